@@ -1,0 +1,107 @@
+"""The ragged store: its format, writing, verifying, and reading as windows, padded sequences and batches."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from store_spec.codec import Codec
+from store_spec.errors import SchemaError, StoreError
+from store_spec.ledger import Ledger
+from store_spec.schema import CHUNK_BYTES, SHARD_BYTES, LabelAxis, Missing, Rows, Schema
+from store_spec.sizes import parse_bytes
+from store_spec.snapshot import Snapshot
+from store_spec.store import Store
+from store_spec.writer import Writer
+
+__all__ = ["Rows", "Schema", "Store", "StoreError", "Writer", "create_store", "open_store"]
+
+
+def create_store(
+    path: str | PathLike[str],
+    *,
+    inputs: Rows | tuple[DTypeLike, tuple[int, ...]],
+    labels: Rows | tuple[DTypeLike, tuple[int, ...]],
+    label_axis: LabelAxis = "step",
+    missing: Missing = "error",
+    chunk: int | str = CHUNK_BYTES,
+    shard: int | str = SHARD_BYTES,
+    codec: str = "zstd",
+    provenance: dict[str, Any] | None = None,
+) -> Writer:
+    """Start a new store and return its writer. The store appears at `path` with the first commit.
+
+    Args:
+        path: A folder that is not there yet.
+        inputs: What one row is: `("float32", (17,))`, or `Rows` with names for the features.
+        labels: The same for one row of labels.
+        label_axis: `step`: one label row for each input row. `sequence`: one for the whole sequence.
+            `own`: label sequences with lengths of their own.
+        missing: `error` refuses NaN, `keep` lets it stand for missing values. Infinities are always refused.
+        chunk: Decoded bytes that are compressed and read together, as `"1MB"`.
+        shard: Decoded bytes in one file.
+        codec: `zstd` or `lz4`, with a level as in `zstd:5`, or `none`.
+        provenance: Whatever JSON should be kept about where the data come from.
+
+    Raises:
+        StoreExistsError: Something is at that path already.
+        SchemaError: Such a store is impossible.
+        LockedError: Another writer is creating it.
+
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/walks.zarr"
+    >>> with create_store(path, inputs=("float32", (2,)), labels=("int64", ()), label_axis="sequence") as writer:
+    ...     writer.append(np.ones((5, 2), "float32"), 3, source="walk-0")
+    >>> len(open_store(path))
+    1
+    """
+    schema = Schema.plan(
+        _rows("inputs", inputs),
+        _rows("labels", labels),
+        label_axis=label_axis,
+        missing=missing,
+        codec=Codec.parse(codec),
+        chunk_bytes=parse_bytes(chunk),
+        shard_bytes=parse_bytes(shard),
+    )
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger.create(Path(path), schema, provenance))
+        return Writer(ledger, stack.pop_all())
+
+
+@overload
+def open_store(path: str | PathLike[str], mode: Literal["r"] = "r") -> Store: ...
+@overload
+def open_store(path: str | PathLike[str], mode: Literal["a"]) -> Writer: ...
+def open_store(path: str | PathLike[str], mode: Literal["r", "a"] = "r") -> Store | Writer:
+    """Open a store: to read the state it is in now (`r`), or to append to it (`a`), which gives a writer.
+
+    Reading is cheap to start: one document and the lengths, no rows.
+
+    Raises:
+        MissingStoreError: There is no store at that path.
+        FormatError: What is there is not a store that this version may read.
+        LockedError: Another writer has it open (mode `a`).
+    """
+    if mode == "r":
+        return Store(Snapshot.open(Path(path)))
+    if mode != "a":
+        raise SchemaError(f"mode {mode!r} is not 'r' or 'a'")
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger.open(Path(path)))
+        return Writer(ledger, stack.pop_all())
+
+
+def _rows(name: str, rows: Rows | tuple[DTypeLike, tuple[int, ...]]) -> Rows:
+    if isinstance(rows, Rows):
+        return rows
+    try:
+        dtype, shape = rows
+        return Rows(np.dtype(dtype), shape)
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f"{name}={rows!r:.200} says no row; give for example ('float32', (17,))") from error

@@ -1,0 +1,339 @@
+"""The commit protocol (SPEC.md, "Commits"): what is registered, what lies in shards, and what readers see.
+
+Sequences are registered in order; the rows that fill a shard are then handed out as a job, which any process may do;
+a commit makes every sequence visible whose rows lie wholly in shards that were put.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec import shard
+from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
+from store_spec.layout import (
+    ROOT,
+    Counts,
+    Root,
+    array_document,
+    chunk_key,
+    chunk_number,
+    encode_document,
+    group_document,
+    table_chunk,
+)
+from store_spec.lock import locked
+from store_spec.records import Records, no_records
+from store_spec.schema import GROUPS, ArrayFact, Schema
+from store_spec.snapshot import Snapshot
+from store_spec.storage import PARTIAL, LocalStorage, sync_folder
+from store_spec.text import encode_text
+
+NEW = "new"  # the store in the build folder, until its first commit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardJob:
+    """One shard to be put: rows `start` to `stop` of an array, after those that are committed in it already."""
+
+    folder: Path
+    root: Root
+    name: str
+    number: int
+    start: int
+    stop: int
+
+    def write(self, parts: Sequence[NDArray[Any]], threads: int = 1) -> int:
+        """Encode and put the shard; `parts` are its new rows, one array after another. Return the bytes put.
+
+        Safe to do twice, in two processes at once: each puts the same bytes, whole.
+        """
+        schema = self.root.schema
+        chunking, rows = schema.chunking(self.name), schema.rows(self.name)
+        assert chunking is not None
+        given = sum(map(len, parts))
+        if given != self.stop - self.start:
+            raise ValueError(f"shard {self.number} of {self.name}: {given:,} rows for {self.stop - self.start:,}")
+        storage, first = LocalStorage(self.folder), self.number * chunking.shard
+        kept = [Snapshot(storage, self.root).rows(self.name, first, self.start)] if first < self.start else []
+        pieces = shard.encode([*kept, *parts], rows, chunking, schema.codec, threads)
+        storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
+        return sum(map(len, pieces))
+
+
+class Ledger:
+    """A store that is open for writing, under its lock. Use it as a context manager."""
+
+    def __init__(self, path: Path, storage: LocalStorage, root: Root, committed: bytes | None) -> None:
+        self.path = path
+        self.root = root
+        self.provenance = dict(root.provenance)
+        self._storage = storage
+        self._committed = committed  # the bytes of the root that we started from; None: no commit yet
+        self._pending = [no_records(root.schema)]
+        arrays = [name for name in ("inputs", "labels") if root.schema.chunking(name) is not None]
+        # Rows by array: registered, handed out as jobs, and put without a gap; `ahead`: jobs done before earlier ones.
+        self._registered = {name: self._rows_committed(name) for name in arrays}
+        self._handed = dict(self._registered)
+        self._put = dict(self._registered)
+        self._ahead: dict[str, dict[int, int]] = {name: {} for name in arrays}
+
+    @classmethod
+    @contextlib.contextmanager
+    def create(cls, path: Path, schema: Schema, provenance: dict[str, Any] | None = None) -> Iterator[Ledger]:
+        """Start a store; it appears at `path` with its first commit, and not at all without one.
+
+        Raises:
+            StoreExistsError: Something is at that path already.
+            LockedError: Another writer is creating it.
+        """
+        with locked(path) as folder:
+            if path.exists() or path.is_symlink():
+                raise StoreExistsError(f"{path}: something is there already; remove it, or open it with mode='a'")
+            new = folder / NEW
+            _remove_tree(new)
+            storage = LocalStorage(new)
+            for key in ("", *GROUPS, *(fact.name for fact in schema.arrays())):
+                storage.make_folder(key)
+            for name in GROUPS:
+                storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
+            try:
+                yield cls(path, storage, Root(schema=schema, provenance=provenance or {}), None)
+            finally:
+                _remove_tree(new)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path) -> Iterator[Ledger]:
+        """Open a store to append to it, after putting right what a writer left that died.
+
+        Raises:
+            MissingStoreError: There is no store at that path.
+            LockedError: Another writer has it open.
+            FormatError: It is not one that may be written to.
+        """
+        if not path.is_dir():
+            raise MissingStoreError(f"{path}: there is no store; create it first")
+        with locked(path) as folder:
+            _remove_tree(folder / NEW)
+            storage = LocalStorage(path)
+            try:
+                data = storage.get(ROOT)
+            except MissingStoreError as error:
+                raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
+            snapshot = Snapshot.open(path)
+            ledger = cls(path, storage, snapshot.root, data)
+            ledger._recover()
+            yield ledger
+
+    @property
+    def schema(self) -> Schema:
+        """What every sequence of the store is."""
+        return self.root.schema
+
+    @property
+    def sequences(self) -> int:
+        """Sequences committed and registered."""
+        return self.root.counts.sequences + sum(map(len, self._pending))
+
+    def snapshot(self) -> Snapshot:
+        """Return what is committed."""
+        return Snapshot(self._storage, self.root)
+
+    def register(self, records: Records) -> None:
+        """Take the next sequences; their rows follow those registered before."""
+        self._pending.append(records)
+        for name, lengths in self._lengths(records).items():
+            self._registered[name] += int(lengths.sum())
+
+    def jobs(self, *, final: bool = False) -> list[ShardJob]:
+        """Return the shards that registered rows fill, each once; with `final` the last, partial ones too."""
+        jobs = []
+        for name, registered in self._registered.items():
+            chunking = self.schema.chunking(name)
+            assert chunking is not None
+            while (start := self._handed[name]) < registered:
+                number = start // chunking.shard
+                stop = min((number + 1) * chunking.shard, registered)
+                if stop % chunking.shard and not final:
+                    break
+                slim = replace(self.root, provenance={})
+                jobs.append(
+                    ShardJob(
+                        folder=self._storage.root.absolute(),  # a worker may have another working folder
+                        root=slim,
+                        name=name,
+                        number=number,
+                        start=start,
+                        stop=stop,
+                    )
+                )
+                self._handed[name] = stop
+        return jobs
+
+    def done(self, job: ShardJob) -> None:
+        """Take note that a shard was put."""
+        ahead = self._ahead[job.name]
+        ahead[job.start] = job.stop
+        while self._put[job.name] in ahead:
+            self._put[job.name] = ahead.pop(self._put[job.name])
+
+    def commit(self) -> int:
+        """Make visible every sequence that lies wholly in shards that were put; return how many there are now.
+
+        Raises:
+            ConflictError: Somebody else wrote to the store.
+            StorageError: The disk refused; what was committed before is untouched.
+        """
+        pending = Records.concatenate(self._pending)
+        covered = len(pending)
+        for name, lengths in self._lengths(pending).items():
+            ends = self._rows_committed(name) + np.cumsum(lengths)
+            covered = min(covered, int(np.searchsorted(ends, self._put[name], "right")))
+        # The parts of a source become visible together.
+        while 0 < covered < len(pending) and pending.sources[covered - 1] == pending.sources[covered]:
+            covered -= 1
+        new = pending[:covered]
+        counts = Counts(
+            sequences=self.root.counts.sequences + covered,
+            steps=self.root.counts.steps + int(new.lengths.sum()),
+            label_steps=self.root.counts.label_steps + int(new.label_lengths.sum()),
+        )
+        root = replace(
+            self.root, counts=counts, identity=new.identity(self.root.identity), provenance=self.provenance
+        )
+        data = root.encode()
+        if data != self._committed:
+            self._write(new, root, data)
+        self.root, self._committed, self._pending = root, data, [pending[covered:]]
+        return counts.sequences
+
+    def _write(self, new: Records, root: Root, data: bytes) -> None:
+        """Put tables and root, in the order that leaves a whole store whenever it is cut off."""
+        for fact in self.schema.arrays():
+            self._put_table(fact, new)
+        folders = ["", *GROUPS, *(fact.name for fact in self.schema.arrays())]
+        if self._committed is None:
+            self._put_documents(root)
+            self._storage.put(ROOT, [data])
+            self._storage.sync(folders)
+            self._appear()
+            return
+        self._storage.sync(folders)
+        if self._storage.get(ROOT) != self._committed:
+            raise ConflictError(f"{self.path}: another writer, without the lock, committed meanwhile; open it again")
+        self._storage.put(ROOT, [data])
+        self._storage.sync([""])
+        self._put_documents(root)
+
+    def _appear(self) -> None:
+        """Give the new store its name: the first commit."""
+        try:
+            if self.path.exists():
+                raise StoreExistsError(f"{self.path}: something appeared there meanwhile; nothing of it was touched")
+            self._storage.root.rename(self.path)
+        except OSError as error:
+            if isinstance(error, StoreExistsError):
+                raise
+            raise StorageError(error.errno, f"{self.path}: naming the new store failed: {error.strerror}") from error
+        sync_folder(self.path.parent)
+        self._storage = LocalStorage(self.path)
+
+    def _put_documents(self, root: Root) -> None:
+        """Refresh the arrays' own metadata, for readers that skip the root; offsets last: none sees too much."""
+        last = ("label_offsets", "offsets")
+        facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
+        for fact in facts:
+            key = f"{fact.name}/{ROOT}"
+            data = encode_document(array_document(self.schema, fact, root.counts))
+            try:
+                if self._storage.get(key) == data:
+                    continue
+            except MissingStoreError:
+                pass
+            self._storage.put(key, [data])
+
+    def _put_table(self, fact: ArrayFact, new: Records) -> None:
+        """Put the chunks that the new rows of a table touch; the last one is replaced as a whole."""
+        rows = self._table_rows(fact, new)
+        if rows is None or not len(rows):
+            return
+        size = table_chunk(self.schema, fact)
+        before = 0 if self._committed is None else self.root.counts.of(self.schema.axis(fact))
+        first = before - before % size
+        if first < before:
+            rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
+        with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
+            for start in range(0, len(rows), size):
+                chunk = _padded(rows[start : start + size], size)
+                stored = pool.submit(self.schema.codec.encode, chunk).result()
+                self._storage.put(chunk_key(fact.name, (first + start) // size, rows.ndim), [stored])
+
+    def _table_rows(self, fact: ArrayFact, new: Records) -> NDArray[Any] | None:
+        """Return the new rows of a table; None for the arrays that lie in shards."""
+        if fact.name in new.columns:
+            return new.columns[fact.name]
+        own = fact.name.startswith("label_")
+        lengths = new.label_lengths if own else new.lengths
+        if fact.name in ("row_size", "label_row_size"):
+            return lengths
+        if fact.name in ("offsets", "label_offsets"):
+            counts = self.root.counts
+            ends = np.cumsum(lengths, dtype=np.int64) + (counts.label_steps if own else counts.steps)
+            return ends if self._committed is not None else np.concatenate([np.zeros(1, np.int64), ends])
+        if fact.dtype == "string":
+            return np.array(new.sources, object)
+        return None
+
+    def _recover(self) -> None:
+        """Remove what no commit owns, and bring the arrays' own metadata up to the root."""
+        for fact in self.schema.arrays():
+            chunking = self.schema.chunking(fact.name) if fact.tail in ("inputs", "labels") else None
+            size = chunking.shard if chunking is not None else table_chunk(self.schema, fact)
+            dimensions = 1 + len(self.schema.shape(fact))
+            owned = -(-self.root.counts.of(self.schema.axis(fact)) // size)
+            for entry in self._storage.list(fact.name):
+                number = chunk_number(entry.name, dimensions)
+                if entry.name.endswith(PARTIAL) or (number is not None and number >= owned):
+                    self._storage.delete(f"{fact.name}/{entry.name}")
+        for key in ("", *GROUPS):
+            for entry in self._storage.list(key):
+                if entry.name.endswith(PARTIAL):
+                    self._storage.delete(f"{key}/{entry.name}" if key else entry.name)
+        self._put_documents(self.root)
+
+    def _rows_committed(self, name: str) -> int:
+        return self.root.counts.label_steps if self._own(name) else self.root.counts.steps
+
+    def _own(self, name: str) -> bool:
+        return name == "labels" and self.root.schema.label_axis == "own"
+
+    def _lengths(self, records: Records) -> dict[str, NDArray[np.int64]]:
+        """Return the rows of each sequence, for each array that lies in shards."""
+        return {name: records.label_lengths if self._own(name) else records.lengths for name in self._registered}
+
+
+def _padded(rows: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return a whole chunk: zeros, or empty strings, after the last row."""
+    if rows.dtype == object:
+        return np.frombuffer(encode_text(list(rows), size), np.uint8)
+    if len(rows) == size:
+        return np.ascontiguousarray(rows)
+    return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])
+
+
+def _remove_tree(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StorageError(error.errno, f"{folder}: removing failed: {error.strerror}") from error

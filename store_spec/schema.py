@@ -1,0 +1,285 @@
+"""The facts of format version 1, once: names, dtypes, dimensions, defaults. SPEC.md says the same in words.
+
+A test reads SPEC.md and fails where the two differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from store_spec.codec import LARGEST_CHUNK_BYTES, Codec
+from store_spec.errors import SchemaError
+
+VERSION = (1, 0)
+ATTRIBUTE = "seqzarr"  # the root attribute that holds everything of ours
+CONVENTION = {
+    "uuid": "b1d3a6c8-2f0e-4f5b-9a57-6f3c6a0e8d21",
+    "name": "seqzarr",
+    "description": "Ragged sequences in contiguous arrays: sequence i is the rows offsets[i] to offsets[i + 1]",
+}
+CF_CONVENTIONS = "CF-1.13"
+
+LabelAxis = Literal["step", "sequence", "own"]
+Missing = Literal["error", "keep"]
+LABEL_AXES: tuple[LabelAxis, ...] = get_args(LabelAxis)
+MISSING: tuple[Missing, ...] = get_args(Missing)
+
+# Zarr's name of each dtype that `inputs` and `labels` may have: NumPy has the same names.
+DTYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "float32", "float64", "complex64", "complex128",
+)  # fmt: skip
+
+CHUNK_BYTES = 2**20
+SHARD_BYTES = 2**26
+TABLE_CHUNK_BYTES = 2**18
+STRING_BYTES = 32  # what a source's name is taken to need when the chunk of a table is chosen
+LARGEST_SHARD_CHUNKS = 2**20  # the index of a shard is 16 bytes a chunk
+HASH_BYTES = 32
+NO_FILE = -1  # `sequences/source_size` of a sequence that was appended as arrays
+
+Axis = Literal["step", "label_step", "sequence", "sequence_bound", "label_sequence_bound"]
+Tail = Literal["", "inputs", "labels", "features", "targets", "hash"]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayFact:
+    """One array of the store: a line of the table "Arrays" in SPEC.md."""
+
+    name: str
+    dtype: str  # empty: as the schema says
+    axis: str  # the name of the first dimension; empty: as the label axis says
+    tail: Tail  # what the further dimensions are
+    only: Literal["", "own"] = ""  # the label axis that has this array
+
+
+ARRAYS = (
+    ArrayFact("inputs", "", "step", "inputs"),
+    ArrayFact("labels", "", "", "labels"),
+    ArrayFact("offsets", "int64", "sequence_bound", ""),
+    ArrayFact("row_size", "int64", "sequence", ""),
+    ArrayFact("label_offsets", "int64", "label_sequence_bound", "", "own"),
+    ArrayFact("label_row_size", "int64", "sequence", "", "own"),
+    ArrayFact("sequences/source", "string", "sequence", ""),
+    ArrayFact("sequences/part", "int64", "sequence", ""),
+    ArrayFact("sequences/source_size", "int64", "sequence", ""),
+    ArrayFact("sequences/source_sha256", "uint8", "sequence", "hash"),
+    ArrayFact("sequences/inputs_crc32c", "uint32", "sequence", ""),
+    ArrayFact("sequences/labels_crc32c", "uint32", "sequence", ""),
+    ArrayFact("stats/inputs_count", "int64", "sequence", "features"),
+    ArrayFact("stats/inputs_mean", "float64", "sequence", "features"),
+    ArrayFact("stats/inputs_m2", "float64", "sequence", "features"),
+    ArrayFact("stats/inputs_min", "float64", "sequence", "features"),
+    ArrayFact("stats/inputs_max", "float64", "sequence", "features"),
+    ArrayFact("stats/labels_count", "int64", "sequence", "targets"),
+    ArrayFact("stats/labels_mean", "float64", "sequence", "targets"),
+    ArrayFact("stats/labels_m2", "float64", "sequence", "targets"),
+    ArrayFact("stats/labels_min", "float64", "sequence", "targets"),
+    ArrayFact("stats/labels_max", "float64", "sequence", "targets"),
+)
+GROUPS = ("sequences", "stats")
+MOMENTS = ("count", "mean", "m2", "min", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What one row of `inputs` or of `labels` is.
+
+    Args:
+        dtype: Any numeric dtype or bool, in this machine's byte order.
+        shape: Shape of one row: `(17,)`, `(64, 64, 3)`, or `()` for a plain number.
+        names: A name for each feature (for each place on the last axis), or None.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        if self.dtype.name not in DTYPES:
+            raise SchemaError(f"dtype {self.dtype} cannot be stored; take one of {', '.join(DTYPES)}")
+        if any(size < 1 for size in self.shape):
+            raise SchemaError(f"a row of shape {self.shape} holds nothing; each size must be at least 1")
+        if self.names is not None:
+            object.__setattr__(self, "names", tuple(self.names))
+            if len(self.names) != self.features:
+                raise SchemaError(f"{len(self.names)} names for {self.features} features; give one for each, or none")
+            if len(set(self.names)) != len(self.names):
+                twice = next(name for name in self.names if self.names.count(name) > 1)
+                raise SchemaError(f"the name {twice!r} is given twice; names of features must differ")
+
+    @property
+    def features(self) -> int:
+        """How many features a row has for statistics: the size of its last axis."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one row."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def empty(self, rows: int) -> NDArray[Any]:
+        """Return an array of that many rows, not filled."""
+        return np.empty((rows, *self.shape), self.dtype)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what stands in the root attributes."""
+        names = None if self.names is None else list(self.names)
+        return {"dtype": self.dtype.name, "shape": list(self.shape), "names": names}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How many steps a chunk and a shard hold, the same for all arrays on one axis.
+
+    Args:
+        chunk: Steps that are compressed together, and read together.
+        shard: Steps in one file: a whole number of chunks.
+    """
+
+    chunk: int
+    shard: int
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1 or self.shard < 1:
+            raise SchemaError(f"a chunk of {self.chunk:,} and a shard of {self.shard:,} steps; both must be at least 1")
+        if self.shard % self.chunk:
+            fit = -(-self.shard // self.chunk) * self.chunk
+            raise SchemaError(f"a shard of {self.shard:,} steps cuts a chunk of {self.chunk:,}; use shard={fit:,}")
+        if self.shard // self.chunk > LARGEST_SHARD_CHUNKS:
+            raise SchemaError(
+                f"a shard of {self.shard // self.chunk:,} chunks; at most {LARGEST_SHARD_CHUNKS:,}: enlarge chunks"
+            )
+
+    @classmethod
+    def for_rows(cls, row_bytes: int, *, chunk_bytes: int = CHUNK_BYTES, shard_bytes: int = SHARD_BYTES) -> Chunking:
+        """Choose from the bytes of a row: a power of two of steps near `chunk_bytes`, and as many chunks as fit.
+
+        >>> Chunking.for_rows(48)
+        Chunking(chunk=16384, shard=1392640)
+        """
+        if chunk_bytes < 1 or shard_bytes < chunk_bytes:
+            raise SchemaError(f"chunks of {chunk_bytes:,} bytes in shards of {shard_bytes:,}; a shard has whole chunks")
+        if max(row_bytes, chunk_bytes) > LARGEST_CHUNK_BYTES:
+            raise SchemaError(
+                f"a chunk of {max(row_bytes, chunk_bytes):,} bytes; Blosc compresses {LARGEST_CHUNK_BYTES:,} at most: "
+                "make chunks smaller, or cut rows into smaller ones"
+            )
+        chunk = 2 ** max(0, math.floor(math.log2(chunk_bytes / max(1, row_bytes))))
+        return cls(chunk, chunk * max(1, shard_bytes // (chunk * max(1, row_bytes))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What every sequence of a store is.
+
+    Args:
+        inputs: One row of `inputs`.
+        labels: One row of `labels`.
+        steps: Chunks and shards of the arrays on the step axis.
+        label_steps: The same for labels of the `own` axis; None on other axes.
+        label_axis: `step`: one label row for each input row. `sequence`: one for the whole sequence.
+            `own`: label sequences with lengths of their own.
+        missing: `error`: NaN is refused. `keep`: NaN may stand for missing values. Infinities are refused always.
+        codec: How chunks are compressed.
+    """
+
+    inputs: Rows
+    labels: Rows
+    steps: Chunking
+    label_axis: LabelAxis = "step"
+    label_steps: Chunking | None = None
+    missing: Missing = "error"
+    codec: Codec = field(default_factory=Codec)
+
+    def __post_init__(self) -> None:
+        if self.label_axis not in LABEL_AXES:
+            raise SchemaError(f"label axis {self.label_axis!r} is not one of {', '.join(LABEL_AXES)}")
+        if self.missing not in MISSING:
+            raise SchemaError(f"missing={self.missing!r} is not one of {', '.join(MISSING)}")
+        if (self.label_steps is not None) != (self.label_axis == "own"):
+            raise SchemaError(f"label_steps={self.label_steps} with label axis {self.label_axis!r}; it goes with 'own'")
+        for name, rows, chunking in (
+            ("inputs", self.inputs, self.steps),
+            ("labels", self.labels, self.chunking("labels")),
+        ):
+            if chunking is not None and chunking.chunk * rows.nbytes > LARGEST_CHUNK_BYTES:
+                raise SchemaError(
+                    f"{name}: a chunk of {chunking.chunk:,} steps is {chunking.chunk * rows.nbytes:,} bytes; "
+                    f"Blosc compresses {LARGEST_CHUNK_BYTES:,} at most: make chunks smaller"
+                )
+
+    @classmethod
+    def plan(
+        cls,
+        inputs: Rows,
+        labels: Rows,
+        *,
+        label_axis: LabelAxis = "step",
+        missing: Missing = "error",
+        codec: Codec | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+        shard_bytes: int = SHARD_BYTES,
+    ) -> Schema:
+        """Choose chunks and shards from the widest row on each axis and the decoded bytes wanted in them."""
+
+        def fit(row_bytes: int) -> Chunking:
+            return Chunking.for_rows(row_bytes, chunk_bytes=chunk_bytes, shard_bytes=shard_bytes)
+
+        return cls(
+            inputs=inputs,
+            labels=labels,
+            steps=fit(max(inputs.nbytes, labels.nbytes) if label_axis == "step" else inputs.nbytes),
+            label_axis=label_axis,
+            label_steps=fit(labels.nbytes) if label_axis == "own" else None,
+            missing=missing,
+            codec=codec or Codec(),
+        )
+
+    def rows(self, name: str) -> Rows:
+        """Return the rows of `inputs` or `labels`."""
+        return self.inputs if name == "inputs" else self.labels
+
+    def chunking(self, name: str) -> Chunking | None:
+        """Return the chunks of `inputs` or `labels`; None where labels lie in a table, a row a sequence."""
+        if name == "inputs" or self.label_axis == "step":
+            return self.steps
+        return self.label_steps
+
+    def axis(self, fact: ArrayFact) -> str:
+        """Return the name of an array's first dimension."""
+        return fact.axis or {"step": "step", "sequence": "sequence", "own": "label_step"}[self.label_axis]
+
+    def arrays(self) -> tuple[ArrayFact, ...]:
+        """Return the arrays that a store of this schema has."""
+        return tuple(fact for fact in ARRAYS if fact.only in ("", self.label_axis))
+
+    def shape(self, fact: ArrayFact) -> tuple[int, ...]:
+        """Return the shape of one row of an array."""
+        return {
+            "": (),
+            "inputs": self.inputs.shape,
+            "labels": self.labels.shape,
+            "features": (self.inputs.features,),
+            "targets": (self.labels.features,),
+            "hash": (HASH_BYTES,),
+        }[fact.tail]
+
+    def dtype(self, fact: ArrayFact) -> np.dtype[Any]:
+        """Return the dtype of an array; that of strings is object."""
+        if fact.dtype == "string":
+            return np.dtype(object)
+        return np.dtype(fact.dtype) if fact.dtype else self.rows(fact.name).dtype
+
+
+def rows_of(dtype: DTypeLike, shape: Sequence[int], names: Sequence[str] | None = None) -> Rows:
+    """Describe one row: `rows_of("float32", (12,))`."""
+    return Rows(np.dtype(dtype), tuple(shape), None if names is None else tuple(names))

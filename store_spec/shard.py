@@ -1,0 +1,88 @@
+"""One shard file: chunks one after another, then their index (Zarr's sharding_indexed codec, index at the end)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.codec import CRC_BYTES, Codec, crc32c
+from store_spec.errors import ChecksumError, FormatError
+from store_spec.schema import Chunking, Rows
+
+ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
+
+
+def index_bytes(chunking: Chunking) -> int:
+    """Return the size of a shard's index: offset and size of each chunk, then a crc32c."""
+    return chunking.shard // chunking.chunk * 16 + CRC_BYTES
+
+
+def encode(
+    parts: Sequence[NDArray[Any]], rows: Rows, chunking: Chunking, codec: Codec, threads: int = 1
+) -> list[bytes]:
+    """Return the pieces of a shard file that holds these arrays, one after another.
+
+    Rows after the last are zeros in the last chunk; chunks that would hold nothing else are left out.
+    """
+    index = np.full((chunking.shard // chunking.chunk, 2), ABSENT, "<u8")
+    # Never in the main thread: see Codec.encode.
+    with ThreadPoolExecutor(threads) as pool:
+        stored = list(pool.map(codec.encode, _chunks(parts, rows, chunking.chunk)))
+    sizes = np.array([len(chunk) for chunk in stored], "<u8")
+    index[: len(stored), 1] = sizes
+    index[: len(stored), 0] = np.cumsum(sizes) - sizes
+    data = index.tobytes()
+    return [*stored, data, crc32c(data).to_bytes(CRC_BYTES, "little")]
+
+
+def _chunks(parts: Sequence[NDArray[Any]], rows: Rows, size: int) -> Iterator[NDArray[Any]]:
+    """Cut arrays that follow one another into chunks, without a copy where a chunk lies in one of them."""
+    waiting: list[NDArray[Any]] = []
+    have = 0
+    for part in parts:
+        at = 0
+        while at < len(part):
+            take = min(size - have, len(part) - at)
+            waiting.append(part[at : at + take])
+            at, have = at + take, have + take
+            if have == size:
+                yield np.ascontiguousarray(waiting[0] if len(waiting) == 1 else np.concatenate(waiting))
+                waiting, have = [], 0
+    if have:
+        last = np.zeros((size, *rows.shape), rows.dtype)
+        np.concatenate(waiting, out=last[:have])
+        yield last
+
+
+def decode_index(data: bytes, chunking: Chunking, where: str) -> NDArray[np.uint64]:
+    """Return offset and size of each chunk from a shard's last bytes.
+
+    Raises:
+        ChecksumError: The bytes are not those that were written.
+    """
+    expected = index_bytes(chunking)
+    if len(data) < expected:
+        raise FormatError(f"{where}: {len(data):,} bytes, where its index alone has {expected:,}; restore that file")
+    tail = memoryview(data)[len(data) - expected :]
+    found, said = crc32c(tail[:-CRC_BYTES]), int.from_bytes(tail[-CRC_BYTES:], "little")
+    if found != said:
+        raise ChecksumError(f"{where}: its index has crc32c {found:08x}, not {said:08x} as stored; restore that file")
+    return np.frombuffer(tail[:-CRC_BYTES], "<u8").reshape(-1, 2)
+
+
+def chunk_range(index: NDArray[np.uint64], number: int, size: int, where: str) -> tuple[int, int]:
+    """Return where chunk `number` lies in a shard file whose chunks take `size` bytes.
+
+    Raises:
+        FormatError: The chunk is missing, or would lie outside the file.
+    """
+    offset, length = (int(value) for value in index[number])
+    if offset == length == ABSENT:
+        raise FormatError(f"{where}: chunk {number} is missing; every committed chunk is written, so it was lost")
+    if offset + length > size:
+        raise FormatError(f"{where}: chunk {number} ends at byte {offset + length:,} of {size:,}")
+    return offset, length

@@ -1,0 +1,134 @@
+"""Append sequences from arrays, one after another, in this process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.errors import SequenceError, StoreError
+from store_spec.ledger import Ledger, ShardJob
+from store_spec.records import SourceId, check_sequence, describe
+from store_spec.schema import Schema
+
+
+class Writer:
+    """A store that is open for appending. Get one from `create_store`, or from `open_store` with mode="a".
+
+    As a context manager it commits at the end, unless an error came: then what was appended since the last commit is
+    dropped. Readers see a commit whole, or not at all, whatever becomes of this process.
+    """
+
+    def __init__(self, ledger: Ledger, resources: ExitStack) -> None:
+        self._ledger = ledger
+        self._resources = resources
+        # Rows that lie in no shard yet, by array.
+        self._waiting: dict[str, deque[NDArray[Any]]] = {
+            name: deque() for name in ("inputs", "labels") if ledger.schema.chunking(name) is not None
+        }
+        self._sources = set(ledger.snapshot().sources()) if ledger.root.counts.sequences else set()
+        self._last = ""
+        self._parts = 0
+        self._broken = ""
+
+    @property
+    def schema(self) -> Schema:
+        """What every sequence of the store is."""
+        return self._ledger.schema
+
+    def __len__(self) -> int:
+        """Sequences in the store, those not yet committed among them."""
+        return self._ledger.sequences
+
+    def append(self, inputs: ArrayLike, labels: ArrayLike, *, source: str) -> None:
+        """Append one sequence. Sequences of the same source follow one another and become its parts 0, 1, ...
+
+        Args:
+            inputs: (steps, *feature shape), of the store's dtype, or of one whose every value it can hold.
+            labels: (steps, *target shape) on the `step` axis, (*target shape) on the `sequence` axis, or
+                (any number of rows, *target shape) on the `own` axis.
+            source: A name for where it comes from, unique in the store.
+
+        Raises:
+            SequenceError: It does not fit; nothing was appended, and the writer stays usable.
+            StorageError: The disk refused; open the store again to go on from its last commit.
+        """
+        self._check_usable()
+        part = self._parts if source == self._last else 0
+        if source in self._sources and source != self._last:
+            raise SequenceError(f"{source}: its sequences are in the store already; a source is appended in one go")
+        origin = SourceId(name=source, part=part)
+        rows = dict(zip(("inputs", "labels"), check_sequence(self.schema, inputs, labels, origin), strict=True))
+        self._ledger.register(describe(self.schema, rows["inputs"], rows["labels"], origin))
+        self._sources.add(source)
+        self._last, self._parts = source, part + 1
+        for name, waiting in self._waiting.items():
+            given = inputs if name == "inputs" else labels
+            # The caller may fill the same array again for the next sequence.
+            own = not np.may_share_memory(rows[name], np.asarray(given))
+            waiting.append(rows[name] if own else rows[name].copy())
+        self._put(self._ledger.jobs())
+
+    def commit(self) -> int:
+        """Make everything appended so far visible to readers, in one step; return how many sequences there are."""
+        self._check_usable()
+        self._put(self._ledger.jobs(final=True))
+        self._last = ""  # a source whose parts are visible gets no further ones
+        with self._broken_by_errors():
+            return self._ledger.commit()
+
+    def close(self) -> None:
+        """Drop what was not committed and release the lock."""
+        self._broken = self._broken or "it was closed"
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and not self._broken:
+                self.commit()
+        finally:
+            self.close()
+
+    def _put(self, jobs: list[ShardJob]) -> None:
+        with self._broken_by_errors():
+            for job in jobs:
+                job.write(_take(self._waiting[job.name], job.stop - job.start))
+                self._ledger.done(job)
+
+    @contextmanager
+    def _broken_by_errors(self) -> Iterator[None]:
+        """Rows may be half way to the disk when an error comes: only a recovery can go on from there."""
+        try:
+            yield
+        except BaseException as error:
+            self._broken = f"it failed before ({error})"
+            raise
+
+    def _check_usable(self) -> None:
+        if self._broken:
+            raise StoreError(
+                f"{self._ledger.path}: this writer cannot be used: {self._broken}; open the store again to go on from "
+                "its last commit"
+            )
+
+
+def _take(waiting: deque[NDArray[Any]], count: int) -> list[NDArray[Any]]:
+    """Remove the first `count` rows from arrays that follow one another, and return them."""
+    taken = []
+    while count:
+        rows = waiting.popleft()
+        taken.append(rows[:count])
+        if len(rows) > count:
+            waiting.appendleft(rows[count:])
+        count -= len(taken[-1])
+    return taken
