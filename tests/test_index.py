@@ -173,9 +173,7 @@ def test_windows_in_numbers_the_windows_that_start_there(
 ) -> None:
     """Alone and over arrays, a range of steps gives the numbers of the windows that start in it."""
     bounds = st.integers(-5, 45)
-    asked = data.draw(
-        st.lists(st.tuples(st.integers(0, len(lengths) - 1), bounds, bounds), min_size=1, max_size=20)
-    )
+    asked = data.draw(st.lists(st.tuples(st.integers(0, len(lengths) - 1), bounds, bounds), min_size=1, max_size=20))
     index, listed = WindowIndex.from_lengths(lengths, shape), list_windows(lengths, shape)
     ranges = []
     for sequence, low, high in asked:
@@ -183,9 +181,7 @@ def test_windows_in_numbers_the_windows_that_start_there(
         assert type(number_low) is type(number_high) is int
         assert index.first[sequence] <= number_low <= number_high <= index.first[sequence + 1]
         assert list(range(number_low, number_high)) == [
-            number
-            for number, window in enumerate(listed)
-            if window.sequence == sequence and low <= window.start < high
+            number for number, window in enumerate(listed) if window.sequence == sequence and low <= window.start < high
         ]
         ranges.append((number_low, number_high))
     columns = [np.array(column) for column in zip(*asked, strict=True)]
@@ -364,9 +360,7 @@ def test_fields_as_large_as_int64_do_not_overflow(short: Short) -> None:
     assert len(WindowIndex.from_lengths([5, 2**53], WindowShape(window=1, lead=huge - 2, short=short))) == 0
 
 
-@pytest.mark.parametrize(
-    ("dtype", "window"), [(np.uint8, np.uint8(200)), (np.int16, np.int8(100)), (np.uint64, 100)]
-)
+@pytest.mark.parametrize(("dtype", "window"), [(np.uint8, np.uint8(200)), (np.int16, np.int8(100)), (np.uint64, 100)])
 def test_narrow_and_unsigned_integers_are_taken_at_their_value(dtype: type[Any], window: Any) -> None:
     """A length of 250 and a window of 200 in single bytes give what plain integers give."""
     stride: Any = np.int8(7)

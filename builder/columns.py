@@ -1,0 +1,91 @@
+"""Choosing columns by name, by range, or by number."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from builder.errors import SourceError, UsageError
+
+_LISTED = 20
+
+
+def parse_columns(columns: str | Sequence[str] | None, option: str) -> tuple[str, ...] | None:
+    """Take apart "a,b,c1:c12"; in a list, each item is one name or range, commas and all.
+
+    Raises:
+        UsageError: Nothing is chosen, or the same twice.
+
+    >>> parse_columns("c1:c3, y", "inputs")
+    ('c1:c3', 'y')
+    """
+    if columns is None:
+        return None
+    parts = [part.strip() for part in columns.split(",")] if isinstance(columns, str) else list(columns)
+    if not parts or not all(parts):
+        raise UsageError(f"{option}={columns!r} names no column somewhere; write names separated by commas")
+    for part in parts:
+        if parts.count(part) > 1:
+            raise UsageError(f"{option} names {part!r} twice; once will do")
+    return tuple(parts)
+
+
+def select(selection: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> tuple[str, ...]:
+    """Return the names of the chosen columns, in the order of the selection.
+
+    Args:
+        selection: Names, names of groups (for all their elements), or ranges `first:last` in file order, both
+            ends included. A name that has a colon in it wins over a range.
+        groups: Each column's name and those of its elements, in file order.
+        source: For errors.
+
+    Raises:
+        SourceError: A column is not there (the error lists those that are), a range runs backwards, or a
+            column is chosen twice.
+
+    >>> select(["b:e[0]", "a"], {"a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]")}, "x.parquet")
+    ('b', 'e[0]', 'a')
+    """
+    names = [name for elements in groups.values() for name in elements]
+    position = {name: number for number, name in enumerate(names)}
+    chosen: dict[str, None] = {}
+    for part in selection:
+        for name in _chosen(part, names, position, groups, source):
+            if name in chosen:
+                raise SourceError(source, f"column {name} is chosen twice by {','.join(selection)}")
+            chosen[name] = None
+    return tuple(chosen)
+
+
+def _chosen(
+    part: str, names: list[str], position: dict[str, int], groups: Mapping[str, tuple[str, ...]], source: str
+) -> Sequence[str]:
+    """Return the columns that one item of a selection names."""
+
+    def elements(name: str) -> tuple[str, ...]:
+        return groups.get(name) or ((name,) if name in position else ())
+
+    if found := elements(part):
+        return found
+    if part in groups:
+        raise SourceError(source, f"the list column {part} has no elements in the first row")
+    for first, last in _cuts(part):
+        start, stop = elements(first), elements(last)
+        if start and stop:
+            between = names[position[start[0]] : position[stop[-1]] + 1]
+            if not between:
+                raise SourceError(source, f"the range {part} runs backwards: {first} comes after {last} in the file")
+            return between
+    ends = next(_cuts(part), (part, part))
+    lacking = next(end for end in ends if not elements(end))
+    raise SourceError(source, f"there is no column {lacking!r}; {there_are(list(groups))}")
+
+
+def _cuts(part: str) -> Iterator[tuple[str, str]]:
+    """Yield the ways to read `part` as a range; names can have colons in them."""
+    for number, letter in enumerate(part):
+        if letter == ":":
+            yield part[:number].strip(), part[number + 1 :].strip()
+
+
+def there_are(names: Sequence[str]) -> str:
+    """List the columns that are there, the first few of many."""
+    listed = ", ".join(names[:_LISTED])
+    return f"there are {len(names):,}: {listed}" + (", ..." if len(names) > _LISTED else "")

@@ -1,0 +1,156 @@
+"""From columns to one array of one dtype, with nothing lost in silence."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from builder.errors import SourceError, UsageError
+from builder.table import Array, DType, Table
+
+# Above this, not every whole number is a float64.
+EXACT_IN_FLOAT64 = 2**53
+
+
+def parse_dtype(dtype: DTypeLike | None) -> DType | None:
+    """Return the dtype that an option names, in this machine's byte order.
+
+    Raises:
+        UsageError: It is none, or not one of bool, whole numbers, and floats of at most 64 bits.
+    """
+    if dtype is None:
+        return None
+    try:
+        parsed = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        raise UsageError(f"dtype={dtype!r} is no dtype; float32, int16, bool are some") from None
+    if not is_number(parsed):
+        raise UsageError(f"dtype={dtype!r} is not stored; bool, whole numbers and floats up to 64 bits are")
+    return parsed
+
+
+def is_number(dtype: DType) -> bool:
+    """Whether arrays of this dtype can be stored."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
+def require_values(table: Table, source: str) -> None:
+    """Refuse missing and infinite values.
+
+    Raises:
+        SourceError: With the row (from 1) and column of the first such value, and how many there are.
+    """
+    parts = [table.block] if table.block is not None else list(table.columns.values())
+    if not table.missing and all(part.dtype.kind != "f" or np.isfinite(part).all() for part in parts):
+        return
+    absent = {name: _per_row(np.isnan(column)) for name, column in table.columns.items() if column.dtype.kind == "f"}
+    for name, mask in table.missing.items():
+        absent[name] = absent[name] | mask if name in absent else mask
+    _refuse_any(absent, source, "missing value", "fill it in, or leave the column out with --exclude")
+    infinite = {name: _per_row(np.isinf(column)) for name, column in table.columns.items() if column.dtype.kind == "f"}
+    _refuse_any(infinite, source, "infinite value", "correct it, or leave the column out with --exclude")
+
+
+def stack(table: Table, names: Sequence[str], *, dtype: DType | None, source: str) -> Array:
+    """Return the columns `names` as one array (rows, columns, ...).
+
+    Args:
+        table: Holds those columns.
+        names: Which, in order.
+        dtype: What to convert to; None promotes the columns' own to one that holds them all.
+        source: For errors.
+
+    Raises:
+        SourceError: A value would be changed by more than rounding to the float type that was asked for.
+    """
+    columns = [table.columns[name] for name in names]
+    target = dtype if dtype is not None else np.result_type(*{column.dtype for column in columns})
+    rounds = dtype is not None
+    if table.block is not None:
+        return convert(_taken(table.block, table.columns, names), target, names, rounds=rounds, source=source)
+    out = np.empty((table.rows, len(columns), *columns[0].shape[1:]), target)
+    for number, (name, column) in enumerate(zip(names, columns, strict=True)):
+        out[:, number] = convert(column[:, None], target, (name,), rounds=rounds, source=source)[:, 0]
+    return out
+
+
+def convert(array: Array, target: DType, names: Sequence[str], *, rounds: bool, source: str) -> Array:
+    """Return `array` (rows, columns, ...) as `target`, in C order, or refuse it.
+
+    Args:
+        array: Numbers or bool.
+        target: Another such dtype, or the same.
+        names: The columns' names.
+        rounds: Whether whole numbers may be rounded to a float that does not hold them exactly; floats may
+            always be rounded to narrower ones, but not to infinity.
+        source: For errors.
+    """
+    if array.dtype == target:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = np.ascontiguousarray(array.astype(target))
+    lost = _lost(array, converted, rounds=rounds)
+    if lost is not None and lost.any():
+        where = tuple(int(i) for i in np.argwhere(lost)[0])
+        value, count = array[where].item(), int(lost.sum())
+        advice = "--dtype float64 would round it" if target.kind == "f" and not rounds else "choose another --dtype"
+        raise SourceError(
+            source,
+            f"row {where[0] + 1:,}, column {_column(names, where[1:])}: {value!r} does not fit into {target} "
+            f"({count:,} in all); {advice}, or leave the column out with --exclude",
+        )
+    return converted
+
+
+def _lost(array: Array, converted: Array, *, rounds: bool) -> NDArray[np.bool_] | None:
+    """Return where the value is not what it was, but for rounding; None: nowhere, by the dtypes alone."""
+    kind, target = array.dtype.kind, converted.dtype
+    if kind == "b":
+        return None
+    if target.kind == "b":
+        return np.asarray((array != 0) & (array != 1))
+    if target.kind == "f":
+        if kind == "f":
+            return np.asarray(np.isinf(converted) & np.isfinite(array))
+        if rounds:
+            return np.isinf(converted)
+        most = 2 ** (np.finfo(target).nmant + 1)
+        return np.asarray((array > most) | (array < -most))
+    limits = np.iinfo(target)
+    if kind == "f":
+        # float(limits.max) rounds up to the power of two that is just too large; NaN fails every comparison.
+        fits = (array >= float(limits.min)) & (array < float(limits.max + 1)) & (array == np.trunc(array))
+        return np.asarray(~fits)
+    return np.asarray((array < limits.min) | (array > limits.max))
+
+
+def _taken(block: Array, order: Iterable[str], names: Sequence[str]) -> Array:
+    """Return those columns of the block, without a copy where they lie side by side."""
+    position = {name: number for number, name in enumerate(order)}
+    numbers = [position[name] for name in names]
+    first = numbers[0]
+    if numbers == list(range(first, first + len(numbers))):
+        return block[:, first : first + len(numbers)]
+    return block[:, numbers]
+
+
+def _per_row(mask: Array) -> NDArray[np.bool_]:
+    """Reduce (rows, ...) to (rows,): whether any."""
+    return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
+
+
+def _refuse_any(masks: dict[str, NDArray[np.bool_]], source: str, what: str, advice: str) -> None:
+    """Raise for the first row, and in it the first column, where a mask (rows,) is set."""
+    counts = {name: int(mask.sum()) for name, mask in masks.items()}
+    first = {name: int(masks[name].argmax()) for name, count in counts.items() if count}
+    if not first:
+        return
+    name = min(first, key=lambda name: first[name])
+    raise SourceError(
+        source, f"row {first[name] + 1:,}, column {name}: {what} ({sum(counts.values()):,} in all); {advice}"
+    )
+
+
+def _column(names: Sequence[str], where: tuple[int, ...]) -> str:
+    """Name a column, and the place in it where its steps are arrays."""
+    return names[where[0]] + (str(list(where[1:])) if where[1:] else "")

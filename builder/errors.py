@@ -1,0 +1,37 @@
+"""What can go wrong in a build, as one tree.
+
+    BuildError
+    ├── UsageError    what was asked for cannot be: nothing is built, exit status 2
+    └── SourceError   one source cannot be used: it is quarantined, the others go on, exit status 1
+
+A class exists only where a caller acts differently. All of them survive pickling, since workers raise them.
+"""
+
+
+class BuildError(Exception):
+    """The root of what the builder raises; the message says what, where, the two numbers, and what to do."""
+
+
+class UsageError(BuildError):
+    """The arguments cannot be met: a folder that is not there, no matching file, options that clash."""
+
+
+class SourceError(BuildError):
+    """One source cannot be used.
+
+    Args:
+        source: The source's name.
+        reason: What is wrong with it, where in it, and what to do.
+
+    >>> str(SourceError("a/p17.csv", "row 17, column c3: missing value"))
+    'a/p17.csv: row 17, column c3: missing value'
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        # Both go to args, from which pickle makes the exception again.
+        super().__init__(source, reason)
+        self.source = source
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}"

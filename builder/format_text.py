@@ -1,0 +1,228 @@
+"""Reading delimited and blank-separated text, by pyarrow."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.convert import EXACT_IN_FLOAT64
+from builder.errors import SourceError
+from builder.format_arrow import column_values
+from builder.table import Array, DType, Table, reading, shortened
+from builder.text_header import TextStart, read_start
+from builder.text_numbers import FALSE, MISSING, TRUE, numbers, refuse_large
+
+_BLOCK = 1 << 20  # bytes that pyarrow parses at once
+_WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTable:
+    """A text file of which the first lines are read."""
+
+    path: Path
+    source: str
+    compression: str | None
+    delimiter: str | None  # None: runs of blanks
+    start: TextStart
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Each column, alone in its group."""
+        return {name: (name,) for name in self.start.names}
+
+    @property
+    def named(self) -> bool:
+        """Whether the columns have names."""
+        return self.start.named
+
+    def read(self, names: Sequence[str], dtype: DType | None) -> Table:
+        """Parse these columns as float64, or as int64 or uint64 where whole numbers are asked for."""
+        import pyarrow as pa
+
+        whole = dtype is not None and dtype.kind in "iu"
+        number = pa.float64() if not whole else pa.uint64() if dtype == np.uint64 else pa.int64()
+        words = dict(zip(self.start.names, self.start.first, strict=False))
+        kinds = {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else number for name in names}
+        with reading(self.source):
+            try:
+                parsed = self.parse(kinds)
+            except pa.ArrowInvalid:
+                # Rare: signs, blanks around words, or text, which is then named by row and column.
+                return self._read_as_text(names, dtype)
+            if whole:
+                return _from_columns({name: column_values(parsed[name]) for name in names}, dtype)
+            block = _block(parsed)
+        if dtype is None and block.size:
+            self._refuse_large(names, block)
+        return Table.from_block(block, names)
+
+    def parse(self, kinds: Mapping[str, Any]) -> Any:
+        """Read columns as the given pyarrow types, as a pyarrow.Table; other columns are not looked at.
+
+        A type of None is found out from the values.
+
+        Raises:
+            SourceError: A row has more or fewer fields than the first.
+            pyarrow.ArrowInvalid: A value is not of the type.
+        """
+        import pyarrow as pa
+        from pyarrow import csv
+
+        if self.start.rest is not None and not self.start.rest.strip():
+            return pa.schema([(name, kind or pa.null()) for name, kind in kinds.items()]).empty_table()
+        options = {
+            # Threads would be in the way of the workers beside this one.
+            "read_options": csv.ReadOptions(
+                use_threads=False,
+                block_size=max(_BLOCK, 4 * self.start.longest),
+                column_names=self.start.names,
+            ),
+            "parse_options": csv.ParseOptions(delimiter=self.delimiter or " "),
+            "convert_options": csv.ConvertOptions(
+                column_types={name: kind for name, kind in kinds.items() if kind is not None},
+                include_columns=list(kinds),
+                null_values=MISSING,
+                true_values=TRUE,
+                false_values=FALSE,
+                strings_can_be_null=False,
+            ),
+        }
+        try:
+            if None in kinds.values():
+                return csv.read_csv(self._data(), **options)
+            # Half the time per small file, but it would find out types from the first block alone.
+            with csv.open_csv(self._data(), **options) as batches:
+                return batches.read_all()
+        except pa.ArrowInvalid as error:
+            if "straddling object" in str(error):
+                longest = max(_BLOCK, 4 * self.start.longest)
+                raise SourceError(
+                    self.source, f"a line is longer than {longest:,} bytes; is it text, and whole?"
+                ) from error
+            # pyarrow's handler of invalid rows fails where the row is not UTF-8, so its message is read instead.
+            wrong = _WRONG_WIDTH.search(str(error))
+            if wrong is None:
+                raise
+            row, expected, actual, text = wrong.groups()
+            raise SourceError(
+                self.source,
+                f"row {int(row):,} has {int(actual):,} fields, but the first line has {int(expected):,} "
+                f"({shortened(repr(text), 80)}); is it cut off, or the delimiter another?",
+            ) from error
+
+    def _data(self) -> Any:
+        """Open the data rows as a stream, with single blanks where they are separated by runs."""
+        import pyarrow as pa
+
+        collapse = CollapseBlanks()
+        if self.start.rest is not None:
+            return pa.BufferReader(self.start.rest if self.delimiter else collapse(self.start.rest))
+        stream = _stream(self.path, self.compression)
+        stream.read(self.start.offset)
+        return stream if self.delimiter else pa.TransformInputStream(stream, collapse)
+
+    def _read_as_text(self, names: Sequence[str], dtype: DType | None) -> Table:
+        """Read the columns as text, and make numbers of that, column by column."""
+        import pyarrow as pa
+
+        texts = self.parse({name: pa.string() for name in names})
+        columns = {name: numbers(texts[name], name, self.source, dtype) for name in names}
+        return _from_columns(columns, dtype)
+
+    def _refuse_large(self, names: Sequence[str], block: Array) -> None:
+        """Refuse whole numbers in text that a float64 does not hold."""
+        import pyarrow as pa
+
+        # fmax and fmin, as NaN here is a missing value.
+        largest = np.maximum(np.fmax.reduce(block, axis=0), -np.fmin.reduce(block, axis=0))
+        large = [name for name, most in zip(names, largest, strict=True) if most >= EXACT_IN_FLOAT64]
+        if large:
+            with reading(self.source):
+                texts = self.parse({name: pa.string() for name in large})
+            for name in large:
+                refuse_large(texts[name], block[:, list(names).index(name)], name, self.source)
+
+
+class CollapseBlanks:
+    r"""Turn runs of blanks and tabs into one blank, and none at the ends of lines, piece by piece of a text.
+
+    >>> collapse = CollapseBlanks()
+    >>> collapse(b"  1   2 "), collapse(b"\t 3  \n  4 5")
+    (b'1 2', b' 3\n4 5')
+    """
+
+    def __init__(self) -> None:
+        self._last = b"\n"  # the last byte so far; a blank there is held back, as it may end a line
+
+    def __call__(self, piece: bytes) -> bytes:
+        """Return the next piece, collapsed."""
+        text = np.frombuffer(self._last + bytes(piece).replace(b"\t", b" "), np.uint8)
+        # Blanks after a blank or a line end go: bytes up to 32. NumPy is three times as fast as replacing runs.
+        kept = text[1:][(text[1:] != ord(" ")) | (text[:-1] > ord(" "))].tobytes()
+        if self._last == b" ":
+            kept = b" " + kept
+        collapsed: bytes = kept.replace(b" \n", b"\n").replace(b" \r", b"\r")
+        if collapsed:
+            self._last = collapsed[-1:]
+        return collapsed.removesuffix(b" ")
+
+
+def open_text(
+    path: Path,
+    *,
+    source: str,
+    compression: str | None,
+    delimiter: str | None,
+    header: bool | None,
+    column_names: tuple[str, ...] | None,
+) -> TextTable:
+    """Open a text file and read its first lines.
+
+    Args:
+        path: Where it lies.
+        source: What to call it in errors.
+        compression: None, "gzip" or "zstd".
+        delimiter: One character; None for runs of blanks.
+        header: Whether it starts with names; None: it does, unless it is blank-separated.
+        column_names: Names where it has none.
+    """
+    with reading(source), _stream(path, compression) as stream:
+        start = read_start(stream, source=source, delimiter=delimiter, header=header, column_names=column_names)
+    return TextTable(path=path, source=source, compression=compression, delimiter=delimiter, start=start)
+
+
+def _stream(path: Path, compression: str | None) -> Any:
+    """Open a file for reading, decompressed."""
+    import pyarrow as pa
+
+    return pa.input_stream(str(path), compression=compression)
+
+
+def _block(parsed: Any) -> Array:
+    """Copy a pyarrow.Table of float64 and bool into one array; missing is NaN."""
+    import pyarrow as pa
+
+    out = np.empty((parsed.num_rows, parsed.num_columns))
+    start = 0
+    for batch in parsed.to_batches():
+        stop = start + batch.num_rows
+        for number, column in enumerate(batch.columns):
+            values = column if pa.types.is_floating(column.type) else column.cast(pa.uint8()).cast(pa.float64())
+            out[start:stop, number] = values.to_numpy(zero_copy_only=False)
+        start = stop
+    return out
+
+
+def _from_columns(columns: Mapping[str, tuple[Array, NDArray[np.bool_] | None]], dtype: DType | None) -> Table:
+    """Make a table of columns that may differ in dtype, bool ones as what the others are parsed as."""
+    whole = dtype is not None and dtype.kind in "iu"
+    values = {
+        name: array.astype(np.uint8 if whole else np.float64) if array.dtype.kind == "b" else array
+        for name, (array, _) in columns.items()
+    }
+    return Table(columns=values, missing={name: absent for name, (_, absent) in columns.items() if absent is not None})

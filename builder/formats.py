@@ -1,0 +1,169 @@
+"""Which format a source has, by its suffix or by what the user says, and opening it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from builder.errors import SourceError, UsageError
+from builder.table import OpenTable
+
+_SUFFIXES: Final = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "blank",
+    ".dat": "blank",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".npy": "npy",
+    ".npz": "npz",
+}
+_DELIMITERS: Final = {"csv": ",", "tsv": "\t", "blank": None}
+_COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
+
+FORMATS: Final = tuple(dict.fromkeys(_SUFFIXES.values()))
+KNOWN_SUFFIXES: Final = (
+    *_SUFFIXES,
+    *(f"{text}{packed}" for text in (".csv", ".txt") for packed in _COMPRESSIONS),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How files are read, where their suffix or content does not say."""
+
+    format: str | None = None  # one of FORMATS; None: by the suffix
+    delimiter: str | None = None  # of text; None: by the format
+    header: bool | None = None  # whether text starts with names; None: csv and tsv do, blank-separated does not
+    column_names: tuple[str, ...] | None = None  # for text without a header, and for NPY
+
+    def __post_init__(self) -> None:
+        if self.format is not None:
+            check_format(self.format)
+        if self.delimiter is not None:
+            if len(self.delimiter.encode()) != 1 or self.delimiter in '"\r\n':
+                raise UsageError(f"delimiter={self.delimiter!r} must be one ASCII character, and no quote or line end")
+            if self.format in {"parquet", "arrow", "npy", "npz"}:
+                raise UsageError(f"delimiter={self.delimiter!r} has no meaning for format={self.format!r}")
+        if self.column_names is not None:
+            if self.header:
+                raise UsageError("column_names are for files without a header, but header=True")
+            if len(set(self.column_names)) != len(self.column_names) or not all(self.column_names):
+                raise UsageError(f"column_names must differ, and none may be empty: {','.join(self.column_names)}")
+
+
+def check_format(format: str) -> None:  # noqa: A002 - the option's name
+    """Raise UsageError unless it is a format."""
+    if format not in FORMATS:
+        raise UsageError(f"format={format!r} is none of {', '.join(FORMATS)}")
+
+
+def format_of(name: str) -> str | None:
+    """Return the format that the suffix of a file's name stands for, if any.
+
+    >>> format_of("a/b.CSV.gz"), format_of("a.npy.gz"), format_of("c.wav")
+    ('csv', None, None)
+    """
+    stem, compression = _split_compression(name)
+    suffix = _suffix(stem)
+    found = _SUFFIXES.get(suffix)
+    return found if found in _DELIMITERS or compression is None else None
+
+
+def stem_of(name: str) -> str:
+    """Return the last part of a source's name without its suffix, `.csv.gz` being one.
+
+    >>> stem_of("a/rec_1.csv.gz"), stem_of("rec.1.npy")
+    ('rec_1', 'rec.1')
+    """
+    stem, _ = _split_compression(name.rpartition("/")[2])
+    return stem[: len(stem) - len(_suffix(stem))]
+
+
+def format_for(path: Path, source: str, options: ReadOptions) -> str:
+    """Return the format to read a source as.
+
+    Raises:
+        SourceError: The options do not say, and its suffix is not known.
+    """
+    found = options.format or format_of(path.name)
+    if found is None and options.delimiter is not None:
+        return "csv"
+    if found is None:
+        known = " ".join(KNOWN_SUFFIXES)
+        raise SourceError(source, f"no format has the suffix {path.suffix!r}; give --format, or use one of {known}")
+    return found
+
+
+def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -> OpenTable:
+    """Open a source of any format but NPZ, and find its columns.
+
+    Args:
+        path: Where it lies.
+        source: What to call it in errors.
+        options: How to read it.
+
+    Raises:
+        SourceError: It is not there, is empty or broken, or has no columns of different names.
+    """
+    options = options or ReadOptions()
+    found = format_for(path, source, options)
+    check_file(path, source)
+    if found in _DELIMITERS:
+        from builder.format_text import open_text
+
+        # A delimiter says more than the suffix .txt does.
+        blanks = found == "blank" and options.delimiter is None
+        return open_text(
+            path,
+            source=source,
+            compression=_split_compression(path.name)[1],
+            delimiter=None if blanks else options.delimiter or _DELIMITERS[found] or ",",
+            header=options.header if options.column_names is None else False,
+            column_names=options.column_names,
+        )
+    if found == "npy":
+        from builder.format_numpy import open_npy
+
+        return open_npy(path, source=source, column_names=options.column_names)
+    if options.column_names is not None:
+        raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")
+    if found == "parquet":
+        from builder.format_arrow import open_parquet
+
+        return open_parquet(path, source=source)
+    if found == "arrow":
+        from builder.format_arrow import open_ipc
+
+        return open_ipc(path, source=source)
+    raise SourceError(source, "an npz file is no table: its inputs and labels are whole arrays")
+
+
+def check_file(path: Path, source: str) -> None:
+    """Raise SourceError unless there is a file with something in it; a pipe would wait for ever."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise SourceError(source, f"cannot be read: {error.strerror}") from error
+    if not path.is_file():
+        raise SourceError(source, "is not a file")
+    if not size:
+        raise SourceError(source, "is empty: 0 bytes; write it again, or remove it")
+
+
+def _split_compression(name: str) -> tuple[str, str | None]:
+    """Cut `.gz` or `.zst` off a name, and name the codec."""
+    for suffix, codec in _COMPRESSIONS.items():
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)], codec
+    return name, None
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix in lower case; like pathlib's, but it is asked for every file of a folder."""
+    last = name.rpartition("/")[2]
+    dot = last.rfind(".")
+    return last[dot:].lower() if dot > 0 else ""

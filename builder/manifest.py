@@ -1,0 +1,187 @@
+"""The manifest: a table with one row a source, and finding the row of each source."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from builder.columns import parse_columns, select, there_are
+from builder.convert import EXACT_IN_FLOAT64, stack
+from builder.errors import SourceError, UsageError
+from builder.format_arrow import ArrowTable, column_values, is_numeric, what_it_holds
+from builder.format_text import TextTable
+from builder.formats import ReadOptions, open_table, stem_of
+from builder.table import Array, Table, reading
+from builder.text_numbers import refuse_large
+
+# In the order in which they are tried.
+_RULES: Final[dict[str, Callable[[str], str]]] = {
+    "path": lambda name: name,
+    "file name": lambda name: name.rpartition("/")[2],
+    "stem": stem_of,
+}
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """Which row of the manifest belongs to which source."""
+
+    rule: str  # what of a source the keys name: "path", "file name" or "stem"
+    rows: Mapping[str, int]  # source name -> row from 0, in the order of the sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A table with one row a source."""
+
+    path: Path
+    key: str  # the column that names the source
+    keys: tuple[str, ...]  # (rows,)
+    table: Any  # pyarrow.Table, (rows, columns)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def match(self, names: Sequence[str], *, only_listed: bool = False) -> Matched:
+        """Find each source's row.
+
+        The keys are the sources' paths under the root, else their file names, else their stems: the first of
+        these under which every row names exactly one source, and every source has a row.
+
+        Args:
+            names: The sources.
+            only_listed: Leave sources without a row out, rather than refuse them.
+
+        Raises:
+            UsageError: No rule fits; says what is wrong under the one that fits best.
+        """
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        twice = [key for row, key in enumerate(self.keys) if row_of[key] != row]
+        if twice:
+            raise UsageError(f"{self.path}: {_some(twice, 'key', 'keys')} in more than one row of column {self.key}")
+        problems: dict[str, tuple[int, str]] = {}
+        for rule, text_of in _RULES.items():
+            sources: dict[str, list[str]] = {}
+            for name in names:
+                sources.setdefault(text_of(name), []).append(name)
+            wrong = self._problems(sources, row_of, only_listed=only_listed)
+            if not wrong:
+                rows = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
+                return Matched(rule=rule, rows=rows)
+            fitting = sum(key in sources for key in self.keys)
+            problems[rule] = fitting, "; ".join(wrong)
+        best = max(problems, key=lambda rule: problems[rule][0])
+        advice = "" if only_listed else "; --manifest-only takes just the sources that have a row"
+        raise UsageError(
+            f"{self.path}: column {self.key} does not fit the sources by path, file name or stem. "
+            f"By {best}: {problems[best][1]}{advice}"
+        )
+
+    def labels(self, columns: str | Sequence[str]) -> Array:
+        """Return columns as labels (rows, targets): bool, whole numbers, or floats if one is.
+
+        Raises:
+            UsageError: No such column, text in it, or a missing or infinite value.
+        """
+        parts = parse_columns(columns, "label columns") or ()
+        where = str(self.path)
+        try:
+            names = select(parts, {name: (name,) for name in self.table.column_names}, where)
+            table = Table(columns={name: self._values(name) for name in names})
+            return stack(table, names, dtype=None, source=where)
+        except SourceError as error:
+            raise UsageError(str(error)) from None
+
+    def _problems(self, sources: Mapping[str, list[str]], row_of: Mapping[str, int], *, only_listed: bool) -> list[str]:
+        """Say in what way the keys are not one for each source."""
+        several = [f"{key} ({', '.join(found[:2])})" for key, found in sources.items() if key in row_of and found[1:]]
+        rowless = [name for key, found in sources.items() if key not in row_of for name in found]
+        unknown = [key for key in row_of if key not in sources]
+        lines = [
+            several and f"{_some(several, 'key', 'keys')} fit more than one source",
+            rowless and not only_listed and f"{_some(rowless, 'source', 'sources')} without a row",
+            unknown and f"{_some(unknown, 'row', 'rows')} without a source",
+        ]
+        return [line for line in lines if line]
+
+    def _values(self, name: str) -> Array:
+        """Return one column of numbers (rows,), whole."""
+        column = self.table[name]
+        if not is_numeric(column.type):
+            row = next((row for row in range(len(column)) if column[row].is_valid), 0)
+            holds = what_it_holds(column.type)
+            advice = (
+                "text classes are not supported yet as labels, so map them to integers"
+                if holds == "text"
+                else ("labels are numbers or bool")
+            )
+            raise UsageError(f"{self.path}: row {row + 1:,}, column {name} holds {holds} ({column[row]}); {advice}")
+        values, absent = column_values(column)
+        for what, mask in (
+            ("missing", np.isnan(values) if values.dtype.kind == "f" else absent),
+            ("infinite", np.isinf(values)),
+        ):
+            if mask is not None and mask.any():
+                row = int(mask.argmax())
+                raise UsageError(
+                    f"{self.path}: row {row + 1:,} ({self.keys[row]}), column {name}: {what} value "
+                    f"({int(mask.sum()):,} in all); every source needs its labels"
+                )
+        return values
+
+
+def read_manifest(path: Path, *, key: str = "source") -> Manifest:
+    """Read a manifest: CSV, TSV or Parquet.
+
+    Args:
+        path: Where it lies.
+        key: The column that names the source.
+
+    Raises:
+        UsageError: It is broken, has no such column (the error lists those it has), or a row lacks its key.
+    """
+    try:
+        table = _read(path, key)
+    except SourceError as error:
+        raise UsageError(f"manifest {error}") from None
+    keys = table[key].to_pylist()
+    empty = [row + 1 for row, text in enumerate(keys) if text is None or not str(text).strip()]
+    if empty:
+        raise UsageError(f"{path}: {len(empty):,} rows name no source in column {key}, the first is row {empty[0]:,}")
+    return Manifest(path=path, key=key, keys=tuple(str(text).strip() for text in keys), table=table)
+
+
+def _read(path: Path, key: str) -> Any:
+    """Read all columns, the key as text."""
+    source = str(path)
+    opened = open_table(path, source=source, options=ReadOptions(header=True))
+    if key not in opened.groups:
+        raise SourceError(source, f"there is no column {key!r}; {there_are(list(opened.groups))}; name it with --key")
+    with reading(source):
+        if isinstance(opened, TextTable):
+            return _parse(opened, key)
+        if isinstance(opened, ArrowTable):
+            return opened.load(list(opened.groups))
+    raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
+
+
+def _parse(opened: TextTable, key: str) -> Any:
+    """Parse text, each column as what it looks like: unlike sources, there is only one."""
+    import pyarrow as pa
+
+    table = opened.parse({name: pa.string() if name == key else None for name in opened.groups})
+    for name in table.column_names:
+        if pa.types.is_floating(table[name].type):
+            values, _ = column_values(table[name])
+            if (np.abs(values) >= EXACT_IN_FLOAT64).any():
+                refuse_large(opened.parse({name: pa.string()})[name], values, name, opened.source)
+    return table
+
+
+def _some(names: Sequence[str], one: str, many: str) -> str:
+    """Count the names, and show the first few."""
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return f"{len(names):,} {one if len(names) == 1 else many} ({shown})"

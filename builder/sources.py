@@ -1,0 +1,174 @@
+"""Which files are the sources: listing a folder or a glob, in the order that the store keeps."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fnmatch import translate
+from itertools import islice, pairwise
+from pathlib import Path, PurePosixPath
+
+from builder.errors import UsageError
+from builder.formats import KNOWN_SUFFIXES, check_format, format_of
+
+_WILDCARD = re.compile(r"[*?\[]")
+# How many files are looked at to say, in an error, what is there instead.
+_LOOKED_AT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceList:
+    """The sources of a build, by name: POSIX paths relative to `root`, sorted by code point."""
+
+    root: Path  # as the caller wrote it: relative stays relative
+    names: tuple[str, ...]
+    ignored: tuple[str, ...] = ()  # files of no known format, and links to folders, which are not followed
+
+    def __post_init__(self) -> None:
+        for before, after in pairwise(self.names):
+            if before >= after:
+                raise UsageError(f"sources must be sorted, each named once, but {after!r} follows {before!r}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, name: str) -> Path:
+        """Return where the source `name` lies."""
+        return self.root / name
+
+
+def discover(
+    sources: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002 - the option's name
+    any_suffix: bool = False,
+    exclude: Collection[Path] = (),
+) -> SourceList:
+    """List the sources in a folder, or those that a glob pattern matches.
+
+    From a folder, and the folders in it, come the files of known formats; names that begin with "." or "_"
+    are left out, with all below them. A glob (`**` stands for any folders) takes what it matches; as in a
+    shell, a wildcard matches no leading ".". Links to files are followed, links to folders are not. A link
+    that leads nowhere is listed, so that reading it fails by name rather than that it goes missing.
+
+    Args:
+        sources: A folder, one file, or a glob; the root of a glob is the part before its first wildcard.
+        format: Read every file as this format: a folder then gives all its files.
+        any_suffix: Take all files of a folder, as a process function can read any.
+        exclude: Files and folders that are no sources, wherever they lie: the manifest, the store.
+
+    Raises:
+        UsageError: There is no such folder, nothing matches, a folder cannot be listed, or a name is not
+            UTF-8.
+    """
+    if format is not None:
+        check_format(format)
+    every = any_suffix or format is not None
+    text = os.fspath(sources)
+    path = Path(text)
+    # What is there under that very name wins over reading it as a pattern: run[1].csv can be a file.
+    if path.is_dir():
+        root = path
+        found = list(_walk(text, "", _excluded(root, exclude)))
+        taken = [name for name in found if not name.endswith("/") and (every or format_of(name))]
+    elif os.path.lexists(path):
+        root, found, taken = path.parent, [path.name], [path.name]
+    elif _WILDCARD.search(text):
+        root, parts = _fixed_part(path)
+        if not root.is_dir():
+            raise UsageError(f"{text}: there is no folder {root}")
+        matched = set(_glob(os.fspath(root), "", parts, _excluded(root, exclude)))
+        found = taken = list(matched)
+    else:
+        raise UsageError(f"{text}: no such file or folder")
+    if not taken:
+        raise UsageError(f"{text}: {_nothing(root, is_folder=path.is_dir())}")
+    _check_utf8(text, taken)
+    names = tuple(sorted(taken))
+    kept = set(names)
+    return SourceList(root=root, names=names, ignored=tuple(sorted(name for name in found if name not in kept)))
+
+
+def _walk(folder: str, prefix: str, excluded: frozenset[str]) -> Iterator[str]:
+    """Yield the files below `folder`, named from the root; a link to a folder ends in "/"."""
+    for entry in _entries(folder):
+        name = prefix + entry.name
+        if entry.name.startswith((".", "_")) or name in excluded:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, f"{name}/", excluded)
+        elif _is_file(entry):
+            yield name
+        elif entry.is_dir():
+            yield f"{name}/"
+
+
+def _glob(folder: str, prefix: str, parts: tuple[str, ...], excluded: frozenset[str]) -> Iterator[str]:
+    """Yield the files below `folder` that the components `parts` of a pattern match."""
+    head, rest = parts[0], parts[1:]
+    any_depth = head == "**"
+    if any_depth and rest:
+        yield from _glob(folder, prefix, rest, excluded)
+    matches = re.compile(translate("*" if any_depth else head)).match
+    for entry in _entries(folder):
+        name = prefix + entry.name
+        hidden = entry.name.startswith(".") and not head.startswith(".")
+        if hidden or name in excluded or not matches(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if any_depth or rest:
+                yield from _glob(entry.path, f"{name}/", parts if any_depth else rest, excluded)
+        elif not rest and _is_file(entry):
+            yield name
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """List a folder."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            return list(entries)
+    except OSError as error:
+        raise UsageError(f"{folder}: the folder cannot be listed: {error.strerror}") from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, a link to one, or a link to nothing."""
+    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+
+
+def _fixed_part(pattern: Path) -> tuple[Path, tuple[str, ...]]:
+    """Cut a pattern before its first component with a wildcard."""
+    parts = pattern.parts
+    first = next(number for number, part in enumerate(parts) if _WILDCARD.search(part))
+    return Path(*parts[:first]), parts[first:]
+
+
+def _excluded(root: Path, exclude: Collection[Path]) -> frozenset[str]:
+    """Return the names, relative to `root`, of what is excluded and lies below it."""
+    base = root.resolve()
+    paths = [path.resolve() for path in exclude]
+    return frozenset(path.relative_to(base).as_posix() for path in paths if path.is_relative_to(base))
+
+
+def _nothing(root: Path, *, is_folder: bool) -> str:
+    """Say that nothing was found, and what is there instead."""
+    names = list(islice(_walk(os.fspath(root), "", frozenset()), _LOOKED_AT))
+    suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in names if not name.endswith("/"))
+    listed = ", ".join(f"{count:,} with {suffix}" for suffix, count in suffixes.most_common(8))
+    total = f"{suffixes.total():,}" + (" or more" if len(names) == _LOOKED_AT else "")
+    there = f"{root} holds {total} files: {listed}" if suffixes else f"{root} holds no files"
+    if not is_folder:
+        return f"the pattern matches no file; {there}"
+    known = " ".join(KNOWN_SUFFIXES)
+    return f"no file of a known format; {there}. Known: {known}; for others give --format or --process"
+
+
+def _check_utf8(text: str, names: list[str]) -> None:
+    """Refuse names whose bytes are not UTF-8, which a store cannot keep."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        wrong = sorted(name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name))
+        shown = ", ".join(ascii(name) for name in wrong[:5])
+        raise UsageError(f"{text}: {len(wrong):,} names are not valid UTF-8 ({shown}); rename them") from None

@@ -1,0 +1,137 @@
+"""The first lines of a text file: its column names, and where its data starts."""
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from builder.errors import SourceError
+from builder.table import check_unique, reading
+
+_FIRST = 1 << 18  # bytes; a file no larger is read once
+_MOST = 1 << 24
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Readable(Protocol):
+    """What gives bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes; none at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextStart:
+    """What the start of a text file says."""
+
+    names: tuple[str, ...]
+    named: bool
+    offset: int  # bytes before the first data row
+    first: tuple[str, ...]  # the fields of the first data row
+    longest: int  # bytes of the longest of the first lines
+    rest: bytes | None  # the data, where the file is so small that it has been read
+
+
+def read_start(
+    stream: Readable,
+    *,
+    source: str,
+    delimiter: str | None,
+    header: bool | None,
+    column_names: tuple[str, ...] | None,
+) -> TextStart:
+    """Read the header, and look at the first data row.
+
+    Args:
+        stream: The text, decompressed.
+        source: For errors.
+        delimiter: Between fields; None for runs of blanks.
+        header: Whether there are names; None: there are, unless the format has none.
+        column_names: Names where the file has none.
+
+    Raises:
+        SourceError: There is nothing, no names where there should be, or one twice.
+    """
+    head, rows, whole = _first_rows(stream, delimiter, source)
+    if head[:2] in _UTF16:
+        raise SourceError(source, "is UTF-16 text; write it as UTF-8")
+    if not rows:
+        raise SourceError(source, "holds no header and no rows; write it again, or remove it")
+    has_header = header if header is not None else delimiter is not None
+    first, offset = rows[0]
+    if has_header:
+        names = _header_names(first, source, sure=header is True)
+        data = rows[1][0] if len(rows) > 1 else []
+    else:
+        data, offset = first, len(_BOM) if head.startswith(_BOM) else 0
+        names = column_names or tuple(map(str, range(len(first))))
+        if len(names) != len(first):
+            raise SourceError(source, f"has {len(first):,} columns, but {len(names):,} column names were given")
+    return TextStart(
+        names=names,
+        named=has_header or column_names is not None,
+        offset=offset,
+        first=tuple(data),
+        longest=max(map(len, head.splitlines())),
+        rest=head[offset:] if whole else None,
+    )
+
+
+def _first_rows(
+    stream: Readable, delimiter: str | None, source: str
+) -> tuple[bytes, list[tuple[list[str], int]], bool]:
+    """Read until two rows are there: the bytes, the rows and where each ends, and whether it was all."""
+    head = b""
+    size = _FIRST
+    while True:
+        more = stream.read(size - len(head))
+        head += more
+        if more and len(head) < size:
+            continue
+        with reading(source, advice="is it text with this delimiter?"):
+            rows = list(_rows(head, delimiter))
+        if not more or (len(rows) == 2 and rows[1][1] < len(head)):
+            return head, rows, not more
+        if size >= _MOST:
+            raise SourceError(source, f"no two lines end within the first {size:,} bytes; is it text?")
+        size *= 4
+
+
+def _rows(head: bytes, delimiter: str | None) -> Iterator[tuple[list[str], int]]:
+    """Yield the fields of the first two lines that are not blank, and where each line ends."""
+    end = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal end
+        for line in head.splitlines(keepends=True):
+            end += len(line)
+            # Replaced, not refused: the header is looked at below, and data rows are pyarrow's to read.
+            yield line.decode("utf-8-sig" if end == len(line) else "utf-8", "replace")
+
+    found = 0
+    fields = map(str.split, lines()) if delimiter is None else csv.reader(lines(), delimiter=delimiter)
+    for row in fields:
+        if len(row) > 1 or any(map(str.strip, row)):
+            yield row, end
+            found += 1
+            if found == 2:
+                return
+
+
+def _header_names(fields: list[str], source: str, *, sure: bool) -> tuple[str, ...]:
+    """Trim the names, and name those that have none by their number."""
+    names = tuple(field.strip() or f"unnamed_{number}" for number, field in enumerate(fields))
+    if any("\ufffd" in name for name in names):
+        raise SourceError(source, "the header is not valid UTF-8; write the file as UTF-8")
+    numbered = names == tuple(map(str, range(len(names))))
+    if not sure and not numbered and all(map(_NUMBER.fullmatch, names)):
+        raise SourceError(
+            source,
+            f"the first line holds only numbers ({', '.join(names[:5])}); say --no-header if it is data, "
+            "--header if these are names",
+        )
+    check_unique(source, names)
+    return names

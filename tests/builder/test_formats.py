@@ -1,0 +1,577 @@
+"""Every format is read as plain Python and NumPy read it, bit for bit, and broken files say what is wrong."""
+
+import gzip
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import ipc
+
+from builder.errors import SourceError, UsageError
+from builder.format_numpy import read_npz
+from builder.format_text import CollapseBlanks
+from builder.formats import ReadOptions, format_of, open_table, stem_of
+from builder.table import OpenTable, Table
+
+WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def names_of(table: OpenTable) -> list[str]:
+    return [name for group in table.groups.values() for name in group]
+
+
+def read_all(path: Path, *, dtype=None, **options) -> Table:
+    table = open_table(path, source=path.name, options=ReadOptions(**options))
+    return table.read(names_of(table), None if dtype is None else np.dtype(dtype))
+
+
+def array_of(table: Table) -> np.ndarray:
+    return np.stack(list(table.columns.values()), axis=1)
+
+
+def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def packed(path: Path, text: bytes) -> Path:
+    """Write text, compressed as the suffix says."""
+    if path.suffix == ".gz":
+        text = gzip.compress(text)
+    elif path.suffix == ".zst":
+        text = pa.compress(text, codec="zstd", asbytes=True)
+    path.write_bytes(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.csv", "csv"),
+        ("a.b/C.TSV.GZ", "tsv"),
+        ("a.tab.zst", "tsv"),
+        ("a.dat", "blank"),
+        ("a.pq", "parquet"),
+        ("a.feather", "arrow"),
+        ("a.npy", "npy"),
+        ("a.npy.gz", None),
+        (".csv", None),
+        ("csv", None),
+        ("a.csv/b", None),
+    ],
+)
+def test_the_suffix_tells_the_format(name, expected):
+    assert format_of(name) == expected
+
+
+def test_a_stem_is_the_last_part_without_its_suffix():
+    assert [stem_of(name) for name in ("a/b.csv", "a.b/c", "c.csv.zst", "r.1.npy", ".x")] == [
+        "b",
+        "c",
+        "c",
+        "r.1",
+        ".x",
+    ]
+
+
+@WITHIN_TMP
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.lists(FINITE, min_size=width, max_size=width), max_size=6)
+    ),
+    suffix=st.sampled_from([".csv", ".tsv", ".tab", ".csv.gz", ".csv.zst", ".tsv.gz"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    final=st.sampled_from(["", "\n", "\n\n"]),
+    blank=st.sampled_from(["", " "]),
+)
+def test_delimited_text_is_what_float_makes_of_each_field(tmp_path, rows, suffix, end, final, blank):
+    delimiter = "," if "csv" in suffix else "\t"
+    width = len(rows[0]) if rows else 3
+    names = [f"c{i}" for i in range(width)]
+    lines = [(delimiter + blank).join(names), *(delimiter.join(map(repr, row)) for row in rows)]
+    path = packed(tmp_path / f"x{suffix}", (end.join(lines) + final.replace("\n", end)).encode())
+    table = open_table(path, source="x")
+    assert (names_of(table), table.named) == (names, True)
+    read = table.read(names, None)
+    assert same_bits(array_of(read), np.array(rows, np.float64).reshape(len(rows), width))
+    assert read.block is not None
+
+
+@WITHIN_TMP
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.lists(FINITE, min_size=width, max_size=width), min_size=1, max_size=6)
+    ),
+    suffix=st.sampled_from([".txt", ".dat", ".txt.gz", ".dat.zst"]),
+    data=st.data(),
+)
+def test_blank_separated_text_may_have_any_blanks_anywhere(tmp_path, rows, suffix, data):
+    gaps = st.text(" \t", min_size=1, max_size=4)
+    edges = st.text(" \t", max_size=3)
+    lines = [
+        data.draw(edges) + "".join(f"{value!r}{data.draw(gaps)}" for value in row) + data.draw(edges) for row in rows
+    ]
+    text = "\n".join(lines) + data.draw(st.sampled_from(["", "\n", "\n\n \n\t\n"]))
+    table = read_all(packed(tmp_path / f"x{suffix}", text.encode()))
+    assert list(table.columns) == [str(i) for i in range(len(rows[0]))]
+    assert same_bits(array_of(table), np.array(rows))
+
+
+@given(st.lists(st.text(" \t\n\rx", max_size=6), max_size=6))
+def test_collapsing_blanks_does_not_depend_on_how_text_is_cut(pieces):
+    collapse = CollapseBlanks()
+    found = b"".join([collapse(piece.encode()) for piece in pieces]).decode()
+    text = "".join(pieces).replace("\t", " ")
+    lines = text.replace("\r", "\n").split("\n")
+    ends = [letter for letter in text if letter in "\r\n"]
+    assert found == "".join(" ".join(line.split()) + end for line, end in zip(lines, [*ends, ""], strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zst", ".txt", ".txt.gz"])
+def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
+    """Larger than what is read at first, and than what is parsed at once; one line is all but blanks."""
+    values = np.random.default_rng(0).standard_normal((30_000, 4))
+    gap = b"," if "csv" in suffix else b"  \t "
+    lines = [gap.join(repr(float(v)).encode() for v in row) for row in values]
+    if "txt" in suffix:
+        lines.insert(7_000, b" " * 3_000_000)
+    text = b"\n".join([gap.join([b"a", b"b", b"c", b"d"]), *lines])
+    read = read_all(packed(tmp_path / f"x{suffix}", text), header=True)
+    assert list(read.columns) == ["a", "b", "c", "d"]
+    assert same_bits(array_of(read), values)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("\ufeff a , b \n1,2\n", {}, {"a": [1], "b": [2]}),
+        ("\ufeff1;2\n3;4\n", {"delimiter": ";", "header": False}, {"0": [1, 3], "1": [2, 4]}),
+        ("1,2\n", {"column_names": ("x", "y")}, {"x": [1], "y": [2]}),
+        ('"a,1","b\nc"\n"1","2"\n', {}, {"a,1": [1], "b\nc": [2]}),
+        (",a\n0,5\n", {}, {"unnamed_0": [0], "a": [5]}),
+        ("0,1\n5,6\n", {}, {"0": [5], "1": [6]}),
+        ("400,410\n5,6\n", {"header": True}, {"400": [5], "410": [6]}),
+        ("\n\na\n\n1\n\n2\n\n", {}, {"a": [1, 2]}),
+        ("a,b\rtrue,1\rfalse,2", {}, {"a": [1, 0], "b": [1, 2]}),
+        ("a,b\n1,TRUE \n2, False\n", {}, {"a": [1, 2], "b": [1, 0]}),
+        ("a\n+1\n-.5e1\n+.25\n", {}, {"a": [1, -5, 0.25]}),
+        ("a,b\n1,\n, NA \n nan,null\n", {}, {"a": [1, np.nan, np.nan], "b": [np.nan, np.nan, np.nan]}),
+        ("a,t\n1,yes\n", {}, SourceError),
+        ("a|b\n1|2\n", {"delimiter": "|"}, {"a": [1], "b": [2]}),
+        ("a,b", {}, {"a": [], "b": []}),
+        ("a,b\n\n", {}, {"a": [], "b": []}),
+        (f"a\n{2**53}\n-{2**53}\n1e300\n{10**20}.0\n", {}, {"a": [2.0**53, -(2.0**53), 1e300, 1e20]}),
+    ],
+)
+def test_odd_text(tmp_path, text, options, expected):
+    path = tmp_path / "x.csv"
+    path.write_bytes(text.encode())
+    if expected is SourceError:
+        with pytest.raises(SourceError):
+            read_all(path, **options)
+        return
+    read = read_all(path, **options)
+    assert list(read.columns) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(read.columns[name], np.array(values, np.float64))
+        assert read.columns[name].dtype == np.float64
+
+
+def test_rows_longer_than_what_is_parsed_at_once(tmp_path):
+    """The header is read at first, the whole first row is not."""
+    line = ",".join(f"{i}.{'0' * 2_000}" for i in range(1_000))
+    (tmp_path / "x.csv").write_text(",".join(f"c{i}" for i in range(1_000)) + f"\n{line}\n{line}\n")
+    assert array_of(read_all(tmp_path / "x.csv")).tolist() == [list(range(1_000))] * 2
+
+
+def test_a_header_longer_than_what_is_read_at_first(tmp_path):
+    names = [f"{'column' * 10}{i}" for i in range(20_000)]
+    (tmp_path / "x.csv").write_text(",".join(names) + "\n" + ",".join(map(str, range(20_000))) + "\n")
+    read = read_all(tmp_path / "x.csv")
+    assert list(read.columns) == names
+    assert array_of(read).tolist() == [list(map(float, range(20_000)))]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint64])
+def test_whole_numbers_are_parsed_whole_where_they_are_asked_for(tmp_path, dtype):
+    """Also beyond 2**53, with signs, and in a column that has floats elsewhere."""
+    limits = np.iinfo(np.uint64 if dtype == np.uint64 else np.int64)
+    (tmp_path / "x.csv").write_text(f"a,b\n{limits.max},+1\n{limits.min},2\n")
+    read = read_all(tmp_path / "x.csv", dtype=dtype)
+    assert read.columns["a"].tolist() == [limits.max, limits.min]
+    assert read.columns["b"].tolist() == [1, 2]
+    assert {column.dtype for column in read.columns.values()} == {limits.dtype}
+
+
+def test_columns_that_are_not_asked_for_may_hold_anything(tmp_path):
+    (tmp_path / "x.csv").write_text("t,a,u\n2020-01-01,1,x\n,2,\n")
+    table = open_table(tmp_path / "x.csv", source="x.csv")
+    assert array_of(table.read(["a"], None)).tolist() == [[1], [2]]
+
+
+ARROW_DTYPES = [np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_]
+
+
+def arrow_table(rows):
+    rng = np.random.default_rng(rows)
+    columns: dict[str, np.ndarray] = {
+        np.dtype(dtype).name: rng.integers(0, 2, rows).astype(dtype) for dtype in ARROW_DTYPES
+    }
+    lists = rng.standard_normal((rows, 3)).astype(np.float32)
+    fixed = rng.integers(-9, 9, (rows, 2))
+    table = pa.table(columns)
+    table = table.append_column("emb", pa.array(list(lists), pa.list_(pa.float32())))
+    table = table.append_column("big", pa.array(list(lists), pa.large_list(pa.float32())))
+    table = table.append_column("fix", pa.array(list(fixed), pa.list_(pa.int64(), 2)))
+    table = table.append_column("cat", pa.array(columns["int64"]).dictionary_encode())
+    expected = dict(columns)
+    for name in ("emb", "big"):
+        expected |= {f"{name}[{i}]": lists[:, i] for i in range(3)}
+    expected |= {f"fix[{i}]": fixed[:, i] for i in range(2)} | {"cat": columns["int64"]}
+    return table, expected
+
+
+def write_arrow(path: Path, table: pa.Table, *, max_chunksize: int = 3) -> None:
+    if path.suffix in {".parquet", ".pq"}:
+        pq.write_table(table, path, row_group_size=max_chunksize)
+        return
+    new = ipc.new_stream if path.suffix == ".ipc" else ipc.new_file
+    with new(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max_chunksize)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".pq", ".arrow", ".feather", ".ipc"])
+@pytest.mark.parametrize("rows", [1, 10])
+def test_arrow_columns_of_every_dtype_and_list_are_read_bit_for_bit(tmp_path, suffix, rows):
+    table, expected = arrow_table(rows)
+    path = tmp_path / f"x{suffix}"
+    write_arrow(path, table)
+    read = read_all(path)
+    assert list(read.columns) == list(expected)
+    assert not read.missing
+    for name, values in expected.items():
+        assert same_bits(np.ascontiguousarray(read.columns[name]), np.ascontiguousarray(values)), name
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".ipc"])
+def test_arrow_files_are_read_column_by_column(tmp_path, suffix):
+    table = pa.table({"t": ["x", "y"], "a.b": [1, 2], "a": [3, 4], "e": [[1, 2], [3, 4]]})
+    write_arrow(tmp_path / f"x{suffix}", table)
+    opened = open_table(tmp_path / f"x{suffix}", source="x")
+    assert opened.groups == {"t": ("t",), "a.b": ("a.b",), "a": ("a",), "e": ("e[0]", "e[1]")}
+    assert array_of(opened.read(["e[1]", "a", "a.b"], None)).tolist() == [[2, 3, 1], [4, 4, 2]]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_missing_values_in_arrow_files_are_nan_or_told_apart(tmp_path, suffix):
+    table = pa.table(
+        {
+            "i": pa.array([1, None, 3]),
+            "f": pa.array([1.0, None, np.nan]),
+            "h": pa.array([np.float16(1), None, None], pa.float16()),
+            "b": pa.array([True, None, False]),
+            "n": pa.nulls(3),
+            "e": pa.array([[1, 2], None, [None, 4]]),
+            "x": pa.array([[1.0, 2.0], None, [None, 4.0]], pa.list_(pa.float64(), 2)),
+        }
+    )
+    write_arrow(tmp_path / f"x{suffix}", table)
+    read = read_all(tmp_path / f"x{suffix}")
+    absent = {
+        name: (np.isnan(column) if column.dtype.kind == "f" else np.zeros(3, bool)) | read.missing.get(name, False)
+        for name, column in read.columns.items()
+    }
+    assert {name: mask.tolist() for name, mask in absent.items()} == {
+        "i": [False, True, False],
+        "f": [False, True, True],
+        "h": [False, True, True],
+        "b": [False, True, False],
+        "n": [True, True, True],
+        "e[0]": [False, True, True],
+        "e[1]": [False, True, False],
+        "x[0]": [False, True, True],
+        "x[1]": [False, True, False],
+    }
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 2), (5, 1), (5, 3), (4, 2, 3), (3, 2, 2, 2)])
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<i2", ">u4", "?", "<f2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_files_keep_shape_and_dtype(tmp_path, shape, dtype, order):
+    array = np.asarray(np.random.default_rng(1).integers(0, 2, shape).astype(dtype), order=order)
+    np.save(tmp_path / "x.npy", array)
+    read = read_all(tmp_path / "x.npy")
+    expected = array[:, None] if array.ndim == 1 else array
+    native = np.ascontiguousarray(expected).astype(expected.dtype.newbyteorder("="))
+    assert list(read.columns) == [str(i) for i in range(expected.shape[1])]
+    assert read.block is not None
+    assert same_bits(np.ascontiguousarray(read.block), native)
+    assert same_bits(array_of(read), native)
+
+
+def test_npy_columns_can_be_named_and_chosen(tmp_path):
+    array = np.arange(12).reshape(4, 3)
+    np.save(tmp_path / "x.npy", array)
+    options = ReadOptions(column_names=("a", "b", "c"))
+    table = open_table(tmp_path / "x.npy", source="x", options=options)
+    assert table.named
+    assert array_of(table.read(["c", "a"], None)).tolist() == array[:, [2, 0]].tolist()
+
+
+def test_npz_arrays_are_read_by_key(tmp_path):
+    arrays: dict[str, Any] = {
+        "inputs": np.ones((4, 2), ">f4"),
+        "labels": np.asfortranarray(np.arange(8).reshape(4, 2)),
+        "x": np.array(7),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "x.npz", **arrays)
+        read = read_npz(tmp_path / "x.npz", source="x", keys=list(arrays))
+        for key, array in arrays.items():
+            native = array.astype(array.dtype.newbyteorder("="))
+            assert same_bits(
+                np.ascontiguousarray(read[key]).reshape(array.shape), np.ascontiguousarray(native).reshape(array.shape)
+            )
+
+
+def test_a_format_or_delimiter_overrides_the_suffix(tmp_path):
+    (tmp_path / "x.log").write_text("a;b\n1;2\n")
+    packed(tmp_path / "y.npy.gz", b"a\tb\n1\t2\n")
+    (tmp_path / "z.txt").write_text("a,b\n1,2\n")
+    for path, options in [
+        (tmp_path / "x.log", {"delimiter": ";"}),
+        (tmp_path / "y.npy.gz", {"format": "tsv"}),
+        (tmp_path / "z.txt", {"format": "csv"}),
+        (tmp_path / "z.txt", {"delimiter": ","}),
+    ]:
+        read = read_all(path, **options)
+        assert {name: column.tolist() for name, column in read.columns.items()} == {"a": [1.0], "b": [2.0]}
+
+
+def npy_bytes(array) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.asarray(array))
+    return stream.getvalue()
+
+
+def arrow_bytes(table, *, stream=False):
+    sink = pa.BufferOutputStream()
+    with (ipc.new_stream if stream else ipc.new_file)(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def npz_bytes(**members: bytes) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    return sink.getvalue()
+
+
+class Harmful:
+    """Unpickling it would be noticed."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+PLAIN = pa.table({"a": [1.0, 2.0], "b": [3, 4]})
+TEXT = b"a,b\n" + b"1.5,2.5\n" * 5000
+RAGGED = pa.table({"e": [[1, 2], [3, 4], [5]]})
+NPY = npy_bytes(np.arange(6.0).reshape(3, 2))
+BROKEN = {
+    "zero bytes.csv": (b"", "is empty: 0 bytes"),
+    "only line ends.csv": (b"\n\r\n\n", "holds no header and no rows"),
+    "nothing packed.csv.gz": (gzip.compress(b""), "holds no header and no rows"),
+    "cut.csv.gz": (gzip.compress(TEXT)[:60], "cannot be read: .*; is it whole"),
+    "cut.csv.zst": (pa.compress(TEXT, codec="zstd", asbytes=True)[:20], "cannot be read: .*; is it whole"),
+    "not gzip.csv.gz": (b"a,b\n1,2\n", "cannot be read"),
+    "checksum.csv.gz": (gzip.compress(TEXT)[:-8] + b"\0" * 8, "cannot be read"),
+    "too few.csv": (b"a,b,c\n1,2,3\n4,5\n", r"row 2 has 2 fields, but the first line has 3 \('4,5'\)"),
+    "too many.csv": (b"a,b\n1,2\n3,4,5\n", "row 2 has 3 fields, but the first line has 2"),
+    "far down.csv": (TEXT * 20, "row 5,001, column a: 'a' is not a number; correct it"),
+    "cut far down.csv": (
+        b"a,b\n" + b"1.5,2.5\n" * 400_000 + b"1\n",
+        "row 400,001 has 1 fields, but the first line has 2",
+    ),
+    "cut line.csv": (TEXT[:-6], "row 5,000 has 1 fields, but the first line has 2"),
+    "text.csv": (
+        b"a,t\n1,\n2,x\n",
+        r"column t holds text, not numbers \('x' in row 2\); leave it out with --exclude t",
+    ),
+    "slip.csv": (b"a\n1\n2\n3..5\n4\nx\n", "row 3, column a: '3..5' is not a number"),
+    "time.csv": (b"t\n2020-01-02 03:04\n", r"column t holds time stamps, not numbers \('2020-01-02 03:04' in row 1\)"),
+    "mixed bool.csv": (b"a\ntrue\n1\n", r"column a holds text, not numbers \('true' in row 1\)"),
+    "large whole.csv": (
+        f"a\n1\n{2**53 + 1}\n".encode(),
+        r"row 2, column a: 9007199254740993 is beyond 2\*\*53 .*int64",
+    ),
+    "twice.csv": (b"a,b,a\n1,2,3\n", "columns 1 and 3 are both named 'a'"),
+    "no header.csv": (b"1.5,2.5\n3,4\n", r"the first line holds only numbers \(1.5, 2.5\); say --no-header"),
+    "latin.csv": (b"a,\xe9\n1,2\n", "the header is not valid UTF-8"),
+    "utf16.csv": ("a,b\n1,2\n".encode("utf-16"), "is UTF-16 text; write it as UTF-8"),
+    "garbage.csv": (bytes(range(256)) * 20, "row 2 has 2 fields, but the first line has 1"),
+    "one line.csv": (b"x" * (1 << 25), "field larger than field limit .*; is it text with this delimiter"),
+    "long line.csv": (
+        TEXT * 10 + b"1," + b"5" * (1 << 22) + b"\n",
+        "a line is longer than 1,048,576 bytes; is it text, and whole",
+    ),
+    "one line.txt": (b"x" * (1 << 25), "no two lines end within the first 16,777,216 bytes; is it text"),
+    "words.txt": (b"1 2\n3 x\n", "row 2, column 1: 'x' is not a number"),
+    "ragged.txt": (b" 1  2 \n 3 \n", "row 2 has 1 fields, but the first line has 2"),
+    "garbage.parquet": (b"nonsense" * 9, "cannot be read: .*; is it a whole Parquet file"),
+    "cut.parquet": (parquet_bytes(PLAIN)[:-9], "is it a whole Parquet file"),
+    "hole.parquet": (b"PAR1" + b"\0" * 60 + parquet_bytes(PLAIN)[64:], "cannot be read"),
+    "text.parquet": (parquet_bytes(pa.table({"t": ["x"]})), r"column t holds text, not numbers \('x' in row 1\)"),
+    "time.parquet": (
+        parquet_bytes(pa.table({"t": pa.array([0], pa.timestamp("ns", "UTC"))})),
+        "column t holds time stamps, not numbers",
+    ),
+    "ragged.parquet": (parquet_bytes(RAGGED), "column e holds 1 values in row 3, but 2 in row 1; lists must have one"),
+    "nested.parquet": (parquet_bytes(pa.table({"e": [[[1, 2]], [[3]]]})), "column e holds values of type list"),
+    "struct.parquet": (parquet_bytes(pa.table({"s": [{"x": 1}]})), "column s holds values of type struct.* in row 1"),
+    "garbage.arrow": (b"ARROW1\0\0 nonsense", "cannot be read: .*; is it a whole Arrow file"),
+    "cut.arrow": (arrow_bytes(PLAIN)[:-40], "cannot be read"),
+    "cut.ipc": (arrow_bytes(PLAIN, stream=True)[:-60], "cannot be read"),
+    "feather1.feather": (b"FEA1" + b"\0" * 40 + b"FEA1", "Feather file of version 1"),
+    "twice.arrow": (
+        arrow_bytes(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])),
+        "columns 1 and 2 are both named 'a'",
+    ),
+    "none.arrow": (arrow_bytes(pa.table({})), "has no columns"),
+    "garbage.npy": (b"nonsense", "cannot be read: .*; is it a whole NPY file"),
+    "cut.npy": (NPY[:-8], r"the header, shape \(3, 2\) of float64, makes 176 bytes, but there are 168"),
+    "more.npy": (NPY + NPY, "makes 176 bytes, but there are 352; write it again, one array a file"),
+    "huge.npy": (NPY.replace(b"(3, 2), }   ", b"(3, 9999), }"), "bytes, but there are"),
+    "pickle.npy": (
+        NPY[:10]
+        + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117)
+        + b"\n"
+        + pickle.dumps(Harmful()),
+        "holds Python objects .a pickle., which are never loaded",
+    ),
+    "text.npy": (npy_bytes(np.array(["x"])), "holds <U1, which is not stored; save bool, whole numbers, or floats"),
+    "time.npy": (npy_bytes(np.array(["2020"], "M8[s]")), "holds datetime64"),
+    "complex.npy": (npy_bytes(np.ones((2, 2), complex)), "holds complex128, which is not stored"),
+    "records.npy": (npy_bytes(np.zeros(2, [("a", "f4"), ("b", "i4")])), "which is not stored"),
+    "scalar.npy": (npy_bytes(np.array(3.0)), "holds a single value; an array of steps is needed"),
+    "no columns.npy": (npy_bytes(np.zeros((3, 0))), r"an array of shape \(3, 0\) has no columns"),
+    "code.npy": (NPY.replace(b"False", b"exit("), "cannot be read"),
+    "x.unknown": (b"1,2\n", "no format has the suffix '.unknown'; give --format"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_source_error_that_says_what_is_wrong(tmp_path, name):
+    data, message = BROKEN[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SourceError, match=message) as caught:
+        read_all(tmp_path / name)
+    assert str(caught.value).startswith(f"{name}: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+BROKEN_NPZ = {
+    "garbage": (b"nonsense", "is it a whole NPZ file"),
+    "cut": (npz_bytes(inputs=NPY)[:-30], "is it a whole NPZ file"),
+    "no key": (npz_bytes(x=NPY, y=NPY), "has no array 'inputs'; it has: x, y; name them with --input-key"),
+    "cut inside": (npz_bytes(inputs=NPY[:-8]), "array 'inputs': the header, shape .3, 2. of float64, makes 176 bytes"),
+    "flipped": (npz_bytes(inputs=NPY).replace(NPY[-8:], b"\1" * 8), "cannot be read: .*CRC"),
+    "text": (npz_bytes(inputs=npy_bytes(np.array(["x"]))), "array 'inputs': holds <U1"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN_NPZ)
+def test_a_broken_npz_file_is_one_source_error(tmp_path, fault):
+    data, message = BROKEN_NPZ[fault]
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(SourceError, match=message):
+        read_npz(tmp_path / "x.npz", source="x.npz", keys=["inputs"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".txt", ".csv.gz", ".parquet", ".arrow", ".ipc", ".npy"])
+def test_cut_or_flipped_anywhere_a_file_gives_numbers_or_a_source_error(tmp_path, suffix):
+    whole = {
+        ".csv": TEXT[:200],
+        ".txt": TEXT[4:200].replace(b",", b"  "),
+        ".csv.gz": gzip.compress(TEXT[:200]),
+        ".parquet": parquet_bytes(PLAIN),
+        ".arrow": arrow_bytes(PLAIN),
+        ".ipc": arrow_bytes(PLAIN, stream=True),
+        ".npy": NPY,
+    }[suffix]
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"x{suffix}"
+    for trial in range(150):
+        data = bytearray(whole)
+        place = int(rng.integers(len(data)))
+        if trial % 2:
+            data[place] ^= 1 << int(rng.integers(8))
+        else:
+            del data[place:]
+        path.write_bytes(data)
+        try:
+            read = read_all(path)
+        except SourceError as error:
+            assert str(error).startswith(f"x{suffix}: ")  # noqa: PT017 - it may also not be raised
+        else:
+            assert all(column.dtype.kind in "biuf" for column in read.columns.values())
+
+
+def test_what_is_no_file_is_a_source_error(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
+    for name, message in [("folder.csv", "is not a file"), ("gone.csv", "No such file")]:
+        with pytest.raises(SourceError, match=message):
+            read_all(tmp_path / name)
+
+
+def test_lack_of_memory_is_no_fault_of_the_source(tmp_path, monkeypatch):
+    def fails(*_args, **_options):
+        raise MemoryError
+
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    monkeypatch.setattr(np, "fromfile", fails)
+    with pytest.raises(MemoryError):
+        read_all(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "xml"}, "format='xml' is none of csv, tsv"),
+        ({"delimiter": "::"}, "delimiter='::' must be one ASCII character"),
+        ({"delimiter": "\n"}, "must be one ASCII character, and no quote or line end"),
+        ({"delimiter": ",", "format": "npy"}, "delimiter=',' has no meaning for format='npy'"),
+        ({"column_names": ("a",), "header": True}, "column_names are for files without a header"),
+        ({"column_names": ("a", "a")}, "column_names must differ"),
+    ],
+)
+def test_options_that_cannot_be_are_usage_errors(options, message):
+    with pytest.raises(UsageError, match=message):
+        ReadOptions(**options)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy"])
+def test_as_many_column_names_are_needed_as_there_are_columns(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"1,2\n" if suffix == ".csv" else NPY)
+    with pytest.raises(SourceError, match="has 2 columns, but 3 column names were given"):
+        read_all(path, column_names=("a", "b", "c"))

@@ -1,0 +1,174 @@
+"""Reading a manifest, and which row belongs to which source."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.errors import UsageError
+from builder.manifest import Manifest, read_manifest
+
+
+def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "labels.csv") -> Manifest:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    return read_manifest(path, key=key)
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "rule"),
+    [
+        (["x/a.csv", "y/a.csv"], ["x/a.csv", "y/a.csv"], "path"),
+        (["a.csv", "b.csv"], ["x/a.csv", "y/b.csv"], "file name"),
+        (["a", "b"], ["x/a.csv", "y/b.npy"], "stem"),
+        (["a", "b"], ["x/a.csv.gz", "y/b.CSV"], "stem"),
+        (["a.1", "b.2"], ["a.1.npy", "b.2.npy"], "stem"),
+        (["a", "a.x"], ["a", "a.x"], "path"),
+        (["7", "08"], ["7.csv", "08.csv"], "stem"),
+    ],
+)
+def test_keys_are_paths_else_file_names_else_stems(tmp_path, keys, names, rule):
+    table = manifest(tmp_path, "y,source\n" + "".join(f"{i},{key}\n" for i, key in enumerate(keys)))
+    matched = table.match(names)
+    assert matched.rule == rule
+    assert matched.rows == {name: row for row, name in enumerate(names)}
+    assert list(table.match(names[::-1]).rows) == names[::-1]
+
+
+def test_integer_keys_are_compared_as_their_decimal_text(tmp_path):
+    pq.write_table(pa.table({"id": [12, 7], "y": [1, 2]}), tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet", key="id").match(["7.npy", "12.npy"]).rows == {"7.npy": 1, "12.npy": 0}
+
+
+def test_headers_and_keys_are_trimmed_and_a_byte_order_mark_is_no_problem(tmp_path):
+    table = manifest(tmp_path, "\ufeff source , y\n a.csv ,3\n")
+    assert table.match(["a.csv"]).rows == {"a.csv": 0}
+    assert table.labels(" y ").tolist() == [[3]]
+
+
+@pytest.mark.parametrize("name", ["m.tsv", "m.tab"])
+def test_tsv_is_read_by_its_suffix(tmp_path, name):
+    assert manifest(tmp_path, "source\ty\na\t1\n", name=name).labels("y").tolist() == [[1]]
+
+
+def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
+    table = manifest(tmp_path, "source,y\nc,0\na,1\n")
+    assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True).rows == {"a.csv": 1, "c.csv": 0}
+    with pytest.raises(UsageError, match=r"By stem: 1 source \(b.csv\) without a row; --manifest-only"):
+        table.match(["a.csv", "b.csv", "c.csv"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "message"),
+    [
+        ("a b a c b", "a.csv", r"2 keys \(a, b\) in more than one row of column source"),
+        ("a b c", "a.csv b.csv", r"By stem: 1 row \(c\) without a source"),
+        ("a.csv", "x/a.csv y/a.csv", r"By file name: 1 key \(a.csv \(x/a.csv, y/a.csv\)\) fit more than one source"),
+        (
+            "a.csv",
+            "a.csv b.csv c.csv d.csv e.csv f.csv g.csv",
+            r"By path: 6 sources \(b.csv, .*f.csv, \.\.\.\) without",
+        ),
+        ("z", "a.csv", r"By path: 1 source \(a.csv\) without a row; 1 row \(z\) without a source"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_counted(tmp_path, keys, names, message):
+    table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
+    with pytest.raises(UsageError, match=message):
+        table.match(names.split())
+
+
+@pytest.mark.parametrize("only_listed", [False, True])
+def test_a_row_without_a_source_is_always_an_error(tmp_path, only_listed):
+    table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\n")
+    with pytest.raises(UsageError, match="without a source"):
+        table.match(["a.csv"], only_listed=only_listed)
+
+
+@given(st.lists(st.sampled_from(["x/a.csv", "y/a.csv", "a.csv", "b.csv", "x/b.npy", "c"]), unique=True, min_size=1))
+def test_full_paths_fit_any_sources(names):
+    """Keys that are the sources' own paths fit by path, in any order, whatever else is ambiguous."""
+    keys = tuple(names[::-1])
+    table = Manifest(path=Path("m.csv"), key="source", keys=keys, table=None)
+    matched = table.match(names)
+    assert matched.rule == "path"
+    assert [keys[row] for row in matched.rows.values()] == names
+
+
+def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
+    table = manifest(tmp_path, "source,i,j,f,b\na,1,9223372036854775807,0.5,true\nb,-2,3,1,false\n")
+    for columns, dtype, expected in [
+        ("i,j", np.int64, [[1, 2**63 - 1], [-2, 3]]),
+        ("i,f", np.float64, [[1, 0.5], [-2, 1]]),
+        (["b"], np.bool_, [[True], [False]]),
+        ("b,i", np.int64, [[1, 1], [0, -2]]),
+        ("i:b", None, None),
+    ]:
+        if dtype is None:
+            with pytest.raises(UsageError, match="row 1, column j: 9223372036854775807 does not fit into float64"):
+                table.labels(columns)
+        else:
+            labels = table.labels(columns)
+            assert (labels.dtype, labels.tolist()) == (np.dtype(dtype), expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("t", r"row 1, column t holds text \(PEN\); text classes are not supported yet as labels, so map them to int"),
+        ("d", r"row 1, column d holds time"),
+        ("m", r"row 2 \(b\), column m: missing value \(1 in all\)"),
+        ("n", r"row 2 \(b\), column n: missing value \(1 in all\)"),
+        ("f", r"row 1 \(a\), column f: infinite value \(1 in all\)"),
+        ("big", r"row 1, column big: 123456789012345678901 is beyond 2\*\*53"),
+        ("zz", r"there is no column 'zz'; there are \d: source, t, d, m, n, f"),
+    ],
+)
+def test_labels_that_are_no_numbers_are_refused(tmp_path, column, message):
+    head, *rows = "source,t,d,m,n,f", "a,PEN,2020-01-01,1,0.5,inf", "b,FEL,2020-01-02,,NA,1"
+    if column == "big":
+        head, *rows = "source,big", "a,123456789012345678901", "b,0"
+    with pytest.raises(UsageError, match=message):
+        manifest(tmp_path, "\n".join([head, *rows])).labels(column)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("file,y\na,1\n", "m.csv", r"manifest .*m.csv: there is no column 'source'; there are 2: file, y; .*--key"),
+        ("source,y\n,1\na,2\n", "m.csv", "1 rows name no source in column source, the first is row 1"),
+        ("source,y\na\n", "m.csv", "row 1 has 1 fields, but the first line has 2"),
+        ("source,source\na,b\n", "m.csv", "columns 1 and 2 are both named 'source'"),
+        ("", "m.csv", "is empty: 0 bytes"),
+        ("nonsense", "m.parquet", "is it a whole Parquet file"),
+        ("x", "m.xlsx", "no format has the suffix '.xlsx'"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_says_why(tmp_path, text, name, message):
+    with pytest.raises(UsageError, match=message):
+        manifest(tmp_path, text, name=name)
+
+
+def test_a_manifest_that_is_not_there_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match=r"manifest .*m.csv: cannot be read: No such file"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_an_npy_file_is_no_manifest(tmp_path):
+    np.save(tmp_path / "m.npy", np.zeros((2, 2)))
+    with pytest.raises(UsageError, match="no column 'source'"):
+        read_manifest(tmp_path / "m.npy")
+    with pytest.raises(UsageError, match="a manifest is a CSV, TSV or Parquet file"):
+        read_manifest(tmp_path / "m.npy", key="0")
+
+
+def test_types_of_a_long_manifest_are_found_from_all_of_it(tmp_path):
+    """The first megabyte holds whole numbers, the end does not."""
+    rows = [f"{'x' * 40}{i:06},{i}\n" for i in range(40_000)]
+    labels = manifest(tmp_path, "source,y\n" + "".join(rows) + "last,0.5\n").labels("y")
+    assert labels.dtype == np.float64
+    assert labels[:, 0].tolist() == [*range(40_000), 0.5]

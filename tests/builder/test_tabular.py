@@ -1,0 +1,436 @@
+"""Columns of a file as inputs and labels, bit for bit what a loop over the rows gives, or an error that says why."""
+
+import itertools
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builder.columns import parse_columns, select
+from builder.errors import SourceError, UsageError
+from builder.tabular import tabular
+
+WITHIN_TMP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def run(process, path):
+    return process(path)
+
+
+def as_lists(pair):
+    inputs, labels = pair
+    return inputs.tolist(), None if labels is None else labels.tolist()
+
+
+@WITHIN_TMP
+@given(data=st.data())
+def test_chosen_columns_are_those_of_a_loop_over_the_rows(tmp_path, data):
+    """Whatever the order of the columns in the file, and whatever the format."""
+    names = data.draw(st.permutations(["a", "b", "c", "d", "e"]))
+    rows = data.draw(
+        st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=5, max_size=5), max_size=5)
+    )
+    inputs = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
+    labels = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
+    suffix = data.draw(st.sampled_from([".csv", ".parquet"]))
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".csv":
+        write(path, "\n".join([",".join(names), *(",".join(map(repr, row)) for row in rows)]))
+    else:
+        pq.write_table(
+            pa.table({n: pa.array([row[i] for row in rows], pa.float64()) for i, n in enumerate(names)}), path
+        )
+    found_inputs, found_labels = run(tabular(inputs=inputs, labels=",".join(labels)), path)
+    for found, wanted in ((found_inputs, inputs), (found_labels, labels)):
+        expected = np.array([[row[names.index(name)] for name in wanted] for row in rows]).reshape(-1, len(wanted))
+        assert (found.shape, found.dtype, found.tobytes()) == (expected.shape, np.float64, expected.tobytes())
+        assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("options", "inputs", "labels"),
+    [
+        ({}, "t a b c", "t a b c"),
+        ({"labels": "b"}, "t a c", "b"),
+        ({"exclude": "t"}, "a b c", "a b c"),
+        ({"exclude": "t,a:b", "labels": "c"}, None, None),
+        ({"inputs": "b:c,a"}, "b c a", "b c a"),
+        ({"inputs": "t:c", "exclude": "a:b"}, "t c", "t c"),
+        ({"inputs": ["a"], "labels": ["a", "b"]}, "a", "a b"),
+        ({"labels": "a:c", "exclude": "b"}, "t", "a c"),
+    ],
+)
+def test_what_is_chosen_without_inputs_or_labels(tmp_path, options, inputs, labels):
+    path = write(tmp_path / "x.csv", "t,a,b,c\n0,1,2,3\n")
+    process = tabular(**options)
+    if inputs is None:
+        with pytest.raises(SourceError, match="no column is left for the inputs, after labels and exclude"):
+            process(path)
+        return
+    value = {"t": 0.0, "a": 1.0, "b": 2.0, "c": 3.0}
+    assert process.columns(path) == (tuple(inputs.split()), tuple(labels.split()))
+    assert as_lists(process(path)) == ([[value[n] for n in inputs.split()]], [[value[n] for n in labels.split()]])
+
+
+def test_numbers_choose_columns_that_have_no_names(tmp_path):
+    array = np.arange(21.0).reshape(3, 7)
+    np.save(tmp_path / "x.npy", array)
+    np.savetxt(tmp_path / "x.txt", array)
+    np.savetxt(tmp_path / "x.csv", array, delimiter=",")
+    for suffix in ("npy", "txt", "csv"):
+        process = tabular(inputs="0:4", labels="6", header=False)
+        inputs, labels = run(process, tmp_path / f"x.{suffix}")
+        assert (inputs.tolist(), labels.tolist()) == (array[:, :5].tolist(), array[:, 6:].tolist())
+        assert process.columns(tmp_path / f"x.{suffix}") == (None, None)
+
+
+def test_list_columns_count_as_their_elements(tmp_path):
+    table = pa.table({"y": [1, 2], "emb": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], "z": [7.0, 8.0]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    for inputs, exclude, names in [
+        (None, None, ("emb[0]", "emb[1]", "emb[2]", "z")),
+        ("emb", None, ("emb[0]", "emb[1]", "emb[2]")),
+        ("emb[1]:z", None, ("emb[1]", "emb[2]", "z")),
+        (None, "emb", ("z",)),
+    ]:
+        process = tabular(inputs=inputs, exclude=exclude, labels="y")
+        features, labels = run(process, tmp_path / "x.parquet")
+        flat = {"emb[0]": [1, 4], "emb[1]": [2, 5], "emb[2]": [3, 6], "z": [7, 8]}
+        assert process.columns(tmp_path / "x.parquet") == (names, ("y",))
+        assert features.T.tolist() == [flat[name] for name in names]
+        assert (labels.dtype, labels.tolist()) == (np.int64, [[1], [2]])
+
+
+def test_a_list_column_without_rows_has_no_features(tmp_path):
+    pq.write_table(
+        pa.table({"emb": pa.array([], pa.list_(pa.float32())), "z": pa.array([], pa.int8())}), tmp_path / "x.pq"
+    )
+    with pytest.raises(SourceError, match="the list column emb has no elements in the first row"):
+        tabular()(tmp_path / "x.pq")
+    assert tabular(exclude="emb")(tmp_path / "x.pq")[0].shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": "a,zz"}, r"x.csv: there is no column 'zz'; there are 30: a, c0, .*c18, \.\.\.$"),
+        ({"labels": "c0:zz"}, "there is no column 'zz'"),
+        ({"exclude": "zz"}, "there is no column 'zz'"),
+        ({"inputs": "c5:c2"}, "the range c5:c2 runs backwards: c5 comes after c2 in the file"),
+        ({"inputs": "c1:c5,c3"}, "column c3 is chosen twice by c1:c5,c3"),
+        ({"inputs": "0:3"}, "there is no column '0'"),
+    ],
+)
+def test_a_selection_that_does_not_fit_a_file_is_its_error(tmp_path, options, message):
+    names = ["a", *(f"c{i}" for i in range(29))]
+    path = write(tmp_path / "x.csv", ",".join(names) + "\n" + ",".join("1" * 30) + "\n")
+    with pytest.raises(SourceError, match=message):
+        tabular(**options).under(tmp_path)(path)
+
+
+def test_names_with_colons_and_commas_can_be_chosen():
+    groups = {name: (name,) for name in ("a:b", "b", "a", "x,y", "p:q", "r")}
+    assert select(["a:b", "x,y"], groups, "x") == ("a:b", "x,y")
+    assert select(["a:b:a"], groups, "x") == ("a:b", "b", "a")
+    assert select(["b:p:q"], groups, "x") == ("b", "a", "x,y", "p:q")
+    assert parse_columns(["x,y"], "inputs") == ("x,y",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": ""}, "inputs='' names no column somewhere"),
+        ({"inputs": "a,,b"}, "inputs='a,,b' names no column somewhere"),
+        ({"labels": []}, r"labels=\[\] names no column"),
+        ({"exclude": "a,a"}, "exclude names 'a' twice"),
+        ({"labels": "a", "label_pattern": "(1)"}, "labels come from labels and from label_pattern; choose one"),
+        ({"labels": "a", "labels_in_manifest": True}, "labels come from labels and from the manifest"),
+        ({"label_pattern": "(1"}, "is no regular expression: "),
+        ({"label_pattern": "1"}, "has no group"),
+        ({"dtype": "float23"}, "dtype='float23' is no dtype"),
+        ({"dtype": "complex64"}, "dtype='complex64' is not stored"),
+        ({"dtype": "str"}, "dtype='str' is not stored"),
+        ({"format": "wav"}, "format='wav' is none of"),
+    ],
+)
+def test_options_that_cannot_be_are_usage_errors(options, message):
+    with pytest.raises(UsageError, match=message):
+        tabular(**options)
+
+
+def test_labels_from_the_name_are_one_row_for_the_sequence(tmp_path):
+    path = write(tmp_path / "s12_h-0.5_r3.csv", "a\n1\n2\n")
+    for pattern, dtype, expected, names in [
+        (r"s(\d+)", None, np.array([12]), None),
+        (r"s(?P<subject>\d+)_h(?P<height>[-.\d]+)", None, np.array([12, -0.5]), ("subject", "height")),
+        (r"s(\d+)_.*_r(?P<run>\d+)", "float32", np.array([12, 3], np.float32), None),
+        (r"_r(\d)", "int8", np.array([3], np.int8), None),
+    ]:
+        process = tabular(label_pattern=pattern, dtype=dtype).under(tmp_path)
+        inputs, labels = run(process, path)
+        assert inputs.tolist() == [[1], [2]]
+        assert (labels.dtype, labels.tolist()) == (expected.dtype, expected.tolist())
+        assert process.columns(path) == (("a",), names)
+
+
+def test_labels_come_from_the_name_below_the_root_alone(tmp_path):
+    (tmp_path / "run9" / "run7").mkdir(parents=True)
+    path = write(tmp_path / "run9" / "run7" / "x.csv", "a\n1\n")
+    assert run(tabular(label_pattern=r"run(\d)").under(tmp_path / "run9"), path)[1].tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"q(\d)", r"^x_a.csv: its name does not match label_pattern="),
+        (r"x_(\w)", r"finds \['a'\] in its name; each must be a number"),
+        (r"x_(\d)?", r"finds \[''\] in its name"),
+    ],
+)
+def test_names_without_their_label_are_source_errors(tmp_path, pattern, message):
+    path = write(tmp_path / "x_a.csv", "a\n1\n")
+    with pytest.raises(SourceError, match=message):
+        tabular(label_pattern=pattern).under(tmp_path)(path)
+
+
+def test_where_the_labels_come_from_is_derived(tmp_path):
+    path = write(tmp_path / "x.csv", "a,b\n1,2\n")
+    assert tabular().label_source == "inputs"
+    assert tabular(labels="b").label_source == "columns"
+    assert tabular(label_pattern="(1)").label_source == "pattern"
+    assert tabular(labels_in_manifest=True).label_source == "manifest"
+    process = tabular(labels_in_manifest=True)
+    assert as_lists(process(path)) == ([[1.0, 2.0]], None)
+    assert process.columns(path) == (("a", "b"), None)
+    inputs, labels = tabular()(path)
+    assert labels is inputs
+
+
+@pytest.mark.parametrize("text_type", ["ints", "floats", "bools"])
+def test_text_is_float64_whatever_a_file_looks_like(tmp_path, text_type):
+    row = {"ints": "1,2", "floats": "1.5,2.5", "bools": "true,false"}[text_type]
+    inputs, _ = tabular()(write(tmp_path / "x.csv", f"a,b\n{row}\n"))
+    assert inputs.dtype == np.float64
+
+
+def test_binary_formats_keep_their_dtype_promoted_over_the_columns(tmp_path):
+    columns: dict[str, np.ndarray] = {
+        "a": np.array([1, 2], np.int8),
+        "b": np.array([0.5, 1], np.float32),
+        "c": np.array([True, False]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    for names in itertools.chain.from_iterable(itertools.combinations(columns, n) for n in (1, 2, 3)):
+        inputs, labels = run(tabular(inputs=",".join(names), labels="c"), tmp_path / "x.parquet")
+        expected = np.stack([columns[n] for n in names], axis=1)
+        assert (inputs.dtype, inputs.tolist()) == (expected.dtype, expected.tolist())
+        assert labels.dtype == np.bool_
+
+
+CONVERSIONS = [
+    ("float64", "float32", [0.1, -1e30, 1e-50], None),
+    (
+        "float64",
+        "float32",
+        [1.0, 1e39],
+        "row 2, column 0: 1e[+]39 does not fit into float32 .1 in all.; choose another",
+    ),
+    ("float64", "float16", [1.0, 70000.0], "70000.0 does not fit into float16"),
+    ("float64", "int8", [-128.0, 127.0, -0.0], None),
+    ("float64", "int8", [1.0, 128.0, 500.0], "row 2, column 0: 128.0 does not fit into int8 .2 in all."),
+    ("float64", "int64", [2.0**62, -(2.0**63)], None),
+    ("float64", "int64", [2.0**63], "does not fit into int64"),
+    ("float64", "uint64", [2.0**63, -1.0], "row 2, column 0: -1.0 does not fit into uint64"),
+    ("float64", "uint64", [2.0**64], "does not fit into uint64"),
+    ("float64", "int32", [1.0, 1.5], "row 2, column 0: 1.5 does not fit into int32"),
+    ("float64", "bool", [0.0, 1.0], None),
+    ("float64", "bool", [0.0, 2.0], "row 2, column 0: 2.0 does not fit into bool"),
+    ("int64", "uint8", [0, 255], None),
+    ("int64", "uint8", [255, 256], "row 2, column 0: 256 does not fit into uint8"),
+    ("int64", "uint64", [-1], "-1 does not fit into uint64"),
+    ("uint64", "int64", [2**63], "9223372036854775808 does not fit into int64"),
+    ("int64", "float32", [2**24 + 1], None),
+    ("int64", "float64", [2**53 + 1], None),
+    ("int64", "float16", [70000], "70000 does not fit into float16"),
+    ("bool", "float32", [True, False], None),
+    ("bool", "int8", [True, False], None),
+    ("int8", "bool", [0, 1], None),
+]
+
+
+@pytest.mark.parametrize(("held", "asked", "values", "message"), CONVERSIONS)
+def test_a_dtype_that_is_asked_for_loses_nothing_but_by_rounding(tmp_path, held, asked, values, message):
+    array = np.array(values, held)
+    np.save(tmp_path / "x.npy", array)
+    pq.write_table(pa.table({"0": array, "1": array}), tmp_path / "x.parquet")
+    process = tabular(inputs="0", dtype=asked).under(tmp_path)
+    for name in ("x.npy", "x.parquet"):
+        if message is None:
+            inputs, labels = run(process, tmp_path / name)
+            assert (inputs.dtype, inputs[:, 0].tolist()) == (np.dtype(asked), array.astype(asked).tolist())
+            assert labels.dtype == inputs.dtype
+        else:
+            with pytest.raises(SourceError, match=f"{name}: .*{message}"):
+                process(tmp_path / name)
+
+
+def test_promotion_does_not_round_whole_numbers(tmp_path):
+    pq.write_table(pa.table({"a": [0, 2**53 + 1], "b": [0.5, 1.5]}), tmp_path / "x.parquet")
+    with pytest.raises(
+        SourceError, match=r"row 2, column a: 9007199254740993 does not fit into float64 .*--dtype float64"
+    ):
+        tabular()(tmp_path / "x.parquet")
+    assert tabular(dtype="float64")(tmp_path / "x.parquet")[0].tolist() == [[0.0, 0.5], [2.0**53, 1.5]]
+
+
+def test_large_whole_numbers_in_text_need_a_dtype(tmp_path):
+    path = write(tmp_path / "x.csv", f"id,v\n{2**53 + 1},1\n-5,2\n")
+    with pytest.raises(SourceError, match=r"row 1, column id: 9007199254740993 is beyond 2\*\*53"):
+        tabular()(path)
+    assert as_lists(tabular(labels="id", dtype="int64")(path)) == ([[1], [2]], [[2**53 + 1], [-5]])
+    assert as_lists(tabular(labels="id", dtype="float32")(path)) == ([[1], [2]], [[2.0**53], [-5.0]])
+    assert as_lists(tabular(exclude="id")(path)) == ([[1], [2]], [[1], [2]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,\nNA,2\n,\n", r"^x.csv: row 1, column b: missing value \(4 in all\); fill it in, or leave the column"),
+        ("a,b\n1,2\n3,NaN\n", r"row 2, column b: missing value \(1 in all\)"),
+        ("a,b\n1,2\n inf,-inf\n", r"row 2, column a: infinite value \(2 in all\); correct it"),
+        ("a,b\n1,1e999\n", r"row 1, column b: infinite value"),
+        ("a,b\n1,true\n2,\n", r"row 2, column b: missing value \(1 in all\)"),
+        ("a,b\n,\n", r"row 1, column a: missing value \(2 in all\)"),
+        ("a,b\n1,x\n", r"column b holds text, not numbers \('x' in row 1\); leave it out with --exclude b"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, "int64", "float32"])
+def test_missing_infinite_and_text_values_name_row_and_column(tmp_path, text, message, dtype):
+    with pytest.raises(SourceError, match=message):
+        tabular(dtype=dtype).under(tmp_path)(write(tmp_path / "x.csv", text))
+
+
+def test_missing_values_in_columns_that_are_not_taken_do_not_matter(tmp_path):
+    path = write(tmp_path / "x.csv", "a,b,t\n1,,x\n2,,\n")
+    assert as_lists(tabular(inputs="a")(path)) == ([[1.0], [2.0]], [[1.0], [2.0]])
+
+
+def test_missing_values_in_binary_files_name_row_and_column(tmp_path):
+    pq.write_table(pa.table({"a": [1, 2, None], "b": [True, None, None], "e": [[1], [2], [3]]}), tmp_path / "x.parquet")
+    with pytest.raises(SourceError, match=r"row 2, column b: missing value \(3 in all\)"):
+        tabular()(tmp_path / "x.parquet")
+    array = np.zeros((4, 2, 3), np.float32)
+    array[2, 1, 0] = np.nan
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(SourceError, match=r"row 3, column 1: missing value \(1 in all\)"):
+        tabular()(tmp_path / "x.npy")
+    array[2, 1, 0] = 1e6
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(SourceError, match=r"row 3, column 1\[0\]: 1000000.0 does not fit into float16"):
+        tabular(dtype="float16")(tmp_path / "x.npy")
+
+
+def test_steps_of_any_shape_are_kept(tmp_path):
+    array = np.random.default_rng(0).standard_normal((5, 4, 3, 2)).astype(">f4")
+    np.save(tmp_path / "x.npy", array)
+    inputs, labels = tabular(labels="3")(tmp_path / "x.npy")
+    assert inputs.dtype == np.float32
+    np.testing.assert_array_equal(inputs, array[:, :3])
+    np.testing.assert_array_equal(labels, array[:, 3:])
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.parquet"])
+def test_no_rows_are_a_sequence_of_length_zero(tmp_path, name):
+    if name == "x.csv":
+        write(tmp_path / name, "a,b\n")
+    elif name == "x.npy":
+        np.save(tmp_path / name, np.zeros((0, 2)))
+    else:
+        pq.write_table(pa.table({"a": pa.array([], pa.float64()), "b": pa.array([], pa.float64())}), tmp_path / name)
+    inputs, labels = run(tabular(), tmp_path / name)
+    assert inputs.shape == labels.shape == (0, 2)
+    assert inputs.dtype == np.float64
+
+
+def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
+    path = tmp_path / "x_5.npz"
+    x, y = np.arange(6.0).reshape(3, 2), np.array([1, 2, 3])
+    np.savez(path, inputs=x, labels=y, other=np.array(7))
+    assert as_lists(tabular()(path)) == (x.tolist(), [[1], [2], [3]])
+    assert as_lists(tabular(label_key="other")(path)) == (x.tolist(), [7])
+    assert as_lists(tabular(input_key="labels", label_key="inputs")(path)) == ([[1], [2], [3]], x.tolist())
+    assert as_lists(tabular(label_key="inputs")(path)) == (x.tolist(), x.tolist())
+    assert as_lists(tabular(labels_in_manifest=True)(path)) == (x.tolist(), None)
+    assert as_lists(tabular(label_pattern=r"x_(\d)").under(tmp_path)(path)) == (x.tolist(), [5])
+    assert tabular(dtype="int16")(path)[0].dtype == np.int16
+    assert tabular().columns(path) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "message"),
+    [
+        ({"inputs": [1.0], "y": [1]}, {}, "has no array 'labels'; it has: inputs, y; name them with --input-key and"),
+        (
+            {"inputs": [1.0, 2.0], "labels": [1, 2, 3]},
+            {},
+            "2 rows of inputs but 3 of labels; there must be one label row",
+        ),
+        ({"inputs": 1.0, "labels": 1}, {}, "inputs holds a single value"),
+        ({"inputs": [[1.0, np.nan]], "labels": [1]}, {}, r"row 1, column inputs 1: missing value"),
+        ({"inputs": [1.0], "labels": [np.inf]}, {}, "row 1, column labels 0: infinite value"),
+        ({"inputs": [1.0], "labels": [1]}, {"inputs": "0"}, "an NPZ file's inputs and labels are whole arrays"),
+    ],
+)
+def test_npz_files_that_do_not_fit_say_why(tmp_path, arrays, options, message):
+    np.savez(tmp_path / "x.npz", allow_pickle=False, **arrays)
+    with pytest.raises(SourceError, match=message):
+        tabular(**options)(tmp_path / "x.npz")
+
+
+def test_a_process_function_pickles_and_describes_itself_in_json(tmp_path):
+    process = tabular(inputs="a:c, d", exclude=["e"], dtype=">f4", format="csv", header=False, column_names="a,b,c,d,e")
+    assert process == tabular(
+        inputs=["a:c", "d"],
+        exclude="e",
+        dtype=np.float32,
+        format="csv",
+        header=False,
+        column_names=("a", "b", "c", "d", "e"),
+    )
+    again = pickle.loads(pickle.dumps(process.under(tmp_path)))
+    assert (again, again.root) == (process.under(tmp_path), tmp_path)
+    assert hash(again) == hash(process.under(tmp_path))
+    described = again.describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described == {
+        "column_names": ["a", "b", "c", "d", "e"],
+        "delimiter": None,
+        "dtype": "float32",
+        "exclude": ["e"],
+        "format": "csv",
+        "header": False,
+        "input_key": "inputs",
+        "inputs": ["a:c", "d"],
+        "label_key": "labels",
+        "label_pattern": None,
+        "label_source": "inputs",
+        "labels": None,
+    }
+
+
+def test_errors_name_a_source_relative_to_the_root_or_as_it_was_given(tmp_path):
+    with pytest.raises(SourceError, match=r"^d/x.csv: cannot be read: No such file"):
+        tabular().under(tmp_path)(tmp_path / "d" / "x.csv")
+    with pytest.raises(SourceError, match=rf"^{tmp_path.as_posix()}/x.csv: "):
+        tabular()(tmp_path / "x.csv")
