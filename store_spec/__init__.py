@@ -13,13 +13,15 @@ from numpy.typing import DTypeLike
 from store_spec.codec import Codec
 from store_spec.errors import SchemaError, StoreError
 from store_spec.ledger import Ledger
+from store_spec.problems import Problem
 from store_spec.schema import CHUNK_BYTES, SHARD_BYTES, LabelAxis, Missing, Rows, Schema
 from store_spec.sizes import parse_bytes
 from store_spec.snapshot import Snapshot
 from store_spec.store import Store
+from store_spec.verify import verify
 from store_spec.writer import Writer
 
-__all__ = ["Rows", "Schema", "Store", "StoreError", "Writer", "create_store", "open_store"]
+__all__ = ["Problem", "Rows", "Schema", "Store", "StoreError", "Writer", "create_store", "open_store", "verify"]
 
 
 def create_store(

@@ -22,11 +22,11 @@ LARGEST_OVERHEAD = BLOSC_HEADER_BYTES + CRC_BYTES  # what Blosc cannot compress 
 LARGEST_CHUNK_BYTES = 2**31 - 1 - 16  # Blosc 1 counts in signed 32 bits and adds a header of 16 bytes
 
 
-def crc32c(data: Buffer | NDArray[Any]) -> int:
-    """Return the crc32c (Castagnoli) of a contiguous buffer."""
+def crc32c(data: Buffer | NDArray[Any], before: int = 0) -> int:
+    """Return the crc32c (Castagnoli) of a contiguous buffer, or go on from that of the bytes before it."""
     # The library takes bytes and NumPy arrays, but no memoryview.
     flat = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
-    return int(google_crc32c.value(flat))
+    return int(google_crc32c.extend(before, flat))
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,11 +343,17 @@ def _same(found: object, expected: object) -> bool:
     return json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
-def difference(found: object, expected: dict[str, Any]) -> str:
+def difference(found: object, expected: object, place: str = "") -> str:
     """Say what the first wrong entry of an array's metadata is."""
-    if not isinstance(found, dict):
+    if not place and not isinstance(found, dict):
         return "this array is missing from the consolidated metadata"
-    for key in [*expected, *found]:
-        if not _same(found.get(key), expected.get(key)):
-            return f"{key} is {found.get(key)!r:.200}, where version 1 has {expected.get(key)!r:.200}"
-    return "its metadata differ from those of version 1"
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in [*expected, *found]:
+            if not _same(found.get(key), expected.get(key)):
+                inside = f"{place}: {key:.80}" if place else f"{key:.80}"
+                return difference(found.get(key), expected.get(key), inside)
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            if not _same(one, other):
+                return difference(one, other, f"{place}[{number}]")
+    return f"{place} is {found!r:.200}, where version 1 has {expected!r:.200}"

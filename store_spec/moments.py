@@ -52,8 +52,8 @@ class RunningMoments:
         self._total: Moments | None = None
         self._rest = np.empty((0, self._features), dtype)  # less than a block
 
-    def add(self, rows: NDArray[Any]) -> None:
-        """Take the next rows; those that fill no block yet are copied."""
+    def add(self, rows: NDArray[Any], *, last: bool = False) -> None:
+        """Take the next rows; those that fill no block yet are copied, unless they are the last."""
         flat = rows.reshape(-1, self._features)
         if len(self._rest):
             missing = self._size - len(self._rest)
@@ -65,7 +65,7 @@ class RunningMoments:
         whole = len(flat) - len(flat) % self._size
         for start in range(0, whole, self._size):
             self._add_block(flat[start : start + self._size])
-        self._rest = flat[whole:].copy()
+        self._rest = flat[whole:] if last else flat[whole:].copy()
 
     def result(self) -> Moments:
         """Return the moments of all rows so far; no more can be added."""
@@ -89,7 +89,7 @@ def moments(rows: NDArray[Any]) -> Moments:
     [2.0, 5.0]
     """
     running = RunningMoments(rows.shape[1:], rows.dtype)
-    running.add(rows)
+    running.add(rows, last=True)
     return running.result()
 
 
@@ -134,6 +134,9 @@ def _merge(a: Moments, b: Moments) -> Moments:
     with np.errstate(over="ignore", invalid="ignore"):
         share = b.count / count
         delta = b.mean - a.mean
+        if a.count.all() and b.count.all():  # as nearly always, and then the same bits in half the time
+            mean, between = a.mean + delta * share, delta * delta * a.count * share
+            return Moments(count, mean, a.m2 + b.m2 + between, np.fmin(a.min, b.min), np.fmax(a.max, b.max))
         mean = np.where(a.count == 0, b.mean, np.where(b.count == 0, a.mean, a.mean + delta * share))
         between = np.where((a.count == 0) | (b.count == 0), 0.0, delta * delta * a.count * share)
         return Moments(count, mean, a.m2 + b.m2 + between, np.fmin(a.min, b.min), np.fmax(a.max, b.max))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.codec import crc32c
 from store_spec.errors import SequenceError
 from store_spec.moments import moments
-from store_spec.schema import ARRAYS, MOMENTS, NO_FILE, Rows, Schema
+from store_spec.schema import ARRAYS, LARGEST_NAME_BYTES, MOMENTS, NO_FILE, Missing, Rows, Schema
 
 
 # The arrays whose rows stand in `Records.columns`; those of the offsets and of the names follow from other fields.
@@ -40,9 +40,13 @@ class SourceId:
         if not self.name:
             raise SequenceError("a sequence needs the name of its source; the name given is empty")
         try:
-            self.name.encode()
+            size = len(self.name.encode())
         except UnicodeEncodeError as error:
             raise SequenceError(f"source {self.name!r}: its name is not valid Unicode; rename it") from error
+        if size > LARGEST_NAME_BYTES:
+            raise SequenceError(
+                f"source {self.name[:80]!r}...: its name has {size:,} bytes; at most {LARGEST_NAME_BYTES:,} are kept"
+            )
 
     def __str__(self) -> str:
         return f"{self.name} (part {self.part})" if self.part else self.name
@@ -109,7 +113,7 @@ def check_sequence(
         SequenceError: A shape, a dtype or a value does not fit.
     """
     x = _rows("inputs", inputs, schema.inputs, source)
-    y = np.asarray(labels)
+    y = _array("labels", labels, source)
     if schema.label_axis == "sequence" and y.shape == schema.labels.shape:
         y = y[None]
     y = _rows("labels", y, schema.labels, source)
@@ -160,10 +164,7 @@ def no_records(schema: Schema) -> Records:
 
 
 def _rows(name: str, given: ArrayLike, rows: Rows, source: SourceId) -> NDArray[Any]:
-    try:
-        array = np.asarray(given)
-    except ValueError as error:  # lists of unequal length
-        raise SequenceError(f"{source}: {name} are no array ({error})") from error
+    array = _array(name, given, source)
     if array.ndim == 0 or array.shape[1:] != rows.shape:
         expected = ", ".join(["rows", *map(str, rows.shape)])
         raise SequenceError(f"{source}: {name} have shape {array.shape}, where this store has ({expected})")
@@ -175,6 +176,13 @@ def _rows(name: str, given: ArrayLike, rows: Rows, source: SourceId) -> NDArray[
     return np.ascontiguousarray(array, rows.dtype)
 
 
+def _array(name: str, given: ArrayLike, source: SourceId) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # lists of unequal length
+        raise SequenceError(f"{source}: {name} are no array ({error})") from error
+
+
 def _keeps_values(array: NDArray[Any], rows: Rows) -> bool:
     """Tell whether every value is the same in the store's dtype."""
     if array.dtype.kind in "iu" and rows.dtype.kind in "fc":
@@ -184,10 +192,16 @@ def _keeps_values(array: NDArray[Any], rows: Rows) -> bool:
     return np.can_cast(array.dtype, rows.dtype, "safe")
 
 
-def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceId) -> None:
+def allowed(rows: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
+    """Tell which values a store may hold: of the shape of `rows`, or one True where every value will do."""
     if rows.dtype.kind not in "fc":
-        return
-    good = np.isfinite(rows) if schema.missing == "error" else ~np.isinf(rows)
+        return np.ones((), bool)
+    good: NDArray[np.bool_] = np.isfinite(rows) if missing == "error" else ~np.isinf(rows)
+    return good
+
+
+def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceId) -> None:
+    good = allowed(rows, schema.missing)
     if good.all():
         return
     place = tuple(int(axis[0]) for axis in np.nonzero(~good))

@@ -39,6 +39,7 @@ DTYPES = (
 CHUNK_BYTES = 2**20
 SHARD_BYTES = 2**26
 TABLE_CHUNK_BYTES = 2**18
+LARGEST_NAME_BYTES = 2**12  # of a source, in UTF-8
 STRING_BYTES = 32  # what a source's name is taken to need when the chunk of a table is chosen
 LARGEST_SHARD_CHUNKS = 2**20  # the index of a shard is 16 bytes a chunk
 HASH_BYTES = 32

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,52 @@ def index_bytes(chunking: Chunking) -> int:
     return chunking.shard // chunking.chunk * 16 + CRC_BYTES
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some rows of an array on their way into a shard: what fills chunks is compressed, the rest are rows still."""
+
+    head: NDArray[Any]  # rows that end a chunk which began before
+    stored: tuple[bytes, ...]  # whole chunks
+    tail: NDArray[Any]  # rows that begin a chunk which ends later
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __sizeof__(self) -> int:
+        # What dask weighs when it decides where to run the task that needs this.
+        return self.head.nbytes + self.tail.nbytes + sum(map(len, self.stored))
+
+
+def compress(parts: Sequence[NDArray[Any]], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> Stretch:
+    """Compress arrays that follow one another, the first of whose rows is row `first` of the whole array."""
+    total = sum(map(len, parts))
+    head = min(-first % chunking.chunk, total)
+    tail = (total - head) % chunking.chunk
+    whole = between(parts, head, total - tail)
+    with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
+        chunks = _chunks(whole, rows, chunking.chunk)
+        stored = pool.submit(lambda: tuple(_encoded(chunk, codec) for chunk in chunks)).result()
+    return Stretch(
+        # Copies, so that the arrays can go.
+        np.concatenate([rows.empty(0), *between(parts, 0, head)]),
+        stored,
+        np.concatenate([rows.empty(0), *between(parts, total - tail, total)]),
+        total,
+    )
+
+
 def encode(
-    parts: Sequence[NDArray[Any]], rows: Rows, chunking: Chunking, codec: Codec, threads: int = 1
+    parts: Sequence[NDArray[Any] | Stretch], rows: Rows, chunking: Chunking, codec: Codec, threads: int = 1
 ) -> list[bytes]:
-    """Return the pieces of a shard file that holds these arrays, one after another.
+    """Return the pieces of a shard file that holds these rows, one part after another.
 
     Rows after the last are zeros in the last chunk; chunks that would hold nothing else are left out.
     """
     index = np.full((chunking.shard // chunking.chunk, 2), ABSENT, "<u8")
     # Never in the main thread: see Codec.encode.
     with ThreadPoolExecutor(threads) as pool:
-        stored = list(pool.map(codec.encode, _chunks(parts, rows, chunking.chunk)))
+        stored = list(pool.map(lambda chunk: _encoded(chunk, codec), _chunks(_flat(parts), rows, chunking.chunk)))
     sizes = np.array([len(chunk) for chunk in stored], "<u8")
     index[: len(stored), 1] = sizes
     index[: len(stored), 0] = np.cumsum(sizes) - sizes
@@ -39,11 +75,42 @@ def encode(
     return [*stored, data, crc32c(data).to_bytes(CRC_BYTES, "little")]
 
 
-def _chunks(parts: Sequence[NDArray[Any]], rows: Rows, size: int) -> Iterator[NDArray[Any]]:
+def _encoded(chunk: NDArray[Any] | bytes, codec: Codec) -> bytes:
+    return chunk if isinstance(chunk, bytes) else codec.encode(chunk)
+
+
+def _flat(parts: Iterable[NDArray[Any] | Stretch]) -> Iterator[NDArray[Any] | bytes]:
+    """Give rows, and chunks that are compressed already."""
+    for part in parts:
+        if isinstance(part, Stretch):
+            yield part.head
+            yield from part.stored
+            yield part.tail
+        else:
+            yield part
+
+
+def between(parts: Iterable[NDArray[Any]], start: int, stop: int) -> list[NDArray[Any]]:
+    """Return rows `start` to `stop` of arrays that follow one another, without a copy."""
+    found, end = [], 0
+    for part in parts:
+        begin, end = end, end + len(part)
+        low, high = max(start, begin), min(stop, end)
+        if low < high:
+            found.append(part[low - begin : high - begin])
+    return found
+
+
+def _chunks(parts: Iterable[NDArray[Any] | bytes], rows: Rows, size: int) -> Iterator[NDArray[Any] | bytes]:
     """Cut arrays that follow one another into chunks, without a copy where a chunk lies in one of them."""
     waiting: list[NDArray[Any]] = []
     have = 0
     for part in parts:
+        if isinstance(part, bytes):
+            if have:
+                raise ValueError(f"a compressed chunk follows {have:,} rows of a chunk of {size:,}")
+            yield part
+            continue
         at = 0
         while at < len(part):
             take = min(size - have, len(part) - at)

@@ -213,23 +213,34 @@ class Snapshot:
             )
         return data
 
-    def _offsets(self, name: str, lengths: str, last: int) -> NDArray[np.int64]:
-        offsets = self.table(name)
+    def _offsets(self, name: str, sizes_name: str, last: int) -> NDArray[np.int64]:
+        return self.check_offsets(name, self.table(name), sizes_name, self.table(sizes_name), last)
+
+    def check_offsets(
+        self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int
+    ) -> NDArray[np.int64]:
+        """Return offsets that begin with 0, never fall, end with `last`, and agree with the lengths.
+
+        Raises:
+            FormatError: They do not.
+        """
         where = self.storage.path(name)
         if offsets[0] != 0:
             raise FormatError(f"{where}: begins with {offsets[0]:,}, not with 0")
         falls = offsets[1:] < offsets[:-1]  # not by a difference, which can overflow
         if falls.any():
             bad = int(np.argmax(falls))
-            raise FormatError(f"{where}: sequence {bad} starts at {offsets[bad]:,} and ends at {offsets[bad + 1]:,}")
+            raise FormatError(
+                f"{where}: sequence {bad} ends at {offsets[bad + 1]:,}, before its start {offsets[bad]:,}"
+            )
         if offsets[-1] != last:
             raise FormatError(f"{where}: ends with {offsets[-1]:,}, but {last:,} steps are committed")
-        sizes = np.diff(offsets)
-        said = self.table(lengths)
-        if not np.array_equal(said, sizes):
-            bad = int(np.argmax(said != sizes))
+        by_offsets = np.diff(offsets)
+        if not np.array_equal(sizes, by_offsets):
+            bad = int(np.argmax(sizes != by_offsets))
             raise FormatError(
-                f"{self.storage.path(lengths)}: sequence {bad} has {said[bad]:,} steps, but {sizes[bad]:,} by {name}"
+                f"{self.storage.path(sizes_name)}: sequence {bad} has {sizes[bad]:,} steps, "
+                f"but {by_offsets[bad]:,} by {name}"
             )
         return offsets
 

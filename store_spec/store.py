@@ -78,7 +78,9 @@ class Store:
     @cached_property
     def selection(self) -> NDArray[np.int64]:
         """Int64 (sequences,): which sequences of the store these are."""
-        return np.arange(self.counts.sequences) if self._selection is None else self._selection
+        if self._selection is not None:
+            return self._selection
+        return np.arange(len(self._snapshot.offsets) - 1)  # checked against the files, as the count alone is not
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:

@@ -1,0 +1,131 @@
+"""Run the code blocks of one section of README.md, in order, in the working folder, as a reader would.
+
+    python -m tests.readme_section "Train an LSTM"
+
+What a block is goes by its language, and by a comment on the line before it:
+
+* `sh`: commands, which must succeed; what they print is not compared.
+* `console`: commands after `$`, each followed by all that it prints; `...` stands for anything.
+* `python`: with `>>>`, a session whose output is compared; otherwise statements. All of a section share one namespace.
+* `<!-- file: NAME -->`: the block is that file, for later blocks to use.
+* `<!-- ci: NAME -->`: not run here but by CI, from a fresh clone.
+* `text`: a picture.
+"""
+
+import doctest
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.readme import README, Block, ReadmeError, sections
+
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+FRAMEWORKS = ("torch", "tensorflow", "keras")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of a console block, and what it should print."""
+
+    text: str
+    expected: str
+    line: int
+
+
+def needs_frameworks(blocks: list[Block]) -> bool:
+    """Tell whether a section's Python blocks import torch or TensorFlow."""
+    return any(
+        line.split()[:1] in (["import"], ["from"]) and line.split()[1].split(".")[0] in FRAMEWORKS
+        for block in blocks
+        if block.language == "python"
+        for line in block.text.splitlines()
+    )
+
+
+def commands(block: Block) -> Iterator[Command]:
+    """Take a console block apart."""
+    lines = block.text.splitlines()
+    if not lines or not lines[0].startswith("$ "):
+        raise ReadmeError(f"README.md:{block.line}: a console block begins with '$ ', or its language is another")
+    starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
+    for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):
+        first_output = next(number for number in range(start, stop) if not lines[number].endswith("\\")) + 1
+        text = "\n".join(lines[start:first_output]).removeprefix("$ ")
+        yield Command(text, "".join(f"{line}\n" for line in lines[first_output:stop]), block.line + start)
+
+
+def run_section(blocks: list[Block]) -> int:
+    """Run the blocks and print what goes wrong; return how many were run."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    runs = {"sh": run_shell, "console": run_console, "file": write_file, "text": lambda _: None}
+    count = 0
+    for block in blocks:
+        if block.mark == "ci":
+            continue
+        kind = "file" if block.mark == "file" else block.language
+        if kind == "python":
+            (run_session if ">>> " in block.text else run_statements)(block, namespace)
+        elif kind in runs:
+            runs[kind](block)
+        else:
+            raise ReadmeError(f"README.md:{block.line}: a block of language {block.language!r}, which nothing runs")
+        count += kind != "text"
+    return count
+
+
+def run_shell(block: Block) -> None:
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", block.text], check=False)
+    if done.returncode:
+        raise ReadmeError(f"README.md:{block.line}: exit status {done.returncode} from\n{block.text}")
+
+
+def run_console(block: Block) -> None:
+    for command in commands(block):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command.text],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode:
+            raise ReadmeError(
+                f"README.md:{command.line}: exit status {done.returncode} from {command.text}\n{done.stdout}"
+            )
+        if not doctest.OutputChecker().check_output(command.expected, done.stdout, OPTIONS):
+            raise ReadmeError(
+                f"README.md:{command.line}: {command.text}\nExpected:\n{command.expected}\nGot:\n{done.stdout}"
+            )
+
+
+def write_file(block: Block) -> None:
+    Path(block.name).write_text(block.text, encoding="utf-8")
+
+
+def run_statements(block: Block, namespace: dict[str, Any]) -> None:
+    exec(compile("\n" * block.line + block.text, str(README), "exec"), namespace)  # noqa: S102 - the README's own code
+
+
+def run_session(block: Block, namespace: dict[str, Any]) -> None:
+    test = doctest.DocTestParser().get_doctest(block.text, namespace, "README.md", str(README), block.line)
+    test.globs = namespace  # not the copy that was made of it: later blocks use the names
+    if doctest.DocTestRunner(optionflags=OPTIONS).run(test, clear_globs=False).failed:
+        raise ReadmeError(f"README.md:{block.line}: the session above printed something else")
+
+
+def main(title: str) -> None:
+    """Run the section of that title."""
+    found = sections(README.read_text(encoding="utf-8"))
+    if title not in found:
+        raise ReadmeError(f"README.md: there is no section {title!r}; there are {', '.join(found)}")
+    print(f"{run_section(found[title])} blocks run")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except ReadmeError as error:
+        sys.exit(str(error))

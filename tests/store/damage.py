@@ -1,0 +1,259 @@
+"""What can be done to a store to make it wrong in one way. Each function returns what does it to a store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+ROOT = "zarr.json"
+GONE = object()  # instead of a value: the member is removed
+
+Document = dict[str, Any]
+Damage = Callable[[Path], None]
+
+
+def signed(document: Document) -> bytes:
+    """Return a root document with a digest that fits it."""
+    ours = document["attributes"]["seqzarr"]
+    ours["digest"] = "0" * 64
+    blank = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return blank.replace("0" * 64, hashlib.sha256(blank.encode()).hexdigest()).encode()
+
+
+def put_at(document: Document, place: str, value: object) -> None:
+    """Set the member at a place such as `counts steps` or `codecs 0 name`, or remove it."""
+    *way, last = (int(word) if word.isdecimal() else word for word in place.split())
+    inside: Any = document
+    for word in way:
+        inside = inside[word]
+    if value is GONE:
+        del inside[last]
+    else:
+        inside[last] = value
+
+
+def root(change: Callable[[Document], object]) -> Damage:
+    """Change the root document, and sign it anew."""
+
+    def damage(store: Path) -> None:
+        document = json.loads((store / ROOT).read_text())
+        change(document)
+        (store / ROOT).write_bytes(signed(document))
+
+    return damage
+
+
+def member(place: str, value: object) -> Damage:
+    """Set one member of the root document."""
+    return root(lambda document: put_at(document, place, value))
+
+
+def attribute(place: str, value: object) -> Damage:
+    """Set one member of the attribute `seqzarr`."""
+    return root(lambda document: put_at(document["attributes"]["seqzarr"], place, value))
+
+
+def metadata(place: str, value: object) -> Damage:
+    """Set one member of the consolidated metadata."""
+    return root(lambda document: put_at(document["consolidated_metadata"]["metadata"], place, value))
+
+
+def contents(name: str, change: Callable[[bytes], bytes]) -> Damage:
+    """Change the bytes of a file."""
+
+    def damage(store: Path) -> None:
+        (store / name).write_bytes(change((store / name).read_bytes()))
+
+    return damage
+
+
+def swapped(name: str, old: bytes, new: bytes) -> Damage:
+    """Put other bytes where those that a pattern finds first stood."""
+    return contents(name, lambda data: re.sub(old, lambda _: new, data, count=1))
+
+
+def flipped(name: str, place: int) -> Damage:
+    """Flip one bit of the byte at a place."""
+
+    def flip(data: bytes) -> bytes:
+        changed = bytearray(data)
+        changed[place] ^= 1
+        return bytes(changed)
+
+    return contents(name, flip)
+
+
+def checksummed(body: bytes) -> bytes:
+    """Return bytes and their crc32c."""
+    return body + int(google_crc32c.value(body)).to_bytes(4, "little")
+
+
+def compressed(rows: NDArray[Any]) -> bytes:
+    """Return a sound chunk."""
+    shuffle = blosc.BITSHUFFLE if rows.itemsize > 1 else blosc.NOSHUFFLE
+    # Not in the main thread, where Blosc's own threads would decide the order of its blocks.
+    with ThreadPoolExecutor(1) as pool:
+        return checksummed(pool.submit(blosc.compress, rows, b"zstd", 3, shuffle, 0).result())
+
+
+def garbled(chunk: bytes) -> bytes:
+    """Return a chunk whose Blosc header and checksum are sound, with nothing but ones between."""
+    return checksummed(chunk[:16] + b"\xff" * (len(chunk) - 20))
+
+
+def table(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Damage:
+    """Put other rows into a chunk of int64; it stays a sound one."""
+    return contents(name, lambda old: compressed(change(np.frombuffer(blosc.decompress(old[:-4]), "<i8").copy())))
+
+
+def values(name: str, new: dict[int, int]) -> Damage:
+    """Set some rows in a chunk of int64; it stays a sound one."""
+
+    def put(rows: NDArray[Any]) -> NDArray[Any]:
+        rows[list(new)] = list(new.values())
+        return rows
+
+    return table(name, put)
+
+
+def text_chunk(place: slice, new: bytes) -> Damage:
+    """Change some bytes in the chunk of the sources' names; it stays a sound one."""
+
+    def put(old: bytes) -> bytes:
+        data = bytearray(blosc.decompress(old[:-4]))
+        data[place] = new
+        return compressed(np.frombuffer(bytes(data), np.uint8))
+
+    return contents("sequences/source/c.0", put)
+
+
+def index(name: str, chunk: int, entry: tuple[int, int]) -> Damage:
+    """Change where a shard of two chunks says that a chunk lies; the index stays a sound one."""
+
+    def put(old: bytes) -> bytes:
+        entries = np.frombuffer(old[-36:-4], "<u8").reshape(2, 2).copy()
+        entries[chunk] = entry
+        return old[:-36] + checksummed(entries.tobytes())
+
+    return contents(name, put)
+
+
+def second_chunk(new: Callable[[bytes], bytes]) -> Damage:
+    """Replace the second of the two chunks of a shard; the index fits."""
+
+    def put(old: bytes) -> bytes:
+        start, size = np.frombuffer(old[-20:-4], "<u8").tolist()
+        chunk = new(old[start : start + size])
+        entries = np.array([0, start, start, len(chunk)], "<u8")
+        return old[:start] + chunk + checksummed(entries.tobytes())
+
+    return contents("inputs/c.0.0", put)
+
+
+def removed(name: str) -> Damage:
+    """Remove a file or a folder."""
+
+    def damage(store: Path) -> None:
+        if (store / name).is_dir():
+            shutil.rmtree(store / name)
+        else:
+            (store / name).unlink()
+
+    return damage
+
+
+def renamed(name: str, new: str) -> Damage:
+    """Give a file another name."""
+
+    def damage(store: Path) -> None:
+        (store / name).rename(store / new)
+
+    return damage
+
+
+def link(name: str) -> Damage:
+    """Move a file or a folder out of the store, and leave a link to it."""
+
+    def damage(store: Path) -> None:
+        outside = store.with_name("outside")
+        (store / name).rename(outside)
+        (store / name).symlink_to(outside)
+
+    return damage
+
+
+def replaced(name: str, inside: str | None) -> Damage:
+    """Put a file where a folder is due, or (`inside`: the name of a file in it) a folder where a file is due."""
+
+    def damage(store: Path) -> None:
+        removed(name)(store)
+        if inside is None:
+            (store / name).write_bytes(b"")
+        else:
+            (store / name).mkdir()
+            (store / name / inside).write_bytes(b"")
+
+    return damage
+
+
+def sparse(name: str, size: int) -> Damage:
+    """Make a file long without taking room on the disk."""
+
+    def damage(store: Path) -> None:
+        with (store / name).open("r+b") as file:
+            file.truncate(size)
+
+    return damage
+
+
+def codec_twice(store: Path) -> None:
+    """Let a second checksum follow the first."""
+    root(lambda document: _codecs(document).append({"name": "crc32c"}))(store)
+
+
+def _codecs(document: Document) -> list[Document]:
+    members = document["consolidated_metadata"]["metadata"]
+    codecs: list[Document] = members["inputs"]["codecs"][0]["configuration"]["codecs"]
+    return codecs
+
+
+def huge_chunk(store: Path) -> None:
+    """Let a chunk be of 3 GiB."""
+    metadata("inputs codecs 0 configuration chunk_shape", [2**28, 3])(store)
+    metadata("inputs chunk_grid configuration chunk_shape", [2**28, 3])(store)
+
+
+def many_steps(store: Path) -> None:
+    """Promise 2**50 steps that are nowhere, in counts, shapes and offsets alike."""
+    attribute("counts steps", 2**50)(store)
+    metadata("inputs shape 0", 2**50)(store)
+    metadata("labels shape 0", 2**50)(store)
+    values("offsets/c.0", {7: 2**50})(store)
+    values("row_size/c.0", {6: 2**50 - 19})(store)
+
+
+def many_sequences(store: Path) -> None:
+    """Promise 2**50 sequences that are nowhere, in counts and shapes alike."""
+    attribute("counts sequences", 2**50)(store)
+    for name, array in json.loads((store / ROOT).read_text())["consolidated_metadata"]["metadata"].items():
+        axis = array.get("dimension_names", [""])[0]
+        if axis.startswith("sequence"):
+            metadata(f"{name} shape 0", 2**50 + (axis == "sequence_bound"))(store)
+
+
+def wrap_around(store: Path) -> None:
+    """Let offsets leap forth and back, so that their differences in 64 bits are all above 0, as `row_size` has them."""
+    bounds = np.array([0, 2**63 - 1, -(2**62), 23, 23, 23, 23, 23], np.int64)
+    values("offsets/c.0", dict(enumerate(bounds.tolist())))(store)
+    values("row_size/c.0", dict(enumerate(np.diff(bounds).tolist())))(store)

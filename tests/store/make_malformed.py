@@ -1,0 +1,258 @@
+"""Write stores that are each wrong in one way: `python -m tests.store.make_malformed` from the repository's root.
+
+Below `tests/data/malformed/` a folder holds the files in which a store differs from a golden one, and `faults.json`
+says which one that is, which of its files are gone, and which rule of SPEC.md, "What a reader refuses", it breaks.
+Links and large sparse files travel badly, so stores with such a fault are made when the tests run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tests.store.damage import (
+    GONE,
+    ROOT,
+    Damage,
+    attribute,
+    checksummed,
+    codec_twice,
+    compressed,
+    contents,
+    flipped,
+    garbled,
+    huge_chunk,
+    index,
+    link,
+    many_sequences,
+    many_steps,
+    member,
+    metadata,
+    removed,
+    renamed,
+    replaced,
+    second_chunk,
+    sparse,
+    swapped,
+    table,
+    text_chunk,
+    values,
+    wrap_around,
+)
+from tests.store.make_golden import GOLDEN
+
+MALFORMED = Path(__file__).parents[1] / "data" / "malformed"
+
+CHECKSUM: Literal["ChecksumError"] = "ChecksumError"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One way to be wrong, and the error that says so."""
+
+    name: str
+    rule: int  # its number in SPEC.md
+    text: str  # what the message holds, besides the path
+    damage: Damage  # turns a copy of the golden store `base` into the malformed one
+    error: Literal["FormatError", "ChecksumError", "VersionError", "MissingStoreError"] = "FormatError"
+    base: str = "steps"
+    committed: bool = True  # False: made when the tests run
+
+    def make(self, path: Path) -> None:
+        """Write the malformed store, from the golden one."""
+        shutil.copytree(GOLDEN / f"{self.base}.zarr", path)
+        self.damage(path)
+
+    def assemble(self, path: Path) -> None:
+        """Write the malformed store from what is committed: the golden store, the files it lacks, those that differ."""
+        entry = json.loads((MALFORMED / "faults.json").read_text())[self.name]
+        copy_files(GOLDEN / entry["base"], path, files_of(GOLDEN / entry["base"]) - set(entry["removed"]))
+        copy_files(MALFORMED / self.name, path, files_of(MALFORMED / self.name))
+
+
+def files_of(folder: Path) -> set[str]:
+    """Return the files below a folder, as POSIX paths; none where there is no such folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def copy_files(folder: Path, to: Path, names: set[str]) -> None:
+    """Copy some files of a folder."""
+    for name in names:
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, to / name)
+
+
+FULL_SHARD, LAST_SHARD, SOURCE = "inputs/c.0.0", "inputs/c.2.0", "sequences/source/c.0"
+OFFSETS, LENGTHS = "offsets/c.0", "row_size/c.0"
+CODECS = "inputs codecs 0 configuration codecs"
+CHUNK = "inputs codecs 0 configuration chunk_shape"
+SHARD = "inputs chunk_grid configuration chunk_shape"
+ZARR_2 = {"zarr_format": 2, "shape": [7], "chunks": [7], "dtype": "|O", "filters": [{"id": "pickle"}]}
+GZIP = {"name": "gzip", "configuration": {"level": 5}}
+ABSENT = 2**64 - 1
+NINE = np.ones(9, np.float32)
+
+ROOT_BYTES = (
+    Fault("root-missing", 1, "a folder without zarr.json", removed(ROOT), error="MissingStoreError"),
+    Fault("root-is-folder", 1, "not a plain file", replaced(ROOT, "inside")),
+    Fault("root-link", 1, "a link", link(ROOT), committed=False),
+    Fault("root-empty", 2, "not JSON", contents(ROOT, lambda _: b"")),
+    Fault("root-truncated", 2, "not JSON", contents(ROOT, lambda data: data[: len(data) // 2])),
+    Fault("root-not-utf8", 2, "not JSON", swapped(ROOT, b"steps", b"\xff")),
+    Fault("root-list", 2, "a JSON list where an object is due", contents(ROOT, lambda data: b"[" + data + b"]")),
+    Fault("root-nested", 2, "not JSON", contents(ROOT, lambda _: b'{"a":' * 100_000), committed=False),
+    Fault("root-huge", 2, "at most 67,108,864 are read", sparse(ROOT, 2**40), committed=False),
+    Fault("member-twice", 2, "two members 'missing'", swapped(ROOT, b'"missing"', b'"missing": "keep", "missing"')),
+    Fault("count-nan", 2, "NaN is no JSON number", attribute("counts steps", float("nan"))),
+    Fault("count-infinity", 2, "Infinity is no JSON number", attribute("counts steps", float("inf"))),
+)
+ROOT_MEMBERS = (
+    Fault("root-of-zarr-2", 3, "zarr_format 2", member("zarr_format", 2)),
+    Fault("root-is-array", 3, "node_type 'array'", member("node_type", "array")),
+    Fault("attribute-missing", 3, "this is no seqzarr store", swapped(ROOT, b'"seqzarr": {', b'"other": {')),
+    Fault("version-number", 4, "format version 1.0 is not of the form", attribute("version", 1.0)),
+    Fault("version-odd", 4, "format version '1.0rc1' is not of the form", attribute("version", "1.0rc1")),
+    Fault("version-digits", 4, "is not of the form", attribute("version", "\u0661.0")),
+    Fault("version-2", 5, "format version 2.0", attribute("version", "2.0"), error="VersionError"),
+    Fault("version-0", 5, "format version 0.9", attribute("version", "0.9"), error="VersionError"),
+    Fault("digest-missing", 6, "digest None is not 64 hex", swapped(ROOT, b'"digest"', b'"digestion"')),
+    Fault(
+        "digest-wrong", 6, "have the digest", swapped(ROOT, rb"[0-9a-f]{64}(?=\"\n    }\n)", b"5" * 64), error=CHECKSUM
+    ),
+    Fault("root-edited", 6, "have the digest", swapped(ROOT, b'"steps": 23', b'"steps": 22'), error=CHECKSUM),
+    Fault("count-missing", 7, "counts: steps is None", attribute("counts steps", GONE)),
+    Fault("count-negative", 7, "counts: sequences is -1", attribute("counts sequences", -1)),
+    Fault("count-float", 7, "counts: steps is 23.0", attribute("counts steps", 23.0)),
+    Fault("count-bool", 7, "counts: sequences is True", attribute("counts sequences", True)),
+    Fault("count-too-large", 7, "counts: steps is 9223372036854775808", attribute("counts steps", 2**63)),
+    Fault("label-steps", 7, "label_steps is 4 on label axis 'step'", attribute("counts label_steps", 4)),
+    Fault("dtype-object", 8, "dtype 'object' is not one of", attribute("inputs dtype", "object")),
+    Fault("row-empty", 8, "a row of shape (0,) holds nothing", attribute("inputs shape", [0])),
+    Fault("row-dimensions", 8, "not a list of at most 63 sizes", attribute("inputs shape", [1] * 64)),
+    Fault("row-shape-text", 8, "shape '3' is not a list", attribute("inputs shape", "3")),
+    Fault("names-too-few", 8, "2 names for 3 features", attribute("inputs names", ["a", "b"])),
+    Fault("names-twice", 8, "the name 'a' is given twice", attribute("inputs names", ["a", "b", "a"])),
+    Fault("axis-unknown", 9, "label axis 'window' is not one of", attribute("labels axis", "window")),
+    Fault("axis-missing", 9, "KeyError: 'axis'", attribute("labels axis", GONE)),
+    Fault("missing-unknown", 9, "missing='ffill' is not one of", attribute("missing", "ffill")),
+    Fault("identity-short", 10, "identity 'abc' is not 64 hexadecimal digits", attribute("identity", "abc")),
+    Fault("provenance-list", 10, "'provenance' is [] where an object is due", attribute("provenance", [])),
+)
+ARRAY_METADATA = (
+    Fault("array-not-listed", 11, "row_size: this array is missing from the", metadata("row_size", GONE)),
+    Fault("array-of-zarr-2", 11, "sequences/part: zarr_format is 2", metadata("sequences/part", ZARR_2)),
+    Fault("array-is-group", 11, "offsets: node_type is 'group'", metadata("offsets node_type", "group")),
+    Fault("shape-disagrees", 11, "labels: shape[0] is 24, where version 1 has 23", metadata("labels shape", [24])),
+    Fault("shape-float", 11, "offsets: shape[0] is 8.0", metadata("offsets shape", [8.0])),
+    Fault("data-type-object", 11, "data_type is 'object'", metadata("sequences/source data_type", "object")),
+    Fault("codec-pickle", 11, "numcodecs.pickle", metadata("sequences/source codecs 0 name", "numcodecs.pickle")),
+    Fault("codec-unknown", 11, "are not blosc", metadata(f"{CODECS} 1 configuration cname", "blosclz")),
+    Fault("codec-gzip", 11, "are not blosc (zstd or lz4) and crc32c", metadata(f"{CODECS} 1", GZIP)),
+    Fault("codec-twice", 11, "are not those of version 1", codec_twice),
+    Fault("checksum-left-out", 11, "are not those of version 1", metadata(f"{CODECS} 2", GONE)),
+    Fault("big-endian", 11, "endian is 'big'", metadata(f"{CODECS} 0 configuration endian", "big")),
+    Fault("not-sharded", 11, "are not one sharding_indexed codec", metadata("inputs codecs", [{"name": "bytes"}])),
+    Fault(
+        "index-at-start",
+        11,
+        "index_location is 'start'",
+        metadata("labels codecs 0 configuration index_location", "start"),
+    ),
+    Fault("key-encoding", 11, "separator is '/'", metadata("inputs chunk_key_encoding configuration separator", "/")),
+    Fault("fill-value", 11, "inputs_mean: fill_value is 'NaN'", metadata("stats/inputs_mean fill_value", "NaN")),
+    Fault("table-chunk", 11, "chunk_shape[0] is 8", metadata("row_size chunk_grid configuration chunk_shape", [8])),
+    Fault("dimension-names", 11, "dimension_names[0] is 'time'", metadata("labels dimension_names", ["time"])),
+    Fault("sample-dimension", 11, "sample_dimension is None", metadata("row_size attributes", {})),
+    Fault("transformer", 11, "storage_transformers is", metadata("offsets storage_transformers", [GZIP])),
+    Fault("shard-cuts-chunk", 12, "a shard of 9 steps cuts a chunk of 4", metadata(SHARD, [9, 3])),
+    Fault("chunk-of-no-steps", 12, "both must be at least 1", metadata(CHUNK, [0, 3])),
+    Fault("chunk-too-large", 12, "Blosc compresses 2,147,483,631 at most", huge_chunk),
+    Fault("shard-of-many-chunks", 12, "at most 1,048,576", metadata(SHARD, [2**23, 3])),
+    Fault("label-too-wide", 12, "2,147,483,631 at most", attribute("labels shape", [2**40]), base="named"),
+)
+FILES = (
+    Fault("array-folder-missing", 13, "stats/inputs_m2: missing", removed("stats/inputs_m2")),
+    Fault("group-folder-missing", 13, "sequences: missing", removed("sequences")),
+    Fault("array-folder-is-file", 13, "offsets: not a folder", replaced("offsets", None)),
+    Fault("array-folder-link", 13, "inputs: a link", link("inputs"), committed=False),
+    Fault("group-folder-link", 13, "stats: a link", link("stats"), committed=False),
+    Fault("table-chunk-missing", 14, "0 chunks where 1 are committed", removed("stats/labels_max/c.0.0")),
+    Fault("table-chunk-renamed", 14, "c.0: missing", renamed(LENGTHS, "row_size/c.1")),
+    Fault("table-chunk-link", 14, "c.0: a link", link(OFFSETS), committed=False),
+    Fault("table-chunk-is-folder", 14, "c.0: not a plain file", replaced(OFFSETS, "inside")),
+    Fault("full-shard-missing", 14, "c.0.0: missing", removed(FULL_SHARD)),
+    Fault("last-shard-missing", 14, "c.2.0: missing", removed(LAST_SHARD)),
+    Fault("shard-link", 14, "c.0.0: a link", link(FULL_SHARD), committed=False),
+    Fault("steps-nowhere", 14, "c.3.0: missing", many_steps),
+    Fault("sequences-nowhere", 14, "1 chunks where", many_sequences),
+    Fault("labels-nowhere", 14, "1 chunks where", many_sequences, base="named"),
+    Fault("table-chunk-huge", 15, "larger than the 262,164 bytes", sparse(OFFSETS, 2**40), committed=False),
+    Fault("source-chunk-huge", 15, "larger than the 67,108,884 bytes", sparse(SOURCE, 2**40), committed=False),
+    Fault("last-shard-huge", 15, "larger than the 172 bytes", sparse(LAST_SHARD, 2**40), committed=False),
+    Fault("stored-chunk-huge", 15, "cannot have more than 68", index(FULL_SHARD, 1, (57, 2**40))),
+)
+BYTES = (
+    Fault("table-bit", 16, "its bytes have crc32c", flipped(OFFSETS, 20), error=CHECKSUM),
+    Fault("table-checksum-bit", 16, "its bytes have crc32c", flipped(OFFSETS, -1), error=CHECKSUM),
+    Fault("table-chunk-empty", 16, "its bytes have crc32c", contents(OFFSETS, lambda _: b""), error=CHECKSUM),
+    Fault("full-shard-bit", 16, "chunk 0: its bytes have crc32c", flipped(FULL_SHARD, 20), error=CHECKSUM),
+    Fault("last-shard-bit", 16, "chunk 0: its bytes have crc32c", flipped(LAST_SHARD, 20), error=CHECKSUM),
+    Fault("index-bit", 16, "its index has crc32c", flipped(FULL_SHARD, -30), error=CHECKSUM),
+    Fault("index-checksum-bit", 16, "its index has crc32c", flipped(LAST_SHARD, -1), error=CHECKSUM),
+    Fault("shard-truncated", 16, "its index has", contents(FULL_SHARD, lambda data: data[:-9]), error=CHECKSUM),
+    Fault("shard-short", 17, "where its index alone has 36", contents(LAST_SHARD, lambda data: data[-20:])),
+    Fault("chunk-not-in-index", 17, "chunk 1 is missing", index(FULL_SHARD, 1, (ABSENT, ABSENT))),
+    Fault("index-beyond-file", 17, "are due", index(FULL_SHARD, 1, (2**40, 57))),
+    Fault("index-beyond-last-file", 17, "chunk 1 ends at byte", index(LAST_SHARD, 1, (2**40, 57))),
+    Fault("index-overflow", 17, "chunk 1 ends at byte", index(FULL_SHARD, 1, (2**64 - 2, 57))),
+    Fault("chunk-over-index", 17, "chunk 1 ends at byte", index(LAST_SHARD, 1, (100, 68))),
+    Fault("table-chunk-short", 18, "a chunk of 64 bytes where", table(OFFSETS, lambda rows: rows[:8])),
+    Fault("table-chunk-long", 18, "a chunk of 524,288 bytes", table(OFFSETS, lambda rows: rows.repeat(2))),
+    Fault("shard-chunk-short", 18, "chunk 1: a chunk of 36 bytes where", second_chunk(lambda _: compressed(NINE))),
+    Fault("blosc-header", 18, "too few for a Blosc buffer", second_chunk(lambda _: checksummed(b"\2\1"))),
+    Fault("blosc-length", 18, "says that it has", second_chunk(lambda chunk: checksummed(chunk[:-5]))),
+    Fault("blosc-body", 18, "Blosc cannot decompress it", contents(OFFSETS, garbled)),
+    Fault("text-count", 19, "a chunk of 8,191 strings where", text_chunk(slice(4), (8191).to_bytes(4, "little"))),
+    Fault("text-overrun", 19, "its strings end at byte", text_chunk(slice(-4, None), b"\0\0\0\x80")),
+    Fault("text-rest", 19, "its strings end at byte", text_chunk(slice(-1, None), b"\0more")),
+    Fault("text-not-utf8", 19, "string 0 is not UTF-8", text_chunk(slice(8, 9), b"\xff")),
+)
+VALUES = (
+    Fault("offsets-begin", 20, "begins with 1, not with 0", values(OFFSETS, {0: 1})),
+    Fault("offsets-decrease", 20, "sequence 1 ends at 4, before its start 5", values(OFFSETS, {2: 4})),
+    Fault("offsets-end", 20, "ends with 22, but 23 steps are committed", values(OFFSETS, {7: 22})),
+    Fault("offsets-wrap-around", 20, "sequence 1 ends at -", wrap_around),
+    Fault("label-offsets-decrease", 20, "sequence 1 ends at 1", values("label_offsets/c.0", {2: 1}), base="own"),
+    Fault("row-size-differs", 21, "sequence 0 has 6 steps, but 5 by offsets", values(LENGTHS, {0: 6})),
+    Fault("label-row-size-differs", 21, "4 steps, but 5 by label_", values("label_row_size/c.0", {1: 4}), base="own"),
+)
+FAULTS = (*ROOT_BYTES, *ROOT_MEMBERS, *ARRAY_METADATA, *FILES, *BYTES, *VALUES)
+
+
+def main() -> None:
+    """Write the files in which each malformed store differs from the golden one."""
+    shutil.rmtree(MALFORMED, ignore_errors=True)
+    entries = {}
+    for fault in FAULTS:
+        if not fault.committed:
+            continue
+        base = GOLDEN / f"{fault.base}.zarr"
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "made.zarr"
+            fault.make(made)
+            before, after = files_of(base), files_of(made)
+            changed = {n for n in after if n not in before or (base / n).read_bytes() != (made / n).read_bytes()}
+            copy_files(made, MALFORMED / fault.name, changed)
+        entries[fault.name] = {"base": base.name, "rule": fault.rule, "removed": sorted(before - after)}
+    (MALFORMED / "faults.json").write_text(json.dumps(entries, indent=2) + "\n")
+    print(f"{len(entries)} malformed stores below {MALFORMED}")
+
+
+if __name__ == "__main__":
+    main()

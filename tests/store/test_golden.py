@@ -1,0 +1,96 @@
+"""Stores of every release are read for ever, by this reader and by any other Zarr reader."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+import store_spec
+from store_spec.moments import moments
+from store_spec.schema import MOMENTS
+from tests.store.make_golden import GOLDEN, STORES, Golden
+
+every_store = pytest.mark.parametrize("golden", STORES, ids=lambda golden: golden.name)
+
+
+def path_of(golden: Golden) -> Path:
+    return GOLDEN / f"{golden.name}.zarr"
+
+
+def files_below(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def assert_same(found, expected):
+    """Equal in dtype, shape and every bit, NaN included."""
+    expected = np.asarray(expected)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    assert np.ascontiguousarray(found).tobytes() == expected.tobytes()
+
+
+@every_store
+def test_golden_store_still_gives_the_rows_of_its_formula(golden):
+    store = store_spec.open_store(path_of(golden))
+    sequences = golden.sequences()
+    assert len(store) == len(sequences)
+    assert (store.schema.inputs, store.schema.labels) == (golden.inputs, golden.labels)
+    assert (store.schema.label_axis, store.schema.missing) == (golden.label_axis, golden.missing)
+    assert list(store.sources) == [source for source, _, _ in sequences]
+    for number, (_, inputs, labels) in enumerate(sequences):
+        found_inputs, found_labels = store[number]
+        assert_same(found_inputs, inputs)
+        assert_same(np.asarray(found_labels), labels)
+
+
+@every_store
+def test_golden_store_is_read_by_plain_zarr_through_its_offsets_alone(golden):
+    group: Any = zarr.open_group(path_of(golden), mode="r")
+    offsets = group["offsets"][:]
+    label_offsets = {
+        "step": lambda: offsets,
+        "sequence": lambda: np.arange(len(offsets)),
+        "own": lambda: group["label_offsets"][:],
+    }[golden.label_axis]()
+    sequences = golden.sequences()
+    assert len(offsets) == len(sequences) + 1
+    for number, (source, inputs, labels) in enumerate(sequences):
+        assert_same(group["inputs"][offsets[number] : offsets[number + 1]], inputs)
+        found = group["labels"][label_offsets[number] : label_offsets[number + 1]]
+        assert_same(found[0] if golden.label_axis == "sequence" else found, labels)
+        assert group["sequences/source"][number] == source
+
+
+@every_store
+def test_golden_statistics_are_those_of_the_formula(golden):
+    store = store_spec.open_store(path_of(golden))
+    for number, (_, inputs, labels) in enumerate(golden.sequences()):
+        for name, rows in (("inputs", inputs), ("labels", labels)):
+            expected = moments(rows[None] if name == "labels" and golden.label_axis == "sequence" else rows)
+            for moment in MOMENTS:
+                assert_same(store.snapshot.table(f"stats/{name}_{moment}")[number], getattr(expected, moment))
+
+
+@every_store
+def test_todays_writer_gives_the_bytes_of_the_golden_store_file_by_file(golden, tmp_path):
+    golden.write(tmp_path / "again.zarr")
+    assert files_below(tmp_path / "again.zarr") == files_below(path_of(golden))
+
+
+def test_golden_store_that_was_appended_to_equals_one_that_was_written_in_one_commit(tmp_path):
+    once = [golden for golden in STORES if len(golden.commits) > 1]
+    assert once
+    for golden in once:
+        path = tmp_path / f"{golden.name}.zarr"
+        path.parent.mkdir(exist_ok=True)
+        single = {name: getattr(golden, name) for name in golden.__slots__} | {"commits": golden.commits[-1:]}
+        Golden(**single).write(path)
+        assert files_below(path) == files_below(path_of(golden))
