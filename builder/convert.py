@@ -22,7 +22,7 @@ def parse_dtype(dtype: DTypeLike | None) -> DType | None:
         return None
     try:
         parsed = np.dtype(dtype).newbyteorder("=")
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise UsageError(f"dtype={dtype!r} is no dtype; float32, int16, bool are some") from None
     if not is_number(parsed):
         raise UsageError(f"dtype={dtype!r} is not stored; bool, whole numbers and floats up to 64 bits are")

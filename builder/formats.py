@@ -94,7 +94,11 @@ def format_for(path: Path, source: str, options: ReadOptions) -> str:
         return "csv"
     if found is None:
         known = " ".join(KNOWN_SUFFIXES)
-        raise SourceError(source, f"no format has the suffix {path.suffix!r}; give --format, or use one of {known}")
+        raise SourceError(
+            source,
+            f"no format has the suffix {path.suffix!r}; known are {known}: give --format, or --process with a "
+            "function that reads it",
+        )
     return found
 
 

@@ -159,6 +159,7 @@ def test_names_with_colons_and_commas_can_be_chosen():
         ({"label_pattern": "(1"}, "is no regular expression: "),
         ({"label_pattern": "1"}, "has no group"),
         ({"dtype": "float23"}, "dtype='float23' is no dtype"),
+        ({"dtype": "4:"}, "dtype='4:' is no dtype"),
         ({"dtype": "complex64"}, "dtype='complex64' is not stored"),
         ({"dtype": "str"}, "dtype='str' is not stored"),
         ({"format": "wav"}, "format='wav' is none of"),

@@ -1,0 +1,61 @@
+"""The builder: from a folder of files, each a time series of its own length, to a store that training jobs read."""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from builder.build import Report, build
+    from builder.errors import BuildError, SourceError, UsageError
+    from builder.inspection import Inspection, inspect
+    from builder.preview import Preview, preview
+    from builder.tabular import Tabular, tabular
+
+__all__ = [
+    "BuildError",
+    "Inspection",
+    "Preview",
+    "Report",
+    "SourceError",
+    "Tabular",
+    "UsageError",
+    "build",
+    "inspect",
+    "preview",
+    "tabular",
+]
+
+_HOMES = {
+    "BuildError": "builder.errors",
+    "Inspection": "builder.inspection",
+    "Preview": "builder.preview",
+    "Report": "builder.build",
+    "SourceError": "builder.errors",
+    "Tabular": "builder.tabular",
+    "UsageError": "builder.errors",
+    "build": "builder.build",
+    "inspect": "builder.inspection",
+    "preview": "builder.preview",
+    "tabular": "builder.tabular",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is: `seqzarr --help` needs none of it, and all of it takes half a second."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+class _Package(ModuleType):
+    """Keeps `builder.build` a function: importing the module of that name would set the attribute to the module."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,128 @@
+"""How a command ends: 0 all well, 1 something failed and is named, 2 wrong usage, 128 + number for a signal.
+
+A user's mistake, a full disk, or a Ctrl-C never shows a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from builder.amounts import printable
+
+FAILED, WRONG_USAGE = 1, 2
+REPEAT_SECONDS = 2.0  # in which a second signal is taken for an impatient repetition of the first
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def ending_plainly(store: Path | None = None) -> Iterator[None]:
+    """Turn errors and signals into a message on stderr and an exit status.
+
+    Args:
+        store: What is being built: after a signal, the message says how much of it is committed.
+
+    Raises:
+        SystemExit: Always, where an error or a signal came.
+    """
+    with _raising_on_signals():
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            for one in (signal.SIGINT, signal.SIGTERM):  # a repetition would cut off the end of this process
+                signal.signal(one, signal.SIG_IGN)
+            number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+            click.echo("interrupted" if store is None else f"interrupted: {_committed(store)}", err=True)
+            sys.exit(128 + number)
+        except Exception as error:
+            status = _status(error)
+            if status is None:
+                raise
+            click.echo(f"Error: {printable(str(error))}", err=True)
+            sys.exit(status)
+
+
+def _status(error: Exception) -> int | None:
+    """Return the exit status for an error that a user can do something about; None for a fault of ours."""
+    from builder.errors import BuildError, UsageError
+    from store_spec.errors import MissingStoreError, SchemaError, StoreError, StoreExistsError
+
+    if isinstance(error, UsageError | SchemaError | StoreExistsError | MissingStoreError):
+        return WRONG_USAGE
+    return FAILED if isinstance(error, BuildError | StoreError) else None
+
+
+def _committed(store: Path) -> str:
+    """Say what a build that was cut off leaves."""
+    from store_spec import StoreError, open_store
+
+    try:
+        count = open_store(store).counts.sequences
+    except StoreError:
+        count = 0
+    if not count:
+        return "nothing is committed yet; the same command starts again"
+    are = "1 sequence is" if count == 1 else f"{count:,} sequences are"
+    return f"{are} committed; the same command goes on from there"
+
+
+@contextmanager
+def _raising_on_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise Interrupted in here, so that what was begun is put in order."""
+    if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
+        yield
+        return
+    last = float("-inf")
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > REPEAT_SECONDS:
+            raise Interrupted(number)
+
+    # What is ignored stays ignored: so it is for commands in the background, and under nohup.
+    handlers = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        if last == float("-inf"):
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Send to stderr what others print in here, workers among them: stdout is for the result."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no stdout
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

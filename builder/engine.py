@@ -1,0 +1,294 @@
+"""Where tasks run: on a dask cluster, or one after another in this process. The same tasks, the same answers."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from builder.errors import BuildError, UsageError
+
+START_SECONDS = 60  # for the worker processes to start
+ONE_BATCH = {"batch": 1}  # of a worker at a time: what reads sources need not be safe in two threads at once
+WORKER_CONFIG = {
+    # dask has workers give back memory at once. Each array is then made of pages that the system must clear first,
+    # which takes more than twice the time of all the work on it.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    "distributed.worker.profile.enabled": False,
+}
+
+
+class Task(Protocol):
+    """Something submitted; its result is asked for once it is done."""
+
+    def result(self) -> Any:
+        """Return what the function returned, or raise what it raised."""
+
+
+class Engine(Protocol):
+    """Runs functions whose arguments may be tasks: those stand for their results, which stay where they are."""
+
+    lost: tuple[type[Exception], ...]  # what the result of a task raises whose workers died, each time that it ran
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
+        """Start a task.
+
+        Args:
+            function: What to run.
+            *arguments: Its arguments; tasks among them stand for their results.
+            watch: Give the task from `finished` when it is done.
+            urgent: Run it before those that are not, and beside one of them: it lets memory go.
+        """
+
+    def finished(self) -> Task:
+        """Wait for a watched task that is done; each is given once."""
+
+    def abandon(self) -> None:
+        """Drop all tasks. When it returns, nothing of ours runs on this machine; others' clusters are told to stop."""
+
+
+class _Done:
+    def __init__(self, value: Any, error: BaseException | None) -> None:
+        self._value, self._error = value, error
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class InProcess:
+    """Runs each task when it is submitted: for debugging, and where starting processes is not worth it."""
+
+    def __init__(self) -> None:
+        self.lost: tuple[type[Exception], ...] = ()
+        self._watched: deque[_Done] = deque()
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
+        """Run the function now."""
+        try:
+            done = _Done(function(*(one.result() if isinstance(one, _Done) else one for one in arguments)), None)
+        except Exception as error:  # noqa: BLE001  # given back by `result`, as dask does
+            done = _Done(None, error)
+        if watch:
+            self._watched.append(done)
+        return done
+
+    def finished(self) -> Task:
+        """Return the watched tasks in the order in which they were submitted."""
+        return self._watched.popleft()
+
+    def abandon(self) -> None:
+        """Nothing is running."""
+        self._watched.clear()
+
+
+class OnDask:
+    """Runs tasks on the workers of a dask cluster. Its tasks are dask's futures."""
+
+    def __init__(self, client: Any, batch_needs: dict[str, int] | None = None) -> None:
+        from distributed import KilledWorker, as_completed  # half a second, for which `seqzarr --help` need not wait
+
+        self.lost: tuple[type[Exception], ...] = (KilledWorker,)
+        self._client = client
+        self._batch_needs = batch_needs  # of a worker's resources, for a task that is not urgent
+        self._completed = as_completed(loop=client.loop)
+        self._submitted: WeakSet[Any] = WeakSet()
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
+        """Send the function to a worker."""
+        future: Task = self._client.submit(
+            function, *arguments, pure=False, priority=int(urgent), resources=None if urgent else self._batch_needs
+        )
+        self._submitted.add(future)
+        if watch:
+            self._completed.add(future)
+        return future
+
+    def finished(self) -> Task:
+        """Wait for the next watched task."""
+        task: Task = next(self._completed)
+        return task
+
+    def abandon(self) -> None:
+        """Cancel the tasks; workers of a cluster that is not ours finish those that they have begun."""
+        self._client.cancel(list(self._submitted), force=True)
+
+
+class OnOurWorkers(OnDask):
+    """Runs tasks on worker processes that are ours to stop."""
+
+    def __init__(self, client: Any, stop: Callable[[], None]) -> None:
+        super().__init__(client, ONE_BATCH)
+        self._stop = stop
+
+    def abandon(self) -> None:
+        """Stop the workers, whatever they are doing."""
+        self._stop()
+
+
+@contextmanager
+def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
+    """Start what runs the tasks, and stop it at the end: no process of ours is left.
+
+    Args:
+        workers: Processes on this machine; 0 runs everything in this one.
+        scheduler: The address of a dask scheduler, or a dask client, to use instead. It is not stopped.
+
+    Raises:
+        UsageError: There is no scheduler at that address.
+        BuildError: The processes did not start.
+    """
+    if scheduler is None and workers == 0:
+        yield InProcess()
+        return
+    if scheduler is None:
+        with _local_cluster(workers) as engine:
+            yield engine
+    elif isinstance(scheduler, str):
+        with _connected(scheduler) as client:
+            yield OnDask(client)
+    else:
+        yield OnDask(scheduler)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
+    with client:
+        yield client
+
+
+@contextmanager
+def _local_cluster(workers: int) -> Iterator[Engine]:
+    """Start worker processes; they end with this context, and with this process, however it ends."""
+    from dask import config
+    from distributed import Client, LocalCluster
+
+    # Processes of others, which are not to be stopped.
+    others = frozenset(multiprocessing.active_children())
+    with _interrupts_for_this_thread_only():
+        # Without workers at first: a cluster that is interrupted while it starts them could not be stopped.
+        cluster = LocalCluster(
+            n_workers=0,
+            threads_per_worker=2,  # one processes sources, one has shards: it waits for the disk
+            resources=ONE_BATCH,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,  # ours to bound: dask would spill to disk, pause, or kill
+            silence_logs=logging.CRITICAL,
+        )
+
+    def stop() -> None:
+        for nanny in list(cluster.workers.values()):
+            nanny.auto_restart = False  # else another worker is started in place of one that was killed
+        cluster.scale(0)
+        _kill(others)
+
+    with _environment_kept(), cluster, Client(cluster) as client:
+        try:
+            with _main_not_imported(), config.set(WORKER_CONFIG):
+                cluster.scale(workers)
+                try:
+                    client.wait_for_workers(workers, timeout=START_SECONDS)
+                except TimeoutError as error:
+                    raise BuildError(
+                        f"of {workers} worker processes {len(client.ncores())} started in {START_SECONDS} s; "
+                        "try fewer, or workers=0 (--workers 0)"
+                    ) from error
+            yield OnOurWorkers(client, stop)
+        except BaseException:
+            stop()
+            raise
+
+
+def _kill(others: Collection[BaseProcess]) -> None:
+    """Kill the worker processes that are not among those of others, and wait until they are gone."""
+    while ours := [
+        process
+        for process in multiprocessing.active_children()
+        if process not in others and process.name.startswith("Dask Worker")
+    ]:
+        for process in ours:
+            process.kill()
+        time.sleep(0.01)
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Undo what dask sets in this process's environment for its workers: one thread for each numerical library."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
+def _interrupts_for_this_thread_only() -> Iterator[None]:
+    """Let threads and processes that start in here, and those that they start, not be interrupted.
+
+    A Ctrl-C goes to all processes of a terminal. Ours is for the coordinator to handle, which then stops the
+    workers; they would each print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    _start_tracker()  # which unblocks the signal in whatever thread does that
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_tracker() -> None:
+    """Start the process that removes the semaphores of processes that were killed, and let it do so in silence.
+
+    Importing numcodecs makes one, so each worker that is killed leaves one.
+    """
+    name, before = "PYTHONWARNINGS", os.environ.get("PYTHONWARNINGS")
+    os.environ[name] = ",".join([*filter(None, [before]), "ignore:resource_tracker"])
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _main_not_imported() -> Iterator[None]:
+    """Keep worker processes from running the user's script again, as `multiprocessing` has each do that it spawns.
+
+    Functions of that script reach the workers by value, so they need not import it, and it need not be written
+    under `if __name__ == "__main__"`.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__spec__", "__file__") if getattr(main, name, None) is not None}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)

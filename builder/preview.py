@@ -1,0 +1,210 @@
+"""What a build would make, from a look at a few sources. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from builder.batch import Failure, Found, probe, process_batch
+from builder.build import BATCH_BYTES, manifest_labels, memory_in_flight, schema_of, worker_count
+from builder.packing import Packing, codec_text
+from builder.plan import Plan, make_plan
+from builder.process import Process
+from store_spec.layout import Counts, table_chunk
+from store_spec.schema import GROUPS, LabelAxis, Schema
+from store_spec.sizes import parse_bytes
+
+SAMPLES = 5
+WORKER_BYTES = 200_000_000  # of a process that has imported everything, and of what it needs beside the rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorePreview:
+    """What the store would be afterwards; numbers are estimates unless every new source was read."""
+
+    sequences: int  # new and old ones
+    steps: int
+    inputs: dict[str, Any]  # dtype, shape, names
+    labels: dict[str, Any]
+    label_axis: str
+    codec: str
+    decoded_bytes: int  # of the rows that would be added
+    chunk_steps: int
+    chunk_bytes: int  # decoded, of inputs
+    shard_steps: int
+    shard_bytes: int
+    files: int
+    memory_bytes: int  # that the build needs at most, all processes together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a build would do."""
+
+    store: Path
+    exists: bool
+    sources: int  # found
+    new: int  # of them, to be processed
+    ignored: int  # files that are no sources
+    ignored_listed: tuple[str, ...]  # the first of them
+    bytes_to_read: int
+    sampled: tuple[str, ...]  # the sources that were read for this
+    failures: tuple[Failure, ...]  # of those
+    result: StorePreview | None  # None: there is nothing new, or no source could be used
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self) | {"store": str(self.store)}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sum:
+    """What the sources that were read hold, together."""
+
+    sources: int = 0  # those that failed among them: as many of the others will
+    file_bytes: int = 0
+    sequences: int = 0
+    steps: int = 0
+    label_steps: int = 0
+    decoded_bytes: int = 0
+    largest_bytes: int = 0  # decoded bytes of one source
+
+
+def preview(
+    sources: str | PathLike[str],
+    store: str | PathLike[str],
+    *,
+    process: Process | str | None = None,
+    manifest: str | PathLike[str] | None = None,
+    key: str | None = None,
+    label_column: str | None = None,
+    manifest_only: bool = False,
+    label_axis: LabelAxis | None = None,
+    chunk: int | str | None = None,
+    shard: int | str | None = None,
+    codec: str | None = None,
+    workers: int | None = None,
+    batch: int | str = BATCH_BYTES,
+) -> Preview:
+    """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
+
+    Returns:
+        A Preview; its `failures` are of the sources that were read.
+
+    Raises:
+        UsageError: As `build`: a folder, column or function that is not there, or options that clash.
+        StoreError: There is something else than a store at `store`.
+    """
+    packing = Packing.parse(chunk, shard, codec)
+    labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only)
+    plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, label_axis=label_axis)
+    batch_bytes = parse_bytes(batch)
+    count = 0 if workers is None and plan.is_small(batch_bytes) else worker_count(workers)
+    if plan.held is not None:
+        packing.check(plan.held.schema, plan.store)
+    numbers = spread(len(plan.new), SAMPLES)
+    failures: list[Failure] = []
+    schema = _schema(plan, numbers, packing, failures)
+    result = None
+    if schema is not None:
+        seen = _read(plan, numbers, schema, failures)
+        if seen.sequences:
+            flight = memory_in_flight(schema, batch_bytes, max(1, count))
+            result = _estimate(plan, schema, seen, flight=flight, workers=count)
+    return Preview(
+        store=plan.store,
+        exists=plan.exists,
+        sources=plan.unchanged + len(plan.new),
+        new=len(plan.new),
+        ignored=len(plan.sources.ignored),
+        ignored_listed=plan.sources.ignored[:SAMPLES],
+        bytes_to_read=plan.bytes_to_read(),
+        sampled=tuple(plan.new[number] for number in numbers),
+        failures=tuple(failures),
+        result=result,
+    )
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return at most `most` numbers below `count`, evenly spread, the first and the last among them.
+
+    >>> spread(270, 5), spread(2, 5)
+    ([0, 67, 134, 201, 269], [0, 1])
+    """
+    taken = min(count, most)
+    return [number * (count - 1) // max(1, taken - 1) for number in range(taken)]
+
+
+def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]) -> Schema | None:
+    """Return the schema of the store that is there, or as the first usable source gives it."""
+    if plan.held is not None:
+        return plan.held.schema
+    for number in numbers:
+        found = probe(plan.batch(slice(number, number + 1)), plan.label_axis, "error")
+        if isinstance(found, Found):
+            return schema_of(plan, found, packing)
+        failures += found
+    return None
+
+
+def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _Sum:
+    """Read the sources with these numbers, but those that failed already."""
+    seen, failed = _Sum(), {failure.source for failure in failures}
+    for number in numbers:
+        seen.sources += 1
+        seen.file_bytes += plan.file_bytes(plan.new[number])
+        if plan.new[number] in failed:
+            continue
+        processed = process_batch(plan.batch(slice(number, number + 1)), schema)
+        failures += processed.failures
+        if processed.failures:
+            continue
+        decoded = sum(rows.nbytes for rows in processed.rows.values())
+        seen.sequences += len(processed.records)
+        seen.steps += int(processed.records.lengths.sum())
+        seen.label_steps += int(processed.records.label_lengths.sum())
+        seen.decoded_bytes += decoded
+        seen.largest_bytes = max(seen.largest_bytes, decoded)
+    return seen
+
+
+def _estimate(plan: Plan, schema: Schema, seen: _Sum, *, flight: int, workers: int) -> StorePreview:
+    """Scale up what was seen: steps by the bytes of the files, sequences by their number."""
+    by_bytes = plan.bytes_to_read() / max(1, seen.file_bytes)
+    by_count = len(plan.new) / seen.sources
+    before = Counts() if plan.held is None else plan.held.counts
+    after = Counts(
+        sequences=before.sequences + round(seen.sequences * by_count),
+        steps=before.steps + round(seen.steps * by_bytes),
+        label_steps=before.label_steps + round(seen.label_steps * by_bytes),
+    )
+    processes = workers + 1 if workers else 1
+    decoded = round(seen.decoded_bytes * by_bytes)
+    largest = 2 * round(seen.largest_bytes * max(1.0, by_bytes / by_count))
+    return StorePreview(
+        sequences=after.sequences,
+        steps=after.steps,
+        inputs=schema.inputs.to_json(),
+        labels=schema.labels.to_json(),
+        label_axis=schema.label_axis,
+        codec=codec_text(schema.codec),
+        decoded_bytes=decoded,
+        chunk_steps=schema.steps.chunk,
+        chunk_bytes=schema.steps.chunk * schema.inputs.nbytes,
+        shard_steps=schema.steps.shard,
+        shard_bytes=schema.steps.shard * schema.inputs.nbytes,
+        files=sum(_files(schema, after)),
+        memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + largest,
+    )
+
+
+def _files(schema: Schema, counts: Counts) -> Iterator[int]:
+    """Give the files of the root, of each group, and of each array."""
+    yield 1 + len(GROUPS)
+    for fact in schema.arrays():
+        chunking = schema.chunking(fact.name) if fact.tail in ("inputs", "labels") else None
+        rows = table_chunk(schema, fact) if chunking is None else chunking.shard
+        yield 1 + -(-counts.of(schema.axis(fact)) // rows)

@@ -1,0 +1,140 @@
+"""Process functions: what turns one source into sequences, named by the user or made by `tabular`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]  # dask needs it, so it is there
+
+from builder.errors import UsageError
+from builder.tabular import Tabular
+
+Process = Callable[[Path], Any]  # returns (inputs, labels), or an iterable of such pairs
+
+
+def load_process(process: Process | str | None) -> Process:
+    """Return the function that `module:function` names; one given as such is returned as it is.
+
+    The working folder is searched too, as `python` itself would.
+
+    Raises:
+        UsageError: There is no such module or function, or it cannot be called.
+    """
+    if process is None:
+        raise UsageError("no process function is given")
+    if not isinstance(process, str):
+        if not callable(process):
+            raise UsageError(f"process={process!r:.200} cannot be called; give a function, or its name module:function")
+        return process
+    module_name, colon, name = process.partition(":")
+    if not (module_name and colon and name):
+        raise UsageError(f"process {process!r} is not of the form module:function, as in my_sources:read_wav")
+    with searching([str(Path.cwd())]):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise UsageError(f"process {process!r}: module {module_name} cannot be imported: {error}") from error
+            raise UsageError(
+                f"process {process!r}: there is no module {module_name} in {Path.cwd()} or on the search path; "
+                "run from the folder that holds it, or install it"
+            ) from error
+        except Exception as error:
+            raise UsageError(
+                f"process {process!r}: importing it failed: {type(error).__name__}: {error}"
+            ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        named = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
+        raise UsageError(f"process {process!r}: {module_name} has no {name}; it has {named or 'no functions'}")
+    return function  # type: ignore[no-any-return]
+
+
+def describe_process(process: Process) -> dict[str, Any]:
+    """Return what the store records of a process function: its options, or its name and its module's hash."""
+    if isinstance(process, Tabular):
+        return {"tabular": process.describe()}
+    module = sys.modules.get(getattr(process, "__module__", ""), None)
+    path = getattr(module, "__file__", None)
+    name = getattr(process, "__qualname__", type(process).__qualname__)
+    try:
+        code = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+    except OSError:
+        code = None
+    return {"function": f"{getattr(process, '__module__', '?')}:{name}", "code_sha256": code}
+
+
+class Portable:
+    """A process function that travels to the workers as bytes, and is unpickled where it is called.
+
+    So a module that is not there is an error of the call, as any other; a worker that fails to read a message drops
+    it, and asks for it again for ever.
+
+    Raises:
+        UsageError: When called: it cannot be imported there.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process: Process | None = process
+        self._data = b""
+
+    def __call__(self, path: Path) -> Any:
+        """Call the function."""
+        if self._process is None:
+            try:
+                self._process = pickle.loads(self._data)  # noqa: S301  # made by our own coordinator
+            except Exception as error:
+                raise UsageError(
+                    f"the process function cannot be imported on a worker: {type(error).__name__}: {error}; "
+                    "its module must be installed there, or lie in the folder that the build is started from"
+                ) from error
+        return self._process(path)
+
+    def __getstate__(self) -> bytes:
+        self._data = self._data or cloudpickle.dumps(self._process)
+        return self._data
+
+    def __setstate__(self, data: bytes) -> None:
+        self._process, self._data = None, data
+
+
+def sequences_of(result: Any) -> Iterator[tuple[Any, Any]]:
+    """Give the pairs of inputs and labels in what a process function returned.
+
+    Raises:
+        TypeError: It is no pair, and no iterable of pairs.
+    """
+    for pair in (result,) if isinstance(result, tuple) else _iterated(result):
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            what = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else f"a {type(pair).__name__}"
+            raise TypeError(f"a process function returns (inputs, labels), or yields such pairs; it gave {what}")
+        yield pair
+
+
+@contextmanager
+def searching(folders: Iterable[str]) -> Iterator[None]:
+    """Search these folders for modules as well, after all others."""
+    added = [folder for folder in folders if folder not in sys.path]
+    sys.path.extend(added)
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
+
+
+def _iterated(result: Any) -> Iterator[Any]:
+    # An array would be iterated row by row, and each row called wrong: say what it is instead.
+    if hasattr(result, "__array__") or not isinstance(result, Iterable):
+        raise TypeError(
+            f"a process function returns (inputs, labels), or yields such pairs; it gave a {type(result).__name__}"
+        )
+    return iter(result)

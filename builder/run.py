@@ -1,0 +1,224 @@
+"""Running a build: batches out to the engine, offsets added up in source order, shards handed out, commits.
+
+Only table rows come back here; the rows of the sequences go from the worker that made them to the one that puts their
+shard. Memory is bounded by the batches in flight, whatever the size of the data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from builder.batch import Batch, Failure, Summary, compress, process_batch, summarise
+from builder.engine import Engine, Task
+from builder.errors import BuildError
+from store_spec.ledger import Ledger, ShardJob
+
+COMMIT_SECONDS = 15.0
+LISTED_FAILURES = 1_000  # that a store lists by name; it counts all
+LISTED_DEAD = 5  # sources that an error names
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """How far a build is."""
+
+    sources: int  # to process
+    done: int = 0  # processed, failed ones among them
+    sequences: int = 0  # of those processed
+    steps: int = 0
+    bytes_to_read: int = 0
+    bytes_read: int = 0
+    bytes_decoded: int = 0
+    bytes_written: int = 0
+    committed: int = 0  # sequences that readers see, those of earlier builds among them
+    started: float = field(default_factory=time.monotonic)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the build started."""
+        return time.monotonic() - self.started
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A batch that takes memory on some worker."""
+
+    number: int
+    names: tuple[str, ...]  # of its sources
+    rows: Task
+    nbytes: int  # decoded; an estimate until its summary comes
+    to_put: int = 0  # rows, of all arrays, that lie in no shard yet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """The rows of a batch that go into one shard, compressed on the worker that has them."""
+
+    held: _Held
+    stretch: Task
+    rows: int
+
+
+class Run:
+    """One build in progress."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        batches: Iterator[tuple[Batch, int]],
+        tally: Tally,
+        *,
+        memory: int,
+        on_progress: Callable[[Tally], None],
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._batches = batches
+        self._tally = tally
+        self._memory = memory
+        self._on_progress = on_progress
+        self._schema = ledger.schema
+        self._arrays = [name for name in ("inputs", "labels") if self._schema.chunking(name) is not None]
+        counts = ledger.root.counts
+        self._ends = {
+            name: counts.of("label_step" if name == "labels" and self._schema.label_axis == "own" else "step")
+            for name in self._arrays
+        }
+        self._open: dict[Task, _Held | tuple[ShardJob, list[_Piece]]] = {}
+        self._early: dict[int, tuple[_Held, Summary]] = {}  # done before a batch that comes before them
+        self._next = 0  # number of the batch to register next
+        self._submitted = 0
+        # Registered, in order, and in no shard yet.
+        self._pieces: dict[str, deque[_Piece]] = {name: deque() for name in self._arrays}
+        self._bytes_held = 0
+        self._exhausted = False
+        self._last_commit = time.monotonic()
+
+    def finish(self) -> None:
+        """Process every batch, put every shard, and commit."""
+        self._submit_batches()
+        while self._open:
+            task = self._engine.finished()
+            what = self._open.pop(task)
+            if isinstance(what, _Held):
+                self._summarised(what, self._result(task, [what]))
+            else:
+                job, pieces = what
+                self._put(job, pieces, self._result(task, [piece.held for piece in pieces]))
+            self._submit_batches()
+            self._submit_jobs(final=self._exhausted and self._next == self._submitted)
+            self._on_progress(self._tally)
+            if time.monotonic() - self._last_commit > COMMIT_SECONDS and self._open:
+                self._commit()
+        self._commit()
+        self._on_progress(self._tally)
+
+    def _result(self, task: Task, batches: Iterable[_Held]) -> Any:
+        try:
+            return task.result()
+        except self._engine.lost as error:
+            names = list(dict.fromkeys(name for held in batches for name in held.names))
+            raise workers_died(names) from error
+
+    def _submit_batches(self) -> None:
+        while not self._exhausted and (self._bytes_held < self._memory or not self._open):
+            batch, nbytes = next(self._batches, (None, 0))
+            if batch is None:
+                self._exhausted = True
+                return
+            rows = self._engine.submit(process_batch, batch, self._schema)
+            held = _Held(self._submitted, batch.names, rows, nbytes)
+            self._submitted += 1
+            self._bytes_held += nbytes
+            self._open[self._engine.submit(summarise, rows, watch=True, urgent=True)] = held
+
+    def _summarised(self, held: _Held, summary: Summary) -> None:
+        self._bytes_held += summary.nbytes - held.nbytes
+        held.nbytes = summary.nbytes
+        self._early[held.number] = held, summary
+        while self._next in self._early:
+            self._register(*self._early.pop(self._next))
+            self._next += 1
+
+    def _register(self, held: _Held, summary: Summary) -> None:
+        """Give a batch's rows their place, after those of all batches before it."""
+        records = summary.records
+        for name in self._arrays:
+            own = name == "labels" and self._schema.label_axis == "own"
+            rows = int((records.label_lengths if own else records.lengths).sum())
+            self._compress(held, name, rows)
+            held.to_put += rows
+        self._ledger.register(records)
+        if not held.to_put:
+            self._bytes_held -= held.nbytes
+        tally = self._tally
+        tally.done += len(set(records.sources)) + len(summary.failures)
+        tally.sequences += len(records)
+        tally.steps += int(records.lengths.sum())
+        tally.bytes_read += summary.bytes_read
+        tally.bytes_decoded += summary.nbytes
+        tally.failures += summary.failures
+
+    def _compress(self, held: _Held, name: str, rows: int) -> None:
+        """Have a batch's rows compressed where they are, each shard's on their own."""
+        chunking = self._schema.chunking(name)
+        assert chunking is not None
+        begin, done = self._ends[name], 0
+        self._ends[name] += rows
+        while done < rows:
+            first = begin + done
+            count = min(chunking.shard - first % chunking.shard, rows - done)
+            arguments = held.rows, name, slice(done, done + count), first, self._schema
+            stretch = self._engine.submit(compress, *arguments, urgent=True)
+            self._pieces[name].append(_Piece(held, stretch, count))
+            done += count
+
+    def _submit_jobs(self, *, final: bool) -> None:
+        for job in self._ledger.jobs(final=final):
+            pieces, missing = [], job.stop - job.start
+            while missing:
+                pieces.append(self._pieces[job.name].popleft())
+                missing -= pieces[-1].rows
+            task = self._engine.submit(put_shard, job, *(one.stretch for one in pieces), watch=True, urgent=True)
+            self._open[task] = job, pieces
+
+    def _put(self, job: ShardJob, pieces: list[_Piece], written: int) -> None:
+        self._ledger.done(job)
+        self._tally.bytes_written += written
+        for piece in pieces:
+            piece.held.to_put -= piece.rows
+            if not piece.held.to_put:
+                self._bytes_held -= piece.held.nbytes
+
+    def _commit(self) -> None:
+        commit(self._ledger, self._tally)
+        self._last_commit = time.monotonic()
+
+
+def commit(ledger: Ledger, tally: Tally) -> None:
+    """Make visible what lies in shards, and note the sources that failed."""
+    ledger.provenance["failures"] = {
+        "count": len(tally.failures),
+        "listed": [{"source": one.source, "reason": one.reason} for one in tally.failures[:LISTED_FAILURES]],
+    }
+    tally.committed = ledger.commit()
+
+
+def workers_died(names: Sequence[str]) -> BuildError:
+    """Say that worker processes died again and again on some sources."""
+    listed = ", ".join(names[:LISTED_DEAD]) + (f" and {len(names) - LISTED_DEAD:,} more" if names[LISTED_DEAD:] else "")
+    return BuildError(
+        f"worker processes died again and again on these {len(names):,} sources: {listed}; they ran out of memory, or "
+        "what reads the sources crashes; build with workers=0 (--workers 0), in one process, to see its last words"
+    )
+
+
+def put_shard(job: ShardJob, *parts: Any) -> int:
+    """Put one shard from its stretches; return the bytes written."""
+    return job.write(parts)

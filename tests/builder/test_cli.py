@@ -1,0 +1,321 @@
+"""The command line: exit statuses, what goes to stdout and what to stderr, and that mistakes change nothing."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from builder.cli import main
+from builder.cli_build import BuildCommand, build
+from builder.formats import FORMATS
+from store_spec import open_store
+
+PRINTING_SOURCE = """
+import numpy as np
+
+def read(path):
+    print("a process function may print what it likes")
+    return np.full((3, 1), float(path.stem)), 1
+"""
+
+
+def run(*arguments: object) -> Result:
+    """Run the command in this process; a traceback is a failure of the test."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def everything_in(folder: Path) -> dict[str, bytes | None]:
+    """Return the bytes of each file below a folder, and None for each folder."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A folder of three CSV files of 2, 3 and 4 rows."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for number, rows in enumerate((2, 3, 4)):
+        lines = [f"{number}.5,{row}" for row in range(rows)]
+        (folder / f"t{number}.csv").write_text("\n".join(["a,b", *lines, ""]))
+    return folder
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["inspect", "-h"], ["--version"]])
+def test_help_imports_none_of_the_libraries_that_take_long(arguments):
+    heavy = ["dask", "distributed", "google_crc32c", "numcodecs", "numpy", "pyarrow", "rich", "store_spec", "zarr"]
+    code = f"""
+import sys
+sys.argv = ["seqzarr", *{arguments}]
+try:
+    from builder.cli import main
+    main()
+finally:
+    print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    assert "seqzarr" in done.stdout
+
+
+def test_python_m_builder_is_the_same_command():
+    done = subprocess.run([sys.executable, "-m", "builder", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "Usage: seqzarr [OPTIONS] COMMAND [ARGS]..."
+
+
+def test_importing_a_module_of_the_builder_leaves_the_functions_of_the_same_name():
+    code = """
+import builder.build, builder.preview, builder.tabular
+print(callable(builder.build), callable(builder.preview), callable(builder.tabular))
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True True True\n"
+
+
+def test_every_option_of_build_stands_in_one_section_of_its_help():
+    options = [option.name for option in build.params if isinstance(option, click.Option)]
+    assert sorted(name for names in BuildCommand.sections.values() for name in names) == sorted(options)
+    text = run("build", "--help").output
+    assert all(text.count(f"\n  {option.opts[0]} ") == 1 for option in build.params if isinstance(option, click.Option))
+
+
+def test_help_names_every_format():
+    text = run("build", "--help").output
+    assert set(FORMATS) <= set(re.findall(r"\w+", text))
+    assert "\b" not in text  # click's mark for a paragraph to keep as it is
+
+
+def test_build_makes_a_store_and_then_only_adds_what_is_new(tables, tmp_path):
+    store = tmp_path / "t.zarr"
+    first = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert first.stdout.startswith("t.zarr: 3 sources added, 9 steps, ")
+    assert first.stdout.endswith("; 0 failed\n")
+    (tables / "t3.csv").write_text("b,a\n1,2\n")
+    second = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    assert second.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 1 step, ")
+    third = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    assert third.stdout == "t.zarr: nothing new, 4 unchanged; 0 failed\n"
+    opened = open_store(store)
+    assert opened.sources == ("t0.csv", "t1.csv", "t2.csv", "t3.csv")
+    np.testing.assert_array_equal(opened[3][0], np.array([[2]], np.float32), strict=True)
+
+
+def test_a_source_that_fails_is_named_with_its_reason_and_the_others_are_built(tables, tmp_path):
+    (tables / "bad.csv").write_text("a,b\n1,x\n")
+    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("bad.csv: ")
+    assert result.stderr.count("\n") == 1
+    assert "3 sources added" in result.stdout
+    assert "1 failed" in result.stdout
+
+
+def test_of_many_failures_twenty_are_named_and_the_rest_counted(tables, tmp_path):
+    for number in range(23):
+        (tables / f"bad{number:02}.csv").write_text("")
+    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0)
+    lines = result.stderr.splitlines()
+    assert len(lines) == 21
+    assert lines[19].startswith("bad19.csv: is empty")
+    assert lines[20] == f"and 3 more: seqzarr inspect --json {tmp_path / 't.zarr'} lists them"
+    listed = json.loads(run("inspect", "--json", tmp_path / "t.zarr").stdout)["failures_listed"]
+    assert [one["source"] for one in listed] == [f"bad{number:02}.csv" for number in range(23)]
+
+
+def test_json_is_one_object_on_stdout(tables, tmp_path):
+    (tables / "bad.csv").write_text("")
+    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0, "--json")
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["added"], report["steps"], report["total_sequences"]) == (1, 3, 9, 3)
+    assert [one["source"] for one in report["failures"]] == ["bad.csv"]
+
+
+def test_quiet_prints_nothing_but_failures(tables, tmp_path):
+    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0, "--quiet").output == ""
+    (tables / "bad.csv").write_text("")
+    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0, "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("bad.csv: ")
+
+
+def test_a_process_function_is_found_in_the_working_folder_by_the_workers_and_does_not_print_into_the_json(tmp_path):
+    (tmp_path / "printing_source.py").write_text(PRINTING_SOURCE)
+    (tmp_path / "raw").mkdir()
+    for number in range(3):
+        (tmp_path / "raw" / f"{number}.raw").write_text("-")
+    # A console script has its own folder, not the working folder, on the search path.
+    code = "import sys; sys.path.pop(0); sys.path.append(sys.argv.pop()); from builder.cli import main; main()"
+    arguments = ["build", "raw", "r.zarr", "--process", "printing_source:read", "--workers", "1", "--json"]
+    here = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, here], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["added"] == 3
+    assert "a process function may print" in done.stderr
+    assert [float(x.mean()) for x, _ in open_store(tmp_path / "r.zarr")] == [0, 1, 2]
+
+
+MISTAKES = [
+    ([], "SOURCES and STORE are missing"),
+    (["tables"], "STORE is missing"),
+    (["tables/t0.csv", "tables/t1.csv", "new.zarr"], "put a pattern in quotes"),
+    (["nowhere", "new.zarr"], "nowhere: no such file or folder"),
+    (["empty", "new.zarr"], "empty holds no files"),
+    (["tables/*.npy", "new.zarr"], "the pattern matches no file; tables holds 3 files: 3 with .csv"),
+    (["tables", "file.txt"], "file.txt: is a file; give another path"),
+    (["tables", "folder"], "folder: is a folder, but no store; give another path"),
+    (["tables", "empty"], "empty: is a folder, but no store"),
+    (["tables", "v2.zarr"], "v2.zarr: is a folder, but no store"),
+    (["tables", "link"], "link: is a link to nothing"),
+    (["tables", "new.zarr", "--process", "no_such_module:read"], "there is no module no_such_module"),
+    (["tables", "new.zarr", "--process", "json:no_such_function"], "json has no"),
+    (["tables", "new.zarr", "--process", "json"], "not of the form module:function"),
+    (["tables", "new.zarr", "--process", "broken:read"], "failed: ZeroDivisionError"),
+    (["tables", "new.zarr", "--dtype", "float23"], "is no dtype"),
+    (["tables", "new.zarr", "--chunk", "much"], "'much' is not a size in bytes"),
+    (["tables", "new.zarr", "--chunk", "2MB", "--shard", "1MB"], "chunks of 2,000,000 bytes in shards of 1,000,000"),
+    (["tables", "new.zarr", "--codec", "magic"], "codec 'magic' is not known"),
+    (["tables", "new.zarr", "--batch", "-"], "'-' is not a size in bytes"),
+    (["tables", "new.zarr", "--format", "xlsx"], "xlsx"),
+    (["tables", "new.zarr", "--workers", "-1"], "workers=-1"),
+    (["tables", "new.zarr", "--workers", "two"], "'two' is not a valid integer"),
+    (["tables", "new.zarr", "--label-pattern", "t"], "has no group"),
+    (["tables", "new.zarr", "--labels", "a", "--label-pattern", r"t(\d)"], "choose one"),
+    (["tables", "new.zarr", "--manifest", "nowhere.csv"], "nowhere.csv"),
+    (["tables", "new.zarr", "--manifest", "manifest.csv"], "there is no column 'source'; there are 2: file, y"),
+    (["tables", "new.zarr", "--manifest", "manifest.csv", "--key", "file"], "(t1.csv, t2.csv) without a row"),
+    (
+        ["tables", "new.zarr", "--manifest", "manifest.csv", "--key", "file", "--manifest-only", "--label-column", "z"],
+        "there is no column 'z'; there are 2: file, y",
+    ),
+    (["tables", "new.zarr", "--key", "file", "--label-column", "y"], "--key and --label-column: needs --manifest"),
+    (["tables", "new.zarr", "--label-axis", "own"], "--label-axis goes with --process"),
+    (["tables", "new.zarr", "--label-axis", "row"], "'row' is not one of"),
+    (
+        ["tables", "new.zarr", "--process", "json:loads", "--inputs", "a", "--no-header", "--label-pattern", "x"],
+        "--inputs, --header and --label-pattern: for tables, which --process replaces",
+    ),
+    (["tables", "new.zarr", "--no-such-option"], "No such option"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+@pytest.mark.usefixtures("tables")
+def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monkeypatch, arguments, message):
+    (tmp_path / "file.txt").write_text("kept")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "letter.txt").write_text("kept")
+    (tmp_path / "v2.zarr").mkdir()
+    (tmp_path / "v2.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "manifest.csv").write_text("file,y\nt0.csv,1\n")
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = everything_in(tmp_path)
+    for dry in ([], ["--dry-run"]):
+        result = run("build", *arguments, *dry)
+        assert message in result.stderr
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert everything_in(tmp_path) == before
+
+
+def test_a_column_that_no_source_has_makes_no_store_and_the_columns_that_are_there_are_listed(tables, tmp_path):
+    before = everything_in(tmp_path)
+    result = run("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
+    assert result.exit_code == 1
+    assert result.stdout == "t.zarr: no store was made: 3 sources failed, none could be used\n"
+    assert result.stderr.splitlines()[0] == "t0.csv: there is no column 'c'; there are 2: a, b"
+    assert everything_in(tmp_path) == before
+
+
+def test_a_column_that_the_first_source_lacks_may_be_in_others(tables, tmp_path):
+    (tables / "t9.csv").write_text("c\n1\n2\n")
+    result = run("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 3)
+    assert open_store(tmp_path / "t.zarr").sources == ("t9.csv",)
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--inputs", "inputs not given, and now inputs a"),
+        ("--chunk", "chunks of 65,536 steps, and the option now gives chunks of 512 steps"),
+        ("--shard", "shards of 4,194,304 steps, and the option now gives shards of 65,536 steps"),
+        ("--codec", "codec zstd:3, and the option now gives codec lz4:3"),
+    ],
+)
+def test_an_option_that_differs_from_the_first_build_is_refused_with_both_values(tables, tmp_path, option, values):
+    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    before = everything_in(tmp_path)
+    value = {"--inputs": "a", "--chunk": "8192", "--shard": "1MiB", "--codec": "lz4"}[option]
+    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0, option, value)
+    assert result.exit_code == 2
+    assert values in result.stderr
+    assert everything_in(tmp_path) == before
+
+
+def test_the_packing_of_the_first_build_may_be_asked_for_again(tables, tmp_path):
+    packing = ["--chunk", "3kB", "--shard", "100kB", "--codec", "lz4:2"]
+    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
+    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
+    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+
+
+def test_labels_of_a_sequence_are_told_from_labels_of_steps_where_the_first_source_has_as_many_of_both(tmp_path):
+    (tmp_path / "tables").mkdir()
+    for number, rows in enumerate((2, 5)):
+        (tmp_path / "tables" / f"{number}.csv").write_text("\n".join(["a", *["1"] * rows, ""]))
+    (tmp_path / "m.csv").write_text("source,y,z\n0.csv,1,2\n1.csv,3,4\n")
+    manifest = ["--manifest", tmp_path / "m.csv", "--label-column", "y,z"]
+    result = run("build", tmp_path / "tables", tmp_path / "t.zarr", "--workers", 0, *manifest)
+    assert result.exit_code == 0, result.stderr
+    opened = open_store(tmp_path / "t.zarr")
+    assert opened.schema.label_axis == "sequence"
+    assert [y.tolist() for _, y in opened] == [[1, 2], [3, 4]]
+
+
+def test_a_tab_can_be_written_as_backslash_t(tmp_path):
+    (tmp_path / "t.txt").write_text("1\t2\n3\t4\n")
+    result = run("build", tmp_path / "t.txt", tmp_path / "t.zarr", "--delimiter", r"\t", "--no-header", "--workers", 0)
+    assert result.exit_code == 0, result.stderr
+    assert open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_verify_says_that_all_is_well_or_names_the_file_that_is_not(tables, tmp_path):
+    store = tmp_path / "t.zarr"
+    run("build", tables, store, "--workers", 0)
+    well = run("verify", store)
+    assert (well.exit_code, well.stdout) == (0, "all well: 3 sequences, 9 steps checked\n")
+    shard = store / "inputs" / "c.0.0"
+    data = bytearray(shard.read_bytes())
+    data[10] ^= 1
+    shard.write_bytes(data)
+    bad = run("verify", store)
+    assert bad.exit_code == 1
+    assert bad.stdout.startswith("t.zarr/inputs/c.0.0: ")
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_inspect_and_verify_of_no_store_are_wrong_usage(tmp_path, command):
+    result = run(command, tmp_path / "nothing")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no store" in result.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error(tables, tmp_path):
+    run("build", tables, tmp_path / "t.zarr", "--workers", 0)
+    command = f"{sys.executable} -m builder inspect {tmp_path / 't.zarr'} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("t.zarr\n", "")

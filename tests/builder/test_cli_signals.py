@@ -1,0 +1,155 @@
+"""A build that a signal ends: no process is left, the lock is free, the next build finishes to the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from builder.cli import main
+from store_spec import open_store
+from store_spec.lock import build_folder, locked
+
+SOURCES = 40
+OPTIONS = ("--process", "slow_source:read", "--chunk", "1kB", "--shard", "8kB", "--batch", "64kB")  # a source a batch
+
+# Tells the test through a pipe as soon as something is committed.
+SLOW_SOURCE = """
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+def committed():
+    try:
+        return '"sequences": 0' not in Path("s.zarr/zarr.json").read_text()
+    except FileNotFoundError:
+        return False
+
+def read(path):
+    if "SLOW" in os.environ:
+        time.sleep(0.1)
+        if committed() or path.stem == "39":
+            Path("told").touch(exist_ok=False)
+            with open("pipe", "w") as pipe:
+                pipe.write("committed")
+    return np.random.default_rng(int(path.stem)).normal(size=(2000, 1)), 1
+"""
+
+# Commits whenever it can: else a build this short would commit at its end only.
+COMMAND = """
+import sys
+sys.path.append({here!r})
+import builder.run
+builder.run.COMMIT_SECONDS = 0
+from builder.cli import main
+main()
+"""
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+def start() -> subprocess.Popen[str]:
+    """Start a slow build with two workers, in a session of its own, as from a terminal of its own."""
+    code = COMMAND.format(here=str(Path(__file__).parents[2]))
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "build", "raw", "s.zarr", "--workers", "2", *OPTIONS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"SLOW": "1"},
+        start_new_session=True,
+    )
+
+
+def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Wait for processes to end, and return those that did not; nobody need have collected their exit status."""
+    _, left = psutil.wait_procs(processes, timeout=30)
+    return [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """Return the worker processes that were started, ready or not."""
+    found = []
+    for one in process.children():
+        with suppress(psutil.Error):  # it has ended
+            if "spawn_main" in " ".join(one.cmdline()):
+                found.append(one)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder, with sources whose reading is slow, and their process function."""
+    (tmp_path / "slow_source.py").write_text(SLOW_SOURCE)
+    (tmp_path / "raw").mkdir()
+    for number in range(SOURCES):
+        (tmp_path / "raw" / f"{number:02}.raw").write_text("-")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "slow_source", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGKILL, False)],
+    ids=["a Ctrl-C in a terminal", "SIGINT", "SIGTERM", "SIGKILL"],
+)
+def test_a_build_that_is_ended_by_a_signal_leaves_no_process_and_can_be_finished(folder, number, to_all):
+    started = start()
+    try:
+        assert (folder / "pipe").read_text() == "committed"
+        processes = psutil.Process(started.pid).children(recursive=True)
+        assert len(processes) >= 2
+        (os.killpg if to_all else os.kill)(started.pid, number)
+        out, err = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert left_of(processes) == []
+    with locked(Path("s.zarr")):  # nobody else holds the lock
+        pass
+    count = len(open_store("s.zarr"))
+    assert 0 < count < SOURCES
+    if number == signal.SIGKILL:
+        assert started.returncode == -number
+    else:
+        assert (started.returncode, out) == (128 + number, "")
+        are = "sequence is" if count == 1 else "sequences are"
+        assert err == f"interrupted: {count:,} {are} committed; the same command goes on from there\n"
+
+    finished, whole = (
+        CliRunner().invoke(main, ["build", "raw", store, "--workers", "0", "--json", *OPTIONS])
+        for store in ("s.zarr", "whole.zarr")
+    )
+    report = json.loads(finished.stdout)
+    assert (report["unchanged"], report["added"], whole.exit_code) == (count, SOURCES - count, 0)
+    assert files_of(Path("s.zarr")) == files_of(Path("whole.zarr"))
+    assert not build_folder(Path("s.zarr")).exists()
+
+
+def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(folder):
+    before = sorted(folder.iterdir())
+    started = start()
+    try:
+        process = psutil.Process(started.pid)
+        while not workers_of(process):
+            assert started.poll() is None
+        processes = process.children(recursive=True)
+        os.killpg(started.pid, signal.SIGINT)
+        out, err = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert (started.returncode, out) == (130, "")
+    assert err == "interrupted: nothing is committed yet; the same command starts again\n"
+    assert left_of(processes) == []
+    assert sorted(folder.iterdir()) == before

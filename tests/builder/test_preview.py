@@ -1,0 +1,105 @@
+"""A dry run says what a build would make, and makes nothing."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from builder.build import build
+from builder.cli import main
+from builder.preview import preview, spread
+from store_spec import open_store
+
+
+def make_arrays(folder, count, rows=lambda _: 10):
+    """Write NPY sources of float32 rows with 3 columns, and return the folder."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        np.save(folder / f"{number:03}.npy", np.full((rows(number), 3), number, np.float32))
+    return folder
+
+
+def names_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("count", range(1, 30))
+def test_the_sources_that_are_read_are_spread_evenly_from_the_first_to_the_last(count):
+    numbers = spread(count, 5)
+    assert len(numbers) == len(set(numbers)) == min(count, 5)
+    assert (numbers[0], numbers[-1]) == (0, count - 1)
+    gaps = np.diff(numbers)
+    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_a_preview_of_few_sources_is_what_the_build_then_makes(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 4, rows=lambda number: 100 * number)
+    before = names_below(tmp_path)
+    found = preview(sources, tmp_path / "t.zarr", chunk="1kB", shard="2kB", codec="lz4:2")
+    assert names_below(tmp_path) == before
+    build(sources, tmp_path / "t.zarr", workers=0, chunk="1kB", shard="2kB", codec="lz4:2")
+    store = open_store(tmp_path / "t.zarr")
+    assert found.result is not None
+    assert (found.result.sequences, found.result.steps) == (len(store), store.counts.steps)
+    assert found.result.inputs == store.schema.inputs.to_json()
+    assert found.result.labels == store.schema.labels.to_json()
+    assert found.result.label_axis == store.schema.label_axis
+    assert (found.result.chunk_steps, found.result.shard_steps) == (store.schema.steps.chunk, store.schema.steps.shard)
+    assert found.result.codec == "lz4:2"
+    assert found.result.files == sum(path.is_file() for path in (tmp_path / "t.zarr").rglob("*"))
+    assert found.result.decoded_bytes == 2 * 600 * 3 * 4
+    assert (found.sources, found.new, found.ignored, found.exists) == (4, 4, 0, False)
+
+
+def test_a_preview_of_many_sources_scales_up_what_five_hold(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 50, rows=lambda number: 80 + number)
+    found = preview(sources, tmp_path / "t.zarr")
+    assert found.sampled == ("000.npy", "012.npy", "024.npy", "036.npy", "049.npy")
+    assert found.result is not None
+    assert found.result.sequences == 50
+    steps = sum(80 + number for number in range(50))
+    assert abs(found.result.steps - steps) < 0.02 * steps
+
+
+def test_a_preview_of_an_old_store_counts_what_it_holds_and_reads_new_sources_alone(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 3)
+    build(sources, tmp_path / "t.zarr", workers=0)
+    (sources / "note.md").write_text("no source")
+    nothing = preview(sources, tmp_path / "t.zarr")
+    assert (nothing.sources, nothing.new, nothing.sampled, nothing.result) == (3, 0, (), None)
+    make_arrays(sources, 5)
+    found = preview(sources, tmp_path / "t.zarr")
+    assert (found.exists, found.sources, found.new) == (True, 5, 2)
+    assert (found.ignored, found.ignored_listed) == (1, ("note.md",))
+    assert found.sampled == ("003.npy", "004.npy")
+    assert found.result is not None
+    assert (found.result.sequences, found.result.steps) == (5, 50)
+
+
+def test_sources_that_cannot_be_used_are_named_and_the_first_that_can_gives_the_schema(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 3)
+    (sources / "000.npy").write_bytes(b"broken")
+    np.save(sources / "002.npy", np.zeros((4, 7), np.float32))
+    found = preview(sources, tmp_path / "t.zarr")
+    assert [failure.source for failure in found.failures] == ["000.npy", "002.npy"]
+    assert found.result is not None
+    assert (found.result.inputs["shape"], found.result.sequences, found.result.steps) == ([3], 1, 10)
+
+
+def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_failed(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 7)
+    before = names_below(tmp_path)
+    arguments = ["build", str(sources), str(tmp_path / "t.zarr"), "--dry-run"]
+    shown = CliRunner().invoke(main, arguments)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "7 found, 7 new" in shown.stdout
+    assert "about 7 sequences, 70 steps" in shown.stdout
+    assert "float32, (3) a step" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    (sources / "000.npy").write_bytes(b"broken")
+    failed = CliRunner().invoke(main, [*arguments, "--json"])
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["failures"][0]["source"] == "000.npy"
+    assert failed.stderr.startswith("000.npy: ")
+    assert names_below(tmp_path) == before

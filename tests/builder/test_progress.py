@@ -1,0 +1,129 @@
+"""What a build shows while it runs, and the line that it leaves."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from builder.amounts import bytes_text, printable, seconds_text
+from builder.batch import Failure
+from builder.build import Report, build
+from builder.plan import FILE_COST
+from builder.progress import Screen, account, fraction_done, pace, summary
+from builder.run import Tally
+
+FAILURES = (Failure("a.csv", "is empty"), Failure("b.csv", "is empty"))
+
+
+def report(**changes: object) -> Report:
+    values: dict[str, object] = {
+        "store": Path("somewhere/prices.zarr"),
+        "sources": 270,
+        "unchanged": 0,
+        "added": 270,
+        "failures": (),
+        "sequences": 270,
+        "steps": 4274,
+        "bytes_read": 412_345,
+        "bytes_decoded": 320_000,
+        "bytes_written": 100_000,
+        "total_sequences": 270,
+        "seconds": 2.14,
+    }
+    return Report(**(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {},
+            (
+                "prices.zarr: 270 sources added, 4,274 steps, 412.3 kB read, 320.0 kB decoded, "
+                "100.0 kB written (3.2 to 1) in 2.1 s; 0 failed"
+            ),
+        ),
+        (
+            {"added": 1, "unchanged": 267, "failures": FAILURES, "sequences": 3, "steps": 1},
+            (
+                "prices.zarr: 1 source added, 267 unchanged, 3 sequences, 1 step, 412.3 kB read, 320.0 kB decoded, "
+                "100.0 kB written (3.2 to 1) in 2.1 s; 2 failed"
+            ),
+        ),
+        ({"added": 0, "unchanged": 270}, "prices.zarr: nothing new, 270 unchanged; 0 failed"),
+        (
+            {"added": 0, "failures": FAILURES, "total_sequences": 0},
+            "prices.zarr: no store was made: 2 sources failed, none could be used",
+        ),
+    ],
+)
+def test_the_summary_says_what_was_done(changes, line):
+    assert summary(report(**changes)) == line
+
+
+def test_the_fraction_done_counts_files_and_bytes():
+    assert fraction_done(Tally(sources=0)) == 1
+    tally = Tally(sources=4, done=1, bytes_to_read=4 * FILE_COST, bytes_read=3 * FILE_COST)
+    assert fraction_done(tally) == 0.5
+    tally.bytes_read = 100 * FILE_COST  # a file has grown
+    assert fraction_done(tally) == 1
+
+
+def test_the_time_left_is_what_the_rest_takes_at_the_pace_so_far(monkeypatch):
+    tally = Tally(sources=4, done=1, bytes_to_read=12_000_000, bytes_read=3_000_000, started=100.0)
+    monkeypatch.setattr("builder.run.time.monotonic", lambda: 130.0)
+    assert pace(tally) == "25 %, 100.0 kB/s, 1:30 left"
+
+
+def test_the_screen_fits_80_columns_and_names_all_figures():
+    tally = Tally(
+        sources=56_789, done=12_345, steps=123_456_789, bytes_to_read=10**10, bytes_read=2 * 10**9, bytes_written=10**9
+    )
+    tally.failures.extend(FAILURES)
+    screen, out = Screen("a-name-that-is-longer-than-the-room-there-is-for-it.zarr"), io.StringIO()
+    console = Console(file=out, width=80)
+    console.print(screen)
+    screen.update(tally)
+    console.print(screen)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "listing the sources" in lines[0]
+    assert "20 %" in lines[1]
+    assert lines[2].rstrip() == "12,345 of 56,789 sources, 123,456,789 steps, 2.0 GB in, 1.0 GB out; 2 failed"
+    assert account(tally) == lines[2].rstrip()
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_build_tells_how_far_it_is_from_the_beginning_to_the_end(tmp_path):
+    (tmp_path / "tables").mkdir()
+    for number in range(4):
+        (tmp_path / "tables" / f"{number}.csv").write_text("a\n1\n2\n")
+    seen: list[tuple[int, int, int]] = []
+    build(
+        tmp_path / "tables",
+        tmp_path / "t.zarr",
+        workers=0,
+        batch=1,
+        on_progress=lambda tally: seen.append((tally.sources, tally.done, tally.committed)),
+    )
+    assert seen[0] == (4, 0, 0)
+    assert seen[-1] == (4, 4, 4)
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (2e18, "2,000.0 PB")],
+)
+def test_bytes_are_written_with_a_unit_that_fits(size, text):
+    assert bytes_text(size) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1:01"), (3600, "1:00:00")])
+def test_times_are_written_as_clocks_do(seconds, text):
+    assert seconds_text(seconds) == text
+
+
+def test_text_of_strangers_cannot_command_a_terminal():
+    assert printable("a  b\x1b[31m\r\n\tc\x07é\u202e") == "a  b\\x1b[31m c\\x07é\\u202e"
