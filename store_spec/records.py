@@ -15,7 +15,6 @@ from store_spec.errors import SequenceError
 from store_spec.moments import moments
 from store_spec.schema import ARRAYS, LARGEST_NAME_BYTES, MOMENTS, NO_FILE, Missing, Rows, Schema
 
-
 # The arrays whose rows stand in `Records.columns`; those of the offsets and of the names follow from other fields.
 RECORDED = tuple(fact.name for fact in ARRAYS if "/" in fact.name and fact.dtype != "string")
 

@@ -472,7 +472,7 @@ BROKEN = {
     "scalar.npy": (npy_bytes(np.array(3.0)), "holds a single value; an array of steps is needed"),
     "no columns.npy": (npy_bytes(np.zeros((3, 0))), r"an array of shape \(3, 0\) has no columns"),
     "code.npy": (NPY.replace(b"False", b"exit("), "cannot be read"),
-    "x.unknown": (b"1,2\n", "no format has the suffix '.unknown'; give --format"),
+    "x.unknown": (b"1,2\n", "no format has the suffix '.unknown'; known are "),
 }
 
 

@@ -1,0 +1,241 @@
+"""Check every checksum and every invariant of a store, and collect all that is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import FormatError, MissingStoreError, StoreError
+from store_spec.layout import (
+    BLANK,
+    LARGEST_DOCUMENT,
+    ROOT,
+    array_document,
+    chunk_number,
+    difference,
+    group_document,
+    table_chunk,
+)
+from store_spec.problems import Problem, Report
+from store_spec.records import Records
+from store_spec.schema import GROUPS, NO_FILE
+from store_spec.snapshot import Snapshot
+from store_spec.storage import PARTIAL
+from store_spec.verify_rows import Bounds, RowCheck, Table
+
+Columns = dict[str, NDArray[Any] | None]
+
+
+def verify(path: str | PathLike[str]) -> list[Problem]:
+    """Read everything that is committed in a store, and return what is wrong with it: nothing, where all is well.
+
+    Every chunk of every array is held against its checksum, each sequence's rows against the checksums and moments
+    in the tables, the tables against one another, the arrays' own metadata against the root, and the files against
+    what the store has. Rows that a writer put and did not commit are no problem; a file that it left half written is.
+
+    Memory holds one chunk of rows at a time, the names of all sources, and about 100 bytes for each sequence.
+
+    Raises:
+        MissingStoreError: There is no store at that path.
+
+    >>> import tempfile, numpy as np, store_spec
+    >>> path = tempfile.mkdtemp() + "/walks.zarr"
+    >>> with store_spec.create_store(path, inputs=("int8", ()), labels=("int8", ())) as writer:
+    ...     writer.append(np.arange(5, dtype="int8"), np.zeros(5, "int8"), source="walk")
+    >>> verify(path)
+    []
+    """
+    report = Report(Path(path))
+    try:
+        snapshot = Snapshot.open(Path(path))
+    except FormatError as error:
+        report.error(error)
+    else:
+        _verify(snapshot, report)
+    return report.problems()
+
+
+def _verify(snapshot: Snapshot, report: Report) -> None:
+    schema = snapshot.root.schema
+    before = _strays(snapshot)
+    tables = {
+        fact.name: Table(snapshot, report, fact)
+        for fact in schema.arrays()
+        if fact.name not in ("inputs", "labels") or schema.chunking(fact.name) is None
+    }
+    offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
+    label_offsets = {
+        "step": offsets,
+        "sequence": np.arange(snapshot.root.counts.sequences + 1),
+        "own": _bounds(snapshot, report, tables, "label_offsets", "label_row_size"),
+    }[schema.label_axis]
+    columns = {name: table.whole() for name, table in tables.items() if name.startswith("sequences/")}
+    _check_sources(report, tables, columns)
+    names = columns["sequences/source"]
+    for array, bounds in (("inputs", offsets), ("labels", label_offsets)):
+        RowCheck(snapshot, report, tables, array=array, bounds=bounds, names=names).run()
+    for table in tables.values():
+        table.finish()
+    _check_identity(snapshot, report, columns, offsets, label_offsets)
+    _check_documents(snapshot, report, {"step": offsets, "label_step": label_offsets})
+    # A living writer's files come and go meanwhile: what counts is what lies there at the beginning and at the end.
+    after = _strays(snapshot)
+    for where, (what, leftover) in before.items():
+        if where in after:
+            report.add(where, what, leftover=leftover)
+
+
+def _bounds(snapshot: Snapshot, report: Report, tables: dict[str, Table], name: str, sizes_name: str) -> Bounds | None:
+    """Return where sequences begin and end, from the lengths if the offsets are wrong; None if neither can be used."""
+    if name not in tables:
+        return None
+    offsets, sizes = tables[name].whole(), tables[sizes_name].whole()
+    counts = snapshot.root.counts
+    last = counts.steps if name == "offsets" else counts.label_steps
+    if offsets is not None and sizes is not None:
+        try:
+            return snapshot.check_offsets(name, offsets, sizes_name, sizes, last)
+        except StoreError as error:
+            report.error(error)
+    for bounds in (offsets, None if sizes is None else np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])):
+        if bounds is not None and bounds[0] == 0 and bounds[-1] == last and (bounds[1:] >= bounds[:-1]).all():
+            return bounds
+    return None
+
+
+def _check_sources(report: Report, tables: dict[str, Table], columns: Columns) -> None:
+    """Check that a source's parts are 0, 1, ... next to one another, and of one file."""
+    names, parts, sizes, hashes = (
+        columns[f"sequences/{name}"] for name in ("source", "part", "source_size", "source_sha256")
+    )
+    if sizes is not None:
+        for number in np.flatnonzero(sizes < NO_FILE).tolist():
+            table = tables["sequences/source_size"]
+            report.add(table.key(number), f"sequence {number:,} has a source of {sizes[number]:,} bytes", kind="size")
+    if names is None:
+        return
+    begun: set[str] = set()
+    for number, name in enumerate(names.tolist()):
+        same = number > 0 and names[number - 1] == name
+        where = tables["sequences/source"].key(number)
+        if not name:
+            report.add(where, f"sequence {number:,} has no name", kind="empty")
+        if not same and name in begun:
+            report.add(where, f"sequence {number:,} ({name}) lies apart from others of its source", kind="apart")
+        begun.add(name)
+        due = int(parts[number - 1]) + 1 if same and parts is not None else 0
+        if parts is not None and parts[number] != due:
+            where = tables["sequences/part"].key(number)
+            what = f"sequence {number:,} ({name}) is part {parts[number]:,}, where {due:,} is due"
+            report.add(where, what, kind="part")
+        for column, values in (("source_size", sizes), ("source_sha256", hashes)):
+            if same and values is not None and not np.array_equal(values[number], values[number - 1]):
+                where = tables[f"sequences/{column}"].key(number)
+                report.add(where, f"sequence {number:,} ({name}) differs from the part before it", kind="differs")
+
+
+def _check_identity(
+    snapshot: Snapshot,
+    report: Report,
+    columns: Columns,
+    offsets: Bounds | None,
+    label_offsets: Bounds | None,
+) -> None:
+    """Follow the chain of hashes from the first sequence to the last, if all that goes into it can be read."""
+    readable = {name: column for name, column in columns.items() if column is not None}
+    if offsets is None or label_offsets is None or len(readable) < len(columns):
+        return  # what cannot be read was reported
+    own = snapshot.root.schema.label_axis == "own"
+    lengths = np.diff(offsets)
+    label_lengths = np.diff(label_offsets) if own else np.zeros_like(lengths)
+    names = tuple(readable["sequences/source"])
+    found = Records(names, lengths, label_lengths, readable).identity(BLANK)
+    if found != snapshot.root.identity:
+        report.add(
+            "sequences",
+            f"its sequences have the identity {found[:16]}, not {snapshot.root.identity[:16]} as {ROOT} has; a file in "
+            "it is another's, or an older copy: restore or rebuild it",
+        )
+
+
+def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bounds | None]) -> None:
+    """Hold the metadata that each array and group has of its own against the root."""
+    schema, counts = snapshot.root.schema, snapshot.root.counts
+    for name in GROUPS:
+        found = _document(snapshot, report, f"{name}/{ROOT}")
+        if found is not None and found != group_document():
+            report.add(f"{name}/{ROOT}", difference(found, group_document()))
+    for fact in schema.arrays():
+        key, axis = f"{fact.name}/{ROOT}", schema.axis(fact)
+        expected, count = array_document(schema, fact, counts), counts.of(axis)
+        found = _document(snapshot, report, key)
+        if found is None or found == expected:
+            continue
+        shape = found.get("shape")
+        rows = shape[0] if isinstance(shape, list) and shape else None
+        if not (type(rows) is int and found == expected | {"shape": [rows, *expected["shape"][1:]]}):
+            report.add(key, difference(found, expected))
+        elif rows > count:
+            if Snapshot.open(snapshot.storage.root).root.counts == counts:  # otherwise a later commit's
+                report.add(key, f"has {rows:,} rows, where {count:,} are committed; restore that file")
+        elif rows < 0 or (axis in bounds and rows not in _values(bounds[axis])):
+            report.add(key, f"has {rows:,} rows, where {count:,} are committed, and no commit had that many")
+        else:
+            report.add(
+                key,
+                f"has the {rows:,} rows of an earlier commit, where {count:,} are committed: a writer was cut off, and "
+                "readers that skip the root see no more; open the store to append, and it is put right",
+                leftover=True,
+            )
+
+
+def _values(bounds: Bounds | None) -> NDArray[np.int64]:
+    return np.zeros(0, np.int64) if bounds is None else bounds
+
+
+def _document(snapshot: Snapshot, report: Report, key: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(snapshot.storage.get(key, 0, LARGEST_DOCUMENT).decode())
+    except MissingStoreError:
+        report.add(key, "missing; readers that skip the root need it: open the store to append, and it is put right")
+    except StoreError as error:
+        report.error(error)
+    except (ValueError, RecursionError) as error:
+        report.add(key, f"not JSON ({error!s:.200}); open the store to append, and it is put right")
+    else:
+        if isinstance(found, dict):
+            return found
+        report.add(key, f"a JSON {type(found).__name__} where an object is due; restore that file")
+    return None
+
+
+def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
+    """Return what lies in the store and is none of its files: by name, what it is, and whether a writer left it."""
+    schema, counts = snapshot.root.schema, snapshot.root.counts
+    facts = {fact.name: fact for fact in schema.arrays()}
+    found = {}
+    for folder in ("", *GROUPS, *facts):
+        for entry in snapshot.storage.list(folder):
+            key = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name == ROOT or key in GROUPS or key in facts:
+                continue  # read, or looked at when the store was opened
+            plain = entry.is_file(follow_symlinks=False)
+            fact = facts.get(folder)
+            if fact is not None:
+                number = chunk_number(entry.name, 1 + len(schema.shape(fact)))
+                chunking = schema.chunking(folder) if folder in ("inputs", "labels") else None
+                size = chunking.shard if chunking is not None else table_chunk(schema, fact)
+                if number is not None and (plain or number * size < counts.of(schema.axis(fact))):
+                    continue  # committed, so it was read; or put, and not committed
+            if entry.is_symlink():
+                found[key] = "a link; a store holds plain files and folders only: remove it", False
+            elif plain and entry.name.endswith(PARTIAL):
+                found[key] = "half written by a writer that was cut off; open the store to append, and it goes", True
+            else:
+                found[key] = "belongs to nothing in this store; remove it", False
+    return found

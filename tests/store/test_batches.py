@@ -1,0 +1,459 @@
+"""Batches of windows, against plain loops over the arrays that were written."""
+
+from __future__ import annotations
+
+import doctest
+import gc
+import os
+import pickle
+import re
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec import batches as batches_module
+from store_spec import blocks
+from store_spec import padded as padded_module
+from store_spec import statistics as statistics_module
+from store_spec import windows as windows_module
+from store_spec.batches import Batches, _Loader
+from store_spec.blocks import Costs
+from store_spec.errors import ChecksumError, SchemaError, StoreError, WindowError
+from store_spec.index import WindowShape
+from store_spec.pools import read_ahead
+from store_spec.snapshot import Snapshot
+from store_spec.windows import Windows
+from tests.store.window_oracle import (
+    Numbered,
+    all_same,
+    keys,
+    listed,
+    numbered,
+    selections,
+    shapes,
+    unbatched,
+)
+
+
+@pytest.fixture(scope="module", params=[1, 8, 64])
+def by_step(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Numbered:
+    return numbered(tmp_path_factory.mktemp("batches") / "step.zarr", "step", chunk=request.param)
+
+
+@pytest.fixture(scope="module")
+def by_sequence(tmp_path_factory: pytest.TempPathFactory) -> Numbered:
+    return numbered(tmp_path_factory.mktemp("batches") / "sequence.zarr", "sequence", chunk=8)
+
+
+@pytest.fixture(scope="module")
+def in_chunks(tmp_path_factory: pytest.TempPathFactory) -> Numbered:
+    """Of 8 steps a chunk."""
+    return numbered(tmp_path_factory.mktemp("batches") / "chunks.zarr", "step", chunk=8)
+
+
+def fitting(windows: Windows, size: int, memory: int, **options: Any) -> Batches:
+    """Return batches in the memory given, or in the least that the error asks for."""
+    try:
+        return windows.batches(size, memory=memory, **options)
+    except WindowError as error:
+        least = int(re.findall(r"give memory=(\d+)", str(error))[0])
+        with pytest.raises(WindowError, match=f"memory={least - 1:,} bytes is too little"):
+            windows.batches(size, memory=least - 1, **options)
+        return windows.batches(size, memory=least, **options)
+
+
+def assert_batches(given: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int) -> None:
+    wanted = listed([given.sequences[number] for number in selection], shape)
+    windows = Windows(given.store.select(selection), shape)
+    for shuffle in (False, True):
+        batches = fitting(windows, size, memory, shuffle=shuffle)
+        number = len(batches)
+        found = list(batches)
+        assert len(found) == number == -(-len(wanted) // size)
+        assert all(len(batch[0]) == size for batch in found[:-1])
+        assert all(array.flags.c_contiguous and array.flags.writeable for batch in found for array in batch)
+        samples = unbatched(found)
+        if shuffle:
+            assert sorted(keys(samples)) == sorted(keys(wanted))
+        else:
+            assert all_same(samples, wanted)
+
+
+sizes = st.integers(1, 12)
+memories = st.integers(1, 20_000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(selection=selections(), shape=shapes(), size=sizes, memory=memories)
+def test_batches_hold_the_windows_that_loops_list(
+    by_step: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
+):
+    """In that order unshuffled, each once shuffled, within any memory that holds a block."""
+    assert_batches(by_step, selection, shape, size, memory)
+
+
+@settings(max_examples=60, deadline=None)
+@given(selection=selections(), shape=shapes(("sequence",)), size=sizes, memory=memories)
+def test_batches_of_labelled_sequences_hold_the_label_of_each_windows_sequence(
+    by_sequence: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
+):
+    assert_batches(by_sequence, selection, shape, size, memory)
+
+
+def test_batches_of_a_folder_are_the_slices_of_each_file(in_chunks: Numbered):
+    """The definition that users know: n rows and the one after them, file by file, nothing across files."""
+    n, inputs, labels = 5, [], []
+    for data, targets in in_chunks.sequences:
+        inputs += [data[i : i + n] for i in range(len(data) - n)]
+        labels += [targets[i + n] for i in range(len(data) - n)]
+    for shuffle in (False, True):
+        xs, ys = zip(*in_chunks.store.windows(n).batches(16, shuffle=shuffle, memory="20kB"), strict=True)
+        x, y = np.concatenate(xs), np.concatenate(ys)[:, 0]
+        order = np.argsort(x[:, 0, 0]) if shuffle else slice(None)
+        assert np.array_equal(x[order], np.array(inputs))
+        assert np.array_equal(y[order], np.array(labels))
+
+
+def in_one(batches: Batches) -> list[bytes]:
+    return keys(unbatched(list(batches)))
+
+
+def test_the_order_follows_from_seed_and_epoch(in_chunks: Numbered):
+    windows = in_chunks.store.windows(4)
+
+    def order(**options: Any) -> list[bytes]:
+        return in_one(windows.batches(10, memory=9000, shuffle=True, **options))
+
+    first = order(seed=3, epoch=1)
+    assert order(seed=3, epoch=1) == first
+    others = [order(seed=3), order(seed=3, epoch=2), order(seed=4, epoch=1), order(seed=1, epoch=3)]
+    assert first not in others
+    assert all(sorted(each) == sorted(first) for each in others)
+    assert len({tuple(each) for each in others}) == len(others)
+
+
+def test_the_order_stays_what_it_was(in_chunks: Numbered):
+    """On every platform and with every release: the first windows of an epoch, and all of them in a sum."""
+    x = np.concatenate(
+        [x for x, _ in in_chunks.store.windows(4).batches(10, memory=9000, shuffle=True, seed=7, epoch=2)]
+    )
+    order = x[:, 0, 0] // 2
+    assert order[:12].tolist() == GOLDEN
+    assert int((order * np.arange(len(order))).sum()) == GOLDEN_SUM
+
+
+GOLDEN = [71, 264, 139, 54, 138, 52, 302, 137, 301, 69, 300, 142]
+GOLDEN_SUM = 4904234
+
+
+def test_the_order_does_not_depend_on_the_size_of_a_batch(in_chunks: Numbered):
+    windows = in_chunks.store.windows(4)
+    orders = [in_one(windows.batches(size, memory=9000, shuffle=True)) for size in (1, 7, 10)]
+    assert orders[0] == orders[1] == orders[2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=shapes(),
+    size=st.integers(1, 12),
+    world_size=st.integers(1, 5),
+    memory=memories,
+    shuffle=st.booleans(),
+    drop_last=st.booleans(),
+)
+def test_ranks_share_the_epoch_of_one(
+    in_chunks: Numbered, shape: WindowShape, size: int, world_size: int, memory: int, *, shuffle: bool, drop_last: bool
+):
+    """Equally many batches on each; in turn they are the order that one rank has."""
+    windows = Windows(in_chunks.store, shape)
+    options: dict[str, Any] = {"shuffle": shuffle, "drop_last": drop_last}
+    memory = max(memory, 10**4)
+    alone = unbatched(list(windows.batches(1, shuffle=shuffle, memory=memory)))
+    try:
+        ranks = [
+            list(windows.batches(size, memory=memory, rank=rank, world_size=world_size, **options))
+            for rank in range(world_size)
+        ]
+    except WindowError as error:
+        assert re.search(r"cannot be dealt|a batch takes", str(error))  # noqa: PT017  # some of the cases
+        return
+    assert len({len(batches) for batches in ranks}) == 1
+    in_turn = unbatched([batches[number] for number in range(len(ranks[0])) for batches in ranks])
+    rest = len(alone) % (size * world_size) if drop_last else 0
+    assert all_same(in_turn, alone[: len(alone) - rest])
+
+
+def test_windows_of_a_batch_come_from_all_over_the_store(in_chunks: Numbered):
+    """With memory for a third of the store, a batch is no run of neighbours."""
+    for x, _ in in_chunks.store.windows(4).batches(20, shuffle=True, memory=12_000, drop_last=True):
+        rows = np.sort(x[:, 0, 0] // 2)
+        assert rows[-1] - rows[0] > 100  # of 308
+        assert (np.diff(rows) > 1).sum() > 5
+
+
+def test_each_chunk_is_decompressed_once_in_order_when_memory_holds_it_all(
+    in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch
+):
+    read = chunks_read(monkeypatch)
+    list(in_chunks.store.windows(4).batches(16))
+    assert len(read) == len(set(read))
+    assert len(read) == 2 * 39  # of 308 rows, inputs and labels
+
+
+def test_a_selection_reads_only_its_own_chunks(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
+    read = chunks_read(monkeypatch)
+    ends = np.cumsum([len(x) for x, _ in in_chunks.sequences])
+    for shuffle in (False, True):
+        read.clear()
+        list(in_chunks.store.select([5, 12]).windows(4).batches(16, shuffle=shuffle))
+        own = {row // 8 for number in (5, 12) for row in range(ends[number - 1], ends[number])}
+        assert {chunk for _, chunk in read} <= own
+
+
+def chunks_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Return a list that grows by each chunk that is decompressed."""
+    read: list[tuple[str, int]] = []
+    rows = Snapshot.rows
+
+    def counted(self: Snapshot, name: str, start: int, stop: int) -> Any:
+        assert stop <= self.root.counts.steps, "rows that are not committed"
+        read.extend((name, number) for number in range(start // 8, -(-stop // 8)))
+        return rows(self, name, start, stop)
+
+    monkeypatch.setattr(Snapshot, "rows", counted)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 0}, "size is 0"),
+        ({"size": -1}, "size is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"epoch": -1}, "epoch is -1"),
+        ({"rank": 3, "world_size": 2}, "rank=3 with world_size=2"),
+        ({"world_size": 0}, "world_size is 0"),
+        ({"memory": 0}, "memory is 0"),
+        ({"size": 1, "memory": 1000}, "memory=1,000 bytes is too little: .* block take 512 .* give memory=1536"),
+        ({"memory": 2.5e8}, "memory is 250000000.0"),
+        ({"memory": 100}, r"memory=100 bytes is too little: .* block take 5\d\d .* give memory=\d+"),
+        (
+            {"size": 500, "memory": "10kB"},
+            "memory=10,000 bytes is too little: .* a batch takes 18,720 .* memory=112320",
+        ),
+    ],
+)
+def test_what_is_impossible_is_refused_before_the_first_batch(in_chunks: Numbered, options: Any, message: str):
+    with pytest.raises(WindowError, match=message):
+        in_chunks.store.windows(4).batches(**{"size": 4, "shuffle": True, **options})
+
+
+def test_a_memory_that_is_no_size_is_refused(in_chunks: Numbered):
+    with pytest.raises(SchemaError, match="'lots' is not a size"):
+        in_chunks.store.windows(4).batches(4, memory="lots")
+
+
+def test_padding_beyond_any_memory_is_refused(in_chunks: Numbered):
+    with pytest.raises(WindowError, match="memory=256,000,000 bytes is too little"):
+        in_chunks.store.windows(2**60, short="pad").batches(4)
+
+
+def test_no_windows_are_no_batches(in_chunks: Numbered):
+    for windows in (in_chunks.store.windows(101), in_chunks.store.select([]).windows(1)):
+        for shuffle in (False, True):
+            batches = windows.batches(4, shuffle=shuffle, memory=1)
+            assert len(batches) == 0
+            assert list(batches) == []
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("seqzarr")]
+
+
+def test_no_thread_outlives_the_iterator(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
+    """Not started before the first batch; gone when the iterator is exhausted, closed, or dropped."""
+    started = threading.Event()
+    slow = Snapshot.rows
+
+    def rows(self: Snapshot, name: str, start: int, stop: int) -> Any:
+        if threading.current_thread().name.endswith(" 1"):
+            started.set()
+        return slow(self, name, start, stop)
+
+    monkeypatch.setattr(Snapshot, "rows", rows)
+    gc.disable()  # dropping alone must do
+    try:
+        for end in (list, Batches.close, lambda _: None):
+            batches = in_chunks.store.windows(4).batches(2, shuffle=True, memory=9000)
+            assert threads() == []
+            started.clear()
+            next(batches)
+            started.wait()
+            end(batches)
+            del batches
+            assert threads() == []
+    finally:
+        gc.enable()
+
+
+def test_a_closed_iterator_gives_no_more(in_chunks: Numbered):
+    batches = in_chunks.store.windows(4).batches(2)
+    next(batches)
+    batches.close()
+    assert list(batches) == []
+
+
+def test_what_is_being_read_is_cancelled_when_nobody_wants_it_any_more():
+    """Closing does not wait for the pool to be read to its end."""
+
+    def load(number: int, cancelled: threading.Event) -> int:
+        if number:
+            cancelled.wait()
+        return number
+
+    pools = read_ahead(load, 3)
+    assert next(pools) == 0
+    pools.close()
+    assert threads() == []
+
+
+def test_a_cancelled_loader_reads_nothing(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
+    read = chunks_read(monkeypatch)
+    windows = in_chunks.store.windows(4)
+    plan = blocks.plan(
+        windows.index, windows.store.starts, chunk=8, costs=Costs(row=24, window=16), budget=9000, random=None
+    )
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(StoreError, match="cancelled"):
+        _Loader(windows, plan)(0, cancelled)
+    assert read == []
+
+
+def test_an_error_in_the_thread_is_raised_by_next_as_it_was(tmp_path: Path):
+    store = numbered(tmp_path / "s.zarr", "step", chunk=8).store
+    batches = store.windows(4).batches(4, memory=9000)
+    next(batches)
+    for path in (tmp_path / "s.zarr" / "inputs").glob("c.*"):
+        data = bytearray(path.read_bytes())
+        data[: len(data) // 2] = bytes(len(data) // 2)
+        path.write_bytes(data)
+    with pytest.raises(ChecksumError, match=r"inputs/c\..*crc32c"):
+        list(batches)
+    assert threads() == []
+
+
+def test_an_iterator_that_was_begun_is_refused_after_a_fork(in_chunks: Numbered):
+    """One that was not, and windows, work there."""
+    windows = in_chunks.store.windows(4)
+    begun, fresh = windows.batches(2, shuffle=True), windows.batches(2, shuffle=True)
+    wanted = in_one(windows.batches(2, shuffle=True))
+    next(begun)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            next(begun)
+            answer = "no error"
+        except WindowError as error:
+            answer = f"{error}|{in_one(fresh) == wanted}"
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the parent must hear of it
+            answer = repr(error)
+        os.write(write, answer.encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    assert re.fullmatch(
+        rf"these batches were begun in process {os.getpid()}, but are asked for in {child}; .*\|True", answer
+    )
+
+
+def test_batches_are_arrays_of_their_own(in_chunks: Numbered):
+    """A batch that is kept, or changed, neither changes nor is changed."""
+    windows = in_chunks.store.windows(4, short="pad", target="aligned")
+    wanted = [tuple(array.copy() for array in batch) for batch in windows.batches(5, memory=9000)]
+    assert all_same(list(windows.batches(5, memory=9000)), wanted)
+    changed = []
+    for batch in windows.batches(5, memory=9000):
+        changed.append(tuple(array.copy() for array in batch))
+        for array in batch:
+            array[:] = 0
+    assert all_same(changed, wanted)
+
+
+def test_pickled_windows_make_the_same_batches(in_chunks: Numbered):
+    windows = in_chunks.store.windows(4)
+    copy = pickle.loads(pickle.dumps(windows))
+    assert in_one(copy.batches(4, shuffle=True)) == in_one(windows.batches(4, shuffle=True))
+
+
+@pytest.mark.parametrize("module", [batches_module, padded_module, statistics_module, windows_module])
+def test_the_examples_run(module: ModuleType):
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize("shape", [(), (3,), (4, 2, 3)])
+def test_rows_of_any_shape_and_dtype_are_batched(tmp_path: Path, dtype: str, shape: tuple[int, ...]):
+    rng = np.random.default_rng(0)
+    x = [(rng.normal(size=(length, *shape)) * 9).astype(dtype) for length in (30, 3, 17)]
+    with store_spec.create_store(
+        tmp_path / "s.zarr", inputs=(dtype, shape), labels=(dtype, shape), chunk=96, shard=9600
+    ) as writer:
+        for number, rows in enumerate(x):
+            writer.append(rows, rows[::-1], source=f"s{number}")
+    windows = store_spec.open_store(tmp_path / "s.zarr").windows(5, target="aligned", short="pad", sampling_rate=2)
+    wanted = listed([(rows, rows[::-1]) for rows in x], windows.shape)
+    assert all_same(unbatched(list(windows.batches(4, memory="50kB"))), wanted)
+    assert sorted(in_one(windows.batches(4, memory="50kB", shuffle=True))) == sorted(keys(wanted))
+
+
+@pytest.mark.parametrize(("dtype", "labels"), [("float32", "float32"), ("int16", "float64"), ("float64", "int64")])
+def test_normalised_batches_are_the_normalised_windows(tmp_path: Path, dtype: str, labels: str):
+    rng = np.random.default_rng(0)
+    with store_spec.create_store(
+        tmp_path / "s.zarr", inputs=(dtype, (2,)), labels=(labels, (1,)), chunk=160, shard=1600
+    ) as writer:
+        for number, length in enumerate((40, 3, 25)):
+            x = (rng.normal(5, 40, (length, 2))).astype(dtype)
+            writer.append(x, x[:, :1].astype(labels), source=f"s{number}")
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    windows = store.windows(4, short="pad", normalize=store.select([0, 1]).stats())
+    assert all_same(unbatched(list(windows.batches(7, memory="20kB"))), list(windows))
+
+
+@pytest.mark.frameworks
+def test_tensorflow_takes_batches_from_a_generator(in_chunks: Numbered):
+    import tensorflow as tf
+
+    windows = in_chunks.store.windows(4, horizon=2)
+    wanted = list(windows.batches(16, shuffle=True))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: windows.batches(16, shuffle=True),
+        output_signature=(
+            tf.TensorSpec((None, 4, 2), tf.int64),
+            tf.TensorSpec((None, 2, 1), tf.int64),
+        ),
+    )
+    for _ in range(2):  # a second epoch begins anew
+        assert all_same([(x.numpy(), y.numpy()) for x, y in dataset], wanted)
+
+
+@pytest.mark.frameworks
+def test_torch_takes_the_arrays_without_a_copy(in_chunks: Numbered):
+    import torch
+
+    for x, _ in in_chunks.store.windows(4).batches(16):
+        tensor = torch.from_numpy(x)
+        assert tensor.data_ptr() == x.ctypes.data

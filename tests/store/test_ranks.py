@@ -1,0 +1,85 @@
+"""How batches are dealt to ranks."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store_spec import ranks
+from store_spec.errors import WindowError
+from store_spec.ranks import Deal
+
+
+def dealt(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[range]] | None:
+    """Return the batches of each rank; None where they cannot be dealt."""
+    try:
+        deals = [
+            Deal(windows=windows, size=size, rank=rank, world_size=world_size, drop_last=drop_last)
+            for rank in range(world_size)
+        ]
+    except WindowError:
+        return None
+    return [[range(*deal[number]) for number in range(len(deal))] for deal in deals]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
+def test_all_ranks_have_equally_many_batches_that_hold_each_window_once(windows: int, size: int, world_size: int):
+    batches = dealt(windows, size, world_size, drop_last=False)
+    if batches is None:
+        assert windows < world_size or (size == 1 and windows % world_size)
+        return
+    assert len({len(each) for each in batches}) == 1
+    assert all(1 <= len(batch) <= size for each in batches for batch in each)
+    in_turn = [place for number in range(len(batches[0])) for each in batches for place in each[number]]
+    assert in_turn == list(range(windows))
+    # All but the last two are whole.
+    assert all(len(batch) == size for each in batches for batch in each[:-2])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
+def test_without_the_last_every_batch_is_whole_and_less_than_a_round_is_left_out(
+    windows: int, size: int, world_size: int
+):
+    batches = dealt(windows, size, world_size, drop_last=True)
+    assert batches is not None
+    assert len({len(each) for each in batches}) == 1
+    assert all(len(batch) == size for each in batches for batch in each)
+    in_turn = [place for number in range(len(batches[0])) for each in batches for place in each[number]]
+    assert in_turn == list(range(windows // (size * world_size) * size * world_size))
+
+
+def test_one_rank_has_plain_batches():
+    assert dealt(10, 4, 1, drop_last=False) == [[range(4), range(4, 8), range(8, 10)]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 0}, "size is 0; it must be a whole number of at least 1"),
+        ({"size": -3}, "size is -3"),
+        ({"size": 2.5}, "size is 2.5"),
+        ({"size": True}, "size is True"),
+        ({"world_size": 0}, "world_size is 0"),
+        ({"rank": -1}, "rank is -1"),
+        ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
+        ({"world_size": 20}, "10 windows cannot be dealt to world_size=20 .* drop_last=True, which leaves out 10"),
+        ({"size": 1, "world_size": 4}, "10 windows cannot be dealt to world_size=4 .* leaves out 2"),
+    ],
+)
+def test_what_is_impossible_is_refused_with_both_numbers(arguments, message: str):
+    with pytest.raises(WindowError, match=message):
+        Deal(**{"windows": 10, "size": 4, **arguments})
+
+
+def test_a_batch_beyond_the_last_is_an_index_error():
+    with pytest.raises(IndexError, match="batch 3 of 3"):
+        Deal(windows=10, size=4)[3]
+
+
+def test_the_examples_run():
+    assert doctest.testmod(ranks).failed == 0

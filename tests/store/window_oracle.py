@@ -1,0 +1,128 @@
+"""Every window of a list of arrays, by plain loops, and small stores whose rows are numbered so that none is alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.index import Short, Target, WindowShape
+
+Sample = tuple[NDArray[Any], ...]
+Sequences = list[tuple[NDArray[Any], NDArray[Any]]]
+
+LENGTHS = (0, 1, 40, 3, 0, 7, 100, 2, 1, 15, 33, 5, 64, 8, 8, 20, 1, 0)
+STEP_TARGETS: tuple[Target, ...] = ("future", "last", "aligned")
+
+
+@dataclass(frozen=True, repr=False)
+class Numbered:
+    """Sequences of LENGTHS as arrays and as a store; no value is there twice."""
+
+    sequences: Sequences
+    store: store_spec.Store
+
+
+def numbered(path: Path, axis: Literal["step", "sequence", "own"], *, chunk: int) -> Numbered:
+    """Write sequences of LENGTHS, each value of which is there once; chunks hold `chunk` steps, shards five of them."""
+    rows = np.arange(2 * sum(LENGTHS)).reshape(-1, 2)
+    ends = np.cumsum(LENGTHS)
+    sequences: Sequences = []
+    for number, (length, end) in enumerate(zip(LENGTHS, ends, strict=True)):
+        x = rows[end - length : end]
+        y = {"step": -x[:, :1] - 1, "sequence": np.array([-number - 1]), "own": -np.ones((number % 4, 1), int)}[axis]
+        sequences.append((x, y))
+    with store_spec.create_store(
+        path, inputs=("int64", (2,)), labels=("int64", (1,)), label_axis=axis, chunk=16 * chunk, shard=80 * chunk
+    ) as writer:
+        for number, (x, y) in enumerate(sequences):
+            writer.append(x, y, source=f"s{number:02}")
+    return Numbered(sequences, store_spec.open_store(path))
+
+
+def listed(sequences: Sequences, shape: WindowShape) -> list[Sample]:
+    """Return the samples of all windows, in order: every start is tried."""
+    return [sample for x, y in sequences for sample in _of_one(x, y, shape)]
+
+
+def _of_one(x: NDArray[Any], y: NDArray[Any], shape: WindowShape) -> list[Sample]:
+    low, high = shape.steps or (0, 1)
+    begin, end = (math.floor(round(len(x) * share, 6)) for share in (low, high))
+    starts = [start for start in range(begin, end, shape.stride) if _last_needed(start, shape.window, shape) < end]
+    samples = [_sample(x, y, start, shape.window, shape) for start in starts]
+    if not starts and shape.short == "pad":
+        fitting = [real for real in range(1, shape.window) if _last_needed(begin, real, shape) < end]
+        samples = [_sample(x, y, begin, fitting[-1], shape)] if fitting else []
+    return samples
+
+
+def _last_needed(start: int, real: int, shape: WindowShape) -> int:
+    last = start + (real - 1) * shape.sampling_rate
+    return last + shape.lead + shape.horizon if shape.target == "future" else last
+
+
+def _sample(x: NDArray[Any], y: NDArray[Any], start: int, real: int, shape: WindowShape) -> Sample:
+    rows = [start + k * shape.sampling_rate for k in range(real)]
+    inputs = np.zeros((shape.window, *x.shape[1:]), x.dtype)
+    inputs[:real] = x[rows]
+    if shape.target == "future":
+        labels = y[rows[-1] + 1 + shape.lead :][: shape.horizon]
+    elif shape.target == "aligned":
+        labels = np.zeros((shape.window, *y.shape[1:]), y.dtype)
+        labels[:real] = y[rows]
+    else:
+        labels = y if shape.target == "sequence" else y[rows[-1]]
+    mask = np.array([k < real for k in range(shape.window)])
+    return (inputs, labels, mask) if shape.short == "pad" else (inputs, labels)
+
+
+def same(found: Sample, wanted: Sample) -> bool:
+    """Tell whether two samples or batches are equal bit for bit, shapes and dtypes too."""
+    return len(found) == len(wanted) and all(
+        a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+        for a, b in zip(found, wanted, strict=True)
+    )
+
+
+def all_same(found: Sequence[Sample], wanted: Sequence[Sample]) -> bool:
+    """Tell whether two lists of samples or batches are."""
+    return len(found) == len(wanted) and all(map(same, found, wanted))
+
+
+def unbatched(batches: Sequence[Sample]) -> list[Sample]:
+    """Return the samples of batches, one after another."""
+    return [tuple(array[i] for array in batch) for batch in batches for i in range(len(batch[0]))]
+
+
+def keys(samples: Sequence[Sample]) -> list[bytes]:
+    """Return bytes that stand for each sample."""
+    return [b"|".join(array.tobytes() for array in sample) for sample in samples]
+
+
+def shapes(targets: tuple[Target, ...] = STEP_TARGETS, shorts: tuple[Short, ...] = ("drop", "pad")) -> Any:
+    """Return a strategy of window shapes that fit LENGTHS."""
+    fractions = st.tuples(st.integers(0, 9), st.integers(1, 10)).map(lambda pair: (pair[0] / 10, sum(pair) / 10))
+    return st.builds(
+        WindowShape,
+        window=st.integers(1, 9),
+        stride=st.integers(1, 12),
+        horizon=st.integers(1, 3),
+        lead=st.integers(0, 2),
+        sampling_rate=st.integers(1, 3),
+        target=st.sampled_from(targets),
+        short=st.sampled_from(shorts),
+        steps=st.none() | fractions.filter(lambda pair: pair[1] <= 1),
+    )
+
+
+def selections() -> Any:
+    """Return a strategy of numbers of sequences: all, some in any order, some twice."""
+    number = st.integers(0, len(LENGTHS) - 1)
+    return st.just(list(range(len(LENGTHS)))) | st.lists(number, max_size=8) | st.lists(number, max_size=8).map(sorted)
