@@ -144,7 +144,7 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
     shape, dtype, axis = schema.shape(fact), schema.dtype(fact), schema.axis(fact)
     itemsize = 1 if fact.dtype == "string" else dtype.itemsize
     endian = {"configuration": {"endian": "little"}} if itemsize > 1 else {}
-    chunk_codecs = [{"name": "bytes"} | endian, *schema.codec.metadata(itemsize)]
+    chunk_codecs = [{"name": "bytes"} | endian, *schema.codec_of(fact).metadata(itemsize)]
     if fact.dtype == "string":
         chunk_codecs[0] = {"name": "vlen-utf8"}
     rows, codecs = table_chunk(schema, fact), chunk_codecs

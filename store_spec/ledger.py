@@ -274,7 +274,7 @@ class Ledger:
         with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
             for start in range(0, len(rows), size):
                 chunk = _padded(rows[start : start + size], size)
-                stored = pool.submit(self.schema.codec.encode, chunk).result()
+                stored = pool.submit(self.schema.codec_of(fact).encode, chunk).result()
                 self._storage.put(chunk_key(fact.name, (first + start) // size, rows.ndim), [stored])
 
     def _table_rows(self, fact: ArrayFact, new: Records) -> NDArray[Any] | None:

@@ -43,6 +43,7 @@ LARGEST_NAME_BYTES = 2**12  # of a source, in UTF-8
 STRING_BYTES = 32  # what a source's name is taken to need when the chunk of a table is chosen
 LARGEST_SHARD_CHUNKS = 2**20  # the index of a shard is 16 bytes a chunk
 HASH_BYTES = 32
+TABLE_CODEC = Codec("zstd", 3)  # of all arrays without shards: small, and mostly zeros behind the last row
 NO_FILE = -1  # `sequences/source_size` of a sequence that was appended as arrays
 
 Axis = Literal["step", "label_step", "sequence", "sequence_bound", "label_sequence_bound"]
@@ -175,7 +176,8 @@ class Chunking:
                 "make chunks smaller, or cut rows into smaller ones"
             )
         chunk = 2 ** max(0, math.floor(math.log2(chunk_bytes / max(1, row_bytes))))
-        return cls(chunk, chunk * max(1, shard_bytes // (chunk * max(1, row_bytes))))
+        chunks = max(1, shard_bytes // (chunk * max(1, row_bytes)))
+        return cls(chunk, chunk * min(chunks, LARGEST_SHARD_CHUNKS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +192,7 @@ class Schema:
         label_axis: `step`: one label row for each input row. `sequence`: one for the whole sequence.
             `own`: label sequences with lengths of their own.
         missing: `error`: NaN is refused. `keep`: NaN may stand for missing values. Infinities are refused always.
-        codec: How chunks are compressed.
+        codec: How the chunks of rows are compressed; tables have a codec of their own.
     """
 
     inputs: Rows
@@ -254,6 +256,11 @@ class Schema:
         if name == "inputs" or self.label_axis == "step":
             return self.steps
         return self.label_steps
+
+    def codec_of(self, fact: ArrayFact) -> Codec:
+        """Return how the chunks of an array are compressed."""
+        sharded = fact.tail in ("inputs", "labels") and self.chunking(fact.name) is not None
+        return self.codec if sharded else TABLE_CODEC
 
     def axis(self, fact: ArrayFact) -> str:
         """Return the name of an array's first dimension."""

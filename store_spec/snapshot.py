@@ -116,7 +116,7 @@ class Snapshot:
         where = str(self.storage.path(key))
         text = fact.dtype == "string"
         stored = self._get_whole(key, (LARGEST_TEXT_BYTES if text else out.nbytes) + LARGEST_OVERHEAD)
-        codec = self.root.schema.codec
+        codec = self.root.schema.codec_of(fact)
         if text:
             out[:] = decode_text(codec.decode_bytes(stored, LARGEST_TEXT_BYTES, where), len(out), where)
         else:

@@ -153,7 +153,7 @@ IMAGES = Golden(
     labels=_rows("bool", (2,)),
     sequences=_images,
     commits=(3,),
-    codec="zstd:9",
+    codec="none",
 )
 GAPS = Golden(
     name="gaps",
