@@ -19,6 +19,7 @@ from weakref import WeakSet
 from builder.errors import BuildError, UsageError
 
 START_SECONDS = 60  # for the worker processes to start
+CONNECT_SECONDS = 10  # for a scheduler to answer
 ONE_BATCH = {"batch": 1}  # of a worker at a time: what reads sources need not be safe in two threads at once
 WORKER_CONFIG = {
     # dask has workers give back memory at once. Each array is then made of pages that the system must clear first,
@@ -167,7 +168,7 @@ def _connected(address: str) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
     with client:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from store_spec.ledger import Ledger, ShardJob
 
 COMMIT_SECONDS = 15.0
 LISTED_FAILURES = 1_000  # that a store lists by name; it counts all
-LISTED_DEAD = 5  # sources that an error names
+LISTED_DEAD = 20  # sources that an error names
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,12 +119,13 @@ class Run:
         self._commit()
         self._on_progress(self._tally)
 
-    def _result(self, task: Task, batches: Iterable[_Held]) -> Any:
+    def _result(self, task: Task, batches: list[_Held]) -> Any:
         try:
             return task.result()
         except self._engine.lost as error:
-            names = list(dict.fromkeys(name for held in batches for name in held.names))
-            raise workers_died(names) from error
+            # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
+            batches += [what for what in self._open.values() if isinstance(what, _Held)]
+            raise workers_died(sorted({name for held in batches for name in held.names})) from error
 
     def _submit_batches(self) -> None:
         while not self._exhausted and (self._bytes_held < self._memory or not self._open):
@@ -214,8 +215,8 @@ def workers_died(names: Sequence[str]) -> BuildError:
     """Say that worker processes died again and again on some sources."""
     listed = ", ".join(names[:LISTED_DEAD]) + (f" and {len(names) - LISTED_DEAD:,} more" if names[LISTED_DEAD:] else "")
     return BuildError(
-        f"worker processes died again and again on these {len(names):,} sources: {listed}; they ran out of memory, or "
-        "what reads the sources crashes; build with workers=0 (--workers 0), in one process, to see its last words"
+        f"worker processes died again and again on one of these {len(names):,} sources: {listed}; they ran out of memory, "
+        "or what reads the source crashes; build with workers=0 (--workers 0), in one process, to see its last words"
     )
 
 

@@ -1,0 +1,119 @@
+"""Source files whose sequences are known, the process function that reads them, and the list that a store must equal."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.errors import MissingStoreError
+from store_spec.schema import Rows, Schema
+from tests.store.oracle import Sequence, assert_holds, files
+
+INPUTS = Rows(np.dtype("float32"), (3,))
+LABELS = {
+    "step": Rows(np.dtype("int16"), ()),
+    "sequence": Rows(np.dtype("int16"), (2,)),
+    "own": Rows(np.dtype("int16"), (2,)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a source file holds: the lengths of its sequences, and what is wrong with it."""
+
+    lengths: tuple[int, ...] = (5,)
+    axis: Literal["step", "sequence", "own"] = "step"
+    seed: int = 0
+    fault: Literal["", "raises", "raises midway", "nonsense", "wrong shape", "not finite", "nothing"] = ""
+
+
+def write_made(folder: Path, sources: dict[str, Made]) -> None:
+    """Write the files, in folders as their names say."""
+    for name, made in sources.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(made)))
+
+
+def read_made(path: Path) -> Any:
+    """Read a file that `write_made` wrote: the process function of the tests."""
+    made = Made(**json.loads(path.read_text()))
+    if made.fault == "raises":
+        raise ValueError(f"{path}: cannot be read")
+    if made.fault == "nonsense":
+        return 17
+    return _pairs(made)
+
+
+def _pairs(made: Made) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    sequences = [] if made.fault == "nothing" else made_sequences("", made)
+    for number, sequence in enumerate(sequences):
+        inputs = sequence.inputs
+        if made.fault == "raises midway" and number == len(sequences) - 1:
+            raise RuntimeError("half way")
+        if made.fault == "wrong shape":
+            inputs = np.zeros((7, 4), np.float32)
+        if made.fault == "not finite":
+            inputs = np.full((7, 3), np.inf, np.float32)
+        yield inputs, sequence.labels
+
+
+def made_sequences(name: str, made: Made) -> list[Sequence]:
+    """Return the sequences of one source."""
+    rng = np.random.default_rng(made.seed)
+    sequences = []
+    for length in made.lengths:
+        rows = {"step": length, "sequence": 1, "own": int(rng.integers(0, 6))}[made.axis]
+        labels = rng.integers(-99, 99, (rows, *LABELS[made.axis].shape)).astype(np.int16)
+        inputs = rng.normal(size=(length, 3)).astype(np.float32)
+        sequences.append(Sequence(name, inputs, labels[0] if made.axis == "sequence" else labels))
+    return sequences
+
+
+def expected(sources: dict[str, Made]) -> list[Sequence]:
+    """Return what a store of these sources holds, in order."""
+    good = (name for name in sorted(sources) if not sources[name].fault)
+    return [sequence for name in good for sequence in made_sequences(name, sources[name])]
+
+
+def assert_store(path: Path, sources: dict[str, Made]) -> dict[str, bytes]:
+    """Check that a store holds these sources, and nothing lies beside it; return its files."""
+    assert_holds(store_spec.open_store(path), expected(sources))
+    assert store_spec.verify(path) == []
+    assert not path.with_name(f"{path.name}.build").exists()
+    return files(path)
+
+
+def schema_for(axis: Literal["step", "sequence", "own"], *, chunk: int = 60, chunks: int = 3) -> Schema:
+    """Return a schema whose chunks are of about so many bytes, and its shards of so many chunks."""
+    return Schema.plan(INPUTS, LABELS[axis], label_axis=axis, chunk_bytes=chunk, shard_bytes=chunk * chunks)
+
+
+@st.composite
+def made_folders(draw: st.DrawFn, axis: Literal["step", "sequence", "own"]) -> dict[str, Made]:
+    """Draw sources, good and bad ones in any order."""
+    lengths = st.lists(st.one_of(st.integers(0, 12), st.just(70)), min_size=1, max_size=3).map(tuple)
+    faults = st.sampled_from(["", "", "", "", "raises", "raises midway", "nonsense", "wrong shape", "nothing"])
+    several = draw(st.lists(st.tuples(lengths, faults), max_size=9))
+    counter = itertools.count()
+    return {
+        f"{'ab'[number % 2]}/{number}.made": Made(lengths=lengths, fault=fault, axis=axis, seed=next(counter))
+        for number, (lengths, fault) in enumerate(several)
+    }
+
+
+def sources_in(path: Path) -> tuple[str, ...]:
+    """Return the sources that a store holds; none where there is no store."""
+    try:
+        return tuple(dict.fromkeys(store_spec.open_store(path).sources))
+    except MissingStoreError:
+        return ()

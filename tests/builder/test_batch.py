@@ -1,0 +1,223 @@
+"""What a worker does with a batch: good sources become rows and records, bad ones failures without a trace."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.batch import Batch, Failure, Found, Processed, RowBlocks, compress, probe, process_batch, summarise
+from builder.errors import UsageError
+from builder.process import Portable
+from store_spec import shard
+from store_spec.schema import LabelAxis, Rows, Schema
+from tests.builder.made_sources import LABELS, Made, expected, made_sequences, read_made, schema_for, write_made
+
+FLOATS = Rows(np.dtype("float32"), (3,))
+STEP = Schema.plan(FLOATS, FLOATS)
+
+
+def batch_of(folder: Path, *names: str, process: Any = read_made, labels: Any = None) -> Batch:
+    return Batch(root=folder, names=names, labels=labels, process=process)
+
+
+def rows_of(processed: Processed, name: str) -> np.ndarray[Any, Any]:
+    return np.concatenate([np.empty((0, 3), np.float32), *processed.rows[name].blocks])
+
+
+@pytest.fixture
+def three_files(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def test_a_source_that_fails_leaves_no_trace_among_the_others_wherever_it_stands(tmp_path):
+    for bad in range(4):
+        for fault in ("raises", "raises midway", "nonsense", "wrong shape", "not finite", "nothing"):
+            folder = tmp_path / f"{bad} {fault}"
+            sources = {f"{number}.made": Made(lengths=(4, 2), seed=number) for number in range(4)}
+            sources[f"{bad}.made"] = Made(lengths=(4, 2), seed=bad, fault=fault)  # type: ignore[arg-type]
+            write_made(folder, sources)
+            processed = process_batch(batch_of(folder, *sorted(sources)), schema_for("step"))
+            wanted = expected(sources)
+            assert [failure.source for failure in processed.failures] == [f"{bad}.made"]
+            assert processed.records.sources == tuple(sequence.source for sequence in wanted)
+            assert processed.records.columns["sequences/part"].tolist() == [0, 1] * 3
+            assert np.array_equal(rows_of(processed, "inputs"), np.concatenate([one.inputs for one in wanted]))
+            good = [folder / name for name in sources if not sources[name].fault]
+            assert processed.bytes_read == sum(path.stat().st_size for path in good)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raises", "ValueError: x.made: cannot be read"),
+        ("raises midway", "RuntimeError: half way"),
+        ("nonsense", "TypeError: a process function returns (inputs, labels), or yields such pairs; it gave a int"),
+        ("wrong shape", "inputs have shape (7, 4), where this store has (rows, 3)"),
+        ("nothing", "it gave no sequence"),
+    ],
+)
+def test_the_reason_of_a_failure_names_what_is_wrong_and_no_path_of_this_machine(tmp_path, fault, reason):
+    write_made(tmp_path, {"x.made": Made(fault=fault)})
+    processed = process_batch(batch_of(tmp_path, "x.made"), schema_for("step"))
+    assert processed.failures == [Failure("x.made", reason)]
+    assert str(processed.failures[0]) == f"x.made: {reason}"
+    assert str(tmp_path) not in processed.failures[0].reason
+
+
+def test_a_file_that_is_not_there_or_is_no_file_is_a_failure_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    processed = process_batch(batch_of(tmp_path, "folder", "gone", "pipe"), schema_for("step"))
+    reasons = [failure.reason for failure in processed.failures]
+    assert [reason.rpartition(": ")[0] != "" for reason in reasons] == [True] * 3
+    assert "not a file" in reasons[0]
+    assert "No such file" in reasons[1]
+    assert "not a file" in reasons[2]
+
+
+def test_the_fingerprint_is_the_size_and_the_hash_of_the_bytes_that_were_read(tmp_path):
+    data = os.urandom(700_000)  # more than one buffer
+    (tmp_path / "x").write_bytes(data)
+    batch = batch_of(tmp_path, "x", process=lambda path: (np.zeros((1, 3), np.float32),) * 2)
+    columns = process_batch(batch, STEP).records.columns
+    assert columns["sequences/source_size"].tolist() == [700_000]
+    assert columns["sequences/source_sha256"].tobytes() == hashlib.sha256(data).digest()
+
+
+def test_a_function_may_fill_the_same_array_again_and_again(three_files):
+    once = np.zeros((2, 3), np.float32)
+
+    def refilled(path: Path) -> Any:
+        for value in range(3):
+            once[:] = ord(path.name) * 10 + value
+            yield once, once
+
+    processed = process_batch(batch_of(three_files, *"abc", process=refilled), STEP)
+    wanted = [ord(name) * 10 + value for name in "abc" for value in range(3) for _ in range(2)]
+    assert rows_of(processed, "inputs")[:, 0].tolist() == wanted
+    assert rows_of(processed, "labels")[:, 2].tolist() == wanted
+
+
+def test_a_small_part_of_a_large_array_does_not_keep_the_large_one_in_memory(three_files):
+    large = np.zeros((1_000_000, 3), np.float32)
+    small_part: Callable[[Path], Any] = lambda path: (large[:400_000], large[:400_000])  # noqa: E731
+    processed = process_batch(batch_of(three_files, "a", process=small_part), STEP)
+    assert not any(np.may_share_memory(block, large) for block in processed.rows["inputs"].blocks)
+
+
+def test_labels_of_the_manifest_take_the_place_of_those_of_the_function(three_files):
+    schema = Schema.plan(FLOATS, Rows(np.dtype("int64"), (2,)), label_axis="sequence")
+    labels = np.array([[1, 2], [3, 4], [5, 6]])
+    inputs = np.ones((4, 3), np.float32)
+    for process in (lambda _: inputs, lambda _: (inputs, None), lambda _: [(inputs, None)]):
+        processed = process_batch(batch_of(three_files, *"abc", process=process, labels=labels), schema)
+        assert processed.failures == []
+        assert processed.records.columns["labels"].tolist() == labels.tolist()
+
+
+def test_a_function_that_no_worker_can_import_is_no_fault_of_the_sources(three_files):
+    portable = Portable(read_made)
+    portable.__setstate__(b"\x80\x04cno_such_module\nread\n.")
+    for work in (lambda batch: process_batch(batch, STEP), lambda batch: probe(batch, None, "error")):
+        with pytest.raises(UsageError, match="cannot be imported on a worker: ModuleNotFoundError"):
+            work(batch_of(three_files, "a", process=portable))
+
+
+@given(lengths=st.lists(st.integers(0, 40_000), max_size=12))
+def test_row_blocks_are_the_rows_in_order_in_few_arrays(lengths):
+    blocks, rows = RowBlocks(), [np.full((length, 30), number, np.int8) for number, length in enumerate(lengths)]
+    for one in rows:
+        blocks.add(one)
+    blocks.close()
+    assert blocks.nbytes == sum(one.nbytes for one in rows)
+    assert np.array_equal(np.concatenate([np.empty((0, 30), np.int8), *blocks.blocks]), np.concatenate([np.empty((0, 30), np.int8), *rows]))
+    small = sum(block.nbytes < 2**20 for block in blocks.blocks)
+    assert small <= 1 + sum(one.nbytes >= 2**20 for one in rows)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 30), max_size=5), first=st.integers(0, 50), cut=st.integers(0, 60), stop=st.integers(0, 60)
+)
+def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_at_once(lengths, first, cut, stop):
+    rows = np.arange(sum(lengths) * 3, dtype=np.float32).reshape(-1, 3)
+    blocks = RowBlocks(blocks=np.split(rows, np.cumsum(lengths)[:-1]) if lengths else [])
+    records = process_batch(Batch(root=Path(), names=(), labels=None, process=read_made), STEP).records
+    processed = Processed(records, {"inputs": blocks}, [], 0)
+    schema = schema_for("step", chunk=60, chunks=100)
+    stop, first = min(stop, len(rows)), first - first % schema.steps.chunk
+    cut = min(cut, stop)
+    parts = [
+        pickle.loads(pickle.dumps(compress(processed, "inputs", piece, first + piece.start, schema)))
+        for piece in (slice(0, cut), slice(cut, stop))
+    ]
+    assert sum(map(len, parts)) == stop
+    at_once = shard.encode([rows[:stop]], schema.inputs, schema.steps, schema.codec)
+    assert b"".join(shard.encode(parts, schema.inputs, schema.steps, schema.codec)) == b"".join(at_once)
+
+
+def test_a_stretch_in_the_wrong_place_is_refused():
+    schema = schema_for("step", chunk=60)
+    stretch = shard.compress([np.zeros((20, 3), np.float32)], 0, schema.inputs, schema.steps, schema.codec)
+    with pytest.raises(ValueError, match="a compressed chunk follows 1 rows"):
+        shard.encode([np.zeros((1, 3), np.float32), stretch], schema.inputs, schema.steps, schema.codec)
+
+
+def test_a_summary_has_all_but_the_rows(tmp_path):
+    sources = {"a.made": Made(lengths=(100_000,)), "b.made": Made(fault="raises")}
+    write_made(tmp_path, sources)
+    processed = process_batch(batch_of(tmp_path, *sources), schema_for("step"))
+    summary = summarise(processed)
+    assert summary.nbytes == 100_000 * (12 + 2)
+    assert len(pickle.dumps(summary)) < 5_000
+    assert [failure.source for failure in summary.failures] == ["b.made"]
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+def test_the_first_usable_source_tells_what_the_store_is_like(tmp_path, axis: LabelAxis):
+    good = Made(lengths=(9, 4), axis=axis, seed=3)
+    write_made(tmp_path, {"a.made": Made(fault="raises"), "b.made": Made(fault="nothing"), "c.made": good})
+    guessed = None if axis != "own" else axis
+    found = probe(batch_of(tmp_path, "a.made", "b.made", "c.made"), guessed, "error")
+    assert isinstance(found, Found)
+    assert (found.source, found.sequences, found.steps, found.label_axis) == ("c.made", 2, 13, axis)
+    assert (found.inputs, found.labels) == (schema_for(axis).inputs, LABELS[axis])
+    arrays = made_sequences("", good)
+    assert found.nbytes == sum(one.inputs.nbytes + np.asarray(one.labels).nbytes for one in arrays)
+    assert probe(batch_of(tmp_path, "a.made"), axis, "error") == [Failure("a.made", "ValueError: a.made: cannot be read")]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "axis", "reason"),
+    [
+        (np.zeros((4, 2)), np.zeros((5, 2)), None, "4 input rows and labels of shape .5, 2.: say with label_axis"),
+        (np.zeros((4, 2)), 3.0, "step", "labels are a single float: only the sequence axis has such"),
+        (7, np.zeros(4), None, "inputs are a single int; they have one row a step"),
+        (np.zeros((4, 2)), np.zeros(3), "step", "4 input rows but 3 label rows"),
+    ],
+)
+def test_labels_that_fit_no_axis_are_a_failure_that_says_so(three_files, inputs, labels, axis, reason):
+    failures = probe(batch_of(three_files, "a", process=lambda _: (inputs, labels)), axis, "error")
+    assert isinstance(failures, list)
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(failures[0].reason)
+
+
+@pytest.mark.parametrize(
+    ("labels", "axis"),
+    [(np.zeros((4, 2)), "step"), (np.zeros(4), "step"), (np.zeros(2), "sequence"), (np.float64(3), "sequence"), (3, "sequence")],
+)
+def test_the_label_axis_is_guessed_from_the_shapes(three_files, labels, axis):
+    found = probe(batch_of(three_files, "a", process=lambda _: (np.zeros((4, 2)), labels)), None, "error")
+    assert isinstance(found, Found)
+    assert found.label_axis == axis

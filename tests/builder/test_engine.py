@@ -1,0 +1,121 @@
+"""The engines: in this process, and on worker processes that are started and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from builder.engine import InProcess, start_engine
+from builder.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def add(one: int, other: int) -> int:
+    return one + other
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def die_at_first(flag: str) -> int:
+    if not os.path.exists(flag):
+        Path(flag).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def die_always() -> None:
+    os._exit(1)
+
+
+def allocation_threshold_and_threads() -> tuple[str | None, str | None]:
+    return os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ.get("OMP_NUM_THREADS")
+
+
+def test_in_this_process_tasks_run_in_order_and_errors_come_with_the_result():
+    engine = InProcess()
+    two = engine.submit(add, 1, 1)
+    engine.submit(add, two, 3, watch=True)
+    engine.submit(fail, "no", watch=True)
+    engine.submit(fail, engine.submit(fail, "the first"), watch=True)
+    assert engine.finished().result() == 5
+    with pytest.raises(ValueError, match="no"):
+        engine.finished().result()
+    with pytest.raises(ValueError, match="the first"):
+        engine.finished().result()
+
+
+def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_path):
+    me = psutil.Process()
+    environment, threads, children = dict(os.environ), set(threading.enumerate()), set(me.children(recursive=True))
+    with start_engine(2) as engine:
+        watched = [engine.submit(add, engine.submit(add, 1, number), 10, watch=True, urgent=True) for number in range(9)]
+        assert sorted(engine.finished().result() for _ in watched) == list(range(11, 20))
+        assert {engine.submit(process_id).result() for _ in range(3)}.isdisjoint({os.getpid()})
+        # Memory is not given back at each turn, and libraries leave the cores to the other workers.
+        assert engine.submit(allocation_threshold_and_threads).result() == (None, "1")
+
+        listening = [
+            connection.laddr.ip
+            for process in (me, *me.children(recursive=True))
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert set(listening) == {"127.0.0.1"}
+
+        assert engine.submit(die_at_first, str(tmp_path / "died")).result() not in (None, os.getpid())
+        assert (tmp_path / "died").exists()
+        with pytest.raises(engine.lost):
+            engine.submit(die_always).result()
+        workers = set(me.children(recursive=True)) - children
+        assert len(workers) >= 2
+    assert not any(worker.is_running() and "spawn_main" in " ".join(worker.cmdline()) for worker in workers)
+    # dask keeps a pool of idle threads for all that a process ever does with it.
+    assert {thread for thread in threading.enumerate() if "Dask-Offload" not in thread.name} <= threads
+    assert dict(os.environ) == environment
+
+
+def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
+    monkeypatch.setattr("builder.engine.CONNECT_SECONDS", 0.5)
+    with pytest.raises(UsageError, match=f"no dask scheduler answers at tcp://127.0.0.1:{unused_port}"):
+        with start_engine(1, f"tcp://127.0.0.1:{unused_port}"):
+            pass
+    with pytest.raises(UsageError, match="no dask scheduler answers at nonsense://x"):
+        with start_engine(1, "nonsense://x"):
+            pass
+
+
+@pytest.fixture
+def unused_port():
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        yield one.getsockname()[1]
+
+
+def test_nothing_is_printed_even_when_two_engines_run_and_a_worker_dies(tmp_path):
+    code = (
+        "import sys\n"
+        "from builder.engine import start_engine\n"
+        "from tests.builder.test_engine import add, die_at_first\n"
+        "with start_engine(1) as one, start_engine(1) as other:\n"
+        "    assert one.submit(die_at_first, sys.argv[1]).result()\n"
+        "    assert other.submit(add, one.submit(add, 1, 2).result(), 3).result() == 6\n"
+    )
+    command = [sys.executable, "-W", "default", "-c", code, str(tmp_path / "died")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,125 @@
+"""Process functions: how they are named, described, sent to workers, and what they may return."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builder.errors import UsageError
+from builder.process import Portable, describe_process, load_process, searching, sequences_of
+from builder.tabular import tabular
+
+X, Y = np.zeros((3, 2)), np.ones(3)
+
+
+@pytest.fixture
+def folder_with_module(tmp_path, monkeypatch):
+    (tmp_path / "my_reader.py").write_text(
+        "import helper_of_mine\nSIZE = 3\ndef read(path):\n    return helper_of_mine.rows(path)\n"
+    )
+    (tmp_path / "helper_of_mine.py").write_text("def rows(path):\n    return [1], [2]\n")
+    (tmp_path / "broken_reader.py").write_text("1 / 0\n")
+    (tmp_path / "needy_reader.py").write_text("import a_library_that_is_not_there\n")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in ("my_reader", "helper_of_mine"):
+        sys.modules.pop(name, None)
+
+
+def test_a_function_is_found_by_name_in_the_working_folder_and_the_search_path_is_as_before(folder_with_module):
+    before = list(sys.path)
+    assert load_process("my_reader:read")(Path("x")) == ([1], [2])
+    assert sys.path == before
+    assert load_process("math:floor")(2.5) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_reader", "is not of the form module:function"),
+        (":read", "is not of the form module:function"),
+        ("my_reader:", "is not of the form module:function"),
+        ("no_such_reader:read", "there is no module no_such_reader in .* or on the search path; run from the folder"),
+        ("needy_reader:read", "module needy_reader cannot be imported: No module named 'a_library_that_is_not_there'"),
+        ("broken_reader:read", "importing it failed: ZeroDivisionError: division by zero"),
+        ("my_reader:raed", "my_reader has no raed; it has read"),
+        ("my_reader:SIZE", "my_reader has no SIZE; it has read"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_told(folder_with_module, name, message):
+    with pytest.raises(UsageError, match=message):
+        load_process(name)
+
+
+def test_what_cannot_be_called_is_no_process_function():
+    with pytest.raises(UsageError, match="process=17 cannot be called"):
+        load_process(17)  # type: ignore[arg-type]
+    assert load_process(len) is len
+
+
+def test_a_pair_or_an_iterable_of_pairs_is_what_a_function_returns():
+    assert list(sequences_of((X, Y))) == [(X, Y)]
+    assert list(sequences_of([(X, Y), (Y, X)])) == [(X, Y), (Y, X)]
+    assert list(sequences_of(pair for pair in [(X, Y)])) == [(X, Y)]
+    assert list(sequences_of([])) == []
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (17, "it gave a int"),
+        (None, "it gave a NoneType"),
+        (X, "it gave a ndarray"),
+        ((X,), "it gave a tuple of 1"),
+        ((X, Y, Y), "it gave a tuple of 3"),
+        ([X, Y], "it gave a ndarray"),
+        ("ab", "it gave a str"),
+        ({"inputs": X}, "it gave a str"),
+    ],
+)
+def test_anything_else_is_refused_with_what_it_is(result, message):
+    with pytest.raises(TypeError, match=rf"returns \(inputs, labels\), or yields such pairs; {message}"):
+        list(sequences_of(result))
+
+
+def test_a_closure_reaches_another_process(tmp_path):
+    factor = 3
+
+    def scaled(path: Path) -> int:
+        return len(path.name) * factor
+
+    (tmp_path / "function").write_bytes(pickle.dumps(Portable(scaled)))
+    code = (
+        "import pickle, sys, pathlib\n"
+        "function = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "print(function(pathlib.Path('abc')))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "function")]
+    assert subprocess.check_output(command, text=True, cwd=Path(__file__).parents[2]) == "9\n"
+
+
+def test_a_function_that_the_other_side_cannot_import_is_an_error_when_called(folder_with_module, monkeypatch):
+    data = pickle.dumps(Portable(load_process("my_reader:read")))
+    sys.modules.pop("my_reader")
+    monkeypatch.chdir("/")
+    arrived = pickle.loads(data)
+    with pytest.raises(UsageError, match="cannot be imported on a worker: ModuleNotFoundError: .*my_reader.*installed"):
+        arrived(Path("x"))
+    with searching([str(folder_with_module)]):
+        assert arrived(Path("x")) == ([1], [2])
+
+
+def test_what_the_store_records_of_a_function_names_it_and_the_bytes_of_its_module(folder_with_module):
+    function = load_process("my_reader:read")
+    before = describe_process(function)
+    assert before["function"] == "my_reader:read"
+    assert describe_process(function) == before
+    (folder_with_module / "my_reader.py").write_text("def read(path): ...")
+    assert describe_process(function)["code_sha256"] != before["code_sha256"]
+    assert describe_process(tabular(inputs="a:c")) == {"tabular": tabular(inputs=["a:c"]).describe()}
+    assert describe_process(lambda path: path)["function"].startswith(f"{__name__}:")

@@ -1,0 +1,231 @@
+"""A run, on an engine that does its tasks in any order: whatever the order, the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import store_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.batch import Batch, process_batch
+from builder.engine import InProcess
+from builder.errors import BuildError
+from builder.run import Run, Tally
+from store_spec.errors import StorageError
+from store_spec.ledger import Ledger
+from store_spec.schema import Schema
+from store_spec.storage import LocalStorage
+from tests.builder.made_sources import (
+    Made,
+    assert_store,
+    expected,
+    made_folders,
+    read_made,
+    schema_for,
+    sources_in,
+    write_made,
+)
+from tests.store.oracle import assert_holds
+
+AXES: list[Literal["step", "sequence", "own"]] = ["step", "sequence", "own"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_syncing() -> Iterator[None]:
+    """Do without fsync: most of the time would go there, and no power cut is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+class Shuffled:
+    """An engine that does a task when it likes, some of them twice, as when the worker with the result has died."""
+
+    def __init__(self, seed: int) -> None:
+        self.lost: tuple[type[Exception], ...] = ()
+        self.random = random.Random(seed)
+        self.watched: list[Later] = []
+        self.running = 0
+
+    def submit(
+        self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False
+    ) -> Later:
+        later = Later(self, function, arguments)
+        if watch:
+            self.watched.append(later)
+        return later
+
+    def finished(self) -> Later:
+        return self.watched.pop(self.random.randrange(len(self.watched)))
+
+    def abandon(self) -> None:
+        self.watched.clear()
+
+
+class Later:
+    """A task that is done when its result is asked for, and perhaps again each time."""
+
+    def __init__(self, engine: Shuffled, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.engine, self.function, self.arguments = engine, function, arguments
+        self.results: list[Any] = []
+
+    def result(self) -> Any:
+        if not self.results or self.engine.random.random() < 0.2:
+            values = [one.result() if isinstance(one, Later) else one for one in self.arguments]
+            self.results.append(self.function(*values))
+        return self.results[-1]
+
+
+def batches_of(folder: Path, names: list[str], cuts: list[int]) -> Iterator[tuple[Batch, int]]:
+    """Deal names into batches that end at the cuts."""
+    bounds = [0, *sorted(cut % (len(names) + 1) for cut in cuts), len(names)]
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        if start < stop:
+            yield Batch(root=folder, names=tuple(names[start:stop]), labels=None, process=read_made), 100
+
+
+def run(
+    folder: Path, store: Path, sources: dict[str, Made], schema: Schema, *, engine: Any, cuts: list[int], memory: int
+) -> Tally:
+    """Append sources to a store, which is created if need be."""
+    tally = Tally(sources=len(sources))
+    opened = Ledger.open(store) if store.exists() else Ledger.create(store, schema, {})
+    with opened as ledger:
+        if not store.exists():
+            ledger.commit()
+        batches = batches_of(folder, sorted(sources), cuts)
+        Run(engine, ledger, batches, tally, memory=memory, on_progress=lambda _: None).finish()
+    return tally
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), axis=st.sampled_from(AXES), seed=st.integers(0, 2**32))
+def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_and_the_memory(data, axis, seed):
+    sources = data.draw(made_folders(axis))
+    schema = schema_for(axis, chunk=data.draw(st.integers(12, 200)), chunks=data.draw(st.integers(1, 4)))
+    with tempfile.TemporaryDirectory() as place:
+        folder, at_once, by_chance = Path(place, "src"), Path(place, "at-once"), Path(place, "by-chance")
+        write_made(folder, sources)
+        first = run(folder, at_once, sources, schema, engine=InProcess(), cuts=[], memory=10**9)
+        cuts = data.draw(st.lists(st.integers(0, 9), max_size=9))
+        memory = data.draw(st.sampled_from([1, 300, 10**9]))
+        second = run(folder, by_chance, sources, schema, engine=Shuffled(seed), cuts=cuts, memory=memory)
+        assert assert_store(by_chance, sources) == assert_store(at_once, sources)
+        assert first.failures == second.failures
+        assert [failure.source for failure in first.failures] == [name for name in sorted(sources) if sources[name].fault]
+        assert first.sequences == second.sequences == len(expected(sources))
+        assert first.done == second.done == len(sources)
+        assert first.steps == sum(len(sequence.inputs) for sequence in expected(sources))
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data(), axis=st.sampled_from(AXES), seed=st.integers(0, 2**32))
+def test_appending_sources_that_sort_after_gives_the_store_that_one_run_gives(data, axis, seed):
+    sources = data.draw(made_folders(axis))
+    names = sorted(sources)
+    half = data.draw(st.integers(0, len(names)))
+    schema = schema_for(axis, chunk=data.draw(st.integers(12, 200)), chunks=data.draw(st.integers(1, 4)))
+    cuts = data.draw(st.lists(st.integers(0, 9), max_size=9))
+    with tempfile.TemporaryDirectory() as place:
+        folder, at_once, twice = Path(place, "src"), Path(place, "at-once"), Path(place, "twice")
+        write_made(folder, sources)
+        run(folder, at_once, sources, schema, engine=InProcess(), cuts=[], memory=10**9)
+        for part in (names[:half], names[half:]):
+            some = {name: sources[name] for name in part}
+            run(folder, twice, some, schema, engine=Shuffled(seed), cuts=cuts, memory=300)
+            seed += 1
+        # What failed is noted of the last run only.
+        ours, all_at_once = assert_store(twice, sources), assert_store(at_once, sources)
+        if not any(sources[name].fault for name in names[:half]):
+            assert ours == all_at_once
+        assert {name for name in ours if name != "zarr.json"} == {name for name in all_at_once if name != "zarr.json"}
+        assert all(ours[name] == all_at_once[name] for name in ours if name != "zarr.json")
+
+
+class Counting(InProcess):
+    """Counts how many batches are read and not yet in a shard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = self.most = 0
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Any:
+        self.batches += function is process_batch
+        self.most = max(self.most, self.batches)
+        if function.__name__ == "put_shard":
+            self.batches = 0
+        return super().submit(function, *arguments, watch=watch, urgent=urgent)
+
+
+def test_no_more_batches_are_read_than_the_memory_allows(tmp_path):
+    sources = {f"{number:03}.made": Made(lengths=(10,), seed=number) for number in range(100)}
+    write_made(tmp_path / "src", sources)
+    engine = Counting()
+    schema = schema_for("step", chunk=12 * 16, chunks=1)
+    each_alone = list(range(100))
+    run(tmp_path / "src", tmp_path / "store", sources, schema, engine=engine, cuts=each_alone, memory=1_000)
+    assert engine.most < 15
+    assert_store(tmp_path / "store", sources)
+
+
+def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
+    sources = {f"{number:02}.made": Made() for number in range(30)}
+    write_made(tmp_path / "src", sources)
+
+    class Deadly(Shuffled):
+        def __init__(self) -> None:
+            super().__init__(0)
+            self.lost = (ZeroDivisionError,)
+
+        def finished(self) -> Later:
+            later = super().finished()
+            if not later.results:
+                later.function = lambda *_: 1 // 0
+            return later
+
+    with pytest.raises(BuildError, match=r"on one of these 30 sources: 00.made, .*, 19.made and 10 more; .*workers=0"):
+        run(tmp_path / "src", tmp_path / "store", sources, schema_for("step"), engine=Deadly(), cuts=[], memory=1)
+
+
+@pytest.mark.parametrize("refused", range(1, 40, 5))
+def test_a_disk_that_is_full_leaves_the_old_state_and_the_next_run_ends_with_the_same_bytes(
+    tmp_path, monkeypatch, refused
+):
+    sources = {f"{number}.made": Made(lengths=(9, 4), seed=number) for number in range(8)}
+    names = sorted(sources)
+    write_made(tmp_path / "src", sources)
+    schema = schema_for("step")
+    whole, store = tmp_path / "whole", tmp_path / "store"
+    old = {name: sources[name] for name in names[:3]}
+    new = {name: sources[name] for name in names[3:]}
+    for some in (old, new):
+        run(tmp_path / "src", whole, some, schema, engine=InProcess(), cuts=[2], memory=200)
+    run(tmp_path / "src", store, old, schema, engine=InProcess(), cuts=[2], memory=200)
+
+    puts = 0
+    put = LocalStorage.put
+
+    def put_until_full(storage: LocalStorage, key: str, parts: Any) -> None:
+        nonlocal puts
+        puts += 1
+        if puts == refused:
+            raise StorageError(28, f"{storage.path(key)}: writing failed: No space left on device")
+        put(storage, key, parts)
+
+    monkeypatch.setattr(LocalStorage, "put", put_until_full)
+    with pytest.raises(StorageError, match="No space left"):
+        run(tmp_path / "src", store, new, schema, engine=InProcess(), cuts=[1, 2], memory=200)
+    monkeypatch.undo()
+    held = {name: sources[name] for name in sources_in(store)}
+    assert held in (old, sources)  # the latter when the disk was full just after the commit
+    assert_holds(store_spec.open_store(store), expected(held))
+    rest = {name: made for name, made in sources.items() if name not in held}
+    run(tmp_path / "src", store, rest, schema, engine=InProcess(), cuts=[1], memory=200)
+    assert assert_store(store, sources) == assert_store(whole, sources)

@@ -1,0 +1,351 @@
+"""The commit protocol: what every moment of a writer's death leaves, and what the next writer makes of it."""
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import store_spec
+from store_spec.errors import ConflictError, SchemaError, StorageError, StoreError
+from store_spec.ledger import Ledger
+from store_spec.records import Records, SourceId, check_sequence, describe
+from store_spec.schema import Schema, rows_of
+from tests.store.oracle import Recipe, append, assert_holds, files, make, write
+
+RECIPE = Recipe(label_axis="own", chunk=60, shard=120)
+SEQUENCES = make(RECIPE, [7, 30, 0, 12, 25, 3])
+
+
+def go_on(path, sequences, commits=()):
+    """Do what a build does, whatever a former one left: append what is not there yet, and commit."""
+    writer = store_spec.open_store(path, "a") if path.exists() else RECIPE.create(path)
+    with writer:
+        for number in range(len(writer), len(sequences)):
+            append(writer, sequences[number : number + 1])
+            if number in commits:
+                writer.commit()
+
+
+CALLS = ("open", "write", "close", "replace", "rename", "unlink", "rmdir", "mkdir")
+
+
+class Deaths:
+    """Copies a folder before every so many calls that change it: what a process leaves that is killed just there."""
+
+    def __init__(self, folder: Path, copies: Path, every: int) -> None:
+        self.folder, self.copies, self.every, self.count, self._inside = folder, copies, every, 0, False
+
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        for name in CALLS:
+            patch.setattr(os, name, self._watched(getattr(os, name)))
+
+    def _watched(self, call):
+        def watched(*args, **kwargs):
+            if not self._inside:
+                self._inside = True
+                if call.__name__ != "open" or args[1] & os.O_CREAT:
+                    if self.count % self.every == 0:
+                        shutil.copytree(self.folder, self.copies / f"{self.count}", symlinks=True)
+                    self.count += 1
+                self._inside = False
+            return call(*args, **kwargs)
+
+        return watched
+
+
+def deaths(tmp_path, what, every):
+    """Do something to the store in the folder `live`, and return the folders that its deaths would leave."""
+    found = Deaths(tmp_path / "live", tmp_path / "deaths", every)
+    (tmp_path / "deaths").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        found.watch(patch)
+        what()
+    return [tmp_path / "deaths" / str(number) for number in range(0, found.count, every)]
+
+
+def check_recovery(folder, expected, committed):
+    """Check that readers see a commit, and that the next writer ends with the bytes of one that was not killed."""
+    path = folder / "store"
+    if path.exists():
+        store = store_spec.open_store(path)
+        assert len(store) in committed
+        assert_holds(store, SEQUENCES[: len(store)])
+        assert all(problem.leftover for problem in store_spec.verify(path))
+    else:
+        assert 0 in committed
+    go_on(path, SEQUENCES)
+    assert files(folder) == expected
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Return the files of a folder in which all sequences were written in a single go."""
+    folder = tmp_path_factory.mktemp("expected")
+    write(RECIPE, folder / "store", SEQUENCES)
+    return files(folder)
+
+
+def test_a_writer_that_dies_at_any_moment_leaves_a_commit_and_the_next_ends_with_the_same_bytes(tmp_path, expected):
+    (tmp_path / "live").mkdir()
+    left = deaths(tmp_path, lambda: go_on(tmp_path / "live/store", SEQUENCES, commits=(1, 3)), every=19)
+    assert len(left) > 30
+    for folder in left:
+        check_recovery(folder, expected, committed=(0, 2, 4, 6))
+
+
+def test_a_recovery_that_dies_at_any_moment_is_recovered_from(tmp_path, expected):
+    (tmp_path / "live").mkdir()
+    go_on(tmp_path / "live/store", SEQUENCES[:2])
+    first = deaths(tmp_path, lambda: go_on(tmp_path / "live/store", SEQUENCES), every=7)
+    half_way = [folder for folder in first if any("partial" in name for name in files(folder))]
+    dirtiest = max(half_way, key=lambda folder: len(files(folder)))
+    (tmp_path / "again").mkdir()
+    shutil.copytree(dirtiest, tmp_path / "again/live")
+    left = deaths(
+        tmp_path / "again", lambda: store_spec.open_store(tmp_path / "again/live/store", "a").close(), every=3
+    )
+    for folder in left:
+        check_recovery(folder, expected, committed=(2, 6))
+
+
+@pytest.mark.parametrize("death", [3, 40, 90])
+def test_a_process_that_is_gone_at_once_frees_the_lock_and_loses_no_commit(tmp_path, expected, death):
+    """The same with a real process: nothing of it is left but what lies on the disk."""
+    code = f"""
+import os, sys
+sys.path[:0] = {sys.path!r}
+from tests.store import test_ledger
+count, replace = 0, os.replace
+def dying(*args):
+    global count
+    count += 1
+    os._exit(77) if count == {death} else replace(*args)
+os.replace = dying
+test_ledger.go_on(test_ledger.Path(sys.argv[1]), test_ledger.SEQUENCES, commits=(1, 3))
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "store"], check=False, capture_output=True, text=True)
+    assert done.returncode == 77, done.stderr
+    check_recovery(tmp_path, expected, committed=(0, 2, 4, 6))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_refuses_any_operation_gives_an_error_with_file_and_step_and_the_store_stays(
+    tmp_path, expected, number
+):
+    go_on(tmp_path / "store", SEQUENCES[:2])
+    before, refused = files(tmp_path), 0
+    for name in ("open", "write", "fsync", "replace"):
+        at, call = 0, getattr(os, name)
+        while True:
+            calls = 0
+
+            def failing(*args, _call=call, _at=at, **kwargs):
+                nonlocal calls
+                if _call.__name__ != "open" or (args[1] & os.O_CREAT and "lock" not in str(args[0])):
+                    calls += 1
+                    if calls == _at + 1:
+                        raise OSError(number, os.strerror(number))
+                return _call(*args, **kwargs)
+
+            with ExitStack() as stack:
+                writer = stack.enter_context(store_spec.open_store(tmp_path / "store", "a"))
+                patch = stack.enter_context(pytest.MonkeyPatch.context())
+                patch.setattr(os, name, failing)
+                try:
+                    append(writer, SEQUENCES[2:])
+                    writer.commit()
+                except StorageError as error:
+                    caught = error
+                else:
+                    break  # there are no more operations
+            assert caught.errno == number
+            assert f"{tmp_path}/store" in str(caught)
+            assert f" failed: {os.strerror(number)}" in str(caught)
+            refused += 1
+            store = store_spec.open_store(tmp_path / "store")
+            assert len(store) in (2, 6)
+            assert_holds(store, SEQUENCES[: len(store)])
+            if len(store) == 6:  # it was refused after the commit
+                shutil.rmtree(tmp_path / "store")
+                go_on(tmp_path / "store", SEQUENCES[:2])
+            with store_spec.open_store(tmp_path / "store", "a"):
+                pass
+            assert {name: data for name, data in files(tmp_path).items() if "c." not in name} == {
+                name: data for name, data in before.items() if "c." not in name
+            }
+            at += 13 if at else 1  # the first, and then a sample
+        assert files(tmp_path) == expected
+        shutil.rmtree(tmp_path / "store")
+        go_on(tmp_path / "store", SEQUENCES[:2])
+    assert refused > 20
+
+
+def test_what_no_commit_owns_is_removed_when_a_writer_opens_the_store(tmp_path):
+    path = write(RECIPE, tmp_path / "store", SEQUENCES)
+    before = files(tmp_path)
+    shards = len(list((path / "inputs").glob("c.*")))
+    for name in (
+        f"inputs/c.{shards}.0",
+        "inputs/c.99.0",
+        "inputs/c.0.0.00ff.partial",
+        "offsets/c.7",
+        "sequences/a.partial",
+        "zarr.json.1.partial",
+    ):
+        (path / name).write_bytes(b"left")
+    (path / "offsets/zarr.json").unlink()
+    (path / "stats/inputs_mean/zarr.json").write_bytes(b"{")
+    (tmp_path / "store.build/new/inputs").mkdir(parents=True)
+    store_spec.open_store(path, "a").close()
+    assert files(tmp_path) == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["store"]
+
+
+def test_a_root_that_was_changed_under_the_writer_is_never_replaced(tmp_path):
+    path = write(RECIPE, tmp_path / "store", SEQUENCES[:1])
+    write(RECIPE, tmp_path / "other", SEQUENCES[:2])
+    with ExitStack() as stack:
+        writer = stack.enter_context(store_spec.open_store(path, "a"))
+        append(writer, SEQUENCES[1:])
+        shutil.copy(tmp_path / "other/zarr.json", path / "zarr.json")
+        with pytest.raises(ConflictError, match="store: another writer, without the lock, committed meanwhile"):
+            writer.commit()
+        with pytest.raises(StoreError, match="cannot be used"):
+            writer.commit()
+    assert (path / "zarr.json").read_bytes() == (tmp_path / "other/zarr.json").read_bytes()
+
+
+def test_a_commit_of_nothing_new_writes_nothing(tmp_path):
+    path = write(RECIPE, tmp_path / "store", SEQUENCES)
+    before = {file: file.stat().st_ino for file in path.rglob("*")}
+    with store_spec.open_store(path, "a") as writer:
+        assert writer.commit() == 6
+    assert {file: file.stat().st_ino for file in path.rglob("*")} == before
+
+
+def test_full_shards_are_never_written_again(tmp_path):
+    path = write(RECIPE, tmp_path / "store", SEQUENCES[:5])
+    full = [path / f"inputs/c.{number}.0" for number in range(7)]
+    before = [file.stat().st_ino for file in full]
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, SEQUENCES[5:])
+    assert [file.stat().st_ino for file in full] == before
+
+
+SCHEMA = Schema.plan(rows_of("float32", (3,)), rows_of("int16", ()), label_axis="own", chunk_bytes=60, shard_bytes=120)
+
+
+def described(sequence, part=0):
+    source = SourceId(name=sequence.source, part=part)
+    return describe(SCHEMA, *check_sequence(SCHEMA, sequence.inputs, sequence.labels, source), source)
+
+
+def rows_of_job(job, sequences):
+    whole = np.concatenate([getattr(sequence, job.name) for sequence in sequences])
+    return [whole[job.start : job.stop]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shards_may_be_put_in_any_order_twice_and_at_once(tmp_path, expected, seed):
+    with Ledger.create(tmp_path / "store", SCHEMA, {"made": "by a test"}) as ledger:
+        ledger.register(Records.concatenate([described(sequence) for sequence in SEQUENCES]))
+        jobs = [*ledger.jobs(), *ledger.jobs(final=True)]
+        assert ledger.jobs(final=True) == []
+        random.Random(seed).shuffle(jobs)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda job: job.write(rows_of_job(job, SEQUENCES), threads=2), jobs * 2))
+        for job in jobs:
+            ledger.done(job)
+        assert ledger.commit() == 6
+    assert files(tmp_path) == expected
+
+
+def test_a_commit_covers_the_sequences_whose_shards_were_put_without_a_gap(tmp_path, expected):
+    with Ledger.create(tmp_path / "store", SCHEMA, {"made": "by a test"}) as ledger:
+        ledger.commit()  # the folder has its name from here on
+        ledger.register(Records.concatenate([described(sequence) for sequence in SEQUENCES]))
+        assert ledger.sequences == 6
+        jobs = ledger.jobs(final=True)
+        ends = np.cumsum([len(sequence.inputs) for sequence in SEQUENCES])
+        label_ends = np.cumsum([len(sequence.labels) for sequence in SEQUENCES])
+        put = {"inputs": 0, "labels": 0}
+        for job in sorted(jobs, key=lambda job: (job.name, job.number)):
+            job.write(rows_of_job(job, SEQUENCES))
+            ledger.done(job)
+            put[job.name] = job.stop
+            covered = int(((ends <= put["inputs"]) & (label_ends <= put["labels"])).sum())
+            assert ledger.commit() == covered
+            assert_holds(store_spec.open_store(tmp_path / "store"), SEQUENCES[:covered])
+    assert files(tmp_path) == expected
+
+
+def test_a_shard_beyond_a_gap_makes_nothing_visible(tmp_path):
+    with Ledger.create(tmp_path / "store", SCHEMA) as ledger:
+        ledger.register(described(make(RECIPE, [40])[0]))
+        jobs = [job for job in ledger.jobs(final=True) if (job.name, job.number) != ("inputs", 1)]
+        for job in reversed(jobs):
+            job.write([np.zeros((job.stop - job.start, *SCHEMA.rows(job.name).shape), SCHEMA.rows(job.name).dtype)])
+            ledger.done(job)
+        assert ledger.commit() == 0
+
+
+def test_the_parts_of_a_source_become_visible_together(tmp_path):
+    sequences = make(RECIPE, [10, 10, 10, 10], sources=["a", "b", "b", "b"])
+    with Ledger.create(tmp_path / "store", SCHEMA) as ledger:
+        ledger.commit()
+        ledger.register(
+            Records.concatenate([described(one, part) for one, part in zip(sequences, (0, 0, 1, 2), strict=True)])
+        )
+        seen = []
+        jobs = sorted(ledger.jobs(final=True), key=lambda job: (job.name == "inputs", job.number))
+        for job in jobs:
+            job.write(rows_of_job(job, sequences))
+            ledger.done(job)
+            seen.append(ledger.commit())
+        assert set(seen) == {0, 1, 4}
+
+
+def test_only_whole_shards_are_handed_out_before_the_end(tmp_path):
+    with Ledger.create(tmp_path / "store", SCHEMA) as ledger:
+        handed = []
+        for sequence in SEQUENCES:
+            ledger.register(described(sequence))
+            handed += ledger.jobs()
+        rest = ledger.jobs(final=True)
+    steps, label_steps = (sum(len(getattr(one, name)) for one in SEQUENCES) for name in ("inputs", "labels"))
+    assert [(job.start, job.stop) for job in handed if job.name == "inputs"] == [
+        (start, start + 8) for start in range(0, steps - steps % 8, 8)
+    ]
+    assert all(job.stop - job.start == SCHEMA.chunking(job.name).shard for job in handed)
+    assert {job.name: job.stop for job in rest} == {"inputs": steps, "labels": label_steps}
+
+
+def test_a_job_that_is_given_other_rows_than_its_own_is_refused(tmp_path):
+    with Ledger.create(tmp_path / "store", SCHEMA) as ledger:
+        ledger.register(described(SEQUENCES[1]))
+        (job, *_) = ledger.jobs()
+        with pytest.raises(ValueError, match="shard 0 of inputs: 9 rows for 8"):
+            job.write([np.zeros((9, 3), "float32")])
+
+
+def test_provenance_is_part_of_the_commit(tmp_path):
+    with Ledger.create(tmp_path / "store", SCHEMA, {"options": 1}) as ledger:
+        ledger.commit()
+    with Ledger.open(tmp_path / "store") as ledger:
+        ledger.provenance["failures"] = ["ä"]
+        ledger.commit()
+    assert store_spec.open_store(tmp_path / "store").provenance == {"options": 1, "failures": ["ä"]}
+
+
+@pytest.mark.parametrize("bad", [{"x": float("nan")}, {"x": object()}, {"x": {"digest": "0" * 64}}])
+def test_provenance_that_json_has_not_is_refused(tmp_path, bad):
+    with Ledger.create(tmp_path / "store", SCHEMA, bad) as ledger, pytest.raises(SchemaError, match="provenance"):
+        ledger.commit()

@@ -1,0 +1,131 @@
+"""Moments, held against NumPy on all rows at once."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store_spec import moments as module
+from store_spec.moments import Moments, RunningMoments, merge, moments
+from store_spec.schema import DTYPES, MOMENTS
+from tests.store.oracle import SHAPES, random_rows
+
+
+def check(found, rows, rtol=1e-11):
+    """Check moments against NumPy, feature by feature."""
+    flat = rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1).astype(float)
+    for feature, column in enumerate(flat.T):
+        values = column[~np.isnan(column)]
+        assert found.count[feature] == len(values)
+        if not len(values):
+            assert np.isnan([found.mean[feature], found.min[feature], found.max[feature], found.std[feature]]).all()
+            assert found.m2[feature] == 0
+            continue
+        scale = max(1e-300, np.abs(values).max())
+        assert math.isclose(found.mean[feature], values.mean(), rel_tol=rtol, abs_tol=rtol * scale)
+        assert math.isclose(found.std[feature], values.std(), rel_tol=1e-9, abs_tol=1e-7 * scale)
+        assert (found.min[feature], found.max[feature]) == (values.min(), values.max())
+
+
+def same_bits(a, b):
+    return all(getattr(a, name).tobytes() == getattr(b, name).tobytes() for name in MOMENTS)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if not dtype.startswith("complex")])
+def test_moments_are_those_that_numpy_gives(dtype, shape):
+    rows = random_rows(np.random.default_rng(1), 500, dtype, shape, missing=True)
+    check(moments(rows), rows)
+
+
+def test_moments_of_many_blocks_are_those_of_all_rows(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_VALUES", 64)
+    rows = random_rows(np.random.default_rng(2), 1000, "float64", (3,), missing=True)
+    rows[:50, 0] = rows[-50:, 1] = np.nan  # whole blocks without a value
+    check(moments(rows), rows)
+
+
+def test_a_large_mean_costs_no_digits_of_the_deviation():
+    rows = np.random.default_rng(3).normal(1e9, 1.0, (200_000, 1))
+    assert math.isclose(moments(rows).std[0], rows.std(), rel_tol=1e-9)
+
+
+def test_a_constant_deviates_by_nothing():
+    found = moments(np.full((100_000, 2), 0.1))
+    assert found.std.tolist() == pytest.approx([0, 0], abs=1e-15)
+
+
+def test_values_that_are_missing_do_not_count():
+    found = moments(np.array([[np.nan, 1, np.nan], [np.nan, 2, 5], [np.nan, 3, np.nan]]))
+    assert found.count.tolist() == [0, 3, 1]
+    assert found.mean.tolist()[1:] == [2, 5]
+    assert found.m2.tolist() == [0, 2, 0]
+    assert np.isnan([found.mean[0], found.min[0], found.max[0]]).all()
+
+
+def test_a_missing_value_is_one_nan_whatever_its_bits():
+    odd = np.array([0x7FF8000000000123], "uint64").view("float64")
+    assert same_bits(moments(np.array([[odd[0]], [odd[0]]])), moments(np.array([[-np.nan], [np.nan]])))
+
+
+def test_no_rows_have_no_moments():
+    found = moments(np.empty((0, 2), "float32"))
+    assert found.count.tolist() == [0, 0]
+    assert np.isnan(found.mean).all()
+
+
+def test_zeros_have_one_sign():
+    assert same_bits(moments(np.array([[0.0], [-0.0]])), moments(np.array([[-0.0], [0.0]])))
+
+
+def test_complex_numbers_are_only_counted():
+    found = moments(np.array([[1 + 1j], [complex(np.nan, 0)]]))
+    assert found.count.tolist() == [1]
+    assert np.isnan([found.mean[0], found.m2[0], found.min[0], found.max[0]]).all()
+    assert moments(np.full((3, 1), np.nan, "complex64")).m2.tolist() == [0]
+
+
+def test_numbers_whose_squares_are_too_large_make_no_noise():
+    found = moments(np.array([[1e308], [-1e308], [1e308], [np.nan]]))
+    assert (found.count[0], found.min[0], found.max[0]) == (3, -1e308, 1e308)
+    merge(Moments(*(np.stack([getattr(found, name)] * 2) for name in MOMENTS)))
+
+
+@settings(deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 300), max_size=12),
+    dtype=st.sampled_from(["float32", "int16", "complex64", "bool"]),
+    shape=st.sampled_from(SHAPES),
+    block=st.sampled_from([1, 7, 100, 2**15]),
+)
+def test_rows_that_come_in_pieces_give_the_same_bits(cuts, dtype, shape, block):
+    rows = random_rows(np.random.default_rng(4), 300, dtype, shape, missing=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_VALUES", block)
+        running = RunningMoments(shape, rows.dtype)
+        for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 300], strict=True):
+            piece = rows[start:stop].copy()
+            running.add(piece)
+            piece[:] = 0  # the buffer of a chunk is used again
+        assert same_bits(running.result(), moments(rows))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 13])
+def test_merged_moments_are_those_of_all_rows(count):
+    rng = np.random.default_rng(count)
+    pieces = [random_rows(rng, int(rng.integers(0, 30)), "float32", (3,), missing=True) for _ in range(count)]
+    each = [moments(piece) for piece in pieces]
+    stacked = Moments(*(np.array([getattr(one, name) for one in each]).reshape(count, 3) for name in MOMENTS))
+    check(merge(stacked), np.concatenate([np.empty((0, 3), "float32"), *pieces]))
+
+
+def test_blocks_are_merged_in_an_order_that_is_part_of_the_format():
+    """These bits stand in stores: another order or formula makes another version."""
+    values = (np.arange(1, 70_001, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)).astype("float64")
+    found = moments(np.stack([values / 3.0, np.sqrt(values)], axis=1))
+    assert [value.hex() for value in (*found.mean.tolist(), *found.m2.tolist())] == PINNED
+
+
+PINNED = ["0x1.5554c881fa1c1p+29", "0x1.55553a5ba34fap+15", "0x1.44109e4b5954dp+73", "0x1.e617cb6f52511p+43"]

@@ -1,0 +1,127 @@
+"""What the tables keep of a sequence."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from store_spec.errors import SequenceError
+from store_spec.records import Records, SourceId, check_sequence, describe, no_records
+from store_spec.schema import Schema, rows_of
+from tests.store.oracle import same
+
+SCHEMA = Schema.plan(rows_of("float32", (2,)), rows_of("int8", ()), label_axis="own")
+
+
+def records(*names: str, schema: Schema = SCHEMA) -> Records:
+    """Return records of sequences of 1, 2, ... steps, whose values and hashes follow from their number."""
+    each = []
+    for number, name in enumerate(names, 1):
+        inputs, labels = np.full((number, 2), number, "float32"), np.full(number % 3, number, "int8")
+        source = SourceId(name=name, size=number, sha256=hashlib.sha256(name.encode()).digest())
+        each.append(describe(schema, *check_sequence(schema, inputs, labels, source), source))
+    return Records.concatenate([no_records(schema), *each])
+
+
+def test_the_identity_is_what_the_format_says():
+    """Stores are recognised by it for ever: another one makes another version of the format."""
+    whole = records("a", "b/c.csv", "d\nä")
+    digest = bytes(32)
+    for number, name in enumerate(whole.sources):
+        size, crcs = number + 1, [whole.columns[f"sequences/{array}_crc32c"][number] for array in ("inputs", "labels")]
+        file = hashlib.sha256(name.encode()).hexdigest()
+        line = f"{name}\n0 {size} {file} {size} {size % 3} {crcs[0]:08x} {crcs[1]:08x}"
+        digest = hashlib.sha256(digest + line.encode()).digest()
+    assert whole.identity("0" * 64) == digest.hex() == PINNED
+
+
+def test_the_identity_of_a_whole_is_that_of_its_pieces_one_after_another():
+    whole = records("a", "b", "c")
+    assert whole[1:].identity(whole[:1].identity("0" * 64)) == whole.identity("0" * 64)
+    assert no_records(SCHEMA).identity("ab" * 32) == "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "column", ["part", "source_size", "source_sha256", "inputs_crc32c", "labels_crc32c", "lengths", "label_lengths"]
+)
+def test_the_identity_changes_with_whatever_names_a_sequence(column):
+    changed, original = records("a", "b"), records("a", "b")
+    where = getattr(changed, column) if column.endswith("lengths") else changed.columns[f"sequences/{column}"]
+    where[1:] += 1
+    assert changed.identity("0" * 64) != original.identity("0" * 64)
+    assert records("a", "c").identity("0" * 64) != original.identity("0" * 64)
+
+
+def test_a_slice_and_a_concatenation_are_those_of_every_column():
+    whole = records("a", "b", "c", "d")
+    again = Records.concatenate([whole[:1], whole[1:3], whole[3:]])
+    assert again.sources == whole.sources == ("a", "b", "c", "d")
+    assert same(again.lengths, whole.lengths)
+    assert same(again.label_lengths, whole.label_lengths)
+    assert whole.columns.keys() == again.columns.keys()
+    assert all(same(again.columns[name], column) for name, column in whole.columns.items())
+
+
+def test_a_sequence_is_checked_before_anything_is_copied():
+    inputs, labels = np.ones((3, 2), "float32"), np.ones(2, "int8")
+    checked = check_sequence(SCHEMA, inputs, labels, SourceId(name="a"))
+    assert np.shares_memory(checked[0], inputs)
+    assert np.shares_memory(checked[1], labels)
+
+
+def test_what_is_described_does_not_change_with_the_rows():
+    schema = Schema.plan(rows_of("float32", (2,)), rows_of("int8", (3,)), label_axis="sequence")
+    source, inputs, labels = SourceId(name="a"), np.ones((3, 2), "float32"), np.ones(3, "int8")
+    described = describe(schema, *check_sequence(schema, inputs, labels, source), source)
+    labels[:] = 7
+    assert described.columns["labels"].tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.parametrize(("part", "text"), [(0, "a.csv"), (2, r"a\.csv \(part 2\)")])
+def test_an_error_names_source_and_part(part, text):
+    with pytest.raises(SequenceError, match=f"^{text}: inputs"):
+        check_sequence(SCHEMA, np.ones(3), np.ones(2, "int8"), SourceId(name="a.csv", part=part))
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "kept"),
+    [
+        ("int64", "float64", [0, 2**53, -(2**53)]),
+        ("int32", "float32", [2**24]),
+        ("uint8", "float16", [255]),
+        ("bool", "int8", [True, False]),
+        ("float32", "float64", [0.1]),
+        ("int8", "complex64", [-3]),
+    ],
+)
+def test_numbers_that_fit_are_converted(given, stored, kept):
+    schema = Schema.plan(rows_of(stored, ()), rows_of("int8", ()), label_axis="own")
+    rows, _ = check_sequence(schema, np.array(kept, given), np.ones(0, "int8"), SourceId(name="a"))
+    assert rows.dtype == stored
+    assert rows.tolist() == np.array(kept, given).tolist()
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "lost"),
+    [
+        ("int64", "float64", [2**53 + 1]),
+        ("int64", "float64", [2**63 - 1]),
+        ("uint64", "float32", [2**64 - 1]),
+        ("int32", "float32", [2**24 + 1]),
+        ("uint16", "float16", [65535]),
+        ("int64", "int32", [1]),
+        ("float64", "float32", [0.5]),
+        ("complex64", "float32", [1]),
+        ("int8", "bool", [1]),
+        ("float32", "int8", [1]),
+        ("object", "float32", [1]),
+        ("datetime64[s]", "int64", [1]),
+    ],
+)
+def test_numbers_that_might_not_fit_are_refused(given, stored, lost):
+    schema = Schema.plan(rows_of(stored, ()), rows_of("int8", ()), label_axis="own")
+    with pytest.raises(SequenceError, match=f"a: inputs are .*, where this store has {stored}; .* lose values"):
+        check_sequence(schema, np.array(lost, given), np.ones(0, "int8"), SourceId(name="a"))
+
+
+PINNED = "24f4020b8b1b10c1b760f59bb26c30565b98b2fe609a01efa43c3d1bc65d5012"

@@ -1,0 +1,235 @@
+"""The reader, held against a list of arrays."""
+
+import os
+import pickle
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.errors import ChecksumError, FormatError, SequenceIndexError
+from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same, write
+
+
+@settings(max_examples=30, deadline=None)
+@given(recipe=recipes(), lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6), data=st.data())
+def test_any_steps_of_any_sequence_are_those_of_the_array(recipe, lengths, data):
+    sequences = make(recipe, lengths)
+    with tempfile.TemporaryDirectory() as folder:
+        store = store_spec.open_store(write(recipe, Path(folder, "store"), sequences))
+        for _ in range(10):
+            number = data.draw(st.integers(-len(lengths), len(lengths) - 1))
+            start = data.draw(st.integers(0, lengths[number]))
+            stop = data.draw(st.integers(start, lengths[number]))
+            inputs, labels = store.read(number, start, stop)
+            assert same(inputs, sequences[number].inputs[start:stop])
+            due = sequences[number].labels
+            assert same(labels, due[start:stop] if recipe.label_axis == "step" else due)
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    return make(Recipe(), [5, 0, 33, 7, 1], sources=["a", "b", "b", "c", "d"])
+
+
+@pytest.fixture
+def store(tmp_path, sequences):
+    return store_spec.open_store(write(Recipe(), tmp_path / "store", sequences))
+
+
+def test_a_store_iterates_over_its_sequences(store, sequences):
+    for (inputs, labels), sequence in zip(store, sequences, strict=True):
+        assert same(inputs, sequence.inputs)
+        assert same(labels, sequence.labels)
+
+
+def test_what_a_store_says_of_itself(store, tmp_path):
+    assert store.path == tmp_path / "store"
+    assert store.provenance == {"made": "by a test"}
+    assert (store.counts.sequences, store.counts.steps, store.counts.label_steps) == (5, 46, 0)
+    assert store.starts.tolist() == [0, 5, 5, 38, 45]
+    assert store.label_starts.tolist() == store.starts.tolist()
+    assert store.label_lengths.tolist() == store.lengths.tolist() == [5, 0, 33, 7, 1]
+    assert store.parts.tolist() == [0, 0, 1, 0, 0]
+    assert store.selection.tolist() == [0, 1, 2, 3, 4]
+    assert store.schema.inputs.shape == (3,)
+    assert "5 sequences, 46 steps" in repr(store)
+    assert "2 of 5 sequences" in repr(store[:2])
+
+
+@pytest.mark.parametrize("number", [5, -6, 2**70])
+def test_a_number_beyond_the_last_sequence_is_refused(store, number):
+    with pytest.raises(
+        SequenceIndexError, match=rf"store: sequence {number:,} asked for, but there are 5, so the last"
+    ):
+        store[number]
+    with pytest.raises(IndexError):
+        store[:2][number]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 6), (-1, 2), (3, 2), (6, None)])
+def test_steps_that_a_sequence_has_not_are_refused(store, start, stop):
+    with pytest.raises(SequenceIndexError, match="sequence 0 has 5 steps"):
+        store.read(0, start, stop)
+
+
+WAYS = {
+    "numbers": ([3, 0, 3], [3, 0, 3]),
+    "negative numbers": (np.array([-1, -5]), [4, 0]),
+    "a number": (2, [2]),
+    "no numbers": ([], []),
+    "whole numbers as floats": ([1.0, 2.0], [1, 2]),
+    "a mask": ([True, False, False, True, False], [0, 3]),
+    "a mask of none": (np.zeros(5, bool), []),
+    "a name": ("b", [1, 2]),
+    "names": (["d", "b", "a"], [4, 1, 2, 0]),
+    "names as an array": (np.array(["c"]), [3]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_selection_is_the_sequences_asked_for_in_that_order(store, sequences, way):
+    which, numbers = WAYS[way]
+    assert_holds(store.select(which), [sequences[number] for number in numbers])
+
+
+@pytest.mark.parametrize("cut", [slice(1, 4), slice(None, None, -2), slice(-2, None), slice(3, 1), slice(0, 99)])
+def test_a_slice_selects_as_a_list_does(store, sequences, cut):
+    assert_holds(store[cut], sequences[cut])
+
+
+def test_a_selection_of_a_selection_counts_within_it(store, sequences):
+    some = store.select([4, 2, 0, 1])
+    assert_holds(some.select([1, -1]), [sequences[2], sequences[1]])
+    assert_holds(some.select([True, False, True, False]), [sequences[4], sequences[0]])
+    assert_holds(some.select("b"), [sequences[2], sequences[1]])
+    assert some.starts.tolist() == [45, 5, 0, 5]
+    assert some.parts.tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ([0, 5], "sequence 5 asked for, but there are 5"),
+        ([-6], "sequence -6 asked for"),
+        ([True] * 4, r"a mask of shape \(4,\) for 5 sequences"),
+        ([0.5], "by whole numbers, not by float64"),
+        ("zebra", r"no sequence of source 'zebra' \(1 of 1 unknown\); sources are named like 'a'"),
+        (["a", "x", "y"], r"no sequence of source 'x' \(2 of 3 unknown\)"),
+    ],
+)
+def test_what_is_not_there_cannot_be_selected(store, which, message):
+    with pytest.raises(SequenceIndexError, match=message):
+        store.select(which)
+
+
+def test_nothing_can_be_selected_by_name_from_nothing(store):
+    with pytest.raises(SequenceIndexError, match="no sequences at all"):
+        store[:0].select("a")
+
+
+def test_statistics_of_a_selection_are_those_of_its_rows(store, sequences):
+    for numbers in ([0, 2, 3], [1], [2]):
+        rows = np.concatenate([sequences[number].inputs for number in numbers]).astype(float)
+        statistics = store.select(numbers).stats()
+        assert statistics.inputs.count.tolist() == [len(rows)] * 3
+        if len(rows):
+            np.testing.assert_allclose(statistics.inputs.mean, rows.mean(0), rtol=1e-12)
+            np.testing.assert_allclose(statistics.inputs.std, rows.std(0), rtol=1e-12)
+            np.testing.assert_array_equal(statistics.inputs.min, rows.min(0))
+            np.testing.assert_array_equal(statistics.inputs.max, rows.max(0))
+
+
+def test_splits_are_views_that_share_out_all_sequences(store):
+    parts = [store.split(name, {"x": 0.5, "y": 0.5}, seed=3).selection.tolist() for name in ("x", "y")]
+    assert sorted(parts[0] + parts[1]) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_reader_goes_on_reading_what_it_opened_whatever_is_appended(tmp_path, touched, pickled):
+    recipe = Recipe(label_axis="own")
+    sequences = make(recipe, [33, 9, 200, 4])
+    path = write(recipe, tmp_path / "store", sequences[:2])
+    store = store_spec.open_store(path)
+    if touched:
+        assert_holds(store, sequences[:2])
+    for sequence in sequences[2:]:
+        with store_spec.open_store(path, "a") as writer:
+            append(writer, [sequence])
+        if pickled:
+            store = pickle.loads(pickle.dumps(store))
+        assert_holds(store, sequences[:2])
+    assert_holds(store_spec.open_store(path), sequences)
+
+
+def test_the_last_shard_is_read_once_so_that_it_may_be_replaced_at_any_time(tmp_path):
+    sequences = make(Recipe(), [33])
+    path = write(Recipe(), tmp_path / "store", sequences)
+    store = store_spec.open_store(path)
+    store.read(0, 20, 21)
+    for file in ("inputs/c.1.0", "labels/c.1"):
+        (path / file).write_bytes(b"replaced")
+    assert_holds(store, sequences)
+
+
+def test_a_selection_survives_pickling(store, sequences):
+    assert_holds(pickle.loads(pickle.dumps(store.select([3, 1]))), [sequences[3], sequences[1]])
+
+
+def test_a_store_is_read_in_other_threads(store, sequences):
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            assert_holds(store, sequences)
+        except BaseException as error:  # noqa: BLE001  # the main thread reports it
+            failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_store_that_was_read_is_read_in_a_forked_process(store, sequences):
+    assert_holds(store, sequences)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            assert_holds(store, sequences)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_damage_is_an_error_where_it_lies_and_nowhere_else(tmp_path):
+    sequences = make(Recipe(codec="none"), [20, 20, 20])
+    path = write(Recipe(codec="none"), tmp_path / "store", sequences)
+    shard = path / "inputs/c.1.0"  # rows 20 to 40
+    data = bytearray(shard.read_bytes())
+    data[3] ^= 1
+    shard.write_bytes(data)
+    store = store_spec.open_store(path)
+    assert same(store[0][0], sequences[0].inputs)
+    assert same(store.read(1, 5)[0], sequences[1].inputs[5:])
+    with pytest.raises(ChecksumError, match=r"store/inputs/c\.1\.0: chunk 0: its bytes have crc32c"):
+        store[1]
+
+
+@pytest.mark.parametrize("file", ["inputs/c.0.0", "inputs/c.2.0", "labels/c.1", "offsets/c.0", "row_size/c.0"])
+def test_a_lost_file_is_an_error_never_zeros(tmp_path, file):
+    path = write(Recipe(), tmp_path / "store", make(Recipe(), [20, 20, 20]))
+    (path / file).unlink()
+    with pytest.raises(FormatError, match="lost"):
+        list(store_spec.open_store(path))

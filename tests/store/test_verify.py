@@ -1,0 +1,533 @@
+"""`verify` finds whatever is wrong with a store, says in which file, and says nothing where all is well."""
+
+import errno
+import json
+import os
+import random
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import store_spec
+from store_spec import shard as shards
+from store_spec import verify_rows
+from store_spec.codec import Codec
+from store_spec.schema import TABLE_CODEC
+from store_spec.errors import MissingStoreError
+from store_spec.layout import BLANK, ROOT, array_document, chunk_key, encode_document, table_chunk
+from store_spec.ledger import Ledger
+from store_spec.records import Records, SourceId, check_sequence, describe
+from store_spec.schema import NO_FILE
+from store_spec.snapshot import FACTS, Snapshot
+from store_spec.text import encode_text
+from tests.store.oracle import Recipe, Sequence, append, files, make, write
+
+# 4 rows in a chunk, 8 in a shard.
+RECIPE = Recipe(label_axis="own", chunk=48, shard=96, codec="none")
+LENGTHS = [10, 3, 0, 27, 10, 10, 1, 8]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write(RECIPE, tmp_path / "prices.zarr", make(RECIPE, LENGTHS))
+
+
+def found(path):
+    """Return the files that are named, after checking that each problem is one line that begins with its file."""
+    problems = store_spec.verify(path)
+    for problem in problems:
+        assert "\n" not in str(problem)
+        assert str(problem) == f"{path.name}/{problem.where}: {problem.what}" or problem.where == ""
+        assert not problem.where or os.path.lexists(path / problem.where) or "missing" in problem.what
+    return {problem.where: problem.what for problem in problems}
+
+
+def swap(path, one, other):
+    one, other = path / one, path / other
+    one.rename(path / "swapping")
+    other.rename(one)
+    (path / "swapping").rename(other)
+
+
+@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
+@pytest.mark.parametrize("missing", ["error", "keep"])
+@pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "uint8", "bool"])
+def test_a_good_store_has_no_problem(tmp_path, label_axis, missing, dtype):
+    recipe = Recipe(label_axis=label_axis, missing=missing, inputs=(dtype, (2, 3)), labels=(dtype, (2,)))
+    path = write(recipe, tmp_path / "store", make(recipe, [0, 5, 0, 60, 1, 0]))
+    assert store_spec.verify(path) == []
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, make(recipe, [0, 70, 0], seed=1))
+    assert store_spec.verify(str(path)) == []
+
+
+def test_a_problem_is_one_line_with_the_file_first(path):
+    (path / "inputs/c.3.0").unlink()
+    (problem,) = store_spec.verify(path)
+    assert (problem.store, problem.where, problem.leftover) == ("prices.zarr", "inputs/c.3.0", False)
+    assert str(problem) == (
+        "prices.zarr/inputs/c.3.0: missing; every committed chunk and shard is written, so it was lost"
+    )
+
+
+def test_every_flipped_byte_is_found_or_changes_nothing(path):
+    """Each byte of the store in turn, one of its bits: readers of any kind see the same, or verify sees it."""
+    original, rng = files(path), random.Random(0)
+    seen = {}
+    for name, data in original.items():
+        for place in rng.sample(range(len(data)), 8):
+            damaged = bytearray(data)
+            damaged[place] ^= 1 << rng.randrange(8)
+            (path / name).write_bytes(damaged)
+            seen[name, place] = found(path)
+        (path / name).write_bytes(data)
+    unseen = {key for key, problems in seen.items() if not problems}
+    for name, place in unseen:  # a blank in JSON may be another blank
+        assert name.endswith(ROOT)
+        assert name != ROOT
+        assert original[name][place] in b" \n"
+    for (name, _), problems in seen.items():
+        assert not problems or name in problems, f"{name} was damaged, but {problems} found"
+    assert len(seen) > 400
+    assert found(path) == {}
+
+
+def test_every_file_that_is_deleted_emptied_halved_or_doubled_is_found(path):
+    for name, data in files(path).items():
+        if name == ROOT:
+            continue
+        for damaged in (b"", data[: len(data) // 2], data[1:], data + data, data + b"\0"):
+            (path / name).write_bytes(damaged)
+            # The index of a shard is at its end, and its chunks are where they were.
+            harmless = damaged == data + data and name.startswith(("inputs/c.", "labels/c."))
+            named = list(found(path))
+            assert named == [name] or (harmless and not named), f"{name}: {len(damaged)} bytes of {len(data)}"
+        (path / name).unlink()
+        assert list(found(path)) == [name]
+        (path / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b"null"])
+def test_a_root_that_cannot_be_read_is_the_one_problem(path, damage):
+    (path / "inputs/c.0.0").unlink()
+    (path / ROOT).write_bytes(damage)
+    assert list(found(path)) == [ROOT]
+
+
+def test_a_folder_that_is_lost_is_the_one_problem(path):
+    shutil.rmtree(path / "stats/inputs_m2")
+    assert found(path) == {"stats/inputs_m2": "missing; restore that folder"}
+
+
+def test_where_no_store_is_there_is_nothing_to_verify(tmp_path):
+    for missing in (tmp_path, tmp_path / "none"):
+        with pytest.raises(MissingStoreError):
+            store_spec.verify(missing)
+
+
+@pytest.mark.parametrize(("one", "other"), [("inputs/c.0.0", "inputs/c.1.0"), ("inputs/c.2.0", "inputs/c.5.0")])
+def test_two_shards_that_changed_places_are_found(path, one, other):
+    swap(path, one, other)
+    problems = found(path)
+    assert set(problems) <= {"inputs/c.0.0", "inputs/c.1.0", "inputs/c.4.0", "inputs/c.5.0"}
+    assert all("have crc32c" in what and "another's, or an older copy" in what for what in problems.values())
+    swap(path, one, other)
+    assert found(path) == {}
+
+
+def write_files(recipe, path, count):
+    """Write sequences as the builder does, three of each file, whose columns differ from row to row."""
+    sequences = make(recipe, 3 + np.arange(count) % 7)
+    with recipe.create(path.with_name("schema")) as writer:
+        schema = writer.schema
+    with Ledger.create(path, schema) as ledger:
+        ledger.commit()
+        for number, sequence in enumerate(sequences):
+            file = number // 3
+            source = SourceId(name=str(file), part=number % 3, size=file + 1, sha256=bytes([file + 1]) * 32)
+            inputs, labels = check_sequence(schema, sequence.inputs, sequence.labels, source)
+            ledger.register(describe(schema, inputs, labels, source))
+        for job in ledger.jobs(final=True):
+            whole = np.concatenate([getattr(sequence, job.name) for sequence in sequences])
+            job.write([whole[job.start : job.stop]])
+            ledger.done(job)
+        ledger.commit()
+    return path
+
+
+OWN = [name for name in FACTS if name not in ("inputs", "labels")]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_two_chunks_of_a_table_that_changed_places_are_found(tmp_path, name, monkeypatch):
+    monkeypatch.setattr("store_spec.schema.TABLE_CHUNK_BYTES", 128)
+    path = write_files(RECIPE, tmp_path / "store", 70)
+    assert found(path) == {}
+    dimensions = 1 + len(Snapshot.open(path).root.schema.shape(FACTS[name]))
+    swap(path, chunk_key(name, 0, dimensions), chunk_key(name, 1, dimensions))
+    assert found(path)
+
+
+@pytest.mark.parametrize("name", ["inputs", "labels", *OWN])
+def test_an_older_copy_of_any_file_is_found(path, name):
+    old = files(path)
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, make(RECIPE, [4, 9], seed=1))
+    new = files(path)
+    changed = {key for key in new if key.startswith(f"{name}/") and key in old and old[key] != new[key]}
+    assert changed
+    for key in changed:
+        (path / key).write_bytes(old[key])
+        assert found(path), key
+        (path / key).write_bytes(new[key])
+    assert found(path) == {}
+
+
+def test_an_older_copy_of_a_shard_that_a_sequence_reaches_into_is_found(path):
+    old = (path / "inputs/c.8.0").read_bytes()  # 5 rows of 8
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, make(RECIPE, [1], seed=1))
+    (path / "inputs/c.8.0").write_bytes(old)
+    assert list(found(path)) == ["inputs/c.8.0"]
+
+
+def test_all_that_is_wrong_is_reported_at_once(path):
+    for name in ("inputs/c.1.0", "labels/c.0", "sequences/source/c.0", "stats/labels_min/c.0.0"):
+        (path / name).unlink()
+    (path / "row_size/c.0").write_bytes(b"")
+    shard = bytearray((path / "inputs/c.3.0").read_bytes())
+    shard[0] ^= 1  # chunk 0
+    shard[60] ^= 1  # chunk 1
+    (path / "inputs/c.3.0").write_bytes(shard)
+    (path / "stats/zarr.json").write_bytes(b"")
+    (path / "mine.txt").write_bytes(b"")
+    problems = [(problem.where, problem.what[:7]) for problem in store_spec.verify(path)]
+    assert sorted(problems) == [
+        ("inputs/c.1.0", "missing"),
+        ("inputs/c.3.0", "chunk 0"),
+        ("inputs/c.3.0", "chunk 1"),
+        ("labels/c.0", "missing"),
+        ("mine.txt", "belongs"),
+        ("row_size/c.0", "its byt"),
+        ("sequences/source/c.0", "missing"),
+        ("stats/labels_min/c.0.0", "missing"),
+        ("stats/zarr.json", "not JSO"),
+    ]
+
+
+def forge(path, *, seal=True, **changes):
+    """Change decoded chunks and write them with right checksums, as a foreign writer might."""
+    snapshot = Snapshot.open(path)
+    root, schema = snapshot.root, snapshot.root.schema
+    for key, change in changes.items():
+        name = key.replace("__", "/")
+        rows = (
+            snapshot.rows(name, 0, root.counts.of(schema.axis(FACTS[name]))) if name in ("inputs", "labels") else None
+        )
+        if rows is not None and schema.chunking(name) is not None:
+            change(rows)
+            chunking = schema.chunking(name)
+            assert chunking is not None
+            for number in range(-(-len(rows) // chunking.shard)):
+                part = rows[number * chunking.shard : (number + 1) * chunking.shard]
+                data = b"".join(shards.encode([part], schema.rows(name), chunking, schema.codec))
+                (path / chunk_key(name, number, rows.ndim)).write_bytes(data)
+            continue
+        rows = snapshot.table(name)
+        change(rows)
+        size = table_chunk(schema, FACTS[name])
+        padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        if rows.dtype == object:
+            padded = np.frombuffer(encode_text(list(rows), size), np.uint8)
+        (path / chunk_key(name, 0, rows.ndim)).write_bytes(TABLE_CODEC.encode(padded))
+    if seal:  # the identity that the changed tables have
+        tables = {name: snapshot.table(name) for name in FACTS if name.startswith("sequences/")}
+        lengths, own = (snapshot.table(name) for name in ("row_size", "label_row_size"))
+        records = Records(tuple(tables["sequences/source"]), lengths, own, tables)
+        (path / ROOT).write_bytes(replace(root, identity=records.identity(BLANK)).encode())
+
+
+def put(where, value):
+    def change(rows):
+        rows[where] = value
+
+    return change
+
+
+def bump(where):
+    def change(rows):
+        rows[where] += 1
+
+    return change
+
+
+SHA = "sequences__source_sha256"
+FORGED = {
+    "offsets begin late": ({"offsets": put(0, 1)}, {"offsets": "begins with 1, not with 0"}),
+    "offsets fall": ({"offsets": put(2, 5)}, {"offsets": "sequence 1 ends at 5, before its start 10"}),
+    "offsets end late": ({"offsets": put(-1, 70)}, {"offsets": "ends with 70, but 69 steps are committed"}),
+    "offsets disagree": ({"offsets": put(1, 9)}, {"row_size": "sequence 0 has 10 steps, but 9 by offsets"}),
+    "lengths disagree": ({"row_size": put(3, 26)}, {"row_size": "sequence 3 has 26 steps, but 27 by offsets"}),
+    "label offsets fall": ({"label_offsets": put(1, 90)}, {"label_offsets": "before its start 90"}),
+    "a part too high": ({"sequences__part": put(4, 1)}, {"sequences/part/c.0": "is part 1, where 0 is due"}),
+    "a source twice": (
+        {"sequences__source": put(4, "wälk/0/001")},
+        {"sequences/source/c.0": "sequence 4 .*001. lies apart from others of its source"},
+    ),
+    "a part too low": (
+        {"sequences__source": put(4, "wälk/0/003")},
+        {"sequences/part/c.0": "sequence 4 .*003. is part 0, where 1 is due"},
+    ),
+    "parts of different files": (
+        {"sequences__source": put(4, "wälk/0/003"), "sequences__part": put(4, 1), SHA: put((4, 0), 1)},
+        {"sequences/source_sha256/c.0.0": "sequence 4 .*003. differs from the part before it"},
+    ),
+    "parts of files of different sizes": (
+        {"sequences__source": put(4, "wälk/0/003"), "sequences__part": put(4, 1), "sequences__source_size": put(4, 9)},
+        {"sequences/source_size/c.0": "differs from the part before it"},
+    ),
+    "no name": ({"sequences__source": put(2, "")}, {"sequences/source/c.0": "sequence 2 has no name"}),
+    "a size below none": (
+        {"sequences__source_size": put(5, NO_FILE - 1)},
+        {"sequences/source_size/c.0": "sequence 5 has a source of -2 bytes"},
+    ),
+    "a wrong checksum": (
+        {"sequences__inputs_crc32c": bump(3)},
+        {"inputs/c.1.0": r"sequence 3 \(wälk/0/003\): its inputs have crc32c"},
+    ),
+    "rows of others": (
+        {"inputs": bump(slice(25, 70))},
+        {"inputs/c.1.0": r"sequence 3 .*: its inputs", "inputs/c.5.0": "sequence 4 .*", "inputs/c.6.0": "sequence 5",
+         "inputs/c.7.0": r"sequence 6 .* \(1 more like this\)"},
+    ),
+    "a wrong mean": (
+        {"stats__inputs_mean": put((3, 2), 7.5)},
+        {"stats/inputs_mean/c.0.0": r"sequence 3 \(.*\): column 2 has 7.5, where its rows give"},
+    ),
+    "a mean of nothing": (
+        {"stats__inputs_mean": put((2, 1), 0)},
+        {"stats/inputs_mean/c.0.0": "sequence 2 .* column 1 has 0.0"},
+    ),
+    "a wrong count": (
+        {"stats__labels_count": bump((slice(None), 0))},
+        {"stats/labels_count/c.0.0": r"sequence 0 .* \(7 more like this\)"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FORGED)
+@pytest.mark.parametrize("waiting", [1, 1024])
+def test_what_a_foreign_writer_got_wrong_is_found_though_every_checksum_is_right(path, case, waiting, monkeypatch):
+    monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", waiting)
+    changes, expected = FORGED[case]
+    forge(path, **changes)
+    problems = found(path)
+    for where, what in expected.items():
+        assert re.search(what, problems[where]), problems
+    if "disagree" in case:  # leaves open which lengths are right, so rows and identity may seem wrong too
+        problems = {where: what for where, what in problems.items() if where in expected}
+    assert set(problems) == set(expected)
+
+
+def test_a_name_that_is_another_is_found_by_the_identity(path):
+    forge(path, seal=False, sequences__source=put(4, "another"))
+    assert list(found(path)) == ["sequences"]
+    assert "have the identity" in found(path)["sequences"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "value", "wrong"),
+    [("error", np.nan, True), ("error", -np.inf, True), ("keep", np.nan, False), ("keep", np.inf, True)],
+)
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_values_that_no_writer_may_store_are_found(tmp_path, missing, value, wrong, dtype):
+    recipe = Recipe(missing=missing, inputs=(dtype, (3,)), labels=(dtype, ()), chunk=240, shard=480, label_axis="own")
+    clean = [Sequence(str(at), np.ones((at, 3), dtype), np.ones(at, dtype)) for at in (20, 30)]
+    path = write(recipe, tmp_path / "store", clean)
+    forge(path, inputs=put((slice(45, 47), 1), value), labels=put(3, value))
+    problems = [problem for problem in store_spec.verify(path) if "holds other values" in problem.what]
+    assert len(problems) == 2 * wrong
+    if wrong:
+        numbers = "finite numbers or NaN" if missing == "keep" else "finite numbers"
+        assert problems[0].what == f"row 45 holds other values than {numbers}, as do 1 more rows of its chunk"
+        assert problems[1].where == "labels/c.0"
+
+
+def test_leftovers_are_reported_as_such_and_uncommitted_chunks_are_none(path):
+    for name in ("inputs/c.99.0", "labels/c.50", "offsets/c.1", "stats/inputs_m2/c.3.0"):
+        (path / name).write_bytes(b"put by a writer that died")
+    assert store_spec.verify(path) == []
+    for name in ("zarr.json.0f.partial", "inputs/c.7.0.0f.partial", "stats/zarr.json.00.partial"):
+        (path / name).write_bytes(b"half")
+    problems = store_spec.verify(path)
+    assert sorted(problem.where for problem in problems) == [
+        "inputs/c.7.0.0f.partial",
+        "stats/zarr.json.00.partial",
+        "zarr.json.0f.partial",
+    ]
+    assert all(problem.leftover for problem in problems)
+    assert all("half written by a writer that was cut off; open the store" in problem.what for problem in problems)
+    store_spec.open_store(path, "a").close()
+    assert store_spec.verify(path) == []
+
+
+def test_files_of_a_living_writer_that_come_and_go_are_no_problem(path, monkeypatch):
+    partial = path / "inputs/c.7.0.0f.partial"
+    partial.write_bytes(b"half")
+    rows = Snapshot.rows
+
+    def meanwhile(*args):
+        partial.unlink(missing_ok=True)
+        return rows(*args)
+
+    monkeypatch.setattr(Snapshot, "rows", meanwhile)
+    assert store_spec.verify(path) == []
+
+
+def test_a_commit_meanwhile_is_no_problem(path, monkeypatch):
+    rows = Snapshot.rows
+    appended: list[bool] = []
+
+    def meanwhile(*args):
+        if not appended:
+            appended.append(True)
+            with store_spec.open_store(path, "a") as writer:
+                append(writer, make(RECIPE, [40, 2], seed=1))
+        return rows(*args)
+
+    monkeypatch.setattr(Snapshot, "rows", meanwhile)
+    assert store_spec.verify(path) == []
+    assert len(store_spec.open_store(path)) == len(LENGTHS) + 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", ".zarray", "inputs/c.0.1", "inputs/c.00.0", "inputs/c.0", "stats/extra", "offsets/c.0.0", "c.0"],
+)
+def test_a_file_that_belongs_to_nothing_is_found(path, name):
+    (path / name).write_bytes(b"")
+    assert found(path) == {name: "belongs to nothing in this store; remove it"}
+
+
+def test_a_folder_that_belongs_to_nothing_is_found(path):
+    for name in ("old", "inputs/c.99.0", "sequences/extra", "x.partial"):
+        (path / name).mkdir()
+    assert sorted(found(path)) == ["inputs/c.99.0", "old", "sequences/extra", "x.partial"]
+
+
+@pytest.mark.parametrize(
+    "name", ["inputs/c.1.0", "offsets/c.0", "offsets/zarr.json", "inputs/c.99.0", "more", "zarr.json"]
+)
+def test_links_are_found_and_not_followed(path, name):
+    if (path / name).exists():
+        (path / name).rename(path.parent / "elsewhere")
+    else:
+        (path.parent / "elsewhere").write_bytes(b"")
+    (path / name).symlink_to(path.parent / "elsewhere")
+    problems = found(path)
+    assert list(problems) == [name]
+    assert problems[name].startswith("a link; a store holds plain files")
+
+
+def test_a_folder_that_is_a_link_is_found(path):
+    (path / "inputs").rename(path.parent / "elsewhere")
+    (path / "inputs").symlink_to(path.parent / "elsewhere")
+    assert found(path) == {"inputs": "a link; a store holds plain files and folders only"}
+
+
+def document(path, name, **counts):
+    """Return the metadata that an array would have of its own if other counts were committed."""
+    root = Snapshot.open(path).root
+    return encode_document(array_document(root.schema, FACTS[name], replace(root.counts, **counts)))
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "leftover", "what"),
+    [
+        ("inputs", {"steps": 40}, True, "has the 40 rows of an earlier commit, where 69 are committed"),
+        ("inputs", {"steps": 41}, False, "has 41 rows, where 69 are committed, and no commit had that many"),
+        ("inputs", {"steps": 70}, False, "has 70 rows, where 69 are committed"),
+        ("labels", {"label_steps": 0}, True, "has the 0 rows of an earlier commit"),
+        ("offsets", {"sequences": 0}, True, "has the 1 rows of an earlier commit, where 9 are committed"),
+        ("offsets", {"sequences": 9}, False, "has 10 rows"),
+        ("stats/inputs_m2", {"sequences": 3}, True, "has the 3 rows of an earlier commit"),
+        ("row_size", {"sequences": -1}, False, "has -1 rows"),
+    ],
+)
+def test_metadata_that_lags_behind_the_root_is_an_earlier_commits_or_wrong(path, name, counts, leftover, what):
+    (path / name / ROOT).write_bytes(document(path, name, **counts))
+    (problem,) = store_spec.verify(path)
+    assert problem.where == f"{name}/{ROOT}"
+    assert problem.what.startswith(what)
+    assert problem.leftover == leftover
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("shape", [69]),
+        ("shape", []),
+        ("shape", None),
+        ("shape", [True, 3]),
+        ("data_type", "int8"),
+        ("codecs", []),
+        ("x", 1),
+    ],
+)
+def test_metadata_that_say_something_else_are_found(path, key, value):
+    changed = json.loads((path / "inputs" / ROOT).read_bytes()) | {key: value}
+    (path / "inputs" / ROOT).write_text(json.dumps(changed))
+    (what,) = found(path).values()
+    assert re.match(rf"{key}(\[0\])? is ", what)
+
+
+def test_metadata_that_only_look_different_are_the_same(path):
+    for file in path.rglob(ROOT):
+        if file.parent != path:
+            file.write_text(json.dumps(json.loads(file.read_bytes())))
+    assert store_spec.verify(path) == []
+
+
+def test_a_file_that_the_disk_cannot_read_is_a_problem_like_any_other(path, monkeypatch):
+    pread = os.pread
+
+    def failing(descriptor, length, start):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(("inputs/c.1.0", "/row_size/c.0", "stats/zarr.json")):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, length, start)
+
+    monkeypatch.setattr(os, "pread", failing)
+    problems = found(path)
+    assert set(problems) == {"inputs/c.1.0", "row_size/c.0", "stats/zarr.json"}
+    assert all(what.startswith("reading failed: Input/output error") for what in problems.values())
+
+
+def test_every_chunk_is_decoded_once(path, monkeypatch):
+    decoded = []
+    decode = Codec.decode
+
+    def counting(self, stored, out, where):
+        decoded.append(where)
+        decode(self, stored, out, where)
+
+    monkeypatch.setattr(Codec, "decode", counting)
+    assert store_spec.verify(path) == []
+    assert len(decoded) == len(set(decoded))
+    labels = Snapshot.open(path).root.counts.label_steps
+    tables = len(OWN) - 1  # names are text
+    assert len(decoded) == -(-69 // 4) + -(-labels // 16) + tables
+
+
+def test_sequences_across_many_shards_are_checked_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr("store_spec.moments.BLOCK_VALUES", 30)
+    recipe = Recipe(chunk=60, shard=120, missing="keep")
+    path = write(recipe, tmp_path / "store", make(recipe, [1, 333, 7, 0, 250]))
+    assert found(path) == {}
+    forge_last = bytearray((path / "inputs/c.20.0").read_bytes())
+    forge_last[-1] ^= 1
+    (path / "inputs/c.20.0").write_bytes(forge_last)
+    assert list(found(path)) == ["inputs/c.20.0"]

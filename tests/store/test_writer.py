@@ -1,0 +1,352 @@
+"""The writer, held against a list of arrays."""
+
+import errno
+import gc
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.errors import (
+    FormatError,
+    MissingStoreError,
+    SchemaError,
+    SequenceError,
+    StorageError,
+    StoreError,
+    StoreExistsError,
+)
+from tests.store.oracle import Recipe, append, assert_holds, files, make, recipes, write
+
+LENGTHS = st.lists(st.integers(0, 30), max_size=6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(recipe=recipes(), lengths=LENGTHS, seed=st.integers(0, 2**32), data=st.data())
+def test_a_store_is_the_list_of_its_sequences_however_often_it_was_committed_and_reopened(recipe, lengths, seed, data):
+    sequences = make(recipe, lengths, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        at_once = write(recipe, Path(folder, "at-once"), sequences)
+        by_and_by = Path(folder, "by-and-by")
+        writer = recipe.create(by_and_by)
+        writer.commit()
+        for number, sequence in enumerate(sequences):
+            step = data.draw(st.sampled_from(["append", "commit", "reopen"]))
+            if step != "append":
+                assert writer.commit() == number
+            if step == "reopen":
+                writer.close()
+                writer = store_spec.open_store(by_and_by, "a")
+            append(writer, [sequence])
+            assert len(writer) == number + 1
+        assert writer.commit() == len(sequences)
+        writer.close()
+        assert_holds(store_spec.open_store(by_and_by), sequences)
+        assert files(by_and_by) == files(at_once)
+        assert store_spec.verify(by_and_by) == []
+
+
+@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
+def test_a_store_without_sequences_is_a_store(tmp_path, label_axis):
+    recipe = Recipe(label_axis=label_axis)
+    write(recipe, tmp_path / "store", [])
+    assert_holds(store_spec.open_store(tmp_path / "store"), [])
+    assert store_spec.verify(tmp_path / "store") == []
+
+
+def test_tables_of_several_chunks_are_read_and_appended_to(tmp_path):
+    recipe = Recipe(inputs=("float32", (4000,)), labels=("int8", ()), label_axis="sequence", chunk=2**20, shard=2**22)
+    sequences = make(recipe, [1] * 9)
+    write(recipe, tmp_path / "at-once", sequences)
+    assert len(list((tmp_path / "at-once/stats/inputs_mean").iterdir())) == 3
+    write(recipe, tmp_path / "store", sequences[:3])
+    for start in (3, 8):
+        with store_spec.open_store(tmp_path / "store", "a") as writer:
+            append(writer, sequences[start : {3: 8, 8: 9}[start]])
+    assert_holds(store_spec.open_store(tmp_path / "store"), sequences)
+    assert files(tmp_path / "store") == files(tmp_path / "at-once")
+
+
+def nan_at(row, column):
+    rows = np.ones((4, 3), "float32")
+    rows[row, column] = np.nan
+    return rows
+
+
+GOOD = np.ones((4, 3), "float32")
+LABELS = np.ones(4, "int16")
+REFUSED: dict[str, tuple[Any, Any, str]] = {
+    "row shape": (np.ones((4, 2), "float32"), LABELS, r"bad: inputs have shape \(4, 2\).*\(rows, 3\)"),
+    "no rows at all": (np.float32(1), LABELS, r"bad: inputs have shape \(\)"),
+    "label shape": (GOOD, np.ones((4, 1), "int16"), r"bad: labels have shape \(4, 1\).*\(rows\)"),
+    "dtype": (GOOD.astype("float64"), LABELS, "bad: inputs are float64, where this store has float32"),
+    "label dtype": (GOOD, LABELS.astype("int32"), "bad: labels are int32, where this store has int16"),
+    "text": (np.full((4, 3), "1.5"), LABELS, "bad: inputs are <U3, where this store has float32"),
+    "whole numbers that float32 has not": (np.full((4, 3), 2**24 + 1), LABELS, "bad: inputs are int64"),
+    "NaN": (nan_at(2, 1), LABELS, r"bad: inputs: row 2, column 1 is nan.*\(1 such"),
+    "infinity": (np.full((4, 3), -np.inf, "float32"), LABELS, r"bad: inputs: row 0, column 0 is -inf.*\(12 such"),
+    "lengths": (np.ones((5000, 3), "float32"), np.ones(4999, "int16"), "bad: 5,000 input rows but 4,999 label rows"),
+    "ragged": ([[1.0, 2.0, 3.0], [1.0]], LABELS, "bad: inputs are no array"),
+    "ragged labels": (GOOD, [[1], [2, 3]], "bad: labels are no array"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_sequence_is_named_and_leaves_the_writer_as_it_was(tmp_path, case):
+    inputs, labels, message = REFUSED[case]
+    sequences = make(Recipe(), [9, 30])
+    with Recipe().create(tmp_path / "store") as writer:
+        append(writer, sequences[:1])
+        with pytest.raises(SequenceError, match=message) as caught:
+            writer.append(inputs, labels, source="bad")
+        assert isinstance(caught.value, ValueError)
+        assert len(writer) == 1
+        append(writer, sequences[1:])
+    assert files(tmp_path / "store") == files(write(Recipe(), tmp_path / "other", sequences))
+
+
+def test_infinities_are_refused_even_where_nan_may_stand(tmp_path):
+    recipe = Recipe(missing="keep", labels=("complex64", ()))
+    with recipe.create(tmp_path / "store") as writer:
+        writer.append(nan_at(0, 0), np.full(4, np.nan, "complex64"), source="nan")
+        with pytest.raises(SequenceError, match=r"bad: inputs: row 3, column 0 is inf, .* finite numbers or NaN"):
+            writer.append(
+                np.where(GOOD.cumsum(0) == 4, np.float32(np.inf), GOOD), np.zeros(4, "complex64"), source="bad"
+            )
+        with pytest.raises(SequenceError, match="bad: labels: row 1 is "):
+            writer.append(GOOD, np.array([0, complex(0, np.inf), 0, 0], "complex64"), source="bad")
+    assert len(store_spec.open_store(tmp_path / "store")) == 1
+
+
+@pytest.mark.parametrize(
+    ("label_axis", "labels", "message"),
+    [
+        ("sequence", np.ones((2, 2), "int16"), "bad: 2 label rows, where the sequence axis has 1"),
+        ("sequence", np.ones((0, 2), "int16"), "bad: 0 label rows"),
+        ("own", np.ones((3, 1), "int16"), r"bad: labels have shape \(3, 1\)"),
+    ],
+)
+def test_labels_of_a_wrong_number_of_rows_are_refused(tmp_path, label_axis, labels, message):
+    with (
+        Recipe(labels=("int16", (2,)), label_axis=label_axis).create(tmp_path / "store") as writer,
+        pytest.raises(SequenceError, match=message),
+    ):
+        writer.append(GOOD, labels, source="bad")
+
+
+def test_labels_of_a_sequence_may_have_a_first_axis_of_one(tmp_path):
+    with Recipe(label_axis="sequence", labels=("int16", (2,))).create(tmp_path / "store") as writer:
+        writer.append(GOOD, np.array([[1, 2]], "int16"), source="a")
+        writer.append(GOOD, np.array([1, 2], "int16"), source="b")
+    store = store_spec.open_store(tmp_path / "store")
+    assert store[0][1].tolist() == store[1][1].tolist() == [1, 2]
+
+
+def test_values_that_the_store_can_hold_are_converted(tmp_path):
+    with Recipe(inputs=("float64", (2,)), labels=("complex128", ())).create(tmp_path / "store") as writer:
+        writer.append(np.array([[1, 2**53]]), np.array([True]), source="a")
+        writer.append(np.array([[1.5, -0.0]], ">f4"), np.array([7], "uint8"), source="b")
+        writer.append([[0, 1]], [2.5], source="lists")
+    store = store_spec.open_store(tmp_path / "store")
+    assert [store[number][0].tolist() for number in range(3)] == [[[1.0, 2.0**53]], [[1.5, -0.0]], [[0.0, 1.0]]]
+    assert [store[number][1].tolist() for number in range(3)] == [[1 + 0j], [7 + 0j], [2.5 + 0j]]
+
+
+@pytest.mark.parametrize("source", ["", "\ud800"])
+def test_a_source_needs_a_name_in_unicode(tmp_path, source):
+    with Recipe().create(tmp_path / "store") as writer, pytest.raises(SequenceError, match="name"):
+        writer.append(GOOD, LABELS, source=source)
+
+
+def test_a_source_is_appended_in_one_go(tmp_path):
+    with Recipe().create(tmp_path / "store") as writer:
+        for source in ("a", "a", "b"):
+            writer.append(GOOD, LABELS, source=source)
+        with pytest.raises(SequenceError, match=r"^a: its sequences are in the store already"):
+            writer.append(GOOD, LABELS, source="a")
+        writer.append(GOOD, LABELS, source="b")
+        writer.commit()
+        with pytest.raises(SequenceError, match=r"^b: its sequences are in the store already"):
+            writer.append(GOOD, LABELS, source="b")
+    with store_spec.open_store(tmp_path / "store", "a") as writer:
+        for source in ("a", "b"):
+            with pytest.raises(SequenceError, match=f"^{source}: its sequences are in the store already"):
+                writer.append(GOOD, LABELS, source=source)
+    store = store_spec.open_store(tmp_path / "store")
+    assert store.sources == ("a", "a", "b", "b")
+    assert store.parts.tolist() == [0, 1, 0, 1]
+
+
+def test_a_refused_part_does_not_end_its_source(tmp_path):
+    with Recipe().create(tmp_path / "store") as writer:
+        writer.append(GOOD, LABELS, source="a")
+        with pytest.raises(SequenceError, match=r"^a \(part 1\): "):
+            writer.append(GOOD, LABELS[:2], source="a")
+        writer.append(GOOD, LABELS, source="a")
+    assert store_spec.open_store(tmp_path / "store").parts.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
+def test_the_caller_may_fill_the_same_arrays_again(tmp_path, label_axis):
+    recipe = Recipe(label_axis=label_axis, labels=("float32", (2,)))
+    sequences = make(recipe, [5] * 6)
+    inputs = np.empty((5, 3), "float32")
+    with recipe.create(tmp_path / "store") as writer:
+        for sequence in sequences:
+            inputs[:] = sequence.inputs
+            labels = sequence.labels.copy()
+            writer.append(inputs, labels, source=sequence.source)
+            inputs[:] = 99
+            labels[:] = 99
+    assert_holds(store_spec.open_store(tmp_path / "store"), sequences)
+    assert store_spec.verify(tmp_path / "store") == []
+
+
+def test_arrays_in_any_memory_order_are_stored_as_they_read(tmp_path):
+    rows = np.arange(60, dtype="float32").reshape(3, 20).T
+    with Recipe().create(tmp_path / "store") as writer:
+        writer.append(rows, np.arange(40, dtype="int16")[::2], source="a")
+        writer.append(rows[::-2], np.arange(10, dtype="int16")[::-1], source="b")
+    store = store_spec.open_store(tmp_path / "store")
+    np.testing.assert_array_equal(store[0][0], rows)
+    np.testing.assert_array_equal(store[1][0], rows[::-2])
+    np.testing.assert_array_equal(store[1][1], np.arange(10)[::-1])
+
+
+def test_an_error_in_the_block_leaves_nothing_of_a_new_store(tmp_path):
+    with suppress(KeyError), Recipe().create(tmp_path / "store") as writer:
+        append(writer, make(Recipe(), [30, 40]))
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_the_block_leaves_what_was_committed_before(tmp_path):
+    sequences = make(Recipe(), [30, 40, 50])
+    write(Recipe(), tmp_path / "store", sequences[:1])
+    with suppress(KeyError), store_spec.open_store(tmp_path / "store", "a") as writer:
+        append(writer, sequences[1:2])
+        writer.commit()
+        append(writer, sequences[2:])
+        raise KeyError
+    assert_holds(store_spec.open_store(tmp_path / "store"), sequences[:2])
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_nothing_lies_at_the_path_before_the_first_commit(tmp_path):
+    with Recipe().create(tmp_path / "store") as writer:
+        append(writer, make(Recipe(), [200]))
+        assert not (tmp_path / "store").exists()
+        with pytest.raises(MissingStoreError):
+            store_spec.open_store(tmp_path / "store")
+        writer.commit()
+        assert len(store_spec.open_store(tmp_path / "store")) == 1
+
+
+def test_a_writer_that_is_forgotten_leaves_nothing(tmp_path):
+    writer = Recipe().create(tmp_path / "store")
+    append(writer, make(Recipe(), [200]))
+    del writer
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_writer_says_that_it_is_closed(tmp_path):
+    with Recipe().create(tmp_path / "store") as writer:
+        pass
+    with pytest.raises(StoreError, match="it was closed"):
+        writer.append(GOOD, LABELS, source="a")
+    with pytest.raises(StoreError, match="it was closed"):
+        writer.commit()
+    writer.close()
+
+
+@pytest.mark.parametrize("what", ["folder", "store", "file", "link", "dangling link"])
+def test_what_lies_at_the_path_is_never_touched(tmp_path, what):
+    path = tmp_path / "store"
+    if what == "folder":
+        path.mkdir()
+    elif what == "store":
+        write(Recipe(), path, make(Recipe(), [3]))
+    elif what == "file":
+        path.write_text("mine")
+    else:
+        if what == "link":
+            (tmp_path / "else").mkdir()
+        path.symlink_to(tmp_path / "else")
+    before = sorted(tmp_path.rglob("*")), files(tmp_path)
+    with pytest.raises(StoreExistsError, match="something is there already") as caught:
+        Recipe().create(path)
+    assert isinstance(caught.value, FileExistsError)
+    assert (sorted(tmp_path.rglob("*")), files(tmp_path)) == before
+
+
+def test_something_that_appears_at_the_path_meanwhile_is_not_touched(tmp_path):
+    writer = Recipe().create(tmp_path / "store")
+    (tmp_path / "store").mkdir()
+    with pytest.raises(StoreExistsError, match="appeared there meanwhile"):
+        writer.commit()
+    writer.close()
+    assert [path.name for path in tmp_path.rglob("*")] == ["store"]
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_what_is_no_store_cannot_be_opened(tmp_path, mode):
+    (tmp_path / "file").write_text("no store")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group/zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    for name in ("nothing", "file", "folder"):
+        with pytest.raises(MissingStoreError, match=name) as caught:
+            store_spec.open_store(tmp_path / name, mode)
+        assert isinstance(caught.value, FileNotFoundError)
+    with pytest.raises(FormatError, match="this is no seqzarr store"):
+        store_spec.open_store(tmp_path / "group", mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "group"]
+
+
+def test_a_mode_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(SchemaError, match="mode 'w' is not"):
+        store_spec.open_store(tmp_path, "w")  # type: ignore[call-overload]
+
+
+def test_a_store_is_opened_for_appending_from_inside_and_through_a_link(tmp_path, monkeypatch):
+    sequences = make(Recipe(), [3, 4, 5])
+    write(Recipe(), tmp_path / "store", sequences[:1])
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    monkeypatch.chdir(tmp_path / "store")
+    for place, sequence in ((".", sequences[1]), (tmp_path / "link", sequences[2])):
+        with store_spec.open_store(place, "a") as writer:
+            append(writer, [sequence])
+            with pytest.raises(StoreError, match="is writing to it"):
+                store_spec.open_store(tmp_path / "store", "a")
+    assert_holds(store_spec.open_store(tmp_path / "store"), sequences)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "store"]
+
+
+def test_a_full_disk_is_an_error_that_names_file_and_step_and_the_store_stays(tmp_path, monkeypatch):
+    sequences = make(Recipe(), [3, 400, 5])
+    write(Recipe(), tmp_path / "store", sequences[:1])
+    before = files(tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with store_spec.open_store(tmp_path / "store", "a") as writer:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(StorageError, match=r"inputs/c\.0\.0: writing failed: No space left") as caught:
+                append(writer, sequences[1:])
+        assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(StoreError, match=r"cannot be used: it failed before .*No space left"):
+            writer.commit()
+    assert files(tmp_path) == before
+    with store_spec.open_store(tmp_path / "store", "a") as writer:
+        append(writer, sequences[1:])
+    assert_holds(store_spec.open_store(tmp_path / "store"), sequences)
