@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from builder.errors import SourceError, UsageError
-from builder.table import Array, DType, Table
+from builder.formats.table import Array, DType, Table
 
 # Above this, not every whole number is a float64.
 EXACT_IN_FLOAT64 = 2**53

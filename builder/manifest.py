@@ -10,11 +10,11 @@ import numpy as np
 from builder.columns import parse_columns, select, there_are
 from builder.convert import EXACT_IN_FLOAT64, stack
 from builder.errors import SourceError, UsageError
-from builder.format_arrow import ArrowTable, column_values, is_numeric, what_it_holds
-from builder.format_text import TextTable
 from builder.formats import ReadOptions, open_table, stem_of
-from builder.table import Array, Table, reading
-from builder.text_numbers import refuse_large
+from builder.formats.arrow import ArrowTable, column_values, is_numeric, what_it_holds
+from builder.formats.table import Array, Table, reading
+from builder.formats.text import TextTable
+from builder.formats.text_numbers import refuse_large
 
 # In the order in which they are tried.
 _RULES: Final[dict[str, Callable[[str], str]]] = {

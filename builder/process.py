@@ -47,9 +47,7 @@ def load_process(process: Process | str | None) -> Process:
                 "run from the folder that holds it, or install it"
             ) from error
         except Exception as error:
-            raise UsageError(
-                f"process {process!r}: importing it failed: {type(error).__name__}: {error}"
-            ) from error
+            raise UsageError(f"process {process!r}: importing it failed: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
         there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))

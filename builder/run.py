@@ -50,7 +50,7 @@ class _Held:
 
     number: int
     names: tuple[str, ...]  # of its sources
-    rows: Task
+    rows: Task | None  # None when pieces of it are all that is needed
     nbytes: int  # decoded; an estimate until its summary comes
     to_put: int = 0  # rows, of all arrays, that lie in no shard yet
 
@@ -155,6 +155,7 @@ class Run:
             rows = int((records.label_lengths if own else records.lengths).sum())
             self._compress(held, name, rows)
             held.to_put += rows
+        held.rows = None  # its memory is free when its pieces are compressed
         self._ledger.register(records)
         if not held.to_put:
             self._bytes_held -= held.nbytes

@@ -13,7 +13,7 @@ from builder.columns import parse_columns, select
 from builder.convert import convert, parse_dtype, require_values, stack
 from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, check_file, format_for, open_table
-from builder.table import Array, OpenTable, Table
+from builder.formats.table import Array, OpenTable, Table
 
 LabelSource = Literal["columns", "inputs", "pattern", "manifest"]
 
@@ -151,7 +151,7 @@ class Tabular:
 
     def _read_npz(self, path: Path, source: str) -> tuple[Array, Array | None]:
         """Read the two arrays of an NPZ file."""
-        from builder.format_numpy import read_npz
+        from builder.formats.arrays import read_npz
 
         if self.inputs or self.labels or self.exclude:
             advice = "name the arrays with input_key and label_key"

@@ -131,11 +131,11 @@ def test_files_that_the_readme_and_contributing_link_to_exist():
 
 def test_contributing_names_every_module_and_no_other():
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?<![\w/])((?:builder|store_spec)/\w+\.(?:py|md))\b", text))
+    named = set(re.findall(r"(?<![\w/])((?:builder|store_spec)(?:/\w+)+\.(?:py|md))\b", text))
     there = {
         path.relative_to(REPOSITORY).as_posix()
         for package in ("builder", "store_spec")
-        for path in (REPOSITORY / package).glob("*")
+        for path in (REPOSITORY / package).rglob("*")
         if path.suffix in (".py", ".md") and path.name != "__init__.py"
     }
     assert named == there

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from builder.cli import main
-from builder.cli_build import BuildCommand, build
+from builder.cli.build import BuildCommand, build
 from builder.formats import FORMATS
 from store_spec import open_store
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from pyarrow import ipc
 
 from builder.errors import SourceError, UsageError
-from builder.format_numpy import read_npz
-from builder.format_text import CollapseBlanks
 from builder.formats import ReadOptions, format_of, open_table, stem_of
-from builder.table import OpenTable, Table
+from builder.formats.arrays import read_npz
+from builder.formats.table import OpenTable, Table
+from builder.formats.text import CollapseBlanks
 
 WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

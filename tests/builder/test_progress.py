@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from builder.amounts import bytes_text, printable, seconds_text
 from builder.batch import Failure
 from builder.build import Report, build
+from builder.cli.amounts import bytes_text, printable, seconds_text
+from builder.cli.progress import Screen, account, fraction_done, pace, summary
 from builder.plan import FILE_COST
-from builder.progress import Screen, account, fraction_done, pace, summary
 from builder.run import Tally
 
 FAILURES = (Failure("a.csv", "is empty"), Failure("b.csv", "is empty"))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import store_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import store_spec
 from builder.batch import Batch, process_batch
 from builder.engine import InProcess
 from builder.errors import BuildError

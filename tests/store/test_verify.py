@@ -15,12 +15,11 @@ import store_spec
 from store_spec import shard as shards
 from store_spec import verify_rows
 from store_spec.codec import Codec
-from store_spec.schema import TABLE_CODEC
 from store_spec.errors import MissingStoreError
 from store_spec.layout import BLANK, ROOT, array_document, chunk_key, encode_document, table_chunk
 from store_spec.ledger import Ledger
 from store_spec.records import Records, SourceId, check_sequence, describe
-from store_spec.schema import NO_FILE
+from store_spec.schema import NO_FILE, TABLE_CODEC
 from store_spec.snapshot import FACTS, Snapshot
 from store_spec.text import encode_text
 from tests.store.oracle import Recipe, Sequence, append, files, make, write
@@ -216,6 +215,40 @@ def test_all_that_is_wrong_is_reported_at_once(path):
         ("stats/labels_min/c.0.0", "missing"),
         ("stats/zarr.json", "not JSO"),
     ]
+
+
+@pytest.mark.parametrize("lost", ["offsets", "row_size"])
+def test_rows_are_held_against_their_sequences_though_offsets_or_lengths_are_lost(path, lost):
+    (path / lost / "c.0").unlink()
+    swap(path, "inputs/c.2.0", "inputs/c.5.0")
+    assert set(found(path)) == {f"{lost}/c.0", "inputs/c.1.0", "inputs/c.5.0"}
+
+
+def test_every_chunk_is_read_though_nobody_knows_where_sequences_begin(path):
+    damaged = {"offsets/c.0", "row_size/c.0", "inputs/c.3.0", "stats/inputs_m2/c.0.0", "sequences/part/c.0"}
+    for name in damaged:
+        (path / name).unlink()
+    assert set(found(path)) == damaged
+
+
+def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, monkeypatch):
+    waiting = []
+    compare = verify_rows.RowCheck._compare
+
+    def counting(self):
+        waiting.append(len(self._finished))
+        compare(self)
+
+    monkeypatch.setattr(verify_rows.RowCheck, "_compare", counting)
+    monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", 3)
+    assert found(path) == {}
+    assert waiting == [3, 3, 2] * 2
+
+
+def test_sequences_without_rows_are_compared_too(tmp_path):
+    path = write(RECIPE, tmp_path / "store", make(RECIPE, [0, 0]))
+    forge(path, stats__inputs_count=put((1, 0), 3))
+    assert list(found(path)) == ["stats/inputs_count/c.0.0"]
 
 
 def forge(path, *, seal=True, **changes):

@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 
 from builder.convert import is_number
 from builder.errors import SourceError
-from builder.table import Array, DType, Table, check_unique, reading
+from builder.formats.table import Array, DType, Table, check_unique, reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

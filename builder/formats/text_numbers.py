@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from builder.convert import EXACT_IN_FLOAT64
 from builder.errors import SourceError
-from builder.format_arrow import column_values
-from builder.table import Array, DType, not_numbers, shortened
+from builder.formats.arrow import column_values
+from builder.formats.table import Array, DType, not_numbers, shortened
 
 TRUE: Final = ["true", "True", "TRUE"]
 FALSE: Final = ["false", "False", "FALSE"]

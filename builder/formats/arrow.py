@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError
-from builder.table import Array, DType, Table, check_unique, not_numbers, reading
+from builder.formats.table import Array, DType, Table, check_unique, not_numbers, reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

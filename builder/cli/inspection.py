@@ -10,10 +10,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from builder.amounts import bytes_text, count_text, printable, ratio_text
+from builder.cli.amounts import bytes_text, count_text, printable, ratio_text
+from builder.cli.tables import columns, pairs, section
 from builder.inspection import ColumnStatistics, Inspection
 from builder.length_bins import Lengths
-from builder.tables_on_terminal import columns, pairs, section
 from builder.tabular import tabular
 
 SHOWN_STATISTICS = 20

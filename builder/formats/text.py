@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from builder.convert import EXACT_IN_FLOAT64
 from builder.errors import SourceError
-from builder.format_arrow import column_values
-from builder.table import Array, DType, Table, reading, shortened
-from builder.text_header import TextStart, read_start
-from builder.text_numbers import FALSE, MISSING, TRUE, numbers, refuse_large
+from builder.formats.arrow import column_values
+from builder.formats.table import Array, DType, Table, reading, shortened
+from builder.formats.text_header import TextStart, read_start
+from builder.formats.text_numbers import FALSE, MISSING, TRUE, numbers, refuse_large
 
 _BLOCK = 1 << 20  # bytes that pyarrow parses at once
 _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)

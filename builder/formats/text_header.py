@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from builder.errors import SourceError
-from builder.table import check_unique, reading
+from builder.formats.table import check_unique, reading
 
 _FIRST = 1 << 18  # bytes; a file no larger is read once
 _MOST = 1 << 24

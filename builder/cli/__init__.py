@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from builder.cli_build import build
-from builder.ending import FAILED, ending_plainly
+from builder.cli.build import build
+from builder.cli.ending import FAILED, ending_plainly
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  # click's
@@ -54,8 +54,8 @@ def inspect(*, store: Path, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
             return
-        from builder.inspection_text import inspection_text
-        from builder.tables_on_terminal import plain_console, show
+        from builder.cli.inspection import inspection_text
+        from builder.cli.tables import plain_console, show
 
         console = plain_console()
         show(inspection_text(found, bar="█" if console.encoding.startswith("utf") else "#"), console)
@@ -66,7 +66,7 @@ def inspect(*, store: Path, as_json: bool) -> None:
 def verify(*, store: Path) -> None:
     """Check every checksum and invariant of STORE: a line for each problem, exit status 1 if there is one."""
     with ending_plainly():
-        from builder.amounts import count_text, printable
+        from builder.cli.amounts import count_text, printable
         from store_spec import open_store
         from store_spec.verify import verify as verify_store
 

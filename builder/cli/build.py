@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from builder.amounts import printable
-from builder.ending import FAILED, ending_plainly, stdout_kept
+from builder.cli.amounts import printable
+from builder.cli.ending import FAILED, ending_plainly, stdout_kept
 
 if TYPE_CHECKING:
     from builder.batch import Failure
@@ -186,7 +186,7 @@ def build(
             _print_preview(seen, as_json=as_json, quiet=quiet)
             _end(seen.failures)
         from builder.build import build as build_store
-        from builder.progress import showing, summary
+        from builder.cli.progress import showing, summary
 
         with stdout_kept(), showing(Path(store).name or store, visible=not quiet) as show:
             report = build_store(
@@ -251,8 +251,8 @@ def _print_preview(seen: Preview, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         click.echo(json.dumps(seen.to_json(), indent=2, allow_nan=False))
     elif not quiet:
-        from builder.preview_text import preview_text
-        from builder.tables_on_terminal import plain_console, show
+        from builder.cli.preview import preview_text
+        from builder.cli.tables import plain_console, show
 
         show(preview_text(seen), plain_console())
 

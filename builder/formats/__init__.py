@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.errors import SourceError, UsageError
-from builder.table import OpenTable
+from builder.formats.table import OpenTable
 
 _SUFFIXES: Final = {
     ".csv": "csv",
@@ -117,7 +117,7 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
     found = format_for(path, source, options)
     check_file(path, source)
     if found in _DELIMITERS:
-        from builder.format_text import open_text
+        from builder.formats.text import open_text
 
         # A delimiter says more than the suffix .txt does.
         blanks = found == "blank" and options.delimiter is None
@@ -130,17 +130,17 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
             column_names=options.column_names,
         )
     if found == "npy":
-        from builder.format_numpy import open_npy
+        from builder.formats.arrays import open_npy
 
         return open_npy(path, source=source, column_names=options.column_names)
     if options.column_names is not None:
         raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")
     if found == "parquet":
-        from builder.format_arrow import open_parquet
+        from builder.formats.arrow import open_parquet
 
         return open_parquet(path, source=source)
     if found == "arrow":
-        from builder.format_arrow import open_ipc
+        from builder.formats.arrow import open_ipc
 
         return open_ipc(path, source=source)
     raise SourceError(source, "an npz file is no table: its inputs and labels are whole arrays")

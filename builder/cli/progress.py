@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.build import Report
+from builder.cli.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.plan import FILE_COST
 from builder.run import Tally
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 
-from builder.amounts import bytes_text, count_text, printable
-from builder.inspection_text import rows_text
+from builder.cli.amounts import bytes_text, count_text, printable
+from builder.cli.inspection import rows_text
+from builder.cli.tables import pairs, section
 from builder.preview import Preview, StorePreview
-from builder.tables_on_terminal import pairs, section
 
 
 def preview_text(found: Preview) -> Iterator[RenderableType]:
