@@ -45,6 +45,10 @@ def _acquire(folder: Path, store: Path) -> int:
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"{path}: locking failed: making the folder: {error.strerror}"
+            raise StorageError(error.errno, what) from error
+        try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:  # the last holder removed the folder between the two calls
             continue

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -224,3 +225,14 @@ def test_a_writer_in_another_process_is_named_and_its_lock_is_free_when_it_is_ki
         append(writer, make(Recipe(), [4], seed=1))
     assert len(store_spec.open_store(path)) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_place_where_no_folder_can_be_made_is_an_error_and_not_tried_without_end(tmp_path, monkeypatch):
+    """As below /proc, where the system says that there is no such file."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StorageError, match="locking failed: making the folder"), locked(tmp_path / "x.zarr"):
+        pass
