@@ -209,6 +209,7 @@ def _read(
     path = batch.root / name
     labels = None if batch.labels is None else batch.labels[number]
     try:
+        before = _state(path)
         size, sha256 = _fingerprint(path, buffer)
         with searching(batch.search):
             results = []
@@ -217,11 +218,13 @@ def _read(
                 results.append(each(origin, inputs, own_labels if labels is None else labels))
         if not results:
             raise SourceError(name, "it gave no sequence")
+        if _state(path) != before:
+            raise SourceError(name, "it changed while it was read; the next build tries it again")
     except UsageError:
         raise  # no source is at fault
     except (SourceError, SequenceError) as error:
         raise _UnusableError(_failure(batch, name, str(error))) from error
-    except Exception as error:  # whatever a process function of the user's own raises
+    except (Exception, SystemExit) as error:  # whatever a process function of the user's own raises
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise _UnusableError(_failure(batch, name, message)) from error
     return results, size
@@ -270,6 +273,12 @@ def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) 
         f"{origin}: {len(inputs):,} input rows and labels of shape {labels.shape}: say with label_axis (--label-axis) "
         "whether they are one row a step, one for the sequence, or have lengths of their own"
     )
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is written to or replaced."""
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _fingerprint(path: Path, buffer: memoryview) -> tuple[int, bytes]:

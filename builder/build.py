@@ -22,7 +22,7 @@ from store_spec.ledger import Ledger
 from store_spec.schema import LabelAxis, Rows, Schema
 from store_spec.sizes import parse_bytes
 
-BATCH_BYTES = 2**25
+BATCH_BYTES = 2**24  # smaller ones take longer in all, larger ones more memory, and longer to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +113,14 @@ def build(
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
     on_progress(tally)
+    ledger: Ledger | None = None
     with ExitStack() as stack:
         if plan.new:
             engine = stack.enter_context(start_engine(count, scheduler))
             found = _first_usable(engine, plan)
             if isinstance(found, Found):
                 ledger = stack.enter_context(_ledger(plan, found, packing))
+                plan = plan.for_schema(ledger.schema)
                 ratio = min(max(found.nbytes / max(found.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
                 batches = plan.batches(batch_bytes, ratio)
                 memory = memory_in_flight(ledger.schema, batch_bytes, max(1, count))
@@ -129,7 +131,7 @@ def build(
                     raise
             else:
                 tally.failures, tally.done = found, len(plan.new)
-        if plan.exists and not tally.committed:
+        if plan.exists and ledger is None:  # what failed before may be gone, or fail in another way
             ledger = stack.enter_context(Ledger.open(plan.store))
             commit(ledger, tally)
     failed = len(tally.failures)
@@ -187,7 +189,6 @@ def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
         return
     schema = schema_of(plan, found, packing)
     with Ledger.create(plan.store, schema, {"build": plan.described}) as ledger:
-        ledger.commit()  # workers put shards in the folder by its name, which from now on stays
         yield ledger
 
 

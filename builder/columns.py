@@ -87,5 +87,9 @@ def _cuts(part: str) -> Iterator[tuple[str, str]]:
 
 def there_are(names: Sequence[str]) -> str:
     """List the columns that are there, the first few of many."""
-    listed = ", ".join(names[:_LISTED])
-    return f"there are {len(names):,}: {listed}" + (", ..." if len(names) > _LISTED else "")
+    return f"there are {len(names):,}: {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names one after another, the first few of many."""
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

@@ -21,7 +21,7 @@ from builder.errors import BuildError, UsageError
 START_SECONDS = 60  # for the worker processes to start
 CONNECT_SECONDS = 10  # for a scheduler to answer
 ONE_BATCH = {"batch": 1}  # of a worker at a time: what reads sources need not be safe in two threads at once
-WORKER_CONFIG = {
+DASK_CONFIG = {
     # dask has workers give back memory at once. Each array is then made of pages that the system must clear first,
     # which takes more than twice the time of all the work on it.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
@@ -76,7 +76,8 @@ class InProcess:
         self._watched: deque[_Done] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Run the function now."""
+        """Run the function now, urgent or not."""
+        del urgent
         try:
             done = _Done(function(*(one.result() if isinstance(one, _Done) else one for one in arguments)), None)
         except Exception as error:  # noqa: BLE001  # given back by `result`, as dask does
@@ -183,7 +184,7 @@ def _local_cluster(workers: int) -> Iterator[Engine]:
 
     # Processes of others, which are not to be stopped.
     others = frozenset(multiprocessing.active_children())
-    with _interrupts_for_this_thread_only():
+    with _interrupts_for_this_thread_only(), config.set(DASK_CONFIG):
         # Without workers at first: a cluster that is interrupted while it starts them could not be stopped.
         cluster = LocalCluster(
             n_workers=0,
@@ -204,7 +205,7 @@ def _local_cluster(workers: int) -> Iterator[Engine]:
 
     with _environment_kept(), cluster, Client(cluster) as client:
         try:
-            with _main_not_imported(), config.set(WORKER_CONFIG):
+            with _main_not_imported(), config.set(DASK_CONFIG):
                 cluster.scale(workers)
                 try:
                     client.wait_for_workers(workers, timeout=START_SECONDS)

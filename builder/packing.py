@@ -8,7 +8,7 @@ from typing import Self
 
 from builder.errors import UsageError
 from store_spec.codec import Codec
-from store_spec.schema import CHUNK_BYTES, SHARD_BYTES, Chunking, LabelAxis, Rows, Schema
+from store_spec.schema import Chunking, LabelAxis, Rows, Schema, sizes_for
 from store_spec.sizes import parse_bytes
 
 
@@ -45,13 +45,12 @@ class Packing:
     @property
     def chunk_bytes(self) -> int:
         """Decoded bytes of a chunk of a new store."""
-        # A shard below the default chunk was asked for: then the chunk is what gives way.
-        return self.chunk if self.chunk is not None else min(CHUNK_BYTES, self.shard_bytes)
+        return sizes_for(self.chunk, self.shard)[0]
 
     @property
     def shard_bytes(self) -> int:
         """Decoded bytes of a shard of a new store."""
-        return self.shard if self.shard is not None else max(SHARD_BYTES, self.chunk or 0)
+        return sizes_for(self.chunk, self.shard)[1]
 
     def schema(self, inputs: Rows, labels: Rows, label_axis: LabelAxis) -> Schema:
         """Return the schema of a new store."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from builder.sources import SourceList, discover
 from builder.tabular import Tabular, tabular
 from store_spec.errors import MissingStoreError
 from store_spec.lock import build_folder
-from store_spec.schema import LabelAxis
+from store_spec.schema import LABEL_AXES, LabelAxis, Schema
 
 FILE_COST = 2**16  # bytes that opening a file counts as: reading that much takes about as long
 LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes a byte of a file; what lies outside is taken for chance
@@ -64,6 +65,13 @@ class Plan:
     def exists(self) -> bool:
         """Whether there is a store to append to."""
         return self.held is not None
+
+    def for_schema(self, schema: Schema) -> Plan:
+        """Return the plan for a store whose features have names: columns are found by them in every source."""
+        if not isinstance(self.process, Tabular):
+            return self
+        process = self.process.for_store(schema.inputs.names, schema.labels.names)
+        return replace(self, process=process, portable=process)
 
     def batch(self, numbers: slice) -> Batch:
         """Return some of the new sources, as a worker takes them."""
@@ -124,7 +132,11 @@ def make_plan(
         UsageError: A folder, file, column or function that is not there, or options that clash.
         StoreError: There is something else than a store at `store`.
     """
+    if label_axis is not None and label_axis not in LABEL_AXES:
+        raise UsageError(f"label_axis={label_axis!r} is not one of {', '.join(LABEL_AXES)}")
     function = load_process(process) if process is not None else _default_tabular(manifest)
+    if manifest is not None and manifest.columns is not None and _has_labels(function):
+        raise UsageError("labels come from the process function and from the manifest's label_column; choose one")
     is_tabular = isinstance(function, Tabular)
     found = discover(
         sources,
@@ -153,6 +165,8 @@ def make_plan(
         _check_same(held.provenance.get("build"), described, store)
         known = set(held.sources)
     new = [number for number, name in enumerate(names) if name not in known]
+    if held is not None:
+        _check_root(held, found, [names[number] for number in new])
     return Plan(
         sources=found,
         store=store,
@@ -171,6 +185,32 @@ def make_plan(
 
 def _default_tabular(manifest: ManifestLabels | None) -> Tabular:
     return tabular(labels_in_manifest=manifest is not None and manifest.columns is not None)
+
+
+def _has_labels(process: Process) -> bool:
+    return isinstance(process, Tabular) and process.label_source in ("columns", "pattern")
+
+
+def _check_root(held: store_spec.Store, found: SourceList, new: Sequence[str]) -> None:
+    """Refuse to append files again that are in the store under the name that they have below another root."""
+    known: dict[str, list[int]] = {}
+    for number, source in enumerate(held.sources):
+        known.setdefault(source.rpartition("/")[2], []).append(number)
+    sizes = held.snapshot.table("sequences/source_size")
+    for name in new:
+        for number in known.get(name.rpartition("/")[2], ()):
+            source = held.sources[number]
+            same_end = source.endswith(f"/{name}") or name.endswith(f"/{source}")
+            path = found.path(name)
+            if not same_end or not path.is_file() or path.stat().st_size != sizes[number]:
+                continue
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            if digest == held.snapshot.table("sequences/source_sha256", number, number + 1).tobytes():
+                raise UsageError(
+                    f"{held.path}: {name} is in the store already, as {source}: names are relative to the folder or to "
+                    f"the fixed part of the glob, here {found.root}; give the sources as in the first build"
+                )
 
 
 def _opened(path: Path) -> store_spec.Store | None:

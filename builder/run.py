@@ -112,11 +112,18 @@ class Run:
                 job, pieces = what
                 self._put(job, pieces, self._result(task, [piece.held for piece in pieces]))
             self._submit_batches()
-            self._submit_jobs(final=self._exhausted and self._next == self._submitted)
+            due = time.monotonic() - self._last_commit > COMMIT_SECONDS and self._ledger.ready() > 0
+            # The first commit moves the store, so it waits until no shard is on its way to where it was.
+            waits = due and self._ledger.is_new
+            if not waits:
+                self._submit_jobs(final=self._exhausted and self._next == self._submitted)
             self._on_progress(self._tally)
-            if time.monotonic() - self._last_commit > COMMIT_SECONDS and self._open:
+            if due and not (waits and any(not isinstance(one, _Held) for one in self._open.values())):
                 self._commit()
-        self._commit()
+                self._submit_jobs(final=self._exhausted and self._next == self._submitted)
+        if self._tally.sequences or not self._ledger.is_new:  # a store of nothing is not worth a name
+            self._ledger.tidy()
+            self._commit()
         self._on_progress(self._tally)
 
     def _result(self, task: Task, batches: list[_Held]) -> Any:
@@ -216,8 +223,8 @@ def workers_died(names: Sequence[str]) -> BuildError:
     """Say that worker processes died again and again on some sources."""
     listed = ", ".join(names[:LISTED_DEAD]) + (f" and {len(names) - LISTED_DEAD:,} more" if names[LISTED_DEAD:] else "")
     return BuildError(
-        f"worker processes died again and again on one of these {len(names):,} sources: {listed}; they ran out of memory, "
-        "or what reads the source crashes; build with workers=0 (--workers 0), in one process, to see its last words"
+        f"worker processes died again and again on one of these {len(names):,} sources: {listed}; they ran out of "
+        "memory, or what reads the source crashes; build with workers=0 (--workers 0), to see its last words"
     )
 
 

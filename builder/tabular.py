@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from builder.columns import parse_columns, select
+from builder.columns import listed, parse_columns, select
 from builder.convert import convert, parse_dtype, require_values, stack
 from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, check_file, format_for, open_table
@@ -38,6 +38,9 @@ class Tabular:
     label_source: LabelSource
     # Where the sources lie: names in errors, and what `label_pattern` sees, are relative to it.
     root: Path | None = field(default=None)
+    # The columns that every source must give, in the order of the store; None: the source's own.
+    store_inputs: tuple[str, ...] | None = field(default=None)
+    store_labels: tuple[str, ...] | None = field(default=None)
 
     def __call__(self, path: Path) -> tuple[Array, Array | None]:
         """Read one source.
@@ -90,10 +93,19 @@ class Tabular:
         """Return the same, for sources named relative to `root`."""
         return replace(self, root=root)
 
+    def for_store(self, inputs: tuple[str, ...] | None, labels: tuple[str, ...] | None) -> "Tabular":
+        """Return the same for a store whose features and targets have these names.
+
+        A source's columns are then found by name and taken in this order, whatever theirs is; where they are
+        others, the source does not fit.
+        """
+        return replace(self, store_inputs=inputs, store_labels=labels if self.label_source == "columns" else None)
+
     def describe(self) -> dict[str, Any]:
         """Return the options as JSON can hold them, one form for all ways to write the same."""
         options = asdict(self)
-        del options["root"]
+        for not_an_option in ("root", "store_inputs", "store_labels"):
+            del options[not_an_option]
         options |= options.pop("read")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(options.items())}
 
@@ -118,7 +130,12 @@ class Tabular:
         for option, names in (("inputs", inputs), ("labels", labels)):
             if not names and (option == "inputs" or self.labels is not None):
                 raise SourceError(source, f"no column is left for the {option}, after labels and exclude")
-        return tuple(inputs), tuple(labels)
+        if not table.named:
+            return tuple(inputs), tuple(labels)
+        return (
+            _in_order_of_store(tuple(inputs), self.store_inputs, "inputs", source),
+            _in_order_of_store(tuple(labels), self.store_labels, "labels", source),
+        )
 
     def _other_labels(self, inputs: Array, source: str) -> Array | None:
         """Return the labels that are not columns."""
@@ -264,6 +281,24 @@ def tabular(
         label_key=label_key,
         label_pattern=label_pattern,
         label_source=label_source,
+    )
+
+
+def _in_order_of_store(
+    names: tuple[str, ...], wanted: tuple[str, ...] | None, what: str, source: str
+) -> tuple[str, ...]:
+    """Return the columns in the order of the store: two files may have them in different ones."""
+    if wanted is None or names == wanted:
+        return names
+    if set(names) == set(wanted):
+        return wanted
+    lacking = [name for name in wanted if name not in names]
+    beyond = [name for name in names if name not in wanted]
+    parts = [f"{verb} {listed(some)}" for verb, some in (("lacks", lacking), ("has besides", beyond)) if some]
+    raise SourceError(
+        source,
+        f"its columns for the {what} are not those of the store: it {' and '.join(parts)}; name the columns to take "
+        f"with --{what}, or leave some out with --exclude",
     )
 
 

@@ -14,7 +14,7 @@ from store_spec.codec import Codec
 from store_spec.errors import SchemaError, StoreError
 from store_spec.ledger import Ledger
 from store_spec.problems import Problem
-from store_spec.schema import CHUNK_BYTES, SHARD_BYTES, LabelAxis, Missing, Rows, Schema
+from store_spec.schema import LabelAxis, Missing, Rows, Schema, sizes_for
 from store_spec.sizes import parse_bytes
 from store_spec.snapshot import Snapshot
 from store_spec.store import Store
@@ -31,8 +31,8 @@ def create_store(
     labels: Rows | tuple[DTypeLike, tuple[int, ...]],
     label_axis: LabelAxis = "step",
     missing: Missing = "error",
-    chunk: int | str = CHUNK_BYTES,
-    shard: int | str = SHARD_BYTES,
+    chunk: int | str | None = None,
+    shard: int | str | None = None,
     codec: str = "zstd",
     provenance: dict[str, Any] | None = None,
 ) -> Writer:
@@ -45,8 +45,8 @@ def create_store(
         label_axis: `step`: one label row for each input row. `sequence`: one for the whole sequence.
             `own`: label sequences with lengths of their own.
         missing: `error` refuses NaN, `keep` lets it stand for missing values. Infinities are always refused.
-        chunk: Decoded bytes that are compressed and read together, as `"1MB"`.
-        shard: Decoded bytes in one file.
+        chunk: Decoded bytes that are compressed and read together, as `"1MB"`; by default 1 MiB.
+        shard: Decoded bytes in one file; by default 64 MiB.
         codec: `zstd` or `lz4`, with a level as in `zstd:5`, or `none`.
         provenance: Whatever JSON should be kept about where the data come from.
 
@@ -62,14 +62,15 @@ def create_store(
     >>> len(open_store(path))
     1
     """
+    chunk_bytes, shard_bytes = sizes_for(*(None if size is None else parse_bytes(size) for size in (chunk, shard)))
     schema = Schema.plan(
         _rows("inputs", inputs),
         _rows("labels", labels),
         label_axis=label_axis,
         missing=missing,
         codec=Codec.parse(codec),
-        chunk_bytes=parse_bytes(chunk),
-        shard_bytes=parse_bytes(shard),
+        chunk_bytes=chunk_bytes,
+        shard_bytes=shard_bytes,
     )
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.create(Path(path), schema, provenance))
@@ -105,5 +106,7 @@ def _rows(name: str, rows: Rows | tuple[DTypeLike, tuple[int, ...]]) -> Rows:
     try:
         dtype, shape = rows
         return Rows(np.dtype(dtype), shape)
+    except SchemaError:
+        raise
     except (TypeError, ValueError) as error:
         raise SchemaError(f"{name}={rows!r:.200} says no row; give for example ('float32', (17,))") from error

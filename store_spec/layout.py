@@ -232,9 +232,7 @@ def _schema(ours: dict[str, Any], members: dict[str, Any], where: str) -> Schema
             if name == "inputs" or axis != "sequence"
         }
         configuration = documents["inputs"]["codecs"][0]["configuration"]
-        codec = Codec.from_metadata(
-            configuration["codecs"][1:], rows["inputs"].dtype.itemsize, f"{where}: inputs"
-        )
+        codec = Codec.from_metadata(configuration["codecs"][1:], rows["inputs"].dtype.itemsize, f"{where}: inputs")
         return Schema(
             inputs=rows["inputs"],
             labels=rows["labels"],

@@ -33,7 +33,7 @@ from store_spec.layout import (
 from store_spec.lock import locked
 from store_spec.records import Records, no_records
 from store_spec.schema import GROUPS, ArrayFact, Schema
-from store_spec.snapshot import Snapshot
+from store_spec.snapshot import FACTS, Snapshot
 from store_spec.storage import PARTIAL, LocalStorage, sync_folder
 from store_spec.text import encode_text
 
@@ -55,6 +55,9 @@ class ShardJob:
         """Encode and put the shard; `parts` are its new rows, one array after another. Return the bytes put.
 
         Safe to do twice, in two processes at once: each puts the same bytes, whole.
+
+        Raises:
+            ConflictError: Another writer, without the lock, committed rows that this would replace.
         """
         schema = self.root.schema
         chunking, rows = schema.chunking(self.name), schema.rows(self.name)
@@ -65,8 +68,22 @@ class ShardJob:
         storage, first = LocalStorage(self.folder), self.number * chunking.shard
         kept = [Snapshot(storage, self.root).rows(self.name, first, self.start)] if first < self.start else []
         pieces = shard.encode([*kept, *parts], rows, chunking, schema.codec, threads)
+        self._check_uncommitted(storage)
         storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
         return sum(map(len, pieces))
+
+    def _check_uncommitted(self, storage: LocalStorage) -> None:
+        """Refuse to replace what others committed. Our own ledger commits no row before its shard was put."""
+        try:
+            root = Root.decode(storage.get(ROOT), str(storage.path(ROOT)))
+        except MissingStoreError:
+            return  # a store that has no commit yet
+        committed = root.counts.of(root.schema.axis(FACTS[self.name]))
+        if committed > self.start:
+            raise ConflictError(
+                f"{storage.path(self.name)}: rows from {self.start:,} were to be put, but {committed:,} are committed: "
+                "another writer, without the lock, was faster; open the store again"
+            )
 
 
 class Ledger:
@@ -93,8 +110,12 @@ class Ledger:
 
         Raises:
             StoreExistsError: Something is at that path already.
+            SchemaError: `provenance` is no JSON.
             LockedError: Another writer is creating it.
         """
+        path = path.absolute()  # the caller may change to another folder before the commit
+        root = Root(schema=schema, provenance={} if provenance is None else provenance)
+        root.encode()  # refuses now what no commit could write
         with locked(path) as folder:
             if path.exists() or path.is_symlink():
                 raise StoreExistsError(f"{path}: something is there already; remove it, or open it with mode='a'")
@@ -106,7 +127,7 @@ class Ledger:
             for name in GROUPS:
                 storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
             try:
-                yield cls(path, storage, Root(schema=schema, provenance=provenance or {}), None)
+                yield cls(path, storage, root, None)
             finally:
                 _remove_tree(new)
 
@@ -120,6 +141,7 @@ class Ledger:
             LockedError: Another writer has it open.
             FormatError: It is not one that may be written to.
         """
+        path = path.absolute()
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store; create it first")
         with locked(path) as folder:
@@ -138,6 +160,11 @@ class Ledger:
     def schema(self) -> Schema:
         """What every sequence of the store is."""
         return self.root.schema
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no commit yet: the first one moves the store, so no job may be under way then."""
+        return self._committed is None
 
     @property
     def sequences(self) -> int:
@@ -168,7 +195,7 @@ class Ledger:
                 slim = replace(self.root, provenance={})
                 jobs.append(
                     ShardJob(
-                        folder=self._storage.root.absolute(),  # a worker may have another working folder
+                        folder=self._storage.root,
                         root=slim,
                         name=name,
                         number=number,
@@ -186,14 +213,16 @@ class Ledger:
         while self._put[job.name] in ahead:
             self._put[job.name] = ahead.pop(self._put[job.name])
 
-    def commit(self) -> int:
-        """Make visible every sequence that lies wholly in shards that were put; return how many there are now.
+    def tidy(self) -> None:
+        """Remove what puts left that were cut off: those of a worker that died. No job may be under way."""
+        for key in ("", *GROUPS, *(fact.name for fact in self.schema.arrays())):
+            for entry in self._storage.list(key):
+                if entry.name.endswith(PARTIAL):
+                    self._storage.delete(f"{key}/{entry.name}" if key else entry.name)
 
-        Raises:
-            ConflictError: Somebody else wrote to the store.
-            StorageError: The disk refused; what was committed before is untouched.
-        """
-        pending = Records.concatenate(self._pending)
+    def ready(self) -> int:
+        """Return how many sequences a commit would add: those that lie wholly in shards that were put."""
+        pending = self._joined()
         covered = len(pending)
         for name, lengths in self._lengths(pending).items():
             ends = self._rows_committed(name) + np.cumsum(lengths)
@@ -201,15 +230,23 @@ class Ledger:
         # The parts of a source become visible together.
         while 0 < covered < len(pending) and pending.sources[covered - 1] == pending.sources[covered]:
             covered -= 1
+        return covered
+
+    def commit(self) -> int:
+        """Make visible every sequence that lies wholly in shards that were put; return how many there are now.
+
+        Raises:
+            ConflictError: Somebody else wrote to the store.
+            StorageError: The disk refused; what was committed before is untouched.
+        """
+        pending, covered = self._joined(), self.ready()
         new = pending[:covered]
         counts = Counts(
             sequences=self.root.counts.sequences + covered,
             steps=self.root.counts.steps + int(new.lengths.sum()),
             label_steps=self.root.counts.label_steps + int(new.label_lengths.sum()),
         )
-        root = replace(
-            self.root, counts=counts, identity=new.identity(self.root.identity), provenance=self.provenance
-        )
+        root = replace(self.root, counts=counts, identity=new.identity(self.root.identity), provenance=self.provenance)
         data = root.encode()
         if data != self._committed:
             self._write(new, root, data)
@@ -218,6 +255,7 @@ class Ledger:
 
     def _write(self, new: Records, root: Root, data: bytes) -> None:
         """Put tables and root, in the order that leaves a whole store whenever it is cut off."""
+        self._check_root()  # before the last chunks of the tables are replaced
         for fact in self.schema.arrays():
             self._put_table(fact, new)
         folders = ["", *GROUPS, *(fact.name for fact in self.schema.arrays())]
@@ -228,11 +266,19 @@ class Ledger:
             self._appear()
             return
         self._storage.sync(folders)
-        if self._storage.get(ROOT) != self._committed:
-            raise ConflictError(f"{self.path}: another writer, without the lock, committed meanwhile; open it again")
+        self._check_root()
         self._storage.put(ROOT, [data])
         self._storage.sync([""])
         self._put_documents(root)
+
+    def _joined(self) -> Records:
+        """Return what is registered and not committed."""
+        self._pending = [Records.concatenate(self._pending)]
+        return self._pending[0]
+
+    def _check_root(self) -> None:
+        if self._committed is not None and self._storage.get(ROOT) != self._committed:
+            raise ConflictError(f"{self.path}: another writer, without the lock, committed meanwhile; open it again")
 
     def _appear(self) -> None:
         """Give the new store its name: the first commit."""
@@ -302,12 +348,9 @@ class Ledger:
             owned = -(-self.root.counts.of(self.schema.axis(fact)) // size)
             for entry in self._storage.list(fact.name):
                 number = chunk_number(entry.name, dimensions)
-                if entry.name.endswith(PARTIAL) or (number is not None and number >= owned):
+                if number is not None and number >= owned:
                     self._storage.delete(f"{fact.name}/{entry.name}")
-        for key in ("", *GROUPS):
-            for entry in self._storage.list(key):
-                if entry.name.endswith(PARTIAL):
-                    self._storage.delete(f"{key}/{entry.name}" if key else entry.name)
+        self.tidy()
         self._put_documents(self.root)
 
     def _rows_committed(self, name: str) -> int:

@@ -36,21 +36,27 @@ class Report:
         self._root = root
         self._found: dict[tuple[str, str], tuple[Problem, int]] = {}
 
-    def add(self, where: str, what: str, *, kind: str = "", leftover: bool = False) -> None:
-        """Take note of a problem; further ones of the same `kind` with the same file are only counted."""
+    def add(self, where: str, what: str, *, kind: str = "", leftover: bool = False) -> bool:
+        """Take note of a problem; further ones of the same `kind` with the same file are only counted.
+
+        Returns:
+            Whether it is the first of its kind.
+        """
         key = where, kind or what
         problem, times = self._found.get(key, (None, 0))
+        new = problem is None
         if problem is None:
             name = self._root.name or self._root.resolve().name
             problem = Problem(store=name, where=where, what=what, leftover=leftover)
         self._found[key] = problem, times + bool(kind)
+        return new
 
-    def error(self, error: StoreError) -> None:
-        """Take note of an error, whose text begins with the path of a file."""
+    def error(self, error: StoreError) -> bool:
+        """Take note of an error, whose text begins with the path of a file; tell whether it is the first like it."""
         text = getattr(error, "strerror", None) or str(error)
         inside = text.startswith(f"{self._root}/")
         where, _, what = text.removeprefix(f"{self._root}/" if inside else str(self._root)).partition(": ")
-        self.add(where, what)
+        return self.add(where, what)
 
     def problems(self) -> list[Problem]:
         """Return all problems in the order in which they were found."""

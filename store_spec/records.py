@@ -36,6 +36,8 @@ class SourceId:
     sha256: bytes = bytes(32)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise SequenceError(f"source={self.name!r:.200} is no text; a source has a name: str(...) makes one")
         if not self.name:
             raise SequenceError("a sequence needs the name of its source; the name given is empty")
         try:
@@ -80,9 +82,7 @@ class Records:
             tuple(source for records in several for source in records.sources),
             np.concatenate([records.lengths for records in several]),
             np.concatenate([records.label_lengths for records in several]),
-            {
-                name: np.concatenate([records.columns[name] for records in several]) for name in several[0].columns
-            },
+            {name: np.concatenate([records.columns[name] for records in several]) for name in several[0].columns},
         )
 
     def identity(self, before: str) -> str:
@@ -111,11 +111,11 @@ def check_sequence(
     Raises:
         SequenceError: A shape, a dtype or a value does not fit.
     """
-    x = _rows("inputs", inputs, schema.inputs, source)
-    y = _array("labels", labels, source)
+    x = _rows("inputs", inputs, schema.inputs, schema.missing, source)
+    y = _array("labels", labels, schema.labels, schema.missing, source)
     if schema.label_axis == "sequence" and y.shape == schema.labels.shape:
         y = y[None]
-    y = _rows("labels", y, schema.labels, source)
+    y = _rows("labels", y, schema.labels, schema.missing, source)
     if schema.label_axis == "step" and len(x) != len(y):
         raise SequenceError(
             f"{source}: {len(x):,} input rows but {len(y):,} label rows; labels on the step axis need one per input row"
@@ -162,32 +162,57 @@ def no_records(schema: Schema) -> Records:
     return Records((), nothing, nothing, columns)
 
 
-def _rows(name: str, given: ArrayLike, rows: Rows, source: SourceId) -> NDArray[Any]:
-    array = _array(name, given, source)
+def _rows(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
+    array = _array(name, given, rows, missing, source)
+    if array.shape == (0,):  # an empty list has no dtype, and no second axis
+        return rows.empty(0)
     if array.ndim == 0 or array.shape[1:] != rows.shape:
         expected = ", ".join(["rows", *map(str, rows.shape)])
         raise SequenceError(f"{source}: {name} have shape {array.shape}, where this store has ({expected})")
     if array.dtype.newbyteorder("=") != rows.dtype and not _keeps_values(array, rows):
+        make = f", or make a store of {array.dtype}" if array.dtype.kind in "biufc" else ": only numbers are stored"
         raise SequenceError(
             f"{source}: {name} are {array.dtype}, where this store has {rows.dtype}; converting could lose values: "
-            f"convert them yourself, or make a store of {array.dtype}"
+            f"convert them yourself{make}"
         )
     return np.ascontiguousarray(array, rows.dtype)
 
 
-def _array(name: str, given: ArrayLike, source: SourceId) -> NDArray[Any]:
+def _array(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
+    if np.ma.is_masked(given):
+        if missing != "keep" or rows.dtype.kind not in "fc":
+            count = int(np.ma.getmaskarray(np.ma.asarray(given)).sum())
+            raise SequenceError(
+                f"{source}: {name}: {count:,} values are masked; fill them, or leave this sequence out "
+                '(a store of floats with missing="keep" takes them as NaN)'
+            )
+        return np.ma.filled(given, np.nan)
     try:
-        return np.asarray(given)
-    except ValueError as error:  # lists of unequal length
+        array = np.asarray(given)
+        # Python's own floats say nothing of a dtype.
+        return np.asarray(given, rows.dtype) if _is_listed(given) and array.dtype.kind == "f" else array
+    except (TypeError, ValueError) as error:  # lists of unequal length
         raise SequenceError(f"{source}: {name} are no array ({error})") from error
+
+
+def _is_listed(given: object) -> bool:
+    """Tell whether these are plain Python numbers, in lists."""
+    while isinstance(given, list | tuple) and given:
+        given = given[0]
+    return type(given) in (int, float, list, tuple)
 
 
 def _keeps_values(array: NDArray[Any], rows: Rows) -> bool:
     """Tell whether every value is the same in the store's dtype."""
+    if array.dtype.kind in "iu" and rows.dtype.kind in "iu":
+        limits = np.iinfo(rows.dtype)
+        return not array.size or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
     if array.dtype.kind in "iu" and rows.dtype.kind in "fc":
         # NumPy calls int64 to float64 safe, but 2**53 + 1 has no float64.
         with np.errstate(over="ignore", invalid="ignore"):
-            return bool((array.astype(rows.dtype).real.astype(array.dtype) == array).all())
+            floats = array.astype(rows.dtype).real
+            within = np.abs(floats.astype(np.float64)) < 2.0 ** (8 * array.itemsize)  # else the cast back is undefined
+            return bool((within & (np.where(within, floats, 0).astype(array.dtype) == array)).all())
     return np.can_cast(array.dtype, rows.dtype, "safe")
 
 
@@ -210,4 +235,3 @@ def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceI
         f"{source}: {name}: row {place[0]}{column} is {rows[place]}, where this store has {wanted} "
         f"({int((~good).sum()):,} such values); mend them, or leave this sequence out"
     )
-

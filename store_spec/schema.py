@@ -112,6 +112,9 @@ class Rows:
             raise SchemaError(f"a row of shape {self.shape} holds nothing; each size must be at least 1")
         if self.names is not None:
             object.__setattr__(self, "names", tuple(self.names))
+            for name in self.names:
+                if not isinstance(name, str):
+                    raise SchemaError(f"the name {name!r:.80} is no text; names are strings, or None for all of them")
             if len(self.names) != self.features:
                 raise SchemaError(f"{len(self.names)} names for {self.features} features; give one for each, or none")
             if len(set(self.names)) != len(self.names):
@@ -178,6 +181,16 @@ class Chunking:
         chunk = 2 ** max(0, math.floor(math.log2(chunk_bytes / max(1, row_bytes))))
         chunks = max(1, shard_bytes // (chunk * max(1, row_bytes)))
         return cls(chunk, chunk * min(chunks, LARGEST_SHARD_CHUNKS))
+
+
+def sizes_for(chunk: int | None, shard: int | None) -> tuple[int, int]:
+    """Return decoded bytes of a chunk and of a shard, where either may be None: the one not given makes way.
+
+    >>> sizes_for(None, 2**10), sizes_for(2**27, None)
+    ((1024, 1024), (134217728, 134217728))
+    """
+    shard_bytes = shard if shard is not None else max(SHARD_BYTES, chunk or 0)
+    return (chunk if chunk is not None else min(CHUNK_BYTES, shard_bytes)), shard_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ class Snapshot:
             MissingStoreError: There is no store at that path.
             FormatError: It is not one that may be read.
         """
+        path = path.absolute()  # the caller may change to another folder
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))
         storage = LocalStorage(path)
@@ -60,7 +61,7 @@ class Snapshot:
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """Int64 (sequences + 1,): sequence i is rows offsets[i] to offsets[i + 1]. Checked."""
-        return self._offsets("offsets", "row_size", self.root.counts.steps)
+        return kept(self._offsets("offsets", "row_size", self.root.counts.steps))
 
     @cached_property
     def label_offsets(self) -> NDArray[np.int64]:
@@ -69,8 +70,8 @@ class Snapshot:
         if axis == "step":
             return self.offsets
         if axis == "sequence":
-            return np.arange(len(self.offsets))  # their number is known to be true
-        return self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps)
+            return kept(np.arange(len(self.offsets)))  # their number is known to be true
+        return kept(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return rows `start` to `stop` of `inputs` or `labels`, committed ones only: the caller has checked."""
@@ -150,9 +151,7 @@ class Snapshot:
             first_row = chunk * chunking.chunk - start  # counted from the first row of `out`
             self._fill_part(out, first_row, chunking.chunk, stored, f"{where}: chunk {chunk}")
 
-    def _fill_part(
-        self, out: NDArray[Any], low: int, size: int, stored: bytes | memoryview, where: str
-    ) -> None:
+    def _fill_part(self, out: NDArray[Any], low: int, size: int, stored: bytes | memoryview, where: str) -> None:
         """Decode a chunk of `size` rows to where they lie in `out`: from row `low`, which may be before its first."""
         high = low + size
         if low >= 0 and high <= len(out):
@@ -243,6 +242,12 @@ class Snapshot:
                 f"but {by_offsets[bad]:,} by {name}"
             )
         return offsets
+
+
+def kept(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Make an array that is kept one that nobody can write to: what is read follows from it."""
+    array.setflags(write=False)
+    return array
 
 
 def _check_folder(path: Path) -> None:

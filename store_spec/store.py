@@ -14,7 +14,7 @@ from store_spec.errors import SequenceIndexError
 from store_spec.layout import Counts
 from store_spec.moments import Moments, merge
 from store_spec.schema import MOMENTS, Schema
-from store_spec.snapshot import Snapshot
+from store_spec.snapshot import Snapshot, kept
 from store_spec.splits import DEFAULT_SPLITS, members
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Store:
 
     def __init__(self, snapshot: Snapshot, selection: NDArray[np.int64] | None = None) -> None:
         self._snapshot = snapshot
-        self._selection = selection
+        self._selection = None if selection is None else kept(selection)
 
     def __repr__(self) -> str:
         schema, what = self.schema, "" if self._selection is None else f" of {self._snapshot.root.counts.sequences:,}"
@@ -80,27 +80,27 @@ class Store:
         """Int64 (sequences,): which sequences of the store these are."""
         if self._selection is not None:
             return self._selection
-        return np.arange(len(self._snapshot.offsets) - 1)  # checked against the files, as the count alone is not
+        return kept(np.arange(len(self._snapshot.offsets) - 1))  # checked against the files, unlike the count
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `inputs` at which each sequence begins."""
-        return self._snapshot.offsets[:-1][self.selection]
+        return kept(self._snapshot.offsets[:-1][self.selection])
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the steps of each sequence."""
-        return np.diff(self._snapshot.offsets)[self.selection]
+        return kept(np.diff(self._snapshot.offsets)[self.selection])
 
     @cached_property
     def label_starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `labels` at which each sequence's labels begin."""
-        return self._snapshot.label_offsets[:-1][self.selection]
+        return kept(self._snapshot.label_offsets[:-1][self.selection])
 
     @cached_property
     def label_lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the label rows of each sequence."""
-        return np.diff(self._snapshot.label_offsets)[self.selection]
+        return kept(np.diff(self._snapshot.label_offsets)[self.selection])
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ class Store:
     @cached_property
     def parts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the part of its source that each sequence is: 0, 1, ..."""
-        return self._snapshot.table("sequences/part")[self.selection]
+        return kept(self._snapshot.table("sequences/part")[self.selection])
 
     def __len__(self) -> int:
         return self.counts.sequences if self._selection is None else len(self._selection)
@@ -248,7 +248,9 @@ class Store:
         if missing:
             raise SequenceIndexError(
                 f"{self.path}: no sequence of source {missing[0]!r} ({len(missing):,} of {len(names):,} unknown); "
-                f"sources are named like {self.sources[0]!r}" if len(self) else f"{self.path}: no sequences at all"
+                f"sources are named like {self.sources[0]!r}"
+                if len(self)
+                else f"{self.path}: no sequences at all"
             )
         return np.array([number for name in names for number in numbers[name]], np.int64)
 

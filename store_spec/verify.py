@@ -26,7 +26,8 @@ from store_spec.records import Records
 from store_spec.schema import GROUPS, NO_FILE
 from store_spec.snapshot import Snapshot
 from store_spec.storage import PARTIAL
-from store_spec.verify_rows import Bounds, RowCheck, Table
+from store_spec.verify_rows import Bounds, RowCheck
+from store_spec.verify_tables import Table
 
 Columns = dict[str, NDArray[Any] | None]
 
@@ -71,7 +72,7 @@ def _verify(snapshot: Snapshot, report: Report) -> None:
     offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
     label_offsets = {
         "step": offsets,
-        "sequence": np.arange(snapshot.root.counts.sequences + 1),
+        "sequence": _one_each(tables.get("labels")),
         "own": _bounds(snapshot, report, tables, "label_offsets", "label_row_size"),
     }[schema.label_axis]
     columns = {name: table.whole() for name, table in tables.items() if name.startswith("sequences/")}
@@ -106,6 +107,11 @@ def _bounds(snapshot: Snapshot, report: Report, tables: dict[str, Table], name: 
         if bounds is not None and bounds[0] == 0 and bounds[-1] == last and (bounds[1:] >= bounds[:-1]).all():
             return bounds
     return None
+
+
+def _one_each(labels: Table | None) -> Bounds | None:
+    """Return the bounds of sequences that have one row of labels each; None where rows are lost."""
+    return None if labels is None or labels.lost else np.arange(labels.count + 1)
 
 
 def _check_sources(report: Report, tables: dict[str, Table], columns: Columns) -> None:

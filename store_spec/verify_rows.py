@@ -10,74 +10,17 @@ from numpy.typing import NDArray
 
 from store_spec.codec import crc32c
 from store_spec.errors import StoreError
-from store_spec.layout import chunk_key, table_chunk
+from store_spec.layout import chunk_key
 from store_spec.moments import Moments, RunningMoments
 from store_spec.problems import Report
 from store_spec.records import allowed
-from store_spec.schema import MOMENTS, ArrayFact
+from store_spec.schema import MOMENTS
 from store_spec.snapshot import FACTS, Snapshot
+from store_spec.verify_tables import Table, committed_files
 
 COMPARED_TOGETHER = 1024  # sequences whose moments wait to be compared with the tables
 
 Bounds = NDArray[np.int64]  # offsets or label offsets that can be used
-
-
-class Table:
-    """The committed rows of one table, chunk by chunk; a chunk that cannot be read is reported once."""
-
-    def __init__(self, snapshot: Snapshot, report: Report, fact: ArrayFact) -> None:
-        schema = snapshot.root.schema
-        self.count = snapshot.root.counts.of(schema.axis(fact))
-        self.size = table_chunk(schema, fact)
-        self._snapshot, self._report, self._fact = snapshot, report, fact
-        self._shape, self._dtype = schema.shape(fact), schema.dtype(fact)
-        self._seen: set[int] = set()
-        self._last: tuple[int, NDArray[Any] | None] = -1, None
-        self._whole: NDArray[Any] | None = None
-
-    def key(self, row: int) -> str:
-        """Return the file that holds a row."""
-        return chunk_key(self._fact.name, row // self.size, 1 + len(self._shape))
-
-    def rows(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return rows `start` to `stop`, and which of them could be read."""
-        if self._whole is not None:
-            return self._whole[start:stop], np.ones(stop - start, bool)
-        values = np.zeros((stop - start, *self._shape), self._dtype)
-        known = np.zeros(stop - start, bool)
-        for first in range(start - start % self.size, stop, self.size):
-            chunk = self._chunk(first // self.size)
-            low, high = max(start, first), min(stop, first + self.size)
-            if chunk is not None:
-                values[low - start : high - start] = chunk[low - first : high - first]
-                known[low - start : high - start] = True
-        return values, known
-
-    def whole(self) -> NDArray[Any] | None:
-        """Return all rows, and keep them; None where some could not be read."""
-        if self._whole is None:
-            values, known = self.rows(0, self.count)
-            self._whole = values if known.all() else None
-        return self._whole
-
-    def finish(self) -> None:
-        """Read the chunks that nobody asked for."""
-        for number in range(-(-self.count // self.size)):
-            if number not in self._seen:
-                self._chunk(number)
-
-    def _chunk(self, number: int) -> NDArray[Any] | None:
-        if number != self._last[0]:
-            out: NDArray[Any] | None = np.empty((self.size, *self._shape), self._dtype)
-            try:
-                assert out is not None
-                self._snapshot.fill_from_chunk(self._fact, number, out)
-            except StoreError as error:
-                out = None
-                self._report.error(error)
-            self._seen.add(number)
-            self._last = number, out
-        return self._last[1]
 
 
 class RowCheck:
@@ -113,19 +56,32 @@ class RowCheck:
         self._compare()
 
     def _pieces(self) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
-        """Yield start, stop and rows of each chunk; no rows where it cannot be read."""
+        """Yield start, stop and rows of each chunk, up to the last that is there; no rows where none can be read."""
         chunking, table = self._snapshot.root.schema.chunking(self._array), self._tables.get(self._array)
-        size = table.size if table is not None else chunking.chunk if chunking is not None else 1
-        for start in range(0, self._count, size):
-            stop = min(start + size, self._count)
-            if table is not None:
+        if table is not None:
+            for start in range(0, self._count if not table.lost else 0, table.size):
+                stop = min(start + table.size, self._count)
                 rows, known = table.rows(start, stop)
                 yield start, stop, rows if known.all() else None
-                continue
+            return
+        assert chunking is not None
+        present, _ = committed_files(self._snapshot, self._report, FACTS[self._array], self._count, chunking.shard)
+        at = 0
+        for first in sorted(number * chunking.shard for number in present):
+            if at < first:
+                yield at, first, None
+            at = min(first + chunking.shard, self._count)
+            yield from self._pieces_of_shard(first, at, chunking.chunk)
+
+    def _pieces_of_shard(self, first: int, last: int, chunk: int) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
+        for start in range(first, last, chunk):
+            stop = min(start + chunk, last)
             try:
                 yield start, stop, self._snapshot.rows(self._array, start, stop)
             except StoreError as error:
-                self._report.error(error)
+                if not self._report.error(error):  # the same again: it is the shard that cannot be read
+                    yield start, last, None
+                    return
                 yield start, stop, None
 
     def _begin(self) -> None:

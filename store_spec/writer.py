@@ -63,15 +63,19 @@ class Writer:
         if source in self._sources and source != self._last:
             raise SequenceError(f"{source}: its sequences are in the store already; a source is appended in one go")
         origin = SourceId(name=source, part=part)
-        rows = dict(zip(("inputs", "labels"), check_sequence(self.schema, inputs, labels, origin), strict=True))
-        self._ledger.register(describe(self.schema, rows["inputs"], rows["labels"], origin))
+        given = {"inputs": inputs, "labels": labels}
+        rows = dict(zip(given, check_sequence(self.schema, inputs, labels, origin), strict=True))
+        for name in self._waiting:
+            # The caller may fill the same array again for the next sequence.
+            if np.may_share_memory(rows[name], np.asarray(given[name])):
+                rows[name] = rows[name].copy()
+        record = describe(self.schema, rows["inputs"], rows["labels"], origin)
+        # Nothing above changed this writer; nothing from here on can fail but the disk.
+        self._ledger.register(record)
         self._sources.add(source)
         self._last, self._parts = source, part + 1
         for name, waiting in self._waiting.items():
-            given = inputs if name == "inputs" else labels
-            # The caller may fill the same array again for the next sequence.
-            own = not np.may_share_memory(rows[name], np.asarray(given))
-            waiting.append(rows[name] if own else rows[name].copy())
+            waiting.append(rows[name])
         self._put(self._ledger.jobs())
 
     def commit(self) -> int:

@@ -16,7 +16,7 @@ FRAMEWORKS = {"store_spec.torch", "store_spec.tensorflow"}
 MODULES = [
     module.name
     for package in (builder, store_spec)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if module.name not in FRAMEWORKS and not module.name.endswith("__main__")
 ]
 

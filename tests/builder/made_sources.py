@@ -1,4 +1,4 @@
-"""Source files whose sequences are known, the process function that reads them, and the list that a store must equal."""
+"""Source files whose sequences are known, the function that reads them, and the list that a store must equal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from hypothesis import strategies as st
@@ -26,6 +26,10 @@ LABELS = {
 }
 
 
+Fault = Literal["", "raises", "raises midway", "nonsense", "wrong shape", "not finite", "nothing"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
     """What a source file holds: the lengths of its sequences, and what is wrong with it."""
@@ -33,7 +37,7 @@ class Made:
     lengths: tuple[int, ...] = (5,)
     axis: Literal["step", "sequence", "own"] = "step"
     seed: int = 0
-    fault: Literal["", "raises", "raises midway", "nonsense", "wrong shape", "not finite", "nothing"] = ""
+    fault: Fault = ""
 
 
 def write_made(folder: Path, sources: dict[str, Made]) -> None:
@@ -102,7 +106,7 @@ def schema_for(axis: Literal["step", "sequence", "own"], *, chunk: int = 60, chu
 def made_folders(draw: st.DrawFn, axis: Literal["step", "sequence", "own"]) -> dict[str, Made]:
     """Draw sources, good and bad ones in any order."""
     lengths = st.lists(st.one_of(st.integers(0, 12), st.just(70)), min_size=1, max_size=3).map(tuple)
-    faults = st.sampled_from(["", "", "", "", "raises", "raises midway", "nonsense", "wrong shape", "nothing"])
+    faults = st.one_of(st.just(FAULTS[0]), st.sampled_from(FAULTS))
     several = draw(st.lists(st.tuples(lengths, faults), max_size=9))
     counter = itertools.count()
     return {

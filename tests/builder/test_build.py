@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 
 import builder
 import store_spec
-from builder.engine import WORKER_CONFIG
+from builder.engine import DASK_CONFIG
 from builder.errors import BuildError, UsageError
 from store_spec.errors import StorageError
 from store_spec.storage import LocalStorage
@@ -30,10 +30,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two workers of a cluster that is not ours to stop, in this process: quick to start."""
-    cluster = LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0
-    )
-    with cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0)
+    with cluster, Client(cluster) as client:
         yield client
 
 
@@ -52,9 +50,8 @@ def many_sources(axis: Any = "step") -> dict[str, Made]:
 
 def build(place: Path, store: str = "store", **options: Any) -> builder.Report:
     """Build with shards of two chunks, so that there are many shards and many chunks."""
-    return builder.build(
-        place / "src", place / store, **{"process": read_made, "chunk": 600, "shard": 1200, "workers": 0} | options
-    )
+    defaults: dict[str, Any] = {"process": read_made, "chunk": 600, "shard": 1200, "workers": 0}
+    return builder.build(place / "src", place / store, **defaults | options)
 
 
 # One process more costs about two seconds to start: these two, and those that need a process to die, do.
@@ -80,7 +77,8 @@ def test_the_store_is_the_sources_in_order_whatever_the_workers_and_batches(tmp_
         assert {**other.to_json(), "store": "", "seconds": 0} == {**report.to_json(), "store": "", "seconds": 0}
     assert (report.sources, report.added, report.unchanged) == (len(sources), len(sources) - len(bad), 0)
     assert report.sequences == report.total_sequences == len(expected(sources))
-    assert report.bytes_written == sum(len(data) for name, data in at_once.items() if name.split("/")[0] in ("inputs", "labels") and "/c." in name)
+    shards = [data for name, data in at_once.items() if name.startswith(("inputs/c.", "labels/c."))]
+    assert report.bytes_written == sum(map(len, shards))
 
 
 @pytest.mark.parametrize("axis", ["sequence", "own"])
@@ -178,9 +176,7 @@ def test_labels_come_from_the_manifest_where_the_function_returns_inputs_only(tm
     (tmp_path / "m.csv").write_text("source,speaker,age\n" + "".join(f"{n},{n * 7},{n + 0.5}\n" for n in range(4)))
     options = {"manifest": tmp_path / "m.csv", "label_column": "speaker,age"}
     build(tmp_path, process=np.load, **options)
-    wanted = [
-        Sequence(f"{n}.npy", np.full((n + 1, 2), n, np.float32), np.array([n * 7, n + 0.5])) for n in range(4)
-    ]
+    wanted = [Sequence(f"{n}.npy", np.full((n + 1, 2), n, np.float32), np.array([n * 7, n + 0.5])) for n in range(4)]
     store = store_spec.open_store(tmp_path / "store")
     assert_holds(store, wanted)
     assert store.schema.labels.names == ("speaker", "age")
@@ -192,8 +188,8 @@ def test_options_of_a_manifest_without_one_are_refused(tmp_path):
     for option in ("key", "label_column", "manifest_only"):
         with pytest.raises(UsageError, match=f"{option} goes with a manifest"):
             build(tmp_path, **{option: "x"})
+    write_made(tmp_path / "src", {"a.made": Made()})
     with pytest.raises(UsageError, match="workers=-1"):
-        write_made(tmp_path / "src", {"a.made": Made()})
         build(tmp_path, workers=-1)
 
 
@@ -310,7 +306,8 @@ def test_functions_of_a_script_without_a_main_guard_work_on_worker_processes_and
 
 def test_a_function_is_named_by_its_module_in_the_working_folder(numbers):
     (numbers / "my_numbers.py").write_text(
-        "import numpy as np\n\ndef read(path):\n    import my_helper\n    return my_helper.pair(np.loadtxt(path, ndmin=2))\n"
+        "import numpy as np\n\n"
+        "def read(path):\n    import my_helper\n    return my_helper.pair(np.loadtxt(path, ndmin=2))\n"
     )
     (numbers / "my_helper.py").write_text("def pair(rows):\n    return rows, rows[:, 0]\n")
     # The script lies elsewhere, as the command `seqzarr` does, so the working folder is on nobody's path.
@@ -343,10 +340,10 @@ def test_a_scheduler_is_reached_by_its_address_and_goes_on_afterwards(tmp_path, 
     write_made(tmp_path / "src", sources)
     build(tmp_path, scheduler=client.scheduler.address, batch="300kB")
     assert_store(tmp_path / "store", sources)
-    assert client.submit(len, "abc").result() == 3  # type: ignore[no-untyped-call]
+    assert client.submit(len, "abc").result() == 3
 
 
-def test_the_settings_for_workers_are_known_to_dask():
+def test_the_settings_are_known_to_dask():
     from dask import config
 
-    assert all(config.get(name, default="unknown") != "unknown" for name in WORKER_CONFIG)  # type: ignore[no-untyped-call]
+    assert all(config.get(name, default="unknown") != "unknown" for name in DASK_CONFIG)

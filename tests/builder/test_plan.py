@@ -75,9 +75,9 @@ def test_another_option_than_that_of_the_first_build_is_refused_with_both_values
     other = tabular(inputs="0", labels="2")
     with pytest.raises(UsageError, match="built with inputs 0:1, and now inputs 0 is asked for"):
         make_plan(tmp_path / "src", tmp_path / "store", process=other)
-    with pytest.raises(UsageError, match="built with label_axis .*, and now label_axis .*own.* is asked for"):
+    with pytest.raises(UsageError, match=r"built with label_axis .*, and now label_axis .*own.* is asked for"):
         make_plan(tmp_path / "src", tmp_path / "store", process=first, label_axis="own")
-    with pytest.raises(UsageError, match="now function tests.builder.made_sources:read_made is asked for"):
+    with pytest.raises(UsageError, match=r"now function tests\.builder\.made_sources:read_made is asked for"):
         make_plan(tmp_path / "src", tmp_path / "store", process=read_made)
     assert make_plan(tmp_path / "src", tmp_path / "store", process=tabular(inputs=["0:1"], labels=["2"])).new == ()
     assert before == sorted(path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*"))

@@ -88,6 +88,7 @@ def test_an_error_names_source_and_part(part, text):
     [
         ("int64", "float64", [0, 2**53, -(2**53)]),
         ("int32", "float32", [2**24]),
+        ("int64", "int32", [2**31 - 1, -(2**31)]),
         ("uint8", "float16", [255]),
         ("bool", "int8", [True, False]),
         ("float32", "float64", [0.1]),
@@ -109,7 +110,9 @@ def test_numbers_that_fit_are_converted(given, stored, kept):
         ("uint64", "float32", [2**64 - 1]),
         ("int32", "float32", [2**24 + 1]),
         ("uint16", "float16", [65535]),
-        ("int64", "int32", [1]),
+        ("int64", "int32", [2**31]),
+        ("int64", "uint64", [-1]),
+        ("uint64", "int64", [2**63]),
         ("float64", "float32", [0.5]),
         ("complex64", "float32", [1]),
         ("int8", "bool", [1]),

@@ -233,3 +233,16 @@ def test_a_lost_file_is_an_error_never_zeros(tmp_path, file):
     (path / file).unlink()
     with pytest.raises(FormatError, match="lost"):
         list(store_spec.open_store(path))
+
+
+def test_what_a_store_says_of_its_sequences_cannot_be_written_to(tmp_path):
+    """A change of `lengths` in place would move what is read next across a boundary."""
+    store = store_spec.open_store(write(Recipe(), tmp_path / "store", make(Recipe(), [9, 30])))
+    arrays = [
+        getattr(one, name)
+        for one in (store, store.select([1, 0]))
+        for name in ("selection", "starts", "lengths", "label_starts", "label_lengths", "parts")
+    ]
+    for array in (*arrays, store.snapshot.offsets, store.snapshot.label_offsets):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1

@@ -22,6 +22,8 @@ from store_spec.records import Records, SourceId, check_sequence, describe
 from store_spec.schema import NO_FILE, TABLE_CODEC
 from store_spec.snapshot import FACTS, Snapshot
 from store_spec.text import encode_text
+from tests.store.make_golden import GOLDEN, STORES
+from tests.store.make_malformed import FAULTS
 from tests.store.oracle import Recipe, Sequence, append, files, make, write
 
 # 4 rows in a chunk, 8 in a shard.
@@ -44,6 +46,17 @@ def found(path):
     return {problem.where: problem.what for problem in problems}
 
 
+class Counted:
+    """Calls a function, and keeps the places that it was called for: its last argument."""
+
+    def __init__(self, call):
+        self.call, self.places = call, []
+
+    def __call__(self, *args):
+        self.places.append(args[-1])
+        return self.call(*args)
+
+
 def swap(path, one, other):
     one, other = path / one, path / other
     one.rename(path / "swapping")
@@ -61,6 +74,23 @@ def test_a_good_store_has_no_problem(tmp_path, label_axis, missing, dtype):
     with store_spec.open_store(path, "a") as writer:
         append(writer, make(recipe, [0, 70, 0], seed=1))
     assert store_spec.verify(str(path)) == []
+
+
+@pytest.mark.parametrize("golden", STORES, ids=lambda golden: golden.name)
+def test_a_golden_store_has_no_problem(golden):
+    assert store_spec.verify(GOLDEN / f"{golden.name}.zarr") == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_malformed_store_has_a_problem(fault, tmp_path):
+    (fault.assemble if fault.committed else fault.make)(tmp_path / "store.zarr")
+    try:
+        problems = store_spec.verify(tmp_path / "store.zarr")
+    except MissingStoreError:
+        assert fault.error == "MissingStoreError"  # nothing is there that could have a problem
+    else:
+        assert problems
+        assert all(len(str(problem)) < 1500 for problem in problems)
 
 
 def test_a_problem_is_one_line_with_the_file_first(path):
@@ -227,8 +257,28 @@ def test_rows_are_held_against_their_sequences_though_offsets_or_lengths_are_los
 def test_every_chunk_is_read_though_nobody_knows_where_sequences_begin(path):
     damaged = {"offsets/c.0", "row_size/c.0", "inputs/c.3.0", "stats/inputs_m2/c.0.0", "sequences/part/c.0"}
     for name in damaged:
-        (path / name).unlink()
+        data = bytearray((path / name).read_bytes())
+        data[0] ^= 1
+        (path / name).write_bytes(data)
     assert set(found(path)) == damaged
+
+
+def test_what_a_root_counts_and_nobody_has_is_reported_in_bounds(path):
+    root = Snapshot.open(path).root
+    (path / ROOT).write_bytes(replace(root, counts=replace(root.counts, steps=2**60, sequences=2**50)).encode())
+    problems = store_spec.verify(path)
+    assert len(problems) < 1000
+    lost = [problem for problem in problems if problem.where == "inputs"]
+    assert [problem.what for problem in lost] == [f"{2**57 - 9 - 20:,} more of its {2**57:,} files are missing"]
+
+
+def test_a_shard_whose_index_is_damaged_is_read_no_more_than_twice(path, monkeypatch):
+    shard = bytearray((path / "inputs/c.1.0").read_bytes())
+    shard[-1] ^= 1
+    (path / "inputs/c.1.0").write_bytes(shard)
+    monkeypatch.setattr(shards, "decode_index", counted := Counted(shards.decode_index))
+    assert list(found(path)) == ["inputs/c.1.0"]
+    assert counted.places.count(f"{path}/inputs/c.1.0") == 2
 
 
 def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, monkeypatch):
@@ -540,15 +590,14 @@ def test_a_file_that_the_disk_cannot_read_is_a_problem_like_any_other(path, monk
 
 
 def test_every_chunk_is_decoded_once(path, monkeypatch):
-    decoded = []
-    decode = Codec.decode
+    counted = Counted(Codec.decode)
 
-    def counting(self, stored, out, where):
-        decoded.append(where)
-        decode(self, stored, out, where)
+    def decode(*args):  # a method, which Counted is not
+        counted(*args)
 
-    monkeypatch.setattr(Codec, "decode", counting)
+    monkeypatch.setattr(Codec, "decode", decode)
     assert store_spec.verify(path) == []
+    decoded = counted.places
     assert len(decoded) == len(set(decoded))
     labels = Snapshot.open(path).root.counts.label_steps
     tables = len(OWN) - 1  # names are text

@@ -7,6 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
+from store_spec import Rows
 from store_spec.errors import (
     FormatError,
     MissingStoreError,
@@ -87,9 +89,10 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "no rows at all": (np.float32(1), LABELS, r"bad: inputs have shape \(\)"),
     "label shape": (GOOD, np.ones((4, 1), "int16"), r"bad: labels have shape \(4, 1\).*\(rows\)"),
     "dtype": (GOOD.astype("float64"), LABELS, "bad: inputs are float64, where this store has float32"),
-    "label dtype": (GOOD, LABELS.astype("int32"), "bad: labels are int32, where this store has int16"),
+    "label dtype": (GOOD, LABELS.astype("int32") + 2**15, "bad: labels are int32, where this store has int16"),
     "text": (np.full((4, 3), "1.5"), LABELS, "bad: inputs are <U3, where this store has float32"),
     "whole numbers that float32 has not": (np.full((4, 3), 2**24 + 1), LABELS, "bad: inputs are int64"),
+    "masked": (np.ma.masked_array(GOOD, mask=GOOD > -1), LABELS, "bad: inputs: [0-9]+ values are masked"),
     "NaN": (nan_at(2, 1), LABELS, r"bad: inputs: row 2, column 1 is nan.*\(1 such"),
     "infinity": (np.full((4, 3), -np.inf, "float32"), LABELS, r"bad: inputs: row 0, column 0 is -inf.*\(12 such"),
     "lengths": (np.ones((5000, 3), "float32"), np.ones(4999, "int16"), "bad: 5,000 input rows but 4,999 label rows"),
@@ -350,3 +353,48 @@ def test_a_full_disk_is_an_error_that_names_file_and_step_and_the_store_stays(tm
     with store_spec.open_store(tmp_path / "store", "a") as writer:
         append(writer, sequences[1:])
     assert_holds(store_spec.open_store(tmp_path / "store"), sequences)
+
+
+def test_what_has_no_dtype_of_its_own_is_taken_at_its_value(tmp_path):
+    """Lists of Python numbers, empty lists, whole numbers within the range."""
+    with store_spec.create_store(tmp_path / "a", inputs=("float32", (2,)), labels=("int32", ()), chunk=64) as writer:
+        writer.append([[1.5, 2.1], [3.0, 4.0]], [7, 8], source="lists")
+        writer.append([], [], source="empty")
+        writer.append(np.ones((1, 2), "float32"), np.array([9], "int64"), source="int64")
+    store = store_spec.open_store(tmp_path / "a")
+    assert store.lengths.tolist() == [2, 0, 1]
+    assert np.array_equal(store[0][0], np.array([[1.5, 2.1], [3, 4]], "float32"))
+    assert [store[number][1].tolist() for number in range(3)] == [[7, 8], [], [9]]
+
+
+def test_masked_values_are_missing_values_where_these_are_kept(tmp_path):
+    masked = np.ma.masked_array(np.arange(4, dtype="float32"), mask=[False, True, False, False])
+    with store_spec.create_store(
+        tmp_path / "a", inputs=("float32", ()), labels=("float32", ()), missing="keep"
+    ) as writer:
+        writer.append(masked, masked, source="a")
+    assert np.isnan(store_spec.open_store(tmp_path / "a")[0][0]).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("names", [(1, 2), ("a", None)])
+def test_names_of_features_that_are_no_text_are_refused_at_once(names):
+    with pytest.raises(SchemaError, match="is no text"):
+        Rows(np.dtype("float32"), (2,), names)
+
+
+def test_a_source_without_a_text_for_a_name_is_refused(tmp_path):
+    with Recipe().create(tmp_path / "store") as writer, pytest.raises(SequenceError, match="is no text"):
+        writer.append(GOOD, LABELS, source=Path("x"))  # type: ignore[arg-type]
+
+
+def test_a_copy_that_fails_leaves_the_writer_as_it_was(tmp_path, monkeypatch):
+    sequences = make(Recipe(), [9, 30])
+    with Recipe().create(tmp_path / "store") as writer:
+        append(writer, sequences[:1])
+        with monkeypatch.context() as patch:
+            patch.setattr("store_spec.writer.describe", Mock(side_effect=MemoryError))
+            with pytest.raises(MemoryError):
+                append(writer, sequences[1:])
+        assert len(writer) == 1
+        append(writer, sequences[1:])
+    assert len(store_spec.open_store(tmp_path / "store")) == 2

@@ -1,0 +1,102 @@
+"""Read the tables of a store chunk by chunk, as `verify` does: what is lost or damaged is reported."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import StoreError
+from store_spec.layout import chunk_key, chunk_number, table_chunk
+from store_spec.problems import Report
+from store_spec.schema import ArrayFact
+from store_spec.snapshot import Snapshot
+
+NAMED = 20  # files of an array that are named when they are lost; a root may count more than there are atoms
+
+
+def committed_files(
+    snapshot: Snapshot, report: Report, fact: ArrayFact, count: int, size: int
+) -> tuple[set[int], bool]:
+    """Return the numbers of the files that hold an array's committed rows, and whether any is lost: that is reported.
+
+    Args:
+        snapshot: The store.
+        report: Takes the files that are lost.
+        fact: The array.
+        count: Its committed rows.
+        size: Rows in one file.
+    """
+    dimensions, due = 1 + len(snapshot.root.schema.shape(fact)), -(-count // size)
+    numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(fact.name))
+    present = {number for number in numbers if number is not None and number < due}
+    lost = due - len(present)
+    missing = (number for number in itertools.count() if number not in present)
+    for number in itertools.islice(missing, min(lost, NAMED)):
+        what = "missing; every committed chunk and shard is written, so it was lost"
+        report.add(chunk_key(fact.name, number, dimensions), what)
+    if lost > NAMED:
+        report.add(fact.name, f"{lost - NAMED:,} more of its {due:,} files are missing")
+    return present, lost > 0
+
+
+class Table:
+    """The committed rows of one table, chunk by chunk; a chunk that is lost or cannot be read is reported once."""
+
+    def __init__(self, snapshot: Snapshot, report: Report, fact: ArrayFact) -> None:
+        schema = snapshot.root.schema
+        self.count = snapshot.root.counts.of(schema.axis(fact))
+        self.size = table_chunk(schema, fact)
+        self._snapshot, self._report, self._fact = snapshot, report, fact
+        self._shape, self._dtype = schema.shape(fact), schema.dtype(fact)
+        self._present, self.lost = committed_files(snapshot, report, fact, self.count, self.size)
+        self._seen: set[int] = set()
+        self._last: tuple[int, NDArray[Any] | None] = -1, None
+        self._whole: NDArray[Any] | None = None
+
+    def key(self, row: int) -> str:
+        """Return the file that holds a row."""
+        return chunk_key(self._fact.name, row // self.size, 1 + len(self._shape))
+
+    def rows(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return rows `start` to `stop`, and which of them could be read."""
+        if self._whole is not None:
+            return self._whole[start:stop], np.ones(stop - start, bool)
+        values = np.zeros((stop - start, *self._shape), self._dtype)
+        known = np.zeros(stop - start, bool)
+        for first in range(start - start % self.size, stop, self.size):
+            chunk = self._chunk(first // self.size)
+            low, high = max(start, first), min(stop, first + self.size)
+            if chunk is not None:
+                values[low - start : high - start] = chunk[low - first : high - first]
+                known[low - start : high - start] = True
+        return values, known
+
+    def whole(self) -> NDArray[Any] | None:
+        """Return all rows, and keep them; None where some could not be read."""
+        if self._whole is None and not self.lost:
+            values, known = self.rows(0, self.count)
+            self._whole = values if known.all() else None
+        return self._whole
+
+    def finish(self) -> None:
+        """Read the chunks that nobody asked for."""
+        for number in sorted(self._present - self._seen):
+            self._chunk(number)
+
+    def _chunk(self, number: int) -> NDArray[Any] | None:
+        if number not in self._present:
+            return None
+        if number != self._last[0]:
+            out: NDArray[Any] | None = np.empty((self.size, *self._shape), self._dtype)
+            try:
+                assert out is not None
+                self._snapshot.fill_from_chunk(self._fact, number, out)
+            except StoreError as error:
+                out = None
+                self._report.error(error)
+            self._seen.add(number)
+            self._last = number, out
+        return self._last[1]

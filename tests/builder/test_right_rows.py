@@ -1,0 +1,169 @@
+"""Ways in which a build could store wrong rows, or the same rows twice, without an error."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from builder import build, tabular
+from builder.errors import UsageError
+from store_spec.ledger import Ledger
+from tests.builder.made_sources import Made, read_made, write_made
+from tests.store.oracle import files
+
+
+def write_tables(folder: Path, tables: dict[str, str]) -> Path:
+    for name, text in tables.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_columns_are_found_by_name_whatever_their_order_in_a_file(tmp_path):
+    tables = {
+        "1.csv": "a,b,c\n1,2,3\n",
+        "2.csv": "c,a,b\n300,100,200\n",
+        "3.csv": "x,y,z\n7,8,9\n",
+        "4.csv": "a,b\n1,2\n",
+    }
+    report = build(write_tables(tmp_path / "src", tables), tmp_path / "store")
+    store = store_spec.open_store(tmp_path / "store")
+    assert store.schema.inputs.names == ("a", "b", "c")
+    assert [inputs.tolist() for inputs, _ in store] == [[[1, 2, 3]], [[100, 200, 300]]]
+    assert [str(failure) for failure in report.failures] == [
+        (
+            "3.csv: its columns for the inputs are not those of the store: it lacks a, b, c and has besides x, y, z; "
+            "name the columns to take with --inputs, or leave some out with --exclude"
+        ),
+        (
+            "4.csv: its columns for the inputs are not those of the store: it lacks c; "
+            "name the columns to take with --inputs, or leave some out with --exclude"
+        ),
+    ]
+    write_tables(tmp_path / "src", {"5.csv": "b,c,a\n20,30,10\n"})  # the names come from the store now
+    build(tmp_path / "src", tmp_path / "store")
+    assert store_spec.open_store(tmp_path / "store")[2][0].tolist() == [[10, 20, 30]]
+
+
+def test_a_range_of_columns_takes_the_same_ones_from_every_file(tmp_path):
+    tables = {"1.csv": "a,b,c,y\n1,2,3,0\n", "2.csv": "b,a,c,y\n2,1,3,0\n", "3.csv": "a,q,c,y\n1,9,3,0\n"}
+    write_tables(tmp_path / "src", tables)
+    report = build(tmp_path / "src", tmp_path / "store", process=tabular(inputs="a:c", labels="y"))
+    # In 2.csv the range is a and c alone: that file must say which columns it means.
+    assert [failure.source for failure in report.failures] == ["2.csv", "3.csv"]
+    assert [inputs.tolist() for inputs, _ in store_spec.open_store(tmp_path / "store")] == [[[1, 2, 3]]]
+
+
+def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(tmp_path):
+    write_tables(tmp_path / "src", {"a/1.csv": "v\n1\n", "a/2.csv": "v\n2\n", "b/1.csv": "v\n3\n"})
+    build(tmp_path / "src", tmp_path / "store")
+    before = files(tmp_path / "store")
+    with pytest.raises(UsageError, match=r"1\.csv is in the store already, as a/1\.csv"):
+        build(tmp_path / "src/a", tmp_path / "store")
+    with pytest.raises(UsageError, match=r"src/a/1\.csv is in the store already, as a/1\.csv"):
+        build(tmp_path, tmp_path / "store", process=tabular())
+    assert files(tmp_path / "store") == before
+    # Other bytes under such a name are another file.
+    write_tables(tmp_path / "more", {"1.csv": "v\n9\n"})
+    assert build(tmp_path / "more", tmp_path / "store").added == 1
+
+
+def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path):
+    write_made(tmp_path / "src", {"a.made": Made(seed=1), "b.made": Made(seed=2)})
+
+    def touched(path: Path) -> Any:
+        if path.name == "a.made":
+            os.utime(path, ns=(0, 0))
+        return read_made(path)
+
+    os.utime(tmp_path / "src/a.made", ns=(1, 1))
+    report = build(tmp_path / "src", tmp_path / "store", process=touched, workers=0)
+    # Looked at and read again: by then it has the time that it keeps.
+    assert [failure.source for failure in report.failures] == []
+
+    def growing(path: Path) -> Any:
+        pairs = list(read_made(path))
+        with path.open("a") as file:
+            file.write(" ")
+        return pairs
+
+    report = build(tmp_path / "src", tmp_path / "other", process=growing, workers=0)
+    assert [failure.reason for failure in report.failures] == [
+        "it changed while it was read; the next build tries it again"
+    ] * 2
+    assert not (tmp_path / "other").exists()
+
+
+def test_labels_of_two_kinds_are_refused(tmp_path):
+    write_tables(tmp_path, {"src/1.csv": "a,b\n1,2\n", "labels.csv": "source,lab\n1.csv,5\n"})
+    with pytest.raises(UsageError, match="choose one"):
+        build(
+            tmp_path / "src",
+            tmp_path / "store",
+            process=tabular(inputs="a", labels="b"),
+            manifest=tmp_path / "labels.csv",
+            label_column="lab",
+        )
+    with pytest.raises(UsageError, match="label_axis='both' is not one of step, sequence, own"):
+        build(tmp_path / "src", tmp_path / "store", label_axis="both")  # type: ignore[arg-type]
+
+
+def test_a_process_function_that_ends_the_process_fails_its_source_alone(tmp_path):
+    write_made(tmp_path / "src", {"a.made": Made(seed=1), "b.made": Made(seed=2)})
+
+    def ends(path: Path) -> Any:
+        if path.name == "b.made":
+            raise SystemExit(3)
+        return read_made(path)
+
+    report = build(tmp_path / "src", tmp_path / "store", process=ends, workers=0)
+    assert [str(failure) for failure in report.failures] == ["b.made: SystemExit: 3"]
+    assert report.added == 1
+
+
+def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_path, monkeypatch):
+    """The first source is good when it is looked at, and bad when it is processed."""
+    write_made(tmp_path / "src", {"a.made": Made(seed=1)})
+    calls: list[Path] = []
+
+    def once(path: Path) -> Any:
+        calls.append(path)
+        if len(calls) % 2 == 0:
+            raise ValueError("not twice")
+        return read_made(path)
+
+    assert build(tmp_path / "src", tmp_path / "store", process=once, workers=0).added == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
+    # The same into a store that is there and empty: it is not waited for a lock that this build holds itself.
+    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    described = {
+        "process": {"function": f"{__name__}:{once.__qualname__}"},
+        "label_axis": None,
+        "manifest_labels": None,
+    }
+    found = store_spec.Schema.plan(store_spec.Rows(np.dtype("float32"), (3,)), store_spec.Rows(np.dtype("int16"), ()))
+    with Ledger.create(tmp_path / "store", found, {"build": described}) as ledger:
+        ledger.commit()
+    report = build(tmp_path / "src", tmp_path / "store", process=once, workers=0)
+    assert [failure.reason for failure in report.failures] == ["ValueError: not twice"]
+    assert store_spec.open_store(tmp_path / "store").provenance["failures"]["count"] == 1
+
+
+def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_ends(tmp_path, monkeypatch):
+    write_made(tmp_path / "src", {f"{number}.made": Made(lengths=(40,), seed=number) for number in range(9)})
+    build(tmp_path / "src", tmp_path / "clean", process=read_made, workers=0, chunk=600, shard=1200)
+
+    def litter(job: Any, *parts: Any) -> int:
+        (job.folder / job.name / f"c.{job.number}.0.dead.partial").write_bytes(b"half")
+        written: int = job.write(parts)
+        return written
+
+    monkeypatch.setattr("builder.run.put_shard", litter)
+    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    build(tmp_path / "src", tmp_path / "store", process=read_made, workers=0, chunk=600, shard=1200)
+    assert files(tmp_path / "store") == files(tmp_path / "clean")
