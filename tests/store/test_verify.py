@@ -272,7 +272,9 @@ def test_what_a_root_counts_and_nobody_has_is_reported_in_bounds(path):
     assert [problem.what for problem in lost] == [f"{2**57 - 9 - 20:,} more of its {2**57:,} files are missing"]
 
 
-def test_a_shard_whose_index_is_damaged_is_read_no_more_than_twice(path, monkeypatch):
+def test_a_shard_whose_index_is_damaged_is_read_no_more_than_twice(tmp_path, monkeypatch):
+    recipe = replace(RECIPE, shard=480)  # ten chunks
+    path = write(recipe, tmp_path / "store", make(recipe, [45, 70]))
     shard = bytearray((path / "inputs/c.1.0").read_bytes())
     shard[-1] ^= 1
     (path / "inputs/c.1.0").write_bytes(shard)
