@@ -418,6 +418,15 @@ def test_what_a_foreign_writer_got_wrong_is_found_though_every_checksum_is_right
     assert set(problems) == set(expected)
 
 
+@pytest.mark.parametrize("name", ["stats__inputs_mean", "stats__inputs_m2"])
+def test_the_last_bits_of_sums_may_be_those_of_another_processor(path, name):
+    def nudge(values):
+        values[values != 0] = np.nextafter(values[values != 0], np.inf)  # without a value they are exact
+
+    forge(path, **{name: nudge})
+    assert found(path) == {}
+
+
 def test_a_name_that_is_another_is_found_by_the_identity(path):
     forge(path, seal=False, sequences__source=put(4, "another"))
     assert list(found(path)) == ["sequences"]
