@@ -1,0 +1,112 @@
+"""Build rates, beside what reading, parsing and compressing take alone."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.build import build
+from builder.engine import Engine, OnDask, start_engine
+from builder.tabular import Tabular, tabular
+from tests.benchmarks.children import measure, processor_seconds
+from tests.benchmarks.floors import STEPS, floor
+from tests.benchmarks.sources import FEATURES, write_sources
+from tests.benchmarks.table import print_table
+
+GOAL = 1.6
+
+
+def process_for(kind: str) -> Tabular:
+    """Return the process function for .npy or .csv sources."""
+    inputs, labels = (f"0:{FEATURES - 1}", f"{FEATURES}") if kind == "npy" else (f"f0:f{FEATURES - 1}", "label")
+    return tabular(inputs=inputs, labels=labels, dtype="float32")
+
+
+def build_once(kind: str, folder: str, processes: int) -> dict[str, Any]:
+    """Build a store, with the start and the end of the worker processes timed apart."""
+    ends = {"start": 0.0, "cpu": 0.0}
+
+    @contextmanager
+    def timed_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
+        begin = time.perf_counter()
+        with start_engine(workers, scheduler) as engine:
+            if isinstance(engine, OnDask):
+                # As the bare processes have before they are timed.
+                engine._client.run(_import_all, kind, str(min(Path(folder).iterdir())))
+            ends["start"] += time.perf_counter() - begin
+            ends["cpu"] -= processor_seconds()
+            yield engine
+            ends["cpu"] += processor_seconds()
+            begin = time.perf_counter()
+        ends["start"] += time.perf_counter() - begin
+
+    with tempfile.TemporaryDirectory(dir=Path(folder).parent) as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["builder.build"], "start_engine", timed_engine)
+        begin = time.perf_counter()
+        report = build(folder, Path(place, "store"), process=process_for(kind), workers=processes)
+        whole = time.perf_counter() - begin
+    assert not report.failures
+    return {"seconds": whole - ends["start"], "whole": whole, **ends}
+
+
+def _import_all(kind: str, path: str) -> None:
+    """Have a worker import what it will need, as the bare processes have too."""
+    importlib.import_module("builder.batch")
+    process_for(kind)(Path(path))
+
+
+def into_page_cache(folder: Path) -> None:
+    """Read all files once."""
+    for path in folder.rglob("*.*"):
+        path.read_bytes()
+
+
+def benchmark_build(folder: Path, *, megabytes: dict[str, float], rounds: int, workers: tuple[int, ...]) -> None:
+    """Print a table for each kind of source."""
+    for kind, size in megabytes.items():
+        sources = folder / f"build-{kind}"
+        decoded = write_sources(sources, kind, size) / 1e6
+        into_page_cache(sources)
+        found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        for _ in range(rounds):
+            for processes in workers:
+                for step in STEPS:
+                    found.setdefault((step, processes), []).append(measure(floor, step, str(sources), processes))
+                found.setdefault(("build", processes), []).append(measure(build_once, kind, str(sources), processes))
+        count = len(list(sources.iterdir()))
+        print(f"\nBuild from .{kind}: {count:,} sources, {decoded:,.0f} MB decoded, median of {rounds} rounds\n")
+        print_table(
+            ["", "processes", "MB/s", "seconds", "of floor", "CPU s", "CPU of floor", "start s", "whole s"],
+            [
+                [step, str(processes), *_cells(runs, found[STEPS[-1], processes], decoded)]
+                for (step, processes), runs in sorted(found.items(), key=lambda item: item[0][1])
+            ],
+        )
+    print(f"\nof floor: time over that of read + parse + compress in the same round. Goal for the build: {GOAL}.")
+
+
+def _cells(runs: list[dict[str, Any]], floors: list[dict[str, Any]], decoded: float) -> list[str]:
+    def middle(name: str) -> float:
+        return float(statistics.median(run[name] for run in runs))
+
+    def ratio(name: str) -> str:
+        return f"{statistics.median(run[name] / one[name] for run, one in zip(runs, floors, strict=True)):.2f}"
+
+    ends = [f"{middle(name):.2f}" if name in runs[0] else "" for name in ("start", "whole")]
+    return [
+        f"{decoded / middle('seconds'):,.0f}",
+        f"{middle('seconds'):.2f}",
+        ratio("seconds"),
+        f"{middle('cpu'):.2f}",
+        ratio("cpu"),
+        *ends,
+    ]

@@ -1,0 +1,126 @@
+"""What the work on the sources takes without any of our code: bare processes that read, parse and compress."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.pool import Pool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+from tests.benchmarks.children import processor_seconds
+from tests.benchmarks.sources import COLUMNS, FEATURES
+
+CHUNK_ROWS = 2**15  # 1 MiB of inputs, as the store has
+SHARES = 8  # of the sources for each process, so that they end at about the same time
+
+Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def floor(step: str, folder: str, processes: int) -> dict[str, Any]:
+    """Time one step on all files of a folder; processes are running, and have imported everything, before it counts."""
+    paths = sorted(map(str, Path(folder).iterdir()))
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=_parse, initargs=(paths[0],)) as pool:
+        found = _timed(pool, step, paths, processes)
+        pool.close()
+        pool.join()  # leaving the context would kill the processes, which then complain
+    return found
+
+
+def _timed(pool: Pool, step: str, paths: list[str], processes: int) -> dict[str, Any]:
+    if step == "compress":
+        # Parsed before the clock starts: each process has its own share in memory.
+        return _summed(pool.map(_time_compressing, [paths[one::processes] for one in range(processes)], 1))
+    shares = [list(share) for share in np.array_split(np.array(paths, object), SHARES * processes) if len(share)]
+    pool.map(time.sleep, [0.2] * processes, 1)  # until all have started
+    cpu, start = processor_seconds(), time.perf_counter()
+    for _ in pool.imap_unordered(_STEPS[step], shares):
+        pass
+    return {"seconds": time.perf_counter() - start, "cpu": processor_seconds() - cpu}
+
+
+def _summed(times: list[tuple[float, float]]) -> dict[str, Any]:
+    return {"seconds": max(seconds for seconds, _ in times), "cpu": sum(cpu for _, cpu in times)}
+
+
+def _read(paths: Sequence[str]) -> None:
+    for path in paths:
+        Path(path).read_bytes()
+
+
+def _parse_all(paths: Sequence[str]) -> None:
+    for path in paths:
+        _parse(path)
+
+
+def _read_parse_compress(paths: Sequence[str]) -> None:
+    # Blosc uses more threads in a process's main thread.
+    thread = threading.Thread(target=_compress, args=(map(_parse, paths),))
+    thread.start()
+    thread.join()
+
+
+def _time_compressing(paths: Sequence[str]) -> tuple[float, float]:
+    pairs = [_parse(path) for path in paths]
+    cpu, start = time.process_time(), time.perf_counter()
+    thread = threading.Thread(target=_compress, args=(iter(pairs),))
+    thread.start()
+    thread.join()
+    return time.perf_counter() - start, time.process_time() - cpu
+
+
+def _compress(pairs: Iterator[Pair]) -> None:
+    """Compress rows in chunks of one size, whatever the files' sizes."""
+    waiting: list[Pair] = []
+    rows = 0
+    for pair in pairs:
+        waiting.append(pair)
+        rows += len(pair[0])
+        if rows >= CHUNK_ROWS:
+            rows = _compress_chunks(waiting, CHUNK_ROWS)
+    _compress_chunks(waiting, 1)
+
+
+def _compress_chunks(waiting: list[Pair], least: int) -> int:
+    """Compress what fills chunks, or all if `least` is 1; leave the rest, and return its rows."""
+    inputs, labels = (np.concatenate([pair[which] for pair in waiting]) if waiting else None for which in (0, 1))
+    waiting.clear()
+    if inputs is None or labels is None:
+        return 0
+    start = 0
+    while len(inputs) - start >= least:
+        for array in (inputs, labels):
+            chunk = array[start : start + CHUNK_ROWS].reshape(-1)
+            blosc.compress(chunk, b"zstd", 3, blosc.BITSHUFFLE, 0)
+        start += CHUNK_ROWS
+    if start < len(inputs):
+        waiting.append((inputs[start:], labels[start:]))
+    return max(0, len(inputs) - start)
+
+
+def _parse(path: str) -> Pair:
+    table = np.load(path) if path.endswith(".npy") else _parse_csv(path)
+    return np.ascontiguousarray(table[:, :FEATURES]), np.ascontiguousarray(table[:, FEATURES:])
+
+
+def _parse_csv(path: str) -> NDArray[np.float32]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    types = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.float32()))
+    columns = csv.read_csv(path, csv.ReadOptions(use_threads=False), convert_options=types).columns
+    return np.stack([column.to_numpy() for column in columns], 1)
+
+
+_STEPS: dict[str, Callable[[Sequence[str]], None]] = {
+    "read": _read,
+    "parse": _parse_all,
+    "read + parse + compress": _read_parse_compress,
+}
+STEPS = ("read", "parse", "compress", "read + parse + compress")

@@ -1,0 +1,47 @@
+"""Many small sources: the time of each, and the memory of all, must not grow with their number."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import builder
+from tests.benchmarks.building import process_for
+from tests.benchmarks.children import measure
+from tests.benchmarks.sources import write_tiny_sources
+from tests.benchmarks.table import print_table
+
+GOAL = 1.2
+
+
+def build_tiny(folder: str, store: str, workers: int) -> dict[str, Any]:
+    """Build; the processes' start counts, as it does for a user."""
+    start, cpu = time.perf_counter(), time.process_time()
+    # Small shards, so that the smaller number fills some too: a shard's rows wait in memory until it is full.
+    report = builder.build(
+        folder, store, process=process_for("npy"), workers=workers, chunk="256kB", shard="2MB", batch="8MB"
+    )
+    assert not report.failures
+    return {"seconds": time.perf_counter() - start, "coordinator": time.process_time() - cpu}
+
+
+def benchmark_tiny(folder: Path, *, counts: tuple[int, ...], workers: int, rounds: int) -> None:
+    """Print time and memory for several numbers of sources; the median round counts."""
+    rows, each = [], []
+    for count in counts:
+        sources, store = folder / f"tiny-{count}", folder / "tiny-store"
+        write_tiny_sources(sources, count)
+        found = []
+        for _ in range(rounds):
+            found.append(measure(build_tiny, str(sources), str(store), workers, memory=True))
+            shutil.rmtree(store)
+        shutil.rmtree(sources)
+        run = sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
+        each.append(run["seconds"] / count)
+        cells = [f"{each[-1] * 1e6:,.0f}", f"{each[-1] / each[0]:.2f}", f"{run['coordinator'] / count * 1e6:,.0f}"]
+        rows.append([f"{count:,}", *cells, f"{run['peak'] / 1e6:,.0f}"])
+    print(f"\nTiny sources: 20 steps each, {workers} workers, their start included\n")
+    print_table(["sources", "µs each", "of the first", "µs of the coordinator", "peak MB"], rows)
+    print(f"\nGoal: {GOAL} times the time of each at ten times the number.")
