@@ -21,15 +21,13 @@ SOURCE = 20_000_000
 LARGE_SOURCE = 200_000_000
 
 
-def build_large(folder: str, store: str, workers: int, limit: int) -> dict[str, Any]:
-    """Build, if need be with no more memory than `limit` bytes for this process and all that it starts."""
-    with _limited(limit) as group:
-        start = time.perf_counter()
-        report = builder.build(folder, store, process=process_for("npy"), workers=workers)
-        seconds = time.perf_counter() - start
-        assert not report.failures
-        refused = int((group / "memory.failcnt").read_text()) if group else -1
-    return {"seconds": seconds, "decoded": report.bytes_decoded, "refused": refused}
+def build_large(folder: str, store: str, workers: int, group: str, limit: int) -> dict[str, Any]:
+    """Build, where that can be with no more memory than `limit` bytes for this process and all that it starts."""
+    limited = _limit(Path(group), limit)
+    start = time.perf_counter()
+    report = builder.build(folder, store, process=process_for("npy"), workers=workers)
+    assert not report.failures
+    return {"seconds": time.perf_counter() - start, "limited": limited}
 
 
 def benchmark_memory(folder: Path, *, megabytes: int, limit: int, workers: tuple[int, ...]) -> None:
@@ -41,8 +39,9 @@ def benchmark_memory(folder: Path, *, megabytes: int, limit: int, workers: tuple
     rows = []
     for count in workers:
         store = folder / "memory-store"
-        found = measure(build_large, str(sources), str(store), count, limit, memory=True)
-        held = f"{limit / 1e6:,.0f} MB by a cgroup" if found["refused"] >= 0 else "not held"
+        with _control_group() as group:
+            found = measure(build_large, str(sources), str(store), count, str(group), limit, memory=True)
+        held = f"{limit / 1e6:,.0f} MB by a cgroup" if found["limited"] else "not held"
         rate = decoded / found["seconds"]
         cells = f"{found['peak'] / 1e6:,.0f}", held, f"{found['seconds']:.1f}", f"{rate:,.0f}"
         rows.append([f"{count} workers", *cells])
@@ -53,20 +52,22 @@ def benchmark_memory(folder: Path, *, megabytes: int, limit: int, workers: tuple
     print("\npeak: of the proportional set sizes of all processes of the build together, sampled ten times a second.")
 
 
-@contextlib.contextmanager
-def _limited(limit: int) -> Iterator[Path | None]:
-    """Put this process under a limit that counts the page cache too; give the group, or None where that cannot be."""
-    group = CONTROLLER / f"seqzarr-{os.getpid()}"
+def _limit(group: Path, limit: int) -> bool:
+    """Put this process, and what it will start, under a limit that counts the page cache too; tell whether it holds."""
     try:
-        group.mkdir()
         (group / "memory.limit_in_bytes").write_text(str(limit))
         (group / "cgroup.procs").write_text(str(os.getpid()))
     except OSError:
-        yield None
-        return
-    try:
-        yield group
-    finally:
-        (CONTROLLER / "cgroup.procs").write_text(str(os.getpid()))
-        with contextlib.suppress(OSError):  # a process that has just ended may still count
-            group.rmdir()
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _control_group() -> Iterator[Path]:
+    """Make a group of processes, where that can be; remove it when they have ended."""
+    group = CONTROLLER / f"seqzarr-{os.getpid()}"
+    with contextlib.suppress(OSError):
+        group.mkdir()
+    yield group
+    with contextlib.suppress(OSError):
+        group.rmdir()
