@@ -238,3 +238,18 @@ def test_a_disk_that_is_full_leaves_the_old_state_and_the_next_run_ends_with_the
     rest = {name: made for name, made in sources.items() if name not in held}
     run(tmp_path / "src", store, rest, schema, engine=InProcess(), cuts=[1], memory=200)
     assert assert_store(store, sources) == assert_store(whole, sources)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_commits_on_the_way_and_the_first_that_moves_the_store_leave_no_trace(tmp_path, monkeypatch, seed):
+    """A commit whenever one adds something: the store gets its name while other shards wait to be put."""
+    sources = {f"{number:02}.made": Made(lengths=(9, 14), seed=number) for number in range(12)}
+    write_made(tmp_path / "src", sources)
+    schema = schema_for("step", chunk=48, chunks=2)
+    for name, engine, seconds in (("clean", InProcess(), 1e9), ("store", Shuffled(seed), -1.0)):
+        monkeypatch.setattr("builder.run.COMMIT_SECONDS", seconds)
+        cuts, tally = list(range(12)), Tally(sources=len(sources))
+        with Ledger.create(tmp_path / name, schema, {}) as ledger:
+            batches = batches_of(tmp_path / "src", sorted(sources), cuts)
+            Run(engine, ledger, batches, tally, memory=10**9, on_progress=lambda _: None).finish()
+    assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "clean", sources)
