@@ -107,9 +107,7 @@ def build(
     plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, label_axis=label_axis)
     tally = Tally(sources=len(plan.new), bytes_to_read=plan.bytes_to_read())
     batch_bytes = parse_bytes(batch)
-    count = worker_count(workers)
-    if workers is None and scheduler is None and plan.is_small(batch_bytes):
-        count = 0
+    count = worker_count(workers, small=scheduler is None and plan.is_small(batch_bytes))
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
     on_progress(tally)
@@ -163,8 +161,10 @@ def manifest_labels(
     return ManifestLabels(path=Path(manifest), key=key, columns=label_column, only_listed=manifest_only)
 
 
-def worker_count(workers: int | None) -> int:
-    """Return how many worker processes there will be: one a core if not given."""
+def worker_count(workers: int | None, *, small: bool) -> int:
+    """Return how many worker processes there will be: if not given, one a core, or none for a small build."""
+    if workers is None and small:
+        return 0
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers < 0:

@@ -102,7 +102,7 @@ def preview(
     labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only)
     plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, label_axis=label_axis)
     batch_bytes = parse_bytes(batch)
-    count = 0 if workers is None and plan.is_small(batch_bytes) else worker_count(workers)
+    count = worker_count(workers, small=plan.is_small(batch_bytes))
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
@@ -110,7 +110,7 @@ def preview(
     schema = _schema(plan, numbers, packing, failures)
     result = None
     if schema is not None:
-        seen = _read(plan, numbers, schema, failures)
+        seen = _read(plan.for_schema(schema), numbers, schema, failures)
         if seen.sequences:
             flight = memory_in_flight(schema, batch_bytes, max(1, count))
             result = _estimate(plan, schema, seen, flight=flight, workers=count)

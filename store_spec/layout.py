@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from store_spec import schema as facts
@@ -123,10 +123,6 @@ class Root:
         if not isinstance(identity, str) or not _HEX.fullmatch(identity):
             raise FormatError(f"{where}: identity {identity!r:.80} is not 64 hexadecimal digits")
         return cls(schema=schema, counts=counts, identity=identity, provenance=_dict(ours, "provenance", where))
-
-    def with_counts(self, counts: Counts, identity: str) -> Root:
-        """Return the root of a later commit."""
-        return replace(self, counts=counts, identity=identity)
 
 
 def encode_document(document: dict[str, Any]) -> bytes:

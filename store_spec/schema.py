@@ -46,7 +46,6 @@ HASH_BYTES = 32
 TABLE_CODEC = Codec("zstd", 3)  # of all arrays without shards: small, and mostly zeros behind the last row
 NO_FILE = -1  # `sequences/source_size` of a sequence that was appended as arrays
 
-Axis = Literal["step", "label_step", "sequence", "sequence_bound", "label_sequence_bound"]
 Tail = Literal["", "inputs", "labels", "features", "targets", "hash"]
 
 

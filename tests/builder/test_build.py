@@ -30,7 +30,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two workers of a cluster that is not ours to stop, in this process: quick to start."""
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", memory_limit=0)
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", memory_limit=0
+    )
     with cluster, Client(cluster) as client:
         yield client
 

@@ -103,3 +103,12 @@ def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_f
     assert json.loads(failed.stdout)["failures"][0]["source"] == "000.npy"
     assert failed.stderr.startswith("000.npy: ")
     assert names_below(tmp_path) == before
+
+
+def test_a_dry_run_names_a_source_whose_columns_are_others_as_the_build_does(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name, header in (("1.csv", "a,b"), ("2.csv", "b,a"), ("3.csv", "x,y")):
+        (tmp_path / "src" / name).write_text(f"{header}\n1,2\n")
+    seen = preview(tmp_path / "src", tmp_path / "t.zarr")
+    assert seen.failures == build(tmp_path / "src", tmp_path / "t.zarr").failures
+    assert [failure.source for failure in seen.failures] == ["3.csv"]
