@@ -23,7 +23,7 @@ from store_spec.records import Records, SourceId, check_sequence, describe, no_r
 from store_spec.schema import LabelAxis, Missing, Rows, Schema
 from store_spec.shard import Stretch, between
 
-BLOCK_BYTES = 2**20  # small arrays are joined to at least that
+BLOCK_BYTES = 2**16  # small arrays are joined to at least that
 BUFFER_BYTES = 2**18
 LONGEST_REASON = 1_000
 
@@ -127,17 +127,18 @@ def process_batch(batch: Batch, schema: Schema) -> Processed:
     bytes_read = 0
     checked = partial(_checked, schema, ours=isinstance(batch.process, Tabular))
     buffer = memoryview(bytearray(BUFFER_BYTES))
-    for number in range(len(batch)):
-        try:
-            sequences, size = _read(batch, number, buffer, checked)
-        except _UnusableError as error:
-            failures.append(error.failure)
-            continue
-        bytes_read += size
-        for record, arrays in sequences:
-            records.append(record)
-            for name, blocks in rows.items():
-                blocks.add(arrays[name])
+    with searching(batch.search):
+        for number in range(len(batch)):
+            try:
+                sequences, size = _read(batch, number, buffer, checked)
+            except _UnusableError as error:
+                failures.append(error.failure)
+                continue
+            bytes_read += size
+            for record, arrays in sequences:
+                records.append(record)
+                for name, blocks in rows.items():
+                    blocks.add(arrays[name])
     for blocks in rows.values():
         blocks.close()
     return Processed(Records.concatenate(records), rows, failures, bytes_read)
@@ -153,12 +154,17 @@ def summarise(processed: Processed) -> Summary:
     )
 
 
-def compress(processed: Processed, name: str, rows: slice, first: int, schema: Schema) -> Stretch:
-    """Compress some rows of a batch, the first of which is row `first` of the whole array."""
-    chunking = schema.chunking(name)
-    assert chunking is not None
-    parts = between(processed.rows[name].blocks, rows.start, rows.stop)
-    return shard.compress(parts, first, schema.rows(name), chunking, schema.codec)
+def compress(
+    processed: Processed, names: tuple[str, ...], rows: slice, first: int, schema: Schema
+) -> dict[str, Stretch]:
+    """Compress some rows of a batch, of arrays on one axis; the first of them is row `first` of the whole arrays."""
+    stretches = {}
+    for name in names:
+        chunking = schema.chunking(name)
+        assert chunking is not None
+        parts = between(processed.rows[name].blocks, rows.start, rows.stop)
+        stretches[name] = shard.compress(parts, first, schema.rows(name), chunking, schema.codec)
+    return stretches
 
 
 def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found | list[Failure]:
@@ -167,7 +173,8 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
     buffer = memoryview(bytearray(BUFFER_BYTES))
     for number in range(len(batch)):
         try:
-            sequences, size = _read(batch, number, buffer, partial(_looked_at, label_axis, missing))
+            with searching(batch.search):
+                sequences, size = _read(batch, number, buffer, partial(_looked_at, label_axis, missing))
         except _UnusableError as error:
             failures.append(error.failure)
             continue
@@ -209,16 +216,15 @@ def _read(
     path = batch.root / name
     labels = None if batch.labels is None else batch.labels[number]
     try:
-        before = _state(path)
-        size, sha256 = _fingerprint(path, buffer)
-        with searching(batch.search):
-            results = []
-            for part, (inputs, own_labels) in enumerate(_pairs(batch.process, path, labels)):
-                origin = SourceId(name=name, part=part, size=size, sha256=sha256)
-                results.append(each(origin, inputs, own_labels if labels is None else labels))
+        before, sha256 = _fingerprint(path, buffer)
+        size = before.st_size
+        results = []
+        for part, (inputs, own_labels) in enumerate(_pairs(batch.process, path, labels)):
+            origin = SourceId(name=name, part=part, size=size, sha256=sha256)
+            results.append(each(origin, inputs, own_labels if labels is None else labels))
         if not results:
             raise SourceError(name, "it gave no sequence")
-        if _state(path) != before:
+        if _changed(before, os.stat(path)):
             raise SourceError(name, "it changed while it was read; the next build tries it again")
     except UsageError:
         raise  # no source is at fault
@@ -275,25 +281,31 @@ def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) 
     )
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a file is written to or replaced."""
-    status = os.stat(path)
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _changed(before: os.stat_result, now: os.stat_result) -> bool:
+    """Tell whether a file was written to or replaced."""
+    return any(getattr(before, what) != getattr(now, what) for what in ("st_ino", "st_size", "st_mtime_ns"))
 
 
-def _fingerprint(path: Path, buffer: memoryview) -> tuple[int, bytes]:
-    """Return a file's size and the SHA-256 of its bytes, read by way of a buffer."""
+def _fingerprint(path: Path, buffer: memoryview) -> tuple[os.stat_result, bytes]:
+    """Return a file's state, and the SHA-256 of its bytes, read by way of a buffer.
+
+    Raises:
+        OSError: It cannot be read, is no file, or grows or shrinks meanwhile.
+    """
     digest, size = hashlib.sha256(), 0
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for ever
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a file")
         while count := os.readv(descriptor, [buffer]):
             digest.update(buffer[:count])
             size += count
     finally:
         os.close(descriptor)
-    return size, digest.digest()
+    if size != status.st_size:
+        raise OSError(f"it had {status.st_size:,} bytes and gave {size:,}: it changed while it was read")
+    return status, digest.digest()
 
 
 def _failure(batch: Batch, name: str, message: str) -> Failure:

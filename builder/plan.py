@@ -51,6 +51,7 @@ class Plan:
     sources: SourceList
     store: Path
     new: tuple[str, ...]  # in the order in which they are appended
+    new_bytes: tuple[int, ...]  # of their files; 0 where there is none, which will be reported when it is read
     labels: NDArray[Any] | None  # (new sources, targets), where they come from a manifest
     label_names: tuple[str, ...] | None
     process: Process
@@ -89,8 +90,8 @@ class Plan:
         Where one batch ends leaves no trace in the store.
         """
         start, size = 0, 0
-        for number, name in enumerate(self.new):
-            cost = round(self.file_bytes(name) * ratio) + FILE_COST
+        for number, file_bytes in enumerate(self.new_bytes):
+            cost = round(file_bytes * ratio) + FILE_COST
             if number > start and size + cost > batch_bytes:
                 yield self.batch(slice(start, number)), size
                 start, size = number, 0
@@ -108,14 +109,7 @@ class Plan:
 
     def bytes_to_read(self) -> int:
         """Return the bytes of the new sources' files."""
-        return sum(map(self.file_bytes, self.new))
-
-    def file_bytes(self, name: str) -> int:
-        """Return the size of a source's file; 0 where there is none."""
-        try:
-            return os.stat(self.sources.path(name)).st_size
-        except OSError:
-            return 0  # it will be reported when it is read
+        return sum(self.new_bytes)
 
 
 def make_plan(
@@ -171,6 +165,7 @@ def make_plan(
         sources=found,
         store=store,
         new=tuple(names[number] for number in new),
+        new_bytes=tuple(_file_bytes(os.path.join(found.root, names[number])) for number in new),
         labels=None if labels is None else labels[np.array(new, np.int64)],
         label_names=label_names,
         process=function,
@@ -181,6 +176,13 @@ def make_plan(
         held=held,
         search=() if is_tabular else (str(Path.cwd()),),
     )
+
+
+def _file_bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _default_tabular(manifest: ManifestLabels | None) -> Tabular:

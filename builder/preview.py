@@ -155,7 +155,7 @@ def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure
     seen, failed = _Sum(), {failure.source for failure in failures}
     for number in numbers:
         seen.sources += 1
-        seen.file_bytes += plan.file_bytes(plan.new[number])
+        seen.file_bytes += plan.new_bytes[number]
         if plan.new[number] in failed:
             continue
         processed = process_batch(plan.batch(slice(number, number + 1)), schema)

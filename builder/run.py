@@ -16,6 +16,7 @@ from builder.batch import Batch, Failure, Summary, compress, process_batch, summ
 from builder.engine import Engine, Task
 from builder.errors import BuildError
 from store_spec.ledger import Ledger, ShardJob
+from store_spec.shard import Stretch
 
 COMMIT_SECONDS = 15.0
 LISTED_FAILURES = 1_000  # that a store lists by name; it counts all
@@ -52,15 +53,15 @@ class _Held:
     names: tuple[str, ...]  # of its sources
     rows: Task | None  # None when pieces of it are all that is needed
     nbytes: int  # decoded; an estimate until its summary comes
-    to_put: int = 0  # rows, of all arrays, that lie in no shard yet
+    to_put: int = 0  # rows, of all axes, that lie in no shard yet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """The rows of a batch that go into one shard, compressed on the worker that has them."""
+    """The rows of a batch that go into one shard of each array on an axis, compressed where they are."""
 
     held: _Held
-    stretch: Task
+    stretches: Task  # by array
     rows: int
 
 
@@ -84,18 +85,14 @@ class Run:
         self._memory = memory
         self._on_progress = on_progress
         self._schema = ledger.schema
-        self._arrays = [name for name in ("inputs", "labels") if self._schema.chunking(name) is not None]
-        counts = ledger.root.counts
-        self._ends = {
-            name: counts.of("label_step" if name == "labels" and self._schema.label_axis == "own" else "step")
-            for name in self._arrays
-        }
-        self._open: dict[Task, _Held | tuple[ShardJob, list[_Piece]]] = {}
+        self._arrays = self._schema.sharded()
+        self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
+        self._open: dict[Task, _Held | tuple[tuple[ShardJob, ...], list[_Piece]]] = {}
         self._early: dict[int, tuple[_Held, Summary]] = {}  # done before a batch that comes before them
         self._next = 0  # number of the batch to register next
         self._submitted = 0
         # Registered, in order, and in no shard yet.
-        self._pieces: dict[str, deque[_Piece]] = {name: deque() for name in self._arrays}
+        self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
         self._bytes_held = 0
         self._exhausted = False
         self._last_commit = time.monotonic()
@@ -109,8 +106,8 @@ class Run:
             if isinstance(what, _Held):
                 self._summarised(what, self._result(task, [what]))
             else:
-                job, pieces = what
-                self._put(job, pieces, self._result(task, [piece.held for piece in pieces]))
+                jobs, pieces = what
+                self._put(jobs, pieces, self._result(task, [piece.held for piece in pieces]))
             self._submit_batches()
             due = time.monotonic() - self._last_commit > COMMIT_SECONDS and self._ledger.ready() > 0
             # The first commit moves the store, so it waits until no shard is on its way to where it was.
@@ -157,10 +154,9 @@ class Run:
     def _register(self, held: _Held, summary: Summary) -> None:
         """Give a batch's rows their place, after those of all batches before it."""
         records = summary.records
-        for name in self._arrays:
-            own = name == "labels" and self._schema.label_axis == "own"
-            rows = int((records.label_lengths if own else records.lengths).sum())
-            self._compress(held, name, rows)
+        for axis in self._arrays:
+            rows = int((records.label_lengths if axis == "label_step" else records.lengths).sum())
+            self._compress(held, axis, rows)
             held.to_put += rows
         held.rows = None  # its memory is free when its pieces are compressed
         self._ledger.register(records)
@@ -174,31 +170,37 @@ class Run:
         tally.bytes_decoded += summary.nbytes
         tally.failures += summary.failures
 
-    def _compress(self, held: _Held, name: str, rows: int) -> None:
+    def _compress(self, held: _Held, axis: str, rows: int) -> None:
         """Have a batch's rows compressed where they are, each shard's on their own."""
-        chunking = self._schema.chunking(name)
+        names = self._arrays[axis]
+        chunking = self._schema.chunking(names[0])
         assert chunking is not None
-        begin, done = self._ends[name], 0
-        self._ends[name] += rows
+        begin, done = self._ends[axis], 0
+        self._ends[axis] += rows
         while done < rows:
             first = begin + done
             count = min(chunking.shard - first % chunking.shard, rows - done)
-            arguments = held.rows, name, slice(done, done + count), first, self._schema
-            stretch = self._engine.submit(compress, *arguments, urgent=True)
-            self._pieces[name].append(_Piece(held, stretch, count))
+            arguments = held.rows, names, slice(done, done + count), first, self._schema
+            stretches = self._engine.submit(compress, *arguments, urgent=True)
+            self._pieces[axis].append(_Piece(held, stretches, count))
             done += count
 
     def _submit_jobs(self, *, final: bool) -> None:
-        for job in self._ledger.jobs(final=final):
-            pieces, missing = [], job.stop - job.start
-            while missing:
-                pieces.append(self._pieces[job.name].popleft())
-                missing -= pieces[-1].rows
-            task = self._engine.submit(put_shard, job, *(one.stretch for one in pieces), watch=True, urgent=True)
-            self._open[task] = job, pieces
+        handed = self._ledger.jobs(final=final)
+        for axis, names in self._arrays.items():
+            # Those of one array come after another's; shard by shard, those of all arrays on the axis go together.
+            for jobs in zip(*([job for job in handed if job.name == name] for name in names), strict=True):
+                pieces, missing = [], jobs[0].stop - jobs[0].start
+                while missing:
+                    pieces.append(self._pieces[axis].popleft())
+                    missing -= pieces[-1].rows
+                stretches = (piece.stretches for piece in pieces)
+                task = self._engine.submit(put_shards, jobs, *stretches, watch=True, urgent=True)
+                self._open[task] = jobs, pieces
 
-    def _put(self, job: ShardJob, pieces: list[_Piece], written: int) -> None:
-        self._ledger.done(job)
+    def _put(self, jobs: tuple[ShardJob, ...], pieces: list[_Piece], written: int) -> None:
+        for job in jobs:
+            self._ledger.done(job)
         self._tally.bytes_written += written
         for piece in pieces:
             piece.held.to_put -= piece.rows
@@ -228,6 +230,6 @@ def workers_died(names: Sequence[str]) -> BuildError:
     )
 
 
-def put_shard(job: ShardJob, *parts: Any) -> int:
-    """Put one shard from its stretches; return the bytes written."""
-    return job.write(parts)
+def put_shards(jobs: tuple[ShardJob, ...], *parts: dict[str, Stretch]) -> int:
+    """Put one shard of each array on an axis, from their stretches; return the bytes written."""
+    return sum(job.write([stretches[job.name] for stretches in parts]) for job in jobs)

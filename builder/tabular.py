@@ -111,9 +111,8 @@ class Tabular:
 
     def _name(self, path: Path) -> str:
         """Return what the source is called."""
-        if self.root is not None and path.is_relative_to(self.root):
-            return path.relative_to(self.root).as_posix()
-        return path.as_posix()
+        text = path.as_posix()  # whole paths as text: pathlib's own comparisons take longer than reading a small file
+        return text if self.root is None else text.removeprefix(f"{self.root.as_posix().removesuffix('/')}/")
 
     def _choose(self, table: OpenTable, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the input and label columns, in order."""

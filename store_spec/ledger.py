@@ -51,7 +51,7 @@ class ShardJob:
     start: int
     stop: int
 
-    def write(self, parts: Sequence[NDArray[Any]], threads: int = 1) -> int:
+    def write(self, parts: Sequence[NDArray[Any] | shard.Stretch], threads: int = 1) -> int:
         """Encode and put the shard; `parts` are its new rows, one array after another. Return the bytes put.
 
         Safe to do twice, in two processes at once: each puts the same bytes, whole.

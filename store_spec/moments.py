@@ -108,8 +108,8 @@ def _of_block(block: NDArray[Any]) -> Moments:
         return Moments(np.zeros(features, np.int64), nothing, np.zeros(features), nothing, nothing)
     # Numbers beyond about 1e154 have squares beyond float64: infinite or NaN, but no reason to warn.
     with np.errstate(over="ignore", invalid="ignore"):
-        low, high = values.min(axis=1), values.max(axis=1)
-        total = values.sum(axis=1)
+        low, high = np.minimum.reduce(values, axis=1), np.maximum.reduce(values, axis=1)
+        total = np.add.reduce(values, axis=1)
         if np.isnan(low).any():
             missing = np.isnan(values)
             low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
@@ -126,7 +126,7 @@ def _of_block(block: NDArray[Any]) -> Moments:
         # A sum of squares, not einsum: that may fuse both into one rounding, on some processors only, and moments
         # must have the same bits everywhere. For the same reason zeros lose their sign below.
         np.square(values, out=values)
-        return Moments(count, mean, values.sum(axis=1), low + 0.0, high + 0.0)
+        return Moments(count, mean, np.add.reduce(values, axis=1), low + 0.0, high + 0.0)
 
 
 def _merge(a: Moments, b: Moments) -> Moments:

@@ -269,6 +269,18 @@ class Schema:
             return self.steps
         return self.label_steps
 
+    def sharded(self) -> dict[str, tuple[str, ...]]:
+        """Return the arrays that lie in shards, by axis: those on one have the same rows in the same shards.
+
+        >>> Schema.plan(rows_of("float32", (12,)), rows_of("int64", ()), label_axis="step").sharded()
+        {'step': ('inputs', 'labels')}
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for fact in self.arrays():
+            if fact.name in ("inputs", "labels") and self.chunking(fact.name) is not None:
+                found[self.axis(fact)] = (*found.get(self.axis(fact), ()), fact.name)
+        return found
+
     def codec_of(self, fact: ArrayFact) -> Codec:
         """Return how the chunks of an array are compressed."""
         sharded = fact.tail in ("inputs", "labels") and self.chunking(fact.name) is not None

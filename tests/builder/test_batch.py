@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.batch import Batch, Failure, Found, Processed, RowBlocks, compress, probe, process_batch, summarise
+from builder.batch import (
+    BLOCK_BYTES,
+    Batch,
+    Failure,
+    Found,
+    Processed,
+    RowBlocks,
+    compress,
+    probe,
+    process_batch,
+    summarise,
+)
 from builder.errors import UsageError
 from builder.process import Portable
 from store_spec import shard
@@ -135,15 +146,15 @@ def test_a_function_that_no_worker_can_import_is_no_fault_of_the_sources(three_f
 
 @given(lengths=st.lists(st.integers(0, 40_000), max_size=12))
 def test_row_blocks_are_the_rows_in_order_in_few_arrays(lengths):
-    blocks, rows = RowBlocks(), [np.full((length, 30), number, np.int8) for number, length in enumerate(lengths)]
+    blocks, rows = RowBlocks(), [np.full((length, 3), number, np.int8) for number, length in enumerate(lengths)]
     for one in rows:
         blocks.add(one)
     blocks.close()
     assert blocks.nbytes == sum(one.nbytes for one in rows)
-    nothing = np.empty((0, 30), np.int8)
+    nothing = np.empty((0, 3), np.int8)
     assert np.array_equal(np.concatenate([nothing, *blocks.blocks]), np.concatenate([nothing, *rows]))
-    small = sum(block.nbytes < 2**20 for block in blocks.blocks)
-    assert small <= 1 + sum(one.nbytes >= 2**20 for one in rows)
+    small = sum(block.nbytes < BLOCK_BYTES for block in blocks.blocks)
+    assert small <= 1 + sum(one.nbytes >= BLOCK_BYTES for one in rows)
 
 
 @given(
@@ -161,7 +172,7 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
     stop, first = min(stop, len(rows)), first - first % schema.steps.chunk
     cut = min(cut, stop)
     parts = [
-        pickle.loads(pickle.dumps(compress(processed, "inputs", piece, first + piece.start, schema)))
+        pickle.loads(pickle.dumps(compress(processed, ("inputs",), piece, first + piece.start, schema)["inputs"]))
         for piece in (slice(0, cut), slice(cut, stop))
     ]
     assert sum(map(len, parts)) == stop

@@ -41,8 +41,9 @@ def die_always() -> None:
     os._exit(1)
 
 
-def allocation_threshold_and_threads() -> tuple[str | None, str | None]:
-    return os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ.get("OMP_NUM_THREADS")
+def allocation_and_threads() -> list[str | None]:
+    names = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS"
+    return [os.environ.get(name) for name in names]
 
 
 def test_in_this_process_tasks_run_in_order_and_errors_come_with_the_result():
@@ -68,7 +69,7 @@ def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_
         assert sorted(engine.finished().result() for _ in range(9)) == list(range(11, 20))
         assert {engine.submit(process_id).result() for _ in range(3)}.isdisjoint({os.getpid()})
         # Memory is not given back at each turn, and libraries leave the cores to the other workers.
-        assert engine.submit(allocation_threshold_and_threads).result() == (None, "1")
+        assert engine.submit(allocation_and_threads).result() == [str(2**28), str(2**28), "1", "1"]
 
         workers = set(me.children(recursive=True)) - children
         assert len(workers) >= 2

@@ -12,6 +12,7 @@ import pytest
 import store_spec
 from builder import build, tabular
 from builder.errors import UsageError
+from builder.run import put_shards
 from store_spec.ledger import Ledger
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.store.oracle import files
@@ -158,12 +159,12 @@ def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_ends(tmp_pa
     write_made(tmp_path / "src", {f"{number}.made": Made(lengths=(40,), seed=number) for number in range(9)})
     build(tmp_path / "src", tmp_path / "clean", process=read_made, workers=0, chunk=600, shard=1200)
 
-    def litter(job: Any, *parts: Any) -> int:
-        (job.folder / job.name / f"c.{job.number}.0.dead.partial").write_bytes(b"half")
-        written: int = job.write(parts)
-        return written
+    def litter(jobs: Any, *parts: Any) -> int:
+        for job in jobs:
+            (job.folder / job.name / f"c.{job.number}.0.dead.partial").write_bytes(b"half")
+        return put_shards(jobs, *parts)
 
-    monkeypatch.setattr("builder.run.put_shard", litter)
+    monkeypatch.setattr("builder.run.put_shards", litter)
     monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
     build(tmp_path / "src", tmp_path / "store", process=read_made, workers=0, chunk=600, shard=1200)
     assert files(tmp_path / "store") == files(tmp_path / "clean")

@@ -160,7 +160,7 @@ class Counting(InProcess):
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Any:
         self.batches += function is process_batch
         self.most = max(self.most, self.batches)
-        if function.__name__ == "put_shard":
+        if function.__name__ == "put_shards":
             self.batches = 0
         return super().submit(function, *arguments, watch=watch, urgent=urgent)
 
