@@ -66,7 +66,8 @@ class Inspection:
     store: Path
     version: str
     identity: str
-    sequences: int
+    sequences: int  # that readers see; so of all below but the sizes on disk
+    retired: int  # sequences that are no more: their rows stay on disk
     sources: int
     steps: int
     label_steps: int
@@ -121,10 +122,11 @@ def inspect(store: str | PathLike[str]) -> Inspection:
         store=opened.path,
         version=".".join(map(str, VERSION)),
         identity=opened.identity,
-        sequences=counts.sequences,
+        sequences=len(opened),
+        retired=counts.sequences - len(opened),
         sources=len(set(opened.sources)),
-        steps=counts.steps,
-        label_steps=counts.label_steps,
+        steps=int(opened.lengths.sum()),
+        label_steps=int(opened.label_lengths.sum()) if schema.label_axis == "own" else 0,
         inputs=schema.inputs.to_json(),
         labels=schema.labels.to_json(),
         label_axis=schema.label_axis,
@@ -137,7 +139,7 @@ def inspect(store: str | PathLike[str]) -> Inspection:
         files=sum(array.files for array in arrays) + len(documents),
         stored_bytes=sum(array.stored_bytes for array in arrays) + sum(documents),
         decoded_bytes=sum(array.decoded_bytes for array in arrays),
-        lengths=describe_lengths(opened.lengths) if counts.sequences else None,
+        lengths=describe_lengths(opened.lengths) if len(opened) else None,
         arrays=arrays,
         splits=_splits(opened),
         statistics=_statistics(opened),

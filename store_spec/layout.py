@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from store_spec import retired
 from store_spec import schema as facts
 from store_spec.codec import Codec
 from store_spec.errors import ChecksumError, FormatError, SchemaError, VersionError
@@ -48,8 +49,17 @@ class Root:
 
     schema: Schema
     counts: Counts = field(default_factory=Counts)
+    retired: retired.Ranges = ()
     identity: str = BLANK
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole_identity(self) -> str:
+        """What names the sequences that are not retired: `identity` alone says what was appended."""
+        if not self.retired:
+            return self.identity
+        ranges = ",".join(f"{start}-{stop}" for start, stop in self.retired)
+        return hashlib.sha256(f"{self.identity}\n{ranges}".encode()).hexdigest()
 
     def encode(self) -> bytes:
         """Return the bytes of the root `zarr.json`: its digest is that of these bytes with 64 zeros in its place."""
@@ -66,6 +76,7 @@ class Root:
                         "steps": self.counts.steps,
                         "label_steps": self.counts.label_steps,
                     },
+                    "retired": [list(pair) for pair in self.retired],
                     "inputs": self.schema.inputs.to_json(),
                     "labels": self.schema.labels.to_json() | {"axis": self.schema.label_axis},
                     "missing": self.schema.missing,
@@ -104,6 +115,7 @@ class Root:
         _check_version(ours.get("version"), where)
         _check_digest(data, ours.get("digest"), where)
         counts = Counts(**{name: _count(ours, name, where) for name in ("sequences", "steps", "label_steps")})
+        gone = retired.decode(ours.get("retired"), counts.sequences, where)
         consolidated = _dict(document, "consolidated_metadata", where)
         members = _dict(consolidated, "metadata", where)
         schema = _schema(ours, members, where)
@@ -122,7 +134,8 @@ class Root:
         identity = ours.get("identity")
         if not isinstance(identity, str) or not _HEX.fullmatch(identity):
             raise FormatError(f"{where}: identity {identity!r:.80} is not 64 hexadecimal digits")
-        return cls(schema=schema, counts=counts, identity=identity, provenance=_dict(ours, "provenance", where))
+        provenance = _dict(ours, "provenance", where)
+        return cls(schema=schema, counts=counts, retired=gone, identity=identity, provenance=provenance)
 
 
 def encode_document(document: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec import shard
+from store_spec import retired, shard
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.layout import (
     ROOT,
@@ -102,6 +102,8 @@ class Ledger:
         self._handed = dict(self._registered)
         self._put = dict(self._registered)
         self._ahead: dict[str, dict[int, int]] = {name: {} for name in arrays}
+        self._retiring: set[int] = set()
+        self._replaced: dict[str, Sequence[int]] = {}
 
     @classmethod
     @contextlib.contextmanager
@@ -181,6 +183,14 @@ class Ledger:
         for name, lengths in self._lengths(records).items():
             self._registered[name] += int(lengths.sum())
 
+    def retire(self, numbers: Iterable[int]) -> None:
+        """Have the next commit retire these sequences: readers of it skip them."""
+        self._retiring.update(numbers)
+
+    def replace(self, source: str, numbers: Sequence[int]) -> None:
+        """Have the commit that makes new sequences of a source visible retire its old ones."""
+        self._replaced[source] = numbers
+
     def jobs(self, *, final: bool = False) -> list[ShardJob]:
         """Return the shards that registered rows fill, each once; with `final` the last, partial ones too."""
         jobs = []
@@ -192,7 +202,7 @@ class Ledger:
                 stop = min((number + 1) * chunking.shard, registered)
                 if stop % chunking.shard and not final:
                     break
-                slim = replace(self.root, provenance={})
+                slim = replace(self.root, provenance={}, retired=())
                 jobs.append(
                     ShardJob(
                         folder=self._storage.root,
@@ -233,7 +243,7 @@ class Ledger:
         return covered
 
     def commit(self) -> int:
-        """Make visible every sequence that lies wholly in shards that were put; return how many there are now.
+        """Make visible every sequence that lies wholly in shards that were put; return how many readers see now.
 
         Raises:
             ConflictError: Somebody else wrote to the store.
@@ -246,12 +256,20 @@ class Ledger:
             steps=self.root.counts.steps + int(new.lengths.sum()),
             label_steps=self.root.counts.label_steps + int(new.label_lengths.sum()),
         )
-        root = replace(self.root, counts=counts, identity=new.identity(self.root.identity), provenance=self.provenance)
+        gone = [number for source in set(new.sources) for number in self._replaced.pop(source, ())]
+        root = replace(
+            self.root,
+            counts=counts,
+            retired=retired.add(self.root.retired, [*gone, *self._retiring]),
+            identity=new.identity(self.root.identity),
+            provenance=self.provenance,
+        )
         data = root.encode()
         if data != self._committed:
             self._write(new, root, data)
         self.root, self._committed, self._pending = root, data, [pending[covered:]]
-        return counts.sequences
+        self._retiring.clear()
+        return counts.sequences - retired.count(root.retired)
 
     def _write(self, new: Records, root: Root, data: bytes) -> None:
         """Put tables and root, in the order that leaves a whole store whenever it is cut off."""

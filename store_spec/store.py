@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from store_spec import retired
 from store_spec.errors import SequenceIndexError
 from store_spec.layout import Counts
 from store_spec.moments import Moments, merge
@@ -35,10 +36,10 @@ class Store:
 
     def __init__(self, snapshot: Snapshot, selection: NDArray[np.int64] | None = None) -> None:
         self._snapshot = snapshot
-        self._selection = None if selection is None else kept(selection)
+        self._selection = None if selection is None else kept(selection)  # None: all that are not retired
 
     def __repr__(self) -> str:
-        schema, what = self.schema, "" if self._selection is None else f" of {self._snapshot.root.counts.sequences:,}"
+        schema, what = self.schema, "" if self._selection is None else f" of {self._live:,}"
         return (
             f"<seqzarr store {self.path.name}: {len(self):,}{what} sequences, {int(self.lengths.sum()):,} steps, "
             f"inputs {schema.inputs.shape} {schema.inputs.dtype}, "
@@ -57,7 +58,7 @@ class Store:
 
     @property
     def counts(self) -> Counts:
-        """How much the whole store holds, whatever is selected here."""
+        """How much the whole store holds, whatever is selected here, retired sequences among it."""
         return self._snapshot.root.counts
 
     @property
@@ -68,7 +69,7 @@ class Store:
     @property
     def identity(self) -> str:
         """64 hexadecimal digits that stand for every sequence of the store, and change with any of them."""
-        return self._snapshot.root.identity
+        return self._snapshot.root.whole_identity
 
     @property
     def snapshot(self) -> Snapshot:
@@ -77,10 +78,11 @@ class Store:
 
     @cached_property
     def selection(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): which sequences of the store these are."""
+        """Int64 (sequences,): which sequences of the store these are, by their number, retired ones counted."""
         if self._selection is not None:
             return self._selection
-        return kept(np.arange(len(self._snapshot.offsets) - 1))  # checked against the files, unlike the count
+        every = len(self._snapshot.offsets) - 1  # checked against the files, unlike the count
+        return kept(retired.others(self._snapshot.root.retired, every))
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -106,7 +108,9 @@ class Store:
     def sources(self) -> tuple[str, ...]:
         """The name of each sequence's source."""
         names = self._snapshot.sources()
-        return tuple(names) if self._selection is None else tuple(names[number] for number in self._selection)
+        if self._selection is None and not self._snapshot.root.retired:
+            return tuple(names)
+        return tuple(names[number] for number in self.selection)
 
     @cached_property
     def parts(self) -> NDArray[np.int64]:
@@ -114,7 +118,11 @@ class Store:
         return kept(self._snapshot.table("sequences/part")[self.selection])
 
     def __len__(self) -> int:
-        return self.counts.sequences if self._selection is None else len(self._selection)
+        return self._live if self._selection is None else len(self._selection)
+
+    @property
+    def _live(self) -> int:
+        return self.counts.sequences - retired.count(self._snapshot.root.retired)
 
     @overload
     def __getitem__(self, number: int) -> Pair: ...

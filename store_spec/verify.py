@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec import retired
 from store_spec.errors import FormatError, MissingStoreError, StoreError
 from store_spec.layout import (
     BLANK,
@@ -76,7 +77,7 @@ def _verify(snapshot: Snapshot, report: Report) -> None:
         "own": _bounds(snapshot, report, tables, "label_offsets", "label_row_size"),
     }[schema.label_axis]
     columns = {name: table.whole() for name, table in tables.items() if name.startswith("sequences/")}
-    _check_sources(report, tables, columns)
+    _check_sources(report, tables, columns, snapshot.root.retired)
     names = columns["sequences/source"]
     for array, bounds in (("inputs", offsets), ("labels", label_offsets)):
         RowCheck(snapshot, report, tables, array=array, bounds=bounds, names=names).run()
@@ -114,8 +115,8 @@ def _one_each(labels: Table | None) -> Bounds | None:
     return None if labels is None or labels.lost else np.arange(labels.count + 1)
 
 
-def _check_sources(report: Report, tables: dict[str, Table], columns: Columns) -> None:
-    """Check that a source's parts are 0, 1, ... next to one another, and of one file."""
+def _check_sources(report: Report, tables: dict[str, Table], columns: Columns, no_more: retired.Ranges) -> None:
+    """Check that a source's parts are 0, 1, ... next to one another, of one file, and retired together."""
     names, parts, sizes, hashes = (
         columns[f"sequences/{name}"] for name in ("source", "part", "source_size", "source_sha256")
     )
@@ -125,24 +126,38 @@ def _check_sources(report: Report, tables: dict[str, Table], columns: Columns) -
             report.add(table.key(number), f"sequence {number:,} has a source of {sizes[number]:,} bytes", kind="size")
     if names is None:
         return
-    begun: set[str] = set()
+    gone = np.zeros(len(names), bool)
+    for start, stop in no_more:
+        gone[start:stop] = True
+    live: set[str] = set()
     for number, name in enumerate(names.tolist()):
-        same = number > 0 and names[number - 1] == name
         where = tables["sequences/source"].key(number)
+        # A retired source may be followed by itself, as it is now.
+        again = parts is not None and parts[number] == 0 and gone[number - 1]
+        same = number > 0 and names[number - 1] == name and not again
         if not name:
             report.add(where, f"sequence {number:,} has no name", kind="empty")
-        if not same and name in begun:
+        if not same and name in live:
             report.add(where, f"sequence {number:,} ({name}) lies apart from others of its source", kind="apart")
-        begun.add(name)
+        if not gone[number]:
+            live.add(name)
         due = int(parts[number - 1]) + 1 if same and parts is not None else 0
         if parts is not None and parts[number] != due:
             where = tables["sequences/part"].key(number)
             what = f"sequence {number:,} ({name}) is part {parts[number]:,}, where {due:,} is due"
             report.add(where, what, kind="part")
-        for column, values in (("source_size", sizes), ("source_sha256", hashes)):
-            if same and values is not None and not np.array_equal(values[number], values[number - 1]):
-                where = tables[f"sequences/{column}"].key(number)
-                report.add(where, f"sequence {number:,} ({name}) differs from the part before it", kind="differs")
+        if same:
+            _check_alike(report, tables, {"source_size": sizes, "source_sha256": hashes}, number, name)
+            if gone[number] != gone[number - 1]:
+                what = f"retired has some sequences of {name} and not all: {number - 1:,} and {number:,} differ"
+                report.add(ROOT, what, kind="retired")
+
+
+def _check_alike(report: Report, tables: dict[str, Table], columns: Columns, number: int, name: str) -> None:
+    for column, values in columns.items():
+        if values is not None and not np.array_equal(values[number], values[number - 1]):
+            where = tables[f"sequences/{column}"].key(number)
+            report.add(where, f"sequence {number:,} ({name}) differs from the part before it", kind="differs")
 
 
 def _check_identity(

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from store_spec import retired
 from store_spec.errors import SequenceError, StoreError
 from store_spec.ledger import Ledger, ShardJob
 from store_spec.records import SourceId, check_sequence, describe
@@ -31,7 +32,13 @@ class Writer:
         self._waiting: dict[str, deque[NDArray[Any]]] = {
             name: deque() for name in ("inputs", "labels") if ledger.schema.chunking(name) is not None
         }
-        self._sources = set(ledger.snapshot().sources()) if ledger.root.counts.sequences else set()
+        self._committed: dict[str, list[int]] = {}  # the numbers of each source's sequences, but retired ones
+        if ledger.root.counts.sequences:
+            names = ledger.snapshot().sources()
+            for number in retired.others(ledger.root.retired, len(names)).tolist():
+                self._committed.setdefault(names[number], []).append(number)
+        self._new: dict[str, list[int]] = {}  # the same, not committed yet
+        self._retiring = 0
         self._last = ""
         self._parts = 0
         self._broken = ""
@@ -43,7 +50,7 @@ class Writer:
 
     def __len__(self) -> int:
         """Sequences in the store, those not yet committed among them."""
-        return self._ledger.sequences
+        return self._ledger.sequences - retired.count(self._ledger.root.retired) - self._retiring
 
     def append(self, inputs: ArrayLike, labels: ArrayLike, *, source: str) -> None:
         """Append one sequence. Sequences of the same source follow one another and become its parts 0, 1, ...
@@ -60,8 +67,11 @@ class Writer:
         """
         self._check_usable()
         part = self._parts if source == self._last else 0
-        if source in self._sources and source != self._last:
-            raise SequenceError(f"{source}: its sequences are in the store already; a source is appended in one go")
+        if (source in self._committed or source in self._new) and source != self._last:
+            raise SequenceError(
+                f"{source}: its sequences are in the store already; a source is appended in one go: retire it first, "
+                "to put others in their place"
+            )
         origin = SourceId(name=source, part=part)
         given = {"inputs": inputs, "labels": labels}
         rows = dict(zip(given, check_sequence(self.schema, inputs, labels, origin), strict=True))
@@ -72,19 +82,43 @@ class Writer:
         record = describe(self.schema, rows["inputs"], rows["labels"], origin)
         # Nothing above changed this writer; nothing from here on can fail but the disk.
         self._ledger.register(record)
-        self._sources.add(source)
+        self._new.setdefault(source, []).append(self._ledger.sequences - 1)
         self._last, self._parts = source, part + 1
         for name, waiting in self._waiting.items():
             waiting.append(rows[name])
         self._put(self._ledger.jobs())
 
+    def retire(self, source: str) -> None:
+        """Have the next commit take the sequences of a source away: readers of it skip them.
+
+        Their rows stay where they are, for readers that have the store open. New sequences of the source may be
+        appended at once: the same commit then puts these in their place, at the end.
+
+        Raises:
+            SequenceError: There is no committed sequence of that source.
+        """
+        self._check_usable()
+        numbers = self._committed.pop(source, None)
+        if numbers is None:
+            known = "it was appended and is not committed yet" if source in self._new else "there is none"
+            raise SequenceError(f"{source}: only committed sequences can be retired, and {known}")
+        self._ledger.retire(numbers)
+        self._retiring += len(numbers)
+
     def commit(self) -> int:
-        """Make everything appended so far visible to readers, in one step; return how many sequences there are."""
+        """Make all that was appended visible to readers, and take away what was retired, in one step.
+
+        Returns:
+            How many sequences a reader now sees.
+        """
         self._check_usable()
         self._put(self._ledger.jobs(final=True))
         self._last = ""  # a source whose parts are visible gets no further ones
         with self._broken_by_errors():
-            return self._ledger.commit()
+            sequences = self._ledger.commit()
+        self._committed |= self._new
+        self._new, self._retiring = {}, 0
+        return sequences
 
     def close(self) -> None:
         """Drop what was not committed and release the lock."""

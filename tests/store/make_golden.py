@@ -23,7 +23,10 @@ Sequence = tuple[str, NDArray[Any], NDArray[Any]]  # source, inputs, labels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """One golden store: how it is created, its sequences by a formula, and after which of them it was committed."""
+    """One golden store: how it is created, its sequences by a formula, and after which of them it was committed.
+
+    `retire` has the sources that are retired before what each commit appends, and `gone` the numbers that these had.
+    """
 
     name: str
     inputs: Rows
@@ -33,6 +36,13 @@ class Golden:
     label_axis: LabelAxis = "step"
     missing: Missing = "error"
     codec: str = "zstd"
+    retire: tuple[tuple[str, ...], ...] = ()
+    gone: tuple[int, ...] = ()
+
+    @property
+    def live(self) -> list[Sequence]:
+        """The sequences that are not retired."""
+        return [one for number, one in enumerate(self.sequences()) if number not in self.gone]
 
     def write(self, path: Path) -> None:
         """Write the store with today's writer."""
@@ -48,7 +58,9 @@ class Golden:
             shard=8 * self.inputs.nbytes,
             provenance={"made by": "tests/store/make_golden.py", "store": self.name},
         ) as writer:
-            for stop in self.commits:
+            for commit, stop in enumerate(self.commits):
+                for source in self.retire[commit] if self.retire else ():
+                    writer.retire(source)
                 for source, inputs, labels in sequences[at:stop]:
                     writer.append(inputs, labels, source=source)
                 at = stop
@@ -122,6 +134,15 @@ def _waves() -> list[Sequence]:
     return sequences
 
 
+def _updated() -> list[Sequence]:
+    """Two sources have a second version, one of them at once behind the first; one is no more, without another."""
+    lengths = [("a", 3), ("a", 2), ("b", 4), ("c", 1), ("c", 6), ("c", 5), ("a", 2), ("d", 0)]
+    return [
+        (source, ramp(steps, UPDATED.inputs, number), np.array(number, np.int8))
+        for number, (source, steps) in enumerate(lengths)
+    ]
+
+
 STEPS = Golden(
     name="steps",
     inputs=_rows("float32", (3,)),
@@ -171,6 +192,16 @@ WAVES = Golden(
     commits=(2,),
     label_axis="sequence",
 )
+UPDATED = Golden(
+    name="updated",
+    inputs=_rows("float32", (2,)),
+    labels=_rows("int8", ()),
+    sequences=_updated,
+    commits=(5, 8, 8),
+    label_axis="sequence",
+    retire=((), ("a", "c"), ("b",)),
+    gone=(0, 1, 2, 3, 4),
+)
 EMPTY = Golden(
     name="empty",
     inputs=_rows("uint64", (1,)),
@@ -178,7 +209,7 @@ EMPTY = Golden(
     sequences=list,
     commits=(0,),
 )
-STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, EMPTY)
+STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, UPDATED, EMPTY)
 
 
 def main() -> None:

@@ -125,6 +125,14 @@ ROOT_MEMBERS = (
     Fault(
         "digest-wrong", 6, "have the digest", swapped(ROOT, rb"[0-9a-f]{64}(?=\"\n    }\n)", b"5" * 64), error=CHECKSUM
     ),
+    Fault("retired-missing", 10, "retired is None, not a list", attribute("retired", GONE)),
+    Fault("retired-numbers", 10, "retired holds 2, which is not a pair", attribute("retired", [2, 4])),
+    Fault("retired-floats", 10, "which is not a pair of whole numbers", attribute("retired", [[0, 2.0]])),
+    Fault("retired-empty", 10, "the range 2 to 2 is empty", attribute("retired", [[2, 2]])),
+    Fault("retired-falls", 10, "does not follow the one before", attribute("retired", [[4, 5], [0, 2]])),
+    Fault("retired-touches", 10, "with a gap", attribute("retired", [[0, 2], [2, 3]])),
+    Fault("retired-beyond", 10, "the range 5 to 8 is empty", attribute("retired", [[5, 8]])),
+    Fault("retired-negative", 10, "the range -1 to 2", attribute("retired", [[-1, 2]])),
     Fault("root-edited", 6, "have the digest", swapped(ROOT, b'"steps": 23', b'"steps": 22'), error=CHECKSUM),
     Fault("count-missing", 7, "counts: steps is None", attribute("counts steps", GONE)),
     Fault("count-negative", 7, "counts: sequences is -1", attribute("counts sequences", -1)),

@@ -72,7 +72,9 @@ class SpecReader:
                 found.append(data[start:at].decode())
         return found[: self.arrays[name]["shape"][0]]
 
-    def sequences(self) -> Iterator[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    def sequences(self, *, every: bool = False) -> Iterator[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+        """Give the sequences in order: those that are not retired, or every one."""
+        gone = {number for start, stop in self.said["retired"] for number in range(start, stop)}
         inputs, labels, bounds = self.rows("inputs"), self.rows("labels"), self.rows("offsets")
         label_bounds = {
             "step": lambda: bounds,
@@ -80,6 +82,8 @@ class SpecReader:
             "own": lambda: self.rows("label_offsets"),
         }[self.said["labels"]["axis"]]()
         for number, source in enumerate(self.strings("sequences/source")):
+            if number in gone and not every:
+                continue
             start, stop = bounds[number : number + 2]
             label_start, label_stop = label_bounds[number : number + 2]
             yield source, inputs[start:stop], labels[label_start:label_stop]
@@ -89,7 +93,7 @@ class SpecReader:
         parts, sizes = self.rows("sequences/part"), self.rows("row_size")
         file_sizes, hashes = self.rows("sequences/source_size"), self.rows("sequences/source_sha256")
         own = self.rows("label_row_size") if self.said["labels"]["axis"] == "own" else np.zeros_like(sizes)
-        for number, (source, inputs, labels) in enumerate(self.sequences()):
+        for number, (source, inputs, labels) in enumerate(self.sequences(every=True)):
             crcs = [google_crc32c.value(np.ascontiguousarray(rows).tobytes()) for rows in (inputs, labels)]
             file = f"{file_sizes[number]} {hashes[number].tobytes().hex()}"
             lengths = f"{sizes[number]} {own[number]}"

@@ -40,7 +40,7 @@ def assert_same(found, expected):
 @every_store
 def test_golden_store_still_gives_the_rows_of_its_formula(golden):
     store = store_spec.open_store(path_of(golden))
-    sequences = golden.sequences()
+    sequences = golden.live
     assert len(store) == len(sequences)
     assert (store.schema.inputs, store.schema.labels) == (golden.inputs, golden.labels)
     assert (store.schema.label_axis, store.schema.missing) == (golden.label_axis, golden.missing)
@@ -72,6 +72,7 @@ def test_golden_store_is_read_by_plain_zarr_through_its_offsets_alone(golden):
 @every_store
 def test_golden_statistics_are_those_of_the_formula(golden):
     store = store_spec.open_store(path_of(golden))
+    assert (store.counts.sequences, len(store)) == (len(golden.sequences()), len(golden.live))
     for number, (_, inputs, labels) in enumerate(golden.sequences()):
         for name, rows in (("inputs", inputs), ("labels", labels)):
             expected = moments(rows[None] if name == "labels" and golden.label_axis == "sequence" else rows)
@@ -86,7 +87,7 @@ def test_todays_writer_gives_the_bytes_of_the_golden_store_file_by_file(golden, 
 
 
 def test_golden_store_that_was_appended_to_equals_one_that_was_written_in_one_commit(tmp_path):
-    once = [golden for golden in STORES if len(golden.commits) > 1]
+    once = [golden for golden in STORES if len(golden.commits) > 1 and not golden.retire]
     assert once
     for golden in once:
         path = tmp_path / f"{golden.name}.zarr"

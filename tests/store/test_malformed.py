@@ -30,9 +30,7 @@ def read_everything(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def read_and_compare(path, golden) -> None:
     """Read all; whatever sequence is given, before an error comes, is that of the sound store."""
-    for (_, inputs, labels), (found_inputs, found_labels) in zip(
-        golden.sequences(), read_everything(path), strict=True
-    ):
+    for (_, inputs, labels), (found_inputs, found_labels) in zip(golden.live, read_everything(path), strict=True):
         assert found_inputs.tobytes() == inputs.tobytes()
         assert np.asarray(found_labels).tobytes() == labels.tobytes()
 

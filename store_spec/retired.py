@@ -1,0 +1,73 @@
+"""Which sequences are no more: ranges of their numbers, as the root document has them.
+
+Rows of a retired sequence stay where they are, so a snapshot that was opened before still has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import FormatError
+
+Ranges = tuple[tuple[int, int], ...]  # first number, and the one after the last; rising, with gaps between them
+
+
+def add(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
+    """Return ranges that hold these numbers too.
+
+    >>> add(((0, 2),), [5, 2, 1])
+    ((0, 3), (5, 6))
+    """
+    fresh = np.unique(np.fromiter(numbers, np.int64))
+    every = np.union1d(fresh, members(ranges)) if ranges else fresh
+    cuts = np.flatnonzero(np.diff(every) != 1) + 1
+    parts = np.split(every, cuts) if len(every) else []
+    return tuple((int(part[0]), int(part[-1]) + 1) for part in parts)
+
+
+def members(ranges: Ranges) -> NDArray[np.int64]:
+    """Return the numbers in these ranges, rising."""
+    return np.concatenate([np.zeros(0, np.int64), *(np.arange(start, stop) for start, stop in ranges)])
+
+
+def count(ranges: Ranges) -> int:
+    """Return how many numbers the ranges hold."""
+    return sum(stop - start for start, stop in ranges)
+
+
+def others(ranges: Ranges, sequences: int) -> NDArray[np.int64]:
+    """Return the numbers below `sequences` that are in no range, rising.
+
+    >>> others(((0, 2), (3, 4)), 6).tolist()
+    [2, 4, 5]
+    """
+    keep = np.ones(sequences, bool)
+    for start, stop in ranges:
+        keep[start:stop] = False
+    return np.flatnonzero(keep)
+
+
+def decode(value: Any, sequences: int, where: str) -> Ranges:
+    """Read ranges of sequence numbers from JSON.
+
+    Raises:
+        FormatError: They are no list of pairs, do not rise with gaps between them, or lie beyond the last sequence.
+    """
+    if not isinstance(value, list):
+        raise FormatError(f"{where}: retired is {value!r:.80}, not a list of ranges")
+    before = -1
+    for pair in value:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair)):
+            raise FormatError(f"{where}: retired holds {pair!r:.80}, which is not a pair of whole numbers")
+        start, stop = pair
+        if not before < start < stop <= sequences:
+            raise FormatError(
+                f"{where}: retired: the range {start:,} to {stop:,} is empty, does not follow the one before with a "
+                f"gap, or ends behind the last of {sequences:,} sequences"
+            )
+        before = stop
+    return tuple((start, stop) for start, stop in value)

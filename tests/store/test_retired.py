@@ -1,0 +1,196 @@
+"""Sequences that are no more: readers skip them, older snapshots keep them, and new versions take their place."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec import retired
+from store_spec.errors import FormatError, SequenceError
+from tests.store.oracle import Recipe, Sequence, append, assert_holds, make, write
+from tests.store.spec_reader import SpecReader
+
+numbers = st.sets(st.integers(0, 30))
+
+
+@given(before=numbers, more=numbers)
+def test_ranges_are_the_set_of_numbers(before, more):
+    ranges = retired.add(retired.add((), before), more)
+    both = sorted(before | more)
+    assert retired.members(ranges).tolist() == both
+    assert retired.count(ranges) == len(both)
+    assert retired.others(ranges, 31).tolist() == [number for number in range(31) if number not in both]
+    assert retired.decode([list(pair) for pair in ranges], 31, "here") == ranges
+    assert all(stop < start for (_, stop), (start, _) in itertools.pairwise(ranges))
+
+
+@given(value=st.lists(st.lists(st.integers(-2, 6), min_size=1, max_size=3), max_size=3))
+def test_what_is_no_rising_list_of_ranges_is_refused(value):
+    pairs = [tuple(pair) for pair in value]
+    fine = all(len(pair) == 2 and 0 <= pair[0] < pair[1] <= 5 for pair in pairs)
+    fine = fine and all(before[1] < after[0] for before, after in itertools.pairwise(pairs))
+    if fine:
+        assert retired.decode(value, 5, "here") == tuple(pairs)
+    else:
+        with pytest.raises(FormatError, match="here: retired"):
+            retired.decode(value, 5, "here")
+
+
+@pytest.fixture(params=["step", "sequence", "own"])
+def recipe(request):
+    return Recipe(label_axis=request.param)
+
+
+def appended(path, recipe, lengths=(7, 30, 0, 12, 25, 3)):
+    sequences = make(recipe, lengths)
+    write(recipe, path, sequences)
+    return sequences
+
+
+def test_a_retired_source_is_gone_for_new_readers_and_stays_for_old_ones(tmp_path, recipe):
+    sequences = appended(tmp_path / "s", recipe)
+    before = store_spec.open_store(tmp_path / "s")
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        writer.retire(sequences[1].source)
+        writer.retire(sequences[2].source)
+        assert len(writer) == 4
+    left = [sequences[number] for number in (0, 3, 4, 5)]
+    after = store_spec.open_store(tmp_path / "s")
+    assert_holds(after, left)
+    assert_holds(pickle.loads(pickle.dumps(after)), left)
+    assert_holds(before, sequences)
+    assert after.counts == before.counts
+    assert after.snapshot.root.retired == ((1, 3),)
+    assert repr(after).startswith("<seqzarr store s: 4 sequences, 47 steps")
+    assert store_spec.verify(tmp_path / "s") == []
+
+
+def test_everything_that_a_view_gives_is_of_sequences_that_are_left(tmp_path, recipe):
+    sequences = appended(tmp_path / "s", recipe)
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        writer.retire(sequences[1].source)
+    left = [one for number, one in enumerate(sequences) if number != 1]
+    write(recipe, tmp_path / "only", left)
+    store, only = store_spec.open_store(tmp_path / "s"), store_spec.open_store(tmp_path / "only")
+    assert_holds(store.select([3, 0]), [left[3], left[0]])
+    assert_holds(store.select(left[2].source), [left[2]])
+    assert_holds(store[::-1], left[::-1])
+    for name in ("inputs", "labels"):
+        for moment in ("count", "mean", "m2", "min", "max"):
+            found, expected = (getattr(getattr(one.stats(), name), moment) for one in (store, only))
+            np.testing.assert_array_equal(found, expected)
+    assert store.split("train").sources == only.split("train").sources
+    assert store.parts.tolist() == only.parts.tolist()
+    target = {"step": "aligned", "sequence": "sequence", "own": "sequence"}[recipe.label_axis]
+    if recipe.label_axis != "own":
+        windows = [one.windows(4, target=target) for one in (store, only)]
+        assert len(windows[0]) == len(windows[1])
+        batches = (one.batches(16, shuffle=True, seed=1, epoch=2) for one in windows)
+        pairs = [sorted(row.tobytes() for batch in each for row in batch[0]) for each in batches]
+        assert pairs[0] == pairs[1]
+    with pytest.raises(Exception, match="no sequence of source"):
+        store.select(sequences[1].source)
+
+
+def test_new_sequences_of_a_source_take_the_place_of_the_old_ones_in_one_commit(tmp_path, recipe):
+    sequences = appended(tmp_path / "s", recipe)
+    fresh = make(recipe, [9, 5], seed=3, sources=[sequences[1].source] * 2)
+    seen = store_spec.open_store(tmp_path / "s")
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        writer.retire(sequences[1].source)
+        append(writer, fresh)
+        assert_holds(store_spec.open_store(tmp_path / "s"), sequences)  # nothing is visible before the commit
+    now = [one for number, one in enumerate(sequences) if number != 1] + fresh
+    assert_holds(store_spec.open_store(tmp_path / "s"), now)
+    assert_holds(seen, sequences)
+    assert store_spec.open_store(tmp_path / "s").parts.tolist()[-2:] == [0, 1]
+    assert store_spec.verify(tmp_path / "s") == []
+    independent = [(name, rows.tobytes()) for name, rows, _ in SpecReader(tmp_path / "s").sequences()]
+    assert independent == [(one.source, one.inputs.tobytes()) for one in now]
+
+
+def test_the_last_source_can_be_replaced_again_and_again(tmp_path):
+    recipe = Recipe()
+    (last,) = appended(tmp_path / "s", recipe, [6])
+    for seed in range(4):
+        with store_spec.open_store(tmp_path / "s", "a") as writer:
+            writer.retire(last.source)
+            fresh = make(recipe, [5 + seed, 2], seed=seed, sources=[last.source] * 2)
+            append(writer, fresh)
+    assert_holds(store_spec.open_store(tmp_path / "s"), fresh)
+    assert store_spec.open_store(tmp_path / "s").snapshot.root.retired == ((0, 7),)
+    assert store_spec.verify(tmp_path / "s") == []
+
+
+def test_only_committed_sequences_that_are_there_can_be_retired(tmp_path):
+    recipe = Recipe()
+    sequences = appended(tmp_path / "s", recipe)
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        with pytest.raises(
+            SequenceError, match=r"^nowhere: only committed sequences can be retired, and there is none"
+        ):
+            writer.retire("nowhere")
+        append(writer, make(recipe, [3], seed=9, sources=["new"]))
+        with pytest.raises(SequenceError, match=r"^new: .* it was appended and is not committed yet"):
+            writer.retire("new")
+        with pytest.raises(SequenceError, match="retire it first"):
+            append(writer, [Sequence(sequences[0].source, sequences[0].inputs, sequences[0].labels)])
+        writer.retire(sequences[0].source)
+        with pytest.raises(SequenceError, match="there is none"):
+            writer.retire(sequences[0].source)
+        writer.commit()
+        writer.retire("new")
+    assert store_spec.open_store(tmp_path / "s").sources == tuple(one.source for one in sequences[1:])
+
+
+def test_what_was_retired_and_not_committed_is_there_still(tmp_path):
+    sequences = appended(tmp_path / "s", Recipe())
+    writer = store_spec.open_store(tmp_path / "s", "a")
+    writer.retire(sequences[0].source)
+    writer.close()
+    assert_holds(store_spec.open_store(tmp_path / "s"), sequences)
+
+
+def test_another_set_of_sequences_has_another_identity(tmp_path):
+    sequences = appended(tmp_path / "s", Recipe())
+    found = {store_spec.open_store(tmp_path / "s").identity}
+    for one in sequences[:3]:
+        with store_spec.open_store(tmp_path / "s", "a") as writer:
+            writer.retire(one.source)
+        found.add(store_spec.open_store(tmp_path / "s").identity)
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("ranges", "what"),
+    [
+        ([[0, 1]], "retired has some sequences of a and not all: 0 and 1 differ"),
+        ([[0, 2]], None),
+        ([[1, 2]], "retired"),
+    ],
+)
+def test_verify_sees_a_source_of_which_some_parts_are_retired(tmp_path, ranges, what):
+    from tests.store.damage import attribute
+
+    write(Recipe(), tmp_path / "s", make(Recipe(), [3, 4, 5], sources=["a", "a", "b"]))
+    attribute("retired", ranges)(tmp_path / "s")
+    problems = [problem.what for problem in store_spec.verify(tmp_path / "s")]
+    assert (problems == []) if what is None else any(what in problem for problem in problems)
+
+
+def test_verify_sees_a_source_that_is_there_twice(tmp_path):
+    from tests.store.damage import attribute
+
+    sequences = appended(tmp_path / "s", Recipe())
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        writer.retire(sequences[0].source)
+        append(writer, [sequences[0]])
+    assert store_spec.verify(tmp_path / "s") == []
+    attribute("retired", [])(tmp_path / "s")
+    assert any("lies apart" in problem.what for problem in store_spec.verify(tmp_path / "s"))
