@@ -1,10 +1,12 @@
 """Choosing columns by name, by range, or by number."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from builder.errors import SourceError, UsageError
 
 _LISTED = 20
+_LONGEST = 60  # letters of a name
 
 
 def parse_columns(columns: str | Sequence[str] | None, option: str) -> tuple[str, ...] | None:
@@ -43,19 +45,36 @@ def select(selection: Sequence[str], groups: Mapping[str, tuple[str, ...]], sour
     >>> select(["b:e[0]", "a"], {"a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]")}, "x.parquet")
     ('b', 'e[0]', 'a')
     """
-    names = [name for elements in groups.values() for name in elements]
+    if not selection:
+        return ()
+    try:
+        return _selected(tuple(selection), tuple(groups.items()))
+    except _MisfitError as error:
+        raise SourceError(source, str(error)) from None
+
+
+class _MisfitError(Exception):
+    """A selection does not fit a file's columns; the message says why."""
+
+
+# Most sources of a build have the same columns.
+@lru_cache(maxsize=32)
+def _selected(selection: tuple[str, ...], groups: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[str, ...]:
+    """Return the names of the chosen columns, in the order of the selection."""
+    names = [name for _, elements in groups for name in elements]
     position = {name: number for number, name in enumerate(names)}
+    by_name = dict(groups)
     chosen: dict[str, None] = {}
     for part in selection:
-        for name in _chosen(part, names, position, groups, source):
+        for name in _chosen(part, names, position, by_name):
             if name in chosen:
-                raise SourceError(source, f"column {name} is chosen twice by {','.join(selection)}")
+                raise _MisfitError(f"column {name} is chosen twice by {','.join(selection)}")
             chosen[name] = None
     return tuple(chosen)
 
 
 def _chosen(
-    part: str, names: list[str], position: dict[str, int], groups: Mapping[str, tuple[str, ...]], source: str
+    part: str, names: list[str], position: dict[str, int], groups: Mapping[str, tuple[str, ...]]
 ) -> Sequence[str]:
     """Return the columns that one item of a selection names."""
 
@@ -65,17 +84,20 @@ def _chosen(
     if found := elements(part):
         return found
     if part in groups:
-        raise SourceError(source, f"the list column {part} has no elements in the first row")
+        raise _MisfitError(
+            f"the list column {part} has no elements in the first row, which tells how many there are; leave it out "
+            f"with --exclude {part}"
+        )
     for first, last in _cuts(part):
         start, stop = elements(first), elements(last)
         if start and stop:
             between = names[position[start[0]] : position[stop[-1]] + 1]
             if not between:
-                raise SourceError(source, f"the range {part} runs backwards: {first} comes after {last} in the file")
+                raise _MisfitError(f"the range {part} runs backwards: {first} comes after {last} in the file")
             return between
     ends = next(_cuts(part), (part, part))
     lacking = next(end for end in ends if not elements(end))
-    raise SourceError(source, f"there is no column {lacking!r}; {there_are(list(groups))}")
+    raise _MisfitError(f"there is no column {lacking!r}; {there_are(list(groups))}")
 
 
 def _cuts(part: str) -> Iterator[tuple[str, str]]:
@@ -91,5 +113,6 @@ def there_are(names: Sequence[str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write names one after another, the first few of many."""
-    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    """Write names one after another, the first few of many, and the start of long ones."""
+    shown = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:_LISTED]]
+    return ", ".join(shown) + (", ..." if len(names) > _LISTED else "")

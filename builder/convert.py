@@ -63,11 +63,12 @@ def stack(table: Table, names: Sequence[str], *, dtype: DType | None, source: st
     Raises:
         SourceError: A value would be changed by more than rounding to the float type that was asked for.
     """
-    columns = [table.columns[name] for name in names]
-    target = dtype if dtype is not None else np.result_type(*{column.dtype for column in columns})
     rounds = dtype is not None
     if table.block is not None:
-        return convert(_taken(table.block, table.columns, names), target, names, rounds=rounds, source=source)
+        block = table.block if tuple(table.columns) == tuple(names) else _taken(table.block, table.columns, names)
+        return convert(block, dtype if dtype is not None else block.dtype, names, rounds=rounds, source=source)
+    columns = [table.columns[name] for name in names]
+    target = dtype if dtype is not None else np.result_type(*{column.dtype for column in columns})
     out = np.empty((table.rows, len(columns), *columns[0].shape[1:]), target)
     for number, (name, column) in enumerate(zip(names, columns, strict=True)):
         out[:, number] = convert(column[:, None], target, (name,), rounds=rounds, source=source)[:, 0]

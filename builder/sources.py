@@ -23,7 +23,8 @@ class SourceList:
 
     root: Path  # as the caller wrote it: relative stays relative
     names: tuple[str, ...]
-    ignored: tuple[str, ...] = ()  # files of no known format, and links to folders, which are not followed
+    # Files of no known format, links to folders, which are not followed and end in "/", and what is no file, as pipes.
+    ignored: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for before, after in pairwise(self.names):
@@ -44,19 +45,22 @@ def discover(
     format: str | None = None,  # noqa: A002 - the option's name
     any_suffix: bool = False,
     exclude: Collection[Path] = (),
+    allow_none: bool = False,
 ) -> SourceList:
     """List the sources in a folder, or those that a glob pattern matches.
 
     From a folder, and the folders in it, come the files of known formats; names that begin with "." or "_"
     are left out, with all below them. A glob (`**` stands for any folders) takes what it matches; as in a
     shell, a wildcard matches no leading ".". Links to files are followed, links to folders are not. A link
-    that leads nowhere is listed, so that reading it fails by name rather than that it goes missing.
+    that leads nowhere, or round in a circle, is listed, so that reading it fails by name rather than that it goes
+    missing.
 
     Args:
         sources: A folder, one file, or a glob; the root of a glob is the part before its first wildcard.
         format: Read every file as this format: a folder then gives all its files.
         any_suffix: Take all files of a folder, as a process function can read any.
         exclude: Files and folders that are no sources, wherever they lie: the manifest, the store.
+        allow_none: Whether a folder may hold no source, or a pattern match none.
 
     Raises:
         UsageError: There is no such folder, nothing matches, a folder cannot be listed, or a name is not
@@ -68,48 +72,52 @@ def discover(
     text = os.fspath(sources)
     path = Path(text)
     # What is there under that very name wins over reading it as a pattern: run[1].csv can be a file.
+    others: list[str] = []
     if path.is_dir():
         root = path
-        found = list(_walk(text, "", _excluded(root, exclude)))
-        taken = [name for name in found if not name.endswith("/") and (every or format_of(name))]
+        found = list(_walk(text, "", _excluded(root, exclude), others))
+        taken = found if every else [name for name in found if format_of(name)]
     elif os.path.lexists(path):
         root, found, taken = path.parent, [path.name], [path.name]
     elif _WILDCARD.search(text):
         root, parts = _fixed_part(path)
         if not root.is_dir():
             raise UsageError(f"{text}: there is no folder {root}")
-        matched = set(_glob(os.fspath(root), "", parts, _excluded(root, exclude)))
+        matched = set(_glob(os.fspath(root), "", parts, _excluded(root, exclude), others))
         found = taken = list(matched)
     else:
         raise UsageError(f"{text}: no such file or folder")
-    if not taken:
+    if not taken and not allow_none:
         raise UsageError(f"{text}: {_nothing(root, is_folder=path.is_dir())}")
     _check_utf8(text, taken)
     names = tuple(sorted(taken))
     kept = set(names)
-    return SourceList(root=root, names=names, ignored=tuple(sorted(name for name in found if name not in kept)))
+    ignored = {name for name in found if name not in kept}.union(others)
+    return SourceList(root=root, names=names, ignored=tuple(sorted(ignored)))
 
 
-def _walk(folder: str, prefix: str, excluded: frozenset[str]) -> Iterator[str]:
-    """Yield the files below `folder`, named from the root; a link to a folder ends in "/"."""
+def _walk(folder: str, prefix: str, excluded: frozenset[str], others: list[str]) -> Iterator[str]:
+    """Yield the files below `folder`, named from the root; add links to folders, and pipes, to `others`."""
     for entry in _entries(folder):
         name = prefix + entry.name
         if entry.name.startswith((".", "_")) or name in excluded:
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, f"{name}/", excluded)
+            yield from _walk(entry.path, f"{name}/", excluded, others)
         elif _is_file(entry):
             yield name
-        elif entry.is_dir():
-            yield f"{name}/"
+        else:
+            others.append(f"{name}/" if entry.is_dir() else name)
 
 
-def _glob(folder: str, prefix: str, parts: tuple[str, ...], excluded: frozenset[str]) -> Iterator[str]:
-    """Yield the files below `folder` that the components `parts` of a pattern match."""
+def _glob(
+    folder: str, prefix: str, parts: tuple[str, ...], excluded: frozenset[str], others: list[str]
+) -> Iterator[str]:
+    """Yield the files below `folder` that the components `parts` of a pattern match; add pipes to `others`."""
     head, rest = parts[0], parts[1:]
     any_depth = head == "**"
     if any_depth and rest:
-        yield from _glob(folder, prefix, rest, excluded)
+        yield from _glob(folder, prefix, rest, excluded, others)
     matches = re.compile(translate("*" if any_depth else head)).match
     for entry in _entries(folder):
         name = prefix + entry.name
@@ -118,9 +126,11 @@ def _glob(folder: str, prefix: str, parts: tuple[str, ...], excluded: frozenset[
             continue
         if entry.is_dir(follow_symlinks=False):
             if any_depth or rest:
-                yield from _glob(entry.path, f"{name}/", parts if any_depth else rest, excluded)
+                yield from _glob(entry.path, f"{name}/", parts if any_depth else rest, excluded, others)
         elif not rest and _is_file(entry):
             yield name
+        elif not rest and not entry.is_dir():
+            others.append(name)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -133,8 +143,11 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file, a link to one, or a link to nothing."""
-    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    """Whether it is a file, a link to one, or a link to nothing, also round in a circle."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:
+        return True
 
 
 def _fixed_part(pattern: Path) -> tuple[Path, tuple[str, ...]]:
@@ -153,8 +166,8 @@ def _excluded(root: Path, exclude: Collection[Path]) -> frozenset[str]:
 
 def _nothing(root: Path, *, is_folder: bool) -> str:
     """Say that nothing was found, and what is there instead."""
-    names = list(islice(_walk(os.fspath(root), "", frozenset()), _LOOKED_AT))
-    suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in names if not name.endswith("/"))
+    names = list(islice(_walk(os.fspath(root), "", frozenset(), []), _LOOKED_AT))
+    suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in names)
     listed = ", ".join(f"{count:,} with {suffix}" for suffix, count in suffixes.most_common(8))
     total = f"{suffixes.total():,}" + (" or more" if len(names) == _LOOKED_AT else "")
     there = f"{root} holds {total} files: {listed}" if suffixes else f"{root} holds no files"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.errors import SourceError, UsageError
+from builder.formats.files import check_file as check_file
 from builder.formats.table import OpenTable
 
 _SUFFIXES: Final = {
@@ -115,6 +116,10 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
     """
     options = options or ReadOptions()
     found = format_for(path, source, options)
+    if found == "npy":
+        from builder.formats.arrays import open_npy
+
+        return open_npy(path, source=source, column_names=options.column_names)
     check_file(path, source)
     if found in _DELIMITERS:
         from builder.formats.text import open_text
@@ -129,10 +134,6 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
             header=options.header if options.column_names is None else False,
             column_names=options.column_names,
         )
-    if found == "npy":
-        from builder.formats.arrays import open_npy
-
-        return open_npy(path, source=source, column_names=options.column_names)
     if options.column_names is not None:
         raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")
     if found == "parquet":
@@ -144,18 +145,6 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
 
         return open_ipc(path, source=source)
     raise SourceError(source, "an npz file is no table: its inputs and labels are whole arrays")
-
-
-def check_file(path: Path, source: str) -> None:
-    """Raise SourceError unless there is a file with something in it; a pipe would wait for ever."""
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise SourceError(source, f"cannot be read: {error.strerror}") from error
-    if not path.is_file():
-        raise SourceError(source, "is not a file")
-    if not size:
-        raise SourceError(source, "is empty: 0 bytes; write it again, or remove it")
 
 
 def _split_compression(name: str) -> tuple[str, str | None]:

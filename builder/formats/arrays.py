@@ -1,33 +1,22 @@
 """Reading NPY and NPZ files. Pickles in them are never loaded."""
 
-import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import Final
 
 import numpy as np
-from numpy.lib import format as npy
 
-from builder.convert import is_number
+from builder.columns import listed
 from builder.errors import SourceError
-from builder.formats.table import Array, DType, Table, check_unique, reading
+from builder.formats.files import check_is, first_bytes, most_unpacked, unpacks_to_much
+from builder.formats.npy_header import LONGEST_HEADER, MAGIC, NpyHeader, read_header
+from builder.formats.table import Array, DType, Table, alone, check_unique, reading
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NpyHeader:
-    """What an NPY file says of its array, held against how long the file is."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: DType
-    offset: int  # bytes before the first value
-
-    def array(self, values: Array) -> Array:
-        """Give the values their shape and this machine's byte order."""
-        shaped = values.reshape(self.shape, order="F" if self.fortran else "C")
-        return shaped.astype(self.dtype.newbyteorder("="), copy=False)
+_FIRST: Final = 1 << 18  # bytes; a file no larger is read once, with its header
+_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,18 +26,29 @@ class NpyTable:
     path: Path
     source: str
     header: NpyHeader
-    groups: Mapping[str, tuple[str, ...]]
+    whole: bytearray | None  # the file, where it is so small that it has been read
+    names: tuple[str, ...]
     named: bool
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Each column, alone in its group."""
+        return alone(self.names)
 
     def read(self, names: Sequence[str], dtype: DType | None) -> Table:  # noqa: ARG002 - binary: nothing to parse
         """Read the array, and take these columns of it."""
+        header = self.header
         with reading(self.source):
-            count = math.prod(self.header.shape)
-            values = np.fromfile(self.path, dtype=self.header.dtype, count=count, offset=self.header.offset)
-            array = self.header.array(values)
+            if self.whole is not None:
+                values = np.frombuffer(self.whole, header.dtype, header.count, header.offset)
+            else:
+                values = np.fromfile(self.path, header.dtype, header.count, offset=header.offset)
+            if len(values) != header.count:
+                raise SourceError(self.source, "became shorter while it was read; the next build tries it again")
+            array = header.array(values, self.source)
         block = array[:, None] if array.ndim == 1 else array
-        if tuple(names) != tuple(self.groups):
-            position = {name: number for number, name in enumerate(self.groups)}
+        if tuple(names) != self.names:
+            position = {name: number for number, name in enumerate(self.names)}
             block = block[:, [position[name] for name in names]]
         return Table.from_block(block, names)
 
@@ -57,68 +57,68 @@ def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -
     """Read an NPY file's header: (steps,), (steps, features), or steps of any shape.
 
     Raises:
-        SourceError: It is broken, cut short, no array of numbers, or of other width than there are names.
+        SourceError: It is not there, is broken, cut short, no array of numbers, or of other width than there are
+            names.
     """
-    with reading(source, advice="is it a whole NPY file?"), path.open("rb") as stream:
-        header = _read_header(stream, path.stat().st_size, source)
+    start, size = first_bytes(path, source, _FIRST)
+    if not start.startswith(MAGIC):
+        check_is("NPY", start, source)
+    header = read_header(start, size, source)
     if not header.shape:
         raise SourceError(source, "holds a single value; an array of steps is needed, (steps,) or (steps, features)")
     width = header.shape[1] if len(header.shape) > 1 else 1
-    if not width:
-        raise SourceError(source, f"an array of shape {header.shape} has no columns")
     if column_names is not None and len(column_names) != width:
         raise SourceError(source, f"has {width:,} columns, but {len(column_names):,} column names were given")
-    names = column_names or tuple(map(str, range(width)))
-    groups = {name: (name,) for name in names}
-    return NpyTable(path=path, source=source, header=header, groups=groups, named=column_names is not None)
+    return NpyTable(
+        path=path,
+        source=source,
+        header=header,
+        whole=start if size == len(start) else None,
+        names=column_names or _numbered(width),
+        named=column_names is not None,
+    )
 
 
 def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array]:
     """Read some of the arrays of an NPZ file.
 
     Raises:
-        SourceError: It is broken, has no such key (the error lists those it has), or holds no numbers there.
+        SourceError: It is broken, has no such key (the error lists those it has), holds no numbers there, or unpacks
+            to far more than its size.
     """
-    with reading(source, advice="is it a whole NPZ file?"), zipfile.ZipFile(path) as archive:
+    with reading(source, path=path, format="NPZ", advice="is it a whole NPZ file?"), zipfile.ZipFile(path) as archive:
+        size = path.stat().st_size
         members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        check_unique(source, archive.namelist())
+        check_unique(source, archive.namelist(), "arrays")
         for key in keys:
             if key not in members:
-                there = ", ".join(members) or "none"
+                there = listed(list(members)) or "none"
                 raise SourceError(
                     source,
                     f"has no array {key!r}; it has: {there}; name them with --input-key and --label-key",
                 )
+        unpacked = 0
         arrays = {}
         for key in dict.fromkeys(keys):
-            member = archive.getinfo(members[key])
+            member, where = archive.getinfo(members[key]), f"array {key!r}: "
+            unpacked += member.file_size
             with archive.open(member) as stream:
-                header = _read_header(stream, member.file_size, source, f"array {key!r}: ")
-                values = np.frombuffer(bytearray(stream.read()), header.dtype)
-            arrays[key] = header.array(values)
+                start = stream.read(LONGEST_HEADER + 12)
+                header = read_header(start, member.file_size, source, where)
+                if unpacked > most_unpacked(size):
+                    advice = "save it with numpy.savez, which does not pack"
+                    raise unpacks_to_much(source, size, where, advice=advice)
+                data = bytearray(start)
+                # To the end, where the archive's checksum is compared; never beyond the size that is checked.
+                while piece := stream.read(_PIECE):
+                    data += piece
+            if len(data) != member.file_size:
+                raise SourceError(source, f"{where}ends before its {member.file_size:,} bytes; is it cut off?")
+            arrays[key] = header.array(np.frombuffer(data, header.dtype, header.count, header.offset), source, where)
     return arrays
 
 
-def _read_header(stream: IO[bytes], size: int, source: str, where: str = "") -> NpyHeader:
-    """Read the header of an array in a file of `size` bytes, and check that it promises what is there."""
-    version = npy.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = npy.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = npy.read_array_header_2_0(stream)
-    else:
-        raise SourceError(source, f"{where}NPY version {version[0]}.{version[1]} is not one of 1.0 and 2.0")
-    if dtype.hasobject:
-        raise SourceError(source, f"{where}holds Python objects (a pickle), which are never loaded; save numbers")
-    if not is_number(dtype):
-        advice = "save bool, whole numbers, or floats up to 64 bits"
-        raise SourceError(source, f"{where}holds {dtype}, which is not stored; {advice}")
-    header = NpyHeader(shape=shape, fortran=fortran, dtype=dtype, offset=stream.tell())
-    expected = header.offset + math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or size != expected:
-        raise SourceError(
-            source,
-            f"{where}the header, shape {shape} of {dtype}, makes {expected:,} bytes, but there are {size:,}; "
-            "write it again, one array a file",
-        )
-    return header
+@lru_cache(maxsize=16)
+def _numbered(width: int) -> tuple[str, ...]:
+    """Name columns by their numbers."""
+    return tuple(map(str, range(width)))

@@ -1,15 +1,23 @@
 """Reading Parquet files and Arrow IPC files and streams, and turning their columns into NumPy arrays."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError
-from builder.formats.table import Array, DType, Table, check_unique, not_numbers, reading
+from builder.formats.arrow_sizes import ARROW_MAGIC, declared
+from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
+from builder.formats.parquet_sizes import declared_values
+from builder.formats.table import Array, DType, Table, check_unique, check_width, not_numbers, reading
+
+_LOOKED_AT: Final = 1_000  # rows, for a value to show
+_SPLIT: Final = "split it into smaller files"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +25,9 @@ class ArrowTable:
     """A Parquet or Arrow IPC file of which the schema is read."""
 
     source: str
+    schema: Any  # a pyarrow.Schema
     load: Callable[[list[str]], Any]  # reads top-level columns, as a pyarrow.Table
+    first_rows: Callable[[str], Iterator[Any]]  # reads a top-level column row by row, as pyarrow.RecordBatch each
     groups: Mapping[str, tuple[str, ...]]
     named: bool = True
 
@@ -26,6 +36,8 @@ class ArrowTable:
         place = {name: (column, i) for column, names in self.groups.items() for i, name in enumerate(names)}
         wanted = list(dict.fromkeys(place[name][0] for name in names))
         with reading(self.source):
+            for column in wanted:
+                self._check_numbers(column)
             table = self.load(wanted)
         values: dict[str, Array] = {}
         missing: dict[str, NDArray[np.bool_]] = {}
@@ -43,12 +55,29 @@ class ArrowTable:
             missing={name: missing[name] for name in names if name in missing},
         )
 
+    def _check_numbers(self, column: str) -> None:
+        """Refuse a column of anything else before it is loaded: text can take any memory. Show its first value."""
+        import pyarrow as pa
+
+        kind = self.schema.field(column).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if is_numeric(kind.value_type if _is_list(kind) else kind):
+            return
+        value, row = None, 1
+        for number, batch in enumerate(islice(self.first_rows(column), _LOOKED_AT)):
+            if batch.column(0)[0].is_valid:
+                value, row = batch.column(0)[0].as_py(), number + 1
+                break
+        shown = str(value) if hasattr(value, "isoformat") else value
+        raise not_numbers(self.source, column, what_it_holds(kind), shown, row)
+
 
 def open_parquet(path: Path, *, source: str) -> ArrowTable:
     """Open a Parquet file."""
     import pyarrow.parquet as pq
 
-    with reading(source, advice="is it a whole Parquet file?"):
+    with reading(source, path=path, format="Parquet", advice="is it a whole Parquet file?"):
         file = pq.ParquetFile(path)
 
     def load(columns: list[str]) -> Any:
@@ -56,11 +85,16 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
         table.validate(full=True)
         return table
 
-    def first_row(columns: list[str]) -> Any:
-        return next(file.iter_batches(batch_size=1, columns=columns, use_threads=False), None)
+    def first_rows(column: str) -> Iterator[Any]:
+        return iter(file.iter_batches(batch_size=1, columns=[column], use_threads=False))
 
-    with reading(source):
-        return ArrowTable(source=source, load=load, groups=_groups(file.schema_arrow, first_row, source))
+    with reading(source, advice="is it a whole Parquet file?"):
+        size = path.stat().st_size
+        if _parquet_values(file.metadata, path) * 8 > most_unpacked(size):
+            raise unpacks_to_much(source, size, advice=_SPLIT)
+        groups = _groups(file.schema_arrow, first_rows, source)
+        _check_amount(file.metadata.num_rows, groups, source, size)
+    return ArrowTable(source=source, schema=file.schema_arrow, load=load, first_rows=first_rows, groups=groups)
 
 
 def open_ipc(path: Path, *, source: str) -> ArrowTable:
@@ -68,11 +102,10 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
     import pyarrow as pa
     from pyarrow import ipc
 
-    with path.open("rb") as stream:
-        start = stream.read(6)
+    start, size = first_bytes(path, source, len(ARROW_MAGIC))
     if start[:4] == b"FEA1":
         raise SourceError(source, "is a Feather file of version 1; write it again as version 2")
-    opened = ipc.open_file if start == b"ARROW1" else ipc.open_stream
+    opened = ipc.open_file if start == ARROW_MAGIC else ipc.open_stream
 
     def schema() -> Any:
         with pa.OSFile(str(path)) as file:
@@ -88,10 +121,19 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
         table.validate(full=True)
         return table
 
-    with reading(source, advice="is it a whole Arrow file?"):
+    def first_rows(column: str) -> Iterator[Any]:
+        return iter(load([column]).to_batches(max_chunksize=1))
+
+    with reading(source, path=path, format="Arrow", advice="is it a whole Arrow file?"):
+        # Before pyarrow sets memory aside for what is not there.
+        said = declared(path, source)
         found = schema()
         index = {name: number for number, name in enumerate(found.names)}
-        return ArrowTable(source=source, load=load, groups=_groups(found, load, source))
+        if said.nbytes > most_unpacked(size):
+            raise unpacks_to_much(source, size, advice=_SPLIT)
+        groups = _groups(found, first_rows, source)
+        _check_amount(said.rows, groups, source, size)
+    return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups)
 
 
 def column_values(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
@@ -132,7 +174,14 @@ def what_it_holds(kind: Any) -> str:
         return "time stamps" if types.is_timestamp(kind) else f"times ({kind})"
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return "text"
-    return f"values of type {kind}"
+    return f"values of type {_type_name(kind)}"
+
+
+def _type_name(kind: Any) -> str:
+    """Name a pyarrow type without its parameters, which pyarrow's releases write in different ways."""
+    if _is_list(kind):
+        return f"list of {_type_name(kind.value_type)}"
+    return re.split(r"[<(\[]", str(kind))[0]
 
 
 def _is_list(kind: Any) -> bool:
@@ -142,9 +191,24 @@ def _is_list(kind: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _groups(schema: Any, first_row: Callable[[list[str]], Any], source: str) -> dict[str, tuple[str, ...]]:
+def _parquet_values(metadata: Any, path: Path) -> int:
+    """Return how many values, or cells of a list, a Parquet file says that it has, at most."""
+    # Only lists have more values than rows, and to read the metadata again takes longer than to read a small file.
+    if any(metadata.schema.column(number).max_repetition_level for number in range(metadata.num_columns)):
+        return declared_values(path)
+    return int(metadata.num_rows * metadata.num_columns)
+
+
+def _check_amount(rows: int, groups: Mapping[str, tuple[str, ...]], source: str, size: int) -> None:
+    """Refuse what takes far more memory than the file has bytes, as columns without values can."""
+    if rows * sum(map(len, groups.values())) * 8 > most_unpacked(size):
+        raise unpacks_to_much(source, size, advice=_SPLIT)
+
+
+def _groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
     """Name every column's elements; the first row tells how many a list has."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     check_unique(source, schema.names)
     if not schema.names:
@@ -154,9 +218,9 @@ def _groups(schema: Any, first_row: Callable[[list[str]], Any], source: str) -> 
         if pa.types.is_fixed_size_list(field.type):
             widths[field.name] = field.type.list_size
         elif _is_list(field.type):
-            row = first_row([field.name])
-            value = row[field.name][0].as_py() if row is not None and len(row) else None
-            widths[field.name] = len(value or ())
+            row = next(first_rows(field.name), None)
+            widths[field.name] = 0 if row is None else pc.list_value_length(row.column(0))[0].as_py() or 0
+        check_width(widths.get(field.name, 1), source, f"the lists in column {field.name} make")
     groups = {
         name: tuple(f"{name}[{i}]" for i in range(widths[name])) if name in widths else (name,) for name in schema.names
     }
@@ -172,12 +236,8 @@ def _numbers(column: Any, name: str, width: int | None, source: str) -> tuple[Ar
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if width is None:
-        if not is_numeric(column.type):
-            raise _no_numbers(column, name, source)
         array, absent = column_values(column)
         return array[:, None], None if absent is None else absent[:, None]
-    if not is_numeric(column.type.value_type):
-        raise _no_numbers(column, name, source)
     lengths, null = column_values(pc.list_value_length(column))
     ragged = lengths != width if null is None else (lengths != width) & ~null
     if ragged.any():
@@ -197,11 +257,3 @@ def _numbers(column: Any, name: str, width: int | None, source: str) -> tuple[Ar
     if absent is not None:
         missing[present] |= absent.reshape(-1, width)
     return values, missing if missing.any() else None
-
-
-def _no_numbers(column: Any, name: str, source: str) -> SourceError:
-    """Say what a column holds instead of numbers, with its first value."""
-    first = next((row for row in range(len(column)) if column[row].is_valid), 0)
-    value = column[first].as_py() if len(column) else None
-    holds = what_it_holds(column.type)
-    return not_numbers(source, name, holds, value if not hasattr(value, "isoformat") else str(value), first + 1)

@@ -3,15 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import BuildError, SourceError
+from builder.formats.files import check_is, first_bytes, unreadable
 
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
+
+_MOST_COLUMNS: Final = 2**20  # names are made of them all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +69,33 @@ class OpenTable(Protocol):
 
 
 @contextmanager
-def reading(source: str, *, advice: str = "is it whole?") -> Iterator[None]:
-    """Turn whatever a library raises on a broken file into a SourceError."""
+def reading(
+    source: str,
+    *,
+    path: Path | None = None,
+    format: str | None = None,  # noqa: A002 - the option's name
+    advice: str = "is it whole?",
+) -> Iterator[None]:
+    """Turn whatever a library raises on a broken file into a SourceError.
+
+    Args:
+        source: What to call it in errors.
+        path: Where it lies, to look at its first bytes if reading fails.
+        format: What it should be.
+        advice: What to look at.
+    """
     try:
         yield
     except (BuildError, MemoryError):
         raise
     # What pyarrow, numpy and zipfile raise on hostile bytes is no closed list.
     except Exception as error:
-        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise SourceError(source, f"cannot be read: {shortened(what)}; {advice}") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unreadable(source, error) from error
+        if path is not None and format is not None:
+            check_is(format, first_bytes(path, source, 64)[0], source)
+        words = shortened(str(error) or type(error).__name__).replace('"', "'")
+        raise SourceError(source, f'cannot be read: the reader says "{words}"; {advice}') from error
 
 
 def not_numbers(source: str, column: str, holds: str, value: object, row: int) -> SourceError:
@@ -84,7 +107,19 @@ def not_numbers(source: str, column: str, holds: str, value: object, row: int) -
     )
 
 
-def check_unique(source: str, names: Sequence[str]) -> None:
+@lru_cache(maxsize=16)
+def alone(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Return columns as groups, each with itself alone in its own."""
+    return MappingProxyType({name: (name,) for name in names})
+
+
+def check_width(width: int, source: str, where: str = "has") -> None:
+    """Refuse more columns than anybody has: a few bytes can promise any number of them."""
+    if width > _MOST_COLUMNS:
+        raise SourceError(source, f"{where} {width:,} columns, but at most {_MOST_COLUMNS:,} are read; is it whole?")
+
+
+def check_unique(source: str, names: Sequence[str], what: str = "columns") -> None:
     """Refuse two columns of one name."""
     if len(set(names)) == len(names):
         return
@@ -92,7 +127,7 @@ def check_unique(source: str, names: Sequence[str]) -> None:
     for number, name in enumerate(names):
         if name in first:
             both = f"{first[name] + 1} and {number + 1}"
-            raise SourceError(source, f"columns {both} are both named {name!r}; rename one of them")
+            raise SourceError(source, f"{what} {both} are both named {name!r}; rename one of them")
         first[name] = number
 
 

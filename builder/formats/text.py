@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from builder.convert import EXACT_IN_FLOAT64
 from builder.errors import SourceError
 from builder.formats.arrow import column_values
-from builder.formats.table import Array, DType, Table, reading, shortened
+from builder.formats.files import most_unpacked, unpacks_to_much
+from builder.formats.table import Array, DType, Table, alone, reading, shortened
 from builder.formats.text_header import TextStart, read_start
-from builder.formats.text_numbers import FALSE, MISSING, TRUE, numbers, refuse_large
+from builder.formats.text_numbers import FALSE, MISSING, TRUE, first_that_fails, numbers, refuse_large
+from builder.formats.text_quotes import QuoteCount, unclosed
 
 _BLOCK = 1 << 20  # bytes that pyarrow parses at once
 _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
@@ -33,7 +35,7 @@ class TextTable:
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """Each column, alone in its group."""
-        return {name: (name,) for name in self.start.names}
+        return alone(self.start.names)
 
     @property
     def named(self) -> bool:
@@ -92,47 +94,94 @@ class TextTable:
                 strings_can_be_null=False,
             ),
         }
+        quotes = QuoteCount()
         try:
             if None in kinds.values():
-                return csv.read_csv(self._data(), **options)
-            # Half the time per small file, but it would find out types from the first block alone.
-            with csv.open_csv(self._data(), **options) as batches:
-                return batches.read_all()
+                parsed = csv.read_csv(self._data(quotes), **options)
+            else:
+                # Half the time per small file, but it would find out types from the first block alone.
+                with csv.open_csv(self._data(quotes), **options) as batches:
+                    parsed = batches.read_all()
         except pa.ArrowInvalid as error:
-            if "straddling object" in str(error):
-                longest = max(_BLOCK, 4 * self.start.longest)
-                raise SourceError(
-                    self.source, f"a line is longer than {longest:,} bytes; is it text, and whole?"
-                ) from error
-            # pyarrow's handler of invalid rows fails where the row is not UTF-8, so its message is read instead.
-            wrong = _WRONG_WIDTH.search(str(error))
-            if wrong is None:
+            self._refuse_open_quote(quotes)
+            problem = self._problem(str(error))
+            if problem is None:
                 raise
-            row, expected, actual, text = wrong.groups()
-            raise SourceError(
-                self.source,
-                f"row {int(row):,} has {int(actual):,} fields, but the first line has {int(expected):,} "
-                f"({shortened(repr(text), 80)}); is it cut off, or the delimiter another?",
-            ) from error
+            raise SourceError(self.source, problem) from error
+        self._refuse_open_quote(quotes)
+        return parsed
 
-    def _data(self) -> Any:
+    def _data(self, quotes: QuoteCount) -> Any:
         """Open the data rows as a stream, with single blanks where they are separated by runs."""
         import pyarrow as pa
 
-        collapse = CollapseBlanks()
+        collapse = None if self.delimiter else CollapseBlanks()
         if self.start.rest is not None:
-            return pa.BufferReader(self.start.rest if self.delimiter else collapse(self.start.rest))
-        stream = _stream(self.path, self.compression)
+            quotes(self.start.rest)
+            return pa.BufferReader(collapse(self.start.rest) if collapse else self.start.rest)
+        stream = _stream(self.path, self.compression, self.source)
         stream.read(self.start.offset)
-        return stream if self.delimiter else pa.TransformInputStream(stream, collapse)
+        stream = pa.TransformInputStream(stream, quotes)
+        return pa.TransformInputStream(stream, collapse) if collapse else stream
+
+    def _refuse_open_quote(self, quotes: QuoteCount) -> None:
+        """Refuse a field that swallows all that follows; pyarrow would take the file's end for its own."""
+        if not quotes.odd:
+            return
+        with self._data(QuoteCount()) as stream:
+            row = unclosed(iter(lambda: stream.read(_BLOCK), b""), self.delimiter or " ")
+        if row is not None:
+            raise SourceError(
+                self.source,
+                f"row {row:,}: a quote is opened and not closed before the file ends; close it, or is it cut off?",
+            )
+
+    def _problem(self, words: str) -> str | None:
+        """Say what pyarrow's words on text that it cannot take apart mean; None: on a value, rather."""
+        if "straddling object" in words:
+            return f"a line is longer than {max(_BLOCK, 4 * self.start.longest):,} bytes; is it text, and whole?"
+        # pyarrow's handler of invalid rows fails where the row is not UTF-8, so its message is read instead.
+        wrong = _WRONG_WIDTH.search(words)
+        if wrong is None:
+            return None
+        row, expected, actual, text = wrong.groups()
+        advice = "is it cut off, or the delimiter another?"
+        if "\0" in text:
+            advice = "it holds NUL bytes, as files have that were being written when the power went; is it whole?"
+        elif any(line.startswith("#") for line in (*self.start.names[:1], *self.start.first[:1])):
+            advice = "a line that begins with # is not left out; remove such lines"
+        return (
+            f"row {int(row):,} has {int(actual):,} fields, but the first line has {int(expected):,} "
+            f"({shortened(repr(text), 80)}); {advice}"
+        )
 
     def _read_as_text(self, names: Sequence[str], dtype: DType | None) -> Table:
         """Read the columns as text, and make numbers of that, column by column."""
         import pyarrow as pa
 
-        texts = self.parse({name: pa.string() for name in names})
+        try:
+            texts = self.parse({name: pa.string() for name in names})
+        except pa.ArrowInvalid:
+            raise self._not_utf8(names) from None
         columns = {name: numbers(texts[name], name, self.source, dtype) for name in names}
         return _from_columns(columns, dtype)
+
+    def _not_utf8(self, names: Sequence[str]) -> SourceError:
+        """Find the first value that is not UTF-8."""
+        import pyarrow as pa
+
+        found = []
+        values = self.parse({name: pa.binary() for name in names})
+        for name in names:
+            try:
+                values[name].cast(pa.string())
+            except pa.ArrowInvalid:
+                found.append((first_that_fails(values[name], pa.string()), name))
+        row, name = min(found, key=lambda one: one[0])
+        shown = shortened(repr(values[name][row].as_py()), 80)
+        return SourceError(
+            self.source, f"row {row + 1:,}, column {name}: {shown} is not valid UTF-8; write the file as UTF-8"
+        )
 
     def _refuse_large(self, names: Sequence[str], block: Array) -> None:
         """Refuse whole numbers in text that a float64 does not hold."""
@@ -191,16 +240,30 @@ def open_text(
         header: Whether it starts with names; None: it does, unless it is blank-separated.
         column_names: Names where it has none.
     """
-    with reading(source), _stream(path, compression) as stream:
+    advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
+    with reading(source, advice=advice), _stream(path, compression, source) as stream:
         start = read_start(stream, source=source, delimiter=delimiter, header=header, column_names=column_names)
     return TextTable(path=path, source=source, compression=compression, delimiter=delimiter, start=start)
 
 
-def _stream(path: Path, compression: str | None) -> Any:
-    """Open a file for reading, decompressed."""
+def _stream(path: Path, compression: str | None, source: str) -> Any:
+    """Open a file for reading, decompressed; what unpacks to far more than its size ends in a SourceError."""
     import pyarrow as pa
 
-    return pa.input_stream(str(path), compression=compression)
+    stream = pa.input_stream(str(path), compression=compression)
+    if compression is None:
+        return stream
+    size = path.stat().st_size
+    left = most_unpacked(size)
+
+    def counted(piece: bytes) -> bytes:
+        nonlocal left
+        left -= len(piece)
+        if left < 0:
+            raise unpacks_to_much(source, size)
+        return piece
+
+    return pa.TransformInputStream(stream, counted)
 
 
 def _block(parsed: Any) -> Array:

@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from builder.columns import listed
 from builder.errors import SourceError
-from builder.formats.table import check_unique, reading
+from builder.formats.files import check_is
+from builder.formats.table import check_unique, shortened
+from builder.formats.text_quotes import unclosed
 
 _FIRST = 1 << 18  # bytes; a file no larger is read once
 _MOST = 1 << 24
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -56,6 +60,9 @@ def read_start(
         SourceError: There is nothing, no names where there should be, or one twice.
     """
     head, rows, whole = _first_rows(stream, delimiter, source)
+    check_is("text", head, source)
+    if head[:4] in _UTF32:
+        raise SourceError(source, "is UTF-32 text; write it as UTF-8")
     if head[:2] in _UTF16:
         raise SourceError(source, "is UTF-16 text; write it as UTF-8")
     if not rows:
@@ -63,10 +70,17 @@ def read_start(
     has_header = header if header is not None else delimiter is not None
     first, offset = rows[0]
     if has_header:
+        # A quote left open in the header takes the whole file for its last name.
+        if len(rows) == 1 and whole and delimiter and head.count(b'"') % 2 and unclosed([head], delimiter):
+            raise SourceError(source, "a quote is opened in the first line and not closed; close it, or remove it")
         names = _header_names(first, source, sure=header is True)
         data = rows[1][0] if len(rows) > 1 else []
+        if len(names) == 1 and data and delimiter:
+            _check_delimiter(names[0], delimiter.join(data), delimiter, source)
     else:
         data, offset = first, len(_BOM) if head.startswith(_BOM) else 0
+        if header is None and column_names is None and len(rows) > 1:
+            _check_no_names(first, rows[1][0], source)
         names = column_names or tuple(map(str, range(len(first))))
         if len(names) != len(first):
             raise SourceError(source, f"has {len(first):,} columns, but {len(names):,} column names were given")
@@ -91,8 +105,14 @@ def _first_rows(
         head += more
         if more and len(head) < size:
             continue
-        with reading(source, advice="is it text with this delimiter?"):
+        try:
             rows = list(_rows(head, delimiter))
+        except csv.Error as error:
+            check_is("text", head, source)
+            raise SourceError(
+                source,
+                f"{error} near the start; is it text with this delimiter, and is each quote closed?",
+            ) from error
         if not more or (len(rows) == 2 and rows[1][1] < len(head)):
             return head, rows, not more
         if size >= _MOST:
@@ -123,15 +143,47 @@ def _rows(head: bytes, delimiter: str | None) -> Iterator[tuple[list[str], int]]
 
 def _header_names(fields: list[str], source: str, *, sure: bool) -> tuple[str, ...]:
     """Trim the names, and name those that have none by their number."""
-    names = tuple(field.strip() or f"unnamed_{number}" for number, field in enumerate(fields))
-    if any("\ufffd" in name for name in names):
-        raise SourceError(source, "the header is not valid UTF-8; write the file as UTF-8")
+    # Files that were put together have a byte-order mark for each.
+    names = tuple(field.strip().lstrip("\ufeff").strip() or f"unnamed_{number}" for number, field in enumerate(fields))
+    for name in names:
+        if "\ufffd" in name:
+            raise SourceError(source, f"the header is not valid UTF-8 ({_shown(name)}); write the file as UTF-8")
+        if "\0" in name:
+            raise SourceError(source, f"the header holds NUL bytes ({_shown(name)}); is it UTF-16? Write it as UTF-8")
     numbered = names == tuple(map(str, range(len(names))))
     if not sure and not numbered and all(map(_NUMBER.fullmatch, names)):
         raise SourceError(
             source,
-            f"the first line holds only numbers ({', '.join(names[:5])}); say --no-header if it is data, "
+            f"the first line holds only numbers ({listed(names[:5])}); say --no-header if it is data, "
             "--header if these are names",
         )
     check_unique(source, names)
     return names
+
+
+def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
+    """Refuse a single column that would be several by another delimiter, or a line of comments for a header."""
+    for other in ",;\t|":
+        if other != delimiter and name.count(other) == line.count(other) > 0:
+            raise SourceError(
+                source,
+                f"the first line ({_shown(name)}) has one column between {delimiter!r}, and {name.count(other) + 1:,} "
+                f"between {other!r}; say --delimiter {other!r} if that is it",
+            )
+    if name.startswith("#") and delimiter in line:
+        raise SourceError(source, f"the first line is a comment ({_shown(name)}); remove it: comments are not left out")
+
+
+def _check_no_names(first: list[str], second: list[str], source: str) -> None:
+    """Refuse what looks like names above numbers, where none are expected."""
+    if not any(map(_NUMBER.match, first)) and all(map(_NUMBER.fullmatch, second)):
+        raise SourceError(
+            source,
+            f"the first line holds no numbers ({listed(first[:5])}), and the second only numbers; say --header if "
+            "it holds the column names, or remove it",
+        )
+
+
+def _shown(name: str) -> str:
+    """Return a name as it can stand in a message."""
+    return shortened(repr(name), 60)

@@ -17,7 +17,12 @@ MISSING: Final = [
     *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN"),
     *("null", "NULL", "Null", "None"),
 ]
+# Around numbers; line ends, where quotes go around both. To Unicode control letters are blanks too; here, a fault.
+_BLANKS = " \t\r\n\u00a0"
 _TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?\b|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_DELIMITED = re.compile(r"[^;|\t]*([;|\t]).*", re.DOTALL)
 
 
 def numbers(texts: Any, name: str, source: str, dtype: DType | None) -> tuple[Array, NDArray[np.bool_] | None]:
@@ -39,7 +44,7 @@ def numbers(texts: Any, name: str, source: str, dtype: DType | None) -> tuple[Ar
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = pc.utf8_trim_whitespace(texts)
+    trimmed = pc.utf8_trim(texts, _BLANKS)
     given = pc.if_else(pc.is_in(trimmed, value_set=pa.array(MISSING)), None, trimmed)
     is_word = pc.is_in(given, value_set=pa.array([*TRUE, *FALSE]))
     if given.null_count < len(given) == pc.sum(is_word).as_py() + given.null_count:
@@ -57,11 +62,11 @@ def numbers(texts: Any, name: str, source: str, dtype: DType | None) -> tuple[Ar
     except pa.ArrowInvalid:
         raise _no_number(plain, given, name, source) from None
     if dtype is None or dtype.kind != "f":
-        refuse_large(plain, values, name, source)
+        refuse_large(plain, values, name, source, dtype)
     return values, None
 
 
-def refuse_large(texts: Any, values: Array, name: str, source: str) -> None:
+def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType | None = None) -> None:
     """Refuse whole numbers beyond 2**53, which float64 rounds.
 
     Args:
@@ -69,43 +74,79 @@ def refuse_large(texts: Any, values: Array, name: str, source: str) -> None:
         values: The same as float64, (rows,).
         name: The column's name.
         source: For errors.
+        dtype: What was asked for.
     """
     for row in np.flatnonzero(np.abs(values) >= EXACT_IN_FLOAT64):
         text = texts[int(row)].as_py().strip()
         digits = text.lstrip("+-").lstrip("0")
         # Python refuses to parse thousands of digits; more than 16 are beyond anyway.
         if re.fullmatch("[0-9]+", digits) and (len(digits) > 16 or int(digits) > EXACT_IN_FLOAT64):
+            where = f"row {row + 1:,}, column {name}: {shortened(text, 40)}"
+            if dtype is not None:
+                raise SourceError(
+                    source,
+                    f"{where} does not fit into {dtype}; choose a wider --dtype, or round it with --dtype float64",
+                )
             raise SourceError(
                 source,
-                f"row {row + 1:,}, column {name}: {text} is beyond 2**53 = {EXACT_IN_FLOAT64:,}, so float64 "
-                "would round it; keep it with --dtype int64, or round it with --dtype float64",
+                f"{where} is beyond 2**53 = {EXACT_IN_FLOAT64:,}, so float64 would round it; keep it with "
+                "--dtype int64, or round it with --dtype float64",
             )
 
 
-def _no_number(plain: Any, given: Any, name: str, source: str) -> SourceError:
-    """Find the first value that is not a number, by halving."""
+def first_that_fails(column: Any, kind: Any) -> int:
+    """Return the row, from 0, of the first value that is none of a type, by halving; there must be one.
+
+    Args:
+        column: A pyarrow column.
+        kind: The pyarrow type.
+    """
     import pyarrow as pa
 
-    fine, wrong = (
-        0,
-        len(plain),
-    )  # the first `fine` values are numbers; among the first `wrong` is one that is not
+    fine, wrong = 0, len(column)  # the first `fine` values are of the type; among the first `wrong` one is not
     while wrong - fine > 1:
         middle = (fine + wrong) // 2
         try:
-            plain.slice(fine, middle - fine).cast(pa.float64())
+            column.slice(fine, middle - fine).cast(kind)
         except pa.ArrowInvalid:
             wrong = middle
         else:
             fine = middle
-    text = given[fine].as_py()
+    return fine
+
+
+def _no_number(plain: Any, given: Any, name: str, source: str) -> SourceError:
+    """Say which value is the first that is not a number, and what it may be."""
+    import pyarrow as pa
+
+    row = first_that_fails(plain, pa.float64())
+    text = given[row].as_py()
     if _TIME_STAMP.match(text):
-        return not_numbers(source, name, "time stamps", text, wrong)
+        return not_numbers(source, name, "time stamps", text, row + 1)
+    hint = _hint(text)
     # The first value that is there tells a column of text from a slip of the pen.
-    if given.slice(0, fine).null_count == fine:
-        return not_numbers(source, name, "text", text, wrong)
+    if not hint and given.slice(0, row).null_count == row:
+        return not_numbers(source, name, "text", text, row + 1)
+    advice = f"correct it, or leave the column out with --exclude {name}"
     return SourceError(
-        source,
-        f"row {wrong:,}, column {name}: {shortened(repr(text))} is not a number; correct it, or leave the "
-        f"column out with --exclude {name}",
+        source, f"row {row + 1:,}, column {name}: {shortened(repr(text))} is not a number; {hint or advice}"
     )
+
+
+def _hint(text: str) -> str:
+    """Say what to do about text that is nearly a number; "" where it is not."""
+    if _DECIMAL_COMMA.fullmatch(text):
+        return "decimals are written with a point, as 1.5; write the file with points"
+    if _THOUSANDS.fullmatch(text):
+        return "thousands are not set apart, as in 1234.5; write the file without commas"
+    if other := _DELIMITED.fullmatch(text):
+        return f"if {other[1]!r} stands between the columns, say --delimiter {other[1]!r}"
+    if "\0" in text:
+        return "it holds NUL bytes; the file is damaged, or is UTF-16 text, to be written as UTF-8"
+    if '"' in text or "\n" in text or "\r" in text:
+        return "quotes go around a whole field; close or remove them"
+    if text.strip("\ufeff") != text:
+        return "it holds a byte-order mark, as where files were put together; remove it"
+    if any(letter.isdecimal() or letter == "\u2212" for letter in text if not letter.isascii()):
+        return "digits and signs must be ASCII; write it with 0 to 9 and -"
+    return ""

@@ -1,0 +1,120 @@
+"""Files as the system gives them: whether one can be read at all, and what its first bytes show it to be."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from builder.errors import SourceError
+
+# Any file may unpack to so many bytes, and a large one to so many times its own size: what goes beyond is rather made
+# to fill the memory than a recording.
+UNPACKED_FREELY: Final = 2**28
+UNPACKED_PER_BYTE: Final = 100
+
+_WHAT_TO_DO: Final = {
+    errno.ENOENT: "it was removed since it was listed, or is a link that leads nowhere; restore it, or remove the link",
+    errno.ELOOP: "its links lead round in a circle; remove them",
+    errno.EACCES: "give this user the right to read it, and to enter its folders",
+    errno.EPERM: "give this user the right to read it",
+    errno.EIO: "the disk does not give it back; restore it from a copy",
+    errno.ESTALE: "the network drive lost it; look whether it is still there",
+}
+# What is met under a wrong suffix. None of these can be the start of a table in text.
+_FIRST_BYTES: Final = {
+    b"\x1f\x8b\x08": "a gzip file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ\0": "an xz file",
+    b"PK\x03\x04": "a ZIP archive (also an NPZ or Excel file)",
+    b"PAR1\x15": "a Parquet file",
+    b"ARROW1\0\0": "an Arrow file",
+    b"\x93NUMPY": "an NPY file",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"SQLite format 3\0": "an SQLite file",
+    b"%PDF-": "a PDF file",
+    b"\x80\x04\x95": "a Python pickle",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"version https://git-lfs.github.com/": "a pointer of Git LFS (fetch the file with git lfs pull)",
+}
+_LONGEST: Final = max(map(len, _FIRST_BYTES))
+
+
+def unreadable(source: str, error: OSError) -> SourceError:
+    """Say that the system does not give a file, and what to do."""
+    # Not the error's own words: those of pyarrow hold the path on this machine.
+    why = os.strerror(error.errno) if error.errno is not None else str(error)
+    advice = _WHAT_TO_DO.get(error.errno or 0, "look at the file and its disk")
+    return SourceError(source, f"cannot be read: {why}: {advice}")
+
+
+def check_file(path: Path, source: str) -> None:
+    """Raise SourceError unless there is a file with something in it; a pipe would wait for ever."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise unreadable(source, error) from error
+    check_status(status, source)
+
+
+def check_status(status: os.stat_result, source: str) -> None:
+    """Raise SourceError unless it is that of a file with something in it."""
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise SourceError(source, f"is not a file but {kind}; remove it, or give it another suffix")
+    if not status.st_size:
+        raise SourceError(source, "is empty: 0 bytes; write it again, or remove it")
+
+
+def first_bytes(path: Path, source: str, most: int) -> tuple[bytearray, int]:
+    """Return the first bytes of a file, at most so many, and its size; it is opened once.
+
+    Raises:
+        SourceError: It cannot be read, is empty, or is no file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for ever
+        try:
+            status = os.fstat(descriptor)
+            check_status(status, source)
+            start = bytearray(min(status.st_size, most))
+            read = os.readv(descriptor, [start])
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise unreadable(source, error) from error
+    if read != len(start):
+        raise SourceError(source, f"it was cut from {status.st_size:,} to {read:,} bytes while it was read")
+    return start, status.st_size
+
+
+def check_is(format: str, start: bytes | bytearray, source: str) -> None:  # noqa: A002 - the option's name
+    """Refuse a file whose first bytes show that it is of another kind than its format says."""
+    lowered = bytes(start[:_LONGEST]).lower()
+    for first, kind in _FIRST_BYTES.items():
+        if format in kind:
+            continue
+        if start.startswith(first) or (first.startswith(b"<") and lowered.startswith(first)):
+            raise SourceError(
+                source,
+                f"is no {format} file, but begins as {kind} does; give it the suffix of what it is, or put the right "
+                "file in its place",
+            )
+
+
+def most_unpacked(size: int) -> int:
+    """Return how many bytes a file of `size` bytes may unpack to."""
+    return max(UNPACKED_FREELY, UNPACKED_PER_BYTE * size)
+
+
+def unpacks_to_much(
+    source: str, size: int, where: str = "", advice: str = "unpack it, and give that file"
+) -> SourceError:
+    """Say that a file would fill the memory."""
+    return SourceError(
+        source,
+        f"{where}its {size:,} bytes unpack to more than {most_unpacked(size):,}, as if made to fill the memory; if "
+        f"that is meant, {advice}",
+    )

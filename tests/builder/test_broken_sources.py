@@ -1,0 +1,214 @@
+"""Broken and odd sources are quarantined with a message that says what to do, or read right; no other notices."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import ipc
+
+import store_spec
+from builder import Report, build
+from builder.errors import SourceError
+from builder.formats import arrow_sizes, files, parquet_sizes
+from builder.sources import discover
+from tests.builder import broken_sources
+from tests.builder.broken_sources import GOOD, SNAPSHOT, Source, groups, messages, processes, write
+from tests.store.oracle import files as files_of
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A store of good and bad sources, and one of the good sources alone."""
+
+    sources: list[Source]
+    report: Report
+    store: Path
+    good_store: Path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+    folder = tmp_path_factory.mktemp("broken")
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "UNPACKED_FREELY", broken_sources.UNPACKED_FREELY)
+        for group, sources in groups().items():
+            all_of_them, good = write(folder / group, sources), write(folder / f"{group}, good", readable(sources))
+            stores = folder / f"{group}.zarr", folder / f"{group}, good.zarr"
+            report, _ = (
+                build(path, store, process=processes()[group], workers=0)
+                for path, store in zip((all_of_them, good), stores, strict=True)
+            )
+            found[group] = Built(sources, report, *stores)
+    return found
+
+
+def readable(sources: list[Source]) -> list[Source]:
+    return [source for source in sources if source.rows is not None]
+
+
+def test_there_are_many_broken_sources_of_every_format():
+    names = [source.name for sources in groups().values() for source in sources if source.rows is None]
+    assert len(names) > 150
+    for suffix in (".csv", ".csv.gz", ".csv.zst", ".txt", ".parquet", ".arrow", ".ipc", ".feather", ".npy", ".npz"):
+        assert any(name.endswith(suffix) for name in names), suffix
+
+
+@pytest.mark.parametrize("group", processes())
+def test_exactly_the_broken_sources_are_quarantined(built, group):
+    expected = sorted(source.name for source in built[group].sources if source.rows is None)
+    assert [failure.source for failure in built[group].report.failures] == expected
+
+
+@pytest.mark.parametrize("group", processes())
+def test_all_others_are_read_bit_for_bit(built, group):
+    store = store_spec.open_store(built[group].store)
+    sources = sorted(readable(built[group].sources), key=lambda source: source.name)
+    assert list(store.sources) == [source.name for source in sources]
+    for (inputs, _), source in zip(store, sources, strict=True):
+        expected = np.array(source.rows, inputs.dtype).reshape(-1, inputs.shape[1])
+        assert inputs.tobytes() == expected.tobytes(), source.name
+
+
+@pytest.mark.parametrize("group", processes())
+def test_a_store_is_what_it_were_without_the_broken_sources(built, group):
+    """Every byte of it, but for the list of failures and the digest of the document that holds it."""
+    with_bad, without = files_of(built[group].store), files_of(built[group].good_store)
+    roots = [json.loads(found.pop("zarr.json")) for found in (with_bad, without)]
+    assert with_bad == without
+    for root in roots:
+        own = root["attributes"]["seqzarr"]
+        own.pop("digest")
+        own["provenance"].pop("failures", None)
+    assert roots[0] == roots[1]
+
+
+def test_messages_are_those_that_were_read_in_review(built):
+    """If one is better now: python -m tests.builder.broken_sources, and read the difference."""
+    failures = {
+        group: {failure.source: failure.reason for failure in one.report.failures} for group, one in built.items()
+    }
+    assert messages(failures) == SNAPSHOT.read_text(encoding="utf-8")
+
+
+def test_messages_are_short_and_name_no_place_on_this_machine(built, tmp_path_factory):
+    for one in built.values():
+        for failure in one.report.failures:
+            assert len(failure.reason) < 500, failure
+            assert str(tmp_path_factory.getbasetemp()) not in failure.reason
+            assert "Traceback" not in failure.reason
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path):
+    """Root may read it all the same, and then its rows are right."""
+    write(tmp_path / "src", [Source("0 good.csv", b"a,b\n1,2\n"), Source("no right.csv", b"a,b\n1,2\n3,4\n")])
+    (tmp_path / "src/no right.csv").chmod(0)
+    report = build(tmp_path / "src", tmp_path / "store", workers=0)
+    if os.access(tmp_path / "src/no right.csv", os.R_OK):
+        assert not report.failures
+        assert store_spec.open_store(tmp_path / "store")[1][0].tolist() == GOOD
+    else:
+        assert [failure.source for failure in report.failures] == ["no right.csv"]
+        assert "Permission denied" in report.failures[0].reason
+
+
+def test_a_refusal_of_the_system_is_said_without_the_path(tmp_path):
+    error = PermissionError(13, f"Failed to open {tmp_path}", str(tmp_path))
+    assert str(files.unreadable("a.csv", error)) == (
+        "a.csv: cannot be read: Permission denied: give this user the right to read it, and to enter its folders"
+    )
+
+
+def test_a_pipe_is_named_as_ignored_and_waits_for_nobody(tmp_path):
+    write(tmp_path / "src", [Source("0 good.csv", b"a,b\n1,2\n")])
+    os.mkfifo(tmp_path / "src/pipe.csv")
+    found = discover(tmp_path / "src")
+    assert (found.names, found.ignored) == (("0 good.csv",), ("pipe.csv",))
+    assert discover(str(tmp_path / "src/*.csv")).ignored == ("pipe.csv",)
+    assert build(tmp_path / "src", tmp_path / "store", workers=0).added == 1
+    for read in (files.check_file, lambda path, source: files.first_bytes(path, source, 9)):
+        with pytest.raises(SourceError, match="is not a file but a pipe"):
+            read(tmp_path / "src/pipe.csv", "pipe.csv")
+
+
+def test_sizes_are_declared_as_they_are(tmp_path):
+    """Several row groups and record batches, lists, text, packed and not, and more columns than fit into one byte."""
+    many = {f"c{i}": np.arange(7) for i in range(20)}
+    table = pa.table(
+        {"e": [[1.0] * i for i in range(7)], "t": list("abcdefg"), "s": [{"x": i, "y": [i]} for i in range(7)], **many}
+    )
+    for size in (1, 3, 7):
+        pq.write_table(table, tmp_path / "x.parquet", row_group_size=size)
+        metadata = pq.read_metadata(tmp_path / "x.parquet")
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        values = sum(group.column(column).num_values for group in groups for column in range(group.num_columns))
+        assert parquet_sizes.declared_values(tmp_path / "x.parquet") == values > 7 * 23
+        for new, compression in itertools.product((ipc.new_file, ipc.new_stream), (None, "lz4", "zstd")):
+            options = ipc.IpcWriteOptions(compression=compression)
+            with new(tmp_path / "x.arrow", table.schema, options=options) as writer:
+                writer.write_table(table, max_chunksize=size)
+            said = arrow_sizes.declared(tmp_path / "x.arrow", "x")
+            assert said.rows == 7
+            assert said.nbytes <= 4 * table.nbytes
+            assert (said.nbytes > table.nbytes / 2) == (compression is not None)
+
+
+MEMORY = 4 * 2**30
+BOMBS = """
+import gzip, io, json, resource, struct, sys
+from pathlib import Path
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from builder import build
+from tests.builder.broken_sources import *
+
+folder = Path(sys.argv[1])
+row_text, blank_lines, zeros = b"0,0\\n" * 2**22, b"\\n" * 2**24, pa.table({"a": np.zeros(2**20), "b": np.zeros(2**20)})
+member, frame = gzip.compress(row_text, mtime=0), zstd(blank_lines)
+packed = arrow_bytes(pa.table({"a": np.zeros(9), "b": np.zeros(9)}), compression="zstd")
+groups = io.BytesIO()
+with pq.ParquetWriter(groups, zeros.schema) as writer:
+    for _ in range(40):
+        writer.write_table(zeros)
+write(folder / "src", [
+    Source("0 good.csv", b"a,b\\n1,2\\n3,4\\n"),
+    Source("bomb.csv.gz", gzip.compress(b"a,b\\n", mtime=0) + member * 150),
+    Source("bomb.csv.zst", zstd(b"a,b\\n1,2\\n3,4\\n") + frame * 300),
+    Source("bomb.parquet", groups.getvalue()),
+    Source("bomb.npz", inflated(2**28 - 1000)),
+    Source("bomb.arrow", packed.replace(struct.pack("<q", 72), struct.pack("<q", 2**42))),
+    Source("nothing.arrow", arrow_bytes(pa.table({"a": pa.nulls(2**29), "b": pa.nulls(2**29)}))),
+    Source("promise.npy", npy_file(described("(1152921504606846976,)"), bytes(64))),
+    Source("columns.npy", npy_file(described("(0, 1152921504606846976)"))),
+    Source("lists.parquet", parquet_bytes(pa.table({"a": [1.0], "b": [[0] * 2**21]}))),
+])
+del row_text, blank_lines, member, frame, zeros, groups
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+report = build(folder / "src", folder / "store", workers=0)
+print(json.dumps({failure.source: failure.reason for failure in report.failures}))
+"""
+
+
+def test_bombs_do_not_fill_the_memory(tmp_path):
+    """What unpacks to more than 4 GiB, or says so, is refused in a process that may not have as much."""
+    done = subprocess.run(
+        [sys.executable, "-c", BOMBS, str(tmp_path), str(MEMORY)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    reasons = json.loads(done.stdout)
+    assert len(reasons) == 9
+    assert {name for name, reason in reasons.items() if "unpack to more than 268,435,456" in reason} == {
+        *("bomb.csv.gz", "bomb.csv.zst", "bomb.parquet", "bomb.npz", "bomb.arrow", "nothing.arrow"),
+    }
+    assert "makes 9,223,372,036,854,775,894 bytes, but there are 150" in reasons["promise.npy"]
+    assert "columns, but at most 1,048,576 are read" in reasons["columns.npy"]
+    assert "columns, but at most 1,048,576 are read" in reasons["lists.parquet"]
