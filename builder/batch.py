@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
+from builder.fingerprints import BUFFER_BYTES, Fingerprint, Seen, read_fingerprint
+from builder.formats.files import unreadable
 from builder.process import Process, searching, sequences_of
 from builder.tabular import Tabular
 from store_spec import shard
@@ -24,7 +24,6 @@ from store_spec.schema import LabelAxis, Missing, Rows, Schema
 from store_spec.shard import Stretch, between
 
 BLOCK_BYTES = 2**16  # small arrays are joined to at least that
-BUFFER_BYTES = 2**18
 LONGEST_REASON = 1_000
 
 
@@ -60,6 +59,7 @@ class Processed:
     records: Records
     rows: dict[str, RowBlocks]  # of the arrays that lie in shards, all sequences one after another
     failures: list[Failure]
+    seen: Seen
     bytes_read: int
 
     def __sizeof__(self) -> int:
@@ -101,6 +101,7 @@ class Summary:
 
     records: Records
     failures: tuple[Failure, ...]
+    seen: Seen
     bytes_read: int
     nbytes: int
 
@@ -124,24 +125,26 @@ def process_batch(batch: Batch, schema: Schema) -> Processed:
     records: list[Records] = [no_records(schema)]
     rows = {name: RowBlocks() for name in ("inputs", "labels") if schema.chunking(name) is not None}
     failures: list[Failure] = []
+    seen: dict[str, Fingerprint] = {}
     bytes_read = 0
     checked = partial(_checked, schema, ours=isinstance(batch.process, Tabular))
     buffer = memoryview(bytearray(BUFFER_BYTES))
     with searching(batch.search):
         for number in range(len(batch)):
             try:
-                sequences, size = _read(batch, number, buffer, checked)
+                sequences, read = _read(batch, number, buffer, checked)
             except _UnusableError as error:
                 failures.append(error.failure)
                 continue
-            bytes_read += size
+            seen[batch.names[number]] = read
+            bytes_read += read.state.size
             for record, arrays in sequences:
                 records.append(record)
                 for name, blocks in rows.items():
                     blocks.add(arrays[name])
     for blocks in rows.values():
         blocks.close()
-    return Processed(Records.concatenate(records), rows, failures, bytes_read)
+    return Processed(Records.concatenate(records), rows, failures, Seen.of(seen), bytes_read)
 
 
 def summarise(processed: Processed) -> Summary:
@@ -149,6 +152,7 @@ def summarise(processed: Processed) -> Summary:
     return Summary(
         records=processed.records,
         failures=tuple(processed.failures),
+        seen=processed.seen,
         bytes_read=processed.bytes_read,
         nbytes=sum(rows.nbytes for rows in processed.rows.values()),
     )
@@ -174,7 +178,7 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
     for number in range(len(batch)):
         try:
             with searching(batch.search):
-                sequences, size = _read(batch, number, buffer, partial(_looked_at, label_axis, missing))
+                sequences, read = _read(batch, number, buffer, partial(_looked_at, label_axis, missing))
         except _UnusableError as error:
             failures.append(error.failure)
             continue
@@ -184,7 +188,7 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
             labels=first.labels,
             label_axis=first.label_axis,
             source=batch.names[number],
-            bytes_read=size,
+            bytes_read=read.state.size,
             nbytes=sum(one.nbytes for one in sequences),
             steps=sum(one.steps for one in sequences),
             sequences=len(sequences),
@@ -210,21 +214,23 @@ class _UnusableError(Exception):
 
 def _read(
     batch: Batch, number: int, buffer: memoryview, each: Callable[[SourceId, Any, Any], Any]
-) -> tuple[list[Any], int]:
-    """Process one source, and give each of its sequences to a function; return what that gave, and the file's size."""
+) -> tuple[list[Any], Fingerprint]:
+    """Process one source, and give each of its sequences to a function; return what that gave, and what was read."""
     name = batch.names[number]
     path = batch.root / name
     labels = None if batch.labels is None else batch.labels[number]
     try:
-        before, sha256 = _fingerprint(path, buffer)
-        size = before.st_size
+        try:
+            read = read_fingerprint(path, buffer)
+        except OSError as error:
+            raise unreadable(name, error) from error
         results = []
         for part, (inputs, own_labels) in enumerate(_pairs(batch.process, path, labels)):
-            origin = SourceId(name=name, part=part, size=size, sha256=sha256)
+            origin = SourceId(name=name, part=part, size=read.state.size, sha256=read.sha256)
             results.append(each(origin, inputs, own_labels if labels is None else labels))
         if not results:
             raise SourceError(name, "it gave no sequence")
-        if _changed(before, os.stat(path)):
+        if not read.is_of(os.stat(path)):
             raise SourceError(name, "it changed while it was read; the next build tries it again")
     except UsageError:
         raise  # no source is at fault
@@ -233,7 +239,7 @@ def _read(
     except (Exception, SystemExit) as error:  # whatever a process function of the user's own raises
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise _UnusableError(_failure(batch, name, message)) from error
-    return results, size
+    return results, read
 
 
 def _pairs(process: Process, path: Path, labels: NDArray[Any] | None) -> Iterator[tuple[Any, Any]]:
@@ -279,33 +285,6 @@ def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) 
         f"{origin}: {len(inputs):,} input rows and labels of shape {labels.shape}: say with label_axis (--label-axis) "
         "whether they are one row a step, one for the sequence, or have lengths of their own"
     )
-
-
-def _changed(before: os.stat_result, now: os.stat_result) -> bool:
-    """Tell whether a file was written to or replaced."""
-    return any(getattr(before, what) != getattr(now, what) for what in ("st_ino", "st_size", "st_mtime_ns"))
-
-
-def _fingerprint(path: Path, buffer: memoryview) -> tuple[os.stat_result, bytes]:
-    """Return a file's state, and the SHA-256 of its bytes, read by way of a buffer.
-
-    Raises:
-        OSError: It cannot be read, is no file, or grows or shrinks meanwhile.
-    """
-    digest, size = hashlib.sha256(), 0
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for ever
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is not a file")
-        while count := os.readv(descriptor, [buffer]):
-            digest.update(buffer[:count])
-            size += count
-    finally:
-        os.close(descriptor)
-    if size != status.st_size:
-        raise OSError(f"it had {status.st_size:,} bytes and gave {size:,}: it changed while it was read")
-    return status, digest.digest()
 
 
 def _failure(batch: Batch, name: str, message: str) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,9 +13,10 @@ from typing import Any
 
 from builder.batch import Failure, Found, probe
 from builder.engine import Engine, start_engine
-from builder.errors import UsageError
+from builder.errors import BuildError, UsageError
+from builder.manifest import ManifestLabels
 from builder.packing import Packing
-from builder.plan import LARGEST_RATIO, LEAST_RATIO, ManifestLabels, Plan, make_plan
+from builder.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.process import Process
 from builder.run import Run, Tally, commit, workers_died
 from builder.tabular import Tabular
@@ -31,9 +33,14 @@ class Report:
 
     store: Path
     sources: int  # that were there
-    unchanged: int  # of them in the store before
+    unchanged: int  # of them in the store before, and not built again
     added: int  # of them that this build added
+    updated: int  # of them that this build put in place of what the store had
+    changed: tuple[str, ...]  # of them not as the store has them, which were left as they were
+    vanished: tuple[str, ...]  # in the store, and there no more
+    retired: int  # of these, taken away
     failures: tuple[Failure, ...]
+    outdated: tuple[str, ...]  # sources with sequences that come from other code of the process function than now
     sequences: int  # added
     steps: int  # added
     bytes_read: int
@@ -65,12 +72,20 @@ def build(
     workers: int | None = None,
     scheduler: Any = None,
     batch: int | str = BATCH_BYTES,
+    update: bool = False,
+    retire_missing: bool = False,
+    yes: bool = False,
+    max_failures: int | str | None = None,
     on_progress: Callable[[Tally], None] = lambda _: None,
 ) -> Report:
     """Bring a store up to date with its sources: process those that are new, each on its own, and append them.
 
+    Sources that changed since, and those that are there no more, are named in the report, and built again or taken away
+    if asked. A file whose size and times are as they were is taken for unchanged; others are read to see.
     A source that fails is left out and named in the report; the others go on, and the next build tries it again.
     The finished store depends on the sources and the options alone, not on workers, batches or interruptions.
+    The store records the options: a later build needs sources and store alone, and refuses an option that differs.
+    Then the process function is imported by the name that the store records, unless it is an installed package's.
     It returns after its last commit, or raises; nothing goes on working behind it.
 
     Args:
@@ -91,6 +106,13 @@ def build(
             so little for `tabular` to read that starting them would take longer.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
         batch: Decoded bytes that one task processes, about; a larger source is a task of its own.
+        update: Build sources again that changed, or that other code of the process function made: the new sequences go
+            to the end, and the old ones are retired in the same commit.
+        retire_missing: Retire the sequences of sources that are there no more. Where most are gone, the folder may be
+            the wrong one, or not mounted: that is refused.
+        yes: Retire them even then.
+        max_failures: Give up as soon as more sources failed, as a number or a share of those to process, `"10%"`; 0
+            gives up at the first.
         on_progress: Called with a `Tally` whenever something was done.
 
     Returns:
@@ -104,8 +126,21 @@ def build(
     """
     packing = Packing.parse(chunk, shard, codec)
     labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only)
-    plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, label_axis=label_axis)
-    tally = Tally(sources=len(plan.new), bytes_to_read=plan.bytes_to_read())
+    place, most = Path(store), parse_limit(max_failures)
+    plan = make_plan(
+        Path(sources),
+        place,
+        process=process,
+        manifest=labels,
+        label_axis=label_axis,
+        update=update,
+        allow_none=retire_missing and yes,
+    )
+    retiring = plan.vanished if retire_missing else ()
+    if retiring and not yes:
+        _check_vanished(plan)
+    unreadable = [Failure(name, reason) for name, reason in plan.compared.unreadable.items()]
+    tally = Tally(sources=len(plan.new), bytes_to_read=plan.bytes_to_read(), failures=unreadable)
     batch_bytes = parse_bytes(batch)
     count = worker_count(workers, small=scheduler is None and plan.is_small(batch_bytes))
     if plan.held is not None:
@@ -113,32 +148,55 @@ def build(
     on_progress(tally)
     ledger: Ledger | None = None
     with ExitStack() as stack:
+        stack.callback(_save_seen, plan)
         if plan.new:
             engine = stack.enter_context(start_engine(count, scheduler))
             found = _first_usable(engine, plan)
             if isinstance(found, Found):
                 ledger = stack.enter_context(_ledger(plan, found, packing))
+                ledger.retire(retiring)
+                for source, numbers in plan.replaced.items():
+                    ledger.replace(source, numbers)
                 plan = plan.for_schema(ledger.schema)
                 ratio = min(max(found.nbytes / max(found.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
                 batches = plan.batches(batch_bytes, ratio)
                 memory = memory_in_flight(ledger.schema, batch_bytes, max(1, count))
+                run = Run(
+                    engine,
+                    ledger,
+                    batches,
+                    tally,
+                    memory=memory,
+                    on_progress=on_progress,
+                    code=plan.code,
+                    seen=plan.seen,
+                    most_failures=most(len(plan.new)),
+                )
                 try:
-                    Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress).finish()
+                    run.finish()
                 except BaseException:
                     engine.abandon()  # before the lock is free: no worker may put a shard any more
                     raise
             else:
-                tally.failures, tally.done = found, len(plan.new)
+                tally.failures, tally.done = tally.failures + found, len(plan.new)
         if plan.exists and ledger is None:  # what failed before may be gone, or fail in another way
-            ledger = stack.enter_context(Ledger.open(plan.store))
+            ledger = stack.enter_context(_opened(plan))
+            ledger.retire(retiring)
             commit(ledger, tally)
-    failed = len(tally.failures)
+    failed = {failure.source for failure in tally.failures}
+    updated = sum(name not in failed for name in plan.replaced)
+    compared = plan.compared
     return Report(
         store=plan.store,
-        sources=plan.unchanged + len(plan.new),
-        unchanged=plan.unchanged,
-        added=len(plan.new) - failed,
+        sources=len(compared.new) + compared.held - len(compared.vanished),
+        unchanged=len(compared.unchanged) - sum(name in plan.replaced for name in compared.unchanged),
+        added=sum(name not in failed for name in compared.new),
+        updated=updated,
+        changed=() if update else compared.changed,
+        vanished=compared.vanished,
+        retired=len(compared.vanished) if retire_missing else 0,
         failures=tuple(tally.failures),
+        outdated=plan.outdated,
         sequences=tally.sequences,
         steps=tally.steps,
         bytes_read=tally.bytes_read,
@@ -152,13 +210,11 @@ def build(
 def manifest_labels(
     manifest: str | PathLike[str] | None, key: str | None, label_column: str | None, *, manifest_only: bool
 ) -> ManifestLabels | None:
-    """Return what the options of a manifest say; None where there is none."""
-    if manifest is None:
-        for option, given in (("key", key), ("label_column", label_column), ("manifest_only", manifest_only or None)):
-            if given is not None:
-                raise UsageError(f"{option} goes with a manifest, and none is given")
+    """Return what the options of a manifest say; None where none is given."""
+    if manifest is None and key is None and label_column is None and not manifest_only:
         return None
-    return ManifestLabels(path=Path(manifest), key=key, columns=label_column, only_listed=manifest_only)
+    path = None if manifest is None else Path(manifest)
+    return ManifestLabels(path=path, key=key, columns=label_column, only_listed=bool(manifest_only))
 
 
 def worker_count(workers: int | None, *, small: bool) -> int:
@@ -181,10 +237,57 @@ def _first_usable(engine: Engine, plan: Plan) -> Found | list[Failure]:
     return found
 
 
+def _save_seen(plan: Plan) -> None:
+    if plan.store.exists():
+        plan.seen.save(plan.store)
+
+
+@contextmanager
+def _opened(plan: Plan) -> Iterator[Ledger]:
+    with Ledger.open(plan.store) as ledger:
+        if plan.held is None or ledger.root.whole_identity != plan.held.identity:
+            raise BuildError(
+                f"{plan.store}: another build changed it while this one looked at the sources; nothing was done: "
+                "start again"
+            )
+        yield ledger
+
+
+def parse_limit(limit: int | str | None) -> Callable[[int], float]:
+    """Return how many of a number of sources may fail: "10%" of them, or a number.
+
+    >>> parse_limit("10%")(270), parse_limit(3)(270), parse_limit(None)(270)
+    (27.0, 3.0, inf)
+    """
+    text = "inf" if limit is None else str(limit).strip()
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not value >= 0 or (text.endswith("%") and value > 100):
+        raise UsageError(f"max_failures={limit!r} is no number of sources, and no share of them as '10%'")
+    return lambda sources: value / 100 * sources if text.endswith("%") else value
+
+
+def _check_vanished(plan: Plan) -> None:
+    """Refuse to retire most of a store: its sources may only be somewhere else today.
+
+    Raises:
+        UsageError: Half of the sources or more are not there.
+    """
+    gone, held = len(plan.compared.vanished), plan.compared.held
+    if 2 * gone >= held:
+        raise UsageError(
+            f"{plan.store}: {gone:,} of its {held:,} sources are not in {plan.sources.root}, such as "
+            f"{plan.compared.vanished[0]}; is that the right folder, and is it mounted? Nothing was changed; with "
+            "yes=True (--yes) they are retired"
+        )
+
+
 @contextmanager
 def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
     if plan.exists:
-        with Ledger.open(plan.store) as ledger:
+        with _opened(plan) as ledger:
             yield ledger
         return
     schema = schema_of(plan, found, packing)

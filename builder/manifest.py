@@ -23,6 +23,30 @@ _RULES: Final[dict[str, Callable[[str], str]]] = {
     "stem": stem_of,
 }
 _NAMED = 5
+DEFAULT_KEY = "source"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestLabels:
+    """Labels that stand in a table, a row a source.
+
+    Args:
+        path: CSV, TSV or Parquet; None: where an old store says it lies.
+        key: The column that names the source; None: `source`, or as an old store says.
+        columns: The columns that are the labels; None: the table only says which sources there are, or as an old
+            store says.
+        only_listed: Leave out sources that have no row.
+    """
+
+    path: Path | None = None
+    key: str | None = None
+    columns: str | Sequence[str] | None = None
+    only_listed: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...] | None:
+        """The columns, one by one."""
+        return parse_columns(self.columns, "label_column")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +157,28 @@ class Manifest:
         return values
 
 
-def read_manifest(path: Path, *, key: str = "source") -> Manifest:
+def place_below(path: Path, root: Path) -> str | None:
+    """Return where a manifest lies, as a POSIX path relative to the sources' root; None if it lies elsewhere."""
+    try:
+        place = path.resolve().relative_to(root.resolve()).as_posix()
+        place.encode()
+    except ValueError:  # not below it, or of bytes that a store cannot keep
+        return None
+    return place
+
+
+def found_below(place: str, root: Path) -> Path | None:
+    """Return the file that `place_below` named, if it is there: never one outside of the root."""
+    if Path(place).is_absolute() or ".." in Path(place).parts:
+        return None
+    try:
+        path = (root / place).resolve()
+        return path if path.is_relative_to(root.resolve()) and path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # a name that no file can have, or a link round in a circle
+        return None
+
+
+def read_manifest(path: Path, *, key: str = DEFAULT_KEY) -> Manifest:
     """Read a manifest: CSV, TSV or Parquet.
 
     Args:

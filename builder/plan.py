@@ -14,34 +14,21 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.batch import Batch
+from builder.compare import Comparison, Held, compare
 from builder.errors import UsageError
-from builder.manifest import read_manifest
-from builder.process import Portable, Process, describe_process, load_process
+from builder.fingerprints import SeenFiles
+from builder.manifest import DEFAULT_KEY, ManifestLabels, read_manifest
+from builder.options import options_of_new, options_of_old
+from builder.process import Portable, Process, code_of
+from builder.recorded import Recorded, describe_build
 from builder.sources import SourceList, discover
-from builder.tabular import Tabular, tabular
+from builder.tabular import Tabular
 from store_spec.errors import MissingStoreError
 from store_spec.lock import build_folder
-from store_spec.schema import LABEL_AXES, LabelAxis, Schema
+from store_spec.schema import LabelAxis, Schema
 
 FILE_COST = 2**16  # bytes that opening a file counts as: reading that much takes about as long
 LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes a byte of a file; what lies outside is taken for chance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestLabels:
-    """Labels that stand in a table, a row a source.
-
-    Args:
-        path: CSV, TSV or Parquet.
-        key: The column that names the source; None: `source`.
-        columns: The columns that are the labels; None: the table only says which sources there are.
-        only_listed: Leave out sources that have no row.
-    """
-
-    path: Path
-    key: str | None = None
-    columns: str | Sequence[str] | None = None
-    only_listed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +37,7 @@ class Plan:
 
     sources: SourceList
     store: Path
-    new: tuple[str, ...]  # in the order in which they are appended
+    new: tuple[str, ...]  # to process, in the order in which they are appended; changed ones only if they are updated
     new_bytes: tuple[int, ...]  # of their files; 0 where there is none, which will be reported when it is read
     labels: NDArray[Any] | None  # (new sources, targets), where they come from a manifest
     label_names: tuple[str, ...] | None
@@ -58,7 +45,12 @@ class Plan:
     portable: Process  # the same, as it goes to the workers
     described: dict[str, Any]  # what the store records of all this
     label_axis: LabelAxis | None  # None: the first source's labels tell
-    unchanged: int  # sources that the store holds
+    code: str | None  # of the process function, as the store records it; None: `tabular`
+    outdated: tuple[str, ...]  # unchanged sources with sequences that come from other code, and are not redone
+    compared: Comparison
+    replaced: dict[str, list[int]]  # the sequences that the store has of sources to process
+    vanished: tuple[int, ...]  # the sequences of vanished sources
+    seen: SeenFiles
     held: store_spec.Store | None  # the store as it is; None: there is none yet
     search: tuple[str, ...]
 
@@ -119,48 +111,55 @@ def make_plan(
     process: Process | str | None = None,
     manifest: ManifestLabels | None = None,
     label_axis: LabelAxis | None = None,
+    update: bool = False,
+    allow_none: bool = False,
 ) -> Plan:
     """Find the sources, match the manifest, and leave out what the store holds already.
 
+    What is not given is as the first build of the store recorded it. With `update`, sources that changed, and those
+    that other code of the process function made, are to be processed again. `allow_none` lets a folder be empty.
+
     Raises:
-        UsageError: A folder, file, column or function that is not there, or options that clash.
+        UsageError: A folder, file, column or function that is not there, or options that clash, or are not those that
+            the store was built with.
         StoreError: There is something else than a store at `store`.
     """
-    if label_axis is not None and label_axis not in LABEL_AXES:
-        raise UsageError(f"label_axis={label_axis!r} is not one of {', '.join(LABEL_AXES)}")
-    function = load_process(process) if process is not None else _default_tabular(manifest)
-    if manifest is not None and manifest.columns is not None and _has_labels(function):
-        raise UsageError("labels come from the process function and from the manifest's label_column; choose one")
+    held = _opened(store)
+    recorded = None if held is None else Recorded.of(held)
+    asked = process, manifest, label_axis
+    options = options_of_new(*asked) if recorded is None else options_of_old(recorded, *asked)
+    function, table = options.process, options.manifest
     is_tabular = isinstance(function, Tabular)
     found = discover(
         sources,
         format=function.read.format if isinstance(function, Tabular) else None,
         any_suffix=not is_tabular,
-        exclude=[store, build_folder(store), *([manifest.path] if manifest is not None else [])],
+        exclude=[store, build_folder(store), *([table.path] if table is not None and table.path is not None else [])],
+        allow_none=allow_none,
     )
     if isinstance(function, Tabular):
         function = function.under(found.root.absolute())
+    if recorded is not None and table is not None:
+        found, table = recorded.with_manifest(found, table)
     names, labels, label_names = list(found.names), None, None
-    if manifest is not None:
-        table = read_manifest(manifest.path, **({} if manifest.key is None else {"key": manifest.key}))
-        matched = table.match(found.names, only_listed=manifest.only_listed)
+    if table is not None and table.path is not None:
+        rows = read_manifest(table.path, key=table.key or DEFAULT_KEY)
+        matched = rows.match(found.names, only_listed=table.only_listed)
         names = list(matched.rows)
-        if manifest.columns is not None:
-            labels = table.labels(manifest.columns)[list(matched.rows.values())]
-            label_names = _label_names(manifest.columns, labels.shape[1])
-    described = {
-        "process": describe_process(function),
-        "label_axis": label_axis,
-        "manifest_labels": None if label_names is None else list(label_names),
-    }
-    known: set[str] = set()
-    held = _opened(store)
+        if table.parts is not None:
+            labels = rows.labels(table.parts)[list(matched.rows.values())]
+            label_names = table.parts if len(table.parts) == labels.shape[1] else None
+    code, seen = code_of(options.named), SeenFiles.load(store)
+    holding = None if held is None else Held(held)
+    compared = compare(found.root.absolute(), names, holding, seen, labels)
     if held is not None:
-        _check_same(held.provenance.get("build"), described, store)
-        known = set(held.sources)
-    new = [number for number, name in enumerate(names) if name not in known]
-    if held is not None:
-        _check_root(held, found, [names[number] for number in new])
+        _check_root(held, found, compared.new)
+    there = set(compared.unchanged)
+    outdated = () if recorded is None or held is None else recorded.outdated(code, held)
+    outdated = tuple(name for name in outdated if name in there)
+    wanted = {*compared.new, *(compared.changed + outdated if update else ())}
+    new = [number for number, name in enumerate(names) if name in wanted]
+    numbers = {} if holding is None else holding.numbers
     return Plan(
         sources=found,
         store=store,
@@ -170,9 +169,14 @@ def make_plan(
         label_names=label_names,
         process=function,
         portable=function if is_tabular else Portable(function),
-        described=described,
-        label_axis=label_axis or _label_axis(function, labels),
-        unchanged=len(names) - len(new),
+        described=describe_build(options.named, options.label_axis, table, found.root),
+        code=code,
+        outdated=() if update else outdated,
+        compared=compared,
+        replaced={name: numbers[name] for name in wanted if name in numbers},
+        vanished=tuple(number for name in compared.vanished for number in numbers[name]),
+        seen=seen,
+        label_axis=options.label_axis or _label_axis(function, labels),
         held=held,
         search=() if is_tabular else (str(Path.cwd()),),
     )
@@ -185,23 +189,14 @@ def _file_bytes(path: str) -> int:
         return 0
 
 
-def _default_tabular(manifest: ManifestLabels | None) -> Tabular:
-    return tabular(labels_in_manifest=manifest is not None and manifest.columns is not None)
-
-
-def _has_labels(process: Process) -> bool:
-    return isinstance(process, Tabular) and process.label_source in ("columns", "pattern")
-
-
 def _check_root(held: store_spec.Store, found: SourceList, new: Sequence[str]) -> None:
     """Refuse to append files again that are in the store under the name that they have below another root."""
-    known: dict[str, list[int]] = {}
-    for number, source in enumerate(held.sources):
-        known.setdefault(source.rpartition("/")[2], []).append(number)
+    known: dict[str, list[tuple[int, str]]] = {}
+    for number, source in zip(held.selection.tolist(), held.sources, strict=True):
+        known.setdefault(source.rpartition("/")[2], []).append((number, source))
     sizes = held.snapshot.table("sequences/source_size")
     for name in new:
-        for number in known.get(name.rpartition("/")[2], ()):
-            source = held.sources[number]
+        for number, source in known.get(name.rpartition("/")[2], ()):
             same_end = source.endswith(f"/{name}") or name.endswith(f"/{source}")
             path = found.path(name)
             if not same_end or not path.is_file() or path.stat().st_size != sizes[number]:
@@ -230,43 +225,3 @@ def _label_axis(process: Process, labels: NDArray[Any] | None) -> LabelAxis | No
     if labels is not None or (isinstance(process, Tabular) and process.label_source == "pattern"):
         return "sequence"
     return "step" if isinstance(process, Tabular) and process.label_source == "columns" else None
-
-
-def _label_names(columns: str | Sequence[str], count: int) -> tuple[str, ...] | None:
-    names = tuple(part.strip() for part in columns.split(",")) if isinstance(columns, str) else tuple(columns)
-    return names if len(names) == count else None
-
-
-def _check_same(recorded: Any, described: dict[str, Any], store: Path) -> None:
-    """Refuse to mix sequences that were made in two ways."""
-    if not isinstance(recorded, dict):
-        raise UsageError(f"{store}: no build made this store, so none can bring it up to date; build to another path")
-    for key, asked in described.items():
-        before, now = _comparable(recorded.get(key)), _comparable(asked)
-        if before != now:
-            difference = _difference(key, before, now)
-            raise UsageError(
-                f"{store}: was built with {difference[0]}, and now {difference[1]} is asked for; "
-                "use the same options, or build to another path"
-            )
-
-
-def _comparable(value: Any) -> Any:
-    """Leave out what may change between two builds: the code of a process function."""
-    return {key: one for key, one in value.items() if key != "code_sha256"} if isinstance(value, dict) else value
-
-
-def _difference(key: str, before: Any, now: Any) -> tuple[str, str]:
-    """Return both values of the first option that differs."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for one in sorted({*before, *now}):
-            if before.get(one) != now.get(one):
-                return _difference(one, before.get(one), now.get(one))
-    return f"{key} {_said(before)}", f"{key} {_said(now)}"
-
-
-def _said(value: Any) -> str:
-    """Write a recorded option as its user would."""
-    if value is None or value == []:
-        return "not given"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -47,12 +47,21 @@ class Preview:
     store: Path
     exists: bool
     sources: int  # found
-    new: int  # of them, to be processed
+    to_process: int  # of them: new ones, and those to be built again
+    new: tuple[str, ...]  # not in the store
+    unchanged: int  # in the store, as they are now
+    changed: tuple[str, ...]  # in the store, and not as they are now
+    vanished: tuple[str, ...]  # in the store, and there no more
+    unreadable: tuple[Failure, ...]  # in the store, and nobody can say
+    failed: tuple[Failure, ...]  # new ones that failed in an earlier build
+    update: bool  # whether changed and outdated ones are built again
+    retire_missing: bool  # whether vanished ones are retired
     ignored: int  # files that are no sources
     ignored_listed: tuple[str, ...]  # the first of them
     bytes_to_read: int
     sampled: tuple[str, ...]  # the sources that were read for this
     failures: tuple[Failure, ...]  # of those
+    outdated: tuple[str, ...]  # unchanged sources with sequences that come from other code than now
     result: StorePreview | None  # None: there is nothing new, or no source could be used
 
     def to_json(self) -> dict[str, Any]:
@@ -88,6 +97,8 @@ def preview(
     codec: str | None = None,
     workers: int | None = None,
     batch: int | str = BATCH_BYTES,
+    update: bool = False,
+    retire_missing: bool = False,
 ) -> Preview:
     """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
 
@@ -100,7 +111,7 @@ def preview(
     """
     packing = Packing.parse(chunk, shard, codec)
     labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only)
-    plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, label_axis=label_axis)
+    plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, label_axis=label_axis, update=update)
     batch_bytes = parse_bytes(batch)
     count = worker_count(workers, small=plan.is_small(batch_bytes))
     if plan.held is not None:
@@ -117,15 +128,36 @@ def preview(
     return Preview(
         store=plan.store,
         exists=plan.exists,
-        sources=plan.unchanged + len(plan.new),
-        new=len(plan.new),
+        sources=len(plan.compared.new) + plan.compared.held - len(plan.compared.vanished),
+        to_process=len(plan.new),
+        new=plan.compared.new,
+        unchanged=len(plan.compared.unchanged),
+        changed=plan.compared.changed,
+        vanished=plan.compared.vanished,
+        unreadable=tuple(Failure(name, why) for name, why in plan.compared.unreadable.items()),
+        failed=_failed_before(plan),
+        update=update,
+        retire_missing=retire_missing,
         ignored=len(plan.sources.ignored),
         ignored_listed=plan.sources.ignored[:SAMPLES],
         bytes_to_read=plan.bytes_to_read(),
         sampled=tuple(plan.new[number] for number in numbers),
         failures=tuple(failures),
+        outdated=plan.outdated,
         result=result,
     )
+
+
+def _failed_before(plan: Plan) -> tuple[Failure, ...]:
+    """Return the new sources that the last build could not use, as far as the store lists them."""
+    recorded = {} if plan.held is None else plan.held.provenance.get("failures")
+    listed = recorded.get("listed") if isinstance(recorded, dict) else None
+    reasons = {
+        entry["source"]: str(entry["reason"])
+        for entry in (listed if isinstance(listed, list) else ())
+        if isinstance(entry, dict) and isinstance(entry.get("source"), str) and "reason" in entry
+    }
+    return tuple(Failure(name, reasons[name]) for name in plan.compared.new if name in reasons)
 
 
 def spread(count: int, most: int) -> list[int]:

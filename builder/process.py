@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,8 @@ from builder.errors import UsageError
 from builder.tabular import Tabular
 
 Process = Callable[[Path], Any]  # returns (inputs, labels), or an iterable of such pairs
+
+UNKNOWN_CODE = "unknown"
 
 
 def load_process(process: Process | str | None) -> Process:
@@ -56,18 +59,75 @@ def load_process(process: Process | str | None) -> Process:
     return function  # type: ignore[no-any-return]
 
 
-def describe_process(process: Process) -> dict[str, Any]:
-    """Return what the store records of a process function: its options, or its name and its module's hash."""
+def load_recorded_process(name: str) -> Process:
+    """Return the function whose name a store records.
+
+    A store can come from a stranger, and installed packages have functions that do harm to whatever path they are
+    given: only modules of the user's own are taken on the word of a store.
+
+    Raises:
+        UsageError: It cannot be found by that name, or is not the user's own; it has to be given again.
+    """
+    again = "give it again with process (--process)"
+    module, _, function = name.partition(":")
+    if module == "__main__" or not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise UsageError(f"the process function {name!r:.200} cannot be found by its name; {again}")
+    with searching([str(Path.cwd())]):
+        installed = _is_installed(module.partition(".")[0])
+    if installed:
+        raise UsageError(
+            f"the process function {name!r:.200} is not one of yours but lies in an installed package, and such a one "
+            f"is not called because a store says so; {again}"
+        )
+    return load_process(name)
+
+
+def _is_installed(package: str) -> bool:
+    if package in sys.stdlib_module_names:
+        return True
+    try:
+        spec = importlib.util.find_spec(package)  # of a name without dots, this imports nothing
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or ())]
+    return any(not {"site-packages", "dist-packages"}.isdisjoint(Path(place).parts) for place in places)
+
+
+def describe_process(process: Process, given: str | None = None) -> dict[str, Any]:
+    """Return what the store records of a process function: its options, or its name.
+
+    Args:
+        process: The function.
+        given: The name under which it was given, if it was.
+    """
     if isinstance(process, Tabular):
         return {"tabular": process.describe()}
-    module = sys.modules.get(getattr(process, "__module__", ""), None)
+    return {"function": _name(process, given)}
+
+
+def _name(process: Process, given: str | None) -> str:
+    """Return where a function is defined, if that leads to it; else how it was given, or what it is."""
+    module, name = getattr(process, "__module__", None) or "?", getattr(process, "__qualname__", None)
+    if name is not None and getattr(sys.modules.get(module), name, None) is process:
+        return f"{module}:{name}"
+    return given or f"{module}:{name or f'{type(process).__qualname__}()'}"  # the latter lead nowhere
+
+
+def code_of(process: dict[str, Any]) -> str | None:
+    """Return the SHA-256 of the source of a function's module, as `describe_process` names it.
+
+    Returns:
+        64 hexadecimal digits; `UNKNOWN_CODE` where there is no source, as of what was typed into a session; None
+        for `tabular`, whose options are all there is to know.
+    """
+    if "function" not in process:
+        return None
+    module = sys.modules.get(process["function"].partition(":")[0])
     path = getattr(module, "__file__", None)
-    name = getattr(process, "__qualname__", type(process).__qualname__)
     try:
-        code = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else UNKNOWN_CODE
     except OSError:
-        code = None
-    return {"function": f"{getattr(process, '__module__', '?')}:{name}", "code_sha256": code}
+        return UNKNOWN_CODE
 
 
 class Portable:

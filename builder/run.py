@@ -6,6 +6,7 @@ shard. Memory is bounded by the batches in flight, whatever the size of the data
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from typing import Any
 from builder.batch import Batch, Failure, Summary, compress, process_batch, summarise
 from builder.engine import Engine, Task
 from builder.errors import BuildError
+from builder.fingerprints import SeenFiles
+from builder.recorded import note_code
 from store_spec.ledger import Ledger, ShardJob
 from store_spec.shard import Stretch
 
@@ -77,6 +80,9 @@ class Run:
         *,
         memory: int,
         on_progress: Callable[[Tally], None],
+        code: str | None = None,
+        seen: SeenFiles | None = None,
+        most_failures: float = math.inf,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -84,6 +90,9 @@ class Run:
         self._tally = tally
         self._memory = memory
         self._on_progress = on_progress
+        self._code = code
+        self._seen = seen
+        self._most_failures = most_failures
         self._schema = ledger.schema
         self._arrays = self._schema.sharded()
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
@@ -169,6 +178,10 @@ class Run:
         tally.bytes_read += summary.bytes_read
         tally.bytes_decoded += summary.nbytes
         tally.failures += summary.failures
+        if self._seen is not None:
+            self._seen.add(summary.seen)
+        if len(tally.failures) > self._most_failures:
+            raise too_many_failed(tally, self._most_failures)
 
     def _compress(self, held: _Held, axis: str, rows: int) -> None:
         """Have a batch's rows compressed where they are, each shard's on their own."""
@@ -208,12 +221,14 @@ class Run:
                 self._bytes_held -= piece.held.nbytes
 
     def _commit(self) -> None:
-        commit(self._ledger, self._tally)
+        commit(self._ledger, self._tally, self._code)
         self._last_commit = time.monotonic()
 
 
-def commit(ledger: Ledger, tally: Tally) -> None:
-    """Make visible what lies in shards, and note the sources that failed."""
+def commit(ledger: Ledger, tally: Tally, code: str | None = None) -> None:
+    """Make visible what lies in shards; note the sources that failed, and the code that made the new sequences."""
+    if code is not None and ledger.ready():
+        note_code(ledger.provenance, ledger.root.counts.sequences, code)
     ledger.provenance["failures"] = {
         "count": len(tally.failures),
         "listed": [{"source": one.source, "reason": one.reason} for one in tally.failures[:LISTED_FAILURES]],
@@ -227,6 +242,15 @@ def workers_died(names: Sequence[str]) -> BuildError:
     return BuildError(
         f"worker processes died again and again on one of these {len(names):,} sources: {listed}; they ran out of "
         "memory, or what reads the source crashes; build with workers=0 (--workers 0), to see its last words"
+    )
+
+
+def too_many_failed(tally: Tally, most: float) -> BuildError:
+    """Say that a build gives up."""
+    return BuildError(
+        f"{len(tally.failures):,} of {tally.done:,} sources failed, and at most {most:,.0f} may (max_failures); "
+        f"the last: {tally.failures[-1]}; {tally.committed:,} sequences are committed, and the next build goes on "
+        "from there"
     )
 
 

@@ -1,7 +1,7 @@
 """The process function behind the command line: columns of a file in, inputs and labels out."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from builder.formats.table import Array, OpenTable, Table
 LabelSource = Literal["columns", "inputs", "pattern", "manifest"]
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
+_NO_OPTIONS = ("root", "store_inputs", "store_labels", "given")
+_LISTS = ("inputs", "labels", "exclude", "column_names")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Tabular:
     # The columns that every source must give, in the order of the store; None: the source's own.
     store_inputs: tuple[str, ...] | None = field(default=None)
     store_labels: tuple[str, ...] | None = field(default=None)
+    # The options that an old store must have been built with; the others are as it records them. None: all.
+    given: tuple[str, ...] | None = field(default=None)
 
     def __call__(self, path: Path) -> tuple[Array, Array | None]:
         """Read one source.
@@ -93,6 +97,10 @@ class Tabular:
         """Return the same, for sources named relative to `root`."""
         return replace(self, root=root)
 
+    def only(self, given: Iterable[str]) -> "Tabular":
+        """Return the same, of which only these options are held against those of an old store, which has the rest."""
+        return replace(self, given=tuple(given))
+
     def for_store(self, inputs: tuple[str, ...] | None, labels: tuple[str, ...] | None) -> "Tabular":
         """Return the same for a store whose features and targets have these names.
 
@@ -104,7 +112,7 @@ class Tabular:
     def describe(self) -> dict[str, Any]:
         """Return the options as JSON can hold them, one form for all ways to write the same."""
         options = asdict(self)
-        for not_an_option in ("root", "store_inputs", "store_labels"):
+        for not_an_option in _NO_OPTIONS:
             del options[not_an_option]
         options |= options.pop("read")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(options.items())}
@@ -281,6 +289,41 @@ def tabular(
         label_pattern=label_pattern,
         label_source=label_source,
     )
+
+
+def tabular_as_described(described: Mapping[str, Any]) -> Tabular:
+    """Make the process function that `Tabular.describe` described.
+
+    Raises:
+        UsageError: An option is not known to this version, or has a value that cannot be.
+
+    >>> process = tabular(inputs="a,b", dtype="float32")
+    >>> tabular_as_described(process.describe()) == process
+    True
+    """
+    options: dict[str, Any] = dict(described)
+    usual = tabular().describe()
+    for name, value in options.items():
+        if name not in usual:
+            raise UsageError(f"option {name!r:.80} is not known to this version of seqzarr; update it")
+        if not _can_be(name, value):
+            raise UsageError(f"{name} is {value!r:.80}, which cannot be")
+    labels_in_manifest = options.pop("label_source", None) == "manifest"
+    options["exclude"] = options.get("exclude") or None  # the one list that may be empty
+    made = tabular(**options, labels_in_manifest=labels_in_manifest)
+    for name, value in made.describe().items():
+        if value != described.get(name, usual[name]):
+            raise UsageError(f"{name} is {described.get(name)!r:.80}, which does not go with the other options")
+    return made
+
+
+def _can_be(name: str, value: Any) -> bool:
+    """Tell whether an option can have a value of that type."""
+    if name in _LISTS:
+        return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+    if name in ("input_key", "label_key"):
+        return isinstance(value, str)
+    return value is None or isinstance(value, bool if name == "header" else str)
 
 
 def _in_order_of_store(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from builder.cli.amounts import printable
+from builder.cli.attention import attention
 from builder.cli.ending import FAILED, ending_plainly, stdout_kept
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ Examples:
   seqzarr build calls calls.zarr --process my_sources:read_wav
 
 \b
-Run again, a build adds the files that are new. A file that cannot be used is left out
-and named, and tried again the next time; the exit status is then 1.
+Run again, with SOURCES and STORE alone, a build adds the files that are new. A file that
+changed, and one that cannot be used, is named, and the exit status is then 1.
 """
 
 OF_TABLES = {
@@ -60,6 +62,8 @@ class BuildCommand(click.Command):
         "Labels in a manifest": ("manifest", "key", "label_column", "manifest_only"),
         "A function of your own": ("process", "label_axis"),
         "The store": ("chunk", "shard", "codec"),
+        "A store that is there": ("update", "retire_missing", "yes"),
+        "Sources that fail": ("fail_fast", "max_failures"),
         "The work": ("workers", "scheduler", "batch"),
         "What is shown": ("dry_run", "as_json", "quiet"),
     }
@@ -105,7 +109,12 @@ class BuildCommand(click.Command):
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler to use instead.")
-@click.option("--batch", metavar="SIZE", help="Decoded bytes that one task processes. By default 32MiB.")
+@click.option("--batch", metavar="SIZE", help="Decoded bytes that one task processes. By default 16MiB.")
+@click.option("--update", is_flag=True, help="Build sources again that changed, or whose process function did.")
+@click.option("--retire-missing", is_flag=True, help="Take the sequences away whose sources are there no more.")
+@click.option("--yes", is_flag=True, help="Do so even if most of them are missing.")
+@click.option("--fail-fast", is_flag=True, help="Give up at the first source that fails.")
+@click.option("--max-failures", metavar="N", help="Give up when more fail, as 20, or 10% of those to process.")
 @click.option("--dry-run", is_flag=True, help="Read a few files, say what would be built, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -135,6 +144,11 @@ def build(
     workers: int | None,
     scheduler: str | None,
     batch: str | None,
+    update: bool,
+    retire_missing: bool,
+    yes: bool,
+    fail_fast: bool,
+    max_failures: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -144,8 +158,9 @@ def build(
     SOURCES is a folder, with all below it, or a pattern in quotes, as 'data/**/*.csv'. Each file becomes a sequence;
     the files' paths give their order.
     """
-    _check_options(click.get_current_context())
     sources, store = _two(places)
+    given = _given(click.get_current_context())
+    _check_options(given, is_new=not os.path.lexists(store))
     with ending_plainly(None if dry_run else Path(store)):
         from builder.build import BATCH_BYTES
         from builder.tabular import tabular
@@ -163,7 +178,7 @@ def build(
             label_key=label_key or "labels",
             label_pattern=label_pattern,
             labels_in_manifest=label_column is not None,
-        )
+        ).only(name for names in OF_TABLES.values() for name in names if name in given)
         if dry_run:
             from builder.preview import preview
 
@@ -182,9 +197,11 @@ def build(
                     codec=codec,
                     workers=workers,
                     batch=batch or BATCH_BYTES,
+                    update=update,
+                    retire_missing=retire_missing,
                 )
             _print_preview(seen, as_json=as_json, quiet=quiet)
-            _end(seen.failures)
+            _end([*seen.unreadable, *seen.failures])
         from builder.build import build as build_store
         from builder.cli.progress import showing, summary
 
@@ -204,28 +221,45 @@ def build(
                 workers=workers,
                 scheduler=scheduler,
                 batch=batch or BATCH_BYTES,
+                update=update,
+                retire_missing=retire_missing,
+                yes=yes,
+                max_failures=0 if fail_fast else max_failures,
                 on_progress=show,
             )
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
         elif not quiet:
             click.echo(summary(report))
-        _end(report.failures, store if report.total_sequences else None)
+        for line in () if quiet else attention(report):
+            click.echo(line, err=True)
+        _end(report.failures, store if report.total_sequences else None, failed=bool(report.changed))
 
 
-def _check_options(context: click.Context) -> None:
-    """Refuse options that mean nothing together."""
-    given = [name for name, value in context.params.items() if value not in (None, False)]
+def _given(context: click.Context) -> dict[str, str]:
+    """Return the options that are given, and how each is written."""
     flags = {option.name: option.opts[0] for option in context.command.params}
-    if "header" not in given and context.params["header"] is False:
-        given.append("header")
+    return {
+        name: flags[name]
+        for name, value in context.params.items()
+        if value is not None and (value is not False or name == "header")  # --no-header says something
+    }
+
+
+def _check_options(flags: dict[str, str], *, is_new: bool) -> None:
+    """Refuse options that mean nothing together; the others that an old store was built with are not known here."""
+    given = list(flags)
     of_tables = [flags[name] for names in OF_TABLES.values() for name in names if name in given]
     if "process" in given and of_tables:
         raise click.UsageError(f"{_and(of_tables)}: for tables, which --process replaces; leave out one or the other")
-    if "label_axis" in given and "process" not in given:
+    if "yes" in given and "retire_missing" not in given:
+        raise click.UsageError("--yes goes with --retire-missing")
+    if "fail_fast" in given and "max_failures" in given:
+        raise click.UsageError("--fail-fast and --max-failures: leave out one or the other")
+    if is_new and "label_axis" in given and "process" not in given:
         raise click.UsageError("--label-axis goes with --process; of tables, where the labels come from tells")
     of_manifest = [flags[name] for name in ("key", "label_column", "manifest_only") if name in given]
-    if of_manifest and "manifest" not in given:
+    if is_new and of_manifest and "manifest" not in given:
         raise click.UsageError(f"{_and(of_manifest)}: needs --manifest TABLE")
 
 
@@ -257,11 +291,11 @@ def _print_preview(seen: Preview, *, as_json: bool, quiet: bool) -> None:
         show(preview_text(seen), plain_console())
 
 
-def _end(failures: tuple[Failure, ...], store: str | None = None) -> None:
+def _end(failures: Sequence[Failure], store: str | None = None, *, failed: bool = False) -> None:
     """Name the sources that failed, and end with the exit status."""
     for failure in failures[:LISTED_FAILURES]:
         click.echo(printable(str(failure)), err=True)
     if (more := len(failures) - LISTED_FAILURES) > 0:
         lists = f": seqzarr inspect --json {store} lists them" if store is not None else ""
         click.echo(f"and {more:,} more{lists}", err=True)
-    sys.exit(FAILED if failures else 0)
+    sys.exit(FAILED if failures or failed else 0)

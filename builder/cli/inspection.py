@@ -44,6 +44,8 @@ def _overview(found: Inspection) -> RenderableType:
     table.add_row(
         "holds", f"{count_text(found.sequences, 'sequence')}{sources}, {count_text(found.steps, 'step')}{label_steps}"
     )
+    if found.retired:
+        table.add_row("retired", f"{count_text(found.retired, 'sequence')}, whose rows stay on disk")
     table.add_row(
         "on disk",
         f"{bytes_text(found.stored_bytes)} in {count_text(found.files, 'file')}; "
@@ -119,12 +121,25 @@ def _failures(found: Inspection) -> Iterator[RenderableType]:
 
 def _options(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Give the options that were set, those of the process function among them."""
-    usual = tabular().describe()
+    usual = tabular().describe() | {"only_listed": False, "code": []}
     for name, value in build.items():
         if isinstance(value, dict):
             yield from _options(value)
         elif value not in (None, usual.get(name)):
-            yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield name, _code(value) if name == "code" else _option(value)
+
+
+def _option(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _code(pairs: Any) -> str:
+    """Say which code made which sequences, the latest first."""
+    match pairs:
+        case [*earlier, [int(first), str(sha256)]]:
+            rest = f"; {_code(earlier)}" if earlier else ""
+            return f"{sha256[:12]} from sequence {first:,}{rest}"
+    return _option(pairs)
 
 
 def rows_text(rows: dict[str, Any], per: str) -> str:

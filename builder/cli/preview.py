@@ -7,22 +7,45 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 
 from builder.cli.amounts import bytes_text, count_text, printable
+from builder.cli.attention import first_of
 from builder.cli.inspection import rows_text
-from builder.cli.tables import pairs, section
+from builder.cli.tables import columns, pairs, section
 from builder.preview import Preview, StorePreview
 
 
 def preview_text(found: Preview) -> Iterator[RenderableType]:
     """Give the sections of a dry run."""
     table = pairs()
-    old = f", {found.sources - found.new:,} in the store already" if found.exists else ""
-    table.add_row("sources", f"{found.sources:,} found, {found.new:,} new{old}{_ignored(found)}")
-    if found.new:
+    table.add_row("sources", f"{found.sources:,} found, {found.to_process:,} to process{_ignored(found)}")
+    if found.to_process:
         table.add_row("to read", bytes_text(found.bytes_to_read))
         table.add_row("looked at", f"{count_text(len(found.sampled), 'source')}: {printable(', '.join(found.sampled))}")
     yield section(f"{found.store}: {'would be brought up to date' if found.exists else 'would be made'}", table)
+    if found.exists:
+        yield section("Its sources", _sources(found))
     if found.result is not None:
         yield section("The store then", _result(found, found.result))
+
+
+def _sources(found: Preview) -> RenderableType:
+    """Show what became of the sources of a store, and what the build does with them."""
+    table = columns("", "sources", "the build", "such as", right=("sources",), folded=("the build", "such as"))
+    again = "builds them again" if found.update else "leaves them as they are; --update builds them again"
+    missing = "retires them" if found.retire_missing else "leaves them in the store; --retire-missing retires them"
+    failed = [failure.source for failure in found.failed]
+    unreadable = [failure.source for failure in found.unreadable]
+    for what, count, does, names in (
+        ("new", len(found.new), "adds them", found.new),
+        ("  failed before", len(failed), "tries them again", failed),
+        ("changed", len(found.changed), again, found.changed),
+        ("unchanged", found.unchanged, "leaves them as they are", ()),
+        ("  other code", len(found.outdated), again, found.outdated),
+        ("vanished", len(found.vanished), missing, found.vanished),
+        ("unreadable", len(unreadable), "names them, and leaves them", unreadable),
+    ):
+        if count:
+            table.add_row(what, f"{count:,}", does, first_of(names))
+    return table
 
 
 def _ignored(found: Preview) -> str:
@@ -33,7 +56,7 @@ def _ignored(found: Preview) -> str:
 
 
 def _result(found: Preview, result: StorePreview) -> RenderableType:
-    about = "about " if len(found.sampled) < found.new else ""
+    about = "about " if len(found.sampled) < found.to_process else ""
     table = pairs()
     for name, text in (
         ("holds", f"{about}{count_text(result.sequences, 'sequence')}, {count_text(result.steps, 'step')}"),

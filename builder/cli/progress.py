@@ -55,15 +55,18 @@ def summary(report: Report) -> str:
     A ratio is that of the decoded bytes of the rows to those of their shards.
     """
     name, failed = report.store.name or str(report.store), len(report.failures)
-    if not report.added and failed and not report.unchanged:
+    if not report.total_sequences and failed and report.sources == failed:
         return f"{name}: no store was made: {count_text(failed, 'source')} failed, none could be used"
     unchanged = f", {report.unchanged:,} unchanged" if report.unchanged else ""
-    if not report.added:
-        return f"{name}: nothing new{unchanged}; {failed:,} failed"
+    counted = (("added", report.added), ("built again", report.updated), ("retired", report.retired))
+    done = ", ".join(f"{count_text(number, 'source')} {what}" for what, number in counted if number)
+    if not report.sequences:
+        return f"{name}: {done or 'nothing new'}{unchanged}; {failed:,} failed"
     ratio = f" ({ratio_text(report.bytes_decoded, report.bytes_written)})" if report.bytes_written else ""
-    sequences = "" if report.sequences == report.added else f"{count_text(report.sequences, 'sequence')}, "
+    read = report.added + report.updated
+    sequences = "" if report.sequences == read else f"{count_text(report.sequences, 'sequence')}, "
     return (
-        f"{name}: {count_text(report.added, 'source')} added{unchanged}, {sequences}"
+        f"{name}: {done}{unchanged}, {sequences}"
         f"{count_text(report.steps, 'step')}, {bytes_text(report.bytes_read)} read, "
         f"{bytes_text(report.bytes_decoded)} decoded, {bytes_text(report.bytes_written)} written{ratio} "
         f"in {seconds_text(report.seconds)}; {failed:,} failed"

@@ -26,6 +26,7 @@ from builder.batch import (
     summarise,
 )
 from builder.errors import UsageError
+from builder.fingerprints import Seen
 from builder.process import Portable
 from store_spec import shard
 from store_spec.schema import LabelAxis, Rows, Schema
@@ -167,7 +168,7 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
     rows = np.arange(sum(lengths) * 3, dtype=np.float32).reshape(-1, 3)
     blocks = RowBlocks(blocks=np.split(rows, np.cumsum(lengths)[:-1]) if lengths else [])
     records = process_batch(Batch(root=Path(), names=(), labels=None, process=read_made), STEP).records
-    processed = Processed(records, {"inputs": blocks}, [], 0)
+    processed = Processed(records, {"inputs": blocks}, [], Seen.of({}), 0)
     schema = schema_for("step", chunk=60, chunks=100)
     stop, first = min(stop, len(rows)), first - first % schema.steps.chunk
     cut = min(cut, stop)

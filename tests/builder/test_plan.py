@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder.errors import UsageError
-from builder.plan import FILE_COST, ManifestLabels, make_plan
+from builder.manifest import ManifestLabels
+from builder.plan import FILE_COST, make_plan
 from builder.tabular import tabular
 from tests.builder.made_sources import Made, read_made, write_made
 
@@ -49,7 +50,7 @@ def test_sources_that_the_store_holds_are_not_new_and_failed_ones_are(tmp_path):
     write_made(tmp_path / "src", {"aa.made": Made()})
     plan = make_plan(tmp_path / "src", tmp_path / "store", process=read_made)
     assert plan.new == ("aa.made", "b.made")
-    assert plan.unchanged == 2
+    assert plan.compared.unchanged == ("a.made", "c.made")
     assert plan.exists
 
 

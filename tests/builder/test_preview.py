@@ -49,7 +49,7 @@ def test_a_preview_of_few_sources_is_what_the_build_then_makes(tmp_path):
     assert found.result.codec == "lz4:2"
     assert found.result.files == sum(path.is_file() for path in (tmp_path / "t.zarr").rglob("*"))
     assert found.result.decoded_bytes == 2 * 600 * 3 * 4
-    assert (found.sources, found.new, found.ignored, found.exists) == (4, 4, 0, False)
+    assert (found.sources, found.to_process, found.ignored, found.exists) == (4, 4, 0, False)
 
 
 def test_a_preview_of_many_sources_scales_up_what_five_hold(tmp_path):
@@ -67,10 +67,10 @@ def test_a_preview_of_an_old_store_counts_what_it_holds_and_reads_new_sources_al
     build(sources, tmp_path / "t.zarr", workers=0)
     (sources / "note.md").write_text("no source")
     nothing = preview(sources, tmp_path / "t.zarr")
-    assert (nothing.sources, nothing.new, nothing.sampled, nothing.result) == (3, 0, (), None)
+    assert (nothing.sources, nothing.unchanged, nothing.new, nothing.sampled, nothing.result) == (3, 3, (), (), None)
     make_arrays(sources, 5)
     found = preview(sources, tmp_path / "t.zarr")
-    assert (found.exists, found.sources, found.new) == (True, 5, 2)
+    assert (found.exists, found.sources, found.new) == (True, 5, ("003.npy", "004.npy"))
     assert (found.ignored, found.ignored_listed) == (1, ("note.md",))
     assert found.sampled == ("003.npy", "004.npy")
     assert found.result is not None
@@ -93,7 +93,7 @@ def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_f
     arguments = ["build", str(sources), str(tmp_path / "t.zarr"), "--dry-run"]
     shown = CliRunner().invoke(main, arguments)
     assert (shown.exit_code, shown.stderr) == (0, "")
-    assert "7 found, 7 new" in shown.stdout
+    assert "7 found, 7 to process" in shown.stdout
     assert "about 7 sequences, 70 steps" in shown.stdout
     assert "float32, (3) a step" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from builder.errors import UsageError
-from builder.process import Portable, describe_process, load_process, searching, sequences_of
+from builder.process import (
+    UNKNOWN_CODE,
+    Portable,
+    code_of,
+    describe_process,
+    load_process,
+    load_recorded_process,
+    searching,
+    sequences_of,
+)
 from builder.tabular import tabular
 
 X, Y = np.zeros((3, 2)), np.ones(3)
@@ -122,12 +134,45 @@ def test_a_function_that_the_other_side_cannot_import_is_an_error_when_called(fo
         assert arrived(Path("x")) == ([1], [2])
 
 
-def test_what_the_store_records_of_a_function_names_it_and_the_bytes_of_its_module(folder_with_module):
+def test_what_the_store_records_of_a_function_is_its_name_and_of_its_code_the_hash_of_the_module(folder_with_module):
     function = load_process("my_reader:read")
-    before = describe_process(function)
-    assert before["function"] == "my_reader:read"
-    assert describe_process(function) == before
+    assert describe_process(function) == {"function": "my_reader:read"}
+    source = (folder_with_module / "my_reader.py").read_bytes()
+    assert code_of({"function": "my_reader:read"}) == hashlib.sha256(source).hexdigest()
     (folder_with_module / "my_reader.py").write_text("def read(path): ...")
-    assert describe_process(function)["code_sha256"] != before["code_sha256"]
+    assert code_of({"function": "my_reader:read"}) == hashlib.sha256(b"def read(path): ...").hexdigest()
+    (folder_with_module / "my_reader.py").unlink()
+    assert code_of({"function": "my_reader:read"}) == UNKNOWN_CODE == code_of({"function": "never_imported:read"})
     assert describe_process(tabular(inputs="a:c")) == {"tabular": tabular(inputs=["a:c"]).describe()}
+    assert code_of(describe_process(tabular())) is None
     assert describe_process(lambda path: path)["function"].startswith(f"{__name__}:")
+
+
+@pytest.mark.usefixtures("folder_with_module")
+def test_a_recorded_name_leads_to_the_function_itself_or_nowhere():
+    class Reader:
+        def __call__(self, path: Path) -> Path:
+            return path
+
+    module = sys.modules[load_process("my_reader:read").__module__]
+    module.reader = Reader()  # type: ignore[attr-defined]
+    module.again = module.read  # type: ignore[attr-defined]
+    named: list[tuple[Any, str | None, str]] = [
+        (module.read, "my_reader:again", "my_reader:read"),
+        (module.reader, "my_reader:reader", "my_reader:reader"),
+        (functools.partial(module.read), None, "functools:partial()"),
+        (np.load, None, "numpy:load"),
+    ]
+    for process, given, name in named:
+        assert describe_process(process, given) == {"function": name}
+    assert load_recorded_process("my_reader:reader") is module.reader
+    hidden: list[Any] = [module.reader, functools.partial(module.read), lambda path: path, Reader().__call__]
+    for name in [describe_process(one)["function"] for one in hidden] + ["__main__:read", "my_reader:", "my reader:x"]:
+        with pytest.raises(UsageError, match=r"cannot be found by its name; give it again with process \(--process\)"):
+            load_recorded_process(name)
+
+
+@pytest.mark.parametrize("name", ["os:remove", "shutil:rmtree", "sys:exit", "numpy:load", "pytest:main", "pip:main"])
+def test_a_function_of_an_installed_package_is_not_called_because_a_store_says_so(name):
+    with pytest.raises(UsageError, match="lies in an installed package"):
+        load_recorded_process(name)

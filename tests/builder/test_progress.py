@@ -22,7 +22,12 @@ def report(**changes: object) -> Report:
         "sources": 270,
         "unchanged": 0,
         "added": 270,
+        "updated": 0,
+        "changed": (),
+        "vanished": (),
+        "retired": 0,
         "failures": (),
+        "outdated": (),
         "sequences": 270,
         "steps": 4274,
         "bytes_read": 412_345,
@@ -51,9 +56,13 @@ def report(**changes: object) -> Report:
                 "100.0 kB written (3.2 to 1) in 2.1 s; 2 failed"
             ),
         ),
-        ({"added": 0, "unchanged": 270}, "prices.zarr: nothing new, 270 unchanged; 0 failed"),
+        ({"added": 0, "sequences": 0, "unchanged": 270}, "prices.zarr: nothing new, 270 unchanged; 0 failed"),
         (
-            {"added": 0, "failures": FAILURES, "total_sequences": 0},
+            {"added": 0, "sequences": 0, "unchanged": 267, "retired": 3},
+            "prices.zarr: 3 sources retired, 267 unchanged; 0 failed",
+        ),
+        (
+            {"sources": 2, "added": 0, "sequences": 0, "failures": FAILURES, "total_sequences": 0},
             "prices.zarr: no store was made: 2 sources failed, none could be used",
         ),
     ],

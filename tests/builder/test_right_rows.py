@@ -142,10 +142,11 @@ def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
     # The same into a store that is there and empty: it is not waited for a lock that this build holds itself.
     monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
-    described = {
+    described: dict[str, Any] = {
         "process": {"function": f"{__name__}:{once.__qualname__}"},
         "label_axis": None,
-        "manifest_labels": None,
+        "manifest": None,
+        "code": [],
     }
     found = store_spec.Schema.plan(store_spec.Rows(np.dtype("float32"), (3,)), store_spec.Rows(np.dtype("int16"), ()))
     with Ledger.create(tmp_path / "store", found, {"build": described}) as ledger:

@@ -1,0 +1,38 @@
+"""What a user should know of the sources after a build, or before one: changed, vanished, made by other code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from builder.cli.amounts import count_text, printable
+
+if TYPE_CHECKING:
+    from builder.build import Report
+
+NAMED = 5
+
+
+def first_of(sources: Sequence[str]) -> str:
+    """Return the first few names.
+
+    >>> first_of(["a", "b"]), first_of("abcdefg")
+    ('a, b', 'a, b, c, d, e, ...')
+    """
+    return printable(", ".join(sources[:NAMED]) + (", ..." if len(sources) > NAMED else ""))
+
+
+def attention(report: Report) -> Iterator[str]:
+    """Give a line for each thing that was left as it is, and what to do about it."""
+    vanished = () if report.retired else report.vanished
+    for sources, one, many, advice in (
+        (report.changed, "is not as the store has it", "are not as the store has them", "--update builds {} again"),
+        (vanished, "of the store is there no more", "of the store are there no more", "--retire-missing retires {}"),
+        (report.outdated, f"of the store was {_OTHER}", f"of the store were {_OTHER}", "--update builds {} again"),
+    ):
+        if sources:
+            what, it = (one, "it") if len(sources) == 1 else (many, "them")
+            yield f"{count_text(len(sources), 'source')} {what}: {first_of(sources)}; {advice.format(it)}"
+
+
+_OTHER = "made by other code of the process function"

@@ -1,0 +1,513 @@
+"""A later build needs sources and store alone: what the store records of the first one, and what differs from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+import builder
+import store_spec
+from builder.cli import main
+from builder.cli.build import OF_TABLES
+from builder.errors import UsageError
+from builder.manifest import found_below, place_below
+from builder.tabular import Tabular, tabular, tabular_as_described
+from store_spec.errors import StorageError
+from store_spec.layout import ROOT
+from store_spec.ledger import Ledger
+from store_spec.schema import Rows, Schema
+from store_spec.storage import LocalStorage
+from tests.builder.made_sources import Made, made_sequences, read_made, write_made
+from tests.store.oracle import files
+
+OF_TEXT = ["--inputs", "a,b", "--labels", "c", "--dtype", "float32", "--delimiter", ";"]
+
+READER = """
+import json
+from pathlib import Path
+import numpy as np
+
+def read(path):
+    rows = json.loads(Path(path).read_text())
+    return [(np.full((n, 2), {factor}, np.float32), np.zeros(n, np.int8)) for n in rows]
+"""
+
+ONCE = """
+calls, read_always = [], read
+
+def read(path):
+    calls.append(path)
+    if len(calls) == 2:
+        raise ValueError("not twice")
+    return read_always(path)
+"""
+
+
+def run(*arguments: object) -> Result:
+    """Run the command in this process; a traceback is a failure of the test."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def build(*arguments: object) -> Result:
+    return run("build", *arguments, "--workers", 0)
+
+
+def code(factor: int) -> str:
+    return hashlib.sha256(READER.format(factor=factor).encode()).hexdigest()
+
+
+def recorded(store: Path) -> Any:
+    return store_spec.open_store(store).provenance["build"]
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Three text files, one of which sorts after the others and comes later."""
+    (tmp_path / "src").mkdir()
+    for number in range(2):
+        (tmp_path / "src" / f"{number}.txt").write_text(f"a;b;c\n{number};2;3\n4;5;6\n")
+    return tmp_path
+
+
+class Reader:
+    """The module `my_reader` in the working folder: its code can change, as between two commands."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        (place / "src").mkdir()
+
+    def write(self, factor: int) -> None:
+        sys.modules.pop("my_reader", None)
+        (self.place / "my_reader.py").write_text(READER.format(factor=factor))
+
+    def add(self, **lengths: list[int]) -> None:
+        for name, each in lengths.items():
+            (self.place / "src" / f"{name}.rows").write_text(json.dumps(each))
+
+    def build(self, store: str = "store", **options: Any) -> builder.Report:
+        options = {"workers": 0, "batch": 1} | options
+        return builder.build(self.place / "src", self.place / store, **options)
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch) -> Iterator[Reader]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two versions within a second would be taken for one
+    yield Reader(tmp_path)
+    sys.modules.pop("my_reader", None)
+
+
+def test_a_later_build_of_tables_needs_no_options_and_makes_what_one_build_of_all_would(tables):
+    src, store = tables / "src", tables / "t.zarr"
+    assert build(src, store, *OF_TEXT).exit_code == 0
+    (src / "2.txt").write_text("c;b;a\n1;2;3\n")
+    dry = run("build", src, store, "--dry-run")
+    assert (dry.exit_code, dry.stderr) == (0, "")
+    assert "3 found, 1 to process" in dry.stdout
+    again = build(src, store)
+    assert again.stdout.startswith("t.zarr: 1 source added, 2 unchanged")
+    assert build(src, tables / "whole.zarr", *OF_TEXT).exit_code == 0
+    assert files(store) == files(tables / "whole.zarr")
+    assert store_spec.open_store(store)[2][0].tolist() == [[3, 2]]
+    report = builder.build(src, store)
+    assert (report.added, report.unchanged, report.outdated) == (0, 3, ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["--inputs", "a,b"], ""),
+        (["--inputs", "a, b", "--delimiter", ";"], ""),
+        (["--dtype", "f4"], ""),
+        (["--label-axis", "step"], ""),
+        (["--inputs", "a"], "was built with inputs a,b, and now inputs a is asked for; leave that option out"),
+        (["--labels", "c", "--inputs", "b"], "inputs a,b, and now inputs b"),
+        (["--exclude", "d"], "exclude not given, and now exclude d"),
+        (["--dtype", "f8"], "dtype float32, and now dtype float64"),
+        (["--no-header"], "header not given, and now header False"),
+        (["--header"], "header not given, and now header True"),
+        (["--format", "csv"], "format not given, and now format csv"),
+        (["--column-names", "x,y"], "column_names not given, and now column_names x,y"),
+        (["--label-key", "y"], "label_key labels, and now label_key y"),
+        (["--label-pattern", r"(\d)"], r"label_pattern not given, and now label_pattern (\d)"),
+        (["--label-axis", "own"], "label_axis step, and now label_axis own"),
+        (["--process", "tests.builder.made_sources:read_made"], "tabular, and now function tests.builder.made_sources"),
+        (["--manifest", "m.csv"], "manifest not given, and now manifest m.csv"),
+        (["--key", "file"], "key goes with a manifest, and none is given"),
+        (["--manifest-only"], "manifest_only goes with a manifest, and none is given"),
+    ],
+)
+def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_values(tables, asked, message):
+    src, store = tables / "src", tables / "t.zarr"
+    build(src, store, *OF_TEXT)
+    before = files(store)
+    for dry in ([], ["--dry-run"]):
+        result = build(src, store, *asked, *dry)
+        assert message in result.stderr
+        assert result.exit_code == (2 if message else 0)
+        assert files(store) == before
+
+
+def test_every_option_for_tables_is_recorded():
+    assert {name for names in OF_TABLES.values() for name in names} <= set(tabular().describe())
+
+
+def test_in_python_a_tabular_object_is_compared_as_a_whole(tables):
+    src, store = tables / "src", tables / "t.zarr"
+    whole = tabular(inputs="a,b", labels="c", delimiter=";")
+    builder.build(src, store, process=whole)
+    builder.build(src, store, process=tabular(inputs=["a", "b"], labels=["c"], delimiter=";"))
+    for other, message in (
+        (tabular(), "delimiter ;, and now delimiter not given"),
+        (tabular(inputs="a,b", labels="c"), "delimiter ;, and now delimiter not given"),
+        (tabular(inputs="a,b", delimiter=";"), "label_source columns, and now label_source inputs|labels c, and now"),
+        (tabular(inputs=["a,b"], labels="c", delimiter=";"), "inputs a,b, and now inputs a,b"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            builder.build(src, store, process=other)
+
+
+columns = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=3, unique=True)
+
+
+@st.composite
+def tabulars(draw: st.DrawFn) -> Tabular:
+    """Draw any options that go together."""
+    source = draw(st.sampled_from(["inputs", "columns", "pattern", "manifest"]))
+    names = draw(st.none() | columns)
+    return tabular(
+        inputs=draw(st.none() | columns),
+        labels=draw(columns) if source == "columns" else None,
+        exclude=draw(st.none() | columns),
+        dtype=draw(st.sampled_from([None, "float32", ">i2", "bool"])),
+        format=draw(st.sampled_from([None, "csv", "blank"])),
+        delimiter=draw(st.sampled_from([None, "\t", "|"])),
+        header=draw(st.sampled_from([None, False] if names else [None, False, True])),
+        column_names=names,
+        input_key=draw(st.text(max_size=3)),
+        label_key=draw(st.text(max_size=3)),
+        label_pattern=draw(st.sampled_from([r"(\d)", "a(?P<x>.)"])) if source == "pattern" else None,
+        labels_in_manifest=source == "manifest",
+    )
+
+
+@given(made=tabulars())
+def test_what_a_store_records_of_tabular_makes_it_again(made):
+    assert tabular_as_described(json.loads(json.dumps(made.describe()))) == made
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Three arrays and a manifest of them in one folder."""
+    (tmp_path / "src").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "src" / f"{number}.npy", np.full((2, 1), number, np.float32))
+    (tmp_path / "src" / "labels.csv").write_text("file,y,z\n0,5,6\n1,7,8\n")
+    return tmp_path
+
+
+OF_LIST = ["--key", "file", "--label-column", "y,z", "--manifest-only"]
+
+
+def test_a_manifest_below_the_sources_is_found_again_and_is_never_a_source(listed, monkeypatch):
+    src, store = listed / "src", listed / "t.zarr"
+    monkeypatch.chdir(src)
+    assert build(".", store, "--manifest", "labels.csv", *OF_LIST).exit_code == 0
+    manifest = {"key": "file", "columns": ["y", "z"], "only_listed": True, "path": "labels.csv"}
+    assert recorded(store)["manifest"] == manifest
+    monkeypatch.chdir(listed)
+    (src / "labels.csv").write_text("file,y,z\n0,5,6\n1,7,8\n2,9,10\n")
+    (listed / "link").symlink_to("src")
+    assert build("link", store).stdout.startswith("t.zarr: 1 source added, 2 unchanged")
+    assert [labels.tolist() for _, labels in store_spec.open_store(store)] == [[5, 6], [7, 8], [9, 10]]
+    assert build("src/*.npy", store, "--label-column", "y, z", "--manifest-only").exit_code == 0
+    # Another one is used where it is given; the first is no source all the same.
+    shutil.copy(src / "labels.csv", listed / "other.csv")
+    again = build("src", store, "--manifest", "other.csv")
+    assert again.stdout == "t.zarr: nothing new, 3 unchanged; 0 failed\n"
+    assert recorded(store)["manifest"] == manifest
+    for asked, message in (
+        (["--key", "y"], "was built with key file, and now key y is asked for"),
+        (["--label-column", "y"], "was built with label_column y,z, and now label_column y is asked for"),
+        (["--inputs", "0"], "was built with inputs not given, and now inputs 0 is asked for"),
+    ):
+        assert message in build("src", store, *asked).stderr
+    (src / "labels.csv").unlink()
+    gone = build("src", store)
+    assert gone.exit_code == 2
+    assert "a manifest that lay in src as labels.csv, and is gone; give it again with manifest (--m" in gone.stderr
+    assert build("src", store, "--manifest", "other.csv").exit_code == 0
+
+
+def test_the_first_manifest_is_no_source_where_another_is_given(listed):
+    src, store = listed / "src", listed / "t.zarr"
+    (src / "labels.csv").write_text("source,y\n0,5\n1,6\n2,7\n")
+    assert build(src, store, "--manifest", src / "labels.csv", "--label-column", "y").exit_code == 0
+    shutil.copy(src / "labels.csv", listed / "other.csv")
+    again = build(src, store, "--manifest", listed / "other.csv")
+    assert (again.stderr, again.stdout) == ("", "t.zarr: nothing new, 3 unchanged; 0 failed\n")
+
+
+def test_a_manifest_that_lies_elsewhere_has_to_be_given_again(listed):
+    src, store = listed / "src", listed / "t.zarr"
+    manifest = (src / "labels.csv").rename(listed / "labels.csv")
+    build(src, store, "--manifest", manifest, "--key", "file", "--manifest-only")
+    whole = {"key": "file", "columns": None, "only_listed": True, "path": None}
+    assert recorded(store)["manifest"] == whole
+    result = build(src, store)
+    assert result.exit_code == 2
+    assert "was built with a manifest that did not lie below the sources; give it again" in result.stderr
+    assert build(src, store, "--manifest", manifest).exit_code == 0
+    result = build(src, store, "--manifest", manifest, "--label-column", "y")
+    assert "label_column not given, and now label_column y" in result.stderr
+
+
+def test_no_manifest_is_opened_outside_of_the_sources_whatever_a_store_says(tmp_path):
+    root = tmp_path / "root"
+    (root / "in").mkdir(parents=True)
+    for path in (tmp_path / "out.csv", root / "in" / "m.csv"):
+        path.write_text("")
+    (root / "link.csv").symlink_to(tmp_path / "out.csv")
+    (root / "inner.csv").symlink_to("in/m.csv")
+    (root / "loop.csv").symlink_to("loop.csv")
+    (root / "up").symlink_to(tmp_path)
+    inside = root / "in" / "m.csv"
+    assert found_below("in/m.csv", root) == inside.resolve()
+    assert found_below("inner.csv", root) == inside.resolve()
+    bad = ["../out.csv", "in/../../out.csv", "in/../in/m.csv", str(inside), "/etc/passwd", "link.csv", "up/out.csv"]
+    for place in [*bad, "loop.csv", "in", "", ".", "a\0b", "x" * 5_000, "none.csv"]:
+        assert found_below(place, root) is None, place
+    assert place_below(inside, root / "in" / "..") == "in/m.csv"
+    assert place_below(root / "link.csv", root) is None
+    assert place_below(tmp_path / "out.csv", root) is None
+    assert place_below(root / "in" / "\udc80.csv", root) is None
+
+
+def test_the_label_axis_may_be_given_again_and_is_as_the_store_has_it(tmp_path):
+    write_made(tmp_path / "src", {"a.made": Made(lengths=(3,), axis="own")})
+    builder.build(tmp_path / "src", tmp_path / "store", process=read_made, label_axis="own", workers=0)
+    # In a new store nobody could tell what its labels are.
+    several = (Made(lengths=(4,), axis="own", seed=seed) for seed in range(99))
+    unlike = next(made for made in several if len(made_sequences("", made)[0].labels) != 4)
+    write_made(tmp_path / "src", {"b.made": unlike})
+    report = builder.build(tmp_path / "src", tmp_path / "store", workers=0)
+    assert (report.added, report.failures) == (1, ())
+    builder.build(tmp_path / "src", tmp_path / "store", label_axis="own", workers=0)
+    with pytest.raises(UsageError, match="label_axis own, and now label_axis step"):
+        builder.build(tmp_path / "src", tmp_path / "store", label_axis="step", workers=0)
+
+
+def test_a_function_is_found_by_the_name_that_the_store_records_and_another_is_refused(reader, monkeypatch):
+    reader.write(1)
+    reader.add(a=[3], b=[2, 2])
+    assert build("src", "store", "--process", "my_reader:read", "--label-axis", "step").exit_code == 0
+    assert recorded(reader.place / "store")["process"] == {"function": "my_reader:read"}
+    reader.add(c=[1])
+    sys.modules.pop("my_reader")
+    assert build("src", "store").stdout.startswith("store: 1 source added, 2 unchanged")
+    assert build("src", "store", "--process", "my_reader:read").exit_code == 0
+    for asked, message in (
+        (["--process", "my_reader:np.zeros"], "my_reader has no np.zeros"),
+        (["--process", "my_reader:Path"], "function my_reader:read, and now function pathlib:Path is asked for"),
+        (["--inputs", "a"], "was built with function my_reader:read, and now inputs a is asked for"),
+        (["--label-axis", "own"], "label_axis step, and now label_axis own"),
+    ):
+        result = build("src", "store", *asked)
+        assert message in result.stderr
+        assert result.exit_code == 2
+    with pytest.raises(UsageError, match="built with function my_reader:read, and now tabular is asked for"):
+        reader.build(process=tabular())
+    (reader.place / "elsewhere").mkdir()
+    monkeypatch.chdir(reader.place / "elsewhere")
+    sys.modules.pop("my_reader")
+    with pytest.raises(UsageError, match="store: process 'my_reader:read': there is no module my_reader in"):
+        reader.build()
+
+
+def test_a_function_that_has_no_name_is_given_again(tmp_path):
+    def mine(path: Path) -> Any:
+        return read_made(path)
+
+    write_made(tmp_path / "src", {"a.made": Made()})
+    builder.build(tmp_path / "src", tmp_path / "store", process=mine, workers=0)
+    with pytest.raises(UsageError, match=r"store: the process function .* cannot be found by its name; give it again"):
+        builder.build(tmp_path / "src", tmp_path / "store", workers=0)
+    builder.build(tmp_path / "src", tmp_path / "store", process=mine, workers=0)
+
+
+def test_the_store_says_which_sequences_come_from_which_code_and_the_build_which_sources_from_another(reader):
+    reader.write(1)
+    reader.add(a=[3], b=[2, 2], d=[1])
+    assert reader.build(process="my_reader:read").outdated == ()
+    store = reader.place / "store"
+    assert recorded(store)["code"] == [[0, code(1)]]
+    before = files(store)
+    reader.write(2)
+    assert reader.build().outdated == ("a.rows", "b.rows", "d.rows")
+    assert files(store) == before
+    reader.add(c=[5, 5, 5], e=[1])
+    assert reader.build().outdated == ("a.rows", "b.rows", "d.rows")
+    assert recorded(store)["code"] == [[0, code(1)], [4, code(2)]]
+    reader.add(f=[1])
+    assert reader.build().outdated == ("a.rows", "b.rows", "d.rows")
+    assert recorded(store)["code"] == [[0, code(1)], [4, code(2)]]
+    reader.write(1)
+    reader.add(g=[1])
+    assert reader.build().outdated == ("c.rows", "e.rows", "f.rows")
+    assert recorded(store)["code"] == [[0, code(1)], [4, code(2)], [9, code(1)]]
+    opened = store_spec.open_store(store)
+    assert [float(inputs.mean()) for inputs, _ in opened] == [1, 1, 1, 1, 2, 2, 2, 2, 2, 1]
+    reader.write(3)
+    assert reader.build().outdated == tuple(dict.fromkeys(opened.sources))
+
+
+def test_code_that_adds_no_sequence_leaves_no_trace(reader):
+    reader.write(1)
+    reader.add(a=[3])
+    reader.build(process="my_reader:read")
+    reader.write(2)
+    (reader.place / "src" / "b.rows").write_text("broken")
+    assert len(reader.build().failures) == 1
+    assert store_spec.open_store(reader.place / "store").provenance["failures"]["count"] == 1
+    assert recorded(reader.place / "store")["code"] == [[0, code(1)]]
+    # The same where the source can be used when it is looked at, and no more when it is read.
+    reader.add(b=[2])
+    sys.modules.pop("my_reader")
+    (reader.place / "my_reader.py").write_text(READER.format(factor=2) + ONCE)
+    assert [failure.reason for failure in reader.build().failures] == ["ValueError: not twice"]
+    assert recorded(reader.place / "store")["code"] == [[0, code(1)]]
+
+
+@pytest.mark.parametrize("commits", [0, 1, 2, 5])
+def test_a_build_with_new_code_that_was_cut_off_after_some_commits_ends_with_the_same_bytes(
+    reader, monkeypatch, commits
+):
+    store, whole = reader.place / "store", reader.place / "whole"
+    reader.write(1)
+    reader.add(a=[3], b=[2, 2])
+    reader.build("store", process="my_reader:read", chunk=40, shard=80)
+    shutil.copytree(store, whole)
+    reader.write(2)
+    reader.add(**{f"c{number}": [number, 4] for number in range(8)})
+    reader.build("whole")
+    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    with monkeypatch.context() as patch:
+        refuse_after(commits, patch)
+        with pytest.raises(StorageError):
+            reader.build("store")
+    both = [[0, code(1)], [3, code(2)]]
+    assert recorded(store)["code"] == (both if commits else both[:1])
+    assert 3 + commits <= len(store_spec.open_store(store)) < 19
+    reader.build("store")
+    assert recorded(store)["code"] == both
+    assert files(store) == files(whole)
+
+
+def refuse_after(commits: int, patch: pytest.MonkeyPatch) -> None:
+    """Let the disk refuse every put after so many commits."""
+    done, put = 0, LocalStorage.put
+
+    def refusing(storage: LocalStorage, key: str, parts: Any) -> None:
+        nonlocal done
+        if done == commits:
+            raise StorageError(28, f"{key}: no space left")
+        put(storage, key, parts)
+        done += key == ROOT
+
+    patch.setattr(LocalStorage, "put", refusing)
+
+
+def test_the_command_says_in_one_line_which_sources_older_code_made(reader):
+    reader.write(1)
+    reader.add(**{f"s{number}": [1] for number in range(7)})
+    build("src", "store", "--process", "my_reader:read")
+    reader.write(2)
+    line = "7 sources of the store were made by other code of the process function: s0.rows, s1.rows, s2.rows, "
+    result = build("src", "store")
+    assert (result.exit_code, result.stdout) == (0, "store: nothing new, 7 unchanged; 0 failed\n")
+    assert result.stderr.startswith(line)
+    assert result.stderr.endswith("s3.rows, s4.rows, ...; --update builds them again\n")
+    assert result.stderr.count("\n") == 1
+    assert build("src", "store", "--quiet").output == ""
+    assert len(json.loads(build("src", "store", "--json").stdout)["outdated"]) == 7
+    dry = run("build", "src", "store", "--dry-run")
+    assert "  other code        7  leaves them as they are;" in dry.stdout
+    shown = run("inspect", "store").stdout
+    assert f"{code(1)[:12]} from sequence 0\n" in shown
+
+
+ODD: list[Any] = [
+    None,
+    17,
+    {},
+    {"process": None},
+    {"process": {"tabular": {}, "function": "a:b"}},
+    {"process": {"function": 17}},
+    {"process": {"tabular": []}},
+    {"process": {"tabular": {"colour": "red"}}},
+    {"process": {"tabular": {"header": "yes"}}},
+    {"process": {"tabular": {"delimiter": True}}},
+    {"process": {"tabular": {"inputs": "a,b"}}},
+    {"process": {"tabular": {"inputs": []}}},
+    {"process": {"tabular": {"dtype": "float23"}}},
+    {"process": {"tabular": {"label_pattern": "("}}},
+    {"process": {"tabular": {"label_source": "stars"}}},
+    {"process": {"tabular": {"label_source": "manifest", "labels": ["a"]}}},
+    {"process": {"tabular": {"input_key": None}}},
+    {"process": {"function": "os:remove"}},
+    {"process": {"function": "shutil:rmtree"}},
+    {"process": {"function": "subprocess"}},
+    {"process": {"function": ":"}},
+    {"process": {"function": "a\0b:c"}},
+    {"manifest": []},
+    {"manifest": {"key": "a"}},
+    {"manifest": {"key": 1, "columns": None, "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": [], "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": [1], "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": None, "only_listed": False, "path": "../../etc/passwd"}},
+    {"manifest": {"key": "a", "columns": None, "only_listed": False, "path": "/etc/passwd"}},
+    {"code": None},
+    {"code": [[0]]},
+    {"code": [["0", "a"]]},
+    {"code": [[True, "a"]]},
+    {"code": [[-1, "a"]]},
+    {"code": [[2**64, "a"]]},
+    {"code": [[3, "a"], [3, "b"]]},
+    {"code": [[0, None]]},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_a_store_that_records_nonsense_of_its_build_is_refused_with_a_message(tmp_path, odd):
+    (tmp_path / "src").mkdir()
+    np.save(tmp_path / "src" / "0.npy", np.zeros((2, 1), np.float32))
+    good: dict[str, Any] = {"process": {"tabular": {}}, "label_axis": None, "manifest": None, "code": []}
+    rows = Rows(np.dtype("float32"), (1,))
+    record = good | odd if isinstance(odd, dict) and odd else odd
+    with Ledger.create(tmp_path / "store", Schema.plan(rows, rows), {"build": record}) as ledger:
+        ledger.commit()
+    before = files(tmp_path)
+    for arguments in ([], ["--dry-run"], ["--inputs", "0"]):
+        result = build(tmp_path / "src", tmp_path / "store", *arguments)
+        assert result.exit_code == 2
+        assert "store: " in result.stderr
+    assert files(tmp_path) == before
+    assert run("inspect", tmp_path / "store").exit_code == 0
+    if isinstance(odd, dict) and odd:
+        with Ledger.create(tmp_path / "well", Schema.plan(rows, rows), {"build": good}) as ledger:
+            ledger.commit()
+        assert build(tmp_path / "src", tmp_path / "well").exit_code == 0

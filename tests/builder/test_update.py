@@ -1,0 +1,356 @@
+"""A build of sources that are not what they were: `build` is like `make`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from builder import build
+from builder.build import parse_limit
+from builder.cli import main
+from builder.errors import BuildError, UsageError
+from builder.run import Run
+from store_spec.ledger import Ledger
+from tests.builder.made_sources import Made, made_sequences, read_made, write_made
+from tests.store.oracle import assert_holds, files
+
+SOURCES = {f"{letter}.made": Made(lengths=(3, number), seed=number) for number, letter in enumerate("abcdef")}
+
+
+def run(place: Path, **options: Any) -> Any:
+    given: dict[str, Any] = {"process": read_made, "workers": 0, "chunk": 120, "shard": 240} | options
+    return build(place / "src", place / "store", **given)
+
+
+def sequences(sources: dict[str, Made]) -> list[Any]:
+    return [sequence for name, made in sources.items() for sequence in made_sequences(name, made)]
+
+
+@pytest.fixture
+def place(tmp_path):
+    write_made(tmp_path / "src", SOURCES)
+    run(tmp_path)
+    return tmp_path
+
+
+def changed(place: Path, *names: str, seed: int = 77) -> dict[str, Made]:
+    """Write other things into some sources; return those."""
+    other = {name: Made(lengths=(4, 1, 2), seed=seed + number) for number, name in enumerate(names)}
+    write_made(place / "src", other)
+    return other
+
+
+def test_a_changed_source_is_named_and_left_as_it_was(place):
+    before = files(place / "store")
+    changed(place, "b.made", "e.made")
+    report = run(place)
+    assert (report.changed, report.updated, report.added, report.unchanged) == (("b.made", "e.made"), 0, 0, 4)
+    assert files(place / "store") == before
+
+
+def test_an_update_puts_the_new_version_at_the_end_and_retires_the_old_one(place):
+    old = store_spec.open_store(place / "store")
+    other = changed(place, "b.made", "e.made")
+    write_made(place / "src", {"c2.made": Made(seed=5)})
+    report = run(place, update=True)
+    assert (report.changed, report.updated, report.added, report.unchanged) == ((), 2, 1, 4)
+    assert (report.sources, report.sequences, report.total_sequences) == (7, 7, 15)
+    left = {name: made for name, made in SOURCES.items() if name not in other}
+    now = left | {"b.made": other["b.made"], "c2.made": Made(seed=5), "e.made": other["e.made"]}
+    assert_holds(store_spec.open_store(place / "store"), sequences(now))
+    assert_holds(old, sequences(SOURCES))
+    assert store_spec.verify(place / "store") == []
+    before = files(place / "store")
+    again = run(place, update=True)
+    assert (again.updated, again.added, again.unchanged, again.total_sequences) == (0, 0, 7, 15)
+    assert files(place / "store") == before
+
+
+def test_a_touched_source_is_not_built_again(place):
+    before = files(place / "store")
+    for path in (place / "src").iterdir():
+        os.utime(path, ns=(1, 1))
+    report = run(place, update=True)
+    assert (report.changed, report.updated, report.unchanged) == ((), 0, 6)
+    assert files(place / "store") == before
+
+
+def test_an_update_that_fails_leaves_the_old_version(place):
+    write_made(place / "src", {"b.made": Made(fault="raises midway", lengths=(2, 2))})
+    report = run(place, update=True)
+    assert [failure.source for failure in report.failures] == ["b.made"]
+    assert (report.updated, report.unchanged, report.total_sequences) == (0, 5, 12)
+    assert_holds(store_spec.open_store(place / "store"), sequences(SOURCES))
+
+
+def test_a_vanished_source_stays_until_it_is_asked_to_go(place):
+    before = files(place / "store")
+    for name in ("a.made", "d.made"):
+        (place / "src" / name).unlink()
+    report = run(place)
+    assert (report.vanished, report.retired, report.unchanged) == (("a.made", "d.made"), 0, 4)
+    assert files(place / "store") == before
+    report = run(place, retire_missing=True)
+    assert (report.vanished, report.retired, report.total_sequences) == (("a.made", "d.made"), 2, 8)
+    left = {name: made for name, made in SOURCES.items() if name not in report.vanished}
+    assert_holds(store_spec.open_store(place / "store"), sequences(left))
+    again = run(place, retire_missing=True)
+    assert (again.vanished, again.retired) == ((), 0)
+
+
+def test_a_source_that_comes_back_is_new(place):
+    (place / "src" / "a.made").rename(place / "kept")
+    run(place, retire_missing=True)
+    (place / "kept").rename(place / "src" / "a.made")
+    report = run(place)
+    assert (report.added, report.unchanged, report.total_sequences) == (1, 5, 12)
+    assert store_spec.open_store(place / "store").sources[-1] == "a.made"
+    assert store_spec.verify(place / "store") == []
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_where_most_sources_are_gone_none_is_retired_unasked(place, left):
+    before = files(place / "store")
+    for path in sorted((place / "src").iterdir())[left:]:
+        path.unlink()
+    write_made(place / "src", {"new.made": Made()} if not left else {})
+    message = rf"{6 - left} of its 6 sources are not in .*src, such as {'abcdef'[left]}.made; is that the right folder"
+    with pytest.raises(UsageError, match=message):
+        run(place, retire_missing=True)
+    assert files(place / "store") == before
+    assert run(place, retire_missing=True, yes=True).retired == 6 - left
+
+
+def test_an_empty_folder_retires_nothing_unasked_and_everything_when_told_so(place):
+    before = files(place / "store")
+    for path in (place / "src").iterdir():
+        path.unlink()
+    for options in ({}, {"retire_missing": True}):
+        with pytest.raises(UsageError, match=r"no file|nothing|empty"):
+            run(place, **options)
+    assert files(place / "store") == before
+    report = run(place, retire_missing=True, yes=True)
+    assert (report.retired, report.total_sequences) == (6, 0)
+    assert len(store_spec.open_store(place / "store")) == 0
+    shutil.rmtree(place / "src")
+    with pytest.raises(UsageError, match="no such file or folder"):
+        run(place, retire_missing=True, yes=True)
+
+
+def test_a_source_that_cannot_be_read_is_named_and_stays(place):
+    before = store_spec.open_store(place / "store").identity
+    (place / "src" / "c.made").unlink()
+    (place / "src" / "c.made").symlink_to(place / "nowhere")
+    report = run(place, update=True, retire_missing=True)
+    assert [failure.source for failure in report.failures] == ["c.made"]
+    assert "nobody knows whether it changed" in report.failures[0].reason
+    assert (report.unchanged, report.retired, report.total_sequences) == (5, 0, 12)
+    assert store_spec.open_store(place / "store").identity == before
+
+
+def test_a_build_that_another_one_outran_does_nothing(place, monkeypatch):
+    write_made(place / "src", {"g.made": Made()})
+    opening = Ledger.open
+
+    def late(path):
+        monkeypatch.setattr(Ledger, "open", opening)
+        run(place)
+        return opening(path)
+
+    monkeypatch.setattr(Ledger, "open", late)
+    with pytest.raises(BuildError, match="another build changed it while this one looked at the sources"):
+        run(place)
+    assert_holds(store_spec.open_store(place / "store"), sequences(SOURCES | {"g.made": Made()}))
+
+
+def killed_after(place: Path, commits: int) -> None:
+    """Update in another process, which is killed after so many commits."""
+    if (child := os.fork()) == 0:
+        signal.alarm(60)
+        done = [0]
+        commit = Run._commit
+
+        def counting(self: Run) -> None:
+            commit(self)
+            done[0] += 1
+            if done[0] == commits:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Run._commit = counting  # type: ignore[method-assign]
+        run(place, update=True, retire_missing=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3])
+def test_an_update_that_was_killed_goes_on_to_the_same_bytes(place, monkeypatch, commits):
+    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    changed(place, "b.made", "d.made", "e.made")
+    (place / "src" / "a.made").unlink()
+    write_made(place / "src", {"x.made": Made(lengths=(9,)), "y.made": Made(lengths=(30,))})
+    shutil.copytree(place, place.with_name(f"{place.name}-undisturbed"), symlinks=True)
+    run(place.with_name(f"{place.name}-undisturbed"), update=True, retire_missing=True, batch=1)
+    whole = files(place.with_name(f"{place.name}-undisturbed") / "store")
+    killed_after(place, commits)
+    assert run(place, update=True, retire_missing=True).total_sequences
+    assert files(place / "store") == whole
+    assert store_spec.verify(place / "store") == []
+
+
+kinds = st.sampled_from(["keep", "change", "remove", "add", "break"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(rounds=st.lists(st.dictionaries(st.sampled_from("abcdef"), kinds, max_size=4), max_size=4))
+def test_after_any_history_a_store_holds_what_the_sources_hold(tmp_path_factory, rounds):
+    place = tmp_path_factory.mktemp("history")
+    now: dict[str, Made] = {}
+    held: list[str] = []  # in the order of the store
+    write_made(place / "src", {"z.made": Made()})
+    (now["z.made"], held) = (Made(), ["z.made"])
+    run(place)
+    seed = 0
+    for changes in rounds:
+        broken = set()
+        fresh = []
+        for letter, kind in sorted(changes.items()):
+            name, seed = f"{letter}.made", seed + 1
+            if kind in ("change", "add"):
+                now[name] = Made(lengths=(seed % 3, 2), seed=seed)
+                write_made(place / "src", {name: now[name]})
+                fresh.append(name)
+            elif kind == "remove" and name in now:
+                (place / "src" / name).unlink()
+                del now[name]
+                held = [one for one in held if one != name]
+            elif kind == "break":
+                write_made(place / "src", {name: Made(fault="nonsense", seed=seed)})
+                broken.add(name)
+        report = run(place, update=True, retire_missing=True, yes=True)
+        assert {failure.source for failure in report.failures} == broken
+        held = [one for one in held if one not in fresh] + [one for one in fresh if one in now]
+        for name in broken:  # an earlier version stays; the file is made good again
+            if name in held:
+                write_made(place / "src", {name: now[name]})
+            else:
+                (place / "src" / name).unlink()
+                now.pop(name, None)
+        assert_holds(store_spec.open_store(place / "store"), sequences({name: now[name] for name in held}))
+    assert store_spec.verify(place / "store") == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "sources", "most"), [("10%", 270, 27), (3, 270, 3), ("0", 9, 0), (None, 9, np.inf), ("100%", 7, 7)]
+)
+def test_a_limit_of_failures_is_a_number_or_a_share(limit, sources, most):
+    assert parse_limit(limit)(sources) == most
+
+
+@pytest.mark.parametrize("limit", ["many", "-1", "101%", "%", "nan", -3])
+def test_what_is_no_limit_is_refused(limit):
+    with pytest.raises(UsageError, match="max_failures"):
+        parse_limit(limit)
+
+
+def test_a_build_gives_up_when_too_many_fail_and_keeps_what_is_committed(tmp_path, monkeypatch):
+    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    good = {f"a{number}.made": Made(lengths=(40,), seed=number) for number in range(8)}
+    bad = {f"b{number}.made": Made(fault="raises") for number in range(4)}
+    for limit, count in ((0, 1), ("20%", 3), (3, 4)):
+        place = tmp_path / str(count)
+        write_made(place / "src", good | bad)
+        with pytest.raises(BuildError, match=rf"^{count} of \d+ sources failed, and at most {count - 1} may"):
+            run(place, max_failures=limit, batch=1)
+        held = len(store_spec.open_store(place / "store"))
+        assert held > 0
+        assert_holds(store_spec.open_store(place / "store"), sequences(dict(list(good.items())[:held])))
+        assert len(run(place, max_failures="100%", batch=1).failures) == 4
+        assert_holds(store_spec.open_store(place / "store"), sequences(good))
+
+
+def cli(*arguments: object) -> Any:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def tables(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name in "abcd":
+        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n1,{ord(name)}\n2,3\n")
+    assert cli("build", tmp_path / "src", tmp_path / "s.zarr").exit_code == 0
+    (tmp_path / "src" / "b.csv").write_text("x,y\n5,6\n")
+    (tmp_path / "src" / "c.csv").unlink()
+    (tmp_path / "src" / "e.csv").write_text("x,y\n7,8\n")
+    return tmp_path
+
+
+def test_the_command_names_what_it_left_and_says_how_to_go_on(tables):
+    result = cli("build", tables / "src", tables / "s.zarr")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("s.zarr: 1 source added, 2 unchanged, 1 step, ")
+    assert result.stderr == (
+        "1 source is not as the store has it: b.csv; --update builds it again\n"
+        "1 source of the store is there no more: c.csv; --retire-missing retires it\n"
+    )
+    result = cli("build", tables / "src", tables / "s.zarr", "--update", "--retire-missing")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("s.zarr: 1 source built again, 1 source retired, 3 unchanged, 1 step, ")
+    result = cli("build", tables / "src", tables / "s.zarr")
+    assert (result.exit_code, result.stdout) == (0, "s.zarr: nothing new, 4 unchanged; 0 failed\n")
+    found = json.loads(cli("inspect", tables / "s.zarr", "--json").stdout)
+    assert (found["sequences"], found["retired"], found["sources"]) == (4, 2, 4)
+    assert "2 sequences, whose rows stay on disk" in cli("inspect", tables / "s.zarr").stdout
+
+
+def test_a_dry_run_shows_what_became_of_the_sources(tables):
+    result = cli("build", tables / "src", tables / "s.zarr", "--dry-run")
+    lines = [line.split("  ") for line in result.stdout.splitlines()]
+    rows = {cells[1].strip(): [cell.strip() for cell in cells[2:] if cell.strip()] for cells in lines if len(cells) > 3}
+    assert rows["new"] == ["1", "adds them", "e.csv"]
+    assert rows["changed"][0::2] == ["1", "b.csv"]
+    assert rows["unchanged"] == ["2", "leaves them as they are"]
+    assert rows["vanished"][0::2] == ["1", "c.csv"]
+    found = json.loads(cli("build", tables / "src", tables / "s.zarr", "--dry-run", "--json", "--update").stdout)
+    assert (found["new"], found["changed"], found["unchanged"], found["vanished"]) == (
+        ["e.csv"],
+        ["b.csv"],
+        2,
+        ["c.csv"],
+    )
+    assert (found["to_process"], found["update"], found["retire_missing"]) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--yes"], "--yes goes with --retire-missing"),
+        (["--fail-fast", "--max-failures", "3"], "leave out one or the other"),
+        (["--max-failures", "x"], "max_failures='x' is no number"),
+    ],
+)
+def test_flags_that_mean_nothing_are_refused(tables, flags, text):
+    result = cli("build", tables / "src", tables / "s.zarr", *flags)
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_fail_fast_stops_at_the_first(tables):
+    for name in ("f", "g"):
+        (tables / "src" / f"{name}.csv").write_text("x,y\nnothing,1\n")
+    result = cli("build", tables / "src", tables / "s.zarr", "--fail-fast")
+    assert result.exit_code == 1
+    assert "1 of 2 sources failed" in result.stderr or "sources failed, and at most 0 may" in result.stderr
