@@ -132,8 +132,8 @@ def process_batch(batch: Batch, schema: Schema) -> Processed:
     with searching(batch.search):
         for number in range(len(batch)):
             try:
-                sequences, read = _read(batch, number, buffer, checked)
-            except _UnusableError as error:
+                sequences, read = read_source(batch, number, buffer, checked)
+            except UnusableError as error:
                 failures.append(error.failure)
                 continue
             seen[batch.names[number]] = read
@@ -178,8 +178,8 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
     for number in range(len(batch)):
         try:
             with searching(batch.search):
-                sequences, read = _read(batch, number, buffer, partial(_looked_at, label_axis, missing))
-        except _UnusableError as error:
+                sequences, read = read_source(batch, number, buffer, partial(_looked_at, label_axis, missing))
+        except UnusableError as error:
             failures.append(error.failure)
             continue
         first = sequences[0]
@@ -206,16 +206,21 @@ class _Look:
 
 
 @dataclass(slots=True)
-class _UnusableError(Exception):
+class UnusableError(Exception):
     """Carries a failure out of the reading of one source."""
 
     failure: Failure = field()
 
 
-def _read(
+def read_source(
     batch: Batch, number: int, buffer: memoryview, each: Callable[[SourceId, Any, Any], Any]
 ) -> tuple[list[Any], Fingerprint]:
-    """Process one source, and give each of its sequences to a function; return what that gave, and what was read."""
+    """Process one source, and give each of its sequences to a function; return what that gave, and what was read.
+
+    Raises:
+        UnusableError: The source cannot be used.
+        UsageError: No source can be: the process function is not to be found.
+    """
     name = batch.names[number]
     path = batch.root / name
     labels = None if batch.labels is None else batch.labels[number]
@@ -235,10 +240,10 @@ def _read(
     except UsageError:
         raise  # no source is at fault
     except (SourceError, SequenceError) as error:
-        raise _UnusableError(_failure(batch, name, str(error))) from error
+        raise UnusableError(_failure(batch, name, str(error))) from error
     except (Exception, SystemExit) as error:  # whatever a process function of the user's own raises
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise _UnusableError(_failure(batch, name, message)) from error
+        raise UnusableError(_failure(batch, name, message)) from error
     return results, read
 
 

@@ -112,12 +112,14 @@ def make_plan(
     manifest: ManifestLabels | None = None,
     label_axis: LabelAxis | None = None,
     update: bool = False,
+    every: bool = False,
     allow_none: bool = False,
 ) -> Plan:
     """Find the sources, match the manifest, and leave out what the store holds already.
 
     What is not given is as the first build of the store recorded it. With `update`, sources that changed, and those
-    that other code of the process function made, are to be processed again. `allow_none` lets a folder be empty.
+    that other code of the process function made, are to be processed again. `every` stands for all that the
+    store holds, and nothing new. `allow_none` lets a folder be empty.
 
     Raises:
         UsageError: A folder, file, column or function that is not there, or options that clash, or are not those that
@@ -158,6 +160,8 @@ def make_plan(
     outdated = () if recorded is None or held is None else recorded.outdated(code, held)
     outdated = tuple(name for name in outdated if name in there)
     wanted = {*compared.new, *(compared.changed + outdated if update else ())}
+    if every:
+        wanted = {*compared.unchanged, *compared.changed, *compared.unreadable}
     new = [number for number, name in enumerate(names) if name in wanted]
     numbers = {} if holding is None else holding.numbers
     return Plan(

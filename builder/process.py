@@ -106,11 +106,13 @@ def describe_process(process: Process, given: str | None = None) -> dict[str, An
 
 
 def _name(process: Process, given: str | None) -> str:
-    """Return where a function is defined, if that leads to it; else how it was given, or what it is."""
-    module, name = getattr(process, "__module__", None) or "?", getattr(process, "__qualname__", None)
-    if name is not None and getattr(sys.modules.get(module), name, None) is process:
+    """Return where a function is defined, if that leads to it; else how it was given, or what leads nowhere."""
+    module = getattr(process, "__module__", None) or "?"
+    name = getattr(process, "__qualname__", type(process).__qualname__)
+    if getattr(sys.modules.get(module), name, None) is process:
         return f"{module}:{name}"
-    return given or f"{module}:{name or f'{type(process).__qualname__}()'}"  # the latter lead nowhere
+    # An object that can be called, or the function inside a decorated one: the bare name would lead to another.
+    return given or f"{module}:{name}{'()' if name.isidentifier() else ''}"
 
 
 def code_of(process: dict[str, Any]) -> str | None:

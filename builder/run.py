@@ -22,6 +22,7 @@ from store_spec.ledger import Ledger, ShardJob
 from store_spec.shard import Stretch
 
 COMMIT_SECONDS = 15.0
+COMMIT_SEQUENCES = 20_000  # or when so many wait: their table rows are in memory until then
 LISTED_FAILURES = 1_000  # that a store lists by name; it counts all
 LISTED_DEAD = 20  # sources that an error names
 
@@ -104,6 +105,7 @@ class Run:
         self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
         self._bytes_held = 0
         self._exhausted = False
+        self._put_since = False  # whether a shard was put since the last look at what can be committed
         self._last_commit = time.monotonic()
 
     def finish(self) -> None:
@@ -118,7 +120,7 @@ class Run:
                 jobs, pieces = what
                 self._put(jobs, pieces, self._result(task, [piece.held for piece in pieces]))
             self._submit_batches()
-            due = time.monotonic() - self._last_commit > COMMIT_SECONDS and self._ledger.ready() > 0
+            due = self._is_due()
             # The first commit moves the store, so it waits until no shard is on its way to where it was.
             waits = due and self._ledger.is_new
             if not waits:
@@ -131,6 +133,14 @@ class Run:
             self._ledger.tidy()
             self._commit()
         self._on_progress(self._tally)
+
+    def _is_due(self) -> bool:
+        """Tell whether it is time for a commit, and there is something to commit."""
+        long_ago = time.monotonic() - self._last_commit > COMMIT_SECONDS
+        if not (self._put_since and (long_ago or self._ledger.waiting > COMMIT_SEQUENCES)):
+            return False
+        self._put_since = self._ledger.ready() > 0  # else not again before the next shard: it looks at all that wait
+        return self._put_since
 
     def _result(self, task: Task, batches: list[_Held]) -> Any:
         try:
@@ -212,6 +222,7 @@ class Run:
                 self._open[task] = jobs, pieces
 
     def _put(self, jobs: tuple[ShardJob, ...], pieces: list[_Piece], written: int) -> None:
+        self._put_since = True
         for job in jobs:
             self._ledger.done(job)
         self._tally.bytes_written += written
@@ -222,7 +233,7 @@ class Run:
 
     def _commit(self) -> None:
         commit(self._ledger, self._tally, self._code)
-        self._last_commit = time.monotonic()
+        self._last_commit, self._put_since = time.monotonic(), False
 
 
 def commit(ledger: Ledger, tally: Tally, code: str | None = None) -> None:

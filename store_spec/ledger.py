@@ -171,7 +171,12 @@ class Ledger:
     @property
     def sequences(self) -> int:
         """Sequences committed and registered."""
-        return self.root.counts.sequences + sum(map(len, self._pending))
+        return self.root.counts.sequences + self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """Sequences registered and not committed."""
+        return sum(map(len, self._pending))
 
     def snapshot(self) -> Snapshot:
         """Return what is committed."""

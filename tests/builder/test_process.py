@@ -166,7 +166,10 @@ def test_a_recorded_name_leads_to_the_function_itself_or_nowhere():
     for process, given, name in named:
         assert describe_process(process, given) == {"function": name}
     assert load_recorded_process("my_reader:reader") is module.reader
-    hidden: list[Any] = [module.reader, functools.partial(module.read), lambda path: path, Reader().__call__]
+    inner, module.read = module.read, functools.lru_cache(module.read)  # type: ignore[attr-defined]
+    assert describe_process(inner) == {"function": "my_reader:read()"}
+    assert describe_process(inner, "my_reader:again") == {"function": "my_reader:again"}
+    hidden: list[Any] = [inner, module.reader, functools.partial(module.read), lambda path: path, Reader().__call__]
     for name in [describe_process(one)["function"] for one in hidden] + ["__main__:read", "my_reader:", "my reader:x"]:
         with pytest.raises(UsageError, match=r"cannot be found by its name; give it again with process \(--process\)"):
             load_recorded_process(name)

@@ -41,6 +41,9 @@ import numpy as np
 def read(path):
     rows = json.loads(Path(path).read_text())
     return [(np.full((n, 2), {factor}, np.float32), np.zeros(n, np.int8)) for n in rows]
+
+def other(path):
+    return read(path)
 """
 
 ONCE = """
@@ -322,7 +325,7 @@ def test_a_function_is_found_by_the_name_that_the_store_records_and_another_is_r
     assert build("src", "store", "--process", "my_reader:read").exit_code == 0
     for asked, message in (
         (["--process", "my_reader:np.zeros"], "my_reader has no np.zeros"),
-        (["--process", "my_reader:Path"], "function my_reader:read, and now function pathlib:Path is asked for"),
+        (["--process", "my_reader:other"], "function my_reader:read, and now function my_reader:other is asked for"),
         (["--inputs", "a"], "was built with function my_reader:read, and now inputs a is asked for"),
         (["--label-axis", "own"], "label_axis step, and now label_axis own"),
     ):

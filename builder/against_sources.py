@@ -1,0 +1,168 @@
+"""`verify --sources`: read the sources once more, and hold every row of a store against them, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import store_spec
+from builder.batch import Batch, UnusableError, read_source
+from builder.build import BATCH_BYTES, manifest_labels, worker_count
+from builder.engine import Task, start_engine
+from builder.errors import BuildError, UsageError
+from builder.fingerprints import BUFFER_BYTES
+from builder.plan import make_plan
+from builder.process import Process, searching
+from builder.run import workers_died
+from store_spec.errors import SequenceError, StoreError
+from store_spec.problems import Problem
+from store_spec.records import SourceId, check_sequence
+
+AHEAD = 3  # batches a worker that are handed out at once: one that is read, and some that wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """How far it is, and what was found."""
+
+    sources: int
+    done: int
+    problems: tuple[Problem, ...]
+
+
+def verify_sources(
+    store: str | PathLike[str],
+    sources: str | PathLike[str],
+    *,
+    process: Process | str | None = None,
+    manifest: str | PathLike[str] | None = None,
+    workers: int | None = None,
+    scheduler: Any = None,
+    on_progress: Callable[[Compared], None] = lambda _: None,
+) -> list[Problem]:
+    """Process the sources of a store again, as its build did, and return what is not the same: nothing, if all is well.
+
+    Args:
+        store: The store; its options are as it records them.
+        sources: The folder or glob that it was built from.
+        process: The process function, where the store's name for it finds none.
+        manifest: The manifest, where it does not lie below the sources.
+        workers: Processes on this machine; 0: work in this process. By default as `build`.
+        scheduler: The address of a dask scheduler, or a dask client, to use instead.
+        on_progress: Called whenever a batch of sources is done.
+
+    Raises:
+        UsageError: There is no such folder or store, no build made the store, or options clash.
+        StoreError: What is at `store` cannot be read at all.
+    """
+    labels = manifest_labels(manifest, None, None, manifest_only=False)
+    plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, every=True, allow_none=True)
+    held = plan.held
+    if held is None:
+        raise UsageError(f"{store}: there is no store")
+    name = held.path.name
+    found = [
+        *(_problem(name, source, "is not in the store; a build adds it") for source in plan.compared.new),
+        *(_problem(name, source, "is there no more, so nobody can compare it") for source in plan.compared.vanished),
+    ]
+    plan = plan.for_schema(held.schema)
+    count = worker_count(workers, small=scheduler is None and plan.is_small(BATCH_BYTES))
+    done = 0
+    with start_engine(count, scheduler) as engine:
+        batches = plan.batches(BATCH_BYTES, 1.0)
+        open_: dict[Task, Batch] = {}
+        while True:
+            while len(open_) < AHEAD * max(1, count) and (following := next(batches, None)) is not None:
+                batch, _ = following
+                numbers = [plan.replaced[source] for source in batch.names]
+                open_[engine.submit(compare_batch, batch, held, numbers, watch=True)] = batch
+            if not open_:
+                break
+            task = engine.finished()
+            batch = open_.pop(task)
+            try:
+                found += [_problem(name, source, what) for source, what in task.result()]
+            except engine.lost as error:
+                raise workers_died(batch.names) from error
+            done += len(batch)
+            on_progress(Compared(sources=len(plan.new), done=done, problems=tuple(found)))
+    return sorted(found, key=lambda problem: problem.what)
+
+
+def compare_batch(batch: Batch, store: store_spec.Store, numbers: list[list[int]]) -> list[tuple[str, str]]:
+    """Return the names of the sources that do not give what the store has, and the first difference of each.
+
+    Args:
+        batch: The sources.
+        store: The store.
+        numbers: The sequences of each source.
+    """
+    found = []
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    with searching(batch.search):
+        for number, name in enumerate(batch.names):
+            try:
+                given, _ = read_source(batch, number, buffer, partial(_as_stored, store))
+                what = next(_differences(store, numbers[number], given), None)
+            except UnusableError as error:
+                what = f"cannot be compared: {error.failure.reason}"
+            except BuildError:
+                raise
+            except StoreError as error:
+                what = f"the store cannot give its rows: {error}"
+            if what is not None:
+                found.append((name, what))
+    return found
+
+
+def _as_stored(
+    store: store_spec.Store, origin: SourceId, inputs: Any, labels: Any
+) -> tuple[NDArray[Any], NDArray[Any]] | str:
+    """Return the rows as the store would have them, copied: a process function may fill its arrays again."""
+    try:
+        x, y = check_sequence(store.schema, inputs, labels, origin)
+    except SequenceError as error:
+        return str(error).removeprefix(f"{origin}: ")
+    return x.copy(), y.copy()
+
+
+def _differences(
+    store: store_spec.Store, numbers: list[int], given: list[tuple[NDArray[Any], NDArray[Any]] | str]
+) -> Iterator[str]:
+    if len(given) != len(numbers):
+        yield f"number of sequences: {len(given):,}, where the store has {len(numbers):,}"
+        return
+    snapshot = store.snapshot
+    for number, rows in zip(numbers, given, strict=True):
+        if isinstance(rows, str):
+            yield f"sequence {number:,}: {rows}"
+            return
+        starts = {"inputs": snapshot.offsets, "labels": snapshot.label_offsets}
+        for (array, offsets), now in zip(starts.items(), rows, strict=True):
+            held = snapshot.rows(array, int(offsets[number]), int(offsets[number + 1]))
+            if len(held) != len(now):
+                yield f"sequence {number:,}: {array}: {len(now):,} rows, where the store has {len(held):,}"
+            elif held.tobytes() != now.tobytes():
+                yield f"sequence {number:,}: {array}: {_first_difference(held, now)}"
+
+
+def _first_difference(held: NDArray[Any], now: NDArray[Any]) -> str:
+    size = held.dtype.itemsize
+    bits = [np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8) for rows in (held, now)]
+    row, byte = (int(axis[0]) for axis in np.nonzero(bits[0] != bits[1]))
+    values = int((bits[0] != bits[1]).reshape(len(held), -1, size).any(axis=2).sum())
+    place = np.unravel_index(byte // size, held.shape[1:]) if held.shape[1:] else ()
+    where = f"row {row:,}" + (f", column {','.join(map(str, map(int, place)))}" if place else "")
+    count = "1 value differs" if values == 1 else f"{values:,} values differ"
+    return f"{where} is {now[(row, *place)]}, where the store has {held[(row, *place)]} ({count})"
+
+
+def _problem(store: str, source: str, what: str) -> Problem:
+    return Problem(store=store, where="", what=f"{source}: {what}")

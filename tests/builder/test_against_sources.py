@@ -1,0 +1,132 @@
+"""Does the store say what the files say? Every row is compared, and each way to differ is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import store_spec
+from builder import build
+from builder.against_sources import verify_sources
+from builder.cli import main
+from builder.errors import UsageError
+from tests.builder.made_sources import Made, read_made, write_made
+
+SOURCES = {f"{letter}.made": Made(lengths=(3, number + 1), seed=number) for number, letter in enumerate("abcd")}
+
+
+@pytest.fixture(params=["step", "sequence", "own"])
+def place(tmp_path, request):
+    made = {name: Made(lengths=one.lengths, seed=one.seed, axis=request.param) for name, one in SOURCES.items()}
+    write_made(tmp_path / "src", made)
+    build(tmp_path / "src", tmp_path / "store", process=read_made, label_axis=request.param, workers=0, chunk=60)
+    return tmp_path
+
+
+def problems(place: Path, workers: int = 0) -> list[str]:
+    found = verify_sources(place / "store", place / "src", process=read_made, workers=workers)
+    return [problem.what for problem in found]
+
+
+def test_a_store_is_what_its_sources_are(place):
+    assert problems(place) == []
+    assert problems(place, workers=1) == []
+
+
+def test_each_source_that_says_something_else_is_named(place):
+    axis = store_spec.open_store(place / "store").schema.label_axis
+    other = {
+        "a.made": Made(lengths=(3, 1), seed=9, axis=axis),
+        "b.made": Made(lengths=(3,), seed=1, axis=axis),
+        "c.made": Made(lengths=(4, 3), seed=2, axis=axis),
+        "d.made": Made(fault="raises", axis=axis),
+    }
+    write_made(place / "src", other)
+    a, b, c, d = problems(place)
+    assert a.startswith("a.made: sequence 0: inputs: row 0, column 0 is ")
+    assert a.endswith(" (9 values differ)")
+    assert b == "b.made: number of sequences: 1, where the store has 2"
+    assert c == "c.made: sequence 4: inputs: 4 rows, where the store has 3"
+    assert d.startswith("d.made: cannot be compared: ValueError: ")
+
+
+def test_one_bit_is_enough(place):
+    """The store is changed as a program with all checksums at hand could change it."""
+    before = store_spec.open_store(place / "store")
+    name = before.sources[3]
+    pairs = [before[number] for number in range(len(before))]
+    other = pairs[3][0].copy()
+    other.view(np.uint32).reshape(-1)[-1] ^= 1
+    pairs[3] = other, pairs[3][1]
+    schema = before.schema
+    shutil.move(place / "store", place / "old")
+    with store_spec.create_store(
+        place / "store",
+        inputs=schema.inputs,
+        labels=schema.labels,
+        label_axis=schema.label_axis,
+        provenance=before.provenance,
+    ) as writer:
+        for source, (inputs, labels) in zip(before.sources, pairs, strict=True):
+            writer.append(inputs, labels, source=source)
+    assert store_spec.verify(place / "store") == []
+    (found,) = problems(place)
+    rows = len(other)
+    assert found.startswith(f"{name}: sequence 3: inputs: row {rows - 1}, column 2 is ")
+    assert found.endswith(" (1 value differs)")
+
+
+def test_new_and_vanished_sources_are_named(place):
+    (place / "src" / "a.made").rename(place / "src" / "z.made")
+    assert problems(place) == [
+        "a.made: is there no more, so nobody can compare it",
+        "z.made: is not in the store; a build adds it",
+    ]
+
+
+def test_retired_sequences_are_not_compared(place):
+    write_made(place / "src", {"b.made": Made(seed=50, axis=store_spec.open_store(place / "store").schema.label_axis)})
+    assert len(problems(place)) == 1
+    build(place / "src", place / "store", process=read_made, update=True, workers=0)
+    assert problems(place) == []
+
+
+def test_a_store_that_is_damaged_cannot_be_compared(place):
+    path = place / "store" / "inputs" / "c.0.0"
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
+    assert any("the store cannot give its rows" in problem for problem in problems(place))
+
+
+def test_where_there_is_no_store_or_none_that_a_build_made_a_mistake_is_told(tmp_path):
+    write_made(tmp_path / "src", SOURCES)
+    with pytest.raises(UsageError, match="there is no store"):
+        verify_sources(tmp_path / "store", tmp_path / "src", process=read_made)
+    store_spec.create_store(tmp_path / "store", inputs=("int8", ()), labels=("int8", ())).commit()
+    with pytest.raises(UsageError, match="no build made this store"):
+        verify_sources(tmp_path / "store", tmp_path / "src", process=read_made)
+
+
+def test_the_command_compares_too(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name in "ab":
+        (tmp_path / "src" / f"{name}.csv").write_text("x,y\n1,2\n3,4\n")
+    store = str(tmp_path / "s.zarr")
+    CliRunner().invoke(main, ["build", str(tmp_path / "src"), store])
+    arguments = ["verify", store, "--sources", str(tmp_path / "src")]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"all well: 2 sequences, 4 steps checked, and compared with {tmp_path / 'src'}\n"
+    (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n3,5\n")
+    result = CliRunner().invoke(main, arguments)
+    line = "s.zarr: b.csv: sequence 1: inputs: row 1, column 1 is 5.0, where the store has 4.0 (1 value differs)\n"
+    assert (result.exit_code, result.stdout) == (1, line)
+    found = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert [problem["what"] for problem in found["problems"]] == [line.removeprefix("s.zarr: ").rstrip()]
+    assert CliRunner().invoke(main, ["verify", store, "--workers", "1"]).exit_code == 2
