@@ -148,7 +148,6 @@ def build(
     on_progress(tally)
     ledger: Ledger | None = None
     with ExitStack() as stack:
-        stack.callback(_save_seen, plan)
         if plan.new:
             engine = stack.enter_context(start_engine(count, scheduler))
             found = _first_usable(engine, plan)
@@ -237,9 +236,14 @@ def _first_usable(engine: Engine, plan: Plan) -> Found | list[Failure]:
     return found
 
 
-def _save_seen(plan: Plan) -> None:
-    if plan.store.exists():
-        plan.seen.save(plan.store)
+@contextmanager
+def _seen_kept(plan: Plan) -> Iterator[None]:
+    """Write down at the end, under the lock, which files were seen, if there is a store then."""
+    try:
+        yield
+    finally:
+        if plan.store.exists():
+            plan.seen.save(plan.store)
 
 
 @contextmanager
@@ -250,7 +254,8 @@ def _opened(plan: Plan) -> Iterator[Ledger]:
                 f"{plan.store}: another build changed it while this one looked at the sources; nothing was done: "
                 "start again"
             )
-        yield ledger
+        with _seen_kept(plan):
+            yield ledger
 
 
 def parse_limit(limit: int | str | None) -> Callable[[int], float]:
@@ -291,7 +296,7 @@ def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
             yield ledger
         return
     schema = schema_of(plan, found, packing)
-    with Ledger.create(plan.store, schema, {"build": plan.described}) as ledger:
+    with Ledger.create(plan.store, schema, {"build": plan.described}) as ledger, _seen_kept(plan):
         yield ledger
 
 

@@ -120,6 +120,11 @@ class Batches:
             self._process = process
         return next(self._batches)
 
+    def __reduce__(self) -> tuple[type[Batches], tuple[Windows, int]]:
+        raise WindowError(
+            "batches cannot be pickled, as a thread reads ahead for them; pickle the windows, and call batches there"
+        )
+
     def close(self) -> None:
         """Stop reading ahead and free the memory; no batch comes after that."""
         self._batches.close()

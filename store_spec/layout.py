@@ -148,6 +148,14 @@ def group_document() -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": {}}
 
 
+def tables_document(retired_sequences: int) -> dict[str, Any]:
+    """Return the metadata that the group of tables has of its own: it says how many sequences are retired, if any.
+
+    A commit may retire sequences and do nothing else. Then this is what shows that a root is an older copy.
+    """
+    return group_document() | {"attributes": {"retired": retired_sequences} if retired_sequences else {}}
+
+
 def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str, Any]:
     """Return the metadata of an array with as many rows as are committed."""
     shape, dtype, axis = schema.shape(fact), schema.dtype(fact), schema.axis(fact)

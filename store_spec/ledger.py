@@ -29,10 +29,11 @@ from store_spec.layout import (
     encode_document,
     group_document,
     table_chunk,
+    tables_document,
 )
-from store_spec.lock import locked
+from store_spec.lock import folder_locked, locked
 from store_spec.records import Records, no_records
-from store_spec.schema import GROUPS, ArrayFact, Schema
+from store_spec.schema import GROUPS, TABLES, ArrayFact, Schema
 from store_spec.snapshot import FACTS, Snapshot
 from store_spec.storage import PARTIAL, LocalStorage, sync_folder
 from store_spec.text import encode_text
@@ -129,7 +130,8 @@ class Ledger:
             for name in GROUPS:
                 storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
             try:
-                yield cls(path, storage, root, None)
+                with folder_locked(new):  # it is still locked when it has its name
+                    yield cls(path, storage, root, None)
             finally:
                 _remove_tree(new)
 
@@ -153,6 +155,9 @@ class Ledger:
                 data = storage.get(ROOT)
             except MissingStoreError as error:
                 raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
+            # Its writer may have died before it was safe; what is built on it, or acknowledged again, has to be.
+            storage.sync([""])
+            sync_folder(path.parent)
             snapshot = Snapshot.open(path)
             ledger = cls(path, storage, snapshot.root, data)
             ledger._recover()
@@ -320,9 +325,10 @@ class Ledger:
         """Refresh the arrays' own metadata, for readers that skip the root; offsets last: none sees too much."""
         last = ("label_offsets", "offsets")
         facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
-        for fact in facts:
-            key = f"{fact.name}/{ROOT}"
-            data = encode_document(array_document(self.schema, fact, root.counts))
+        documents = {f"{TABLES}/{ROOT}": tables_document(retired.count(root.retired))}
+        documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
+        for key, document in documents.items():
+            data = encode_document(document)
             try:
                 if self._storage.get(key) == data:
                     continue

@@ -84,7 +84,8 @@ ARRAYS = (
     ArrayFact("stats/labels_min", "float64", "sequence", "targets"),
     ArrayFact("stats/labels_max", "float64", "sequence", "targets"),
 )
-GROUPS = ("sequences", "stats")
+TABLES = "sequences"  # the group of what is kept of each sequence, but statistics
+GROUPS = (TABLES, "stats")
 MOMENTS = ("count", "mean", "m2", "min", "max")
 
 

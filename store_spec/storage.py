@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
@@ -73,7 +74,8 @@ class LocalStorage:
             step = "renaming"
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what it was refused first is what has to be told
+                partial.unlink()
             raise _refused(path, step, error) from error
 
     def make_folder(self, key: str = "") -> None:

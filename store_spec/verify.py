@@ -21,10 +21,11 @@ from store_spec.layout import (
     difference,
     group_document,
     table_chunk,
+    tables_document,
 )
 from store_spec.problems import Problem, Report
 from store_spec.records import Records
-from store_spec.schema import GROUPS, NO_FILE
+from store_spec.schema import GROUPS, NO_FILE, TABLES
 from store_spec.snapshot import Snapshot
 from store_spec.storage import PARTIAL
 from store_spec.verify_rows import Bounds, RowCheck
@@ -187,10 +188,7 @@ def _check_identity(
 def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bounds | None]) -> None:
     """Hold the metadata that each array and group has of its own against the root."""
     schema, counts = snapshot.root.schema, snapshot.root.counts
-    for name in GROUPS:
-        found = _document(snapshot, report, f"{name}/{ROOT}")
-        if found is not None and found != group_document():
-            report.add(f"{name}/{ROOT}", difference(found, group_document()))
+    _check_groups(snapshot, report)
     for fact in schema.arrays():
         key, axis = f"{fact.name}/{ROOT}", schema.axis(fact)
         expected, count = array_document(schema, fact, counts), counts.of(axis)
@@ -213,6 +211,28 @@ def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bound
                 "readers that skip the root see no more; open the store to append, and it is put right",
                 leftover=True,
             )
+
+
+def _check_groups(snapshot: Snapshot, report: Report) -> None:
+    count = retired.count(snapshot.root.retired)
+    for name in GROUPS:
+        key, due = f"{name}/{ROOT}", tables_document(count) if name == TABLES else group_document()
+        found = _document(snapshot, report, key)
+        if found is None or found == due:
+            continue
+        attributes = found.get("attributes")
+        said = attributes.get("retired", 0) if isinstance(attributes, dict) else None
+        if name != TABLES or type(said) is not int or found != tables_document(said):
+            report.add(key, difference(found, due))
+        elif said < count:
+            report.add(
+                key,
+                f"has {said:,} retired sequences, as an earlier commit, where {count:,} are: a writer was cut off; "
+                "open the store to append, and it is put right",
+                leftover=True,
+            )
+        elif retired.count(Snapshot.open(snapshot.storage.root).root.retired) == count:  # otherwise a later commit's
+            report.add(ROOT, f"retires {count:,} sequences, where {key} has {said:,}: it is an older copy; restore it")
 
 
 def _values(bounds: Bounds | None) -> NDArray[np.int64]:

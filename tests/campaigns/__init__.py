@@ -1,0 +1,1 @@
+"""Long campaigns against the promises: `python -m tests.campaigns NAME [--quick]`, from the repository's root."""

@@ -1,0 +1,179 @@
+"""The jobs that are cut off, in every way: each ends with the same bytes, whatever had become of it before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import store_spec
+from builder.build import build
+from tests.builder.made_sources import Made, expected, read_made, write_made
+from tests.campaigns.trees import Tree, difference, promised, read_tree
+from tests.store.oracle import Recipe, Sequence, append, assert_holds, make
+
+STORE = "store"  # its name in the folder of a scenario
+
+State = list[Sequence] | None  # what readers may see: the sequences of a store, or no store
+
+
+class BrokenError(Exception):
+    """A promise does not hold; the message says how."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A job on the store in a folder. Done again after it was cut off, it ends as if it had not been."""
+
+    name: str
+    states: tuple[State, ...]  # in the order in which readers may see them, from that before to that after the job
+    prepare: Callable[[Path], None]  # makes what an empty folder holds before
+    act: Callable[[Path], None]  # the job
+    new: Callable[[Path], None]  # begins and leaves a new store, for `reopen`
+
+    def seen(self, folder: Path) -> int:
+        """Return which state readers see, after comparing every row, and all that `verify` compares.
+
+        Raises:
+            BrokenError: It is none of them.
+        """
+        path = folder / STORE
+        if not path.exists():
+            if None not in self.states:
+                raise BrokenError("the store is gone")
+            return self.states.index(None)
+        store = store_spec.open_store(path)
+        for number, state in enumerate(self.states):
+            if state is not None and tuple(one.source for one in state) == store.sources:
+                assert_holds(store, state)
+                problems = [str(problem) for problem in store_spec.verify(path) if not problem.leftover]
+                if problems:
+                    raise BrokenError(f"verify says: {problems[0]}")
+                return number
+        raise BrokenError(f"a store of {len(store):,} sequences, which no commit has")
+
+    def reopen(self, folder: Path) -> None:
+        """Open what is there for writing, which puts it right, and write nothing."""
+        if (folder / STORE).exists():
+            store_spec.open_store(folder / STORE, "a").close()
+        else:
+            self.new(folder)
+
+    def finished(self, place: Path) -> Tree:
+        """Return what the job leaves that nothing disturbs; it is done in the folder `place`."""
+        place.mkdir(parents=True)
+        self.prepare(place)
+        self.act(place)
+        return read_tree(place)
+
+    def finish(self, folder: Path, expected: Tree) -> None:
+        """Do the job again.
+
+        Raises:
+            BrokenError: It does not end with the bytes of one that nothing disturbed.
+        """
+        self.act(folder)
+        differs = difference(promised(read_tree(folder)), promised(expected))
+        if differs:
+            raise BrokenError(f"done again, the job ends with other bytes: {differs}")
+
+
+def scenarios(place: Path, *, small: bool) -> list[Scenario]:
+    """Return all of them, whose source files are written below `place`; small ones make few commits.
+
+    Another one is another entry here: every campaign about file operations takes this list.
+    """
+    made = {
+        f"{number}.made": Made(lengths=(7 + 3 * number, 5)[: 1 + number % 2], seed=number)
+        for number in range(3 if small else 6)
+    }
+    made["1b.made"] = Made(fault="raises")
+    some = {name: made[name] for name in sorted(made)[: 2 if small else 3]}
+    # Two sources changed, one vanished, one is new.
+    other = {**made, "0.made": Made(lengths=(4, 6), seed=9), "1.made": Made(lengths=(11,), seed=8)}
+    other["9.made"] = other.pop("2.made")
+    return [
+        _written("create", [9, 0, 14] if small else [7, 30, 0, 12, 25, 3], before=0, commits=(0,) if small else (1, 3)),
+        _written("append", [9, 3, 14] if small else [7, 30, 0, 12, 25, 3], before=1 if small else 2, commits=(3,)),
+        _built("build", place / "build", before={}, now=made),
+        _built("build more", place / "build more", before=some, now=made),
+        _built("update", place / "update", before=made, now=other),
+    ]
+
+
+def _written(name: str, lengths: list[int], *, before: int, commits: tuple[int, ...]) -> Scenario:
+    """Append arrays with a writer, with commits after some of them."""
+    recipe = Recipe(label_axis="own", chunk=60, shard=120)
+    sequences = make(recipe, lengths)
+
+    def go_on(folder: Path, until: int) -> None:
+        path = folder / STORE
+        writer = store_spec.open_store(path, "a") if path.exists() else recipe.create(path)
+        with writer:
+            for number in range(len(writer), until):
+                append(writer, sequences[number : number + 1])
+                if number in commits:
+                    writer.commit()
+
+    def prepare(folder: Path) -> None:
+        if before:
+            go_on(folder, before)
+
+    return Scenario(
+        name=name,
+        states=(sequences[:before] or None, *(sequences[:end] for end in range(before + 1, len(sequences) + 1))),
+        prepare=prepare,
+        act=lambda folder: go_on(folder, len(sequences)),
+        new=lambda folder: recipe.create(folder / STORE).close(),
+    )
+
+
+def _built(name: str, place: Path, *, before: dict[str, Made], now: dict[str, Made]) -> Scenario:
+    """Build from files, one of which is broken, with a commit whenever one would add something."""
+    write_made(place / "before", before)
+    write_made(place / "now", now)
+
+    def run(folder: Path, sources: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+            build(
+                sources,
+                folder / STORE,
+                process=read_made,
+                workers=0,
+                batch=1,
+                chunk=48,
+                shard=96,
+                update=True,
+                retire_missing=True,
+            )
+
+    def prepare(folder: Path) -> None:
+        if before:
+            run(folder, place / "before")
+
+    return Scenario(
+        name=name,
+        states=_updated(before, now),
+        prepare=prepare,
+        act=lambda folder: run(folder, place / "now"),
+        new=lambda folder: Recipe().create(folder / STORE).close(),
+    )
+
+
+def _updated(before: dict[str, Made], now: dict[str, Made]) -> tuple[State, ...]:
+    """Return the states of a store whose sources change: first the old ones, then with more and more of the new."""
+    fresh = sorted(name for name, made in now.items() if made != before.get(name) and not made.fault)
+    states: list[State] = [expected(before) if before else None]
+    for count in range(1, len(fresh) + 1):
+        added = {name: now[name] for name in fresh[:count]}
+        kept = {name: made for name, made in before.items() if name in now and name not in added}
+        states.append(expected(kept) + expected(added))
+    return tuple(states)
+
+
+def broken(why: Exception) -> str:
+    """Return an exception as a sentence; a store that cannot be read is a broken promise like any other."""
+    return str(why) if isinstance(why, BrokenError) else f"{type(why).__name__}: {why}"

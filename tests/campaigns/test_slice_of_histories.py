@@ -1,0 +1,10 @@
+"""A slice of the campaign of histories."""
+
+from __future__ import annotations
+
+from tests.campaigns import stateful
+
+
+def test_every_promise_holds_and_the_control_breaks():
+    outcome = stateful.campaign(quick=True)
+    assert outcome.ok(), str(outcome)
