@@ -23,10 +23,8 @@ CONNECT_SECONDS = 10  # for a scheduler to answer
 ONE_BATCH = {"batch": 1}  # of a worker at a time: what reads sources need not be safe in two threads at once
 DASK_CONFIG = {
     # dask has workers give back memory at once. Each array is then made of pages that the system must clear first,
-    # which takes as long as the work on it. One arena, which keeps what is free, has the next array take it again.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**28,
-    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
+    # which takes more than twice the time of all the work on it.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
 }
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import stat
 import time
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import ipc
 
+from store_spec.errors import StorageError
 from store_spec.lock import build_folder
+from store_spec.storage import PARTIAL, LocalStorage
 
-CACHE = "seen.arrow"
+CACHE = "seen.npz"
 BUFFER_BYTES = 2**18
 # A file that was written to this short a time ago can be so again without another time: some file systems count whole
 # seconds. It is not taken for known.
@@ -133,13 +136,13 @@ class SeenFiles:
     def load(cls, store: Path) -> SeenFiles:
         """Read the cache of a store; none, or one that is broken, is an empty one."""
         before = Seen.of({})
-        with contextlib.suppress(OSError, pa.ArrowException, KeyError, ValueError, TypeError):
-            with pa.OSFile(str(build_folder(store) / CACHE)) as file, ipc.open_file(file) as reader:
-                table = reader.read_all().cast(_SCHEMA)
-            states = np.stack([table.column(name).to_numpy() for name in _STATE], 1)
-            hashes = np.frombuffer(b"".join(table.column("sha256").to_pylist()), np.uint8).reshape(-1, 32)
-            if len(hashes) == len(states):
-                before = Seen(names=tuple(table.column("name").to_pylist()), states=states, hashes=hashes)
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            with (build_folder(store) / CACHE).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                names, states, hashes = (file[name] for name in ("names", "states", "hashes"))
+            found = tuple(names.tobytes().decode().split("\0")) if names.size else ()
+            fit = states.shape == (len(found), 3) and hashes.shape == (len(found), 32)
+            if fit and (states.dtype, hashes.dtype) == (np.int64, np.uint8):
+                before = Seen(names=found, states=states, hashes=hashes)
         return cls(before)
 
     def save(self, store: Path) -> None:
@@ -151,16 +154,13 @@ class SeenFiles:
         taken = np.fromiter(rows.values(), np.int64)
         states = np.concatenate([part.states for part in self._parts])[taken]
         hashes = np.concatenate([part.hashes for part in self._parts])[taken]
-        columns = [pa.array(rows, pa.string()), *map(pa.array, states.T), pa.array(list(map(bytes, hashes)), _HASH)]
-        path = build_folder(store) / CACHE
-        partial = path.with_suffix(".partial")
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(exist_ok=True)
-            with pa.OSFile(str(partial), "wb") as file, ipc.new_file(file, _SCHEMA) as writer:
-                writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
-            partial.replace(path)
-
-
-_STATE = ("size", "modified_ns", "changed_ns")
-_HASH = pa.binary(32)
-_SCHEMA = pa.schema([("name", pa.string()), *((name, pa.int64()) for name in _STATE), ("sha256", _HASH)])
+        text = np.frombuffer("\0".join(rows).encode(), np.uint8)
+        data = io.BytesIO()
+        np.savez(data, names=text, states=states, hashes=hashes)
+        storage = LocalStorage(build_folder(store))
+        with contextlib.suppress(StorageError):
+            storage.make_folder()
+            for entry in storage.list(""):
+                if entry.name.endswith(PARTIAL):  # of a build that was cut off just here
+                    storage.delete(entry.name)
+            storage.put(CACHE, [data.getvalue()])

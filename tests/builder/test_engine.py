@@ -69,7 +69,7 @@ def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_
         assert sorted(engine.finished().result() for _ in range(9)) == list(range(11, 20))
         assert {engine.submit(process_id).result() for _ in range(3)}.isdisjoint({os.getpid()})
         # Memory is not given back at each turn, and libraries leave the cores to the other workers.
-        assert engine.submit(allocation_and_threads).result() == [str(2**28), str(2**28), "1", "1"]
+        assert engine.submit(allocation_and_threads).result() == [None, None, None, "1"]
 
         workers = set(me.children(recursive=True)) - children
         assert len(workers) >= 2
