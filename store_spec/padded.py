@@ -70,9 +70,13 @@ class PaddedBatches:
             raise StopIteration
         store, snapshot = self._store, self._store.snapshot
         starts, lengths = store.starts[numbers], store.lengths[numbers]
-        inputs, mask = _padded(read_spans(snapshot, "inputs", starts, starts + lengths), lengths)
+        input_rows = read_spans(snapshot, "inputs", starts, starts + lengths)
+        inputs, mask = _padded(input_rows, lengths)
         starts, lengths = store.label_starts[numbers], store.label_lengths[numbers]
         rows = read_spans(snapshot, "labels", starts, starts + lengths)
+        for number, x, y in zip(store.selection[numbers].tolist(), input_rows, rows, strict=True):
+            snapshot.check("inputs", number, x)
+            snapshot.check("labels", number, y)
         self._next += len(numbers)  # only now: a batch that could not be read is tried again, not left out
         if store.schema.label_axis == "sequence":
             return inputs, np.concatenate(rows), mask

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec import shard
-from store_spec.codec import LARGEST_OVERHEAD
-from store_spec.errors import FormatError, MissingStoreError
+from store_spec.codec import LARGEST_OVERHEAD, crc32c
+from store_spec.errors import ChecksumError, FormatError, MissingStoreError
 from store_spec.layout import LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
 from store_spec.schema import ARRAYS, GROUPS, ArrayFact, Chunking
 from store_spec.storage import LocalStorage
@@ -72,6 +72,24 @@ class Snapshot:
         if axis == "sequence":
             return kept(np.arange(len(self.offsets)))  # their number is known to be true
         return kept(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
+
+    @cached_property
+    def _checksums(self) -> dict[str, NDArray[np.uint32]]:
+        return {name: self.table(f"sequences/{name}_crc32c") for name in ("inputs", "labels")}
+
+    def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
+        """Hold all rows of a sequence against the checksum that is kept of them: that of a chunk binds no place.
+
+        Raises:
+            ChecksumError: A file is another one, or an older copy of itself.
+        """
+        found, said = crc32c(rows), int(self._checksums[name][number])
+        if found != said:
+            source = self.table("sequences/source", number, number + 1)[0]
+            raise ChecksumError(
+                f"{self.storage.path(name)}: sequence {number:,} ({source}) has crc32c {found:08x}, not {said:08x} as "
+                "its table has: a file is another's, or an older copy; verify says which, restore or rebuild it"
+            )
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return rows `start` to `stop` of `inputs` or `labels`, committed ones only: the caller has checked."""

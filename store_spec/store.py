@@ -161,8 +161,15 @@ class Store:
         first, label_first = int(self.starts[number]), int(self.label_starts[number])
         inputs = self._snapshot.rows("inputs", first + start, first + stop)
         if self.schema.label_axis == "step":
-            return inputs, self._snapshot.rows("labels", first + start, first + stop)
-        labels = self._snapshot.rows("labels", label_first, label_first + int(self.label_lengths[number]))
+            labels = self._snapshot.rows("labels", first + start, first + stop)
+        else:
+            labels = self._snapshot.rows("labels", label_first, label_first + int(self.label_lengths[number]))
+        for name, rows, expected in (
+            ("inputs", inputs, length),
+            ("labels", labels, int(self.label_lengths[number])),
+        ):
+            if len(rows) == expected:
+                self._snapshot.check(name, int(self.selection[number]), rows)
         return inputs, labels[0] if self.schema.label_axis == "sequence" else labels
 
     def select(self, which: ArrayLike | str | Sequence[str]) -> Store:

@@ -45,6 +45,7 @@ WINDOW = 100
 SIZE = 64  # windows in a batch
 MEMORY = "6.5MB"  # so little that an epoch is read in several goes
 THREADS = 4
+CONTROLS = 5
 SECONDS = 60.0  # by which a process has to answer; after that it hangs
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,7 +60,12 @@ def campaign(*, quick: bool) -> Outcome:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         path = write(RECIPE, Path(folder, "store.zarr"), make(RECIPE, LENGTHS))
         found = list(pool.map(lambda case: _case(path, case[0], case[1], "promised"), cases))
-        control = _case(path, "fork", "reading ahead", "control")
+        broke = 0
+        for _ in range(CONTROLS):  # now and then the thread that reads ahead has not begun when the process is forked
+            control = _case(path, "fork", "reading ahead", "control")
+            broke = sum(said not in {RIGHT, CLEAR} for said in control.values())
+            if broke:
+                break
     counts = Counter(said if said in {RIGHT, CLEAR} else "broken" for one in found for said in one.values())
     return Outcome(
         name=NAME,
@@ -71,7 +77,7 @@ def campaign(*, quick: bool) -> Outcome:
             if said not in {RIGHT, CLEAR}
         ),
         control="batches do not look at the process that they are in",
-        control_broke=sum(said not in {RIGHT, CLEAR} for said in control.values()),
+        control_broke=broke,
     )
 
 

@@ -246,3 +246,21 @@ def test_what_a_store_says_of_its_sequences_cannot_be_written_to(tmp_path):
     for array in (*arrays, store.snapshot.offsets, store.snapshot.label_offsets):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+def test_a_shard_in_the_place_of_another_is_seen_when_a_whole_sequence_is_read(tmp_path, axis):
+    """Each chunk is as it was written, and so says its checksum; that of the sequence says that it is another's."""
+    recipe = Recipe(label_axis=axis, chunk=60, shard=60)
+    sequences = make(recipe, [5] * 6)
+    write(recipe, tmp_path / "s", sequences)
+    one, other = tmp_path / "s/inputs/c.0.0", tmp_path / "s/inputs/c.1.0"
+    swapped = one.read_bytes(), other.read_bytes()
+    other.write_bytes(swapped[0])
+    one.write_bytes(swapped[1])
+    store = store_spec.open_store(tmp_path / "s")
+    with pytest.raises(ChecksumError, match=r"inputs: sequence 1 \(.*\) has crc32c [0-9a-f]{8}, not [0-9a-f]{8}"):
+        store[1]
+    with pytest.raises(ChecksumError, match="verify says which"):
+        next(store.select([1]).padded(1))
+    assert same(store[5][0], sequences[5].inputs)
