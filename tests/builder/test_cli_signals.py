@@ -44,9 +44,12 @@ def read(path):
     return np.random.default_rng(int(path.stem)).normal(size=(2000, 1)), 1
 """
 
-# Commits whenever it can: else a build this short would commit at its end only.
+# Commits whenever it can: else a build this short would commit at its end only. And where the tests run in the
+# background, a shell has had them ignore a Ctrl-C.
 COMMAND = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.append({here!r})
 import builder.run
 builder.run.COMMIT_SECONDS = 0
