@@ -53,12 +53,17 @@ def chances(disk: Disk) -> list[Tree]:
     return [disk.chance(rng) for _ in range(200)]
 
 
+def _lengthen(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b" and longer")
+
+
 @pytest.mark.parametrize(
     "job",
     [
         lambda folder: (folder / "new").write_bytes(bytes(range(200))),
         lambda folder: (folder / "new").write_text("two\nlines\n"),
-        lambda folder: (folder / "old").open("ab").write(b" and longer"),
+        lambda folder: _lengthen(folder / "old"),
         lambda folder: os.truncate(folder / "old", 1),
         lambda folder: os.link(folder / "old", folder / "full/linked"),
         lambda folder: (folder / "full/of").rename(folder / "old"),
