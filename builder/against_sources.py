@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,7 +15,7 @@ import store_spec
 from builder.batch import Batch, UnusableError, read_source
 from builder.build import BATCH_BYTES, manifest_labels, worker_count
 from builder.engine import Task, start_engine
-from builder.errors import BuildError, UsageError
+from builder.errors import UsageError
 from builder.fingerprints import BUFFER_BYTES
 from builder.plan import make_plan
 from builder.process import Process, searching
@@ -28,15 +27,6 @@ from store_spec.records import SourceId, check_sequence
 AHEAD = 3  # batches a worker that are handed out at once: one that is read, and some that wait
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """How far it is, and what was found."""
-
-    sources: int
-    done: int
-    problems: tuple[Problem, ...]
-
-
 def verify_sources(
     store: str | PathLike[str],
     sources: str | PathLike[str],
@@ -45,7 +35,6 @@ def verify_sources(
     manifest: str | PathLike[str] | None = None,
     workers: int | None = None,
     scheduler: Any = None,
-    on_progress: Callable[[Compared], None] = lambda _: None,
 ) -> list[Problem]:
     """Process the sources of a store again, as its build did, and return what is not the same: nothing, if all is well.
 
@@ -56,7 +45,6 @@ def verify_sources(
         manifest: The manifest, where it does not lie below the sources.
         workers: Processes on this machine; 0: work in this process. By default as `build`.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
-        on_progress: Called whenever a batch of sources is done.
 
     Raises:
         UsageError: There is no such folder or store, no build made the store, or options clash.
@@ -74,7 +62,6 @@ def verify_sources(
     ]
     plan = plan.for_schema(held.schema)
     count = worker_count(workers, small=scheduler is None and plan.is_small(BATCH_BYTES))
-    done = 0
     with start_engine(count, scheduler) as engine:
         batches = plan.batches(BATCH_BYTES, 1.0)
         open_: dict[Task, Batch] = {}
@@ -91,8 +78,6 @@ def verify_sources(
                 found += [_problem(name, source, what) for source, what in task.result()]
             except engine.lost as error:
                 raise workers_died(batch.names) from error
-            done += len(batch)
-            on_progress(Compared(sources=len(plan.new), done=done, problems=tuple(found)))
     return sorted(found, key=lambda problem: problem.what)
 
 
@@ -113,8 +98,6 @@ def compare_batch(batch: Batch, store: store_spec.Store, numbers: list[list[int]
                 what = next(_differences(store, numbers[number], given), None)
             except UnusableError as error:
                 what = f"cannot be compared: {error.failure.reason}"
-            except BuildError:
-                raise
             except StoreError as error:
                 what = f"the store cannot give its rows: {error}"
             if what is not None:

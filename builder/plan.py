@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import store_spec
 from builder.batch import Batch
 from builder.compare import Comparison, Held, compare
 from builder.errors import UsageError
-from builder.fingerprints import SeenFiles
+from builder.fingerprints import SeenFiles, read_fingerprint
 from builder.manifest import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.options import options_of_new, options_of_old
 from builder.process import Portable, Process, code_of
@@ -205,9 +204,10 @@ def _check_root(held: store_spec.Store, found: SourceList, new: Sequence[str]) -
             path = found.path(name)
             if not same_end or not path.is_file() or path.stat().st_size != sizes[number]:
                 continue
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-            if digest == held.snapshot.table("sequences/source_sha256", number, number + 1).tobytes():
+            if (
+                read_fingerprint(path).sha256
+                == held.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
+            ):
                 raise UsageError(
                     f"{held.path}: {name} is in the store already, as {source}: names are relative to the folder or to "
                     f"the fixed part of the glob, here {found.root}; give the sources as in the first build"

@@ -354,3 +354,20 @@ def test_fail_fast_stops_at_the_first(tables):
     result = cli("build", tables / "src", tables / "s.zarr", "--fail-fast")
     assert result.exit_code == 1
     assert "1 of 2 sources failed" in result.stderr or "sources failed, and at most 0 may" in result.stderr
+
+
+def test_many_sequences_are_committed_on_the_way_whatever_the_time(tmp_path, monkeypatch):
+    """Their table rows are in memory until then."""
+    monkeypatch.setattr("builder.run.COMMIT_SEQUENCES", 3)
+    made = {f"{number:02}.made": Made(lengths=(10,), seed=number) for number in range(40)}
+    write_made(tmp_path / "src", made)
+    seen, commit = [], Run._commit
+
+    def counting(self: Run) -> None:
+        commit(self)
+        seen.append(self._tally.committed)
+
+    monkeypatch.setattr(Run, "_commit", counting)
+    run(tmp_path, batch=1)
+    assert len(seen) > 3
+    assert_holds(store_spec.open_store(tmp_path / "store"), sequences(made))

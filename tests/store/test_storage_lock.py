@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,4 +236,21 @@ def test_a_place_where_no_folder_can_be_made_is_an_error_and_not_tried_without_e
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StorageError, match="locking failed: making the folder"), locked(tmp_path / "x.zarr"):
+        pass
+
+
+def test_a_writer_that_does_not_share_the_file_of_the_lock_is_refused_by_the_folder(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    with locked(store) as folder:
+        shutil.rmtree(folder)
+        with pytest.raises(LockedError, match="another process is writing to it, with another lock"), locked(store):
+            pass
+    with locked(store):
+        pass
+
+
+def test_a_file_system_on_which_locks_do_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("store_spec.lock.fcntl.flock", lambda *_: None)
+    with pytest.raises(StorageError, match="locks do nothing on this file system"), locked(tmp_path / "store"):
         pass
