@@ -57,6 +57,7 @@ def verify_sources(
         raise UsageError(f"{store}: there is no store")
     name = held.path.name
     found = [
+        *(_problem(name, failure.source, failure.reason) for failure in plan.misnamed),
         *(_problem(name, source, "is not in the store; a build adds it") for source in plan.compared.new),
         *(_problem(name, source, "is there no more, so nobody can compare it") for source in plan.compared.vanished),
     ]

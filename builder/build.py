@@ -139,8 +139,13 @@ def build(
     retiring = plan.vanished if retire_missing else ()
     if retiring and not yes:
         _check_vanished(plan)
-    unreadable = [Failure(name, reason) for name, reason in plan.compared.unreadable.items()]
-    tally = Tally(sources=len(plan.new), bytes_to_read=plan.bytes_to_read(), failures=unreadable)
+    untried = [*plan.misnamed, *plan.unreadable]
+    tally = Tally(
+        sources=len(plan.new) + len(untried),
+        done=len(untried),
+        bytes_to_read=plan.bytes_to_read(),
+        failures=untried.copy(),
+    )
     batch_bytes = parse_bytes(batch)
     count = worker_count(workers, small=scheduler is None and plan.is_small(batch_bytes))
     if plan.held is not None:
@@ -177,17 +182,17 @@ def build(
                     engine.abandon()  # before the lock is free: no worker may put a shard any more
                     raise
             else:
-                tally.failures, tally.done = tally.failures + found, len(plan.new)
+                tally.failures, tally.done = tally.failures + found, tally.sources
         if plan.exists and ledger is None:  # what failed before may be gone, or fail in another way
             ledger = stack.enter_context(_opened(plan))
             ledger.retire(retiring)
             commit(ledger, tally)
-    failed = {failure.source for failure in tally.failures}
+    failed = {failure.source for failure in tally.failures[len(untried) :]}
     updated = sum(name not in failed for name in plan.replaced)
     compared = plan.compared
     return Report(
         store=plan.store,
-        sources=len(compared.new) + compared.held - len(compared.vanished),
+        sources=plan.found,
         unchanged=len(compared.unchanged) - sum(name in plan.replaced for name in compared.unchanged),
         added=sum(name not in failed for name in compared.new),
         updated=updated,

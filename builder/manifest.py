@@ -69,15 +69,17 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def match(self, names: Sequence[str], *, only_listed: bool = False) -> Matched:
+    def match(self, names: Sequence[str], *, only_listed: bool = False, misnamed: Sequence[str] = ()) -> Matched:
         """Find each source's row.
 
         The keys are the sources' paths under the root, else their file names, else their stems: the first of
-        these under which every row names exactly one source, and every source has a row.
+        these under which every row names exactly one source, and every source has a row. As many rows as there are
+        misnamed files may name no source: they can be those of these files, under names that nobody can compare.
 
         Args:
             names: The sources.
             only_listed: Leave sources without a row out, rather than refuse them.
+            misnamed: Files that would be sources, if their names were valid UTF-8.
 
         Raises:
             UsageError: No rule fits; says what is wrong under the one that fits best.
@@ -86,22 +88,27 @@ class Manifest:
         twice = [key for row, key in enumerate(self.keys) if row_of[key] != row]
         if twice:
             raise UsageError(f"{self.path}: {_some(twice, 'key', 'keys')} in more than one row of column {self.key}")
-        problems: dict[str, tuple[int, str]] = {}
+        ruled: dict[str, tuple[int, list[str]]] = {}  # how many rows have a source, and what is wrong
         for rule, text_of in _RULES.items():
             sources: dict[str, list[str]] = {}
             for name in names:
                 sources.setdefault(text_of(name), []).append(name)
-            wrong = self._problems(sources, row_of, only_listed=only_listed)
-            if not wrong:
-                rows = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
-                return Matched(rule=rule, rows=rows)
+            wrong = self._problems(sources, row_of, only_listed=only_listed, spare=len(misnamed))
             fitting = sum(key in sources for key in self.keys)
-            problems[rule] = fitting, "; ".join(wrong)
-        best = max(problems, key=lambda rule: problems[rule][0])
+            ruled[rule] = fitting, wrong
+            if not wrong and fitting == len(self.keys):
+                break
+        best = max(ruled, key=lambda rule: ruled[rule][0])
+        wrong, text_of = ruled[best][1], _RULES[best]
+        if not wrong:
+            rows = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
+            return Matched(rule=best, rows=rows)
         advice = "" if only_listed else "; --manifest-only takes just the sources that have a row"
+        if misnamed:
+            advice += f"; rename first what has a name that is not UTF-8: {_some(misnamed, 'file', 'files')}"
         raise UsageError(
             f"{self.path}: column {self.key} does not fit the sources by path, file name or stem. "
-            f"By {best}: {problems[best][1]}{advice}"
+            f"By {best}: {'; '.join(wrong)}{advice}"
         )
 
     def labels(self, columns: str | Sequence[str]) -> Array:
@@ -119,15 +126,17 @@ class Manifest:
         except SourceError as error:
             raise UsageError(str(error)) from None
 
-    def _problems(self, sources: Mapping[str, list[str]], row_of: Mapping[str, int], *, only_listed: bool) -> list[str]:
-        """Say in what way the keys are not one for each source."""
+    def _problems(
+        self, sources: Mapping[str, list[str]], row_of: Mapping[str, int], *, only_listed: bool, spare: int
+    ) -> list[str]:
+        """Say in what way the keys are not one for each source, and at most `spare` of none."""
         several = [f"{key} ({', '.join(found[:2])})" for key, found in sources.items() if key in row_of and found[1:]]
         rowless = [name for key, found in sources.items() if key not in row_of for name in found]
         unknown = [key for key in row_of if key not in sources]
         lines = [
             several and f"{_some(several, 'key', 'keys')} fit more than one source",
             rowless and not only_listed and f"{_some(rowless, 'source', 'sources')} without a row",
-            unknown and f"{_some(unknown, 'row', 'rows')} without a source",
+            len(unknown) > spare and f"{_some(unknown, 'row', 'rows')} without a source",
         ]
         return [line for line in lines if line]
 

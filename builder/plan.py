@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
-from builder.batch import Batch
+from builder.batch import Batch, Failure
 from builder.compare import Comparison, Held, compare
 from builder.errors import UsageError
 from builder.fingerprints import SeenFiles, read_fingerprint
@@ -20,7 +20,7 @@ from builder.manifest import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.options import options_of_new, options_of_old
 from builder.process import Portable, Process, code_of
 from builder.recorded import Recorded, describe_build
-from builder.sources import SourceList, discover
+from builder.sources import MISNAMED, SourceList, discover
 from builder.tabular import Tabular
 from store_spec.errors import MissingStoreError
 from store_spec.lock import build_folder
@@ -57,6 +57,22 @@ class Plan:
     def exists(self) -> bool:
         """Whether there is a store to append to."""
         return self.held is not None
+
+    @property
+    def misnamed(self) -> tuple[Failure, ...]:
+        """Return the files that cannot be sources by their names, in the order of these."""
+        return tuple(Failure(name, MISNAMED) for name in self.sources.misnamed)
+
+    @property
+    def unreadable(self) -> tuple[Failure, ...]:
+        """Return the sources that the store holds and that nobody can compare with it, in the order of the names."""
+        return tuple(Failure(name, why) for name, why in self.compared.unreadable.items())
+
+    @property
+    def found(self) -> int:
+        """Return how many sources are there, whatever becomes of them."""
+        compared = self.compared
+        return len(compared.new) + compared.held - len(compared.vanished) + len(self.sources.misnamed)
 
     def for_schema(self, schema: Schema) -> Plan:
         """Return the plan for a store whose features have names: columns are found by them in every source."""
@@ -145,7 +161,7 @@ def make_plan(
     names, labels, label_names = list(found.names), None, None
     if table is not None and table.path is not None:
         rows = read_manifest(table.path, key=table.key or DEFAULT_KEY)
-        matched = rows.match(found.names, only_listed=table.only_listed)
+        matched = rows.match(found.names, only_listed=table.only_listed, misnamed=found.misnamed)
         names = list(matched.rows)
         if table.parts is not None:
             labels = rows.labels(table.parts)[list(matched.rows.values())]

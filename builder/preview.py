@@ -13,6 +13,7 @@ from builder.build import BATCH_BYTES, manifest_labels, memory_in_flight, schema
 from builder.packing import Packing, codec_text
 from builder.plan import Plan, make_plan
 from builder.process import Process
+from builder.sources import MISNAMED
 from store_spec.layout import Counts, table_chunk
 from store_spec.schema import GROUPS, LabelAxis, Schema
 from store_spec.sizes import parse_bytes
@@ -60,7 +61,7 @@ class Preview:
     ignored_listed: tuple[str, ...]  # the first of them
     bytes_to_read: int
     sampled: tuple[str, ...]  # the sources that were read for this
-    failures: tuple[Failure, ...]  # of those
+    failures: tuple[Failure, ...]  # of those, and before them the files that cannot be sources by their names
     outdated: tuple[str, ...]  # unchanged sources with sequences that come from other code than now
     result: StorePreview | None  # None: there is nothing new, or no source could be used
 
@@ -103,7 +104,7 @@ def preview(
     """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
 
     Returns:
-        A Preview; its `failures` are of the sources that were read.
+        A Preview; its `failures` are of the sources that were read, and of files with impossible names.
 
     Raises:
         UsageError: As `build`: a folder, column or function that is not there, or options that clash.
@@ -128,13 +129,13 @@ def preview(
     return Preview(
         store=plan.store,
         exists=plan.exists,
-        sources=len(plan.compared.new) + plan.compared.held - len(plan.compared.vanished),
+        sources=plan.found,
         to_process=len(plan.new),
         new=plan.compared.new,
         unchanged=len(plan.compared.unchanged),
         changed=plan.compared.changed,
         vanished=plan.compared.vanished,
-        unreadable=tuple(Failure(name, why) for name, why in plan.compared.unreadable.items()),
+        unreadable=plan.unreadable,
         failed=_failed_before(plan),
         update=update,
         retire_missing=retire_missing,
@@ -142,7 +143,7 @@ def preview(
         ignored_listed=plan.sources.ignored[:SAMPLES],
         bytes_to_read=plan.bytes_to_read(),
         sampled=tuple(plan.new[number] for number in numbers),
-        failures=tuple(failures),
+        failures=(*plan.misnamed, *failures),
         outdated=plan.outdated,
         result=result,
     )
@@ -156,6 +157,8 @@ def _failed_before(plan: Plan) -> tuple[Failure, ...]:
         entry["source"]: str(entry["reason"])
         for entry in (listed if isinstance(listed, list) else ())
         if isinstance(entry, dict) and isinstance(entry.get("source"), str) and "reason" in entry
+        # What is shown for a name that is no text can be the very name of a new source.
+        if entry["reason"] != MISNAMED
     }
     return tuple(Failure(name, reasons[name]) for name in plan.compared.new if name in reasons)
 

@@ -15,6 +15,10 @@ from builder.formats import KNOWN_SUFFIXES, check_format, format_of
 _WILDCARD = re.compile(r"[*?\[]")
 # How many files are looked at to say, in an error, what is there instead.
 _LOOKED_AT = 10_000
+MISNAMED = (
+    "its name is not valid UTF-8, so no store can keep it; rename it, or the folder that it lies in "
+    r"(\x and two digits stand for a byte that is no text)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,8 @@ class SourceList:
     names: tuple[str, ...]
     # Files of no known format, links to folders, which are not followed and end in "/", and what is no file, as pipes.
     ignored: tuple[str, ...] = ()
+    # Files that cannot be sources, since no store can keep their names: these as `readable_name` gives them.
+    misnamed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for before, after in pairwise(self.names):
@@ -53,7 +59,7 @@ def discover(
     are left out, with all below them. A glob (`**` stands for any folders) takes what it matches; as in a
     shell, a wildcard matches no leading ".". Links to files are followed, links to folders are not. A link
     that leads nowhere, or round in a circle, is listed, so that reading it fails by name rather than that it goes
-    missing.
+    missing. A file whose name is not UTF-8 is no source; it is listed apart.
 
     Args:
         sources: A folder, one file, or a glob; the root of a glob is the part before its first wildcard.
@@ -63,8 +69,7 @@ def discover(
         allow_none: Whether a folder may hold no source, or a pattern match none.
 
     Raises:
-        UsageError: There is no such folder, nothing matches, a folder cannot be listed, or a name is not
-            UTF-8.
+        UsageError: There is no such folder, nothing matches, or a folder cannot be listed.
     """
     if format is not None:
         check_format(format)
@@ -89,11 +94,36 @@ def discover(
         raise UsageError(f"{text}: no such file or folder")
     if not taken and not allow_none:
         raise UsageError(f"{text}: {_nothing(root, is_folder=path.is_dir())}")
-    _check_utf8(text, taken)
-    names = tuple(sorted(taken))
-    kept = set(names)
+    kept = set(taken)
     ignored = {name for name in found if name not in kept}.union(others)
-    return SourceList(root=root, names=names, ignored=tuple(sorted(ignored)))
+    return SourceList(
+        root=root,
+        names=tuple(sorted(filter(_is_utf8, taken))),
+        ignored=tuple(map(readable_name, sorted(ignored))),
+        misnamed=tuple(readable_name(name) for name in sorted(taken) if not _is_utf8(name)),
+    )
+
+
+def readable_name(name: str) -> str:
+    r"""Return a file's name as text: as it is if it is UTF-8, or with the bytes that are not written as in \xff.
+
+    Then its backslashes are doubled: no two such names give the same text. A name that is UTF-8 can be that text too.
+
+    >>> readable_name("b\udcff.csv") == r"b\xff.csv", readable_name("b.csv")
+    (True, 'b.csv')
+    """
+    if _is_utf8(name):
+        return name
+    return os.fsencode(name).replace(b"\\", rb"\\").decode("utf-8", "backslashreplace")
+
+
+def _is_utf8(name: str) -> bool:
+    """Tell whether the bytes of a name are text; Python has each other byte as half a letter."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _walk(folder: str, prefix: str, excluded: frozenset[str], others: list[str]) -> Iterator[str]:
@@ -175,13 +205,3 @@ def _nothing(root: Path, *, is_folder: bool) -> str:
         return f"the pattern matches no file; {there}"
     known = " ".join(KNOWN_SUFFIXES)
     return f"no file of a known format; {there}. Known: {known}; for others give --format or --process"
-
-
-def _check_utf8(text: str, names: list[str]) -> None:
-    """Refuse names whose bytes are not UTF-8, which a store cannot keep."""
-    try:
-        "".join(names).encode()
-    except UnicodeEncodeError:
-        wrong = sorted(name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name))
-        shown = ", ".join(ascii(name) for name in wrong[:5])
-        raise UsageError(f"{text}: {len(wrong):,} names are not valid UTF-8 ({shown}); rename them") from None

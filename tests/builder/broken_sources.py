@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
 import struct
 import tempfile
@@ -363,6 +364,9 @@ def places() -> Iterator[Source]:
     yield Source(unicodedata.normalize("NFC", "caf\u00e9.csv"), good, GOOD)
     yield Source(unicodedata.normalize("NFD", "caf\u00e9.csv"), b"a,b\n5,6\n", [[5.0, 6.0]])
     yield Source("\U0001f9ea.csv", good, GOOD)
+    yield Source(os.fsdecode(b"caf\xe9 in latin 1.csv"), good)
+    yield Source(r"caf\xe9 in latin 1.csv", good, GOOD)
+    yield Source(os.fsdecode(b"folder in latin 1 \xe9/cut \xe2\x82.csv"), good)
     yield Source("x" * 251 + ".csv", good, GOOD)
     yield Source("folder.csv/inside.csv", good, GOOD)
     yield Source("link.csv", linked_to("0 good.csv"), GOOD)

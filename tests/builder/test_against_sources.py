@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -87,6 +88,13 @@ def test_new_and_vanished_sources_are_named(place):
         "a.made: is there no more, so nobody can compare it",
         "z.made: is not in the store; a build adds it",
     ]
+
+
+def test_a_misnamed_source_is_named(place):
+    (place / "src" / "b.made").rename(place / "src" / os.fsdecode(b"b\xff.made"))
+    (missing, misnamed) = problems(place)
+    assert missing.startswith("b.made: is there no more")
+    assert misnamed.startswith(r"b\xff.made: its name is not valid UTF-8, so no store can keep it; rename it")
 
 
 def test_retired_sequences_are_not_compared(place):

@@ -66,7 +66,11 @@ def test_there_are_many_broken_sources_of_every_format():
 
 @pytest.mark.parametrize("group", processes())
 def test_exactly_the_broken_sources_are_quarantined(built, group):
-    expected = sorted(source.name for source in built[group].sources if source.rows is None)
+    """First those whose names are no text."""
+    broken = sorted(source.name for source in built[group].sources if source.rows is None)
+    misnamed = [name for name in broken if name.encode(errors="ignore").decode() != name]
+    shown = [os.fsencode(name).decode(errors="backslashreplace") for name in misnamed]
+    expected = [*shown, *(name for name in broken if name not in misnamed)]
     assert [failure.source for failure in built[group].report.failures] == expected
 
 

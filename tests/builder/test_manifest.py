@@ -89,6 +89,38 @@ def test_a_row_without_a_source_is_always_an_error(tmp_path, only_listed):
         table.match(["a.csv"], only_listed=only_listed)
 
 
+@pytest.mark.parametrize(
+    ("keys", "names", "only_listed", "rule", "rows"),
+    [
+        (["a.csv", "caf\ufffd.csv"], ["a.csv"], False, "path", {"a.csv": 0}),
+        (["caf", "a"], ["x/a.csv"], False, "stem", {"x/a.csv": 1}),
+        (["caf", "a"], ["x/a.csv", "b.csv"], True, "stem", {"x/a.csv": 1}),
+        (["a"], ["x/a.csv"], True, "stem", {"x/a.csv": 0}),
+        (["caf"], [], False, "path", {}),
+    ],
+)
+def test_a_misnamed_file_may_have_a_row_or_none(tmp_path, keys, names, only_listed, rule, rows):
+    """Nobody can tell whether a row is its, so there may be one that names no source; yet most rows have to fit."""
+    table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys))
+    matched = table.match(names, only_listed=only_listed, misnamed=[r"caf\xe9.csv"])
+    assert (matched.rule, matched.rows) == (rule, rows)
+
+
+def test_more_rows_without_a_source_than_misnamed_files_are_an_error_that_names_these(tmp_path):
+    table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\nc.csv,0\n")
+    message = (
+        r"By path: 2 rows \(b.csv, c.csv\) without a source; .*; rename first .* not UTF-8: 1 file \(caf\\xe9.csv\)"
+    )
+    with pytest.raises(UsageError, match=message):
+        table.match(["a.csv"], misnamed=[r"caf\xe9.csv"])
+    with pytest.raises(UsageError, match=r"1 source \(d.csv\) without a row"):
+        table.match(["a.csv", "b.csv", "d.csv"], misnamed=[r"caf\xe9.csv"])
+    with pytest.raises(
+        UsageError, match=r"By file name: 1 key \(b.csv \(x/b.csv, y/b.csv\)\) fit more than one source"
+    ):
+        table.match(["a.csv", "x/b.csv", "y/b.csv"], only_listed=True, misnamed=["1", "2"])
+
+
 @given(st.lists(st.sampled_from(["x/a.csv", "y/a.csv", "a.csv", "b.csv", "x/b.npy", "c"]), unique=True, min_size=1))
 def test_full_paths_fit_any_sources(names):
     """Keys that are the sources' own paths fit by path, in any order, whatever else is ambiguous."""

@@ -1,6 +1,8 @@
 """A dry run says what a build would make, and makes nothing."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -85,6 +87,19 @@ def test_sources_that_cannot_be_used_are_named_and_the_first_that_can_gives_the_
     assert [failure.source for failure in found.failures] == ["000.npy", "002.npy"]
     assert found.result is not None
     assert (found.result.inputs["shape"], found.result.sequences, found.result.steps) == ([3], 1, 10)
+
+
+def test_a_misnamed_source_is_named_and_not_taken_for_one_whose_name_is_what_is_shown_for_it(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 2)
+    shutil.copy(sources / "000.npy", sources / os.fsdecode(b"b\xff.npy"))
+    (first,) = build(sources, tmp_path / "t.zarr").failures
+    shutil.copy(sources / "001.npy", sources / r"b\xff.npy")
+    found = preview(sources, tmp_path / "t.zarr")
+    assert (found.sources, found.new, found.unchanged, found.failed) == (4, (r"b\xff.npy",), 2, ())
+    assert (found.failures, found.sampled) == ((first,), (r"b\xff.npy",))
+    assert found.result is not None
+    assert (found.result.sequences, found.result.steps) == (3, 30)
+    assert build(sources, tmp_path / "t.zarr").added == 1
 
 
 def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_failed(tmp_path):

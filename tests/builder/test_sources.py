@@ -126,11 +126,41 @@ def test_an_unknown_format_is_refused(tmp_path):
         discover(tmp_path, format="wav")
 
 
-def test_names_that_are_not_utf8_are_refused(tmp_path):
-    make(tmp_path, "a.csv")
-    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.csv"))).write_text("a\n1\n")
-    with pytest.raises(UsageError, match=r"1 names are not valid UTF-8 \('b\\udcff.csv'\)"):
-        discover(tmp_path)
+@pytest.mark.parametrize("where", ["", "**/*"])
+def test_names_that_are_not_utf8_are_told_apart_and_each_is_shown_as_other_text(tmp_path, where):
+    named = [
+        b"b\xff.csv",
+        b"caf\xe9/n.csv",
+        b"\xc3\xa9\xff.csv",
+        b"b\\xff\xff.csv",
+        b"b\xff\xff.csv",
+        b"\xed\xa0\x80.csv",
+    ]
+    make(tmp_path, "a.csv", r"b\xff.csv", "\u00e9.csv", *map(os.fsdecode, named))
+    found = discover(str(tmp_path / where))
+    assert found.names == ("a.csv", r"b\xff.csv", "\u00e9.csv")
+    shown = [
+        r"b\xff.csv",
+        r"caf\xe9/n.csv",
+        "\u00e9\\xff.csv",
+        r"b\\xff\xff.csv",
+        r"b\xff\xff.csv",
+        r"\xed\xa0\x80.csv",
+    ]
+    assert found.misnamed == tuple(shown[named.index(name)] for name in sorted(named, key=os.fsdecode))
+
+
+def test_files_that_are_no_sources_have_names_that_can_be_shown_too(tmp_path):
+    make(tmp_path, "a.csv", os.fsdecode(b"caf\xe9.doc"))
+    (tmp_path / os.fsdecode(b"f\xff")).symlink_to(tmp_path)
+    found = discover(tmp_path)
+    assert (found.names, found.ignored, found.misnamed) == (("a.csv",), (r"caf\xe9.doc", r"f\xff/"), ())
+
+
+def test_a_folder_of_misnamed_files_alone_and_one_such_file_give_no_sources(tmp_path):
+    make(tmp_path, os.fsdecode(b"b\xff.csv"))
+    expected = SourceList(root=tmp_path, names=(), misnamed=(r"b\xff.csv",))
+    assert discover(tmp_path) == discover(tmp_path / os.fsdecode(b"b\xff.csv")) == expected
 
 
 def test_a_source_list_is_sorted_and_without_repeats():
