@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from builder.inspection import Inspection, inspect
     from builder.preview import Preview, preview
     from builder.tabular import Tabular, tabular
+    from builder.verification import verify
 
 __all__ = [
     "BuildError",
@@ -24,6 +25,7 @@ __all__ = [
     "inspect",
     "preview",
     "tabular",
+    "verify",
 ]
 
 _HOMES = {
@@ -38,6 +40,7 @@ _HOMES = {
     "inspect": "builder.inspection",
     "preview": "builder.preview",
     "tabular": "builder.tabular",
+    "verify": "builder.verification",
 }
 
 

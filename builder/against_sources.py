@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 import store_spec
 from builder.batch import Batch, UnusableError, read_source
 from builder.build import BATCH_BYTES, manifest_labels, worker_count
-from builder.engine import Task, start_engine
+from builder.engine import Task, as_done, start_engine
 from builder.errors import UsageError
 from builder.fingerprints import BUFFER_BYTES
 from builder.plan import make_plan
 from builder.process import Process, searching
 from builder.run import workers_died
+from builder.verification import Checking
 from store_spec.errors import SequenceError, StoreError
 from store_spec.problems import Problem
 from store_spec.records import SourceId, check_sequence
-
-AHEAD = 3  # batches a worker that are handed out at once: one that is read, and some that wait
 
 
 def verify_sources(
@@ -35,6 +34,7 @@ def verify_sources(
     manifest: str | PathLike[str] | None = None,
     workers: int | None = None,
     scheduler: Any = None,
+    on_progress: Callable[[Checking], None] = lambda _: None,
 ) -> list[Problem]:
     """Process the sources of a store again, as its build did, and return what is not the same: nothing, if all is well.
 
@@ -45,6 +45,7 @@ def verify_sources(
         manifest: The manifest, where it does not lie below the sources.
         workers: Processes on this machine; 0: work in this process. By default as `build`.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
+        on_progress: Called with a `Checking` whenever something was done.
 
     Raises:
         UsageError: There is no such folder or store, no build made the store, or options clash.
@@ -62,23 +63,25 @@ def verify_sources(
         *(_problem(name, source, "is there no more, so nobody can compare it") for source in plan.compared.vanished),
     ]
     plan = plan.for_schema(held.schema)
+    sizes = dict(zip(plan.new, plan.new_bytes, strict=True))
+    checking = Checking(to_check=plan.bytes_to_read(), problems=len(found))
+    on_progress(checking)
     count = worker_count(workers, small=scheduler is None and plan.is_small(BATCH_BYTES))
     with start_engine(count, scheduler) as engine:
-        batches = plan.batches(BATCH_BYTES, 1.0)
-        open_: dict[Task, Batch] = {}
-        while True:
-            while len(open_) < AHEAD * max(1, count) and (following := next(batches, None)) is not None:
-                batch, _ = following
-                numbers = [plan.replaced[source] for source in batch.names]
-                open_[engine.submit(compare_batch, batch, held, numbers, watch=True)] = batch
-            if not open_:
-                break
-            task = engine.finished()
-            batch = open_.pop(task)
+        batches = (batch for batch, _ in plan.batches(BATCH_BYTES, 1.0))
+        numbers = plan.replaced
+
+        def compare(batch: Batch) -> Task:
+            return engine.submit(compare_batch, batch, held, [numbers[name] for name in batch.names], watch=True)
+
+        for batch, task in as_done(engine, count, batches, compare):
             try:
                 found += [_problem(name, source, what) for source, what in task.result()]
             except engine.lost as error:
                 raise workers_died(batch.names) from error
+            checking.checked += sum(sizes[name] for name in batch.names)
+            checking.problems = len(found)
+            on_progress(checking)
     return sorted(found, key=lambda problem: problem.what)
 
 

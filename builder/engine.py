@@ -9,16 +9,19 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from builder.errors import BuildError, UsageError
 
+AHEAD = 3  # tasks a worker in `as_done`: one that runs, and some that wait
 START_SECONDS = 60  # for the worker processes to start
+LOOK_SECONDS = 1  # between looks at whether one of them died meanwhile
 CONNECT_SECONDS = 10  # for a scheduler to answer
 ONE_BATCH = {"batch": 1}  # of a worker at a time: what reads sources need not be safe in two threads at once
 DASK_CONFIG = {
@@ -27,6 +30,8 @@ DASK_CONFIG = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
 }
+
+Item = TypeVar("Item")
 
 
 class Task(Protocol):
@@ -139,6 +144,28 @@ class OnOurWorkers(OnDask):
         self._stop()
 
 
+def as_done(
+    engine: Engine, workers: int, items: Iterable[Item], submit: Callable[[Item], Task]
+) -> Iterator[tuple[Item, Task]]:
+    """Have something done with each item, a few at a time, and give each with its task, which is done.
+
+    Args:
+        engine: Where; nothing else may be watched there meanwhile.
+        workers: How many processes it has.
+        items: Taken one by one, no earlier than needed.
+        submit: Starts a watched task for an item.
+    """
+    waiting = iter(items)
+    open_: dict[Task, Item] = {}
+    while True:
+        for item in islice(waiting, AHEAD * max(1, workers) - len(open_)):
+            open_[submit(item)] = item
+        if not open_:
+            return
+        task = engine.finished()
+        yield open_.pop(task), task
+
+
 @contextmanager
 def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
     """Start what runs the tasks, and stop it at the end: no process of ours is left.
@@ -149,7 +176,7 @@ def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
 
     Raises:
         UsageError: There is no scheduler at that address.
-        BuildError: The processes did not start.
+        BuildError: The processes did not start; or the scheduler went away meanwhile.
     """
     if scheduler is None and workers == 0:
         yield InProcess()
@@ -158,10 +185,11 @@ def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
         with _local_cluster(workers) as engine:
             yield engine
     elif isinstance(scheduler, str):
-        with _connected(scheduler) as client:
+        with _connected(scheduler) as client, _loss_told(f"at {scheduler}"):
             yield OnDask(client)
     else:
-        yield OnDask(scheduler)
+        with _loss_told("of the given client"):
+            yield OnDask(scheduler)
 
 
 @contextmanager
@@ -172,8 +200,37 @@ def _connected(address: str) -> Iterator[Any]:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
-    with client:
+    with _no_client_log(), client:
         yield client
+
+
+@contextmanager
+def _loss_told(which: str) -> Iterator[None]:
+    """Say so where the scheduler went away, whatever it was asked just then."""
+    from concurrent.futures import CancelledError
+
+    from distributed.client import ClosedClientError
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except (CancelledError, ClosedClientError, CommClosedError) as error:
+        raise BuildError(
+            f"the dask scheduler {which} went away, or cancelled our tasks; what was committed stays: start it "
+            "again, or do without it (--scheduler), and the same command goes on from there"
+        ) from error
+
+
+@contextmanager
+def _no_client_log() -> Iterator[None]:
+    """Keep dask from logging, with a traceback, what an error of ours tells: that it cannot reach the scheduler."""
+    log = logging.getLogger("distributed.client")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextmanager
@@ -207,17 +264,35 @@ def _local_cluster(workers: int) -> Iterator[Engine]:
         try:
             with _main_not_imported(), config.set(DASK_CONFIG):
                 cluster.scale(workers)
-                try:
-                    client.wait_for_workers(workers, timeout=START_SECONDS)
-                except TimeoutError as error:
-                    raise BuildError(
-                        f"of {workers} worker processes {len(client.ncores())} started in {START_SECONDS} s; "
-                        "try fewer, or workers=0 (--workers 0)"
-                    ) from error
+                _wait_for_workers(cluster, client, workers)
             yield OnOurWorkers(client, stop)
         except BaseException:
             stop()
             raise
+
+
+def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
+    """Wait until all have started, and replace those that die meanwhile: dask does so only once they have.
+
+    Raises:
+        BuildError: It takes too long.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            client.wait_for_workers(workers, timeout=LOOK_SECONDS)
+        except TimeoutError as error:
+            started = len(client.ncores())
+            if time.monotonic() > deadline:
+                raise BuildError(
+                    f"of {workers} worker processes {started} started in {START_SECONDS} s; "
+                    "try fewer, or workers=0 (--workers 0)"
+                ) from error
+        else:
+            return
+        if any(nanny.pid is None for nanny in cluster.workers.values()):
+            cluster.scale(started)  # those that did not start go first
+            cluster.scale(workers)
 
 
 def _kill(others: Collection[BaseProcess]) -> None:

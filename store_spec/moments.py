@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BLOCK_VALUES = 2**15  # values that are looked at together: they stay in the processor's cache
+BLOCK_VALUES = 2**16  # values that are looked at together: they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)

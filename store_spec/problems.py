@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from store_spec.errors import StoreError
+from store_spec.retired import Ranges
+
+NAMED_SEQUENCES = 3  # that the text of a problem names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +19,9 @@ class Problem:
     Args:
         store: The store's name.
         where: The file or folder, relative to the store; empty for the store itself.
-        what: What is wrong with it, and what to do.
+        what: What is wrong with it, what to do, and which sequences it concerns.
+        sequences: Ranges of the numbers of those sequences: the first, and the one after the last.
+        sources: The names of their sources, each once, where they can be read.
         leftover: Nothing committed is wrong: a writer was cut off, and the next one puts this right when it opens
             the store.
     """
@@ -23,6 +29,8 @@ class Problem:
     store: str
     where: str
     what: str
+    sequences: Ranges = ()
+    sources: tuple[str, ...] = ()
     leftover: bool = False
 
     def __str__(self) -> str:
@@ -30,37 +38,103 @@ class Problem:
 
 
 class Report:
-    """Collects problems: each once, and one line for all sequences that have the same with the same file."""
+    """Collects problems: each once, and one line for all sequences that have the same with the same file.
+
+    It can be pickled, so that several processes collect.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._found: dict[tuple[str, str], tuple[Problem, int]] = {}
+        self._found: dict[tuple[str, str], _Found] = {}
 
-    def add(self, where: str, what: str, *, kind: str = "", leftover: bool = False) -> bool:
+    def add(self, where: str, what: str, *, kind: str = "", sequences: Ranges = (), leftover: bool = False) -> bool:
         """Take note of a problem; further ones of the same `kind` with the same file are only counted.
+
+        Args:
+            where: The file.
+            what: What is wrong.
+            kind: By default, only the same text is the same.
+            sequences: Those that it concerns.
+            leftover: See `Problem`.
 
         Returns:
             Whether it is the first of its kind.
         """
-        key = where, kind or what
-        problem, times = self._found.get(key, (None, 0))
-        new = problem is None
-        if problem is None:
+        found = self._found.get((where, kind or what))
+        new = found is None
+        if found is None:
             name = self._root.name or self._root.resolve().name
-            problem = Problem(store=name, where=where, what=what, leftover=leftover)
-        self._found[key] = problem, times + bool(kind)
+            found = _Found(Problem(store=name, where=where, what=what, leftover=leftover))
+            self._found[where, kind or what] = found
+        found.times += bool(kind)
+        found.sequences += sequences
         return new
 
-    def error(self, error: StoreError) -> bool:
+    def error(self, error: StoreError, sequences: Ranges = ()) -> bool:
         """Take note of an error, whose text begins with the path of a file; tell whether it is the first like it."""
         text = getattr(error, "strerror", None) or str(error)
         inside = text.startswith(f"{self._root}/")
         where, _, what = text.removeprefix(f"{self._root}/" if inside else str(self._root)).partition(": ")
-        return self.add(where, what)
+        return self.add(where, what, sequences=sequences)
 
-    def problems(self) -> list[Problem]:
-        """Return all problems in the order in which they were found."""
-        return [
-            replace(one, what=f"{one.what} ({times - 1:,} more like this)") if times > 1 else one
-            for one, times in self._found.values()
-        ]
+    def take(self, other: Report) -> None:
+        """Take note of all that another one found, behind what is here."""
+        for key, found in other._found.items():
+            mine = self._found.setdefault(key, _Found(found.problem))
+            mine.times += found.times
+            mine.sequences += found.sequences
+
+    @property
+    def count(self) -> int:
+        """How many problems there are."""
+        return len(self._found)
+
+    def problems(self, names: Sequence[str] | None = None) -> list[Problem]:
+        """Return all problems in the order in which they were found.
+
+        Args:
+            names: Of each sequence's source; None where they cannot be read.
+        """
+        return [_told(found, () if names is None else names) for found in self._found.values()]
+
+
+@dataclass(slots=True)
+class _Found:
+    problem: Problem  # the first of its kind, without sequences
+    times: int = 0
+    sequences: list[tuple[int, int]] = field(default_factory=list)  # of all
+
+
+def _told(found: _Found, names: Sequence[str]) -> Problem:
+    """Say how often a problem was found, or which sequences it concerns."""
+    problem, sequences = found.problem, _joined(found.sequences)
+    if not sequences:
+        more = f" ({found.times - 1:,} more like this)" if found.times > 1 else ""
+        return replace(problem, what=f"{problem.what}{more}")
+    count = sum(stop - start for start, stop in sequences)
+    numbers = _first(sequences, NAMED_SEQUENCES)
+    shown = [f"{number:,}" + (f" ({names[number]})" if number < len(names) else "") for number in numbers]
+    which = f"sequence {shown[0]}" if count == 1 else f"{count:,} sequences: {', '.join(shown)}"
+    more = ", ..." if count > len(shown) else ""
+    of = (names[number] for start, stop in sequences for number in range(start, min(stop, len(names))))
+    return replace(
+        problem,
+        what=f"{problem.what}; concerns {which}{more}",
+        sequences=sequences,
+        sources=tuple(dict.fromkeys(of)),
+    )
+
+
+def _first(ranges: Ranges, most: int) -> list[int]:
+    return [number for start, stop in ranges[:most] for number in range(start, min(stop, start + most))][:most]
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Return the same numbers as rising ranges with gaps between them."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        else:
+            found.append((start, stop))
+    return tuple(found)

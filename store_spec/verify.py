@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,15 +29,17 @@ from store_spec.layout import (
 from store_spec.problems import Problem, Report
 from store_spec.records import Records
 from store_spec.schema import GROUPS, NO_FILE, TABLES
-from store_spec.snapshot import Snapshot
+from store_spec.snapshot import FACTS, Snapshot
 from store_spec.storage import PARTIAL
-from store_spec.verify_rows import Bounds, RowCheck
-from store_spec.verify_tables import Table
+from store_spec.verify_rows import Bounds, Checked, Part, check_part, cut, overlapping
+from store_spec.verify_tables import Table, committed_files
 
 Columns = dict[str, NDArray[Any] | None]
+Check = Callable[[Part], Checked]
+Mapper = Callable[[Check, Sequence[Part]], Iterable[Checked]]
 
 
-def verify(path: str | PathLike[str]) -> list[Problem]:
+def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
     """Read everything that is committed in a store, and return what is wrong with it: nothing, where all is well.
 
     Every chunk of every array is held against its checksum, each sequence's rows against the checksums and moments
@@ -42,6 +47,11 @@ def verify(path: str | PathLike[str]) -> list[Problem]:
     what the store has. Rows that a writer put and did not commit are no problem; a file that it left half written is.
 
     Memory holds one chunk of rows at a time, the names of all sources, and about 100 bytes for each sequence.
+
+    Args:
+        path: Where the store is.
+        mapper: Checks the parts of the rows, which is nearly all of the work: called as `map` is, once, with a
+            function and parts that can be pickled. That of a pool of processes checks several at once.
 
     Raises:
         MissingStoreError: There is no store at that path.
@@ -59,11 +69,13 @@ def verify(path: str | PathLike[str]) -> list[Problem]:
     except FormatError as error:
         report.error(error)
     else:
-        _verify(snapshot, report)
+        names = _verify(snapshot, report, mapper)
+        return report.problems(names)
     return report.problems()
 
 
-def _verify(snapshot: Snapshot, report: Report) -> None:
+def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str] | None:
+    """Collect all problems; return the name of each sequence's source, if they can be read."""
     schema = snapshot.root.schema
     before = _strays(snapshot)
     tables = {
@@ -79,9 +91,12 @@ def _verify(snapshot: Snapshot, report: Report) -> None:
     }[schema.label_axis]
     columns = {name: table.whole() for name, table in tables.items() if name.startswith("sequences/")}
     _check_sources(report, tables, columns, snapshot.root.retired)
-    names = columns["sequences/source"]
-    for array, bounds in (("inputs", offsets), ("labels", label_offsets)):
-        RowCheck(snapshot, report, tables, array=array, bounds=bounds, names=names).run()
+    slim = Snapshot(snapshot.storage, replace(snapshot.root, provenance={}, retired=()))  # it goes to other processes
+    parts = list(_parts(snapshot, report, tables, {"inputs": offsets, "labels": label_offsets}))
+    for checked in mapper(partial(check_part, slim), parts):
+        report.take(checked.report)
+        for name, seen in checked.seen.items():
+            tables[name].seen |= seen
     for table in tables.values():
         table.finish()
     _check_identity(snapshot, report, columns, offsets, label_offsets)
@@ -91,6 +106,22 @@ def _verify(snapshot: Snapshot, report: Report) -> None:
     for where, (what, leftover) in before.items():
         if where in after:
             report.add(where, what, leftover=leftover)
+    names = columns["sequences/source"]
+    return None if names is None else names.tolist()
+
+
+def _parts(
+    snapshot: Snapshot, report: Report, tables: dict[str, Table], every: dict[str, Bounds | None]
+) -> Iterator[Part]:
+    """Cut both arrays into parts, after a look at which of their files are there."""
+    for array, bounds in every.items():
+        chunking = snapshot.root.schema.chunking(array)
+        if chunking is None:
+            present = tables[array].present
+        else:
+            of_rows = partial(overlapping, bounds)
+            present, _ = committed_files(snapshot, report, FACTS[array], chunking.shard, of_rows)
+        yield from cut(snapshot, array, bounds, present)
 
 
 def _bounds(snapshot: Snapshot, report: Report, tables: dict[str, Table], name: str, sizes_name: str) -> Bounds | None:
@@ -124,7 +155,8 @@ def _check_sources(report: Report, tables: dict[str, Table], columns: Columns, n
     if sizes is not None:
         for number in np.flatnonzero(sizes < NO_FILE).tolist():
             table = tables["sequences/source_size"]
-            report.add(table.key(number), f"sequence {number:,} has a source of {sizes[number]:,} bytes", kind="size")
+            what = f"a source of {sizes[number]:,} bytes"
+            report.add(table.key(number), what, kind="size", sequences=((number, number + 1),))
     if names is None:
         return
     gone = np.zeros(len(names), bool)
@@ -132,33 +164,34 @@ def _check_sources(report: Report, tables: dict[str, Table], columns: Columns, n
         gone[start:stop] = True
     live: set[str] = set()
     for number, name in enumerate(names.tolist()):
-        where = tables["sequences/source"].key(number)
+        where, this = tables["sequences/source"].key(number), ((number, number + 1),)
         # A retired source may be followed by itself, as it is now.
         again = parts is not None and parts[number] == 0 and gone[number - 1]
         same = number > 0 and names[number - 1] == name and not again
         if not name:
-            report.add(where, f"sequence {number:,} has no name", kind="empty")
+            report.add(where, "a source without a name", kind="empty", sequences=this)
         if not same and name in live:
-            report.add(where, f"sequence {number:,} ({name}) lies apart from others of its source", kind="apart")
+            report.add(where, "it lies apart from others of its source", kind="apart", sequences=this)
         if not gone[number]:
             live.add(name)
         due = int(parts[number - 1]) + 1 if same and parts is not None else 0
         if parts is not None and parts[number] != due:
             where = tables["sequences/part"].key(number)
-            what = f"sequence {number:,} ({name}) is part {parts[number]:,}, where {due:,} is due"
-            report.add(where, what, kind="part")
+            what = f"its part is {parts[number]:,}, where {due:,} is due"
+            report.add(where, what, kind="part", sequences=this)
         if same:
-            _check_alike(report, tables, {"source_size": sizes, "source_sha256": hashes}, number, name)
+            _check_alike(report, tables, {"source_size": sizes, "source_sha256": hashes}, number)
             if gone[number] != gone[number - 1]:
-                what = f"retired has some sequences of {name} and not all: {number - 1:,} and {number:,} differ"
-                report.add(ROOT, what, kind="retired")
+                what = "retired has some sequences of a source and not all"
+                report.add(ROOT, what, kind="retired", sequences=((number - 1, number + 1),))
 
 
-def _check_alike(report: Report, tables: dict[str, Table], columns: Columns, number: int, name: str) -> None:
+def _check_alike(report: Report, tables: dict[str, Table], columns: Columns, number: int) -> None:
     for column, values in columns.items():
         if values is not None and not np.array_equal(values[number], values[number - 1]):
             where = tables[f"sequences/{column}"].key(number)
-            report.add(where, f"sequence {number:,} ({name}) differs from the part before it", kind="differs")
+            what = "it differs from the part before it"
+            report.add(where, what, kind="differs", sequences=((number, number + 1),))
 
 
 def _check_identity(

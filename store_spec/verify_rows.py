@@ -1,47 +1,137 @@
-"""Hold the rows of `inputs` and `labels` against what the tables say of each sequence; read every chunk once."""
+"""Hold the rows of `inputs` and `labels` against what the tables say of each sequence, part by part, in any process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec import retired
 from store_spec.codec import crc32c
 from store_spec.errors import StoreError
-from store_spec.layout import chunk_key
+from store_spec.layout import chunk_key, table_chunk
 from store_spec.moments import Moments, RunningMoments
 from store_spec.problems import Report
 from store_spec.records import allowed
+from store_spec.retired import Ranges
 from store_spec.schema import MOMENTS
 from store_spec.snapshot import FACTS, Snapshot
-from store_spec.verify_tables import Table, committed_files
+from store_spec.verify_tables import Table
 
+PART_BYTES = 2**26  # decoded: so much that the chunks at both ends, which two parts decode, hardly count
+PART_SEQUENCES = 2**14
 COMPARED_TOGETHER = 1024  # sequences whose moments wait to be compared with the tables
 
 Bounds = NDArray[np.int64]  # offsets or label offsets that can be used
 
 
-class RowCheck:
-    """Holds the rows of one array, chunk by chunk, against what the tables say of each sequence."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Some rows of `inputs` or `labels`, and the whole sequences that they are.
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        report: Report,
-        tables: dict[str, Table],
-        *,
-        array: str,
-        bounds: Bounds | None,
-        names: NDArray[Any] | None,
-    ) -> None:
-        self._snapshot, self._report, self._tables, self._array = snapshot, report, tables, array
-        self._bounds, self._names = bounds, names
+    Args:
+        array: Whose rows these are.
+        start: The first row.
+        stop: The one after the last.
+        files: Numbers of the files (shards, or chunks of a table) that hold them and are there, rising.
+        first: Number of the first sequence.
+        bounds: Int64 (sequences + 1,): where each begins, and the last one ends; None where nobody knows.
+        nbytes: Decoded bytes of the rows.
+    """
+
+    array: str
+    start: int
+    stop: int
+    files: tuple[int, ...]
+    first: int
+    bounds: Bounds | None
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a part gave: its problems, and the chunks of tables that were read for it."""
+
+    report: Report
+    seen: dict[str, set[int]] = field(default_factory=dict)
+
+
+def cut(snapshot: Snapshot, array: str, bounds: Bounds | None, present: set[int]) -> Iterator[Part]:
+    """Cut an array into parts that can be checked each on its own; they depend on the store alone.
+
+    Args:
+        snapshot: The store.
+        array: `inputs` or `labels`.
+        bounds: Where its sequences begin and end; None where nobody knows.
+        present: Numbers of its files that are there.
+    """
+    schema = snapshot.root.schema
+    count, size = snapshot.root.counts.of(schema.axis(FACTS[array])), _rows_in_file(snapshot, array)
+    nbytes = schema.rows(array).nbytes
+    files = np.array(sorted(present), np.int64)
+    most = max(1, PART_BYTES // max(1, nbytes))
+    if bounds is None:
+        # A root may count more rows than there are: only those in files are looked at.
+        together = max(1, most // size)
+        for at in range(0, len(files), together):
+            some = files[at : at + together]
+            start, stop = int(some[0]) * size, min(count, (int(some[-1]) + 1) * size)
+            yield Part(
+                array=array, start=start, stop=stop, files=tuple(some.tolist()), first=0, bounds=None,
+                nbytes=min(len(some) * size, count) * nbytes,
+            )  # fmt: skip
+        return
+    first = 0
+    while first < len(bounds) - 1:
+        start = int(bounds[first])
+        last = int(np.searchsorted(bounds, start + most, "right")) - 1
+        last = min(max(last, first + 1), first + PART_SEQUENCES, len(bounds) - 1)
+        stop = int(bounds[last])
+        low, high = np.searchsorted(files, [start // size, -(-stop // size)])
+        some = files[low:high] if start < stop else files[:0]
+        yield Part(
+            array=array, start=start, stop=stop, files=tuple(some.tolist()), first=first,
+            bounds=bounds[first : last + 1], nbytes=min(stop - start, len(some) * size) * nbytes,
+        )  # fmt: skip
+        first = last
+
+
+def check_part(snapshot: Snapshot, part: Part) -> Checked:
+    """Read the rows of a part once, in memory for one chunk of them, and hold them against the tables."""
+    checking = RowCheck(snapshot, part)
+    checking.run()
+    return Checked(checking.report, {name: table.seen for name, table in checking.tables.items()})
+
+
+def overlapping(bounds: Bounds | None, start: int, stop: int) -> Ranges:
+    """Return which sequences have some of these rows; none where nobody knows where they begin."""
+    if bounds is None:
+        return ()
+    first = int(np.searchsorted(bounds, start, "right")) - 1
+    last = int(np.searchsorted(bounds, stop, "left"))
+    with_rows = np.flatnonzero(np.diff(bounds[first : last + 1]))
+    return ((first, last),) if len(with_rows) == last - first else retired.add((), first + with_rows)
+
+
+def _rows_in_file(snapshot: Snapshot, array: str) -> int:
+    chunking = snapshot.root.schema.chunking(array)
+    return table_chunk(snapshot.root.schema, FACTS[array]) if chunking is None else chunking.shard
+
+
+class RowCheck:
+    """Checks one part; `check_part` does so in one call."""
+
+    def __init__(self, snapshot: Snapshot, part: Part) -> None:
+        self.report = Report(snapshot.storage.root)
+        self.tables: dict[str, Table] = {}
+        self._snapshot, self._part = snapshot, part
         schema = snapshot.root.schema
-        self._rows, self._missing = schema.rows(array), schema.missing
-        self._count = snapshot.root.counts.of(schema.axis(FACTS[array]))
-        self._number = 0  # the sequence that comes next, or goes on
+        self._rows, self._missing = schema.rows(part.array), schema.missing
+        self._size = _rows_in_file(snapshot, part.array)
+        self._number = 0  # the sequence that comes next, or goes on, of those in the part
         self._finished: list[tuple[int, Moments] | None] = []  # of the sequences before it; None: could not be read
         self._begin()
 
@@ -51,56 +141,69 @@ class RowCheck:
             if rows is not None:
                 self._check_finite(start, rows)
             self._add(start, stop, rows)
-        if not self._count:
-            self._add(0, 0, self._rows.empty(0))  # sequences without rows
+        if self._part.start == self._part.stop:
+            self._add(self._part.start, self._part.stop, self._rows.empty(0))  # sequences without rows
         self._compare()
 
     def _pieces(self) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
-        """Yield start, stop and rows of each chunk, up to the last that is there; no rows where none can be read."""
-        chunking, table = self._snapshot.root.schema.chunking(self._array), self._tables.get(self._array)
-        if table is not None:
-            for start in range(0, self._count if not table.lost else 0, table.size):
-                stop = min(start + table.size, self._count)
-                rows, known = table.rows(start, stop)
-                yield start, stop, rows if known.all() else None
-            return
-        assert chunking is not None
-        present, _ = committed_files(self._snapshot, self._report, FACTS[self._array], self._count, chunking.shard)
-        at = 0
-        for first in sorted(number * chunking.shard for number in present):
+        """Yield start, stop and rows of each chunk; no rows where none can be read."""
+        chunking = self._snapshot.root.schema.chunking(self._part.array)
+        chunk = self._size if chunking is None else chunking.chunk
+        at = self._part.start
+        for number in self._part.files:
+            first, last = max(at, number * self._size), min(self._part.stop, (number + 1) * self._size)
             if at < first:
                 yield at, first, None
-            at = min(first + chunking.shard, self._count)
-            yield from self._pieces_of_shard(first, at, chunking.chunk)
+            yield from self._pieces_of_file(first, last, chunk)
+            at = last
+        if at < self._part.stop:
+            yield at, self._part.stop, None
 
-    def _pieces_of_shard(self, first: int, last: int, chunk: int) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
-        for start in range(first, last, chunk):
-            stop = min(start + chunk, last)
+    def _pieces_of_file(self, first: int, last: int, chunk: int) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
+        start = first
+        while start < last:
+            stop = min(start - start % chunk + chunk, last)
             try:
-                yield start, stop, self._snapshot.rows(self._array, start, stop)
+                yield start, stop, self._piece(start, stop)
             except StoreError as error:
-                if not self._report.error(error):  # the same again: it is the shard that cannot be read
+                if not self.report.error(error, self._overlapping(start, stop)):
+                    # The same again: it is the shard that cannot be read.
+                    self.report.error(error, self._overlapping(start, last))
                     yield start, last, None
                     return
                 yield start, stop, None
+            start = stop
+
+    def _piece(self, start: int, stop: int) -> NDArray[Any] | None:
+        if self._snapshot.root.schema.chunking(self._part.array) is not None:
+            return self._snapshot.rows(self._part.array, start, stop)
+        rows, known = self._table(self._part.array).rows(start, stop)
+        return rows if known.all() else None
+
+    def _table(self, name: str) -> Table:
+        """Return a table, of which the listing of its files is known to have been checked."""
+        if name not in self.tables:
+            self.tables[name] = Table(self._snapshot, self.report, FACTS[name], listed=False)
+        return self.tables[name]
 
     def _begin(self) -> None:
         self._crc, self._readable = 0, True
         self._moments = RunningMoments(self._rows.shape, self._rows.dtype)
 
     def _add(self, start: int, stop: int, rows: NDArray[Any] | None) -> None:
-        if self._bounds is None:
+        bounds = self._part.bounds
+        if bounds is None:
             return
         at = start
-        while self._number < len(self._bounds) - 1:
-            end = int(self._bounds[self._number + 1])
+        while self._number < len(bounds) - 1:
+            end = int(bounds[self._number + 1])
             until = min(end, stop)
             if rows is None:
                 self._readable = self._readable and until == at
             else:
                 part = rows[at - start : until - start]
                 self._crc = crc32c(part, self._crc)
-                self._moments.add(part)
+                self._moments.add(part, last=end <= stop)
             at = until
             if end > stop:
                 return
@@ -112,39 +215,43 @@ class RowCheck:
 
     def _compare(self) -> None:
         """Hold the finished sequences against the tables."""
-        stop = self._number
+        stop = self._part.first + self._number
         start = stop - len(self._finished)
         numbers = np.array([start + at for at, one in enumerate(self._finished) if one is not None], np.int64)
         finished = [one for one in self._finished if one is not None]
         self._finished = []
         if not finished:
             return
-        column = f"sequences/{self._array}_crc32c"
-        said, known = (values[numbers - start] for values in self._tables[column].rows(start, stop))
+        column = f"sequences/{self._part.array}_crc32c"
+        said, known = (values[numbers - start] for values in self._table(column).rows(start, stop))
         found = np.array([crc for crc, _ in finished], np.uint32)
         wrong = known & (found != said)
         for at in np.flatnonzero(wrong):
             number = int(numbers[at])
-            self._report.add(
+            self.report.add(
                 self._file(number),
-                f"{self._name(number)}: its {self._array} have crc32c {found[at]:08x}, not {said[at]:08x} as {column} "
-                "has; a file is another's, or an older copy: restore or rebuild it",
+                f"its {self._part.array} have crc32c {found[at]:08x}, not {said[at]:08x} as {column} has; a file is "
+                "another's, or an older copy: restore or rebuild it",
                 kind="crc32c",
+                sequences=((number, number + 1),),
             )
         for moment in MOMENTS:
-            table = self._tables[f"stats/{self._array}_{moment}"]
+            table = self._table(f"stats/{self._part.array}_{moment}")
             values, known = (column[numbers - start] for column in table.rows(start, stop))
-            computed = np.stack([getattr(moments, moment) for _, moments in finished])
+            computed = np.array([getattr(moments, moment) for _, moments in finished])
+            differ = (values != computed) & ~(np.isnan(values) & np.isnan(computed)) & (known & ~wrong)[:, None]
+            if not differ.any():
+                continue
             with np.errstate(invalid="ignore", over="ignore"):
-                near = np.abs(values - computed) <= _rounding(moment, [moments for _, moments in finished])
-            differ = (values != computed) & ~near & ~(np.isnan(values) & np.isnan(computed))
-            for at in np.flatnonzero(differ.any(axis=1) & known & ~wrong):
+                differ &= ~(np.abs(values - computed) <= _rounding(moment, [moments for _, moments in finished]))
+            for at in np.flatnonzero(differ.any(axis=1)):
                 number, feature = int(numbers[at]), int(np.argmax(differ[at]))
-                self._report.add(
+                self.report.add(
                     table.key(number),
-                    f"{self._name(number)}: column {feature} has {values[at, feature]}, where its rows give "
-                    f"{computed[at, feature]}; restore or rebuild that file",
+                    f"column {feature} has {values[at, feature]}, where its rows give {computed[at, feature]}; restore "
+                    "or rebuild that file",
                     kind="moments",
+                    sequences=((number, number + 1),),
                 )
 
     def _check_finite(self, start: int, rows: NDArray[Any]) -> None:
@@ -154,21 +261,22 @@ class RowCheck:
         bad = np.flatnonzero(~good.reshape(len(rows), -1).all(axis=1)) + start
         wanted = "finite numbers" if self._missing == "error" else "finite numbers or NaN"
         what = f"row {bad[0]:,} holds other values than {wanted}, as do {len(bad) - 1:,} more rows of its chunk"
-        self._report.add(self._key(int(bad[0])), what, kind="finite")
+        key = self._key(int(bad[0]))
+        for row in bad.tolist():
+            self.report.add(key, what, kind="finite", sequences=self._overlapping(row, row + 1))
 
-    def _name(self, number: int) -> str:
-        return f"sequence {number:,}" + ("" if self._names is None else f" ({self._names[number]})")
+    def _overlapping(self, start: int, stop: int) -> Ranges:
+        first = self._part.first
+        return tuple((first + low, first + high) for low, high in overlapping(self._part.bounds, start, stop))
 
     def _file(self, number: int) -> str:
         """Return the file in which a sequence begins."""
-        assert self._bounds is not None
-        return self._key(min(int(self._bounds[number]), max(0, self._count - 1)))
+        assert self._part.bounds is not None
+        count = self._snapshot.root.counts.of(self._snapshot.root.schema.axis(FACTS[self._part.array]))
+        return self._key(min(int(self._part.bounds[number - self._part.first]), max(0, count - 1)))
 
     def _key(self, row: int) -> str:
-        chunking = self._snapshot.root.schema.chunking(self._array)
-        if chunking is None:
-            return self._tables[self._array].key(row)
-        return chunk_key(self._array, row // chunking.shard, 1 + len(self._rows.shape))
+        return chunk_key(self._part.array, row // self._size, 1 + len(self._rows.shape))
 
 
 def _rounding(moment: str, finished: list[Moments]) -> NDArray[np.float64] | float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from store_spec.errors import StoreError
 from store_spec.layout import chunk_key, chunk_number, table_chunk
 from store_spec.problems import Report
+from store_spec.retired import Ranges
 from store_spec.schema import ArrayFact
 from store_spec.snapshot import Snapshot
 
@@ -18,7 +20,11 @@ NAMED = 20  # files of an array that are named when they are lost; a root may co
 
 
 def committed_files(
-    snapshot: Snapshot, report: Report, fact: ArrayFact, count: int, size: int
+    snapshot: Snapshot,
+    report: Report,
+    fact: ArrayFact,
+    size: int,
+    concerned: Callable[[int, int], Ranges],
 ) -> tuple[set[int], bool]:
     """Return the numbers of the files that hold an array's committed rows, and whether any is lost: that is reported.
 
@@ -26,39 +32,58 @@ def committed_files(
         snapshot: The store.
         report: Takes the files that are lost.
         fact: The array.
-        count: Its committed rows.
         size: Rows in one file.
+        concerned: Tells which sequences some rows concern.
     """
-    dimensions, due = 1 + len(snapshot.root.schema.shape(fact)), -(-count // size)
+    schema = snapshot.root.schema
+    count = snapshot.root.counts.of(schema.axis(fact))
+    dimensions, due = 1 + len(schema.shape(fact)), -(-count // size)
     numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(fact.name))
     present = {number for number in numbers if number is not None and number < due}
     lost = due - len(present)
     missing = (number for number in itertools.count() if number not in present)
     for number in itertools.islice(missing, min(lost, NAMED)):
         what = "missing; every committed chunk and shard is written, so it was lost"
-        report.add(chunk_key(fact.name, number, dimensions), what)
+        sequences = concerned(number * size, min(count, (number + 1) * size))
+        report.add(chunk_key(fact.name, number, dimensions), what, sequences=sequences)
     if lost > NAMED:
         report.add(fact.name, f"{lost - NAMED:,} more of its {due:,} files are missing")
     return present, lost > 0
 
 
 class Table:
-    """The committed rows of one table, chunk by chunk; a chunk that is lost or cannot be read is reported once."""
+    """The committed rows of one table, chunk by chunk; a chunk that is lost or cannot be read is reported once.
 
-    def __init__(self, snapshot: Snapshot, report: Report, fact: ArrayFact) -> None:
+    Args:
+        snapshot: The store.
+        report: Takes what is wrong.
+        fact: The table.
+        listed: Look which of its files are there; otherwise each is missed when it is read.
+    """
+
+    def __init__(self, snapshot: Snapshot, report: Report, fact: ArrayFact, *, listed: bool = True) -> None:
         schema = snapshot.root.schema
         self.count = snapshot.root.counts.of(schema.axis(fact))
+        self.seen: set[int] = set()  # chunks that were read
         self.size = table_chunk(schema, fact)
         self._snapshot, self._report, self._fact = snapshot, report, fact
         self._shape, self._dtype = schema.shape(fact), schema.dtype(fact)
-        self._present, self.lost = committed_files(snapshot, report, fact, self.count, self.size)
-        self._seen: set[int] = set()
+        self._present: set[int] | None = None
+        self.lost = False
+        if listed:
+            self._present, self.lost = committed_files(snapshot, report, fact, self.size, self._concerned)
         self._last: tuple[int, NDArray[Any] | None] = -1, None
         self._whole: NDArray[Any] | None = None
 
     def key(self, row: int) -> str:
         """Return the file that holds a row."""
         return chunk_key(self._fact.name, row // self.size, 1 + len(self._shape))
+
+    @property
+    def present(self) -> set[int]:
+        """The numbers of the files that are there."""
+        assert self._present is not None, "it was not listed"
+        return self._present
 
     def rows(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return rows `start` to `stop`, and which of them could be read."""
@@ -83,11 +108,11 @@ class Table:
 
     def finish(self) -> None:
         """Read the chunks that nobody asked for."""
-        for number in sorted(self._present - self._seen):
+        for number in sorted(self.present - self.seen):
             self._chunk(number)
 
     def _chunk(self, number: int) -> NDArray[Any] | None:
-        if number not in self._present:
+        if self._present is not None and number not in self._present:
             return None
         if number != self._last[0]:
             out: NDArray[Any] | None = np.empty((self.size, *self._shape), self._dtype)
@@ -96,7 +121,13 @@ class Table:
                 self._snapshot.fill_from_chunk(self._fact, number, out)
             except StoreError as error:
                 out = None
-                self._report.error(error)
-            self._seen.add(number)
+                self._report.error(error, self._concerned(number * self.size, (number + 1) * self.size))
+            self.seen.add(number)
             self._last = number, out
         return self._last[1]
+
+    def _concerned(self, start: int, stop: int) -> Ranges:
+        """Return which sequences some rows are of; those of the offsets are where one ends and the next begins."""
+        first = max(0, start - 1) if self._fact.name in ("offsets", "label_offsets") else start
+        last = min(stop, self._snapshot.root.counts.sequences)
+        return ((first, last),) if first < last else ()

@@ -6,14 +6,14 @@ What takes long to import is imported when a command needs it, so that `--help` 
 from __future__ import annotations
 
 import json
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import click
 
 from builder.cli.build import build
-from builder.cli.ending import FAILED, ending_plainly, stdout_kept
+from builder.cli.ending import ending_plainly
+from builder.cli.verify import verify
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  # click's
@@ -40,6 +40,7 @@ def main() -> None:
 
 
 main.add_command(build)
+main.add_command(verify)
 
 
 @main.command(short_help="Say what STORE holds.")
@@ -59,42 +60,3 @@ def inspect(*, store: Path, as_json: bool) -> None:
 
         console = plain_console()
         show(inspection_text(found, bar="█" if console.encoding.startswith("utf") else "#"), console)
-
-
-@main.command(short_help="Check every checksum and invariant of STORE.")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--sources", metavar="SOURCES", help="Read the sources again, and compare every row with them.")
-@click.option("--manifest", metavar="TABLE", help="The manifest, where it does not lie below SOURCES.")
-@click.option("--workers", metavar="N", type=int, help="Processes that read SOURCES; 0: this one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
-def verify(*, store: Path, sources: str | None, manifest: str | None, workers: int | None, as_json: bool) -> None:
-    """Check every checksum and invariant of STORE: a line for each problem, exit status 1 if there is one.
-
-    With --sources it says more: whether each row is what the sources say today. They are processed as the build did.
-    """
-    if sources is None and (manifest is not None or workers is not None):
-        raise click.UsageError("--manifest and --workers go with --sources")
-    with ending_plainly():
-        from dataclasses import asdict
-
-        from builder.cli.amounts import count_text, printable
-        from store_spec import open_store
-        from store_spec.verify import verify as verify_store
-
-        problems = verify_store(store)
-        if sources is not None:
-            from builder.against_sources import verify_sources
-
-            with stdout_kept():
-                problems += verify_sources(store, sources, manifest=manifest, workers=workers)
-        if as_json:
-            click.echo(json.dumps({"store": str(store), "problems": [asdict(one) for one in problems]}, indent=2))
-        else:
-            for problem in problems:
-                click.echo(printable(str(problem)))
-        if problems:
-            sys.exit(FAILED)
-        counts = open_store(store).counts
-        if not as_json:
-            checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
-            click.echo(f"all well: {checked}" + (f", and compared with {sources}" if sources is not None else ""))

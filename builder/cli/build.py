@@ -203,9 +203,10 @@ def build(
             _print_preview(seen, as_json=as_json, quiet=quiet)
             _end([*seen.unreadable, *seen.failures])
         from builder.build import build as build_store
-        from builder.cli.progress import showing, summary
+        from builder.cli.progress import of_build, showing, summary
 
-        with stdout_kept(), showing(Path(store).name or store, visible=not quiet) as show:
+        shown = showing(Path(store).name or store, of_build, begin="listing the sources", visible=not quiet)
+        with stdout_kept(), shown as show:
             report = build_store(
                 sources,
                 store,

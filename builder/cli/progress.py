@@ -1,9 +1,11 @@
-"""What a build shows while it runs, on a terminal, and the line that it leaves."""
+"""What a terminal shows while a command works, and the line that a build leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,29 +17,68 @@ from builder.build import Report
 from builder.cli.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.plan import FILE_COST
 from builder.run import Tally
+from builder.verification import Checking
+
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """How far some work is, as it is shown.
+
+    Args:
+        fraction: Of the work, from 0 to 1; None before anything is done.
+        pace: How fast it goes, and how long it will take.
+        account: What was done so far.
+    """
+
+    fraction: float | None
+    pace: str
+    account: str
+
+
+def of_build(tally: Tally) -> View:
+    """Return what is shown of a build."""
+    return View(fraction=fraction_done(tally) if tally.done else None, pace=pace(tally), account=account(tally))
+
+
+def of_check(checking: Checking) -> View:
+    """Return what is shown of a check.
+
+    >>> of_check(Checking(to_check=5000, checked=1200, problems=2)).account
+    '1.2 kB of 5.0 kB checked; 2 problems'
+    """
+    found = f"; {count_text(checking.problems, 'problem')}" if checking.problems else ""
+    account = f"{bytes_text(checking.checked)} of {bytes_text(checking.to_check)} checked{found}"
+    if not checking.checked:
+        return View(fraction=None, pace="starting", account=account)
+    done = checking.checked / checking.to_check
+    return View(fraction=done, pace=_pace(done, checking.checked, checking.seconds), account=account)
 
 
 def fraction_done(tally: Tally) -> float:
-    """Return how much of the work is done, from 0 to 1: bytes count, and so do files."""
+    """Return how much of a build is done, from 0 to 1: bytes count, and so do files."""
     work = tally.bytes_to_read + FILE_COST * tally.sources
     return min(1.0, (tally.bytes_read + FILE_COST * tally.done) / work) if work else 1.0
 
 
 def pace(tally: Tally) -> str:
-    """Say how fast it goes and how long it will take.
+    """Say how fast a build goes and how long it will take.
 
     >>> pace(Tally(sources=7))
     'starting'
     """
-    done, seconds = fraction_done(tally), tally.seconds
-    if not tally.done or seconds <= 0:
+    return _pace(fraction_done(tally), tally.bytes_read, tally.seconds) if tally.done else "starting"
+
+
+def _pace(done: float, nbytes: int, seconds: float) -> str:
+    if seconds <= 0:
         return "starting"
-    left = seconds_text(seconds * (1 - done) / done)
-    return f"{100 * done:.0f} %, {bytes_text(tally.bytes_read / seconds)}/s, {left} left"
+    return f"{100 * done:.0f} %, {bytes_text(nbytes / seconds)}/s, {seconds_text(seconds * (1 - done) / done)} left"
 
 
 def account(tally: Tally) -> str:
-    """Say what was done so far.
+    """Say what a build did so far.
 
     >>> account(Tally(sources=7, done=2, steps=1234, bytes_read=5000, bytes_written=900))
     '2 of 7 sources, 1,234 steps, 5.0 kB in, 900 bytes out'
@@ -74,10 +115,19 @@ def summary(report: Report) -> str:
 
 
 @contextmanager
-def showing(name: str, *, visible: bool = True) -> Iterator[Callable[[Tally], None]]:
-    """Give what a build calls with its tally, and show that on stderr, if it is a terminal, until the end."""
+def showing(
+    name: str, view: Callable[[Done], View], *, begin: str, visible: bool = True
+) -> Iterator[Callable[[Done], None]]:
+    """Give what is called with how far some work is, and show that on stderr, if it is a terminal, until the end.
+
+    Args:
+        name: What the store is called.
+        view: What to show of it.
+        begin: What is done before the first call.
+        visible: Whether to show anything.
+    """
     console = Console(stderr=True)
-    screen = Screen(name)
+    screen = Screen(name, view, begin)
     if not visible or not console.is_terminal or console.is_dumb_terminal:
         yield screen.update
         return
@@ -85,28 +135,31 @@ def showing(name: str, *, visible: bool = True) -> Iterator[Callable[[Tally], No
         yield screen.update
 
 
-class Screen:
-    """What a terminal shows of a build: a bar with the pace, and below it the account.
+class Screen(Generic[Done]):
+    """What a terminal shows of some work: a bar with the pace, and below it the account.
 
     Args:
         name: What the store is called.
+        view: What to show of how far the work is.
+        begin: What is done before the first update.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._tally: Tally | None = None
+    def __init__(self, name: str, view: Callable[[Done], View], begin: str) -> None:
+        self._name, self._view, self._begin = name, view, begin
+        self._done: Done | None = None
 
-    def update(self, tally: Tally) -> None:
+    def update(self, done: Done) -> None:
         """Show this from now on."""
-        self._tally = tally
+        self._done = done
 
     def __rich__(self) -> RenderableType:
-        if self._tally is None:
-            return Text(f"{self._name}: listing the sources", overflow="ellipsis", no_wrap=True)
+        if self._done is None:
+            return Text(f"{self._name}: {self._begin}", overflow="ellipsis", no_wrap=True)
+        view = self._view(self._done)
         line = Table.grid(padding=(0, 1), expand=True)
         line.add_column(overflow="ellipsis", no_wrap=True, max_width=30)
         line.add_column(ratio=1)
         line.add_column(no_wrap=True)
-        bar = ProgressBar(total=1.0, completed=fraction_done(self._tally), pulse=not self._tally.done)
-        line.add_row(Text(self._name), bar, Text(pace(self._tally)))
-        return Group(line, Text(account(self._tally), overflow="ellipsis", no_wrap=True))
+        bar = ProgressBar(total=1.0, completed=view.fraction or 0.0, pulse=view.fraction is None)
+        line.add_row(Text(self._name), bar, Text(view.pace))
+        return Group(line, Text(view.account, overflow="ellipsis", no_wrap=True))

@@ -137,4 +137,4 @@ def test_the_command_compares_too(tmp_path):
     assert (result.exit_code, result.stdout) == (1, line)
     found = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert [problem["what"] for problem in found["problems"]] == [line.removeprefix("s.zarr: ").rstrip()]
-    assert CliRunner().invoke(main, ["verify", store, "--workers", "1"]).exit_code == 2
+    assert CliRunner().invoke(main, ["verify", store, "--manifest", "t.csv"]).exit_code == 2

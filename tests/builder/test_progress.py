@@ -9,9 +9,10 @@ from rich.console import Console
 from builder.batch import Failure
 from builder.build import Report, build
 from builder.cli.amounts import bytes_text, printable, seconds_text
-from builder.cli.progress import Screen, account, fraction_done, pace, summary
+from builder.cli.progress import Screen, View, account, fraction_done, of_build, of_check, pace, summary
 from builder.plan import FILE_COST
 from builder.run import Tally
+from builder.verification import Checking
 
 FAILURES = (Failure("a.csv", "is empty"), Failure("b.csv", "is empty"))
 
@@ -90,7 +91,8 @@ def test_the_screen_fits_80_columns_and_names_all_figures():
         sources=56_789, done=12_345, steps=123_456_789, bytes_to_read=10**10, bytes_read=2 * 10**9, bytes_written=10**9
     )
     tally.failures.extend(FAILURES)
-    screen, out = Screen("a-name-that-is-longer-than-the-room-there-is-for-it.zarr"), io.StringIO()
+    name = "a-name-that-is-longer-than-the-room-there-is-for-it.zarr"
+    screen, out = Screen(name, of_build, "listing the sources"), io.StringIO()
     console = Console(file=out, width=80)
     console.print(screen)
     screen.update(tally)
@@ -102,6 +104,16 @@ def test_the_screen_fits_80_columns_and_names_all_figures():
     assert lines[2].rstrip() == "12,345 of 56,789 sources, 123,456,789 steps, 2.0 GB in, 1.0 GB out; 2 failed"
     assert account(tally) == lines[2].rstrip()
     assert max(map(len, lines)) <= 80
+
+
+def test_a_check_shows_how_far_it_is(monkeypatch):
+    checking = Checking(to_check=12_000_000, started=100.0)
+    assert of_check(checking) == View(fraction=None, pace="starting", account="0 bytes of 12.0 MB checked")
+    monkeypatch.setattr("builder.verification.time.monotonic", lambda: 130.0)
+    checking.checked, checking.problems = 3_000_000, 1
+    assert of_check(checking) == View(
+        fraction=0.25, pace="25 %, 100.0 kB/s, 1:30 left", account="3.0 MB of 12.0 MB checked; 1 problem"
+    )
 
 
 def test_a_build_tells_how_far_it_is_from_the_beginning_to_the_end(tmp_path):

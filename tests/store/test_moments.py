@@ -128,4 +128,4 @@ def test_blocks_are_merged_in_an_order_that_is_part_of_the_format():
     assert [value.hex() for value in (*found.mean.tolist(), *found.m2.tolist())] == PINNED
 
 
-PINNED = ["0x1.5554c881fa1c1p+29", "0x1.55553a5ba34fap+15", "0x1.44109e4b5954dp+73", "0x1.e617cb6f52511p+43"]
+PINNED = ["0x1.5554c881fa1c1p+29", "0x1.55553a5ba34fbp+15", "0x1.44109e4b5954ep+73", "0x1.e617cb6f52511p+43"]

@@ -171,7 +171,7 @@ def test_another_set_of_sequences_has_another_identity(tmp_path):
 @pytest.mark.parametrize(
     ("ranges", "what"),
     [
-        ([[0, 1]], "retired has some sequences of a and not all: 0 and 1 differ"),
+        ([[0, 1]], "retired has some sequences of a source and not all; concerns 2 sequences: 0 (a), 1 (a)"),
         ([[0, 2]], None),
         ([[1, 2]], "retired"),
     ],

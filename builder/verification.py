@@ -1,0 +1,98 @@
+"""`verify`, with the work on the rows of a store done by worker processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import store_spec
+from builder.build import worker_count
+from builder.engine import as_done, start_engine
+from builder.errors import BuildError
+from store_spec.errors import StoreError
+from store_spec.problems import Problem
+from store_spec.snapshot import FACTS
+from store_spec.verify import Check
+from store_spec.verify_rows import Checked, Part
+
+SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
+
+
+@dataclass(slots=True, kw_only=True)
+class Checking:
+    """How far a check is."""
+
+    to_check: int = 0  # bytes: decoded rows, or the sources' files
+    checked: int = 0
+    problems: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the check started."""
+        return time.monotonic() - self.started
+
+
+def verify(
+    store: str | PathLike[str],
+    *,
+    workers: int | None = None,
+    scheduler: Any = None,
+    on_progress: Callable[[Checking], None] = lambda _: None,
+) -> list[Problem]:
+    """Do what `store_spec.verify` does, in several processes: return all that is wrong with a store.
+
+    What is found does not depend on their number.
+
+    Args:
+        store: Where the store is.
+        workers: Processes on this machine; 0: work in this process. By default one a core, or none where the store
+            is so small that starting them would take longer.
+        scheduler: The address of a dask scheduler, or a dask client, to use instead; its workers read the store.
+        on_progress: Called with a `Checking` whenever something was done.
+
+    Raises:
+        MissingStoreError: There is no store at that path.
+        BuildError: Worker processes died again and again.
+    """
+    count = worker_count(workers, small=scheduler is None and _decoded_bytes(Path(store)) <= SMALL_BYTES)
+    checking = Checking()
+    with start_engine(count, scheduler) as engine:
+
+        def mapper(check: Check, parts: Sequence[Part]) -> Iterator[Checked]:
+            """Have each part checked, several at once, and give what was found in the order of the parts."""
+            checking.to_check = sum(part.nbytes for part in parts)
+            on_progress(checking)
+            done: dict[int, Checked] = {}
+            following = 0
+            numbered = as_done(engine, count, enumerate(parts), lambda one: engine.submit(check, one[1], watch=True))
+            for (number, part), task in numbered:
+                try:
+                    done[number] = task.result()
+                except engine.lost as error:
+                    raise BuildError(
+                        f"worker processes died again and again while rows {part.start:,} to {part.stop:,} of "
+                        f"{part.array} were checked; they ran out of memory: check with workers=0 (--workers 0)"
+                    ) from error
+                checking.checked += part.nbytes
+                checking.problems += done[number].report.count
+                on_progress(checking)
+                while following in done:
+                    yield done.pop(following)
+                    following += 1
+
+        return store_spec.verify(store, mapper=mapper)
+
+
+def _decoded_bytes(store: Path) -> int:
+    """Return how many bytes of rows a store has; 0 where `verify` is going to say that it is none."""
+    try:
+        found = store_spec.open_store(store)
+    except StoreError:
+        return 0
+    counts, schema = found.counts, found.schema
+    return sum(counts.of(schema.axis(FACTS[name])) * schema.rows(name).nbytes for name in ("inputs", "labels"))
