@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import PathLike
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 import store_spec
 from builder.batch import Batch, UnusableError, read_source
 from builder.build import BATCH_BYTES, manifest_labels, worker_count
+from builder.compare import Held
 from builder.engine import Task, as_done, start_engine
 from builder.errors import UsageError
 from builder.fingerprints import BUFFER_BYTES
-from builder.plan import make_plan
+from builder.plan import check_root
 from builder.process import Process, searching
+from builder.reading import dealt, file_bytes, find_sources, opened
 from builder.run import workers_died
 from builder.verification import Checking
 from store_spec.errors import SequenceError, StoreError
@@ -52,34 +55,38 @@ def verify_sources(
         StoreError: What is at `store` cannot be read at all.
     """
     labels = manifest_labels(manifest, None, None, manifest_only=False)
-    plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, every=True, allow_none=True)
-    held = plan.held
+    held = opened(Path(store))
     if held is None:
         raise UsageError(f"{store}: there is no store")
+    reading = find_sources(Path(sources), Path(store), held, process=process, manifest=labels, allow_none=True)
+    reading = reading.for_schema(held.schema)
+    numbers, there = Held(held).numbers, set(reading.names)
+    new = [name for name in reading.names if name not in numbers]
+    check_root(held, reading.sources, new)
     name = held.path.name
     found = [
-        *(_problem(name, failure.source, failure.reason) for failure in plan.misnamed),
-        *(_problem(name, source, "is not in the store; a build adds it") for source in plan.compared.new),
-        *(_problem(name, source, "is there no more, so nobody can compare it") for source in plan.compared.vanished),
+        *(_problem(name, failure.source, failure.reason) for failure in reading.misnamed),
+        *(_problem(name, source, "is not in the store; a build adds it") for source in new),
+        *(_problem(name, source, "is there no more, so nobody can compare it") for source in numbers.keys() - there),
     ]
-    plan = plan.for_schema(held.schema)
-    sizes = dict(zip(plan.new, plan.new_bytes, strict=True))
-    checking = Checking(to_check=plan.bytes_to_read(), problems=len(found))
+    held_names = [number for number, source in enumerate(reading.names) if source in numbers]
+    sizes = [file_bytes(os.path.join(reading.sources.root, reading.names[number])) for number in held_names]
+    checking = Checking(to_check=sum(sizes), problems=len(found))
     on_progress(checking)
-    count = worker_count(workers, small=scheduler is None and plan.is_small(BATCH_BYTES))
+    count = worker_count(workers, small=scheduler is None and reading.is_small(sizes, BATCH_BYTES))
     with start_engine(count, scheduler) as engine:
-        batches = (batch for batch, _ in plan.batches(BATCH_BYTES, 1.0))
-        numbers = plan.replaced
+        batches = ((reading.batch(held_names[part]), sum(sizes[part])) for part, _ in dealt(sizes, BATCH_BYTES, 1.0))
 
-        def compare(batch: Batch) -> Task:
-            return engine.submit(compare_batch, batch, held, [numbers[name] for name in batch.names], watch=True)
+        def compare(work: tuple[Batch, int]) -> Task:
+            batch, _ = work
+            return engine.submit(compare_batch, batch, held, [numbers[source] for source in batch.names], watch=True)
 
-        for batch, task in as_done(engine, count, batches, compare):
+        for (batch, nbytes), task in as_done(engine, count, batches, compare):
             try:
                 found += [_problem(name, source, what) for source, what in task.result()]
             except engine.lost as error:
                 raise workers_died(batch.names) from error
-            checking.checked += sum(sizes[name] for name in batch.names)
+            checking.checked += nbytes
             checking.problems = len(found)
             on_progress(checking)
     return sorted(found, key=lambda problem: problem.what)

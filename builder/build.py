@@ -139,7 +139,7 @@ def build(
     retiring = plan.vanished if retire_missing else ()
     if retiring and not yes:
         _check_vanished(plan)
-    untried = [*plan.misnamed, *plan.unreadable]
+    untried = [*plan.reading.misnamed, *plan.unreadable]
     tally = Tally(
         sources=len(plan.new) + len(untried),
         done=len(untried),
@@ -147,7 +147,7 @@ def build(
         failures=untried.copy(),
     )
     batch_bytes = parse_bytes(batch)
-    count = worker_count(workers, small=scheduler is None and plan.is_small(batch_bytes))
+    count = worker_count(workers, small=scheduler is None and plan.reading.is_small(plan.new_bytes, batch_bytes))
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
     on_progress(tally)
@@ -172,7 +172,7 @@ def build(
                     tally,
                     memory=memory,
                     on_progress=on_progress,
-                    code=plan.code,
+                    code=plan.reading.code,
                     seen=plan.seen,
                     most_failures=most(len(plan.new)),
                 )
@@ -233,7 +233,7 @@ def worker_count(workers: int | None, *, small: bool) -> int:
 
 
 def _first_usable(engine: Engine, plan: Plan) -> Found | list[Failure]:
-    engine.submit(probe, plan.batch(slice(None)), plan.label_axis, "error", watch=True)
+    engine.submit(probe, plan.batch(slice(None)), plan.reading.label_axis, "error", watch=True)
     try:
         found: Found | list[Failure] = engine.finished().result()
     except engine.lost as error:
@@ -288,7 +288,7 @@ def _check_vanished(plan: Plan) -> None:
     gone, held = len(plan.compared.vanished), plan.compared.held
     if 2 * gone >= held:
         raise UsageError(
-            f"{plan.store}: {gone:,} of its {held:,} sources are not in {plan.sources.root}, such as "
+            f"{plan.store}: {gone:,} of its {held:,} sources are not in {plan.reading.sources.root}, such as "
             f"{plan.compared.vanished[0]}; is that the right folder, and is it mounted? Nothing was changed; with "
             "yes=True (--yes) they are retired"
         )
@@ -301,16 +301,16 @@ def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
             yield ledger
         return
     schema = schema_of(plan, found, packing)
-    with Ledger.create(plan.store, schema, {"build": plan.described}) as ledger, _seen_kept(plan):
+    with Ledger.create(plan.store, schema, {"build": plan.reading.described}) as ledger, _seen_kept(plan):
         yield ledger
 
 
 def schema_of(plan: Plan, found: Found, packing: Packing) -> Schema:
     """Return the schema of a new store, from what the first usable source is like."""
     names: tuple[tuple[str, ...] | None, tuple[str, ...] | None] = (None, None)
-    if isinstance(plan.process, Tabular):
-        names = plan.process.columns(plan.sources.root.absolute() / found.source)
-    inputs, labels = _named(found.inputs, names[0]), _named(found.labels, plan.label_names or names[1])
+    if isinstance(plan.reading.process, Tabular):
+        names = plan.reading.process.columns(plan.reading.sources.root.absolute() / found.source)
+    inputs, labels = _named(found.inputs, names[0]), _named(found.labels, plan.reading.label_names or names[1])
     return packing.schema(inputs, labels, found.label_axis)
 
 

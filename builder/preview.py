@@ -114,7 +114,7 @@ def preview(
     labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only)
     plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, label_axis=label_axis, update=update)
     batch_bytes = parse_bytes(batch)
-    count = worker_count(workers, small=plan.is_small(batch_bytes))
+    count = worker_count(workers, small=plan.reading.is_small(plan.new_bytes, batch_bytes))
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
@@ -139,11 +139,11 @@ def preview(
         failed=_failed_before(plan),
         update=update,
         retire_missing=retire_missing,
-        ignored=len(plan.sources.ignored),
-        ignored_listed=plan.sources.ignored[:SAMPLES],
+        ignored=len(plan.reading.sources.ignored),
+        ignored_listed=plan.reading.sources.ignored[:SAMPLES],
         bytes_to_read=plan.bytes_to_read(),
         sampled=tuple(plan.new[number] for number in numbers),
-        failures=(*plan.misnamed, *failures),
+        failures=(*plan.reading.misnamed, *failures),
         outdated=plan.outdated,
         result=result,
     )
@@ -178,7 +178,7 @@ def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Fai
     if plan.held is not None:
         return plan.held.schema
     for number in numbers:
-        found = probe(plan.batch(slice(number, number + 1)), plan.label_axis, "error")
+        found = probe(plan.batch(slice(number, number + 1)), plan.reading.label_axis, "error")
         if isinstance(found, Found):
             return schema_of(plan, found, packing)
         failures += found

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from builder.build import Report
 from builder.cli.amounts import bytes_text, count_text, ratio_text, seconds_text
-from builder.plan import FILE_COST
+from builder.reading import FILE_COST
 from builder.run import Tally
 from builder.verification import Checking
 

@@ -14,7 +14,8 @@ import builder
 import store_spec
 from builder.errors import UsageError
 from builder.manifest import ManifestLabels
-from builder.plan import FILE_COST, make_plan
+from builder.plan import make_plan
+from builder.reading import FILE_COST
 from builder.tabular import tabular
 from tests.builder.made_sources import Made, read_made, write_made
 
@@ -60,9 +61,9 @@ def test_a_manifest_gives_each_new_source_its_labels_and_leaves_out_what_it_does
     labels = ManifestLabels(path=tmp_path / "m.csv", columns="speaker,age", only_listed=True)
     plan = make_plan(tmp_path / "src", tmp_path / "store", process=read_made, manifest=labels)
     assert plan.new == ("a.made", "c.made")
-    assert plan.labels is not None
-    assert plan.labels.tolist() == [[1, 10], [3, 30]]
-    assert plan.label_names == ("speaker", "age")
+    assert plan.reading.labels is not None
+    assert plan.reading.labels.tolist() == [[1, 10], [3, 30]]
+    assert plan.reading.label_names == ("speaker", "age")
     assert plan.batch(slice(1, 2)).labels.tolist() == [[3, 30]]  # type: ignore[union-attr]
 
 

@@ -10,7 +10,7 @@ from builder.batch import Failure
 from builder.build import Report, build
 from builder.cli.amounts import bytes_text, printable, seconds_text
 from builder.cli.progress import Screen, View, account, fraction_done, of_build, of_check, pace, summary
-from builder.plan import FILE_COST
+from builder.reading import FILE_COST
 from builder.run import Tally
 from builder.verification import Checking
 

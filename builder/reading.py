@@ -1,0 +1,183 @@
+"""Which sources there are, and how they are read: what the options say, those that a store records among them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import store_spec
+from builder.batch import Batch, Failure
+from builder.errors import UsageError
+from builder.manifest import DEFAULT_KEY, ManifestLabels, read_manifest
+from builder.options import options_of_new, options_of_old
+from builder.process import Portable, Process, code_of
+from builder.recorded import Recorded, describe_build
+from builder.sources import MISNAMED, SourceList, discover
+from builder.tabular import Tabular
+from store_spec.errors import MissingStoreError
+from store_spec.lock import build_folder
+from store_spec.schema import LabelAxis, Schema
+
+FILE_COST = 2**16  # bytes that opening a file counts as: reading that much takes about as long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The sources that are there, and how to read each."""
+
+    sources: SourceList
+    names: tuple[str, ...]  # of those to use: the manifest may list some alone
+    labels: NDArray[Any] | None  # (names, targets), where they come from a manifest
+    label_names: tuple[str, ...] | None
+    process: Process
+    portable: Process  # the same, as it goes to the workers
+    described: dict[str, Any]  # what a new store records of all this
+    label_axis: LabelAxis | None  # None: the first source's labels tell
+    code: str | None  # of the process function, as the store records it; None: `tabular`
+    recorded: Recorded | None  # what the store records; None: there is none yet
+    search: tuple[str, ...]
+
+    @property
+    def misnamed(self) -> tuple[Failure, ...]:
+        """Return the files that cannot be sources by their names, in the order of these."""
+        return tuple(Failure(name, MISNAMED) for name in self.sources.misnamed)
+
+    def for_schema(self, schema: Schema) -> Reading:
+        """Return the same for a store whose features have names: columns are found by them in every source."""
+        if not isinstance(self.process, Tabular):
+            return self
+        process = self.process.for_store(schema.inputs.names, schema.labels.names)
+        return replace(self, process=process, portable=process)
+
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        """Return some sources, by their place among the names, as a worker takes them."""
+        return Batch(
+            root=self.sources.root.absolute(),
+            names=tuple(self.names[number] for number in numbers),
+            labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
+            process=self.portable,
+            search=self.search,
+        )
+
+    def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
+        """Tell whether reading files of these sizes takes less time than starting processes for it.
+
+        So it is for tables, and two batches at most. A function of the user's own may take any time, and may crash: it
+        is kept out of this process.
+        """
+        cost = sum(file_bytes) + FILE_COST * len(file_bytes)
+        return isinstance(self.process, Tabular) and cost <= 2 * batch_bytes
+
+
+def opened(path: Path) -> store_spec.Store | None:
+    """Return the store at a path; None if nothing is there.
+
+    Raises:
+        UsageError: Something else is.
+        StoreError: It cannot be read.
+    """
+    if not path.exists() and not path.is_symlink():
+        return None
+    try:
+        return store_spec.open_store(path)
+    except MissingStoreError as error:
+        what = "a folder, but no store" if path.is_dir() else "a link to nothing" if path.is_symlink() else "a file"
+        raise UsageError(f"{path}: is {what}; give another path for the store, or remove what is there") from error
+
+
+def find_sources(
+    sources: str | Path,
+    store: Path,
+    held: store_spec.Store | None,
+    *,
+    process: Process | str | None = None,
+    manifest: ManifestLabels | None = None,
+    label_axis: LabelAxis | None = None,
+    allow_none: bool = False,
+) -> Reading:
+    """Find the sources and match the manifest; what is not given is as the first build of the store recorded it.
+
+    Args:
+        sources: A folder, one file, or a glob.
+        store: Where the store is, or will be.
+        held: What is there.
+        process: What makes sequences of a source.
+        manifest: What labels come from a manifest.
+        label_axis: Of the labels.
+        allow_none: Let a folder be empty.
+
+    Raises:
+        UsageError: A folder, file, column or function that is not there, or options that clash, or are not those that
+            the store was built with.
+    """
+    recorded = None if held is None else Recorded.of(held)
+    asked = process, manifest, label_axis
+    options = options_of_new(*asked) if recorded is None else options_of_old(recorded, *asked)
+    function, table = options.process, options.manifest
+    is_tabular = isinstance(function, Tabular)
+    found = discover(
+        sources,
+        format=function.read.format if isinstance(function, Tabular) else None,
+        any_suffix=not is_tabular,
+        exclude=[store, build_folder(store), *([table.path] if table is not None and table.path is not None else [])],
+        allow_none=allow_none,
+    )
+    if isinstance(function, Tabular):
+        function = function.under(found.root.absolute())
+    if recorded is not None and table is not None:
+        found, table = recorded.with_manifest(found, table)
+    names, labels, label_names = found.names, None, None
+    if table is not None and table.path is not None:
+        rows = read_manifest(table.path, key=table.key or DEFAULT_KEY)
+        matched = rows.match(found.names, only_listed=table.only_listed, misnamed=found.misnamed)
+        names = tuple(matched.rows)
+        if table.parts is not None:
+            labels = rows.labels(table.parts)[list(matched.rows.values())]
+            label_names = table.parts if len(table.parts) == labels.shape[1] else None
+    return Reading(
+        sources=found,
+        names=names,
+        labels=labels,
+        label_names=label_names,
+        process=function,
+        portable=function if is_tabular else Portable(function),
+        described=describe_build(options.named, options.label_axis, table, found.root),
+        label_axis=options.label_axis or _label_axis(function, labels),
+        code=code_of(options.named),
+        recorded=recorded,
+        search=() if is_tabular else (str(Path.cwd()),),
+    )
+
+
+def file_bytes(path: str) -> int:
+    """Return the size of a file; 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def dealt(file_bytes: Sequence[int], batch_bytes: int, ratio: float) -> Iterator[tuple[slice, int]]:
+    """Cut files that follow one another into batches of about that many decoded bytes; give each with its estimate."""
+    start, size = 0, 0
+    for number, nbytes in enumerate(file_bytes):
+        cost = round(nbytes * ratio) + FILE_COST
+        if number > start and size + cost > batch_bytes:
+            yield slice(start, number), size
+            start, size = number, 0
+        size += cost
+    if start < len(file_bytes):
+        yield slice(start, len(file_bytes)), size
+
+
+def _label_axis(process: Process, labels: NDArray[Any] | None) -> LabelAxis | None:
+    """Return the label axis where the options tell: a first source of as many steps as targets would mislead."""
+    if labels is not None or (isinstance(process, Tabular) and process.label_source == "pattern"):
+        return "sequence"
+    return "step" if isinstance(process, Tabular) and process.label_source == "columns" else None
