@@ -210,7 +210,7 @@ def _loss_told(which: str) -> Iterator[None]:
     from concurrent.futures import CancelledError
 
     from distributed.client import ClosedClientError
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     try:
         yield

@@ -56,33 +56,6 @@ def build(place: Path, store: str = "store", **options: Any) -> builder.Report:
     return builder.build(place / "src", place / store, **defaults | options)
 
 
-# One process more costs about two seconds to start: these two, and those that need a process to die, do.
-WAYS: list[dict[str, Any]] = [
-    {"batch": "1kB"},
-    {"batch": "300kB"},
-    {"workers": 1, "batch": "300kB"},
-    {"workers": 2, "batch": "150kB"},
-]
-
-
-def test_the_store_is_the_sources_in_order_whatever_the_workers_and_batches(tmp_path, client):
-    sources = many_sources()
-    write_made(tmp_path / "src", sources)
-    report = build(tmp_path, "at-once", batch="1GB")
-    at_once = assert_store(tmp_path / "at-once", sources)
-    assert len([name for name in at_once if name.startswith("inputs/c")]) > 20
-    bad = [name for name in sorted(sources) if sources[name].fault]
-    for number, way in enumerate([*WAYS, {"scheduler": client, "batch": "300kB"}]):
-        other = build(tmp_path, f"store {number}", **way)
-        assert assert_store(tmp_path / f"store {number}", sources) == at_once
-        assert [failure.source for failure in other.failures] == bad
-        assert {**other.to_json(), "store": "", "seconds": 0} == {**report.to_json(), "store": "", "seconds": 0}
-    assert (report.sources, report.added, report.unchanged) == (len(sources), len(sources) - len(bad), 0)
-    assert report.sequences == report.total_sequences == len(expected(sources))
-    shards = [data for name, data in at_once.items() if name.startswith(("inputs/c.", "labels/c."))]
-    assert report.bytes_written == sum(map(len, shards))
-
-
 @pytest.mark.parametrize("axis", ["sequence", "own"])
 def test_labels_of_the_other_axes_are_stored_too(tmp_path, client, axis):
     sources = many_sources(axis)

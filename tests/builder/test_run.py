@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -23,6 +22,7 @@ from store_spec.errors import StorageError
 from store_spec.ledger import Ledger
 from store_spec.schema import Schema
 from store_spec.storage import LocalStorage
+from tests.builder.any_order import Later, Shuffled
 from tests.builder.made_sources import (
     Made,
     assert_store,
@@ -44,43 +44,6 @@ def no_syncing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
-
-
-class Shuffled:
-    """An engine that does a task when it likes, some of them twice, as when the worker with the result has died."""
-
-    def __init__(self, seed: int) -> None:
-        self.lost: tuple[type[Exception], ...] = ()
-        self.random = random.Random(seed)
-        self.watched: list[Later] = []
-        self.running = 0
-
-    def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Later:
-        del urgent
-        later = Later(self, function, arguments)
-        if watch:
-            self.watched.append(later)
-        return later
-
-    def finished(self) -> Later:
-        return self.watched.pop(self.random.randrange(len(self.watched)))
-
-    def abandon(self) -> None:
-        self.watched.clear()
-
-
-class Later:
-    """A task that is done when its result is asked for, and perhaps again each time."""
-
-    def __init__(self, engine: Shuffled, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.engine, self.function, self.arguments = engine, function, arguments
-        self.results: list[Any] = []
-
-    def result(self) -> Any:
-        if not self.results or self.engine.random.random() < 0.2:
-            values = [one.result() if isinstance(one, Later) else one for one in self.arguments]
-            self.results.append(self.function(*values))
-        return self.results[-1]
 
 
 def batches_of(folder: Path, names: list[str], cuts: list[int]) -> Iterator[tuple[Batch, int]]:
@@ -124,30 +87,6 @@ def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_and_
         assert first.sequences == second.sequences == len(expected(sources))
         assert first.done == second.done == len(sources)
         assert first.steps == sum(len(sequence.inputs) for sequence in expected(sources))
-
-
-@settings(max_examples=12, deadline=None)
-@given(data=st.data(), axis=st.sampled_from(AXES), seed=st.integers(0, 2**32))
-def test_appending_sources_that_sort_after_gives_the_store_that_one_run_gives(data, axis, seed):
-    sources = data.draw(made_folders(axis))
-    names = sorted(sources)
-    half = data.draw(st.integers(0, len(names)))
-    schema = schema_for(axis, chunk=data.draw(st.integers(12, 200)), chunks=data.draw(st.integers(1, 4)))
-    cuts = data.draw(st.lists(st.integers(0, 9), max_size=9))
-    with tempfile.TemporaryDirectory() as place:
-        folder, at_once, twice = Path(place, "src"), Path(place, "at-once"), Path(place, "twice")
-        write_made(folder, sources)
-        run(folder, at_once, sources, schema, engine=InProcess(), cuts=[], memory=10**9)
-        for part in (names[:half], names[half:]):
-            some = {name: sources[name] for name in part}
-            run(folder, twice, some, schema, engine=Shuffled(seed), cuts=cuts, memory=300)
-            seed += 1
-        # What failed is noted of the last run only.
-        ours, all_at_once = assert_store(twice, sources), assert_store(at_once, sources)
-        if not any(sources[name].fault for name in names[:half]):
-            assert ours == all_at_once
-        assert {name for name in ours if name != "zarr.json"} == {name for name in all_at_once if name != "zarr.json"}
-        assert all(ours[name] == all_at_once[name] for name in ours if name != "zarr.json")
 
 
 class Counting(InProcess):

@@ -1,0 +1,47 @@
+"""An engine that does tasks in any order, some of them twice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+
+class Shuffled:
+    """An engine that does a task when it likes, some of them twice, as when the worker with the result has died."""
+
+    def __init__(self, seed: int) -> None:
+        self.lost: tuple[type[Exception], ...] = ()
+        self.random = random.Random(seed)
+        self.watched: list[Later] = []
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Later:
+        """Do it later, urgent or not."""
+        del urgent
+        later = Later(self, function, arguments)
+        if watch:
+            self.watched.append(later)
+        return later
+
+    def finished(self) -> Later:
+        """Return any of the watched tasks."""
+        return self.watched.pop(self.random.randrange(len(self.watched)))
+
+    def abandon(self) -> None:
+        """Nothing is running."""
+        self.watched.clear()
+
+
+class Later:
+    """A task that is done when its result is asked for, and perhaps again each time."""
+
+    def __init__(self, engine: Shuffled, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.engine, self.function, self.arguments = engine, function, arguments
+        self.results: list[Any] = []
+
+    def result(self) -> Any:
+        """Return what the function returned, the last time."""
+        if not self.results or self.engine.random.random() < 0.2:
+            values = [one.result() if isinstance(one, Later) else one for one in self.arguments]
+            self.results.append(self.function(*values))
+        return self.results[-1]

@@ -1,0 +1,10 @@
+"""A slice of the campaign in which workers and schedulers are killed."""
+
+from __future__ import annotations
+
+from tests.campaigns import workers
+
+
+def test_every_promise_holds_and_the_control_breaks():
+    outcome = workers.campaign(quick=True)
+    assert outcome.ok(), str(outcome)
