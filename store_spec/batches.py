@@ -88,6 +88,8 @@ class Batches:
         self._deal = Deal(windows=len(windows), size=size, rank=rank, world_size=world_size, drop_last=drop_last)
         allowed = whole_number("memory", parse_bytes(memory) if isinstance(memory, str) else memory, 1)
         store = windows.store
+        for name in ("inputs", "labels"):  # the plan takes memory by the steps that are said to be there
+            store.snapshot.check_files(name)
         plan = blocks.plan(
             windows.index,
             store.starts,

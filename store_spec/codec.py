@@ -19,6 +19,7 @@ LEVELS = range(1, 10)
 CRC_BYTES = 4
 BLOSC_HEADER_BYTES = 16
 LARGEST_OVERHEAD = BLOSC_HEADER_BYTES + CRC_BYTES  # what Blosc cannot compress it copies, after its header
+LARGEST_RATIO = 2**15  # a block of zstd has at least 4 bytes and gives at most 128 KiB; one of lz4 gives far less
 LARGEST_CHUNK_BYTES = 2**31 - 1 - 16  # Blosc 1 counts in signed 32 bits and adds a header of 16 bytes
 
 

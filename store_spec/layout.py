@@ -93,7 +93,7 @@ class Root:
         }
         try:
             blank = encode_document(document)
-            _json(blank, "the root document")  # nothing is committed that a reader would refuse
+            decode_document(blank, "the root document")  # nothing is committed that a reader would refuse
         except (TypeError, ValueError, RecursionError, FormatError) as error:
             raise SchemaError(f"provenance or names cannot be stored as JSON: {error!s:.200}") from error
         digest = hashlib.sha256(blank).hexdigest()
@@ -105,10 +105,11 @@ class Root:
     @classmethod
     def decode(cls, data: bytes, where: str) -> Root:
         """Read the bytes of a root `zarr.json`, refusing everything that SPEC.md tells a reader to refuse."""
-        document = _json(data, where)
+        document = decode_document(data, where)
         if document.get("zarr_format") != 3 or document.get("node_type") != "group":
             raise FormatError(
-                f"{where}: zarr_format {document.get('zarr_format')!r} and node_type {document.get('node_type')!r}, "
+                f"{where}: zarr_format {document.get('zarr_format')!r:.80} and node_type "
+                f"{document.get('node_type')!r:.80}, "
                 "where a store is a group of Zarr format 3"
             )
         ours = _dict(_dict(document, "attributes", where), facts.ATTRIBUTE, where)
@@ -129,7 +130,7 @@ class Root:
                 expected = array_document(schema, fact, counts)
             except SchemaError as error:
                 raise FormatError(f"{where}: {fact.name}: {error}") from error
-            if not _same(members.get(fact.name), expected):
+            if not same(members.get(fact.name), expected):
                 raise FormatError(f"{where}: {fact.name}: {difference(members.get(fact.name), expected)}")
         identity = ours.get("identity")
         if not isinstance(identity, str) or not _HEX.fullmatch(identity):
@@ -240,6 +241,11 @@ def _schema(ours: dict[str, Any], members: dict[str, Any], where: str) -> Schema
     """Take the schema from our attribute, and chunks and codec from the arrays' own metadata."""
     labels = _dict(ours, "labels", where)
     documents = {name: _dict(members, name, where) for name in ("inputs", "labels")}
+    for name, document in documents.items():
+        if not same(document.get("zarr_format"), 3):
+            raise FormatError(
+                f"{where}: {name}: zarr_format is {document.get('zarr_format')!r:.80}, where version 1 has 3"
+            )
     try:
         rows = {name: _rows(_dict(ours, name, where)) for name in documents}
         axis = labels["axis"]
@@ -287,7 +293,12 @@ def _chunking(document: dict[str, Any], where: str) -> Chunking:
     return Chunking(chunk, shard)
 
 
-def _json(data: bytes, where: str) -> dict[str, Any]:
+def decode_document(data: bytes, where: str) -> dict[str, Any]:
+    """Read the bytes of a metadata document.
+
+    Raises:
+        FormatError: They are not one JSON object, as every reader would read it.
+    """
     if len(data) > LARGEST_DOCUMENT:
         raise FormatError(f"{where}: a document of {len(data):,} bytes; at most {LARGEST_DOCUMENT:,} are read")
     try:
@@ -303,7 +314,8 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(members)
     if len(found) != len(members):
         # Which of the two counts would depend on the reader's JSON library.
-        twice = next(name for number, (name, _) in enumerate(members) if name in dict(members[:number]))
+        seen: set[str] = set()
+        twice = next(name for name, _ in members if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"an object with two members {twice!r:.80}")
     return found
 
@@ -353,7 +365,7 @@ def _check_digest(data: bytes, digest: object, where: str) -> None:
         )
 
 
-def _same(found: object, expected: object) -> bool:
+def same(found: object, expected: object) -> bool:
     """Tell whether two JSON values are the same; to Python 1, 1.0 and True are equal, to other readers not."""
     return json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
@@ -364,11 +376,12 @@ def difference(found: object, expected: object, place: str = "") -> str:
         return "this array is missing from the consolidated metadata"
     if isinstance(found, dict) and isinstance(expected, dict):
         for key in [*expected, *found]:
-            if not _same(found.get(key), expected.get(key)):
-                inside = f"{place}: {key:.80}" if place else f"{key:.80}"
+            if not same(found.get(key), expected.get(key)):
+                name = key if key.isidentifier() else f"{key!r:.80}"  # others may have bytes that a terminal obeys
+                inside = f"{place}: {name:.80}" if place else f"{name:.80}"
                 return difference(found.get(key), expected.get(key), inside)
     if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
         for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-            if not _same(one, other):
+            if not same(one, other):
                 return difference(one, other, f"{place}[{number}]")
     return f"{place} is {found!r:.200}, where version 1 has {expected!r:.200}"

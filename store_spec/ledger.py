@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from store_spec.records import Records, no_records
 from store_spec.schema import GROUPS, TABLES, ArrayFact, Schema
 from store_spec.snapshot import FACTS, Snapshot
 from store_spec.storage import PARTIAL, LocalStorage, sync_folder
-from store_spec.text import encode_text
+from store_spec.tables import put_rows
 
 NEW = "new"  # the store in the build folder, until its first commit
 
@@ -67,7 +66,7 @@ class ShardJob:
         if given != self.stop - self.start:
             raise ValueError(f"shard {self.number} of {self.name}: {given:,} rows for {self.stop - self.start:,}")
         storage, first = LocalStorage(self.folder), self.number * chunking.shard
-        kept = [Snapshot(storage, self.root).rows(self.name, first, self.start)] if first < self.start else []
+        kept = [Snapshot(storage, self.root).stretch(self.name, first, self.start)] if first < self.start else []
         pieces = shard.encode([*kept, *parts], rows, chunking, schema.codec, threads)
         self._check_uncommitted(storage)
         storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
@@ -325,7 +324,8 @@ class Ledger:
         """Refresh the arrays' own metadata, for readers that skip the root; offsets last: none sees too much."""
         last = ("label_offsets", "offsets")
         facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
-        documents = {f"{TABLES}/{ROOT}": tables_document(retired.count(root.retired))}
+        documents = {f"{name}/{ROOT}": group_document() for name in GROUPS}
+        documents[f"{TABLES}/{ROOT}"] = tables_document(retired.count(root.retired))
         documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
         for key, document in documents.items():
             data = encode_document(document)
@@ -346,11 +346,7 @@ class Ledger:
         first = before - before % size
         if first < before:
             rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
-        with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
-            for start in range(0, len(rows), size):
-                chunk = _padded(rows[start : start + size], size)
-                stored = pool.submit(self.schema.codec_of(fact).encode, chunk).result()
-                self._storage.put(chunk_key(fact.name, (first + start) // size, rows.ndim), [stored])
+        put_rows(self._storage, self.schema, fact, first, rows)
 
     def _table_rows(self, fact: ArrayFact, new: Records) -> NDArray[Any] | None:
         """Return the new rows of a table; None for the arrays that lie in shards."""
@@ -391,15 +387,6 @@ class Ledger:
     def _lengths(self, records: Records) -> dict[str, NDArray[np.int64]]:
         """Return the rows of each sequence, for each array that lies in shards."""
         return {name: records.label_lengths if self._own(name) else records.lengths for name in self._registered}
-
-
-def _padded(rows: NDArray[Any], size: int) -> NDArray[Any]:
-    """Return a whole chunk: zeros, or empty strings, after the last row."""
-    if rows.dtype == object:
-        return np.frombuffer(encode_text(list(rows), size), np.uint8)
-    if len(rows) == size:
-        return np.ascontiguousarray(rows)
-    return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def _remove_tree(folder: Path) -> None:

@@ -54,7 +54,8 @@ class PaddedBatches:
         random = np.random.default_rng(
             np.random.SeedSequence((whole_number("seed", seed, 0), whole_number("epoch", epoch, 0)))
         )
-        self._order = random.permutation(len(store)) if shuffle else np.arange(len(store))
+        count = len(store.selection)  # checked against the files, unlike what the root says
+        self._order = random.permutation(count) if shuffle else np.arange(count)
         self._next = 0
 
     def __len__(self) -> int:

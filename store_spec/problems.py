@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from store_spec.errors import StoreError
 from store_spec.retired import Ranges
+from store_spec.text import shown
 
+RETIRED = "; readers skip what is retired, and so all of this"
 NAMED_SEQUENCES = 3  # that the text of a problem names
 
 
@@ -22,6 +24,7 @@ class Problem:
         what: What is wrong with it, what to do, and which sequences it concerns.
         sequences: Ranges of the numbers of those sequences: the first, and the one after the last.
         sources: The names of their sources, each once, where they can be read.
+        retired: All of these are retired, so readers skip them; those that opened the store before do not.
         leftover: Nothing committed is wrong: a writer was cut off, and the next one puts this right when it opens
             the store.
     """
@@ -31,6 +34,7 @@ class Problem:
     what: str
     sequences: Ranges = ()
     sources: tuple[str, ...] = ()
+    retired: bool = False
     leftover: bool = False
 
     def __str__(self) -> str:
@@ -89,13 +93,14 @@ class Report:
         """How many problems there are."""
         return len(self._found)
 
-    def problems(self, names: Sequence[str] | None = None) -> list[Problem]:
+    def problems(self, names: Sequence[str] | None = None, no_more: Ranges = ()) -> list[Problem]:
         """Return all problems in the order in which they were found.
 
         Args:
             names: Of each sequence's source; None where they cannot be read.
+            no_more: The sequences that are retired.
         """
-        return [_told(found, () if names is None else names) for found in self._found.values()]
+        return [_told(found, () if names is None else names, no_more) for found in self._found.values()]
 
 
 @dataclass(slots=True)
@@ -105,7 +110,7 @@ class _Found:
     sequences: list[tuple[int, int]] = field(default_factory=list)  # of all
 
 
-def _told(found: _Found, names: Sequence[str]) -> Problem:
+def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
     """Say how often a problem was found, or which sequences it concerns."""
     problem, sequences = found.problem, _joined(found.sequences)
     if not sequences:
@@ -113,13 +118,14 @@ def _told(found: _Found, names: Sequence[str]) -> Problem:
         return replace(problem, what=f"{problem.what}{more}")
     count = sum(stop - start for start, stop in sequences)
     numbers = _first(sequences, NAMED_SEQUENCES)
-    shown = [f"{number:,}" + (f" ({names[number]})" if number < len(names) else "") for number in numbers]
-    which = f"sequence {shown[0]}" if count == 1 else f"{count:,} sequences: {', '.join(shown)}"
-    more = ", ..." if count > len(shown) else ""
+    told = [f"{number:,}" + (f" ({shown(names[number])})" if number < len(names) else "") for number in numbers]
+    which = f"sequence {told[0]}" if count == 1 else f"{count:,} sequences: {', '.join(told)}"
+    more = ", ..." if count > len(told) else ""
     of = (names[number] for start, stop in sequences for number in range(start, min(stop, len(names))))
     return replace(
         problem,
-        what=f"{problem.what}; concerns {which}{more}",
+        what=f"{problem.what}; concerns {which}{more}" + (RETIRED if _within(sequences, no_more) else ""),
+        retired=_within(sequences, no_more),
         sequences=sequences,
         sources=tuple(dict.fromkeys(of)),
     )
@@ -127,6 +133,10 @@ def _told(found: _Found, names: Sequence[str]) -> Problem:
 
 def _first(ranges: Ranges, most: int) -> list[int]:
     return [number for start, stop in ranges[:most] for number in range(start, min(stop, start + most))][:most]
+
+
+def _within(ranges: Ranges, others: Ranges) -> bool:
+    return all(any(low <= start and stop <= high for low, high in others) for start, stop in ranges)
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> Ranges:

@@ -6,6 +6,7 @@ A test reads SPEC.md and fails where the two differ.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -118,8 +119,8 @@ class Rows:
             if len(self.names) != self.features:
                 raise SchemaError(f"{len(self.names)} names for {self.features} features; give one for each, or none")
             if len(set(self.names)) != len(self.names):
-                twice = next(name for name in self.names if self.names.count(name) > 1)
-                raise SchemaError(f"the name {twice!r} is given twice; names of features must differ")
+                twice = next(name for name, times in Counter(self.names).items() if times > 1)
+                raise SchemaError(f"the name {twice!r:.80} is given twice; names of features must differ")
 
     @property
     def features(self) -> int:
@@ -218,9 +219,9 @@ class Schema:
 
     def __post_init__(self) -> None:
         if self.label_axis not in LABEL_AXES:
-            raise SchemaError(f"label axis {self.label_axis!r} is not one of {', '.join(LABEL_AXES)}")
+            raise SchemaError(f"label axis {self.label_axis!r:.80} is not one of {', '.join(LABEL_AXES)}")
         if self.missing not in MISSING:
-            raise SchemaError(f"missing={self.missing!r} is not one of {', '.join(MISSING)}")
+            raise SchemaError(f"missing={self.missing!r:.80} is not one of {', '.join(MISSING)}")
         if (self.label_steps is not None) != (self.label_axis == "own"):
             raise SchemaError(f"label_steps={self.label_steps} with label axis {self.label_axis!r}; it goes with 'own'")
         for name, rows, chunking in (

@@ -6,7 +6,9 @@ written again; the last one may be replaced by one that begins with the same row
 
 from __future__ import annotations
 
+import math
 import stat
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec import shard
-from store_spec.codec import LARGEST_OVERHEAD, crc32c
+from store_spec.codec import LARGEST_OVERHEAD, LARGEST_RATIO, crc32c
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError
 from store_spec.layout import LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
-from store_spec.schema import ARRAYS, GROUPS, ArrayFact, Chunking
+from store_spec.schema import ARRAYS, GROUPS, TABLE_CHUNK_BYTES, ArrayFact, Chunking
 from store_spec.storage import LocalStorage
-from store_spec.text import LARGEST_TEXT_BYTES, decode_text
+from store_spec.text import LARGEST_TEXT_BYTES, decode_text, shown
 
 FACTS = {fact.name: fact for fact in ARRAYS}
 
@@ -77,6 +79,10 @@ class Snapshot:
     def _checksums(self) -> dict[str, NDArray[np.uint32]]:
         return {name: self.table(f"sequences/{name}_crc32c") for name in ("inputs", "labels")}
 
+    def had(self, name: str, number: int, rows: NDArray[Any]) -> bool:
+        """Tell whether these are all rows of a sequence, by the checksum that is kept of them."""
+        return crc32c(rows) == int(self._checksums[name][number])
+
     def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
         """Hold all rows of a sequence against the checksum that is kept of them: that of a chunk binds no place.
 
@@ -85,7 +91,7 @@ class Snapshot:
         """
         found, said = crc32c(rows), int(self._checksums[name][number])
         if found != said:
-            source = self.table("sequences/source", number, number + 1)[0]
+            source = shown(self.table("sequences/source", number, number + 1)[0])
             raise ChecksumError(
                 f"{self.storage.path(name)}: sequence {number:,} ({source}) has crc32c {found:08x}, not {said:08x} as "
                 "its table has: a file is another's, or an older copy; verify says which, restore or rebuild it"
@@ -99,7 +105,8 @@ class Snapshot:
         rows = self.root.schema.rows(name)
         firsts = range(start - start % chunking.shard, stop, chunking.shard) if start < stop else range(0)
         for first in firsts:  # before memory is taken: a hostile root may count rows that are nowhere
-            self._index(name, first // chunking.shard, chunking)
+            low, high = max(start, first) - first, min(stop, first + chunking.shard) - first
+            self._check_sizes(name, first // chunking.shard, low // chunking.chunk, -(-high // chunking.chunk))
         out = rows.empty(stop - start)
         for first in firsts:
             low, high = max(start, first), min(stop, first + chunking.shard)
@@ -107,6 +114,15 @@ class Snapshot:
                 name, first // chunking.shard, low - first, high - first, out[low - start : high - start]
             )
         return out
+
+    def stretch(self, name: str, start: int, stop: int) -> shard.Stretch:
+        """Return rows of one shard, from its first on: whole chunks as they are stored, the rest decoded."""
+        chunking, rows = self.root.schema.chunking(name), self.root.schema.rows(name)
+        assert chunking is not None
+        whole = (stop - start) // chunking.chunk
+        self._check_sizes(name, start // chunking.shard, 0, whole)
+        stored = tuple(map(bytes, self._stored(name, start // chunking.shard, range(whole))))
+        return shard.Stretch(rows.empty(0), stored, self.rows(name, start + whole * chunking.chunk, stop), stop - start)
 
     def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows of an array that has one row a sequence (or a bound)."""
@@ -120,6 +136,8 @@ class Snapshot:
                 f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
             )
         chunks = max(0, last - first) if stop > start else 0
+        for number in range(first, first + chunks):
+            self.check_size(fact, number)
         out = np.empty((chunks * size, *schema.shape(fact)), schema.dtype(fact))
         for number in range(first, first + chunks):
             self.fill_from_chunk(fact, number, out[(number - first) * size : (number - first + 1) * size])
@@ -143,6 +161,16 @@ class Snapshot:
 
     def _fill_from_shard(self, name: str, number: int, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill `out` with rows `start` to `stop` of one shard."""
+        chunking = self.root.schema.chunking(name)
+        assert chunking is not None
+        where = self.storage.path(chunk_key(name, number, out.ndim))
+        chunks = range(start // chunking.chunk, -(-stop // chunking.chunk))
+        for chunk, stored in zip(chunks, self._stored(name, number, chunks), strict=True):
+            first_row = chunk * chunking.chunk - start  # counted from the first row of `out`
+            self._fill_part(out, first_row, chunking.chunk, stored, f"{where}: chunk {chunk}")
+
+    def _stored(self, name: str, number: int, chunks: range) -> Iterator[bytes | memoryview]:
+        """Give the bytes of some chunks of a shard, which follow one another."""
         schema = self.root.schema
         chunking, rows = schema.chunking(name), schema.rows(name)
         assert chunking is not None
@@ -150,24 +178,19 @@ class Snapshot:
         where = str(self.storage.path(key))
         whole = self._whole_shard(name, number, key, chunking)
         index, size = self._index(name, number, chunking)
-        first, last = start // chunking.chunk, (stop - 1) // chunking.chunk
-        ranges = [shard.chunk_range(index, chunk, size, where) for chunk in range(first, last + 1)]
-        longest, limit = max(length for _, length in ranges), chunking.chunk * rows.nbytes + LARGEST_OVERHEAD
-        if longest > limit:
-            raise FormatError(f"{where}: a chunk of {longest:,} stored bytes; it cannot have more than {limit:,}")
+        ranges = [shard.chunk_range(index, chunk, size, where) for chunk in chunks]
+        if not ranges:
+            return
         begin = min(offset for offset, _ in ranges)
         end = max(offset + length for offset, length in ranges)
         together = end - begin == sum(length for _, length in ranges)
         data = whole if whole is not None else self._get(key, begin, end - begin) if together else None
         shift = 0 if whole is not None else begin
-        for chunk, (offset, length) in enumerate(ranges, first):
-            stored = (
-                self._get(key, offset, length)
-                if data is None
-                else memoryview(data)[offset - shift : offset - shift + length]
-            )
-            first_row = chunk * chunking.chunk - start  # counted from the first row of `out`
-            self._fill_part(out, first_row, chunking.chunk, stored, f"{where}: chunk {chunk}")
+        for offset, length in ranges:
+            if data is None:
+                yield self._get(key, offset, length)
+            else:
+                yield memoryview(data)[offset - shift : offset - shift + length]
 
     def _fill_part(self, out: NDArray[Any], low: int, size: int, stored: bytes | memoryview, where: str) -> None:
         """Decode a chunk of `size` rows to where they lie in `out`: from row `low`, which may be before its first."""
@@ -179,6 +202,43 @@ class Snapshot:
         self.root.schema.codec.decode(stored, decoded, where)
         low_in, high_in = max(0, low), min(len(out), high)
         out[low_in:high_in] = decoded[low_in - low : high_in - low]
+
+    def _check_sizes(self, name: str, number: int, first: int, last: int) -> None:
+        """Check that chunks of a shard have as many stored bytes as chunks of the schema can have."""
+        schema = self.root.schema
+        chunking, rows = schema.chunking(name), schema.rows(name)
+        assert chunking is not None
+        index, size = self._index(name, number, chunking)
+        decoded = chunking.chunk * rows.nbytes
+        least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
+        lengths = index[first:last, 1]
+        wrong = (lengths < least) | (lengths > most)
+        if wrong.any():
+            chunk = first + int(np.argmax(wrong))
+            where = str(self.storage.path(chunk_key(name, number, 1 + len(rows.shape))))
+            _, length = shard.chunk_range(index, chunk, size, where)
+            raise _wrong_size(f"{where}: chunk {chunk}", length, least, most, decoded)
+
+    def check_files(self, name: str) -> None:
+        """Check that there are as many shards as rows are committed, for who takes memory by the count of these."""
+        chunking = self.root.schema.chunking(name)
+        if chunking is not None:
+            due = -(-self.root.counts.of(self.root.schema.axis(FACTS[name])) // chunking.shard)
+            present = len(self.storage.list(name)) - 1  # its zarr.json is there too
+            if present < due:
+                where = self.storage.path(name)
+                raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
+
+    def check_size(self, fact: ArrayFact, number: int) -> None:
+        """Check that a chunk of a table has as many stored bytes as it needs, if it is larger than most are."""
+        schema = self.root.schema
+        decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
+        if decoded > TABLE_CHUNK_BYTES:  # one wide row
+            key = chunk_key(fact.name, number, 1 + len(schema.shape(fact)))
+            least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
+            found = self.storage.size(key)
+            if not least <= found <= most:
+                raise _wrong_size(str(self.storage.path(key)), found, least, most, decoded)
 
     def _whole_shard(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | None:
         """Return the bytes of the shard that a later commit may replace; None for all others."""
@@ -260,6 +320,15 @@ class Snapshot:
                 f"but {by_offsets[bad]:,} by {name}"
             )
         return offsets
+
+
+def _wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> FormatError:
+    if found > most:
+        return FormatError(f"{where}: a chunk of {found:,} stored bytes; it cannot have more than {most:,}")
+    return FormatError(
+        f"{where}: a chunk of {found:,} stored bytes cannot hold the {decoded:,} that the schema gives; "
+        f"it has at least {least:,}"
+    )
 
 
 def kept(array: NDArray[np.int64]) -> NDArray[np.int64]:

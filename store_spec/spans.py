@@ -17,6 +17,12 @@ def chunk_rows(snapshot: Snapshot, name: str) -> int:
     return table_chunk(snapshot.root.schema, FACTS[name]) if chunking is None else chunking.chunk
 
 
+def rows_in_file(snapshot: Snapshot, name: str) -> int:
+    """Return how many rows of `inputs` or `labels` lie in one file."""
+    chunking = snapshot.root.schema.chunking(name)
+    return table_chunk(snapshot.root.schema, FACTS[name]) if chunking is None else chunking.shard
+
+
 def read_spans(
     snapshot: Snapshot, name: str, starts: NDArray[np.int64], stops: NDArray[np.int64]
 ) -> list[NDArray[Any]]:

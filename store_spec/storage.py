@@ -53,6 +53,15 @@ class LocalStorage:
         finally:
             os.close(descriptor)
 
+    def size(self, key: str) -> int:
+        """Return the bytes of a file; 0 where there is none."""
+        try:
+            return self.path(key).lstat().st_size
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise _refused(self.path(key), "looking at", error) from error
+
     def put(self, key: str, parts: Iterable[bytes]) -> None:
         """Write a file whole: under another name beside it, synced, then renamed over it.
 

@@ -134,7 +134,7 @@ class Store:
         A slice selects sequences, and reads nothing.
         """
         if isinstance(number, slice):
-            return self.select(np.arange(len(self))[number])
+            return Store(self._snapshot, self.selection[number])
         return self.read(number)
 
     def __iter__(self) -> Iterator[Pair]:

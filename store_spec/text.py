@@ -39,3 +39,12 @@ def decode_text(data: bytes, chunk: int, where: str) -> list[str]:
     if at != len(data):
         raise FormatError(f"{where}: its strings end at byte {at:,} of {len(data):,}")
     return strings
+
+
+def shown(name: str) -> str:
+    r"""Return a name as a message can have it: on one line, without what a terminal would take for a command.
+
+    >>> shown("a.csv"), shown("a\nb")
+    ('a.csv', "'a\\nb'")
+    """
+    return name if name.isprintable() else ascii(name)

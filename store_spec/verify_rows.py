@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 from store_spec import retired
 from store_spec.codec import crc32c
 from store_spec.errors import StoreError
-from store_spec.layout import chunk_key, table_chunk
+from store_spec.layout import chunk_key
 from store_spec.moments import Moments, RunningMoments
 from store_spec.problems import Report
 from store_spec.records import allowed
 from store_spec.retired import Ranges
-from store_spec.schema import MOMENTS
+from store_spec.schema import MOMENTS, TABLE_CHUNK_BYTES
 from store_spec.snapshot import FACTS, Snapshot
+from store_spec.spans import chunk_rows, rows_in_file
 from store_spec.verify_tables import Table
 
 PART_BYTES = 2**26  # decoded: so much that the chunks at both ends, which two parts decode, hardly count
 PART_SEQUENCES = 2**14
 COMPARED_TOGETHER = 1024  # sequences whose moments wait to be compared with the tables
+MOMENT_BYTES = 8
+COMPARED_VALUES = 2**16  # or fewer, where they have so many features together
 
 Bounds = NDArray[np.int64]  # offsets or label offsets that can be used
 
@@ -69,7 +72,7 @@ def cut(snapshot: Snapshot, array: str, bounds: Bounds | None, present: set[int]
         present: Numbers of its files that are there.
     """
     schema = snapshot.root.schema
-    count, size = snapshot.root.counts.of(schema.axis(FACTS[array])), _rows_in_file(snapshot, array)
+    count, size = snapshot.root.counts.of(schema.axis(FACTS[array])), rows_in_file(snapshot, array)
     nbytes = schema.rows(array).nbytes
     files = np.array(sorted(present), np.int64)
     most = max(1, PART_BYTES // max(1, nbytes))
@@ -116,11 +119,6 @@ def overlapping(bounds: Bounds | None, start: int, stop: int) -> Ranges:
     return ((first, last),) if len(with_rows) == last - first else retired.add((), first + with_rows)
 
 
-def _rows_in_file(snapshot: Snapshot, array: str) -> int:
-    chunking = snapshot.root.schema.chunking(array)
-    return table_chunk(snapshot.root.schema, FACTS[array]) if chunking is None else chunking.shard
-
-
 class RowCheck:
     """Checks one part; `check_part` does so in one call."""
 
@@ -130,7 +128,7 @@ class RowCheck:
         self._snapshot, self._part = snapshot, part
         schema = snapshot.root.schema
         self._rows, self._missing = schema.rows(part.array), schema.missing
-        self._size = _rows_in_file(snapshot, part.array)
+        self._size = rows_in_file(snapshot, part.array)
         self._number = 0  # the sequence that comes next, or goes on, of those in the part
         self._finished: list[tuple[int, Moments] | None] = []  # of the sequences before it; None: could not be read
         self._begin()
@@ -147,8 +145,7 @@ class RowCheck:
 
     def _pieces(self) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
         """Yield start, stop and rows of each chunk; no rows where none can be read."""
-        chunking = self._snapshot.root.schema.chunking(self._part.array)
-        chunk = self._size if chunking is None else chunking.chunk
+        chunk = chunk_rows(self._snapshot, self._part.array)
         at = self._part.start
         for number in self._part.files:
             first, last = max(at, number * self._size), min(self._part.stop, (number + 1) * self._size)
@@ -207,11 +204,26 @@ class RowCheck:
             at = until
             if end > stop:
                 return
-            self._finished.append((self._crc, self._moments.result()) if self._readable else None)
+            readable = self._readable and self._has_moments(self._part.first + self._number)
+            self._finished.append((self._crc, self._moments.result()) if readable else None)
             self._number += 1
-            if len(self._finished) == COMPARED_TOGETHER:
+            waiting = len(self._finished)
+            if waiting == COMPARED_TOGETHER or waiting * self._rows.features >= COMPARED_VALUES:
                 self._compare()
             self._begin()
+
+    def _has_moments(self, number: int) -> bool:
+        """Tell whether the tables can have the moments of a sequence: very wide ones take memory here too."""
+        if self._rows.features * MOMENT_BYTES <= TABLE_CHUNK_BYTES:
+            return True
+        try:
+            for moment in MOMENTS:
+                table = self._table(f"stats/{self._part.array}_{moment}")
+                self._snapshot.check_size(FACTS[f"stats/{self._part.array}_{moment}"], number // table.size)
+        except StoreError as error:
+            self.report.error(error, ((number, number + 1),))
+            return False
+        return True
 
     def _compare(self) -> None:
         """Hold the finished sequences against the tables."""

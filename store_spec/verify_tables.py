@@ -115,9 +115,10 @@ class Table:
         if self._present is not None and number not in self._present:
             return None
         if number != self._last[0]:
-            out: NDArray[Any] | None = np.empty((self.size, *self._shape), self._dtype)
+            out: NDArray[Any] | None = None
             try:
-                assert out is not None
+                self._snapshot.check_size(self._fact, number)
+                out = np.empty((self.size, *self._shape), self._dtype)
                 self._snapshot.fill_from_chunk(self._fact, number, out)
             except StoreError as error:
                 out = None

@@ -67,7 +67,7 @@ def _pieces(store: Store) -> dict[str, Iterator[object]]:
     each = {f"sequence {number}": _sequence(store, number) for number in range(len(store))}
     columns = {name: _column(store, name) for name in ("lengths", "label_lengths", "starts", "label_starts", "parts")}
     whole = {"facts": _facts(store), "sources": _sources(store), "statistics": _statistics(store)}
-    batches = {"padded batches": (_frozen(*batch) for batch in store.padded(5)), "windows": _windows(store)}
+    batches = {"padded batches": _padded(store), "windows": _windows(store)}
     return each | columns | whole | batches
 
 
@@ -94,6 +94,11 @@ def _statistics(store: Store) -> Iterator[object]:
     stats = store.stats()
     for moments in (stats.inputs, stats.labels):
         yield _frozen(*(getattr(moments, name) for name in ("count", "mean", "std", "min", "max")))
+
+
+def _padded(store: Store) -> Iterator[object]:
+    for batch in store.padded(5):
+        yield _frozen(*batch)
 
 
 def _windows(store: Store) -> Iterator[object]:

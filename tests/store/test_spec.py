@@ -143,6 +143,7 @@ def test_the_limits_are_those_of_the_constants():
         codec.LARGEST_CHUNK_BYTES,
         text.LARGEST_TEXT_BYTES,
         codec.LARGEST_OVERHEAD,
+        codec.LARGEST_RATIO,
     ]
 
 

@@ -1,0 +1,8 @@
+"""A slice of the fuzzing of stores and sources, with the control that must fail."""
+
+from tests.campaigns import fuzz
+
+
+def test_damaged_documents_and_sources_are_refused_or_read_right_and_the_control_breaks():
+    outcome = fuzz.campaign(quick=True)
+    assert outcome.ok(), str(outcome)

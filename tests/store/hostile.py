@@ -1,0 +1,165 @@
+"""A process that uses hostile stores while it is watched: by an audit hook, or under a limit of memory and time."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import store_spec
+from store_spec import StoreError
+from tests.store.damage import ROOT
+from tests.store.make_golden import GOLDEN
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MEMORY = 2**28  # bytes of address space for hostile stores, beyond what a sound one has taken
+PROCESSOR_SECONDS = 60
+HARMLESS = (
+    *("cpython.", "gc.", "object.", "builtins.id", "sys._getframe", "sys._current_frames", "_thread.start"),
+    *("code.__new__", "sys.excepthook", "sys.unraisablehook"),
+)
+
+
+def use(path: Path) -> tuple[StoreError | None, list[str]]:
+    """Read all that a store gives; return the first error, and what `verify` says."""
+    first: StoreError | None = None
+
+    def tried(read: Callable[[], object]) -> None:
+        nonlocal first
+        try:
+            read()
+        except StoreError as error:
+            first = first or error
+
+    def windows(store: store_spec.Store) -> None:
+        target = {"step": "future", "sequence": "sequence"}[store.schema.label_axis]
+        list(store.windows(2, target=target).batches(4, shuffle=True))  # type: ignore[arg-type]
+
+    def everything() -> None:
+        store = store_spec.open_store(path)
+        for number in range(min(len(store), 9)):
+            tried(lambda number=number: store[number])  # type: ignore[misc]
+        tried(lambda: store[:2])
+        tried(lambda: next(iter(store.padded(2)), None))
+        tried(store.stats)
+        tried(lambda: store.sources)
+        if store.schema.label_axis != "own":
+            tried(lambda: windows(store))
+
+    tried(everything)
+    try:
+        return first, [str(problem) for problem in store_spec.verify(path)]
+    except StoreError as error:
+        return first, [str(error)]
+
+
+# What a process does while hostile stores are read.
+
+
+class Watch:
+    """What an audit hook sees, while a store is used, that reading a store has no need of."""
+
+    def __init__(self) -> None:
+        self._folder: str | None = None
+        self._seen: set[str] = set()
+        sys.addaudithook(self._hook)
+
+    def during(self, path: Path, action: Callable[[Path], object]) -> list[str]:
+        """Do something with a store, and return what was seen meanwhile."""
+        self._seen.clear()
+        self._folder = os.path.realpath(path)
+        action(path)
+        self._folder = None
+        return sorted(self._seen)
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self._folder and not event.startswith(HARMLESS) and not _stays(event, arguments, self._folder):
+            self._seen.add(f"{event} {arguments!r:.200}")
+
+
+def watched(stores: list[str]) -> dict[str, list[str]]:
+    """Use each store and return what was seen; the first two are used once before, so that all is imported."""
+    watch = Watch()
+    importlib.import_module("numpy.ma")  # NumPy itself loads it late, in some of its functions
+    for path in stores[:2]:
+        use(Path(path))
+    return {path: watch.during(Path(path), use) for path in stores}
+
+
+def tempted(path: str) -> dict[str, list[str]]:
+    """Do what no store may lead to, and return what was seen of each."""
+    watch = Watch()
+    return {name: watch.during(Path(path), action) for name, action in TEMPTATIONS.items()}
+
+
+def _stays(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
+    """Tell whether an event is the opening, for reading, of what lies in a folder."""
+    if event == "open":
+        path, _, flags = arguments
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+            return False
+    elif event in {"os.scandir", "os.listdir"}:
+        path, flags = arguments[0], 0
+    else:
+        return False
+    if isinstance(path, int):
+        return True  # opened before
+    where = Path(os.fsdecode(path)).absolute()
+    # What is not followed is where it seems to be; the folders on the way there are followed.
+    real = (
+        os.path.join(os.path.realpath(where.parent), where.name) if flags & os.O_NOFOLLOW else os.path.realpath(where)
+    )
+    return real == folder or real.startswith(folder + os.sep)
+
+
+TEMPTATIONS: dict[str, Callable[[Path], object]] = {
+    "open": lambda path: os.close(os.open(path.parent / "outside", os.O_RDONLY)),
+    "open by a link": lambda path: (path / "link").read_bytes(),
+    "open for writing": lambda path: (path / "offsets" / ROOT).open("r+b").close(),
+    "list": lambda path: os.listdir(path.parent),
+    "import": lambda _: __import__("colorsys"),
+    "exec": lambda _: exec("1"),  # noqa: S102
+    "compile": lambda _: compile("1", "", "eval"),
+    "unpickle": lambda _: __import__("pickle").loads(b"cos\ngetpid\n."),
+    "run": lambda _: os.system(":"),  # noqa: S605
+    "connect": lambda _: socket.socket().close(),
+    "remove": lambda path: os.unlink(path / "link"),
+}
+
+
+def bounded(stores: list[str]) -> dict[str, str]:
+    """Use each store in bounded memory, and return what came of it by its name."""
+    use(GOLDEN / "steps.zarr")
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
+    found = {}
+    for path in map(Path, stores):
+        print(path.name, file=sys.stderr, flush=True)  # should this process be killed
+        try:
+            error, problems = use(path)
+            found[path.name] = str(error or "\n".join(problems) or "all well")
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is reported
+            found[path.name] = f"not ours: {type(error).__name__}: {error}"
+    return found
+
+
+def child(what: str, *given: Any) -> Any:
+    """Run a function of this module in a new process, by its name."""
+    environment = os.environ | {"MALLOC_ARENA_MAX": "2"}
+    command = [sys.executable, "-W", "error", "-m", "tests.store.hostile", what, json.dumps(given)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"status {done.returncode}: {done.stderr[-2000:]}"
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    functions: dict[str, Callable[..., Any]] = {"watched": watched, "tempted": tempted, "bounded": bounded}
+    print(json.dumps(functions[sys.argv[1]](*json.loads(sys.argv[2]))))

@@ -1,0 +1,220 @@
+"""Stores that somebody made to do harm: too large for any memory, full of links, or of what other software loads."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs import blosc
+
+from store_spec.layout import Root
+from store_spec.schema import Chunking, Rows
+from store_spec.text import encode_text
+from tests.store.damage import (
+    ROOT,
+    Damage,
+    Document,
+    attribute,
+    checksummed,
+    compressed,
+    contents,
+    index,
+    metadata,
+    removed,
+    second_chunk,
+    values,
+)
+from tests.store.make_golden import GOLDEN
+from tests.store.make_malformed import CHUNK, ZARR_2
+
+STEPS = GOLDEN / "steps.zarr"
+
+
+def copy_of_steps(path: Path, *damages: Damage) -> Path:
+    shutil.copytree(STEPS, path)
+    for each in damages:
+        each(path)
+    return path
+
+
+def lie(change: Callable[[Root], Root]) -> Damage:
+    """Write the root that a store of another schema or other counts would have: nothing in it contradicts itself."""
+
+    def damage(store: Path) -> None:
+        root = change(Root.decode((store / ROOT).read_bytes(), "a sound store"))
+        (store / ROOT).write_bytes(root.encode())
+
+    return damage
+
+
+def lie_of_counts(**counts: int) -> Damage:
+    return lie(lambda root: replace(root, counts=replace(root.counts, **counts)))
+
+
+def lie_of_schema(**members: Any) -> Damage:
+    return lie(lambda root: replace(root, schema=replace(root.schema, **members)))
+
+
+def all_of(*damages: Damage) -> Damage:
+    def damage(store: Path) -> None:
+        for each in damages:
+            each(store)
+
+    return damage
+
+
+def claims(size: int) -> Callable[[bytes], bytes]:
+    """Let the header of a chunk say how many bytes it decodes to; its checksum stays sound."""
+    return lambda chunk: checksummed(chunk[:4] + size.to_bytes(4, "little") + chunk[8:-4])
+
+
+def text_put(name: str, old: bytes, new: Callable[[], bytes]) -> Damage:
+    """Put a text that is too long to stand here into a document; a root is signed anew."""
+
+    def damage(store: Path) -> None:
+        data = (store / name).read_bytes().replace(old, new(), 1)
+        if name == ROOT:
+            blank = re.sub(rb'"digest": "[0-9a-f]{64}"', b'"digest": "' + b"0" * 64 + b'"', data)
+            digest = hashlib.sha256(blank).hexdigest().encode()
+            data = blank.replace(b'"digest": "' + b"0" * 64, b'"digest": "' + digest)
+        (store / name).write_bytes(data)
+
+    return damage
+
+
+def nested(old: bytes) -> Callable[[], bytes]:
+    return lambda: old + b'"x": ' + b"[" * 100_000 + b"]" * 100_000 + b","
+
+
+def long_text(old: bytes) -> Callable[[], bytes]:
+    return lambda: old + b'"x": "' + b"x" * 10**8 + b'",'
+
+
+def bomb() -> bytes:
+    """Return a sound chunk of some 20 KB that decodes to 300 MB."""
+    stored = checksummed(blosc.compress(np.zeros(300 * 2**20, np.uint8), b"zstd", 9, blosc.NOSHUFFLE, 0))
+    assert len(stored) < 24_000
+    return stored
+
+
+OFFSETS, SHARD, SOURCE, OWN = "offsets/c.0", "inputs/c.0.0", "sequences/source/c.0", f"offsets/{ROOT}"
+PROVENANCE, DIMENSIONS = b'"provenance": {', b'"attributes": {'
+# By name: the golden store, what is done to it, and what the error or the first problem says.
+TOO_LARGE: dict[str, tuple[str, Damage, str]] = {
+    "bomb in a table": ("steps", contents(OFFSETS, lambda _: bomb()), "a chunk of 314,572,800 bytes where"),
+    "bomb in a shard": ("steps", second_chunk(lambda _: bomb()), "stored bytes; it cannot have more than 68"),
+    "bomb of names": ("steps", contents(SOURCE, lambda _: bomb()), "at most 67,108,864 are read"),
+    "header in a table": ("steps", contents(OFFSETS, claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
+    "header in a shard": ("steps", second_chunk(claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
+    "header of names": ("steps", contents(SOURCE, claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes; at most"),
+    "index, both": ("steps", index(SHARD, 1, (2**64 - 2, 2**64 - 2)), "ends at byte"),
+    "index, length": ("steps", index(SHARD, 1, (0, 2**63)), "stored bytes"),
+    "index, offset": ("steps", index(SHARD, 1, (2**63, 57)), "ends at byte"),
+    "steps": ("steps", lie_of_counts(steps=2**62), "ends with 23, but 4,611,686,018,427,387,904 steps are committed"),
+    "sequences": ("steps", lie_of_counts(sequences=2**62), "1 chunks where"),
+    "sequences of an empty store": ("empty", lie_of_counts(sequences=2**62 - 1), "1 chunks where"),
+    "label steps": ("own", lie_of_counts(label_steps=2**62), "but 4,611,686,018,427,387,904 steps are committed"),
+    "count beyond the limit": ("steps", attribute("counts sequences", 2**63 - 1), "not a whole number from 0 to"),
+    "offsets": ("steps", values(OFFSETS, {6: 2**63 - 1, 7: 2**63 - 1}), "but 23 steps are committed"),
+    "steps that offsets have": (
+        "steps",
+        all_of(
+            lie_of_counts(steps=2**62), values(OFFSETS, {7: 2**62}), values("row_size/c.0", {6: 2**62 - 19})
+        ),
+        "missing; every committed chunk",
+    ),
+    "nesting": ("steps", text_put(ROOT, PROVENANCE, nested(PROVENANCE)), "recursion"),
+    "nesting in an own document": ("steps", text_put(OWN, DIMENSIONS, nested(DIMENSIONS)), "recursion"),
+    "attribute": ("steps", text_put(ROOT, PROVENANCE, long_text(PROVENANCE)), "at most 67,108,864 are read"),
+    "attribute of an own document": (
+        "steps", text_put(OWN, DIMENSIONS, long_text(DIMENSIONS)), "at most 67,108,864 are read",
+    ),
+    "chunks of 2^40 steps": (
+        "steps",
+        all_of(metadata("inputs chunk_grid configuration chunk_shape", [2**41, 3]), metadata(CHUNK, [2**40, 3])),
+        "Blosc compresses 2,147,483,631 at most",
+    ),
+    "chunks as large as may be": (
+        "named", lie_of_schema(steps=Chunking(2**28, 2**29)), "stored bytes cannot hold the 1,073,741,824"
+    ),
+    "shards of a step": (
+        "steps",
+        all_of(lie_of_schema(steps=Chunking(1, 1)), lie_of_counts(steps=10**12), values(OFFSETS, {7: 10**12}),
+               values("row_size/c.0", {6: 10**12 - 19})),
+        "its index has crc32c",
+    ),
+    "shards of 2^20 chunks": ("steps", lie_of_schema(steps=Chunking(2**10, 2**30)), "where its index alone has"),
+    "rows": (
+        "named", lie_of_schema(inputs=Rows(np.dtype("uint8"), (2**27,))), "stored bytes cannot hold the 536,870,912"
+    ),
+    "labels": (
+        "named", lie_of_schema(labels=Rows(np.dtype("float64"), (2**27,))), "stored bytes cannot hold the 1,073,741,824"
+    ),
+}  # fmt: skip
+
+
+def members_twice() -> bytes:
+    return PROVENANCE + b"".join(b'"%d": 0, ' % number for number in range(200_000)) + b'"7": 0,'
+
+
+def names_twice(document: Document) -> None:
+    document["attributes"]["seqzarr"]["inputs"] |= {
+        "shape": [200_000], "names": [*map(str, range(199_999)), "199998"],
+    }  # fmt: skip
+
+
+def linked(name: str, target: str) -> Damage:
+    """Put a link in the place of a file or a folder."""
+
+    def damage(store: Path) -> None:
+        removed(name)(store)
+        (store / name).symlink_to(target)
+
+    return damage
+
+
+def secret_sources(store: Path) -> None:
+    """Let sequences come from places outside."""
+    names = ["../../secret", "/etc/passwd", "../secret", "~/.ssh/id_rsa", "file:///etc/passwd", "zarr.json", "\0"]
+    text = np.frombuffer(encode_text(names, 8_192), np.uint8)
+    (store / SOURCE).write_bytes(compressed(text))
+
+
+ARRAY_CODECS = "inputs codecs 0 configuration"
+PICKLE = {"name": "numcodecs.pickle", "configuration": {"protocol": 5}}
+OTHERS = {"name": "other.software", "configuration": {"entry_point": "os:system"}, "must_understand": False}
+FOREIGN: dict[str, Damage] = {
+    "inputs: pickle": metadata("inputs codecs 0", PICKLE),
+    "inputs: pickle in a shard": metadata(f"{ARRAY_CODECS} codecs 0", PICKLE),
+    "inputs: zfpy": metadata(f"{ARRAY_CODECS} codecs 1", {"name": "numcodecs.zfpy", "configuration": {"mode": 4}}),
+    "inputs: entry point": metadata(f"{ARRAY_CODECS} codecs 1", OTHERS),
+    "inputs: blosc without configuration": metadata(f"{ARRAY_CODECS} codecs 1", {"name": "blosc"}),
+    "inputs: index": metadata(f"{ARRAY_CODECS} index_codecs 0", PICKLE),
+    "labels: no codecs": metadata("labels codecs", []),
+    "offsets: pickle": metadata("offsets codecs 0", PICKLE),
+    "sequences/source: objects": metadata("sequences/source codecs 0", {"name": "numcodecs.pickle"}),
+    "sequences/source: vlen-bytes": metadata("sequences/source codecs 0", {"name": "vlen-bytes"}),
+    "stats/inputs_m2: transformer": metadata("stats/inputs_m2 storage_transformers", [OTHERS]),
+    "row_size: grid": metadata("row_size chunk_grid", OTHERS),
+    "offsets: keys": metadata("offsets chunk_key_encoding", OTHERS),
+    "labels: Zarr 2": metadata("labels", ZARR_2),
+    "offsets: Zarr 2": metadata("offsets", ZARR_2),
+    "inputs: object": metadata("inputs data_type", "object"),
+    "labels: structured": metadata(
+        "labels data_type", {"name": "structured", "configuration": {"fields": [["a", "O"]]}}
+    ),
+    "labels: bytes": metadata("labels data_type", "variable_length_bytes"),
+    "sequences/source: fixed": metadata("sequences/source data_type", {"name": "fixed_length_utf32"}),
+    "offsets: extension": metadata("offsets data_type", {"name": "numpy.datetime64", "configuration": {"unit": "s"}}),
+}
+LINKED = (
+    *(ROOT, "inputs", "inputs/c.0.0", "inputs/c.2.0", "sequences", "sequences/part", SOURCE, "stats", OFFSETS),
+    *("stats/labels_max/c.0.0", OWN, f"sequences/{ROOT}", f"stats/labels_max/{ROOT}"),
+)
+OWN_DOCUMENTS = [name for name in LINKED if name.endswith(f"/{ROOT}")]

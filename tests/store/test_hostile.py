@@ -1,0 +1,168 @@
+"""Stores from strangers: nothing in them runs, leads out, hangs, or takes memory by what it merely says.
+
+`test_malformed` has what each single fault is answered with; here it is what happens meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+
+import numpy as np
+import pytest
+
+import store_spec
+from store_spec.errors import FormatError, StorageError
+from tests.store.damage import ROOT, attribute, metadata, removed, root
+from tests.store.hostile import TEMPTATIONS, child, use
+from tests.store.hostile_stores import (
+    FOREIGN,
+    LINKED,
+    OFFSETS,
+    OWN_DOCUMENTS,
+    PICKLE,
+    PROVENANCE,
+    SHARD,
+    STEPS,
+    TOO_LARGE,
+    copy_of_steps,
+    linked,
+    members_twice,
+    names_twice,
+    secret_sources,
+    text_put,
+)
+from tests.store.make_golden import GOLDEN
+from tests.store.make_malformed import FAULTS, ZARR_2
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a process of bounded memory was answered by each of the stores that are too large, by name."""
+    folder = tmp_path_factory.mktemp("large")
+    for name, (base, damage, _) in TOO_LARGE.items():
+        shutil.copytree(GOLDEN / f"{base}.zarr", folder / name)
+        damage(folder / name)
+    found: dict[str, str] = child("bounded", [str(folder / name) for name in TOO_LARGE])
+    return found
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_sizes_are_checked_before_memory_is_taken(name, answers):
+    *_, text = TOO_LARGE[name]
+    assert text in answers[name]
+    assert not answers[name].startswith("not ours: ")
+
+
+def test_the_limit_of_memory_is_one(tmp_path):
+    """A store that really has so large a chunk cannot be read there."""
+    with store_spec.create_store(tmp_path / "real", inputs=("uint8", ()), labels=("uint8", ()), chunk=2**29) as writer:
+        writer.append(np.zeros(9, np.uint8), np.zeros(9, np.uint8), source="a")
+    assert "MemoryError" in child("bounded", [str(tmp_path / "real")])["real"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (text_put(ROOT, PROVENANCE, members_twice), "an object with two members '7'"),
+        (root(names_twice), "the name '199998' is given twice"),
+    ],
+)
+def test_finding_what_is_given_twice_takes_no_square_of_time(damage, text, tmp_path):
+    assert text in child("bounded", [str(copy_of_steps(tmp_path / "store", damage))])["store"]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """All malformed stores, and some with links, to be watched; a sound one first, so that all is imported."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "secret").write_text("secret")
+    paths = [copy_of_steps(folder / "sound"), copy_of_steps(folder / "unsound", attribute("missing", 1))]
+    for fault in FAULTS:
+        (fault.assemble if fault.committed else fault.make)(folder / fault.name / "store")
+        paths.append(folder / fault.name / "store")
+    made = FOREIGN | {name: linked(name, "../secret") for name in LINKED}
+    made |= {"names": secret_sources, "hidden": metadata("evil", ZARR_2)}
+    paths += [copy_of_steps(folder / name.replace("/", "-"), damage) for name, damage in made.items()]
+    return [str(path) for path in paths]
+
+
+def test_nothing_runs_and_nothing_outside_is_opened(hostile):
+    seen = child("watched", hostile)
+    assert len(seen) == len(hostile)
+    assert {path: what for path, what in seen.items() if what} == {}
+
+
+def test_the_watcher_sees_what_it_looks_for(tmp_path):
+    (tmp_path / "outside").write_text("outside")
+    path = copy_of_steps(tmp_path / "store")
+    (path / "link").symlink_to("../outside")
+    seen = child("tempted", str(path))
+    assert {name for name, what in seen.items() if what} == set(TEMPTATIONS)
+
+
+@pytest.mark.parametrize("target", ["outside", "inside", "itself", "nowhere"])
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_anywhere_is_refused_wherever_it_leads(name, target, tmp_path):
+    path = copy_of_steps(tmp_path / "store")
+    shutil.copytree(STEPS, tmp_path / "other")
+    (path / "copies").mkdir()
+    shutil.copytree(STEPS, path / "copies" / "inside")
+    targets = {"outside": tmp_path / "other" / name, "inside": path / "copies" / "inside" / name}
+    damage = linked(name, str({**targets, "itself": path / name, "nowhere": tmp_path / "nowhere"}[target]))
+    damage(path)
+    error, problems = use(path)
+    if name in OWN_DOCUMENTS:  # which readers do not look at
+        assert error is None
+    else:
+        assert isinstance(error, FormatError)
+        assert str(error).startswith(f"{path / name}: a link; a store holds plain files")
+    assert any(problem.startswith(f"store/{name}: a link; a store holds plain files") for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("pipe", name) for name in LINKED if "c." in name or ROOT in name] + [("socket", SHARD), ("socket", OFFSETS)],
+)
+def test_what_would_wait_for_a_writer_is_refused(name, kind, tmp_path, monkeypatch):
+    path = copy_of_steps(tmp_path / "store", removed(name))
+    if kind == "pipe":
+        os.mkfifo(path / name)
+    else:
+        monkeypatch.chdir((path / name).parent)  # the name of a socket has some hundred bytes at most
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind((path / name).name)
+    error, problems = use(path)
+    said = "not a plain file" if kind == "pipe" else "opening failed"
+    assert isinstance(error, FormatError | StorageError) != (name in OWN_DOCUMENTS)
+    assert error is None or f"{path / name}: {said}" in str(error)
+    assert any(problem.startswith(f"store/{name}: {said}") for problem in problems)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_other_software_would_load_is_refused_by_name(name, tmp_path):
+    path, loaded = copy_of_steps(tmp_path / "store", FOREIGN[name]), set(sys.modules)
+    error, problems = use(path)
+    assert isinstance(error, FormatError)
+    assert str(error).startswith(f"{path / ROOT}: {name.partition(':')[0]}: ")
+    assert len(problems) == 1
+    assert set(sys.modules) == loaded
+
+
+@pytest.mark.parametrize("hidden", [ZARR_2, {"zarr_format": 3, "node_type": "array", "codecs": [PICKLE]}, None, 7])
+def test_what_the_store_does_not_have_is_not_looked_at(hidden, tmp_path):
+    path = copy_of_steps(tmp_path / "store", metadata("evil", hidden))
+    (path / ".zarray").write_text(json.dumps(ZARR_2))
+    (path / "inputs" / ".zarray").write_text(json.dumps(ZARR_2))
+    error, problems = use(path)
+    assert error is None
+    assert [problem.partition(":")[0] for problem in problems] == ["store/.zarray", "store/inputs/.zarray"]
+
+
+def test_names_of_sources_are_names(tmp_path):
+    path = copy_of_steps(tmp_path / "store", secret_sources)
+    assert store_spec.open_store(path).sources[1] == "/etc/passwd"
+    assert use(path)[0] is None
