@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from builder.cli.amounts import count_text, printable
 from builder.cli.ending import FAILED, ending_plainly, stdout_kept
 
+if TYPE_CHECKING:
+    from builder.repair import Repair
+
 
 @click.command(short_help="Check every checksum and invariant of STORE.")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--sources", metavar="SOURCES", help="Read the sources again, and compare every row with them.")
+@click.option("--repair", is_flag=True, help="Put what is damaged again, from SOURCES, as it was.")
 @click.option("--manifest", metavar="TABLE", help="The manifest, where it does not lie below SOURCES.")
 @click.option(
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
@@ -26,6 +31,7 @@ def verify(
     *,
     store: Path,
     sources: str | None,
+    repair: bool,
     manifest: str | None,
     workers: int | None,
     scheduler: str | None,
@@ -35,9 +41,13 @@ def verify(
     """Check every checksum and invariant of STORE: a line for each problem, exit status 1 if there is one.
 
     With --sources it says more: whether each row is what the sources say today. They are processed as the build did.
+
+    With --repair it processes those sources again whose sequences are damaged, and puts the files as they were; a
+    source that changed since cannot give them.
     """
-    if sources is None and manifest is not None:
-        raise click.UsageError("--manifest goes with --sources")
+    for flag, given in (("--manifest", manifest is not None), ("--repair", repair)):
+        if given and sources is None:
+            raise click.UsageError(f"{flag} goes with --sources")
     with ending_plainly():
         from dataclasses import asdict
 
@@ -46,6 +56,16 @@ def verify(
         from store_spec import open_store
 
         name = store.name or str(store)
+        if repair and sources is not None:
+            from builder.repair import repair as repair_store
+
+            shown = showing(name, of_check, begin="reading the tables", visible=not quiet)
+            with stdout_kept(), shown as show:
+                done = repair_store(
+                    store, sources, manifest=manifest, workers=workers, scheduler=scheduler, on_progress=show
+                )
+            _print_repair(store, done, as_json=as_json, quiet=quiet)
+            return
         with stdout_kept():
             with showing(name, of_check, begin="reading the tables", visible=not quiet) as show:
                 problems = verify_store(store, workers=workers, scheduler=scheduler, on_progress=show)
@@ -61,9 +81,33 @@ def verify(
         else:
             for problem in problems:
                 click.echo(printable(str(problem)))
-        if problems:
+        if not all(problem.retired for problem in problems):
             sys.exit(FAILED)
         if not as_json and not quiet:
             counts = open_store(store).counts
             checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
             click.echo(f"all well: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
+
+
+def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> None:
+    """Say what was damaged, what was put again, and what could not be; end with the exit status."""
+    from dataclasses import asdict
+
+    if as_json:
+        click.echo(json.dumps({"store": str(store)} | asdict(done), indent=2))
+    else:
+        left = {problem.where for problem in done.left}
+        for problem in done.found:
+            if not quiet and problem.where not in left:
+                click.echo(printable(f"was wrong: {problem}"))
+        for failure in done.failures:
+            click.echo(printable(str(failure)), err=True)
+        for problem in done.left:
+            click.echo(printable(str(problem)))
+        if not quiet:
+            put = count_text(len(done.files), "file")
+            was = "nothing was wrong" if not done.found else f"{put} put again as they were"
+            now = "all well" if not done.left else f"{count_text(len(done.left), 'problem')} left"
+            click.echo(f"{store.name or store}: {was}; {now}")
+    if done.failures or not all(problem.retired for problem in done.left):
+        sys.exit(FAILED)
