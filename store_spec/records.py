@@ -224,12 +224,17 @@ def allowed(rows: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
     return good
 
 
-def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceId) -> None:
+def surely_finite(rows: NDArray[Any]) -> bool:
+    """Tell whether every value is finite, as nearly always; False says nothing. One pass, and no array of answers."""
     if rows.dtype.kind not in "fc":
-        return
+        return True
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(rows.sum()):
-            return  # then every value is: one pass, and no array of answers, for what is nearly always so
+        return bool(np.isfinite(rows.sum()))
+
+
+def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceId) -> None:
+    if surely_finite(rows):
+        return
     good = allowed(rows, schema.missing)
     if good.all():
         return

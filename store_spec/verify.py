@@ -47,7 +47,7 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
     in the tables, the tables against one another, the arrays' own metadata against the root, and the files against
     what the store has. Rows that a writer put and did not commit are no problem; a file that it left half written is.
 
-    Memory holds one chunk of rows at a time, the names of all sources, and about 100 bytes for each sequence.
+    Memory holds two chunks of rows at a time, the names of all sources, and about 100 bytes for each sequence.
 
     Args:
         path: Where the store is.

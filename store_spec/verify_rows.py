@@ -15,7 +15,7 @@ from store_spec.errors import StoreError
 from store_spec.layout import chunk_key
 from store_spec.moments import Moments, RunningMoments
 from store_spec.problems import Report
-from store_spec.records import allowed
+from store_spec.records import allowed, surely_finite
 from store_spec.retired import Ranges
 from store_spec.schema import MOMENTS, TABLE_CHUNK_BYTES
 from store_spec.snapshot import FACTS, Snapshot
@@ -24,6 +24,7 @@ from store_spec.verify_tables import Table
 
 PART_BYTES = 2**26  # decoded: so much that the chunks at both ends, which two parts decode, hardly count
 PART_SEQUENCES = 2**14
+READ_TOGETHER = 2  # chunks: fewer sequences lie in two pieces then, and the rows are still in the processor's cache
 COMPARED_TOGETHER = 1024  # sequences whose moments wait to be compared with the tables
 MOMENT_BYTES = 8
 COMPARED_VALUES = 2**16  # or fewer, where they have so many features together
@@ -103,7 +104,7 @@ def cut(snapshot: Snapshot, array: str, bounds: Bounds | None, present: set[int]
 
 
 def check_part(snapshot: Snapshot, part: Part) -> Checked:
-    """Read the rows of a part once, in memory for one chunk of them, and hold them against the tables."""
+    """Read the rows of a part once, in memory for two chunks of them, and hold them against the tables."""
     checking = RowCheck(snapshot, part)
     checking.run()
     return Checked(checking.report, {name: table.seen for name, table in checking.tables.items()})
@@ -157,12 +158,15 @@ class RowCheck:
             yield at, self._part.stop, None
 
     def _pieces_of_file(self, first: int, last: int, chunk: int) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
-        start = first
+        start, together = first, READ_TOGETHER * chunk
         while start < last:
-            stop = min(start - start % chunk + chunk, last)
+            stop = min(start - start % chunk + together, last)
             try:
                 yield start, stop, self._piece(start, stop)
             except StoreError as error:
+                if together > chunk:
+                    together = chunk  # from here on, so that no more is lost than the chunk that is damaged
+                    continue
                 if not self.report.error(error, self._overlapping(start, stop)):
                     # The same again: it is the shard that cannot be read.
                     self.report.error(error, self._overlapping(start, last))
@@ -267,6 +271,8 @@ class RowCheck:
                 )
 
     def _check_finite(self, start: int, rows: NDArray[Any]) -> None:
+        if surely_finite(rows):
+            return
         good = allowed(rows, self._missing)
         if good.all():
             return

@@ -14,6 +14,7 @@ from tests.benchmarks.building import benchmark_build
 from tests.benchmarks.memory import benchmark_memory
 from tests.benchmarks.reading import benchmark_reading
 from tests.benchmarks.tiny import benchmark_tiny
+from tests.benchmarks.verifying import benchmark_verify
 
 SECTIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None] | None]] = {
     # Each as it is, and with --quick.
@@ -24,6 +25,10 @@ SECTIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None] | None]
     "read": (
         lambda folder: benchmark_reading(folder, megabytes=140, seconds=3, rounds=3),
         lambda folder: benchmark_reading(folder, megabytes=20, seconds=0.5, rounds=1),
+    ),
+    "verify": (
+        lambda folder: benchmark_verify(folder, megabytes=840, rounds=5, workers=(1, 2)),
+        lambda folder: benchmark_verify(folder, megabytes=20, rounds=1, workers=(1,)),
     ),
     "tiny": (
         lambda folder: benchmark_tiny(folder, counts=(10_000, 100_000), workers=2, rounds=1),

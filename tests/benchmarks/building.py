@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +33,9 @@ def process_for(kind: str) -> Tabular:
 
 def build_once(kind: str, folder: str, processes: int) -> dict[str, Any]:
     """Build a store, with the start and the end of the worker processes timed apart."""
-    ends = {"start": 0.0, "cpu": 0.0}
-
-    @contextmanager
-    def timed_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
-        begin = time.perf_counter()
-        with start_engine(workers, scheduler) as engine:
-            if isinstance(engine, OnDask):
-                # As the bare processes have before they are timed.
-                engine._client.run(_import_all, kind, str(min(Path(folder).iterdir())))
-            ends["start"] += time.perf_counter() - begin
-            ends["cpu"] -= processor_seconds()
-            yield engine
-            ends["cpu"] += processor_seconds()
-            begin = time.perf_counter()
-        ends["start"] += time.perf_counter() - begin
-
-    with tempfile.TemporaryDirectory(dir=Path(folder).parent) as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["builder.build"], "start_engine", timed_engine)
+    first = str(min(Path(folder).iterdir()))
+    apart = engine_timed_apart("builder.build", partial(_import_all, kind, first))
+    with tempfile.TemporaryDirectory(dir=Path(folder).parent) as place, apart as ends:
         begin = time.perf_counter()
         report = build(folder, Path(place, "store"), process=process_for(kind), workers=processes)
         whole = time.perf_counter() - begin
@@ -58,8 +43,35 @@ def build_once(kind: str, folder: str, processes: int) -> dict[str, Any]:
     return {"seconds": whole - ends["start"], "whole": whole, **ends}
 
 
+@contextmanager
+def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[dict[str, float]]:
+    """Let a module start its engine; give the seconds of its start and end, and the processor time between them.
+
+    Args:
+        module: Whose `start_engine` it is.
+        prepare: What each worker does before the time counts: it imports what it needs, as the bare processes have too.
+    """
+    ends = {"start": 0.0, "cpu": 0.0}
+
+    @contextmanager
+    def timed_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
+        begin = time.perf_counter()
+        with start_engine(workers, scheduler) as engine:
+            if isinstance(engine, OnDask):
+                engine._client.run(prepare)
+            ends["start"] += time.perf_counter() - begin
+            ends["cpu"] -= processor_seconds()
+            yield engine
+            ends["cpu"] += processor_seconds()
+            begin = time.perf_counter()
+        ends["start"] += time.perf_counter() - begin
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module(module), "start_engine", timed_engine)
+        yield ends
+
+
 def _import_all(kind: str, path: str) -> None:
-    """Have a worker import what it will need, as the bare processes have too."""
     importlib.import_module("builder.batch")
     process_for(kind)(Path(path))
 

@@ -1,0 +1,105 @@
+"""The rate of `verify`, beside reading and decompressing the same chunks by bare processes."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import statistics
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs import blosc
+
+import builder
+import store_spec
+from builder.build import build
+from tests.benchmarks.building import engine_timed_apart, into_page_cache, process_for
+from tests.benchmarks.children import measure, processor_seconds
+from tests.benchmarks.sources import write_sources
+from tests.benchmarks.table import print_table
+
+GOAL = 0.5  # of the rate of reading and decompressing alone
+
+
+def decompress(path: str, processes: int) -> dict[str, Any]:
+    """Time bare processes that read all shards and decompress every chunk; starting them is not timed."""
+    schema = store_spec.open_store(path).schema
+    files, index_bytes = [], {}
+    for name in ("inputs", "labels"):
+        chunking = schema.chunking(name)
+        assert chunking is not None
+        index_bytes[name] = chunking.shard // chunking.chunk * 16 + 4
+        files += [str(file) for file in Path(path, name).glob("c.*")]
+    work = partial(_decompress, index_bytes)
+    if processes == 1:
+        return _timed(map(work, [files]))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, initializer=_decompress, initargs=(index_bytes, ())) as pool:
+        pool.map(time.sleep, [0.2] * processes, 1)  # until all have started
+        found = _timed(pool.imap_unordered(work, [files[one::processes] for one in range(processes)]))
+        pool.close()
+        pool.join()
+    return found
+
+
+def _timed(work: Any) -> dict[str, Any]:
+    cpu, start = processor_seconds(), time.perf_counter()
+    for _ in work:
+        pass
+    return {"seconds": time.perf_counter() - start, "cpu": processor_seconds() - cpu}
+
+
+def _decompress(index_bytes: dict[str, int], files: Sequence[str]) -> None:
+    for file in files:
+        data = memoryview(Path(file).read_bytes())
+        size = index_bytes[Path(file).parent.name]
+        index = np.frombuffer(data[-size:-4], "<u8").reshape(-1, 2)
+        for offset, length in index[index[:, 1] < 2**63].tolist():
+            blosc.decompress(data[offset : offset + length - 4])
+
+
+def verify(path: str, processes: int) -> dict[str, Any]:
+    """Time `verify`, the start and the end of its worker processes not included; one process is this one."""
+    with engine_timed_apart("builder.verification", _import_all) as ends:
+        begin = time.perf_counter()
+        problems = builder.verify(path, workers=0 if processes == 1 else processes)
+        whole = time.perf_counter() - begin
+    assert not problems
+    return {"seconds": whole - ends["start"], "cpu": ends["cpu"]}
+
+
+def _import_all() -> None:
+    importlib.import_module("store_spec.verify_rows")
+
+
+STEPS = {"read + decompress": decompress, "verify": verify}
+
+
+def benchmark_verify(folder: Path, *, megabytes: float, rounds: int, workers: tuple[int, ...]) -> None:
+    """Print a table; every figure is the median of rounds that go over all in turn."""
+    sources, path = folder / "verify-npy", folder / "verify-store"
+    decoded = write_sources(sources, "npy", megabytes) / 1e6
+    build(sources, path, process=process_for("npy"), workers=0)
+    into_page_cache(path)
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for _ in range(rounds):
+        for processes in workers:
+            for name, step in STEPS.items():
+                found.setdefault((name, processes), []).append(measure(step, str(path), processes))
+    rows = []
+    for (name, processes), runs in found.items():
+        floors = found["read + decompress", processes]
+        ratios = [
+            statistics.median(floor[key] / run[key] for floor, run in zip(floors, runs, strict=True))
+            for key in ("seconds", "cpu")
+        ]
+        rates = [f"{decoded / statistics.median(run[key] for run in runs):,.0f}" for key in ("seconds", "cpu")]
+        rows.append([name, str(processes), *rates, *(f"{ratio:.2f}" for ratio in ratios)])
+    count = len(list(sources.iterdir()))
+    print(f"\nVerify {decoded:,.0f} MB decoded, of {count:,} sources, median of {rounds} rounds\n")
+    print_table(["", "processes", "MB/s", "MB a CPU s", "of read + decompress", "by CPU"], rows)
+    print(f"\nGoal: at least {GOAL} of the rate of read + decompress.")
