@@ -7,38 +7,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from builder.build import Report, build
+    from builder.compact import Compacted, compact
     from builder.errors import BuildError, SourceError, UsageError
     from builder.inspection import Inspection, inspect
     from builder.preview import Preview, preview
+    from builder.repair import Repair, repair
     from builder.tabular import Tabular, tabular
     from builder.verification import verify
 
 __all__ = [
     "BuildError",
+    "Compacted",
     "Inspection",
     "Preview",
+    "Repair",
     "Report",
     "SourceError",
     "Tabular",
     "UsageError",
     "build",
+    "compact",
     "inspect",
     "preview",
+    "repair",
     "tabular",
     "verify",
 ]
 
 _HOMES = {
     "BuildError": "builder.errors",
+    "Compacted": "builder.compact",
     "Inspection": "builder.inspection",
     "Preview": "builder.preview",
+    "Repair": "builder.repair",
     "Report": "builder.build",
     "SourceError": "builder.errors",
     "Tabular": "builder.tabular",
     "UsageError": "builder.errors",
     "build": "builder.build",
+    "compact": "builder.compact",
     "inspect": "builder.inspection",
     "preview": "builder.preview",
+    "repair": "builder.repair",
     "tabular": "builder.tabular",
     "verify": "builder.verification",
 }

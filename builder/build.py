@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from builder.manifest import ManifestLabels
 from builder.packing import Packing
 from builder.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.process import Process
-from builder.run import Run, Tally, commit, workers_died
+from builder.run import Run, Tally, note_build, workers_died
 from builder.tabular import Tabular
 from store_spec.ledger import Ledger
 from store_spec.schema import LabelAxis, Rows, Schema
@@ -172,7 +173,7 @@ def build(
                     tally,
                     memory=memory,
                     on_progress=on_progress,
-                    code=plan.reading.code,
+                    before_commit=partial(note_build, tally=tally, code=plan.reading.code),
                     seen=plan.seen,
                     most_failures=most(len(plan.new)),
                 )
@@ -186,7 +187,8 @@ def build(
         if plan.exists and ledger is None:  # what failed before may be gone, or fail in another way
             ledger = stack.enter_context(_opened(plan))
             ledger.retire(retiring)
-            commit(ledger, tally)
+            note_build(ledger, tally)
+            tally.committed = ledger.commit()
     failed = {failure.source for failure in tally.failures[len(untried) :]}
     updated = sum(name not in failed for name in plan.replaced)
     compared = plan.compared

@@ -8,7 +8,7 @@ from typing import Self
 
 from builder.errors import UsageError
 from store_spec.codec import Codec
-from store_spec.schema import Chunking, LabelAxis, Rows, Schema, sizes_for
+from store_spec.schema import Chunking, LabelAxis, Missing, Rows, Schema, sizes_for
 from store_spec.sizes import parse_bytes
 
 
@@ -52,12 +52,13 @@ class Packing:
         """Decoded bytes of a shard of a new store."""
         return sizes_for(self.chunk, self.shard)[1]
 
-    def schema(self, inputs: Rows, labels: Rows, label_axis: LabelAxis) -> Schema:
+    def schema(self, inputs: Rows, labels: Rows, label_axis: LabelAxis, missing: Missing = "error") -> Schema:
         """Return the schema of a new store."""
         return Schema.plan(
             inputs,
             labels,
             label_axis=label_axis,
+            missing=missing,
             codec=self.codec,
             chunk_bytes=self.chunk_bytes,
             shard_bytes=self.shard_bytes,

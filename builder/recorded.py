@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import store_spec
 from builder.errors import UsageError
@@ -48,6 +49,23 @@ def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
     pairs = build["code"]
     if not pairs or pairs[-1][1] != code:
         provenance["build"] = build | {"code": [*pairs, [first, code]]}
+
+
+def of_some(provenance: dict[str, Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what a store records, for a store that holds some of its sequences alone, under new numbers.
+
+    >>> of_some({"build": {"code": [[0, "a"], [3, "b"], [4, "c"]]}}, np.array([0, 1, 4]))
+    {'build': {'code': [[0, 'a'], [2, 'c']]}}
+    """
+    build = provenance.get("build")
+    if not (isinstance(build, dict) and _is_code(build.get("code"))):
+        return provenance
+    pairs: list[list[Any]] = []
+    places = np.searchsorted(numbers, [first for first, _ in build["code"]]).tolist()
+    for place, (_, code), end in zip(places, build["code"], [*places[1:], len(numbers)], strict=True):
+        if place < end and (not pairs or pairs[-1][1] != code):
+            pairs.append([place, code])
+    return provenance | {"build": build | {"code": pairs}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,14 +11,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from builder.batch import Batch, Failure, Summary, compress, process_batch, summarise
+from builder.batch import Failure, Processed, Summary, compress, process_batch, summarise
 from builder.engine import Engine, Task
 from builder.errors import BuildError
 from builder.fingerprints import SeenFiles
 from builder.recorded import note_code
 from store_spec.ledger import Ledger, ShardJob
+from store_spec.schema import Schema
 from store_spec.shard import Stretch
 
 COMMIT_SECONDS = 15.0
@@ -49,6 +50,14 @@ class Tally:
         return time.monotonic() - self.started
 
 
+class Work(Protocol):
+    """Some sources that follow one another, as a worker takes them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the sources."""
+
+
 @dataclass(slots=True, eq=False)
 class _Held:
     """A batch that takes memory on some worker."""
@@ -76,12 +85,13 @@ class Run:
         self,
         engine: Engine,
         ledger: Ledger,
-        batches: Iterator[tuple[Batch, int]],
+        batches: Iterator[tuple[Work, int]],
         tally: Tally,
         *,
         memory: int,
         on_progress: Callable[[Tally], None],
-        code: str | None = None,
+        process: Callable[[Any, Schema], Processed] = process_batch,
+        before_commit: Callable[[Ledger], None] = lambda _: None,
         seen: SeenFiles | None = None,
         most_failures: float = math.inf,
     ) -> None:
@@ -91,7 +101,8 @@ class Run:
         self._tally = tally
         self._memory = memory
         self._on_progress = on_progress
-        self._code = code
+        self._process = process
+        self._before_commit = before_commit
         self._seen = seen
         self._most_failures = most_failures
         self._schema = ledger.schema
@@ -156,7 +167,7 @@ class Run:
             if batch is None:
                 self._exhausted = True
                 return
-            rows = self._engine.submit(process_batch, batch, self._schema)
+            rows = self._engine.submit(self._process, batch, self._schema)
             held = _Held(self._submitted, batch.names, rows, nbytes)
             self._submitted += 1
             self._bytes_held += nbytes
@@ -232,19 +243,19 @@ class Run:
                 self._bytes_held -= piece.held.nbytes
 
     def _commit(self) -> None:
-        commit(self._ledger, self._tally, self._code)
+        self._before_commit(self._ledger)
+        self._tally.committed = self._ledger.commit()
         self._last_commit, self._put_since = time.monotonic(), False
 
 
-def commit(ledger: Ledger, tally: Tally, code: str | None = None) -> None:
-    """Make visible what lies in shards; note the sources that failed, and the code that made the new sequences."""
+def note_build(ledger: Ledger, tally: Tally, code: str | None = None) -> None:
+    """Have the next commit record the sources that failed, and the code that made the new sequences."""
     if code is not None and ledger.ready():
         note_code(ledger.provenance, ledger.root.counts.sequences, code)
     ledger.provenance["failures"] = {
         "count": len(tally.failures),
         "listed": [{"source": one.source, "reason": one.reason} for one in tally.failures[:LISTED_FAILURES]],
     }
-    tally.committed = ledger.commit()
 
 
 def workers_died(names: Sequence[str]) -> BuildError:

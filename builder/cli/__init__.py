@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from builder.cli.build import build
+from builder.cli.compact import compact
 from builder.cli.ending import ending_plainly
 from builder.cli.verify import verify
 
@@ -41,6 +42,7 @@ def main() -> None:
 
 main.add_command(build)
 main.add_command(verify)
+main.add_command(compact)
 
 
 @main.command(short_help="Say what STORE holds.")

@@ -1,4 +1,4 @@
-"""Any history of a store, with crashes in it, against a list of arrays: append, update, retire, commit, crash, open."""
+"""Any history of a store against a list of arrays: append, update, retire, commit, crash, open, compact, read."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+import builder
 import store_spec
 from store_spec.errors import SequenceError
 from tests.campaigns.operations import CHANGES, Operation, Watch
@@ -40,6 +41,7 @@ class Histories(RuleBasedStateMachine):
     steps = 0
     crashes = 0
     commits = 0
+    compactions = 0
     reads = 0
 
     def __init__(self) -> None:
@@ -145,6 +147,18 @@ class Histories(RuleBasedStateMachine):
             if halfway:
                 self.close()
 
+    @precondition(lambda self: self.writer is None and self.committed)
+    @rule()
+    def compact(self) -> None:
+        """Go on with a copy that has what readers see, and nothing else; the old store stays for those that hold it."""
+        new = self.place / str(self.lives + 1) / "store"
+        new.parent.mkdir()
+        assert builder.compact(self.path, new, workers=0).sequences == len(self.committed)
+        self.lives += 1
+        assert store_spec.open_store(new).counts.sequences == len(self.committed)
+        assert store_spec.verify(new) == []
+        type(self).compactions += 1
+
     @precondition(lambda self: self.path.exists())
     @rule()
     def hold_a_reader(self) -> None:
@@ -216,7 +230,7 @@ def run(examples: int, steps: int, *, shrink: bool = True) -> None:
 def campaign(*, quick: bool) -> Outcome:
     """Run histories, and then the control."""
     examples, steps = (15, 40) if quick else (1_000, 100)
-    Histories.steps = Histories.crashes = Histories.commits = Histories.reads = 0
+    Histories.steps = Histories.crashes = Histories.commits = Histories.compactions = Histories.reads = 0
     broken = []
     try:
         run(examples, steps)
@@ -227,6 +241,7 @@ def campaign(*, quick: bool) -> Outcome:
         "steps": Histories.steps,
         "commits": Histories.commits,
         "crashes": Histories.crashes,
+        "compactions": Histories.compactions,
         "sequences compared": Histories.reads,
     }
     control_broke = 0

@@ -1,0 +1,149 @@
+"""`compact`: the sequences that readers see, in a new store; as if the others had never been there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import builder
+import store_spec
+from builder import build
+from builder.cli import main
+from builder.errors import UsageError
+from store_spec import StoreError
+from store_spec.storage import LocalStorage
+from tests.builder.made_sources import Made, expected, read_made, write_made
+from tests.store.oracle import assert_holds, files
+
+SOURCES = {
+    f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
+}
+
+
+def built(place, sources, **options):
+    """Build, and retire what is not among the sources."""
+    for path in (place / "src").glob("*"):
+        path.unlink()
+    write_made(place / "src", sources)
+    return build(place / "src", place / "store", process=read_made, workers=0, retire_missing=True, yes=True, **options)
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_left_is_byte_for_byte_what_a_build_of_it_alone_gives(tmp_path, axis, workers):
+    made = {name: replace(one, axis=axis) for name, one in SOURCES.items()}
+    left = {name: one for name, one in made.items() if name[0] not in "bcg"}
+    (tmp_path / "all").mkdir()
+    (tmp_path / "alone").mkdir()
+    built(tmp_path / "all", made, label_axis=axis, chunk=60, shard=240)
+    built(tmp_path / "all", left)
+    built(tmp_path / "alone", left, label_axis=axis, chunk=60, shard=240)
+    done = builder.compact(tmp_path / "all" / "store", tmp_path / "new", workers=workers)
+    assert (done.sequences, done.copied, done.retired) == (16, 16, 12)
+    assert files(tmp_path / "new") == files(tmp_path / "alone" / "store")
+    assert build(tmp_path / "all" / "src", tmp_path / "new", process=read_made, workers=0).unchanged == 4
+
+
+def test_updated_sources_stay_in_the_order_that_readers_see(tmp_path):
+    built(tmp_path, SOURCES)
+    now = SOURCES | {"b.made": Made(lengths=(9,), seed=77)}
+    built(tmp_path, now, update=True)
+    builder.compact(tmp_path / "store", tmp_path / "new")
+    old, new = (store_spec.open_store(tmp_path / name) for name in ("store", "new"))
+    assert new.sources == old.sources
+    assert new.counts.sequences == len(old) < old.counts.sequences
+    order = [name for name in sorted(now) if name != "b.made"]
+    assert_holds(new, [*expected({name: now[name] for name in order}), *expected({"b.made": now["b.made"]})])
+    assert store_spec.verify(tmp_path / "new") == []
+
+
+def test_another_codec_and_other_chunks_hold_the_same_rows_and_checksums(tmp_path):
+    built(tmp_path, SOURCES)
+    builder.compact(tmp_path / "store", tmp_path / "new", codec="lz4:1", chunk=240, shard=480)
+    old, new = (store_spec.open_store(tmp_path / name) for name in ("store", "new"))
+    assert (new.schema.codec.name, new.schema.steps.chunk) == ("lz4", 16)
+    assert new.identity == old.identity
+    assert_holds(new, expected(SOURCES))
+    builder.compact(tmp_path / "store", tmp_path / "codec", codec="none")
+    assert store_spec.open_store(tmp_path / "codec").schema == replace(old.schema, codec=type(new.schema.codec)("none"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(kills=st.lists(st.integers(1, 60), min_size=1, max_size=4))
+def test_cut_off_at_any_put_and_started_again_it_ends_with_the_same_bytes(tmp_path_factory, kills):
+    place = tmp_path_factory.mktemp("cut")
+    built(place, SOURCES, chunk=60, shard=120)
+    builder.compact(place / "store", place / "whole", workers=0)
+    put = LocalStorage.put
+    for kill in kills:
+        left = kill
+
+        def failing(storage, key, parts):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise StoreError(f"{key}: the disk is gone")
+            put(storage, key, parts)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LocalStorage, "put", failing)
+            patch.setattr("builder.run.COMMIT_SECONDS", 0.0)
+            patch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", 100)
+            try:
+                builder.compact(place / "store", place / "new", workers=0)
+            except StoreError:
+                continue
+    builder.compact(place / "store", place / "new", workers=0)
+    assert files(place / "new") == files(place / "whole")
+
+
+def test_rows_that_are_not_what_was_written_are_not_copied(tmp_path):
+    built(tmp_path, SOURCES, codec="none")
+    shard = tmp_path / "store" / "inputs" / "c.0.0"
+    data = bytearray(shard.read_bytes())
+    data[5] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(store_spec.StoreError, match="crc32c"):
+        builder.compact(tmp_path / "store", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_path_that_holds_something_else_is_refused_and_left_alone(tmp_path):
+    built(tmp_path, SOURCES)
+    (tmp_path / "other").mkdir()
+    built(tmp_path / "other", {"z.made": Made(seed=5)})
+    before = files(tmp_path / "other" / "store")
+    with pytest.raises(UsageError, match="is another store"):
+        builder.compact(tmp_path / "store", tmp_path / "other" / "store")
+    assert files(tmp_path / "other" / "store") == before
+    with pytest.raises(UsageError, match="is another store"):
+        builder.compact(tmp_path / "other" / "store", tmp_path / "store")
+    with pytest.raises(UsageError, match="there is no store"):
+        builder.compact(tmp_path / "nothing", tmp_path / "new")
+
+
+def test_a_store_of_which_all_is_retired_has_no_copy(tmp_path):
+    built(tmp_path, SOURCES)
+    built(tmp_path, {})
+    with pytest.raises(UsageError, match="nothing to copy"):
+        builder.compact(tmp_path / "store", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command_says_what_it_did_and_what_it_left_behind(tmp_path):
+    built(tmp_path, SOURCES)
+    built(tmp_path, {name: one for name, one in SOURCES.items() if name[0] != "c"})
+    arguments = ["compact", str(tmp_path / "store"), str(tmp_path / "new.zarr")]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("new.zarr: 24 sequences, ")
+    assert "4 retired ones left behind" in result.stdout
+    again = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert (again["sequences"], again["copied"]) == (24, 0)
+    assert CliRunner().invoke(main, ["compact", str(tmp_path / "none"), str(tmp_path / "x")]).exit_code == 2
