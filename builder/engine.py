@@ -200,7 +200,7 @@ def _connected(address: str) -> Iterator[Any]:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
-    with _no_client_log(), client:
+    with _no_dask_log(), client:
         yield client
 
 
@@ -222,15 +222,17 @@ def _loss_told(which: str) -> Iterator[None]:
 
 
 @contextmanager
-def _no_client_log() -> Iterator[None]:
+def _no_dask_log() -> Iterator[None]:
     """Keep dask from logging, with a traceback, what an error of ours tells: that it cannot reach the scheduler."""
-    log = logging.getLogger("distributed.client")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]  # each has a level of its own
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 @contextmanager
