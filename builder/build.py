@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +74,7 @@ def build(
     scheduler: Any = None,
     batch: int | str = BATCH_BYTES,
     update: bool = False,
+    redo: Collection[str] = (),
     retire_missing: bool = False,
     yes: bool = False,
     max_failures: int | str | None = None,
@@ -109,6 +110,7 @@ def build(
         batch: Decoded bytes that one task processes, about; a larger source is a task of its own.
         update: Build sources again that changed, or that other code of the process function made: the new sequences go
             to the end, and the old ones are retired in the same commit.
+        redo: Names of sources to build again in the same way, whether they changed or not; then no others are built.
         retire_missing: Retire the sequences of sources that are there no more. Where most are gone, the folder may be
             the wrong one, or not mounted: that is refused.
         yes: Retire them even then.
@@ -135,6 +137,7 @@ def build(
         manifest=labels,
         label_axis=label_axis,
         update=update,
+        redo=redo,
         allow_none=retire_missing and yes,
     )
     retiring = plan.vanished if retire_missing else ()
@@ -173,7 +176,7 @@ def build(
                     tally,
                     memory=memory,
                     on_progress=on_progress,
-                    before_commit=partial(note_build, tally=tally, code=plan.reading.code),
+                    before_commit=partial(note_build, tally=tally, code=plan.reading.code, only_code=bool(redo)),
                     seen=plan.seen,
                     most_failures=most(len(plan.new)),
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,13 +86,14 @@ def make_plan(
     manifest: ManifestLabels | None = None,
     label_axis: LabelAxis | None = None,
     update: bool = False,
+    redo: Collection[str] = (),
     allow_none: bool = False,
 ) -> Plan:
     """Find the sources, match the manifest, and leave out what the store holds already.
 
     What is not given is as the first build of the store recorded it. With `update`, sources that changed, and those
-    that other code of the process function made, are to be processed again. `allow_none` lets a
-    folder be empty.
+    that other code of the process function made, are to be processed again. With `redo`
+    these alone are, whether they changed or not. `allow_none` lets a folder be empty.
 
     Raises:
         UsageError: A folder, file, column or function that is not there, or options that clash, or are not those that
@@ -113,6 +114,8 @@ def make_plan(
         assert reading.recorded is not None
         outdated = tuple(name for name in reading.recorded.outdated(reading.code, held) if name in there)
     wanted = {*compared.new, *(compared.changed + outdated if update else ())}
+    if redo:
+        wanted = set(redo).intersection(names)
     new = tuple(number for number, name in enumerate(names) if name in wanted)
     numbers = {} if holding is None else holding.numbers
     return Plan(

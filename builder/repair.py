@@ -1,12 +1,13 @@
-"""`verify --repair`: put what is damaged again, from the sources, if these still give what the store had."""
+"""`verify --repair`: put what is damaged again, from the sources, as it was; where they changed, as they are now."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.batch import Batch, Failure, Summary, UnusableError, process_batch, read_source, summarise
-from builder.build import BATCH_BYTES, manifest_labels, worker_count
+from builder.batch import Batch, Failure, UnusableError, read_source
+from builder.build import BATCH_BYTES, build, manifest_labels, worker_count
+from builder.compare import READERS
 from builder.engine import Engine, Task, as_done, start_engine
 from builder.errors import UsageError
-from builder.fingerprints import BUFFER_BYTES
+from builder.fingerprints import BUFFER_BYTES, Fingerprint, read_fingerprint
 from builder.process import Process, searching
-from builder.reading import Reading, dealt, file_bytes, find_sources, opened
+from builder.reading import Reading, file_bytes, find_sources, opened
 from builder.run import workers_died
 from builder.verification import Checking, verify
 from store_spec import retired
 from store_spec.errors import StoreError
+from store_spec.layout import ROOT
 from store_spec.ledger import Ledger
 from store_spec.problems import Problem
-from store_spec.records import Records, SourceId, check_sequence
-from store_spec.repair import Damage, DamagedFile, restore_bounds, restore_rows, restore_tables
+from store_spec.records import SourceId, check_sequence
+from store_spec.repair import (
+    PROVED,
+    ROW_ARRAYS,
+    Damage,
+    DamagedFile,
+    check_root,
+    describe_part,
+    present_files,
+    readable,
+    restore_bounds,
+    restore_rows,
+    restore_stats,
+    restore_tables,
+)
 from store_spec.schema import Schema
 from store_spec.snapshot import Snapshot
+from store_spec.verify_rows import Part, cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +55,9 @@ class Repair:
     """What a repair did."""
 
     found: tuple[Problem, ...]  # before
-    files: tuple[str, ...]  # put again, each with the bytes that it had
-    failures: tuple[Failure, ...]  # sources that do not give any more what the store had
+    files: tuple[str, ...]  # put again, each with the rows that it had
+    rebuilt: tuple[str, ...]  # sources whose sequences were retired and built again at the end
+    failures: tuple[Failure, ...]  # why others were not put
     left: tuple[Problem, ...]  # afterwards
 
 
@@ -53,11 +71,12 @@ def repair(
     scheduler: Any = None,
     on_progress: Callable[[Checking], None] = lambda _: None,
 ) -> Repair:
-    """Check a store, and put again what is damaged: nothing else changes, and readers that have it open go on.
+    """Check a store, and put again what is damaged, with the rows that it had; nothing else changes.
 
-    The sources of the sequences that are concerned are processed again, as the build did. What they give is put only
-    if it is, by the checksums that are whole, what the store had. The root itself, and the names of the sources, cannot
-    be had again from anywhere.
+    Sources of sequences that lost rows are processed again, as the build did. What they give is put only if it is, by
+    the checksums that are whole, what the store had. Where it is not, since a source changed or is gone, the file
+    stays as it is: those of its sequences whose sources are there are retired and built again, as `build(update=True)`
+    does, behind the others. The root itself, and the names of the sources, cannot be had again from anywhere.
 
     Args:
         store: The store; its options are as it records them.
@@ -70,7 +89,7 @@ def repair(
 
     Raises:
         UsageError: There is no such folder or store, no build made the store, or options clash.
-        StoreError: What is at `store` cannot be read at all, a writer has it open, or the disk refused.
+        StoreError: The root is damaged, or an older copy; a writer has the store open; or the disk refused.
         BuildError: Worker processes died again and again.
     """
     place = Path(store)
@@ -80,22 +99,41 @@ def repair(
     labels = manifest_labels(manifest, None, None, manifest_only=False)
     reading = find_sources(Path(sources), place, held, process=process, manifest=labels, allow_none=True)
     reading = reading.for_schema(held.schema)
+    if not reading.names:
+        raise UsageError(f"{sources}: holds none of the store's sources; is that the right folder, and is it mounted?")
+    check_root(held.snapshot)
     check = partial(verify, store, workers=workers, scheduler=scheduler, on_progress=on_progress)
-    found = left = check()
     put: list[str] = []
-    failures: dict[str, Failure] = {}
+    failed: dict[str, Failure] = {}
+    unput: list[DamagedFile] = []
+    rebuilt: tuple[str, ...] = ()
+    found = check()
+    if not found:
+        return Repair(found=(), files=(), rebuilt=(), failures=(), left=())
     with Ledger.open(place) as ledger:  # which puts metadata right that lag behind the root
+        # What verify found in metadata is gone.
+        left = check() if any(problem.where.endswith(ROOT) or problem.leftover for problem in found) else found
         while left:
-            count = worker_count(workers, small=scheduler is None)
-            with start_engine(count, scheduler) as engine:
-                files, failed = _put_right(engine, count, ledger.snapshot(), reading, left)
+            damage = Damage.of(ledger.snapshot(), left)
+            files, failures, unput = _put_right(damage, ledger.snapshot(), reading, workers, scheduler)
+            failed |= {failure.source: failure for failure in failures}
+            fresh = set(files) - set(put)
             put += files
-            failures |= {failure.source: failure for failure in failed}
-            before, left = left, check()
-            if not files and len(left) == len(before):
+            left = check() if files else left
+            if not fresh:  # nothing more can be put; or what was put is damaged again
                 break
+    if names := _to_rebuild(place, reading, unput):
+        report = build(
+            sources, store, process=process, manifest=manifest, workers=workers, scheduler=scheduler, redo=names
+        )
+        rebuilt = tuple(name for name in names if name not in {failure.source for failure in report.failures})
+        left = check()
     return Repair(
-        found=tuple(found), files=tuple(sorted(set(put))), failures=tuple(failures.values()), left=tuple(left)
+        found=tuple(found),
+        files=tuple(sorted(set(put))),
+        rebuilt=rebuilt,
+        failures=tuple(failed.values()) if left else (),
+        left=tuple(left),
     )
 
 
@@ -106,27 +144,47 @@ class Origin:
     source: str
     first: int
     count: int
+    retired: bool
 
 
-Result = tuple[list[str], list[Failure]]  # files that were put; why others were not
+Result = tuple[list[str], list[Failure], list[DamagedFile]]  # files that were put; why, and which others were not
 
 
-def _put_right(
-    engine: Engine, workers: int, snapshot: Snapshot, reading: Reading, problems: Sequence[Problem]
-) -> Result:
-    """Put right what everything else is proved with: the bounds, then the tables, then the rows."""
-    damage = Damage.of(snapshot, problems)
-    if damage.bounds:
-        return restore_bounds(snapshot), []
+def _put_right(damage: Damage, snapshot: Snapshot, reading: Reading, workers: int | None, scheduler: Any) -> Result:
+    """Put right what everything else is proved with, if that is damaged: bounds, tables, rows, and then statistics."""
+    if damage.bounds and (put := restore_bounds(snapshot)):
+        return put, [], []
     try:
-        origins = _origins(snapshot)
-    except StoreError:
-        return [], []  # nobody knows any more whose the sequences are
-    dealing = _Dealing(engine, workers, snapshot, reading, origins)
-    return dealing.tables(damage.tables) if damage.tables else dealing.rows(damage.rows)
+        origins = origins_of(snapshot)
+    except StoreError as error:
+        return [], [Failure(snapshot.storage.root.name, str(error))], []  # nobody knows whose the sequences are
+    lost = {number for one in (*damage.tables, *damage.rows) for number in one.lost}
+    starts = np.array([origin.first for origin in origins], np.int64)
+    which = np.unique(np.searchsorted(starts, np.fromiter(lost, np.int64), "right")) - 1
+    sizes = [file_bytes(str(reading.sources.path(origins[one].source))) for one in which.tolist()]
+    count = worker_count(workers, small=scheduler is None and reading.is_small(sizes, BATCH_BYTES))
+    with start_engine(count, scheduler) as engine:
+        dealing = _Dealing(engine, count, snapshot, reading, origins)
+        failures: list[Failure] = []
+        unput: list[DamagedFile] = []
+        try:
+            for step, damaged in (
+                (dealing.tables, damage.tables),
+                (dealing.rows, damage.rows),
+                (dealing.stats, damage.stats),
+            ):
+                if damaged:
+                    put, why, others = step(damaged)
+                    failures, unput = failures + why, unput + others
+                    if put:
+                        return put, failures, unput
+        except BaseException:
+            engine.abandon()  # before the lock is free: no worker may put a file any more
+            raise
+    return [], failures, unput
 
 
-def _origins(snapshot: Snapshot) -> list[Origin]:
+def origins_of(snapshot: Snapshot) -> list[Origin]:
     """Return the sources, in the order of their sequences; one that was built again is there several times."""
     names = np.array(snapshot.sources(), object)
     gone = np.zeros(len(names), bool)
@@ -138,123 +196,205 @@ def _origins(snapshot: Snapshot) -> list[Origin]:
         begins |= gone & (snapshot.table("sequences/part") == 0)
     starts = np.flatnonzero(begins).tolist()
     return [
-        Origin(source=str(names[start]), first=start, count=stop - start)
+        Origin(source=str(names[start]), first=start, count=stop - start, retired=bool(gone[start]))
         for start, stop in pairwise([*starts, len(names)])
     ]
 
 
+def _to_rebuild(store: Path, reading: Reading, unput: Iterable[DamagedFile]) -> tuple[str, ...]:
+    """Return the sources that are there of sequences that readers see and that lie in files that could not be put."""
+    lost = {number for one in unput if one.array in ROW_ARRAYS for number in one.lost}
+    if not lost:
+        return ()
+    there = set(reading.names)
+    held = opened(store)
+    assert held is not None
+    return tuple(
+        origin.source
+        for origin in origins_of(held.snapshot)
+        if not origin.retired
+        and origin.source in there
+        and not lost.isdisjoint(range(origin.first, origin.first + origin.count))
+    )
+
+
 class _Dealing:
-    """Has the sources processed that are needed, and puts files."""
+    """Has files put again by the workers."""
 
     def __init__(
         self, engine: Engine, workers: int, snapshot: Snapshot, reading: Reading, origins: Sequence[Origin]
     ) -> None:
         self._engine, self._workers, self._reading, self._origins = engine, workers, reading, origins
+        self._whole = snapshot
         self._snapshot = Snapshot(snapshot.storage, replace(snapshot.root, provenance={}, retired=()))
         self._places = {name: number for number, name in enumerate(reading.names)}
         self._starts = np.array([origin.first for origin in origins], np.int64)
 
     def tables(self, damaged: Sequence[DamagedFile]) -> Result:
-        """Put chunks of tables."""
-        origins, failures = self._there(number for one in damaged for number in one.lost)
-        sizes = [file_bytes(str(self._reading.sources.path(origin.source))) for origin in origins]
-        work = [origins[part] for part, _ in dealt(sizes, BATCH_BYTES, 1.0)]
-        records: dict[int, Records] = {}
-        for some, task in as_done(self._engine, self._workers, work, self._describe):
-            found: Summary = self._result(some, task)
-            failures += found.failures
-            for origin in some:
-                mine = [number for number, source in enumerate(found.records.sources) if source == origin.source]
-                if len(mine) == origin.count:
-                    records |= {origin.first + at: found.records[number : number + 1] for at, number in enumerate(mine)}
-                elif mine:
-                    failures.append(_other(origin.source))
-        whole = [one for one in damaged if all(number in records for number in one.lost)]
+        """Put chunks of what has the identity: checksums of the rows, hashes of the files, and numbers of parts."""
+        names = {one.array for one in damaged}
+        lost = {number for one in damaged for number in one.lost}
+        columns = {name: readable(self._snapshot, name) for name in names}
+        numbers = np.array(sorted(lost), np.int64)
+        if PROVED[0] in names:
+            parts = np.concatenate([np.arange(origin.count) for origin in self._origins])
+            columns[PROVED[0]][numbers] = parts[numbers]
+        if names & set(PROVED[1:3]):
+            for origin, read in self._fingerprints(lost):
+                inside = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
+                for name, value in zip(
+                    PROVED[1:3], (read.state.size, np.frombuffer(read.sha256, np.uint8)), strict=True
+                ):
+                    if name in names:
+                        columns[name][inside] = value
+        why: list[Failure] = []
+        for array, name in zip(ROW_ARRAYS, PROVED[3:], strict=True):
+            if name in names:
+                why += self._describe(array, lost, [name], columns)
         try:
-            return restore_tables(self._snapshot, whole, records), failures
+            return restore_tables(self._snapshot, damaged, columns), why, []
         except StoreError as error:
-            return [], [*failures, Failure(self._snapshot.storage.root.name, str(error))]
+            return [], [*why, Failure(self._snapshot.storage.root.name, str(error))], []
 
-    def _describe(self, origins: Sequence[Origin]) -> Task:
-        return self._engine.submit(describe_batch, self._batch(origins), self._snapshot.root.schema, watch=True)
+    def stats(self, damaged: Sequence[DamagedFile]) -> Result:
+        """Put chunks of statistics, from the rows of the store itself."""
+        put: list[str] = []
+        why: list[Failure] = []
+        for array in ROW_ARRAYS:
+            ours = [one for one in damaged if one.array.startswith(f"stats/{array}_")]
+            if ours:
+                names = sorted({one.array for one in ours})
+                columns = {name: readable(self._snapshot, name) for name in names}
+                failures = self._describe(array, {number for one in ours for number in one.lost}, names, columns)
+                why += failures
+                if not failures:
+                    put += restore_stats(self._snapshot, ours, columns)
+        return put, why, []
+
+    def _describe(
+        self, array: str, lost: set[int], names: Sequence[str], columns: dict[str, NDArray[Any]]
+    ) -> list[Failure]:
+        """Fill columns of sequences from their rows; say which rows cannot be read."""
+        try:
+            bounds = self._snapshot.offsets if array == "inputs" else self._snapshot.label_offsets
+            present = present_files(self._snapshot, array)
+        except StoreError as error:
+            return [Failure(self._snapshot.storage.root.name, str(error))]
+        parts = (
+            part
+            for part in cut(self._snapshot, array, bounds, present)
+            if part.bounds is not None and not lost.isdisjoint(range(part.first, part.first + len(part.bounds) - 1))
+        )
+
+        def describe(part: Part) -> Task:
+            return self._engine.submit(describe_part, self._snapshot, part, watch=True)
+
+        why = []
+        for part, task in as_done(self._engine, self._workers, parts, describe):
+            assert part.bounds is not None
+            try:
+                found = self._result([], task)
+            except StoreError as error:
+                why.append(Failure(self._snapshot.storage.root.name, str(error)))
+                continue
+            inside = [one for one in range(part.first, part.first + len(part.bounds) - 1) if one in lost]
+            for name in names:
+                columns[name][inside] = found[name][[one - part.first for one in inside]]
+        return why
+
+    def _fingerprints(self, lost: set[int]) -> Iterator[tuple[Origin, Fingerprint]]:
+        """Read the files of sequences again, as far as they are there."""
+        origins = [origin for origin in self._of(lost) if origin.source in self._places]
+        with ThreadPoolExecutor(READERS) as pool:
+            for origin, read in zip(origins, pool.map(self._fingerprint, origins), strict=True):
+                if read is not None:
+                    yield origin, read
+
+    def _fingerprint(self, origin: Origin) -> Fingerprint | None:
+        try:
+            return read_fingerprint(self._reading.sources.path(origin.source))
+        except OSError:
+            return None
 
     def rows(self, damaged: Sequence[DamagedFile]) -> Result:
-        """Put files of `inputs` and `labels`."""
+        """Put files of `inputs` and `labels`, those of the same sources in one task."""
         put: list[str] = []
-        failures: list[Failure] = []
-        work = []
+        why: list[Failure] = []
+        unput: list[DamagedFile] = []
+        work: list[tuple[list[DamagedFile], list[Origin]]] = []
+        ready = []
         for one in damaged:
-            origins, missing = self._there(one.lost)
-            failures += missing
-            if not missing:
-                work.append((one, origins))
-
-        def restore(item: tuple[DamagedFile, Sequence[Origin]]) -> Task:
-            return self._engine.submit(restore_file, self._batch(item[1]), item[1], self._snapshot, item[0], watch=True)
-
-        for (_, origins), task in as_done(self._engine, self._workers, work, restore):
-            found: str | list[Failure] = self._result(origins, task)
-            if isinstance(found, str):
-                put.append(found)
+            origins = self._of(one.lost)
+            gone = dict.fromkeys(origin.source for origin in origins if origin.source not in self._places)
+            why += [Failure(name, GONE) for name in gone]
+            if gone:
+                unput.append(one)
             else:
-                failures += found
-        return put, failures
+                ready.append((one, origins))
+        for _, alike in groupby(ready, key=lambda item: (item[0].array, [origin.first for origin in item[1]])):
+            group = list(alike)
+            work.append(([one for one, _ in group], group[0][1]))
 
-    def _there(self, numbers: Iterable[int]) -> tuple[list[Origin], list[Failure]]:
-        """Return the origins of sequences, and the failures of those whose source is there no more."""
+        def restore(item: tuple[list[DamagedFile], list[Origin]]) -> Task:
+            some, origins = item
+            batch = self._reading.batch([self._places[origin.source] for origin in origins])
+            return self._engine.submit(restore_files, batch, origins, self._snapshot, some, watch=True)
+
+        for (some, origins), task in as_done(self._engine, self._workers, work, restore):
+            files, failures = self._result([origin.source for origin in origins], task)
+            put += files
+            why += failures
+            unput += some if failures else []
+        return put, why, unput
+
+    def _of(self, numbers: Iterable[int]) -> list[Origin]:
         which = np.unique(np.searchsorted(self._starts, np.fromiter(numbers, np.int64), "right")) - 1
-        origins = [self._origins[one] for one in which.tolist()]
-        gone = dict.fromkeys(origin.source for origin in origins if origin.source not in self._places)
-        return [origin for origin in origins if origin.source not in gone], [Failure(name, GONE) for name in gone]
+        return [self._origins[one] for one in which.tolist()]
 
-    def _batch(self, origins: Sequence[Origin]) -> Batch:
-        return self._reading.batch([self._places[origin.source] for origin in origins])
-
-    def _result(self, origins: Sequence[Origin], task: Task) -> Any:
+    def _result(self, names: Sequence[str], task: Task) -> Any:
         try:
             return task.result()
         except self._engine.lost as error:
-            raise workers_died([origin.source for origin in origins]) from error
+            raise workers_died(names) from error
 
 
-def describe_batch(batch: Batch, schema: Schema) -> Summary:
-    """Process sources, and return their table rows."""
-    return summarise(process_batch(batch, schema))
-
-
-def restore_file(
-    batch: Batch, origins: Sequence[Origin], snapshot: Snapshot, damaged: DamagedFile
-) -> str | list[Failure]:
-    """Put one file of `inputs` or `labels` from the sources of the sequences of which it lost rows.
+def restore_files(
+    batch: Batch, origins: Sequence[Origin], snapshot: Snapshot, damaged: Sequence[DamagedFile]
+) -> tuple[list[str], list[Failure]]:
+    """Put files of `inputs` or `labels` from the sources of the sequences of which they lost rows.
 
     Args:
         batch: The sources.
         origins: Which sequences are theirs.
         snapshot: The store.
-        damaged: The file.
+        damaged: The files, all of one array.
 
     Returns:
-        The file; or, where it could not be put, the sources at fault.
+        Those that were put; and the sources at fault where others could not be.
     """
+    array, lost = damaged[0].array, {number for one in damaged for number in one.lost}
     given: dict[int, NDArray[Any]] = {}
     failures: list[Failure] = []
     buffer = memoryview(bytearray(BUFFER_BYTES))
-    lost = set(damaged.lost)
-    with searching(batch.search):
-        for number, origin in enumerate(origins):
-            try:
-                found, _ = read_source(batch, number, buffer, partial(_rows, snapshot.root.schema, damaged.array))
-            except UnusableError as error:
-                failures.append(error.failure)
-                continue
-            mine = {origin.first + part: rows for part, rows in enumerate(found)}
-            right = len(found) == origin.count and all(
-                snapshot.had(damaged.array, one, mine[one]) for one in mine.keys() & lost
-            )
-            if not right:
-                failures.append(_other(origin.source))
-            given |= {one: rows for one, rows in mine.items() if one in lost}
-    return failures or restore_rows(snapshot, damaged, given)
+    try:
+        with searching(batch.search):
+            for number, origin in enumerate(origins):
+                try:
+                    found, _ = read_source(batch, number, buffer, partial(_rows, snapshot.root.schema, array))
+                except UnusableError as error:
+                    failures.append(error.failure)
+                    continue
+                mine = {origin.first + part: rows for part, rows in enumerate(found)}
+                needed = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
+                if all(one in mine and snapshot.had(array, one, mine[one]) for one in needed):
+                    given |= {one: mine[one] for one in needed}
+                else:
+                    failures.append(Failure(origin.source, OTHER_BEFORE if origin.retired else OTHER))
+        if failures:
+            return [], failures
+        return [file for one in damaged if (file := restore_rows(snapshot, one, given)) is not None], []
+    except StoreError as error:
+        return [], [Failure(origins[0].source, str(error))]
 
 
 def _rows(schema: Schema, array: str, origin: SourceId, inputs: Any, labels: Any) -> NDArray[Any]:
@@ -262,12 +402,6 @@ def _rows(schema: Schema, array: str, origin: SourceId, inputs: Any, labels: Any
     return (x if array == "inputs" else y).copy()  # a process function may fill its arrays again
 
 
-GONE = "it is there no more; seqzarr build --retire-missing takes its sequences away"
-
-
-def _other(source: str) -> Failure:
-    return Failure(
-        source,
-        "it gives other rows than the store had, as it changed, or the code that reads it; seqzarr build --update puts "
-        "its new rows in their place",
-    )
+GONE = "it is there no more, so nobody has the rows that were lost; seqzarr build --retire-missing takes them away"
+OTHER = "it gives other rows now than the store had: it changed, or the code that reads it"
+OTHER_BEFORE = "the rows that it had before it was built again are lost, and it does not give them any more"

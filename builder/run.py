@@ -248,10 +248,15 @@ class Run:
         self._last_commit, self._put_since = time.monotonic(), False
 
 
-def note_build(ledger: Ledger, tally: Tally, code: str | None = None) -> None:
-    """Have the next commit record the sources that failed, and the code that made the new sequences."""
+def note_build(ledger: Ledger, tally: Tally, code: str | None = None, *, only_code: bool = False) -> None:
+    """Have the next commit record the code that made the new sequences, and the sources that failed.
+
+    With `only_code` those of the last build stay: this one did not try all.
+    """
     if code is not None and ledger.ready():
         note_code(ledger.provenance, ledger.root.counts.sequences, code)
+    if only_code:
+        return
     ledger.provenance["failures"] = {
         "count": len(tally.failures),
         "listed": [{"source": one.source, "reason": one.reason} for one in tally.failures[:LISTED_FAILURES]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ class Problem:
         what: What is wrong with it, what to do, and which sequences it concerns.
         sequences: Ranges of the numbers of those sequences: the first, and the one after the last.
         sources: The names of their sources, each once, where they can be read.
+        kind: What sort of problem it is, where several sequences can have the same one.
         retired: All of these are retired, so readers skip them; those that opened the store before do not.
         leftover: Nothing committed is wrong: a writer was cut off, and the next one puts this right when it opens
             the store.
@@ -34,6 +36,7 @@ class Problem:
     what: str
     sequences: Ranges = ()
     sources: tuple[str, ...] = ()
+    kind: str = ""
     retired: bool = False
     leftover: bool = False
 
@@ -68,7 +71,7 @@ class Report:
         new = found is None
         if found is None:
             name = self._root.name or self._root.resolve().name
-            found = _Found(Problem(store=name, where=where, what=what, leftover=leftover))
+            found = _Found(Problem(store=name, where=where, what=what, kind=kind, leftover=leftover))
             self._found[where, kind or what] = found
         found.times += bool(kind)
         found.sequences += sequences
@@ -122,10 +125,11 @@ def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
     which = f"sequence {told[0]}" if count == 1 else f"{count:,} sequences: {', '.join(told)}"
     more = ", ..." if count > len(told) else ""
     of = (names[number] for start, stop in sequences for number in range(start, min(stop, len(names))))
+    gone = _within(sequences, no_more)
     return replace(
         problem,
-        what=f"{problem.what}; concerns {which}{more}" + (RETIRED if _within(sequences, no_more) else ""),
-        retired=_within(sequences, no_more),
+        what=f"{problem.what}; concerns {which}{more}" + (RETIRED if gone else ""),
+        retired=gone,
         sequences=sequences,
         sources=tuple(dict.fromkeys(of)),
     )
@@ -136,7 +140,10 @@ def _first(ranges: Ranges, most: int) -> list[int]:
 
 
 def _within(ranges: Ranges, others: Ranges) -> bool:
-    return all(any(low <= start and stop <= high for low, high in others) for start, stop in ranges)
+    """Tell whether all of these lie in others, both rising with gaps between them."""
+    starts = [start for start, _ in others]
+    places = [(bisect_right(starts, start) - 1, stop) for start, stop in ranges]
+    return all(place >= 0 and stop <= others[place][1] for place, stop in places)
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> Ranges:

@@ -1,4 +1,4 @@
-"""Put damaged files of a store again, with the very bytes that they had: what is put is proved by what is whole.
+"""Put damaged files of a store again, with the rows that they had: what is put is proved by what is whole.
 
 Rows are proved by the checksum of their sequence, and the tables by the identity in the root, so nothing can be put
 that was not there before. What cannot be proved is not put.
@@ -8,25 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec import retired, shard
-from store_spec.errors import ChecksumError, StoreError
-from store_spec.layout import BLANK, chunk_key, chunk_number, table_chunk
+from store_spec.codec import crc32c
+from store_spec.errors import ChecksumError, ConflictError, FormatError, StoreError
+from store_spec.layout import BLANK, LARGEST_DOCUMENT, ROOT, chunk_key, chunk_number, decode_document, table_chunk
+from store_spec.moments import moments
 from store_spec.problems import Problem
 from store_spec.records import Records
-from store_spec.schema import TABLES
+from store_spec.schema import MOMENTS, TABLES
 from store_spec.snapshot import FACTS, Snapshot
-from store_spec.spans import rows_in_file
+from store_spec.spans import read_spans, rows_in_file
 from store_spec.tables import put_rows
+from store_spec.verify_rows import Bounds, Part
 
 ROW_ARRAYS = ("inputs", "labels")
 BOUNDS = {"offsets": "row_size", "label_offsets": "label_row_size"}
-PROVED = ("part", "source_size", "source_sha256", "inputs_crc32c", "labels_crc32c")  # with names, by the identity
+# With the names and the lengths, these have the identity in the root.
+PROVED = tuple(
+    f"{TABLES}/{name}" for name in ("part", "source_size", "source_sha256", "inputs_crc32c", "labels_crc32c")
+)
+MOST_LOST = 10**6  # files of an array that are put again; a root may count more than there are atoms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +44,13 @@ class DamagedFile:
         array: Whose it is.
         number: Its number.
         lost: The sequences of which it no longer has the rows.
+        sure: Whether it is this file that is damaged; otherwise it may be another one of the same sequences.
     """
 
     array: str
     number: int
     lost: tuple[int, ...]
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,81 +59,168 @@ class Damage:
 
     Args:
         bounds: Whether the offsets or the lengths are.
-        tables: Chunks of tables whose rows follow from the sources.
+        tables: Chunks of the tables that have the identity.
         rows: Files of `inputs` and `labels`.
+        stats: Chunks of statistics.
     """
 
     bounds: bool
     tables: tuple[DamagedFile, ...]
     rows: tuple[DamagedFile, ...]
+    stats: tuple[DamagedFile, ...]
 
     @classmethod
     def of(cls, snapshot: Snapshot, problems: Iterable[Problem]) -> Damage:
         """Tell it from what `verify` found."""
-        lost: dict[str, set[int]] = {}  # sequences, by array
+        files: dict[tuple[str, int], set[int]] = {}  # sequences that lost rows, by array and number of the file
+        unsure: dict[str, set[int]] = {}  # sequences that have other rows, by array: nobody knows in which file
+        whole = False
         for problem in problems:
-            array = _array_of(snapshot, problem.where)
-            if array is not None:
-                lost.setdefault(array, set()).update(retired.members(problem.sequences).tolist())
-        every = set(range(snapshot.root.counts.sequences)) if "identity" in lost else set()
-        for name in PROVED if every else ():
-            lost[f"{TABLES}/{name}"] = every
-        tables = [name for name in lost if "/" in name and FACTS[name].dtype != "string"]
+            whole |= problem.where == TABLES
+            array, number = _place(snapshot, problem.where)
+            if array in ROW_ARRAYS and problem.kind == "crc32c":
+                unsure.setdefault(array, set()).update(retired.members(problem.sequences).tolist())
+            elif array is not None:
+                files.setdefault((array, number), set()).update(retired.members(problem.sequences).tolist())
+        for array, number in _missing(snapshot):  # of many, verify names some
+            files.setdefault((array, number), set()).update(_in_file(snapshot, array, number))
+        others = _files_of(snapshot, unsure)
+        for place in files.keys() & others.keys():
+            files[place] |= others.pop(place)
+        if whole:
+            files |= {(name, number): set() for name in PROVED for number in range(_chunks(snapshot, name))}
+        damaged = [
+            DamagedFile(array=array, number=number, lost=_lost(snapshot, array, number, lost))
+            for (array, number), lost in sorted(files.items())
+        ]
+        rows = [one for one in damaged if one.array in ROW_ARRAYS]
         return cls(
-            bounds=bool(lost.keys() & {*BOUNDS, *BOUNDS.values()}),
-            tables=tuple(one for name in tables for one in _chunks(snapshot, name, lost[name])),
-            rows=tuple(one for name in ROW_ARRAYS if lost.get(name) for one in _files(snapshot, name, lost[name])),
+            bounds=any(one.array in {*BOUNDS, *BOUNDS.values()} for one in damaged),
+            tables=tuple(one for one in damaged if one.array in PROVED),
+            rows=(
+                *rows,
+                *(
+                    DamagedFile(array=array, number=number, lost=tuple(sorted(lost)), sure=False)
+                    for (array, number), lost in sorted(others.items())
+                ),
+            ),
+            stats=tuple(one for one in damaged if one.array.startswith("stats/")),
         )
 
 
-def _array_of(snapshot: Snapshot, where: str) -> str | None:
-    """Return which array a problem is about; `identity` where it is all of the tables."""
-    if where == TABLES:
-        return "identity"
+def check_root(snapshot: Snapshot) -> None:
+    """Refuse a root that is older than what the arrays say of themselves: a writer would remove all that is newer.
+
+    Raises:
+        FormatError: It is; nothing must be written before the right one is back.
+    """
+    schema, counts = snapshot.root.schema, snapshot.root.counts
+    read, more = 0, []
+    for fact in schema.arrays():
+        try:
+            data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
+            shape = decode_document(data, fact.name).get("shape")
+        except StoreError:
+            continue  # one that is lost says nothing
+        rows, counted = shape[0] if isinstance(shape, list) and shape else None, counts.of(schema.axis(fact))
+        read += 1
+        if type(rows) is int and rows > counted:
+            more.append(f"{counted:,} rows of {fact.name}, which has {rows:,}")
+    if 2 * len(more) > read:  # else these few are damaged, or another array's
+        raise FormatError(
+            f"{snapshot.storage.path(ROOT)}: an older copy: it counts {more[0]} by its own {ROOT}, and so with "
+            f"{len(more) - 1} others; restore the root first: nothing was touched"
+        )
+
+
+def _place(snapshot: Snapshot, where: str) -> tuple[str | None, int]:
+    """Return which array a problem is about, and the number of its file."""
     if where in {*BOUNDS, *BOUNDS.values()}:
-        return where
+        return where, 0
     name, _, file = where.rpartition("/")
     fact = FACTS.get(name)
     if fact is None or fact not in snapshot.root.schema.arrays():
-        return None
-    return None if chunk_number(file, 1 + len(snapshot.root.schema.shape(fact))) is None else name
+        return None, 0
+    number = chunk_number(file, 1 + len(snapshot.root.schema.shape(fact)))
+    return (None, 0) if number is None else (name, number)
 
 
-def _chunks(snapshot: Snapshot, name: str, lost: set[int]) -> list[DamagedFile]:
-    """Return the chunks of a table, each as a whole: `verify` lets the last bits of sums pass."""
-    size, count = table_chunk(snapshot.root.schema, FACTS[name]), snapshot.root.counts.sequences
-    chunks = sorted({number // size for number in lost})
-    return [
-        DamagedFile(array=name, number=chunk, lost=tuple(range(chunk * size, min((chunk + 1) * size, count))))
-        for chunk in chunks
-    ]
+def present_files(snapshot: Snapshot, name: str) -> set[int]:
+    """Return the numbers of the files of an array that are there, of those that it should have."""
+    due, dimensions = _chunks(snapshot, name), 1 + len(snapshot.root.schema.shape(FACTS[name]))
+    numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(name))
+    return {number for number in numbers if number is not None and number < due}
 
 
-def _files(snapshot: Snapshot, name: str, lost: set[int]) -> list[DamagedFile]:
-    """Return every file that has rows of sequences that are lost."""
+def _missing(snapshot: Snapshot) -> list[tuple[str, int]]:
+    """Return the files that are not there."""
+    missing: list[tuple[str, int]] = []
+    for fact in snapshot.root.schema.arrays():
+        present = present_files(snapshot, fact.name)
+        lost = (number for number in range(_chunks(snapshot, fact.name)) if number not in present)
+        missing += [(fact.name, number) for number in islice(lost, MOST_LOST)]
+    return missing
+
+
+def _size(snapshot: Snapshot, name: str) -> int:
+    """Return how many rows lie in one file."""
+    return rows_in_file(snapshot, name) if name in ROW_ARRAYS else table_chunk(snapshot.root.schema, FACTS[name])
+
+
+def _chunks(snapshot: Snapshot, name: str) -> int:
+    """Return how many files an array has."""
+    return -(-snapshot.root.counts.of(snapshot.root.schema.axis(FACTS[name])) // _size(snapshot, name))
+
+
+def _bounds(snapshot: Snapshot, name: str) -> Bounds:
+    return snapshot.offsets if name == "inputs" else snapshot.label_offsets
+
+
+def _in_file(snapshot: Snapshot, name: str, number: int) -> Iterable[int]:
+    """Return the sequences that have rows in a file; none where nobody knows where they begin."""
+    size = _size(snapshot, name)
+    if name not in ROW_ARRAYS:
+        return range(number * size, min((number + 1) * size, snapshot.root.counts.sequences))
     try:
-        bounds = snapshot.offsets if name == "inputs" else snapshot.label_offsets
+        bounds = _bounds(snapshot, name)
     except StoreError:
-        return []  # these come first
-    size = rows_in_file(snapshot, name)
-    by_file: dict[int, list[int]] = {}
-    for number in sorted(lost):
-        for file in range(int(bounds[number]) // size, -(-int(bounds[number + 1]) // size)):
-            by_file.setdefault(file, []).append(number)
-    return [DamagedFile(array=name, number=file, lost=tuple(some)) for file, some in by_file.items()]
+        return ()
+    first = int(np.searchsorted(bounds, number * size, "right")) - 1
+    last = int(np.searchsorted(bounds, (number + 1) * size, "left"))
+    return range(first, min(last, len(bounds) - 1))
+
+
+def _lost(snapshot: Snapshot, name: str, number: int, found: set[int]) -> tuple[int, ...]:
+    """Return the sequences whose rows a file has to get: of tables, all, since `verify` lets last bits of sums pass."""
+    inside = _in_file(snapshot, name, number)
+    return tuple(inside) if name not in ROW_ARRAYS else tuple(one for one in inside if one in found)
+
+
+def _files_of(snapshot: Snapshot, sequences: dict[str, set[int]]) -> dict[tuple[str, int], set[int]]:
+    """Return every file that has rows of some sequences of an array, and which of them."""
+    files: dict[tuple[str, int], set[int]] = {}
+    for name, numbers in sequences.items():
+        try:
+            bounds = _bounds(snapshot, name)
+        except StoreError:
+            continue
+        size = _size(snapshot, name)
+        for number in numbers:
+            for file in range(int(bounds[number]) // size, -(-int(bounds[number + 1]) // size)):
+                files.setdefault((name, file), set()).add(number)
+    return files
 
 
 def restore_bounds(snapshot: Snapshot) -> list[str]:
     """Put offsets and lengths again from one another: those are right with which the tables have their identity.
 
     Returns:
-        The files that were put; none where neither is right.
+        The files that were put; none where neither is right, or the tables cannot be read.
     """
-    schema, counts = snapshot.root.schema, snapshot.root.counts
-    own = schema.label_axis == "own"
+    own = snapshot.root.schema.label_axis == "own"
     steps, label_steps = _candidates(snapshot, "offsets"), _candidates(snapshot, "label_offsets") if own else [None]
     try:
-        columns = {f"{TABLES}/{name}": snapshot.table(f"{TABLES}/{name}") for name in PROVED}
+        columns = {name: snapshot.table(name) for name in PROVED}
         names = tuple(snapshot.sources())
     except StoreError:
         return []
@@ -133,14 +229,13 @@ def restore_bounds(snapshot: Snapshot) -> list[str]:
         ours = np.zeros_like(lengths) if label_lengths is None else label_lengths
         if Records(names, lengths, ours, columns).identity(BLANK) != snapshot.root.identity:
             continue
+        _check_current(snapshot)
         put = []
         for name, right in (("offsets", lengths), ("label_offsets", label_lengths)):
-            if right is None:
-                continue
-            begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(right)])
-            assert begins[-1] == (counts.steps if name == "offsets" else counts.label_steps)
-            for table, rows in ((name, begins), (BOUNDS[name], right)):
-                put += _put_where_other(snapshot, table, rows)
+            if right is not None:
+                begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(right)])
+                for table, rows in ((name, begins), (BOUNDS[name], right)):
+                    put += _put_where_other(snapshot, table, rows)
         return put
     return []
 
@@ -160,10 +255,53 @@ def _candidates(snapshot: Snapshot, name: str) -> list[NDArray[np.int64]]:
     return found
 
 
+def restore_tables(snapshot: Snapshot, damaged: Iterable[DamagedFile], found: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Put chunks of the tables that have the identity.
+
+    Args:
+        snapshot: The store.
+        damaged: The chunks.
+        found: Each of their tables, as far as it is known; what is damaged in it is from elsewhere.
+
+    Returns:
+        The files that were put.
+
+    Raises:
+        ChecksumError: The tables would not have the identity that the root has.
+        StoreError: Another one cannot be read.
+    """
+    schema = snapshot.root.schema
+    columns = {name: found[name] if name in found else snapshot.table(name) for name in PROVED}
+    lengths = snapshot.table("row_size")
+    own = snapshot.table("label_row_size") if schema.label_axis == "own" else np.zeros_like(lengths)
+    if Records(tuple(snapshot.sources()), lengths, own, columns).identity(BLANK) != snapshot.root.identity:
+        raise ChecksumError(
+            f"{snapshot.storage.path(TABLES)}: with what its rows and the sources say today it is not what it was, so "
+            "nothing was put"
+        )
+    return _put_chunks(snapshot, damaged, columns)
+
+
+def restore_stats(snapshot: Snapshot, damaged: Iterable[DamagedFile], found: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Put chunks of statistics, which `describe_part` gave of rows that have their checksums; return the files."""
+    return _put_chunks(snapshot, damaged, found)
+
+
+def _put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapping[str, NDArray[Any]]) -> list[str]:
+    _check_current(snapshot)
+    put = []
+    for one in damaged:
+        fact, size = FACTS[one.array], _size(snapshot, one.array)
+        rows = columns[one.array][one.number * size : (one.number + 1) * size]
+        put_rows(snapshot.storage, snapshot.root.schema, fact, one.number * size, rows)
+        put.append(chunk_key(one.array, one.number, rows.ndim))
+    snapshot.storage.sync({one.array for one in damaged})
+    return put
+
+
 def _put_where_other(snapshot: Snapshot, name: str, rows: NDArray[Any]) -> list[str]:
     """Put the chunks of a table that hold something else than these rows, which are all of it."""
-    schema, fact = snapshot.root.schema, FACTS[name]
-    size, put = table_chunk(schema, fact), []
+    fact, size, put = FACTS[name], _size(snapshot, name), []
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
         try:
@@ -171,65 +309,13 @@ def _put_where_other(snapshot: Snapshot, name: str, rows: NDArray[Any]) -> list[
         except StoreError:
             same = False
         if not same:
-            put_rows(snapshot.storage, schema, fact, first, part)
+            put_rows(snapshot.storage, snapshot.root.schema, fact, first, part)
             put.append(chunk_key(name, first // size, rows.ndim))
     snapshot.storage.sync([name])
     return put
 
 
-def restore_tables(snapshot: Snapshot, damaged: Iterable[DamagedFile], records: Mapping[int, Records]) -> list[str]:
-    """Put chunks of tables again, from what processing the sources again gave.
-
-    Args:
-        snapshot: The store.
-        damaged: The chunks.
-        records: Of each sequence that is lost, its table rows.
-
-    Returns:
-        The files that were put.
-
-    Raises:
-        ChecksumError: The tables would not have the identity that the root has: the sources are others than then.
-    """
-    schema = snapshot.root.schema
-    tables: dict[str, NDArray[Any]] = {}
-    chunks: dict[str, list[int]] = {}
-    for one in damaged:
-        if one.array not in tables:
-            tables[one.array] = _readable(snapshot, one.array)
-        for number in one.lost:
-            tables[one.array][number] = records[number].columns[one.array][0]
-        chunks.setdefault(one.array, []).append(one.number)
-    columns = {name: tables[name] if name in tables else snapshot.table(name) for name in _proved_names()}
-    lengths, own = snapshot.table("row_size"), schema.label_axis == "own"
-    label_lengths = snapshot.table("label_row_size") if own else np.zeros_like(lengths)
-    if Records(tuple(snapshot.sources()), lengths, label_lengths, columns).identity(BLANK) != snapshot.root.identity:
-        raise ChecksumError(
-            f"{snapshot.storage.path(TABLES)}: the sources do not give what its tables had, so nothing was put"
-        )
-    for number, record in records.items():
-        for name in (f"{TABLES}/{array}_crc32c" for array in ROW_ARRAYS):
-            if record.columns[name][0] != columns[name][number]:
-                raise ChecksumError(
-                    f"{snapshot.storage.path(name)}: sequence {number:,} had other rows than its source gives now, so "
-                    "nothing was put"
-                )
-    put = []
-    for name, numbers in chunks.items():
-        size = table_chunk(schema, FACTS[name])
-        for number in numbers:
-            rows = tables[name][number * size : (number + 1) * size]
-            put_rows(snapshot.storage, schema, FACTS[name], number * size, rows)
-            put.append(chunk_key(name, number, rows.ndim))
-        snapshot.storage.sync([name])
-    return put
-
-
-def _proved_names() -> list[str]:
-    return [f"{TABLES}/{name}" for name in PROVED]
-
-
-def _readable(snapshot: Snapshot, name: str) -> NDArray[Any]:
+def readable(snapshot: Snapshot, name: str) -> NDArray[Any]:
     """Return a table, with zeros where it cannot be read."""
     schema, fact = snapshot.root.schema, FACTS[name]
     size, count = table_chunk(schema, fact), snapshot.root.counts.of(schema.axis(fact))
@@ -244,7 +330,23 @@ def _readable(snapshot: Snapshot, name: str) -> NDArray[Any]:
     return table
 
 
-def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, NDArray[Any]]) -> str:
+def describe_part(snapshot: Snapshot, part: Part) -> dict[str, NDArray[Any]]:
+    """Return what the tables have of the sequences of a part, computed from its rows: checksums and statistics.
+
+    Raises:
+        StoreError: Some of its rows cannot be read.
+    """
+    assert part.bounds is not None
+    every = read_spans(snapshot, part.array, part.bounds[:-1], part.bounds[1:])
+    columns: dict[str, NDArray[Any]] = {
+        f"{TABLES}/{part.array}_crc32c": np.array([crc32c(rows) for rows in every], np.uint32)
+    }
+    found = [moments(rows) for rows in every]
+    columns |= {f"stats/{part.array}_{name}": np.stack([getattr(one, name) for one in found]) for name in MOMENTS}
+    return columns
+
+
+def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, NDArray[Any]]) -> str | None:
     """Put a file of `inputs` or `labels` again.
 
     Args:
@@ -253,17 +355,18 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
         given: All rows of each sequence of which it lost some.
 
     Returns:
-        The file that was put.
+        The file that was put; None if it has these rows, so that it is another one that is damaged.
 
     Raises:
         ChecksumError: Rows that are given are not those that the sequence had.
+        ConflictError: A writer committed meanwhile.
         StoreError: Rows that were not lost cannot be read.
     """
     schema, name = snapshot.root.schema, damaged.array
-    size, chunking = rows_in_file(snapshot, name), schema.chunking(name)
+    size, chunking = _size(snapshot, name), schema.chunking(name)
     start = damaged.number * size
     stop = min(start + size, snapshot.root.counts.of(schema.axis(FACTS[name])))
-    bounds = snapshot.offsets if name == "inputs" else snapshot.label_offsets
+    bounds = _bounds(snapshot, name)
     out = schema.rows(name).empty(stop - start)
     at = start
     for number in damaged.lost:
@@ -278,10 +381,29 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
         at = max(at, high)
     if at < stop:
         out[at - start : stop - start] = snapshot.rows(name, at, stop)
-    key = chunk_key(name, damaged.number, out.ndim)
+    if not damaged.sure and _has(snapshot, name, start, out):
+        return None
+    _check_current(snapshot)
     if chunking is None:
         put_rows(snapshot.storage, schema, FACTS[name], start, out)
     else:
+        key = chunk_key(name, damaged.number, out.ndim)
         snapshot.storage.put(key, shard.encode([out], schema.rows(name), chunking, schema.codec))
     snapshot.storage.sync([name])
-    return key
+    return chunk_key(name, damaged.number, out.ndim)
+
+
+def _has(snapshot: Snapshot, name: str, start: int, rows: NDArray[Any]) -> bool:
+    try:
+        return snapshot.rows(name, start, start + len(rows)).tobytes() == rows.tobytes()
+    except StoreError:
+        return False
+
+
+def _check_current(snapshot: Snapshot) -> None:
+    """Refuse to put what an older snapshot gives: where a writer committed meanwhile, the last files have more rows.
+
+    The lock keeps writers out; this is for a process that outlives the one that holds it.
+    """
+    if Snapshot.open(snapshot.storage.root).root.counts != snapshot.root.counts:
+        raise ConflictError(f"{snapshot.storage.root}: a writer committed meanwhile; nothing was put: check it again")

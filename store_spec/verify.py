@@ -64,7 +64,7 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
     >>> verify(path)
     []
     """
-    report = Report(Path(path))
+    report = Report(Path(path).absolute())
     try:
         snapshot = Snapshot.open(Path(path))
     except FormatError as error:
@@ -239,7 +239,10 @@ def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bound
             report.add(key, difference(found, expected))
         elif rows > count:
             if Snapshot.open(snapshot.storage.root).root.counts == counts:  # otherwise a later commit's
-                report.add(key, f"has {rows:,} rows, where {count:,} are committed; restore that file")
+                report.add(
+                    key,
+                    f"has {rows:,} rows, where {count:,} are committed; restore that file, or {ROOT} if that is older",
+                )
         elif rows < 0 or (axis in bounds and rows not in _values(bounds[axis])):
             report.add(key, f"has {rows:,} rows, where {count:,} are committed, and no commit had that many")
         else:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from store_spec import retired
 from store_spec.codec import crc32c
-from store_spec.errors import StoreError
+from store_spec.errors import StorageError, StoreError
 from store_spec.layout import chunk_key
 from store_spec.moments import Moments, RunningMoments
 from store_spec.problems import Report
@@ -105,6 +105,8 @@ def cut(snapshot: Snapshot, array: str, bounds: Bounds | None, present: set[int]
 
 def check_part(snapshot: Snapshot, part: Part) -> Checked:
     """Read the rows of a part once, in memory for two chunks of them, and hold them against the tables."""
+    if not snapshot.storage.root.is_dir():
+        raise StoreError(f"{snapshot.storage.root}: a process that was to check it does not see it there")
     checking = RowCheck(snapshot, part)
     checking.run()
     return Checked(checking.report, {name: table.seen for name, table in checking.tables.items()})
@@ -167,7 +169,8 @@ class RowCheck:
                 if together > chunk:
                     together = chunk  # from here on, so that no more is lost than the chunk that is damaged
                     continue
-                if not self.report.error(error, self._overlapping(start, stop)):
+                new = self.report.error(error, self._overlapping(start, stop))
+                if not new and not isinstance(error, StorageError):
                     # The same again: it is the shard that cannot be read.
                     self.report.error(error, self._overlapping(start, last))
                     yield start, last, None
@@ -279,13 +282,17 @@ class RowCheck:
         bad = np.flatnonzero(~good.reshape(len(rows), -1).all(axis=1)) + start
         wanted = "finite numbers" if self._missing == "error" else "finite numbers or NaN"
         what = f"row {bad[0]:,} holds other values than {wanted}, as do {len(bad) - 1:,} more rows of its chunk"
-        key = self._key(int(bad[0]))
-        for row in bad.tolist():
-            self.report.add(key, what, kind="finite", sequences=self._overlapping(row, row + 1))
+        self.report.add(self._key(int(bad[0])), what, kind="finite", sequences=self._with_rows(bad))
 
     def _overlapping(self, start: int, stop: int) -> Ranges:
         first = self._part.first
         return tuple((first + low, first + high) for low, high in overlapping(self._part.bounds, start, stop))
+
+    def _with_rows(self, rows: NDArray[np.int64]) -> Ranges:
+        """Return the sequences that these rows are of."""
+        if self._part.bounds is None:
+            return ()
+        return retired.add((), self._part.first + np.searchsorted(self._part.bounds, rows, "right") - 1)
 
     def _file(self, number: int) -> str:
         """Return the file in which a sequence begins."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +16,14 @@ from builder.cli.ending import FAILED, ending_plainly, stdout_kept
 
 if TYPE_CHECKING:
     from builder.repair import Repair
+    from store_spec.problems import Problem
 
 
 @click.command(short_help="Check every checksum and invariant of STORE.")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--sources", metavar="SOURCES", help="Read the sources again, and compare every row with them.")
 @click.option("--repair", is_flag=True, help="Put what is damaged again, from SOURCES, as it was.")
+@click.option("--process", metavar="MODULE:FUNCTION", help="Where the name that STORE records finds none.")
 @click.option("--manifest", metavar="TABLE", help="The manifest, where it does not lie below SOURCES.")
 @click.option(
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
@@ -32,6 +36,7 @@ def verify(
     store: Path,
     sources: str | None,
     repair: bool,
+    process: str | None,
     manifest: str | None,
     workers: int | None,
     scheduler: str | None,
@@ -42,10 +47,11 @@ def verify(
 
     With --sources it says more: whether each row is what the sources say today. They are processed as the build did.
 
-    With --repair it processes those sources again whose sequences are damaged, and puts the files as they were; a
-    source that changed since cannot give them.
+    With --repair it processes those sources again whose sequences are damaged, and puts the files as they were. Where a
+    source changed since, its sequences and others that lost rows with them are retired, and built again at the end.
     """
-    for flag, given in (("--manifest", manifest is not None), ("--repair", repair)):
+    with_sources = {"--manifest": manifest is not None, "--process": process is not None, "--repair": repair}
+    for flag, given in with_sources.items():
         if given and sources is None:
             raise click.UsageError(f"{flag} goes with --sources")
     with ending_plainly():
@@ -62,7 +68,13 @@ def verify(
             shown = showing(name, of_check, begin="reading the tables", visible=not quiet)
             with stdout_kept(), shown as show:
                 done = repair_store(
-                    store, sources, manifest=manifest, workers=workers, scheduler=scheduler, on_progress=show
+                    store,
+                    sources,
+                    process=process,
+                    manifest=manifest,
+                    workers=workers,
+                    scheduler=scheduler,
+                    on_progress=show,
                 )
             _print_repair(store, done, as_json=as_json, quiet=quiet)
             return
@@ -73,8 +85,18 @@ def verify(
                 from builder.against_sources import verify_sources
 
                 with showing(name, of_check, begin="listing the sources", visible=not quiet) as show:
-                    problems += verify_sources(
-                        store, sources, manifest=manifest, workers=workers, scheduler=scheduler, on_progress=show
+                    problems += _against(
+                        store,
+                        partial(
+                            verify_sources,
+                            store,
+                            sources,
+                            process=process,
+                            manifest=manifest,
+                            workers=workers,
+                            scheduler=scheduler,
+                            on_progress=show,
+                        ),
                     )
         if as_json:
             click.echo(json.dumps({"store": str(store), "problems": [asdict(one) for one in problems]}, indent=2))
@@ -105,9 +127,22 @@ def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> N
         for problem in done.left:
             click.echo(printable(str(problem)))
         if not quiet:
-            put = count_text(len(done.files), "file")
-            was = "nothing was wrong" if not done.found else f"{put} put again as they were"
+            again = f", {count_text(len(done.rebuilt), 'source')} built again" if done.rebuilt else ""
+            put = f"{count_text(len(done.files), 'file')} put again as they were"
+            was = "nothing was wrong" if not done.found else f"{put}{again}"
             now = "all well" if not done.left else f"{count_text(len(done.left), 'problem')} left"
             click.echo(f"{store.name or store}: {was}; {now}")
-    if done.failures or not all(problem.retired for problem in done.left):
+    if not all(problem.retired for problem in done.left):
         sys.exit(FAILED)
+
+
+def _against(store: Path, compare: Callable[[], list[Problem]]) -> list[Problem]:
+    """Compare with the sources; where tables are damaged it cannot be done, which is told with all other problems."""
+    from store_spec.errors import StoreError
+    from store_spec.problems import Problem
+
+    try:
+        return compare()
+    except StoreError as error:
+        what = f"not compared with the sources: {error}"
+        return [Problem(store=store.name or str(store), where="", what=what)]

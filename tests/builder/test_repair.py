@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import store_spec
 from builder import build
 from builder.cli import main
-from builder.repair import repair
+from builder.repair import Repair, repair
 from store_spec import StoreError
+from store_spec.errors import ConflictError
+from store_spec.repair import DamagedFile, restore_rows
+from store_spec.storage import LocalStorage
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
 from tests.campaigns.rot_stores import Specimen
@@ -44,6 +49,23 @@ def specimen(tmp_path_factory, request):
     commits.append(files(place / "store"))
     write_made(place / "src", {"c.made": made["c.made"]})
     return Specimen(path=place / "store", commits=commits)
+
+
+class Counted:
+    """Calls a function, and counts the calls."""
+
+    def __init__(self, call):
+        self.call, self.calls = call, 0
+
+    def __call__(self, *args, **options):
+        self.calls += 1
+        return self.call(*args, **options)
+
+
+def counted(monkeypatch, name):
+    module = sys.modules["builder.repair"]
+    monkeypatch.setattr(module, name, found := Counted(getattr(module, name)))
+    return found
 
 
 def damage(path: Path, case: Case) -> None:
@@ -97,7 +119,7 @@ def test_shards_are_put_by_workers_too_and_all_files_of_an_array_may_be_gone(spe
 def test_a_sound_store_is_left_alone(specimen):
     before = {name: (specimen.path / name).stat().st_mtime_ns for name in specimen.files}
     done = repair(specimen.path, specimen.path.with_name("src"), process=read_made, workers=0)
-    assert (done.found, done.files, done.failures, done.left) == ((), (), (), ())
+    assert done == Repair(found=(), files=(), rebuilt=(), failures=(), left=())
     assert {name: (specimen.path / name).stat().st_mtime_ns for name in specimen.files} == before
 
 
@@ -133,21 +155,145 @@ def test_the_command_repairs_and_says_what_it_did(damaged):
     assert again.stdout == "s.zarr: nothing was wrong; all well\n"
 
 
-def test_a_source_that_changed_cannot_give_what_was_lost_and_an_update_puts_its_new_rows_in_their_place(damaged):
+def test_where_a_source_changed_all_that_lost_rows_with_it_is_retired_and_built_again(damaged):
+    """The damaged chunk has rows of b alone; then one with rows of a and b."""
     (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
     store = damaged / "s.zarr"
-    before = files(store)
+    old = store_spec.open_store(store)
+    a, c = old[0], old[2]
+    result = run("verify", store, "--sources", damaged / "src", "--repair")
+    assert result.exit_code == 0, result.output
+    assert "b.csv: it gives other rows now than the store had" in result.stderr
+    assert "0 files put again as they were, 1 source built again; 1 problem left" in result.stdout
+    assert "readers skip what is retired" in result.stdout
+    now = store_spec.open_store(store)
+    assert now.sources == ("a.csv", "c.csv", "b.csv")
+    assert [len(now[number][0]) for number in range(3)] == [100, 100, 1]
+
+    shard = store / "inputs" / "c.0.0"
+    data = bytearray(shard.read_bytes())
+    data[97 * 16] ^= 1  # a's last rows and the first of b, which is retired
+    shard.write_bytes(data)
+    result = run("verify", store, "--sources", damaged / "src", "--repair")
+    assert result.exit_code == 0, result.output
+    now = store_spec.open_store(store)
+    assert now.sources == ("c.csv", "b.csv", "a.csv")
+    for number, (inputs, labels) in ((0, c), (2, a)):
+        assert np.array_equal(now[number][0], inputs)
+        assert np.array_equal(now[number][1], labels)
+    verified = run("verify", store)
+    assert verified.exit_code == 0, verified.output
+    assert verified.stdout.splitlines()[-1].startswith("all well")
+
+
+def test_a_repair_builds_nothing_that_is_new_and_forgets_no_failure(damaged):
+    (damaged / "src" / "empty.csv").write_text("")
+    assert run("build", damaged / "src", damaged / "s.zarr", "--workers", "0").exit_code == 1
+    (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
+    (damaged / "src" / "new.csv").write_text("x,y\n1,2\n")
+    assert run("verify", damaged / "s.zarr", "--sources", damaged / "src", "--repair").exit_code == 0
+    now = store_spec.open_store(damaged / "s.zarr")
+    assert now.sources == ("a.csv", "c.csv", "b.csv")
+    assert [one["source"] for one in now.provenance["failures"]["listed"]] == ["empty.csv"]
+
+
+def test_an_older_root_is_not_taken_for_the_store(damaged):
+    store = damaged / "s.zarr"
+    old = (store / ROOT).read_bytes()
+    (damaged / "src" / "d.csv").write_text("x,y\n" + "1,2\n" * 3000)
+    run("build", damaged / "src", store, "--workers", "0")
+    whole = files(store)
+    (store / ROOT).write_bytes(old)
     result = run("verify", store, "--sources", damaged / "src", "--repair")
     assert result.exit_code == 1
-    assert "b.csv: it gives other rows than the store had" in result.stderr
-    assert "1 problem left" in result.stdout
-    assert files(store) == before
-    assert run("build", damaged / "src", store, "--update", "--workers", "0").exit_code == 0
-    assert store_spec.open_store(store).sources == ("a.csv", "c.csv", "b.csv")
-    result = run("verify", store)
-    assert result.exit_code == 0, result.output
-    assert "readers skip what is retired" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("all well")
+    assert "an older copy" in result.stderr
+    assert files(store) == whole | {ROOT: old}
+
+
+def test_paths_may_be_relative_and_many_files_lost(tmp_path, monkeypatch):
+    made = {f"{name}.made": Made(lengths=(20, 0, 30), seed=ord(name)) for name in "abcdefghij"}
+    write_made(tmp_path / "src", made)
+    build(tmp_path / "src", tmp_path / "s.zarr", process=read_made, workers=0, chunk=60, shard=60)
+    before = files(tmp_path / "s.zarr")
+    gone = [name for name in before if name.startswith(("inputs/c.", "labels/c."))]
+    assert len(gone) > 100
+    for name in gone[::2]:
+        (tmp_path / "s.zarr" / name).unlink()
+    monkeypatch.chdir(tmp_path)
+    checks = counted(monkeypatch, "verify")
+    done = repair("s.zarr", "src", process=read_made, workers=0)
+    assert files(tmp_path / "s.zarr") == before
+    assert done.files == tuple(sorted(gone[::2]))
+    assert checks.calls == 2
+
+
+def test_one_damaged_chunk_of_a_long_sequence_touches_one_file_and_reads_its_source_once(tmp_path, monkeypatch):
+    write_made(tmp_path / "src", {"a.made": Made(lengths=(500,)), "b.made": Made(lengths=(3,), seed=1)})
+    build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0, chunk=60, shard=120, codec="none")
+    before, times = files(tmp_path / "s"), {}
+    shard = tmp_path / "s" / "inputs" / "c.7.0"
+    shard.write_bytes(shard.read_bytes()[:-9] + b"123456789")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("c.*") if path != shard}
+    reads = counted(monkeypatch, "read_source")
+    done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
+    assert (files(tmp_path / "s"), done.files, reads.calls) == (before, ("inputs/c.7.0",), 1)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    shutil.copy(
+        tmp_path / "s" / "inputs" / "c.7.0", tmp_path / "s" / "inputs" / "c.8.0"
+    )  # a sound file in another's place
+    done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
+    assert (files(tmp_path / "s"), done.files) == (before, ("inputs/c.8.0",))
+
+
+def test_rows_are_put_though_tables_cannot_be(specimen):
+    """A hash of a file that is gone is lost for good, and keeps nothing else from being put right."""
+    path, src = specimen.path.with_name("copy"), specimen.path.with_name("src without c")
+    shutil.copytree(specimen.path, path)
+    shutil.copytree(specimen.path.with_name("src"), src)
+    (src / "c.made").unlink()
+    for name in ("sequences/source_sha256/c.0.0", "inputs/c.0.0", "stats/inputs_mean/c.0.0"):
+        (path / name).unlink()
+    done = repair(path, src, process=read_made, workers=0)
+    assert set(done.files) == {"inputs/c.0.0", "stats/inputs_mean/c.0.0"}
+    assert {problem.where for problem in done.left} == {"sequences/source_sha256/c.0.0"}
+    shutil.rmtree(path)
+    shutil.rmtree(src)
+
+
+def test_a_file_that_is_bad_whenever_it_was_put_ends_the_repair(damaged, monkeypatch):
+    put = LocalStorage.put
+
+    def failing(storage, key, parts):
+        put(storage, key, parts)
+        if key == "inputs/c.0.0":
+            path = storage.path(key)
+            path.write_bytes(path.read_bytes()[:-1] + b"\0")
+
+    monkeypatch.setattr(LocalStorage, "put", failing)
+    done = repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert done.files == ("inputs/c.0.0",)
+    assert [problem.where for problem in done.left] == ["inputs/c.0.0"]
+
+
+def test_what_an_older_snapshot_would_put_is_refused(damaged):
+    """A task of a repair that was cut off ends after a writer committed more rows to the last shard."""
+    store = store_spec.open_store(damaged / "s.zarr")
+    (damaged / "src" / "d.csv").write_text("x,y\n" + "1,2\n" * 30)
+    shard = damaged / "s.zarr" / "inputs" / "c.0.0"
+    lost = DamagedFile(array="inputs", number=0, lost=(1,))
+    given = {1: np.stack([np.arange(100.0), np.arange(100.0) * ord("b")], axis=1)}
+    run("build", damaged / "src", damaged / "s.zarr", "--workers", "0")
+    before = shard.read_bytes()
+    with pytest.raises(ConflictError, match="a writer committed meanwhile"):
+        restore_rows(store.snapshot, lost, given)
+    assert shard.read_bytes() == before
+
+
+def test_a_folder_that_holds_no_source_is_refused(damaged):
+    (damaged / "empty").mkdir()
+    result = run("verify", damaged / "s.zarr", "--sources", damaged / "empty", "--repair")
+    assert result.exit_code == 2
+    assert "is it mounted?" in result.stderr
 
 
 def test_a_source_that_is_gone_is_named(damaged):
@@ -156,7 +302,7 @@ def test_a_source_that_is_gone_is_named(damaged):
     assert result.exit_code == 1
     found = json.loads(result.stdout)
     assert [failure["source"] for failure in found["failures"]] == ["b.csv"]
-    assert found["files"] == []
+    assert (found["files"], found["rebuilt"]) == ([], [])
     assert len(found["left"]) == 1
 
 
