@@ -28,7 +28,7 @@ from builder.verification import Checking, verify
 from store_spec import retired
 from store_spec.errors import StoreError
 from store_spec.layout import ROOT
-from store_spec.ledger import Ledger
+from store_spec.ledger import Ledger, check_root
 from store_spec.problems import Problem
 from store_spec.records import SourceId, check_sequence
 from store_spec.repair import (
@@ -36,7 +36,6 @@ from store_spec.repair import (
     ROW_ARRAYS,
     Damage,
     DamagedFile,
-    check_root,
     describe_part,
     present_files,
     readable,

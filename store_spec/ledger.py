@@ -17,14 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec import retired, shard
-from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
+from store_spec.errors import (
+    ConflictError,
+    FormatError,
+    MissingStoreError,
+    StorageError,
+    StoreError,
+    StoreExistsError,
+)
 from store_spec.layout import (
+    LARGEST_DOCUMENT,
     ROOT,
     Counts,
     Root,
     array_document,
     chunk_key,
     chunk_number,
+    decode_document,
     encode_document,
     group_document,
     table_chunk,
@@ -142,7 +151,7 @@ class Ledger:
         Raises:
             MissingStoreError: There is no store at that path.
             LockedError: Another writer has it open.
-            FormatError: It is not one that may be written to.
+            FormatError: It is not one that may be written to, or its root is an older copy.
         """
         path = path.absolute()
         if not path.is_dir():
@@ -158,6 +167,7 @@ class Ledger:
             storage.sync([""])
             sync_folder(path.parent)
             snapshot = Snapshot.open(path)
+            check_root(snapshot)
             ledger = cls(path, storage, snapshot.root, data)
             ledger._recover()
             yield ledger
@@ -387,6 +397,33 @@ class Ledger:
     def _lengths(self, records: Records) -> dict[str, NDArray[np.int64]]:
         """Return the rows of each sequence, for each array that lies in shards."""
         return {name: records.label_lengths if self._own(name) else records.lengths for name in self._registered}
+
+
+def check_root(snapshot: Snapshot) -> None:
+    """Refuse a root that is older than what the arrays say of themselves: a writer would remove all that is newer.
+
+    The arrays' own documents are put after the root was synced, so no crash leaves this behind.
+
+    Raises:
+        FormatError: It is; nothing must be written before the right one is back.
+    """
+    schema, counts = snapshot.root.schema, snapshot.root.counts
+    read, more = 0, []
+    for fact in schema.arrays():
+        try:
+            data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
+            shape = decode_document(data, fact.name).get("shape")
+        except StoreError:
+            continue  # one that is lost says nothing
+        rows, counted = shape[0] if isinstance(shape, list) and shape else None, counts.of(schema.axis(fact))
+        read += 1
+        if type(rows) is int and rows > counted:
+            more.append(f"{counted:,} rows of {fact.name}, which has {rows:,}")
+    if 2 * len(more) > read:  # else these few are damaged, or another array's
+        raise FormatError(
+            f"{snapshot.storage.path(ROOT)}: an older copy: it counts {more[0]} by its own {ROOT}, and so with "
+            f"{len(more) - 1} others; restore the root first: nothing was touched"
+        )
 
 
 def _remove_tree(folder: Path) -> None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from store_spec import retired, shard
 from store_spec.codec import crc32c
-from store_spec.errors import ChecksumError, ConflictError, FormatError, StoreError
-from store_spec.layout import BLANK, LARGEST_DOCUMENT, ROOT, chunk_key, chunk_number, decode_document, table_chunk
+from store_spec.errors import ChecksumError, ConflictError, StoreError
+from store_spec.layout import BLANK, chunk_key, chunk_number, table_chunk
 from store_spec.moments import moments
 from store_spec.problems import Problem
 from store_spec.records import Records
@@ -105,31 +105,6 @@ class Damage:
                 ),
             ),
             stats=tuple(one for one in damaged if one.array.startswith("stats/")),
-        )
-
-
-def check_root(snapshot: Snapshot) -> None:
-    """Refuse a root that is older than what the arrays say of themselves: a writer would remove all that is newer.
-
-    Raises:
-        FormatError: It is; nothing must be written before the right one is back.
-    """
-    schema, counts = snapshot.root.schema, snapshot.root.counts
-    read, more = 0, []
-    for fact in schema.arrays():
-        try:
-            data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
-            shape = decode_document(data, fact.name).get("shape")
-        except StoreError:
-            continue  # one that is lost says nothing
-        rows, counted = shape[0] if isinstance(shape, list) and shape else None, counts.of(schema.axis(fact))
-        read += 1
-        if type(rows) is int and rows > counted:
-            more.append(f"{counted:,} rows of {fact.name}, which has {rows:,}")
-    if 2 * len(more) > read:  # else these few are damaged, or another array's
-        raise FormatError(
-            f"{snapshot.storage.path(ROOT)}: an older copy: it counts {more[0]} by its own {ROOT}, and so with "
-            f"{len(more) - 1} others; restore the root first: nothing was touched"
         )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import store_spec
-from store_spec.errors import ConflictError, SchemaError, StorageError, StoreError
+from store_spec.errors import ConflictError, FormatError, SchemaError, StorageError, StoreError
+from store_spec.layout import ROOT
 from store_spec.ledger import Ledger
 from store_spec.lock import build_folder
 from store_spec.records import Records, SourceId, check_sequence, describe
@@ -407,3 +408,15 @@ def test_leftovers_of_a_worker_that_died_can_be_removed_before_the_last_commit(t
         ledger.tidy()
         ledger.commit()
     assert store_spec.verify(tmp_path / "store") == []
+
+
+def test_an_older_copy_of_the_root_is_refused_before_anything_newer_is_removed(tmp_path):
+    path = write(RECIPE, tmp_path / "s", make(RECIPE, [3, 4]))
+    old = (path / ROOT).read_bytes()
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, make(RECIPE, [50, 60], seed=1, sources=["c", "d"]))
+    (path / ROOT).write_bytes(old)
+    before = files(path)
+    with pytest.raises(FormatError, match="an older copy: it counts"), Ledger.open(path):
+        pass
+    assert files(path) == before
