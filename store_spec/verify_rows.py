@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,6 +133,8 @@ class RowCheck:
         schema = snapshot.root.schema
         self._rows, self._missing = schema.rows(part.array), schema.missing
         self._size = rows_in_file(snapshot, part.array)
+        # Whether every value is finite can be told by the moments of its sequence, without another look at the rows.
+        self._finite_by_moments = part.bounds is not None and self._rows.dtype.kind == "f" and self._missing == "error"
         self._number = 0  # the sequence that comes next, or goes on, of those in the part
         self._finished: list[tuple[int, Moments] | None] = []  # of the sequences before it; None: could not be read
         self._begin()
@@ -139,7 +142,7 @@ class RowCheck:
     def run(self) -> None:
         """Read all rows once."""
         for start, stop, rows in self._pieces():
-            if rows is not None:
+            if rows is not None and not self._finite_by_moments:
                 self._check_finite(start, rows)
             self._add(start, stop, rows)
         if self._part.start == self._part.stop:
@@ -241,6 +244,8 @@ class RowCheck:
         self._finished = []
         if not finished:
             return
+        if self._finite_by_moments:
+            self._check_finite_by_moments(numbers, [moments for _, moments in finished])
         column = f"sequences/{self._part.array}_crc32c"
         said, known = (values[numbers - start] for values in self._table(column).rows(start, stop))
         found = np.array([crc for crc, _ in finished], np.uint32)
@@ -272,6 +277,19 @@ class RowCheck:
                     kind="moments",
                     sequences=((number, number + 1),),
                 )
+
+    def _check_finite_by_moments(self, numbers: NDArray[np.int64], finished: list[Moments]) -> None:
+        """Look at the rows of sequences again whose moments leave open whether all their values are finite numbers."""
+        assert self._part.bounds is not None
+        ends = self._part.bounds[[numbers - self._part.first, numbers - self._part.first + 1]]
+        due = (ends[1] - ends[0]) * math.prod(self._rows.shape[:-1])
+        counted = np.array([one.count for one in finished]) == due[:, None]
+        finite = np.isfinite(np.array([one.mean for one in finished])) | (due == 0)[:, None]
+        chunk = chunk_rows(self._snapshot, self._part.array)
+        for at in np.flatnonzero(~(counted & finite).all(axis=1)).tolist():
+            for start, _, rows in self._pieces_of_file(int(ends[0, at]), int(ends[1, at]), chunk):
+                if rows is not None:
+                    self._check_finite(start, rows)
 
     def _check_finite(self, start: int, rows: NDArray[Any]) -> None:
         if surely_finite(rows):
