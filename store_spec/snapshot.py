@@ -1,7 +1,8 @@
 """One commit of a store, as its files show it: rows of the sharded arrays, and whole columns of the tables.
 
 Everything is clipped to the counts of the one root document that was read. Shards that a commit filled are never
-written again; the last one may be replaced by one that begins with the same rows, so it is read in one piece.
+written again, but by a repair, with the same rows; the last one may be replaced by one that begins with the same rows,
+so it is read in one piece.
 """
 
 from __future__ import annotations
