@@ -15,7 +15,7 @@ from tests.campaigns.outcome import Outcome
 from tests.campaigns.recording import Checker, Moment, Recording, record, recorded
 from tests.campaigns.safeguards import taken_out, without_syncing
 from tests.campaigns.scenarios import scenarios
-from tests.campaigns.trees import Tree, difference, logged, write_tree
+from tests.campaigns.trees import Tree, difference, write_tree
 
 NAME = "power-cuts"
 
@@ -131,7 +131,7 @@ def unfaithful(recording: Recording) -> list[str]:
     return [
         f"the log does not give what lay there before {moment}: {differs}"
         for moment, disk in replayed(recording, recording.log)
-        if (differs := difference(logged(disk.everything()), logged(moment.tree)))
+        if (differs := difference(disk.everything(), moment.tree))
     ]
 
 
