@@ -90,13 +90,12 @@ def compact(
     schema = _schema(old.schema, packing)
     done = 0 if part is None else _copied_before(old, part, packing)
     sizes = _row_bytes(old)
-    left = np.arange(done, len(old))
     sources = len(set(old.sources[done:]))
     tally = Tally(sources=sources, bytes_to_read=int(sizes[done:].sum()), committed=done)
     on_progress(tally)
     small = scheduler is None and tally.bytes_to_read <= SMALL_BYTES
     count = worker_count(workers, small=small)
-    if len(left) or part is None:
+    if done < len(old):
         with start_engine(count, scheduler) as engine, _ledger(old, place, schema, exists=part is not None) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, max(1, count))
             work = _dealt(old, done, sizes)
@@ -203,7 +202,7 @@ def _row_bytes(store: store_spec.Store) -> NDArray[np.int64]:
 
 def _dealt(store: store_spec.Store, done: int, sizes: NDArray[np.int64]) -> Iterator[tuple[Copy, int]]:
     """Deal sequences into batches of about the usual size, of whole sources; each with its decoded bytes."""
-    snapshot = Snapshot(store.snapshot.storage, replace(store.snapshot.root, provenance={}, retired=()))
+    snapshot = store.snapshot.slim()
     begins = np.flatnonzero(store.parts[done:] == 0) + done
     bounds = np.append(begins, len(store)).tolist()
     first, size = done, 0

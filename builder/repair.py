@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
 from os import PathLike
@@ -38,10 +38,10 @@ from store_spec.repair import (
     DamagedFile,
     describe_part,
     present_files,
+    put_chunks,
     readable,
     restore_bounds,
     restore_rows,
-    restore_stats,
     restore_tables,
 )
 from store_spec.schema import Schema
@@ -224,8 +224,7 @@ class _Dealing:
         self, engine: Engine, workers: int, snapshot: Snapshot, reading: Reading, origins: Sequence[Origin]
     ) -> None:
         self._engine, self._workers, self._reading, self._origins = engine, workers, reading, origins
-        self._whole = snapshot
-        self._snapshot = Snapshot(snapshot.storage, replace(snapshot.root, provenance={}, retired=()))
+        self._snapshot = snapshot.slim()
         self._places = {name: number for number, name in enumerate(reading.names)}
         self._starts = np.array([origin.first for origin in origins], np.int64)
 
@@ -267,7 +266,7 @@ class _Dealing:
                 failures = self._describe(array, {number for one in ours for number in one.lost}, names, columns)
                 why += failures
                 if not failures:
-                    put += restore_stats(self._snapshot, ours, columns)
+                    put += put_chunks(self._snapshot, ours, columns)
         return put, why, []
 
     def _describe(
@@ -275,7 +274,7 @@ class _Dealing:
     ) -> list[Failure]:
         """Fill columns of sequences from their rows; say which rows cannot be read."""
         try:
-            bounds = self._snapshot.offsets if array == "inputs" else self._snapshot.label_offsets
+            bounds = self._snapshot.bounds(array)
             present = present_files(self._snapshot, array)
         except StoreError as error:
             return [Failure(self._snapshot.storage.root.name, str(error))]

@@ -25,7 +25,7 @@ from store_spec.schema import MOMENTS, TABLES
 from store_spec.snapshot import FACTS, Snapshot
 from store_spec.spans import read_spans, rows_in_file
 from store_spec.tables import put_rows
-from store_spec.verify_rows import Bounds, Part
+from store_spec.verify_rows import Part
 
 ROW_ARRAYS = ("inputs", "labels")
 BOUNDS = {"offsets": "row_size", "label_offsets": "label_row_size"}
@@ -147,17 +147,13 @@ def _chunks(snapshot: Snapshot, name: str) -> int:
     return -(-snapshot.root.counts.of(snapshot.root.schema.axis(FACTS[name])) // _size(snapshot, name))
 
 
-def _bounds(snapshot: Snapshot, name: str) -> Bounds:
-    return snapshot.offsets if name == "inputs" else snapshot.label_offsets
-
-
 def _in_file(snapshot: Snapshot, name: str, number: int) -> Iterable[int]:
     """Return the sequences that have rows in a file; none where nobody knows where they begin."""
     size = _size(snapshot, name)
     if name not in ROW_ARRAYS:
         return range(number * size, min((number + 1) * size, snapshot.root.counts.sequences))
     try:
-        bounds = _bounds(snapshot, name)
+        bounds = snapshot.bounds(name)
     except StoreError:
         return ()
     first = int(np.searchsorted(bounds, number * size, "right")) - 1
@@ -176,7 +172,7 @@ def _files_of(snapshot: Snapshot, sequences: dict[str, set[int]]) -> dict[tuple[
     files: dict[tuple[str, int], set[int]] = {}
     for name, numbers in sequences.items():
         try:
-            bounds = _bounds(snapshot, name)
+            bounds = snapshot.bounds(name)
         except StoreError:
             continue
         size = _size(snapshot, name)
@@ -254,15 +250,11 @@ def restore_tables(snapshot: Snapshot, damaged: Iterable[DamagedFile], found: Ma
             f"{snapshot.storage.path(TABLES)}: with what its rows and the sources say today it is not what it was, so "
             "nothing was put"
         )
-    return _put_chunks(snapshot, damaged, columns)
+    return put_chunks(snapshot, damaged, columns)
 
 
-def restore_stats(snapshot: Snapshot, damaged: Iterable[DamagedFile], found: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Put chunks of statistics, which `describe_part` gave of rows that have their checksums; return the files."""
-    return _put_chunks(snapshot, damaged, found)
-
-
-def _put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapping[str, NDArray[Any]]) -> list[str]:
+def put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Put chunks of tables from whole columns, whose rows the caller has proved; return the files."""
     _check_current(snapshot)
     put = []
     for one in damaged:
@@ -341,7 +333,7 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
     size, chunking = _size(snapshot, name), schema.chunking(name)
     start = damaged.number * size
     stop = min(start + size, snapshot.root.counts.of(schema.axis(FACTS[name])))
-    bounds = _bounds(snapshot, name)
+    bounds = snapshot.bounds(name)
     out = schema.rows(name).empty(stop - start)
     at = start
     for number in damaged.lost:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,14 @@ class Snapshot:
     @cached_property
     def _checksums(self) -> dict[str, NDArray[np.uint32]]:
         return {name: self.table(f"sequences/{name}_crc32c") for name in ("inputs", "labels")}
+
+    def slim(self) -> Snapshot:
+        """Return the same for other processes: without what nobody needs who reads rows and tables by their numbers."""
+        return Snapshot(self.storage, replace(self.root, provenance={}, retired=()))
+
+    def bounds(self, name: str) -> NDArray[np.int64]:
+        """Int64 (sequences + 1,): where the sequences begin and end in `inputs` or `labels`. Checked."""
+        return self.offsets if name == "inputs" else self.label_offsets
 
     def had(self, name: str, number: int, rows: NDArray[Any]) -> bool:
         """Tell whether these are all rows of a sequence, by the checksum that is kept of them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -92,9 +91,8 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
     }[schema.label_axis]
     columns = {name: table.whole() for name, table in tables.items() if name.startswith("sequences/")}
     _check_sources(report, tables, columns, snapshot.root.retired)
-    slim = Snapshot(snapshot.storage, replace(snapshot.root, provenance={}, retired=()))  # it goes to other processes
     parts = list(_parts(snapshot, report, tables, {"inputs": offsets, "labels": label_offsets}))
-    for checked in mapper(partial(check_part, slim), parts):
+    for checked in mapper(partial(check_part, snapshot.slim()), parts):
         report.take(checked.report)
         for name, seen in checked.seen.items():
             tables[name].seen |= seen
