@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.batch import Batch, UnusableError, read_source
-from builder.build import BATCH_BYTES, manifest_labels, worker_count
+from builder.build import BATCH_BYTES, read_again, worker_count
 from builder.compare import Held
 from builder.engine import Task, as_done, start_engine
-from builder.errors import UsageError
 from builder.fingerprints import BUFFER_BYTES
 from builder.plan import check_root
 from builder.process import Process, searching
-from builder.reading import dealt, file_bytes, find_sources, opened
+from builder.reading import dealt, file_bytes
 from builder.run import workers_died
 from builder.verification import Checking
 from store_spec.errors import SequenceError, StoreError
@@ -54,12 +53,7 @@ def verify_sources(
         UsageError: There is no such folder or store, no build made the store, or options clash.
         StoreError: What is at `store` cannot be read at all.
     """
-    labels = manifest_labels(manifest, None, None, manifest_only=False)
-    held = opened(Path(store))
-    if held is None:
-        raise UsageError(f"{store}: there is no store")
-    reading = find_sources(Path(sources), Path(store), held, process=process, manifest=labels, allow_none=True)
-    reading = reading.for_schema(held.schema)
+    held, reading = read_again(Path(store), sources, process, manifest)
     numbers, there = Held(held).numbers, set(reading.names)
     new = [name for name in reading.names if name not in numbers]
     check_root(held, reading.sources, new)

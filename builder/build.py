@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import store_spec
 from builder.batch import Failure, Found, probe
 from builder.engine import Engine, start_engine
 from builder.errors import BuildError, UsageError
@@ -19,6 +20,7 @@ from builder.manifest import ManifestLabels
 from builder.packing import Packing
 from builder.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.process import Process
+from builder.reading import Reading, find_sources, opened
 from builder.run import Run, Tally, note_build, workers_died
 from builder.tabular import Tabular
 from store_spec.ledger import Ledger
@@ -224,6 +226,23 @@ def manifest_labels(
         return None
     path = None if manifest is None else Path(manifest)
     return ManifestLabels(path=path, key=key, columns=label_column, only_listed=bool(manifest_only))
+
+
+def read_again(
+    store: Path, sources: str | PathLike[str], process: Process | str | None, manifest: str | PathLike[str] | None
+) -> tuple[store_spec.Store, Reading]:
+    """Return a store, and how to read its sources as the build did that made it.
+
+    Raises:
+        UsageError: There is no such folder or store, no build made the store, or options clash.
+        StoreError: What is at `store` cannot be read.
+    """
+    held = opened(store)
+    if held is None:
+        raise UsageError(f"{store}: there is no store")
+    labels = manifest_labels(manifest, None, None, manifest_only=False)
+    reading = find_sources(Path(sources), store, held, process=process, manifest=labels, allow_none=True)
+    return held, reading.for_schema(held.schema)
 
 
 def worker_count(workers: int | None, *, small: bool) -> int:

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.batch import Batch, Failure, UnusableError, read_source
-from builder.build import BATCH_BYTES, build, manifest_labels, worker_count
+from builder.build import BATCH_BYTES, build, read_again, worker_count
 from builder.compare import READERS
 from builder.engine import Engine, Task, as_done, start_engine
 from builder.errors import UsageError
 from builder.fingerprints import BUFFER_BYTES, Fingerprint, read_fingerprint
 from builder.process import Process, searching
-from builder.reading import Reading, file_bytes, find_sources, opened
+from builder.reading import Reading, file_bytes, opened
 from builder.run import workers_died
 from builder.verification import Checking, verify
 from store_spec import retired
@@ -37,7 +37,6 @@ from store_spec.repair import (
     Damage,
     DamagedFile,
     describe_part,
-    present_files,
     put_chunks,
     readable,
     restore_bounds,
@@ -45,8 +44,10 @@ from store_spec.repair import (
     restore_tables,
 )
 from store_spec.schema import Schema
-from store_spec.snapshot import Snapshot
+from store_spec.snapshot import FACTS, Snapshot
+from store_spec.spans import rows_in_file
 from store_spec.verify_rows import Part, cut
+from store_spec.verify_tables import present_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +93,7 @@ def repair(
         BuildError: Worker processes died again and again.
     """
     place = Path(store)
-    held = opened(place)
-    if held is None:
-        raise UsageError(f"{store}: there is no store")
-    labels = manifest_labels(manifest, None, None, manifest_only=False)
-    reading = find_sources(Path(sources), place, held, process=process, manifest=labels, allow_none=True)
-    reading = reading.for_schema(held.schema)
+    held, reading = read_again(place, sources, process, manifest)
     if not reading.names:
         raise UsageError(f"{sources}: holds none of the store's sources; is that the right folder, and is it mounted?")
     check_root(held.snapshot)
@@ -275,7 +271,7 @@ class _Dealing:
         """Fill columns of sequences from their rows; say which rows cannot be read."""
         try:
             bounds = self._snapshot.bounds(array)
-            present = present_files(self._snapshot, array)
+            present = present_files(self._snapshot, FACTS[array], rows_in_file(self._snapshot, array))
         except StoreError as error:
             return [Failure(self._snapshot.storage.root.name, str(error))]
         parts = (

@@ -26,6 +26,7 @@ from store_spec.snapshot import FACTS, Snapshot
 from store_spec.spans import read_spans, rows_in_file
 from store_spec.tables import put_rows
 from store_spec.verify_rows import Part
+from store_spec.verify_tables import present_files
 
 ROW_ARRAYS = ("inputs", "labels")
 BOUNDS = {"offsets": "row_size", "label_offsets": "label_row_size"}
@@ -120,18 +121,11 @@ def _place(snapshot: Snapshot, where: str) -> tuple[str | None, int]:
     return (None, 0) if number is None else (name, number)
 
 
-def present_files(snapshot: Snapshot, name: str) -> set[int]:
-    """Return the numbers of the files of an array that are there, of those that it should have."""
-    due, dimensions = _chunks(snapshot, name), 1 + len(snapshot.root.schema.shape(FACTS[name]))
-    numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(name))
-    return {number for number in numbers if number is not None and number < due}
-
-
 def _missing(snapshot: Snapshot) -> list[tuple[str, int]]:
     """Return the files that are not there."""
     missing: list[tuple[str, int]] = []
     for fact in snapshot.root.schema.arrays():
-        present = present_files(snapshot, fact.name)
+        present = present_files(snapshot, fact, _size(snapshot, fact.name))
         lost = (number for number in range(_chunks(snapshot, fact.name)) if number not in present)
         missing += [(fact.name, number) for number in islice(lost, MOST_LOST)]
     return missing

@@ -35,11 +35,8 @@ def committed_files(
         size: Rows in one file.
         concerned: Tells which sequences some rows concern.
     """
-    schema = snapshot.root.schema
-    count = snapshot.root.counts.of(schema.axis(fact))
-    dimensions, due = 1 + len(schema.shape(fact)), -(-count // size)
-    numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(fact.name))
-    present = {number for number in numbers if number is not None and number < due}
+    count, dimensions = snapshot.root.counts.of(snapshot.root.schema.axis(fact)), _dimensions(snapshot, fact)
+    due, present = -(-count // size), present_files(snapshot, fact, size)
     lost = due - len(present)
     missing = (number for number in itertools.count() if number not in present)
     for number in itertools.islice(missing, min(lost, NAMED)):
@@ -49,6 +46,18 @@ def committed_files(
     if lost > NAMED:
         report.add(fact.name, f"{lost - NAMED:,} more of its {due:,} files are missing")
     return present, lost > 0
+
+
+def present_files(snapshot: Snapshot, fact: ArrayFact, size: int) -> set[int]:
+    """Return the numbers of the files of an array that are there, of those that hold its committed rows."""
+    due = -(-snapshot.root.counts.of(snapshot.root.schema.axis(fact)) // size)
+    dimensions = _dimensions(snapshot, fact)
+    numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(fact.name))
+    return {number for number in numbers if number is not None and number < due}
+
+
+def _dimensions(snapshot: Snapshot, fact: ArrayFact) -> int:
+    return 1 + len(snapshot.root.schema.shape(fact))
 
 
 class Table:
