@@ -12,45 +12,58 @@ if TYPE_CHECKING:
     from builder.inspection import Inspection, inspect
     from builder.preview import Preview, preview
     from builder.repair import Repair, repair
-    from builder.tabular import Tabular, tabular
+    from builder.report import write_report
+    from builder.sequence import LongSequence, Sequence
+    from builder.source_inspection import SourceInspection, inspect_source
+    from builder.tables.tabular import Tabular, tabular
     from builder.verification import verify
 
 __all__ = [
     "BuildError",
     "Compacted",
     "Inspection",
+    "LongSequence",
     "Preview",
     "Repair",
     "Report",
+    "Sequence",
     "SourceError",
+    "SourceInspection",
     "Tabular",
     "UsageError",
     "build",
     "compact",
     "inspect",
+    "inspect_source",
     "preview",
     "repair",
     "tabular",
     "verify",
+    "write_report",
 ]
 
 _HOMES = {
     "BuildError": "builder.errors",
     "Compacted": "builder.compact",
     "Inspection": "builder.inspection",
+    "LongSequence": "builder.sequence",
     "Preview": "builder.preview",
     "Repair": "builder.repair",
     "Report": "builder.build",
+    "Sequence": "builder.sequence",
     "SourceError": "builder.errors",
-    "Tabular": "builder.tabular",
+    "SourceInspection": "builder.source_inspection",
+    "Tabular": "builder.tables.tabular",
     "UsageError": "builder.errors",
     "build": "builder.build",
     "compact": "builder.compact",
     "inspect": "builder.inspection",
+    "inspect_source": "builder.source_inspection",
     "preview": "builder.preview",
     "repair": "builder.repair",
-    "tabular": "builder.tabular",
+    "tabular": "builder.tables.tabular",
     "verify": "builder.verification",
+    "write_report": "builder.report",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import PathLike
@@ -13,19 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
-from builder.batch import Batch, UnusableError, read_source
 from builder.build import BATCH_BYTES, read_again, worker_count
 from builder.compare import Held
 from builder.engine import Task, as_done, start_engine
 from builder.fingerprints import BUFFER_BYTES
+from builder.given import check_given
+from builder.one_source import Batch, UnusableError, read_source
 from builder.plan import check_root
 from builder.process import Process, searching
-from builder.reading import dealt, file_bytes
+from builder.reading import dealt
 from builder.run import workers_died
+from builder.sequence import LongSequence, Sequence
 from builder.verification import Checking
 from store_spec.errors import SequenceError, StoreError
-from store_spec.problems import Problem
-from store_spec.records import SourceId, check_sequence
+from store_spec.format.records import Checked, SourceId
+from store_spec.verification.problems import Problem
 
 
 def verify_sources(
@@ -64,7 +65,7 @@ def verify_sources(
         *(_problem(name, source, "is there no more, so nobody can compare it") for source in numbers.keys() - there),
     ]
     held_names = [number for number, source in enumerate(reading.names) if source in numbers]
-    sizes = [file_bytes(os.path.join(reading.sources.root, reading.names[number])) for number in held_names]
+    sizes = [reading.file_bytes(reading.names[number]) for number in held_names]
     checking = Checking(to_check=sum(sizes), problems=len(found))
     on_progress(checking)
     count = worker_count(workers, small=scheduler is None and reading.is_small(sizes, BATCH_BYTES))
@@ -110,35 +111,36 @@ def compare_batch(batch: Batch, store: store_spec.Store, numbers: list[list[int]
     return found
 
 
-def _as_stored(
-    store: store_spec.Store, origin: SourceId, inputs: Any, labels: Any
-) -> tuple[NDArray[Any], NDArray[Any]] | str:
-    """Return the rows as the store would have them, copied: a process function may fill its arrays again."""
+def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | LongSequence) -> Checked | str:
+    """Return a sequence as the store would have it, copied: a process function may fill its arrays again."""
     try:
-        x, y = check_sequence(store.schema, inputs, labels, origin)
+        checked = check_given(store.schema, origin, sequence)
     except SequenceError as error:
         return str(error).removeprefix(f"{origin}: ")
-    return x.copy(), y.copy()
+    return Checked({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
 
 
-def _differences(
-    store: store_spec.Store, numbers: list[int], given: list[tuple[NDArray[Any], NDArray[Any]] | str]
-) -> Iterator[str]:
+def _differences(store: store_spec.Store, numbers: list[int], given: list[Checked | str]) -> Iterator[str]:
     if len(given) != len(numbers):
         yield f"number of sequences: {len(given):,}, where the store has {len(numbers):,}"
         return
     snapshot = store.snapshot
-    for number, rows in zip(numbers, given, strict=True):
-        if isinstance(rows, str):
-            yield f"sequence {number:,}: {rows}"
+    for number, checked in zip(numbers, given, strict=True):
+        if isinstance(checked, str):
+            yield f"sequence {number:,}: {checked}"
             return
-        starts = {"inputs": snapshot.offsets, "labels": snapshot.label_offsets}
-        for (array, offsets), now in zip(starts.items(), rows, strict=True):
+        for array, now in checked.rows.items():
+            offsets = snapshot.bounds(array)
             held = snapshot.rows(array, int(offsets[number]), int(offsets[number + 1]))
             if len(held) != len(now):
                 yield f"sequence {number:,}: {array}: {len(now):,} rows, where the store has {len(held):,}"
             elif held.tobytes() != now.tobytes():
                 yield f"sequence {number:,}: {array}: {_first_difference(held, now)}"
+        for array, value in checked.columns.items():
+            kept = snapshot.table(array, number, number + 1)
+            (was,), (is_now,) = kept.tolist(), value.tolist()
+            if repr(was) != repr(is_now):  # NaN is itself, and -0.0 is not 0.0
+                yield f"sequence {number:,}: {array} is {is_now!r:.80}, where the store has {was!r:.80}"
 
 
 def _first_difference(held: NDArray[Any], now: NDArray[Any]) -> str:

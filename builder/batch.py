@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from builder.errors import SourceError, UsageError
-from builder.fingerprints import BUFFER_BYTES, Fingerprint, Seen, read_fingerprint
-from builder.formats.files import unreadable
-from builder.process import Process, searching, sequences_of
-from builder.tabular import Tabular
-from store_spec import shard
-from store_spec.errors import SequenceError
-from store_spec.records import Records, SourceId, check_sequence, describe, no_records
-from store_spec.schema import LabelAxis, Missing, Rows, Schema
-from store_spec.shard import Stretch, between
-
-BLOCK_BYTES = 2**16  # small arrays are joined to at least that
-LONGEST_REASON = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A source that could not be used, and why."""
-
-    source: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Some sources that follow one another, and how to read them."""
-
-    root: Path
-    names: tuple[str, ...]
-    labels: NDArray[Any] | None  # (sources, targets), where they come from the manifest
-    process: Process
-    search: tuple[str, ...] = ()  # folders to search for the process function's module
-
-    def __len__(self) -> int:
-        return len(self.names)
+from builder.fingerprints import BUFFER_BYTES, Fingerprint, Seen
+from builder.given import Pieces, looked_at, taken
+from builder.one_source import Batch, Failure, UnusableError, read_source
+from builder.process import searching
+from builder.row_blocks import BatchRows, RowBlocks, Space
+from builder.tables.counts import Cleaning, cleaning_of
+from builder.tables.tabular import Tabular
+from store_spec.format import shard
+from store_spec.format.records import Records, no_records
+from store_spec.format.sequence_columns import SequenceColumn
+from store_spec.format.shard import Stretch
+from store_spec.format.times import Time
+from store_spec.schema import TABLES, LabelAxis, Missing, Rows, Schema
 
 
 @dataclass(slots=True)
@@ -61,38 +29,18 @@ class Processed:
     failures: list[Failure]
     seen: Seen
     bytes_read: int
+    piece_bytes: int = 0  # of rows, of the largest piece of a source that is read piece by piece
+    whole_bytes: int = 0  # of rows, of the largest of the other sources
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """What was done to the rows, where the sequences count that."""
+        columns = {name.removeprefix(f"{TABLES}/"): column for name, column in self.records.columns.items()}
+        return cleaning_of(self.records.sources, columns)
 
     def __sizeof__(self) -> int:
-        # What dask weighs when it decides where to run the tasks that need this.
-        return sum(rows.nbytes for rows in self.rows.values())
-
-
-@dataclass(slots=True)
-class RowBlocks:
-    """Rows of many sequences, one after another: few arrays, and hardly ever a copy of a large one."""
-
-    blocks: list[NDArray[Any]] = field(default_factory=list)
-    nbytes: int = 0
-    _small: list[NDArray[Any]] = field(default_factory=list)
-    _small_bytes: int = 0
-
-    def add(self, rows: NDArray[Any]) -> None:
-        """Take the next rows, which are then ours."""
-        self.nbytes += rows.nbytes
-        if rows.nbytes >= BLOCK_BYTES:
-            self.close()
-            self.blocks.append(rows)
-            return
-        self._small.append(rows)
-        self._small_bytes += rows.nbytes
-        if self._small_bytes >= BLOCK_BYTES:
-            self.close()
-
-    def close(self) -> None:
-        """Join what was added so far."""
-        if self._small:
-            self.blocks.append(np.concatenate(self._small))
-            self._small, self._small_bytes = [], 0
+        # What dask weighs when it decides where to run the tasks that need this: rows in files do not travel.
+        return sum(rows.in_memory for rows in self.rows.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +51,10 @@ class Summary:
     failures: tuple[Failure, ...]
     seen: Seen
     bytes_read: int
-    nbytes: int
+    nbytes: int  # of the rows
+    in_memory: int  # bytes of them; the others lie in files
+    spilled: bool  # whether there are files
+    cleaning: Cleaning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +64,9 @@ class Found:
     inputs: Rows
     labels: Rows
     label_axis: LabelAxis
+    columns: tuple[SequenceColumn, ...]  # that the process function gives, and that are kept of the manifest
+    time: Time | None
+    filled: bool
     source: str
     bytes_read: int
     nbytes: int
@@ -120,31 +74,40 @@ class Found:
     sequences: int
 
 
-def process_batch(batch: Batch, schema: Schema) -> Processed:
-    """Turn sources into sequences. A source that fails is named, and leaves no trace among the others."""
+def process_batch(batch: Batch, schema: Schema, space: Space) -> Processed:
+    """Turn sources into sequences. A source that fails is named, and leaves no trace among the others.
+
+    Raises:
+        SpillError: Rows do not fit into memory, and the disk refused them.
+        UsageError: The process function is not to be found.
+    """
     records: list[Records] = [no_records(schema)]
-    rows = {name: RowBlocks() for name in ("inputs", "labels") if schema.chunking(name) is not None}
+    rows = BatchRows(schema, space)
     failures: list[Failure] = []
     seen: dict[str, Fingerprint] = {}
-    bytes_read = 0
-    checked = partial(_checked, schema, ours=isinstance(batch.process, Tabular))
+    bytes_read = whole_bytes = 0
+    pieces = Pieces()
+    take = partial(taken, schema, rows, pieces, ours=isinstance(batch.process, Tabular))
     buffer = memoryview(bytearray(BUFFER_BYTES))
     with searching(batch.search):
         for number in range(len(batch)):
+            mark = rows.marked()
+            pieces.whole = 0
             try:
-                sequences, read = read_source(batch, number, buffer, checked)
+                found, read = read_source(batch, number, buffer, take)
             except UnusableError as error:
                 failures.append(error.failure)
+                rows.cut(mark)
                 continue
+            records += found
+            whole_bytes = max(whole_bytes, pieces.whole)
             seen[batch.names[number]] = read
             bytes_read += read.state.size
-            for record, arrays in sequences:
-                records.append(record)
-                for name, blocks in rows.items():
-                    blocks.add(arrays[name])
-    for blocks in rows.values():
-        blocks.close()
-    return Processed(Records.concatenate(records), rows, failures, Seen.of(seen), bytes_read)
+            if read.beside is not None:
+                seen[read.beside[0]] = read.beside[1]
+                bytes_read += read.beside[1].state.size
+    every = Records.concatenate(records)
+    return Processed(every, rows.close(), failures, Seen.of(seen), bytes_read, pieces.largest, whole_bytes)
 
 
 def summarise(processed: Processed) -> Summary:
@@ -155,19 +118,38 @@ def summarise(processed: Processed) -> Summary:
         seen=processed.seen,
         bytes_read=processed.bytes_read,
         nbytes=sum(rows.nbytes for rows in processed.rows.values()),
+        in_memory=sum(rows.in_memory for rows in processed.rows.values()),
+        spilled=any(rows.spilled for rows in processed.rows.values()),
+        cleaning=processed.cleaning,
     )
 
 
-def compress(
-    processed: Processed, names: tuple[str, ...], rows: slice, first: int, schema: Schema
-) -> dict[str, Stretch]:
-    """Compress some rows of a batch, of arrays on one axis; the first of them is row `first` of the whole arrays."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some rows of a batch, of arrays on one axis.
+
+    Args:
+        names: Of the arrays.
+        rows: Which, by their place in the batch.
+        first: The row of the whole arrays that the first of them is.
+    """
+
+    names: tuple[str, ...]
+    rows: slice
+    first: int
+
+    def __len__(self) -> int:
+        return self.rows.stop - self.rows.start  # type: ignore[no-any-return]
+
+
+def compress(processed: Processed, part: Part, schema: Schema) -> dict[str, Stretch]:
+    """Compress some rows of a batch; those in files are read, array after array."""
     stretches = {}
-    for name in names:
+    for name in part.names:
         chunking = schema.chunking(name)
         assert chunking is not None
-        parts = between(processed.rows[name].blocks, rows.start, rows.stop)
-        stretches[name] = shard.compress(parts, first, schema.rows(name), chunking, schema.codec)
+        parts = processed.rows[name].between(part.rows.start, part.rows.stop)
+        stretches[name] = shard.compress(parts, part.first, schema.rows(name), chunking, schema.codec)
     return stretches
 
 
@@ -178,7 +160,8 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
     for number in range(len(batch)):
         try:
             with searching(batch.search):
-                sequences, read = read_source(batch, number, buffer, partial(_looked_at, label_axis, missing))
+                look = partial(looked_at, label_axis, missing, {kept.column.name: kept.column for kept in batch.kept})
+                sequences, read = read_source(batch, number, buffer, look)
         except UnusableError as error:
             failures.append(error.failure)
             continue
@@ -187,112 +170,13 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
             inputs=first.inputs,
             labels=first.labels,
             label_axis=first.label_axis,
+            columns=first.columns,
+            time=first.time,
+            filled=first.filled,
             source=batch.names[number],
-            bytes_read=read.state.size,
+            bytes_read=read.state.size + (0 if read.beside is None else read.beside[1].state.size),
             nbytes=sum(one.nbytes for one in sequences),
             steps=sum(one.steps for one in sequences),
             sequences=len(sequences),
         )
     return failures
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    inputs: Rows
-    labels: Rows
-    label_axis: LabelAxis
-    nbytes: int
-    steps: int
-
-
-@dataclass(slots=True)
-class UnusableError(Exception):
-    """Carries a failure out of the reading of one source."""
-
-    failure: Failure = field()
-
-
-def read_source(
-    batch: Batch, number: int, buffer: memoryview, each: Callable[[SourceId, Any, Any], Any]
-) -> tuple[list[Any], Fingerprint]:
-    """Process one source, and give each of its sequences to a function; return what that gave, and what was read.
-
-    Raises:
-        UnusableError: The source cannot be used.
-        UsageError: No source can be: the process function is not to be found.
-    """
-    name = batch.names[number]
-    path = batch.root / name
-    labels = None if batch.labels is None else batch.labels[number]
-    try:
-        try:
-            read = read_fingerprint(path, buffer)
-        except OSError as error:
-            raise unreadable(name, error) from error
-        results = []
-        for part, (inputs, own_labels) in enumerate(_pairs(batch.process, path, labels)):
-            origin = SourceId(name=name, part=part, size=read.state.size, sha256=read.sha256)
-            results.append(each(origin, inputs, own_labels if labels is None else labels))
-        if not results:
-            raise SourceError(name, "it gave no sequence")
-        if not read.is_of(os.stat(path)):
-            raise SourceError(name, "it changed while it was read; the next build tries it again")
-    except UsageError:
-        raise  # no source is at fault
-    except (SourceError, SequenceError) as error:
-        raise UnusableError(_failure(batch, name, str(error))) from error
-    except (Exception, SystemExit) as error:  # whatever a process function of the user's own raises
-        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise UnusableError(_failure(batch, name, message)) from error
-    return results, read
-
-
-def _pairs(process: Process, path: Path, labels: NDArray[Any] | None) -> Iterator[tuple[Any, Any]]:
-    result = process(path)
-    if labels is not None and hasattr(result, "__array__"):
-        result = (result, None)  # a function need not return labels that the manifest has
-    return sequences_of(result)
-
-
-def _checked(
-    schema: Schema, origin: SourceId, inputs: Any, labels: Any, *, ours: bool
-) -> tuple[Records, dict[str, NDArray[Any]]]:
-    """Check one sequence; `ours` says that nobody else has its arrays."""
-    given = {"inputs": inputs, "labels": labels}
-    checked = dict(zip(given, check_sequence(schema, inputs, labels, origin), strict=True))
-    record = describe(schema, checked["inputs"], checked["labels"], origin)
-    if ours:
-        return record, checked
-    # A process function may fill the same array again for the next sequence, or give a corner of a large one.
-    shared = {name for name, rows in checked.items() if np.may_share_memory(rows, np.asarray(given[name]))}
-    return record, {name: rows.copy() if name in shared else rows for name, rows in checked.items()}
-
-
-def _looked_at(label_axis: LabelAxis | None, missing: Missing, origin: SourceId, inputs: Any, labels: Any) -> _Look:
-    x, y = np.asarray(inputs), np.asarray(labels)
-    if x.ndim == 0:
-        raise SequenceError(f"{origin}: inputs are a single {type(inputs).__name__}; they have one row a step")
-    axis = label_axis or _guessed_axis(x, y, origin)
-    if axis != "sequence" and y.ndim == 0:
-        raise SequenceError(f"{origin}: labels are a single {type(labels).__name__}: only the sequence axis has such")
-    rows = Rows(x.dtype, x.shape[1:]), Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:])
-    # The source that decides what the store is like must itself fit it.
-    check_sequence(Schema.plan(*rows, label_axis=axis, missing=missing), x, y, origin)
-    return _Look(*rows, axis, x.nbytes + y.nbytes, len(x))
-
-
-def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) -> LabelAxis:
-    if labels.ndim and len(labels) == len(inputs):
-        return "step"
-    if labels.ndim <= 1:
-        return "sequence"
-    raise SequenceError(
-        f"{origin}: {len(inputs):,} input rows and labels of shape {labels.shape}: say with label_axis (--label-axis) "
-        "whether they are one row a step, one for the sequence, or have lengths of their own"
-    )
-
-
-def _failure(batch: Batch, name: str, message: str) -> Failure:
-    """Name a failure. No path of this machine is kept: the store depends on the sources alone."""
-    reason = message.replace(f"{batch.root}{os.sep}", "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
-    return Failure(name, reason[:LONGEST_REASON])

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import store_spec
-from builder.batch import Failure, Found, probe
-from builder.engine import Engine, start_engine
+from builder.arguments import Argument
+from builder.batch import Found, probe
+from builder.class_scan import looking_on, with_classes
+from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
+from builder.engine import Engine, InProcess, start_engine
 from builder.errors import BuildError, UsageError
-from builder.manifest import ManifestLabels
+from builder.function_options import FunctionOptions
+from builder.manifest.table import ManifestLabels
+from builder.one_source import Batch, Failure
 from builder.packing import Packing
 from builder.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.process import Process
 from builder.reading import Reading, find_sources, opened
 from builder.run import Run, Tally, note_build, workers_died
-from builder.tabular import Tabular
-from store_spec.ledger import Ledger
+from builder.tables.tabular import Tabular
+from builder.text_labels import TextLabels
+from store_spec.disk.ledger import Ledger
+from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import LabelAxis, Rows, Schema
-from store_spec.sizes import parse_bytes
 
-BATCH_BYTES = 2**24  # smaller ones take longer in all, larger ones more memory, and longer to end
+BATCHES_EACH = 3  # at least, for each worker, unless they would be less than half as large
+PROBED = 64  # sources that one task probes at first
+BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before its rows go to files
+BATCH_BYTES = 2**25  # smaller ones take longer in all, larger ones more memory, and longer to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +55,20 @@ class Report:
     outdated: tuple[str, ...]  # sources with sequences that come from other code of the process function than now
     sequences: int  # added
     steps: int  # added
+    dropped: int  # steps that cleaning left out of the added sequences
+    filled: int  # values that it filled in
+    several: int  # sources that gave more than one sequence, where that is counted
     bytes_read: int
     bytes_decoded: int
     bytes_written: int
     total_sequences: int  # in the store now
     seconds: float
+    codec: str | None = None  # what `auto` chose, and why
+
+    def __repr__(self) -> str:
+        done = f"{self.added:,} of {self.sources:,} sources added, {self.unchanged:,} unchanged"
+        rest = f"{self.updated:,} updated, {self.retired:,} retired, {len(self.failures):,} failed"
+        return f"<build of {self.store.name}: {done}, {rest}; {self.total_sequences:,} sequences in the store>"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -64,10 +82,15 @@ def build(
     store: str | PathLike[str],
     *,
     process: Process | str | None = None,
+    arguments: Mapping[str, Argument] | None = None,
+    missing: Literal["error", "keep"] | None = None,
+    classes: str | Sequence[str] | None = None,
+    label_pattern: str | None = None,
     manifest: str | PathLike[str] | None = None,
     key: str | None = None,
     label_column: str | None = None,
     manifest_only: bool = False,
+    keep: str | None = None,
     label_axis: LabelAxis | None = None,
     chunk: int | str | None = None,
     shard: int | str | None = None,
@@ -97,19 +120,34 @@ def build(
         store: Where the store is, or will be.
         process: What makes sequences of one source: `tabular(...)` for tables (the default takes every column),
             a function of a path that returns (inputs, labels) or yields several such pairs, or its name
-            `module:function`. Workers must be able to import it.
+            `module:function`. A sequence larger than memory it gives in pieces, as a
+            `LongSequence`. Workers must be able to import it.
+        arguments: Keyword arguments for that function: text, whole numbers, floats and bools, which the store records.
+        missing: `keep`: NaN in the arrays of that function stands for missing values; otherwise it is refused. Of
+            tables it is an option of `tabular(...)`, as the next one.
+        classes: Of labels of that function that are text: `"cat,dog"`, whose codes are 0 and 1; of several targets one
+            list each, by its place, as `"0=cat,dog"`. The store has their names, and text that is none is refused.
+        label_pattern: A regular expression that is searched in the name of each source, relative to `sources`; each of
+            its groups finds a number or a class, a target of the whole sequence. That function need not return labels
+            then. Names of groups are those of the targets, and of their lists in `classes`, which are as the classes
+            first appear if not given. Of tables it is an option of `tabular(...)`.
         manifest: A table (CSV or Parquet) with one row a source.
         key: Its column that names the source, by path, file name or stem; `source` if not given.
         label_column: Its columns, separated by commas, that are the sequence's labels.
         manifest_only: Take only the sources that it lists.
+        keep: Its columns, separated by commas, that are kept with each sequence of a source: `store.sequences` gives
+            them back, whole numbers as int64 (as float64 where some are missing), floats, bools, and text.
         label_axis: `step`, `sequence` or `own`; if not given, the first source's labels tell.
-        chunk: Decoded bytes that are compressed together, as `"1MB"`; by default 1 MiB. An old store keeps its own.
+        chunk: Decoded bytes that are compressed together, as `"1MB"`; by default 128 KiB. An old store keeps its own.
         shard: Decoded bytes in one file; by default 64 MiB.
-        codec: `zstd`, `lz4`, with a level as in `zstd:5`, or `none`; by default `zstd`.
+        codec: `zstd`, `lz4`, with a level as in `zstd:5`, or `none`; by default `lz4`. `auto` chooses by what the first
+            rows of a new store take with each.
         workers: Processes on this machine; 0: work in this process. By default one a core, or none where there is
             so little for `tabular` to read that starting them would take longer.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
-        batch: Decoded bytes that one task processes, about; a larger source is a task of its own.
+        batch: Decoded bytes that one task processes, about; a larger source is a task of its own, and what it has
+            beyond four times as much waits in files beside the store, which needs room for it. By default 32 MiB, or
+            down to half of that where there is little for each worker.
         update: Build sources again that changed, or that other code of the process function made: the new sequences go
             to the end, and the old ones are retired in the same commit.
         redo: Names of sources to build again in the same way, whether they changed or not; then no others are built.
@@ -130,7 +168,7 @@ def build(
             refused.
     """
     packing = Packing.parse(chunk, shard, codec)
-    labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only)
+    labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only, keep=keep)
     place, most = Path(store), parse_limit(max_failures)
     plan = make_plan(
         Path(sources),
@@ -138,6 +176,7 @@ def build(
         process=process,
         manifest=labels,
         label_axis=label_axis,
+        of_function=FunctionOptions.of(arguments, missing, classes, label_pattern),
         update=update,
         redo=redo,
         allow_none=retire_missing and yes,
@@ -158,25 +197,33 @@ def build(
         packing.check(plan.held.schema, plan.store)
     on_progress(tally)
     ledger: Ledger | None = None
+    choice: Choice | None = None
     with ExitStack() as stack:
         if plan.new:
             engine = stack.enter_context(start_engine(count, scheduler))
+            plan = with_classes(plan, looking_on(engine, count), batch_bytes)
             found = _first_usable(engine, plan)
             if isinstance(found, Found):
+                if packing.measure and not plan.exists:
+                    choice = _measured(engine, plan, schema_of(plan, found, packing))
+                    packing = replace(packing, codec=choice.codec)
                 ledger = stack.enter_context(_ledger(plan, found, packing))
                 ledger.retire(retiring)
                 for source, numbers in plan.replaced.items():
                     ledger.replace(source, numbers)
                 plan = plan.for_schema(ledger.schema)
                 ratio = min(max(found.nbytes / max(found.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
-                batches = plan.batches(batch_bytes, ratio)
-                memory = memory_in_flight(ledger.schema, batch_bytes, max(1, count))
+                if batch == BATCH_BYTES:  # nobody asked for it
+                    batch_bytes = _dealt_evenly(plan, batch_bytes, ratio, count)
+                # In this process batches are processed one after another, each best while its rows are in the cache.
+                flight = memory_in_flight(ledger.schema, batch_bytes, max(1, count))
                 run = Run(
                     engine,
                     ledger,
-                    batches,
+                    plan.batches(batch_bytes, ratio),
                     tally,
-                    memory=memory,
+                    memory=0 if isinstance(engine, InProcess) else flight,
+                    batch_memory=BATCHES_IN_MEMORY * batch_bytes,
                     on_progress=on_progress,
                     before_commit=partial(note_build, tally=tally, code=plan.reading.code, only_code=bool(redo)),
                     seen=plan.seen,
@@ -210,22 +257,31 @@ def build(
         outdated=plan.outdated,
         sequences=tally.sequences,
         steps=tally.steps,
+        dropped=tally.cleaning.dropped,
+        filled=tally.cleaning.filled,
+        several=tally.cleaning.several,
         bytes_read=tally.bytes_read,
         bytes_decoded=tally.bytes_decoded,
         bytes_written=tally.bytes_written,
         total_sequences=tally.committed,
         seconds=tally.seconds,
+        codec=None if choice is None else str(choice),
     )
 
 
 def manifest_labels(
-    manifest: str | PathLike[str] | None, key: str | None, label_column: str | None, *, manifest_only: bool
+    manifest: str | PathLike[str] | None,
+    key: str | None,
+    label_column: str | None,
+    *,
+    manifest_only: bool,
+    keep: str | None = None,
 ) -> ManifestLabels | None:
     """Return what the options of a manifest say; None where none is given."""
-    if manifest is None and key is None and label_column is None and not manifest_only:
+    if manifest is None and key is None and label_column is None and keep is None and not manifest_only:
         return None
     path = None if manifest is None else Path(manifest)
-    return ManifestLabels(path=path, key=key, columns=label_column, only_listed=bool(manifest_only))
+    return ManifestLabels(path=path, key=key, columns=label_column, only_listed=bool(manifest_only), keep=keep)
 
 
 def read_again(
@@ -256,13 +312,38 @@ def worker_count(workers: int | None, *, small: bool) -> int:
     return workers
 
 
+def _dealt_evenly(plan: Plan, batch_bytes: int, ratio: float, workers: int) -> int:
+    """Return how many bytes a batch has so that, where there is little to do, all workers end together."""
+    share = plan.decoded_bytes(ratio) // (BATCHES_EACH * max(1, workers))
+    return min(batch_bytes, max(batch_bytes // 2, share))
+
+
 def _first_usable(engine: Engine, plan: Plan) -> Found | list[Failure]:
-    engine.submit(probe, plan.batch(slice(None)), plan.reading.label_axis, "error", watch=True)
+    """Have sources probed until one is usable: few at first, since nearly always the first is, and all if need be."""
+    failures: list[Failure] = []
+    start, count = 0, PROBED
+    while start < len(plan.numbers):
+        batch = plan.batch(slice(start, start + count))
+        found: Found | list[Failure] = _asked(engine, batch, probe, plan.reading.label_axis, plan.reading.missing)
+        if isinstance(found, Found):
+            return found
+        failures += found
+        start, count = start + count, 4 * count
+    return failures
+
+
+def _asked(engine: Engine, batch: Batch, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Have one worker call a function of a batch, and wait for what it returns."""
+    engine.submit(function, batch, *arguments, watch=True)
     try:
-        found: Found | list[Failure] = engine.finished().result()
+        return engine.finished().result()
     except engine.lost as error:
-        raise workers_died(plan.new) from error
-    return found
+        raise workers_died(batch.names) from error
+
+
+def _measured(engine: Engine, plan: Plan, schema: Schema) -> Choice:
+    choice: Choice = _asked(engine, plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), measured_on_sources, schema)
+    return choice
 
 
 @contextmanager
@@ -322,6 +403,8 @@ def _check_vanished(plan: Plan) -> None:
 def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
     if plan.exists:
         with _opened(plan) as ledger:
+            if plan.reading.classes is not None:
+                ledger.extend_classes(plan.reading.classes)
             yield ledger
         return
     schema = schema_of(plan, found, packing)
@@ -335,7 +418,19 @@ def schema_of(plan: Plan, found: Found, packing: Packing) -> Schema:
     if isinstance(plan.reading.process, Tabular):
         names = plan.reading.process.columns(plan.reading.sources.root.absolute() / found.source)
     inputs, labels = _named(found.inputs, names[0]), _named(found.labels, plan.reading.label_names or names[1])
-    return packing.schema(inputs, labels, found.label_axis)
+    process, classes = plan.reading.process, plan.reading.classes
+    if isinstance(process, TextLabels):
+        classes = classes or process.of_labels(labels.features)
+    labels = replace(labels, classes=classes)
+    return packing.schema(
+        inputs,
+        labels,
+        found.label_axis,
+        plan.reading.missing,
+        columns=found.columns,
+        time=found.time,
+        filled=found.filled,
+    )
 
 
 def _named(rows: Rows, names: tuple[str, ...] | None) -> Rows:
@@ -344,5 +439,5 @@ def _named(rows: Rows, names: tuple[str, ...] | None) -> Rows:
 
 def memory_in_flight(schema: Schema, batch_bytes: int, workers: int) -> int:
     """Return how many bytes of rows may be in flight: enough to fill each worker's shard and its next batches."""
-    shard_bytes = schema.steps.shard * (schema.inputs.nbytes + schema.labels.nbytes)
+    shard_bytes = schema.steps.shard * sum(schema.rows(name).nbytes for name in schema.row_arrays)
     return shard_bytes * workers + batch_bytes * 2 * workers

@@ -1,34 +1,36 @@
-"""`compact`: write a store again without what is retired, or packed in another way; in parallel, as a build."""
+"""`compact`: write a store again without what is retired, packed or ordered in another way, or of another dtype."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 import store_spec
-from builder.batch import Processed, RowBlocks
+from builder.begun_copy import Ahead, Begun, described_copy, note_copied
 from builder.build import BATCH_BYTES, memory_in_flight, worker_count
+from builder.codec_choice import SAMPLE_BYTES, Choice, measured
+from builder.copying import Copy, converted_rows, copy
 from builder.engine import start_engine
 from builder.errors import UsageError
-from builder.fingerprints import Seen
+from builder.formats.table import DType
 from builder.packing import Packing
 from builder.reading import opened
-from builder.recorded import of_some
+from builder.row_dtypes import ARRAYS, conversions, costs, dtypes_asked
+from builder.row_order import Order
 from builder.run import Run, Tally
-from store_spec.codec import crc32c
-from store_spec.ledger import Ledger
-from store_spec.records import RECORDED, Records
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.snapshot import Snapshot
+from store_spec.format.records import SourceId
 from store_spec.schema import Schema
-from store_spec.snapshot import Snapshot
-from store_spec.spans import read_spans
 
 SMALL_BYTES = 2**26  # decoded: copied in less time than worker processes take to start
 
@@ -45,6 +47,8 @@ class Compacted:
     bytes_decoded: int
     bytes_written: int
     seconds: float
+    codec: str | None = None  # what `auto` chose, and why
+    costs: tuple[str, ...] = ()  # what other dtypes did to the values
 
 
 def compact(
@@ -54,14 +58,18 @@ def compact(
     chunk: int | str | None = None,
     shard: int | str | None = None,
     codec: str | None = None,
+    dtype: DTypeLike | None = None,
+    label_dtype: DTypeLike | None = None,
+    order: str | None = None,
     workers: int | None = None,
     scheduler: Any = None,
     on_progress: Callable[[Tally], None] = lambda _: None,
 ) -> Compacted:
-    """Write the sequences of a store that are not retired to a new one, in their order; the old one stays as it is.
+    """Write the sequences of a store that are not retired to a new one; the old one stays as it is.
 
-    Rows, checksums, statistics and what is recorded of the build are the same; every sequence is held against its
-    checksum. The new store depends on the old one and the options alone. Cut off, the same call goes on.
+    Every sequence is held against its checksum. Without another dtype, rows and checksums are the same. What is
+    recorded of the build goes along: a later build of the new store finds its sources, and gives their rows the dtype
+    that it has. The new store depends on the old one and the options alone. Cut off, the same call goes on.
 
     Args:
         store: The store.
@@ -69,13 +77,21 @@ def compact(
         chunk: Decoded bytes that are compressed together, as `"1MB"`. Without it and `shard` both are as in the old
             store; without one of the two, that one is as in a store that `build` makes.
         shard: Decoded bytes in one file.
-        codec: `zstd`, `lz4`, with a level as in `zstd:5`, or `none`; by default as in the old store.
+        codec: `zstd`, `lz4`, with a level as in `zstd:5`, or `none`; `auto` chooses by the first rows; by default as in
+            the old store.
+        dtype: Of inputs, as `"float32"`, and of labels too where these are floats. Floats, and whole numbers that
+            become floats, may be rounded; what would become another number is refused, as is NaN in whole numbers.
+        label_dtype: Of labels, whatever they are.
+        order: Of sources, whose parts stay together: `name`; `length`, the shortest first; `shuffle` or `shuffle:SEED`,
+            by a hash of the name; `store`, as in the old one, which is the default. Sequences that lie far apart in the
+            old store are read one by one, each with whole chunks.
         workers: Processes on this machine; 0: work in this process. By default one a core, or none for a small store.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
         on_progress: Called with a `Tally` whenever something was done.
 
     Raises:
-        UsageError: There is no such store, or nothing in it; or at `new` is something else than a part of its copy.
+        UsageError: There is no such store, or nothing in it; a value does not fit into the dtype; or at `new` is
+            something else than a part of its copy, or one that was begun with other options.
         ChecksumError: Rows are not those that were written; `verify` says which. What was copied stays.
         StoreError: The disk refused, or another writer is there.
         BuildError: Worker processes died again and again.
@@ -86,20 +102,43 @@ def compact(
         raise UsageError(f"{store}: there is no store")
     if not len(old):
         raise UsageError(f"{store}: has no sequence that is not retired, so there is nothing to copy")
-    packing = Packing.parse(chunk, shard, codec)
-    schema = _schema(old.schema, packing)
-    done = 0 if part is None else _copied_before(old, part, packing)
+    packing, asked = Packing.parse(chunk, shard, codec), dtypes_asked(old.schema, dtype, label_dtype)
+    wanted = None if order is None else Order.parse(order)
+    begun = None if part is None else Begun.of(part)
+    by = begun.order if begun is not None else wanted or Order()
+    if by.kind != "store":
+        old = old.select(by.of(old.sources, old.parts, old.lengths))
+    ahead = Ahead(old)
+    choice = None
+    if begun is not None:
+        schema, done = begun.store.schema, begun.done(old, ahead, packing, asked, wanted)
+    else:
+        schema, done = _schema(old.schema, packing, asked), 0
+        if packing.measure:
+            choice = _measured(old, schema)
+            schema = replace(schema, codec=choice.codec)
+    changed = conversions(old.schema, schema)
+    same = not changed and by.kind == "store"
     sizes = _row_bytes(old)
     sources = len(set(old.sources[done:]))
     tally = Tally(sources=sources, bytes_to_read=int(sizes[done:].sum()), committed=done)
     on_progress(tally)
     small = scheduler is None and tally.bytes_to_read <= SMALL_BYTES
     count = worker_count(workers, small=small)
-    if done < len(old):
-        with start_engine(count, scheduler) as engine, _ledger(old, place, schema, exists=part is not None) as ledger:
+    if done < len(old) or schema.labels.classes != old.schema.labels.classes:
+        described = None if begun is not None else described_copy(old, by, changed)
+        with start_engine(count, scheduler) as engine, _ledger(old, place, schema, described) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, max(1, count))
-            work = _dealt(old, done, sizes)
-            run = Run(engine, ledger, work, tally, memory=memory, on_progress=on_progress, process=copy)
+            run = Run(
+                engine,
+                ledger,
+                _dealt(old, done, sizes, None if same else ahead),
+                tally,
+                memory=memory,
+                on_progress=on_progress,
+                process=copy,
+                before_commit=partial(note_copied, ahead=ahead),
+            )
             try:
                 run.finish()
             except BaseException:
@@ -114,93 +153,63 @@ def compact(
         bytes_decoded=tally.bytes_decoded,
         bytes_written=tally.bytes_written,
         seconds=tally.seconds,
+        codec=None if choice is None else str(choice),
+        costs=costs(old.schema, schema),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Copy:
-    """Some sequences of a store, of whole sources.
-
-    Args:
-        snapshot: The store.
-        numbers: Int64 (sequences,), rising.
-        names: Of their sources, each once.
-        starts: Int64 (sequences,) for each array: the row at which each begins.
-        stops: The one after its last.
-    """
-
-    snapshot: Snapshot
-    numbers: NDArray[np.int64]
-    names: tuple[str, ...]
-    starts: dict[str, NDArray[np.int64]]
-    stops: dict[str, NDArray[np.int64]]
-
-
-def copy(work: Copy, schema: Schema) -> Processed:
-    """Read sequences, and hold each against its checksum.
-
-    Raises:
-        ChecksumError: One of them has other rows.
-    """
-    first, last = int(work.numbers[0]), int(work.numbers[-1]) + 1
-
-    def column(name: str) -> NDArray[Any]:
-        return work.snapshot.table(name, first, last)[work.numbers - first]
-
-    wanted = [fact.name for fact in schema.arrays() if fact.name in RECORDED]
-    columns = {name: column(name) for name in [*wanted, *(["labels"] if schema.label_axis == "sequence" else [])]}
-    rows = {name: RowBlocks() for name in ("inputs", "labels") if schema.chunking(name) is not None}
-    for name in ("inputs", "labels"):
-        read = read_spans(work.snapshot, name, work.starts[name], work.stops[name])
-        for number, checksum, one in zip(
-            work.numbers.tolist(), columns[f"sequences/{name}_crc32c"].tolist(), read, strict=True
-        ):
-            if crc32c(one) != checksum:
-                work.snapshot.check(name, number, one)
-            if name in rows:
-                rows[name].add(one)
-        if name in rows:
-            rows[name].close()
-    lengths = {name: work.stops[name] - work.starts[name] for name in work.starts}
-    own = lengths["labels"] if schema.label_axis == "own" else np.zeros_like(lengths["inputs"])
-    records = Records(tuple(map(str, column("sequences/source"))), lengths["inputs"], own, columns)
-    return Processed(records, rows, [], Seen.of({}), sum(one.nbytes for one in rows.values()))
+def _measured(old: store_spec.Store, schema: Schema) -> Choice:
+    """Choose the codec by the first rows of the old store."""
+    rows: dict[str, list[NDArray[Any]]] = {}
+    for name, starts, lengths in (
+        ("inputs", old.starts, old.lengths),
+        ("labels", old.label_starts, old.label_lengths),
+    ):
+        if schema.chunking(name) is None:
+            continue
+        most = SAMPLE_BYTES // schema.rows(name).nbytes or 1
+        rows[name] = []
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            first = old.snapshot.rows(name, start, start + min(length, most))
+            rows[name].append(converted_rows(first, schema.rows(name).dtype, name, SourceId(name=old.path.name)))
+            most -= len(rows[name][-1])
+            if most <= 0:
+                break
+    return measured(rows, schema)
 
 
-def _schema(old: Schema, packing: Packing) -> Schema:
+def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schema:
+    """Return the schema of a copy. Chunks that a build would choose for the old rows are chosen again for the new."""
     codec = packing.codec or old.codec
-    if packing.chunk is None and packing.shard is None:
-        return replace(old, codec=codec)
-    return replace(packing, codec=codec).schema(old.inputs, old.labels, old.label_axis, old.missing)
-
-
-def _copied_before(old: store_spec.Store, part: store_spec.Store, packing: Packing) -> int:
-    """Return how many sequences an earlier call copied.
-
-    Raises:
-        UsageError: What is there is no copy of the first ones, or packed in another way than is asked for now.
-    """
-    packing.check(part.schema, part.path)
-    done = part.counts.sequences
-    same = (part.schema.inputs, part.schema.labels) == (old.schema.inputs, old.schema.labels)
-    if same and done <= len(old) and done == len(part):
-        for name in ("source", "part", "inputs_crc32c", "labels_crc32c"):
-            first = old.snapshot.table(f"sequences/{name}")[old.selection[:done]]
-            same = same and np.array_equal(part.snapshot.table(f"sequences/{name}"), first)
-        if same:
-            return done
-    raise UsageError(
-        f"{part.path}: is another store, and no copy of the first sequences of {old.path}; give another path"
+    inputs, labels = (replace(old.rows(name), dtype=dtypes.get(name, old.rows(name).dtype)) for name in ARRAYS)
+    plan = partial(
+        Packing.schema,
+        label_axis=old.label_axis,
+        missing=old.missing,
+        columns=old.columns,
+        time=old.time,
+        filled=old.filled,
     )
+    usual = plan(packing, old.inputs, old.labels)
+    if (
+        packing.chunk is None
+        and packing.shard is None
+        and (old.steps, old.label_steps) != (usual.steps, usual.label_steps)
+    ):
+        return replace(old, inputs=inputs, labels=labels, codec=codec)
+    return plan(replace(packing, codec=codec), inputs, labels)
 
 
 def _row_bytes(store: store_spec.Store) -> NDArray[np.int64]:
     """Return the decoded bytes of each sequence."""
-    inputs, labels = store.schema.inputs.nbytes, store.schema.labels.nbytes
-    return store.lengths * inputs + store.label_lengths * labels
+    sizes = {name: store.schema.rows(name).nbytes for name in store.schema.row_arrays}
+    labels = sizes.pop("labels")
+    return store.lengths * sum(sizes.values()) + store.label_lengths * labels
 
 
-def _dealt(store: store_spec.Store, done: int, sizes: NDArray[np.int64]) -> Iterator[tuple[Copy, int]]:
+def _dealt(
+    store: store_spec.Store, done: int, sizes: NDArray[np.int64], ahead: Ahead | None
+) -> Iterator[tuple[Copy, int]]:
     """Deal sequences into batches of about the usual size, of whole sources; each with its decoded bytes."""
     snapshot = store.snapshot.slim()
     begins = np.flatnonzero(store.parts[done:] == 0) + done
@@ -209,30 +218,36 @@ def _dealt(store: store_spec.Store, done: int, sizes: NDArray[np.int64]) -> Iter
     for begin, end in pairwise(bounds):
         more = int(sizes[begin:end].sum())
         if begin > first and size + more > BATCH_BYTES:
-            yield _copy(store, snapshot, first, begin), size
+            yield _copy(store, snapshot, first, begin, ahead), size
             first, size = begin, 0
         size += more
     if first < len(store):
-        yield _copy(store, snapshot, first, len(store)), size
+        yield _copy(store, snapshot, first, len(store), ahead), size
 
 
-def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int) -> Copy:
-    starts = {"inputs": store.starts[first:last], "labels": store.label_starts[first:last]}
-    lengths = {"inputs": store.lengths[first:last], "labels": store.label_lengths[first:last]}
+def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int, ahead: Ahead | None) -> Copy:
+    starts, lengths = dict[str, NDArray[np.int64]](), dict[str, NDArray[np.int64]]()
+    for name in store.schema.row_arrays:
+        of_labels = name == "labels"
+        starts[name] = (store.label_starts if of_labels else store.starts)[first:last]
+        lengths[name] = (store.label_lengths if of_labels else store.lengths)[first:last]
     return Copy(
         snapshot=snapshot,
         numbers=store.selection[first:last],
         names=tuple(dict.fromkeys(store.sources[first:last])),
         starts=starts,
         stops={name: starts[name] + lengths[name] for name in starts},
+        records=None if ahead is None else ahead.records(first, last),
     )
 
 
 @contextmanager
-def _ledger(old: store_spec.Store, new: Path, schema: Schema, *, exists: bool) -> Iterator[Ledger]:
-    if exists:
+def _ledger(old: store_spec.Store, new: Path, schema: Schema, described: dict[str, Any] | None) -> Iterator[Ledger]:
+    """Create the copy, which then records this; without that, open the one that was begun."""
+    if described is None:
         with Ledger.open(new) as ledger:
+            ledger.extend_classes(old.schema.labels.classes)  # it may have got more since
             yield ledger
         return
-    with Ledger.create(new, schema, of_some(old.provenance, old.selection)) as ledger:
+    with Ledger.create(new, schema, described) as ledger:
         yield ledger

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.fingerprints import Fingerprint, Seen, SeenFiles, State, read_fingerprint
+from builder.labels.beside import LABELS_SHA256
+from builder.manifest.kept import Kept
+from store_spec.format.sequence_columns import SequenceColumn
 
 READERS = 8  # files that are read at once; hashing leaves Python's lock to the others
 
@@ -23,7 +26,7 @@ class Comparison:
     """The sources that are there, held against those that a store holds. All in the order of the names."""
 
     new: tuple[str, ...]
-    changed: tuple[str, ...]  # other bytes than the store has, or other labels in the manifest
+    changed: tuple[str, ...]  # other bytes than the store has, or other labels or kept columns in the manifest
     unchanged: tuple[str, ...]
     vanished: tuple[str, ...]  # in the store, and not among the sources
     unreadable: Mapping[str, str]  # in the store, and nobody can say whether they changed: why
@@ -43,6 +46,7 @@ class Held:
         for number, source in zip(store.selection.tolist(), store.sources, strict=True):
             self.numbers.setdefault(source, []).append(number)
         self._sizes = store.snapshot.table("sequences/source_size")
+        self._columns: dict[str, NDArray[Any]] = {}  # those that were asked for
         self._hashes = store.snapshot.table("sequences/source_sha256")
 
     def __contains__(self, source: str) -> bool:
@@ -56,6 +60,15 @@ class Held:
         """Return the hash that the file had."""
         return bytes(self._hashes[self.numbers[source][0]])
 
+    def labels_sha256(self, source: str) -> bytes:
+        """Return the hash that the file of its labels had; b"" where the store has none."""
+        name = SequenceColumn(LABELS_SHA256, "string").array
+        if name not in self._columns:
+            is_there = any(column.array == name for column in self._store.schema.columns)
+            self._columns[name] = self._store.snapshot.table(name) if is_there else np.empty(0, object)
+        held = self._columns[name]
+        return bytes.fromhex(str(held[self.numbers[source][0]])) if len(held) else b""
+
     def has_labels(self, source: str, labels: NDArray[Any]) -> bool:
         """Tell whether these are the labels that its sequences have: one row, on the `sequence` axis."""
         rows = self._store.schema.labels
@@ -63,9 +76,27 @@ class Held:
         held = (self._store.snapshot.table("labels", number, number + 1)[0] for number in self.numbers[source])
         return all(np.array_equal(one, wanted, equal_nan=rows.dtype.kind in "fc") for one in held)
 
+    def has_kept(self, source: str, kept: Sequence[Kept], number: int) -> bool:
+        """Tell whether its sequences have what the manifest says of that source."""
+        for one in kept:
+            name = one.column.array
+            if name not in self._columns:
+                self._columns[name] = self._store.snapshot.table(name)
+            held = self._columns[name][self.numbers[source]].tolist()
+            if {repr(value) for value in held} != {repr(one.values[[number]].tolist()[0])}:  # NaN is itself
+                return False
+        return True
+
 
 def compare(
-    root: Path, names: Sequence[str], held: Held | None, seen: SeenFiles, labels: NDArray[Any] | None
+    root: Path,
+    names: Sequence[str],
+    held: Held | None,
+    seen: SeenFiles,
+    labels: NDArray[Any] | None,
+    *,
+    kept: Sequence[Kept] = (),
+    label_file: Callable[[str], str | None] = lambda _: None,
 ) -> Comparison:
     """Tell new, changed, unchanged and vanished sources apart.
 
@@ -77,6 +108,8 @@ def compare(
         held: Those that the store holds; None: there is no store yet.
         seen: The files that were read before; those that are read now are added.
         labels: (sources, targets), where they come from a manifest.
+        kept: What is kept of the manifest, (sources,) each.
+        label_file: Gives the name of the file of a source's labels, which counts as part of the source.
     """
     new, changed, unchanged, to_read = [], set(), set(), []
     unreadable = {}
@@ -86,24 +119,35 @@ def compare(
             continue
         try:
             state = State.of(os.stat(os.path.join(root, name)))
+            beside = label_file(name)
+            beside_state = None if beside is None else State.of(os.stat(os.path.join(root, beside)))
         except OSError as error:
             unreadable[name] = _why(error)
             continue
-        if state.size != held.size(name) or (labels is not None and not held.has_labels(name, labels[number])):
+        other_labels = labels is not None and not held.has_labels(name, labels[number])
+        if state.size != held.size(name) or other_labels or not held.has_kept(name, kept, number):
             changed.add(name)
-        elif seen.sha256(name, state) == held.sha256(name):
-            unchanged.add(name)
-        else:
-            to_read.append(name)
+            continue
+        unchanged.add(name)  # unless it turns out to be not
+        if seen.sha256(name, state) != held.sha256(name):
+            to_read.append((name, name, held.sha256(name)))
+        if beside is not None and beside_state is not None:
+            hashed = held.labels_sha256(name)
+            if seen.sha256(beside, beside_state) != hashed:
+                to_read.append((name, beside, hashed))
     if held is not None:
         read: dict[str, Fingerprint] = {}
         with ThreadPoolExecutor(READERS) as pool:
-            for name, found in zip(to_read, pool.map(lambda name: _read(root, name), to_read), strict=True):
+            reads = pool.map(lambda one: _read(root, one[1]), to_read)
+            for (name, file, before), found in zip(to_read, reads, strict=True):
                 if isinstance(found, OSError):
                     unreadable[name] = _why(found)
                     continue
-                read[name] = found
-                (unchanged if found.sha256 == held.sha256(name) else changed).add(name)
+                read[file] = found
+                if found.sha256 != before:
+                    changed.add(name)
+        changed -= unreadable.keys()
+        unchanged -= changed | unreadable.keys()
         seen.add(Seen.of(read))
     there = set(names)
     return Comparison(

@@ -14,16 +14,16 @@ import stat
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.lock import build_folder
+from store_spec.disk.storage import PARTIAL, LocalStorage
 from store_spec.errors import StorageError
-from store_spec.lock import build_folder
-from store_spec.storage import PARTIAL, LocalStorage
 
 CACHE = "seen.npz"
 BUFFER_BYTES = 2**18
@@ -58,6 +58,7 @@ class Fingerprint:
     state: State
     inode: int
     settled: bool  # whether that state stands for these bytes
+    beside: tuple[str, Fingerprint] | None = None  # that of the file of its labels, if there is one, by name
 
     def is_of(self, status: os.stat_result) -> bool:
         """Tell whether the file was neither written to nor replaced since; new links and permissions do not matter."""
@@ -127,10 +128,11 @@ class SeenFiles:
             return None
         return bytes(before.hashes[row])
 
-    def add(self, seen: Seen) -> None:
-        """Take note of files that were read just now."""
+    def add(self, seen: Seen, names: Iterable[str] = ()) -> None:
+        """Take note of files that were read just now; `names` are theirs as the caller keeps them, and others'."""
         if len(seen):
-            self._parts.append(seen)
+            own = {name: name for name in names}  # what came from another process are texts of their own
+            self._parts.append(replace(seen, names=tuple(own.get(name, name) for name in seen.names)))
 
     @classmethod
     def load(cls, store: Path) -> SeenFiles:

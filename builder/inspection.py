@@ -10,14 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from builder.amounts import count_text
+from builder.errors import UsageError
 from builder.length_bins import Lengths, describe_lengths
 from builder.packing import codec_text
+from builder.sequence_values import ColumnValues, Times, column_values, times_of
+from builder.tables.counts import StoreCleaning, cleaning_of_store
+from builder.twins import Twins, twins_of
 from store_spec import Store, open_store
-from store_spec.layout import ROOT
-from store_spec.moments import Moments
-from store_spec.schema import GROUPS, VERSION, ArrayFact, Rows
-from store_spec.splits import DEFAULT_SPLITS, position
+from store_spec.errors import WindowError
+from store_spec.format.layout import ROOT
+from store_spec.format.missing_runs import runs_of_sequences
+from store_spec.format.moments import Moments
+from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, split_of_each
+from store_spec.schema import GROUPS, VERSION, ArrayFact, Rows, Schema
+from store_spec.windows.index import Target
+from store_spec.windows.mixing import Mixing, measure
+from store_spec.windows.windows import Windows
 
 TEXT_LENGTH_BYTES = 4  # that a string takes beside its characters
 
@@ -30,6 +41,7 @@ class ArraySize:
     dtype: str
     shape: tuple[int, ...]
     axis: str  # the name of the first dimension
+    codec: str
     decoded_bytes: int
     stored_bytes: int
     files: int
@@ -37,12 +49,14 @@ class ArraySize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSize:
-    """One of the default splits, by the hash of the sources' names with seed 0."""
+    """One of the default splits, by the hash of the sources' names, or of a column's values, with seed 0."""
 
     name: str
     share: float
+    groups: int  # different sources, or values of that column
     sequences: int
     steps: int
+    windows: int | None = None  # of those to shuffle; None: it was not asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +74,28 @@ class ColumnStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shuffle:
+    """What to shuffle: `store.windows(window, stride=stride).batches(batch, shuffle=True, memory=memory, seed=seed)`.
+
+    Where a sequence has one label, `target="sequence"` too.
+    """
+
+    window: int
+    stride: int = 1
+    batch: int = 256
+    memory: int | str = "256MB"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shuffled:
+    """How well that mixes."""
+
+    asked: Shuffle
+    mixing: Mixing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What `inspect` finds."""
 
@@ -72,9 +108,11 @@ class Inspection:
     steps: int
     label_steps: int
     inputs: dict[str, Any]  # dtype, shape, names
-    labels: dict[str, Any]
+    labels: dict[str, Any]  # the same, and the classes of each target where any has some
     label_axis: str
     missing: str
+    missing_inputs: int | None  # steps that miss a value of inputs; None: the store keeps no missing values
+    missing_labels: int | None  # rows of labels that miss one
     codec: str
     chunk_steps: int
     chunk_bytes: int  # decoded, of inputs
@@ -85,11 +123,23 @@ class Inspection:
     decoded_bytes: int
     lengths: Lengths | None  # None: there is no sequence
     arrays: tuple[ArraySize, ...]
+    time: Times | None  # None: the store keeps none
+    columns: tuple[ColumnValues, ...]  # the further ones of sequences
     splits: tuple[SplitSize, ...]
+    twins: Twins  # the same bytes on two sides of these
     statistics: tuple[ColumnStatistics, ...]
+    cleaning: StoreCleaning | None  # None: the store does not count what was done to its rows
     build: dict[str, Any] | None  # the options of the build; None: no build made it
     failures: int  # sources that the last build could not use
     failures_listed: tuple[tuple[str, str], ...]  # (source, reason) of the first of them
+    shuffle: Shuffled | None = None  # None: it was not asked for
+    split_by: str | None = None  # the column of sequences that the splits are by; None: the sources' names
+    pinned: bool = False  # whether that column has the names of the splits, and nothing is hashed
+
+    def __repr__(self) -> str:
+        rows = f"{self.sequences:,} sequences of {self.sources:,} sources, {self.steps:,} steps"
+        disk = f"{self.stored_bytes:,} bytes in {self.files:,} files"
+        return f"<inspection of {self.store.name}: {rows}, {disk}, {self.failures:,} failures>"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -97,10 +147,16 @@ class Inspection:
         return asdict(self) | {"store": str(self.store), "failures_listed": listed}
 
 
-def inspect(store: str | PathLike[str]) -> Inspection:
+def inspect(store: str | PathLike[str], *, shuffle: Shuffle | None = None, split_by: str | None = None) -> Inspection:
     """Say what a store is: schema, lengths, sizes, splits, statistics, how it was built, and what failed.
 
+    Args:
+        store: Its path.
+        shuffle: Windows and batches; how well an epoch of them mixes is said too. None: nothing of it.
+        split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
+
     Raises:
+        UsageError: There are no such windows or batches of this store, or no such column.
         MissingStoreError: There is no store at that path.
         FormatError: What is there is not a store that this version may read.
 
@@ -112,8 +168,14 @@ def inspect(store: str | PathLike[str]) -> Inspection:
     >>> found.sequences, found.steps, found.statistics[0].mean
     (1, 5, 1.0)
     """
-    opened = open_store(store)
+    return inspection_of(open_store(store), shuffle, split_by)
+
+
+def inspection_of(opened: Store, shuffle: Shuffle | None = None, split_by: str | None = None) -> Inspection:
+    """Say of a store that is open what `inspect` says."""
     schema, counts = opened.schema, opened.counts
+    numbers = split_numbers(opened, split_by)
+    shuffled = None if shuffle is None else measured(opened, shuffle)  # first: it refuses what cannot be
     arrays = tuple(_array_size(opened, fact) for fact in schema.arrays())
     documents = _sizes([opened.path / ROOT, *(opened.path / name / ROOT for name in GROUPS)])
     failures, listed = _failures(opened.provenance.get("failures"))
@@ -128,9 +190,11 @@ def inspect(store: str | PathLike[str]) -> Inspection:
         steps=int(opened.lengths.sum()),
         label_steps=int(opened.label_lengths.sum()) if schema.label_axis == "own" else 0,
         inputs=schema.inputs.to_json(),
-        labels=schema.labels.to_json(),
+        labels=labels_json(schema),
         label_axis=schema.label_axis,
         missing=schema.missing,
+        missing_inputs=_rows_missing(opened, "inputs"),
+        missing_labels=_rows_missing(opened, "labels"),
         codec=codec_text(schema.codec),
         chunk_steps=schema.steps.chunk,
         chunk_bytes=schema.steps.chunk * schema.inputs.nbytes,
@@ -141,12 +205,60 @@ def inspect(store: str | PathLike[str]) -> Inspection:
         decoded_bytes=sum(array.decoded_bytes for array in arrays),
         lengths=describe_lengths(opened.lengths) if len(opened) else None,
         arrays=arrays,
-        splits=_splits(opened),
+        time=times_of(opened),
+        columns=tuple(column_values(one.name, one.dtype, opened.sequences[one.name]) for one in schema.columns),
+        splits=_splits(opened, split_by, numbers, shuffle),
+        twins=twins_of(opened, numbers),
         statistics=_statistics(opened),
+        cleaning=cleaning_of_store(opened),
         build=build if isinstance(build, dict) else None,
         failures=failures,
         failures_listed=listed,
+        shuffle=shuffled,
+        split_by=split_by,
+        pinned=split_by is not None and are_pinned(opened.grouped(split_by), DEFAULT_SPLITS),
     )
+
+
+def _rows_missing(store: Store, array: str) -> int | None:
+    """Count the rows of an array that miss a value, by the runs that the store keeps."""
+    if store.schema.missing != "keep":
+        return None
+    starts, lengths = (store.starts, store.lengths) if array == "inputs" else (store.label_starts, store.label_lengths)
+    _, runs = runs_of_sequences(store.snapshot.missing(array), starts, starts + lengths)
+    return int((runs[:, 1] - runs[:, 0]).sum())
+
+
+def labels_json(schema: Schema) -> dict[str, Any]:
+    """Return what a row of labels is: dtype, shape, names; and the classes of each target, where any has some."""
+    classes = schema.labels.classes
+    listed = None if classes is None else [None if names is None else list(names) for names in classes]
+    return schema.labels.to_json() | ({} if listed is None else {"classes": listed})
+
+
+def measured(store: Store, asked: Shuffle) -> Shuffled:
+    """Measure how well such a shuffle mixes.
+
+    Raises:
+        UsageError: There are no such windows or batches of this store.
+    """
+    try:
+        windows = _windows(store, asked)
+        if len(store) and not len(windows):
+            raise UsageError(
+                f"{store.path}: windows of {asked.window:,} steps fit nowhere: the longest of "
+                f"{count_text(len(store), 'sequence')} has {count_text(int(store.lengths.max()), 'step')}, which have "
+                "to hold the label too; ask for fewer steps"
+            )
+        mixing = measure(windows, asked.batch, seed=asked.seed, memory=asked.memory)
+    except WindowError as error:
+        raise UsageError(str(error)) from error
+    return Shuffled(asked=asked, mixing=mixing)
+
+
+def _windows(store: Store, asked: Shuffle) -> Windows:
+    target: Target = "sequence" if store.schema.label_axis == "sequence" else "future"
+    return store.windows(asked.window, stride=asked.stride, target=target)
 
 
 def _array_size(store: Store, fact: ArrayFact) -> ArraySize:
@@ -154,7 +266,8 @@ def _array_size(store: Store, fact: ArrayFact) -> ArraySize:
     rows = store.counts.of(schema.axis(fact))
     shape = (rows, *schema.shape(fact))
     if fact.dtype == "string":
-        decoded = sum(len(source.encode()) for source in store.sources) + TEXT_LENGTH_BYTES * rows
+        texts = store.snapshot.table(fact.name)  # those of retired sequences too
+        decoded = sum(len(str(text).encode()) for text in texts) + TEXT_LENGTH_BYTES * rows
     else:
         decoded = math.prod(shape) * schema.dtype(fact).itemsize
     files = _sizes([Path(entry) for entry in store.snapshot.storage.list(fact.name)])
@@ -163,6 +276,7 @@ def _array_size(store: Store, fact: ArrayFact) -> ArraySize:
         dtype=fact.dtype or schema.dtype(fact).name,
         shape=shape,
         axis=schema.axis(fact),
+        codec=codec_text(schema.codec_of(fact)),
         decoded_bytes=decoded,
         stored_bytes=sum(files),
         files=len(files),
@@ -178,16 +292,31 @@ def _sizes(paths: list[Path]) -> list[int]:
     return sizes
 
 
-def _splits(store: Store) -> tuple[SplitSize, ...]:
-    """Return the default splits: as `store.split` deals the sources, but each name is hashed once."""
-    where = {source: position(source, 0) for source in dict.fromkeys(store.sources)}
-    at = np.array([where[source] for source in store.sources])
-    inner = np.cumsum(list(DEFAULT_SPLITS.values()))[:-1]
-    numbers = np.searchsorted(inner, at, side="right")
+def split_numbers(store: Store, by: str | None = None) -> NDArray[np.int64]:
+    """Return (sequences,), which of the default splits each is in: as `store.split` has it, each name hashed once.
+
+    Raises:
+        UsageError: There is no such column to split by, or it has values that cannot be.
+    """
+    try:
+        return split_of_each(store.grouped(by), DEFAULT_SPLITS, 0, sources=None if by is None else store.sources)
+    except WindowError as error:
+        raise UsageError(str(error)) from error
+
+
+def _splits(store: Store, by: str | None, numbers: NDArray[np.int64], shuffle: Shuffle | None) -> tuple[SplitSize, ...]:
+    names = np.array(store.grouped(by), object)
     sequences = np.bincount(numbers, minlength=len(DEFAULT_SPLITS))
     steps = np.array([store.lengths[numbers == number].sum() for number in range(len(DEFAULT_SPLITS))])
     return tuple(
-        SplitSize(name=name, share=share, sequences=int(sequences[number]), steps=int(steps[number]))
+        SplitSize(
+            name=name,
+            share=share,
+            groups=len(set(names[numbers == number].tolist())),
+            sequences=int(sequences[number]),
+            steps=int(steps[number]),
+            windows=None if shuffle is None else len(_windows(store.select(numbers == number), shuffle)),
+        )
         for number, (name, share) in enumerate(DEFAULT_SPLITS.items())
     )
 
@@ -195,12 +324,13 @@ def _splits(store: Store) -> tuple[SplitSize, ...]:
 def _statistics(store: Store) -> tuple[ColumnStatistics, ...]:
     stats = store.stats()
     return (
-        *_column_statistics("inputs", store.schema.inputs, stats.inputs),
-        *_column_statistics("labels", store.schema.labels, stats.labels),
+        *column_statistics("inputs", store.schema.inputs, stats.inputs),
+        *column_statistics("labels", store.schema.labels, stats.labels),
     )
 
 
-def _column_statistics(array: str, rows: Rows, moments: Moments) -> list[ColumnStatistics]:
+def column_statistics(array: str, rows: Rows, moments: Moments) -> list[ColumnStatistics]:
+    """Say what moments say of each feature of `inputs` or target of `labels`."""
     names = rows.names or (None,) * rows.features
     columns = zip(names, moments.count, moments.mean, moments.std, moments.min, moments.max, strict=True)
     return [

@@ -28,20 +28,24 @@ class Lengths:
     bins: tuple[tuple[int, int, int], ...]
 
 
-def length_bins(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
-    """Count lengths (sequences,) in at most ten bins of whole numbers: of one width, or doubling where that says more.
+def length_bins(
+    lengths: NDArray[np.int64], most: int = LARGEST_BINS, *, doubling: bool | None = None
+) -> tuple[tuple[int, int, int], ...]:
+    """Count lengths (sequences,) in at most so many bins of whole numbers.
+
+    They are of one width, or `doubling`; None: where that says more.
 
     >>> length_bins(np.array([1, 2, 2, 5]))
     ((1, 1, 1), (2, 2, 2), (3, 3, 0), (4, 4, 0), (5, 5, 1))
     """
     low, high = int(lengths.min()), int(lengths.max())
-    if high > SKEWED * max(1, low):
-        factor = 2 ** math.ceil(math.log2(high / max(1, low) + 1) / (LARGEST_BINS - 1))
+    if high > SKEWED * max(1, low) if doubling is None else doubling:
+        factor = 2 ** math.ceil(math.log2(high / max(1, low) + 1) / (most - 1))
         edges = [low]
         while edges[-1] <= high:
             edges.append(max(1, edges[-1] * factor))
     else:
-        width = -(-(high - low + 1) // LARGEST_BINS)
+        width = -(-(high - low + 1) // most)
         edges = list(range(low, high + width + 1, width))
     counts, _ = np.histogram(lengths, [*edges[:-1], edges[-1] - 0.5])
     bins = zip(edges[:-1], edges[1:], counts.tolist(), strict=True)

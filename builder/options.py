@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from builder.arguments import Argument
 from builder.errors import UsageError
-from builder.manifest import ManifestLabels
+from builder.function_options import NOTHING_ASKED, FunctionOptions
+from builder.labels.name_labels import NameLabels
+from builder.manifest.table import ManifestLabels
 from builder.process import Process, describe_process, load_process, load_recorded_process
 from builder.recorded import ELSEWHERE, Recorded
-from builder.tabular import Tabular, tabular, tabular_as_described
+from builder.tables.described import described_options, tabular_as_described
+from builder.tables.tabular import Tabular, tabular
+from store_spec import open_store
+from store_spec.errors import StoreError
 from store_spec.schema import LABEL_AXES, LabelAxis
 
 
@@ -21,14 +29,19 @@ class Options:
     Args:
         process: What reads a source.
         named: What the store records of it.
+        in_names: Labels in the names of the sources of a process function; None: it returns them, or the manifest has
+            them, or tables.
         manifest: Where labels come from, and which sources there are; its path is None where the store has to tell.
         label_axis: None: the first source tells.
+        keeps: Whether NaN may stand for missing values.
     """
 
     process: Process
     named: dict[str, Any]
+    in_names: NameLabels | None = None
     manifest: ManifestLabels | None = None
     label_axis: LabelAxis | None = None
+    keeps: bool = False
 
     def __post_init__(self) -> None:
         if self.label_axis is not None and self.label_axis not in LABEL_AXES:
@@ -36,10 +49,85 @@ class Options:
         own_labels = isinstance(self.process, Tabular) and self.process.label_source in ("columns", "pattern")
         if own_labels and self.manifest is not None and self.manifest.columns is not None:
             raise UsageError("labels come from the process function and from the manifest's label_column; choose one")
+        if self.in_names is not None and self.manifest is not None and self.manifest.columns is not None:
+            raise UsageError("labels come from label_pattern and from the manifest's label_column; choose one")
+        if self.in_names is not None and self.label_axis not in (None, "sequence"):
+            raise UsageError(
+                f"label_axis={self.label_axis} (--label-axis): labels in names (label_pattern) are one row a sequence; "
+                "leave it out"
+            )
+
+
+def asked_of(
+    process: str | None,
+    options: Mapping[str, Any],
+    given: Collection[str],
+    store: Path,
+    arguments: Mapping[str, Argument],
+) -> tuple[Process | str | None, FunctionOptions]:
+    """Return the process function, and what is asked of it, where some options are of either: tables, or functions.
+
+    Args:
+        process: The name of a function; None: it is one for tables, or the one that the store records.
+        options: Arguments of `tabular`; it has what is usual for others.
+        given: Those of them that the user gave.
+        store: Where the store is, or will be.
+        arguments: Of the function.
+
+    Raises:
+        UsageError: Options clash.
+    """
+    of_either = bool(given) and {"missing", "classes", "label_pattern"}.issuperset(given)
+    if process is None and not (of_either and "function" in _process_recorded(store)):
+        return tabular_given(options, given, store), FunctionOptions.of(arguments, None, None, None)
+    missing = ",".join(options.get("missing", ())) or None
+    return process, FunctionOptions.of(arguments, missing, options.get("classes"), options.get("label_pattern"))
+
+
+def tabular_given(options: Mapping[str, Any], given: Collection[str], store: Path) -> Tabular:
+    """Make a process function of the options that are given; the others go along where they are needed.
+
+    Some options mean nothing without others, as `ffill_limit` without `missing`. Of a store that is there, these are
+    recorded, so that each of them can be given alone, and is held against what is recorded.
+
+    Args:
+        options: Arguments of `tabular`; it has what is usual for others.
+        given: Those of them that the user gave.
+        store: Where the store is, or will be.
+
+    Raises:
+        UsageError: Options clash.
+    """
+    try:
+        return tabular(**options).only(given)
+    except UsageError:
+        recorded = _options_recorded(store)
+        if recorded is not None:
+            with suppress(UsageError):  # the first error says what is wrong with those that are given
+                return tabular(**(recorded | {name: options[name] for name in given})).only(given)
+        raise
+
+
+def _options_recorded(store: Path) -> dict[str, Any] | None:
+    """Return the arguments of `tabular` that a store records; None: there is none, or it was built with others."""
+    described = _process_recorded(store).get("tabular")
+    with suppress(UsageError):
+        return None if described is None else described_options(described)
+    return None
+
+
+def _process_recorded(store: Path) -> dict[str, Any]:
+    """Return what a store records of its process function; nothing where it is none."""
+    with suppress(StoreError, UsageError):
+        return Recorded.of(open_store(store)).process
+    return {}
 
 
 def options_of_new(
-    process: Process | str | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
+    process: Process | str | None,
+    manifest: ManifestLabels | None,
+    label_axis: LabelAxis | None,
+    of_function: FunctionOptions = NOTHING_ASKED,
 ) -> Options:
     """Return the options of a first build.
 
@@ -52,11 +140,28 @@ def options_of_new(
         process = tabular(labels_in_manifest=manifest is not None and manifest.columns is not None)
     function = load_process(process)
     named = describe_process(function, process if isinstance(process, str) else None)
-    return Options(process=function, named=named, manifest=manifest, label_axis=label_axis)
+    if isinstance(function, Tabular):
+        _refuse_of_tables(of_function)
+        return Options(
+            process=function, named=named, manifest=manifest, label_axis=label_axis, keeps=function.rows.keeps
+        )
+    in_manifest = manifest is not None and manifest.columns is not None
+    return Options(
+        process=of_function.applied(function, labels_in_manifest=in_manifest),
+        named=named | of_function.described(),
+        in_names=of_function.in_names,
+        manifest=manifest,
+        label_axis=label_axis,
+        keeps=of_function.keeps,
+    )
 
 
 def options_of_old(
-    recorded: Recorded, process: Process | str | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
+    recorded: Recorded,
+    process: Process | str | None,
+    manifest: ManifestLabels | None,
+    label_axis: LabelAxis | None,
+    of_function: FunctionOptions = NOTHING_ASKED,
 ) -> Options:
     """Return the options of a later build: as the store records them.
 
@@ -65,7 +170,11 @@ def options_of_old(
     """
     if manifest is not None and manifest.path is None and recorded.manifest is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
-    for before, now in _all_differences(recorded, process, manifest, label_axis):
+    if "tabular" in recorded.process and (process is None or isinstance(process, Tabular)):
+        _refuse_of_tables(of_function)
+    held = FunctionOptions.recorded(recorded.process)
+    differing = of_function.differences(held)
+    for before, now in (*_all_differences(recorded, process, manifest, label_axis), *differing):
         raise UsageError(
             f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
             f"store records it, or {ELSEWHERE}"
@@ -76,10 +185,36 @@ def options_of_old(
             path=None if manifest is None else manifest.path,
             key=recorded.manifest["key"],
             columns=recorded.manifest["columns"],
+            keep=recorded.manifest["keep"],
             only_listed=recorded.manifest["only_listed"],
         )
     function = _as_recorded(recorded) if process is None or isinstance(process, Tabular) else load_process(process)
-    return Options(process=function, named=recorded.process, manifest=table, label_axis=recorded.label_axis)
+    in_names = None
+    if isinstance(function, Tabular):
+        keeps = function.rows.keeps
+    else:
+        in_names = held.in_names
+        in_manifest = table is not None and table.columns is not None
+        keeps, function = held.keeps, held.applied(function, labels_in_manifest=in_manifest)
+    return Options(
+        process=function,
+        named=recorded.process,
+        in_names=in_names,
+        manifest=table,
+        label_axis=recorded.label_axis,
+        keeps=keeps,
+    )
+
+
+def _refuse_of_tables(of_function: FunctionOptions) -> None:
+    """Refuse what is asked of a process function where tables are read.
+
+    Raises:
+        UsageError: Something is.
+    """
+    if (given := of_function.first_given) is not None:
+        instead = "name one with --process" if of_function.arguments else f"of tables, give {given} to tabular(...)"
+        raise UsageError(f"{given} is for a process function; {instead}")
 
 
 def _as_recorded(recorded: Recorded) -> Process:
@@ -95,7 +230,9 @@ def _first_given(manifest: ManifestLabels) -> str:
     """Return the option of a manifest that is given."""
     if manifest.key is not None:
         return "key"
-    return "manifest_only" if manifest.columns is None else "label_column"
+    if manifest.columns is not None:
+        return "label_column"
+    return "manifest_only" if manifest.keep is None else "keep"
 
 
 def _all_differences(
@@ -111,8 +248,9 @@ def _all_differences(
     elif manifest is not None and recorded.manifest is not None:
         table, columns = recorded.manifest, manifest.parts
         before |= {"key": table["key"], "label_column": table["columns"], "manifest_only": table["only_listed"] or None}
+        before |= {"keep": table["keep"]}
         now |= {"key": manifest.key, "label_column": columns and list(columns)}
-        now |= {"manifest_only": manifest.only_listed or None}
+        now |= {"keep": manifest.kept and list(manifest.kept), "manifest_only": manifest.only_listed or None}
     yield from _differences(before, now, [name for name, value in now.items() if value is not None])
 
 

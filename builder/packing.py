@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Self
 
 from builder.errors import UsageError
-from store_spec.codec import Codec
+from store_spec.format.codec import Codec
+from store_spec.format.sequence_columns import SequenceColumn
+from store_spec.format.times import Time
+from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import Chunking, LabelAxis, Missing, Rows, Schema, sizes_for
-from store_spec.sizes import parse_bytes
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,18 +24,20 @@ class Packing:
         chunk: Decoded bytes that are compressed together.
         shard: Decoded bytes in one file.
         codec: How chunks are compressed.
+        measure: Whether the codec of a new store is to be chosen by its first rows.
     """
 
     chunk: int | None = None
     shard: int | None = None
     codec: Codec | None = None
+    measure: bool = False
 
     def __post_init__(self) -> None:
         Chunking.for_rows(1, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes)
 
     @classmethod
     def parse(cls, chunk: int | str | None, shard: int | str | None, codec: str | None) -> Self:
-        """Read sizes such as `"1MB"`, and a codec such as `"zstd:5"`.
+        """Read sizes such as `"1MB"`, and a codec such as `"zstd:5"`, or `"auto"`.
 
         Raises:
             SchemaError: One of them is none, or a chunk is larger than a shard.
@@ -39,7 +45,8 @@ class Packing:
         return cls(
             chunk=None if chunk is None else parse_bytes(chunk),
             shard=None if shard is None else parse_bytes(shard),
-            codec=None if codec is None else Codec.parse(codec),
+            codec=None if codec is None or codec == AUTO else Codec.parse(codec),
+            measure=codec == AUTO,
         )
 
     @property
@@ -52,7 +59,17 @@ class Packing:
         """Decoded bytes of a shard of a new store."""
         return sizes_for(self.chunk, self.shard)[1]
 
-    def schema(self, inputs: Rows, labels: Rows, label_axis: LabelAxis, missing: Missing = "error") -> Schema:
+    def schema(
+        self,
+        inputs: Rows,
+        labels: Rows,
+        label_axis: LabelAxis,
+        missing: Missing = "error",
+        *,
+        columns: tuple[SequenceColumn, ...] = (),
+        time: Time | None = None,
+        filled: bool = False,
+    ) -> Schema:
         """Return the schema of a new store."""
         return Schema.plan(
             inputs,
@@ -62,6 +79,9 @@ class Packing:
             codec=self.codec,
             chunk_bytes=self.chunk_bytes,
             shard_bytes=self.shard_bytes,
+            columns=columns,
+            time=time,
+            filled=filled,
         )
 
     def check(self, schema: Schema, store: Path) -> None:
@@ -70,7 +90,7 @@ class Packing:
         Raises:
             UsageError: Says both values.
         """
-        widest = max(schema.inputs.nbytes, schema.labels.nbytes if schema.label_axis == "step" else 0)
+        widest = schema.step_bytes
         has, chunk, shard = schema.steps, schema.steps.chunk, schema.steps.shard
         if self.chunk is not None:
             chunk = Chunking.for_rows(widest, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes).chunk

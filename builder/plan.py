@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import sys
+from array import array
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import store_spec
-from builder.batch import Batch, Failure
 from builder.compare import Comparison, Held, compare
 from builder.errors import UsageError
 from builder.fingerprints import SeenFiles, read_fingerprint
-from builder.manifest import ManifestLabels
+from builder.function_options import NOTHING_ASKED, FunctionOptions
+from builder.manifest.table import ManifestLabels
+from builder.one_source import Batch, Failure
 from builder.process import Process
-from builder.reading import Reading, dealt, file_bytes, find_sources, opened
+from builder.reading import Reading, dealt, find_sources, opened
 from builder.sources import SourceList
 from store_spec.schema import LabelAxis, Schema
 
@@ -27,8 +29,8 @@ class Plan:
 
     store: Path
     reading: Reading
-    numbers: tuple[int, ...]  # the sources to process, in order, by their place among the names
-    new_bytes: tuple[int, ...]  # of their files; 0 where there is none, which will be reported when it is read
+    numbers: Sequence[int]  # the sources to process, in order, by their place among the names
+    new_bytes: Sequence[int]  # of their files, and those of labels; 0 where there is none, as is said when it is read
     outdated: tuple[str, ...]  # unchanged sources with sequences that come from other code, and are not redone
     compared: Comparison
     replaced: dict[str, list[int]]  # the sequences that the store has of sources to process
@@ -73,6 +75,10 @@ class Plan:
         for part, size in dealt(self.new_bytes, batch_bytes, ratio):
             yield self.batch(part), size
 
+    def decoded_bytes(self, ratio: float) -> int:
+        """Return about how many bytes the batches have in all, the cost of each file counted in bytes too."""
+        return sum(size for _, size in dealt(self.new_bytes, sys.maxsize, ratio))
+
     def bytes_to_read(self) -> int:
         """Return the bytes of the files of the sources to process."""
         return sum(self.new_bytes)
@@ -85,6 +91,7 @@ def make_plan(
     process: Process | str | None = None,
     manifest: ManifestLabels | None = None,
     label_axis: LabelAxis | None = None,
+    of_function: FunctionOptions = NOTHING_ASKED,
     update: bool = False,
     redo: Collection[str] = (),
     allow_none: bool = False,
@@ -102,11 +109,21 @@ def make_plan(
     """
     held = opened(store)
     reading = find_sources(
-        sources, store, held, process=process, manifest=manifest, label_axis=label_axis, allow_none=allow_none
+        sources,
+        store,
+        held,
+        process=process,
+        manifest=manifest,
+        label_axis=label_axis,
+        of_function=of_function,
+        allow_none=allow_none,
     )
     names, seen = reading.names, SeenFiles.load(store)
     holding = None if held is None else Held(held)
-    compared = compare(reading.sources.root.absolute(), names, holding, seen, reading.labels)
+    root, beside = reading.sources.root.absolute(), reading.label_file
+    # Text is compared as the codes that the store has for it; a class that it has not is another label than any.
+    known = reading if held is None else reading.with_classes(held.schema.labels.classes, held.schema.labels.names)
+    compared = compare(root, names, holding, seen, known.labels, kept=reading.kept, label_file=beside)
     outdated: tuple[str, ...] = ()
     if held is not None:
         check_root(held, reading.sources, compared.new)
@@ -116,13 +133,14 @@ def make_plan(
     wanted = {*compared.new, *(compared.changed + outdated if update else ())}
     if redo:
         wanted = set(redo).intersection(names)
-    new = tuple(number for number, name in enumerate(names) if name in wanted)
+    # Arrays take a fifth of the memory of tuples, and there may be millions.
+    new = array("q", (number for number, name in enumerate(names) if name in wanted))
     numbers = {} if holding is None else holding.numbers
     return Plan(
         store=store,
         reading=reading,
         numbers=new,
-        new_bytes=tuple(file_bytes(os.path.join(reading.sources.root, names[number])) for number in new),
+        new_bytes=array("q", (reading.file_bytes(names[number]) for number in new)),
         outdated=() if update else outdated,
         compared=compared,
         replaced={name: numbers[name] for name in wanted if name in numbers},

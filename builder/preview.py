@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from builder.batch import Failure, Found, probe, process_batch
+from builder.arguments import Argument
+from builder.batch import Found, probe, process_batch
 from builder.build import BATCH_BYTES, manifest_labels, memory_in_flight, schema_of, worker_count
+from builder.class_scan import looking_here, with_classes
+from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
+from builder.function_options import FunctionOptions
+from builder.inspection import labels_json
+from builder.one_source import Failure
 from builder.packing import Packing, codec_text
 from builder.plan import Plan, make_plan
 from builder.process import Process
+from builder.row_blocks import Space
 from builder.sources import MISNAMED
-from store_spec.layout import Counts, table_chunk
+from builder.tables.counts import Cleaning
+from store_spec.format.layout import Counts, table_chunk
+from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema
-from store_spec.sizes import parse_bytes
 
 SAMPLES = 5
 WORKER_BYTES = 200_000_000  # of a process that has imported everything, and of what it needs beside the rows
@@ -32,6 +40,7 @@ class StorePreview:
     labels: dict[str, Any]
     label_axis: str
     codec: str
+    codec_why: str | None  # what `auto` chose, and why
     decoded_bytes: int  # of the rows that would be added
     chunk_steps: int
     chunk_bytes: int  # decoded, of inputs
@@ -60,10 +69,17 @@ class Preview:
     ignored: int  # files that are no sources
     ignored_listed: tuple[str, ...]  # the first of them
     bytes_to_read: int
+    dropped: int  # steps that cleaning would leave out of the sources that were read for this
+    filled: int  # values that it would fill in
     sampled: tuple[str, ...]  # the sources that were read for this
     failures: tuple[Failure, ...]  # of those, and before them the files that cannot be sources by their names
     outdated: tuple[str, ...]  # unchanged sources with sequences that come from other code than now
     result: StorePreview | None  # None: there is nothing new, or no source could be used
+
+    def __repr__(self) -> str:
+        ahead = f"{self.to_process:,} of {self.sources:,} sources to process, {self.bytes_to_read:,} bytes to read"
+        failed = f"{len(self.failures):,} of {len(self.sampled):,} read for this failed"
+        return f"<preview of {self.store.name}: {ahead}, {failed}>"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -80,7 +96,9 @@ class _Sum:
     steps: int = 0
     label_steps: int = 0
     decoded_bytes: int = 0
-    largest_bytes: int = 0  # decoded bytes of one source
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    whole_bytes: int = 0  # decoded, of one source that is read as a whole
+    piece_bytes: int = 0  # decoded, of one piece of another
 
 
 def preview(
@@ -88,10 +106,15 @@ def preview(
     store: str | PathLike[str],
     *,
     process: Process | str | None = None,
+    arguments: Mapping[str, Argument] | None = None,
+    missing: Literal["error", "keep"] | None = None,
+    classes: str | Sequence[str] | None = None,
+    label_pattern: str | None = None,
     manifest: str | PathLike[str] | None = None,
     key: str | None = None,
     label_column: str | None = None,
     manifest_only: bool = False,
+    keep: str | None = None,
     label_axis: LabelAxis | None = None,
     chunk: int | str | None = None,
     shard: int | str | None = None,
@@ -103,6 +126,8 @@ def preview(
 ) -> Preview:
     """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
 
+    With `codec="auto"` it also reads the first ones, as `build` does.
+
     Returns:
         A Preview; its `failures` are of the sources that were read, and of files with impossible names.
 
@@ -111,21 +136,34 @@ def preview(
         StoreError: There is something else than a store at `store`.
     """
     packing = Packing.parse(chunk, shard, codec)
-    labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only)
-    plan = make_plan(Path(sources), Path(store), process=process, manifest=labels, label_axis=label_axis, update=update)
+    labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only, keep=keep)
+    plan = make_plan(
+        Path(sources),
+        Path(store),
+        process=process,
+        manifest=labels,
+        label_axis=label_axis,
+        of_function=FunctionOptions.of(arguments, missing, classes, label_pattern),
+        update=update,
+    )
     batch_bytes = parse_bytes(batch)
     count = worker_count(workers, small=plan.reading.is_small(plan.new_bytes, batch_bytes))
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
     failures: list[Failure] = []
+    plan = with_classes(plan, looking_here, batch_bytes, numbers)
     schema = _schema(plan, numbers, packing, failures)
-    result = None
+    choice = None
+    if schema is not None and packing.measure and plan.held is None:
+        choice = measured_on_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
+        schema = replace(schema, codec=choice.codec)
+    result, seen = None, _Sum()
     if schema is not None:
         seen = _read(plan.for_schema(schema), numbers, schema, failures)
         if seen.sequences:
             flight = memory_in_flight(schema, batch_bytes, max(1, count))
-            result = _estimate(plan, schema, seen, flight=flight, workers=count)
+            result = _estimate(plan, schema, seen, choice, flight=flight, workers=count)
     return Preview(
         store=plan.store,
         exists=plan.exists,
@@ -142,6 +180,8 @@ def preview(
         ignored=len(plan.reading.sources.ignored),
         ignored_listed=plan.reading.sources.ignored[:SAMPLES],
         bytes_to_read=plan.bytes_to_read(),
+        dropped=seen.cleaning.dropped,
+        filled=seen.cleaning.filled,
         sampled=tuple(plan.new[number] for number in numbers),
         failures=(*plan.reading.misnamed, *failures),
         outdated=plan.outdated,
@@ -176,9 +216,10 @@ def spread(count: int, most: int) -> list[int]:
 def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]) -> Schema | None:
     """Return the schema of the store that is there, or as the first usable source gives it."""
     if plan.held is not None:
-        return plan.held.schema
+        schema = plan.held.schema
+        return replace(schema, labels=replace(schema.labels, classes=plan.reading.classes or schema.labels.classes))
     for number in numbers:
-        found = probe(plan.batch(slice(number, number + 1)), plan.reading.label_axis, "error")
+        found = probe(plan.batch(slice(number, number + 1)), plan.reading.label_axis, plan.reading.missing)
         if isinstance(found, Found):
             return schema_of(plan, found, packing)
         failures += found
@@ -193,7 +234,7 @@ def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure
         seen.file_bytes += plan.new_bytes[number]
         if plan.new[number] in failed:
             continue
-        processed = process_batch(plan.batch(slice(number, number + 1)), schema)
+        processed = process_batch(plan.batch(slice(number, number + 1)), schema, Space(memory=0))
         failures += processed.failures
         if processed.failures:
             continue
@@ -201,12 +242,16 @@ def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure
         seen.sequences += len(processed.records)
         seen.steps += int(processed.records.lengths.sum())
         seen.label_steps += int(processed.records.label_lengths.sum())
+        seen.cleaning += processed.cleaning
         seen.decoded_bytes += decoded
-        seen.largest_bytes = max(seen.largest_bytes, decoded)
+        seen.whole_bytes = max(seen.whole_bytes, processed.whole_bytes)
+        seen.piece_bytes = max(seen.piece_bytes, processed.piece_bytes)
     return seen
 
 
-def _estimate(plan: Plan, schema: Schema, seen: _Sum, *, flight: int, workers: int) -> StorePreview:
+def _estimate(
+    plan: Plan, schema: Schema, seen: _Sum, choice: Choice | None, *, flight: int, workers: int
+) -> StorePreview:
     """Scale up what was seen: steps by the bytes of the files, sequences by their number."""
     by_bytes = plan.bytes_to_read() / max(1, seen.file_bytes)
     by_count = len(plan.new) / seen.sources
@@ -218,14 +263,16 @@ def _estimate(plan: Plan, schema: Schema, seen: _Sum, *, flight: int, workers: i
     )
     processes = workers + 1 if workers else 1
     decoded = round(seen.decoded_bytes * by_bytes)
-    largest = 2 * round(seen.largest_bytes * max(1.0, by_bytes / by_count))
+    # Sources that were not looked at may be larger than those that were, and their pieces are not.
+    largest = 2 * max(round(seen.whole_bytes * max(1.0, by_bytes / by_count)), seen.piece_bytes)
     return StorePreview(
         sequences=after.sequences,
         steps=after.steps,
         inputs=schema.inputs.to_json(),
-        labels=schema.labels.to_json(),
+        labels=labels_json(schema),
         label_axis=schema.label_axis,
         codec=codec_text(schema.codec),
+        codec_why=None if choice is None else str(choice),
         decoded_bytes=decoded,
         chunk_steps=schema.steps.chunk,
         chunk_bytes=schema.steps.chunk * schema.inputs.nbytes,
@@ -240,6 +287,6 @@ def _files(schema: Schema, counts: Counts) -> Iterator[int]:
     """Give the files of the root, of each group, and of each array."""
     yield 1 + len(GROUPS)
     for fact in schema.arrays():
-        chunking = schema.chunking(fact.name) if fact.tail in ("inputs", "labels") else None
+        chunking = schema.chunking(fact.name) if schema.is_sharded(fact) else None
         rows = table_chunk(schema, fact) if chunking is None else chunking.shard
         yield 1 + -(-counts.of(schema.axis(fact)) // rows)

@@ -15,9 +15,12 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]  # dask needs it, so it is there
 
 from builder.errors import UsageError
-from builder.tabular import Tabular
+from builder.sequence import LongSequence, Sequence
+from builder.tables.tabular import Tabular
 
-Process = Callable[[Path], Any]  # returns (inputs, labels), or an iterable of such pairs
+# Of a path, and of `arguments` by name; it returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
+# these.
+Process = Callable[..., Any]
 
 UNKNOWN_CODE = "unknown"
 
@@ -166,17 +169,20 @@ class Portable:
         self._process, self._data = None, data
 
 
-def sequences_of(result: Any) -> Iterator[tuple[Any, Any]]:
-    """Give the pairs of inputs and labels in what a process function returned.
+def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
+    """Give the sequences in what a process function returned.
 
     Raises:
-        TypeError: It is no pair, and no iterable of pairs.
+        TypeError: It is neither a pair nor a sequence, and no iterable of these.
     """
-    for pair in (result,) if isinstance(result, tuple) else _iterated(result):
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            what = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else f"a {type(pair).__name__}"
+    for one in (result,) if isinstance(result, tuple | Sequence | LongSequence) else _iterated(result):
+        if isinstance(one, Sequence | LongSequence):
+            yield one
+            continue
+        if not isinstance(one, tuple) or len(one) != 2:
+            what = f"a tuple of {len(one)}" if isinstance(one, tuple) else f"a {type(one).__name__}"
             raise TypeError(f"a process function returns (inputs, labels), or yields such pairs; it gave {what}")
-        yield pair
+        yield Sequence(one[0], one[1])
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
-from builder.batch import Batch, Failure
-from builder.errors import UsageError
-from builder.manifest import DEFAULT_KEY, ManifestLabels, read_manifest
+from builder.errors import SourceError, UsageError
+from builder.function_options import NOTHING_ASKED, FunctionOptions
+from builder.labels.beside import LABELS_SHA256, without_label_files
+from builder.labels.name_labels import NameLabels, target_names
+from builder.manifest.classes import Texts, check_kinds, coded, texts_given, texts_wanted
+from builder.manifest.kept import Kept
+from builder.manifest.table import DEFAULT_KEY, ManifestLabels, read_manifest
+from builder.one_source import Batch, Failure
 from builder.options import options_of_new, options_of_old
 from builder.process import Portable, Process, code_of
 from builder.recorded import Recorded, describe_build
 from builder.sources import MISNAMED, SourceList, discover
-from builder.tabular import Tabular
+from builder.tables.tabular import Tabular
+from builder.text_labels import classes_given
+from store_spec.disk.lock import build_folder
 from store_spec.errors import MissingStoreError
-from store_spec.lock import build_folder
-from store_spec.schema import LabelAxis, Schema
+from store_spec.format.class_names import Classes
+from store_spec.schema import LabelAxis, Missing, Schema
 
 FILE_COST = 2**16  # bytes that opening a file counts as: reading that much takes about as long
 
@@ -35,6 +43,10 @@ class Reading:
     names: tuple[str, ...]  # of those to use: the manifest may list some alone
     labels: NDArray[Any] | None  # (names, targets), where they come from a manifest
     label_names: tuple[str, ...] | None
+    in_names: NameLabels | None  # labels in the names of sources, where these are not tables
+    texts: Texts | None  # of labels that are text in the manifest: their codes are -1 until the classes are known
+    targets: tuple[str, ...]  # the columns of the manifest that are labels
+    kept: tuple[Kept, ...]  # columns of the manifest, (names,) each
     process: Process
     portable: Process  # the same, as it goes to the workers
     described: dict[str, Any]  # what a new store records of all this
@@ -42,18 +54,57 @@ class Reading:
     code: str | None  # of the process function, as the store records it; None: `tabular`
     recorded: Recorded | None  # what the store records; None: there is none yet
     search: tuple[str, ...]
+    keeps: bool = False  # whether NaN may stand for missing values in a new store
+    classes: Classes | None = None  # of the labels, as a new store has them
 
     @property
     def misnamed(self) -> tuple[Failure, ...]:
         """Return the files that cannot be sources by their names, in the order of these."""
         return tuple(Failure(name, MISNAMED) for name in self.sources.misnamed)
 
+    @property
+    def missing(self) -> Missing:
+        """Whether NaN may stand for missing values in a new store."""
+        return "keep" if self.keeps else "error"
+
+    def label_file(self, name: str) -> str | None:
+        """Return the name of the file of a source's labels, if there is one, relative to the root."""
+        return self.process.label_file(name) if isinstance(self.process, Tabular) else None
+
+    def file_bytes(self, name: str) -> int:
+        """Return the bytes to read of a source, its labels in another file among them; 0 of what is not there."""
+        size = file_bytes(os.path.join(self.sources.root, name))
+        with suppress(SourceError):  # said when it is read
+            if (beside := self.label_file(name)) is not None:
+                size += file_bytes(os.path.join(self.sources.root, beside))
+        return size
+
     def for_schema(self, schema: Schema) -> Reading:
         """Return the same for a store whose features have names: columns are found by them in every source."""
+        reading = self.with_classes(schema.labels.classes, schema.labels.names)
+        if not isinstance(reading.process, Tabular):
+            return reading
+        columns = [(column.name, column.dtype) for column in schema.columns]
+        process = reading.process.for_store(schema.inputs.names, schema.labels.names, columns, schema.labels.classes)
+        return replace(reading, process=process, portable=process)
+
+    def with_classes(self, classes: Classes | None, targets: Sequence[str] | None) -> Reading:
+        """Return the same where labels have these classes: text becomes their codes.
+
+        Args:
+            classes: Of each target.
+            targets: The label columns that these are of; None: they have no names.
+        """
+        reading = replace(self, classes=classes)
+        if self.in_names is not None:
+            reading = replace(reading, in_names=replace(self.in_names, classes=classes))
+        if self.texts is not None and self.labels is not None and classes is not None:
+            reading = replace(reading, labels=coded(self.labels, self.texts, classes))
         if not isinstance(self.process, Tabular):
-            return self
-        process = self.process.for_store(schema.inputs.names, schema.labels.names)
-        return replace(self, process=process, portable=process)
+            return reading
+        names = None if targets is None else tuple(targets)
+        process = self.process.for_store(None, names, classes=classes)
+        return replace(reading, process=process, portable=process)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Return some sources, by their place among the names, as a worker takes them."""
@@ -62,7 +113,10 @@ class Reading:
             names=tuple(self.names[number] for number in numbers),
             labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
             process=self.portable,
+            in_names=self.in_names,
+            kept=tuple(kept[np.array(numbers, np.int64)] for kept in self.kept),
             search=self.search,
+            converted=() if self.recorded is None else self.recorded.converted,
         )
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
@@ -99,6 +153,7 @@ def find_sources(
     process: Process | str | None = None,
     manifest: ManifestLabels | None = None,
     label_axis: LabelAxis | None = None,
+    of_function: FunctionOptions = NOTHING_ASKED,
     allow_none: bool = False,
 ) -> Reading:
     """Find the sources and match the manifest; what is not given is as the first build of the store recorded it.
@@ -110,6 +165,7 @@ def find_sources(
         process: What makes sequences of a source.
         manifest: What labels come from a manifest.
         label_axis: Of the labels.
+        of_function: What is asked of a process function of the user's own.
         allow_none: Let a folder be empty.
 
     Raises:
@@ -117,7 +173,7 @@ def find_sources(
             the store was built with.
     """
     recorded = None if held is None else Recorded.of(held)
-    asked = process, manifest, label_axis
+    asked = process, manifest, label_axis, of_function
     options = options_of_new(*asked) if recorded is None else options_of_old(recorded, *asked)
     function, table = options.process, options.manifest
     is_tabular = isinstance(function, Tabular)
@@ -130,28 +186,51 @@ def find_sources(
     )
     if isinstance(function, Tabular):
         function = function.under(found.root.absolute())
+        if function.rows.labels_from is not None:
+            found = without_label_files(found, function.label_file, function.rows.labels_from)
     if recorded is not None and table is not None:
         found, table = recorded.with_manifest(found, table)
-    names, labels, label_names = found.names, None, None
+    names, labels, in_names = found.names, None, options.in_names
+    label_names = None if in_names is None else target_names(in_names.pattern)
+    texts: Texts | None = None
+    targets: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    if table is not None and table.kept is not None and LABELS_SHA256 in table.kept and is_tabular:
+        raise UsageError(f"keep={LABELS_SHA256}: a column of that name has the hash of a source's labels; rename it")
     if table is not None and table.path is not None:
-        rows = read_manifest(table.path, key=table.key or DEFAULT_KEY)
+        types = {} if held is None else {column.name: column for column in held.schema.columns}
+        text = [name for name, column in types.items() if column.dtype == "string"]
+        labels_as_text = texts_wanted(table.parts, classes_given(function), held)
+        rows = read_manifest(table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text])
         matched = rows.match(found.names, only_listed=table.only_listed, misnamed=found.misnamed)
         names = tuple(matched.rows)
         if table.parts is not None:
-            labels = rows.labels(table.parts)[list(matched.rows.values())]
+            order = np.array(list(matched.rows.values()), np.int64)
+            labels, targets, texts = rows.labels_and_texts(
+                table.parts, given=texts_given(table.parts, classes_given(function)), order=order
+            )
+            check_kinds(held, targets, texts, table.path)
             label_names = table.parts if len(table.parts) == labels.shape[1] else None
+        if table.kept is not None:
+            places = np.array(list(matched.rows.values()), np.int64)
+            kept = tuple(one[places] for one in rows.kept(table.kept, types))
     return Reading(
         sources=found,
         names=names,
         labels=labels,
         label_names=label_names,
+        in_names=in_names,
+        texts=texts,
+        targets=targets,
+        kept=kept,
         process=function,
         portable=function if is_tabular else Portable(function),
         described=describe_build(options.named, options.label_axis, table, found.root),
-        label_axis=options.label_axis or _label_axis(function, labels),
+        label_axis=options.label_axis or ("sequence" if in_names is not None else _label_axis(function, labels)),
         code=code_of(options.named),
         recorded=recorded,
         search=() if is_tabular else (str(Path.cwd()),),
+        keeps=options.keeps,
     )
 
 
@@ -178,6 +257,8 @@ def dealt(file_bytes: Sequence[int], batch_bytes: int, ratio: float) -> Iterator
 
 def _label_axis(process: Process, labels: NDArray[Any] | None) -> LabelAxis | None:
     """Return the label axis where the options tell: a first source of as many steps as targets would mislead."""
+    if isinstance(process, Tabular) and process.rows.label_axis is not None:
+        return process.rows.label_axis
     if labels is not None or (isinstance(process, Tabular) and process.label_source == "pattern"):
         return "sequence"
     return "step" if isinstance(process, Tabular) and process.label_source == "columns" else None

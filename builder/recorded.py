@@ -1,13 +1,17 @@
 """What a store records of its builds: the options of the first one, and which code made which sequences.
 
-In `provenance["build"]`: `process`, either `{"tabular": its options}` or `{"function": "module:name"}`; `label_axis`,
-null if it was not given; `manifest`, null or its `key`, `columns`, `only_listed` and `path`; and `code`, pairs of a
-sequence's number and the SHA-256 of the source of the process function's module, from which the sequences from that
-number on were made.
+In `provenance["build"]`: `process`, either `{"tabular": its options}` or `{"function": "module:name"}`, with its
+`arguments`, `missing`, `classes` and `label_pattern` where these are given; `label_axis`, null if it was not given;
+`manifest`, null or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and
+the SHA-256 of the source of the process function's module, from which the sequences from that number on were made. In a
+store that `compact` gave another dtype, there is `converted` too: pairs of `inputs` or `labels` and a dtype, to which
+rows are converted, one after another.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,11 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.errors import UsageError
-from builder.manifest import DEFAULT_KEY, ManifestLabels, found_below, place_below
+from builder.function_options import are_recorded
+from builder.manifest.table import DEFAULT_KEY, ManifestLabels, found_below, place_below
+from builder.row_dtypes import Conversions, conversions_recorded
 from builder.sources import SourceList
+from builder.tables.tabular import tabular
 from store_spec.schema import LabelAxis
 
 ELSEWHERE = "build to another path"
@@ -34,6 +41,7 @@ def describe_build(
         table = {
             "key": manifest.key or DEFAULT_KEY,
             "columns": None if manifest.parts is None else list(manifest.parts),
+            "keep": None if manifest.kept is None else list(manifest.kept),
             "only_listed": bool(manifest.only_listed),
             "path": place_below(manifest.path, root),
         }
@@ -52,19 +60,24 @@ def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
 
 
 def of_some(provenance: dict[str, Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what a store records, for a store that holds some of its sequences alone, under new numbers.
+    """Return what a store records, for a store that holds some of its sequences alone, in this order.
 
     >>> of_some({"build": {"code": [[0, "a"], [3, "b"], [4, "c"]]}}, np.array([0, 1, 4]))
     {'build': {'code': [[0, 'a'], [2, 'c']]}}
+    >>> of_some({"build": {"code": []}}, np.array([0, 1]))  # as `tabular` leaves it
+    {'build': {'code': []}}
+    >>> of_some({"build": {"code": [[0, "a"], [3, "b"]]}}, np.array([3, 0, 4]))
+    {'build': {'code': [[0, 'b'], [1, 'a'], [2, 'b']]}}
     """
     build = provenance.get("build")
     if not (isinstance(build, dict) and _is_code(build.get("code"))):
         return provenance
+    which = np.searchsorted(np.array([first for first, _ in build["code"]], np.int64), numbers, "right")
+    codes = ["", *(code for _, code in build["code"])]  # "": of those before the first that is recorded
     pairs: list[list[Any]] = []
-    places = np.searchsorted(numbers, [first for first, _ in build["code"]]).tolist()
-    for place, (_, code), end in zip(places, build["code"], [*places[1:], len(numbers)], strict=True):
-        if place < end and (not pairs or pairs[-1][1] != code):
-            pairs.append([place, code])
+    for place in [*range(min(1, len(which))), *(np.flatnonzero(np.diff(which)) + 1).tolist()]:
+        if codes[which[place]] != (pairs[-1][1] if pairs else ""):
+            pairs.append([place, codes[which[place]]])
     return provenance | {"build": build | {"code": pairs}}
 
 
@@ -77,6 +90,7 @@ class Recorded:
     manifest: dict[str, Any] | None
     label_axis: LabelAxis  # that the store has, whether it was given or guessed
     code: Code
+    converted: Conversions = ()
 
     @classmethod
     def of(cls, held: store_spec.Store) -> Recorded:
@@ -88,7 +102,8 @@ class Recorded:
         build = held.provenance.get("build")
         if not isinstance(build, dict):
             raise UsageError(f"{held.path}: no build made this store, so none can bring it up to date; {ELSEWHERE}")
-        for name, fits in (("process", _is_process), ("manifest", _is_manifest), ("code", _is_code)):
+        fitting = {"process": _is_process, "manifest": _is_manifest, "code": _is_code, "converted": _is_converted}
+        for name, fits in fitting.items():
             if not fits(build.get(name)):
                 raise UsageError(
                     f"{held.path}: records {name} {str(build.get(name))[:200]} of its build, which cannot be "
@@ -100,6 +115,7 @@ class Recorded:
             manifest=build["manifest"],
             label_axis=held.schema.label_axis,
             code=tuple((first, code) for first, code in build["code"]),
+            converted=conversions_recorded(build.get("converted")) or (),
         )
 
     def with_manifest(self, found: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
@@ -130,8 +146,10 @@ class Recorded:
 
 def _is_process(value: Any) -> bool:
     match value:
-        case {"tabular": dict()} | {"function": str()}:
-            return len(value) == 1
+        case {"tabular": dict()} if len(value) == 1:
+            return True
+        case {"function": str()}:
+            return are_recorded(value)
     return False
 
 
@@ -139,9 +157,22 @@ def _is_manifest(value: Any) -> bool:
     match value:
         case None:
             return True
-        case {"key": str(), "columns": list() | None as columns, "only_listed": bool(), "path": str() | None}:
-            return columns is None or (bool(columns) and all(isinstance(one, str) for one in columns))
+        case {
+            "key": str(),
+            "columns": list() | None as columns,
+            "keep": list() | None as keep,
+            "only_listed": bool(),
+            "path": str() | None,
+        }:
+            return all(
+                names is None or (bool(names) and all(isinstance(one, str) for one in names))
+                for names in (columns, keep)
+            )
     return False
+
+
+def _is_converted(value: Any) -> bool:
+    return value is None or conversions_recorded(value) is not None
 
 
 def _is_code(value: Any) -> bool:
@@ -154,3 +185,30 @@ def _is_code(value: Any) -> bool:
             case _:
                 return False
     return True
+
+
+def options_given(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the options of a build that were set, those of the process function among them, as text.
+
+    >>> list(options_given({"process": {"function": "made:read"}, "label_axis": None, "manifest": None, "code": []}))
+    [('function', 'made:read')]
+    """
+    usual = tabular().describe() | {"only_listed": False, "code": []}
+    for name, value in build.items():
+        if isinstance(value, dict):
+            yield from options_given(value)
+        elif value not in (None, usual.get(name)):
+            yield name, _code(value) if name == "code" else _option(value)
+
+
+def _option(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _code(pairs: Any) -> str:
+    """Say which code made which sequences, the latest first."""
+    match pairs:
+        case [*earlier, [int(first), str(sha256)]]:
+            rest = f"; {_code(earlier)}" if earlier else ""
+            return f"{sha256[:12]} from sequence {first:,}{rest}"
+    return _option(pairs)

@@ -15,39 +15,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.batch import Batch, Failure, UnusableError, read_source
 from builder.build import BATCH_BYTES, build, read_again, worker_count
 from builder.compare import READERS
 from builder.engine import Engine, Task, as_done, start_engine
-from builder.errors import UsageError
+from builder.errors import SourceError, UsageError
 from builder.fingerprints import BUFFER_BYTES, Fingerprint, read_fingerprint
+from builder.given import check_given
+from builder.labels.beside import LABELS_SHA256
+from builder.one_source import Batch, Failure, UnusableError, read_source
 from builder.process import Process, searching
-from builder.reading import Reading, file_bytes, opened
+from builder.reading import Reading, dealt, opened
 from builder.run import workers_died
+from builder.sequence import LongSequence
+from builder.sequence import Sequence as SourceSequence
 from builder.verification import Checking, verify
-from store_spec import retired
+from store_spec.disk.ledger import Ledger, check_root
+from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StoreError
-from store_spec.layout import ROOT
-from store_spec.ledger import Ledger, check_root
-from store_spec.problems import Problem
-from store_spec.records import SourceId, check_sequence
-from store_spec.repair import (
-    PROVED,
-    ROW_ARRAYS,
+from store_spec.format import retired
+from store_spec.format.layout import ROOT
+from store_spec.format.missing_runs import no_runs
+from store_spec.format.records import SourceId, derived
+from store_spec.reading.spans import rows_in_file
+from store_spec.schema import ROW_ARRAYS, TABLES, Schema
+from store_spec.verification.parts import Part, cut
+from store_spec.verification.problems import Problem
+from store_spec.verification.repair import (
     Damage,
     DamagedFile,
     describe_part,
     put_chunks,
     readable,
     restore_bounds,
+    restore_missing,
     restore_rows,
     restore_tables,
+    runs_of_part,
 )
-from store_spec.schema import Schema
-from store_spec.snapshot import FACTS, Snapshot
-from store_spec.spans import rows_in_file
-from store_spec.verify_rows import Part, cut
-from store_spec.verify_tables import present_files
+from store_spec.verification.tables import present_files
+
+LABELS = f"{TABLES}/{LABELS_SHA256}"
+PARTS, SIZES, HASHES = (f"{TABLES}/{name}" for name in ("part", "source_size", "source_sha256"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,10 @@ class Repair:
     rebuilt: tuple[str, ...]  # sources whose sequences were retired and built again at the end
     failures: tuple[Failure, ...]  # why others were not put
     left: tuple[Problem, ...]  # afterwards
+
+    def __repr__(self) -> str:
+        done = f"{len(self.files):,} files put again, {len(self.rebuilt):,} sources built again"
+        return f"<repair: {len(self.found):,} problems found, {done}, {len(self.left):,} left>"
 
 
 def repair(
@@ -156,20 +168,22 @@ def _put_right(damage: Damage, snapshot: Snapshot, reading: Reading, workers: in
     lost = {number for one in (*damage.tables, *damage.rows) for number in one.lost}
     starts = np.array([origin.first for origin in origins], np.int64)
     which = np.unique(np.searchsorted(starts, np.fromiter(lost, np.int64), "right")) - 1
-    sizes = [file_bytes(str(reading.sources.path(origins[one].source))) for one in which.tolist()]
+    sizes = [reading.file_bytes(origins[one].source) for one in which.tolist()]
     count = worker_count(workers, small=scheduler is None and reading.is_small(sizes, BATCH_BYTES))
     with start_engine(count, scheduler) as engine:
         dealing = _Dealing(engine, count, snapshot, reading, origins)
         failures: list[Failure] = []
         unput: list[DamagedFile] = []
         try:
-            for step, damaged in (
-                (dealing.tables, damage.tables),
-                (dealing.rows, damage.rows),
-                (dealing.stats, damage.stats),
-            ):
-                if damaged:
-                    put, why, others = step(damaged)
+            steps: tuple[Callable[[], Result] | None, ...] = (
+                partial(dealing.tables, damage.tables) if damage.tables else None,
+                partial(dealing.rows, damage.rows) if damage.rows else None,
+                partial(dealing.missing, damage.missing) if damage.missing else None,
+                partial(dealing.stats, damage.stats) if damage.stats else None,
+            )
+            for step in steps:
+                if step is not None:
+                    put, why, others = step()
                     failures, unput = failures + why, unput + others
                     if put:
                         return put, failures, unput
@@ -201,7 +215,7 @@ def _to_rebuild(store: Path, reading: Reading, unput: Iterable[DamagedFile]) -> 
     lost = {number for one in unput if one.array in ROW_ARRAYS for number in one.lost}
     if not lost:
         return ()
-    there = set(reading.names)
+    there = {name for name in reading.names if labels_gone(reading, name) is None}
     held = opened(store)
     assert held is not None
     return tuple(
@@ -211,6 +225,15 @@ def _to_rebuild(store: Path, reading: Reading, unput: Iterable[DamagedFile]) -> 
         and origin.source in there
         and not lost.isdisjoint(range(origin.first, origin.first + origin.count))
     )
+
+
+def labels_gone(reading: Reading, source: str) -> str | None:
+    """Say that the file of a source's labels is there no more, if it is not."""
+    with contextlib.suppress(SourceError):  # said when it is read
+        beside = reading.label_file(source)
+        if beside is not None and not reading.sources.path(beside).exists():
+            return GONE_LABELS.format(beside)
+    return None
 
 
 class _Dealing:
@@ -225,37 +248,58 @@ class _Dealing:
         self._starts = np.array([origin.first for origin in origins], np.int64)
 
     def tables(self, damaged: Sequence[DamagedFile]) -> Result:
-        """Put chunks of what has the identity: checksums of the rows, hashes of the files, and numbers of parts."""
+        """Put chunks of what has the identity: checksums of rows, hashes of files, numbers of parts, and columns."""
+        schema = self._snapshot.root.schema
         names = {one.array for one in damaged}
         lost = {number for one in damaged for number in one.lost}
         columns = {name: readable(self._snapshot, name) for name in names}
         numbers = np.array(sorted(lost), np.int64)
-        if PROVED[0] in names:
+        if PARTS in names:
             parts = np.concatenate([np.arange(origin.count) for origin in self._origins])
-            columns[PROVED[0]][numbers] = parts[numbers]
-        if names & set(PROVED[1:3]):
+            columns[PARTS][numbers] = parts[numbers]
+        if names & {SIZES, HASHES}:
             for origin, read in self._fingerprints(lost):
                 inside = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
-                for name, value in zip(
-                    PROVED[1:3], (read.state.size, np.frombuffer(read.sha256, np.uint8)), strict=True
-                ):
+                for name, value in ((SIZES, read.state.size), (HASHES, np.frombuffer(read.sha256, np.uint8))):
                     if name in names:
                         columns[name][inside] = value
         why: list[Failure] = []
-        for array, name in zip(ROW_ARRAYS, PROVED[3:], strict=True):
-            if name in names:
+        if kept := [column.array for column in schema.columns if column.array in names]:
+            why += self._columns(lost, kept, columns)
+        for array in schema.row_arrays:
+            if (name := f"{TABLES}/{array}_crc32c") in names:
                 why += self._describe(array, lost, [name], columns)
         try:
             return restore_tables(self._snapshot, damaged, columns), why, []
         except StoreError as error:
             return [], [*why, Failure(self._snapshot.storage.root.name, str(error))], []
 
+    def _columns(self, lost: set[int], names: Sequence[str], columns: dict[str, NDArray[Any]]) -> list[Failure]:
+        """Fill further columns of sequences from their sources; say which give none."""
+        origins = [origin for origin in self._of(lost) if origin.source in self._places]
+        sizes = [self._reading.file_bytes(origin.source) for origin in origins]
+        some = (origins[part] for part, _ in dealt(sizes, BATCH_BYTES, 1.0))
+
+        def give(group: list[Origin]) -> Task:
+            batch = self._reading.batch([self._places[origin.source] for origin in group])
+            return self._engine.submit(columns_of, batch, self._snapshot.root.schema, watch=True)
+
+        why: list[Failure] = []
+        for group, task in as_done(self._engine, self._workers, some, give):
+            found, failures = self._result([origin.source for origin in group], task)
+            why += failures
+            for origin in group:
+                for part, given in enumerate(found.get(origin.source, ())[: origin.count]):
+                    for name in names if origin.first + part in lost else ():
+                        columns[name][origin.first + part] = given[name][0]
+        return why
+
     def stats(self, damaged: Sequence[DamagedFile]) -> Result:
-        """Put chunks of statistics, from the rows of the store itself."""
+        """Put chunks of statistics, and of first and last times, from the rows of the store itself."""
         put: list[str] = []
         why: list[Failure] = []
-        for array in ROW_ARRAYS:
-            ours = [one for one in damaged if one.array.startswith(f"stats/{array}_")]
+        for array in self._snapshot.root.schema.row_arrays:
+            ours = [one for one in damaged if one.array in derived(array)]
             if ours:
                 names = sorted({one.array for one in ours})
                 columns = {name: readable(self._snapshot, name) for name in names}
@@ -265,26 +309,56 @@ class _Dealing:
                     put += put_chunks(self._snapshot, ours, columns)
         return put, why, []
 
+    def missing(self, arrays: Sequence[str]) -> Result:
+        """Put the runs of rows that miss a value, from the rows of the store itself."""
+        put: list[str] = []
+        why: list[Failure] = []
+        for array in arrays:
+            found = {-1: no_runs()}
+            errors: list[StoreError] = []
+            try:
+                parts = self._parts(array)
+                for part, task in as_done(self._engine, self._workers, parts, partial(self._given, runs_of_part)):
+                    try:
+                        found[part.first] = self._result([], task)
+                    except StoreError as error:
+                        errors.append(error)
+                if not errors:
+                    runs = np.concatenate([found[first] for first in sorted(found)])
+                    put += restore_missing(self._snapshot, array, runs)
+            except StoreError as error:
+                errors.append(error)
+            why += [Failure(self._snapshot.storage.root.name, str(error)) for error in errors]
+        return put, why, []
+
+    def _parts(self, array: str) -> Iterator[Part]:
+        """Cut an array into parts.
+
+        Raises:
+            StoreError: Nobody knows where its sequences begin.
+        """
+        bounds = self._snapshot.bounds(array)
+        fact, size = self._snapshot.root.schema.fact(array), rows_in_file(self._snapshot, array)
+        return cut(self._snapshot, array, bounds, present_files(self._snapshot, fact, size))
+
+    def _given(self, function: Callable[[Snapshot, Part], Any], part: Part) -> Task:
+        return self._engine.submit(function, self._snapshot, part, watch=True)
+
     def _describe(
         self, array: str, lost: set[int], names: Sequence[str], columns: dict[str, NDArray[Any]]
     ) -> list[Failure]:
         """Fill columns of sequences from their rows; say which rows cannot be read."""
         try:
-            bounds = self._snapshot.bounds(array)
-            present = present_files(self._snapshot, FACTS[array], rows_in_file(self._snapshot, array))
+            every = self._parts(array)
         except StoreError as error:
             return [Failure(self._snapshot.storage.root.name, str(error))]
         parts = (
             part
-            for part in cut(self._snapshot, array, bounds, present)
+            for part in every
             if part.bounds is not None and not lost.isdisjoint(range(part.first, part.first + len(part.bounds) - 1))
         )
-
-        def describe(part: Part) -> Task:
-            return self._engine.submit(describe_part, self._snapshot, part, watch=True)
-
         why = []
-        for part, task in as_done(self._engine, self._workers, parts, describe):
+        for part, task in as_done(self._engine, self._workers, parts, partial(self._given, describe_part)):
             assert part.bounds is not None
             try:
                 found = self._result([], task)
@@ -319,8 +393,9 @@ class _Dealing:
         ready = []
         for one in damaged:
             origins = self._of(one.lost)
-            gone = dict.fromkeys(origin.source for origin in origins if origin.source not in self._places)
-            why += [Failure(name, GONE) for name in gone]
+            said = {one.source: self._gone(one.source) for one in origins}
+            gone = {name: what for name, what in said.items() if what is not None}
+            why += [Failure(name, what) for name, what in gone.items()]
             if gone:
                 unput.append(one)
             else:
@@ -341,6 +416,10 @@ class _Dealing:
             unput += some if failures else []
         return put, why, unput
 
+    def _gone(self, source: str) -> str | None:
+        """Say what of a source is there no more, if anything."""
+        return labels_gone(self._reading, source) if source in self._places else GONE
+
     def _of(self, numbers: Iterable[int]) -> list[Origin]:
         which = np.unique(np.searchsorted(self._starts, np.fromiter(numbers, np.int64), "right")) - 1
         return [self._origins[one] for one in which.tolist()]
@@ -350,6 +429,24 @@ class _Dealing:
             return task.result()
         except self._engine.lost as error:
             raise workers_died(names) from error
+
+
+def columns_of(batch: Batch, schema: Schema) -> tuple[dict[str, list[dict[str, NDArray[Any]]]], list[Failure]]:
+    """Return the further columns of each sequence of some sources, and the sources that cannot be used."""
+    found: dict[str, list[dict[str, NDArray[Any]]]] = {}
+    failures: list[Failure] = []
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    with searching(batch.search):
+        for number, name in enumerate(batch.names):
+            try:
+                found[name], _ = read_source(batch, number, buffer, partial(_columns, schema))
+            except UnusableError as error:
+                failures.append(error.failure)
+    return found, failures
+
+
+def _columns(schema: Schema, origin: SourceId, sequence: SourceSequence | LongSequence) -> dict[str, NDArray[Any]]:
+    return check_given(schema, origin, sequence).columns
 
 
 def restore_files(
@@ -374,7 +471,7 @@ def restore_files(
         with searching(batch.search):
             for number, origin in enumerate(origins):
                 try:
-                    found, _ = read_source(batch, number, buffer, partial(_rows, snapshot.root.schema, array))
+                    found, read = read_source(batch, number, buffer, partial(_rows, snapshot.root.schema, array))
                 except UnusableError as error:
                     failures.append(error.failure)
                     continue
@@ -383,7 +480,7 @@ def restore_files(
                 if all(one in mine and snapshot.had(array, one, mine[one]) for one in needed):
                     given |= {one: mine[one] for one in needed}
                 else:
-                    failures.append(Failure(origin.source, OTHER_BEFORE if origin.retired else OTHER))
+                    failures.append(Failure(origin.source, _why_other(snapshot, origin, read)))
         if failures:
             return [], failures
         return [file for one in damaged if (file := restore_rows(snapshot, one, given)) is not None], []
@@ -391,11 +488,24 @@ def restore_files(
         return [], [Failure(origins[0].source, str(error))]
 
 
-def _rows(schema: Schema, array: str, origin: SourceId, inputs: Any, labels: Any) -> NDArray[Any]:
-    x, y = check_sequence(schema, inputs, labels, origin)
-    return (x if array == "inputs" else y).copy()  # a process function may fill its arrays again
+def _why_other(snapshot: Snapshot, origin: Origin, read: Fingerprint) -> str:
+    """Say why a source gives other rows than the store had."""
+    if origin.retired:
+        return OTHER_BEFORE
+    if read.beside is not None:
+        with contextlib.suppress(StoreError):  # the table may be damaged too
+            (was,) = snapshot.table(LABELS, origin.first, origin.first + 1)
+            if str(was) != read.beside[1].sha256.hex():
+                return OTHER_LABELS.format(read.beside[0])
+    return OTHER
+
+
+def _rows(schema: Schema, array: str, origin: SourceId, sequence: SourceSequence | LongSequence) -> NDArray[Any]:
+    return check_given(schema, origin, sequence).rows[array].copy()  # a process function may fill its arrays again
 
 
 GONE = "it is there no more, so nobody has the rows that were lost; seqzarr build --retire-missing takes them away"
+GONE_LABELS = "{}, where its labels were, is there no more, so nobody has the rows that were lost; put it back"
 OTHER = "it gives other rows now than the store had: it changed, or the code that reads it"
+OTHER_LABELS = "it gives other rows now than the store had: {}, where its labels are, changed"
 OTHER_BEFORE = "the rows that it had before it was built again are lost, and it does not give them any more"

@@ -1,27 +1,34 @@
 """Running a build: batches out to the engine, offsets added up in source order, shards handed out, commits.
 
 Only table rows come back here; the rows of the sequences go from the worker that made them to the one that puts their
-shard. Memory is bounded by the batches in flight, whatever the size of the data.
+shard. Memory is bounded by the batches in flight, whatever the size of the data: rows of a batch that takes more than
+its share wait in files beside the store.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from builder.batch import Failure, Processed, Summary, compress, process_batch, summarise
+from builder.batch import Part, Processed, Summary, compress, process_batch, summarise
 from builder.engine import Engine, Task
 from builder.errors import BuildError
 from builder.fingerprints import SeenFiles
+from builder.one_source import Failure
 from builder.recorded import note_code
-from store_spec.ledger import Ledger, ShardJob
+from builder.row_blocks import Space
+from builder.tables.counts import Cleaning
+from store_spec.disk.ledger import Ledger, ShardJob
+from store_spec.format.shard import Stretch
 from store_spec.schema import Schema
-from store_spec.shard import Stretch
 
+BATCH_MEMORY = 2**27  # bytes of a batch's rows that lie in memory: four times those of a batch that was judged well
 COMMIT_SECONDS = 15.0
 COMMIT_SEQUENCES = 20_000  # or when so many wait: their table rows are in memory until then
 LISTED_FAILURES = 1_000  # that a store lists by name; it counts all
@@ -40,6 +47,7 @@ class Tally:
     bytes_read: int = 0
     bytes_decoded: int = 0
     bytes_written: int = 0
+    cleaning: Cleaning = field(default_factory=Cleaning)  # of the sequences of this build
     committed: int = 0  # sequences that readers see, those of earlier builds among them
     started: float = field(default_factory=time.monotonic)
     failures: list[Failure] = field(default_factory=list)
@@ -65,17 +73,20 @@ class _Held:
     number: int
     names: tuple[str, ...]  # of its sources
     rows: Task | None  # None when pieces of it are all that is needed
-    nbytes: int  # decoded; an estimate until its summary comes
+    nbytes: int  # of its rows, in memory; an estimate until its summary comes
+    folder: Path  # for the others
     to_put: int = 0  # rows, of all axes, that lie in no shard yet
+    spilled: bool = False  # whether there are files of them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """The rows of a batch that go into one shard of each array on an axis, compressed where they are."""
+    """The rows of a batch that go into one shard of each array on an axis."""
 
     held: _Held
-    stretches: Task  # by array
-    rows: int
+    part: Part
+    source: Task  # the batch, or this part of it, compressed where it was
+    compressed: bool
 
 
 class Run:
@@ -89,8 +100,9 @@ class Run:
         tally: Tally,
         *,
         memory: int,
+        batch_memory: int = BATCH_MEMORY,
         on_progress: Callable[[Tally], None],
-        process: Callable[[Any, Schema], Processed] = process_batch,
+        process: Callable[[Any, Schema, Space], Processed] = process_batch,
         before_commit: Callable[[Ledger], None] = lambda _: None,
         seen: SeenFiles | None = None,
         most_failures: float = math.inf,
@@ -100,6 +112,7 @@ class Run:
         self._batches = batches
         self._tally = tally
         self._memory = memory
+        self._batch_memory = batch_memory
         self._on_progress = on_progress
         self._process = process
         self._before_commit = before_commit
@@ -108,7 +121,8 @@ class Run:
         self._schema = ledger.schema
         self._arrays = self._schema.sharded()
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
-        self._open: dict[Task, _Held | tuple[tuple[ShardJob, ...], list[_Piece]]] = {}
+        # Batches on their way, and shards, with how many rows of which batches they have.
+        self._open: dict[Task, _Held | tuple[tuple[ShardJob, ...], list[tuple[_Held, int]]]] = {}
         self._early: dict[int, tuple[_Held, Summary]] = {}  # done before a batch that comes before them
         self._next = 0  # number of the batch to register next
         self._submitted = 0
@@ -128,8 +142,8 @@ class Run:
             if isinstance(what, _Held):
                 self._summarised(what, self._result(task, [what]))
             else:
-                jobs, pieces = what
-                self._put(jobs, pieces, self._result(task, [piece.held for piece in pieces]))
+                jobs, parts = what
+                self._put(jobs, parts, self._result(task, [held for held, _ in parts]))
             self._submit_batches()
             due = self._is_due()
             # The first commit moves the store, so it waits until no shard is on its way to where it was.
@@ -167,15 +181,18 @@ class Run:
             if batch is None:
                 self._exhausted = True
                 return
-            rows = self._engine.submit(self._process, batch, self._schema)
-            held = _Held(self._submitted, batch.names, rows, nbytes)
+            folder = self._ledger.spilled / str(self._submitted)
+            nbytes = min(nbytes, self._batch_memory)
+            space = Space(memory=self._batch_memory, folder=folder)
+            rows = self._engine.submit(self._process, batch, self._schema, space)
+            held = _Held(self._submitted, batch.names, rows, nbytes, folder)
             self._submitted += 1
             self._bytes_held += nbytes
             self._open[self._engine.submit(summarise, rows, watch=True, urgent=True)] = held
 
     def _summarised(self, held: _Held, summary: Summary) -> None:
-        self._bytes_held += summary.nbytes - held.nbytes
-        held.nbytes = summary.nbytes
+        self._bytes_held += summary.in_memory - held.nbytes
+        held.nbytes, held.spilled = summary.in_memory, summary.spilled
         self._early[held.number] = held, summary
         while self._next in self._early:
             self._register(*self._early.pop(self._next))
@@ -186,37 +203,41 @@ class Run:
         records = summary.records
         for axis in self._arrays:
             rows = int((records.label_lengths if axis == "label_step" else records.lengths).sum())
-            self._compress(held, axis, rows)
-            held.to_put += rows
+            self._cut(held, axis, rows)
         held.rows = None  # its memory is free when its pieces are compressed
         self._ledger.register(records)
-        if not held.to_put:
-            self._bytes_held -= held.nbytes
+        self._let_go(held, 0)
         tally = self._tally
         tally.done += len(set(records.sources)) + len(summary.failures)
         tally.sequences += len(records)
         tally.steps += int(records.lengths.sum())
+        tally.cleaning += summary.cleaning
         tally.bytes_read += summary.bytes_read
         tally.bytes_decoded += summary.nbytes
         tally.failures += summary.failures
         if self._seen is not None:
-            self._seen.add(summary.seen)
+            self._seen.add(summary.seen, held.names)
         if len(tally.failures) > self._most_failures:
             raise too_many_failed(tally, self._most_failures)
 
-    def _compress(self, held: _Held, axis: str, rows: int) -> None:
-        """Have a batch's rows compressed where they are, each shard's on their own."""
+    def _cut(self, held: _Held, axis: str, rows: int) -> None:
+        """Cut a batch's rows into pieces, each for a shard, and have those compressed that wait for others to fill it.
+
+        A piece that fills a shard is compressed when that is put: a large batch has many, and needs no memory for all.
+        """
         names = self._arrays[axis]
         chunking = self._schema.chunking(names[0])
         assert chunking is not None
+        assert held.rows is not None
         begin, done = self._ends[axis], 0
         self._ends[axis] += rows
+        held.to_put += rows
         while done < rows:
             first = begin + done
             count = min(chunking.shard - first % chunking.shard, rows - done)
-            arguments = held.rows, names, slice(done, done + count), first, self._schema
-            stretches = self._engine.submit(compress, *arguments, urgent=True)
-            self._pieces[axis].append(_Piece(held, stretches, count))
+            part, fills = Part(names=names, rows=slice(done, done + count), first=first), count == chunking.shard
+            source = held.rows if fills else self._engine.submit(compress, held.rows, part, self._schema, urgent=True)
+            self._pieces[axis].append(_Piece(held, part, source, compressed=not fills))
             done += count
 
     def _submit_jobs(self, *, final: bool) -> None:
@@ -227,20 +248,31 @@ class Run:
                 pieces, missing = [], jobs[0].stop - jobs[0].start
                 while missing:
                     pieces.append(self._pieces[axis].popleft())
-                    missing -= pieces[-1].rows
-                stretches = (piece.stretches for piece in pieces)
-                task = self._engine.submit(put_shards, jobs, *stretches, watch=True, urgent=True)
-                self._open[task] = jobs, pieces
+                    missing -= len(pieces[-1].part)
+                self._open[self._submit_job(jobs, pieces)] = jobs, [(one.held, len(one.part)) for one in pieces]
 
-    def _put(self, jobs: tuple[ShardJob, ...], pieces: list[_Piece], written: int) -> None:
+    def _submit_job(self, jobs: tuple[ShardJob, ...], pieces: list[_Piece]) -> Task:
+        sources = [piece.source for piece in pieces]
+        if pieces[0].compressed:
+            return self._engine.submit(put_shards, jobs, *sources, watch=True, urgent=True)
+        arguments = *sources, pieces[0].part, self._schema
+        return self._engine.submit(compress_and_put, jobs, *arguments, watch=True, urgent=True)
+
+    def _put(self, jobs: tuple[ShardJob, ...], parts: list[tuple[_Held, int]], written: int) -> None:
         self._put_since = True
         for job in jobs:
             self._ledger.done(job)
         self._tally.bytes_written += written
-        for piece in pieces:
-            piece.held.to_put -= piece.rows
-            if not piece.held.to_put:
-                self._bytes_held -= piece.held.nbytes
+        for held, rows in parts:
+            self._let_go(held, rows)
+
+    def _let_go(self, held: _Held, rows: int) -> None:
+        """Take note that so many rows of a batch lie in shards."""
+        held.to_put -= rows
+        if not held.to_put:
+            self._bytes_held -= held.nbytes
+            if held.spilled:
+                shutil.rmtree(held.folder, ignore_errors=True)  # what is left goes with the ledger
 
     def _commit(self) -> None:
         self._before_commit(self._ledger)
@@ -284,3 +316,8 @@ def too_many_failed(tally: Tally, most: float) -> BuildError:
 def put_shards(jobs: tuple[ShardJob, ...], *parts: dict[str, Stretch]) -> int:
     """Put one shard of each array on an axis, from their stretches; return the bytes written."""
     return sum(job.write([stretches[job.name] for stretches in parts]) for job in jobs)
+
+
+def compress_and_put(jobs: tuple[ShardJob, ...], processed: Processed, part: Part, schema: Schema) -> int:
+    """Put one shard of each array on an axis, which rows of a single batch fill; return the bytes written."""
+    return put_shards(jobs, compress(processed, part, schema))

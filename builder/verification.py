@@ -14,10 +14,9 @@ from builder.build import worker_count
 from builder.engine import as_done, start_engine
 from builder.errors import BuildError
 from store_spec.errors import StoreError
-from store_spec.problems import Problem
-from store_spec.snapshot import FACTS
-from store_spec.verify import Check
-from store_spec.verify_rows import Checked, Part
+from store_spec.verification.parts import Checked, Part
+from store_spec.verification.problems import Problem
+from store_spec.verification.verify import Check
 
 SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
 
@@ -69,7 +68,9 @@ def verify(
             on_progress(checking)
             done: dict[int, Checked] = {}
             following = 0
-            numbered = as_done(engine, count, enumerate(parts), lambda one: engine.submit(check, one[1], watch=True))
+            # The largest first: so that no process works long on its last one while others have nothing left.
+            falling = sorted(enumerate(parts), key=lambda one: -one[1].nbytes)
+            numbered = as_done(engine, count, falling, lambda one: engine.submit(check, one[1], watch=True))
             for (number, part), task in numbered:
                 try:
                     done[number] = task.result()
@@ -95,4 +96,4 @@ def _decoded_bytes(store: Path) -> int:
     except StoreError:
         return 0
     counts, schema = found.counts, found.schema
-    return sum(counts.of(schema.axis(FACTS[name])) * schema.rows(name).nbytes for name in ("inputs", "labels"))
+    return sum(counts.of(schema.axis(schema.fact(name))) * schema.rows(name).nbytes for name in schema.row_arrays)

@@ -4,6 +4,7 @@ StoreError
 ├── SchemaError         the store asked for is impossible: change the arguments (also a ValueError)
 ├── SequenceError       a sequence does not fit the store: fix or leave out that sequence (also a ValueError)
 ├── WindowError         windows or batches asked for are impossible: change the arguments (also a ValueError)
+├── StateError          a state is not of these batches: make those that it is of (also a ValueError)
 ├── SequenceIndexError  a number beyond the last sequence, step or window (also an IndexError)
 ├── MissingStoreError   there is no store at that path (also a FileNotFoundError)
 ├── StoreExistsError    something is at that path already (also a FileExistsError)
@@ -30,6 +31,10 @@ class SequenceError(StoreError, ValueError):
 
 class WindowError(StoreError, ValueError):
     """The windows or batches asked for are impossible."""
+
+
+class StateError(StoreError, ValueError):
+    """A state is not of the batches that are to go on from it."""
 
 
 class SequenceIndexError(StoreError, IndexError):

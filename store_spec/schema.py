@@ -14,8 +14,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from store_spec.codec import LARGEST_CHUNK_BYTES, Codec
 from store_spec.errors import SchemaError
+from store_spec.format.class_names import Classes, checked_classes
+from store_spec.format.codec import LARGEST_CHUNK_BYTES, Codec
+from store_spec.format.sequence_columns import SequenceColumn, as_columns
+from store_spec.format.times import Time
 
 VERSION = (1, 0)
 ATTRIBUTE = "seqzarr"  # the root attribute that holds everything of ours
@@ -37,17 +40,18 @@ DTYPES = (
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**17
 SHARD_BYTES = 2**26
 TABLE_CHUNK_BYTES = 2**18
 LARGEST_NAME_BYTES = 2**12  # of a source, in UTF-8
 STRING_BYTES = 32  # what a source's name is taken to need when the chunk of a table is chosen
 LARGEST_SHARD_CHUNKS = 2**20  # the index of a shard is 16 bytes a chunk
 HASH_BYTES = 32
+SHOWN_NAMES = 8  # of features, in the text of a schema
 TABLE_CODEC = Codec("zstd", 3)  # of all arrays without shards: small, and mostly zeros behind the last row
 NO_FILE = -1  # `sequences/source_size` of a sequence that was appended as arrays
 
-Tail = Literal["", "inputs", "labels", "features", "targets", "hash"]
+Tail = Literal["", "inputs", "labels", "features", "targets", "hash", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +62,30 @@ class ArrayFact:
     dtype: str  # empty: as the schema says
     axis: str  # the name of the first dimension; empty: as the label axis says
     tail: Tail  # what the further dimensions are
-    only: Literal["", "own"] = ""  # the label axis that has this array
+    only: Literal["", "own", "time", "keep", "filled"] = ""  # the label axis, or what else a store with this array has
 
 
 ARRAYS = (
     ArrayFact("inputs", "", "step", "inputs"),
     ArrayFact("labels", "", "", "labels"),
+    ArrayFact("time", "int64", "step", "", "time"),
+    ArrayFact("filled", "bool", "step", "inputs", "filled"),
     ArrayFact("offsets", "int64", "sequence_bound", ""),
     ArrayFact("row_size", "int64", "sequence", ""),
     ArrayFact("label_offsets", "int64", "label_sequence_bound", "", "own"),
     ArrayFact("label_row_size", "int64", "sequence", "", "own"),
+    ArrayFact("missing_inputs", "int64", "missing_inputs_run", "run", "keep"),
+    ArrayFact("missing_labels", "int64", "missing_labels_run", "run", "keep"),
     ArrayFact("sequences/source", "string", "sequence", ""),
     ArrayFact("sequences/part", "int64", "sequence", ""),
     ArrayFact("sequences/source_size", "int64", "sequence", ""),
     ArrayFact("sequences/source_sha256", "uint8", "sequence", "hash"),
     ArrayFact("sequences/inputs_crc32c", "uint32", "sequence", ""),
     ArrayFact("sequences/labels_crc32c", "uint32", "sequence", ""),
+    ArrayFact("sequences/time_first", "int64", "sequence", "", "time"),
+    ArrayFact("sequences/time_last", "int64", "sequence", "", "time"),
+    ArrayFact("sequences/time_crc32c", "uint32", "sequence", "", "time"),
+    ArrayFact("sequences/filled_crc32c", "uint32", "sequence", "", "filled"),
     ArrayFact("stats/inputs_count", "int64", "sequence", "features"),
     ArrayFact("stats/inputs_mean", "float64", "sequence", "features"),
     ArrayFact("stats/inputs_m2", "float64", "sequence", "features"),
@@ -85,9 +97,12 @@ ARRAYS = (
     ArrayFact("stats/labels_min", "float64", "sequence", "targets"),
     ArrayFact("stats/labels_max", "float64", "sequence", "targets"),
 )
+MISSING_RUNS = {"inputs": "missing_inputs", "labels": "missing_labels"}  # where rows of these miss a value
+ROW_ARRAYS = ("inputs", "labels", "time", "filled")  # with rows of sequences; labels of whole ones lie in a table
 TABLES = "sequences"  # the group of what is kept of each sequence, but statistics
 GROUPS = (TABLES, "stats")
 MOMENTS = ("count", "mean", "m2", "min", "max")
+_FACTS = {fact.name: fact for fact in ARRAYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +113,14 @@ class Rows:
         dtype: Any numeric dtype or bool, in this machine's byte order.
         shape: Shape of one row: `(17,)`, `(64, 64, 3)`, or `()` for a plain number.
         names: A name for each feature (for each place on the last axis), or None.
+        classes: Of labels that are integers: for each target the names of its classes, or None where it has none. The
+            code k stands for the class `names[k]`. None: no target has any.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     names: tuple[str, ...] | None = None
+    classes: Classes | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
@@ -121,6 +139,12 @@ class Rows:
             if len(set(self.names)) != len(self.names):
                 twice = next(name for name, times in Counter(self.names).items() if times > 1)
                 raise SchemaError(f"the name {twice!r:.80} is given twice; names of features must differ")
+        object.__setattr__(self, "classes", checked_classes(self.classes, self.dtype, self.features))
+
+    def __repr__(self) -> str:
+        names = "" if self.names is None else f", names={_names_text(self.names)}"
+        classes = "" if self.classes is None else f", classes=({', '.join(map(_names_text, self.classes))},)"
+        return f"Rows({self.dtype.name!r}, {self.shape}{names}{classes})"
 
     @property
     def features(self) -> int:
@@ -140,6 +164,16 @@ class Rows:
         """Return what stands in the root attributes."""
         names = None if self.names is None else list(self.names)
         return {"dtype": self.dtype.name, "shape": list(self.shape), "names": names}
+
+
+TIMES = Rows(np.dtype(np.int64), ())  # a row of `time`
+
+
+def _names_text(names: tuple[str, ...] | None) -> str:
+    """Write names as Python would; of many, the first and the last."""
+    if names is None or len(names) <= SHOWN_NAMES:
+        return repr(names)
+    return f"({', '.join(map(repr, names[: SHOWN_NAMES - 1]))}, ..., {names[-1]!r}; {len(names):,} in all)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +204,7 @@ class Chunking:
         """Choose from the bytes of a row: a power of two of steps near `chunk_bytes`, and as many chunks as fit.
 
         >>> Chunking.for_rows(48)
-        Chunking(chunk=16384, shard=1392640)
+        Chunking(chunk=2048, shard=1396736)
         """
         if chunk_bytes < 1 or shard_bytes < chunk_bytes:
             raise SchemaError(f"chunks of {chunk_bytes:,} bytes in shards of {shard_bytes:,}; a shard has whole chunks")
@@ -207,6 +241,9 @@ class Schema:
             `own`: label sequences with lengths of their own.
         missing: `error`: NaN is refused. `keep`: NaN may stand for missing values. Infinities are refused always.
         codec: How the chunks of rows are compressed; tables have a codec of their own.
+        columns: What else is kept of each sequence.
+        time: What the time of each step is; None where none is kept.
+        filled: Whether the store says which values of inputs were filled in.
     """
 
     inputs: Rows
@@ -216,10 +253,18 @@ class Schema:
     label_steps: Chunking | None = None
     missing: Missing = "error"
     codec: Codec = field(default_factory=Codec)
+    columns: tuple[SequenceColumn, ...] = ()
+    time: Time | None = None
+    filled: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", as_columns(self.columns))
+        if type(self.filled) is not bool:
+            raise SchemaError(f"filled={self.filled!r:.80} is not True or False")
         if self.label_axis not in LABEL_AXES:
             raise SchemaError(f"label axis {self.label_axis!r:.80} is not one of {', '.join(LABEL_AXES)}")
+        if self.inputs.classes is not None:
+            raise SchemaError("classes of inputs; only labels have classes")
         if self.missing not in MISSING:
             raise SchemaError(f"missing={self.missing!r:.80} is not one of {', '.join(MISSING)}")
         if (self.label_steps is not None) != (self.label_axis == "own"):
@@ -227,6 +272,7 @@ class Schema:
         for name, rows, chunking in (
             ("inputs", self.inputs, self.steps),
             ("labels", self.labels, self.chunking("labels")),
+            *((("time", TIMES, self.steps),) if self.time is not None else ()),
         ):
             if chunking is not None and chunking.chunk * rows.nbytes > LARGEST_CHUNK_BYTES:
                 raise SchemaError(
@@ -245,31 +291,45 @@ class Schema:
         codec: Codec | None = None,
         chunk_bytes: int = CHUNK_BYTES,
         shard_bytes: int = SHARD_BYTES,
+        columns: tuple[SequenceColumn, ...] = (),
+        time: Time | None = None,
+        filled: bool = False,
     ) -> Schema:
         """Choose chunks and shards from the widest row on each axis and the decoded bytes wanted in them."""
 
         def fit(row_bytes: int) -> Chunking:
             return Chunking.for_rows(row_bytes, chunk_bytes=chunk_bytes, shard_bytes=shard_bytes)
 
+        on_steps = [inputs, *([labels] if label_axis == "step" else []), *([TIMES] if time is not None else [])]
         return cls(
             inputs=inputs,
             labels=labels,
-            steps=fit(max(inputs.nbytes, labels.nbytes) if label_axis == "step" else inputs.nbytes),
+            steps=fit(max(rows.nbytes for rows in on_steps)),
             label_axis=label_axis,
             label_steps=fit(labels.nbytes) if label_axis == "own" else None,
             missing=missing,
             codec=codec or Codec(),
+            columns=columns,
+            time=time,
+            filled=filled,
         )
 
     def rows(self, name: str) -> Rows:
-        """Return the rows of `inputs` or `labels`."""
-        return self.inputs if name == "inputs" else self.labels
+        """Return the rows of `inputs`, `labels`, `time` or `filled`."""
+        if name == "filled":
+            return Rows(np.dtype(bool), self.inputs.shape)
+        return {"inputs": self.inputs, "labels": self.labels, "time": TIMES}[name]
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of the widest row on the axis `step`."""
+        return max(self.rows(name).nbytes for name in self.sharded()["step"])
 
     def chunking(self, name: str) -> Chunking | None:
-        """Return the chunks of `inputs` or `labels`; None where labels lie in a table, a row a sequence."""
-        if name == "inputs" or self.label_axis == "step":
-            return self.steps
-        return self.label_steps
+        """Return the chunks of an array that lies in shards; None for tables, of which `labels` may be one."""
+        if name not in ROW_ARRAYS:
+            return None
+        return self.label_steps if name == "labels" and self.label_axis != "step" else self.steps
 
     def sharded(self) -> dict[str, tuple[str, ...]]:
         """Return the arrays that lie in shards, by axis: those on one have the same rows in the same shards.
@@ -279,14 +339,22 @@ class Schema:
         """
         found: dict[str, tuple[str, ...]] = {}
         for fact in self.arrays():
-            if fact.name in ("inputs", "labels") and self.chunking(fact.name) is not None:
+            if self.is_sharded(fact):
                 found[self.axis(fact)] = (*found.get(self.axis(fact), ()), fact.name)
         return found
 
+    def is_sharded(self, fact: ArrayFact) -> bool:
+        """Tell whether an array lies in shards; all others are tables."""
+        return self.chunking(fact.name) is not None
+
+    @property
+    def row_arrays(self) -> tuple[str, ...]:
+        """The arrays with rows of the sequences, of which some may lie in a table."""
+        return tuple(fact.name for fact in self.arrays() if fact.name in ROW_ARRAYS)
+
     def codec_of(self, fact: ArrayFact) -> Codec:
         """Return how the chunks of an array are compressed."""
-        sharded = fact.tail in ("inputs", "labels") and self.chunking(fact.name) is not None
-        return self.codec if sharded else TABLE_CODEC
+        return self.codec if self.is_sharded(fact) else TABLE_CODEC
 
     def axis(self, fact: ArrayFact) -> str:
         """Return the name of an array's first dimension."""
@@ -294,7 +362,20 @@ class Schema:
 
     def arrays(self) -> tuple[ArrayFact, ...]:
         """Return the arrays that a store of this schema has."""
-        return tuple(fact for fact in ARRAYS if fact.only in ("", self.label_axis))
+        present = ["", self.label_axis, self.missing]
+        present += (["time"] if self.time is not None else []) + (["filled"] if self.filled else [])
+        ours = (fact for fact in ARRAYS if fact.only in present)
+        return (*ours, *(ArrayFact(column.array, column.dtype, "sequence", "") for column in self.columns))
+
+    def fact(self, name: str) -> ArrayFact:
+        """Return an array by its name; one that the store lacks is a LookupError."""
+        found = _FACTS.get(name)
+        if found is None:
+            column = next((one for one in self.columns if one.array == name), None)
+            if column is None:
+                raise LookupError(f"there is no array {name!r:.200}")
+            return ArrayFact(column.array, column.dtype, "sequence", "")
+        return found
 
     def shape(self, fact: ArrayFact) -> tuple[int, ...]:
         """Return the shape of one row of an array."""
@@ -305,6 +386,7 @@ class Schema:
             "features": (self.inputs.features,),
             "targets": (self.labels.features,),
             "hash": (HASH_BYTES,),
+            "run": (2,),
         }[fact.tail]
 
     def dtype(self, fact: ArrayFact) -> np.dtype[Any]:

@@ -3,126 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store_spec import retired
 from store_spec.errors import SequenceIndexError
-from store_spec.layout import Counts
-from store_spec.moments import Moments, merge
-from store_spec.schema import MOMENTS, Schema
-from store_spec.snapshot import Snapshot, kept
-from store_spec.splits import DEFAULT_SPLITS, members
+from store_spec.reading.selection import Selection
+from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
 if TYPE_CHECKING:
-    from store_spec.index import Short, Target
-    from store_spec.padded import PaddedBatches
-    from store_spec.statistics import Statistics
-    from store_spec.windows import Windows
+    from store_spec.reading.classes import ByClass, ClassCounts
+    from store_spec.reading.normalization import Normalize
+    from store_spec.reading.quantiles import Quantiles
+    from store_spec.reading.statistics import Statistics
+    from store_spec.whole.padded import PaddedBatches
+    from store_spec.whole.padding import Side
+    from store_spec.whole.streams import Streams
+    from store_spec.windows.index import Phase, Short, Target
+    from store_spec.windows.windows import MissingValues, Windows
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
-class Store:
+class Store(Selection):
     """Sequences of one committed state of a store, or a selection of them. Get one from `open_store`.
 
     It goes on showing the state that it was opened with, whatever is appended meanwhile. It can be pickled, and used
     in other threads and after a fork.
     """
-
-    def __init__(self, snapshot: Snapshot, selection: NDArray[np.int64] | None = None) -> None:
-        self._snapshot = snapshot
-        self._selection = None if selection is None else kept(selection)  # None: all that are not retired
-
-    def __repr__(self) -> str:
-        schema, what = self.schema, "" if self._selection is None else f" of {self._live:,}"
-        return (
-            f"<seqzarr store {self.path.name}: {len(self):,}{what} sequences, {int(self.lengths.sum()):,} steps, "
-            f"inputs {schema.inputs.shape} {schema.inputs.dtype}, "
-            f"labels {schema.labels.shape} {schema.labels.dtype} per {schema.label_axis}>"
-        )
-
-    @property
-    def path(self) -> Path:
-        """The store's folder."""
-        return self._snapshot.storage.root
-
-    @property
-    def schema(self) -> Schema:
-        """What every sequence is: dtypes, shapes, names, the label axis."""
-        return self._snapshot.root.schema
-
-    @property
-    def counts(self) -> Counts:
-        """How much the whole store holds, whatever is selected here, retired sequences among it."""
-        return self._snapshot.root.counts
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What the builder wrote down of the build: options, process, failures."""
-        return self._snapshot.root.provenance
-
-    @property
-    def identity(self) -> str:
-        """64 hexadecimal digits that stand for every sequence of the store, and change with any of them."""
-        return self._snapshot.root.whole_identity
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The committed state that this shows."""
-        return self._snapshot
-
-    @cached_property
-    def selection(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): which sequences of the store these are, by their number, retired ones counted."""
-        if self._selection is not None:
-            return self._selection
-        every = len(self._snapshot.offsets) - 1  # checked against the files, unlike the count
-        return kept(retired.others(self._snapshot.root.retired, every))
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): the row of `inputs` at which each sequence begins."""
-        return kept(self._snapshot.offsets[:-1][self.selection])
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): the steps of each sequence."""
-        return kept(np.diff(self._snapshot.offsets)[self.selection])
-
-    @cached_property
-    def label_starts(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): the row of `labels` at which each sequence's labels begin."""
-        return kept(self._snapshot.label_offsets[:-1][self.selection])
-
-    @cached_property
-    def label_lengths(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): the label rows of each sequence."""
-        return kept(np.diff(self._snapshot.label_offsets)[self.selection])
-
-    @cached_property
-    def sources(self) -> tuple[str, ...]:
-        """The name of each sequence's source."""
-        names = self._snapshot.sources()
-        if self._selection is None and not self._snapshot.root.retired:
-            return tuple(names)
-        return tuple(names[number] for number in self.selection)
-
-    @cached_property
-    def parts(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): the part of its source that each sequence is: 0, 1, ..."""
-        return kept(self._snapshot.table("sequences/part")[self.selection])
-
-    def __len__(self) -> int:
-        return self._live if self._selection is None else len(self._selection)
-
-    @property
-    def _live(self) -> int:
-        return self.counts.sequences - retired.count(self._snapshot.root.retired)
 
     @overload
     def __getitem__(self, number: int) -> Pair: ...
@@ -151,13 +60,8 @@ class Store:
             SequenceIndexError: There is no such sequence, or it has no such steps.
             ChecksumError: The bytes on disk are not those that were written.
         """
-        number = self._number(number)
+        number, start, stop = self._steps_of(number, start, stop)
         length = int(self.lengths[number])
-        stop = length if stop is None else stop
-        if not 0 <= start <= stop <= length:
-            raise SequenceIndexError(
-                f"{self.path}: sequence {number} has {length:,} steps; {start:,} to {stop:,} are not in it"
-            )
         first, label_first = int(self.starts[number]), int(self.label_starts[number])
         inputs = self._snapshot.rows("inputs", first + start, first + stop)
         if self.schema.label_axis == "step":
@@ -172,6 +76,25 @@ class Store:
                 self._snapshot.check(name, int(self.selection[number]), rows)
         return inputs, labels[0] if self.schema.label_axis == "sequence" else labels
 
+    def times(self, number: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return when steps `start` to `stop` of one sequence were.
+
+        Returns:
+            (stop - start,) datetime64 of the store's unit, or timedelta64 where times are elapsed ones.
+
+        Raises:
+            SequenceIndexError: There is no such sequence, or it has no such steps; or the store keeps no time.
+            ChecksumError: The bytes on disk are not those that were written.
+        """
+        if self.schema.time is None:
+            raise SequenceIndexError(f"{self.path}: this store keeps no time; create_store has time= for that")
+        number, start, stop = self._steps_of(number, start, stop)
+        first = int(self.starts[number])
+        times = self._snapshot.rows("time", first + start, first + stop)
+        if len(times) == self.lengths[number]:
+            self._snapshot.check("time", int(self.selection[number]), times)
+        return times.view(self.schema.time.dtype)
+
     def select(self, which: ArrayLike | str | Sequence[str]) -> Store:
         """Return a view of some sequences, in the order given.
 
@@ -182,23 +105,20 @@ class Store:
         Raises:
             SequenceIndexError: There is no such sequence or source, or the mask has another length.
         """
-        names = [which] if isinstance(which, str) else which
-        wanted = np.asarray(names)
-        if wanted.dtype.kind in "UO" and wanted.size:
-            return Store(self._snapshot, self.selection[self._named([str(name) for name in wanted.reshape(-1)])])
-        if wanted.dtype == bool:
-            if wanted.shape != (len(self),):
-                raise SequenceIndexError(f"{self.path}: a mask of shape {wanted.shape} for {len(self):,} sequences")
-            return Store(self._snapshot, self.selection[wanted])
-        numbers = wanted.astype(np.int64).reshape(-1)
-        if not np.array_equal(numbers, wanted.reshape(-1)):
-            raise SequenceIndexError(f"{self.path}: sequences are selected by whole numbers, not by {wanted.dtype}")
-        bad = (numbers < -len(self)) | (numbers >= len(self))
-        if bad.any():
-            raise self._no_sequence(int(numbers[bad][0]))
-        return Store(self._snapshot, self.selection[numbers])
+        return Store(self._snapshot, self.selection[self.numbers(which)])
 
-    def split(self, name: str, shares: Mapping[str, float] = DEFAULT_SPLITS, *, seed: int = 0) -> Store:
+    def first(self, count: int) -> Store:
+        """Return a view of those among the first `count` sequences of the whole store: what was here before others."""
+        return Store(self._snapshot, self.selection[self.selection < count])
+
+    def split(
+        self,
+        name: str,
+        shares: Mapping[str, float] = DEFAULT_SPLITS,
+        *,
+        seed: int = 0,
+        by: str | ArrayLike | None = None,
+    ) -> Store:
         """Return a view of the sequences of one split: by a hash of the source's name and a seed, never by position.
 
         A source stays in its split when files are added, and its parts stay together.
@@ -207,14 +127,59 @@ class Store:
             name: One of `shares`: by default `train` (0.8), `val` (0.1) or `test` (0.1).
             shares: Each split's share of the sources, 1 together.
             seed: Another seed deals the sources anew.
+            by: A column of `sequences`, or (sequences,): text or whole numbers. Sequences of one value, a patient say,
+                are never in two splits. What is hashed is then that, and not the name of the source. Where the values
+                are the names of the splits, as a manifest can say them, nothing is hashed: each sequence is in that
+                split; where the text is empty, by its source.
+
+        Raises:
+            WindowError: There is no such split or column, or it has other values, or some of its values are names of
+                splits and others are not.
         """
-        return Store(self._snapshot, self.selection[members(self.sources, name, shares, seed)])
+        sources = None if by is None else self.sources
+        return Store(self._snapshot, self.selection[members(self.grouped(by), name, shares, seed, sources=sources)])
+
+    def folds(self, count: int, *, seed: int = 0, by: str | ArrayLike | None = None) -> list[tuple[Store, Store]]:
+        """Return pairs of views to train on and to hold out, of which each source is held out once.
+
+        By a hash, like `split`: folds are of about the same size, and stay what they are as files are added.
+
+        Args:
+            count: How many.
+            seed: Another seed deals the sources anew.
+            by: As for `split`.
+
+        Raises:
+            WindowError: An argument is not as above, or a fold would hold out nothing.
+        """
+        held = folds(self.grouped(by), count, seed)
+        return [
+            (Store(self._snapshot, self.selection[~out]), Store(self._snapshot, self.selection[out])) for out in held
+        ]
 
     def stats(self) -> Statistics:
         """Return exact statistics of all features and targets of these sequences, from moments: no row is read."""
-        from store_spec.statistics import Statistics
+        from store_spec.reading.statistics import Statistics, moments_of
 
-        return Statistics(inputs=self._moments("inputs"), labels=self._moments("labels"))
+        return Statistics(inputs=moments_of(self, "inputs"), labels=moments_of(self, "labels"), store=self)
+
+    def quantiles(self, q: ArrayLike) -> Quantiles:
+        """Return exact quantiles, `[0.25, 0.5, 0.75]` or any others, by some looks at the rows: see `quantiles`."""
+        from store_spec.reading.quantiles import quantiles
+
+        return quantiles(self, q)
+
+    def class_counts(self, target: str | int | None = None) -> ClassCounts:
+        """Return how many label rows and sequences have each class, and weights by that: see `class_counts`."""
+        from store_spec.reading.classes import class_counts
+
+        return class_counts(self, target)
+
+    def sequence_weights(self, classes: ByClass = "balanced", target: str | int | None = None) -> NDArray[np.float64]:
+        """Return a weight for each sequence by the class of its label: see `sequence_weights`."""
+        from store_spec.reading.classes import sequence_weights
+
+        return sequence_weights(self, classes, target)
 
     def windows(
         self,
@@ -227,11 +192,19 @@ class Store:
         target: Target = "future",
         short: Short = "drop",
         steps: tuple[float, float] | None = None,
-        normalize: Statistics | None = None,
+        phase: Phase = "first",
+        normalize: Normalize | None = None,
+        features: Sequence[str | int] | None = None,
+        future: Sequence[str | int] | None = None,
+        static: Sequence[str] | None = None,
+        before: Any = None,
+        after: Any = None,
+        missing: MissingValues = "keep",
+        mask: bool = False,
     ) -> Windows:
-        """Return all windows of these sequences; `Windows` says what each argument means. Nothing is read."""
-        from store_spec.index import WindowShape
-        from store_spec.windows import Windows
+        """Return all windows of these sequences: `WindowShape` and `Windows` have the arguments. Nothing is read."""
+        from store_spec.windows.index import WindowShape
+        from store_spec.windows.windows import Windows
 
         shape = WindowShape(
             window=window,
@@ -242,38 +215,91 @@ class Store:
             target=target,
             short=short,
             steps=steps,
+            phase=phase,
         )
-        return Windows(self, shape, normalize)
+        return Windows(
+            self,
+            shape,
+            normalize=normalize,
+            features=features,
+            future=future,
+            static=static,
+            before=before,
+            after=after,
+            missing=missing,
+            mask=mask,
+        )
 
-    def padded(self, size: int, *, shuffle: bool = False, seed: int = 0, epoch: int = 0) -> PaddedBatches:
-        """Return batches of `size` whole sequences, padded at the end: see `PaddedBatches`."""
-        from store_spec.padded import PaddedBatches
+    def padded(
+        self,
+        size: int | None = None,
+        *,
+        max_steps: int | None = None,
+        bucket: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        side: Side = "end",
+        truncate: int | None = None,
+        truncate_side: Side = "end",
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        memory: int | str = "256MB",
+        normalize: Normalize | None = None,
+        static: Sequence[str] | None = None,
+    ) -> PaddedBatches:
+        """Return batches of whole sequences, padded to the longest of each; `PaddedBatches` says what is what."""
+        from store_spec.whole.padded import PaddedBatches
 
-        return PaddedBatches(self, size, shuffle=shuffle, seed=seed, epoch=epoch)
+        return PaddedBatches(
+            self,
+            size,
+            max_steps=max_steps,
+            bucket=bucket,
+            shuffle=shuffle,
+            seed=seed,
+            epoch=epoch,
+            side=side,
+            truncate=truncate,
+            truncate_side=truncate_side,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
+            memory=memory,
+            normalize=normalize,
+            static=static,
+        )
 
-    def _moments(self, name: str) -> Moments:
-        columns = [self._snapshot.table(f"stats/{name}_{moment}")[self.selection] for moment in MOMENTS]
-        return merge(Moments(*columns))
+    def streams(
+        self,
+        lanes: int,
+        steps: int,
+        *,
+        align: bool = False,
+        mask: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        memory: int | str = "256MB",
+        normalize: Normalize | None = None,
+    ) -> Streams:
+        """Return batches of which each goes on where the one before ended: see `Streams`."""
+        from store_spec.whole.streams import Streams
 
-    def _named(self, names: list[str]) -> NDArray[np.int64]:
-        numbers: dict[str, list[int]] = {}
-        for number, source in enumerate(self.sources):
-            numbers.setdefault(source, []).append(number)
-        missing = [name for name in names if name not in numbers]
-        if missing:
-            raise SequenceIndexError(
-                f"{self.path}: no sequence of source {missing[0]!r} ({len(missing):,} of {len(names):,} unknown); "
-                f"sources are named like {self.sources[0]!r}"
-                if len(self)
-                else f"{self.path}: no sequences at all"
-            )
-        return np.array([number for name in names for number in numbers[name]], np.int64)
-
-    def _number(self, number: int) -> int:
-        if not -len(self) <= number < len(self):
-            raise self._no_sequence(number)
-        return number % len(self)
-
-    def _no_sequence(self, number: int) -> SequenceIndexError:
-        last = f"so the last is {len(self) - 1:,}" if len(self) else "so none can be read"
-        return SequenceIndexError(f"{self.path}: sequence {number:,} asked for, but there are {len(self):,}, {last}")
+        return Streams(
+            self,
+            lanes,
+            steps,
+            align=align,
+            mask=mask,
+            shuffle=shuffle,
+            seed=seed,
+            epoch=epoch,
+            rank=rank,
+            world_size=world_size,
+            memory=memory,
+            normalize=normalize,
+        )

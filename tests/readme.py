@@ -12,7 +12,7 @@ from pathlib import Path
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(
-    r"^(?:<!-- (?P<mark>ci|file): (?P<name>[\w.-]+) -->\n+)?(?P<fence>`{3,})(?P<language>[^`\n]*)\n"
+    r"^(?:<!-- (?P<mark>ci|file|set): (?P<name>[\w.-]+) -->\n+)?(?P<fence>`{3,})(?P<language>[^`\n]*)\n"
     r"(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
@@ -27,7 +27,7 @@ class ReadmeError(Exception):
 class Block:
     """A fenced code block."""
 
-    mark: str  # "ci", "file", or nothing
+    mark: str  # "ci", "file", "set" (of real files, in CONTRIBUTING.md), or nothing
     name: str  # what the mark names
     language: str
     text: str

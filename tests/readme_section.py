@@ -23,7 +23,7 @@ from typing import Any
 from tests.readme import README, Block, ReadmeError, sections
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-FRAMEWORKS = ("torch", "tensorflow", "keras")
+FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "grain")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from store_spec import index as index_module
 from store_spec.errors import SequenceIndexError, StoreError, WindowError
-from store_spec.index import Short, Target, WindowIndex, WindowShape
+from store_spec.windows import index as index_module
+from store_spec.windows.index import Short, Target, WindowIndex, WindowShape
 
 TARGETS: tuple[Target, ...] = ("future", "last", "aligned", "sequence")
 quick = settings(max_examples=200, deadline=None)
@@ -595,7 +595,13 @@ def test_the_module_imports_numpy_and_nothing_that_reads() -> None:
     froms = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     foreign = {name for name in froms | names if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert foreign == {"numpy", "numpy.typing", "store_spec.errors"}
+    assert foreign == {
+        "numpy",
+        "numpy.typing",
+        "store_spec.errors",
+        "store_spec.windows.numbers",
+        "store_spec.windows.stretches",
+    }
 
 
 def test_the_examples_in_the_docstrings_run() -> None:

@@ -5,15 +5,13 @@ What takes long to import is imported when a command needs it, so that `--help` 
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import click
 
 from builder.cli.build import build
 from builder.cli.compact import compact
-from builder.cli.ending import ending_plainly
+from builder.cli.inspect import inspect
 from builder.cli.verify import verify
 
 
@@ -41,24 +39,6 @@ def main() -> None:
 
 
 main.add_command(build)
+main.add_command(inspect)
 main.add_command(verify)
 main.add_command(compact)
-
-
-@main.command(short_help="Say what STORE holds.")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
-def inspect(*, store: Path, as_json: bool) -> None:
-    """Say what STORE holds: schema, lengths, sizes, splits, statistics, failures. No row is read."""
-    with ending_plainly():
-        from builder.inspection import inspect as inspect_store
-
-        found = inspect_store(store)
-        if as_json:
-            click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
-            return
-        from builder.cli.inspection import inspection_text
-        from builder.cli.tables import plain_console, show
-
-        console = plain_console()
-        show(inspection_text(found, bar="█" if console.encoding.startswith("utf") else "#"), console)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from builder.cli.amounts import count_text, printable
+from builder.amounts import count_text, printable
 
 if TYPE_CHECKING:
     from builder.build import Report

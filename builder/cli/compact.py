@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from builder.cli.amounts import bytes_text, count_text, ratio_text, seconds_text
+from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.cli.ending import ending_plainly, stdout_kept
 
 
@@ -17,6 +17,17 @@ from builder.cli.ending import ending_plainly, stdout_kept
 @click.option("--chunk", metavar="SIZE", help="Decoded bytes that are compressed together. By default as in STORE.")
 @click.option("--shard", metavar="SIZE", help="Decoded bytes in one file. By default as in STORE.")
 @click.option("--codec", metavar="CODEC", help="As in build. By default as in STORE.")
+@click.option(
+    "--dtype",
+    metavar="DTYPE",
+    help="Of inputs, as float32, and of labels that are floats. Values may be rounded; what does not fit is refused.",
+)
+@click.option("--label-dtype", metavar="DTYPE", help="Of the labels, whatever they are.")
+@click.option(
+    "--order",
+    metavar="ORDER",
+    help="Of the sources: name, length (the shortest first), shuffle or shuffle:SEED. By default as in STORE.",
+)
 @click.option(
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
 )
@@ -30,6 +41,9 @@ def compact(
     chunk: str | None,
     shard: str | None,
     codec: str | None,
+    dtype: str | None,
+    label_dtype: str | None,
+    order: str | None,
     workers: int | None,
     scheduler: str | None,
     as_json: bool,
@@ -37,7 +51,8 @@ def compact(
 ) -> None:
     """Write the sequences of STORE that are not retired to the new store NEW; STORE stays as it is.
 
-    Rows and checksums are the same; chunks, shards and the codec can be others. Cut off, the same command goes on.
+    Rows and checksums are the same; chunks, shards, the codec, the order and the dtype can be others. Cut off, the same
+    command goes on.
     """
     with ending_plainly(new):
         from builder.cli.progress import of_build, showing
@@ -51,6 +66,9 @@ def compact(
                 chunk=chunk,
                 shard=shard,
                 codec=codec,
+                dtype=dtype,
+                label_dtype=label_dtype,
+                order=order,
                 workers=workers,
                 scheduler=scheduler,
                 on_progress=show,
@@ -66,3 +84,7 @@ def compact(
                 f"{bytes_text(done.bytes_decoded)} decoded, {bytes_text(done.bytes_written)} written ({ratio}) in "
                 f"{seconds_text(done.seconds)}{behind}"
             )
+            if done.codec is not None:
+                click.echo(done.codec)
+            for line in done.costs:
+                click.echo(line)

@@ -17,7 +17,7 @@ from types import FrameType
 
 import click
 
-from builder.cli.amounts import printable
+from builder.amounts import printable
 
 FAILED, WRONG_USAGE = 1, 2
 REPEAT_SECONDS = 2.0  # in which a second signal is taken for an impatient repetition of the first

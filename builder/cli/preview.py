@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 
-from builder.cli.amounts import bytes_text, count_text, printable
+from builder.amounts import bytes_text, count_text, printable
 from builder.cli.attention import first_of
-from builder.cli.inspection import rows_text
+from builder.cli.inspection import classes_text, rows_text
 from builder.cli.tables import columns, pairs, section
 from builder.preview import Preview, StorePreview
 
@@ -19,6 +19,9 @@ def preview_text(found: Preview) -> Iterator[RenderableType]:
     table.add_row("sources", f"{found.sources:,} found, {found.to_process:,} to process{_ignored(found)}")
     if found.to_process:
         table.add_row("to read", bytes_text(found.bytes_to_read))
+        if found.dropped or found.filled:
+            done = f"{count_text(found.dropped, 'step')} dropped, {count_text(found.filled, 'value')} filled in"
+            table.add_row("cleaning", f"{done}, of those looked at")
         table.add_row("looked at", f"{count_text(len(found.sampled), 'source')}: {printable(', '.join(found.sampled))}")
     yield section(f"{found.store}: {'would be brought up to date' if found.exists else 'would be made'}", table)
     if found.exists:
@@ -62,11 +65,12 @@ def _result(found: Preview, result: StorePreview) -> RenderableType:
         ("holds", f"{about}{count_text(result.sequences, 'sequence')}, {count_text(result.steps, 'step')}"),
         ("inputs", rows_text(result.inputs, "step")),
         ("labels", rows_text(result.labels, {"own": "label step"}.get(result.label_axis, result.label_axis))),
+        *((f"{name} seen", text) for name, text in classes_text(result.labels)),
         ("label axis", result.label_axis),
         ("added", f"{about}{bytes_text(result.decoded_bytes)} decoded, before compression"),
         ("chunk", f"{count_text(result.chunk_steps, 'step')} (inputs: {bytes_text(result.chunk_bytes)})"),
         ("shard", f"{count_text(result.shard_steps, 'step')} (inputs: {bytes_text(result.shard_bytes)})"),
-        ("codec", result.codec),
+        ("codec", result.codec_why or result.codec),
         ("files", f"{about}{result.files:,}"),
         ("memory", f"at most about {bytes_text(result.memory_bytes)} while building"),
     ):

@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.build import Report
-from builder.cli.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.reading import FILE_COST
 from builder.run import Tally
 from builder.verification import Checking
@@ -106,12 +106,22 @@ def summary(report: Report) -> str:
     ratio = f" ({ratio_text(report.bytes_decoded, report.bytes_written)})" if report.bytes_written else ""
     read = report.added + report.updated
     sequences = "" if report.sequences == read else f"{count_text(report.sequences, 'sequence')}, "
+    steps = f"{count_text(report.steps, 'step')}{cleaning_text(report.dropped, report.filled)}"
     return (
-        f"{name}: {done}{unchanged}, {sequences}"
-        f"{count_text(report.steps, 'step')}, {bytes_text(report.bytes_read)} read, "
+        f"{name}: {done}{unchanged}, {sequences}{steps}, {bytes_text(report.bytes_read)} read, "
         f"{bytes_text(report.bytes_decoded)} decoded, {bytes_text(report.bytes_written)} written{ratio} "
         f"in {seconds_text(report.seconds)}; {failed:,} failed"
     )
+
+
+def cleaning_text(dropped: int, filled: int) -> str:
+    """Say what cleaning did, as a part of a sentence.
+
+    >>> cleaning_text(1, 2000), cleaning_text(0, 0)
+    (' (1 more dropped, 2,000 values filled in)', '')
+    """
+    said = [f"{dropped:,} more dropped"] * bool(dropped) + [f"{count_text(filled, 'value')} filled in"] * bool(filled)
+    return f" ({', '.join(said)})" if said else ""
 
 
 @contextmanager

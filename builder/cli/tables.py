@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from builder.cli.amounts import printable
+from builder.amounts import printable
 
 
 def show(sections: Iterable[RenderableType], console: Console) -> None:

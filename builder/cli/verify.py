@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.amounts import count_text, printable
+from builder.amounts import count_text, printable
 from builder.cli.ending import FAILED, ending_plainly, stdout_kept
 
 if TYPE_CHECKING:
     from builder.repair import Repair
-    from store_spec.problems import Problem
+    from store_spec.verification.problems import Problem
 
 
 @click.command(short_help="Check every checksum and invariant of STORE.")
@@ -139,7 +139,7 @@ def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> N
 def _against(store: Path, compare: Callable[[], list[Problem]]) -> list[Problem]:
     """Compare with the sources; where tables are damaged it cannot be done, which is told with all other problems."""
     from store_spec.errors import StoreError
-    from store_spec.problems import Problem
+    from store_spec.verification.problems import Problem
 
     try:
         return compare()

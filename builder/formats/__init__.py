@@ -40,6 +40,8 @@ class ReadOptions:
     delimiter: str | None = None  # of text; None: by the format
     header: bool | None = None  # whether text starts with names; None: csv and tsv do, blank-separated does not
     column_names: tuple[str, ...] | None = None  # for text without a header, and for NPY
+    skip_lines: int = 0  # of text, before its header or first row
+    na_values: tuple[str, ...] = ()  # words of text that stand for missing values, beside those that usually do
 
     def __post_init__(self) -> None:
         if self.format is not None:
@@ -49,6 +51,10 @@ class ReadOptions:
                 raise UsageError(f"delimiter={self.delimiter!r} must be one ASCII character, and no quote or line end")
             if self.format in {"parquet", "arrow", "npy", "npz"}:
                 raise UsageError(f"delimiter={self.delimiter!r} has no meaning for format={self.format!r}")
+        if self.skip_lines < 0:
+            raise UsageError(f"skip_lines={self.skip_lines}; it is a number of lines, 0 or more")
+        if self.skip_lines and self.format in {"parquet", "arrow", "npy", "npz"}:
+            raise UsageError(f"skip_lines={self.skip_lines} has no meaning for format={self.format!r}")
         if self.column_names is not None:
             if self.header:
                 raise UsageError("column_names are for files without a header, but header=True")
@@ -133,6 +139,8 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
             delimiter=None if blanks else options.delimiter or _DELIMITERS[found] or ",",
             header=options.header if options.column_names is None else False,
             column_names=options.column_names,
+            na_values=options.na_values,
+            skip=options.skip_lines,
         )
     if options.column_names is not None:
         raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")

@@ -2,21 +2,22 @@
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from builder.columns import listed
 from builder.errors import SourceError
+from builder.formats.columns import listed
 from builder.formats.files import check_is, first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.npy_header import LONGEST_HEADER, MAGIC, NpyHeader, read_header
-from builder.formats.table import Array, DType, Table, alone, check_unique, reading
+from builder.formats.table import Array, DType, OpenTable, Table, alone, check_unique, reading
 
 _FIRST: Final = 1 << 18  # bytes; a file no larger is read once, with its header
 _PIECE: Final = 1 << 20
+LARGE_PIECE: Final = 1 << 24  # bytes of an array that are read at a time, where it need not be read whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,32 @@ class NpyTable:
             position = {name: number for number, name in enumerate(self.names)}
             block = block[:, [position[name] for name in names]]
         return Table.from_block(block, names)
+
+    def raw(self, names: Sequence[str]) -> Any:
+        """Return columns as a pyarrow.Table."""
+        import pyarrow as pa
+
+        columns = self.read(names, None).columns
+        for name, column in columns.items():
+            if column.ndim > 1:
+                raise SourceError(self.source, f"column {name} holds arrays of shape {column.shape[1:]}, not one value")
+        return pa.table({name: np.ascontiguousarray(column) for name, column in columns.items()})
+
+    def pieces(self) -> Sequence[OpenTable]:
+        """Return rows that follow one another, where there are many bytes of them, and rows lie in one place each."""
+        row_bytes = self.header.count // max(1, self.rows) * self.header.dtype.itemsize
+        size = max(1, LARGE_PIECE // max(1, row_bytes))
+        if self.rows <= 2 * size or (self.header.fortran and len(self.header.shape) > 1):
+            return (self,)
+        return tuple(
+            replace(self, header=self.header.part(start, min(start + size, self.rows)), whole=None)
+            for start in range(0, self.rows, size)
+        )
+
+    @property
+    def rows(self) -> int:
+        """The number of steps."""
+        return self.header.shape[0]
 
 
 def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -> NpyTable:

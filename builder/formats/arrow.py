@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from builder.errors import SourceError
 from builder.formats.arrow_sizes import ARROW_MAGIC, declared
 from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.parquet_sizes import declared_values
-from builder.formats.table import Array, DType, Table, check_unique, check_width, not_numbers, reading
+from builder.formats.table import Array, DType, OpenTable, Table, check_unique, check_width, not_numbers, reading
 
 _LOOKED_AT: Final = 1_000  # rows, for a value to show
 _SPLIT: Final = "split it into smaller files"
@@ -29,7 +30,29 @@ class ArrowTable:
     load: Callable[[list[str]], Any]  # reads top-level columns, as a pyarrow.Table
     first_rows: Callable[[str], Iterator[Any]]  # reads a top-level column row by row, as pyarrow.RecordBatch each
     groups: Mapping[str, tuple[str, ...]]
+    rows: int
     named: bool = True
+    # Reads as `load`, the rows of one row group after another's; and how many rows that are.
+    cut: tuple[tuple[Callable[[list[str]], Any], int], ...] = ()
+    before: int = 0  # rows of the file that come before these
+
+    def raw(self, names: Sequence[str]) -> Any:
+        """Return columns as they are, as a pyarrow.Table."""
+        for name in names:
+            if self.groups.get(name) != (name,):
+                raise SourceError(self.source, f"column {name} is one of lists; a column of single values is needed")
+        with reading(self.source):
+            return self.load(list(names)).select(list(names))
+
+    def pieces(self) -> Sequence[OpenTable]:
+        """Return each row group of a Parquet file."""
+        if len(self.cut) <= 1:
+            return (self,)
+        ends = list(accumulate(rows for _, rows in self.cut))
+        return tuple(
+            replace(self, load=load, rows=rows, cut=(), before=end - rows)
+            for (load, rows), end in zip(self.cut, ends, strict=True)
+        )
 
     def read(self, names: Sequence[str], dtype: DType | None) -> Table:  # noqa: ARG002 - binary: nothing to parse
         """Read these columns; of a list column, its elements."""
@@ -45,7 +68,7 @@ class ArrowTable:
             width = len(self.groups[column])
             scalar = self.groups[column] == (column,)
             with reading(self.source):
-                array, absent = _numbers(table[column], column, None if scalar else width, self.source)
+                array, absent = _numbers(table[column], column, None if scalar else width, self.source, self.before)
             for i, name in enumerate(self.groups[column]):
                 values[name] = array[:, i]
                 if absent is not None and absent[:, i].any():
@@ -85,6 +108,11 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
         table.validate(full=True)
         return table
 
+    def load_group(number: int, columns: list[str]) -> Any:
+        table = file.read_row_group(number, columns=columns, use_threads=False)
+        table.validate(full=True)
+        return table
+
     def first_rows(column: str) -> Iterator[Any]:
         return iter(file.iter_batches(batch_size=1, columns=[column], use_threads=False))
 
@@ -94,7 +122,18 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
             raise unpacks_to_much(source, size, advice=_SPLIT)
         groups = _groups(file.schema_arrow, first_rows, source)
         _check_amount(file.metadata.num_rows, groups, source, size)
-    return ArrowTable(source=source, schema=file.schema_arrow, load=load, first_rows=first_rows, groups=groups)
+        metadata = file.metadata
+        every = range(metadata.num_row_groups)
+        cut = tuple((partial(load_group, number), metadata.row_group(number).num_rows) for number in every)
+    return ArrowTable(
+        source=source,
+        schema=file.schema_arrow,
+        load=load,
+        first_rows=first_rows,
+        groups=groups,
+        rows=metadata.num_rows,
+        cut=cut,
+    )
 
 
 def open_ipc(path: Path, *, source: str) -> ArrowTable:
@@ -133,7 +172,7 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
             raise unpacks_to_much(source, size, advice=_SPLIT)
         groups = _groups(found, first_rows, source)
         _check_amount(said.rows, groups, source, size)
-    return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups)
+    return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups, rows=said.rows)
 
 
 def column_values(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
@@ -228,7 +267,9 @@ def _groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str
     return groups
 
 
-def _numbers(column: Any, name: str, width: int | None, source: str) -> tuple[Array, NDArray[np.bool_] | None]:
+def _numbers(
+    column: Any, name: str, width: int | None, source: str, before: int
+) -> tuple[Array, NDArray[np.bool_] | None]:
     """Return what `column_values` does, as (rows, width); width None is 1, for a column that is no list."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -244,7 +285,7 @@ def _numbers(column: Any, name: str, width: int | None, source: str) -> tuple[Ar
         row = int(ragged.argmax())
         raise SourceError(
             source,
-            f"column {name} holds {int(lengths[row]):,} values in row {row + 1:,}, but {width:,} in row 1; "
+            f"column {name} holds {int(lengths[row]):,} values in row {before + row + 1:,}, but {width:,} in row 1; "
             "lists must have one length to be features",
         )
     lists = column.combine_chunks()

@@ -2,14 +2,14 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
-from builder.convert import is_number
 from builder.errors import SourceError
+from builder.formats.convert import is_number
 from builder.formats.table import Array, DType, check_width, shortened
 
 # An array of numbers needs far less; NumPy itself reads no longer ones.
@@ -42,6 +42,11 @@ class NpyHeader:
     def count(self) -> int:
         """The number of values."""
         return math.prod(self.shape)
+
+    def part(self, start: int, stop: int) -> "NpyHeader":
+        """Return the header of some of its rows, in C order, as they lie in the file."""
+        before = self.count // self.shape[0] * start * self.dtype.itemsize
+        return replace(self, shape=(stop - start, *self.shape[1:]), offset=self.offset + before)
 
     def array(self, values: Array, source: str, where: str = "") -> Array:
         """Give the values (count,) their shape and this machine's byte order.

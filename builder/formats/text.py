@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.convert import EXACT_IN_FLOAT64
 from builder.errors import SourceError
 from builder.formats.arrow import column_values
+from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.files import most_unpacked, unpacks_to_much
-from builder.formats.table import Array, DType, Table, alone, reading, shortened
-from builder.formats.text_header import TextStart, read_start
+from builder.formats.table import Array, DType, OpenTable, Table, alone, reading, shortened
+from builder.formats.text_header import FIRST, TextStart, read_start
 from builder.formats.text_numbers import FALSE, MISSING, TRUE, first_that_fails, numbers, refuse_large
 from builder.formats.text_quotes import QuoteCount, unclosed
 
-_BLOCK = 1 << 20  # bytes that pyarrow parses at once
+_BLOCK = 4 * FIRST  # bytes that pyarrow parses at once
 _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
 
 
@@ -31,6 +31,7 @@ class TextTable:
     compression: str | None
     delimiter: str | None  # None: runs of blanks
     start: TextStart
+    na_values: tuple[str, ...] = ()  # beside what usually stands for a missing value
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
@@ -63,6 +64,31 @@ class TextTable:
             self._refuse_large(names, block)
         return Table.from_block(block, names)
 
+    def raw(self, names: Sequence[str]) -> Any:
+        """Return columns of text as a pyarrow.Table, without the blanks around it; what is missing is null."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        with reading(self.source):
+            try:
+                texts = self.parse({name: pa.string() for name in names})
+            except pa.ArrowInvalid:
+                raise self._not_utf8(names) from None
+            words = pa.array([*MISSING, *self.na_values])
+            trimmed = {name: pc.utf8_trim_whitespace(texts[name]) for name in names}
+            return pa.table(
+                {name: pc.if_else(pc.is_in(text, value_set=words), None, text) for name, text in trimmed.items()}
+            )
+
+    def pieces(self) -> Sequence[OpenTable]:
+        """Return the file as one piece."""
+        return (self,)
+
+    @property
+    def rows(self) -> int | None:
+        """None: lines are not counted before they are read."""
+        return None
+
     def parse(self, kinds: Mapping[str, Any]) -> Any:
         """Read columns as the given pyarrow types, as a pyarrow.Table; other columns are not looked at.
 
@@ -88,7 +114,7 @@ class TextTable:
             "convert_options": csv.ConvertOptions(
                 column_types={name: kind for name, kind in kinds.items() if kind is not None},
                 include_columns=list(kinds),
-                null_values=MISSING,
+                null_values=[*MISSING, *self.na_values],
                 true_values=TRUE,
                 false_values=FALSE,
                 strings_can_be_null=False,
@@ -163,7 +189,7 @@ class TextTable:
             texts = self.parse({name: pa.string() for name in names})
         except pa.ArrowInvalid:
             raise self._not_utf8(names) from None
-        columns = {name: numbers(texts[name], name, self.source, dtype) for name in names}
+        columns = {name: numbers(texts[name], name, self.source, dtype, self.na_values) for name in names}
         return _from_columns(columns, dtype)
 
     def _not_utf8(self, names: Sequence[str]) -> SourceError:
@@ -229,6 +255,8 @@ def open_text(
     delimiter: str | None,
     header: bool | None,
     column_names: tuple[str, ...] | None,
+    na_values: tuple[str, ...] = (),
+    skip: int = 0,
 ) -> TextTable:
     """Open a text file and read its first lines.
 
@@ -239,11 +267,17 @@ def open_text(
         delimiter: One character; None for runs of blanks.
         header: Whether it starts with names; None: it does, unless it is blank-separated.
         column_names: Names where it has none.
+        na_values: What stands for missing values, beside what usually does.
+        skip: Lines before its names or its first row, which are left out.
     """
     advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
     with reading(source, advice=advice), _stream(path, compression, source) as stream:
-        start = read_start(stream, source=source, delimiter=delimiter, header=header, column_names=column_names)
-    return TextTable(path=path, source=source, compression=compression, delimiter=delimiter, start=start)
+        start = read_start(
+            stream, source=source, delimiter=delimiter, header=header, column_names=column_names, skip=skip
+        )
+    return TextTable(
+        path=path, source=source, compression=compression, delimiter=delimiter, start=start, na_values=na_values
+    )
 
 
 def _stream(path: Path, compression: str | None, source: str) -> Any:

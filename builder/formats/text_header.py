@@ -4,15 +4,17 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
-from builder.columns import listed
 from builder.errors import SourceError
+from builder.formats.columns import listed
 from builder.formats.files import check_is
 from builder.formats.table import check_unique, shortened
 from builder.formats.text_quotes import unclosed
 
-_FIRST = 1 << 18  # bytes; a file no larger is read once
+FIRST = 1 << 18  # bytes; a file no larger is read once
+_PIECE = 1 << 12  # bytes that are cut into lines at once
 _MOST = 1 << 24
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -35,7 +37,7 @@ class TextStart:
     named: bool
     offset: int  # bytes before the first data row
     first: tuple[str, ...]  # the fields of the first data row
-    longest: int  # bytes of the longest of the first lines
+    longest: int  # bytes of the longest of the first lines; of all, where there are no more than FIRST
     rest: bytes | None  # the data, where the file is so small that it has been read
 
 
@@ -46,6 +48,7 @@ def read_start(
     delimiter: str | None,
     header: bool | None,
     column_names: tuple[str, ...] | None,
+    skip: int = 0,
 ) -> TextStart:
     """Read the header, and look at the first data row.
 
@@ -55,16 +58,19 @@ def read_start(
         delimiter: Between fields; None for runs of blanks.
         header: Whether there are names; None: there are, unless the format has none.
         column_names: Names where the file has none.
+        skip: Lines before all that, which are left out.
 
     Raises:
         SourceError: There is nothing, no names where there should be, or one twice.
     """
-    head, rows, whole = _first_rows(stream, delimiter, source)
+    head, rows, whole = _first_rows(stream, delimiter, source, skip)
     check_is("text", head, source)
     if head[:4] in _UTF32:
         raise SourceError(source, "is UTF-32 text; write it as UTF-8")
     if head[:2] in _UTF16:
         raise SourceError(source, "is UTF-16 text; write it as UTF-8")
+    if not rows and skip:
+        raise SourceError(source, f"holds nothing after the {skip:,} lines that are left out; say fewer --skip-lines")
     if not rows:
         raise SourceError(source, "holds no header and no rows; write it again, or remove it")
     has_header = header if header is not None else delimiter is not None
@@ -78,7 +84,7 @@ def read_start(
         if len(names) == 1 and data and delimiter:
             _check_delimiter(names[0], delimiter.join(data), delimiter, source)
     else:
-        data, offset = first, len(_BOM) if head.startswith(_BOM) else 0
+        data, offset = first, _end_of(head, skip) or (len(_BOM) if head.startswith(_BOM) else 0)
         if header is None and column_names is None and len(rows) > 1:
             _check_no_names(first, rows[1][0], source)
         names = column_names or tuple(map(str, range(len(first))))
@@ -89,24 +95,24 @@ def read_start(
         named=has_header or column_names is not None,
         offset=offset,
         first=tuple(data),
-        longest=max(map(len, head.splitlines())),
+        longest=len(head) if len(head) <= FIRST else max(map(len, head.splitlines())),
         rest=head[offset:] if whole else None,
     )
 
 
 def _first_rows(
-    stream: Readable, delimiter: str | None, source: str
+    stream: Readable, delimiter: str | None, source: str, skip: int
 ) -> tuple[bytes, list[tuple[list[str], int]], bool]:
     """Read until two rows are there: the bytes, the rows and where each ends, and whether it was all."""
     head = b""
-    size = _FIRST
+    size = FIRST
     while True:
         more = stream.read(size - len(head))
         head += more
         if more and len(head) < size:
             continue
         try:
-            rows = list(_rows(head, delimiter))
+            rows = list(_rows(head, delimiter, skip))
         except csv.Error as error:
             check_is("text", head, source)
             raise SourceError(
@@ -120,14 +126,21 @@ def _first_rows(
         size *= 4
 
 
-def _rows(head: bytes, delimiter: str | None) -> Iterator[tuple[list[str], int]]:
-    """Yield the fields of the first two lines that are not blank, and where each line ends."""
+def _end_of(head: bytes, lines: int) -> int:
+    """Return where the first lines end."""
+    return sum(map(len, islice(_lines(head), lines)))
+
+
+def _rows(head: bytes, delimiter: str | None, skip: int) -> Iterator[tuple[list[str], int]]:
+    """Yield the fields of the first two lines that are not blank, behind those to skip, and where each line ends."""
     end = 0
 
     def lines() -> Iterator[str]:
         nonlocal end
-        for line in head.splitlines(keepends=True):
+        for number, line in enumerate(_lines(head)):
             end += len(line)
+            if number < skip:
+                continue
             # Replaced, not refused: the header is looked at below, and data rows are pyarrow's to read.
             yield line.decode("utf-8-sig" if end == len(line) else "utf-8", "replace")
 
@@ -139,6 +152,18 @@ def _rows(head: bytes, delimiter: str | None) -> Iterator[tuple[list[str], int]]
             found += 1
             if found == 2:
                 return
+
+
+def _lines(head: bytes) -> Iterator[bytes]:
+    """Yield the lines one by one, with their ends, as `splitlines` gives them all."""
+    start, size = 0, _PIECE
+    while start < len(head):
+        lines = head[start : start + size].splitlines(keepends=True)
+        if start + size < len(head):
+            lines.pop()  # it may go on
+            size *= 4 if not lines else 1
+        yield from lines
+        start += sum(map(len, lines))
 
 
 def _header_names(fields: list[str], source: str, *, sure: bool) -> tuple[str, ...]:

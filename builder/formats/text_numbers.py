@@ -1,14 +1,15 @@
 """Numbers out of text, one column at a time, and saying which value is none."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.convert import EXACT_IN_FLOAT64
 from builder.errors import SourceError
 from builder.formats.arrow import column_values
+from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import Array, DType, not_numbers, shortened
 
 TRUE: Final = ["true", "True", "TRUE"]
@@ -25,7 +26,9 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 _DELIMITED = re.compile(r"[^;|\t]*([;|\t]).*", re.DOTALL)
 
 
-def numbers(texts: Any, name: str, source: str, dtype: DType | None) -> tuple[Array, NDArray[np.bool_] | None]:
+def numbers(
+    texts: Any, name: str, source: str, dtype: DType | None, na_values: Sequence[str] = ()
+) -> tuple[Array, NDArray[np.bool_] | None]:
     """Parse a pyarrow column of strings.
 
     Args:
@@ -34,6 +37,7 @@ def numbers(texts: Any, name: str, source: str, dtype: DType | None) -> tuple[Ar
         source: For errors.
         dtype: What the numbers will be converted to: whole numbers are parsed as such, if they are, others as
             float64. None: float64, and whole numbers that it does not hold are refused.
+        na_values: What stands for missing values, beside what usually does.
 
     Returns:
         The values (rows,), float64, int64, uint64 or bool; and where they are missing, unless as NaN.
@@ -45,7 +49,7 @@ def numbers(texts: Any, name: str, source: str, dtype: DType | None) -> tuple[Ar
     import pyarrow.compute as pc
 
     trimmed = pc.utf8_trim(texts, _BLANKS)
-    given = pc.if_else(pc.is_in(trimmed, value_set=pa.array(MISSING)), None, trimmed)
+    given = pc.if_else(pc.is_in(trimmed, value_set=pa.array([*MISSING, *na_values])), None, trimmed)
     is_word = pc.is_in(given, value_set=pa.array([*TRUE, *FALSE]))
     if given.null_count < len(given) == pc.sum(is_word).as_py() + given.null_count:
         words = pc.if_else(pc.is_valid(given), pc.is_in(given, value_set=pa.array(TRUE)), None)
@@ -113,6 +117,12 @@ def first_that_fails(column: Any, kind: Any) -> int:
         else:
             fine = middle
     return fine
+
+
+def nearly_number(text: str) -> bool:
+    """Whether text is a number written otherwise, as 1,5, a time stamp, or of a file that is damaged."""
+    written = _TIME_STAMP.match(text) or _DECIMAL_COMMA.fullmatch(text) or _THOUSANDS.fullmatch(text)
+    return bool(written) or "\0" in text or "\ufeff" in text
 
 
 def _no_number(plain: Any, given: Any, name: str, source: str) -> SourceError:

@@ -12,30 +12,55 @@ from pathlib import Path
 
 from tests.benchmarks.building import benchmark_build
 from tests.benchmarks.memory import benchmark_memory
-from tests.benchmarks.reading import benchmark_reading
+from tests.benchmarks.reading.tables import TABLES, benchmark_reading
 from tests.benchmarks.tiny import benchmark_tiny
+from tests.benchmarks.training import benchmark_training
 from tests.benchmarks.verifying import benchmark_verify
 
-SECTIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None] | None]] = {
+VOWELS = Path(__file__).parents[1] / "data" / "japanese-vowels"
+
+Run = Callable[[Path, argparse.Namespace], None]
+
+SECTIONS: dict[str, tuple[Run, Run | None]] = {
     # Each as it is, and with --quick.
     "build": (
-        lambda folder: benchmark_build(folder, megabytes={"npy": 140, "csv": 60}, rounds=5, workers=(1, 2)),
-        lambda folder: benchmark_build(folder, megabytes={"npy": 20, "csv": 8}, rounds=1, workers=(1,)),
+        lambda folder, _: benchmark_build(folder, megabytes={"npy": 140, "csv": 60}, rounds=5, workers=(1, 2)),
+        lambda folder, _: benchmark_build(folder, megabytes={"npy": 20, "csv": 8}, rounds=1, workers=(1,)),
     ),
-    "read": (
-        lambda folder: benchmark_reading(folder, megabytes=140, seconds=3, rounds=3),
-        lambda folder: benchmark_reading(folder, megabytes=20, seconds=0.5, rounds=1),
+    "reading": (
+        lambda folder, given: benchmark_reading(
+            given.keep or folder,
+            megabytes={"walks": 1050, "wide": 400, "tiny": 640},
+            seconds=4,
+            rounds=given.rounds or 3,
+            limit=400_000_000,
+            workers=2,
+            tables=given.tables,
+        ),
+        lambda folder, given: benchmark_reading(
+            given.keep or folder,
+            megabytes={"walks": 20, "wide": 20, "tiny": 6},
+            seconds=0.2,
+            rounds=given.rounds or 1,
+            limit=400_000_000,
+            workers=0,
+            tables=given.tables,
+        ),
     ),
     "verify": (
-        lambda folder: benchmark_verify(folder, megabytes=840, rounds=5, workers=(1, 2)),
-        lambda folder: benchmark_verify(folder, megabytes=20, rounds=1, workers=(1,)),
+        lambda folder, _: benchmark_verify(folder, megabytes=840, rounds=5, workers=(1, 2)),
+        lambda folder, _: benchmark_verify(folder, megabytes=20, rounds=1, workers=(1,)),
     ),
     "tiny": (
-        lambda folder: benchmark_tiny(folder, counts=(10_000, 100_000), workers=2, rounds=1),
-        lambda folder: benchmark_tiny(folder, counts=(200, 2_000), workers=1, rounds=1),
+        lambda folder, _: benchmark_tiny(folder, counts=(10_000, 100_000), workers=2, rounds=1),
+        lambda folder, _: benchmark_tiny(folder, counts=(200, 2_000), workers=1, rounds=1),
+    ),
+    "training": (
+        lambda folder, given: benchmark_training(folder, sets=given.data or [VOWELS], seeds=10),
+        lambda folder, given: benchmark_training(folder, sets=given.data or [VOWELS], seeds=2),
     ),
     "memory": (
-        lambda folder: benchmark_memory(folder, megabytes=4_000, limit=1_500_000_000, workers=(1, 2)),
+        lambda folder, _: benchmark_memory(folder, megabytes=4_000, limit=1_500_000_000, workers=(1, 2)),
         None,
     ),
 }
@@ -47,10 +72,19 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round, no memory: less than a minute")
     parser.add_argument("--folder", type=Path, help="where to make sources and stores, 5 GB (default: temporary)")
+    only = parser.add_argument_group("reading")
+    only.add_argument("--keep", type=Path, metavar="FOLDER", help="where its stores are, or are made, and stay: 4 GB")
+    only.add_argument("--tables", type=lambda text: text.split(","), default=[], metavar="A,B", help=", ".join(TABLES))
+    only.add_argument("--rounds", type=int, metavar="N", help="rounds of which it shows the medians")
+    only = parser.add_argument_group("training")
+    only.add_argument("--data", type=Path, action="append", metavar="FOLDER", help="a set; may be given several times")
     given = parser.parse_args()
     for name in given.sections:
         if name not in SECTIONS:
             parser.error(f"there is no section {name}; there are {', '.join(SECTIONS)}")
+    for name in given.tables:
+        if name not in TABLES:
+            parser.error(f"there is no table {name}; there are {', '.join(TABLES)}")
     packages = ("numpy", "numcodecs", "zarr", "dask", "pyarrow")
     print(f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in packages))
     begin = time.perf_counter()
@@ -58,7 +92,7 @@ def main() -> None:
         run = SECTIONS[name][given.quick]
         if run is not None:
             with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-                run(Path(folder))
+                run(Path(folder), given)
     print(f"\n{time.perf_counter() - begin:.0f} seconds in all.")
 
 

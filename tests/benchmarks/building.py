@@ -16,7 +16,7 @@ import pytest
 
 from builder.build import build
 from builder.engine import Engine, OnDask, start_engine
-from builder.tabular import Tabular, tabular
+from builder.tables.tabular import Tabular, tabular
 from tests.benchmarks.children import measure, processor_seconds
 from tests.benchmarks.floors import STEPS, floor
 from tests.benchmarks.sources import FEATURES, write_sources

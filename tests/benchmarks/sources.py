@@ -12,11 +12,16 @@ COLUMNS = (*(f"f{number}" for number in range(FEATURES)), "label")
 ROW_BYTES = 4 * len(COLUMNS)
 
 
-def walk(rng: np.random.Generator, steps: int) -> NDArray[np.float32]:
-    """Return (steps, 9) float32: 8 walks, and how far the first of them goes in the next 16 steps."""
-    places = 100 + rng.normal(0, 0.05, (steps + 16, FEATURES)).cumsum(0)
+def walk(rng: np.random.Generator, steps: int, features: int = FEATURES) -> NDArray[np.float32]:
+    """Return (steps, features + 1) float32: walks, and how far the first of them goes in the next 16 steps."""
+    places = 100 + rng.normal(0, 0.05, (steps + 16, features)).cumsum(0)
     moves = places[16:, :1] - places[:steps, :1]
     return np.concatenate([places[:steps].round(3), moves.round(3)], 1).astype(np.float32)
+
+
+def draw_length(rng: np.random.Generator) -> int:
+    """Return the steps of a source: of most some thousand, of a few none to speak of, as measured series have."""
+    return int(rng.integers(50, 200)) if rng.random() < 0.02 else int(rng.lognormal(np.log(4000), 0.668))
 
 
 def write_sources(folder: Path, kind: str, megabytes: float, *, seed: int = 0) -> int:
@@ -25,9 +30,7 @@ def write_sources(folder: Path, kind: str, megabytes: float, *, seed: int = 0) -
     folder.mkdir(parents=True)
     decoded, number = 0, 0
     while decoded < megabytes * 1e6:
-        # Most have some thousand steps, a few none to speak of, as measured series do.
-        steps = int(rng.integers(50, 200)) if rng.random() < 0.02 else int(rng.lognormal(np.log(4000), 0.668))
-        rows = walk(rng, steps)
+        rows = walk(rng, draw_length(rng))
         path = folder / f"{number:05d}.{kind}"
         if kind == "npy":
             np.save(path, rows)
@@ -64,3 +67,25 @@ def write_large_sources(folder: Path, sizes: list[int], *, seed: int = 0) -> int
         rows.flush()
         decoded += rows.nbytes
     return decoded
+
+
+def write_grouped_source(path: Path, megabytes: int, *, steps: int = 100_000, seed: int = 0) -> int:
+    """Write a Parquet file of sequences of so many steps, by `g`, in row groups; return the bytes that they decode to.
+
+    `steps=0`: all are one sequence.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    block = walk(rng, 100_000)
+    parts = max(1, megabytes * 10**6 // block.nbytes)
+    schema = pa.schema([("g", pa.int32()), *((name, pa.float32()) for name in COLUMNS)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for part in range(parts):
+            rows = np.roll(block, int(rng.integers(len(block))), axis=0)
+            numbers = (np.arange(len(block)) + part * len(block)) // steps if steps else np.zeros(len(block))
+            columns = dict(zip(COLUMNS, np.ascontiguousarray(rows.T), strict=True))
+            writer.write_table(pa.table({"g": numbers.astype(np.int32), **columns}, schema), row_group_size=50_000)
+    return parts * block.nbytes

@@ -73,7 +73,7 @@ def verify(path: str, processes: int) -> dict[str, Any]:
 
 
 def _import_all() -> None:
-    importlib.import_module("store_spec.verify_rows")
+    importlib.import_module("store_spec.verification.rows")
 
 
 STEPS = {"read + decompress": decompress, "verify": verify}

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from builder.errors import SourceError
-from builder.tabular import tabular
+from builder.tables.tabular import tabular
 from tests.builder.broken_sources import arrow_bytes, npy_bytes, npz_bytes, parquet_bytes, zstd
 
 # In these, the end of a file shows that it is the end.
@@ -136,7 +136,7 @@ def read(path: Path) -> NDArray[Any] | None:
         return None
     assert rows.dtype.kind in "biuf"
     assert rows.ndim >= 2
-    return rows
+    return np.asarray(rows)
 
 
 def check(format: str, data: bytes, rows: NDArray[Any]) -> None:  # noqa: A002

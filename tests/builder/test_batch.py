@@ -13,22 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.batch import (
-    BLOCK_BYTES,
-    Batch,
-    Failure,
-    Found,
-    Processed,
-    RowBlocks,
-    compress,
-    probe,
-    process_batch,
-    summarise,
-)
+from builder.batch import Found, Part, Processed, compress, probe, summarise
+from builder.batch import process_batch as process_batch_in
 from builder.errors import UsageError
 from builder.fingerprints import Seen
+from builder.one_source import Batch, Failure
 from builder.process import Portable
-from store_spec import shard
+from builder.row_blocks import RowBlocks, Space
+from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
 from tests.builder.made_sources import FAULTS, LABELS, Made, expected, made_sequences, read_made, schema_for, write_made
 
@@ -36,12 +28,16 @@ FLOATS = Rows(np.dtype("float32"), (3,))
 STEP = Schema.plan(FLOATS, FLOATS)
 
 
+def process_batch(batch: Batch, schema: Schema) -> Processed:
+    return process_batch_in(batch, schema, Space(memory=10**9))
+
+
 def batch_of(folder: Path, *names: str, process: Any = read_made, labels: Any = None) -> Batch:
     return Batch(root=folder, names=names, labels=labels, process=process)
 
 
 def rows_of(processed: Processed, name: str) -> np.ndarray[Any, Any]:
-    return np.concatenate([np.empty((0, 3), np.float32), *processed.rows[name].blocks])
+    return np.concatenate([np.empty((0, 3), np.float32), *processed.rows[name].between(0, 10**9)])
 
 
 @pytest.fixture
@@ -145,19 +141,6 @@ def test_a_function_that_no_worker_can_import_is_no_fault_of_the_sources(three_f
             work(batch_of(three_files, "a", process=portable))
 
 
-@given(lengths=st.lists(st.integers(0, 40_000), max_size=12))
-def test_row_blocks_are_the_rows_in_order_in_few_arrays(lengths):
-    blocks, rows = RowBlocks(), [np.full((length, 3), number, np.int8) for number, length in enumerate(lengths)]
-    for one in rows:
-        blocks.add(one)
-    blocks.close()
-    assert blocks.nbytes == sum(one.nbytes for one in rows)
-    nothing = np.empty((0, 3), np.int8)
-    assert np.array_equal(np.concatenate([nothing, *blocks.blocks]), np.concatenate([nothing, *rows]))
-    small = sum(block.nbytes < BLOCK_BYTES for block in blocks.blocks)
-    assert small <= 1 + sum(one.nbytes >= BLOCK_BYTES for one in rows)
-
-
 @given(
     lengths=st.lists(st.integers(0, 30), max_size=5),
     first=st.integers(0, 50),
@@ -166,15 +149,20 @@ def test_row_blocks_are_the_rows_in_order_in_few_arrays(lengths):
 )
 def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_at_once(lengths, first, cut, stop):
     rows = np.arange(sum(lengths) * 3, dtype=np.float32).reshape(-1, 3)
-    blocks = RowBlocks(blocks=np.split(rows, np.cumsum(lengths)[:-1]) if lengths else [])
+    blocks = RowBlocks()
+    for one in np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []:
+        blocks.blocks.append(one)
     records = process_batch(Batch(root=Path(), names=(), labels=None, process=read_made), STEP).records
     processed = Processed(records, {"inputs": blocks}, [], Seen.of({}), 0)
     schema = schema_for("step", chunk=60, chunks=100)
     stop, first = min(stop, len(rows)), first - first % schema.steps.chunk
     cut = min(cut, stop)
     parts = [
-        pickle.loads(pickle.dumps(compress(processed, ("inputs",), piece, first + piece.start, schema)["inputs"]))
-        for piece in (slice(0, cut), slice(cut, stop))
+        pickle.loads(pickle.dumps(compress(processed, part, schema)["inputs"]))
+        for part in (
+            Part(names=("inputs",), rows=slice(0, cut), first=first),
+            Part(names=("inputs",), rows=slice(cut, stop), first=first + cut),
+        )
     ]
     assert sum(map(len, parts)) == stop
     at_once = shard.encode([rows[:stop]], schema.inputs, schema.steps, schema.codec)

@@ -19,8 +19,9 @@ import builder
 import store_spec
 from builder.engine import DASK_CONFIG
 from builder.errors import BuildError, UsageError
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
-from store_spec.storage import LocalStorage
+from tests.builder.leftovers import threads_left
 from tests.builder.made_sources import Made, assert_store, expected, read_made, sources_in, write_made
 from tests.store.oracle import Sequence, assert_holds, files
 
@@ -217,7 +218,7 @@ def test_a_worker_that_dies_is_replaced_and_no_process_or_thread_is_left(tmp_pat
     assert not (tmp_path / "flag").exists()
     left = set(me.children(recursive=True)) - children
     assert not [child for child in left if "resource_tracker" not in " ".join(child.cmdline())]
-    assert {thread for thread in threading.enumerate() if "Dask-Offload" not in thread.name} <= threads
+    assert not threads_left(threads)
     assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "whole", sources)
 
 
@@ -229,6 +230,20 @@ def test_workers_that_always_die_on_a_source_are_an_error_that_names_it(tmp_path
     (tmp_path / "deadly").unlink()
     build(tmp_path, process=die_always, workers=0)
     assert len(store_spec.open_store(tmp_path / "store")) == 12
+
+
+def test_the_first_usable_source_is_found_wherever_it_is_and_each_failure_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["builder.build"], "PROBED", 2)
+    bad = {f"a{number:02}.made": Made(fault="raises") for number in range(11)}
+    write_made(tmp_path / "src", bad)
+    report = build(tmp_path)
+    assert sorted(failure.source for failure in report.failures) == sorted(bad)
+    assert not (tmp_path / "store").exists()
+    sources = bad | {"b.made": Made(lengths=(50,))}
+    write_made(tmp_path / "src", sources)
+    report = build(tmp_path)
+    assert sorted(failure.source for failure in report.failures) == sorted(bad)
+    assert_store(tmp_path / "store", sources)
 
 
 SCRIPT = """

@@ -74,7 +74,7 @@ def test_python_m_builder_is_the_same_command():
 
 def test_importing_a_module_of_the_builder_leaves_the_functions_of_the_same_name():
     code = """
-import builder.build, builder.preview, builder.tabular
+import builder.build, builder.preview, builder.tables.tabular
 print(callable(builder.build), callable(builder.preview), callable(builder.tabular))
 """
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True True True\n"
@@ -202,8 +202,8 @@ MISTAKES = [
     (["tables", "new.zarr", "--label-axis", "own"], "--label-axis goes with --process"),
     (["tables", "new.zarr", "--label-axis", "row"], "'row' is not one of"),
     (
-        ["tables", "new.zarr", "--process", "json:loads", "--inputs", "a", "--no-header", "--label-pattern", "x"],
-        "--inputs, --header and --label-pattern: for tables, which --process replaces",
+        ["tables", "new.zarr", "--process", "json:loads", "--inputs", "a", "--no-header", "--dtype", "float32"],
+        "--inputs, --dtype and --header: for tables, which --process replaces",
     ),
     (["tables", "new.zarr", "--no-such-option"], "No such option"),
 ]
@@ -251,15 +251,15 @@ def test_a_column_that_the_first_source_lacks_may_be_in_others(tables, tmp_path)
     ("option", "values"),
     [
         ("--inputs", "inputs not given, and now inputs a"),
-        ("--chunk", "chunks of 65,536 steps, and the option now gives chunks of 512 steps"),
+        ("--chunk", "chunks of 8,192 steps, and the option now gives chunks of 512 steps"),
         ("--shard", "shards of 4,194,304 steps, and the option now gives shards of 65,536 steps"),
-        ("--codec", "codec zstd:3, and the option now gives codec lz4:3"),
+        ("--codec", "codec lz4:9, and the option now gives codec zstd:3"),
     ],
 )
 def test_an_option_that_differs_from_the_first_build_is_refused_with_both_values(tables, tmp_path, option, values):
     assert run("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
     before = everything_in(tmp_path)
-    value = {"--inputs": "a", "--chunk": "8192", "--shard": "1MiB", "--codec": "lz4"}[option]
+    value = {"--inputs": "a", "--chunk": "8192", "--shard": "1MiB", "--codec": "zstd"}[option]
     result = run("build", tables, tmp_path / "t.zarr", "--workers", 0, option, value)
     assert result.exit_code == 2
     assert values in result.stderr

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from builder.cli import main
 from builder.fingerprints import CACHE
 from store_spec import open_store
-from store_spec.lock import build_folder, locked
+from store_spec.disk.lock import build_folder, locked
 
 SOURCES = 40
 OPTIONS = ("--process", "slow_source:read", "--chunk", "1kB", "--shard", "8kB", "--batch", "64kB")  # a source a batch

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -15,9 +16,10 @@ import builder
 import store_spec
 from builder import build
 from builder.cli import main
+from builder.compact import compact
 from builder.errors import UsageError
 from store_spec import StoreError
-from store_spec.storage import LocalStorage
+from store_spec.disk.storage import LocalStorage
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.store.oracle import assert_holds, files
 
@@ -72,6 +74,23 @@ def test_another_codec_and_other_chunks_hold_the_same_rows_and_checksums(tmp_pat
     assert_holds(new, expected(SOURCES))
     builder.compact(tmp_path / "store", tmp_path / "codec", codec="none")
     assert store_spec.open_store(tmp_path / "codec").schema == replace(old.schema, codec=type(new.schema.codec)("none"))
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+def test_sequences_longer_than_a_batch_are_copied_in_parts_and_held_against_their_checksums(
+    tmp_path, monkeypatch, axis
+):
+    made = {name: replace(one, axis=axis) for name, one in SOURCES.items()}
+    built(tmp_path, made, label_axis=axis, chunk=24, shard=48, codec="none")
+    builder.compact(tmp_path / "store", tmp_path / "whole", workers=0)
+    for size in (1, 25, 40):
+        monkeypatch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", size)
+        builder.compact(tmp_path / "store", tmp_path / str(size), workers=0)
+        assert files(tmp_path / str(size)) == files(tmp_path / "whole")
+    first = min((tmp_path / "store").glob("inputs/c.1*"))
+    first.write_bytes((tmp_path / "store" / "inputs" / "c.0.0").read_bytes())
+    with pytest.raises(StoreError, match=r"inputs: sequence \d \(.\.made\) has crc32c"):
+        builder.compact(tmp_path / "store", tmp_path / "new", workers=0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -147,3 +166,24 @@ def test_the_command_says_what_it_did_and_what_it_left_behind(tmp_path):
     again = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert (again["sequences"], again["copied"]) == (24, 0)
     assert CliRunner().invoke(main, ["compact", str(tmp_path / "none"), str(tmp_path / "x")]).exit_code == 2
+
+
+def test_classes_that_the_store_got_since_are_taken_along_by_the_call_that_goes_on(tmp_path):
+    def rows(*labels):
+        return np.zeros(len(labels), np.float32), np.array(labels, np.int8)
+
+    old = tmp_path / "old"
+    with store_spec.create_store(old, inputs=("float32", ()), labels=("int8", ()), classes=[["cat", "dog"]]) as writer:
+        writer.append(*rows(0, 1), source="a")
+    compact(old, tmp_path / "new", workers=0)
+    assert store_spec.open_store(tmp_path / "new").class_names() == ("cat", "dog")
+    with store_spec.open_store(old, "a") as writer:
+        writer.extend_classes([["cat", "dog", "fox"]])
+    assert compact(old, tmp_path / "new", workers=0).copied == 0
+    assert store_spec.open_store(tmp_path / "new").class_names() == ("cat", "dog", "fox")
+    with store_spec.open_store(old, "a") as writer:
+        writer.extend_classes([["cat", "dog", "fox", "owl"]])
+        writer.append(*rows(3), source="b")
+    assert compact(old, tmp_path / "new", workers=0).copied == 1
+    assert store_spec.open_store(tmp_path / "new").identity == store_spec.open_store(old).identity
+    assert store_spec.verify(tmp_path / "new") == []

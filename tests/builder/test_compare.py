@@ -11,8 +11,8 @@ import pytest
 import store_spec
 from builder.compare import Comparison, Held, compare
 from builder.fingerprints import SETTLED_NS, SeenFiles, read_fingerprint
-from store_spec.ledger import Ledger
-from store_spec.records import SourceId, check_sequence, describe
+from store_spec.disk.ledger import Ledger
+from store_spec.format.records import SourceId, check_sequence, describe
 from store_spec.schema import Schema, rows_of
 
 SCHEMA = Schema.plan(rows_of("float32", (1,)), rows_of("int8", (2,)), label_axis="sequence")
@@ -33,8 +33,8 @@ def folder(tmp_path, monkeypatch):
             for part in range(2):
                 origin = SourceId(name=name, part=part, size=found.state.size, sha256=found.sha256)
                 checked = check_sequence(SCHEMA, np.ones((2, 1), "float32"), np.full(2, number, "int8"), origin)
-                ledger.register(describe(SCHEMA, *checked, origin))
-                rows.append(checked[0])
+                ledger.register(describe(SCHEMA, checked, origin))
+                rows.append(checked.rows["inputs"])
         for job in ledger.jobs(final=True):
             job.write(rows)
             ledger.done(job)

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from builder.fingerprints import CACHE, SETTLED_NS, Fingerprint, Seen, SeenFiles, State, read_fingerprint
@@ -144,3 +145,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     seen.add(Seen.of({"a": write(tmp_path / "a", b"1")}))
     seen.save(tmp_path / "store")
     assert (tmp_path / "store.build").read_bytes() == b"in the way"
+
+
+def test_names_that_came_from_another_process_are_not_kept_twice():
+    own, theirs, other = b"a.csv".decode(), b"a.csv".decode(), b"c.csv".decode()
+    assert own is not theirs
+    seen = SeenFiles(Seen.of({}))
+    seen.add(Seen(names=(theirs, other), states=np.zeros((2, 3), np.int64), hashes=np.zeros((2, 32), np.uint8)), [own])
+    (kept,) = seen._parts[1:]
+    assert kept.names[0] is own
+    assert kept.names[1] is other

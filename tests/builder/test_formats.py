@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyarrow import ipc
 
 from builder.errors import SourceError, UsageError
-from builder.formats import ReadOptions, format_of, open_table, stem_of
+from builder.formats import ReadOptions, format_of, open_table, stem_of, text_header
 from builder.formats.arrays import read_npz
 from builder.formats.table import OpenTable, Table
 from builder.formats.text import CollapseBlanks
@@ -575,3 +575,44 @@ def test_as_many_column_names_are_needed_as_there_are_columns(tmp_path, suffix):
     path.write_bytes(b"1,2\n" if suffix == ".csv" else NPY)
     with pytest.raises(SourceError, match="has 2 columns, but 3 column names were given"):
         read_all(path, column_names=("a", "b", "c"))
+
+
+@given(
+    text=st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b"\r\n", b"\x0b", b"x" * 40]), max_size=30).map(b"".join)
+)
+@settings(max_examples=200, deadline=None)
+def test_lines_are_cut_one_by_one_as_all_at_once(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_header, "_PIECE", 5)
+        assert list(text_header._lines(text)) == text.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("size", [3, 200_000])
+@pytest.mark.parametrize(("suffix", "header"), [("csv", True), ("csv", False), ("txt", False)])
+@pytest.mark.parametrize("skip", [0, 1, 3])
+def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, skip):
+    """Whatever they hold, in files that are read at once and in larger ones."""
+    blank = "," if suffix == "csv" else "  "
+    rows = [blank.join(map(str, (number, number * 2, -number))) for number in range(size)]
+    before = ["station, 44.82", "", 'the "best" of all; a,b,c,d,e'][:skip]
+    names = [blank.join("abc")] if header else []
+    path = tmp_path / f"a.{suffix}"
+    path.write_text("\n".join([*before, *names, *rows, ""]))
+    opened = open_table(path, source=path.name, options=ReadOptions(skip_lines=skip, header=header))
+    wanted = ("a", "b", "c") if header else ("0", "1", "2")
+    assert tuple(opened.groups) == wanted
+    read = opened.read(wanted, None)
+    assert [read.columns[name].tolist() for name in wanted] == [
+        [factor * number for number in range(size)] for factor in (1, 2, -1)
+    ]
+
+
+def test_more_lines_to_skip_than_there_are(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(SourceError, match="holds nothing after the 2 lines that are left out"):
+        open_table(path, source=path.name, options=ReadOptions(skip_lines=2))
+    with pytest.raises(UsageError, match="skip_lines=-1; it is a number of lines"):
+        ReadOptions(skip_lines=-1)
+    with pytest.raises(UsageError, match="skip_lines=3 has no meaning for format='parquet'"):
+        ReadOptions(skip_lines=3, format="parquet")

@@ -13,7 +13,9 @@ from builder.build import build
 from builder.cli import main
 from builder.inspection import inspect
 from builder.length_bins import LARGEST_BINS, length_bins
+from builder.sequence_values import Times
 from store_spec import Rows, create_store, open_store
+from store_spec.format.times import Time
 
 
 def shown(*arguments):
@@ -150,3 +152,154 @@ def test_every_length_lies_in_one_bin_and_bins_follow_one_another(lengths):
     assert (bins[0][0], bins[-1][1]) == (min(lengths), max(lengths))
     assert all(before[1] + 1 == after[0] for before, after in pairwise(bins))
     assert len(bins) <= LARGEST_BINS
+
+
+def test_splits_by_a_column_are_those_that_the_reader_makes(tmp_path):
+    rows = np.zeros(3, "float32")
+    with create_store(
+        tmp_path / "s.zarr", inputs=("float32", ()), labels=("float32", ()), columns={"patient": "string"}
+    ) as writer:
+        for number in range(50):
+            writer.append(rows, rows, source=f"s{number}", columns={"patient": f"p{number % 13}"})
+    opened = open_store(tmp_path / "s.zarr")
+    found = inspect(tmp_path / "s.zarr", split_by="patient")
+    lines = shown(tmp_path / "s.zarr", "--split-by", "patient").splitlines()
+    assert "Default splits (by a hash of patient, seed 0)" in lines
+    assert found.split_by == "patient"
+    for split in found.splits:
+        view = opened.split(split.name, by="patient")
+        groups = len(set(view.sequences["patient"].tolist()))
+        assert (split.groups, split.sequences, split.steps) == (groups, len(view), int(view.lengths.sum()))
+        shares = {"train": "80 %", "val": "10 %", "test": "10 %"}
+        expected = [split.name, *shares[split.name].split(), str(groups), str(len(view)), str(view.lengths.sum())]
+        assert expected in [line.split() for line in lines]
+    assert sum(split.groups for split in found.splits) == 13
+    assert json.loads(shown(tmp_path / "s.zarr", "--split-by", "patient", "--json"))["split_by"] == "patient"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split-by", "patients"], "by='patients' is no column of its sequences; there are source, part, length"),
+        (["--split-by", "patient", "--sequence", "s0"], "--split-by goes without --sequence"),
+    ],
+)
+def test_splits_that_are_none_are_refused(store, options, message):
+    result = CliRunner().invoke(main, ["inspect", str(store), *options])
+    assert message in result.stderr
+    assert result.exit_code == 2
+
+
+def test_times_and_further_columns_are_those_of_the_rows(tmp_path):
+    path = tmp_path / "t.zarr"
+    times = [
+        np.array(["2020-01-02T03", "2020-01-03"], "datetime64[s]"),
+        np.zeros(0, "datetime64[s]"),
+        np.array(["2020-01-03", "2021-05-06T07:08:09"], "datetime64[s]"),
+        np.array(["2019-12-31"], "datetime64[s]"),
+    ]
+    sites = ["oslo", "", "rome\x1b[2J", "oslo"]
+    with create_store(
+        path,
+        inputs=("float32", ()),
+        labels=("int8", ()),
+        time=Time("s", zone="UTC"),
+        columns={"site": "string", "age": "float64", "count": "int64", "wet": "bool", "none": "float64"},
+    ) as writer:
+        for number in range(3):
+            rows = np.zeros(len(times[number]))
+            writer.append(
+                rows.astype("float32"),
+                rows.astype("int8"),
+                source=f"s{number}",
+                time=times[number],
+                columns={"site": sites[number], "age": [40.5, None, 2.0][number], "count": number**9, "wet": True},
+            )
+    found = inspect(path)
+    assert found.time == Times(
+        unit="s", elapsed=False, zone="UTC", first="2020-01-02T03:00:00Z", last="2021-05-06T07:08:09Z", in_order=True
+    )
+    site, age, count, wet, none = found.columns
+    assert (site.dtype, site.missing, site.distinct) == ("string", 1, 2)
+    assert site.common == (("oslo", 1), ("rome\x1b[2J", 1))
+    assert (age.missing, age.distinct, age.min, age.max) == (1, 2, 2.0, 40.5)
+    assert (count.missing, count.distinct, count.min, count.max) == (0, 3, 0, 512)
+    assert (wet.distinct, wet.min, wet.max) == (1, True, True)
+    assert (none.missing, none.distinct, none.min, none.max) == (3, 0, None, None)
+    lines = [" ".join(line.split()) for line in shown(path).splitlines()]
+    assert "time s, UTC: 2020-01-02T03:00:00Z to 2021-05-06T07:08:09Z; sequences" in lines
+    assert "site string 1 2 oslo (1), rome\\x1b[2J (1)" in lines
+    assert "age float64 1 2 2 to 40.5" in lines
+    assert "wet bool 0 1 True" in lines
+    assert "none float64 3 0 -" in lines
+    assert json.loads(shown(path, "--json"))["columns"][0]["common"][0] == ["oslo", 1]
+    with open_store(path, "a") as writer:
+        row = {"site": sites[3], "count": 1, "wet": False}
+        writer.append(np.zeros(1, "float32"), np.zeros(1, "int8"), source="s3", time=times[3], columns=row)
+        writer.retire("s0")
+    found = inspect(path)
+    assert found.time is not None
+    assert (found.time.first, found.time.in_order) == ("2019-12-31T00:00:00Z", False)
+    # Every text counts, each in its own array, those of the retired sequence too.
+    arrays = {array.name: array.decoded_bytes for array in found.arrays}
+    assert arrays["sequences/source"] == 4 * 4 + 4 * len("s0")
+    assert arrays["sequences/site"] == 4 * 4 + sum(len(site.encode()) for site in sites)
+
+
+def test_elapsed_times_and_those_of_no_step_are_said(tmp_path):
+    for name, rows in (("e", 2), ("n", 0)):
+        with create_store(
+            tmp_path / name, inputs=("float32", ()), labels=("int8", ()), time=Time("ms", None)
+        ) as writer:
+            writer.append(np.zeros(rows, "float32"), np.zeros(rows, "int8"), source="a", time=np.arange(rows) * 1500)
+    assert "ms, elapsed: 0 ms to 1,500 ms; sequences follow one another" in shown(tmp_path / "e")
+    assert "ms, elapsed; there is no step" in shown(tmp_path / "n")
+
+
+def test_steps_that_miss_a_value_are_counted_of_what_readers_see(tmp_path):
+    path = tmp_path / "s.zarr"
+    rows = np.zeros((10, 2))
+    rows[[1, 2, 7], [0, 1, 1]] = np.nan
+    with create_store(path, inputs=("f8", (2,)), labels=("f8", ()), missing="keep") as writer:
+        for source in "abc":
+            writer.append(rows, rows[:, 0], source=source)
+        writer.commit()
+        writer.retire("b")
+    found = inspect(path)
+    assert (found.missing_inputs, found.missing_labels) == (6, 2)
+    assert "stands for missing values: 6 steps and 2 rows of labels miss one" in " ".join(shown(path).split())
+    assert json.loads(shown(path, "--json"))["missing_inputs"] == 6
+    with create_store(tmp_path / "none.zarr", inputs=("f8", (2,)), labels=("f8", ())) as writer:
+        writer.append(np.zeros((3, 2)), np.zeros(3), source="a")
+    assert inspect(tmp_path / "none.zarr").missing_inputs is None
+    assert "NaN" not in shown(tmp_path / "none.zarr")
+
+
+def test_a_split_without_sequences_is_said_in_the_text(tmp_path):
+    path = tmp_path / "s.zarr"
+    with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+        writer.append(np.zeros((3, 1), "float32"), np.zeros((3, 1), "float32"), source="a")
+    (held,) = (split.name for split in inspect(path).splits if split.sequences)
+    empty = " and ".join(name for name in ("train", "val", "test") if name != held)
+    text = CliRunner().invoke(main, ["inspect", str(path)]).stdout
+    assert f"Look at this first\n  No sequence is in {empty} of the default splits.\n" in text
+
+
+def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
+    path, rows = tmp_path / "s.zarr", np.zeros((3, 1), "float32")
+    with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,)), columns={"side": "string"}) as writer:
+        for number, side in enumerate(["train", "test", "train"]):
+            writer.append(rows, rows, source=f"s{number}", columns={"side": side})
+    found = inspect(path, split_by="side")
+    assert (found.pinned, [(split.name, split.sequences) for split in found.splits]) == (
+        True,
+        [("train", 2), ("val", 0), ("test", 1)],
+    )
+    text = shown(path, "--split-by", "side")
+    assert "Splits (as side says)\n" in text
+    assert "No sequence is in val of the splits by side." in text
+    html = tmp_path / "s.html"
+    assert CliRunner().invoke(main, ["inspect", str(path), "--split-by", "side", "--html", str(html)]).exit_code == 0
+    page = html.read_text()
+    assert "as side says" in page
+    assert "No sequence is in val of the splits by side." in page

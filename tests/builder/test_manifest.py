@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import UsageError
-from builder.manifest import Manifest, read_manifest
+from builder.manifest.table import Manifest, read_manifest
 
 
 def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "labels.csv") -> Manifest:
@@ -151,7 +151,7 @@ def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("t", r"row 1, column t holds text \(PEN\); text classes are not supported yet as labels, so map them to int"),
+        ("t", r"row 1, column t holds text \(PEN\); labels are numbers, bool or text"),
         ("d", r"row 1, column d holds time"),
         ("m", r"row 2 \(b\), column m: missing value \(1 in all\)"),
         ("n", r"row 2 \(b\), column n: missing value \(1 in all\)"),
@@ -172,7 +172,7 @@ def test_labels_that_are_no_numbers_are_refused(tmp_path, column, message):
     ("text", "name", "message"),
     [
         ("file,y\na,1\n", "m.csv", r"manifest .*m.csv: there is no column 'source'; there are 2: file, y; .*--key"),
-        ("source,y\n,1\na,2\n", "m.csv", "1 rows name no source in column source, the first is row 1"),
+        ("source,y\n,1\na,2\n", "m.csv", r"row 1, column source: names no source \(1 in all\)"),
         ("source,y\na\n", "m.csv", "row 1 has 1 fields, but the first line has 2"),
         ("source,source\na,b\n", "m.csv", "columns 1 and 2 are both named 'source'"),
         ("", "m.csv", "is empty: 0 bytes"),
@@ -186,7 +186,7 @@ def test_a_manifest_that_cannot_be_used_says_why(tmp_path, text, name, message):
 
 
 def test_a_manifest_that_is_not_there_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match=r"manifest .*m.csv: cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"manifest .*m.csv: there is no such file"):
         read_manifest(tmp_path / "m.csv")
 
 

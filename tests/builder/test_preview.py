@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from builder import LongSequence, Sequence
 from builder.build import build
 from builder.cli import main
 from builder.preview import preview, spread
@@ -127,3 +129,26 @@ def test_a_dry_run_names_a_source_whose_columns_are_others_as_the_build_does(tmp
     seen = preview(tmp_path / "src", tmp_path / "t.zarr")
     assert seen.failures == build(tmp_path / "src", tmp_path / "t.zarr").failures
     assert [failure.source for failure in seen.failures] == ["3.csv"]
+
+
+def in_pieces(_: Path) -> LongSequence:
+    """Give a source of 100 pieces of 80 kB, inputs and labels."""
+    return LongSequence(Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
+
+
+def as_a_whole(_: Path) -> Sequence:
+    """Give the same rows."""
+    return Sequence(np.zeros((500_000, 1)), np.zeros((500_000, 1)))
+
+
+def test_of_a_source_that_comes_in_pieces_one_is_in_memory_beside_the_batch(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.raw").write_bytes(b"0")
+    whole, pieces = (
+        preview(tmp_path / "in", tmp_path / "s.zarr", process=process, workers=0).result
+        for process in (as_a_whole, in_pieces)
+    )
+    assert whole is not None
+    assert pieces is not None
+    assert whole.decoded_bytes == pieces.decoded_bytes == 8_000_000
+    assert whole.memory_bytes - pieces.memory_bytes == 2 * (8_000_000 - 80_000)

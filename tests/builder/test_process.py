@@ -24,7 +24,8 @@ from builder.process import (
     searching,
     sequences_of,
 )
-from builder.tabular import tabular
+from builder.sequence import Sequence
+from builder.tables.tabular import tabular
 
 X, Y = np.zeros((3, 2)), np.ones(3)
 
@@ -81,10 +82,19 @@ def test_what_cannot_be_called_is_no_process_function():
 
 
 def test_a_pair_or_an_iterable_of_pairs_is_what_a_function_returns():
-    assert list(sequences_of((X, Y))) == [(X, Y)]
-    assert list(sequences_of([(X, Y), (Y, X)])) == [(X, Y), (Y, X)]
-    assert list(sequences_of(pair for pair in [(X, Y)])) == [(X, Y)]
-    assert list(sequences_of([])) == []
+    assert pairs((X, Y)) == [(X, Y)]
+    assert pairs([(X, Y), (Y, X)]) == [(X, Y), (Y, X)]
+    assert pairs(pair for pair in [(X, Y)]) == [(X, Y)]
+    assert pairs([]) == []
+
+
+def test_a_sequence_says_the_same_as_a_pair():
+    assert pairs(Sequence(X, Y)) == [(X, Y)]
+    assert pairs([Sequence(X, Y), (Y, X)]) == [(X, Y), (Y, X)]
+
+
+def pairs(result):
+    return [(one.inputs, one.labels) for one in sequences_of(result) if isinstance(one, Sequence)]
 
 
 @pytest.mark.parametrize(

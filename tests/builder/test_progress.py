@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from builder.batch import Failure
+from builder.amounts import bytes_text, printable, seconds_text
 from builder.build import Report, build
-from builder.cli.amounts import bytes_text, printable, seconds_text
 from builder.cli.progress import Screen, View, account, fraction_done, of_build, of_check, pace, summary
+from builder.one_source import Failure
 from builder.reading import FILE_COST
 from builder.run import Tally
 from builder.verification import Checking
@@ -31,6 +31,9 @@ def report(**changes: object) -> Report:
         "outdated": (),
         "sequences": 270,
         "steps": 4274,
+        "dropped": 0,
+        "filled": 0,
+        "several": 0,
         "bytes_read": 412_345,
         "bytes_decoded": 320_000,
         "bytes_written": 100_000,
@@ -55,6 +58,13 @@ def report(**changes: object) -> Report:
             (
                 "prices.zarr: 1 source added, 267 unchanged, 3 sequences, 1 step, 412.3 kB read, 320.0 kB decoded, "
                 "100.0 kB written (3.2 to 1) in 2.1 s; 2 failed"
+            ),
+        ),
+        (
+            {"sequences": 273, "several": 3, "dropped": 12, "filled": 1},
+            (
+                "prices.zarr: 270 sources added, 273 sequences, 4,274 steps (12 more dropped, 1 value filled in), "
+                "412.3 kB read, 320.0 kB decoded, 100.0 kB written (3.2 to 1) in 2.1 s; 0 failed"
             ),
         ),
         ({"added": 0, "sequences": 0, "unchanged": 270}, "prices.zarr: nothing new, 270 unchanged; 0 failed"),

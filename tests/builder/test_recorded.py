@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder.cli import main
-from builder.cli.build import OF_TABLES
+from builder.cli.build import OF_BUILDS, OF_TABLES, BuildCommand, options_of_tables
+from builder.cli.build import build as build_command
 from builder.errors import UsageError
-from builder.manifest import found_below, place_below
-from builder.tabular import Tabular, tabular, tabular_as_described
+from builder.manifest.table import found_below, place_below
+from builder.preview import preview
+from builder.tables.described import tabular_as_described
+from builder.tables.tabular import Tabular, tabular
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
-from store_spec.layout import ROOT
-from store_spec.ledger import Ledger
+from store_spec.format.layout import ROOT
 from store_spec.schema import Rows, Schema
-from store_spec.storage import LocalStorage
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 from tests.store.oracle import files
 
@@ -151,6 +155,7 @@ def test_a_later_build_of_tables_needs_no_options_and_makes_what_one_build_of_al
         (["--process", "tests.builder.made_sources:read_made"], "tabular, and now function tests.builder.made_sources"),
         (["--manifest", "m.csv"], "manifest not given, and now manifest m.csv"),
         (["--key", "file"], "key goes with a manifest, and none is given"),
+        (["--keep", "site"], "keep goes with a manifest, and none is given"),
         (["--manifest-only"], "manifest_only goes with a manifest, and none is given"),
     ],
 )
@@ -165,8 +170,90 @@ def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_va
         assert files(store) == before
 
 
+@pytest.mark.parametrize(
+    ("first", "alone", "other", "message"),
+    [
+        (
+            ["--missing", "ffill", "--ffill-limit", "3"],
+            ["--ffill-limit", "3"],
+            ["--ffill-limit", "4"],
+            "ffill_limit 3, and now ffill_limit 4",
+        ),
+        (["--missing", "ffill"], [], ["--ffill-limit", "4"], "ffill_limit not given, and now ffill_limit 4"),
+        ([], [], ["--ffill-limit", "4"], "ffill_limit=4 goes with missing=ffill (--missing ffill)"),
+        (
+            ["--time", "t", "--time-unit", "s", "--max-gap", "2h"],
+            ["--max-gap", "120 min", "--time-unit", "s"],
+            ["--max-gap", "1h"],
+            "max_gap 2h, and now max_gap 1h",
+        ),
+        (
+            ["--time", "t", "--time-unit", "s"],
+            ["--time-unit", "s"],
+            ["--sort-time"],
+            "sort_time False, and now sort_time",
+        ),
+        (
+            ["--time", "t", "--time-unit", "s", "--elapsed"],
+            ["--elapsed"],
+            ["--every", "1s"],
+            "every not given, and now",
+        ),
+        ([], [], ["--max-gap", "1h"], "max_gap (--max-gap) goes with time"),
+        (["--labels", "k", "--classes", "p,q"], ["--classes", "p, q"], ["--classes", "p,q,r"], "p,q,r is asked for"),
+        (["--labels", "k"], [], ["--classes", "p,q"], "classes not given, and now classes p,q"),
+        ([], [], ["--classes", "p,q"], "and no labels are named; say which they are"),
+        (
+            ["--labels-from", "y/{stem}.csv", "--on", "t", "--join", "left"],
+            ["--join", "left"],
+            ["--on", "x"],
+            "on t, and now on x",
+        ),
+        (["--labels-from", "y/{stem}.csv", "--on", "t"], ["--on", "t"], ["--join", "left"], "inner, and now join left"),
+    ],
+)
+def test_an_option_that_goes_with_others_may_be_given_alone_where_the_store_records_those(
+    tmp_path, first, alone, other, message
+):
+    src, store = tmp_path / "src", tmp_path / "t.zarr"
+    (src / "y").mkdir(parents=True)
+    (src / "a.csv").write_text("t,x,k\n1,2,p\n2,3,q\n")
+    if "--labels-from" in first:
+        (src / "y" / "a.csv").write_text("t,z\n2,5\n1,6\n")
+    exclude = [] if "k" in first else ["--exclude", "k"]
+    assert build(src, store, *first, *exclude).stderr == ""
+    before = files(store)
+    for dry in ([], ["--dry-run"]):
+        result = build(src, store, *alone, *dry)
+        assert (result.exit_code, result.stderr) == (0, "")
+        result = build(src, store, *other, *dry)
+        assert message in result.stderr
+        assert result.exit_code == 2
+    assert files(store) == before
+
+
+def test_an_option_that_goes_with_others_is_refused_alone_of_a_new_store_and_of_what_is_none(tmp_path):
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    (tmp_path / "other").mkdir()
+    for store in ("t.zarr", "other"):
+        result = build(tmp_path / "a.csv", tmp_path / store, "--ffill-limit", "3")
+        assert (result.exit_code, "goes with missing=ffill" in result.stderr) == (2, True)
+
+
 def test_every_option_for_tables_is_recorded():
-    assert {name for names in OF_TABLES.values() for name in names} <= set(tabular().describe())
+    assert set(options_of_tables([name for names in OF_TABLES.values() for name in names])) <= set(tabular().describe())
+
+
+def test_every_option_of_the_command_has_a_section_and_is_an_argument_of_that_name():
+    options = {one.name for one in build_command.params} - {"places"}
+    sections = [name for names in BuildCommand.sections.values() for name in names]
+    assert sorted(sections) == sorted(options)
+    of_tables, of_build, of_preview = (signature(one).parameters.keys() for one in (tabular, builder.build, preview))
+    assert set(options_of_tables([name for names in OF_TABLES.values() for name in names])) <= of_tables
+    assert set(OF_BUILDS) <= of_build & of_preview
+    elsewhere = {"process", "arg", "label_axis", "batch", "scheduler", "yes", "fail_fast", "max_failures"}
+    shown = {"dry_run", "as_json", "quiet"}
+    assert options == {name for names in OF_TABLES.values() for name in names} | {*OF_BUILDS} | elsewhere | shown
 
 
 def test_in_python_a_tabular_object_is_compared_as_a_whole(tables):
@@ -187,11 +274,20 @@ def test_in_python_a_tabular_object_is_compared_as_a_whole(tables):
 columns = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=3, unique=True)
 
 
+TIMES: list[dict[str, Any]] = [
+    {},
+    {"time": "t", "time_unit": "ms", "elapsed": True},
+    {"time": "y,m,d", "sort_time": True, "duplicates": "mean"},
+    {"time": ["t"], "time_format": ["%Y, %d %b", "%d.%m.%y"], "max_gap": "1.5 h", "every": "10s"},
+]
+
+
 @st.composite
 def tabulars(draw: st.DrawFn) -> Tabular:
     """Draw any options that go together."""
     source = draw(st.sampled_from(["inputs", "columns", "pattern", "manifest"]))
     names = draw(st.none() | columns)
+    fills = draw(st.booleans())
     return tabular(
         inputs=draw(st.none() | columns),
         labels=draw(columns) if source == "columns" else None,
@@ -205,6 +301,13 @@ def tabulars(draw: st.DrawFn) -> Tabular:
         label_key=draw(st.text(max_size=3)),
         label_pattern=draw(st.sampled_from([r"(\d)", "a(?P<x>.)"])) if source == "pattern" else None,
         labels_in_manifest=source == "manifest",
+        group_by=draw(st.none() | columns),
+        **draw(st.sampled_from(TIMES)),
+        missing=draw(st.sampled_from([[], ["error"], ["drop"], ["a=split", " drop "]])) + (["b,c= ffill+drop"] * fills),
+        ffill_limit=draw(st.none() | st.integers(1)) if fills else None,
+        mask=fills and draw(st.booleans()),
+        na_values=draw(st.none() | columns),
+        transforms=draw(st.lists(st.sampled_from(["scale a=2", "clip a,b = 0.50:", "diff a:c", "log x=y"]))),
     )
 
 
@@ -230,7 +333,7 @@ def test_a_manifest_below_the_sources_is_found_again_and_is_never_a_source(liste
     src, store = listed / "src", listed / "t.zarr"
     monkeypatch.chdir(src)
     assert build(".", store, "--manifest", "labels.csv", *OF_LIST).exit_code == 0
-    manifest = {"key": "file", "columns": ["y", "z"], "only_listed": True, "path": "labels.csv"}
+    manifest = {"key": "file", "columns": ["y", "z"], "keep": None, "only_listed": True, "path": "labels.csv"}
     assert recorded(store)["manifest"] == manifest
     monkeypatch.chdir(listed)
     (src / "labels.csv").write_text("file,y,z\n0,5,6\n1,7,8\n2,9,10\n")
@@ -269,7 +372,7 @@ def test_a_manifest_that_lies_elsewhere_has_to_be_given_again(listed):
     src, store = listed / "src", listed / "t.zarr"
     manifest = (src / "labels.csv").rename(listed / "labels.csv")
     build(src, store, "--manifest", manifest, "--key", "file", "--manifest-only")
-    whole = {"key": "file", "columns": None, "only_listed": True, "path": None}
+    whole = {"key": "file", "columns": None, "keep": None, "only_listed": True, "path": None}
     assert recorded(store)["manifest"] == whole
     result = build(src, store)
     assert result.exit_code == 2
@@ -471,18 +574,43 @@ ODD: list[Any] = [
     {"process": {"tabular": {"label_source": "stars"}}},
     {"process": {"tabular": {"label_source": "manifest", "labels": ["a"]}}},
     {"process": {"tabular": {"input_key": None}}},
+    {"process": {"tabular": {"missing": "drop"}}},
+    {"process": {"tabular": {"missing": ["error"]}}},
+    {"process": {"tabular": {"missing": ["x=y=z"]}}},
+    {"process": {"tabular": {"time": "t"}}},
+    {"process": {"tabular": {"time": ["t"], "elapsed": 1}}},
+    {"process": {"tabular": {"time": ["t"], "duplicates": None}}},
+    {"process": {"tabular": {"time": ["t"], "max_gap": "2"}}},
+    {"process": {"tabular": {"every": "2s"}}},
+    {"process": {"tabular": {"group_by": [""]}}},
+    {"process": {"tabular": {"ffill_limit": True, "missing": ["ffill"]}}},
+    {"process": {"tabular": {"mask": 1, "missing": ["ffill"]}}},
+    {"process": {"tabular": {"mask": True}}},
+    {"process": {"tabular": {"na_values": [1]}}},
+    {"process": {"tabular": {"transforms": ["scale a=0x10"]}}},
+    {"process": {"tabular": {"join": "left"}}},
+    {"process": {"tabular": {"join": 1}}},
+    {"process": {"tabular": {"join": "outer", "on": ["t"], "labels_from": "{stem}"}}},
     {"process": {"function": "os:remove"}},
     {"process": {"function": "shutil:rmtree"}},
     {"process": {"function": "subprocess"}},
     {"process": {"function": ":"}},
     {"process": {"function": "a\0b:c"}},
+    {"process": {"function": "made:read", "missing": "drop"}},
+    {"process": {"function": "made:read", "classes": "cat,dog"}},
+    {"process": {"function": "made:read", "classes": [7]}},
+    {"process": {"function": "made:read", "classes": ["cat,cat"]}},
+    {"process": {"function": "made:read", "colour": "red"}},
     {"manifest": []},
     {"manifest": {"key": "a"}},
-    {"manifest": {"key": 1, "columns": None, "only_listed": False, "path": None}},
-    {"manifest": {"key": "a", "columns": [], "only_listed": False, "path": None}},
-    {"manifest": {"key": "a", "columns": [1], "only_listed": False, "path": None}},
-    {"manifest": {"key": "a", "columns": None, "only_listed": False, "path": "../../etc/passwd"}},
-    {"manifest": {"key": "a", "columns": None, "only_listed": False, "path": "/etc/passwd"}},
+    {"manifest": {"key": 1, "columns": None, "keep": None, "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": [], "keep": None, "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": [1], "keep": None, "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": None, "keep": [], "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": None, "keep": "site", "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": None, "only_listed": False, "path": None}},
+    {"manifest": {"key": "a", "columns": None, "keep": None, "only_listed": False, "path": "../../etc/passwd"}},
+    {"manifest": {"key": "a", "columns": None, "keep": None, "only_listed": False, "path": "/etc/passwd"}},
     {"code": None},
     {"code": [[0]]},
     {"code": [["0", "a"]]},
@@ -491,6 +619,10 @@ ODD: list[Any] = [
     {"code": [[2**64, "a"]]},
     {"code": [[3, "a"], [3, "b"]]},
     {"code": [[0, None]]},
+    {"converted": "float32"},
+    {"converted": [["inputs", "text"]]},
+    {"converted": [["time", "float32"]]},
+    {"converted": [["inputs"]]},
 ]
 
 

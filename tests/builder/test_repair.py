@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 import store_spec
-from builder import build
+from builder import build, tabular
 from builder.cli import main
 from builder.repair import Repair, repair
 from store_spec import StoreError
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ConflictError
-from store_spec.repair import DamagedFile, restore_rows
-from store_spec.storage import LocalStorage
+from store_spec.verification.repair import DamagedFile, restore_rows
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
 from tests.campaigns.rot_stores import Specimen
@@ -333,3 +333,51 @@ def test_without_sources_nothing_can_be_repaired(damaged):
     result = run("verify", damaged / "s.zarr", "--repair")
     assert result.exit_code == 2
     assert "--repair goes with --sources" in result.stderr
+
+
+@pytest.fixture
+def with_labels(tmp_path):
+    """A store of three sources with labels beside them."""
+    for number, name in enumerate("abc"):
+        for folder, column in (("src", "x"), ("src/y", "y")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            rows = "".join(f"{row},{row * 10 + number}\n" for row in range(5))
+            (tmp_path / folder / f"{name}.csv").write_text(f"t,{column}\n{rows}")
+    process = tabular(inputs="x", labels="y", labels_from="y/{stem}.csv", on="t")
+    build(tmp_path / "src", tmp_path / "s", process=process, workers=0, chunk=16, shard=32)
+    return tmp_path
+
+
+@pytest.mark.parametrize("lost", ["labels/c.1.0", "inputs/c.1.0", "sequences/labels_sha256/c.0"])
+def test_labels_of_another_file_are_put_again_from_there(with_labels, lost):
+    before = files(with_labels / "s")
+    (with_labels / "s" / lost).unlink()
+    done = repair(with_labels / "s", with_labels / "src", workers=0)
+    assert (done.files, done.failures, done.left) == ((lost,), (), ())
+    assert files(with_labels / "s") == before
+
+
+def test_a_repair_names_the_file_of_labels_that_changed_and_builds_what_lost_rows_again(with_labels):
+    """The lost shard has rows of a and b."""
+    (with_labels / "s" / "labels" / "c.1.0").unlink()
+    (with_labels / "src" / "y" / "b.csv").write_text("t,y\n0,7\n1,8\n")
+    done = repair(with_labels / "s", with_labels / "src", workers=0)
+    (failure,) = done.failures
+    assert str(failure) == "b.csv: it gives other rows now than the store had: y/b.csv, where its labels are, changed"
+    assert done.rebuilt == ("a.csv", "b.csv")
+    store = store_spec.open_store(with_labels / "s")
+    assert [(name, store[number][1].tolist()) for number, name in enumerate(store.sources)] == [
+        ("c.csv", [[2], [12], [22], [32], [42]]),
+        ("a.csv", [[0], [10], [20], [30], [40]]),
+        ("b.csv", [[7], [8]]),
+    ]
+
+
+def test_a_source_whose_file_of_labels_is_gone_is_left_as_it_is_and_named(with_labels):
+    (with_labels / "s" / "labels" / "c.1.0").unlink()
+    (with_labels / "src" / "y" / "b.csv").unlink()
+    done = repair(with_labels / "s", with_labels / "src", workers=0)
+    (failure,) = done.failures
+    assert str(failure).startswith("b.csv: y/b.csv, where its labels were, is there no more, so nobody has the rows")
+    assert done.rebuilt == ("a.csv",)
+    assert store_spec.open_store(with_labels / "s").sources == ("b.csv", "c.csv", "a.csv")

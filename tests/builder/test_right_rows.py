@@ -13,7 +13,7 @@ import store_spec
 from builder import build, tabular
 from builder.errors import UsageError
 from builder.run import put_shards
-from store_spec.ledger import Ledger
+from store_spec.disk.ledger import Ledger
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.store.oracle import files
 

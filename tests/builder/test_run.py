@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from builder.batch import Batch, process_batch
+from builder.batch import process_batch
 from builder.engine import InProcess
 from builder.errors import BuildError
+from builder.one_source import Batch
 from builder.run import Run, Tally
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
-from store_spec.ledger import Ledger
 from store_spec.schema import Schema
-from store_spec.storage import LocalStorage
 from tests.builder.any_order import Later, Shuffled
 from tests.builder.made_sources import (
     Made,
@@ -55,7 +56,15 @@ def batches_of(folder: Path, names: list[str], cuts: list[int]) -> Iterator[tupl
 
 
 def run(
-    folder: Path, store: Path, sources: dict[str, Made], schema: Schema, *, engine: Any, cuts: list[int], memory: int
+    folder: Path,
+    store: Path,
+    sources: dict[str, Made],
+    schema: Schema,
+    *,
+    engine: Any,
+    cuts: list[int],
+    memory: int,
+    batch_memory: int = 10**9,
 ) -> Tally:
     """Append sources to a store, which is created if need be."""
     tally = Tally(sources=len(sources))
@@ -64,7 +73,10 @@ def run(
         if not store.exists():
             ledger.commit()
         batches = batches_of(folder, sorted(sources), cuts)
-        Run(engine, ledger, batches, tally, memory=memory, on_progress=lambda _: None).finish()
+        Run(
+            engine, ledger, batches, tally, memory=memory, batch_memory=batch_memory, on_progress=lambda _: None
+        ).finish()
+        assert not ledger.spilled.exists() or not any(ledger.spilled.iterdir())
     return tally
 
 
@@ -78,8 +90,8 @@ def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_and_
         write_made(folder, sources)
         first = run(folder, at_once, sources, schema, engine=InProcess(), cuts=[], memory=10**9)
         cuts = data.draw(st.lists(st.integers(0, 9), max_size=9))
-        memory = data.draw(st.sampled_from([1, 300, 10**9]))
-        second = run(folder, by_chance, sources, schema, engine=Shuffled(seed), cuts=cuts, memory=memory)
+        memory = {name: data.draw(st.sampled_from([1, 300, 10**9])) for name in ("memory", "batch_memory")}
+        second = run(folder, by_chance, sources, schema, engine=Shuffled(seed), cuts=cuts, **memory)
         assert assert_store(by_chance, sources) == assert_store(at_once, sources)
         assert first.failures == second.failures
         bad = [name for name in sorted(sources) if sources[name].fault]
@@ -87,6 +99,22 @@ def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_and_
         assert first.sequences == second.sequences == len(expected(sources))
         assert first.done == second.done == len(sources)
         assert first.steps == sum(len(sequence.inputs) for sequence in expected(sources))
+
+
+def test_files_of_a_batch_of_which_nothing_is_left_are_removed_too(tmp_path):
+    sources = {"a.made": Made(lengths=(9, 4), fault="raises midway")}
+    write_made(tmp_path / "src", sources)
+    tally = run(
+        tmp_path / "src",
+        tmp_path / "store",
+        sources,
+        schema_for("step"),
+        engine=InProcess(),
+        cuts=[],
+        memory=1,
+        batch_memory=1,
+    )
+    assert len(tally.failures) == 1
 
 
 class Counting(InProcess):
@@ -99,7 +127,7 @@ class Counting(InProcess):
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Any:
         self.batches += function is process_batch
         self.most = max(self.most, self.batches)
-        if function.__name__ == "put_shards":
+        if function.__name__ in ("put_shards", "compress_and_put"):
             self.batches = 0
         return super().submit(function, *arguments, watch=watch, urgent=urgent)
 

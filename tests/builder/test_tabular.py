@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder.columns import parse_columns, select
 from builder.errors import SourceError, UsageError
-from builder.tabular import tabular
+from builder.formats.columns import parse_columns, select
+from builder.tables.tabular import tabular
 
 WITHIN_TMP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -194,7 +194,7 @@ def test_labels_come_from_the_name_below_the_root_alone(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (r"q(\d)", r"^x_a.csv: its name does not match label_pattern="),
+        (r"q(\d)", r"^x_a.csv: its name does not match 'q\(\\d\)' of label_pattern"),
         (r"x_(\w)", r"finds \['a'\] in its name; each must be a number"),
         (r"x_(\d)?", r"finds \[''\] in its name"),
     ],
@@ -415,18 +415,38 @@ def test_a_process_function_pickles_and_describes_itself_in_json(tmp_path):
     described = again.describe()
     assert json.loads(json.dumps(described)) == described
     assert described == {
+        "classes": [],
         "column_names": ["a", "b", "c", "d", "e"],
         "delimiter": None,
         "dtype": "float32",
+        "duplicates": "error",
+        "elapsed": False,
+        "every": None,
         "exclude": ["e"],
+        "ffill_limit": None,
         "format": "csv",
+        "group_by": [],
         "header": False,
         "input_key": "inputs",
         "inputs": ["a:c", "d"],
         "label_key": "labels",
+        "join": "inner",
+        "label_axis": None,
         "label_pattern": None,
         "label_source": "inputs",
         "labels": None,
+        "labels_from": None,
+        "mask": False,
+        "max_gap": None,
+        "missing": [],
+        "na_values": [],
+        "on": [],
+        "skip_lines": 0,
+        "sort_time": False,
+        "time": [],
+        "time_format": [],
+        "time_unit": None,
+        "transforms": [],
     }
 
 

@@ -21,7 +21,7 @@ from builder.build import parse_limit
 from builder.cli import main
 from builder.errors import BuildError, UsageError
 from builder.run import Run
-from store_spec.ledger import Ledger
+from store_spec.disk.ledger import Ledger
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 from tests.store.oracle import assert_holds, files
 

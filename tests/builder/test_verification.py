@@ -15,7 +15,7 @@ import store_spec
 from builder.cli import main
 from builder.errors import BuildError
 from builder.verification import Checking
-from store_spec import verify_rows
+from store_spec.verification import parts as verify_parts
 from tests.store.oracle import Recipe, make, write
 
 RECIPE = Recipe(chunk=48, shard=96, codec="none")
@@ -25,7 +25,7 @@ LENGTHS = np.random.default_rng(0).integers(0, 40, 30).tolist()
 @pytest.fixture
 def damaged(tmp_path, monkeypatch):
     path = write(RECIPE, tmp_path / "prices.zarr", make(RECIPE, LENGTHS))
-    monkeypatch.setattr(verify_rows, "PART_BYTES", 300)  # a dozen parts and more
+    monkeypatch.setattr(verify_parts, "PART_BYTES", 300)  # a dozen parts and more
     (path / "inputs/c.3.0").unlink()
     data = bytearray((path / "labels/c.9").read_bytes())
     data[0] ^= 1
@@ -65,8 +65,8 @@ def test_where_workers_die_again_and_again_an_error_says_what_was_checked(damage
         raise LostError
 
     monkeypatch.setattr("builder.engine.InProcess.__init__", _with_lost(LostError))
-    monkeypatch.setattr(sys.modules["store_spec.verify"], "check_part", dying)
-    with pytest.raises(BuildError, match=r"while rows 0 to \d+ of inputs were checked"):
+    monkeypatch.setattr(sys.modules["store_spec.verification.verify"], "check_part", dying)
+    with pytest.raises(BuildError, match=r"while rows [\d,]+ to [\d,]+ of inputs were checked"):
         builder.verify(damaged, workers=0)
 
 

@@ -16,9 +16,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from hypothesis import strategies as st
 
-from store_spec.codec import Codec
 from store_spec.errors import SchemaError
-from store_spec.layout import BLANK, Root
+from store_spec.format.codec import Codec
+from store_spec.format.layout import BLANK, Root
+from store_spec.format.sequence_columns import COLUMN_TYPES, SequenceColumn
+from store_spec.format.times import Time
 from store_spec.schema import DTYPES, LABEL_AXES, MISSING, Chunking, Rows
 from tests.builder.fuzzed_sources import damage as byte_damage
 
@@ -180,6 +182,7 @@ def lies() -> st.SearchStrategy[list[tuple[str, Lie]]]:
     ranges = st.lists(st.integers(0, 12), max_size=6, unique=True).map(
         lambda ends: tuple(zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False))
     )
+    names = st.sampled_from(["site", "age", "visits", "left handed", "inputs", "s"]) | st.text(max_size=9)
     return st.lists(
         st.one_of(
             st.tuples(st.sampled_from(["sequences", "steps", "label_steps"]), count).map(_counts),
@@ -190,6 +193,9 @@ def lies() -> st.SearchStrategy[list[tuple[str, Lie]]]:
             ranges.map(lambda gone: (f"retired {gone}", lambda root: replace(root, retired=gone))),
             st.tuples(st.sampled_from(LABEL_AXES), st.sampled_from(MISSING), size).map(_axis),
             st.tuples(st.sampled_from(["zstd", "lz4", "none"]), st.integers(1, 9)).map(_codec),
+            st.lists(st.tuples(names, st.sampled_from(COLUMN_TYPES)), max_size=4).map(_columns),
+            st.lists(st.none() | st.lists(names, max_size=3), max_size=2).map(_named),
+            st.sampled_from([None, Time("s"), Time("ns", None), Time("us", zone="UTC")]).map(_time),
         ),
         min_size=1,
         max_size=2,
@@ -263,6 +269,28 @@ def _axis(drawn: tuple[Any, Any, int]) -> tuple[str, Lie]:
 def _codec(drawn: tuple[str, int]) -> tuple[str, Lie]:
     codec = Codec(*drawn)
     return f"{codec}", lambda root: replace(root, schema=replace(root.schema, codec=codec))
+
+
+def _columns(drawn: list[tuple[str, Any]]) -> tuple[str, Lie]:
+    def change(root: Root) -> Root:
+        columns = tuple(SequenceColumn(name, dtype) for name, dtype in drawn)
+        return replace(root, schema=replace(root.schema, columns=columns))
+
+    return f"columns {drawn!r}", change
+
+
+def _named(drawn: list[list[str] | None]) -> tuple[str, Lie]:
+    classes = tuple(None if names is None else tuple(names) for names in drawn)
+
+    def change(root: Root) -> Root:
+        labels = replace(root.schema.labels, classes=classes)
+        return replace(root, schema=replace(root.schema, labels=labels))
+
+    return f"classes {drawn!r}", change
+
+
+def _time(drawn: Time | None) -> tuple[str, Lie]:
+    return f"{drawn}", lambda root: replace(root, schema=replace(root.schema, time=drawn))
 
 
 def damages() -> st.SearchStrategy[tuple[str, Change]]:

@@ -36,8 +36,8 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec import Store, StoreError
+from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import MissingStoreError, WindowError
-from store_spec.snapshot import Snapshot
 from tests.campaigns.fuzz_damage import Change, damages, root_lies, signed
 from tests.store.make_golden import GOLDEN, STORES, Golden
 
@@ -218,9 +218,11 @@ def _judge_reading(path: Path, golden: Golden, broken: list[str], kinds: Counter
         kinds["refused on opening"] += 1
     else:
         whole = _whole_sequences(store, golden, errors, broken)
+        _judge_columns(store, golden, errors, broken)
         if store.schema.label_axis != "own":
             _tried(errors, lambda: _judge_windows(store, whole, broken))
-        for read in (lambda: repr(store), store.stats, lambda: store.parts, lambda: next(iter(store.padded(2)), None)):
+        reads = (lambda: repr(store), store._repr_html_, store.stats, lambda: store.parts)
+        for read in (*reads, lambda: next(iter(store.padded(2)), None)):
             _tried(errors, read)
         kinds["refused on reading" if errors else "read whole"] += 1
     for error in errors:
@@ -253,12 +255,41 @@ def _whole_sequences(store: Store, golden: Golden, errors: list[StoreError], bro
             if np.asarray(found).tobytes() != due.tobytes():
                 broken.append(f"the {name} of sequence {numbers[at]} were read wrong without an error")
         whole[at] = pair
+        times = _tried(errors, lambda at=at: store.times(at)) if store.schema.time is not None else None  # type: ignore[misc]
+        due_times = golden.times_of(numbers[at]) if numbers[at] < len(written) else None
+        if times is not None and (due_times is None or times.tobytes() != due_times.tobytes()):
+            broken.append(f"the times of sequence {numbers[at]} were read wrong without an error")
     return whole
+
+
+def _judge_columns(store: Store, golden: Golden, errors: list[StoreError], broken: list[str]) -> None:
+    """Read the further columns: those bytes that were written, or an error."""
+    written = {
+        column.name: [golden.columns_of(number)[column.name] for number in range(len(golden.sequences()))]
+        for column in golden.columns
+    }
+    numbers = _tried(errors, lambda: store.selection)
+    for column in store.schema.columns:
+        found = _tried(errors, lambda name=column.name: store.sequences[name])  # type: ignore[misc]
+        if found is None or numbers is None:
+            continue
+        due = [written[column.name][number] for number in numbers.tolist() if number < len(golden.sequences())]
+        expected = np.array(due, object if column.dtype == "string" else None)
+        if found.tolist() != expected.tolist() and found.tobytes() != expected.tobytes():
+            broken.append(f"column {column.name} was read wrong without an error")
 
 
 def _judge_windows(store: Store, whole: Whole, broken: list[str]) -> None:
     """Read some windows by their numbers and in batches; the inputs of each are rows of its sequence."""
     windows = store.windows(WINDOW, target="sequence" if store.schema.label_axis == "sequence" else "future")
+    known = store.schema.filled or store.schema.missing == "keep"
+    left = store.windows(WINDOW, target=windows.shape.target, missing="skip", mask=known)
+    for _ in islice(left.batches(1), SHOWN):
+        pass
+    if store.schema.time is not None:
+        store.windows(
+            WINDOW, target=windows.shape.target, before=0 if store.schema.time.since is None else "1970-01-01"
+        )
     numbers = sorted({*range(min(SHOWN, len(windows))), *range(max(0, len(windows) - SHOWN), len(windows))})
     samples = [*zip(numbers, windows.__getitems__(numbers), strict=True)]
     for number, batch in enumerate(islice(windows.batches(1), SHOWN)):

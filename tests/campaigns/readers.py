@@ -24,7 +24,7 @@ import numpy as np
 
 import store_spec
 from store_spec import Store
-from store_spec.snapshot import Snapshot
+from store_spec.disk.snapshot import Snapshot
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rot_stores import small_tables
 from tests.campaigns.together import Failure, nothing, together

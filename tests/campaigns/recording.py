@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from store_spec.ledger import Ledger
+from store_spec.disk.ledger import Ledger
 from tests.campaigns.operations import CHANGES, Operation, Watch
 from tests.campaigns.scenarios import Scenario, broken
 from tests.campaigns.trees import Tree, normal, read_tree, write_tree

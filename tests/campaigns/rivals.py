@@ -26,9 +26,9 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
+from store_spec.disk.ledger import Ledger, ShardJob
+from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, LockedError, SequenceError
-from store_spec.ledger import Ledger, ShardJob
-from store_spec.lock import build_folder
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.together import Failure, nothing, together
 from tests.store.oracle import Recipe, Sequence, random_rows, same
@@ -196,11 +196,11 @@ def _without(safeguards: Safeguards, name: str) -> Iterator[None]:
         stack.enter_context(mock.patch.object(os, "fsync", nothing))
         if safeguards == "locks apart":
             folder = lambda store: store.with_name(f"{store.name}.build-{name}")  # noqa: E731
-            stack.enter_context(mock.patch("store_spec.lock.build_folder", folder))
+            stack.enter_context(mock.patch("store_spec.disk.lock.build_folder", folder))
         if safeguards == "no flock":
             stack.enter_context(mock.patch.object(fcntl, "flock", nothing))
         if safeguards in ("check", "none"):
-            stack.enter_context(mock.patch("store_spec.ledger.locked", _not_locked))
+            stack.enter_context(mock.patch("store_spec.disk.ledger.locked", _not_locked))
         if safeguards == "none":
             stack.enter_context(mock.patch.object(Ledger, "_check_root", nothing))
             stack.enter_context(mock.patch.object(ShardJob, "_check_uncommitted", nothing))

@@ -19,11 +19,12 @@ from pathlib import Path
 from unittest import mock
 
 import store_spec
-from store_spec import StoreError, codec
-from store_spec.codec import CRC_BYTES, Buffer, Codec
-from store_spec.snapshot import Snapshot
-from store_spec.storage import LocalStorage
-from store_spec.verify_rows import RowCheck
+from store_spec import StoreError
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage
+from store_spec.format import codec
+from store_spec.format.codec import CRC_BYTES, Buffer, Codec
+from store_spec.verification.rows import RowCheck
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rot_damage import ROOT, Case, additions, flips, losses, older_copies, swaps
 from tests.campaigns.rot_reading import Pieces, crashes, read_all, refused, wrong

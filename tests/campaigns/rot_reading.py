@@ -11,6 +11,8 @@ import numpy as np
 import store_spec
 from store_spec import Store, StoreError
 
+MOMENT = "1970-01-01T00:00:00.1"  # that lies in some sequences of a specimen
+
 Pieces = dict[str, object]  # by name: what was read, in a form that can be compared, or the error that came instead
 
 
@@ -67,6 +69,7 @@ def _pieces(store: Store) -> dict[str, Iterator[object]]:
     each = {f"sequence {number}": _sequence(store, number) for number in range(len(store))}
     columns = {name: _column(store, name) for name in ("lengths", "label_lengths", "starts", "label_starts", "parts")}
     whole = {"facts": _facts(store), "sources": _sources(store), "statistics": _statistics(store)}
+    whole |= {f"column {column.name}": _kept(store, column.name) for column in store.schema.columns}
     batches = {"padded batches": _padded(store), "windows": _windows(store)}
     return each | columns | whole | batches
 
@@ -80,6 +83,10 @@ def _column(store: Store, name: str) -> Iterator[object]:
     yield _frozen(getattr(store, name))
 
 
+def _kept(store: Store, name: str) -> Iterator[object]:
+    yield repr(store.sequences[name].tolist())
+
+
 def _sources(store: Store) -> Iterator[object]:
     yield store.sources
     yield _frozen(store.split("train").selection)
@@ -88,6 +95,8 @@ def _sources(store: Store) -> Iterator[object]:
 def _sequence(store: Store, number: int) -> Iterator[object]:
     yield _frozen(*store[number])
     yield _frozen(*store.read(number, int(store.lengths[number]) // 2))
+    if store.schema.time is not None:
+        yield _frozen(store.times(number))
 
 
 def _statistics(store: Store) -> Iterator[object]:
@@ -109,6 +118,12 @@ def _windows(store: Store) -> Iterator[object]:
     windows = store.windows(2, target="future" if axis == "step" else "sequence")
     for batch in windows.batches(4, shuffle=True):
         yield _frozen(*batch)
+    if store.schema.filled:
+        for batch in store.windows(2, missing="skip", mask=True).batches(4):
+            yield _frozen(*batch)
+    if store.schema.time is not None:
+        early, late = store.windows(2, before=MOMENT), store.windows(2, after=MOMENT)
+        yield _frozen(early.index.first, late.index.first)
     for sample in windows.__getitems__(range(len(windows))):
         yield _frozen(*sample)
 

@@ -11,9 +11,10 @@ from unittest import mock
 import numpy as np
 
 from store_spec import open_store
-from store_spec.ledger import Ledger
-from store_spec.records import SourceId, check_sequence, describe
-from tests.store.oracle import Recipe, assert_holds, files, make
+from store_spec.disk.ledger import Ledger
+from store_spec.format.records import SourceId, describe
+from store_spec.format.times import Time
+from tests.store.oracle import Recipe, assert_holds, checked, files, make
 
 TABLE_CHUNK_BYTES = 64  # 8 rows of int64, 2 names: ten sequences make several chunks of each table
 LENGTHS = (5, 3, 0, 7, 1, 2, 6, 0, 3, 4)
@@ -25,9 +26,24 @@ RETIRED = range(4)  # of these the last commit retires those that are left, and 
 # 2 rows in a chunk of inputs, 4 in a shard.
 RECIPES = {
     "own, none": Recipe(
-        inputs=("float32", (2,)), labels=("int16", (2,)), label_axis="own", codec="none", chunk=16, shard=32
+        inputs=("float32", (2,)),
+        labels=("int16", (2,)),
+        label_axis="own",
+        codec="none",
+        chunk=16,
+        shard=32,
+        columns=(("site", "string"), ("age", "float64")),
     ),
-    "step, zstd": Recipe(inputs=("float64", ()), labels=("uint8", (3,)), label_axis="step", chunk=16, shard=32),
+    "step, zstd": Recipe(
+        inputs=("float64", ()),
+        labels=("uint8", (3,)),
+        label_axis="step",
+        missing="keep",
+        filled=True,
+        chunk=16,
+        shard=32,
+        time=Time("ns"),
+    ),
     "sequence, lz4": Recipe(
         inputs=("int16", (4,)), labels=("float32", (2,)), label_axis="sequence", codec="lz4:9", chunk=16, shard=32
     ),
@@ -59,18 +75,16 @@ def write_specimen(recipe: Recipe, path: Path) -> Specimen:
     sources = [f"wälk-{number // PARTS}" for number in range(len(LENGTHS))]
     sources[COMMITS[0] : COMMITS[0] + PARTS] = [sources[number] for number in UPDATED]
     sequences = make(recipe, LENGTHS, sources=sources)
-    with recipe.create(path.with_name(f"schema of {path.name}")) as writer:
-        schema = writer.schema
+    schema = recipe.schema()
     commits, done = [], 0
     with Ledger.create(path, schema) as ledger:
         for stop in COMMITS:
             for number in range(done, stop):
                 sequence, file = sequences[number], number // PARTS + 1
                 source = SourceId(name=sequence.source, part=number % PARTS, size=file, sha256=bytes([file]) * 32)
-                inputs, labels = check_sequence(schema, sequence.inputs, sequence.labels, source)
-                ledger.register(describe(schema, inputs, labels, source))
+                ledger.register(describe(schema, checked(schema, sequence, source), source))
             for job in ledger.jobs(final=True):
-                rows = np.concatenate([getattr(sequence, job.name) for sequence in sequences])
+                rows = np.concatenate([sequence.rows(job.name) for sequence in sequences])
                 job.write([rows[job.start : job.stop]])
                 ledger.done(job)
             if stop == COMMITS[1]:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
-from store_spec.layout import ROOT, Root
-from store_spec.ledger import Ledger
-from store_spec.records import Records
-from store_spec.storage import LocalStorage
+from store_spec.format.layout import ROOT, Root
+from store_spec.format.records import Records
 
 Without = Callable[[pytest.MonkeyPatch], None]
 

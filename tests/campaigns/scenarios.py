@@ -10,6 +10,7 @@ import pytest
 
 import store_spec
 from builder.build import build
+from store_spec.format.times import Time
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.campaigns.trees import Tree, difference, promised, read_tree
 from tests.store.oracle import Recipe, Sequence, append, assert_holds, make
@@ -105,7 +106,7 @@ def scenarios(place: Path, *, small: bool) -> list[Scenario]:
 
 def _written(name: str, lengths: list[int], *, before: int, commits: tuple[int, ...]) -> Scenario:
     """Append arrays with a writer, with commits after some of them."""
-    recipe = Recipe(label_axis="own", chunk=60, shard=120)
+    recipe = Recipe(label_axis="own", chunk=60, shard=120, columns=(("site", "string"),), time=Time("s"))
     sequences = make(recipe, lengths)
 
     def go_on(folder: Path, until: int) -> None:

@@ -28,10 +28,10 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
-from store_spec.batches import Batches
-from store_spec.storage import LocalStorage
+from store_spec.disk.storage import LocalStorage
 from store_spec.store import Store
-from store_spec.windows import Windows
+from store_spec.windows.batches import Batches
+from store_spec.windows.windows import Windows
 from tests.campaigns.outcome import Outcome
 from tests.store.oracle import Recipe, assert_holds, make, same, write
 

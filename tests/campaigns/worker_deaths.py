@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 
 from builder import batch, run
+from builder.one_source import read_source
 from builder.run import Run
-from store_spec import shard
-from store_spec.ledger import Ledger, ShardJob
-from store_spec.storage import PARTIAL, LocalStorage
+from store_spec.disk.ledger import Ledger, ShardJob
+from store_spec.disk.storage import PARTIAL, LocalStorage
+from store_spec.format import shard
 from tests.campaigns.safeguards import Without, without_rename
 
 SLOW, DEATH, DEATHS, WITHOUT = (f"CAMPAIGN_{what}" for what in ("SLOW", "DEATH", "DEATHS", "WITHOUT"))
@@ -141,7 +142,7 @@ def _watch(death: Death) -> None:
     put, replace = LocalStorage.put, os.replace
     match death.place:
         case "reading":
-            batch.read_source = partial(_before, pass_by, batch.read_source)
+            batch.read_source = partial(_before, pass_by, read_source)  # type: ignore[attr-defined]
         case "compressing":
             shard.compress = partial(_before, pass_by, shard.compress)
         case "before a put":

@@ -1,49 +1,229 @@
-"""What TensorFlow makes of a store: datasets of windows and of padded sequences, from generators."""
+"""What TensorFlow and Keras make of a store: datasets that are another epoch each time, ragged sequences, streams."""
+
+import gc
+import itertools
+import threading
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
-import store_spec
+from store_spec.errors import StoreError, WindowError
+from store_spec.schema import DTYPES
+from tests.frameworks.walks import HORIZON, WINDOW, make_gaps, make_walks, same
 
 pytestmark = pytest.mark.frameworks
 
 
-@pytest.fixture
-def store(tmp_path) -> store_spec.Store:
-    rng = np.random.default_rng(0)
-    rows = ("float32", (3,))
-    with store_spec.create_store(tmp_path / "s.zarr", inputs=rows, labels=rows, chunk=96, shard=384) as writer:
-        for number, length in enumerate((7, 0, 3, 12, 5, 30)):
-            steps = rng.normal(size=(length, 3)).astype("float32")
-            writer.append(steps, -steps, source=f"s{number}")
-    return store_spec.open_store(tmp_path / "s.zarr")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shuffle": True, "seed": 3, "epoch": 2},
+        {"shuffle": True, "weights": [1, 1, 2, 3, 0, 5, 6]},
+        {"shuffle": True, "rank": 1, "world_size": 3, "drop_last": True, "index": True, "memory": "40kB"},
+    ],
+)
+def test_each_iteration_over_a_dataset_is_the_next_epoch(windows, options):
+    from store_spec.tensorflow import dataset
+
+    found = dataset(windows, 5, **options)
+    first = options.get("epoch", 0)
+    for epoch in range(first, first + 3):
+        wanted = list(windows.batches(5, **options | {"epoch": epoch}))
+        assert same(found.as_numpy_iterator(), wanted)
+        assert len(found) == len(wanted)
+    repeated = [windows.batches(5, **options | {"epoch": epoch}) for epoch in range(first + 3, first + 5)]
+    assert same(found.repeat(2).as_numpy_iterator(), itertools.chain(*repeated))
 
 
-def test_a_dataset_from_batches_of_windows_gives_them_in_every_epoch(store):
+def test_shapes_and_dtypes_are_known_beforehand(store):
     import tensorflow as tf
 
-    windows = store.windows(4, horizon=2)
-    signature = (tf.TensorSpec((None, 4, 3), tf.float32), tf.TensorSpec((None, 2, 3), tf.float32))
-    dataset = tf.data.Dataset.from_generator(lambda: windows.batches(5), output_signature=signature)
-    for _ in range(2):
-        found = list(dataset.as_numpy_iterator())
-        for (x, y), (expected_x, expected_y) in zip(found, windows.batches(5), strict=True):
-            np.testing.assert_array_equal(x, expected_x)
-            np.testing.assert_array_equal(y, expected_y)
+    from store_spec.tensorflow import dataset
+
+    spec = tf.TensorSpec
+    windows = store.windows(WINDOW, horizon=HORIZON, short="pad", future=[1])
+    wanted = [spec((None, 4, 3), "float32"), spec((None, 2, 3), "float32"), spec((None, 4), "bool")]
+    wanted += [spec((None, 2, 1), "float32"), spec((None,), "int64")]
+    assert dataset(windows, 5, index=True).element_spec == tuple(wanted)
+    assert same(dataset(windows, 5, index=True).as_numpy_iterator(), windows.batches(5, index=True))
+    whole = dataset(store.windows(WINDOW, target="last"), 5, drop_last=True).element_spec
+    assert whole == (spec((5, 4, 3), "float32"), spec((5, 3), "float32"))
 
 
-def test_a_dataset_that_shuffles_single_windows_gives_each_once(store):
+def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path):
+    from store_spec.tensorflow import dataset
+
+    store = make_gaps(tmp_path / "gaps.zarr")
+    windows = store.windows(WINDOW, missing="skip", mask=True)
+    assert 0 < len(windows) < len(store.windows(WINDOW))
+    assert same(dataset(windows, 5), windows.batches(5))
+
+
+def test_static_columns_are_a_tensor_of_the_batch(store):
     import tensorflow as tf
 
-    windows = store.windows(4, horizon=2)
-    signature = (tf.TensorSpec((4, 3), tf.float32), tf.TensorSpec((2, 3), tf.float32))
-    dataset = tf.data.Dataset.from_generator(
-        lambda: (windows[number] for number in range(len(windows))), output_signature=signature
-    ).shuffle(8, seed=0)
-    found = [(x.tobytes(), y.tobytes()) for x, y in dataset.as_numpy_iterator()]
-    expected = [(x.tobytes(), y.tobytes()) for x, y in (windows[number] for number in range(len(windows)))]
-    assert found != expected
-    assert sorted(found) == sorted(expected)
+    from store_spec.tensorflow import dataset, epochs
+
+    windows = store.windows(WINDOW, static=["length"])
+    assert dataset(windows, 5).element_spec[2] == tf.TensorSpec((None, 1), "int64")
+    assert same(dataset(windows, 5).as_numpy_iterator(), windows.batches(5))
+    whole = epochs(lambda epoch: store.padded(3, epoch=epoch, static=["length"]))
+    assert same(whole.as_numpy_iterator(), store.padded(3, static=["length"]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tensors_have_the_dtype_of_the_store(tmp_path, dtype):
+    from store_spec.tensorflow import dataset
+
+    windows = make_walks(tmp_path / "dtype.zarr", dtype=dtype).windows(WINDOW)
+    assert same(dataset(windows, 8).as_numpy_iterator(), windows.batches(8))
+
+
+def test_a_transform_may_return_another_structure(windows):
+    import tensorflow as tf
+
+    from store_spec.tensorflow import dataset
+
+    def halved(batch):
+        return {"x": batch[0].astype("float64") / 2}, batch[1].mean(axis=(1, 2))
+
+    found = dataset(windows, 5, transform=halved)
+    wanted = ({"x": tf.TensorSpec((None, 4, 3), tf.float64)}, tf.TensorSpec((None,), tf.float32))
+    assert found.element_spec == wanted
+    for (inputs, labels), (x, y) in zip(found.as_numpy_iterator(), windows.batches(5), strict=True):
+        assert np.array_equal(inputs["x"], x.astype("float64") / 2)
+        assert np.array_equal(labels, y.mean(axis=(1, 2)))
+
+
+def test_with_a_random_phase_the_number_of_batches_is_not_said(store):
+    import tensorflow as tf
+
+    from store_spec.tensorflow import dataset
+
+    windows = store.windows(WINDOW, stride=3, phase="random")
+    found = dataset(windows, 1)
+    assert found.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    for epoch in range(4):
+        assert same(found.as_numpy_iterator(), windows.batches(1, epoch=epoch))
+
+
+def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows):
+    from store_spec.tensorflow import dataset, epochs
+
+    with pytest.raises(WindowError, match="size is 0"):
+        dataset(windows, 0)
+    with pytest.raises(StoreError, match="window 0 asked for, but there are none"):
+        dataset(store.windows(1000), 5)
+    with pytest.raises(WindowError, match="epoch 3 has 0 batches"):
+        epochs(lambda epoch: store.select([]).padded(4, epoch=epoch), epoch=3)
+
+
+def test_no_thread_is_left_where_an_epoch_is_given_up(windows):
+    from store_spec.tensorflow import dataset, epochs
+
+    def ours():
+        return {each for each in threading.enumerate() if each.name.startswith("seqzarr")}
+
+    for found in (dataset(windows, 5, shuffle=True), epochs(lambda epoch: windows.batches(5, epoch=epoch))):
+        assert not ours()
+        batches = iter(found)
+        next(batches)
+        assert ours()
+        del batches
+        gc.collect()
+        assert not ours()
+
+
+def test_padded_batches_and_streams_are_datasets_too(store):
+    import tensorflow as tf
+
+    from store_spec.tensorflow import epochs
+
+    spec = tf.TensorSpec
+    steps = spec((None, None, 3), "float32")
+    padded = partial(store.padded, 3, shuffle=True)
+    streams = partial(store.streams, 3, 4, shuffle=True)
+    lanes = spec((3, 4, 3), "float32")
+    for begin, shapes in (
+        (lambda epoch: padded(epoch=epoch), (steps, steps, spec((None, None), "bool"))),
+        (lambda epoch: streams(epoch=epoch), (lanes, lanes, spec((3, 4), "bool"))),
+    ):
+        found = epochs(begin, epoch=2)
+        assert found.element_spec == shapes
+        for epoch in (2, 3):
+            assert same(found.as_numpy_iterator(), begin(epoch))
+            assert len(found) == len(begin(epoch))
+
+
+def test_epochs_need_not_have_equally_many_batches(store):
+    import tensorflow as tf
+
+    from store_spec.tensorflow import epochs
+
+    begin = partial(store.padded, max_steps=45, shuffle=True)
+    assert len({len(begin(epoch=epoch)) for epoch in range(8)}) > 1
+    found = epochs(lambda epoch: begin(epoch=epoch), constant=False)
+    assert found.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    for epoch in range(8):
+        assert same(found.as_numpy_iterator(), begin(epoch=epoch))
+    told = epochs(lambda epoch: begin(epoch=epoch))
+    with pytest.raises(tf.errors.FailedPreconditionError, match="was expected to contain"):
+        [list(told) for _ in range(8)]
+
+
+def test_streams_have_equally_many_batches_in_each_epoch(store):
+    """Which is what `epochs` says of them."""
+    for align in (False, True):
+        found = {len(store.streams(3, 4, shuffle=True, align=align, epoch=epoch)) for epoch in range(50)}
+        assert len(found) == 1
+
+
+@pytest.mark.parametrize("side", ["end", "start"])
+def test_ragged_tensors_have_the_steps_of_each_sequence_and_no_padding(store, side):
+    import tensorflow as tf
+
+    from store_spec.tensorflow import epochs, ragged
+
+    found = epochs(lambda epoch: store.padded(3, side=side, epoch=epoch)).map(
+        lambda x, y, mask: (ragged(x, mask), ragged(y, mask))
+    )
+    spec = tf.RaggedTensorSpec((None, None, 3), tf.float32, ragged_rank=1, row_splits_dtype=tf.int64)
+    assert found.element_spec == (spec, spec)
+    rows = [(x.numpy(), y.numpy()) for xs, ys in found for x, y in zip(xs, ys, strict=True)]
+    assert same(rows, store)
+    for x, _, mask in store.padded(3, side=side):  # outside of a dataset it takes arrays
+        assert ragged(x, mask).row_lengths().numpy().tolist() == mask.sum(axis=1).tolist()
+
+
+def test_a_keras_lstm_fits_and_sees_each_epoch_in_an_order_of_its_own(windows):
+    import keras
+
+    from store_spec.tensorflow import dataset
+
+    keras.utils.set_random_seed(0)
+    seen = []
+
+    def see(batch):
+        seen.append(batch[2].tolist())
+        return batch[0], batch[1][:, 0]
+
+    train = dataset(windows, 16, shuffle=True, index=True, transform=see)
+    test = dataset(windows, 16).map(lambda x, y: (x, y[:, 0]))
+    model = keras.Sequential([keras.layers.LSTM(16), keras.layers.Dense(3)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    before = model.evaluate(test, verbose=0)
+    seen.clear()
+    model.fit(train, validation_data=test, epochs=4, shuffle=False, verbose=0)
+    assert model.evaluate(test, verbose=0) < before
+    each = [
+        index.tolist()
+        for epoch in range(4)
+        for _, _, index in windows.batches(16, shuffle=True, epoch=epoch, index=True)
+    ]
+    assert seen == each
 
 
 def test_a_keras_lstm_with_the_mask_sees_no_padding(store):
@@ -56,3 +236,56 @@ def test_a_keras_lstm_with_the_mask_sees_no_padding(store):
     found = [lstm(tf.constant(x), mask=tf.constant(mask)).numpy() for x, _, mask in real.padded(2)]
     alone = [lstm(tf.constant(x[None])).numpy() for x, _ in real]
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_a_stateful_keras_lstm_over_streams_gives_what_it_gives_for_whole_sequences_and_fits(store):
+    """Lanes that begin a sequence forget their state; all others keep it from batch to batch."""
+    import keras
+
+    from store_spec.tensorflow import epochs
+
+    lanes, steps = 3, 4
+    keras.utils.set_random_seed(0)
+    lstm = keras.layers.LSTM(8, stateful=True, return_sequences=True)
+
+    class Lanes(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        """Forgets where a sequence begins, which is at the first step of a batch, as the streams are aligned."""
+
+        def __init__(self):
+            super().__init__()
+            self.lstm = lstm
+
+        def build(self, shape):
+            self.lstm.build(shape)
+
+        def call(self, x, reset):
+            for state in self.lstm.states:
+                state.assign(keras.ops.where(reset[:, :1], 0.0, state))
+            return self.lstm(x)
+
+    x = keras.Input((steps, 3), batch_size=lanes)
+    reset = keras.Input((steps,), batch_size=lanes, dtype="bool")
+    output = Lanes()(x, reset)
+    model = keras.Model([x, reset], output)
+    streams = partial(store.streams, lanes, steps, align=True, mask=True, shuffle=True)
+    found: dict[bytes, Any] = {}
+    for x, _, reset, mask in streams():
+        output = model([x, reset]).numpy()
+        found |= {row.tobytes(): value for row, value in zip(x[mask], output[mask], strict=True)}
+    alone = keras.layers.LSTM(8, return_sequences=True)
+    alone.build((None, None, 3))
+    alone.set_weights(lstm.get_weights())
+    whole = {
+        row.tobytes(): value
+        for x, _ in store
+        if len(x)
+        for row, value in zip(x, alone(x[None]).numpy()[0], strict=True)
+    }
+    assert found.keys() == whole.keys()
+    np.testing.assert_allclose([found[row] for row in whole], list(whole.values()), rtol=1e-5, atol=1e-6)
+
+    trained = keras.Model(model.inputs, keras.layers.Dense(3)(model.outputs[0]))
+    trained.compile(keras.optimizers.Adam(0.01), "mse")
+    batches = epochs(lambda epoch: streams(epoch=epoch)).map(lambda x, y, reset, mask: ((x, reset), y, mask))
+    losses = trained.fit(batches, epochs=4, shuffle=False, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]

@@ -1,91 +1,274 @@
-"""What torch makes of a store: its own loader over windows, and whole sequences that are padded and packed."""
+"""What torch makes of a store: batches of windows as tensors, windows one by one, whole sequences packed."""
+
+import json
+import pickle
+import threading
 
 import numpy as np
 import pytest
 
-import store_spec
+from store_spec.errors import StateError, WindowError
+from store_spec.schema import DTYPES
+from tests.frameworks.walks import WINDOW, listed, make_gaps, make_walks, same
 
 pytestmark = pytest.mark.frameworks
 
-LENGTHS = (7, 0, 3, 12, 5, 30)
-WINDOW, HORIZON = 4, 2
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shuffle": True, "seed": 3, "epoch": 2},
+        {"shuffle": True, "weights": [1, 1, 2, 3, 0, 5, 6]},
+        {"shuffle": True, "rank": 1, "world_size": 3, "drop_last": True, "index": True, "memory": "40kB"},
+    ],
+)
+def test_tensors_are_the_batches_of_windows(windows, options):
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 5, **options)
+    for _ in range(2):
+        assert same(dataset, windows.batches(5, **options))
+    assert len(dataset) == len(windows.batches(5, **options))
 
 
-@pytest.fixture
-def sequences() -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [rng.normal(size=(length, 3)).astype("float32") for length in LENGTHS]
+def test_static_columns_are_a_tensor_of_the_batch(store):
+    from store_spec.torch import WindowBatches
+
+    windows = store.windows(WINDOW, static=["length", "part"])
+    assert same(WindowBatches(windows, 5, shuffle=True, index=True), windows.batches(5, shuffle=True, index=True))
+    assert next(iter(WindowBatches(windows, 5)))[2].tolist() == [[7, 0]] * 3 + [[12, 0]] * 2
 
 
-@pytest.fixture
-def store(tmp_path, sequences) -> store_spec.Store:
-    rows = ("float32", (3,))
-    with store_spec.create_store(tmp_path / "s.zarr", inputs=rows, labels=rows, chunk=96, shard=384) as writer:
-        for number, steps in enumerate(sequences):
-            writer.append(steps, -steps, source=f"s{number}")
-    return store_spec.open_store(tmp_path / "s.zarr")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, workers):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    store = make_gaps(tmp_path / "gaps.zarr")
+    windows = store.windows(WINDOW, missing="skip", mask=True)
+    assert 0 < len(windows) < len(store.windows(WINDOW))
+    dataset = WindowBatches(windows, 5, shuffle=True)
+    found = list(DataLoader(dataset, batch_size=None, num_workers=workers))
+    assert same(found, windows.batches(5, shuffle=True))
+    assert not any(x.isnan().any() for x, _, _ in found)
+    assert not all(mask.all() for _, _, mask in found)
 
 
-@pytest.fixture
-def listed(sequences) -> list[tuple[np.ndarray, np.ndarray]]:
-    """All windows, by two loops."""
-    return [
-        (steps[start : start + WINDOW], -steps[start + WINDOW : start + WINDOW + HORIZON])
-        for steps in sequences
-        for start in range(len(steps) - WINDOW - HORIZON + 1)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tensors_have_the_dtype_of_the_store(tmp_path, dtype):
+    from store_spec.torch import WindowBatches
+
+    windows = make_walks(tmp_path / "dtype.zarr", dtype=dtype).windows(WINDOW)
+    assert same(WindowBatches(windows, 8), windows.batches(8))
+
+
+def test_tensors_have_the_memory_of_the_arrays(windows):
+    from store_spec.torch import WindowBatches
+
+    given = []
+
+    def keep(batch):
+        given.append(batch)
+        return batch
+
+    tensors = list(WindowBatches(windows, 5, shuffle=True, transform=keep))
+    assert [[each.data_ptr() for each in batch] for batch in tensors] == [
+        [each.ctypes.data for each in batch] for batch in given
     ]
+    for x, y in tensors:
+        x.zero_()
+        y.zero_()
+    assert same(WindowBatches(windows, 5, shuffle=True), windows.batches(5, shuffle=True))
+
+
+def test_what_a_transform_returns_becomes_tensors_wherever_it_has_arrays(windows):
+    import torch
+
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 5, transform=lambda batch: {"x": batch[0] + 1, "name": "walks"})
+    for batch, (x, _) in zip(dataset, windows.batches(5), strict=True):
+        assert batch["name"] == "walks"
+        assert torch.equal(batch["x"], torch.from_numpy(x + 1))
+
+
+def test_an_epoch_is_that_which_was_set(windows):
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 5, shuffle=True, epoch=1)
+    for epoch in (1, 4, 0):
+        dataset.set_epoch(epoch)
+        assert same(dataset, windows.batches(5, shuffle=True, epoch=epoch))
+        assert same(pickle.loads(pickle.dumps(dataset)), windows.batches(5, shuffle=True, epoch=epoch))
+
+
+def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store):
+    from store_spec.torch import WindowBatches
+
+    windows = store.windows(WINDOW, stride=3, phase="random")
+    dataset = WindowBatches(windows, 1)
+    found = []
+    for epoch in range(8):
+        dataset.set_epoch(epoch)
+        assert same(dataset, windows.batches(1, epoch=epoch))
+        found.append(len(dataset))
+        assert found[-1] == len(list(dataset))
+    assert len(set(found)) > 1
 
 
 @pytest.mark.parametrize(
-    ("workers", "start_method"), [(0, None), (2, "fork"), (2, "spawn")], ids=["here", "forked", "spawned"]
+    ("size", "options", "message"),
+    [
+        (0, {}, "size is 0"),
+        (5, {"epoch": -1}, "epoch is -1"),
+        (5, {"rank": 2, "world_size": 2}, "rank=2 with world_size=2"),
+        (5, {"rank": 1}, "rank=1 with world_size=1"),
+        (5, {"memory": 10}, "memory=10 bytes is too little"),
+    ],
 )
-def test_a_data_loader_gives_every_window_once_in_order(store, listed, workers, start_method):
-    from torch.utils.data import DataLoader
+def test_what_is_wrong_is_said_when_the_dataset_is_made(windows, size, options, message):
+    from store_spec.torch import WindowBatches
 
-    windows = store.windows(WINDOW, horizon=HORIZON)
-    windows[0]  # caches are filled before the workers start
-    loader = DataLoader(windows, batch_size=5, num_workers=workers, multiprocessing_context=start_method)
-    batches = list(loader)
-    assert [len(x) for x, _ in batches[:-1]] == [5] * (len(listed) // 5)
-    np.testing.assert_array_equal(np.concatenate([x.numpy() for x, _ in batches]), [x for x, _ in listed])
-    np.testing.assert_array_equal(np.concatenate([y.numpy() for _, y in batches]), [y for _, y in listed])
+    with pytest.raises(WindowError, match=message):
+        WindowBatches(windows, size, **options)
 
 
-def test_a_shuffling_data_loader_gives_every_window_once(store, listed):
+def test_an_epoch_that_is_none_is_refused_and_the_one_before_stays(windows):
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 5, shuffle=True, epoch=3)
+    with pytest.raises(WindowError, match=r"epoch is 1\.5"):
+        dataset.set_epoch(1.5)  # type: ignore[arg-type]
+    assert same(dataset, windows.batches(5, shuffle=True, epoch=3))
+
+
+def test_an_epoch_goes_on_from_a_state_in_another_dataset_that_is_at_another_epoch(windows):
+    from store_spec.torch import WindowBatches
+
+    wanted = list(windows.batches(5, shuffle=True, epoch=3))
+    for taken in range(len(wanted) + 1):
+        batches = iter(WindowBatches(windows, 5, shuffle=True, epoch=3))
+        for _ in range(taken):
+            next(batches)
+        state = json.loads(json.dumps(batches.state_dict()))
+        dataset = WindowBatches(windows, 5, shuffle=True)
+        resumed = iter(dataset)
+        resumed.load_state_dict(state)
+        assert resumed.state_dict() == state
+        assert same(resumed, wanted[taken:])
+        assert same(dataset, windows.batches(5, shuffle=True))
+
+
+def test_a_state_that_is_none_or_of_another_seed_is_refused_and_changes_nothing(windows):
+    from store_spec.torch import WindowBatches
+
+    batches = iter(WindowBatches(windows, 5, shuffle=True))
+    good = iter(WindowBatches(windows, 5, shuffle=True, seed=1)).state_dict()
+    for state in ({}, {"parameters": {"epoch": -1}}, {"parameters": {"epoch": "a"}}, {"parameters": 1}, good):
+        with pytest.raises(StateError):
+            batches.load_state_dict(state)
+    assert same(batches, windows.batches(5, shuffle=True))
+
+
+def test_no_thread_is_left_where_an_epoch_is_given_up(windows):
+    from store_spec.torch import WindowBatches
+
+    before = threading.active_count()
+    for _ in WindowBatches(windows, 5, shuffle=True):
+        assert threading.active_count() > before
+        break
+    assert threading.active_count() == before
+
+
+def test_rank_and_world_size_are_those_of_torch_distributed_and_go_along_where_there_is_none(windows, monkeypatch):
+    from torch import distributed
+
+    from store_spec.torch import WindowBatches
+
+    dataset, rank_0 = WindowBatches(windows, 5), WindowBatches(windows, 5, rank=0)
+    with monkeypatch.context() as patch:  # a real process group is in test_torch_ranks.py
+        patch.setattr(distributed, "is_initialized", lambda: True)
+        patch.setattr(distributed, "get_rank", lambda: 1)
+        patch.setattr(distributed, "get_world_size", lambda: 3)
+        assert same(dataset, windows.batches(5, rank=1, world_size=3))
+        assert same(rank_0, windows.batches(5, rank=0, world_size=3))
+        assert len(dataset) == len(windows.batches(5, rank=1, world_size=3))
+        sent = pickle.dumps(dataset)
+    assert same(pickle.loads(sent), windows.batches(5, rank=1, world_size=3))
+    assert same(dataset, windows.batches(5))
+
+
+def test_a_loader_with_a_sampler_fetches_windows_a_batch_at_a_time(windows, monkeypatch):
+    import torch
+    from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler
+
+    asked = []
+    fetch = type(windows).__getitems__
+
+    def fetch_and_note(self, numbers):
+        asked.append(numbers)
+        return fetch(self, numbers)
+
+    monkeypatch.setattr(type(windows), "__getitems__", fetch_and_note)
+    wanted = listed(windows)
+    for sampler in (RandomSampler(windows), SubsetRandomSampler(range(0, len(windows), 3))):
+        asked.clear()
+        torch.manual_seed(0)
+        found = list(DataLoader(windows, batch_sampler=BatchSampler(sampler, 5, drop_last=False)))
+        assert sorted(number for numbers in asked for number in numbers) in (
+            list(range(len(windows))),
+            list(range(0, len(windows), 3)),
+        )
+        assert same(found, [[np.stack(part) for part in zip(*(wanted[i] for i in few), strict=True)] for few in asked])
+        assert len(asked) == -(-len(sampler) // 5)
+
+
+def test_a_shuffling_data_loader_gives_every_window_once(windows):
     import torch
     from torch.utils.data import DataLoader
 
     generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(store.windows(WINDOW, horizon=HORIZON), batch_size=5, shuffle=True, generator=generator)
+    loader = DataLoader(windows, batch_size=5, shuffle=True, generator=generator)
     found = [(x.numpy().tobytes(), y.numpy().tobytes()) for xs, ys in loader for x, y in zip(xs, ys, strict=True)]
-    expected = [(x.tobytes(), y.tobytes()) for x, y in listed]
+    expected = [(x.tobytes(), y.tobytes()) for x, y in listed(windows)]
     assert found != expected
     assert sorted(found) == sorted(expected)
 
 
-def test_batches_are_arrays_that_torch_may_write_to(store, listed):
+@pytest.mark.parametrize("side", ["end", "start"])
+def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone(store, side):
     import torch
 
-    for x, y in store.windows(WINDOW, horizon=HORIZON).batches(5, shuffle=True):
-        torch.from_numpy(x).zero_()
-        torch.from_numpy(y).zero_()
-    kept = [x.tobytes() for x, _ in store.windows(WINDOW, horizon=HORIZON).batches(len(listed))]
-    assert kept == [np.stack([x for x, _ in listed]).tobytes()]
-
-
-def test_an_lstm_over_packed_batches_sees_no_padding(store, sequences):
-    import torch
-    from torch.nn.utils.rnn import pack_padded_sequence
+    from store_spec.torch import packed
 
     torch.manual_seed(0)
     lstm = torch.nn.LSTM(3, 8, batch_first=True)
-    real = [steps for steps in sequences if len(steps)]
+    real = store.select(store.lengths > 0)
+    found = []
     with torch.no_grad():
-        found = []
-        for x, _, mask in store.select(store.lengths > 0).padded(2):
-            packed = pack_padded_sequence(
-                torch.from_numpy(x), torch.from_numpy(mask.sum(axis=1)), batch_first=True, enforce_sorted=False
-            )
-            found += list(lstm(packed)[1][0][0])
-        alone = [lstm(torch.from_numpy(steps)[None])[1][0][0, 0] for steps in real]
+        for x, y, mask in real.padded(4, side=side):
+            rows, labels = packed(x, mask), packed(y, mask)
+            output, (last, _) = lstm(rows)
+            found += list(last[0])
+            # The labels lie as the outputs do, so a loss needs no padding.
+            unpacked = [
+                torch.nn.utils.rnn.unpad_sequence(*torch.nn.utils.rnn.pad_packed_sequence(each, True), True)
+                for each in (output, labels)
+            ]
+            assert [len(each) for each in unpacked[0]] == mask.sum(axis=1).tolist()
+            assert torch.equal(torch.cat(unpacked[1]), torch.from_numpy(y[mask]))
+        alone = [lstm(torch.from_numpy(steps)[None])[1][0][0, 0] for steps, _ in real]
     torch.testing.assert_close(torch.stack(found), torch.stack(alone))
+
+
+def test_packing_names_sequences_of_no_steps_and_labels_that_are_not_of_steps(store):
+    from store_spec.torch import packed
+
+    x, y, mask = next(store.padded(4))
+    with pytest.raises(WindowError, match=r"1 of 4 sequences have no steps.*store.select\(store.lengths > 0\)"):
+        packed(x, mask)
+    x, y, mask = next(store.select([0, 2]).padded(4))
+    with pytest.raises(WindowError, match=r"rows are \(2, 3\), and their mask \(2, 7\)"):
+        packed(y[:, 0], mask)

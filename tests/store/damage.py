@@ -127,15 +127,31 @@ def values(name: str, new: dict[int, int]) -> Damage:
     return table(name, put)
 
 
-def text_chunk(place: slice, new: bytes) -> Damage:
-    """Change some bytes in the chunk of the sources' names; it stays a sound one."""
+def column(name: str, dtype: str = "string") -> Damage:
+    """Say that there is one more column of sequences."""
+    return root(lambda document: document["attributes"]["seqzarr"]["columns"].append({"name": name, "dtype": dtype}))
+
+
+def bools(name: str, byte: int) -> Damage:
+    """Set the byte of the first bool in a chunk of a table; it stays a sound one."""
+
+    def put(old: bytes) -> bytes:
+        data = bytearray(blosc.decompress(old[:-4]))
+        data[0] = byte
+        return compressed(np.frombuffer(bytes(data), np.uint8))
+
+    return contents(name, put)
+
+
+def text_chunk(place: slice, new: bytes, name: str = "sequences/source/c.0") -> Damage:
+    """Change some bytes in a chunk of strings, by default that of the sources' names; it stays a sound one."""
 
     def put(old: bytes) -> bytes:
         data = bytearray(blosc.decompress(old[:-4]))
         data[place] = new
         return compressed(np.frombuffer(bytes(data), np.uint8))
 
-    return contents("sequences/source/c.0", put)
+    return contents(name, put)
 
 
 def index(name: str, chunk: int, entry: tuple[int, int]) -> Damage:
@@ -149,7 +165,7 @@ def index(name: str, chunk: int, entry: tuple[int, int]) -> Damage:
     return contents(name, put)
 
 
-def second_chunk(new: Callable[[bytes], bytes]) -> Damage:
+def second_chunk(new: Callable[[bytes], bytes], name: str = "inputs/c.0.0") -> Damage:
     """Replace the second of the two chunks of a shard; the index fits."""
 
     def put(old: bytes) -> bytes:
@@ -158,7 +174,7 @@ def second_chunk(new: Callable[[bytes], bytes]) -> Damage:
         entries = np.array([0, start, start, len(chunk)], "<u8")
         return old[:start] + chunk + checksummed(entries.tobytes())
 
-    return contents("inputs/c.0.0", put)
+    return contents(name, put)
 
 
 def removed(name: str) -> Damage:

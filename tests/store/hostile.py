@@ -15,6 +15,7 @@ from typing import Any
 
 import store_spec
 from store_spec import StoreError
+from store_spec.windows.index import Target
 from tests.store.damage import ROOT
 from tests.store.make_golden import GOLDEN
 
@@ -25,6 +26,20 @@ HARMLESS = (
     *("cpython.", "gc.", "object.", "builtins.id", "sys._getframe", "sys._current_frames", "_thread.start"),
     *("code.__new__", "sys.excepthook", "sys.unraisablehook"),
 )
+
+
+def read_windows(store: store_spec.Store) -> None:
+    """Read all windows of a store in batches, and those that are left out by time and by missing values."""
+    if store.schema.label_axis == "own":
+        return
+    target: Target = {"step": "future", "sequence": "sequence"}[store.schema.label_axis]  # type: ignore[assignment]
+    list(store.windows(2, target=target).batches(4, shuffle=True))
+    list(store.windows(2, target=target, missing="skip").batches(4, shuffle=True))
+    if store.schema.filled or store.schema.missing == "keep":
+        list(store.windows(2, target=target, mask=True).batches(4))
+    if store.schema.time is not None:
+        moment = 0 if store.schema.time.since is None else "1970-01-01"
+        len(store.windows(2, target=target, before=moment))
 
 
 def use(path: Path) -> tuple[StoreError | None, list[str]]:
@@ -38,20 +53,21 @@ def use(path: Path) -> tuple[StoreError | None, list[str]]:
         except StoreError as error:
             first = first or error
 
-    def windows(store: store_spec.Store) -> None:
-        target = {"step": "future", "sequence": "sequence"}[store.schema.label_axis]
-        list(store.windows(2, target=target).batches(4, shuffle=True))  # type: ignore[arg-type]
-
     def everything() -> None:
         store = store_spec.open_store(path)
         for number in range(min(len(store), 9)):
             tried(lambda number=number: store[number])  # type: ignore[misc]
         tried(lambda: store[:2])
         tried(lambda: next(iter(store.padded(2)), None))
+        tried(lambda: next(iter(store.streams(2, 3)), None))
         tried(store.stats)
         tried(lambda: store.sources)
-        if store.schema.label_axis != "own":
-            tried(lambda: windows(store))
+        for name in list(store.sequences)[:9]:
+            tried(lambda name=name: store.sequences[name])  # type: ignore[misc]
+        if store.schema.time is not None:
+            for number in range(min(len(store), 9)):
+                tried(lambda number=number: store.times(number))  # type: ignore[misc]
+        tried(lambda: read_windows(store))
 
     tried(everything)
     try:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numcodecs import blosc
 
-from store_spec.layout import Root
+from store_spec.format.layout import Root
+from store_spec.format.text import encode_text
 from store_spec.schema import Chunking, Rows
-from store_spec.text import encode_text
 from tests.store.damage import (
     ROOT,
     Damage,
@@ -96,6 +96,11 @@ def long_text(old: bytes) -> Callable[[], bytes]:
     return lambda: old + b'"x": "' + b"x" * 10**8 + b'",'
 
 
+def second_time(new: Callable[[bytes], bytes]) -> Damage:
+    """Replace the second of the two chunks of a shard of times; the index fits."""
+    return second_chunk(new, "time/c.0")
+
+
 def bomb() -> bytes:
     """Return a sound chunk of some 20 KB that decodes to 300 MB."""
     stored = checksummed(blosc.compress(np.zeros(300 * 2**20, np.uint8), b"zstd", 9, blosc.NOSHUFFLE, 0))
@@ -113,6 +118,10 @@ TOO_LARGE: dict[str, tuple[str, Damage, str]] = {
     "header in a table": ("steps", contents(OFFSETS, claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
     "header in a shard": ("steps", second_chunk(claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
     "header of names": ("steps", contents(SOURCE, claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes; at most"),
+    "bomb of a column": ("patients", contents("sequences/site/c.0", lambda _: bomb()), "at most 67,108,864 are read"),
+    "bomb of times": ("rivers", second_time(lambda _: bomb()), "stored bytes; it cannot have more than"),
+    "header of times": ("rivers", second_time(claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
+    "steps with times": ("rivers", lie_of_counts(steps=2**62), "4,611,686,018,427,387,904 steps are committed"),
     "index, both": ("steps", index(SHARD, 1, (2**64 - 2, 2**64 - 2)), "ends at byte"),
     "index, length": ("steps", index(SHARD, 1, (0, 2**63)), "stored bytes"),
     "index, offset": ("steps", index(SHARD, 1, (2**63, 57)), "ends at byte"),
@@ -167,6 +176,15 @@ def names_twice(document: Document) -> None:
     document["attributes"]["seqzarr"]["inputs"] |= {
         "shape": [200_000], "names": [*map(str, range(199_999)), "199998"],
     }  # fmt: skip
+
+
+def columns_twice(document: Document) -> None:
+    names = [*map(str, range(200_000)), "199998"]
+    document["attributes"]["seqzarr"]["columns"] = [{"name": name, "dtype": "bool"} for name in names]
+
+
+def classes_twice(document: Document) -> None:
+    document["attributes"]["seqzarr"]["labels"]["classes"] = [[*map(str, range(200_000)), "199998"]]
 
 
 def linked(name: str, target: str) -> Damage:

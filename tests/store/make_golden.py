@@ -5,6 +5,7 @@ They are kept for ever, to show that stores of old releases go on being read; on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
+from store_spec.format.sequence_columns import SequenceColumn
+from store_spec.format.times import Time
 from store_spec.schema import LabelAxis, Missing, Rows
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "v1"
@@ -25,7 +28,10 @@ Sequence = tuple[str, NDArray[Any], NDArray[Any]]  # source, inputs, labels
 class Golden:
     """One golden store: how it is created, its sequences by a formula, and after which of them it was committed.
 
-    `retire` has the sources that are retired before what each commit appends, and `gone` the numbers that these had.
+    `columns` and `kept` have the further columns, and their values of each sequence, `time` and `times` the same of the
+    times of the steps, `filled` which values of inputs were filled in. `classes` are those of the labels at each
+    commit. `retire` has the sources that are retired before what each commit appends, and `gone` the numbers that these
+    had.
     """
 
     name: str
@@ -36,13 +42,27 @@ class Golden:
     label_axis: LabelAxis = "step"
     missing: Missing = "error"
     codec: str = "zstd"
+    columns: tuple[SequenceColumn, ...] = ()
+    kept: Callable[[], list[dict[str, Any]]] = list
+    time: Time | None = None
+    times: Callable[[], list[NDArray[np.int64]]] = list
+    classes: tuple[list[list[str] | None] | None, ...] = (None,)
     retire: tuple[tuple[str, ...], ...] = ()
     gone: tuple[int, ...] = ()
+    filled: Callable[[], list[NDArray[np.bool_]]] | None = None
 
     @property
     def live(self) -> list[Sequence]:
         """The sequences that are not retired."""
         return [one for number, one in enumerate(self.sequences()) if number not in self.gone]
+
+    def columns_of(self, number: int) -> dict[str, Any]:
+        """Return the values of a sequence in the further columns."""
+        return self.kept()[number] if self.columns else {}
+
+    def times_of(self, number: int) -> NDArray[np.int64] | None:
+        """Return the times of a sequence; None where there are none."""
+        return None if self.time is None else self.times()[number]
 
     def write(self, path: Path) -> None:
         """Write the store with today's writer."""
@@ -54,15 +74,23 @@ class Golden:
             label_axis=self.label_axis,
             missing=self.missing,
             codec=self.codec,
+            columns={column.name: column.dtype for column in self.columns},
+            time=self.time,
+            classes=self.classes[0],
+            filled=self.filled is not None,
             chunk=4 * self.inputs.nbytes,
             shard=8 * self.inputs.nbytes,
             provenance={"made by": "tests/store/make_golden.py", "store": self.name},
         ) as writer:
             for commit, stop in enumerate(self.commits):
+                if (classes := self.classes[min(commit, len(self.classes) - 1)]) is not None:
+                    writer.extend_classes(classes)
                 for source in self.retire[commit] if self.retire else ():
                     writer.retire(source)
-                for source, inputs, labels in sequences[at:stop]:
-                    writer.append(inputs, labels, source=source)
+                for number, (source, inputs, labels) in enumerate(sequences[at:stop], at):
+                    columns, time = self.columns_of(number), self.times_of(number)
+                    filled = None if self.filled is None else self.filled()[number]
+                    writer.append(inputs, labels, source=source, columns=columns, time=time, filled=filled)
                 at = stop
                 writer.commit()
 
@@ -143,6 +171,67 @@ def _updated() -> list[Sequence]:
     ]
 
 
+def _patients() -> list[Sequence]:
+    return [
+        (f"patient-{number}", ramp(steps, PATIENTS.inputs, number), ramp(steps, PATIENTS.labels, number))
+        for number, steps in enumerate([3, 5, 0])
+    ]
+
+
+def _of_patients() -> list[dict[str, Any]]:
+    """Values of every type, at both ends of what they can be, and missing ones."""
+    return [
+        {"site": "Köln 二", "age": 41.5, "visits": -(2**63), "left handed": True},
+        {"site": "", "age": math.nan, "visits": 2**63 - 1, "left handed": False},
+        {"site": "A/1\n", "age": -0.0, "visits": 0, "left handed": True},
+    ]
+
+
+def _rivers() -> list[Sequence]:
+    return [
+        (f"river-{number}", ramp(steps, RIVERS.inputs, number), np.array(number, np.int16))
+        for number, steps in enumerate([6, 0, 11, 3])
+    ]
+
+
+def _of_rivers() -> list[NDArray[np.int64]]:
+    """Times that rise, that stand still, and that go from one end of what there is to the other."""
+    every = np.arange(11) * 3600 - 7200
+    return [every[:6], every[:0], every // 7200 * 7200, np.array([-(2**63) + 1, 0, 2**63 - 1])]
+
+
+def _races() -> list[Sequence]:
+    return [
+        (f"race-{number}", ramp(steps, RACES.inputs, number), ramp(steps, RACES.labels, number))
+        for number, steps in enumerate([9, 2])
+    ]
+
+
+def _animals() -> list[Sequence]:
+    """The class of the second sequence is named by a later commit."""
+    return [
+        (f"animal-{number}", ramp(steps, ANIMALS.inputs, number), np.array([code, -number], np.int8))
+        for number, (steps, code) in enumerate([(3, 1), (2, 3), (5, 0)])
+    ]
+
+
+def _holes() -> list[Sequence]:
+    """NaN at either end of sequences that follow one another, in one feature or all, and in labels."""
+    sequences = []
+    for number, (steps, rows) in enumerate([(7, 3), (0, 2), (4, 0), (12, 5)]):
+        inputs, labels = ramp(steps, HOLES.inputs, number), ramp(rows, HOLES.labels, -number)
+        inputs[:1, number % 3] = inputs[-2:] = np.nan
+        inputs[5:6] = np.nan
+        labels[1:3] = np.nan
+        sequences.append((f"hole-{number}", inputs, labels))
+    return sequences
+
+
+def _of_holes() -> list[NDArray[np.bool_]]:
+    """Other values than those that are NaN."""
+    return [(np.arange(steps * 3).reshape(steps, 3) % 5 == 2) for steps in (7, 0, 4, 12)]
+
+
 STEPS = Golden(
     name="steps",
     inputs=_rows("float32", (3,)),
@@ -202,6 +291,61 @@ UPDATED = Golden(
     retire=((), ("a", "c"), ("b",)),
     gone=(0, 1, 2, 3, 4),
 )
+PATIENTS = Golden(
+    name="patients",
+    inputs=_rows("float32", (2,)),
+    labels=_rows("int8", ()),
+    sequences=_patients,
+    commits=(2, 3),
+    columns=(
+        SequenceColumn("site", "string"),
+        SequenceColumn("age", "float64"),
+        SequenceColumn("visits", "int64"),
+        SequenceColumn("left handed", "bool"),
+    ),
+    kept=_of_patients,
+)
+RIVERS = Golden(
+    name="rivers",
+    inputs=_rows("float32", (2,)),
+    labels=_rows("int16", ()),
+    sequences=_rivers,
+    commits=(1, 4),
+    label_axis="sequence",
+    columns=(SequenceColumn("basin", "string"),),
+    kept=lambda: [{"basin": name} for name in ("Rhein", "Aare", "", "Reuß")],
+    time=Time("s", zone="UTC"),
+    times=_of_rivers,
+)
+RACES = Golden(
+    name="races",
+    inputs=_rows("float64", ()),
+    labels=_rows("int8", ()),
+    sequences=_races,
+    commits=(2,),
+    time=Time("ms", None),
+    times=lambda: [np.arange(9) * 20, np.array([5, 5])],
+    codec="lz4",
+)
+ANIMALS = Golden(
+    name="animals",
+    inputs=_rows("float32", (2,)),
+    labels=_rows("int8", (2,), ("kind", "offset")),
+    sequences=_animals,
+    commits=(1, 3),
+    label_axis="sequence",
+    classes=([["cat", "dog"], None], [["cat", "dog", "größe 二", "fox"], None]),
+)
+HOLES = Golden(
+    name="holes",
+    inputs=_rows("float32", (3,)),
+    labels=_rows("float64", ()),
+    sequences=_holes,
+    commits=(1, 4),
+    label_axis="own",
+    missing="keep",
+    filled=_of_holes,
+)
 EMPTY = Golden(
     name="empty",
     inputs=_rows("uint64", (1,)),
@@ -209,7 +353,7 @@ EMPTY = Golden(
     sequences=list,
     commits=(0,),
 )
-STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, UPDATED, EMPTY)
+STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, UPDATED, PATIENTS, RIVERS, RACES, ANIMALS, HOLES, EMPTY)
 
 
 def main() -> None:

@@ -21,8 +21,10 @@ from tests.store.damage import (
     ROOT,
     Damage,
     attribute,
+    bools,
     checksummed,
     codec_twice,
+    column,
     compressed,
     contents,
     flipped,
@@ -89,6 +91,7 @@ def copy_files(folder: Path, to: Path, names: set[str]) -> None:
 
 
 FULL_SHARD, LAST_SHARD, SOURCE = "inputs/c.0.0", "inputs/c.2.0", "sequences/source/c.0"
+FLAGS = "sequences/left handed/c.0"
 OFFSETS, LENGTHS = "offsets/c.0", "row_size/c.0"
 CODECS = "inputs codecs 0 configuration codecs"
 CHUNK = "inputs codecs 0 configuration chunk_shape"
@@ -96,7 +99,15 @@ SHARD = "inputs chunk_grid configuration chunk_shape"
 ZARR_2 = {"zarr_format": 2, "shape": [7], "chunks": [7], "dtype": "|O", "filters": [{"id": "pickle"}]}
 GZIP = {"name": "gzip", "configuration": {"level": 5}}
 ABSENT = 2**64 - 1
+NAMES = [f"class {number}" for number in range(129)]
+TIME = {"unit": "s", "since": None, "zone": None}
 NINE = np.ones(9, np.float32)
+
+
+def classes(value: object) -> Damage:
+    """Set the classes of the labels."""
+    return attribute("labels classes", value)
+
 
 ROOT_BYTES = (
     Fault("root-missing", 1, "a folder without zarr.json", removed(ROOT), error="MissingStoreError"),
@@ -146,10 +157,51 @@ ROOT_MEMBERS = (
     Fault("row-shape-text", 8, "shape '3' is not a list", attribute("inputs shape", "3")),
     Fault("names-too-few", 8, "2 names for 3 features", attribute("inputs names", ["a", "b"])),
     Fault("names-twice", 8, "the name 'a' is given twice", attribute("inputs names", ["a", "b", "a"])),
+    Fault("classes-missing", 8, "KeyError: 'classes'", classes(GONE)),
+    Fault("classes-text", 8, "classes 'cat' are not null", classes("cat")),
+    Fault("classes-of-text", 8, "classes ['cat'] are not null", classes(["cat"])),
+    Fault("classes-of-numbers", 8, "the class name 1 is no text", classes([["a", 1]])),
+    Fault("classes-empty", 8, "the class name '' is no text, or empty", classes([[""]])),
+    Fault("classes-twice", 8, "the class name 'a' is given twice", classes([["a", "b", "a"]])),
+    Fault(
+        "classes-too-few",
+        8,
+        "classes of 1 targets",
+        classes([["a"]]),
+        base="animals",
+    ),
+    Fault("classes-of-floats", 8, "of labels that are float32", classes([["a"]]), base="gaps"),
+    Fault(
+        "classes-too-many",
+        8,
+        "129 classes, where int8",
+        classes([NAMES, None]),
+        base="animals",
+    ),
     Fault("axis-unknown", 9, "label axis 'window' is not one of", attribute("labels axis", "window")),
     Fault("axis-missing", 9, "KeyError: 'axis'", attribute("labels axis", GONE)),
     Fault("missing-unknown", 9, "missing='ffill' is not one of", attribute("missing", "ffill")),
+    Fault("time-missing", 9, "KeyError: 'time'", attribute("time", GONE)),
+    Fault("time-text", 9, "time 'ns' is not null, and no unit", attribute("time", "ns")),
+    Fault("time-without-zone", 9, "no unit, since and zone", attribute("time zone", GONE), base="rivers"),
+    Fault("time-unit", 9, "time in 'h'; take one of s, ms, us, ns", attribute("time unit", "h"), base="rivers"),
+    Fault("time-unit-list", 9, "time in ['s']", attribute("time unit", ["s"]), base="rivers"),
+    Fault("time-since", 9, "time since '1900-01-01'", attribute("time since", "1900-01-01"), base="rivers"),
+    Fault("time-zone", 9, "time of the zone 'CET'", attribute("time zone", "CET"), base="rivers"),
+    Fault("time-zone-of-none", 9, "time of the zone 'UTC'", attribute("time zone", "UTC"), base="races"),
     Fault("identity-short", 10, "identity 'abc' is not 64 hexadecimal digits", attribute("identity", "abc")),
+    Fault("columns-missing", 10, "columns None are not a list", attribute("columns", GONE)),
+    Fault("columns-text", 10, "columns 'site' are not a list", attribute("columns", "site")),
+    Fault("column-without-type", 10, "are not a list of names and dtypes", attribute("columns", [{"name": "a"}])),
+    Fault("column-of-objects", 10, "is of 'object'; take one of", column("a", "object")),
+    Fault("column-outside", 10, "cannot be that of an array", column("../../outside")),
+    Fault("column-dots", 10, "cannot be that of an array", column("..")),
+    Fault("column-control", 10, "cannot be that of an array", column("a\x1b[2J")),
+    Fault("column-empty", 10, "an empty name", column("")),
+    Fault("column-long", 10, "has 129 bytes; at most 128", column("a" * 129)),
+    Fault("column-of-ours", 10, "is one of the format's own", column("Source")),
+    Fault("column-half-written", 10, "is one of the format's own", column("a.partial")),
+    Fault("columns-alike", 10, "columns 'site' and 'SITE' have the same name", column("SITE"), base="patients"),
     Fault("provenance-list", 10, "'provenance' is [] where an object is due", attribute("provenance", [])),
 )
 ARRAY_METADATA = (
@@ -178,6 +230,22 @@ ARRAY_METADATA = (
     Fault("dimension-names", 11, "dimension_names[0] is 'time'", metadata("labels dimension_names", ["time"])),
     Fault("sample-dimension", 11, "sample_dimension is None", metadata("row_size attributes", {})),
     Fault("transformer", 11, "storage_transformers is", metadata("offsets storage_transformers", [GZIP])),
+    Fault("time-not-listed", 11, "time: this array is missing", metadata("time", GONE), base="rivers"),
+    Fault("time-of-none", 11, "time: this array is missing", attribute("time", TIME)),
+    Fault("time-units", 11, "units is 'days'", metadata("time attributes units", "days"), base="rivers"),
+    Fault("time-shape", 11, "shape[0] is 21", metadata("time shape", [21]), base="rivers"),
+    Fault(
+        "time-chunk",
+        11,
+        "time: chunk_grid: configuration: chunk_shape[0] is 16",
+        metadata("time chunk_grid configuration chunk_shape", [16]),
+        base="rivers",
+    ),
+    Fault("column-not-listed", 11, "this array is missing", metadata("sequences/age", GONE), base="patients"),
+    Fault("column-not-there", 11, "sequences/site: this array is missing", column("site")),
+    Fault(
+        "column-of-bytes", 11, "data_type is 'bytes'", metadata("sequences/site data_type", "bytes"), base="patients"
+    ),
     Fault("shard-cuts-chunk", 12, "a shard of 9 steps cuts a chunk of 4", metadata(SHARD, [9, 3])),
     Fault("chunk-of-no-steps", 12, "both must be at least 1", metadata(CHUNK, [0, 3])),
     Fault("chunk-too-large", 12, "Blosc compresses 2,147,483,631 at most", huge_chunk),
@@ -187,10 +255,16 @@ ARRAY_METADATA = (
 FILES = (
     Fault("array-folder-missing", 13, "stats/inputs_m2: missing", removed("stats/inputs_m2")),
     Fault("group-folder-missing", 13, "sequences: missing", removed("sequences")),
+    Fault("column-folder-missing", 13, "sequences/age: missing", removed("sequences/age"), base="patients"),
+    Fault("column-folder-link", 13, "sequences/age: a link", link("sequences/age"), base="patients", committed=False),
+    Fault("time-folder-missing", 13, "time: missing", removed("time"), base="rivers"),
     Fault("array-folder-is-file", 13, "offsets: not a folder", replaced("offsets", None)),
     Fault("array-folder-link", 13, "inputs: a link", link("inputs"), committed=False),
     Fault("group-folder-link", 13, "stats: a link", link("stats"), committed=False),
     Fault("table-chunk-missing", 14, "0 chunks where 1 are committed", removed("stats/labels_max/c.0.0")),
+    Fault("column-chunk-missing", 14, "0 chunks where 1", removed("sequences/site/c.0"), base="patients"),
+    Fault("time-shard-missing", 14, "time/c.0: missing", removed("time/c.0"), base="rivers"),
+    Fault("time-first-missing", 14, "0 chunks where 1", removed("sequences/time_first/c.0"), base="rivers"),
     Fault("table-chunk-renamed", 14, "c.0: missing", renamed(LENGTHS, "row_size/c.1")),
     Fault("table-chunk-link", 14, "c.0: a link", link(OFFSETS), committed=False),
     Fault("table-chunk-is-folder", 14, "c.0: not a plain file", replaced(OFFSETS, "inside")),
@@ -213,6 +287,7 @@ BYTES = (
     Fault("last-shard-bit", 16, "chunk 0: its bytes have crc32c", flipped(LAST_SHARD, 20), error=CHECKSUM),
     Fault("index-bit", 16, "its index has crc32c", flipped(FULL_SHARD, -30), error=CHECKSUM),
     Fault("index-checksum-bit", 16, "its index has crc32c", flipped(LAST_SHARD, -1), error=CHECKSUM),
+    Fault("time-bit", 16, "time/c.0: chunk 0: its bytes", flipped("time/c.0", 20), error=CHECKSUM, base="rivers"),
     Fault("shard-truncated", 16, "its index has", contents(FULL_SHARD, lambda data: data[:-9]), error=CHECKSUM),
     Fault("shard-short", 17, "where its index alone has 36", contents(LAST_SHARD, lambda data: data[-20:])),
     Fault("chunk-not-in-index", 17, "chunk 1 is missing", index(FULL_SHARD, 1, (ABSENT, ABSENT))),
@@ -229,6 +304,13 @@ BYTES = (
     Fault("text-count", 19, "a chunk of 8,191 strings where", text_chunk(slice(4), (8191).to_bytes(4, "little"))),
     Fault("text-overrun", 19, "its strings end at byte", text_chunk(slice(-4, None), b"\0\0\0\x80")),
     Fault("text-rest", 19, "its strings end at byte", text_chunk(slice(-1, None), b"\0more")),
+    Fault(
+        "column-not-utf8",
+        19,
+        "string 0 is not UTF-8",
+        text_chunk(slice(8, 9), b"\xff", "sequences/site/c.0"),
+        base="patients",
+    ),
     Fault("text-not-utf8", 19, "string 0 is not UTF-8", text_chunk(slice(8, 9), b"\xff")),
 )
 VALUES = (
@@ -240,7 +322,27 @@ VALUES = (
     Fault("row-size-differs", 21, "sequence 0 has 6 steps, but 5 by offsets", values(LENGTHS, {0: 6})),
     Fault("label-row-size-differs", 21, "4 steps, but 5 by label_", values("label_row_size/c.0", {1: 4}), base="own"),
 )
-FAULTS = (*ROOT_BYTES, *ROOT_MEMBERS, *ARRAY_METADATA, *FILES, *BYTES, *VALUES)
+GAPS = (
+    Fault("count-of-runs-missing", 7, "missing_inputs is None", attribute("counts missing_inputs", GONE), base="gaps"),
+    Fault("count-of-runs", 7, "missing_labels is -1", attribute("counts missing_labels", -1), base="gaps"),
+    Fault("runs-not-listed", 11, "missing_inputs: this array is", metadata("missing_inputs", GONE), base="gaps"),
+    Fault("runs-not-kept", 7, "counts: missing_inputs is None", attribute("missing", "keep")),
+    Fault("runs-lost", 14, "some were lost", removed("missing_labels/c.0.0"), base="gaps"),
+    Fault("run-empty", 23, "the run 5 to 5 is empty", values("missing_inputs/c.0.0", {3: 5}), base="gaps"),
+    Fault("run-falls", 23, "begins before row 6", values("missing_inputs/c.0.0", {1: 6}), base="gaps"),
+    Fault("run-beyond", 23, "does not lie in the 8 rows", values("missing_inputs/c.0.0", {3: 9}), base="gaps"),
+    Fault("run-across", 23, "crosses from one", values("missing_labels/c.0.0", {0: 4}), base="gaps"),
+    Fault("filled-false", 9, "filled is False, where it is true", attribute("filled", False)),
+    Fault("filled-null", 9, "filled is None, where it is true", attribute("filled", None)),
+    Fault("filled-of-none", 11, "filled: this array is missing", attribute("filled", True)),
+    Fault("filled-not-listed", 11, "filled: this array is missing", metadata("filled", GONE), base="holes"),
+    Fault("filled-of-bytes", 11, "data_type is 'uint8'", metadata("filled data_type", "uint8"), base="holes"),
+    Fault("filled-shape", 11, "shape[1] is 4", metadata("filled shape", [23, 4]), base="holes"),
+    Fault("filled-lost", 14, "it was lost", removed("filled/c.1.0"), base="holes"),
+    Fault("filled-bit", 16, "have crc32c", flipped("filled/c.0.0", 20), base="holes", error=CHECKSUM),
+)
+BOOLS = (Fault("bool-of-two", 22, "a bool of 2, where 0 or 1 is due", bools(FLAGS, 2), base="patients"),)
+FAULTS = (*ROOT_BYTES, *ROOT_MEMBERS, *ARRAY_METADATA, *FILES, *BYTES, *VALUES, *GAPS, *BOOLS)
 
 
 def main() -> None:

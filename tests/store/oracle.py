@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
-from store_spec.schema import DTYPES
+from store_spec.format.codec import Codec
+from store_spec.format.records import Checked, SourceId, check_sequence
+from store_spec.format.sequence_columns import COLUMN_TYPES, ColumnType, as_columns
+from store_spec.format.times import Time
+from store_spec.schema import DTYPES, Schema, rows_of
 
 SHAPES = [(), (1,), (3,), (2, 5), (4, 4, 3)]
 
@@ -25,9 +30,12 @@ class Recipe:
     labels: tuple[str, tuple[int, ...]] = ("int16", ())
     label_axis: Literal["step", "sequence", "own"] = "step"
     missing: Literal["error", "keep"] = "error"
-    codec: str = "zstd"
+    codec: str = "lz4"
     chunk: int = 60
     shard: int = 240
+    columns: tuple[tuple[str, ColumnType], ...] = ()
+    time: Time | None = None
+    filled: bool = False
 
     def create(self, path: Path) -> store_spec.Writer:
         return store_spec.create_store(
@@ -39,7 +47,25 @@ class Recipe:
             codec=self.codec,
             chunk=self.chunk,
             shard=self.shard,
+            columns=dict(self.columns),
+            time=self.time,
+            filled=self.filled,
             provenance={"made": "by a test"},
+        )
+
+    def schema(self) -> Schema:
+        """Return what `create` makes of it."""
+        return Schema.plan(
+            rows_of(*self.inputs),
+            rows_of(*self.labels),
+            label_axis=self.label_axis,
+            missing=self.missing,
+            codec=Codec.parse(self.codec),
+            chunk_bytes=self.chunk,
+            shard_bytes=self.shard,
+            columns=as_columns(dict(self.columns)),
+            time=self.time,
+            filled=self.filled,
         )
 
 
@@ -50,6 +76,31 @@ class Sequence:
     source: str
     inputs: NDArray[Any]
     labels: NDArray[Any]
+    columns: dict[str, Any] = field(default_factory=dict)
+    time: NDArray[np.int64] | None = None
+    filled: NDArray[np.bool_] | None = None
+
+    def rows(self, name: str) -> NDArray[Any]:
+        """Return the rows of an array."""
+        found: NDArray[Any] = getattr(self, name)
+        return found
+
+
+def random_value(rng: np.random.Generator, dtype: ColumnType) -> Any:
+    """Return any value of a column, a missing one among them."""
+    size = int(rng.integers(0, 4))
+    if dtype == "string":
+        return "".join(rng.choice(list("aé二\0 ,\n😀"), size))
+    if dtype == "float64":
+        return math.nan if size == 0 else float(rng.normal() * 10.0 ** rng.integers(-30, 30))
+    return bool(size % 2) if dtype == "bool" else int(rng.integers(-(2**63), 2**63 - 1, endpoint=True))
+
+
+def random_times(rng: np.random.Generator, steps: int) -> NDArray[np.int64]:
+    """Return times that rise or stand still, now and then from one end of what int64 holds to the other."""
+    if rng.integers(0, 4) == 0:
+        return np.sort(rng.integers(-(2**63) + 1, 2**63 - 1, steps, endpoint=True))
+    return np.cumsum(rng.integers(0, 3, steps)) + rng.integers(-(10**9), 10**9)
 
 
 def random_rows(
@@ -74,7 +125,7 @@ def random_rows(
 
 def make(recipe: Recipe, lengths: Iterable[int], *, seed: int = 0, sources: list[str] | None = None) -> list[Sequence]:
     """Return one sequence for each length; label lengths on the `own` axis have nothing to do with them."""
-    rng = np.random.default_rng(seed)
+    rng, others = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     missing = recipe.missing == "keep"
     sequences = []
     for number, length in enumerate(lengths):
@@ -85,6 +136,9 @@ def make(recipe: Recipe, lengths: Iterable[int], *, seed: int = 0, sources: list
                 sources[number] if sources else f"wälk/{seed}/{number:03}",
                 random_rows(rng, length, *recipe.inputs, missing=missing),
                 labels[0] if recipe.label_axis == "sequence" else labels,
+                {name: random_value(others, dtype) for name, dtype in recipe.columns},
+                None if recipe.time is None else random_times(others, length),
+                others.random((length, *recipe.inputs[1])) < 0.1 if recipe.filled else None,
             )
         )
     return sequences
@@ -99,7 +153,27 @@ def write(recipe: Recipe, path: Path, sequences: Iterable[Sequence]) -> Path:
 
 def append(writer: store_spec.Writer, sequences: Iterable[Sequence]) -> None:
     for sequence in sequences:
-        writer.append(sequence.inputs, sequence.labels, source=sequence.source)
+        writer.append(
+            sequence.inputs,
+            sequence.labels,
+            source=sequence.source,
+            columns=sequence.columns,
+            time=sequence.time,
+            filled=sequence.filled,
+        )
+
+
+def checked(schema: Schema, sequence: Sequence, source: SourceId) -> Checked:
+    """Return a sequence as it is stored."""
+    return check_sequence(
+        schema,
+        sequence.inputs,
+        sequence.labels,
+        source,
+        columns=sequence.columns,
+        time=sequence.time,
+        filled=sequence.filled,
+    )
 
 
 def same(found: Any, expected: Any) -> bool:
@@ -115,10 +189,19 @@ def assert_holds(store: store_spec.Store, sequences: list[Sequence]) -> None:
     assert len(store) == len(sequences)
     assert store.sources == tuple(sequence.source for sequence in sequences)
     assert store.lengths.tolist() == [len(sequence.inputs) for sequence in sequences]
+    for column in store.schema.columns:
+        found = store.sequences[column.name].tolist()
+        assert list(map(repr, found)) == [repr(sequence.columns[column.name]) for sequence in sequences], column
     for number, sequence in enumerate(sequences):
         inputs, labels = store[number]
         assert same(inputs, sequence.inputs), f"inputs of sequence {number}"
         assert same(labels, sequence.labels), f"labels of sequence {number}"
+        if sequence.filled is not None:
+            first = int(store.starts[number])
+            found = store.snapshot.rows("filled", first, first + len(inputs))
+            assert same(found, sequence.filled), f"filled values of sequence {number}"
+        if sequence.time is not None:
+            assert same(store.times(number).view(np.int64), sequence.time), f"times of sequence {number}"
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -133,6 +216,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     """Draw any schema, with chunks and shards so small that a few rows make many."""
     rows = st.tuples(st.sampled_from(DTYPES), st.sampled_from(SHAPES))
     chunk = draw(st.integers(1, 400))
+    types = draw(st.lists(st.sampled_from(COLUMN_TYPES), max_size=3))
     return Recipe(
         inputs=draw(rows),
         labels=draw(rows),
@@ -141,4 +225,6 @@ def recipes(draw: st.DrawFn) -> Recipe:
         codec=draw(st.sampled_from(["zstd", "zstd:1", "lz4:9", "none"])),
         chunk=chunk,
         shard=chunk * draw(st.integers(1, 5)),
+        columns=tuple((f"column {number}", dtype) for number, dtype in enumerate(types)),
+        time=draw(st.sampled_from([None, Time("ms"), Time("ns", None), Time("s", zone="UTC")])),
     )

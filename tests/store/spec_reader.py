@@ -88,15 +88,41 @@ class SpecReader:
             label_start, label_stop = label_bounds[number : number + 2]
             yield source, inputs[start:stop], labels[label_start:label_stop]
 
+    def times(self, number: int) -> np.ndarray[Any, Any]:
+        """Return the times of a sequence, the retired ones counted."""
+        start, stop = self.rows("offsets")[number : number + 2]
+        return self.rows("time")[start:stop]
+
+    def column(self, name: str) -> list[Any]:
+        """Return a further column."""
+        dtype = next(column["dtype"] for column in self.said["columns"] if column["name"] == name)
+        key = f"sequences/{name}"
+        return self.strings(key) if dtype == "string" else list(self.rows(key).tolist())
+
+    def column_bytes(self, name: str) -> list[bytes]:
+        """Return each value of a further column as the identity covers it."""
+        if self.arrays[f"sequences/{name}"]["data_type"] == "string":
+            encoded = [text.encode() for text in self.column(name)]
+            return [len(data).to_bytes(4, "little") + data for data in encoded]
+        return [value.tobytes() for value in self.rows(f"sequences/{name}")]
+
     def identity(self) -> str:
         value = bytes(32)
         parts, sizes = self.rows("sequences/part"), self.rows("row_size")
         file_sizes, hashes = self.rows("sequences/source_size"), self.rows("sequences/source_sha256")
         own = self.rows("label_row_size") if self.said["labels"]["axis"] == "own" else np.zeros_like(sizes)
+        kept = [self.column_bytes(column["name"]) for column in self.said["columns"]]
         for number, (source, inputs, labels) in enumerate(self.sequences(every=True)):
             crcs = [google_crc32c.value(np.ascontiguousarray(rows).tobytes()) for rows in (inputs, labels)]
             file = f"{file_sizes[number]} {hashes[number].tobytes().hex()}"
             lengths = f"{sizes[number]} {own[number]}"
             line = f"{source}\n{parts[number]} {file} {lengths} {crcs[0]:08x} {crcs[1]:08x}"
+            if self.said["time"] is not None:
+                line += f" {google_crc32c.value(self.times(number).tobytes()):08x}"
+            if self.said.get("filled"):
+                start, stop = self.rows("offsets")[number : number + 2]
+                line += f" {google_crc32c.value(np.ascontiguousarray(self.rows('filled')[start:stop]).tobytes()):08x}"
+            if kept:
+                line += f" {google_crc32c.value(b''.join(column[number] for column in kept)):08x}"
             value = hashlib.sha256(value + line.encode()).digest()
         return value.hex()

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store_spec import shard
-from store_spec.codec import Codec, crc32c
 from store_spec.errors import ChecksumError, FormatError
+from store_spec.format import shard
+from store_spec.format.codec import Codec, crc32c
+from store_spec.format.text import decode_text, encode_text
 from store_spec.schema import DTYPES, Chunking, rows_of
-from store_spec.text import decode_text, encode_text
 from tests.store.oracle import SHAPES, random_rows, same
 
 CODECS = [Codec.parse(text) for text in ("zstd", "zstd:9", "lz4", "none")]
@@ -149,6 +149,12 @@ def test_a_chunk_that_is_missing_or_outside_is_refused():
         shard.chunk_range(index, 2, 14, "here")
     with pytest.raises(FormatError, match="here: chunk 3 ends at byte 18,446,744,073,709,551,616 of 14"):
         shard.chunk_range(index, 3, 14, "here")
+    assert shard.chunk_ranges(index, range(2), 15, "here") == [(0, 10), (10, 5)]
+    assert shard.chunk_ranges(index, range(1, 1), 15, "here") == []
+    with pytest.raises(FormatError, match="here: chunk 1 ends at byte 15 of 14"):
+        shard.chunk_ranges(index, range(4), 14, "here")
+    with pytest.raises(FormatError, match="here: chunk 2 is missing"):
+        shard.chunk_ranges(index, range(1, 3), 15, "here")
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import zarr
 
 import store_spec
-from store_spec.moments import moments
+from store_spec.format.moments import moments
 from store_spec.schema import MOMENTS
 from tests.store.make_golden import GOLDEN, STORES, Golden
 
@@ -42,13 +43,29 @@ def test_golden_store_still_gives_the_rows_of_its_formula(golden):
     store = store_spec.open_store(path_of(golden))
     sequences = golden.live
     assert len(store) == len(sequences)
-    assert (store.schema.inputs, store.schema.labels) == (golden.inputs, golden.labels)
+    assert (store.schema.inputs, replace(store.schema.labels, classes=None)) == (golden.inputs, golden.labels)
+    named = golden.classes[-1] or [None] * golden.labels.features
+    assert [
+        None if names is None else list(names) for names in store.schema.labels.classes or [None] * len(named)
+    ] == named
     assert (store.schema.label_axis, store.schema.missing) == (golden.label_axis, golden.missing)
     assert list(store.sources) == [source for source, _, _ in sequences]
+    assert store.schema.columns == golden.columns
+    assert store.schema.time == golden.time
+    live = [number for number in range(len(golden.sequences())) if number not in golden.gone]
+    for column in golden.columns:
+        expected = [repr(golden.columns_of(number)[column.name]) for number in live]
+        assert list(map(repr, store.sequences[column.name].tolist())) == expected
     for number, (_, inputs, labels) in enumerate(sequences):
         found_inputs, found_labels = store[number]
         assert_same(found_inputs, inputs)
         assert_same(np.asarray(found_labels), labels)
+        if golden.filled is not None:
+            first = int(store.starts[number])
+            found = store.snapshot.rows("filled", first, first + len(inputs))
+            assert_same(found, golden.filled()[live[number]])
+        if golden.time is not None:
+            assert_same(store.times(number).view(np.int64), golden.times_of(live[number]))
 
 
 @every_store
@@ -67,6 +84,12 @@ def test_golden_store_is_read_by_plain_zarr_through_its_offsets_alone(golden):
         found = group["labels"][label_offsets[number] : label_offsets[number + 1]]
         assert_same(found[0] if golden.label_axis == "sequence" else found, labels)
         assert group["sequences/source"][number] == source
+        if golden.filled is not None:
+            assert_same(group["filled"][offsets[number] : offsets[number + 1]], golden.filled()[number])
+        if golden.time is not None:
+            assert_same(group["time"][offsets[number] : offsets[number + 1]], golden.times_of(number))
+        for name, value in golden.columns_of(number).items():
+            assert repr(group[f"sequences/{name}"][number].item()) == repr(value)
 
 
 @every_store
@@ -93,5 +116,6 @@ def test_golden_store_that_was_appended_to_equals_one_that_was_written_in_one_co
         path = tmp_path / f"{golden.name}.zarr"
         path.parent.mkdir(exist_ok=True)
         single = {name: getattr(golden, name) for name in golden.__slots__} | {"commits": golden.commits[-1:]}
+        single |= {"classes": golden.classes[-1:]}
         Golden(**single).write(path)
         assert files_below(path) == files_below(path_of(golden))

@@ -28,6 +28,8 @@ from tests.store.hostile_stores import (
     SHARD,
     STEPS,
     TOO_LARGE,
+    classes_twice,
+    columns_twice,
     copy_of_steps,
     linked,
     members_twice,
@@ -69,6 +71,8 @@ def test_the_limit_of_memory_is_one(tmp_path):
     [
         (text_put(ROOT, PROVENANCE, members_twice), "an object with two members '7'"),
         (root(names_twice), "the name '199998' is given twice"),
+        (root(columns_twice), "columns '199998' and '199998' have the same name"),
+        (root(classes_twice), "the class name '199998' is given twice"),
     ],
 )
 def test_finding_what_is_given_twice_takes_no_square_of_time(damage, text, tmp_path):

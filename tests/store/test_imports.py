@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parents[2]
 NEVER = {
     *("dask", "distributed", "pyarrow", "click", "rich", "builder", "pandas"),
-    *("torch", "tensorflow", "keras", "jax", "xarray", "tensorstore"),
+    *("torch", "torchdata", "tensorflow", "keras", "jax", "grain", "xarray", "tensorstore"),
 }
 
 WORK = """

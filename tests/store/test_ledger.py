@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import store_spec
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, FormatError, SchemaError, StorageError, StoreError
-from store_spec.layout import ROOT
-from store_spec.ledger import Ledger
-from store_spec.lock import build_folder
-from store_spec.records import Records, SourceId, check_sequence, describe
+from store_spec.format.layout import ROOT
+from store_spec.format.records import Records, SourceId, check_sequence, describe
 from store_spec.schema import Schema, rows_of
 from tests.store.oracle import Recipe, append, assert_holds, files, make, write
 
@@ -248,7 +248,7 @@ SCHEMA = Schema.plan(rows_of("float32", (3,)), rows_of("int16", ()), label_axis=
 
 def described(sequence, part=0):
     source = SourceId(name=sequence.source, part=part)
-    return describe(SCHEMA, *check_sequence(SCHEMA, sequence.inputs, sequence.labels, source), source)
+    return describe(SCHEMA, check_sequence(SCHEMA, sequence.inputs, sequence.labels, source), source)
 
 
 def rows_of_job(job, sequences):
@@ -365,7 +365,7 @@ def test_without_the_lock_the_slower_of_two_writers_replaces_nothing(tmp_path, m
     def unlocked(store: Path) -> Iterator[Path]:
         yield build_folder(store)
 
-    monkeypatch.setattr("store_spec.ledger.locked", unlocked)
+    monkeypatch.setattr("store_spec.disk.ledger.locked", unlocked)
     slow, fast = store_spec.open_store(path, "a"), store_spec.open_store(path, "a")
     mine = make(RECIPE, [6])[0]
     fast.append(mine.inputs, mine.labels, source="fast")

@@ -10,6 +10,7 @@ import pytest
 
 import store_spec
 from store_spec import errors
+from store_spec.schema import ROW_ARRAYS
 from tests.store.make_golden import STORES
 from tests.store.make_malformed import FAULTS, MALFORMED, files_of
 
@@ -23,8 +24,15 @@ def read_everything(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     label_lengths, lengths = store.label_lengths, store.lengths
     assert len(lengths) == len(label_lengths) == len(store.sources) == len(store.parts)
     for fact in store.schema.arrays():
-        if fact.name not in ("inputs", "labels"):
+        if fact.name not in ROW_ARRAYS:
             store.snapshot.table(fact.name)
+    for name in ("inputs", "labels"):
+        store.snapshot.missing(name)
+    if store.schema.filled:
+        store.snapshot.rows("filled", 0, store.counts.steps)
+    if store.schema.time is not None:
+        for number in range(len(store)):
+            store.times(number)
     yield from store
 
 

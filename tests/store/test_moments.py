@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store_spec import moments as module
-from store_spec.moments import Moments, RunningMoments, merge, moments
+from store_spec.format import moments as module
+from store_spec.format.moments import Moments, RunningMoments, merge, moments, moments_of_each
 from store_spec.schema import DTYPES, MOMENTS
 from tests.store.oracle import SHAPES, random_rows
 
@@ -129,3 +129,13 @@ def test_blocks_are_merged_in_an_order_that_is_part_of_the_format():
 
 
 PINNED = ["0x1.5554c881fa1c1p+29", "0x1.55553a5ba34fbp+15", "0x1.44109e4b5954ep+73", "0x1.e617cb6f52511p+43"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_signalling_nan_is_one_and_no_warning(dtype):
+    bits = {"float16": (0x7D00, "u2"), "float32": (0x7FA00000, "u4"), "float64": (0x7FF4000000000000, "u8")}[dtype]
+    rows = np.ones((40, 2), dtype)
+    rows[:, 0].view(bits[1])[5] = bits[0]
+    found = moments(rows)
+    assert (found.count.tolist(), found.mean.tolist()) == ([39, 40], [1, 1])
+    assert moments_of_each(rows[None]).count.tolist() == [[39, 40]]

@@ -8,21 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store_spec import ranks
 from store_spec.errors import WindowError
-from store_spec.ranks import Deal
+from store_spec.reading import ranks
+from store_spec.reading.ranks import Turns
 
 
-def dealt(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[range]] | None:
+def dealt(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[list[int]]] | None:
     """Return the batches of each rank; None where they cannot be dealt."""
     try:
         deals = [
-            Deal(windows=windows, size=size, rank=rank, world_size=world_size, drop_last=drop_last)
+            Turns(samples=windows, size=size, rank=rank, world_size=world_size, drop_last=drop_last)
             for rank in range(world_size)
         ]
     except WindowError:
         return None
-    return [[range(*deal[number]) for number in range(len(deal))] for deal in deals]
+    return [
+        [[world_size * own + turns.rank for own in range(*turns[number])] for number in range(len(turns))]
+        for turns in deals
+    ]
 
 
 @settings(max_examples=500, deadline=None)
@@ -34,8 +37,10 @@ def test_all_ranks_have_equally_many_batches_that_hold_each_window_once(windows:
         return
     assert len({len(each) for each in batches}) == 1
     assert all(1 <= len(batch) <= size for each in batches for batch in each)
-    in_turn = [place for number in range(len(batches[0])) for each in batches for place in each[number]]
-    assert in_turn == list(range(windows))
+    for number in range(len(batches[0])):  # what all ranks have after so many batches are the first samples
+        taken = [place for each in batches for batch in each[: number + 1] for place in batch]
+        assert sorted(taken) == list(range(len(taken)))
+    assert len(taken if windows else []) == windows
     # All but the last two are whole.
     assert all(len(batch) == size for each in batches for batch in each[:-2])
 
@@ -49,12 +54,12 @@ def test_without_the_last_every_batch_is_whole_and_less_than_a_round_is_left_out
     assert batches is not None
     assert len({len(each) for each in batches}) == 1
     assert all(len(batch) == size for each in batches for batch in each)
-    in_turn = [place for number in range(len(batches[0])) for each in batches for place in each[number]]
-    assert in_turn == list(range(windows // (size * world_size) * size * world_size))
+    taken = [place for each in batches for batch in each for place in batch]
+    assert sorted(taken) == list(range(windows // (size * world_size) * size * world_size))
 
 
 def test_one_rank_has_plain_batches():
-    assert dealt(10, 4, 1, drop_last=False) == [[range(4), range(4, 8), range(8, 10)]]
+    assert dealt(10, 4, 1, drop_last=False) == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]]
 
 
 @pytest.mark.parametrize(
@@ -67,18 +72,18 @@ def test_one_rank_has_plain_batches():
         ({"world_size": 0}, "world_size is 0"),
         ({"rank": -1}, "rank is -1"),
         ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
-        ({"world_size": 20}, "10 windows cannot be dealt to world_size=20 .* drop_last=True, which leaves out 10"),
-        ({"size": 1, "world_size": 4}, "10 windows cannot be dealt to world_size=4 .* leaves out 2"),
+        ({"world_size": 20}, "10 samples cannot be dealt to world_size=20 .* drop_last=True, which leaves out 10"),
+        ({"size": 1, "world_size": 4}, "10 samples cannot be dealt to world_size=4 .* leaves out 2"),
     ],
 )
 def test_what_is_impossible_is_refused_with_both_numbers(arguments, message: str):
     with pytest.raises(WindowError, match=message):
-        Deal(**{"windows": 10, "size": 4, **arguments})
+        Turns(**{"samples": 10, "size": 4, **arguments})
 
 
 def test_a_batch_beyond_the_last_is_an_index_error():
     with pytest.raises(IndexError, match="batch 3 of 3"):
-        Deal(windows=10, size=4)[3]
+        Turns(samples=10, size=4)[3]
 
 
 def test_the_examples_run():

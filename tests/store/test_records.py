@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from store_spec.errors import SequenceError
-from store_spec.records import Records, SourceId, check_sequence, describe, no_records
+from store_spec.format.records import Records, SourceId, check_sequence, describe, no_records
 from store_spec.schema import Schema, rows_of
 from tests.store.oracle import same
 
@@ -19,7 +19,7 @@ def records(*names: str, schema: Schema = SCHEMA) -> Records:
     for number, name in enumerate(names, 1):
         inputs, labels = np.full((number, 2), number, "float32"), np.full(number % 3, number, "int8")
         source = SourceId(name=name, size=number, sha256=hashlib.sha256(name.encode()).digest())
-        each.append(describe(schema, *check_sequence(schema, inputs, labels, source), source))
+        each.append(describe(schema, check_sequence(schema, inputs, labels, source), source))
     return Records.concatenate([no_records(schema), *each])
 
 
@@ -32,13 +32,13 @@ def test_the_identity_is_what_the_format_says():
         file = hashlib.sha256(name.encode()).hexdigest()
         line = f"{name}\n0 {size} {file} {size} {size % 3} {crcs[0]:08x} {crcs[1]:08x}"
         digest = hashlib.sha256(digest + line.encode()).digest()
-    assert whole.identity("0" * 64) == digest.hex() == PINNED
+    assert whole.identity("0" * 64, SCHEMA) == digest.hex() == PINNED
 
 
 def test_the_identity_of_a_whole_is_that_of_its_pieces_one_after_another():
     whole = records("a", "b", "c")
-    assert whole[1:].identity(whole[:1].identity("0" * 64)) == whole.identity("0" * 64)
-    assert no_records(SCHEMA).identity("ab" * 32) == "ab" * 32
+    assert whole[1:].identity(whole[:1].identity("0" * 64, SCHEMA), SCHEMA) == whole.identity("0" * 64, SCHEMA)
+    assert no_records(SCHEMA).identity("ab" * 32, SCHEMA) == "ab" * 32
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_the_identity_changes_with_whatever_names_a_sequence(column):
     changed, original = records("a", "b"), records("a", "b")
     where = getattr(changed, column) if column.endswith("lengths") else changed.columns[f"sequences/{column}"]
     where[1:] += 1
-    assert changed.identity("0" * 64) != original.identity("0" * 64)
-    assert records("a", "c").identity("0" * 64) != original.identity("0" * 64)
+    assert changed.identity("0" * 64, SCHEMA) != original.identity("0" * 64, SCHEMA)
+    assert records("a", "c").identity("0" * 64, SCHEMA) != original.identity("0" * 64, SCHEMA)
 
 
 def test_a_slice_and_a_concatenation_are_those_of_every_column():
@@ -65,14 +65,14 @@ def test_a_slice_and_a_concatenation_are_those_of_every_column():
 def test_a_sequence_is_checked_before_anything_is_copied():
     inputs, labels = np.ones((3, 2), "float32"), np.ones(2, "int8")
     checked = check_sequence(SCHEMA, inputs, labels, SourceId(name="a"))
-    assert np.shares_memory(checked[0], inputs)
-    assert np.shares_memory(checked[1], labels)
+    assert np.shares_memory(checked.rows["inputs"], inputs)
+    assert np.shares_memory(checked.rows["labels"], labels)
 
 
 def test_what_is_described_does_not_change_with_the_rows():
     schema = Schema.plan(rows_of("float32", (2,)), rows_of("int8", (3,)), label_axis="sequence")
     source, inputs, labels = SourceId(name="a"), np.ones((3, 2), "float32"), np.ones(3, "int8")
-    described = describe(schema, *check_sequence(schema, inputs, labels, source), source)
+    described = describe(schema, check_sequence(schema, inputs, labels, source), source)
     labels[:] = 7
     assert described.columns["labels"].tolist() == [[1, 1, 1]]
 
@@ -97,7 +97,7 @@ def test_an_error_names_source_and_part(part, text):
 )
 def test_numbers_that_fit_are_converted(given, stored, kept):
     schema = Schema.plan(rows_of(stored, ()), rows_of("int8", ()), label_axis="own")
-    rows, _ = check_sequence(schema, np.array(kept, given), np.ones(0, "int8"), SourceId(name="a"))
+    rows = check_sequence(schema, np.array(kept, given), np.ones(0, "int8"), SourceId(name="a")).rows["inputs"]
     assert rows.dtype == stored
     assert rows.tolist() == np.array(kept, given).tolist()
 

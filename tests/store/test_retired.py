@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec import retired
 from store_spec.errors import FormatError, SequenceError
+from store_spec.format import retired
 from tests.store.oracle import Recipe, Sequence, append, assert_holds, make, write
 from tests.store.spec_reader import SpecReader
 

@@ -1,17 +1,19 @@
 """What a store may be, and the sizes that follow from it."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store_spec.codec import LARGEST_CHUNK_BYTES, Codec
 from store_spec.errors import SchemaError
-from store_spec.layout import Counts, Root, chunk_key, chunk_number
+from store_spec.format.codec import LARGEST_CHUNK_BYTES, Codec
+from store_spec.format.layout import Counts, Root, chunk_key, chunk_number
+from store_spec.format.times import Time
+from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import ARRAYS, DTYPES, LARGEST_SHARD_CHUNKS, Chunking, Rows, Schema, rows_of
-from store_spec.sizes import parse_bytes
 from tests.store.oracle import SHAPES
 
 ROWS = st.builds(rows_of, st.sampled_from(DTYPES), st.sampled_from(SHAPES))
@@ -47,8 +49,8 @@ def test_chunks_and_shards_are_near_the_sizes_asked_for(row_bytes, chunk_bytes, 
 
 
 def test_the_sizes_chosen_without_being_asked():
-    assert Chunking.for_rows(4) == Chunking(chunk=2**18, shard=2**24)
-    assert Chunking.for_rows(17 * 4) == Chunking(chunk=8192, shard=8192 * 120)
+    assert Chunking.for_rows(4) == Chunking(chunk=2**15, shard=2**24)
+    assert Chunking.for_rows(17 * 4) == Chunking(chunk=1024, shard=1024 * 963)
     assert Chunking.for_rows(10 * 2**20) == Chunking(chunk=1, shard=6)
     assert Chunking.for_rows(100 * 2**20) == Chunking(chunk=1, shard=1)
 
@@ -59,9 +61,24 @@ def test_labels_share_the_chunks_of_inputs_on_the_step_axis_alone(axis):
     wide, narrow = Chunking.for_rows(800), Chunking.for_rows(4)
     assert schema.chunking("inputs") == (wide if axis == "step" else narrow)
     assert schema.chunking("labels") == {"step": wide, "sequence": None, "own": wide}[axis]
-    assert {fact.name for fact in ARRAYS} - {fact.name for fact in schema.arrays()} == (
-        set() if axis == "own" else {"label_offsets", "label_row_size"}
-    )
+    absent = {fact.name for fact in ARRAYS} - {fact.name for fact in schema.arrays()}
+    of_time = {"time", "sequences/time_first", "sequences/time_last", "sequences/time_crc32c"}
+    of_missing = {"missing_inputs", "missing_labels", "filled", "sequences/filled_crc32c"}
+    assert absent - of_time - of_missing == (set() if axis == "own" else {"label_offsets", "label_row_size"})
+    assert of_time <= absent
+    assert of_time <= {fact.name for fact in replace(schema, time=Time("s")).arrays()}
+
+
+def test_times_share_the_chunks_of_inputs_and_tables_have_none():
+    schema = Schema.plan(rows_of("int8", ()), rows_of("int8", ()), label_axis="own", time=Time("s"))
+    assert schema.chunking("time") == schema.chunking("inputs") == Chunking.for_rows(8)
+    assert schema.chunking("labels") == Chunking.for_rows(1)
+    assert schema.sharded() == {"step": ("inputs", "time"), "label_step": ("labels",)}
+    for fact in schema.arrays():
+        assert schema.fact(fact.name) == fact
+        assert schema.is_sharded(fact) == (fact.name in ("inputs", "labels", "time"))
+    with pytest.raises(LookupError, match="there is no array 'sequences/site'"):
+        schema.fact("sequences/site")
 
 
 PLAIN = rows_of("float32", (2,))

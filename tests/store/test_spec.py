@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import store_spec
-from store_spec import codec, layout, schema, shard, text
-from store_spec.codec import Codec
+from store_spec import schema
+from store_spec.disk.storage import LocalStorage
+from store_spec.format import class_names, codec, layout, sequence_columns, shard, text
+from store_spec.format.codec import Codec
+from store_spec.format.times import CALENDAR, EPOCH, UNITS, Time
 from store_spec.schema import ARRAYS, Rows, Schema, rows_of
-from store_spec.storage import LocalStorage
 from tests.store.damage import attribute, metadata
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS
@@ -63,11 +65,12 @@ def write_example(path: Path) -> None:
         path,
         inputs=Rows(np.dtype("float32"), (3,), ("x", "y", "z")),
         labels=("int64", ()),
+        columns={"site": "string"},
         provenance={"robot": "walker", "rate_hz": 50},
     ) as writer:
-        for name, steps in zip("abc", LENGTHS, strict=True):
+        for name, steps, site in zip("abc", LENGTHS, "ABA", strict=True):
             walk = np.arange(3 * steps, dtype=np.float32).reshape(steps, 3)
-            writer.append(walk, np.arange(steps), source=f"walks/{name}.csv")
+            writer.append(walk, np.arange(steps), source=f"walks/{name}.csv", columns={"site": site})
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,15 @@ def example(tmp_path_factory) -> Path:
 
 
 ANY_SCHEMA = {
-    axis: Schema.plan(rows_of("float32", (4, 5, 17)), rows_of("int16", (2, 6)), label_axis=axis, codec=Codec("lz4", 7))
+    axis: Schema.plan(
+        rows_of("float32", (4, 5, 17)),
+        rows_of("int16", (2, 6)),
+        label_axis=axis,
+        missing="keep",
+        codec=Codec("lz4", 7),
+        time=Time("ms"),
+        filled=True,
+    )
     for axis in schema.LABEL_AXES
 }
 
@@ -91,8 +102,10 @@ def test_the_version_is_the_one_of_the_constants():
 def test_the_arrays_of_the_table_are_those_of_the_constants_in_this_order():
     dtypes = {"of `inputs`": "", "of `labels`": ""}
     tails = {"inputs row": "inputs", "labels row": "labels", "()": "", "F": "features", "G": "targets", "32": "hash"}
-    only = {"always": "", "own": "own"}
+    tails["2"] = "run"
+    only = {"always": "", "own": "own", "time": "time", "keep": "keep", "filled": "filled"}
     rows = {"T": {"step"}, "L": {""}, "N": {"sequence"}, "N + 1": {"sequence_bound", "label_sequence_bound"}}
+    rows |= {"R": {"missing_inputs_run"}, "S": {"missing_labels_run"}}
     found = table("Arrays")
     assert len(found) == len(ARRAYS)
     for (name, dtype, count, row, dimensions, present, _), fact in zip(found, ARRAYS, strict=True):
@@ -147,10 +160,45 @@ def test_the_limits_are_those_of_the_constants():
     ]
 
 
+def test_names_of_classes_are_as_long_as_the_text_says():
+    assert f"each of 1 to {class_names.LARGEST_CLASS_NAME:,} bytes" in section("The root document")
+
+
+def test_further_columns_are_those_of_the_constants():
+    said = section("Further columns")
+    assert tuple(re.findall(r"`(\w+)`", said.partition("the column's dtype:")[2].partition(". A missing")[0])) == (
+        sequence_columns.COLUMN_TYPES
+    )
+    assert f"at most {sequence_columns.LARGEST_TEXT:,} bytes" in said
+    assert f"1 to {sequence_columns.LARGEST_COLUMN_NAME} bytes" in said
+    own = {fact.name.removeprefix("sequences/") for fact in ARRAYS if fact.name.startswith("sequences/")}
+    assert own <= set(sequence_columns.RESERVED)
+    assert set(re.findall(r"`([\w.]+)`", said.partition("below `sequences`,")[2].partition("are the")[0])) <= set(
+        sequence_columns.RESERVED
+    )
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_time_is_what_the_text_says(unit):
+    said, words = section("Time"), section("Array metadata")
+    assert re.findall(r"`(\w+)`", said.partition("a number of `unit`, which is ")[2].partition(", since")[0]) == list(
+        UNITS
+    )
+    assert f'`since` is `"{EPOCH}"`' in said
+    for given in (Time(unit), Time(unit, None), Time(unit, zone="UTC")):
+        planned = Schema.plan(rows_of("int8", ()), rows_of("int8", ()), time=given)
+        written = layout.array_document(planned, planned.fact("time"), layout.Counts())["attributes"]
+        first, since, _ = written["units"].partition(" since 1970-01-01 00:00:00")
+        assert f"`{first}`" in words
+        assert bool(since) == (given.since is not None) == (written.get("calendar") == CALENDAR)
+        assert f"`{CALENDAR}`" in words
+        assert "` since 1970-01-01 00:00:00`" in words
+
+
 def test_the_sizes_of_chunks_are_those_of_the_constants():
     sizes = section("Array metadata")
-    assert (schema.CHUNK_BYTES, schema.SHARD_BYTES, schema.TABLE_CHUNK_BYTES) == (2**20, 2**26, 2**18)
-    assert all(f"{size} " in sizes for size in ("1 MiB", "64 MiB", "256 KiB"))
+    assert (schema.CHUNK_BYTES, schema.SHARD_BYTES, schema.TABLE_CHUNK_BYTES) == (2**17, 2**26, 2**18)
+    assert all(f"{size} " in sizes for size in ("128 KiB", "64 MiB", "256 KiB"))
     assert f"string counting as {schema.STRING_BYTES} bytes" in sizes
     assert number("2^64 - 1") == shard.ABSENT
 
@@ -173,7 +221,7 @@ def test_the_chunks_of_tables_are_those_that_are_written():
 def test_steps_have_the_largest_power_of_two_that_fits_as_chunk_and_whole_chunks_as_shard():
     for row_bytes in (1, 3, 4, 48, 1000, 2**20 - 1, 2**20, 2**20 + 1, 2**27):
         found = schema.Chunking.for_rows(row_bytes)
-        chunk = max([2**power for power in range(21) if 2**power * row_bytes <= 2**20], default=1)
+        chunk = max([2**power for power in range(18) if 2**power * row_bytes <= 2**17], default=1)
         assert found == schema.Chunking(chunk, chunk * max(1, 2**26 // (chunk * row_bytes)))
 
 
@@ -184,7 +232,7 @@ def test_chunk_codecs_are_those_of_the_text():
         for fact in planned.arrays():
             document = layout.array_document(planned, fact, layout.Counts())
             codecs = document["codecs"]
-            in_shards = fact.name == "inputs" or (fact.name == "labels" and axis in ("step", "own"))
+            in_shards = fact.name in ("inputs", "time", "filled") or (fact.name == "labels" and axis in ("step", "own"))
             assert (codecs[0]["name"] == "sharding_indexed") == in_shards
             if in_shards:
                 assert codecs[0]["configuration"]["index_location"] == "end"
@@ -197,7 +245,7 @@ def test_chunk_codecs_are_those_of_the_text():
                 "cname": "lz4" if in_shards else "zstd",
                 "clevel": 7 if in_shards else 3,
                 "typesize": value,
-                "shuffle": "noshuffle" if value == 1 else "bitshuffle",
+                "shuffle": "noshuffle" if value == 1 else "shuffle" if in_shards else "bitshuffle",
                 "blocksize": 0,
             }
     assert codec.COMPRESSORS == ("zstd", "lz4", "none")
@@ -211,6 +259,8 @@ def test_the_metadata_of_arrays_have_the_members_of_the_text_and_no_others():
             document = layout.array_document(planned, fact, layout.Counts())
             assert set(document) <= set(re.findall(r"`(\w+)`", section("Array metadata")))
             own = {"row_size": "step", "label_row_size": "label_step"}
+            if fact.name == "time":
+                continue
             assert document["attributes"] == ({"sample_dimension": own[fact.name]} if fact.name in own else {})
 
 
@@ -260,6 +310,17 @@ def test_a_reader_written_from_the_text_alone_gets_every_sequence_bit_for_bit(go
         assert inputs.tobytes() == rows.tobytes()
         assert labels.tobytes() == label_rows.tobytes()
         assert labels.dtype == label_rows.dtype
+    if golden.filled is not None:
+        assert reader.rows("filled").tobytes() == b"".join(rows.tobytes() for rows in golden.filled())
+    for array, place in (("inputs", 1), ("labels", 2)) if golden.missing == "keep" else ():
+        every = np.concatenate([np.isnan(np.atleast_1d(one[place])) for one in golden.sequences()])
+        missing = np.flatnonzero(every.reshape(len(every), -1).any(axis=1)).tolist()
+        assert [row for start, stop in reader.rows(f"missing_{array}") for row in range(start, stop)] == missing
+    for number in range(len(golden.sequences()) if golden.time is not None else 0):
+        assert reader.times(number).tolist() == golden.times()[number].tolist()
+    for column in golden.columns:
+        expected_values = [golden.columns_of(number)[column.name] for number in range(len(golden.sequences()))]
+        assert list(map(repr, reader.column(column.name))) == list(map(repr, expected_values))
 
 
 def test_a_reader_written_from_the_text_alone_reads_stores_that_are_not_compressed(tmp_path):
@@ -326,8 +387,8 @@ def test_an_unknown_minor_version_is_read_and_what_it_adds_is_ignored(example, t
     shutil.copytree(example, path)
     attribute("version", "1.7")(path)
     attribute("later", {"than": "this"})(path)
-    metadata("time", {"zarr_format": 3, "node_type": "array", "shape": [7]})(path)
-    (path / "time").mkdir()
+    metadata("later", {"zarr_format": 3, "node_type": "array", "shape": [7]})(path)
+    (path / "later").mkdir()
     found, expected = store_spec.open_store(path), store_spec.open_store(example)
     assert len(found) == len(expected)
     for (inputs, labels), (rows, label_rows) in zip(found, expected, strict=True):

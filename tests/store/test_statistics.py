@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.errors import WindowError
-from store_spec.moments import moments
-from store_spec.statistics import Statistics, normalized_dtype
+from store_spec.format.moments import moments
+from store_spec.reading.scaling import normalized_dtype
+from store_spec.reading.statistics import Statistics
 
 
 def write(path: Path, sequences: list[NDArray[Any]], labels: list[NDArray[Any]], missing: Any = "error") -> Any:
@@ -132,3 +133,20 @@ def test_complex_numbers_are_not_normalised():
     rows = np.ones((4, 2), complex)
     with pytest.raises(WindowError, match="complex"):
         of(rows, rows).normalize(rows)
+
+
+@pytest.mark.parametrize("values", [1, 2, 5, 6, 12, 100])
+@pytest.mark.parametrize("chosen", [slice(None), slice(0, 0), slice(3, 4), slice(1, None, 3), slice(None, None, -1)])
+def test_statistics_have_the_same_bits_however_many_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int, chosen: slice
+):
+    """Tables are merged some rows at a time, in the same pairs as all at once."""
+    rng = np.random.default_rng(1)
+    x = [rng.normal(3, 5, (int(length), 2)) for length in rng.integers(0, 9, 37)]
+    store = write(tmp_path / "s.zarr", x, [rows[:, 0] for rows in x])[chosen]
+    whole = store.stats()
+    monkeypatch.setattr("store_spec.reading.statistics.MERGED_VALUES", values)
+    for name in ("inputs", "labels"):
+        for moment in ("count", "mean", "m2", "min", "max"):
+            one, other = (getattr(getattr(stats, name), moment) for stats in (whole, store.stats()))
+            assert one.tobytes() == other.tobytes(), (name, moment)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import store_spec
+from store_spec.disk.lock import build_folder, locked
+from store_spec.disk.storage import LocalStorage, sync_folder
 from store_spec.errors import FormatError, LockedError, MissingStoreError, StorageError, StoreError
-from store_spec.lock import build_folder, locked
-from store_spec.storage import LocalStorage, sync_folder
 from tests.store.oracle import Recipe, append, make, write
 
 
@@ -251,6 +251,6 @@ def test_a_writer_that_does_not_share_the_file_of_the_lock_is_refused_by_the_fol
 
 
 def test_a_file_system_on_which_locks_do_nothing_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("store_spec.lock.fcntl.flock", lambda *_: None)
+    monkeypatch.setattr("store_spec.disk.lock.fcntl.flock", lambda *_: None)
     with pytest.raises(StorageError, match="locks do nothing on this file system"), locked(tmp_path / "store"):
         pass

@@ -1,6 +1,7 @@
 """`verify` finds whatever is wrong with a store, says in which file, and says nothing where all is well."""
 
 import errno
+import itertools
 import json
 import os
 import pickle
@@ -15,22 +16,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec import shard as shards
-from store_spec import verify_rows
-from store_spec.codec import Codec
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import MissingStoreError
-from store_spec.layout import BLANK, ROOT, array_document, chunk_key, encode_document, table_chunk
-from store_spec.ledger import Ledger
-from store_spec.records import Records, SourceId, check_sequence, describe
-from store_spec.schema import NO_FILE, TABLE_CODEC
-from store_spec.snapshot import FACTS, Snapshot
-from store_spec.text import encode_text
+from store_spec.format import shard as shards
+from store_spec.format.codec import Codec, crc32c
+from store_spec.format.layout import BLANK, ROOT, array_document, chunk_key, encode_document, table_chunk
+from store_spec.format.moments import moments
+from store_spec.format.records import Records, SourceId, describe
+from store_spec.format.sequence_columns import ColumnType
+from store_spec.format.text import encode_text
+from store_spec.format.times import Time
+from store_spec.schema import MOMENTS, NO_FILE, TABLE_CODEC
+from store_spec.verification import parts as verify_parts
+from store_spec.verification import rows as verify_rows
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS
-from tests.store.oracle import Recipe, Sequence, append, files, make, write
+from tests.store.oracle import Recipe, Sequence, append, checked, files, make, write
 
 # 4 rows in a chunk, 8 in a shard.
-RECIPE = Recipe(label_axis="own", chunk=48, shard=96, codec="none")
+COLUMNS: tuple[tuple[str, ColumnType], ...] = (
+    ("site", "string"),
+    ("age", "float64"),
+    ("visits", "int64"),
+    ("left handed", "bool"),
+)
+RECIPE = Recipe(label_axis="own", chunk=48, shard=96, codec="none", columns=COLUMNS, time=Time("ms"))
+SCHEMA = RECIPE.schema()
 LENGTHS = [10, 3, 0, 27, 10, 10, 1, 8]
 
 
@@ -135,7 +147,7 @@ def test_every_file_that_is_deleted_emptied_halved_or_doubled_is_found(path):
         for damaged in (b"", data[: len(data) // 2], data[1:], data + data, data + b"\0"):
             (path / name).write_bytes(damaged)
             # The index of a shard is at its end, and its chunks are where they were.
-            harmless = damaged == data + data and name.startswith(("inputs/c.", "labels/c."))
+            harmless = damaged == data + data and name.startswith(("inputs/c.", "labels/c.", "time/c."))
             named = list(found(path))
             assert named == [name] or (harmless and not named), f"{name}: {len(damaged)} bytes of {len(data)}"
         (path / name).unlink()
@@ -174,32 +186,30 @@ def test_two_shards_that_changed_places_are_found(path, one, other):
 def write_files(recipe, path, count):
     """Write sequences as the builder does, three of each file, whose columns differ from row to row."""
     sequences = make(recipe, 3 + np.arange(count) % 7)
-    with recipe.create(path.with_name("schema")) as writer:
-        schema = writer.schema
+    schema = recipe.schema()
     with Ledger.create(path, schema) as ledger:
         ledger.commit()
         for number, sequence in enumerate(sequences):
             file = number // 3
             source = SourceId(name=str(file), part=number % 3, size=file + 1, sha256=bytes([file + 1]) * 32)
-            inputs, labels = check_sequence(schema, sequence.inputs, sequence.labels, source)
-            ledger.register(describe(schema, inputs, labels, source))
+            ledger.register(describe(schema, checked(schema, sequence, source), source))
         for job in ledger.jobs(final=True):
-            whole = np.concatenate([getattr(sequence, job.name) for sequence in sequences])
+            whole = np.concatenate([sequence.rows(job.name) for sequence in sequences])
             job.write([whole[job.start : job.stop]])
             ledger.done(job)
         ledger.commit()
     return path
 
 
-OWN = [name for name in FACTS if name not in ("inputs", "labels")]
+OWN = [fact.name for fact in SCHEMA.arrays() if not SCHEMA.is_sharded(fact)]
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_two_chunks_of_a_table_that_changed_places_are_found(tmp_path, name, monkeypatch):
     monkeypatch.setattr("store_spec.schema.TABLE_CHUNK_BYTES", 128)
-    path = write_files(RECIPE, tmp_path / "store", 70)
+    path = write_files(RECIPE, tmp_path / "store", 140)
     assert found(path) == {}
-    dimensions = 1 + len(Snapshot.open(path).root.schema.shape(FACTS[name]))
+    dimensions = 1 + len(Snapshot.open(path).root.schema.shape(SCHEMA.fact(name)))
     swap(path, chunk_key(name, 0, dimensions), chunk_key(name, 1, dimensions))
     assert found(path)
 
@@ -298,7 +308,7 @@ def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, mo
     monkeypatch.setattr(verify_rows.RowCheck, "_compare", counting)
     monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", 3)
     assert found(path) == {}
-    assert waiting == [3, 3, 2] * 2
+    assert waiting == [3, 3, 2] * 3
 
 
 @pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
@@ -326,8 +336,8 @@ def test_the_same_is_found_however_the_rows_are_cut_and_wherever_they_are_checke
             yield pickle.loads(pickle.dumps(there(part)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify_rows, "PART_BYTES", data.draw(st.integers(1, 400)))
-        patch.setattr(verify_rows, "PART_SEQUENCES", data.draw(st.integers(1, 5)))
+        patch.setattr(verify_parts, "PART_BYTES", data.draw(st.integers(1, 400)))
+        patch.setattr(verify_parts, "PART_SEQUENCES", data.draw(st.integers(1, 5)))
         assert set(store_spec.verify(path, mapper=elsewhere)) == whole
 
 
@@ -358,10 +368,8 @@ def forge(path, *, seal=True, **changes):
     root, schema = snapshot.root, snapshot.root.schema
     for key, change in changes.items():
         name = key.replace("__", "/")
-        rows = (
-            snapshot.rows(name, 0, root.counts.of(schema.axis(FACTS[name]))) if name in ("inputs", "labels") else None
-        )
-        if rows is not None and schema.chunking(name) is not None:
+        if schema.is_sharded(schema.fact(name)):
+            rows = snapshot.rows(name, 0, root.counts.of(schema.axis(schema.fact(name))))
             change(rows)
             chunking = schema.chunking(name)
             assert chunking is not None
@@ -372,17 +380,55 @@ def forge(path, *, seal=True, **changes):
             continue
         rows = snapshot.table(name)
         change(rows)
-        size = table_chunk(schema, FACTS[name])
+        size = table_chunk(schema, schema.fact(name))
         padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
         if rows.dtype == object:
             padded = np.frombuffer(encode_text(list(rows), size), np.uint8)
         (path / chunk_key(name, 0, rows.ndim)).write_bytes(TABLE_CODEC.encode(padded))
     if seal:  # the identity that the changed tables have
-        tables = {name: snapshot.table(name) for name in FACTS if name.startswith("sequences/")}
+        tables = {
+            fact.name: snapshot.table(fact.name) for fact in schema.arrays() if fact.name.startswith("sequences/")
+        }
         lengths, own = (snapshot.table(name) for name in ("row_size", "label_row_size"))
         records = Records(tuple(tables["sequences/source"]), lengths, own, tables)
-        (path / ROOT).write_bytes(replace(root, identity=records.identity(BLANK)).encode())
+        (path / ROOT).write_bytes(replace(root, identity=records.identity(BLANK, schema)).encode())
+
+
+def sealed(path, change):
+    """Change the times of a store, and seal them with right checksums of chunks, sequences and the whole."""
+    snapshot = Snapshot.open(path)
+    times, bounds = snapshot.rows("time", 0, snapshot.root.counts.steps), snapshot.offsets
+    change(times)
+    crcs = [crc32c(times[start:stop]) for start, stop in itertools.pairwise(bounds.tolist())]
+    forge(path, sequences__time_crc32c=put(slice(None), crcs), time=put(slice(None), times))
+
+
+def test_times_that_fall_are_found(path):
+    sealed(path, put(slice(14, 17), [5, 4, 4]))
+    problems = found(path)
+    assert list(problems) == ["time/c.1"]
+    assert re.fullmatch(r"time falls at step 2, from 5 to 4; concerns sequence 3 \(.*\)", problems["time/c.1"])
+
+
+def test_a_time_that_is_none_is_found(path):
+    sealed(path, put(0, -(2**63)))
+    problems = found(path)
+    assert set(problems) == {"time/c.0", "sequences/time_first/c.0"}
+    assert "step 0 has no time; concerns sequence 0" in problems["time/c.0"]
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_first_or_last_time_that_is_not_that_of_the_rows_is_found(path, end):
+    forge(path, **{f"sequences__time_{end}": bump(3)})
+    problems = found(path)
+    assert list(problems) == [f"sequences/time_{end}/c.0"]
+    assert re.search(r"has -?\d+, where its rows give -?\d+; .* concerns sequence 3 ", *problems.values())
+
+
+def test_times_of_which_the_crc_is_another_are_found(path):
+    forge(path, sequences__time_crc32c=bump(3))
+    assert re.search("its time have crc32c", found(path)["time/c.1"])
 
 
 def put(where, value):
@@ -399,7 +445,61 @@ def bump(where):
     return change
 
 
-SHA = "sequences__source_sha256"
+@pytest.fixture
+def gappy(tmp_path):
+    """Sequences of 5, 0, 6 and 3 steps: inputs miss values in rows 3 to 6, of two of them, and in 12."""
+    recipe = Recipe(inputs=("float32", (2,)), labels=("float32", ()), missing="keep", chunk=16, shard=32)
+    sequences = make(replace(recipe, missing="error"), [5, 0, 6, 3])
+    for number, steps in ((0, [3, 4]), (2, [0, 1]), (3, [1])):
+        sequences[number].inputs[steps, number % 2] = np.nan
+    sequences[2].labels[4] = np.nan
+    path = write(recipe, tmp_path / "gappy.zarr", sequences)
+    assert Snapshot.open(path).missing("inputs").tolist() == [[3, 5], [5, 7], [12, 13]]
+    assert found(path) == {}
+    return path
+
+
+RUNS = {
+    "too long": (
+        {"missing_inputs": put((2, 1), 14)},
+        "lacks a run that its rows have: 12 to 13 of inputs .* sequence 3",
+    ),
+    "too short": ({"missing_inputs": put((0, 0), 4)}, "lacks a run that its rows have: 3 to 5 of inputs .* sequence 0"),
+    "elsewhere": ({"missing_inputs": put(2, [11, 12])}, "has a run that its rows have not: 11 to 12 .* sequence 3"),
+    "of labels": (
+        {"missing_labels": put(0, [0, 1])},
+        "has a run that its rows have not: 0 to 1 of labels .*2 sequences",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RUNS)
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_runs_that_are_not_those_of_the_rows_are_found_however_these_are_cut(gappy, case, rows, monkeypatch):
+    monkeypatch.setattr(verify_parts, "PART_BYTES", rows)
+    monkeypatch.setattr("store_spec.verification.reading.PIECE_BYTES", rows)
+    changes, text = RUNS[case]
+    forge(gappy, seal=False, **changes)
+    problems = found(gappy)
+    assert list(problems) == list(changes)
+    assert re.search(text, *problems.values())
+
+
+def test_runs_that_cannot_be_are_found(gappy):
+    forge(gappy, seal=False, missing_inputs=put((1, 1), 12))
+    (problem,) = found(gappy).items()
+    assert problem[0] == "missing_inputs/c.0.0"
+    assert problem[1] == "the run 5 to 12 crosses from one sequence to the next; restore or rebuild that file"
+
+
+def test_runs_of_rows_that_are_damaged_themselves_are_no_problem_of_their_own(gappy):
+    forge(gappy, seal=False, inputs=put(3, 7.0))
+    problems = found(gappy)
+    assert "missing_inputs" not in problems
+    assert "have crc32c" in problems["inputs/c.0.0"]
+
+
+SHA, LABELS_CRC = "sequences__source_sha256", "sequences__labels_crc32c"
 FORGED = {
     "offsets begin late": ({"offsets": put(0, 1)}, {"offsets": "begins with 1, not with 0"}),
     "offsets fall": ({"offsets": put(2, 5)}, {"offsets": "sequence 1 ends at 5, before its start 10"}),
@@ -501,6 +601,44 @@ def test_values_that_no_writer_may_store_are_found(tmp_path, missing, value, wro
         assert problems[1].where == "labels/c.0"
 
 
+@pytest.mark.parametrize("missing", ["error", "keep"])
+def test_values_that_are_not_finite_are_counted_in_their_chunk_and_found_in_every_file(tmp_path, missing):
+    """A sequence of 20 steps in chunks of 4 and shards of 8, all of which are read together."""
+    recipe = Recipe(missing=missing, inputs=("float32", (3,)), chunk=48, shard=96)
+    path = write(recipe, tmp_path / "store", make(recipe, [20]))
+    forge(path, seal=False, inputs=put(([1, 2, 5, 17], 0), np.inf))
+    problems = {problem.where: problem.what for problem in store_spec.verify(path) if problem.kind == "finite"}
+    assert set(problems) == {"inputs/c.0.0", "inputs/c.2.0"}
+    assert re.match("row 1 .* as do 1 more rows of its chunk; concerns sequence 0 ", problems["inputs/c.0.0"])
+    assert re.match("row 17 .* as do 0 more rows of its chunk; concerns sequence 0 ", problems["inputs/c.2.0"])
+
+
+@pytest.mark.parametrize("forged", [[], ["stats__labels_max"], [LABELS_CRC], ["stats__labels_mean", LABELS_CRC]])
+def test_codes_of_no_class_are_found_whether_or_not_the_tables_agree_with_the_rows(tmp_path, forged):
+    path = tmp_path / "store"
+    classes = [["cat", "dog"], None]
+    with store_spec.create_store(path, inputs=("int8", ()), labels=("int16", (2,)), classes=classes) as writer:
+        for number in range(4):
+            writer.append(np.zeros(3, np.int8), np.array([[0, 7], [1, -7], [1, 7]], np.int16), source=f"{number}")
+
+    def change(rows):
+        rows[:, 0] = [0, 1, 0, 0, 2, 0, 0, 1, 0, -1, 0, 0]  # sequences 1 and 3
+
+    snapshot = Snapshot.open(path)
+    labels = snapshot.rows("labels", 0, 12)
+    change(labels)
+    each = [labels[start : start + 3] for start in range(0, 12, 3)]
+    agreeing = {
+        f"stats__labels_{name}": put(slice(None), [getattr(moments(rows), name) for rows in each]) for name in MOMENTS
+    }
+    agreeing[LABELS_CRC] = put(slice(None), [crc32c(rows) for rows in each])
+    forge(path, seal=False, labels=change, **agreeing)
+    forge(path, seal=False, **dict.fromkeys(forged, bump(1)))
+    (problem,) = [problem for problem in store_spec.verify(path) if problem.kind == "classes"]
+    what = "target 0 has the code 2, where there are 2 classes; concerns 2 sequences: 1 (1), 3 (3)"
+    assert (problem.where, problem.what) == ("labels/c.0.0", what)
+
+
 def test_leftovers_are_reported_as_such_and_uncommitted_chunks_are_none(path):
     for name in ("inputs/c.99.0", "labels/c.50", "offsets/c.1", "stats/inputs_m2/c.3.0"):
         (path / name).write_bytes(b"put by a writer that died")
@@ -522,18 +660,18 @@ def test_leftovers_are_reported_as_such_and_uncommitted_chunks_are_none(path):
 def test_files_of_a_living_writer_that_come_and_go_are_no_problem(path, monkeypatch):
     partial = path / "inputs/c.7.0.0f.partial"
     partial.write_bytes(b"half")
-    rows = Snapshot.rows
+    rows = Snapshot.rows_in
 
     def meanwhile(*args):
         partial.unlink(missing_ok=True)
         return rows(*args)
 
-    monkeypatch.setattr(Snapshot, "rows", meanwhile)
+    monkeypatch.setattr(Snapshot, "rows_in", meanwhile)
     assert store_spec.verify(path) == []
 
 
 def test_a_commit_meanwhile_is_no_problem(path, monkeypatch):
-    rows = Snapshot.rows
+    rows = Snapshot.rows_in
     appended: list[bool] = []
 
     def meanwhile(*args):
@@ -543,7 +681,7 @@ def test_a_commit_meanwhile_is_no_problem(path, monkeypatch):
                 append(writer, make(RECIPE, [40, 2], seed=1))
         return rows(*args)
 
-    monkeypatch.setattr(Snapshot, "rows", meanwhile)
+    monkeypatch.setattr(Snapshot, "rows_in", meanwhile)
     assert store_spec.verify(path) == []
     assert len(store_spec.open_store(path)) == len(LENGTHS) + 2
 
@@ -586,7 +724,7 @@ def test_a_folder_that_is_a_link_is_found(path):
 def document(path, name, **counts):
     """Return the metadata that an array would have of its own if other counts were committed."""
     root = Snapshot.open(path).root
-    return encode_document(array_document(root.schema, FACTS[name], replace(root.counts, **counts)))
+    return encode_document(array_document(root.schema, root.schema.fact(name), replace(root.counts, **counts)))
 
 
 @pytest.mark.parametrize(
@@ -661,12 +799,12 @@ def test_every_chunk_is_decoded_once(path, monkeypatch):
     decoded = [place for place in counted.places if not place.endswith("_crc32c/c.0")]  # read for the identity too
     assert len(decoded) == len(set(decoded))
     labels = Snapshot.open(path).root.counts.label_steps
-    tables = len(OWN) - 1 - 2  # names are text; two of checksums
-    assert len(decoded) == -(-69 // 4) + -(-labels // 16) + tables
+    tables = len(OWN) - 2 - 3  # two are text; three of checksums
+    assert len(decoded) == 2 * -(-69 // 4) + -(-labels // 16) + tables
 
 
 def test_sequences_across_many_shards_are_checked_piece_by_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr("store_spec.moments.BLOCK_VALUES", 30)
+    monkeypatch.setattr("store_spec.format.moments.BLOCK_VALUES", 30)
     recipe = Recipe(chunk=60, shard=120, missing="keep")
     path = write(recipe, tmp_path / "store", make(recipe, [1, 333, 7, 0, 250]))
     assert found(path) == {}

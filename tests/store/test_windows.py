@@ -12,13 +12,13 @@ import pytest
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec import spans
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.index import WindowShape
-from store_spec.layout import Root
-from store_spec.snapshot import Snapshot
-from store_spec.storage import LocalStorage
-from store_spec.windows import Windows
+from store_spec.format.layout import Root
+from store_spec.reading import spans
+from store_spec.windows.index import WindowShape
+from store_spec.windows.windows import Windows
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, listed, numbered, same, selections, shapes
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
-from store_spec.index import Short, Target, WindowShape
+from store_spec.windows.index import Short, Target, WindowShape
+from store_spec.windows.order import Order, Share
 
 Sample = tuple[NDArray[Any], ...]
 Sequences = list[tuple[NDArray[Any], NDArray[Any]]]
@@ -126,3 +127,18 @@ def selections() -> Any:
     """Return a strategy of numbers of sequences: all, some in any order, some twice."""
     number = st.integers(0, len(LENGTHS) - 1)
     return st.just(list(range(len(LENGTHS)))) | st.lists(number, max_size=8) | st.lists(number, max_size=8).map(sorted)
+
+
+def numbers_of(share: Share) -> NDArray[np.int64]:
+    """Return the number of each window of a share, as its pieces have them."""
+    pieces = zip(share.pieces.number.tolist(), share.pieces.count.tolist(), strict=True)
+    return np.array([number + turn for number, count in pieces for turn in range(count)], np.int64)
+
+
+def epoch(order: Order, rank: int = 0, world_size: int = 1) -> list[int]:
+    """Return the numbers of a rank's windows in their order."""
+    found: list[int] = []
+    for pool in range(len(order)):
+        share = order.share(pool, rank, world_size)
+        found += order.arranged(pool, share, numbers_of(share)).tolist()
+    return found

@@ -1,0 +1,65 @@
+"""Bytes, times and counts, as people read them; and text of strangers, on one line that commands no terminal."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = ("kB", "MB", "GB", "TB", "PB")
+
+
+def bytes_text(size: float) -> str:
+    """Write a number of bytes, in powers of 1,000.
+
+    >>> bytes_text(812), bytes_text(412_345), bytes_text(2_500_000_000)
+    ('812 bytes', '412.3 kB', '2.5 GB')
+    """
+    if size < 1_000:
+        return f"{size:.0f} bytes"
+    for unit in _UNITS[:-1]:
+        size /= 1_000
+        if size < 999.95:  # what would round to 1,000.0 takes the next unit
+            return f"{size:.1f} {unit}"
+    return f"{size / 1_000:,.1f} {_UNITS[-1]}"
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a time.
+
+    >>> seconds_text(2.14), seconds_text(102.7), seconds_text(7265)
+    ('2.1 s', '1:42', '2:01:05')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def ratio_text(decoded: float, stored: float) -> str:
+    """Write a compression ratio.
+
+    >>> ratio_text(32, 10), ratio_text(1, 22), ratio_text(0, 0)
+    ('3.2 to 1', '1 to 22.0', '-')
+    """
+    if not (decoded and stored):
+        return "-"
+    return f"{decoded / stored:.1f} to 1" if decoded >= stored else f"1 to {stored / decoded:.1f}"
+
+
+def count_text(count: int, one: str, many: str = "") -> str:
+    """Write a count and what is counted.
+
+    >>> count_text(1, "source"), count_text(4274, "step"), count_text(0, "series", "series")
+    ('1 source', '4,274 steps', '0 series')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def printable(text: str) -> str:
+    r"""Return text on one line, without what a terminal would take for a command.
+
+    >>> printable("no\n such\x1b[2Jcolumn")
+    'no such\\x1b[2Jcolumn'
+    """
+    line = re.sub(r"\s*\n\s*", " ", text.strip())
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)

@@ -1,0 +1,96 @@
+"""The command `seqzarr inspect`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from builder.amounts import printable
+from builder.cli.ending import ending_plainly
+
+
+@click.command(short_help="Say what STORE holds.", context_settings={"show_default": True})
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--sequence", "source", metavar="NAME", help="Say what it has of one source alone, and show some rows.")
+@click.option("--shuffle", metavar="WINDOW", type=int, help="Say how well shuffled windows of so many steps mix.")
+@click.option("--stride", metavar="N", default=1, help="With --shuffle: steps between their starts.")
+@click.option("--batch", metavar="N", default=256, help="With --shuffle: windows in a batch.")
+@click.option("--memory", metavar="SIZE", default="256MB", help="With --shuffle: what reading them may take.")
+@click.option("--seed", metavar="N", default=0, help="With --shuffle: which order.")
+@click.option("--split-by", metavar="COL", help="Show the splits by a column of the sequences, as store.split(by=COL).")
+@click.option(
+    "--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page that shows all of it, for a browser."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+@click.pass_context
+def inspect(
+    context: click.Context,
+    *,
+    store: Path,
+    source: str | None,
+    shuffle: int | None,
+    stride: int,
+    batch: int,
+    memory: str,
+    seed: int,
+    split_by: str | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what STORE holds: schema, lengths, sizes, splits, statistics, failures. No row is read.
+
+    --html FILE writes it as one page that needs no network, with how values lie, some sequences as lines, and the
+    splits beside one another. Some rows are read for it, always the same ones.
+
+    With --shuffle it says how well shuffled batches of windows mix, beside a global shuffle: how many sequences a batch
+    comes from, and how far apart in the epoch windows come that are neighbours in the store.
+    """
+    for name in ("stride", "batch", "memory", "seed"):
+        if shuffle is None and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} goes with --shuffle")
+    if source is not None and (shuffle is not None or html is not None):
+        raise click.UsageError(f"--sequence shows one source, without --{'html' if shuffle is None else 'shuffle'}")
+    if split_by is not None and source is not None:
+        raise click.UsageError("--split-by goes without --sequence")
+    with ending_plainly():
+        if source is not None:
+            _one_source(store, source, as_json=as_json)
+            return
+        from builder.inspection import Shuffle
+        from builder.inspection import inspect as inspect_store
+
+        asked = None
+        if shuffle is not None:
+            asked = Shuffle(window=shuffle, stride=stride, batch=batch, memory=memory, seed=seed)
+        if html is not None:
+            from builder.report import write_report
+
+            write_report(store, html, shuffle=asked, split_by=split_by)
+            click.echo(f"wrote {printable(str(html))}", err=as_json)
+            if not as_json:
+                return
+        found = inspect_store(store, shuffle=asked, split_by=split_by)
+        if as_json:
+            click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
+            return
+        from builder.cli.inspection import inspection_text
+        from builder.cli.tables import plain_console, show
+
+        console = plain_console()
+        show(inspection_text(found, bar="█" if console.encoding.startswith("utf") else "#"), console)
+
+
+def _one_source(store: Path, source: str, *, as_json: bool) -> None:
+    from builder.source_inspection import inspect_source
+
+    found = inspect_source(store, source)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
+        return
+    from builder.cli.source_inspection import source_text
+    from builder.cli.tables import plain_console, show
+
+    show(source_text(found), plain_console())

@@ -1,0 +1,200 @@
+"""From columns to one array of one dtype, with nothing lost in silence."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from builder.errors import SourceError, UsageError
+from builder.formats.table import Array, DType, Table
+
+# Above this, not every whole number is a float64.
+EXACT_IN_FLOAT64 = 2**53
+FILL_IN = "fill it in, or leave the column out with --exclude, or say what becomes of such steps with --missing"
+
+
+def _from_one(row: int) -> int:
+    return row + 1
+
+
+def parse_dtype(dtype: DTypeLike | None) -> DType | None:
+    """Return the dtype that an option names, in this machine's byte order.
+
+    Raises:
+        UsageError: It is none, or not one of bool, whole numbers, and floats of at most 64 bits.
+    """
+    if dtype is None:
+        return None
+    try:
+        parsed = np.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError, SyntaxError):
+        raise UsageError(f"dtype={dtype!r} is no dtype; float32, int16, bool are some") from None
+    if not is_number(parsed):
+        raise UsageError(f"dtype={dtype!r} is not stored; bool, whole numbers and floats up to 64 bits are")
+    return parsed
+
+
+def is_number(dtype: DType) -> bool:
+    """Whether arrays of this dtype can be stored."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
+def require_values(table: Table, source: str) -> None:
+    """Refuse missing and infinite values.
+
+    Raises:
+        SourceError: With the row (from 1) and column of the first such value, and how many there are.
+    """
+    if table.is_full:
+        return
+    absent = {name: per_row(mask) for name, mask in table.gaps().items()}
+    refuse_any(absent, table, source, "missing value", FILL_IN)
+    require_finite(table, source)
+
+
+def require_finite(table: Table, source: str, absent: Mapping[str, NDArray[np.bool_]] | None = None) -> None:
+    """Refuse infinite values, but where they are taken for missing; NaN passes.
+
+    Raises:
+        SourceError: With the row (from 1) and column of the first such value, and how many there are.
+    """
+    infinite = {name: np.isinf(column) for name, column in table.columns.items() if column.dtype.kind == "f"}
+    for name, mask in (absent or {}).items():
+        if name in infinite:
+            infinite[name] &= ~mask
+    masks = {name: per_row(mask) for name, mask in infinite.items()}
+    refuse_any(masks, table, source, "infinite value", "correct it, or leave the column out with --exclude")
+
+
+def stack(table: Table, names: Sequence[str], *, dtype: DType | None, source: str) -> Array:
+    """Return the columns `names` as one array (rows, columns, ...).
+
+    Args:
+        table: Holds those columns.
+        names: Which, in order.
+        dtype: What to convert to; None promotes the columns' own to one that holds them all.
+        source: For errors.
+
+    Raises:
+        SourceError: A value would be changed by more than rounding to the float type that was asked for.
+    """
+    rounds = dtype is not None
+    if table.block is not None:
+        block = table.block if tuple(table.columns) == tuple(names) else _taken(table.block, table.columns, names)
+        target = dtype if dtype is not None else block.dtype
+        return convert(block, target, names, rounds=rounds, source=source, number=table.number)
+    columns = [table.columns[name] for name in names]
+    target = dtype if dtype is not None else np.result_type(*{column.dtype for column in columns})
+    out = np.empty((table.rows, len(columns), *columns[0].shape[1:]), target)
+    for number, (name, column) in enumerate(zip(names, columns, strict=True)):
+        block = column[:, None]
+        out[:, number] = convert(block, target, (name,), rounds=rounds, source=source, number=table.number)[:, 0]
+    return out
+
+
+def convert(
+    array: Array,
+    target: DType,
+    names: Sequence[str],
+    *,
+    rounds: bool,
+    source: str,
+    number: Callable[[int], int] = _from_one,
+) -> Array:
+    """Return `array` (rows, columns, ...) as `target`, in C order, or refuse it.
+
+    Args:
+        array: Numbers or bool.
+        target: Another such dtype, or the same.
+        names: The columns' names.
+        rounds: Whether whole numbers may be rounded to a float that does not hold them exactly; floats may
+            always be rounded to narrower ones, but not to infinity.
+        source: For errors.
+        number: Which row of the file, from 1, the row with an index is.
+    """
+    if array.dtype == target:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = np.ascontiguousarray(array.astype(target))
+    lost = lost_values(array, converted, rounds=rounds)
+    if lost is not None and lost.any():
+        where = tuple(int(i) for i in np.argwhere(lost)[0])
+        value, count = array[where].item(), int(lost.sum())
+        advice = "--dtype float64 would round it" if target.kind == "f" and not rounds else "choose another --dtype"
+        raise SourceError(
+            source,
+            f"row {number(where[0]):,}, column {_column(names, where[1:])}: {value!r} does not fit into {target} "
+            f"({count:,} in all); {advice}, or leave the column out with --exclude",
+        )
+    return converted
+
+
+def lost_values(array: Array, converted: Array, *, rounds: bool) -> NDArray[np.bool_] | None:
+    """Return where the value is not what it was, but for rounding; None: nowhere, by the dtypes alone."""
+    kind, target = array.dtype.kind, converted.dtype
+    if kind == "b":
+        return None
+    if target.kind == "b":
+        return np.asarray((array != 0) & (array != 1))
+    if target.kind == "f":
+        if kind == "f":
+            return np.asarray(np.isinf(converted) & np.isfinite(array))
+        if rounds:
+            return np.isinf(converted)
+        most = 2 ** (np.finfo(target).nmant + 1)
+        return np.asarray((array > most) | (array < -most))
+    limits = np.iinfo(target)
+    if kind == "f":
+        # float(limits.max) rounds up to the power of two that is just too large; NaN fails every comparison.
+        fits = (array >= float(limits.min)) & (array < float(limits.max + 1)) & (array == np.trunc(array))
+        return np.asarray(~fits)
+    return np.asarray((array < limits.min) | (array > limits.max))
+
+
+def _taken(block: Array, order: Iterable[str], names: Sequence[str]) -> Array:
+    """Return those columns of the block, without a copy where they lie side by side."""
+    position = {name: number for number, name in enumerate(order)}
+    numbers = [position[name] for name in names]
+    first = numbers[0]
+    if numbers == list(range(first, first + len(numbers))):
+        return block[:, first : first + len(numbers)]
+    return block[:, numbers]
+
+
+def per_row(mask: Array) -> NDArray[np.bool_]:
+    """Reduce (rows, ...) to (rows,): whether any."""
+    return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
+
+
+def refuse_any(  # noqa: PLR0917
+    masks: Mapping[str, NDArray[np.bool_]],
+    table: Table,
+    source: str,
+    what: str,
+    advice: str,
+    why: Callable[[str, int], str] = lambda _, __: "",
+) -> None:
+    """Raise for the first row, and in it the first column, where a mask (rows,) is set.
+
+    Args:
+        masks: Of each column.
+        table: They are of it.
+        source: For errors.
+        what: Is wrong there.
+        advice: What to do.
+        why: Says more of a column in a row of the file, from 1.
+    """
+    counts = {name: int(mask.sum()) for name, mask in masks.items()}
+    first = {name: int(masks[name].argmax()) for name, count in counts.items() if count}
+    if not first:
+        return
+    name = min(first, key=lambda name: first[name])
+    row = table.number(first[name])
+    raise SourceError(
+        source, f"row {row:,}, column {name}: {what}{why(name, row)} ({sum(counts.values()):,} in all); {advice}"
+    )
+
+
+def _column(names: Sequence[str], where: tuple[int, ...]) -> str:
+    """Name a column, and the place in it where its steps are arrays."""
+    return names[where[0]] + (str(list(where[1:])) if where[1:] else "")

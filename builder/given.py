@@ -1,0 +1,202 @@
+"""What a process function gives of a sequence: held against a store's schema, or what a store is like that it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.row_blocks import BatchRows
+from builder.sequence import LongSequence, Sequence
+from builder.text_labels import refuse_text
+from store_spec.errors import SequenceError
+from store_spec.format.piecewise import Piecewise
+from store_spec.format.records import Checked, Records, SourceId, check_sequence, describe
+from store_spec.format.sequence_columns import ColumnType, SequenceColumn, column_type
+from store_spec.format.times import Time, time_like
+from store_spec.schema import LabelAxis, Missing, Rows, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one sequence says of the store that it would be the first of."""
+
+    inputs: Rows
+    labels: Rows
+    label_axis: LabelAxis
+    columns: tuple[SequenceColumn, ...]
+    time: Time | None
+    filled: bool
+    nbytes: int
+    steps: int
+
+
+def check_given(schema: Schema, origin: SourceId, sequence: Sequence | LongSequence) -> Checked:
+    """Return a sequence as it will be stored; its arrays may still be those that were given. One in pieces is joined.
+
+    Raises:
+        SequenceError: It does not fit the store.
+    """
+    if isinstance(sequence, LongSequence):
+        sequence = sequence.whole(labels_once=schema.label_axis == "sequence")
+    refuse_text(sequence.labels, origin)
+    dated = np.asarray(sequence.time).dtype.kind == "M"
+    if schema.time is not None and dated and schema.time.since is not None and sequence.zone != schema.time.zone:
+        raise SequenceError(
+            f"{origin}: time is of the zone {sequence.zone}, where this store has {schema.time.zone}; give the zone of "
+            "all sources, or of none"
+        )
+    return check_sequence(
+        schema,
+        sequence.inputs,
+        sequence.labels,
+        origin,
+        columns=sequence.columns,
+        time=sequence.time,
+        filled=sequence.filled,
+    )
+
+
+@dataclass(slots=True)
+class Pieces:
+    """Bytes of rows that reading a source has in memory."""
+
+    largest: int = 0  # of a piece
+    whole: int = 0  # of the sequences of one source that come as a whole
+
+
+def taken(
+    schema: Schema,
+    rows: BatchRows,
+    pieces: Pieces,
+    origin: SourceId,
+    sequence: Sequence | LongSequence,
+    *,
+    ours: bool,
+) -> Records:
+    """Check one sequence, and take its rows; `ours` says that nobody else has its arrays."""
+    if isinstance(sequence, LongSequence):
+        described = Piecewise(schema, origin)
+        for piece, checked in _checked_pieces(schema, origin, sequence):
+            described.add(checked)
+            pieces.largest = max(pieces.largest, _nbytes(checked))
+            _take(rows, piece, checked, ours=ours)
+        return described.record()
+    checked = check_given(schema, origin, sequence)
+    record = describe(schema, checked, origin)
+    pieces.whole += _nbytes(checked)
+    _take(rows, sequence, checked, ours=ours)
+    return record
+
+
+def _take(rows: BatchRows, given: Sequence, checked: Checked, *, ours: bool) -> None:
+    arrays = checked.rows
+    if ours:
+        rows.add(arrays)
+        return
+    # A process function may fill the same array again for the next sequence, or give a corner of a large one.
+    rows.add(arrays, [name for name in arrays if np.may_share_memory(arrays[name], np.asarray(getattr(given, name)))])
+
+
+def _nbytes(checked: Checked) -> int:
+    return sum(rows.nbytes for rows in checked.rows.values())
+
+
+def _checked_pieces(schema: Schema, origin: SourceId, sequence: LongSequence) -> Iterator[tuple[Sequence, Checked]]:
+    """Give each piece of a sequence, and what will be stored of it.
+
+    Raises:
+        SequenceError: It does not fit the store.
+    """
+    start, once = 0, dict[str, Any]()
+    for given in sequence.pieces:
+        piece = replace(given, **once)
+        try:
+            checked = check_given(schema, origin, piece)
+        except SequenceError as error:
+            if not start:
+                raise
+            raise SequenceError(f"{error}; that is in a piece which begins at row {start:,} of the sequence") from error
+        yield piece, checked
+        start += len(checked.rows["inputs"])
+        if not once:
+            once = {"columns": piece.columns}
+            if schema.label_axis == "sequence":
+                once["labels"] = np.array(piece.labels)  # it may be filled again
+
+
+def looked_at(
+    label_axis: LabelAxis | None,
+    missing: Missing,
+    kept: Mapping[str, SequenceColumn],
+    origin: SourceId,
+    sequence: Sequence | LongSequence,
+) -> Look:
+    """Look at one sequence, and say what the store would be like that it decides: it must itself fit that."""
+    if not isinstance(sequence, LongSequence):
+        schema, look = _schema_for(label_axis, missing, kept, origin, sequence)
+        check_given(schema, origin, sequence)
+        return look
+    pieces = iter(sequence.pieces)
+    first = next(pieces, None)
+    if first is None:
+        raise SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
+    schema, look = _schema_for(label_axis, missing, kept, origin, first)
+    steps = nbytes = 0
+    for _, checked in _checked_pieces(schema, origin, LongSequence(chain([first], pieces))):
+        steps += len(checked.rows["inputs"])
+        nbytes += _nbytes(checked)
+    return replace(look, steps=steps, nbytes=nbytes)
+
+
+def _schema_for(
+    label_axis: LabelAxis | None,
+    missing: Missing,
+    kept: Mapping[str, SequenceColumn],
+    origin: SourceId,
+    sequence: Sequence,
+) -> tuple[Schema, Look]:
+    refuse_text(sequence.labels, origin)
+    x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
+    if x.ndim == 0:
+        raise SequenceError(f"{origin}: inputs are a single {type(sequence.inputs).__name__}; they have one row a step")
+    axis = label_axis or _guessed_axis(x, y, origin)
+    if axis != "sequence" and y.ndim == 0:
+        raise SequenceError(
+            f"{origin}: labels are a single {type(sequence.labels).__name__}: only the sequence axis has such"
+        )
+    rows = Rows(x.dtype, x.shape[1:]), Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:])
+    columns = tuple(
+        kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
+        for name, value in sequence.columns.items()
+    )
+    time = None if sequence.time is None else time_like(sequence.time, sequence.zone, origin)
+    filled = sequence.filled is not None
+    schema = Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)
+    nbytes = x.nbytes + y.nbytes + (0 if time is None else 8 * len(x)) + (x.size if filled else 0)
+    return schema, Look(*rows, axis, schema.columns, time, filled, nbytes, len(x))
+
+
+def _type_of(name: str, value: Any, origin: SourceId) -> ColumnType:
+    found = column_type(value)
+    if found is None:
+        raise SequenceError(
+            f"{origin}: column {name!r:.80} is {value!r:.80} ({type(value).__name__}) in the first source, which does "
+            "not tell its type; give text, a whole number, a float or a bool"
+        )
+    return found
+
+
+def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) -> LabelAxis:
+    if labels.ndim and len(labels) == len(inputs):
+        return "step"
+    if labels.ndim <= 1:
+        return "sequence"
+    raise SequenceError(
+        f"{origin}: {len(inputs):,} input rows and labels of shape {labels.shape}: say with label_axis (--label-axis) "
+        "whether they are one row a step, one for the sequence, or have lengths of their own"
+    )

@@ -1,0 +1,135 @@
+"""Which rows of two tables have the same values in some columns, in the order of the first."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.errors import SourceError
+from builder.formats.arrow import what_it_holds
+
+_WHOLE: Final = r"^[+-]?[0-9]{1,18}$"
+Rows = NDArray[np.int64]
+
+
+def label_rows(left: Any, right: Any, source: str, label_file: str) -> Rows:
+    """Return for each row of a source which row of its labels is its own; -1: none is.
+
+    Text is compared as numbers where all of it is numbers in both files (so `07` is `7`), dates and time stamps as the
+    moments that they are, and other text as it is.
+
+    Args:
+        left: Columns of the source, a pyarrow.Table.
+        right: Those of its labels, in the same order.
+        source: What the source is called in errors.
+        label_file: What the file of its labels is called.
+
+    Raises:
+        SourceError: A value is missing, comes twice, or cannot be compared; or no row has labels.
+    """
+    codes = np.zeros(len(left) + len(right), np.int64)
+    names = [*zip(left.column_names, right.column_names, strict=True)]
+    for one, other in names:
+        column = _encoded((left[one], right[other]), (one, other), (source, label_file))
+        codes = codes * (int(column.max(initial=0)) + 1) + column
+        _, codes = np.unique(codes, return_inverse=True)  # so that no product of many columns is beyond int64
+    ours, theirs = codes[: len(left)], codes[len(left) :]
+    for table, part, file, side in ((left, ours, source, 0), (right, theirs, label_file, 1)):
+        _refuse_twice(table, part, file, ",".join(pair[side] for pair in names))
+    row = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
+    row[theirs] = np.arange(len(theirs))
+    found = row[ours]
+    if len(left) and not (found >= 0).any():
+        shown = [key_text(table, 0) if len(table) else "nothing" for table in (left, right)]
+        raise SourceError(
+            source,
+            f"none of its {len(left):,} rows has the {','.join(pair[0] for pair in names)} of one of the "
+            f"{len(right):,} rows of its labels {label_file}; the first are "
+            f"{shown[0]} and {shown[1]}: are they written alike?",
+        )
+    return found
+
+
+def _refuse_twice(table: Any, codes: Rows, file: str, name: str) -> None:
+    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        code = codes[first[counts > 1].min()]
+        before, again = np.flatnonzero(codes == code)[:2].tolist()
+        raise SourceError(
+            file,
+            f"row {again + 1:,}, column {name}: {key_text(table, again)} is in row {before + 1:,} as well, so that "
+            "nobody can say which of them has which labels (--on); leave one out",
+        )
+
+
+def _encoded(columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str]) -> Rows:
+    """Return a number for each value of two columns, one after the other: the same where these are the same."""
+    import pyarrow as pa
+
+    sides = []
+    (name, other), (source, label_file) = names, files
+    for column, one, file in zip(columns, names, files, strict=True):
+        plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        if plain.null_count:
+            row = int(plain.is_null().to_numpy().argmax()) + 1
+            raise SourceError(file, f"row {row:,}, column {one}: missing value, where rows are paired by it (--on)")
+        sides.append(plain)
+    kinds = [_kind(column.type) for column in sides]
+    if None in kinds or (len(set(kinds)) > 1 and "text" not in kinds) or _zoned(sides[0].type) != _zoned(sides[1].type):
+        raise SourceError(
+            source,
+            f"column {name} holds {what_it_holds(sides[0].type)}, and column {other} of its labels {label_file} "
+            f"{what_it_holds(sides[1].type)}, which cannot be paired by --on",
+        )
+    for type_ in _types(kinds, sides):
+        try:
+            whole = pa.concat_arrays([chunk for side in sides for chunk in side.cast(type_).chunks] or [pa.nulls(0)])
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+        return np.asarray(whole.dictionary_encode().indices).astype(np.int64)
+    texts = [_shown(side[0].as_py()) if len(side) else "nothing" for side in sides]
+    raise SourceError(
+        source,
+        f"column {name} and column {other} of its labels {label_file} cannot be compared (--on): the first values are "
+        f"{texts[0]} and {texts[1]}",
+    )
+
+
+def _types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, ...]:
+    """Return the types that two columns may be compared as, the best first."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if "moment" in kinds:
+        return (pa.timestamp("ns", "UTC") if _zoned(sides[0].type) else pa.timestamp("ns"),)
+    if "number" in kinds:
+        return pa.int64(), pa.float64()
+    whole = all(pc.all(pc.match_substring_regex(side, _WHOLE)).as_py() for side in sides)
+    return (pa.int64(), pa.large_string()) if whole else (pa.float64(), pa.large_string())
+
+
+def _kind(type_: Any) -> str | None:
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_integer(type_) or types.is_floating(type_):
+        return "number"
+    if types.is_timestamp(type_) or types.is_date(type_):
+        return "moment"
+    text = types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)
+    return "text" if text else None
+
+
+def _zoned(type_: Any) -> bool:
+    return bool(getattr(type_, "tz", None))
+
+
+def key_text(table: Any, row: int) -> str:
+    """Write the values by which a row is paired."""
+    return " ".join(_shown(table[name][row].as_py()) for name in table.column_names)
+
+
+def _shown(value: Any) -> str:
+    return str(value)[:80]

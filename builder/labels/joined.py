@@ -1,0 +1,230 @@
+"""A table of inputs and the table of its labels, as one: row by row, or joined by columns of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.errors import SourceError
+from builder.formats import ReadOptions, open_table
+from builder.formats.columns import in_order_of_store, select
+from builder.formats.convert import require_values, stack
+from builder.formats.table import Array, DType, OpenTable, Table
+from builder.labels.join_keys import key_text, label_rows
+from builder.labels.label_source import Join
+from builder.sequence import Sequence as SourceSequence
+
+PREFIX: Final = "labels:"  # of a column of labels that is named as one of the source's
+
+
+class WithLabels:
+    """An `OpenTable` of the columns of a source and of its labels.
+
+    Args:
+        inputs: The source.
+        labels: Its labels.
+        source: What the source is called in errors.
+        label_file: What its file of labels is called.
+        on: Columns of both by whose values rows are paired, as `time` or `time=date`; none: row by row.
+        join: What becomes of rows of the source without labels: `inner` leaves them out, and of `left` the labels are
+            missing there.
+    """
+
+    def __init__(  # noqa: PLR0917  # it makes one thing of all of these
+        self,
+        inputs: OpenTable,
+        labels: OpenTable,
+        source: str,
+        label_file: str,
+        on: Sequence[str] = (),
+        join: Join = "inner",
+    ) -> None:
+        self.inputs, self.labels, self._join = inputs, labels, join
+        self.dropped = 0  # rows of the source that are left out, without labels; known when something was read
+        self._source, self.label_file = source, label_file
+        sides = [_sides(part, inputs.groups) for part in on]
+        self.on = select([left for left, _ in sides], inputs.groups, source)
+        self._label_on = select([right for _, right in sides], labels.groups, label_file)
+        taken = {*inputs.groups, *(name for names in inputs.groups.values() for name in names)}
+        self._names = {
+            f"{PREFIX}{name}" if name in taken else name: name
+            for group, names in labels.groups.items()
+            for name in dict.fromkeys((group, *names))
+        }
+        self._pairs: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Each column's name and those of its elements, those of the labels last."""
+        ours = {name: one for one, name in self._names.items()}
+        of_labels = {ours[group]: tuple(ours[name] for name in names) for group, names in self.labels.groups.items()}
+        return {**self.inputs.groups, **of_labels}
+
+    @property
+    def named(self) -> bool:
+        """Whether the names of the inputs come from the file or the user."""
+        return self.inputs.named
+
+    def of_source(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """Return those of some columns, as they are chosen, that are not of the labels alone."""
+        ours = {*self.inputs.groups, *(name for names in self.inputs.groups.values() for name in names)}
+        theirs = {*self._names.values()}
+        return tuple(part for part in columns if part in ours or part not in theirs)
+
+    def targets(
+        self, wanted: Sequence[str] | None, of_store: tuple[str, ...] | None, exclude: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        """Return the columns of labels that are chosen: all but those that rows are paired by, if none is named.
+
+        Raises:
+            SourceError: One is not there, none is left, or they are not those of the store.
+        """
+        groups = self.labels.groups
+        names = select(wanted or [name for name in groups if name not in exclude], groups, self.label_file)
+        without = {*exclude, *(self._label_on if wanted is None else ())}
+        names = tuple(name for name in names if name not in without)
+        if not names:
+            raise SourceError(self.label_file, "no column is left for the labels, after those of --on and --exclude")
+        if self.labels.named:
+            names = in_order_of_store(names, of_store, "labels", self.label_file)
+        ours = {name: one for one, name in self._names.items()}
+        return tuple(ours[name] for name in names)
+
+    def plain(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """Return what the file of labels calls these columns: their names, or numbers where it names none."""
+        return tuple(self._names[name] for name in targets)
+
+    def with_table(self, labels: OpenTable) -> WithLabels:
+        """Return the same, whose labels are read by another table of the same file."""
+        found = copy(self)
+        found.labels = labels
+        return found
+
+    def own_labels(self, targets: Sequence[str], dtype: DType | None) -> Array:
+        """Return all rows of the labels, (label steps, targets), which have a length of their own."""
+        names = self.plain(targets)
+        table = self.labels.read(names, dtype)
+        require_values(table, self.label_file)
+        return stack(table, names, dtype=dtype, source=self.label_file)
+
+    def read(self, names: Sequence[str], dtype: DType | None) -> Table:
+        """Read columns of both; see `OpenTable`.
+
+        Raises:
+            SourceError: A file cannot be read, or rows cannot be paired.
+        """
+        own = [name for name in names if name not in self._names]
+        others = [name for name in names if name in self._names]
+        table = self.inputs.read(own, dtype)
+        if not others:
+            return self._left(table)
+        labels = self.labels.read([self._names[name] for name in others], dtype)
+        if not self.on and table.rows != labels.rows:
+            raise SourceError(
+                self._source,
+                f"it has {table.rows:,} rows, and its labels {self.label_file} have {labels.rows:,}; pair rows by a "
+                "column of both with --on, or say --label-axis own where labels have a length of their own",
+            )
+        without = np.zeros(0, np.bool_)
+        if self.on:
+            rows = self._joined()[1]
+            without = rows < 0
+            labels = labels.taken(np.where(without, 0, rows))
+        table = self._left(table)
+        found = {one: labels.columns[self._names[one]] for one in others}
+        gaps = {one: labels.missing[self._names[one]] for one in others if self._names[one] in labels.missing}
+        if without.any():
+            gaps = {one: _either(gaps.get(one), without) for one in others}
+        columns = {name: found[name] if name in found else table.columns[name] for name in names}
+        return Table(columns=columns, missing={**table.missing, **gaps}, numbers=table.numbers)
+
+    def raw(self, names: Sequence[str]) -> Any:
+        """Read columns of the source as they are, of the rows that are not left out."""
+        table = self.inputs.raw(names)
+        return table.take(self._joined()[0]) if self.on else table
+
+    def pieces(self) -> Sequence[OpenTable]:
+        """Return the whole: a row's labels can lie anywhere in their file."""
+        return [self]
+
+    @property
+    def rows(self) -> int | None:
+        """None: how many have labels is not known before both files are read."""
+        return None
+
+    def counted(self, sequences: Iterable[SourceSequence]) -> Iterator[SourceSequence]:
+        """Give the sequences, of which the first counts the rows that have no labels among those left out."""
+        for number, sequence in enumerate(sequences):
+            more = self.dropped if not number else 0
+            columns = {**sequence.columns, "dropped": sequence.columns["dropped"] + more}
+            yield replace(sequence, columns=columns) if more else sequence
+
+    def why_missing(self, name: str, row: int) -> str:
+        """Say why a value is missing, if it is since no row of labels has the key of that row of the source, from 1."""
+        if self._join == "inner" or name not in self._names or self._joined()[1][row - 1] >= 0:
+            return ""
+        key = key_text(self.inputs.raw(self.on), row - 1)
+        return f", since no row of its labels {self.label_file} has {','.join(self._label_on)} {key}"
+
+    def _left(self, table: Table) -> Table:
+        return table.taken(self._joined()[0]) if self.on and self._join == "inner" else table
+
+    def _joined(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return which rows of the source are not left out, and which rows of the labels theirs are; -1: none is."""
+        if self._pairs is None:
+            found = label_rows(self.inputs.raw(self.on), self.labels.raw(self._label_on), self._source, self.label_file)
+            kept = np.arange(len(found)) if self._join == "left" else np.flatnonzero(found >= 0)
+            self._pairs = kept, found[kept]
+            self.dropped = len(found) - len(kept)
+        return self._pairs
+
+
+def _either(mask: NDArray[np.bool_] | None, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where a value is missing: by a mask (rows, ...), or since the whole row is."""
+    return rows if mask is None else mask | rows.reshape(len(rows), *[1] * (mask.ndim - 1))
+
+
+def _sides(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
+    """Return the names of a column in the source and in the labels: `time`, or `time=date`."""
+    left, equals, right = part.partition("=")
+    return (part, part) if not equals or part in groups else (left.strip(), right.strip())
+
+
+def with_labels(  # noqa: PLR0917  # it makes one thing of all of these
+    table: OpenTable,
+    path: Path,
+    source: str,
+    root: Path,
+    label_file: str,
+    read: ReadOptions,
+    on: Sequence[str],
+    join: Join,
+) -> WithLabels:
+    """Return an open source together with its labels.
+
+    Args:
+        table: The source.
+        path: Where it lies.
+        source: What it is called in errors.
+        root: What `label_file` is relative to.
+        label_file: The file of its labels.
+        read: How sources are read; labels of another suffix are read as that says.
+        on: Columns of both that pair rows.
+        join: What becomes of rows without labels.
+
+    Raises:
+        SourceError: The labels cannot be read.
+    """
+    other = root / label_file
+    alike = (
+        replace(read, column_names=None, skip_lines=0)
+        if other.suffix == path.suffix
+        else ReadOptions(na_values=read.na_values)
+    )
+    return WithLabels(table, open_table(other, source=label_file, options=alike), source, label_file, on, join)

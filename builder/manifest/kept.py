@@ -1,0 +1,119 @@
+"""Columns of a manifest that are kept with the sequences of each source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.errors import UsageError
+from builder.formats.arrow import column_values, what_it_holds
+from builder.formats.convert import EXACT_IN_FLOAT64
+from store_spec.errors import SchemaError
+from store_spec.format.sequence_columns import ColumnType, SequenceColumn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """A column of the manifest.
+
+    Args:
+        column: Its name and type in the store.
+        values: (sources,), as they will be stored.
+    """
+
+    column: SequenceColumn
+    values: NDArray[Any]
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Kept:
+        return Kept(self.column, self.values[rows])
+
+
+def kept_column(name: str, column: Any, known: SequenceColumn | None, where: str) -> Kept:
+    """Return a column of a table as a store keeps it.
+
+    Text, dates and times become `string` (`""` where missing), floats `float64` (NaN where missing), bools `bool`;
+    whole numbers become `int64`, or `float64` if some are missing.
+
+    Args:
+        name: The column.
+        column: A pyarrow.ChunkedArray (rows,).
+        known: What an old store has under that name; None: it is new.
+        where: Names the table in errors.
+
+    Raises:
+        UsageError: It has values that cannot be kept, or are not of the type that the store has.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    dtype = _type_of(column, where, name)
+    if known is not None and dtype == "int64" and known.dtype == "float64":
+        dtype = "float64"
+    if known is not None and dtype != known.dtype:
+        raise UsageError(
+            f"{where}: column {name} holds {_held(column, dtype)}, where the store keeps {known.dtype} under that "
+            "name; change the column back, or build to another path"
+        )
+    try:
+        made = SequenceColumn(name, dtype)
+    except SchemaError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if dtype == "string":
+        values = np.empty(len(column), object)
+        values[:] = ["" if text is None else text for text in column.cast(pa.string()).to_pylist()]
+        return Kept(made, values)
+    return Kept(made, _numbers(name, column, dtype, where))
+
+
+def _type_of(column: Any, where: str, name: str) -> ColumnType:
+    import pyarrow as pa
+
+    types, kind = pa.types, column.type
+    if types.is_null(kind):
+        raise UsageError(f"{where}: column {name} holds no value in any row, so there is nothing to keep; leave it out")
+    if types.is_boolean(kind):
+        return "bool"
+    if types.is_integer(kind):
+        return "float64" if column.null_count else "int64"
+    if types.is_floating(kind):
+        return "float64"
+    if types.is_temporal(kind) or what_it_holds(kind) == "text":
+        return "string"
+    raise UsageError(f"{where}: column {name} holds {what_it_holds(kind)}; text, numbers and bools can be kept")
+
+
+def _held(column: Any, dtype: ColumnType) -> str:
+    return f"{dtype} with missing values" if column.null_count else dtype
+
+
+def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[Any]:
+    values, absent = column_values(column)
+    if dtype == "bool" and absent is not None:
+        raise UsageError(
+            f"{where}: row {int(absent.argmax()) + 1:,}, column {name}: missing value ({int(absent.sum()):,} in all); "
+            "nothing stands for a missing bool, so fill it, or write numbers"
+        )
+    if values.dtype.kind in "iu" and dtype == "float64":
+        beyond = np.abs(values.astype(np.float64)) >= EXACT_IN_FLOAT64
+        if beyond.any():
+            row = int(beyond.argmax())
+            raise UsageError(
+                f"{where}: row {row + 1:,}, column {name} is {values[row]}, which float64 does not hold exactly; it "
+                "is asked to, as values are missing or the store has floats: keep the column as text"
+            )
+    if values.dtype == np.uint64 and dtype == "int64" and (values > np.uint64(2**63 - 1)).any():
+        row = int(np.argmax(values > np.uint64(2**63 - 1)))
+        raise UsageError(f"{where}: row {row + 1:,}, column {name} is {values[row]}, which int64 cannot hold")
+    found = np.array(values, dtype)
+    if dtype == "float64":
+        if absent is not None:
+            found[absent] = np.nan
+        found[np.isnan(found)] = np.nan  # one pattern of bits for all
+        if np.isinf(found).any():
+            row = int(np.isinf(found).argmax())
+            raise UsageError(f"{where}: row {row + 1:,}, column {name}: infinite value; finite numbers can be kept")
+    return found

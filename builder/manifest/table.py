@@ -1,0 +1,316 @@
+"""The manifest: a table with one row a source, and finding the row of each source."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.errors import SourceError, UsageError
+from builder.formats import ReadOptions, open_table, stem_of
+from builder.formats.arrow import ArrowTable, column_values, is_numeric, what_it_holds
+from builder.formats.columns import parse_columns, select, there_are
+from builder.formats.convert import EXACT_IN_FLOAT64, stack
+from builder.formats.table import Array, Table, reading
+from builder.formats.text import TextTable
+from builder.formats.text_numbers import MISSING, refuse_large
+from builder.labels.text_classes import CODES, is_text, without_blanks
+from builder.manifest.classes import checked_texts
+from builder.manifest.kept import Kept, kept_column
+from builder.tables.class_columns import no_codes
+from store_spec.format.sequence_columns import SequenceColumn
+
+# In the order in which they are tried.
+_RULES: Final[dict[str, Callable[[str], str]]] = {
+    "path": lambda name: name,
+    "file name": lambda name: name.rpartition("/")[2],
+    "stem": stem_of,
+}
+_NAMED = 5
+DEFAULT_KEY = "source"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestLabels:
+    """Labels that stand in a table, a row a source.
+
+    Args:
+        path: CSV, TSV or Parquet; None: where an old store says it lies.
+        key: The column that names the source; None: `source`, or as an old store says.
+        columns: The columns that are the labels; None: the table only says which sources there are, or as an old
+            store says.
+        only_listed: Leave out sources that have no row.
+        keep: The columns that are kept with each sequence; None: none, or as an old store says.
+    """
+
+    path: Path | None = None
+    key: str | None = None
+    columns: str | Sequence[str] | None = None
+    only_listed: bool = False
+    keep: str | Sequence[str] | None = None
+
+    @property
+    def kept(self) -> tuple[str, ...] | None:
+        """The columns to keep, one by one."""
+        return parse_columns(self.keep, "keep")
+
+    @property
+    def parts(self) -> tuple[str, ...] | None:
+        """The columns, one by one."""
+        return parse_columns(self.columns, "label_column")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """Which row of the manifest belongs to which source."""
+
+    rule: str  # what of a source the keys name: "path", "file name" or "stem"
+    rows: Mapping[str, int]  # source name -> row from 0, in the order of the sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A table with one row a source."""
+
+    path: Path
+    key: str  # the column that names the source
+    keys: tuple[str, ...]  # (rows,)
+    table: Any  # pyarrow.Table, (rows, columns)
+    is_text: bool = False  # whether it is CSV or the like, and no type says what a column is
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def match(self, names: Sequence[str], *, only_listed: bool = False, misnamed: Sequence[str] = ()) -> Matched:
+        """Find each source's row.
+
+        The keys are the sources' paths under the root, else their file names, else their stems: the first of
+        these under which every row names exactly one source, and every source has a row. As many rows as there are
+        misnamed files may name no source: they can be those of these files, under names that nobody can compare.
+
+        Args:
+            names: The sources.
+            only_listed: Leave sources without a row out, rather than refuse them.
+            misnamed: Files that would be sources, if their names were valid UTF-8.
+
+        Raises:
+            UsageError: No rule fits; says what is wrong under the one that fits best.
+        """
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        twice = [key for row, key in enumerate(self.keys) if row_of[key] != row]
+        if twice:
+            raise UsageError(
+                f"{self.path}: {_some(twice, 'key', 'keys')} in more than one row of column {self.key}; leave one row "
+                "for each source"
+            )
+        ruled: dict[str, tuple[int, list[str]]] = {}  # how many rows have a source, and what is wrong
+        for rule, text_of in _RULES.items():
+            sources: dict[str, list[str]] = {}
+            for name in names:
+                sources.setdefault(text_of(name), []).append(name)
+            wrong = self._problems(sources, row_of, only_listed=only_listed, spare=len(misnamed))
+            fitting = sum(key in sources for key in self.keys)
+            ruled[rule] = fitting, wrong
+            if not wrong and fitting == len(self.keys):
+                break
+        best = max(ruled, key=lambda rule: ruled[rule][0])
+        wrong, text_of = ruled[best][1], _RULES[best]
+        if not wrong:
+            rows = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
+            return Matched(rule=best, rows=rows)
+        advice = "" if only_listed else "; --manifest-only takes just the sources that have a row"
+        if misnamed:
+            advice += f"; rename first what has a name that is not UTF-8: {_some(misnamed, 'file', 'files')}"
+        raise UsageError(
+            f"{self.path}: column {self.key} does not fit the sources by path, file name or stem. "
+            f"By {best}: {'; '.join(wrong)}{advice}"
+        )
+
+    def labels(self, columns: str | Sequence[str]) -> Array:
+        """Return columns as labels (rows, targets): bool, whole numbers, or floats if one is.
+
+        Raises:
+            UsageError: No such column, text in it, or a missing or infinite value.
+        """
+        parts = parse_columns(columns, "label columns") or ()
+        where = str(self.path)
+        try:
+            names = select(parts, {name: (name,) for name in self.table.column_names}, where)
+            table = Table(columns={name: self._values(name) for name in names})
+            return stack(table, names, dtype=None, source=where)
+        except SourceError as error:
+            raise UsageError(str(error)) from None
+
+    def labels_and_texts(
+        self, columns: Sequence[str], *, given: Sequence[str], order: NDArray[np.int64]
+    ) -> tuple[Array, tuple[str, ...], tuple[tuple[str, ...] | None, ...] | None]:
+        """Return columns as labels (sources, targets), their names, and of each that is text its texts.
+
+        Args:
+            columns: Which.
+            given: Those whose classes are given: text, whatever it looks like.
+            order: (sources,) the row of each.
+
+        Raises:
+            UsageError: As `labels`.
+        """
+        where = str(self.path)
+        try:
+            names = select(columns, {name: (name,) for name in self.table.column_names}, where)
+        except SourceError as error:
+            raise UsageError(str(error)) from None
+        texts: dict[str, list[str]] = {}
+        for name in names:
+            if is_text(self.table[name].type):
+                values = without_blanks(self.table[name], MISSING if self.is_text else ()).to_pylist()
+                typed = not self.is_text or name in given
+                texts[name] = checked_texts(values, self.keys, name, self.path, typed=typed)
+        if not texts:
+            return self.labels(columns)[order], names, None
+        try:
+            table = Table(
+                columns={name: no_codes(len(self)) if name in texts else self._values(name) for name in names}
+            )
+            labels = stack(table, names, dtype=CODES, source=where)
+        except SourceError as error:
+            raise UsageError(str(error)) from None
+        rows = order.tolist()
+        found = tuple(tuple(texts[name][row] for row in rows) if name in texts else None for name in names)
+        return labels[order], names, found
+
+    def kept(self, columns: Sequence[str], known: Mapping[str, SequenceColumn]) -> tuple[Kept, ...]:
+        """Return columns that are kept with each sequence, (rows,) each.
+
+        Args:
+            columns: Their names, or ranges of them.
+            known: What an old store keeps, by name.
+
+        Raises:
+            UsageError: No such column, or values that cannot be kept.
+        """
+        where = str(self.path)
+        try:
+            names = select(columns, {name: (name,) for name in self.table.column_names}, where)
+        except SourceError as error:
+            raise UsageError(str(error)) from None
+        return tuple(kept_column(name, self.table[name], known.get(name), where) for name in names)
+
+    def _problems(
+        self, sources: Mapping[str, list[str]], row_of: Mapping[str, int], *, only_listed: bool, spare: int
+    ) -> list[str]:
+        """Say in what way the keys are not one for each source, and at most `spare` of none."""
+        several = [f"{key} ({', '.join(found[:2])})" for key, found in sources.items() if key in row_of and found[1:]]
+        rowless = [name for key, found in sources.items() if key not in row_of for name in found]
+        unknown = [key for key in row_of if key not in sources]
+        lines = [
+            several and f"{_some(several, 'key', 'keys')} fit more than one source",
+            rowless and not only_listed and f"{_some(rowless, 'source', 'sources')} without a row",
+            len(unknown) > spare and f"{_some(unknown, 'row', 'rows')} without a source",
+        ]
+        return [line for line in lines if line]
+
+    def _values(self, name: str) -> Array:
+        """Return one column of numbers (rows,), whole."""
+        column = self.table[name]
+        if not is_numeric(column.type):
+            row = next((row for row in range(len(column)) if column[row].is_valid), 0)
+            holds = what_it_holds(column.type)
+            raise UsageError(
+                f"{self.path}: row {row + 1:,}, column {name} holds {holds} ({column[row]}); labels are numbers, "
+                "bool or text"
+            )
+        values, absent = column_values(column)
+        for what, mask in (
+            ("missing", np.isnan(values) if values.dtype.kind == "f" else absent),
+            ("infinite", np.isinf(values)),
+        ):
+            if mask is not None and mask.any():
+                row = int(mask.argmax())
+                raise UsageError(
+                    f"{self.path}: row {row + 1:,} ({self.keys[row]}), column {name}: {what} value "
+                    f"({int(mask.sum()):,} in all); every source needs its labels"
+                )
+        return values
+
+
+def place_below(path: Path, root: Path) -> str | None:
+    """Return where a manifest lies, as a POSIX path relative to the sources' root; None if it lies elsewhere."""
+    try:
+        place = path.resolve().relative_to(root.resolve()).as_posix()
+        place.encode()
+    except ValueError:  # not below it, or of bytes that a store cannot keep
+        return None
+    return place
+
+
+def found_below(place: str, root: Path) -> Path | None:
+    """Return the file that `place_below` named, if it is there: never one outside of the root."""
+    if Path(place).is_absolute() or ".." in Path(place).parts:
+        return None
+    try:
+        path = (root / place).resolve()
+        return path if path.is_relative_to(root.resolve()) and path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # a name that no file can have, or a link round in a circle
+        return None
+
+
+def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = ()) -> Manifest:
+    """Read a manifest: CSV, TSV or Parquet.
+
+    Args:
+        path: Where it lies.
+        key: The column that names the source.
+        text: Columns that are text, whatever they look like.
+
+    Raises:
+        UsageError: It is broken, has no such column (the error lists those it has), or a row lacks its key.
+    """
+    if not path.exists():
+        raise UsageError(f"manifest {path}: there is no such file")
+    try:
+        table, is_text = _read(path, key, text)
+    except SourceError as error:
+        raise UsageError(f"manifest {error}") from None
+    keys = table[key].to_pylist()
+    empty = [row + 1 for row, text in enumerate(keys) if text is None or not str(text).strip()]
+    if empty:
+        raise UsageError(
+            f"{path}: row {empty[0]:,}, column {key}: names no source ({len(empty):,} in all); name its file, or leave "
+            "the row out"
+        )
+    return Manifest(path=path, key=key, keys=tuple(str(text).strip() for text in keys), table=table, is_text=is_text)
+
+
+def _read(path: Path, key: str, text: Sequence[str]) -> tuple[Any, bool]:
+    """Read all columns, the key and `text` as text; and tell whether the file is text itself."""
+    source = str(path)
+    opened = open_table(path, source=source, options=ReadOptions(header=True))
+    if key not in opened.groups:
+        raise SourceError(source, f"there is no column {key!r}; {there_are(list(opened.groups))}; name it with --key")
+    with reading(source):
+        if isinstance(opened, TextTable):
+            return _parse(opened, {key, *(name for name in text if name in opened.groups)}), True
+        if isinstance(opened, ArrowTable):
+            return opened.load(list(opened.groups)), False
+    raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
+
+
+def _parse(opened: TextTable, text: Collection[str]) -> Any:
+    """Parse text, each column but those as what it looks like: unlike sources, there is only one."""
+    import pyarrow as pa
+
+    table = opened.parse({name: pa.string() if name in text else None for name in opened.groups})
+    for name in table.column_names:
+        if pa.types.is_floating(table[name].type):
+            values, _ = column_values(table[name])
+            if (np.abs(values) >= EXACT_IN_FLOAT64).any():
+                refuse_large(opened.parse({name: pa.string()})[name], values, name, opened.source)
+    return table
+
+
+def _some(names: Sequence[str], one: str, many: str) -> str:
+    """Count the names, and show the first few."""
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return f"{len(names):,} {one if len(names) == 1 else many} ({shown})"

@@ -1,0 +1,163 @@
+"""Processing one source: what its process function gives of it, and why it cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from builder.errors import SourceError, UsageError
+from builder.fingerprints import Fingerprint, read_fingerprint
+from builder.formats.files import unreadable
+from builder.labels.beside import LABELS_SHA256
+from builder.labels.name_labels import NameLabels
+from builder.manifest.kept import Kept
+from builder.process import Process, sequences_of
+from builder.row_blocks import SpillError
+from builder.row_dtypes import ARRAYS, Conversions, converted_as
+from builder.sequence import LongSequence, Sequence, changed
+from builder.tables.tabular import Tabular
+from store_spec.errors import SequenceError
+from store_spec.format.records import SourceId
+
+LONGEST_REASON = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A source that could not be used, and why."""
+
+    source: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Some sources that follow one another, and how to read them."""
+
+    root: Path
+    names: tuple[str, ...]
+    labels: NDArray[Any] | None  # (sources, targets), where they come from the manifest
+    process: Process
+    in_names: NameLabels | None = None  # where a process function's sources have their labels in their names
+    kept: tuple[Kept, ...] = ()  # of the manifest, (sources,) each
+    search: tuple[str, ...] = ()  # folders to search for the process function's module
+    converted: Conversions = ()  # what rows become before they are stored, where `compact` changed a dtype
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def labels_of(self, number: int) -> NDArray[Any] | None:
+        """Return the labels (targets,) of one of them, where the process function does not give them.
+
+        Raises:
+            SourceError: They should be in its name, and are not.
+        """
+        if self.in_names is not None:
+            return self.in_names.of(self.names[number])
+        return None if self.labels is None else self.labels[number]
+
+
+@dataclass(slots=True)
+class UnusableError(Exception):
+    """Carries a failure out of the reading of one source."""
+
+    failure: Failure = field()
+
+
+def read_source(
+    batch: Batch, number: int, buffer: memoryview, each: Callable[[SourceId, Sequence | LongSequence], Any]
+) -> tuple[list[Any], Fingerprint]:
+    """Process one source, and give each of its sequences to a function; return what that gave, and what was read.
+
+    Raises:
+        UnusableError: The source cannot be used.
+        UsageError: No source can be: the process function is not to be found.
+        SpillError: The function of the sequences had no room for one.
+    """
+    name = batch.names[number]
+    path = batch.root / name
+    kept = {one.column.name: one.values[number] for one in batch.kept}
+    try:
+        labels = batch.labels_of(number)  # before it is read and processed, which may take long
+        try:
+            read = read_fingerprint(path, buffer)
+        except OSError as error:
+            raise unreadable(name, error) from error
+        if isinstance(batch.process, Tabular) and (beside := batch.process.label_file(name)) is not None:
+            try:
+                labels_read = read_fingerprint(batch.root / beside, buffer)
+            except FileNotFoundError as error:
+                raise SourceError(name, f"there is no {beside}, where its labels should be (--labels-from)") from error
+            except OSError as error:
+                raise SourceError(name, f"its labels are not to be read: {unreadable(beside, error)}") from error
+            read = replace(read, beside=(beside, labels_read))
+            kept[LABELS_SHA256] = labels_read.sha256.hex()
+        results: list[Any] = []
+        for sequence in _sequences(batch.process, path, labels):
+            origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
+            results.append(each(origin, _prepared(batch, kept, origin, sequence)))
+            del sequence  # its memory is free for the next one
+        if not results:
+            raise SourceError(name, "it gave no sequence")
+        if not read.is_of(os.stat(path)):
+            raise SourceError(name, "it changed while it was read; the next build tries it again")
+        if read.beside is not None and not read.beside[1].is_of(os.stat(batch.root / read.beside[0])):
+            raise SourceError(name, f"{read.beside[0]} changed while it was read; the next build tries it again")
+    except (UsageError, SpillError):
+        raise  # no source is at fault
+    except (SourceError, SequenceError) as error:
+        raise UnusableError(_failure(batch, name, str(error))) from error
+    except (Exception, SystemExit) as error:  # whatever a process function of the user's own raises
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise UnusableError(_failure(batch, name, message)) from error
+    return results, read
+
+
+def _sequences(process: Process, path: Path, labels: NDArray[Any] | None) -> Iterator[Sequence | LongSequence]:
+    result = process(path)
+    if labels is None:
+        return sequences_of(result)
+    if hasattr(result, "__array__"):
+        result = (result, None)  # a function need not return labels that stand elsewhere
+    return (changed(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
+
+
+def _prepared(
+    batch: Batch, kept: Mapping[str, Any], origin: SourceId, sequence: Sequence | LongSequence
+) -> Sequence | LongSequence:
+    if kept:
+        sequence = changed(sequence, partial(_with_kept, kept, origin))
+    if batch.converted:
+        sequence = changed(sequence, partial(_converted, batch.converted, origin))
+    return sequence
+
+
+def _with_kept(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) -> Sequence:
+    """Return a sequence with what the manifest says of its source."""
+    twice = [name for name in sequence.columns if name in kept]
+    if twice:
+        raise SequenceError(
+            f"{origin}: column {twice[0]!r:.80} comes from the process function and from the manifest's keep; "
+            "rename one"
+        )
+    return replace(sequence, columns={**sequence.columns, **kept})
+
+
+def _converted(conversions: Conversions, origin: SourceId, sequence: Sequence) -> Sequence:
+    inputs, labels = (converted_as(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
+    return replace(sequence, inputs=inputs, labels=labels)
+
+
+def _failure(batch: Batch, name: str, message: str) -> Failure:
+    """Name a failure. No path of this machine is kept: the store depends on the sources alone."""
+    reason = message.replace(f"{batch.root}{os.sep}", "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
+    return Failure(name, reason[:LONGEST_REASON])

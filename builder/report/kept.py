@@ -1,0 +1,79 @@
+"""What a store keeps of each sequence beside its rows: further columns, and when its steps were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.report.features import Distribution, distribute
+from builder.sequence_values import column_values, times_of
+from store_spec import Store
+from store_spec.reading.sequences import OWN
+
+SHOWN_COLUMNS = 50
+ELSEWHERE = frozenset({*OWN, "dropped", "filled"})  # the page has them in other places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptColumn:
+    """One column of sequences.
+
+    Args:
+        missing: Sequences without a value: NaN, or text that is empty.
+        distinct: Different values, but for missing ones.
+        common: Of text: the most frequent values, and how often each comes.
+        low: Of numbers: the least one; None where there is none.
+        mean: Of numbers.
+        high: Of numbers: the largest one.
+        distribution: Of numbers.
+    """
+
+    name: str
+    dtype: str
+    missing: int
+    distinct: int
+    common: tuple[tuple[str, int], ...] = ()
+    low: float | None = None
+    mean: float | None = None
+    high: float | None = None
+    distribution: Distribution | None = None
+
+
+def kept_columns(store: Store) -> tuple[KeptColumn, ...]:
+    """Describe the further columns of a store's sequences."""
+    names = [name for name in store.sequences if name not in ELSEWHERE][:SHOWN_COLUMNS]
+    return tuple(describe_column(name, store.sequences[name]) for name in names)
+
+
+def describe_column(name: str, values: NDArray[Any]) -> KeptColumn:
+    """Describe one column (sequences,): text as object, or numbers.
+
+    >>> describe_column("site", np.array(["a", "", "b", "b"], object)).common
+    (('b', 2), ('a', 1))
+    """
+    text = values.dtype == object
+    found = column_values(name, "text" if text else values.dtype.name, values)
+    mean = None
+    if not text and found.min is not None:
+        numbers = values.astype(np.float64)
+        mean = float(numbers[~np.isnan(numbers)].mean())
+    return KeptColumn(
+        name=name,
+        dtype=found.dtype,
+        missing=found.missing,
+        distinct=found.distinct,
+        common=found.common,
+        low=None if found.min is None else float(found.min),
+        mean=mean,
+        high=None if found.max is None else float(found.max),
+        distribution=None if text else distribute(values),
+    )
+
+
+def time_span(store: Store) -> tuple[str, str] | None:
+    """Return when the first and the last step of a store were, as text; None: it keeps no time, or has no steps."""
+    times = times_of(store)
+    return None if times is None or times.first is None or times.last is None else (times.first, times.last)

@@ -1,0 +1,81 @@
+"""What a process function gives of one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """One sequence of a source. A plain pair `(inputs, labels)` says the same of one without columns and time.
+
+    Args:
+        inputs: (steps, *feature shape).
+        labels: (rows, *target shape), or (*target shape) on the label axis `sequence`; None where the manifest has
+            them.
+        columns: What else is kept of the sequence, by name: text, a whole number, a float or a bool. The sequences of
+            a build all have the same names, and the same types under each.
+        time: (steps,) when each step was, never falling: datetime64, or timedelta64 since some beginning; None: no
+            time is kept. One without a unit (int64) is of the unit that the store has.
+        filled: Bool (steps, *feature shape), True where a value of inputs was filled in; None: nothing was. It is kept
+            if the first source of a store gives it for its first sequence.
+        zone: `"UTC"` where a datetime64 is that of a moment, None where it is a local time without a zone.
+    """
+
+    inputs: Any
+    labels: Any = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    time: Any = None
+    zone: Literal["UTC"] | None = None
+    filled: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LongSequence:
+    """One sequence that does not fit into memory: its rows come piece by piece.
+
+    >>> def read(path):
+    ...     rows = np.load(path, mmap_mode="r")
+    ...     return LongSequence(Sequence(rows[at : at + 10_000, :-1], rows[at : at + 10_000, -1:])
+    ...                         for at in range(0, len(rows), 10_000))
+
+    Args:
+        pieces: Sequences that follow one another, at least one; each is used before the next is asked for, so a
+            generator may fill the same arrays again. Further columns, and labels on the axis `sequence`, are those of
+            the first piece.
+    """
+
+    pieces: Iterable[Sequence]
+
+    def each(self, change: Callable[[Sequence], Sequence]) -> LongSequence:
+        """Return the same with a change to each piece, made when it comes."""
+        return LongSequence(map(change, self.pieces))
+
+    def whole(self, *, labels_once: bool) -> Sequence:
+        """Return it as it is without pieces, in memory; `labels_once`: labels are on the axis `sequence`."""
+        # Copied: the next piece may come in the same arrays.
+        pieces = [(piece, {name: _copied(getattr(piece, name)) for name in _ROWS}) for piece in self.pieces]
+        if not pieces:
+            raise ValueError("a sequence that comes in pieces has at least one; give an empty one")
+
+        def joined(name: str) -> Any:
+            every = [rows[name] for _, rows in pieces]
+            return every[0] if every[0] is None or (labels_once and name == "labels") else np.concatenate(every)
+
+        return replace(pieces[0][0], **{name: joined(name) for name in _ROWS})
+
+
+def changed(given: Sequence | LongSequence, change: Callable[[Sequence], Sequence]) -> Sequence | LongSequence:
+    """Return a sequence with a change; of one in pieces each is changed when it comes."""
+    return given.each(change) if isinstance(given, LongSequence) else change(given)
+
+
+_ROWS = ("inputs", "labels", "time", "filled")
+
+
+def _copied(rows: Any) -> Any:
+    return None if rows is None else np.array(rows)

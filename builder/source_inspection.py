@@ -1,0 +1,211 @@
+"""What a store has of one source: its sequences, their statistics, a few rows, its file, its split."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.errors import UsageError
+from builder.inspection import ColumnStatistics, column_statistics, split_numbers
+from store_spec import Store, open_store
+from store_spec.format import retired
+from store_spec.reading.splits import DEFAULT_SPLITS
+from store_spec.schema import NO_FILE
+
+SHOWN_ROWS = 3  # at either end of a sequence
+SHOWN_VALUES = 64  # of a row
+SHOWN_PARTS = 10  # of which rows are shown
+SUGGESTED = 5
+
+Value = bool | int | float | str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of `inputs` or `labels`: its first values, one after another; None where one is NaN."""
+
+    step: int
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartInspection:
+    """One sequence of a source.
+
+    Args:
+        part: Which part of the source it is: 0, 1, ...
+        number: Of the sequence in the store, retired ones counted.
+        retired: It is no more: readers skip it.
+        steps: Rows of inputs.
+        label_rows: Rows of labels.
+        times: When its first and its last step was; None where the store keeps no time, or it has no step.
+        columns: What else the store keeps of it, by name, as what was dropped and filled in; None where one is NaN.
+        inputs: The first and last rows; none of parts after the first few.
+        labels: The same.
+    """
+
+    part: int
+    number: int
+    retired: bool
+    steps: int
+    label_rows: int
+    times: tuple[str, str] | None
+    columns: dict[str, Value]
+    inputs: tuple[Row, ...]
+    labels: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceInspection:
+    """What a store has of one source.
+
+    Args:
+        split: Which of the default splits it is in, by a hash of its name with seed 0.
+        file_size: Bytes of the file that its latest sequences come from; None where it was none.
+        file_sha256: Of these bytes.
+        steps: Of the sequences that are not retired.
+        classes: The names of the classes of each target; None where it has none.
+        parts: All its sequences, in the order of the store, retired ones among them.
+        statistics: Of the sequences that are not retired; of all where all are.
+    """
+
+    store: Path
+    source: str
+    split: str
+    file_size: int | None
+    file_sha256: str | None
+    sequences: int
+    retired: int
+    steps: int
+    classes: tuple[tuple[str, ...] | None, ...]
+    parts: tuple[PartInspection, ...]
+    statistics: tuple[ColumnStatistics, ...]
+
+    def __repr__(self) -> str:
+        held = f"{self.sequences:,} sequences, {self.steps:,} steps, {self.retired:,} retired"
+        return f"<source {self.source!r} in {self.store.name}: {held}, split {self.split}>"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self) | {"store": str(self.store)}
+
+
+def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
+    """Say what a store has of one source. Tables and a few rows are read.
+
+    Args:
+        store: Its path.
+        source: The name of the source, as the store has it.
+
+    Raises:
+        UsageError: The store has no such source.
+        MissingStoreError: There is no store at that path.
+        FormatError: What is there is not a store that this version may read.
+        ChecksumError: The bytes of a chunk are not those that were written.
+
+    >>> import tempfile, store_spec
+    >>> path = tempfile.mkdtemp() + "/walks.zarr"
+    >>> with store_spec.create_store(path, inputs=("float32", (2,)), labels=("float32", (1,))) as writer:
+    ...     writer.append(np.ones((5, 2), "float32"), np.zeros((5, 1), "float32"), source="walk-0")
+    >>> found = inspect_source(path, "walk-0")
+    >>> found.steps, found.split, found.parts[0].inputs[-1]
+    (5, 'train', Row(step=4, values=(1.0, 1.0)))
+    """
+    opened = open_store(store)
+    names = opened.snapshot.sources()
+    numbers = np.array([number for number, name in enumerate(names) if name == source], np.int64)
+    if not len(numbers):
+        raise UsageError(f"{opened.path}: no sequence of source {source!r}; {_suggestion(names, source)}")
+    every = Store(opened.snapshot, numbers)
+    gone = np.isin(numbers, retired.members(opened.snapshot.root.retired))
+    live = every.select(~gone)
+    stats = (live if len(live) else every).stats()
+    size, sha256 = _file(every)
+    return SourceInspection(
+        store=opened.path,
+        source=source,
+        split=tuple(DEFAULT_SPLITS)[int(split_numbers(every)[0])],
+        file_size=size,
+        file_sha256=sha256,
+        sequences=len(live),
+        retired=int(gone.sum()),
+        steps=int(live.lengths.sum()),
+        classes=opened.schema.labels.classes or (),
+        parts=tuple(_part(every, place, retired=bool(gone[place])) for place in range(len(every))),
+        statistics=(
+            *column_statistics("inputs", opened.schema.inputs, stats.inputs),
+            *column_statistics("labels", opened.schema.labels, stats.labels),
+        ),
+    )
+
+
+def _suggestion(names: list[str], source: str) -> str:
+    """Name sources that may have been meant: of the same file name or stem, or those that hold the text."""
+    if not names:
+        return "it has no sequences at all"
+    stem = PurePosixPath(source).stem
+    near = dict.fromkeys(name for name in names if PurePosixPath(name).stem == stem)
+    near |= dict.fromkeys(name for name in names if source and source in name)
+    found = list(near)[:SUGGESTED]
+    return f"it has {', '.join(map(repr, found))}" if found else f"its sources are named like {names[0]!r}"
+
+
+def _file(every: Store) -> tuple[int | None, str | None]:
+    """Return size and hash of the file that the latest sequence comes from."""
+    last = int(every.selection[-1])
+    size = int(every.snapshot.table("sequences/source_size", last, last + 1)[0])
+    if size == NO_FILE:
+        return None, None
+    return size, every.snapshot.table("sequences/source_sha256", last, last + 1)[0].tobytes().hex()
+
+
+def _part(every: Store, place: int, *, retired: bool) -> PartInspection:
+    steps = int(every.lengths[place])
+    shown = place < SHOWN_PARTS
+    return PartInspection(
+        part=int(every.parts[place]),
+        number=int(every.selection[place]),
+        retired=retired,
+        steps=steps,
+        label_rows=int(every.label_lengths[place]),
+        times=_times(every, place) if steps else None,
+        columns={
+            one.name: _value(every.sequences[one.name][place : place + 1].tolist()[0]) for one in every.schema.columns
+        },
+        inputs=_rows(every, "inputs", int(every.starts[place]), steps) if shown else (),
+        labels=_rows(every, "labels", int(every.label_starts[place]), int(every.label_lengths[place])) if shown else (),
+    )
+
+
+def _times(every: Store, place: int) -> tuple[str, str] | None:
+    time, number = every.schema.time, int(every.selection[place])
+    if time is None:
+        return None
+    first, last = (every.snapshot.table(f"sequences/time_{end}", number, number + 1) for end in ("first", "last"))
+    return time.shown(int(first[0])), time.shown(int(last[0]))
+
+
+def _rows(every: Store, name: str, start: int, count: int) -> tuple[Row, ...]:
+    """Return the first and last rows of a sequence, each once."""
+    ranges = [range(count)] if count <= 2 * SHOWN_ROWS else [range(SHOWN_ROWS), range(count - SHOWN_ROWS, count)]
+    return tuple(
+        Row(step=step, values=_values(row))
+        for steps in ranges
+        for step, row in zip(steps, every.snapshot.rows(name, start + steps.start, start + steps.stop), strict=True)
+    )
+
+
+def _values(row: NDArray[Any]) -> tuple[Value, ...]:
+    return tuple(_value(value) for value in row.reshape(-1)[:SHOWN_VALUES].tolist())
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, complex) or (isinstance(value, float) and math.isinf(value)):
+        return str(value)  # JSON has neither
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,1 @@
+"""From the rows of a table to the inputs and labels of sequences."""

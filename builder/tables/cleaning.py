@@ -1,0 +1,330 @@
+"""What becomes of steps with missing values: `--missing`, `--ffill-limit`, `--na-values`; and counts of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.errors import SourceError, UsageError
+from builder.formats.columns import number_in, parse_columns
+from builder.formats.convert import FILL_IN, per_row, refuse_any, require_finite
+from builder.formats.table import Array, Table
+from builder.tables.transforms import as_floats
+
+Fill = Literal["ffill", "interpolate"]
+End = Literal["error", "drop", "keep", "split"]
+FILLS: Final[tuple[Fill, ...]] = get_args(Fill)
+ENDS: Final[tuple[End, ...]] = get_args(End)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What becomes of the missing values of a column.
+
+    Args:
+        fills: How they are filled, one way after another.
+        end: What becomes of those that are left: nothing comes before a leading gap, nothing after the last one, and a
+            limit may end a filling.
+    """
+
+    fills: tuple[Fill, ...] = ()
+    end: End = "error"
+
+    def __str__(self) -> str:
+        shown = self.fills if self.fills and self.end == "error" else (*self.fills, self.end)
+        return "+".join(shown)
+
+    @property
+    def gives_floats(self) -> bool:
+        """Whether columns of whole numbers become float64, with gaps or without."""
+        return self.end == "keep" or "interpolate" in self.fills
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The policy of every column.
+
+    Args:
+        general: Of all columns but these.
+        columns: Choices of columns, as `parse_columns` gives them, each with a policy of its own.
+    """
+
+    general: Policy
+    columns: tuple[tuple[tuple[str, ...], Policy], ...] = ()
+
+    @property
+    def every(self) -> tuple[Policy, ...]:
+        """All of them, the general one first."""
+        return (self.general, *(policy for _, policy in self.columns))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cleaned:
+    """The steps that are left of a table, cut into parts.
+
+    Args:
+        table: All of them, one part after another, without missing values but NaN that is kept.
+        rows: Which rows of the table that was cleaned they are, rising.
+        lengths: Steps of each part, at least 1; there may be no part.
+        dropped: (parts,) steps that were left out, each counted with the part after it, or the last.
+        filled: (parts,) values that were filled in.
+        fills: Where, (rows, ...), in the columns in which any were.
+    """
+
+    table: Table
+    rows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    dropped: NDArray[np.int64]
+    filled: NDArray[np.int64]
+    fills: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+
+def parse_policies(missing: Sequence[str]) -> Policies:
+    """Read policies, each `POLICY` for all columns or `COLS=POLICY` for some.
+
+    Raises:
+        UsageError: One is none, or two are for the same.
+
+    >>> policies = parse_policies(["drop", "a,c1:c3=ffill+keep"])
+    >>> str(policies.general), [(columns, str(policy)) for columns, policy in policies.columns]
+    ('drop', [(('a', 'c1:c3'), 'ffill+keep')])
+    """
+    return _parsed(tuple(missing))
+
+
+@lru_cache(maxsize=64)
+def _parsed(missing: tuple[str, ...]) -> Policies:
+    general: Policy | None = None
+    columns: dict[tuple[str, ...], Policy] = {}
+    for text in missing:
+        names, equals, word = text.rpartition("=")
+        policy = _policy(word, text)
+        if not equals:
+            if general is not None:
+                raise UsageError(f"missing is given twice, as {general} and as {policy}; one policy is for all columns")
+            general = policy
+            continue
+        chosen = parse_columns(names, "missing") or ()
+        if chosen in columns:
+            raise UsageError(f"missing is given twice for {names.strip()}; one policy is for a column")
+        columns[chosen] = policy
+    return Policies(general or Policy(), tuple(columns.items()))
+
+
+def _policy(text: str, whole_text: str) -> Policy:
+    words = [word.strip() for word in text.split("+")]
+    for word in words:
+        if word not in (*FILLS, *ENDS):
+            raise UsageError(
+                f"missing={whole_text!r:.200}: {word!r:.80} is none of {', '.join((*FILLS, *ENDS))}; ffill and "
+                "interpolate may say what follows, as ffill+drop"
+            )
+    fills = tuple(fill for word in words for fill in FILLS if word == fill)
+    ends = tuple(end for word in words for end in ENDS if word == end)
+    if len(set(fills)) < len(fills) or len(ends) > 1 or words != [*fills, *ends]:
+        raise UsageError(
+            f"missing={whole_text!r:.200}: ffill and interpolate come first, each once, and then at most one of "
+            f"{', '.join(ENDS)}, for what they leave"
+        )
+    return Policy(fills, ends[0] if ends else "error")
+
+
+def policies_text(policies: Policies) -> tuple[str, ...]:
+    """Return policies in one form for all ways to write the same.
+
+    >>> policies_text(parse_policies([" b = ffill + error", "keep"]))
+    ('keep', 'b=ffill')
+    """
+    general = () if policies.general == Policy() else (str(policies.general),)
+    return (*general, *(f"{','.join(columns)}={policy}" for columns, policy in policies.columns))
+
+
+def marked(table: Table, na_values: Sequence[str]) -> Table:
+    """Take the numbers among these words for missing values, wherever they stand.
+
+    They are compared as numbers of the column's own dtype: -999.9 is found among float32 as it is rounded there.
+    """
+    numbers = [number for number in map(number_in, na_values) if number is not None and not math.isnan(number)]
+    missing = dict(table.missing)
+    for name, column in table.columns.items():
+        found = np.zeros(column.shape, np.bool_)
+        for number in numbers:
+            found |= _equals(column, number)
+        if found.any():
+            absent = table.absent(name)
+            missing[name] = found if absent is None else found | absent
+    return Table(columns=table.columns, block=table.block, missing=missing, numbers=table.numbers)
+
+
+def _equals(column: Array, number: float) -> NDArray[np.bool_]:
+    if column.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.asarray(column == column.dtype.type(number))
+    if number != (whole := math.trunc(number) if math.isfinite(number) else None):
+        return np.zeros(column.shape, np.bool_)
+    return np.asarray(column == whole)  # of any size: NumPy compares Python's whole numbers exactly
+
+
+def cleaned(
+    table: Table,
+    policies: Mapping[str, Policy],
+    source: str,
+    *,
+    limit: int | None = None,
+    first: Mapping[str, int] | None = None,
+    time: NDArray[np.int64] | None = None,
+    why: Callable[[str, int], str] = lambda _, __: "",
+) -> Cleaned:
+    """Fill the gaps of each column, and then leave out, keep or cut at what is still missing.
+
+    The columns are filled first, from all rows; then a step goes, or ends a part, if any column says so.
+
+    Args:
+        table: Rows that follow one another.
+        policies: Of each of its columns.
+        source: For errors.
+        limit: How many steps in a row `ffill` fills at most.
+        first: Columns that have no value in so many rows at the start, only since there is none before them: those
+            rows are left out whatever the policy, but `keep`.
+        time: (rows,) when each step was, for `interpolate`; None: steps are equally far apart.
+        why: Says more of a missing value, by its column and its row of the file.
+
+    Raises:
+        SourceError: A value is missing that must not be, or is infinite.
+    """
+    table = _floats_where_asked(table, policies, source)
+    if table.is_full:
+        return _whole(table)
+    absent = table.gaps()
+    require_finite(table, source, absent)
+    columns = dict(table.columns)
+    filled = np.zeros(table.rows, np.int64)
+    left: dict[str, NDArray[np.bool_]] = {}
+    fills: dict[str, NDArray[np.bool_]] = {}
+    for name, gaps in absent.items():
+        column, still = columns[name], gaps
+        for fill in policies[name].fills:
+            column, still = _filled(column, still, fill, limit, time)
+        if (now := gaps & ~still).any():
+            fills[name] = now
+            filled += now.reshape(table.rows, -1).sum(axis=1)
+        if policies[name].end == "keep":
+            column = np.where(still, np.array(np.nan, column.dtype), column)
+        columns[name], left[name] = column, still
+    gone, ends = _left_out(table, left, policies, first or {}, source, why)
+    after = Table(columns=columns, numbers=table.numbers)
+    found = _parts(after, np.flatnonzero(~gone), np.cumsum(ends), filled)
+    return replace(found, fills={name: where[found.rows] for name, where in fills.items()})
+
+
+def _floats_where_asked(table: Table, policies: Mapping[str, Policy], source: str) -> Table:
+    """Make floats of whole numbers where a policy may need them, in every file, so that all give one dtype."""
+    asked = [name for name, column in table.columns.items() if policies[name].gives_floats and column.dtype.kind != "f"]
+    if not asked:
+        return table
+    columns = {name: as_floats(table, name, source) if name in asked else one for name, one in table.columns.items()}
+    return Table(columns=columns, missing=table.missing, numbers=table.numbers)
+
+
+def _whole(table: Table) -> Cleaned:
+    """Return a table of which nothing is missing."""
+    none = np.zeros(min(1, table.rows), np.int64)
+    table = Table(columns=table.columns, block=table.block, numbers=table.numbers)
+    return Cleaned(table, np.arange(table.rows), none + table.rows, none, none)
+
+
+def _left_out(  # noqa: PLR0917
+    table: Table,
+    absent: Mapping[str, NDArray[np.bool_]],
+    policies: Mapping[str, Policy],
+    first: Mapping[str, int],
+    source: str,
+    why: Callable[[str, int], str],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which rows go, and at which of them a part ends."""
+    gone, ends = np.zeros(table.rows, np.bool_), np.zeros(table.rows, np.bool_)
+    refused: dict[str, NDArray[np.bool_]] = {}
+    for name, mask in absent.items():
+        end = policies[name].end
+        if end == "keep":
+            continue
+        rows, begin = per_row(mask), first.get(name, 0)
+        gone[:begin] |= rows[:begin]
+        rows[:begin] = False
+        if end == "error":
+            refused[name] = rows
+            continue
+        gone |= rows
+        if end == "split":
+            ends |= rows
+    advice = FILL_IN
+    if any(policies[name].fills for name, rows in refused.items() if rows.any()):
+        advice = "ffill and interpolate leave what they cannot fill; say what becomes of it, as --missing ffill+drop"
+    refuse_any(refused, table, source, "missing value", advice, why)
+    return gone, ends
+
+
+def _parts(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> Cleaned:
+    """Cut what is left into parts; the numbers `part`, one a row, rise from one to the next."""
+    present, lengths = np.unique(part[rows], return_counts=True)
+    if not len(present):
+        return Cleaned(table.taken(rows), rows, lengths, lengths, lengths)
+    dropped = np.zeros(len(present), np.int64)
+    gone = np.ones(table.rows, np.bool_)
+    gone[rows] = False
+    np.add.at(dropped, np.minimum(np.searchsorted(present, part[gone]), len(present) - 1), 1)
+    added = np.zeros(len(present), np.int64)
+    np.add.at(added, np.searchsorted(present, part[rows]), filled[rows])
+    return Cleaned(table.taken(rows), rows, lengths.astype(np.int64), dropped, added)
+
+
+def _filled(
+    column: Array, absent: NDArray[np.bool_], fill: Fill, limit: int | None, time: NDArray[np.int64] | None
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Fill a column (rows, ...); return it, and where values are still missing."""
+    rows = len(column)
+    flat, gaps = column.reshape(rows, -1), absent.reshape(rows, -1)
+    number = np.arange(rows)[:, None]
+    before = np.maximum.accumulate(np.where(gaps, -1, number), axis=0)  # the last row that has a value; -1: none
+    if fill == "ffill":
+        fills = gaps & (before >= 0) & (number - before <= (rows if limit is None else limit))
+        row, place = np.nonzero(fills)
+        values = flat[before[row, place], place]
+    else:
+        after = np.minimum.accumulate(np.where(gaps, rows, number)[::-1], axis=0)[::-1]
+        fills = gaps & (before >= 0) & (after < rows)
+        row, place = np.nonzero(fills)
+        begin, end = before[row, place], after[row, place]
+        at = np.arange(rows) if time is None else time
+        share = (at[row] - at[begin]) / (at[end] - at[begin])
+        values = _between(flat[begin, place].astype(np.float64), flat[end, place].astype(np.float64), share)
+    full = flat.copy()
+    full[row, place] = values
+    return full.reshape(column.shape), (gaps & ~fills).reshape(column.shape)
+
+
+def _between(first: Array, last: Array, share: NDArray[np.float64]) -> Array:
+    """Return the values on lines between two, this share of the way."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        line: Array = first + (last - first) * share
+    # The ends of a line can be farther apart than floats reach.
+    return np.where(np.isfinite(line), line, first * (1 - share) + last * share)
+
+
+def nothing_left(table: Table, rows: int, source: str) -> SourceError:
+    """Say that the policies leave nothing of a file of so many rows, of which a table has the last."""
+    gaps = {name: int(per_row(mask).sum()) for name, mask in table.gaps().items()}
+    worst = max(gaps, key=lambda name: gaps[name], default=None)
+    of_them = "of them" if rows == table.rows else f"of the last {table.rows:,}"
+    why = "" if worst is None else f"; column {worst} is missing in {gaps[worst]:,} {of_them}"
+    return SourceError(
+        source,
+        f"none of its {rows:,} rows is left{why}; leave that column out with --exclude, give it a policy of its "
+        "own with --missing COL=POLICY, or remove the file",
+    )

@@ -1,0 +1,221 @@
+"""What happens to rows between their file and the sequences: changed, cleaned, cut into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.errors import SourceError
+from builder.formats.columns import listed, select
+from builder.formats.convert import stack
+from builder.formats.table import Array, DType, Table
+from builder.sequence import Sequence as SourceSequence
+from builder.tables.class_columns import refuse_changes, refuse_policies, stacked_labels
+from builder.tables.cleaning import Cleaned, Policy, cleaned, marked, nothing_left, parse_policies
+from builder.tables.groups import Group, of_types
+from builder.tables.row_options import COUNTS, RowOptions
+from builder.tables.time_text import Zone
+from builder.tables.timeline import Stretch, in_time
+from builder.tables.times import stamps_in
+from builder.tables.transforms import parse_transform, transformed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """What is taken of a file.
+
+    Args:
+        inputs: Its columns that are the inputs.
+        labels: Those that are the labels; none: the labels are `other`.
+        other: Labels that are no columns; None: they come from elsewhere.
+        own: Whether the labels are the inputs.
+        time: The columns that tell when each row was.
+        groups: Every column of the file with its elements, in file order.
+        classes: Those labels that are classes, as codes.
+    """
+
+    inputs: tuple[str, ...]
+    labels: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    other: Array | None = None
+    own: bool = False
+    time: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, each once."""
+        return tuple(dict.fromkeys((*self.inputs, *self.labels)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """From the rows of one file to its sequences.
+
+    Args:
+        wanted: What is taken of the file.
+        options: What is done to its rows.
+        source: Its name, for errors.
+        dtype: Of inputs and labels; None: what holds the columns' own.
+        na_values: What counts as missing, beside what is.
+        types: Of the columns of sequences that the store has; none: there is no store yet.
+        why: Says why a value is missing, by its column and its row of the file.
+    """
+
+    wanted: Wanted
+    options: RowOptions
+    source: str
+    dtype: DType | None
+    na_values: Sequence[str]
+    types: Mapping[str, str]
+    why: Callable[[str, int], str] = lambda _, __: ""
+
+    def sequences(self, groups: Iterable[Group]) -> Iterator[SourceSequence]:
+        """Give the sequences that groups of rows become: those of each group, one after another.
+
+        Steps that are left out of a group of which nothing is left count with the next sequence, or the last.
+
+        Raises:
+            SourceError: A column is not there, a value is missing that must not be, or nothing is left of the file.
+        """
+        policies = self._policies()
+        transforms = [parse_transform(text) for text in self.options.transforms]
+        names = [self._among(transform.columns, transform.kind) for transform in transforms]
+        refuse_changes(transforms, names, self.options.duplicates, self.wanted.classes, self.source)
+        waiting: SourceSequence | None = None
+        lost, nothing = 0, None
+        for stretch in chain.from_iterable(map(self._stretches, groups)):
+            changed = transformed(stretch.table, transforms, names, self.source)
+            left = cleaned(
+                changed.table,
+                policies,
+                self.source,
+                limit=self.options.ffill_limit,
+                first=changed.first,
+                time=stretch.time,
+                why=self.why,
+            )
+            lost += stretch.dropped
+            if stretch.table.rows + stretch.dropped and not len(left.lengths):
+                lost, nothing = lost + stretch.table.rows, changed.table
+                continue
+            for sequence in self._parts(left, stretch):
+                if waiting is not None:
+                    yield waiting
+                waiting, lost = _more_dropped(sequence, lost), 0
+        if waiting is not None:
+            yield _more_dropped(waiting, lost)
+        elif nothing is not None:
+            raise nothing_left(nothing, lost, self.source)
+        else:
+            raise SourceError(self.source, "has no rows, and so no group of them; remove the file")
+
+    def _stretches(self, group: Group) -> Iterator[_Run]:
+        """Give the rows of a group that follow one another, with their times, if there are any."""
+        values = of_types(group.values, self.types, self.source)
+        table = marked(group.table, self.na_values) if self.na_values else group.table
+        if not self.wanted.time:
+            yield _Run(table, values)
+            return
+        stamps = stamps_in(group.raw, replace(self.options.how, columns=self.wanted.time), self.source, table.number)
+        name = ",".join(self.wanted.time)
+        without = self._policies()[self.wanted.time[0]].end
+        found = in_time(table, stamps, self.options.rules, without, name=name, source=self.source)
+        none = Stretch(table.taken(np.zeros(0, np.int64)), stamps, np.zeros(0, np.int64), table.rows)
+        for one in chain((next(found, none),), found):
+            yield _Run(one.table, values, one.dropped, one.time, stamps.array(one.rows), stamps.zone)
+
+    def _parts(self, left: Cleaned, stretch: _Run) -> Iterator[SourceSequence]:
+        """Give each part of what is left of a stretch."""
+        wanted = self.wanted
+        inputs = stack(left.table, wanted.inputs, dtype=self.dtype, source=self.source)
+        labels = None
+        if wanted.labels:
+            labels = stacked_labels(left.table, wanted.labels, wanted.classes, dtype=self.dtype, source=self.source)
+        filled = _stacked_fills(left, wanted.inputs, inputs.shape) if self.options.mask else None
+        when = None if stretch.stamps is None else stretch.stamps[left.rows]
+        if when is not None and not len(when):
+            when = when.view(np.int64)  # nothing tells the unit and the zone: it goes with those of any store
+        ends = list(accumulate(left.lengths.tolist())) or [0]  # a file without rows is a sequence without steps
+        for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            own = inputs[begin:end] if wanted.own else wanted.other
+            columns = dict(stretch.values)
+            if self.options.counts:
+                counted = zip(COUNTS, (left.dropped, left.filled), strict=True)
+                columns |= {name: int(counts[number]) if len(counts) else 0 for name, counts in counted}
+            yield SourceSequence(
+                inputs[begin:end],
+                own if labels is None else labels[begin:end],
+                columns=columns,
+                time=None if when is None else when[begin:end],
+                zone=stretch.zone,
+                filled=None if filled is None else filled[begin:end],
+            )
+
+    def _policies(self) -> Mapping[str, Policy]:
+        """Return the policy of each column that is wanted, and of those that tell the time."""
+        policies = parse_policies(self.options.missing)
+        special: dict[str, Policy] = {}
+        for columns, policy in policies.columns:
+            for name in self._among(columns, "missing", also=self.wanted.time):
+                if name in special:
+                    raise SourceError(
+                        self.source, f"column {name} has two policies by --missing, {special[name]} and {policy}"
+                    )
+                special[name] = policy
+        found = {name: special.get(name, policies.general) for name in (*self.wanted.columns, *self.wanted.time)}
+        refuse_policies(found, self.wanted.classes, self.source)
+        return found
+
+    def _among(self, columns: Sequence[str], option: str, also: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the columns that an option chooses, all of which must be wanted, or among some others."""
+        names = select(columns, self.wanted.groups, self.source)
+        for name in names:
+            if name not in self.wanted.columns and name not in also:
+                raise SourceError(
+                    self.source,
+                    f"--{option} is for column {name}, which is neither an input nor a label; those are "
+                    f"{listed(self.wanted.columns)}",
+                )
+        return names
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Rows that follow one another.
+
+    Args:
+        table: They.
+        values: Of the columns that the file is grouped by.
+        dropped: How many rows beside them were left out.
+        time: (rows,) when each was, as whole numbers; None: nobody knows.
+        stamps: The same as datetime64 or timedelta64.
+        zone: Of these.
+    """
+
+    table: Table
+    values: Mapping[str, Any]
+    dropped: int = 0
+    time: NDArray[np.int64] | None = None
+    stamps: NDArray[Any] | None = None
+    zone: Zone = None
+
+
+def _stacked_fills(left: Cleaned, names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return where values were filled in, of columns as `stack` makes an array of this shape of them."""
+    filled = np.zeros(shape, np.bool_)
+    for number, name in enumerate(names):
+        if name in left.fills:
+            filled[:, number] = left.fills[name]
+    return filled
+
+
+def _more_dropped(sequence: SourceSequence, steps: int) -> SourceSequence:
+    if not steps:
+        return sequence
+    return replace(sequence, columns={**sequence.columns, "dropped": sequence.columns["dropped"] + steps})

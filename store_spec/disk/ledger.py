@@ -1,0 +1,473 @@
+"""The commit protocol (SPEC.md, "Commits"): what is registered, what lies in shards, and what readers see.
+
+Sequences are registered in order; the rows that fill a shard are then handed out as a job, which any process may do;
+a commit makes every sequence visible whose rows lie wholly in shards that were put.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.disk.lock import folder_locked, locked
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import PARTIAL, LocalStorage, sync_folder
+from store_spec.disk.tables import put_rows
+from store_spec.errors import (
+    ConflictError,
+    FormatError,
+    MissingStoreError,
+    StorageError,
+    StoreError,
+    StoreExistsError,
+)
+from store_spec.format import retired, shard
+from store_spec.format.class_names import Classes, check_extended
+from store_spec.format.layout import (
+    LARGEST_DOCUMENT,
+    ROOT,
+    Counts,
+    Root,
+    array_document,
+    chunk_key,
+    chunk_number,
+    decode_document,
+    encode_document,
+    group_document,
+    table_chunk,
+    tables_document,
+)
+from store_spec.format.records import SOURCES, Records, no_records
+from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
+
+NEW = "new"  # the store in the build folder, until its first commit
+SPILLED = "spilled"  # rows there that do not fit into memory, until they lie in shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardJob:
+    """One shard to be put: rows `start` to `stop` of an array, after those that are committed in it already."""
+
+    folder: Path
+    root: Root
+    name: str
+    number: int
+    start: int
+    stop: int
+
+    def write(self, parts: Sequence[NDArray[Any] | shard.Stretch], threads: int = 1) -> int:
+        """Encode and put the shard; `parts` are its new rows, one array after another. Return the bytes put.
+
+        Safe to do twice, in two processes at once: each puts the same bytes, whole.
+
+        Raises:
+            ConflictError: Another writer, without the lock, committed rows that this would replace.
+        """
+        schema = self.root.schema
+        chunking, rows = schema.chunking(self.name), schema.rows(self.name)
+        assert chunking is not None
+        given = sum(map(len, parts))
+        if given != self.stop - self.start:
+            raise ValueError(f"shard {self.number} of {self.name}: {given:,} rows for {self.stop - self.start:,}")
+        storage, first = LocalStorage(self.folder), self.number * chunking.shard
+        kept = [Snapshot(storage, self.root).stretch(self.name, first, self.start)] if first < self.start else []
+        pieces = shard.encode([*kept, *parts], rows, chunking, schema.codec, threads)
+        self._check_uncommitted(storage)
+        storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
+        return sum(map(len, pieces))
+
+    def _check_uncommitted(self, storage: LocalStorage) -> None:
+        """Refuse to replace what others committed. Our own ledger commits no row before its shard was put."""
+        try:
+            root = Root.decode(storage.get(ROOT), str(storage.path(ROOT)))
+        except MissingStoreError:
+            return  # a store that has no commit yet
+        committed = root.counts.of(root.schema.axis(root.schema.fact(self.name)))
+        if committed > self.start:
+            raise ConflictError(
+                f"{storage.path(self.name)}: rows from {self.start:,} were to be put, but {committed:,} are committed: "
+                "another writer, without the lock, was faster; open the store again"
+            )
+
+
+class Ledger:
+    """A store that is open for writing, under its lock. Use it as a context manager."""
+
+    def __init__(self, path: Path, storage: LocalStorage, root: Root, committed: bytes | None, beside: Path) -> None:
+        self.path = path
+        # For what does not fit into memory: removed when this is closed, and when it is opened again.
+        self.spilled = beside / SPILLED
+        self.root = root
+        self.provenance = dict(root.provenance)
+        self._schema = root.schema  # of the next commit
+        self._storage = storage
+        self._committed = committed  # the bytes of the root that we started from; None: no commit yet
+        self._pending = [no_records(root.schema)]
+        self.waiting = 0  # sequences registered and not committed
+        arrays = [name for names in root.schema.sharded().values() for name in names]
+        # Rows by array: registered, handed out as jobs, and put without a gap; `ahead`: jobs done before earlier ones.
+        self._registered = {name: self._rows_committed(name) for name in arrays}
+        self._handed = dict(self._registered)
+        self._put = dict(self._registered)
+        self._ahead: dict[str, dict[int, int]] = {name: {} for name in arrays}
+        self._retiring: set[int] = set()
+        self._replaced: dict[str, Sequence[int]] = {}
+
+    @classmethod
+    @contextlib.contextmanager
+    def create(cls, path: Path, schema: Schema, provenance: dict[str, Any] | None = None) -> Iterator[Ledger]:
+        """Start a store; it appears at `path` with its first commit, and not at all without one.
+
+        Raises:
+            StoreExistsError: Something is at that path already.
+            SchemaError: `provenance` is no JSON.
+            LockedError: Another writer is creating it.
+        """
+        path = path.absolute()  # the caller may change to another folder before the commit
+        root = Root(schema=schema, provenance={} if provenance is None else provenance)
+        root.encode()  # refuses now what no commit could write
+        with locked(path) as folder:
+            if path.exists() or path.is_symlink():
+                raise StoreExistsError(f"{path}: something is there already; remove it, or open it with mode='a'")
+            new = folder / NEW
+            _remove_tree(new)
+            _remove_tree(folder / SPILLED)
+            storage = LocalStorage(new)
+            for key in ("", *GROUPS, *(fact.name for fact in schema.arrays())):
+                storage.make_folder(key)
+            for name in GROUPS:
+                storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
+            try:
+                with folder_locked(new):  # it is still locked when it has its name
+                    yield cls(path, storage, root, None, folder)
+            finally:
+                _remove_tree(new)
+                _remove_tree(folder / SPILLED)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path) -> Iterator[Ledger]:
+        """Open a store to append to it, after putting right what a writer left that died.
+
+        Raises:
+            MissingStoreError: There is no store at that path.
+            LockedError: Another writer has it open.
+            FormatError: It is not one that may be written to, or its root is an older copy.
+        """
+        path = path.absolute()
+        if not path.is_dir():
+            raise MissingStoreError(f"{path}: there is no store; create it first")
+        with locked(path) as folder:
+            _remove_tree(folder / NEW)
+            _remove_tree(folder / SPILLED)
+            storage = LocalStorage(path)
+            try:
+                data = storage.get(ROOT)
+            except MissingStoreError as error:
+                raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
+            # Its writer may have died before it was safe; what is built on it, or acknowledged again, has to be.
+            storage.sync([""])
+            sync_folder(path.parent)
+            snapshot = Snapshot.open(path)
+            check_root(snapshot)
+            ledger = cls(path, storage, snapshot.root, data, folder)
+            ledger._recover()
+            try:
+                yield ledger
+            finally:
+                _remove_tree(folder / SPILLED)
+
+    @property
+    def schema(self) -> Schema:
+        """What every sequence of the store is, as the next commit has it."""
+        return self._schema
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no commit yet: the first one moves the store, so no job may be under way then."""
+        return self._committed is None
+
+    @property
+    def sequences(self) -> int:
+        """Sequences committed and registered."""
+        return self.root.counts.sequences + self.waiting
+
+    def snapshot(self) -> Snapshot:
+        """Return what is committed."""
+        return Snapshot(self._storage, self.root)
+
+    def register(self, records: Records) -> None:
+        """Take the next sequences; their rows follow those registered before."""
+        self._pending.append(records)
+        self.waiting += len(records)
+        for name, lengths in self._lengths(records).items():
+            self._registered[name] += int(lengths.sum())
+
+    def extend_classes(self, classes: Classes | None) -> None:
+        """Have the next commit name more classes: those there are keep their numbers.
+
+        Args:
+            classes: Of each target, all of its classes: those before, and others after them.
+
+        Raises:
+            SchemaError: They are not that.
+        """
+        labels = replace(self._schema.labels, classes=classes)
+        check_extended(self._schema.labels.classes, labels.classes)
+        schema = replace(self._schema, labels=labels)
+        replace(self.root, schema=schema).encode()  # refuses now what no commit could write
+        self._schema = schema
+
+    def retire(self, numbers: Iterable[int]) -> None:
+        """Have the next commit retire these sequences: readers of it skip them."""
+        self._retiring.update(numbers)
+
+    def replace(self, source: str, numbers: Sequence[int]) -> None:
+        """Have the commit that makes new sequences of a source visible retire its old ones."""
+        self._replaced[source] = numbers
+
+    def jobs(self, *, final: bool = False) -> list[ShardJob]:
+        """Return the shards that registered rows fill, each once; with `final` the last, partial ones too."""
+        jobs = []
+        for name, registered in self._registered.items():
+            chunking = self.schema.chunking(name)
+            assert chunking is not None
+            while (start := self._handed[name]) < registered:
+                number = start // chunking.shard
+                stop = min((number + 1) * chunking.shard, registered)
+                if stop % chunking.shard and not final:
+                    break
+                slim = replace(self.root, provenance={}, retired=())
+                jobs.append(
+                    ShardJob(
+                        folder=self._storage.root,
+                        root=slim,
+                        name=name,
+                        number=number,
+                        start=start,
+                        stop=stop,
+                    )
+                )
+                self._handed[name] = stop
+        return jobs
+
+    def done(self, job: ShardJob) -> None:
+        """Take note that a shard was put."""
+        ahead = self._ahead[job.name]
+        ahead[job.start] = job.stop
+        while self._put[job.name] in ahead:
+            self._put[job.name] = ahead.pop(self._put[job.name])
+
+    def tidy(self) -> None:
+        """Remove what puts left that were cut off: those of a worker that died. No job may be under way."""
+        for key in ("", *GROUPS, *(fact.name for fact in self.schema.arrays())):
+            for entry in self._storage.list(key):
+                if entry.name.endswith(PARTIAL):
+                    self._storage.delete(f"{key}/{entry.name}" if key else entry.name)
+
+    def ready(self) -> int:
+        """Return how many sequences a commit would add: those that lie wholly in shards that were put."""
+        pending = self._joined()
+        covered = len(pending)
+        for name, lengths in self._lengths(pending).items():
+            ends = self._rows_committed(name) + np.cumsum(lengths)
+            covered = min(covered, int(np.searchsorted(ends, self._put[name], "right")))
+        # The parts of a source become visible together.
+        while 0 < covered < len(pending) and pending.sources[covered - 1] == pending.sources[covered]:
+            covered -= 1
+        return covered
+
+    def commit(self) -> int:
+        """Make visible every sequence that lies wholly in shards that were put; return how many readers see now.
+
+        Raises:
+            ConflictError: Somebody else wrote to the store.
+            StorageError: The disk refused; what was committed before is untouched.
+        """
+        pending, covered = self._joined(), self.ready()
+        new = pending[:covered]
+        counts = Counts(
+            sequences=self.root.counts.sequences + covered,
+            steps=self.root.counts.steps + int(new.lengths.sum()),
+            label_steps=self.root.counts.label_steps + int(new.label_lengths.sum()),
+            **{name: getattr(self.root.counts, name) + len(each.runs) for name, each in new.missing.items()},
+        )
+        gone = [number for source in set(new.sources) for number in self._replaced.pop(source, ())]
+        root = replace(
+            self.root,
+            schema=self._schema,
+            counts=counts,
+            retired=retired.add(self.root.retired, [*gone, *self._retiring]),
+            identity=new.identity(self.root.identity, self.schema),
+            provenance=self.provenance,
+        )
+        data = root.encode()
+        if data != self._committed:
+            self._write(new, root, data)
+        self.root, self._committed, self._pending = root, data, [pending[covered:]]
+        self.waiting = len(pending) - covered
+        self._retiring.clear()
+        return counts.sequences - retired.count(root.retired)
+
+    def _write(self, new: Records, root: Root, data: bytes) -> None:
+        """Put tables and root, in the order that leaves a whole store whenever it is cut off."""
+        self._check_root()  # before the last chunks of the tables are replaced
+        for fact in self.schema.arrays():
+            self._put_table(fact, new)
+        folders = ["", *GROUPS, *(fact.name for fact in self.schema.arrays())]
+        if self._committed is None:
+            self._put_documents(root)
+            self._storage.put(ROOT, [data])
+            self._storage.sync(folders)
+            self._appear()
+            return
+        self._storage.sync(folders)
+        self._check_root()
+        self._storage.put(ROOT, [data])
+        self._storage.sync([""])
+        self._put_documents(root)
+
+    def _joined(self) -> Records:
+        """Return what is registered and not committed."""
+        self._pending = [Records.concatenate(self._pending)]
+        return self._pending[0]
+
+    def _check_root(self) -> None:
+        if self._committed is not None and self._storage.get(ROOT) != self._committed:
+            raise ConflictError(f"{self.path}: another writer, without the lock, committed meanwhile; open it again")
+
+    def _appear(self) -> None:
+        """Give the new store its name: the first commit."""
+        try:
+            if self.path.exists():
+                raise StoreExistsError(f"{self.path}: something appeared there meanwhile; nothing of it was touched")
+            self._storage.root.rename(self.path)
+        except OSError as error:
+            if isinstance(error, StoreExistsError):
+                raise
+            raise StorageError(error.errno, f"{self.path}: naming the new store failed: {error.strerror}") from error
+        sync_folder(self.path.parent)
+        self._storage = LocalStorage(self.path)
+
+    def _put_documents(self, root: Root) -> None:
+        """Refresh the arrays' own metadata, for readers that skip the root; offsets last: none sees too much."""
+        last = ("label_offsets", "offsets")
+        facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
+        documents = {f"{name}/{ROOT}": group_document() for name in GROUPS}
+        documents[f"{TABLES}/{ROOT}"] = tables_document(retired.count(root.retired))
+        documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
+        for key, document in documents.items():
+            data = encode_document(document)
+            try:
+                if self._storage.get(key) == data:
+                    continue
+            except MissingStoreError:
+                pass
+            self._storage.put(key, [data])
+
+    def _put_table(self, fact: ArrayFact, new: Records) -> None:
+        """Put the chunks that the new rows of a table touch; the last one is replaced as a whole."""
+        rows = self._table_rows(fact, new)
+        if rows is None or not len(rows):
+            return
+        size = table_chunk(self.schema, fact)
+        before = 0 if self._committed is None else self.root.counts.of(self.schema.axis(fact))
+        first = before - before % size
+        if first < before:
+            rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
+        put_rows(self._storage, self.schema, fact, first, rows)
+
+    def _table_rows(self, fact: ArrayFact, new: Records) -> NDArray[Any] | None:
+        """Return the new rows of a table; None for the arrays that lie in shards."""
+        if fact.name in new.columns:
+            return new.columns[fact.name]
+        own = fact.name.startswith("label_")
+        lengths = new.label_lengths if own else new.lengths
+        if fact.name in ("row_size", "label_row_size"):
+            return lengths
+        if fact.name in ("offsets", "label_offsets"):
+            counts = self.root.counts
+            ends = np.cumsum(lengths, dtype=np.int64) + (counts.label_steps if own else counts.steps)
+            return ends if self._committed is not None else np.concatenate([np.zeros(1, np.int64), ends])
+        if fact.name == SOURCES:
+            return np.array(new.sources, object)
+        if fact.name in new.missing:
+            return new.missing[fact.name].shifted(self._begins(new, fact.name))
+        return None
+
+    def _begins(self, new: Records, name: str) -> NDArray[np.int64]:
+        """Return where each new sequence begins in the array of which `name` has the runs."""
+        of_labels = name == MISSING_RUNS["labels"]
+        counts, axis = self.root.counts, self.schema.label_axis
+        if of_labels and axis == "sequence":
+            return counts.sequences + np.arange(len(new))
+        own = of_labels and axis == "own"
+        lengths = new.label_lengths if own else new.lengths
+        return (counts.label_steps if own else counts.steps) + np.cumsum(lengths) - lengths
+
+    def _recover(self) -> None:
+        """Remove what no commit owns, and bring the arrays' own metadata up to the root."""
+        for fact in self.schema.arrays():
+            chunking = self.schema.chunking(fact.name) if self.schema.is_sharded(fact) else None
+            size = chunking.shard if chunking is not None else table_chunk(self.schema, fact)
+            dimensions = 1 + len(self.schema.shape(fact))
+            owned = -(-self.root.counts.of(self.schema.axis(fact)) // size)
+            for entry in self._storage.list(fact.name):
+                number = chunk_number(entry.name, dimensions)
+                if number is not None and number >= owned:
+                    self._storage.delete(f"{fact.name}/{entry.name}")
+        self.tidy()
+        self._put_documents(self.root)
+
+    def _rows_committed(self, name: str) -> int:
+        return self.root.counts.label_steps if self._own(name) else self.root.counts.steps
+
+    def _own(self, name: str) -> bool:
+        return name == "labels" and self.root.schema.label_axis == "own"
+
+    def _lengths(self, records: Records) -> dict[str, NDArray[np.int64]]:
+        """Return the rows of each sequence, for each array that lies in shards."""
+        return {name: records.label_lengths if self._own(name) else records.lengths for name in self._registered}
+
+
+def check_root(snapshot: Snapshot) -> None:
+    """Refuse a root that is older than what the arrays say of themselves: a writer would remove all that is newer.
+
+    The arrays' own documents are put after the root was synced, so no crash leaves this behind.
+
+    Raises:
+        FormatError: It is; nothing must be written before the right one is back.
+    """
+    schema, counts = snapshot.root.schema, snapshot.root.counts
+    read, more = 0, []
+    for fact in schema.arrays():
+        try:
+            data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
+            shape = decode_document(data, fact.name).get("shape")
+        except StoreError:
+            continue  # one that is lost says nothing
+        rows, counted = shape[0] if isinstance(shape, list) and shape else None, counts.of(schema.axis(fact))
+        read += 1
+        if type(rows) is int and rows > counted:
+            more.append(f"{counted:,} rows of {fact.name}, which has {rows:,}")
+    if 2 * len(more) > read:  # else these few are damaged, or another array's
+        raise FormatError(
+            f"{snapshot.storage.path(ROOT)}: an older copy: it counts {more[0]} by its own {ROOT}, and so with "
+            f"{len(more) - 1} others; restore the root first: nothing was touched"
+        )
+
+
+def _remove_tree(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StorageError(error.errno, f"{folder}: removing failed: {error.strerror}") from error

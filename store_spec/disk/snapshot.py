@@ -1,0 +1,425 @@
+"""One commit of a store, as its files show it: rows of the sharded arrays, and whole columns of the tables.
+
+Everything is clipped to the counts of the one root document that was read. Shards that a commit filled are never
+written again, but by a repair, with the same rows; the last one may be replaced by one that begins with the same rows,
+so it is read in one piece.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.disk.storage import LocalStorage
+from store_spec.errors import ChecksumError, FormatError, MissingStoreError
+from store_spec.format import shard
+from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, crc32c
+from store_spec.format.layout import LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
+from store_spec.format.missing_runs import Runs, no_runs, wrong_run
+from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, shown
+from store_spec.schema import GROUPS, MISSING_RUNS, TABLE_CHUNK_BYTES, ArrayFact, Chunking
+
+MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
+
+
+class Snapshot:
+    """A committed state of the store in a folder. Picklable: what is cached stays behind."""
+
+    def __init__(self, storage: LocalStorage, root: Root) -> None:
+        self.storage = storage
+        self.root = root
+        self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int]] = {}
+        self._last: dict[str, bytes] = {}
+        self._missing: dict[str, Runs] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> Snapshot:
+        """Read the root once; nothing else is read before it is asked for.
+
+        Raises:
+            MissingStoreError: There is no store at that path.
+            FormatError: It is not one that may be read.
+        """
+        path = path.absolute()  # the caller may change to another folder
+        if not path.is_dir():
+            raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))
+        storage = LocalStorage(path)
+        try:
+            data = storage.get(ROOT, 0, LARGEST_DOCUMENT + 1)
+        except MissingStoreError as error:
+            raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
+        root = Root.decode(data, str(path / ROOT))
+        for folder in (*GROUPS, *(fact.name for fact in root.schema.arrays())):
+            _check_folder(storage.path(folder))
+        return cls(storage, root)
+
+    def __repr__(self) -> str:
+        counts = self.root.counts
+        return f"<snapshot of {self.storage.root.name}: {counts.sequences:,} sequences, {counts.steps:,} steps>"
+
+    def __reduce__(self) -> tuple[type[Snapshot], tuple[LocalStorage, Root]]:
+        return Snapshot, (self.storage, self.root)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Int64 (sequences + 1,): sequence i is rows offsets[i] to offsets[i + 1]. Checked."""
+        return kept(self._offsets("offsets", "row_size", self.root.counts.steps))
+
+    @cached_property
+    def label_offsets(self) -> NDArray[np.int64]:
+        """The same for `labels`, whatever their axis."""
+        axis = self.root.schema.label_axis
+        if axis == "step":
+            return self.offsets
+        if axis == "sequence":
+            return kept(np.arange(len(self.offsets)))  # their number is known to be true
+        return kept(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
+
+    @cached_property
+    def _checksums(self) -> dict[str, NDArray[np.uint32]]:
+        return {name: self.table(f"sequences/{name}_crc32c") for name in self.root.schema.row_arrays}
+
+    def _count(self, name: str) -> int:
+        """Return how many rows of an array are committed."""
+        return self.root.counts.of(self.root.schema.axis(self.root.schema.fact(name)))
+
+    def slim(self) -> Snapshot:
+        """Return the same for other processes: without what nobody needs who reads rows and tables by their numbers."""
+        return Snapshot(self.storage, replace(self.root, provenance={}, retired=()))
+
+    def bounds(self, name: str) -> NDArray[np.int64]:
+        """Int64 (sequences + 1,): where the sequences begin and end in `inputs`, `labels` or `time`. Checked."""
+        return self.label_offsets if name == "labels" else self.offsets
+
+    def missing(self, name: str) -> Runs:
+        """Int64 (runs, 2): rows of `inputs` or `labels` that miss a value, one run after another. Checked."""
+        if self.root.schema.missing != "keep":
+            return no_runs()
+        if name not in self._missing:
+            self._missing[name] = kept(self.check_missing(name, self.table(MISSING_RUNS[name]), self.bounds(name)))
+        return self._missing[name]
+
+    def check_missing(self, name: str, runs: Runs, bounds: NDArray[np.int64]) -> Runs:
+        """Return runs of `inputs` or `labels` that rise, each in one of the sequences that have these bounds.
+
+        Raises:
+            FormatError: They do not.
+        """
+        wrong = wrong_run(runs, bounds)
+        if wrong is not None:
+            raise FormatError(f"{self.storage.path(MISSING_RUNS[name])}: {wrong[1]}")
+        return runs
+
+    def had(self, name: str, number: int, rows: NDArray[Any]) -> bool:
+        """Tell whether these are all rows of a sequence, by the checksum that is kept of them."""
+        return crc32c(rows) == int(self._checksums[name][number])
+
+    def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
+        """Hold all rows of a sequence against the checksum that is kept of them: that of a chunk binds no place.
+
+        Raises:
+            ChecksumError: A file is another one, or an older copy of itself.
+        """
+        self.check_crc(name, number, crc32c(rows))
+
+    def check_crc(self, name: str, number: int, found: int) -> None:
+        """Hold the crc32c of all rows of a sequence against the one that is kept.
+
+        Raises:
+            ChecksumError: They are not the same.
+        """
+        said = int(self._checksums[name][number])
+        if found != said:
+            source = shown(self.table("sequences/source", number, number + 1)[0])
+            raise ChecksumError(
+                f"{self.storage.path(name)}: sequence {number:,} ({source}) has crc32c {found:08x}, not {said:08x} as "
+                "its table has: a file is another's, or an older copy; verify says which, restore or rebuild it"
+            )
+
+    def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return rows `start` to `stop` of `inputs`, `labels` or `time`, committed ones: the caller has checked."""
+        return self.rows_in(None, name, start, stop)
+
+    def rows_in(self, buffer: NDArray[Any] | None, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return rows `start` to `stop` likewise; those of arrays in shards in the buffer, if it has enough rows."""
+        chunking = self.root.schema.chunking(name)
+        if chunking is None:
+            return self.table(name, start, stop)
+        # Before memory is taken: a hostile root may count rows that are nowhere.
+        for number, low, high in _in_shards(start, stop, chunking.shard):
+            self._check_sizes(name, number, low // chunking.chunk, -(-high // chunking.chunk))
+        count = stop - start
+        out = self.root.schema.rows(name).empty(count) if buffer is None or len(buffer) < count else buffer[:count]
+        self._fill(name, start, chunking, out)
+        return out
+
+    def fill(self, name: str, start: int, out: NDArray[Any]) -> None:
+        """Fill the contiguous array `out` with rows of `inputs` or `labels` from `start` on, committed ones only."""
+        chunking = self.root.schema.chunking(name)
+        if chunking is None:
+            out[:] = self.table(name, start, start + len(out))
+            return
+        for number, low, high in _in_shards(start, start + len(out), chunking.shard):
+            self._check_sizes(name, number, low // chunking.chunk, -(-high // chunking.chunk))
+        self._fill(name, start, chunking, out)
+
+    def _fill(self, name: str, start: int, chunking: Chunking, out: NDArray[Any]) -> None:
+        at = 0
+        for number, low, high in _in_shards(start, start + len(out), chunking.shard):
+            self._fill_from_shard(name, number, low, high, out[at : at + high - low])
+            at += high - low
+
+    def stretch(self, name: str, start: int, stop: int) -> shard.Stretch:
+        """Return rows of one shard, from its first on: whole chunks as they are stored, the rest decoded."""
+        chunking, rows = self.root.schema.chunking(name), self.root.schema.rows(name)
+        assert chunking is not None
+        whole = (stop - start) // chunking.chunk
+        self._check_sizes(name, start // chunking.shard, 0, whole)
+        stored = tuple(map(bytes, self._stored(name, start // chunking.shard, range(whole))))
+        return shard.Stretch(rows.empty(0), stored, self.rows(name, start + whole * chunking.chunk, stop), stop - start)
+
+    def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return rows of an array that has one row a sequence (or a bound)."""
+        schema, fact = self.root.schema, self.root.schema.fact(name)
+        stop = self.root.counts.of(schema.axis(fact)) if stop is None else stop
+        size = table_chunk(schema, fact)
+        first, last = start // size, -(-stop // size)
+        present = len(self.storage.list(name)) - 1  # its zarr.json is there too
+        if stop > start and present < last:
+            raise FormatError(
+                f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
+            )
+        chunks = max(0, last - first) if stop > start else 0
+        for number in range(first, first + chunks):
+            self.check_size(fact, number)
+        out = np.empty((chunks * size, *schema.shape(fact)), schema.dtype(fact))
+        for number in range(first, first + chunks):
+            self.fill_from_chunk(fact, number, out[(number - first) * size : (number - first + 1) * size])
+        return out[start - first * size : stop - first * size] if chunks else out
+
+    def sources(self) -> list[str]:
+        """Return the name of each sequence's source."""
+        return [str(source) for source in self.table("sequences/source")]
+
+    def fill_from_chunk(self, fact: ArrayFact, number: int, out: NDArray[Any]) -> None:
+        """Decode one chunk of a table into `out`, which has the rows of a whole chunk."""
+        key = chunk_key(fact.name, number, out.ndim)
+        where = str(self.storage.path(key))
+        text = fact.dtype == "string"
+        stored = self._get_whole(key, (LARGEST_TEXT_BYTES if text else out.nbytes) + LARGEST_OVERHEAD)
+        codec = self.root.schema.codec_of(fact)
+        if text:
+            out[:] = decode_text(codec.decode_bytes(stored, LARGEST_TEXT_BYTES, where), len(out), where)
+        else:
+            codec.decode(stored, out, where)
+            committed = out[: max(0, self._count(fact.name) - number * len(out))]
+            if out.dtype == bool and (committed.view(np.uint8) > 1).any():
+                # NumPy counts such a mask wrong, and then selects by it out of bounds.
+                raise FormatError(f"{where}: a bool of {committed.view(np.uint8).max()}, where 0 or 1 is due")
+
+    def _fill_from_shard(self, name: str, number: int, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Fill `out` with rows `start` to `stop` of one shard."""
+        chunking = self.root.schema.chunking(name)
+        assert chunking is not None
+        _, where = self._shard_file(name, number)
+        chunks = range(start // chunking.chunk, -(-stop // chunking.chunk))
+        for chunk, stored in zip(chunks, self._stored(name, number, chunks), strict=True):
+            first_row = chunk * chunking.chunk - start  # counted from the first row of `out`
+            self._fill_part(out, first_row, chunking.chunk, stored, f"{where}: chunk {chunk}")
+
+    def _stored(self, name: str, number: int, chunks: range) -> Iterator[bytes | memoryview]:
+        """Give the bytes of some chunks of a shard, which follow one another."""
+        chunking = self.root.schema.chunking(name)
+        assert chunking is not None
+        key, where = self._shard_file(name, number)
+        whole = self._whole_shard(name, number, key, chunking)
+        index, size = self._index(name, number, chunking)
+        ranges = shard.chunk_ranges(index, chunks, size, where)
+        if not ranges:
+            return
+        begin = min(offset for offset, _ in ranges)
+        end = max(offset + length for offset, length in ranges)
+        together = end - begin == sum(length for _, length in ranges)
+        data = whole if whole is not None else self._get(key, begin, end - begin) if together else None
+        shift = 0 if whole is not None else begin
+        for offset, length in ranges:
+            if data is None:
+                yield self._get(key, offset, length)
+            else:
+                yield memoryview(data)[offset - shift : offset - shift + length]
+
+    def _fill_part(self, out: NDArray[Any], low: int, size: int, stored: bytes | memoryview, where: str) -> None:
+        """Decode a chunk of `size` rows to where they lie in `out`: from row `low`, which may be before its first."""
+        high = low + size
+        if low >= 0 and high <= len(out):
+            self.root.schema.codec.decode(stored, out[low:high], where)
+            return
+        decoded = np.empty((size, *out.shape[1:]), out.dtype)
+        self.root.schema.codec.decode(stored, decoded, where)
+        low_in, high_in = max(0, low), min(len(out), high)
+        out[low_in:high_in] = decoded[low_in - low : high_in - low]
+
+    def _check_sizes(self, name: str, number: int, first: int, last: int) -> None:
+        """Check that chunks of a shard have as many stored bytes as chunks of the schema can have."""
+        schema = self.root.schema
+        chunking, rows = schema.chunking(name), schema.rows(name)
+        assert chunking is not None
+        index, size = self._index(name, number, chunking)
+        decoded = chunking.chunk * rows.nbytes
+        least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
+        lengths = index[first:last, 1]
+        wrong = (lengths < least) | (lengths > most)
+        if wrong.any():
+            chunk = first + int(np.argmax(wrong))
+            _, where = self._shard_file(name, number)
+            _, length = shard.chunk_range(index, chunk, size, where)
+            raise _wrong_size(f"{where}: chunk {chunk}", length, least, most, decoded)
+
+    def check_files(self) -> None:
+        """Check that there are as many shards as rows are committed, for who takes memory by the count of these."""
+        schema = self.root.schema
+        for axis, name in ((axis, name) for axis, names in schema.sharded().items() for name in names):
+            chunking = schema.chunking(name)
+            assert chunking is not None
+            due = -(-self.root.counts.of(axis) // chunking.shard)
+            present = len(self.storage.list(name)) - 1  # its zarr.json is there too
+            if present < due:
+                where = self.storage.path(name)
+                raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
+
+    def check_size(self, fact: ArrayFact, number: int) -> None:
+        """Check that a chunk of a table has as many stored bytes as it needs, if it is larger than most are."""
+        schema = self.root.schema
+        decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
+        if decoded > TABLE_CHUNK_BYTES:  # one wide row
+            key = chunk_key(fact.name, number, 1 + len(schema.shape(fact)))
+            least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
+            found = self.storage.size(key)
+            if not least <= found <= most:
+                raise _wrong_size(str(self.storage.path(key)), found, least, most, decoded)
+
+    def _whole_shard(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | None:
+        """Return the bytes of the shard that a later commit may replace; None for all others."""
+        if (number + 1) * chunking.shard <= self._count(name):
+            return None
+        if name not in self._last:
+            chunk = chunking.chunk * self.root.schema.rows(name).nbytes
+            chunks = chunking.shard // chunking.chunk
+            limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.index_bytes(chunking)
+            self._last[name] = self._get_whole(key, limit)
+        return self._last[name]
+
+    def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int]:
+        """Return a shard's index and how many bytes its chunks take."""
+        found = self._indexes.get((name, number))
+        if found is None:
+            key, where = self._shard_file(name, number)
+            whole = self._whole_shard(name, number, key, chunking)
+            data = self._get_part(key, -shard.index_bytes(chunking), None) if whole is None else whole
+            index = shard.decode_index(data, chunking, where)
+            if whole is None:
+                present = index[:, 0] != shard.ABSENT
+                size = int(index[present].sum(axis=1).max(initial=0))
+            else:
+                size = len(whole) - shard.index_bytes(chunking)
+            if len(self._indexes) >= MOST_INDEXES:
+                self._indexes.clear()
+            found = self._indexes[name, number] = index, size
+        return found
+
+    def _shard_file(self, name: str, number: int) -> tuple[str, str]:
+        """Return the key of a shard and how errors name it."""
+        key = chunk_key(name, number, 1 + len(self.root.schema.rows(name).shape))
+        return key, f"{self.storage.root}/{key}"
+
+    def _get_whole(self, key: str, limit: int) -> bytes:
+        data = self._get_part(key, 0, limit + 1)
+        if len(data) > limit:
+            raise FormatError(f"{self.storage.path(key)}: larger than the {limit:,} bytes that it can need")
+        return data
+
+    def _get_part(self, key: str, start: int, length: int | None) -> bytes:
+        try:
+            return self.storage.get(key, start, length)
+        except MissingStoreError as error:
+            raise FormatError(
+                f"{self.storage.path(key)}: missing; every committed chunk and shard is written, so it was lost"
+            ) from error
+
+    def _get(self, key: str, start: int, length: int) -> bytes:
+        data = self._get_part(key, start, length)
+        if len(data) != length:
+            raise FormatError(
+                f"{self.storage.path(key)}: ends at byte {start + len(data):,}, where {start + length:,} are due"
+            )
+        return data
+
+    def _offsets(self, name: str, sizes_name: str, last: int) -> NDArray[np.int64]:
+        return self.check_offsets(name, self.table(name), sizes_name, self.table(sizes_name), last)
+
+    def check_offsets(
+        self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int
+    ) -> NDArray[np.int64]:
+        """Return offsets that begin with 0, never fall, end with `last`, and agree with the lengths.
+
+        Raises:
+            FormatError: They do not.
+        """
+        where = self.storage.path(name)
+        if offsets[0] != 0:
+            raise FormatError(f"{where}: begins with {offsets[0]:,}, not with 0")
+        falls = offsets[1:] < offsets[:-1]  # not by a difference, which can overflow
+        if falls.any():
+            bad = int(np.argmax(falls))
+            raise FormatError(
+                f"{where}: sequence {bad} ends at {offsets[bad + 1]:,}, before its start {offsets[bad]:,}"
+            )
+        if offsets[-1] != last:
+            raise FormatError(f"{where}: ends with {offsets[-1]:,}, but {last:,} steps are committed")
+        by_offsets = np.diff(offsets)
+        if not np.array_equal(sizes, by_offsets):
+            bad = int(np.argmax(sizes != by_offsets))
+            raise FormatError(
+                f"{self.storage.path(sizes_name)}: sequence {bad} has {sizes[bad]:,} steps, "
+                f"but {by_offsets[bad]:,} by {name}"
+            )
+        return offsets
+
+
+def _in_shards(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Give the number of each shard of `size` rows that rows `start` to `stop` lie in, and which of its rows."""
+    for first in range(start - start % size, stop, size) if start < stop else ():
+        yield first // size, max(start, first) - first, min(stop, first + size) - first
+
+
+def _wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> FormatError:
+    if found > most:
+        return FormatError(f"{where}: a chunk of {found:,} stored bytes; it cannot have more than {most:,}")
+    return FormatError(
+        f"{where}: a chunk of {found:,} stored bytes cannot hold the {decoded:,} that the schema gives; "
+        f"it has at least {least:,}"
+    )
+
+
+def kept(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Make an array that is kept one that nobody can write to: what is read follows from it."""
+    array.setflags(write=False)
+    return array
+
+
+def _check_folder(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: missing; restore that folder") from error
+    if not stat.S_ISDIR(mode):
+        kind = "a link; a store holds plain files and folders only" if stat.S_ISLNK(mode) else "not a folder"
+        raise FormatError(f"{path}: {kind}")

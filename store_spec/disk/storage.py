@@ -1,0 +1,161 @@
+"""The only way to the disk: put whole, get, list, delete, sync. Object stores can come behind the same seam."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from store_spec.errors import FormatError, MissingStoreError, StorageError
+
+PARTIAL = ".partial"  # ends the name of a file that is being written; never a key
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStorage:
+    """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads out."""
+
+    root: Path
+
+    def path(self, key: str) -> Path:
+        """Return where a key lies."""
+        return self.root / key
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Return the bytes of a file, or `length` of them from `start` (negative: counted from its end).
+
+        Raises:
+            MissingStoreError: There is no such file.
+            FormatError: It is a link, or not a plain file.
+            StorageError: The disk refused.
+        """
+        try:
+            # Not by a Path: making one takes as long as reading some ten kilobytes.
+            descriptor = os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingStoreError(f"{self.path(key)}: there is no such file") from error
+        except OSError as error:
+            if self.path(key).is_symlink():
+                raise FormatError(f"{self.path(key)}: a link; a store holds plain files only") from error
+            raise _refused(self.path(key), "opening", error) from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FormatError(f"{self.path(key)}: not a plain file")
+            begin = start if start >= 0 else max(0, status.st_size + start)
+            wanted = status.st_size - begin if length is None else min(length, status.st_size - begin)
+            return _read(descriptor, begin, wanted)
+        except OSError as error:
+            raise _refused(self.path(key), "reading", error) from error
+        finally:
+            os.close(descriptor)
+
+    def size(self, key: str) -> int:
+        """Return the bytes of a file; 0 where there is none."""
+        try:
+            return self.path(key).lstat().st_size
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise _refused(self.path(key), "looking at", error) from error
+
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
+        """Write a file whole: under another name beside it, synced, then renamed over it.
+
+        The folder is not synced: `sync` does that once for many files.
+        """
+        self._put(key, parts, sync=True)
+
+    def put_for_now(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Write a file whole that nobody misses after a power cut: it need never reach the disk."""
+        self._put(key, parts, sync=False)
+
+    def _put(self, key: str, parts: Iterable[bytes | memoryview], *, sync: bool) -> None:
+        path = self.path(key)
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
+        step = "creating"
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                step = "writing"
+                for part in parts:
+                    _write(descriptor, part)
+                if sync:
+                    step = "syncing"
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            step = "renaming"
+            os.replace(partial, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # what it was refused first is what has to be told
+                partial.unlink()
+            raise _refused(path, step, error) from error
+
+    def make_folder(self, key: str = "") -> None:
+        """Make a folder below the root (the root itself for an empty key), and its parents."""
+        try:
+            self.path(key).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refused(self.path(key), "making the folder", error) from error
+
+    def sync(self, keys: Iterable[str]) -> None:
+        """Make the names in these folders survive a power cut."""
+        for key in keys:
+            sync_folder(self.path(key))
+
+    def list(self, key: str = "") -> list[os.DirEntry[str]]:
+        """Return what lies in a folder, by name; nothing where there is no such folder."""
+        try:
+            with os.scandir(self.path(key)) as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _refused(self.path(key), "listing", error) from error
+
+    def delete(self, key: str) -> None:
+        """Remove a file."""
+        try:
+            os.unlink(self.path(key))
+        except OSError as error:
+            raise _refused(self.path(key), "deleting", error) from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _refused(path, "syncing", error) from error
+
+
+def _read(descriptor: int, start: int, length: int) -> bytes:
+    """Read until there is no more: one call of the system may give less than asked for."""
+    parts = []
+    while length > 0:
+        part = os.pread(descriptor, min(length, 2**30), start)
+        if not part:
+            break
+        parts.append(part)
+        start, length = start + len(part), length - len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _write(descriptor: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _refused(path: Path, step: str, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    return StorageError(error.errno, f"{path}: {step} failed: {reason}; what was committed before is untouched")

@@ -1,0 +1,102 @@
+"""Names of classes: which of the integers of a target stands for which, checked and extended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import SchemaError
+
+Classes = tuple[tuple[str, ...] | None, ...]  # for each target; None for one without
+LARGEST_CLASS_NAME = 2**12  # bytes of UTF-8
+
+
+def checked_classes(given: Any, dtype: np.dtype[Any], targets: int) -> Classes | None:
+    """Return classes as tuples; None where no target has any.
+
+    Raises:
+        SchemaError: There is not a list for each target, labels are no integers, or names are no text, the same, or
+            more than the dtype has numbers from 0 on.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str):
+        raise SchemaError(f"classes={given!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]")
+    classes = tuple(None if names is None else _checked(names, dtype) for names in given)
+    if len(classes) != targets:
+        raise SchemaError(
+            f"classes of {len(classes):,} targets, where labels have {targets:,}; give a list for each, or None"
+        )
+    return None if all(names is None for names in classes) else classes
+
+
+def _checked(given: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise SchemaError(f"classes: {given!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]")
+    if dtype.kind not in "iu":
+        raise SchemaError(f"classes of labels that are {dtype}; integers stand for classes, as int64")
+    names = tuple(given)
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise SchemaError(f"the class name {name!r:.80} is no text, or empty; give each class a name")
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError as error:
+            raise SchemaError(f"the class name {name!r:.80} is not valid Unicode; rename it") from error
+        if size > LARGEST_CLASS_NAME:
+            raise SchemaError(
+                f"the class name {name!r:.80} has {size:,} bytes; at most {LARGEST_CLASS_NAME:,} are kept"
+            )
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise SchemaError(
+                f"the class name {name!r:.80} is given twice; names of the classes of a target must differ"
+            )
+        seen.add(name)
+    if len(names) > int(np.iinfo(dtype).max) + 1:
+        raise SchemaError(
+            f"{len(names):,} classes, where {dtype} has {int(np.iinfo(dtype).max) + 1:,} numbers from 0 on"
+        )
+    return names
+
+
+def check_extended(old: Classes | None, new: Classes | None) -> None:
+    """Refuse classes that are not the old ones, with others after them.
+
+    Raises:
+        SchemaError: A class would get another number, or a target that has classes would have none, or the reverse.
+    """
+    if old is None or new is None:
+        if old is not new:
+            raise SchemaError("labels have classes from the first commit on, or never; make another store")
+        return
+    for target, (before, now) in enumerate(zip(old, new, strict=True)):
+        if (before is None) != (now is None):
+            raise SchemaError(f"target {target:,} has classes from the first commit on, or never; make another store")
+        if before is None or now is None:
+            continue
+        for code, name in enumerate(before):
+            if code >= len(now) or now[code] != name:
+                instead = repr(now[code])[:80] if code < len(now) else "nothing"
+                raise SchemaError(
+                    f"target {target:,}: class {code:,} is {name!r:.80}, and would be {instead}; add classes behind "
+                    "the others, which keep their numbers"
+                )
+
+
+def wrong_code(classes: Classes, least: NDArray[Any], greatest: NDArray[Any]) -> tuple[int, Any, int] | None:
+    """Return the first target with a code that is none of its classes, that code, and how many classes it has.
+
+    Args:
+        classes: The names.
+        least: (targets,) the least code of each; NaN where there is none.
+        greatest: (targets,) the greatest.
+    """
+    for target, names in enumerate(classes):
+        for code in () if names is None else (least[target], greatest[target]):
+            if code < 0 or (names is not None and code >= len(names)):
+                return target, code, len(names or ())
+    return None

@@ -1,0 +1,168 @@
+"""One chunk: rows to stored bytes and back. A chunk is compressed by Blosc and always ends in its crc32c."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+from store_spec.errors import ChecksumError, FormatError, SchemaError
+
+Buffer = bytes | bytearray | memoryview
+
+COMPRESSORS = ("zstd", "lz4", "none")
+DEFAULT_LEVELS = {"zstd": 3, "lz4": 9, "none": 1}
+LEVELS = range(1, 10)
+SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
+CRC_BYTES = 4
+BLOSC_HEADER_BYTES = 16
+BLOSC_SIZES = struct.Struct("<4xI4xI")  # of a header: bytes of what it holds, and of the buffer
+LARGEST_OVERHEAD = BLOSC_HEADER_BYTES + CRC_BYTES  # what Blosc cannot compress it copies, after its header
+LARGEST_RATIO = 2**15  # a block of zstd has at least 4 bytes and gives at most 128 KiB; one of lz4 gives far less
+LARGEST_CHUNK_BYTES = 2**31 - 1 - 16  # Blosc 1 counts in signed 32 bits and adds a header of 16 bytes
+
+
+def crc32c(data: Buffer | NDArray[Any], before: int = 0) -> int:
+    """Return the crc32c (Castagnoli) of a contiguous buffer, or go on from that of the bytes before it."""
+    # The library takes bytes and NumPy arrays, but no memoryview.
+    flat = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    return int(google_crc32c.extend(before, flat))
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How chunks are compressed: by Blosc, `zstd` with bit-shuffle or `lz4` with byte-shuffle, 1 to 9, or `none`.
+
+    A level of 0 is the codec's own default.
+    """
+
+    name: str = "lz4"
+    level: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in COMPRESSORS:
+            raise SchemaError(f"codec {self.name!r} is not known; take one of {', '.join(COMPRESSORS)}, as in 'zstd:5'")
+        if not self.level:
+            object.__setattr__(self, "level", DEFAULT_LEVELS[self.name])
+        if self.level not in LEVELS:
+            raise SchemaError(f"codec level {self.level} is outside {LEVELS[0]} to {LEVELS[-1]}")
+
+    @classmethod
+    def parse(cls, text: str) -> Codec:
+        """Read `zstd`, `lz4:5` or `none`.
+
+        >>> Codec.parse("lz4:5")
+        Codec(name='lz4', level=5)
+        """
+        name, colon, level = text.partition(":")
+        if colon and not level.isdecimal():
+            raise SchemaError(f"codec {text!r}: {level!r} is not a level; write for example 'zstd:5'")
+        if colon and not int(level):
+            raise SchemaError(f"codec level {int(level)} is outside {LEVELS[0]} to {LEVELS[-1]}")
+        return cls(name, int(level)) if colon else cls(name)
+
+    def metadata(self, itemsize: int) -> list[dict[str, Any]]:
+        """Return the Zarr codecs that follow the array-to-bytes codec, for values of `itemsize` bytes."""
+        crc = {"name": "crc32c"}
+        if self.name == "none":
+            return [crc]
+        configuration = {
+            "typesize": itemsize,
+            "cname": self.name,
+            "clevel": self.level,
+            "shuffle": self._shuffle(itemsize),
+            "blocksize": 0,
+        }
+        return [{"name": "blosc", "configuration": configuration}, crc]
+
+    def _shuffle(self, itemsize: int) -> str:
+        if itemsize == 1:
+            return "noshuffle"
+        # By bits, floats get smaller with zstd; with lz4 they do not, and it takes two to three times as long.
+        return "bitshuffle" if self.name == "zstd" else "shuffle"
+
+    @classmethod
+    def from_metadata(cls, codecs: Any, itemsize: int, where: str) -> Codec:
+        """Read back what `metadata` gives; anything else is a FormatError."""
+        if codecs == cls("none").metadata(itemsize):
+            return cls("none")
+        try:
+            configuration = codecs[0]["configuration"]
+            codec = cls(configuration["cname"], configuration["clevel"])
+        except (TypeError, LookupError, SchemaError) as error:
+            raise FormatError(f"{where}: codecs {codecs!r:.200} are not blosc (zstd or lz4) and crc32c") from error
+        if codecs != codec.metadata(itemsize):
+            raise FormatError(f"{where}: codecs {codecs!r:.200} are not those of version 1: {codec.metadata(itemsize)}")
+        return codec
+
+    def encode(self, rows: NDArray[Any]) -> bytes:
+        """Compress contiguous rows and append their crc32c.
+
+        Call it from any thread but the main one: there Blosc compresses with a pool of threads, and the order in
+        which these finish decides the order of the blocks in its output (Blosc/bcolz#385), so the same rows would
+        not always give the same bytes.
+        """
+        raw = rows.reshape(-1).view(np.uint8)
+        if self.name == "none":
+            body = raw.tobytes()
+        else:
+            shuffle = SHUFFLES[self._shuffle(rows.itemsize)]
+            body = blosc.compress(rows.reshape(-1), self.name.encode(), self.level, shuffle, 0)
+        return body + crc32c(body).to_bytes(CRC_BYTES, "little")
+
+    def decode(self, stored: Buffer, out: NDArray[Any], where: str) -> None:
+        """Fill the contiguous array `out` with a chunk's rows.
+
+        Raises:
+            ChecksumError: The bytes are not those that were written.
+            FormatError: They hold another number of bytes than `out`; seen before anything is decompressed.
+        """
+        body, size = self._body(stored, where)
+        if size != out.nbytes:
+            raise FormatError(f"{where}: a chunk of {size:,} bytes where the schema gives {out.nbytes:,}")
+        self._fill(body, out.reshape(-1).view(np.uint8), where)
+
+    def decode_bytes(self, stored: Buffer, limit: int, where: str) -> bytes:
+        """Return the bytes of a chunk of text, at most `limit` of them."""
+        body, size = self._body(stored, where)
+        if size > limit:
+            raise FormatError(f"{where}: a chunk of {size:,} bytes; at most {limit:,} are read")
+        out = np.empty(size, np.uint8)
+        self._fill(body, out, where)
+        return out.tobytes()
+
+    def _body(self, stored: Buffer, where: str) -> tuple[memoryview, int]:
+        """Return what stands before the checksum, and how many bytes it says that it decodes to."""
+        view = memoryview(stored)
+        end = max(0, len(view) - CRC_BYTES)
+        body = view[:end]
+        found, said = crc32c(body), int.from_bytes(view[end:], "little")
+        if len(view) < CRC_BYTES or found != said:
+            raise ChecksumError(
+                f"{where}: its bytes have crc32c {found:08x}, not {said:08x} as stored; restore or rebuild that file"
+            )
+        return body, len(body) if self.name == "none" else _blosc_size(body, where)
+
+    def _fill(self, body: memoryview, out: NDArray[np.uint8], where: str) -> None:
+        if self.name == "none":
+            out[:] = np.frombuffer(body, np.uint8)
+        elif out.nbytes:
+            try:
+                blosc.decompress(body, out)
+            except (RuntimeError, ValueError) as error:
+                raise FormatError(f"{where}: Blosc cannot decompress it ({error})") from error
+
+
+def _blosc_size(body: Buffer, where: str) -> int:
+    """Return how many bytes a Blosc buffer says that it holds, after checking that it is as long as it says."""
+    if len(body) < BLOSC_HEADER_BYTES:
+        raise FormatError(f"{where}: {len(body)} bytes are too few for a Blosc buffer")
+    size, stored = BLOSC_SIZES.unpack_from(body)
+    if stored != len(body):
+        raise FormatError(f"{where}: a Blosc buffer of {len(body):,} bytes says that it has {stored:,}")
+    return int(size)

@@ -1,0 +1,444 @@
+"""The Zarr metadata documents: made from a schema, and read back with nothing taken on trust."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from store_spec import schema as facts
+from store_spec.errors import ChecksumError, FormatError, SchemaError, VersionError
+from store_spec.format import retired
+from store_spec.format.class_names import Classes
+from store_spec.format.codec import Codec
+from store_spec.format.sequence_columns import SequenceColumn
+from store_spec.format.times import Time
+from store_spec.schema import ArrayFact, Chunking, Rows, Schema
+
+ROOT = "zarr.json"
+LARGEST_DOCUMENT = 2**26
+LARGEST_COUNT = 2**62
+LARGEST_DIMENSIONS = 63  # of a row: a NumPy array has 64 at most
+BLANK = "0" * 64
+COUNTED = ("sequences", "steps", "label_steps")  # by the root of every store
+_HEX = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much is committed."""
+
+    sequences: int = 0
+    steps: int = 0
+    label_steps: int = 0  # rows of `labels` where these have lengths of their own, otherwise 0
+    missing_inputs: int = 0  # runs of rows that miss a value, where a store keeps missing values, otherwise 0
+    missing_labels: int = 0
+
+    def of(self, axis: str) -> int:
+        """Return the rows along a dimension."""
+        return {
+            "step": self.steps,
+            "label_step": self.label_steps,
+            "sequence": self.sequences,
+            "sequence_bound": self.sequences + 1,
+            "label_sequence_bound": self.sequences + 1,
+            "missing_inputs_run": self.missing_inputs,
+            "missing_labels_run": self.missing_labels,
+        }[axis]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """What the root document says: everything that one commit makes visible."""
+
+    schema: Schema
+    counts: Counts = field(default_factory=Counts)
+    retired: retired.Ranges = ()
+    identity: str = BLANK
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole_identity(self) -> str:
+        """What names the sequences that are not retired: `identity` alone says what was appended."""
+        if not self.retired:
+            return self.identity
+        ranges = ",".join(f"{start}-{stop}" for start, stop in self.retired)
+        return hashlib.sha256(f"{self.identity}\n{ranges}".encode()).hexdigest()
+
+    def _of_labels(self) -> dict[str, Any]:
+        classes = self.schema.labels.classes
+        each = None if classes is None else [None if names is None else list(names) for names in classes]
+        return {"classes": each, "axis": self.schema.label_axis}
+
+    def encode(self) -> bytes:
+        """Return the bytes of the root `zarr.json`: its digest is that of these bytes with 64 zeros in its place."""
+        arrays = {fact.name: array_document(self.schema, fact, self.counts) for fact in self.schema.arrays()}
+        members = {name: group_document() for name in facts.GROUPS} | arrays
+        document = group_document() | {
+            "attributes": {
+                "Conventions": facts.CF_CONVENTIONS,
+                "zarr_conventions": [facts.CONVENTION],
+                facts.ATTRIBUTE: {
+                    "version": ".".join(map(str, facts.VERSION)),
+                    "counts": {name: getattr(self.counts, name) for name in _counted(self.schema)},
+                    "retired": [list(pair) for pair in self.retired],
+                    "inputs": self.schema.inputs.to_json(),
+                    "labels": self.schema.labels.to_json() | self._of_labels(),
+                    "columns": [{"name": one.name, "dtype": one.dtype} for one in self.schema.columns],
+                    "time": None if self.schema.time is None else self.schema.time.to_json(),
+                    "missing": self.schema.missing,
+                    **({"filled": True} if self.schema.filled else {}),
+                    "provenance": self.provenance,
+                    "identity": self.identity,
+                    "digest": BLANK,
+                },
+            },
+            "consolidated_metadata": {
+                "kind": "inline",
+                "must_understand": False,
+                "metadata": dict(sorted(members.items())),
+            },
+        }
+        try:
+            blank = encode_document(document)
+            decode_document(blank, "the root document")  # nothing is committed that a reader would refuse
+        except (TypeError, ValueError, RecursionError, FormatError) as error:
+            raise SchemaError(f"provenance or names cannot be stored as JSON: {error!s:.200}") from error
+        digest = hashlib.sha256(blank).hexdigest()
+        mark = f'"digest": "{BLANK}"'.encode()
+        if blank.count(mark) != 1:
+            raise SchemaError(f"provenance may not hold the text {mark.decode()}")
+        return blank.replace(mark, f'"digest": "{digest}"'.encode())
+
+    @classmethod
+    def decode(cls, data: bytes, where: str) -> Root:
+        """Read the bytes of a root `zarr.json`, refusing everything that SPEC.md tells a reader to refuse."""
+        document = decode_document(data, where)
+        if document.get("zarr_format") != 3 or document.get("node_type") != "group":
+            raise FormatError(
+                f"{where}: zarr_format {document.get('zarr_format')!r:.80} and node_type "
+                f"{document.get('node_type')!r:.80}, "
+                "where a store is a group of Zarr format 3"
+            )
+        ours = _dict(_dict(document, "attributes", where), facts.ATTRIBUTE, where)
+        _check_version(ours.get("version"), where)
+        _check_digest(data, ours.get("digest"), where)
+        counts = Counts(**{name: _count(ours, name, where) for name in COUNTED})
+        gone = retired.decode(ours.get("retired"), counts.sequences, where)
+        consolidated = _dict(document, "consolidated_metadata", where)
+        members = _dict(consolidated, "metadata", where)
+        schema = _schema(ours, members, where)
+        counts = replace(counts, **{name: _count(ours, name, where) for name in _counted(schema)})
+        if counts.label_steps and schema.label_axis != "own":
+            raise FormatError(
+                f"{where}: counts: label_steps is {counts.label_steps:,} on label axis {schema.label_axis!r}, "
+                "where only labels of the axis 'own' have steps of their own"
+            )
+        for fact in schema.arrays():
+            try:
+                expected = array_document(schema, fact, counts)
+            except SchemaError as error:
+                raise FormatError(f"{where}: {fact.name}: {error}") from error
+            if not same(members.get(fact.name), expected):
+                raise FormatError(f"{where}: {fact.name}: {difference(members.get(fact.name), expected)}")
+        identity = ours.get("identity")
+        if not isinstance(identity, str) or not _HEX.fullmatch(identity):
+            raise FormatError(f"{where}: identity {identity!r:.80} is not 64 hexadecimal digits")
+        provenance = _dict(ours, "provenance", where)
+        return cls(schema=schema, counts=counts, retired=gone, identity=identity, provenance=provenance)
+
+
+def _counted(schema: Schema) -> tuple[str, ...]:
+    """Return what the root counts: of stores that keep missing values also the runs of rows that miss one."""
+    return (*COUNTED, *(facts.MISSING_RUNS.values() if schema.missing == "keep" else ()))
+
+
+def encode_document(document: dict[str, Any]) -> bytes:
+    """Return a metadata document as bytes, always the same for the same content."""
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def group_document() -> dict[str, Any]:
+    """Return the metadata of a group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": {}}
+
+
+def tables_document(retired_sequences: int) -> dict[str, Any]:
+    """Return the metadata that the group of tables has of its own: it says how many sequences are retired, if any.
+
+    A commit may retire sequences and do nothing else. Then this is what shows that a root is an older copy.
+    """
+    return group_document() | {"attributes": {"retired": retired_sequences} if retired_sequences else {}}
+
+
+def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str, Any]:
+    """Return the metadata of an array with as many rows as are committed."""
+    shape, dtype, axis = schema.shape(fact), schema.dtype(fact), schema.axis(fact)
+    itemsize = 1 if fact.dtype == "string" else dtype.itemsize
+    endian = {"configuration": {"endian": "little"}} if itemsize > 1 else {}
+    chunk_codecs = [{"name": "bytes"} | endian, *schema.codec_of(fact).metadata(itemsize)]
+    if fact.dtype == "string":
+        chunk_codecs[0] = {"name": "vlen-utf8"}
+    rows, codecs = table_chunk(schema, fact), chunk_codecs
+    chunking = schema.chunking(fact.name) if schema.is_sharded(fact) else None
+    if chunking is not None:
+        rows = chunking.shard
+        codecs = [
+            {
+                "name": "sharding_indexed",
+                "configuration": {
+                    "chunk_shape": [chunking.chunk, *shape],
+                    "codecs": chunk_codecs,
+                    "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+                    "index_location": "end",
+                },
+            }
+        ]
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [counts.of(axis), *shape],
+        "data_type": fact.dtype or dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows, *shape]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": _fill_value(fact.dtype or dtype.name),
+        "codecs": codecs,
+        "attributes": _array_attributes(schema, fact),
+        "dimension_names": [axis, *_tail_names(fact, len(shape))],
+        "storage_transformers": [],
+    }
+
+
+def table_chunk(schema: Schema, fact: ArrayFact) -> int:
+    """Return how many rows a chunk of a table holds: a power of two of about 256 KiB, at least one row."""
+    value = facts.STRING_BYTES if fact.dtype == "string" else schema.dtype(fact).itemsize
+    row_bytes = value * math.prod(schema.shape(fact))
+    return Chunking.for_rows(row_bytes, chunk_bytes=facts.TABLE_CHUNK_BYTES).chunk
+
+
+def chunk_key(name: str, number: int, dimensions: int) -> str:
+    """Return the key of chunk (or shard) `number` along the first dimension: `inputs/c.3.0`."""
+    return f"{name}/c.{number}" + ".0" * (dimensions - 1)
+
+
+def chunk_number(file: str, dimensions: int) -> int | None:
+    """Return the number of a chunk (or shard) from the name of its file; None for any other name."""
+    match = re.fullmatch(r"c\.(0|[1-9][0-9]{0,18})" + r"\.0" * (dimensions - 1), file)
+    return None if match is None else int(match[1])
+
+
+def _array_attributes(schema: Schema, fact: ArrayFact) -> dict[str, Any]:
+    if fact.name == "time" and schema.time is not None:
+        return dict(schema.time.attributes())
+    if fact.name in ("row_size", "label_row_size"):
+        # The count variable of a CF contiguous ragged array (CF conventions, section 9.3.3).
+        return {"sample_dimension": "step" if fact.name == "row_size" else "label_step"}
+    return {}
+
+
+def _tail_names(fact: ArrayFact, dimensions: int) -> list[str]:
+    if fact.tail in ("hash", "run"):
+        return ["hash_byte" if fact.tail == "hash" else "run_bound"]
+    kind, last = ("input", "feature") if fact.tail in ("inputs", "features") else ("label", "target")
+    return [*(f"{kind}_axis_{number}" for number in range(1, dimensions)), last][: max(0, dimensions)]
+
+
+def _fill_value(dtype: str) -> Any:
+    if dtype == "string":
+        return ""
+    if dtype == "bool":
+        return False
+    if dtype.startswith("complex"):
+        return [0.0, 0.0]
+    return 0.0 if dtype.startswith("float") else 0
+
+
+def _schema(ours: dict[str, Any], members: dict[str, Any], where: str) -> Schema:
+    """Take the schema from our attribute, and chunks and codec from the arrays' own metadata."""
+    labels = _dict(ours, "labels", where)
+    documents = {name: _dict(members, name, where) for name in ("inputs", "labels")}
+    for name, document in documents.items():
+        if not same(document.get("zarr_format"), 3):
+            raise FormatError(
+                f"{where}: {name}: zarr_format is {document.get('zarr_format')!r:.80}, where version 1 has 3"
+            )
+    try:
+        rows = {name: _rows(_dict(ours, name, where)) for name in documents}
+        rows["labels"] = replace(rows["labels"], classes=_classes(labels["classes"]))
+        axis = labels["axis"]
+        chunking = {
+            name: _chunking(documents[name], f"{where}: {name}")
+            for name in documents
+            if name == "inputs" or axis != "sequence"
+        }
+        configuration = documents["inputs"]["codecs"][0]["configuration"]
+        codec = Codec.from_metadata(configuration["codecs"][1:], rows["inputs"].dtype.itemsize, f"{where}: inputs")
+        return Schema(
+            inputs=rows["inputs"],
+            labels=rows["labels"],
+            label_axis=axis,
+            missing=ours["missing"],
+            steps=chunking["inputs"],
+            label_steps=chunking["labels"] if axis == "own" else None,
+            codec=codec,
+            columns=_columns(ours.get("columns")),
+            time=_time(ours["time"]),
+            filled=_filled(ours),
+        )
+    except SchemaError as error:
+        raise FormatError(f"{where}: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"{where}: its schema cannot be read ({type(error).__name__}: {error!s:.200})") from error
+
+
+def _rows(described: dict[str, Any]) -> Rows:
+    dtype, shape, names = described["dtype"], described["shape"], described["names"]
+    if dtype not in facts.DTYPES:
+        raise SchemaError(f"dtype {dtype!r:.80} is not one of {', '.join(facts.DTYPES)}")
+    if not isinstance(shape, list) or not all(_is_count(size) for size in shape) or len(shape) > LARGEST_DIMENSIONS:
+        raise SchemaError(f"shape {shape!r:.80} is not a list of at most {LARGEST_DIMENSIONS} sizes")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise SchemaError(f"names {names!r:.80} are not a list of strings")
+    return facts.rows_of(dtype, shape, names)
+
+
+def _classes(described: Any) -> Classes | None:
+    if described is None:
+        return None
+    lists = described if isinstance(described, list) else [""]
+    if not all(names is None or isinstance(names, list) for names in lists):
+        raise SchemaError(f"classes {described!r:.200} are not null, and no list with null or names for each target")
+    return tuple(lists)
+
+
+def _columns(described: Any) -> tuple[SequenceColumn, ...]:
+    if not isinstance(described, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("dtype"), str)
+        for one in described
+    ):
+        raise SchemaError(f"columns {described!r:.200} are not a list of names and dtypes")
+    return tuple(SequenceColumn(one["name"], one["dtype"]) for one in described)
+
+
+def _time(described: Any) -> Time | None:
+    if described is None:
+        return None
+    if not isinstance(described, dict) or not described.keys() >= {"unit", "since", "zone"}:
+        raise SchemaError(f"time {described!r:.200} is not null, and no unit, since and zone")
+    return Time(described["unit"], described["since"], described["zone"])
+
+
+def _filled(ours: dict[str, Any]) -> bool:
+    """Tell whether the store says which values were filled in: the member is there, and true, where it does."""
+    if "filled" in ours and ours["filled"] is not True:
+        raise SchemaError(f"filled is {ours['filled']!r:.80}, where it is true if it is there")
+    return "filled" in ours
+
+
+def _chunking(document: dict[str, Any], where: str) -> Chunking:
+    codecs = document["codecs"]
+    if not isinstance(codecs, list) or len(codecs) != 1 or codecs[0]["name"] != "sharding_indexed":
+        raise FormatError(f"{where}: codecs {codecs!r:.200} are not one sharding_indexed codec")
+    chunk = codecs[0]["configuration"]["chunk_shape"][0]
+    shard = document["chunk_grid"]["configuration"]["chunk_shape"][0]
+    if not (_is_count(chunk) and _is_count(shard)):
+        raise FormatError(f"{where}: chunks of {chunk!r:.80} and shards of {shard!r:.80} steps are not counts")
+    return Chunking(chunk, shard)
+
+
+def decode_document(data: bytes, where: str) -> dict[str, Any]:
+    """Read the bytes of a metadata document.
+
+    Raises:
+        FormatError: They are not one JSON object, as every reader would read it.
+    """
+    if len(data) > LARGEST_DOCUMENT:
+        raise FormatError(f"{where}: a document of {len(data):,} bytes; at most {LARGEST_DOCUMENT:,} are read")
+    try:
+        document = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where}: not JSON ({error!s:.200}); restore that file") from error
+    if not isinstance(document, dict):
+        raise FormatError(f"{where}: a JSON {type(document).__name__} where an object is due")
+    return document
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        # Which of the two counts would depend on the reader's JSON library.
+        seen: set[str] = set()
+        twice = next(name for name, _ in members if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"an object with two members {twice!r:.80}")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _dict(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = document.get(key)
+    if not isinstance(value, dict):
+        hint = "; this is no seqzarr store" if key in ("attributes", facts.ATTRIBUTE) else ""
+        raise FormatError(f"{where}: {key!r} is {value!r:.80} where an object is due{hint}")
+    return value
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_COUNT
+
+
+def _count(ours: dict[str, Any], name: str, where: str) -> int:
+    value = _dict(ours, "counts", where).get(name)
+    if type(value) is not int or not _is_count(value):
+        raise FormatError(f"{where}: counts: {name} is {value!r:.80}, not a whole number from 0 to {LARGEST_COUNT:,}")
+    return value
+
+
+def _check_version(version: object, where: str) -> None:
+    match = _VERSION.fullmatch(version) if isinstance(version, str) else None
+    if match is None:
+        raise FormatError(f"{where}: format version {version!r:.80} is not of the form major.minor")
+    if int(match[1]) != facts.VERSION[0]:
+        raise VersionError(
+            f"{where}: format version {version}, but this seqzarr reads {facts.VERSION[0]}.x; install one that reads it"
+        )
+
+
+def _check_digest(data: bytes, digest: object, where: str) -> None:
+    if not isinstance(digest, str) or not _HEX.fullmatch(digest):
+        raise FormatError(f"{where}: digest {digest!r:.80} is not 64 hexadecimal digits")
+    mark = f'"digest": "{digest}"'.encode()
+    found = hashlib.sha256(data.replace(mark, f'"digest": "{BLANK}"'.encode())).hexdigest()
+    if data.count(mark) != 1 or found != digest:
+        raise ChecksumError(
+            f"{where}: its bytes have the digest {found[:16]}, not {digest[:16]} as stored; restore that file "
+            "(a store's attributes may be changed through seqzarr only)"
+        )
+
+
+def same(found: object, expected: object) -> bool:
+    """Tell whether two JSON values are the same; to Python 1, 1.0 and True are equal, to other readers not."""
+    return json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
+
+
+def difference(found: object, expected: object, place: str = "") -> str:
+    """Say what the first wrong entry of an array's metadata is."""
+    if not place and not isinstance(found, dict):
+        return "this array is missing from the consolidated metadata"
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in [*expected, *found]:
+            if not same(found.get(key), expected.get(key)):
+                name = key if key.isidentifier() else f"{key!r:.80}"  # others may have bytes that a terminal obeys
+                inside = f"{place}: {name:.80}" if place else f"{name:.80}"
+                return difference(found.get(key), expected.get(key), inside)
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            if not same(one, other):
+                return difference(one, other, f"{place}[{number}]")
+    return f"{place} is {found!r:.200}, where version 1 has {expected!r:.200}"

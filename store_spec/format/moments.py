@@ -1,0 +1,226 @@
+"""Statistics of one sequence, and of any selection of them, without a second look at the rows.
+
+Count, mean and sum of squared differences from the mean are kept per feature, in float64, and merged by the parallel
+formula of Chan, Golub and LeVeque (Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+BLOCK_VALUES = 2**16  # values that are looked at together: they stay in the processor's cache
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, mean, sum of squared differences, least and largest value of each feature; NaN values do not count.
+
+    All arrays have the shape (..., features). Where the count is 0 the mean, min and max are NaN, and m2 is 0.
+    """
+
+    count: NDArray[np.int64]
+    mean: Floats
+    m2: Floats
+    min: Floats
+    max: Floats
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={_array_text(getattr(self, name))}" for name in ("count", "mean", "std", "min", "max"))
+        return f"Moments({', '.join(shown)})"
+
+    @property
+    def std(self) -> Floats:
+        """Standard deviation of the values (not of a sample: divided by the count); NaN where there is none."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.sqrt(self.m2 / self.count)
+
+
+class RunningMoments:
+    """The moments of rows that come piece by piece: the same bits, however they are cut.
+
+    Args:
+        shape: Shape of one row; its last axis is the features.
+        dtype: Complex numbers have no order: only their count is kept.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._features = shape[-1] if shape else 1
+        self._of_block = _count_of_block if dtype.kind == "c" else _of_block
+        self._size = max(1, BLOCK_VALUES // self._features)  # flat rows of a block, counted from the first row
+        self._total: Moments | None = None
+        self._rest = np.empty((0, self._features), dtype)  # less than a block
+
+    def add(self, rows: NDArray[Any], *, last: bool = False) -> None:
+        """Take the next rows; those that fill no block yet are copied, unless they are the last."""
+        flat = rows.reshape(-1, self._features)
+        if len(self._rest):
+            missing = self._size - len(self._rest)
+            self._rest = np.concatenate([self._rest, flat[:missing]])
+            flat = flat[missing:]
+            if len(self._rest) < self._size:
+                return
+            self._add_block(self._rest)
+        whole = len(flat) - len(flat) % self._size
+        for start in range(0, whole, self._size):
+            self._add_block(flat[start : start + self._size])
+        self._rest = flat[whole:] if last else flat[whole:].copy()
+
+    def result(self) -> Moments:
+        """Return the moments of all rows so far; no more can be added."""
+        if len(self._rest) or self._total is None:
+            self._add_block(self._rest)
+        assert self._total is not None
+        return self._total
+
+    def _add_block(self, block: NDArray[Any]) -> None:
+        moments = self._of_block(block)
+        self._total = moments if self._total is None else _merge(self._total, moments)
+
+
+def moments(rows: NDArray[Any]) -> Moments:
+    """Return the moments of rows of shape (steps, ..., features); for a row of shape () there is one feature.
+
+    Axes between the first and the last count as further rows: an image has one feature a colour. Complex numbers have
+    no order: only their count is kept.
+
+    >>> moments(np.array([[1.0, 5.0], [3.0, np.nan]])).mean.tolist()
+    [2.0, 5.0]
+    """
+    features = rows.shape[-1] if rows.ndim > 1 else 1
+    if 0 < rows.size <= BLOCK_VALUES and rows.dtype.kind != "c":
+        return _of_block(rows.reshape(-1, features))  # one block: the same, sooner
+    running = RunningMoments(rows.shape[1:], rows.dtype)
+    running.add(rows, last=True)
+    return running.result()
+
+
+def _array_text(values: NDArray[Any]) -> str:
+    """Write an array on one line: a few of its values, in a few digits."""
+    text = np.array2string(values, threshold=8, edgeitems=3, separator=", ", formatter={"float_kind": "{:.5g}".format})
+    return " ".join(text.split())
+
+
+def _count_of_block(block: NDArray[Any]) -> Moments:
+    count = (~np.isnan(block)).sum(axis=0, dtype=np.int64)
+    nothing = np.full(block.shape[1], np.nan)
+    return Moments(count, nothing, np.where(count > 0, np.nan, 0.0), nothing, nothing)
+
+
+def _of_block(block: NDArray[Any]) -> Moments:
+    # One feature a row: NumPy reduces along memory several times faster than across it.
+    return _of_values(_floats(block.T))
+
+
+def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN, and no reason to warn
+        return values.astype(np.float64, order="C")
+
+
+def moments_of_each(windows: NDArray[Any], real: NDArray[np.int64] | None = None) -> Moments:
+    """Return the moments of each of many windows of shape (windows, steps, ..., features), of its own values alone.
+
+    They do not depend on which windows are given together: the bits are those of each window alone.
+
+    Args:
+        windows: At least one step; without a third axis there is one feature.
+        real: (windows,), how many steps of each are real, the first ones; None for all.
+
+    >>> moments_of_each(np.array([[[1.0], [3.0]], [[5.0], [0.0]]]), np.array([2, 1])).mean.tolist()
+    [[2.0], [5.0]]
+    """
+    count, steps = windows.shape[:2]
+    features = windows.shape[-1] if windows.ndim > 2 else 1
+    flat = windows.reshape(count, math.prod(windows.shape[1:-1]) if windows.ndim > 2 else steps, features)
+    size = max(1, BLOCK_VALUES // max(1, flat.shape[1] * features))
+    padded = None if real is None or (real == steps).all() else real * (flat.shape[1] // steps)
+    parts = []
+    for start in range(0, max(1, count), size):
+        values = _floats(flat[start : start + size].transpose(0, 2, 1))
+        if padded is not None:  # as if they were missing
+            unreal = np.arange(values.shape[2]) >= padded[start : start + size, None]
+            values[np.broadcast_to(unreal[:, None], values.shape)] = np.nan
+        parts.append(_of_values(values.reshape(-1, values.shape[2])))
+    return Moments(
+        *(
+            np.concatenate([getattr(part, name) for part in parts]).reshape(count, features)
+            for name in Moments.__slots__
+        )
+    )
+
+
+def _of_values(values: NDArray[np.float64]) -> Moments:
+    """Return the moments of each row, whose values are overwritten."""
+    features, steps = values.shape
+    if not steps:
+        nothing = np.full(features, np.nan)
+        return Moments(np.zeros(features, np.int64), nothing, np.zeros(features), nothing, nothing)
+    # Numbers beyond about 1e154 have squares beyond float64: infinite or NaN, but no reason to warn.
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = np.minimum.reduce(values, axis=1), np.maximum.reduce(values, axis=1)
+        total = np.add.reduce(values, axis=1)
+        if np.isnan(low).any():
+            missing = np.isnan(values)
+            low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
+            count = steps - missing.sum(axis=1, dtype=np.int64)
+            mean = np.where(missing, 0.0, values).sum(axis=1) / count
+            for each in (mean, low, high):
+                each[count == 0] = np.nan  # one NaN, not whichever the rows or the processor had
+            values -= mean[:, None]
+            values[missing] = 0.0
+        else:
+            count = np.full(features, steps, np.int64)
+            mean = total / steps
+            values -= mean[:, None]
+        # A sum of squares, not einsum: that may fuse both into one rounding, on some processors only, and moments
+        # must have the same bits everywhere. For the same reason zeros lose their sign below.
+        np.square(values, out=values)
+        return Moments(count, mean, np.add.reduce(values, axis=1), low + 0.0, high + 0.0)
+
+
+def _merge(a: Moments, b: Moments) -> Moments:
+    count = a.count + b.count
+    with np.errstate(over="ignore", invalid="ignore"):
+        share = b.count / count
+        delta = b.mean - a.mean
+        if a.count.all() and b.count.all():  # as nearly always, and then the same bits in half the time
+            mean, between = a.mean + delta * share, delta * delta * a.count * share
+            return Moments(count, mean, a.m2 + b.m2 + between, np.fmin(a.min, b.min), np.fmax(a.max, b.max))
+        mean = np.where(a.count == 0, b.mean, np.where(b.count == 0, a.mean, a.mean + delta * share))
+        between = np.where((a.count == 0) | (b.count == 0), 0.0, delta * delta * a.count * share)
+        return Moments(count, mean, a.m2 + b.m2 + between, np.fmin(a.min, b.min), np.fmax(a.max, b.max))
+
+
+def merge(each: Moments) -> Moments:
+    """Merge moments of shape (sequences, features) into one of shape (features,), two and two, halves before wholes."""
+    count = each.count.shape[0]
+    if count == 0:
+        features = each.count.shape[1]
+        nothing = np.full(features, np.nan)
+        return Moments(np.zeros(features, np.int64), nothing, np.zeros(features), nothing, nothing)
+    while count > 1:
+        even, odd = _rows(each, slice(0, count - 1, 2)), _rows(each, slice(1, count, 2))
+        merged = _merge(even, odd)
+        if count % 2:
+            last = _rows(each, slice(count - 1, count))
+            merged = Moments(
+                *(np.concatenate([getattr(part, name) for part in (merged, last)]) for name in Moments.__slots__)
+            )
+        each, count = merged, merged.count.shape[0]
+    return Moments(*(getattr(each, name)[0] for name in Moments.__slots__))
+
+
+def stacked(several: Sequence[Moments]) -> Moments:
+    """Return moments of shape (features,) one below another: (several, features)."""
+    return Moments(*(np.stack([getattr(one, name) for one in several]) for name in Moments.__slots__))
+
+
+def _rows(each: Moments, rows: slice) -> Moments:
+    return Moments(*(getattr(each, name)[rows] for name in Moments.__slots__))

@@ -1,0 +1,396 @@
+"""What the tables keep of each sequence: checked rows in, one row for each table out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.errors import SequenceError
+from store_spec.format.class_names import wrong_code
+from store_spec.format.codec import crc32c
+from store_spec.format.missing_runs import Runs, SequenceRuns, missing_runs, no_runs
+from store_spec.format.moments import Moments, moments
+from store_spec.format.sequence_columns import checked_columns, columns_crc32c
+from store_spec.format.times import checked_times
+from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE, TABLES, Missing, Rows, Schema
+
+SOURCES = f"{TABLES}/source"
+CHECKED_VALUES = 2**20  # values that are looked at together
+
+
+def recorded(schema: Schema) -> tuple[str, ...]:
+    """Return the arrays whose rows stand in `Records.columns`; those of offsets and names follow from other fields."""
+    tables = (fact.name for fact in schema.arrays() if "/" in fact.name and fact.name != SOURCES)
+    return (*tables, *(name for name in schema.row_arrays if not schema.is_sharded(schema.fact(name))))
+
+
+def _indexed(schema: Schema) -> tuple[str, ...]:
+    """Return the arrays whose rows stand in `Records.missing`."""
+    return tuple(MISSING_RUNS.values()) if schema.missing == "keep" else ()
+
+
+def proved(schema: Schema) -> tuple[str, ...]:
+    """Return the tables that, with the names and the lengths, have the identity in the root."""
+    names = (fact.name for fact in schema.arrays() if fact.name.startswith(f"{TABLES}/"))
+    return tuple(name for name in names if name not in (SOURCES, *derived("time")))
+
+
+def derived(array: str) -> tuple[str, ...]:
+    """Return the tables whose rows follow from the rows of an array, beside its checksums."""
+    if array == "time":
+        return f"{TABLES}/time_first", f"{TABLES}/time_last"
+    if array == "filled":
+        return ()
+    return tuple(f"stats/{array}_{moment}" for moment in MOMENTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceId:
+    """Where a sequence comes from.
+
+    Args:
+        name: The source's POSIX path relative to the root, or any name of the user's.
+        part: 0, 1, ... for the sequences of one source, in order.
+        size: Bytes of the source file; -1 where there is none.
+        sha256: SHA-256 of its bytes; 32 zero bytes where there is none.
+    """
+
+    name: str
+    part: int = 0
+    size: int = NO_FILE
+    sha256: bytes = bytes(32)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise SequenceError(f"source={self.name!r:.200} is no text; a source has a name: str(...) makes one")
+        if not self.name:
+            raise SequenceError("a sequence needs the name of its source; the name given is empty")
+        try:
+            size = len(self.name.encode())
+        except UnicodeEncodeError as error:
+            raise SequenceError(f"source {self.name!r}: its name is not valid Unicode; rename it") from error
+        if size > LARGEST_NAME_BYTES:
+            raise SequenceError(
+                f"source {self.name[:80]!r}...: its name has {size:,} bytes; at most {LARGEST_NAME_BYTES:,} are kept"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.name} (part {self.part})" if self.part else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The table rows of some sequences that follow one another, as columns."""
+
+    sources: tuple[str, ...]
+    lengths: NDArray[np.int64]
+    label_lengths: NDArray[np.int64]  # zeros unless labels have lengths of their own
+    columns: dict[str, NDArray[Any]]  # by array name, one row a sequence
+    missing: dict[str, SequenceRuns] = field(default_factory=dict)  # by array name, where missing values are kept
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, rows: slice) -> Records:
+        return Records(
+            self.sources[rows],
+            self.lengths[rows],
+            self.label_lengths[rows],
+            {name: column[rows] for name, column in self.columns.items()},
+            {name: runs[rows] for name, runs in self.missing.items()},
+        )
+
+    @staticmethod
+    def concatenate(several: Sequence[Records]) -> Records:
+        """Join records of sequences that follow one another; at least one."""
+        if len(several) == 1:
+            return several[0]
+        return Records(
+            tuple(source for records in several for source in records.sources),
+            np.concatenate([records.lengths for records in several]),
+            np.concatenate([records.label_lengths for records in several]),
+            {name: np.concatenate([records.columns[name] for records in several]) for name in several[0].columns},
+            {
+                name: SequenceRuns.concatenate([records.missing[name] for records in several])
+                for name in several[0].missing
+            },
+        )
+
+    def identity(self, before: str, schema: Schema) -> str:
+        """Continue the chain of hashes that names what a store holds (SPEC.md, "Identity")."""
+        digest = bytes.fromhex(before)
+        names = ("part", "source_size", "source_sha256", "inputs_crc32c", "labels_crc32c")
+        parts, sizes, hashes, inputs, labels = (self.columns[f"sequences/{name}"] for name in names)
+        more = [self.columns[f"{TABLES}/time_crc32c"].tolist()] if schema.time is not None else []
+        more += [self.columns[f"{TABLES}/filled_crc32c"].tolist()] if schema.filled else []
+        more += [columns_crc32c(schema.columns, self.columns)] if schema.columns else []
+        for number, source in enumerate(self.sources):
+            line = (
+                f"{source}\n{parts[number]} {sizes[number]} {hashes[number].tobytes().hex()} "
+                f"{self.lengths[number]} {self.label_lengths[number]} {inputs[number]:08x} {labels[number]:08x}"
+            )
+            line += "".join(f" {crcs[number]:08x}" for crcs in more)
+            digest = hashlib.sha256(digest + line.encode()).digest()
+        return digest.hex()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """One sequence as it will be stored.
+
+    Args:
+        rows: `inputs` (steps, *feature shape), `labels` (rows, *target shape), and `time` (steps,) and `filled`
+            (steps, *feature shape) where the store has them, contiguous, of the schema's dtypes.
+        columns: By the names of their arrays, (1,) each.
+    """
+
+    rows: dict[str, NDArray[Any]]
+    columns: dict[str, NDArray[Any]]
+
+
+def check_sequence(
+    schema: Schema,
+    inputs: ArrayLike,
+    labels: ArrayLike,
+    source: SourceId,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    time: ArrayLike | None = None,
+    filled: ArrayLike | None = None,
+) -> Checked:
+    """Return a sequence as it will be stored, after checking it against the schema.
+
+    Labels of the `sequence` axis may come as (*target shape) and get a first axis of 1.
+
+    Raises:
+        SequenceError: A shape, a dtype or a value does not fit.
+    """
+    x = _rows("inputs", inputs, schema.inputs, schema.missing, source)
+    y = _array("labels", labels, schema.labels, schema.missing, source)
+    if schema.label_axis == "sequence" and y.shape == schema.labels.shape:
+        y = y[None]
+    y = _rows("labels", y, schema.labels, schema.missing, source)
+    if schema.label_axis == "step" and len(x) != len(y):
+        raise SequenceError(
+            f"{source}: {len(x):,} input rows but {len(y):,} label rows; labels on the step axis need one per input row"
+        )
+    if schema.label_axis == "sequence" and len(y) != 1:
+        raise SequenceError(
+            f"{source}: {len(y):,} label rows, where the sequence axis has 1: give shape {schema.labels.shape}"
+        )
+    rows = {"inputs": x, "labels": y}
+    for name, values in rows.items():
+        _check_finite(name, values, schema, source)
+    _check_classes(y, schema.labels, source)
+    times = checked_times(schema.time, time, len(x), source)
+    if times is not None:
+        rows["time"] = times
+    if schema.filled:
+        rows["filled"] = np.zeros(x.shape, bool) if filled is None else _checked_filled(filled, x, source)
+    elif filled is not None and np.any(filled):
+        raise SequenceError(
+            f"{source}: filled has {int(np.sum(filled)):,} values, where this store does not say which were filled in; "
+            "create_store has filled=True for that (build has --mask)"
+        )
+    return Checked(rows, checked_columns(schema.columns, columns, source))
+
+
+def _checked_filled(filled: ArrayLike, inputs: NDArray[Any], source: SourceId) -> NDArray[np.bool_]:
+    array = np.asarray(filled)
+    if array.dtype != bool or array.shape != inputs.shape:
+        raise SequenceError(
+            f"{source}: filled is {array.dtype} of shape {array.shape}; it is bool of shape {inputs.shape}, as inputs: "
+            "True where a value was filled in"
+        )
+    return np.ascontiguousarray(array)
+
+
+def _check_classes(labels: NDArray[Any], rows: Rows, source: SourceId) -> None:
+    if rows.classes is None or not labels.size:
+        return
+    codes = labels.reshape(-1, rows.features)
+    found = wrong_code(rows.classes, codes.min(axis=0), codes.max(axis=0))
+    if found is not None:
+        target, code, count = found
+        step = int((codes[:, target] == code).argmax()) // (len(codes) // len(labels))
+        raise SequenceError(
+            f"{source}: labels: row {step:,}, target {target:,} is {code}, where this store has {count:,} classes, "
+            "from 0 on; give the code of one, or extend the classes first"
+        )
+
+
+def describe(schema: Schema, checked: Checked, source: SourceId) -> Records:
+    """Return the table rows of one sequence that `check_sequence` has passed."""
+    rows, times = checked.rows, checked.rows.get("time")
+    statistics = {name: moments(rows[name]) for name in MISSING_RUNS}
+    missing: dict[str, Runs] = {}
+    for name, found in statistics.items() if schema.missing == "keep" else ():
+        whole = int(found.count.sum()) == rows[name].size  # as most are, then nobody need look again
+        missing[name] = no_runs() if whole else missing_runs(rows[name])
+    return recorded_row(
+        schema,
+        source,
+        lengths={name: len(array) for name, array in rows.items()},
+        checksums={name: crc32c(array) for name, array in rows.items()},
+        statistics=statistics,
+        missing=missing,
+        times=None if times is None else ((int(times[0]), int(times[-1])) if len(times) else (0, 0)),
+        first=checked,
+    )
+
+
+def recorded_row(
+    schema: Schema,
+    source: SourceId,
+    *,
+    lengths: Mapping[str, int],
+    checksums: Mapping[str, int],
+    statistics: Mapping[str, Moments],
+    missing: Mapping[str, Runs],
+    times: tuple[int, int] | None,
+    first: Checked,
+) -> Records:
+    """Return the table rows of one sequence.
+
+    Args:
+        schema: Of the store.
+        source: Where it comes from.
+        lengths: Rows of each array.
+        checksums: The crc32c of each.
+        statistics: The moments of inputs and labels.
+        missing: The runs of rows of these that miss a value, where the store keeps such; otherwise empty.
+        times: The first and the last, 0 where there is no step; None where the store keeps none.
+        first: Its further columns, and the first row of its labels.
+    """
+    columns: dict[str, Any] = {
+        "sequences/part": np.int64(source.part),
+        "sequences/source_size": np.int64(source.size),
+        "sequences/source_sha256": np.frombuffer(source.sha256, np.uint8),
+    }
+    for name, found in statistics.items():
+        columns[f"sequences/{name}_crc32c"] = np.uint32(checksums[name])
+        columns |= {f"stats/{name}_{moment}": getattr(found, moment) for moment in MOMENTS}
+    if times is not None:
+        columns |= dict(zip(derived("time"), map(np.int64, times), strict=True))
+        columns[f"{TABLES}/time_crc32c"] = np.uint32(checksums["time"])
+    if schema.filled:
+        columns[f"{TABLES}/filled_crc32c"] = np.uint32(checksums["filled"])
+    if schema.label_axis == "sequence":
+        columns["labels"] = first.rows["labels"][0].copy()  # the caller may fill the same array again
+    own = lengths["labels"] if schema.label_axis == "own" else 0
+    return Records(
+        (source.name,),
+        np.array([lengths["inputs"]], np.int64),
+        np.array([own], np.int64),
+        {name: np.asarray(value)[None] for name, value in columns.items()} | first.columns,
+        {MISSING_RUNS[name]: SequenceRuns(np.array([len(runs)], np.int64), runs) for name, runs in missing.items()},
+    )
+
+
+def no_records(schema: Schema) -> Records:
+    """Return the records of no sequence."""
+    nothing = np.zeros(0, np.int64)
+    facts = map(schema.fact, recorded(schema))
+    columns = {fact.name: np.zeros((0, *schema.shape(fact)), schema.dtype(fact)) for fact in facts}
+    missing = {name: SequenceRuns(nothing, no_runs()) for name in _indexed(schema)}
+    return Records((), nothing, nothing, columns, missing)
+
+
+def _rows(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
+    array = _array(name, given, rows, missing, source)
+    if array.shape == (0,):  # an empty list has no dtype, and no second axis
+        return rows.empty(0)
+    if array.ndim == 0 or array.shape[1:] != rows.shape:
+        expected = ", ".join(["rows", *map(str, rows.shape)])
+        raise SequenceError(f"{source}: {name} have shape {array.shape}, where this store has ({expected})")
+    if array.dtype.newbyteorder("=") != rows.dtype and not _keeps_values(array, rows):
+        make = f", or make a store of {array.dtype}" if array.dtype.kind in "biufc" else ": only numbers are stored"
+        raise SequenceError(
+            f"{source}: {name} are {array.dtype}, where this store has {rows.dtype}; converting could lose values: "
+            f"convert them yourself{make}"
+        )
+    return np.ascontiguousarray(array, rows.dtype)
+
+
+def _array(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
+    if np.ma.is_masked(given):
+        if missing != "keep" or rows.dtype.kind not in "fc":
+            count = int(np.ma.getmaskarray(np.ma.asarray(given)).sum())
+            raise SequenceError(
+                f"{source}: {name}: {count:,} values are masked; fill them, or leave this sequence out "
+                '(a store of floats with missing="keep" takes them as NaN)'
+            )
+        return np.ma.filled(given, np.nan)
+    try:
+        array = np.asarray(given)
+        # Python's own floats say nothing of a dtype.
+        return np.asarray(given, rows.dtype) if _is_listed(given) and array.dtype.kind == "f" else array
+    except (TypeError, ValueError) as error:  # lists of unequal length
+        raise SequenceError(f"{source}: {name} are no array ({error})") from error
+
+
+def _is_listed(given: object) -> bool:
+    """Tell whether these are plain Python numbers, in lists."""
+    while isinstance(given, list | tuple) and given:
+        given = given[0]
+    return type(given) in (int, float, list, tuple)
+
+
+def _keeps_values(array: NDArray[Any], rows: Rows) -> bool:
+    """Tell whether every value is the same in the store's dtype."""
+    if array.dtype.kind in "iu" and rows.dtype.kind in "iu":
+        limits = np.iinfo(rows.dtype)
+        return not array.size or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
+    if array.dtype.kind in "iu" and rows.dtype.kind in "fc":
+        # NumPy calls int64 to float64 safe, but 2**53 + 1 has no float64.
+        with np.errstate(over="ignore", invalid="ignore"):
+            floats = array.astype(rows.dtype).real
+            within = np.abs(floats.astype(np.float64)) < 2.0 ** (8 * array.itemsize)  # else the cast back is undefined
+            return bool((within & (np.where(within, floats, 0).astype(array.dtype) == array)).all())
+    return np.can_cast(array.dtype, rows.dtype, "safe")
+
+
+def allowed(rows: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
+    """Tell which values a store may hold: of the shape of `rows`, or one True where every value will do."""
+    if rows.dtype.kind not in "fc":
+        return np.ones((), bool)
+    good: NDArray[np.bool_] = np.isfinite(rows) if missing == "error" else ~np.isinf(rows)
+    return good
+
+
+def surely_finite(rows: NDArray[Any]) -> bool:
+    """Tell whether every value is finite, as nearly always; False says nothing. One pass, and no array of answers."""
+    if rows.dtype.kind not in "fc":
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(rows.sum()))
+
+
+def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceId) -> None:
+    if surely_finite(rows):
+        return
+    size = max(1, CHECKED_VALUES // max(1, rows[:1].size))  # a large array need not fit into memory
+    count, place = 0, tuple[int, ...]()
+    for start in range(0, len(rows), size):
+        bad = ~allowed(rows[start : start + size], schema.missing)
+        found = int(bad.sum())
+        if found and not count:
+            row, *rest = (int(axis[0]) for axis in np.nonzero(bad))
+            place = start + row, *rest
+        count += found
+    if not count:
+        return
+    column = f", column {place[-1]}" if len(place) > 1 else ""
+    wanted = "finite numbers" if schema.missing == "error" else "finite numbers or NaN"
+    advice = "mend them, or leave this sequence out"
+    if schema.missing == "error" and np.isnan(rows[place]):
+        advice += '; where NaN stands for missing values, make a store of missing="keep" (--missing keep)'
+    raise SequenceError(
+        f"{source}: {name}: row {place[0]}{column} is {rows[place]}, where this store has {wanted} "
+        f"({count:,} such values); {advice}"
+    )

@@ -1,0 +1,222 @@
+"""Further columns of sequences: what may be kept of each beside its rows, checked, and as the identity covers it."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import SchemaError, SequenceError
+from store_spec.format.codec import crc32c
+
+ColumnType = Literal["string", "int64", "float64", "bool"]
+COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
+MISSING_VALUES: Mapping[str, Any] = {"string": "", "float64": math.nan}  # int64 and bool have none
+LARGEST_COLUMN_NAME = 128  # bytes of UTF-8: each is the name of a folder
+LARGEST_TEXT = 2**12  # bytes of UTF-8 of one value: a chunk of them stays below what a reader takes
+# What the format calls its own below `sequences/`, and what a reader gives beside it.
+RESERVED = (
+    "source", "part", "source_size", "source_sha256", "inputs_crc32c", "labels_crc32c",
+    "time_first", "time_last", "time_crc32c", "filled_crc32c", "length", "zarr.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceColumn:
+    """A further column of `sequences/`.
+
+    Args:
+        name: 1 to 128 bytes of UTF-8 without slashes and what cannot be printed, that do not begin
+            with two underscores, are not dots alone, do not end with `.partial`, and are no name of the format's own,
+            in any case.
+        dtype: `string`, `int64`, `float64` or `bool`.
+    """
+
+    name: str
+    dtype: ColumnType
+
+    def __post_init__(self) -> None:
+        if self.dtype not in COLUMN_TYPES:
+            raise SchemaError(
+                f"column {self.name!r:.80} is of {self.dtype!r:.80}; take one of {', '.join(COLUMN_TYPES)}"
+            )
+        if not isinstance(self.name, str):
+            raise SchemaError(f"the column name {self.name!r:.80} is no text; names are strings")
+        if not self.name:
+            raise SchemaError("a column of sequences has an empty name; give it one")
+        try:
+            size = len(self.name.encode())
+        except UnicodeEncodeError as error:
+            raise SchemaError(f"the column name {self.name!r:.80} is not valid Unicode; rename it") from error
+        if size > LARGEST_COLUMN_NAME:
+            raise SchemaError(
+                f"the column name {self.name!r:.80} has {size:,} bytes; at most {LARGEST_COLUMN_NAME} are allowed"
+            )
+        slashed = "/" in self.name or "\\" in self.name
+        if slashed or not (self.name.isprintable() and self.name.strip(".")) or self.name.startswith("__"):
+            raise SchemaError(
+                f"the column name {self.name!r:.80} cannot be that of an array: leave out slashes, what "
+                "cannot be printed, and two underscores at its beginning"
+            )
+        if folded(self.name) in RESERVED or folded(self.name).endswith(".partial"):
+            raise SchemaError(f"the column name {self.name!r:.80} is one of the format's own; rename the column")
+
+    @property
+    def array(self) -> str:
+        """The name of its array."""
+        return f"sequences/{self.name}"
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """Of its values in memory; that of text is object."""
+        return np.dtype(object if self.dtype == "string" else self.dtype)
+
+
+def folded(name: str) -> str:
+    """Return what two names have in common that a file system may take for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def as_columns(given: Mapping[str, ColumnType] | Iterable[SequenceColumn]) -> tuple[SequenceColumn, ...]:
+    """Return columns in the order given, from a mapping of name to type, or as they are.
+
+    Raises:
+        SchemaError: A name or a type cannot be, or two names are the same but for case.
+
+    >>> as_columns({"site": "string", "age": "float64"})[1]
+    SequenceColumn(name='age', dtype='float64')
+    """
+    if isinstance(given, Mapping):
+        found = tuple(SequenceColumn(name, dtype) for name, dtype in given.items())
+    else:
+        found = tuple(given)
+    names: dict[str, str] = {}
+    for column in found:
+        other = names.setdefault(folded(column.name), column.name)
+        if other is not column.name:
+            raise SchemaError(f"columns {other!r:.80} and {column.name!r:.80} have the same name; rename one")
+    return found
+
+
+def column_type(value: Any) -> ColumnType | None:
+    """Return the type of column that holds a value; None where there is none.
+
+    >>> column_type("A"), column_type(np.int8(3)), column_type(True), column_type([1])
+    ('string', 'int64', 'bool', None)
+    """
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
+    types: tuple[tuple[tuple[type, ...], ColumnType], ...] = (
+        ((bool, np.bool_), "bool"),  # before whole numbers, of which Python takes it for one
+        ((int, np.integer), "int64"),
+        ((float, np.floating), "float64"),
+        ((str,), "string"),
+    )
+    return next((dtype for classes, dtype in types if isinstance(value, classes)), None)
+
+
+def checked_columns(
+    columns: Sequence[SequenceColumn], given: Mapping[str, Any] | None, source: object
+) -> dict[str, NDArray[Any]]:
+    """Return the values of one sequence as they will be stored, (1,) each, by the names of their arrays.
+
+    What is left out, or None, is missing: `""` or NaN; whole numbers and bools must be there.
+
+    Raises:
+        SequenceError: A column is not the store's, or a value cannot be in it.
+    """
+    values = {} if given is None else dict(given)
+    found = {}
+    for column in columns:
+        value = _checked(column, values.pop(column.name, None), source)
+        array = np.empty(1, column.numpy_dtype)
+        array[0] = value
+        found[column.array] = array
+    if values:
+        there = ", ".join(f"{column.name!r:.80}" for column in columns[:20]) or "none"
+        raise SequenceError(
+            f"{source}: column {next(iter(values))!r:.80} is not one of those that this store keeps of a sequence: "
+            f"{there}; leave it out, or make a store that has it"
+        )
+    return found
+
+
+def _checked(column: SequenceColumn, value: Any, source: object) -> Any:
+    where = f"{source}: column {column.name!r:.80}"
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
+    if value is None:
+        if column.dtype in MISSING_VALUES:
+            return MISSING_VALUES[column.dtype]
+        raise SequenceError(f"{where}: no value, and {column.dtype} has none that stands for a missing one: give one")
+    found = column_type(value)
+    if found != column.dtype and (found, column.dtype) != ("int64", "float64"):
+        raise SequenceError(
+            f"{where} is {value!r:.80} ({type(value).__name__}), where this store has {column.dtype}: convert it"
+        )
+    if found == "string":
+        return _text(str(value), where)
+    if found == "bool":
+        return bool(value)
+    if column.dtype == "int64":
+        if not -(2**63) <= int(value) < 2**63:
+            raise SequenceError(f"{where} is {value!r:.80}, which int64 cannot hold")
+        return int(value)
+    return _float(value, where)
+
+
+def _float(value: Any, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number):
+        raise SequenceError(f"{where} is {value!r:.80}; a store has finite numbers, or NaN for a missing one")
+    if math.isnan(number):
+        return math.nan  # one pattern of bits for all
+    if number != value:
+        raise SequenceError(f"{where} is {value!r:.80}, which float64 does not hold exactly: convert it yourself")
+    return number
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise SequenceError(f"{where} is {value!r:.80}, which is not valid Unicode") from error
+    if size > LARGEST_TEXT:
+        raise SequenceError(f"{where} has {size:,} bytes of text; at most {LARGEST_TEXT:,} are kept: shorten it")
+    return value
+
+
+def columns_crc32c(columns: Sequence[SequenceColumn], values: Mapping[str, NDArray[Any]]) -> list[int]:
+    """Return the crc32c of all columns of each sequence, as SPEC.md, "Identity", has it."""
+    each = [_bytes_of(column, values[column.array]) for column in columns]
+    return [crc32c(b"".join(row)) for row in zip(*each, strict=True)]
+
+
+def _bytes_of(column: SequenceColumn, values: NDArray[Any]) -> list[bytes]:
+    if column.dtype == "string":
+        encoded = (str(value).encode() for value in values)
+        return [len(data).to_bytes(4, "little") + data for data in encoded]
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    return [data[at : at + values.itemsize] for at in range(0, len(data), values.itemsize)]
+
+
+def wrong_value(column: SequenceColumn, values: NDArray[Any]) -> tuple[int, str] | None:
+    """Return the place of the first value that no writer stores, and what is wrong with it; None if all are right."""
+    too_long: Callable[[Any], bool] = lambda value: len(value.encode()) > LARGEST_TEXT  # noqa: E731
+    wrong = np.zeros(len(values), bool)
+    if column.dtype == "string":
+        wrong = np.fromiter(map(too_long, values), bool, len(values))
+    elif column.dtype == "float64":
+        wrong = np.isinf(values)
+    if not wrong.any():
+        return None
+    what = f"text of more than {LARGEST_TEXT:,} bytes" if column.dtype == "string" else "an infinite value"
+    return int(np.argmax(wrong)), what

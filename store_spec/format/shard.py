@@ -1,0 +1,192 @@
+"""One shard file: chunks one after another, then their index (Zarr's sharding_indexed codec, index at the end)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import ChecksumError, FormatError
+from store_spec.format.codec import CRC_BYTES, Codec, crc32c
+from store_spec.schema import Chunking, Rows
+
+GROUPS = 8  # of chunks that are compressed one after another, for each thread
+ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
+
+
+def index_bytes(chunking: Chunking) -> int:
+    """Return the size of a shard's index: offset and size of each chunk, then a crc32c."""
+    return chunking.shard // chunking.chunk * 16 + CRC_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some rows of an array on their way into a shard: what fills chunks is compressed, the rest are rows still."""
+
+    head: NDArray[Any]  # rows that end a chunk which began before
+    stored: tuple[bytes, ...]  # whole chunks
+    tail: NDArray[Any]  # rows that begin a chunk which ends later
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __sizeof__(self) -> int:
+        # What dask weighs when it decides where to run the task that needs this.
+        return self.head.nbytes + self.tail.nbytes + sum(map(len, self.stored))
+
+
+def compress(parts: Sequence[Sliceable], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> Stretch:
+    """Compress arrays that follow one another, the first of whose rows is row `first` of the whole array.
+
+    What is no array yet is made one chunk by chunk.
+    """
+    total = sum(map(len, parts))
+    head = min(-first % chunking.chunk, total)
+    tail = (total - head) % chunking.chunk
+    whole = between(parts, head, total - tail)
+    with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
+        chunks = _chunks(whole, rows, chunking.chunk)
+        stored = pool.submit(lambda: tuple(_encoded(chunk, codec) for chunk in chunks)).result()
+    return Stretch(
+        # Copies, so that the arrays can go.
+        np.concatenate([rows.empty(0), *between(parts, 0, head)]),
+        stored,
+        np.concatenate([rows.empty(0), *between(parts, total - tail, total)]),
+        total,
+    )
+
+
+def encode(
+    parts: Sequence[NDArray[Any] | Stretch], rows: Rows, chunking: Chunking, codec: Codec, threads: int = 1
+) -> list[bytes]:
+    """Return the pieces of a shard file that holds these rows, one part after another.
+
+    Rows after the last are zeros in the last chunk; chunks that would hold nothing else are left out.
+    """
+    index = np.full((chunking.shard // chunking.chunk, 2), ABSENT, "<u8")
+    chunks = list(_chunks(_flat(parts), rows, chunking.chunk))
+    # Many at a time: handing over a single chunk may take as long as the work on it.
+    step = max(1, len(chunks) // (threads * GROUPS))
+    groups = (chunks[start : start + step] for start in range(0, len(chunks), step))
+    with ThreadPoolExecutor(threads) as pool:  # never in the main thread: see Codec.encode
+        encoded = pool.map(lambda group: [_encoded(chunk, codec) for chunk in group], groups)
+        stored = [chunk for group in encoded for chunk in group]
+    sizes = np.array([len(chunk) for chunk in stored], "<u8")
+    index[: len(stored), 1] = sizes
+    index[: len(stored), 0] = np.cumsum(sizes) - sizes
+    data = index.tobytes()
+    return [*stored, data, crc32c(data).to_bytes(CRC_BYTES, "little")]
+
+
+def _encoded(chunk: NDArray[Any] | bytes, codec: Codec) -> bytes:
+    return chunk if isinstance(chunk, bytes) else codec.encode(chunk)
+
+
+def _flat(parts: Iterable[NDArray[Any] | Stretch]) -> Iterator[NDArray[Any] | bytes]:
+    """Give rows, and chunks that are compressed already."""
+    for part in parts:
+        if isinstance(part, Stretch):
+            yield part.head
+            yield from part.stored
+            yield part.tail
+        else:
+            yield part
+
+
+class Sliceable(Protocol):
+    """Rows, of which slices are the same: an array, or what NumPy makes one of when it needs that."""
+
+    def __len__(self) -> int:
+        """Return how many rows."""
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """Return some of them."""
+
+    def __array__(self) -> NDArray[Any]:
+        """Return them all."""
+
+
+Part = TypeVar("Part", bound=Sliceable)
+
+
+def between(parts: Iterable[Part], start: int, stop: int) -> list[Part]:
+    """Return rows `start` to `stop` of arrays that follow one another, without a copy."""
+    found: list[Part] = []
+    end = 0
+    for part in parts:
+        begin, end = end, end + len(part)
+        low, high = max(start, begin), min(stop, end)
+        if low < high:
+            found.append(part[low - begin : high - begin])
+    return found
+
+
+def _chunks(parts: Iterable[Sliceable | bytes], rows: Rows, size: int) -> Iterator[NDArray[Any] | bytes]:
+    """Cut arrays that follow one another into chunks, without a copy where a chunk lies in one of them."""
+    waiting: list[Any] = []
+    have = 0
+    for part in parts:
+        if isinstance(part, bytes):
+            if have:
+                raise ValueError(f"a compressed chunk follows {have:,} rows of a chunk of {size:,}")
+            yield part
+            continue
+        at = 0
+        while at < len(part):
+            take = min(size - have, len(part) - at)
+            waiting.append(part[at : at + take])
+            at, have = at + take, have + take
+            if have == size:
+                yield np.ascontiguousarray(waiting[0] if len(waiting) == 1 else np.concatenate(waiting))
+                waiting, have = [], 0
+    if have:
+        last = np.zeros((size, *rows.shape), rows.dtype)
+        np.concatenate(waiting, out=last[:have])
+        yield last
+
+
+def decode_index(data: bytes, chunking: Chunking, where: str) -> NDArray[np.uint64]:
+    """Return offset and size of each chunk from a shard's last bytes.
+
+    Raises:
+        ChecksumError: The bytes are not those that were written.
+    """
+    expected = index_bytes(chunking)
+    if len(data) < expected:
+        raise FormatError(f"{where}: {len(data):,} bytes, where its index alone has {expected:,}; restore that file")
+    tail = memoryview(data)[len(data) - expected :]
+    found, said = crc32c(tail[:-CRC_BYTES]), int.from_bytes(tail[-CRC_BYTES:], "little")
+    if found != said:
+        raise ChecksumError(f"{where}: its index has crc32c {found:08x}, not {said:08x} as stored; restore that file")
+    return np.frombuffer(tail[:-CRC_BYTES], "<u8").reshape(-1, 2)
+
+
+def chunk_ranges(index: NDArray[np.uint64], chunks: range, size: int, where: str) -> list[tuple[int, int]]:
+    """Return where chunks that follow one another lie in a shard file whose chunks take `size` bytes.
+
+    Raises:
+        FormatError: One is missing, or would lie outside the file.
+    """
+    ranges: list[tuple[int, int]] = list(map(tuple, index[chunks.start : chunks.stop].tolist()))
+    if any(offset + length > size for offset, length in ranges):  # as that of one that is missing is
+        return [chunk_range(index, chunk, size, where) for chunk in chunks]
+    return ranges
+
+
+def chunk_range(index: NDArray[np.uint64], number: int, size: int, where: str) -> tuple[int, int]:
+    """Return where chunk `number` lies in a shard file whose chunks take `size` bytes.
+
+    Raises:
+        FormatError: The chunk is missing, or would lie outside the file.
+    """
+    offset, length = (int(value) for value in index[number])
+    if offset == length == ABSENT:
+        raise FormatError(f"{where}: chunk {number} is missing; every committed chunk is written, so it was lost")
+    if offset + length > size:
+        raise FormatError(f"{where}: chunk {number} ends at byte {offset + length:,} of {size:,}")
+    return offset, length

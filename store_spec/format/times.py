@@ -1,0 +1,245 @@
+"""When steps were: units, what is taken for times, and moments as their numbers. SPEC.md, "Time", says the same."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from store_spec.errors import SchemaError, SequenceError, WindowError
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
+EPOCH = "1970-01-01"
+ZONES = ("UTC", None)
+CALENDAR = "proleptic_gregorian"  # that of datetime64
+NOT_A_TIME = -(2**63)  # what datetime64 takes for none
+_CF = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_SECONDS = {
+    "W": Fraction(7 * 86400), "D": Fraction(86400), "h": Fraction(3600), "m": Fraction(60), "s": Fraction(1),
+    "ms": Fraction(1, 10**3), "us": Fraction(1, 10**6), "ns": Fraction(1, 10**9), "ps": Fraction(1, 10**12),
+    "fs": Fraction(1, 10**15), "as": Fraction(1, 10**18),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """What the numbers of the array `time` mean.
+
+    Args:
+        unit: `s`, `ms`, `us` or `ns`.
+        since: `1970-01-01` where they are dates, None where they are elapsed time.
+        zone: `UTC` where dates are moments, None where they are local times without a zone, or no dates.
+    """
+
+    unit: TimeUnit
+    since: Literal["1970-01-01"] | None = EPOCH  # type: ignore[assignment]
+    zone: Literal["UTC"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise SchemaError(f"time in {self.unit!r:.80}; take one of {', '.join(UNITS)}")
+        if self.since not in (EPOCH, None):
+            raise SchemaError(f"time since {self.since!r:.80}; take {EPOCH!r}, or None for elapsed time")
+        if self.zone not in ZONES or (self.zone is not None and self.since is None):
+            raise SchemaError(f"time of the zone {self.zone!r:.80}; take 'UTC' or None for dates, None for others")
+
+    @classmethod
+    def of(cls, given: Time | DTypeLike) -> Time:
+        """Return what `create_store(time=...)` means: a Time, a unit of dates, or a dtype of NumPy.
+
+        Raises:
+            SchemaError: It is none of these.
+
+        >>> Time.of("ns"), Time.of("timedelta64[ms]").since
+        (Time(unit='ns', since='1970-01-01', zone=None), None)
+        """
+        if isinstance(given, Time):
+            return given
+        if isinstance(given, str) and given in UNITS:
+            return cls(given)
+        try:
+            dtype = np.dtype(given)
+        except TypeError:
+            dtype = np.dtype(object)
+        if dtype.kind not in "mM":
+            raise SchemaError(f"time={given!r:.80} is no time; give a unit as 'ns', or a dtype as 'timedelta64[ms]'")
+        unit, count = np.datetime_data(dtype)  # type: ignore[arg-type]  # its kind was looked at
+        if unit not in UNITS or count != 1:
+            raise SchemaError(f"time={given!r:.80}: take one of the units {', '.join(UNITS)}")
+        return cls(unit, EPOCH if dtype.kind == "M" else None)  # type: ignore[arg-type]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the times as they are given: datetime64, or timedelta64 of elapsed time."""
+        return np.dtype(f"{'timedelta64' if self.since is None else 'datetime64'}[{self.unit}]")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what stands in the root attributes."""
+        return {"unit": self.unit, "since": self.since, "zone": self.zone}
+
+    def attributes(self) -> dict[str, str]:
+        """Return the attributes of the CF conventions that the array has."""
+        if self.since is None:
+            return {"units": _CF[self.unit]}
+        return {"units": f"{_CF[self.unit]} since {self.since} 00:00:00", "calendar": CALENDAR}
+
+    def shown(self, value: int) -> str:
+        """Write one of the numbers as a person reads it."""
+        if self.since is None:
+            return f"{value:,} {self.unit}"
+        whole, dot, part = str(np.datetime64(value, self.unit)).partition(".")
+        part = part.rstrip("0")
+        return f"{whole}{dot if part else ''}{part}{'Z' if self.zone else ''}"
+
+
+def time_like(given: Any, zone: Literal["UTC"] | None, source: object) -> Time:
+    """Return the time that a store gets whose first sequence has these times: of their own unit, or of seconds.
+
+    Raises:
+        SequenceError: They tell no unit, or one that no store has.
+    """
+    array = np.asarray(given)
+    unit, count = np.datetime_data(array.dtype) if array.dtype.kind in "mM" else ("", 1)
+    if unit in ("W", "D", "h", "m") or (unit in UNITS and count != 1):
+        unit = "s" if unit in ("W", "D", "h", "m") else unit
+    if unit not in UNITS:
+        raise SequenceError(
+            f"{source}: time is {array.dtype}, which tells no unit of {', '.join(UNITS)}: give datetime64 or "
+            "timedelta64 of one of them"
+        )
+    return Time(unit, EPOCH if array.dtype.kind == "M" else None, zone)  # type: ignore[arg-type]
+
+
+def checked_times(time: Time | None, given: ArrayLike | None, steps: int, source: object) -> NDArray[np.int64] | None:
+    """Return the times of one sequence (steps,) as they will be stored; None where a store has none.
+
+    Raises:
+        SequenceError: They are not wanted, or lacking, are not one a step, of another kind, no whole number of the
+            store's unit, none (NaT), or fall.
+    """
+    if time is None:
+        if given is not None:
+            raise SequenceError(f"{source}: time is given, but this store keeps none; leave it out")
+        return None
+    if given is None:
+        raise SequenceError(f"{source}: no time, where this store keeps one for each step; give time=")
+    array = np.asarray(given)
+    if array.shape == (0,):
+        array = array.astype(np.int64)
+    if array.shape != (steps,):
+        raise SequenceError(f"{source}: time has shape {array.shape} for {steps:,} input rows; give one for each")
+    values = _in_unit(time, array, source)
+    none = values == NOT_A_TIME
+    if none.any():
+        raise SequenceError(
+            f"{source}: time: step {int(none.argmax()):,} has none (NaT), as {int(none.sum()):,} of {steps:,} steps; "
+            "fill them, or leave these steps out"
+        )
+    step = first_fall(values)
+    if step is not None:
+        before, after = (time.shown(int(value)) for value in values[step - 1 : step + 1])
+        raise SequenceError(
+            f"{source}: time falls at step {step:,}, from {before} to {after}; sort the steps, or split the sequence "
+            "there"
+        )
+    return np.ascontiguousarray(values, np.int64)
+
+
+def first_fall(values: NDArray[np.int64]) -> int | None:
+    """Return the first step whose time is before that of the step before it; None where there is none."""
+    falls = values[1:] < values[:-1]  # not by a difference, which can overflow
+    return 1 + int(falls.argmax()) if falls.any() else None
+
+
+def _in_unit(time: Time, array: NDArray[Any], source: object) -> NDArray[np.int64]:
+    kind = array.dtype.kind
+    if kind in "iu":
+        if array.dtype == np.uint64 and array.size and int(array.max()) >= 2**63:
+            raise SequenceError(f"{source}: time: {int(array.max()):,} {time.unit} do not fit int64")
+        return array.astype(np.int64)
+    if kind != time.dtype.kind:
+        raise SequenceError(
+            f"{source}: time is {array.dtype}, where this store has {time.dtype} (or int64 of that unit): convert it "
+            "yourself"
+        )
+    unit, count = np.datetime_data(array.dtype)
+    if unit in ("Y", "M") and kind == "M":
+        array, unit, count = array.astype("datetime64[D]"), "D", 1
+    if unit not in _SECONDS:
+        raise SequenceError(f"{source}: time is {array.dtype}, whose unit is none of seconds; convert it yourself")
+    factor = _SECONDS[unit] * count / _SECONDS[time.unit]
+    values = array.astype(array.dtype.newbyteorder("=")).view(np.int64)
+    none = values == NOT_A_TIME
+    limit = (2**63 - 1) // factor.numerator
+    over = ~none & ((values > limit) | (values < -limit))
+    rest = ~none & (values % factor.denominator != 0) if factor.denominator > 1 else np.zeros(len(values), bool)
+    for wrong, why in ((over, "does not fit int64"), (rest, "is no whole number")):
+        if wrong.any():
+            step = int(wrong.argmax())
+            raise SequenceError(
+                f"{source}: time: step {step:,} ({array[step]}) {why} in the store's unit {time.unit}: make a store "
+                "of another unit, or round it yourself"
+            )
+    converted = np.where(over, 0, values) * factor.numerator // factor.denominator
+    return np.where(none, NOT_A_TIME, converted)
+
+
+def moment(time: Time, name: str, given: Any, where: object) -> int:
+    """Return the first number of the unit that is not before a moment: times below it are, and no others.
+
+    Args:
+        time: The store's.
+        name: The argument that gives it.
+        given: Text of a date or datetime64 for dates; a number of the unit, or timedelta64, for elapsed time.
+        where: Named in errors.
+
+    Raises:
+        WindowError: It is none of these.
+    """
+    if time.since is None:
+        return _elapsed(time, name, given, where)
+    if not isinstance(given, str | np.datetime64):
+        raise WindowError(f"{where}: {name}={given!r:.80}; give a date as text, '2020-01-01T12:00', or a datetime64")
+    text = str(given)
+    if isinstance(given, str) and time.zone == "UTC" and text[-1:] in ("Z", "z"):
+        text = text[:-1]
+    zoned = "T" in text and any(sign in text.partition("T")[2] for sign in "+-Zz")
+    if zoned:
+        of = "its dates are UTC: give that" if time.zone else "its times are local, without a zone: leave the zone out"
+        raise WindowError(f"{where}: {name}={given!r:.80} has a time zone; {of}")
+    if text.strip().lower() in ("", "nat"):  # NumPy makes them a date of no unit, and warns of that
+        raise WindowError(f"{where}: {name}={given!r:.80} is no moment")
+    try:
+        parsed = given if isinstance(given, np.datetime64) else np.datetime64(text.strip())
+    except ValueError as error:
+        raise WindowError(
+            f"{where}: {name}={given!r:.80} is no date ({error}); write it as '2020-01-01T12:00'"
+        ) from error
+    return _ceiling(time, name, parsed, given, where)
+
+
+def _elapsed(time: Time, name: str, given: Any, where: object) -> int:
+    if isinstance(given, np.timedelta64):
+        return _ceiling(time, name, given, given, where)
+    if isinstance(given, bool) or not isinstance(given, int | float | np.integer | np.floating):
+        raise WindowError(
+            f"{where}: {name}={given!r:.80}, but its times are elapsed ones: give a number of {time.unit}, or a "
+            "timedelta64"
+        )
+    if not math.isfinite(given):
+        raise WindowError(f"{where}: {name}={given!r:.80} is no number of {time.unit}")
+    return int(given) if isinstance(given, int | np.integer) else math.ceil(given)
+
+
+def _ceiling(time: Time, name: str, parsed: np.datetime64 | np.timedelta64, given: Any, where: object) -> int:
+    unit, count = np.datetime_data(parsed.dtype)
+    if unit in ("Y", "M") and parsed.dtype.kind == "M":
+        parsed, unit, count = parsed.astype("datetime64[D]"), "D", 1
+    if np.isnat(parsed) or unit not in _SECONDS:
+        raise WindowError(f"{where}: {name}={given!r:.80} is no moment")
+    return math.ceil(int(parsed.astype(np.int64)) * _SECONDS[unit] * count / _SECONDS[time.unit])

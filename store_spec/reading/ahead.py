@@ -1,0 +1,73 @@
+"""Make things in a thread while those before are in use."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
+
+
+def ahead(
+    make: Callable[[], Generator[Made, None, None]], slots: int, name: str, cancelled: threading.Event
+) -> Generator[Made, None, None]:
+    """Yield what `make()` yields, each made in a thread while those before are in use.
+
+    Args:
+        make: Its generator runs in the thread, and is closed there.
+        slots: How many things there are at most: the one in use, those that wait, and the one that is being made.
+        name: Of the thread, which is started by the first `next`.
+        cancelled: Set when the generator is closed; the thread is waited for, so `make` should look at it.
+
+    Raises:
+        BaseException: Whatever `make` raised, where its next result would have come.
+    """
+    thread = _Maker(make, slots, name, cancelled)
+    try:
+        while True:
+            more, made = thread.ready.get()
+            if not more:
+                if made is not None:
+                    raise made
+                return
+            yield made
+            del made
+            thread.free.release()
+    finally:
+        cancelled.set()
+        thread.free.release()
+        # The garbage collector may close a generator in any thread, that one among them.
+        if thread is not threading.current_thread():
+            thread.join()
+
+
+class _Maker(threading.Thread):
+    """Puts `(True, made)` for each result, then `(False, error or None)`."""
+
+    def __init__(
+        self, make: Callable[[], Generator[Any, None, None]], slots: int, name: str, cancelled: threading.Event
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self.ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+        self.free = threading.Semaphore(slots)
+        self._make, self._cancelled = make, cancelled
+        self.start()
+
+    def run(self) -> None:
+        error: BaseException | None = None
+        try:
+            with contextlib.closing(self._make()) as results:
+                self.free.acquire()
+                while not self._cancelled.is_set():
+                    made = next(results, self)
+                    if made is self:
+                        break
+                    self.ready.put((True, made))
+                    del made
+                    self.free.acquire()
+        except BaseException as raised:  # noqa: BLE001  # it is raised where the result is asked for
+            error = raised
+        self.ready.put((False, error))

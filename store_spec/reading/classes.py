@@ -1,0 +1,198 @@
+"""How often each class comes, where labels are whole numbers; weights that make up for what comes seldom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.errors import WindowError
+from store_spec.format.moments import Floats
+from store_spec.reading.every_row import every_row
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+
+Ints = NDArray[np.int64]
+ByClass = Literal["balanced"] | Mapping[int, float] | Callable[[NDArray[Any]], ArrayLike]
+
+MOST_CLASSES = 2**16  # beyond that they are no classes, but counts or amounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassCounts:
+    """Which classes there are, and how often. From `store.class_counts`.
+
+    Args:
+        values: (classes,), the distinct labels, ascending, of their dtype.
+        rows: Int64 (classes,), label rows that have each; of labels of several axes, places.
+        sequences: Int64 (classes,), sequences that have it at least once.
+
+    >>> counts = ClassCounts(values=np.array([3, 7]), rows=np.array([9, 1]), sequences=np.array([2, 1]))
+    >>> counts.class_weights().tolist(), counts.class_weights(by="sequences").tolist()
+    ([0.5555555555555556, 5.0], [0.75, 1.5])
+    """
+
+    values: NDArray[Any]
+    rows: Ints
+    sequences: Ints
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def class_weights(self, by: Literal["rows", "sequences"] = "rows") -> Floats:
+        """Return balanced weights: total / (classes * count), as scikit-learn defines them.
+
+        Args:
+            by: What is counted: `rows`, or `sequences`, whose total is then the sum over classes.
+
+        Returns:
+            Float64 (classes,), in the order of `values`: `dict(zip(counts.values.tolist(), weights))` for Keras. For
+            losses of torch, which take one for each number from 0 on, classes have to be these.
+        """
+        if by not in ("rows", "sequences"):
+            raise WindowError(f"by={by!r:.80}; it must be 'rows' or 'sequences'")
+        count = self.rows if by == "rows" else self.sequences
+        return np.asarray(count.sum() / (max(1, len(count)) * count), np.float64)
+
+
+def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
+    """Count the classes in the labels of these sequences, by one look at them, in bounded memory.
+
+    Args:
+        store: Whose labels, whole numbers or bool, on any axis. A sequence that is selected twice counts twice.
+        target: Which one, by name or number, where rows have several.
+
+    Raises:
+        WindowError: Labels are no classes: of another dtype, or of more than 65,536 values; or `target` is not one.
+
+    >>> import tempfile, store_spec
+    >>> path = tempfile.mkdtemp() + "/walks.zarr"
+    >>> with store_spec.create_store(path, inputs=("float32", (1,)), labels=("int8", ())) as writer:
+    ...     for number in range(3):
+    ...         x, y = np.zeros((4, 1), "float32"), np.array([0, 0, 5, number], "int8")
+    ...         writer.append(x, y, source=f"walk-{number}")
+    >>> counts = class_counts(store_spec.open_store(path))
+    >>> counts.values.tolist(), counts.rows.tolist(), counts.sequences.tolist()
+    ([0, 1, 2, 5], [7, 1, 1, 3], [3, 1, 1, 3])
+    """
+    place = _place(store, target)
+    rows: dict[int, int] = {}
+    sequences: dict[int, int] = {}
+    open_: dict[int, set[int]] = {}  # the classes so far of the sequences that the last block ended in
+    for block, which in every_row(store, "labels"):
+        labels = block.reshape(len(block), -1, store.schema.labels.features)[:, :, place]
+        values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
+        pairs = _Pairs(which, code.reshape(labels.shape), values.tolist())
+        for counts, more in ((rows, count), (sequences, pairs.count)):
+            for value, times in zip(pairs.classes, more.tolist(), strict=True):
+                counts[value] = counts.get(value, 0) + times
+        for sequence, before in open_.items():
+            for value in before & pairs.of(sequence):
+                sequences[value] -= 1
+        last = np.flatnonzero(store.label_starts == store.label_starts[which[-1]])  # several if it is selected twice
+        open_ = {sequence: open_.get(sequence, set()) | pairs.of(sequence) for sequence in last.tolist()}
+        if len(rows) > MOST_CLASSES:
+            raise WindowError(
+                f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are no classes, but "
+                "numbers: use stats or quantiles"
+            )
+    found = sorted(rows)
+    return ClassCounts(
+        values=np.array(found, store.schema.labels.dtype),
+        rows=np.array([rows[value] for value in found], np.int64),
+        sequences=np.array([sequences[value] for value in found], np.int64),
+    )
+
+
+class _Pairs:
+    """Which classes the sequences of a block have.
+
+    Attributes:
+        classes: The distinct values.
+        count: (classes,), sequences that have each.
+    """
+
+    def __init__(self, which: Ints, code: NDArray[np.intp], classes: list[int]) -> None:
+        pairs = np.unique(which[:, None] * len(classes) + code)
+        self._sequence, self._class = np.divmod(pairs, len(classes))
+        self.classes = classes
+        self.count = np.bincount(self._class, minlength=len(classes))
+
+    def of(self, sequence: int) -> set[int]:
+        """Return the classes of one sequence."""
+        first, after = (int(np.searchsorted(self._sequence, sequence, side=side)) for side in ("left", "right"))
+        return {self.classes[number] for number in self._class[first:after].tolist()}
+
+
+def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | int | None = None) -> Floats:
+    """Return a weight for each sequence by its class, where each sequence has one label: for `batches(weights=...)`.
+
+    Args:
+        store: Whose sequences, with labels on the sequence axis.
+        classes: `"balanced"`: sequences / (classes * sequences of its class), so that all classes weigh as much
+            together. Or the weight of each class: as a dict, or as a function of the labels (sequences,).
+        target: Which one, by name or number, where labels have several.
+
+    Returns:
+        Float64 (sequences,).
+
+    Raises:
+        WindowError: Labels are on another axis, or no classes, or a class has no weight.
+
+    >>> import tempfile, store_spec
+    >>> path = tempfile.mkdtemp() + "/walks.zarr"
+    >>> with store_spec.create_store(
+    ...     path, inputs=("float32", (1,)), labels=("int8", ()), label_axis="sequence"
+    ... ) as writer:
+    ...     for number in range(3):
+    ...         writer.append(np.zeros((4, 1), "float32"), np.int8(number == 0), source=f"walk-{number}")
+    >>> store = store_spec.open_store(path)
+    >>> sequence_weights(store).tolist(), sequence_weights(store, {0: 1, 1: 5}).tolist()
+    ([1.5, 0.75, 0.75], [5.0, 1.0, 1.0])
+    """
+    if store.schema.label_axis != "sequence":
+        raise WindowError(
+            f"{store.path}: labels on the {store.schema.label_axis} axis, so a sequence has no class of its own; give "
+            "weights of your own, one for each sequence"
+        )
+    place = _place(store, target)
+    rows = store.snapshot.rows("labels", 0, store.counts.sequences)[store.selection]
+    labels = rows[..., place] if store.schema.labels.shape else rows
+    if labels.ndim > 1:
+        raise WindowError(f"{store.path}: a label of shape {store.schema.labels.shape} is not one class")
+    if callable(classes):
+        return np.asarray(classes(labels), np.float64)
+    values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
+    if isinstance(classes, Mapping):
+        missing = [value for value in values.tolist() if value not in classes]
+        if missing:
+            raise WindowError(
+                f"{store.path}: no weight for class {missing[0]} ({len(missing):,} of {len(values):,} have none); "
+                f"there are weights for {sorted(classes)!r:.80}"
+            )
+        each = np.array([classes[value] for value in values.tolist()], np.float64)
+    elif classes == "balanced":
+        each = ClassCounts(values=values, rows=count, sequences=count).class_weights()
+    else:
+        raise WindowError(f"{store.path}: classes={classes!r:.80}; give 'balanced', or a weight for each class")
+    return np.asarray(each[code.reshape(-1)], np.float64)
+
+
+def _place(store: Store, target: str | int | None) -> int:
+    """Return which place on the last axis of a label row is meant."""
+    labels = store.schema.labels
+    if labels.dtype.kind not in "biu":
+        raise WindowError(f"{store.path}: labels are {labels.dtype}; classes are whole numbers or bool")
+    names = labels.names or ()
+    if target is None and labels.features == 1:
+        return 0
+    if isinstance(target, str) and target in names:
+        return names.index(target)
+    if type(target) is int and -labels.features <= target < labels.features:
+        return target % labels.features
+    there = ", ".join(names[:20]) if names else f"0 to {labels.features - 1:,}"
+    raise WindowError(f"{store.path}: target={target!r:.80} of {labels.features:,} targets; give one of {there}")

@@ -1,0 +1,107 @@
+"""How the samples of an epoch are dealt to batches and ranks: arithmetic on their positions in its order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from store_spec.errors import WindowError
+from store_spec.reading.sizes import parse_bytes
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """Return an argument as an int of at least `least`; anything else is a WindowError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise WindowError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    return int(value)
+
+
+def memory_bytes(memory: int | str) -> int:
+    """Return the argument `memory`, bytes or a text such as `"256MB"`, as an int of at least 1; or raise as above."""
+    return whole_number("memory", parse_bytes(memory) if isinstance(memory, str) else memory, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """The batches of one rank, where ranks take turns: of R ranks, rank r has the samples r, r + R, ... of the epoch.
+
+        sample   0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15 16 17 18        world_size=2, size=4, 19 samples
+        rank 0   |0     1     2     3|   |0     1     2     3|   |0     1|
+        rank 1      |0     1     2     3|   |0     1     2     3|   |0|
+
+    Each sample is in one batch of one rank, and all ranks have equally many batches, none of them empty. What is left
+    after the last whole round is one smaller batch for each rank. Where these are fewer samples than ranks, the last
+    whole round is dealt again with them, as two batches for each rank. The order of samples does not depend on how
+    many ranks there are: `size * world_size` samples are taken together, whatever the two are.
+
+    Args:
+        samples: How many there are.
+        size: Samples in a batch.
+        rank: Whose batches, from 0.
+        world_size: How many ranks there are.
+        drop_last: Leave out what is left after the last whole round: every batch has `size` samples.
+
+    Raises:
+        WindowError: An argument is impossible, or samples would have to be left out and `drop_last` is False: there
+            are fewer of them than ranks, or batches of one sample that do not come out even.
+
+    >>> [Turns(samples=19, size=4, rank=rank, world_size=2)[2] for rank in (0, 1)]
+    [(8, 10), (8, 9)]
+    """
+
+    samples: int
+    size: int
+    rank: int = 0
+    world_size: int = 1
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("world_size", 1), ("rank", 0)):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+        if self.rank >= self.world_size:
+            raise WindowError(
+                f"rank={self.rank:,} with world_size={self.world_size:,}; ranks are 0 to {self.world_size - 1:,}"
+            )
+        if 0 < self._left < self.world_size and not self.drop_last and (not self._rounds or self.size == 1):
+            raise WindowError(
+                f"{self.samples:,} samples cannot be dealt to world_size={self.world_size:,} ranks in equally many "
+                f"batches of at most {self.size:,}; use drop_last=True, which leaves out {self._left:,}, or fewer ranks"
+            )
+
+    @property
+    def _rounds(self) -> int:
+        """Whole rounds."""
+        return self.samples // (self.size * self.world_size)
+
+    @property
+    def _left(self) -> int:
+        """Samples after the last whole round."""
+        return self.samples % (self.size * self.world_size)
+
+    @property
+    def _again(self) -> bool:
+        """Whether the last whole round is dealt again."""
+        return 0 < self._left < self.world_size and not self.drop_last
+
+    def __len__(self) -> int:
+        return self._rounds + (1 if self._left and not self.drop_last else 0)
+
+    def __getitem__(self, number: int) -> tuple[int, int]:
+        """Return (start, stop) of a batch, counted in the samples of this rank."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"batch {number:,} of {len(self):,}")
+        start, stop = self.taken(number), self.taken(number + 1)
+        return self.own(start), self.own(stop)
+
+    def taken(self, number: int) -> int:
+        """Return how many samples all ranks together have after this many batches of each."""
+        if number == len(self) and not self.drop_last:
+            return self.samples
+        if number == self._rounds and self._again:
+            return self.samples - self.world_size  # the last batch has one sample for each rank
+        return number * self.size * self.world_size
+
+    def own(self, samples: int) -> int:
+        """Return how many of the first samples of the epoch are this rank's."""
+        return (samples - self.rank + self.world_size - 1) // self.world_size

@@ -1,0 +1,231 @@
+"""Normalisation: what is taken off each value, and what the rest is divided by, per feature and target."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from store_spec.disk.snapshot import Snapshot
+from store_spec.errors import WindowError
+from store_spec.format.moments import Floats, Moments
+from store_spec.schema import MOMENTS
+
+SMALL = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")  # float32 holds each of their values
+
+
+def normalized_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the dtype that normalised values of a dtype have: float32 or float64."""
+    return np.dtype("float32" if np.dtype(dtype).name in SMALL else "float64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scale:
+    """What is taken off values, and what the rest is divided by: the same for all, or other numbers for each sample.
+
+    Args:
+        center: Float64 (features,), or (samples, features).
+        scale: The same shape; nowhere 0.
+        names: Of the features; None where they have none, or it is not known.
+
+    Raises:
+        WindowError: They are not as above.
+
+    >>> scale = Scale(center=np.array([1.0, 0.0]), scale=np.array([2.0, 1.0]))
+    >>> scale.apply(np.array([[5.0, 5.0]])).tolist(), scale.undo(np.array([[2.0, 5.0]])).tolist()
+    ([[2.0, 5.0]], [[5.0, 5.0]])
+    """
+
+    center: NDArray[Any]
+    scale: NDArray[Any]
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.center.shape != self.scale.shape or self.center.ndim not in (1, 2):
+            raise WindowError(
+                f"a center of shape {self.center.shape} and a scale of {self.scale.shape}; both are (features,), "
+                "or (samples, features)"
+            )
+        if not self.scale.all():
+            raise WindowError(f"{int((self.scale == 0).sum()):,} scales are 0; nothing can be divided by that: give 1")
+
+    @property
+    def features(self) -> int:
+        """Of how many features it is."""
+        return int(self.center.shape[-1])
+
+    def of(self, samples: ArrayLike) -> Scale:
+        """Return the numbers of some samples, (samples, features); where they are the same for all, these."""
+        at = np.asarray(samples, np.int64)
+        return self if self.center.ndim == 1 else Scale(center=self.center[at], scale=self.scale[at])
+
+    def one(self, sample: int) -> Scale:
+        """Return the numbers of one sample, (features,)."""
+        return self if self.center.ndim == 1 else Scale(center=self.center[sample], scale=self.scale[sample])
+
+    def take(self, features: ArrayLike) -> Scale:
+        """Return the numbers of these features, in this order; of -1, those that leave a value as it is."""
+        places = np.asarray(features, np.int64)
+        return Scale(
+            center=np.where(places < 0, 0.0, self.center[..., places]),
+            scale=np.where(places < 0, 1.0, self.scale[..., places]),
+        )
+
+    def astype(self, dtype: np.dtype[Any]) -> Scale:
+        """Return the same numbers, of another dtype."""
+        return Scale(center=self.center.astype(dtype), scale=self.scale.astype(dtype))
+
+    def apply(self, values: NDArray[Any], name: str = "inputs", *, inplace: bool = False) -> NDArray[Any]:
+        """Return `(values - center) / scale`, of `normalized_dtype`.
+
+        Args:
+            values: (..., features), or any shape where there is one; (samples, ..., features) for numbers of samples.
+            name: Named in errors.
+            inplace: Overwrite them, where they have that dtype.
+        """
+        center, scale = self._fitted(values, name)
+        out = values if inplace and values.dtype == center.dtype and values.ndim else None
+        result = np.subtract(values, center, out=out, dtype=center.dtype)
+        return np.asarray(np.divide(result, scale, out=result) if result.ndim else result / scale)
+
+    def undo(self, values: NDArray[Any], name: str = "inputs") -> NDArray[Any]:
+        """Return `values * scale + center`, a new array; the arguments are as for `apply`."""
+        center, scale = self._fitted(values, name)
+        result = np.multiply(values, scale, dtype=scale.dtype)
+        return np.asarray(np.add(result, center, out=result) if result.ndim else result + center)
+
+    def _fitted(self, values: NDArray[Any], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return center and scale, of the dtype of the result, and of a shape that is broadcast against values."""
+        if values.dtype.kind == "c":
+            raise WindowError(
+                f"{name}: {values.dtype} values cannot be normalised; of complex numbers only the count is kept"
+            )
+        if self.features > 1 and (values.ndim < self.center.ndim or values.shape[-1] != self.features):
+            last, places = values.shape[-1] if values.ndim else 1, "features" if name == "inputs" else "targets"
+            raise WindowError(
+                f"{name}: {last:,} {places} on the last axis, but these statistics are of {self.features:,}"
+            )
+        dtype = normalized_dtype(values.dtype)
+        center, scale = self.center.astype(dtype, copy=False), self.scale.astype(dtype, copy=False)
+        if center.ndim == 1:
+            return (center, scale) if self.features > 1 else (center[0], scale[0])  # rows may be plain numbers
+        if not values.ndim or len(values) != len(center):
+            raise WindowError(
+                f"{name}: {len(values) if values.ndim else 1:,} samples, but these are the numbers of {len(center):,}"
+            )
+        shape = (len(center), *(1 for _ in values.shape[1:]))
+        if self.features > 1:
+            shape = (*shape[:-1], self.features)
+        return center.reshape(shape), scale.reshape(shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scaler:
+    """Normalisation of inputs and labels. From `stats.standard()`, `minmax()`, `robust()`, and `windows.scaler()`.
+
+    Args:
+        inputs: What is done to inputs.
+        labels: What is done to labels.
+
+    >>> from store_spec.format.moments import moments
+    >>> both = standard(moments(np.array([[1.0], [3.0]])))
+    >>> scaler = Scaler(inputs=both, labels=both)
+    >>> scaler.normalize(np.array([[1.0], [3.0]])).tolist(), scaler.inverse(np.array([-1.0])).tolist()
+    ([[-1.0], [1.0]], [1.0])
+    """
+
+    inputs: Scale
+    labels: Scale
+
+    def normalize(self, x: ArrayLike) -> NDArray[Any]:
+        """Return inputs less their center, divided by their scale.
+
+        Args:
+            x: (..., features), or any shape where rows are plain numbers. Where each sample has numbers of its own,
+                samples are the first axis.
+
+        Returns:
+            The same shape: float32 for float32 and for dtypes whose values it holds, otherwise float64.
+
+        Raises:
+            WindowError: There is another number of features or samples, or they are complex.
+        """
+        return self.inputs.apply(np.asarray(x))
+
+    def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
+        """Return labels less their center, divided by their scale; as `normalize`."""
+        return self.labels.apply(np.asarray(y), "labels")
+
+    def inverse(self, y: ArrayLike) -> NDArray[Any]:
+        """Undo `normalize_labels`: bring predictions back to the units of the labels."""
+        return self.labels.undo(np.asarray(y), "labels")
+
+    def inverse_inputs(self, x: ArrayLike) -> NDArray[Any]:
+        """Undo `normalize`: bring inputs back to their units."""
+        return self.inputs.undo(np.asarray(x))
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that stand for all of these numbers."""
+        digest = hashlib.sha256()
+        for each in (self.inputs, self.labels):
+            for numbers in (each.center, each.scale):
+                digest.update(numbers.astype("<f8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+def unchanged(features: int) -> Scale:
+    """Return the numbers that leave so many features as they are."""
+    return Scale(center=np.zeros(features), scale=np.ones(features))
+
+
+def standard(moments: Moments) -> Scale:
+    """Return mean and standard deviation.
+
+    A constant feature becomes 0: its value is taken off, and it is divided by 1. One without any value stays as it is.
+    """
+    # By least and largest value: rounding can leave a constant feature a standard deviation that is not quite 0.
+    same, none = moments.min == moments.max, moments.count == 0
+    return Scale(
+        center=np.where(none, 0.0, np.where(same, moments.min, moments.mean)),
+        scale=np.where(none | same | (moments.std == 0), 1.0, moments.std),
+    )
+
+
+def between(center: Floats, low: Floats, high: Floats) -> Scale:
+    """Return that center, and the distance of two values as the scale; 1 where it is 0. As it is where they are NaN."""
+    none, distance = np.isnan(center), high - low
+    return Scale(center=np.where(none, 0.0, center), scale=np.where(none | (distance == 0), 1.0, distance))
+
+
+class OfSequences:
+    """The mean and standard deviation of each sequence of a store, from its moments: 16 bytes a feature are kept.
+
+    Args:
+        snapshot: Of the store.
+        name: `inputs` or `labels`, on the step axis, or also the own axis for `of`.
+    """
+
+    def __init__(self, snapshot: Snapshot, name: str) -> None:
+        self._snapshot, self._name = snapshot, name
+
+    @cached_property
+    def _every(self) -> Scale:
+        tables = (self._snapshot.table(f"stats/{self._name}_{moment}") for moment in MOMENTS)
+        dtype = normalized_dtype(self._snapshot.root.schema.rows(self._name).dtype)
+        return standard(Moments(*tables)).astype(dtype)
+
+    def of(self, numbers: ArrayLike) -> Scale:
+        """Return those of sequences by their number in the whole store, (sequences, features)."""
+        return self._every.of(numbers)
+
+    def of_rows(self, first: int, count: int) -> Scale:
+        """Return those of so many rows of the store from `first` on, each that of its sequence: (rows, features)."""
+        offsets = self._snapshot.offsets
+        begin = int(np.searchsorted(offsets, first, side="right")) - 1
+        end = int(np.searchsorted(offsets, first + count, side="left"))
+        rows = np.diff(offsets[begin : end + 1].clip(first, first + count))
+        return self._every.of(np.repeat(np.arange(begin, end), rows))

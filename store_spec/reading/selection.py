@@ -1,0 +1,247 @@
+"""Which sequences of a store are meant, and all that its tables say of them: no row is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.disk.snapshot import Snapshot, kept
+from store_spec.errors import SchemaError, SequenceIndexError, WindowError
+from store_spec.format import retired
+from store_spec.format.layout import Counts
+from store_spec.notebook import names_text, rows_text, table_html
+from store_spec.reading.sequences import SequenceTable
+from store_spec.reading.splits import groups
+from store_spec.schema import Schema
+
+
+class Selection:
+    """Sequences of one committed state, by number: what they are, where they lie, what they are called.
+
+    Args:
+        snapshot: The committed state.
+        selection: (sequences,), which of its sequences, retired ones counted; None for all that are not retired.
+    """
+
+    def __init__(self, snapshot: Snapshot, selection: NDArray[np.int64] | None = None) -> None:
+        self._snapshot = snapshot
+        self._selection = None if selection is None else kept(selection)  # None: all that are not retired
+
+    def __repr__(self) -> str:
+        schema, what = self.schema, "" if self._selection is None else f" of {self._live:,}"
+        return (
+            f"<seqzarr store {self.path.name}: {len(self):,}{what} sequences, {int(self.lengths.sum()):,} steps, "
+            f"inputs {schema.inputs.shape} {schema.inputs.dtype}, "
+            f"labels {schema.labels.shape} {schema.labels.dtype} per {schema.label_axis}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        schema, lengths = self.schema, self.lengths
+        of = "" if self._selection is None else f" of {self._live:,}"
+        span = f"{lengths.min():,} to {lengths.max():,}, median {np.median(lengths):,.0f}" if len(lengths) else "-"
+        per = {"own": "label row"}.get(schema.label_axis, schema.label_axis)
+        columns = names_text([column.name for column in schema.columns])
+        time = "" if schema.time is None else str(schema.time.dtype)
+        return table_html(
+            self.path.name,
+            [
+                ("sequences", f"{len(self):,}{of}"),
+                ("steps", f"{int(lengths.sum()):,}"),
+                ("lengths", span),
+                ("inputs", f"{rows_text(schema.inputs)}, a step"),
+                ("labels", f"{rows_text(schema.labels)}, a {per}"),
+                *(("classes", names_text(names)) for names in schema.labels.classes or () if names is not None),
+                ("NaN", "stands for missing values" if schema.missing == "keep" else "there is none"),
+                ("chunk, shard", f"{schema.steps.chunk:,} steps, {schema.steps.shard:,} steps"),
+                *((name, text) for name, text in (("columns", columns), ("time", time)) if text),
+            ],
+        )
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        return self._snapshot.storage.root
+
+    @property
+    def schema(self) -> Schema:
+        """What every sequence is: dtypes, shapes, names, the label axis."""
+        return self._snapshot.root.schema
+
+    @property
+    def counts(self) -> Counts:
+        """How much the whole store holds, whatever is selected here, retired sequences among it."""
+        return self._snapshot.root.counts
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the builder wrote down of the build: options, process, failures."""
+        return self._snapshot.root.provenance
+
+    @property
+    def identity(self) -> str:
+        """64 hexadecimal digits that stand for every sequence of the store, and change with any of them."""
+        return self._snapshot.root.whole_identity
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The committed state that this shows."""
+        return self._snapshot
+
+    @cached_property
+    def selection(self) -> NDArray[np.int64]:
+        """Int64 (sequences,): which sequences of the store these are, by their number, retired ones counted."""
+        if self._selection is not None:
+            return self._selection
+        every = len(self._snapshot.offsets) - 1  # checked against the files, unlike the count
+        return kept(retired.others(self._snapshot.root.retired, every))
+
+    @cached_property
+    def contents(self) -> str:
+        """32 hexadecimal digits that stand for the rows of these sequences, where they lie, and their order."""
+        schema = self.schema
+        digest = hashlib.sha256(f"{schema.steps.chunk}".encode())
+        for rows in (schema.inputs, schema.labels):
+            digest.update(f" {rows.dtype.name} {rows.shape}".encode())
+        for array in schema.row_arrays:
+            digest.update(self._snapshot.table(f"sequences/{array}_crc32c")[self.selection].astype("<u4").tobytes())
+        for places in (self.starts, self.lengths, self.label_starts, self.label_lengths):
+            digest.update(places.astype("<i8").tobytes())
+        return digest.hexdigest()[:32]
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Int64 (sequences,): the row of `inputs` at which each sequence begins."""
+        return kept(self._snapshot.offsets[:-1][self.selection])
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Int64 (sequences,): the steps of each sequence."""
+        return kept(np.diff(self._snapshot.offsets)[self.selection])
+
+    @cached_property
+    def label_starts(self) -> NDArray[np.int64]:
+        """Int64 (sequences,): the row of `labels` at which each sequence's labels begin."""
+        return kept(self._snapshot.label_offsets[:-1][self.selection])
+
+    @cached_property
+    def label_lengths(self) -> NDArray[np.int64]:
+        """Int64 (sequences,): the label rows of each sequence."""
+        return kept(np.diff(self._snapshot.label_offsets)[self.selection])
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The name of each sequence's source."""
+        names = self._snapshot.sources()
+        if self._selection is None and not self._snapshot.root.retired:
+            return tuple(names)
+        return tuple(names[number] for number in self.selection)
+
+    @cached_property
+    def parts(self) -> NDArray[np.int64]:
+        """Int64 (sequences,): the part of its source that each sequence is: 0, 1, ..."""
+        return kept(self._snapshot.table("sequences/part")[self.selection])
+
+    @cached_property
+    def sequences(self) -> SequenceTable:
+        """Source, part and length of each sequence, and what else the store keeps of it: columns by name."""
+        return SequenceTable(self)
+
+    def __len__(self) -> int:
+        return self._live if self._selection is None else len(self._selection)
+
+    @property
+    def _live(self) -> int:
+        return self.counts.sequences - retired.count(self._snapshot.root.retired)
+
+    def class_names(self, target: int | str = 0) -> tuple[str, ...]:
+        """Return the names of a target's classes: the code k in the labels stands for the k-th.
+
+        Args:
+            target: Its number, or its name.
+
+        Raises:
+            SchemaError: There is no such target, or it has no classes.
+        """
+        labels = self.schema.labels
+        names = labels.names or ()
+        place = names.index(target) if isinstance(target, str) and target in names else target
+        if isinstance(place, str) or not 0 <= place < labels.features:
+            there = f", named {', '.join(names[:20])}" if names else ""
+            raise SchemaError(f"{self.path}: target {target!r:.80}, but there are {labels.features:,}{there}")
+        found = None if labels.classes is None else labels.classes[place]
+        if found is None:
+            raise SchemaError(f"{self.path}: target {target!r:.80} has no classes")
+        return found
+
+    def grouped(self, by: str | ArrayLike | None) -> Sequence[str]:
+        """Return what `split` and `folds` tell sequences apart by: their sources, or the groups given, as text.
+
+        Raises:
+            WindowError: There is no such column, or it has other values than text and whole numbers.
+        """
+        if not isinstance(by, str):
+            return self.sources if by is None else groups(by, len(self))
+        if by not in self.sequences:
+            raise WindowError(
+                f"{self.path}: by={by!r:.80} is no column of its sequences; there are {', '.join(self.sequences):.400}"
+            )
+        return groups(self.sequences[by], len(self), f"{self.path}: sequences[{by!r:.80}]")
+
+    def numbers(self, which: ArrayLike | str | Sequence[str]) -> NDArray[np.int64]:
+        """Return the numbers of some of these sequences: `store.select` has the argument and the errors."""
+        names = [which] if isinstance(which, str) else which
+        wanted = np.asarray(names)
+        if wanted.dtype.kind in "UO" and wanted.size:
+            return self._named([str(name) for name in wanted.reshape(-1)])
+        if wanted.dtype == bool:
+            if wanted.shape != (len(self),):
+                raise SequenceIndexError(f"{self.path}: a mask of shape {wanted.shape} for {len(self):,} sequences")
+            return np.flatnonzero(wanted)
+        numbers = wanted.astype(np.int64).reshape(-1)
+        if not np.array_equal(numbers, wanted.reshape(-1)):
+            raise SequenceIndexError(f"{self.path}: sequences are selected by whole numbers, not by {wanted.dtype}")
+        bad = (numbers < -len(self)) | (numbers >= len(self))
+        if bad.any():
+            raise self._no_sequence(int(numbers[bad][0]))
+        return numbers
+
+    def _steps_of(self, number: int, start: int, stop: int | None) -> tuple[int, int, int]:
+        """Return a sequence's number and which of its steps are asked for, checked."""
+        number = self._number(number)
+        length = int(self.lengths[number])
+        stop = length if stop is None else stop
+        if not 0 <= start <= stop <= length:
+            raise SequenceIndexError(
+                f"{self.path}: sequence {number} has {length:,} steps; {start:,} to {stop:,} are not in it"
+            )
+        return number, start, stop
+
+    def _named(self, names: list[str]) -> NDArray[np.int64]:
+        numbers: dict[str, list[int]] = {}
+        for number, source in enumerate(self.sources):
+            numbers.setdefault(source, []).append(number)
+        missing = [name for name in names if name not in numbers]
+        if missing:
+            raise SequenceIndexError(
+                f"{self.path}: no sequence of source {missing[0]!r} ({len(missing):,} of {len(names):,} unknown); "
+                f"sources are named like {self.sources[0]!r}"
+                if len(self)
+                else f"{self.path}: no sequences at all"
+            )
+        return np.array([number for name in names for number in numbers[name]], np.int64)
+
+    def _number(self, number: int) -> int:
+        if not -len(self) <= number < len(self):
+            raise self._no_sequence(number)
+        return number % len(self)
+
+    def _no_sequence(self, number: int) -> SequenceIndexError:
+        last = f"so the last is {len(self) - 1:,}" if len(self) else "so none can be read"
+        return SequenceIndexError(f"{self.path}: sequence {number:,} asked for, but there are {len(self):,}, {last}")

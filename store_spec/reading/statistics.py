@@ -1,0 +1,159 @@
+"""Exact statistics of a selection of sequences, and normalisation by them.
+
+They are merged from the moments that the store keeps for each sequence, so no row is read, but for quantiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.errors import WindowError
+from store_spec.format.moments import Floats, Moments, merge, stacked
+from store_spec.reading.quantiles import Quantiles, quantiles
+from store_spec.reading.scaling import Scale, Scaler, between, standard
+from store_spec.schema import MOMENTS
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+
+MERGED_VALUES = 2**20  # of each moment that are in memory together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Count, mean, standard deviation, least and largest value of each feature and target. From `store.stats()`.
+
+    A feature is a place on the last axis of a row: an image has one a colour. NaN values do not count.
+
+    Args:
+        inputs: Of the features.
+        labels: Of the targets; `stats.labels.mean` and so on.
+        store: Whose sequences, for what has to read rows; None for none.
+
+    >>> from store_spec.format.moments import moments
+    >>> rows = np.array([[1.0, 7.0], [3.0, 7.0]])
+    >>> stats = Statistics(inputs=moments(rows), labels=moments(rows[:, :1]))
+    >>> stats.mean.tolist(), stats.std.tolist(), stats.normalize(rows).tolist()
+    ([2.0, 7.0], [1.0, 0.0], [[-1.0, 0.0], [1.0, 0.0]])
+    """
+
+    inputs: Moments
+    labels: Moments
+    store: Store | None = field(default=None, repr=False)
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """Int64 (features,): how many values of the inputs are not NaN."""
+        return self.inputs.count
+
+    @property
+    def mean(self) -> Floats:
+        """Float64 (features,), of the inputs; NaN for a feature without any value."""
+        return self.inputs.mean
+
+    @property
+    def std(self) -> Floats:
+        """Float64 (features,), of the inputs: the root of the mean squared distance from the mean, as `np.std`."""
+        return self.inputs.std
+
+    @property
+    def min(self) -> Floats:
+        """Float64 (features,), of the inputs."""
+        return self.inputs.min
+
+    @property
+    def max(self) -> Floats:
+        """Float64 (features,), of the inputs."""
+        return self.inputs.max
+
+    def standard(self) -> Scaler:
+        """Return the normalisation to mean 0 and standard deviation 1. It is what `normalize=stats` means."""
+        return self._named(standard(self.inputs), standard(self.labels))
+
+    def minmax(self) -> Scaler:
+        """Return the normalisation to least value 0 and largest 1; a constant feature is 0."""
+        inputs, labels = (between(each.min, each.min, each.max) for each in (self.inputs, self.labels))
+        return self._named(inputs, labels)
+
+    def robust(self, low: float = 0.25, high: float = 0.75) -> Scaler:
+        """Return the normalisation to median 0 and inter-quartile range 1, which outliers do not move.
+
+        A feature whose two quantiles are the same is divided by 1. The rows are read for it, several times: see
+        `quantiles`.
+
+        Args:
+            low: The quantile from which the distance is taken.
+            high: The quantile to which.
+
+        Raises:
+            WindowError: These are not quantiles of which one is below the other, or these statistics are not from
+                `store.stats()`.
+        """
+        if not low < high:
+            raise WindowError(f"robust(low={low}, high={high}); low is below high, both from 0 to 1")
+        found = self.quantiles([0.5, low, high])
+        return self._named(between(*found.inputs), between(*found.labels))
+
+    def quantiles(self, q: ArrayLike) -> Quantiles:
+        """Return exact quantiles of the sequences that these statistics are of, as `store.quantiles` does."""
+        if self.store is None:
+            raise WindowError("quantiles need the rows, and these statistics are of none: take those of store.stats()")
+        return quantiles(self.store, q)
+
+    def normalize(self, x: ArrayLike) -> NDArray[Any]:
+        """Return inputs less their mean, divided by their standard deviation: `standard().normalize(x)`.
+
+        A constant feature is divided by 1; one without any value stays as it is.
+
+        Args:
+            x: (..., features), or any shape where rows are plain numbers.
+
+        Returns:
+            The same shape: float32 for float32 and for dtypes whose values it holds, otherwise float64.
+
+        Raises:
+            WindowError: There is another number of features, or they are complex.
+        """
+        return self.standard().normalize(x)
+
+    def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
+        """Return labels less their mean, divided by their standard deviation; as `normalize`."""
+        return self.standard().normalize_labels(y)
+
+    def inverse(self, y: ArrayLike) -> NDArray[Any]:
+        """Undo `normalize_labels`: bring predictions back to the units of the labels."""
+        return self.standard().inverse(y)
+
+    def inverse_inputs(self, x: ArrayLike) -> NDArray[Any]:
+        """Undo `normalize`: bring inputs back to their units."""
+        return self.standard().inverse_inputs(x)
+
+    def _named(self, inputs: Scale, labels: Scale) -> Scaler:
+        """Return what normalises by these, with the names that features and targets have."""
+        if self.store is not None:
+            schema = self.store.schema
+            inputs, labels = replace(inputs, names=schema.inputs.names), replace(labels, names=schema.labels.names)
+        return Scaler(inputs=inputs, labels=labels)
+
+
+def moments_of(store: Store, name: str) -> Moments:
+    """Return the moments of `inputs` or `labels` of all these sequences together, from the tables."""
+    tables = [f"stats/{name}_{moment}" for moment in MOMENTS]
+    numbers, size = store.selection, _merged_together(store, name)
+    if (np.diff(numbers) <= 0).any():  # parts of it can be from all over the store
+        return merge(Moments(*(store.snapshot.table(table)[numbers] for table in tables)))
+    parts = []
+    for start in range(0, max(1, len(numbers)), size):
+        some = numbers[start : start + size]
+        low, high = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 0)
+        parts.append(merge(Moments(*(store.snapshot.table(table, low, high)[some - low] for table in tables))))
+    return merge(stacked(parts))
+
+
+def _merged_together(store: Store, name: str) -> int:
+    """Return of how many sequences moments are in memory at a time: a power of 2, so that they merge as all do."""
+    return 1 << max(0, (MERGED_VALUES // store.schema.rows(name).features).bit_length() - 1)

@@ -1,0 +1,119 @@
+"""Batches as torch takes them: of windows, through a `DataLoader` or without; of whole sequences, packed."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.utils.data import IterableDataset, get_worker_info
+
+from store_spec.errors import WindowError
+from store_spec.torch_parcels import tensors_of
+from store_spec.windows.batches import Batches
+from store_spec.windows.epoch import Transform
+from store_spec.windows.windows import Windows
+
+
+class WindowBatches(IterableDataset[Any]):
+    """The batches of `windows.batches` as tensors. Each iteration is an epoch, the same one until `set_epoch`.
+
+    Take them from it, or from `DataLoader(dataset, batch_size=None, num_workers=...)`: they come in the same order
+    whatever the number of workers. Workers seldom pay: threads read ahead without them, while each worker reads all
+    rows, takes `memory` of its own, and copies what it gives to shared memory. They help a slow `transform`. There a
+    `collate_fn` gets a `Parcel`, to iterate over, that arrives as a tuple of tensors. If one dies, torch says so.
+
+    Args:
+        windows: Whose windows.
+        size: Windows in a batch. `Batches` has the other arguments and the errors, but for these:
+        rank, world_size: None for those of `torch.distributed` if it is initialised when the epoch begins; else 0, 1.
+        transform: Arrays in what it returns become tensors. Workers that are not forked need one that can be pickled.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        drop_last: bool = False,
+        memory: int | str = "256MB",
+        index: bool = False,
+        weights: ArrayLike | None = None,
+        transform: Transform | None = None,
+    ) -> None:
+        batches = partial(windows.batches, size, shuffle=shuffle, seed=seed, drop_last=drop_last, transform=transform)
+        self._ranks, self._batches = (rank, world_size), partial(batches, memory=memory, index=index, weights=weights)
+        self._begin(epoch)  # what is wrong is said now, and not in a worker
+        self._epoch = torch.tensor(epoch).share_memory_()  # shared with workers that persist, which have copies of this
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Take the rank along, as `torch.distributed` is not initialised in a worker that is not forked."""
+        return self.__dict__ | {"_ranks": self._place()}
+
+    def __iter__(self) -> "TensorBatches":
+        return TensorBatches(self._begin, int(self._epoch))
+
+    def __len__(self) -> int:
+        return len(self._begin(int(self._epoch)))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration be that epoch, in the workers of a `DataLoader` too."""
+        self._begin(epoch)
+        self._epoch.fill_(epoch)
+
+    def _place(self) -> tuple[int, int]:
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        here = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
+        rank, world_size = self._ranks
+        return here[0] if rank is None else rank, here[1] if world_size is None else world_size
+
+    def _begin(self, epoch: int) -> Batches:
+        rank, world_size = self._place()
+        batches, worker = self._batches(epoch=epoch, rank=rank, world_size=world_size), get_worker_info()
+        return batches if worker is None else batches.of_worker(worker.id, worker.num_workers)
+
+
+class TensorBatches:
+    """An iterator over an epoch of `WindowBatches`, with a state as `Batches` has. torchdata's loaders save it too."""
+
+    def __init__(self, begin: Callable[[int], Batches], epoch: int) -> None:
+        self._begin, self._batches = begin, begin(epoch)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return tensors_of(next(self._batches))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the epoch stands."""
+        return self._batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called, in the epoch of the state."""
+        try:
+            batches = self._begin(state["parameters"]["epoch"])
+        except (KeyError, TypeError, WindowError):
+            batches = self._batches  # which says what is wrong
+        batches.load_state_dict(state)
+        self._batches = batches
+
+
+def packed(rows: NDArray[Any], mask: NDArray[np.bool_]) -> PackedSequence:
+    """Pack inputs (size, longest, ...) of `store.padded`, or labels of its steps, by the mask (size, longest)."""
+    lengths = mask.sum(axis=1)
+    if rows.shape[:2] != mask.shape or not lengths.all():
+        raise WindowError(
+            f"{np.sum(lengths == 0):,} of {len(mask):,} sequences have no steps, rows are {rows.shape}, and their mask "
+            f"{mask.shape}; only steps can be packed, at least one each: take store.select(store.lengths > 0)"
+        )
+    order = np.argsort(~mask, axis=1, kind="stable")  # padding may be at the start
+    rows = np.take_along_axis(rows, order.reshape(*mask.shape, *[1] * (rows.ndim - 2)), axis=1)
+    return pack_padded_sequence(torch.from_numpy(rows), torch.from_numpy(lengths), True, enforce_sorted=False)

@@ -1,0 +1,149 @@
+"""Batches from the worker processes of a torch `DataLoader`, in memory that both processes see and use again.
+
+torch itself makes new shared memory for each tensor, and lets the receiving process ask for it through a socket: for a
+batch of a megabyte that takes longer than reading it. Here a worker has a ring of segments. One goes to the other
+process once, as a tensor; after that its number is enough. A flag in it says whether it is in use, and is cleared when
+the last array over it is gone, in whichever process.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import default_convert, get_worker_info
+
+from store_spec.errors import WindowError
+
+HEAD = 64  # bytes before the arrays, each of which begins at a multiple of so many: two flags
+IN_USE, KNOWN = 0, 1  # the flags; known: the receiving process has the segment
+
+Layout = list[tuple[str, tuple[int, ...], int]]  # dtype, shape and place of each array
+
+
+class Lease:
+    """Memory of a segment; arrays over it hold this, and free the segment when they are gone.
+
+    Args:
+        segment: The segment, uint8 and shared.
+    """
+
+    def __init__(self, segment: torch.Tensor) -> None:
+        self._segment, self._process = segment, os.getpid()
+        self.flags: NDArray[np.int64] = segment[:HEAD].view(torch.int64).numpy()
+        self.sent = False  # then another process frees it
+        self.__array_interface__ = {
+            "shape": (len(segment),),
+            "typestr": "|u1",
+            "data": (segment.data_ptr(), False),
+            "version": 3,
+        }
+
+    def __del__(self) -> None:
+        if not self.sent and self._process == os.getpid():  # a fork has it too
+            self.flags[IN_USE] = 0
+
+    def arrays(self, layout: Layout) -> tuple[NDArray[Any], ...]:
+        """Return arrays over the segment."""
+        whole = np.asarray(self)
+        return tuple(np.ndarray(shape, dtype, whole, place) for dtype, shape, place in layout)
+
+
+class Parcel:
+    """A batch in a segment: tensors that can be iterated over, which arrive as a plain tuple in another process."""
+
+    def __init__(self, ring: str, number: int, segment: torch.Tensor, lease: Lease, layout: Layout) -> None:
+        self._ring, self._number, self._segment, self._lease, self._layout = ring, number, segment, lease, layout
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return map(torch.from_numpy, self._lease.arrays(self._layout))
+
+    def __len__(self) -> int:
+        return len(self._layout)
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        return torch.from_numpy(self._lease.arrays(self._layout)[number])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._lease.sent = True
+        known = self._lease.flags[KNOWN]
+        return _received, (self._ring, self._number, None if known else self._segment, self._layout)
+
+
+def tensors_of(batch: Any) -> Any:
+    """Return a batch with tensors for its arrays; in a worker, as a parcel where it is a tuple of nothing else."""
+    if type(batch) is not tuple:
+        return default_convert(batch)
+    plain = all(type(one) is np.ndarray and one.dtype.kind in "biufc" for one in batch)
+    if plain and get_worker_info() is not None:
+        return Ring.of(os.getpid()).parcel(batch)
+    return tuple(default_convert(batch))
+
+
+class Ring:
+    """The segments of one process."""
+
+    def __init__(self, process: int) -> None:
+        self._name = f"{process}-{secrets.token_hex(8)}"
+        self._segments: list[torch.Tensor] = []
+
+    @staticmethod
+    @cache
+    def of(process: int) -> "Ring":
+        """Return that of this process, which persists as long as it: a fork has another number."""
+        return Ring(process)
+
+    def parcel(self, batch: tuple[NDArray[Any], ...]) -> Parcel:
+        """Copy a batch into a segment that nobody uses, or into a new one."""
+        layout, place = [], HEAD
+        for array in batch:
+            layout.append((array.dtype.str, array.shape, place))
+            place += -(-array.nbytes // HEAD) * HEAD
+        number, segment = self._free(place)
+        lease = Lease(segment)
+        lease.flags[IN_USE] = 1
+        for array, copy in zip(batch, lease.arrays(layout), strict=True):
+            copy[...] = array
+        return Parcel(self._name, number, segment, lease, layout)
+
+    def _free(self, size: int) -> tuple[int, torch.Tensor]:
+        for number, segment in enumerate(self._segments):
+            if len(segment) >= size and not segment[:HEAD].view(torch.int64)[IN_USE]:
+                return number, segment
+        self._segments.append(torch.zeros(size, dtype=torch.uint8).share_memory_())
+        return len(self._segments) - 1, self._segments[-1]
+
+
+# What this process has received of each ring. Unpickling is a function call that gets nothing but what was sent, so
+# there is no other place that it could be kept in.
+_RECEIVED: dict[str, dict[int, torch.Tensor]] = {}
+
+
+def _received(ring: str, number: int, segment: torch.Tensor | None, layout: Layout) -> tuple[torch.Tensor, ...]:
+    """Return the tensors of a parcel, in the process that it was sent to."""
+    if ring not in _RECEIVED:
+        for other in list(_RECEIVED):
+            if not _is_there(int(other.partition("-")[0])):
+                del _RECEIVED[other]
+        _RECEIVED[ring] = {}
+    if segment is not None:
+        _RECEIVED[ring][number] = segment
+    if number not in _RECEIVED[ring]:
+        raise WindowError(f"a batch of worker {ring} came to process {os.getpid()}, and those before to another one")
+    lease = Lease(_RECEIVED[ring][number])
+    lease.flags[KNOWN] = 1
+    return tuple(map(torch.from_numpy, lease.arrays(layout)))
+
+
+def _is_there(process: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True

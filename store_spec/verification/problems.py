@@ -1,0 +1,157 @@
+"""What `verify` found to be wrong with a store: one line each."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from store_spec.errors import StoreError
+from store_spec.format.retired import Ranges
+from store_spec.format.text import shown
+
+RETIRED = "; readers skip what is retired, and so all of this"
+NAMED_SEQUENCES = 3  # that the text of a problem names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a store; as text, one line.
+
+    Args:
+        store: The store's name.
+        where: The file or folder, relative to the store; empty for the store itself.
+        what: What is wrong with it, what to do, and which sequences it concerns.
+        sequences: Ranges of the numbers of those sequences: the first, and the one after the last.
+        sources: The names of their sources, each once, where they can be read.
+        kind: What sort of problem it is, where several sequences can have the same one.
+        retired: All of these are retired, so readers skip them; those that opened the store before do not.
+        leftover: Nothing committed is wrong: a writer was cut off, and the next one puts this right when it opens
+            the store.
+    """
+
+    store: str
+    where: str
+    what: str
+    sequences: Ranges = ()
+    sources: tuple[str, ...] = ()
+    kind: str = ""
+    retired: bool = False
+    leftover: bool = False
+
+    def __str__(self) -> str:
+        return f"{PurePosixPath(self.store, self.where)}: {self.what}"
+
+
+class Report:
+    """Collects problems: each once, and one line for all sequences that have the same with the same file.
+
+    It can be pickled, so that several processes collect.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._found: dict[tuple[str, str], _Found] = {}
+
+    def add(self, where: str, what: str, *, kind: str = "", sequences: Ranges = (), leftover: bool = False) -> bool:
+        """Take note of a problem; further ones of the same `kind` with the same file are only counted.
+
+        Args:
+            where: The file.
+            what: What is wrong.
+            kind: By default, only the same text is the same.
+            sequences: Those that it concerns.
+            leftover: See `Problem`.
+
+        Returns:
+            Whether it is the first of its kind.
+        """
+        found = self._found.get((where, kind or what))
+        new = found is None
+        if found is None:
+            name = self._root.name or self._root.resolve().name
+            found = _Found(Problem(store=name, where=where, what=what, kind=kind, leftover=leftover))
+            self._found[where, kind or what] = found
+        found.times += bool(kind)
+        found.sequences += sequences
+        return new
+
+    def error(self, error: StoreError, sequences: Ranges = ()) -> bool:
+        """Take note of an error, whose text begins with the path of a file; tell whether it is the first like it."""
+        text = getattr(error, "strerror", None) or str(error)
+        inside = text.startswith(f"{self._root}/")
+        where, _, what = text.removeprefix(f"{self._root}/" if inside else str(self._root)).partition(": ")
+        return self.add(where, what, sequences=sequences)
+
+    def take(self, other: Report) -> None:
+        """Take note of all that another one found, behind what is here."""
+        for key, found in other._found.items():
+            mine = self._found.setdefault(key, _Found(found.problem))
+            mine.times += found.times
+            mine.sequences += found.sequences
+
+    @property
+    def count(self) -> int:
+        """How many problems there are."""
+        return len(self._found)
+
+    def problems(self, names: Sequence[str] | None = None, no_more: Ranges = ()) -> list[Problem]:
+        """Return all problems in the order in which they were found.
+
+        Args:
+            names: Of each sequence's source; None where they cannot be read.
+            no_more: The sequences that are retired.
+        """
+        return [_told(found, () if names is None else names, no_more) for found in self._found.values()]
+
+
+@dataclass(slots=True)
+class _Found:
+    problem: Problem  # the first of its kind, without sequences
+    times: int = 0
+    sequences: list[tuple[int, int]] = field(default_factory=list)  # of all
+
+
+def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
+    """Say how often a problem was found, or which sequences it concerns."""
+    problem, sequences = found.problem, _joined(found.sequences)
+    if not sequences:
+        more = f" ({found.times - 1:,} more like this)" if found.times > 1 else ""
+        return replace(problem, what=f"{problem.what}{more}")
+    count = sum(stop - start for start, stop in sequences)
+    numbers = _first(sequences, NAMED_SEQUENCES)
+    told = [f"{number:,}" + (f" ({shown(names[number])})" if number < len(names) else "") for number in numbers]
+    which = f"sequence {told[0]}" if count == 1 else f"{count:,} sequences: {', '.join(told)}"
+    more = ", ..." if count > len(told) else ""
+    of = (names[number] for start, stop in sequences for number in range(start, min(stop, len(names))))
+    gone = _within(sequences, no_more)
+    return replace(
+        problem,
+        what=f"{problem.what}; concerns {which}{more}" + (RETIRED if gone else ""),
+        retired=gone,
+        sequences=sequences,
+        sources=tuple(dict.fromkeys(of)),
+    )
+
+
+def _first(ranges: Ranges, most: int) -> list[int]:
+    return [number for start, stop in ranges[:most] for number in range(start, min(stop, start + most))][:most]
+
+
+def _within(ranges: Ranges, others: Ranges) -> bool:
+    """Tell whether all of these lie in others, both rising with gaps between them."""
+    starts = [start for start, _ in others]
+    places = [(bisect_right(starts, start) - 1, stop) for start, stop in ranges]
+    return all(place >= 0 and stop <= others[place][1] for place, stop in places)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Return the same numbers as rising ranges with gaps between them."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        else:
+            found.append((start, stop))
+    return tuple(found)

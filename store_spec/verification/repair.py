@@ -1,0 +1,417 @@
+"""Put damaged files of a store again, with the rows that they had: what is put is proved by what is whole.
+
+Rows are proved by the checksum of their sequence, and the tables by the identity in the root, so nothing can be put
+that was not there before. What cannot be proved is not put.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.tables import put_rows
+from store_spec.errors import ChecksumError, ConflictError, StoreError
+from store_spec.format import retired, shard
+from store_spec.format.codec import crc32c
+from store_spec.format.layout import BLANK, chunk_key, chunk_number, table_chunk
+from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
+from store_spec.format.moments import moments
+from store_spec.format.records import Records, derived, proved
+from store_spec.reading.spans import read_spans, rows_in_file
+from store_spec.schema import MISSING_RUNS, MOMENTS, ROW_ARRAYS, TABLES
+from store_spec.verification.parts import Part
+from store_spec.verification.problems import Problem
+from store_spec.verification.tables import present_files
+
+BOUNDS = {"offsets": "row_size", "label_offsets": "label_row_size"}
+MOST_LOST = 10**6  # files of an array that are put again; a root may count more than there are atoms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedFile:
+    """A shard, or a chunk of a table, that has to be put again.
+
+    Args:
+        array: Whose it is.
+        number: Its number.
+        lost: The sequences of which it no longer has the rows.
+        sure: Whether it is this file that is damaged; otherwise it may be another one of the same sequences.
+    """
+
+    array: str
+    number: int
+    lost: tuple[int, ...]
+    sure: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """What is damaged in a store, in the order in which it has to be put right: each proves what follows.
+
+    Args:
+        bounds: Whether the offsets or the lengths are.
+        tables: Chunks of the tables that have the identity.
+        rows: Files of `inputs`, `labels` and `time`.
+        missing: Arrays whose runs of rows that miss a value have to be found again.
+        stats: Chunks of what follows from the rows: statistics, and first and last times.
+    """
+
+    bounds: bool
+    tables: tuple[DamagedFile, ...]
+    rows: tuple[DamagedFile, ...]
+    missing: tuple[str, ...]
+    stats: tuple[DamagedFile, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, problems: Iterable[Problem]) -> Damage:
+        """Tell it from what `verify` found."""
+        files: dict[tuple[str, int], set[int]] = {}  # sequences that lost rows, by array and number of the file
+        unsure: dict[str, set[int]] = {}  # sequences that have other rows, by array: nobody knows in which file
+        whole, tables = False, proved(snapshot.root.schema)
+        for problem in problems:
+            whole |= problem.where == TABLES
+            array, number = _place(snapshot, problem.where)
+            if array in ROW_ARRAYS and problem.kind == "crc32c":
+                unsure.setdefault(array, set()).update(retired.members(problem.sequences).tolist())
+            elif array is not None:
+                files.setdefault((array, number), set()).update(retired.members(problem.sequences).tolist())
+        for array, number in _missing(snapshot):  # of many, verify names some
+            files.setdefault((array, number), set()).update(_in_file(snapshot, array, number))
+        others = _files_of(snapshot, unsure)
+        for place in files.keys() & others.keys():
+            files[place] |= others.pop(place)
+        if whole:
+            files |= {(name, number): set() for name in tables for number in range(_chunks(snapshot, name))}
+        damaged = [
+            DamagedFile(array=array, number=number, lost=_lost(snapshot, array, number, lost))
+            for (array, number), lost in sorted(files.items())
+        ]
+        rows = [one for one in damaged if one.array in ROW_ARRAYS]
+        follow = {name for array in ROW_ARRAYS for name in derived(array)}
+        return cls(
+            bounds=any(one.array in {*BOUNDS, *BOUNDS.values()} for one in damaged),
+            tables=tuple(one for one in damaged if one.array in tables),
+            rows=(
+                *rows,
+                *(
+                    DamagedFile(array=array, number=number, lost=tuple(sorted(lost)), sure=False)
+                    for (array, number), lost in sorted(others.items())
+                ),
+            ),
+            missing=tuple(array for array, runs in MISSING_RUNS.items() if any(one.array == runs for one in damaged)),
+            stats=tuple(one for one in damaged if one.array in follow),
+        )
+
+
+def _place(snapshot: Snapshot, where: str) -> tuple[str | None, int]:
+    """Return which array a problem is about, and the number of its file."""
+    if where in {*BOUNDS, *BOUNDS.values(), *MISSING_RUNS.values()}:
+        return where, 0
+    name, _, file = where.rpartition("/")
+    fact = next((fact for fact in snapshot.root.schema.arrays() if fact.name == name), None)
+    if fact is None:
+        return None, 0
+    number = chunk_number(file, 1 + len(snapshot.root.schema.shape(fact)))
+    return (None, 0) if number is None else (name, number)
+
+
+def _missing(snapshot: Snapshot) -> list[tuple[str, int]]:
+    """Return the files that are not there."""
+    missing: list[tuple[str, int]] = []
+    for fact in snapshot.root.schema.arrays():
+        present = present_files(snapshot, fact, _size(snapshot, fact.name))
+        lost = (number for number in range(_chunks(snapshot, fact.name)) if number not in present)
+        missing += [(fact.name, number) for number in islice(lost, MOST_LOST)]
+    return missing
+
+
+def _size(snapshot: Snapshot, name: str) -> int:
+    """Return how many rows lie in one file."""
+    return rows_in_file(snapshot, name)
+
+
+def _chunks(snapshot: Snapshot, name: str) -> int:
+    """Return how many files an array has."""
+    schema = snapshot.root.schema
+    return -(-snapshot.root.counts.of(schema.axis(schema.fact(name))) // _size(snapshot, name))
+
+
+def _in_file(snapshot: Snapshot, name: str, number: int) -> Iterable[int]:
+    """Return the sequences that have rows in a file; none where nobody knows where they begin."""
+    size = _size(snapshot, name)
+    if name in MISSING_RUNS.values():
+        return ()  # it has as many rows as there are runs
+    if name not in ROW_ARRAYS:
+        return range(number * size, min((number + 1) * size, snapshot.root.counts.sequences))
+    try:
+        bounds = snapshot.bounds(name)
+    except StoreError:
+        return ()
+    first = int(np.searchsorted(bounds, number * size, "right")) - 1
+    last = int(np.searchsorted(bounds, (number + 1) * size, "left"))
+    return range(first, min(last, len(bounds) - 1))
+
+
+def _lost(snapshot: Snapshot, name: str, number: int, found: set[int]) -> tuple[int, ...]:
+    """Return the sequences whose rows a file has to get: of tables, all, since `verify` lets last bits of sums pass."""
+    inside = _in_file(snapshot, name, number)
+    return tuple(inside) if name not in ROW_ARRAYS else tuple(one for one in inside if one in found)
+
+
+def _files_of(snapshot: Snapshot, sequences: dict[str, set[int]]) -> dict[tuple[str, int], set[int]]:
+    """Return every file that has rows of some sequences of an array, and which of them."""
+    files: dict[tuple[str, int], set[int]] = {}
+    for name, numbers in sequences.items():
+        try:
+            bounds = snapshot.bounds(name)
+        except StoreError:
+            continue
+        size = _size(snapshot, name)
+        for number in numbers:
+            for file in range(int(bounds[number]) // size, -(-int(bounds[number + 1]) // size)):
+                files.setdefault((name, file), set()).add(number)
+    return files
+
+
+def restore_bounds(snapshot: Snapshot) -> list[str]:
+    """Put offsets and lengths again from one another: those are right with which the tables have their identity.
+
+    Returns:
+        The files that were put; none where neither is right, or the tables cannot be read.
+    """
+    own = snapshot.root.schema.label_axis == "own"
+    steps, label_steps = _candidates(snapshot, "offsets"), _candidates(snapshot, "label_offsets") if own else [None]
+    try:
+        columns = {name: snapshot.table(name) for name in proved(snapshot.root.schema)}
+        names = tuple(snapshot.sources())
+    except StoreError:
+        return []
+    for lengths, label_lengths in product(steps, label_steps):
+        assert lengths is not None
+        ours = np.zeros_like(lengths) if label_lengths is None else label_lengths
+        if Records(names, lengths, ours, columns).identity(BLANK, snapshot.root.schema) != snapshot.root.identity:
+            continue
+        _check_current(snapshot)
+        put = []
+        for name, right in (("offsets", lengths), ("label_offsets", label_lengths)):
+            if right is not None:
+                begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(right)])
+                for table, rows in ((name, begins), (BOUNDS[name], right)):
+                    put += _put_where_other(snapshot, table, rows)
+        return put
+    return []
+
+
+def _candidates(snapshot: Snapshot, name: str) -> list[NDArray[np.int64]]:
+    """Return the lengths by the offsets, and by themselves, as far as they can be read and could be right."""
+    last = snapshot.root.counts.steps if name == "offsets" else snapshot.root.counts.label_steps
+    found = []
+    for table in (name, BOUNDS[name]):
+        try:
+            values = snapshot.table(table)
+        except StoreError:
+            continue
+        lengths = np.diff(values) if table == name else values
+        if (lengths >= 0).all() and int(lengths.sum()) == last:
+            found.append(lengths)
+    return found
+
+
+def restore_tables(snapshot: Snapshot, damaged: Iterable[DamagedFile], found: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Put chunks of the tables that have the identity.
+
+    Args:
+        snapshot: The store.
+        damaged: The chunks.
+        found: Each of their tables, as far as it is known; what is damaged in it is from elsewhere.
+
+    Returns:
+        The files that were put.
+
+    Raises:
+        ChecksumError: The tables would not have the identity that the root has.
+        StoreError: Another one cannot be read.
+    """
+    schema = snapshot.root.schema
+    columns = {name: found[name] if name in found else snapshot.table(name) for name in proved(schema)}
+    lengths = snapshot.table("row_size")
+    own = snapshot.table("label_row_size") if schema.label_axis == "own" else np.zeros_like(lengths)
+    if Records(tuple(snapshot.sources()), lengths, own, columns).identity(BLANK, schema) != snapshot.root.identity:
+        raise ChecksumError(
+            f"{snapshot.storage.path(TABLES)}: with what its rows and the sources say today it is not what it was, so "
+            "nothing was put"
+        )
+    return put_chunks(snapshot, damaged, columns)
+
+
+def put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Put chunks of tables from whole columns, whose rows the caller has proved; return the files."""
+    _check_current(snapshot)
+    put = []
+    for one in damaged:
+        fact, size = snapshot.root.schema.fact(one.array), _size(snapshot, one.array)
+        rows = columns[one.array][one.number * size : (one.number + 1) * size]
+        put_rows(snapshot.storage, snapshot.root.schema, fact, one.number * size, rows)
+        put.append(chunk_key(one.array, one.number, rows.ndim))
+    snapshot.storage.sync({one.array for one in damaged})
+    return put
+
+
+def _put_where_other(snapshot: Snapshot, name: str, rows: NDArray[Any]) -> list[str]:
+    """Put the chunks of a table that hold something else than these rows, which are all of it."""
+    fact, size, put = snapshot.root.schema.fact(name), _size(snapshot, name), []
+    for first in range(0, len(rows), size):
+        part = rows[first : first + size]
+        try:
+            same = np.array_equal(snapshot.table(name, first, first + len(part)), part)
+        except StoreError:
+            same = False
+        if not same:
+            put_rows(snapshot.storage, snapshot.root.schema, fact, first, part)
+            put.append(chunk_key(name, first // size, rows.ndim))
+    snapshot.storage.sync([name])
+    return put
+
+
+def readable(snapshot: Snapshot, name: str) -> NDArray[Any]:
+    """Return a table, with zeros where it cannot be read."""
+    schema, fact = snapshot.root.schema, snapshot.root.schema.fact(name)
+    size, count = table_chunk(schema, fact), snapshot.root.counts.of(schema.axis(fact))
+    table = np.zeros((count, *schema.shape(fact)), schema.dtype(fact))
+    for first in range(0, count, size):
+        out = np.empty((size, *schema.shape(fact)), schema.dtype(fact))
+        try:
+            snapshot.fill_from_chunk(fact, first // size, out)
+        except StoreError:
+            continue
+        table[first : first + size] = out[: count - first]
+    return table
+
+
+def describe_part(snapshot: Snapshot, part: Part) -> dict[str, NDArray[Any]]:
+    """Return what the tables have of the sequences of a part, computed from its rows: checksums and statistics.
+
+    Raises:
+        StoreError: Some of its rows cannot be read.
+    """
+    assert part.bounds is not None
+    every = read_spans(snapshot, part.array, part.bounds[:-1], part.bounds[1:])
+    columns: dict[str, NDArray[Any]] = {
+        f"{TABLES}/{part.array}_crc32c": np.array([crc32c(rows) for rows in every], np.uint32)
+    }
+    if part.array == "time":
+        for at, name in ((0, "first"), (-1, "last")):
+            found_times = [rows[at] if len(rows) else 0 for rows in every]
+            columns[f"{TABLES}/time_{name}"] = np.array(found_times, np.int64)
+        return columns
+    if part.array == "filled":
+        return columns
+    found = [moments(rows) for rows in every]
+    columns |= {f"stats/{part.array}_{name}": np.stack([getattr(one, name) for one in found]) for name in MOMENTS}
+    return columns
+
+
+def runs_of_part(snapshot: Snapshot, part: Part) -> Runs:
+    """Return the runs of rows of a part that miss a value, a piece of its rows at a time.
+
+    Raises:
+        StoreError: Some of its rows cannot be read.
+    """
+    assert part.bounds is not None
+    size = rows_in_file(snapshot, part.array)
+    found = [no_runs()]
+    for first in range(part.start - part.start % size, part.stop, size):
+        start, stop = max(part.start, first), min(part.stop, first + size)
+        found.append(missing_runs(snapshot.rows(part.array, start, stop)) + start)
+    return cut_at(np.concatenate(found), part.bounds)
+
+
+def restore_missing(snapshot: Snapshot, array: str, runs: Runs) -> list[str]:
+    """Put the runs of rows of an array that miss a value, where they are others; return the files.
+
+    Args:
+        snapshot: The store.
+        array: `inputs` or `labels`.
+        runs: All runs that its rows have.
+
+    Raises:
+        ChecksumError: The root counts another number of them.
+    """
+    name = MISSING_RUNS[array]
+    due = snapshot.root.counts.of(snapshot.root.schema.axis(snapshot.root.schema.fact(name)))
+    if len(runs) != due:
+        raise ChecksumError(
+            f"{snapshot.storage.path(name)}: its rows have {len(runs):,} runs that miss a value, where {due:,} are "
+            "committed; nothing was put"
+        )
+    _check_current(snapshot)
+    return _put_where_other(snapshot, name, runs)
+
+
+def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, NDArray[Any]]) -> str | None:
+    """Put a file of `inputs` or `labels` again.
+
+    Args:
+        snapshot: The store.
+        damaged: The file.
+        given: All rows of each sequence of which it lost some.
+
+    Returns:
+        The file that was put; None if it has these rows, so that it is another one that is damaged.
+
+    Raises:
+        ChecksumError: Rows that are given are not those that the sequence had.
+        ConflictError: A writer committed meanwhile.
+        StoreError: Rows that were not lost cannot be read.
+    """
+    schema, name = snapshot.root.schema, damaged.array
+    size, chunking = _size(snapshot, name), schema.chunking(name)
+    start = damaged.number * size
+    stop = min(start + size, snapshot.root.counts.of(schema.axis(schema.fact(name))))
+    bounds = snapshot.bounds(name)
+    out = schema.rows(name).empty(stop - start)
+    at = start
+    for number in damaged.lost:
+        begin, end = int(bounds[number]), int(bounds[number + 1])
+        rows = given[number]
+        if len(rows) != end - begin or not snapshot.had(name, number, rows):
+            raise ChecksumError(f"{snapshot.storage.path(name)}: sequence {number:,} had other rows; nothing was put")
+        low, high = max(start, begin), min(stop, end)
+        if at < low:
+            out[at - start : low - start] = snapshot.rows(name, at, low)
+        out[low - start : high - start] = rows[low - begin : high - begin]
+        at = max(at, high)
+    if at < stop:
+        out[at - start : stop - start] = snapshot.rows(name, at, stop)
+    if not damaged.sure and _has(snapshot, name, start, out):
+        return None
+    _check_current(snapshot)
+    if chunking is None:
+        put_rows(snapshot.storage, schema, schema.fact(name), start, out)
+    else:
+        key = chunk_key(name, damaged.number, out.ndim)
+        snapshot.storage.put(key, shard.encode([out], schema.rows(name), chunking, schema.codec))
+    snapshot.storage.sync([name])
+    return chunk_key(name, damaged.number, out.ndim)
+
+
+def _has(snapshot: Snapshot, name: str, start: int, rows: NDArray[Any]) -> bool:
+    try:
+        return snapshot.rows(name, start, start + len(rows)).tobytes() == rows.tobytes()
+    except StoreError:
+        return False
+
+
+def _check_current(snapshot: Snapshot) -> None:
+    """Refuse to put what an older snapshot gives: where a writer committed meanwhile, the last files have more rows.
+
+    The lock keeps writers out; this is for a process that outlives the one that holds it.
+    """
+    if Snapshot.open(snapshot.storage.root).root.counts != snapshot.root.counts:
+        raise ConflictError(f"{snapshot.storage.root}: a writer committed meanwhile; nothing was put: check it again")

@@ -1,0 +1,341 @@
+"""Check every checksum and every invariant of a store, and collect all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import PARTIAL
+from store_spec.errors import FormatError, MissingStoreError, StoreError
+from store_spec.format import retired
+from store_spec.format.layout import (
+    BLANK,
+    LARGEST_DOCUMENT,
+    ROOT,
+    array_document,
+    chunk_number,
+    decode_document,
+    difference,
+    group_document,
+    same,
+    table_chunk,
+    tables_document,
+)
+from store_spec.format.missing_runs import Runs, wrong_run
+from store_spec.format.records import SOURCES, Records, proved
+from store_spec.format.sequence_columns import wrong_value
+from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
+from store_spec.verification.parts import Bounds, Checked, Part, cut, overlapping
+from store_spec.verification.problems import Problem, Report
+from store_spec.verification.rows import check_part
+from store_spec.verification.tables import Table, committed_files
+
+Columns = dict[str, NDArray[Any] | None]
+Check = Callable[[Part], Checked]
+Mapper = Callable[[Check, Sequence[Part]], Iterable[Checked]]
+
+
+def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
+    """Read everything that is committed in a store, and return what is wrong with it: nothing, where all is well.
+
+    Every chunk of every array is held against its checksum, each sequence's rows against the checksums and moments
+    in the tables, the tables against one another, the arrays' own metadata against the root, and the files against
+    what the store has. Rows that a writer put and did not commit are no problem; a file that it left half written is.
+
+    Memory holds two chunks of rows at a time (or 512 KiB, if that is more), the names of all sources, about 100 bytes
+    for each sequence, and 16 for each run of steps that miss a value.
+
+    Args:
+        path: Where the store is.
+        mapper: Checks the parts of the rows, which is nearly all of the work: called as `map` is, once, with a
+            function and parts that can be pickled. That of a pool of processes checks several at once.
+
+    Raises:
+        MissingStoreError: There is no store at that path.
+
+    >>> import tempfile, numpy as np, store_spec
+    >>> path = tempfile.mkdtemp() + "/walks.zarr"
+    >>> with store_spec.create_store(path, inputs=("int8", ()), labels=("int8", ())) as writer:
+    ...     writer.append(np.arange(5, dtype="int8"), np.zeros(5, "int8"), source="walk")
+    >>> verify(path)
+    []
+    """
+    report = Report(Path(path).absolute())
+    try:
+        snapshot = Snapshot.open(Path(path))
+    except FormatError as error:
+        report.error(error)
+    else:
+        names = _verify(snapshot, report, mapper)
+        return report.problems(names, snapshot.root.retired)
+    return report.problems()
+
+
+def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str] | None:
+    """Collect all problems; return the name of each sequence's source, if they can be read."""
+    schema = snapshot.root.schema
+    before = _strays(snapshot)
+    tables = {fact.name: Table(snapshot, report, fact) for fact in schema.arrays() if not schema.is_sharded(fact)}
+    offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
+    label_offsets = {
+        "step": offsets,
+        "sequence": _one_each(tables.get("labels")),
+        "own": _bounds(snapshot, report, tables, "label_offsets", "label_row_size"),
+    }[schema.label_axis]
+    columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
+    _check_sources(report, tables, columns, snapshot.root.retired)
+    _check_columns(snapshot, report, tables, columns)
+    every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
+    parts = list(_parts(snapshot, report, tables, every))
+    for checked in mapper(partial(check_part, snapshot.slim()), parts):
+        report.take(checked.report)
+        for name, seen in checked.seen.items():
+            tables[name].seen |= seen
+    for table in tables.values():
+        table.finish()
+    _check_identity(snapshot, report, columns, offsets, label_offsets)
+    _check_documents(snapshot, report, {"step": offsets, "label_step": label_offsets})
+    # A living writer's files come and go meanwhile: what counts is what lies there at the beginning and at the end.
+    after = _strays(snapshot)
+    for where, (what, leftover) in before.items():
+        if where in after:
+            report.add(where, what, leftover=leftover)
+    names = columns["sequences/source"]
+    return None if names is None else names.tolist()
+
+
+def _parts(
+    snapshot: Snapshot, report: Report, tables: dict[str, Table], every: dict[str, Bounds | None]
+) -> Iterator[Part]:
+    """Cut both arrays into parts, after a look at which of their files are there."""
+    for array, bounds in every.items():
+        chunking = snapshot.root.schema.chunking(array)
+        if chunking is None:
+            present = tables[array].present
+        else:
+            of_rows = partial(overlapping, bounds)
+            present, _ = committed_files(snapshot, report, snapshot.root.schema.fact(array), chunking.shard, of_rows)
+        yield from cut(snapshot, array, bounds, present, _missing(report, tables, array, bounds))
+
+
+def _missing(report: Report, tables: dict[str, Table], array: str, bounds: Bounds | None) -> Runs | None:
+    """Return the runs of rows of an array that miss a value; None where it has no such table, or one that is wrong."""
+    name = MISSING_RUNS.get(array, "")
+    runs = tables[name].whole() if name in tables and bounds is not None else None
+    if runs is None or bounds is None:
+        return None
+    if (wrong := wrong_run(runs, bounds)) is not None:
+        report.add(tables[name].key(wrong[0]), f"{wrong[1]}; restore or rebuild that file")
+        return None
+    return runs
+
+
+def _bounds(snapshot: Snapshot, report: Report, tables: dict[str, Table], name: str, sizes_name: str) -> Bounds | None:
+    """Return where sequences begin and end, from the lengths if the offsets are wrong; None if neither can be used."""
+    if name not in tables:
+        return None
+    offsets, sizes = tables[name].whole(), tables[sizes_name].whole()
+    counts = snapshot.root.counts
+    last = counts.steps if name == "offsets" else counts.label_steps
+    if offsets is not None and sizes is not None:
+        try:
+            return snapshot.check_offsets(name, offsets, sizes_name, sizes, last)
+        except StoreError as error:
+            report.error(error)
+    for bounds in (offsets, None if sizes is None else np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])):
+        if bounds is not None and bounds[0] == 0 and bounds[-1] == last and (bounds[1:] >= bounds[:-1]).all():
+            return bounds
+    return None
+
+
+def _one_each(labels: Table | None) -> Bounds | None:
+    """Return the bounds of sequences that have one row of labels each; None where rows are lost."""
+    return None if labels is None or labels.lost else np.arange(labels.count + 1)
+
+
+def _check_sources(report: Report, tables: dict[str, Table], columns: Columns, no_more: retired.Ranges) -> None:
+    """Check that a source's parts are 0, 1, ... next to one another, of one file, and retired together."""
+    names, parts, sizes, hashes = (
+        columns[f"sequences/{name}"] for name in ("source", "part", "source_size", "source_sha256")
+    )
+    if sizes is not None:
+        for number in np.flatnonzero(sizes < NO_FILE).tolist():
+            table = tables["sequences/source_size"]
+            what = f"a source of {sizes[number]:,} bytes"
+            report.add(table.key(number), what, kind="size", sequences=((number, number + 1),))
+    if names is None:
+        return
+    gone = np.zeros(len(names), bool)
+    for start, stop in no_more:
+        gone[start:stop] = True
+    live: set[str] = set()
+    for number, name in enumerate(names.tolist()):
+        where, this = tables["sequences/source"].key(number), ((number, number + 1),)
+        # A retired source may be followed by itself, as it is now.
+        again = parts is not None and parts[number] == 0 and gone[number - 1]
+        same = number > 0 and names[number - 1] == name and not again
+        if not name:
+            report.add(where, "a source without a name", kind="empty", sequences=this)
+        if not same and name in live:
+            report.add(where, "it lies apart from others of its source", kind="apart", sequences=this)
+        if not gone[number]:
+            live.add(name)
+        due = int(parts[number - 1]) + 1 if same and parts is not None else 0
+        if parts is not None and parts[number] != due:
+            where = tables["sequences/part"].key(number)
+            what = f"its part is {parts[number]:,}, where {due:,} is due"
+            report.add(where, what, kind="part", sequences=this)
+        if same:
+            _check_alike(report, tables, {"source_size": sizes, "source_sha256": hashes}, number)
+            if gone[number] != gone[number - 1]:
+                what = "retired has some sequences of a source and not all"
+                report.add(ROOT, what, kind="retired", sequences=((number - 1, number + 1),))
+
+
+def _check_alike(report: Report, tables: dict[str, Table], columns: Columns, number: int) -> None:
+    for column, values in columns.items():
+        if values is not None and not np.array_equal(values[number], values[number - 1]):
+            where = tables[f"sequences/{column}"].key(number)
+            what = "it differs from the part before it"
+            report.add(where, what, kind="differs", sequences=((number, number + 1),))
+
+
+def _check_columns(snapshot: Snapshot, report: Report, tables: dict[str, Table], columns: Columns) -> None:
+    """Check that further columns of sequences have values that a writer stores."""
+    for column in snapshot.root.schema.columns:
+        values = columns[column.array]
+        found = None if values is None else wrong_value(column, values)
+        if found is not None:
+            number, what = found
+            this = ((number, number + 1),)
+            report.add(tables[column.array].key(number), what, kind="value", sequences=this)
+
+
+def _check_identity(
+    snapshot: Snapshot,
+    report: Report,
+    columns: Columns,
+    offsets: Bounds | None,
+    label_offsets: Bounds | None,
+) -> None:
+    """Follow the chain of hashes from the first sequence to the last, if all that goes into it can be read."""
+    readable = {name: column for name, column in columns.items() if column is not None}
+    if offsets is None or label_offsets is None or len(readable) < len(columns):
+        return  # what cannot be read was reported
+    own = snapshot.root.schema.label_axis == "own"
+    lengths = np.diff(offsets)
+    label_lengths = np.diff(label_offsets) if own else np.zeros_like(lengths)
+    names = tuple(readable["sequences/source"])
+    found = Records(names, lengths, label_lengths, readable).identity(BLANK, snapshot.root.schema)
+    if found != snapshot.root.identity:
+        report.add(
+            "sequences",
+            f"its sequences have the identity {found[:16]}, not {snapshot.root.identity[:16]} as {ROOT} has; a file in "
+            "it is another's, or an older copy: restore or rebuild it",
+        )
+
+
+def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bounds | None]) -> None:
+    """Hold the metadata that each array and group has of its own against the root."""
+    schema, counts = snapshot.root.schema, snapshot.root.counts
+    _check_groups(snapshot, report)
+    for fact in schema.arrays():
+        key, axis = f"{fact.name}/{ROOT}", schema.axis(fact)
+        expected, count = array_document(schema, fact, counts), counts.of(axis)
+        found = _document(snapshot, report, key)
+        if found is None or same(found, expected):
+            continue
+        shape = found.get("shape")
+        rows = shape[0] if isinstance(shape, list) and shape else None
+        if not (
+            type(rows) is int
+            and abs(rows) < 2**63
+            and same(found, expected | {"shape": [rows, *expected["shape"][1:]]})
+        ):
+            report.add(key, difference(found, expected))
+        elif rows > count:
+            if Snapshot.open(snapshot.storage.root).root.counts == counts:  # otherwise a later commit's
+                report.add(
+                    key,
+                    f"has {rows:,} rows, where {count:,} are committed; restore that file, or {ROOT} if that is older",
+                )
+        elif rows < 0 or (axis in bounds and rows not in _values(bounds[axis])):
+            report.add(key, f"has {rows:,} rows, where {count:,} are committed, and no commit had that many")
+        else:
+            report.add(
+                key,
+                f"has the {rows:,} rows of an earlier commit, where {count:,} are committed: a writer was cut off, and "
+                "readers that skip the root see no more; open the store to append, and it is put right",
+                leftover=True,
+            )
+
+
+def _check_groups(snapshot: Snapshot, report: Report) -> None:
+    count = retired.count(snapshot.root.retired)
+    for name in GROUPS:
+        key, due = f"{name}/{ROOT}", tables_document(count) if name == TABLES else group_document()
+        found = _document(snapshot, report, key)
+        if found is None or same(found, due):
+            continue
+        attributes = found.get("attributes")
+        said = attributes.get("retired", 0) if isinstance(attributes, dict) else None
+        if name != TABLES or type(said) is not int or abs(said) >= 2**63 or not same(found, tables_document(said)):
+            report.add(key, difference(found, due))
+        elif said < count:
+            report.add(
+                key,
+                f"has {said:,} retired sequences, as an earlier commit, where {count:,} are: a writer was cut off; "
+                "open the store to append, and it is put right",
+                leftover=True,
+            )
+        elif retired.count(Snapshot.open(snapshot.storage.root).root.retired) == count:  # otherwise a later commit's
+            report.add(ROOT, f"retires {count:,} sequences, where {key} has {said:,}: it is an older copy; restore it")
+
+
+def _values(bounds: Bounds | None) -> NDArray[np.int64]:
+    return np.zeros(0, np.int64) if bounds is None else bounds
+
+
+def _document(snapshot: Snapshot, report: Report, key: str) -> dict[str, Any] | None:
+    try:
+        data = snapshot.storage.get(key, 0, LARGEST_DOCUMENT + 1)
+        return decode_document(data, str(snapshot.storage.path(key)))
+    except MissingStoreError:
+        report.add(key, "missing; readers that skip the root need it: open the store to append, and it is put right")
+    except StoreError as error:
+        report.error(error)
+    return None
+
+
+def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
+    """Return what lies in the store and is none of its files: by name, what it is, and whether a writer left it."""
+    schema, counts = snapshot.root.schema, snapshot.root.counts
+    facts = {fact.name: fact for fact in schema.arrays()}
+    found = {}
+    for folder in ("", *GROUPS, *facts):
+        for entry in snapshot.storage.list(folder):
+            key = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name == ROOT or key in GROUPS or key in facts:
+                continue  # read, or looked at when the store was opened
+            plain = entry.is_file(follow_symlinks=False)
+            fact = facts.get(folder)
+            if fact is not None:
+                number = chunk_number(entry.name, 1 + len(schema.shape(fact)))
+                chunking = schema.chunking(folder) if schema.is_sharded(fact) else None
+                size = chunking.shard if chunking is not None else table_chunk(schema, fact)
+                if number is not None and (plain or number * size < counts.of(schema.axis(fact))):
+                    continue  # committed, so it was read; or put, and not committed
+            if entry.is_symlink():
+                found[key] = "a link; a store holds plain files and folders only: remove it", False
+            elif plain and entry.name.endswith(PARTIAL):
+                found[key] = "half written by a writer that was cut off; open the store to append, and it goes", True
+            else:
+                found[key] = "belongs to nothing in this store; remove it", False
+    return found

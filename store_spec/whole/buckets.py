@@ -1,0 +1,179 @@
+"""Which whole sequences meet in a batch: arithmetic on their lengths, apart from all reading.
+
+    sorted, longest first   | bucket 0               | bucket 1               |      size=2, world_size=2
+    shuffled within         | round 0    | round 1   | round 2    | round 3   |
+    dealt to ranks          | r 0 | r 1  | r 0 | r 1 | r 0 | r 1  | r 0 | r 1 |
+    epoch                   round 2, round 0, round 3, round 1
+
+A round is one batch for each rank, of similar lengths on all of them, so that no rank waits long for another. How
+sequences are put into rounds does not depend on how many ranks share one of `size * world_size` sequences.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import WindowError
+from store_spec.reading.ranks import whole_number
+
+Ints = NDArray[np.int64]
+
+MANY = 2**31  # more than there are sequences or steps in any batch, so that products stay exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchPlan:
+    """The batches of an epoch: batch i is the sequences `order[first[i]:first[i + 1]]`.
+
+    Args:
+        order: (sequences,), each once, those that are left out apart.
+        first: (batches + 1,). Batch `round * world_size + rank` is one of rank `rank`. None is empty.
+    """
+
+    order: Ints
+    first: Ints
+
+    def longest(self, lengths: Ints) -> Ints:
+        """Return the largest of `lengths` in each batch."""
+        starts = self.first[:-1]
+        return np.maximum.reduceat(lengths[self.order], starts) if len(starts) else starts
+
+    def padding(self, lengths: Ints) -> float:
+        """Return which share of the steps in all batches is padding, 0 to 1."""
+        computed = int((self.longest(lengths) * np.diff(self.first)).sum())
+        return 1 - int(lengths[self.order].sum()) / computed if computed else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """How whole sequences are put into batches.
+
+    Args:
+        size: Sequences in a batch, at most; None for no such limit.
+        max_steps: Steps in a batch, those of padding among them, at most; None for no such limit.
+        bucket: Put sequences of similar lengths together.
+        shuffle: In an order that is a pure function of seed, epoch, all lengths and these parameters.
+        seed: Which order; at least 0.
+        epoch: Another epoch is another order of the same seed; at least 0.
+        world_size: Ranks that share the batches.
+        drop_last: Leave out what is left after the last round of whole batches; without `max_steps` only.
+
+    Raises:
+        WindowError: An argument is impossible.
+
+    >>> plan = Batching(size=2, bucket=True).plan(np.array([9, 1, 8, 2]))
+    >>> plan.order.tolist(), plan.first.tolist(), plan.padding(np.array([9, 1, 8, 2]))
+    ([0, 2, 3, 1], [0, 2, 4], 0.09090909090909094)
+    """
+
+    size: int | None = None
+    max_steps: int | None = None
+    bucket: bool = False
+    shuffle: bool = False
+    seed: int = 0
+    epoch: int = 0
+    world_size: int = 1
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size is None and self.max_steps is None:
+            raise WindowError("neither size nor max_steps is given; a batch needs one of them, or both, as its limit")
+        for name, least in (("size", 1), ("max_steps", 1), ("seed", 0), ("epoch", 0), ("world_size", 1)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+        if self.drop_last and self.max_steps is not None:
+            raise WindowError(
+                f"drop_last=True with max_steps={self.max_steps:,}: such batches have no set size that one could fall "
+                "short of; leave one of the two out"
+            )
+
+    def plan(self, lengths: Ints) -> BatchPlan:
+        """Return the batches of sequences of these lengths, each of which is at most `max_steps`.
+
+        Raises:
+            WindowError: They cannot be dealt to so many ranks, each equally many batches.
+        """
+        random = np.random.default_rng(np.random.SeedSequence((self.seed, self.epoch), spawn_key=(2,)))
+        order = random.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
+        if self.drop_last and self.shuffle and self.size is not None:  # not the shortest, whatever the buckets are
+            order = order[: len(order) - len(order) % (self.size * self.world_size)]
+        if not len(order):
+            return BatchPlan(order=order, first=np.zeros(1, np.int64))
+        if self.bucket:
+            order = order[np.argsort(-lengths[order], kind="stable")]
+            order, first = self._in_buckets(order, self._round_sizes(lengths[order]), random)
+        elif self.max_steps is None:
+            first = np.arange(0, len(order), self._round_sizes(lengths[order[:1]])[0])
+            first = np.append(first, len(order))
+        else:
+            first = self._filled(lengths[order])
+        first = self._even(first)
+        if self.bucket and self.shuffle:
+            turn = np.repeat(random.permutation(len(first) - 1), np.diff(first))
+            order, sizes = order[np.argsort(turn, kind="stable")], np.bincount(turn)
+        else:
+            order, sizes = order[: first[-1]], np.diff(first)
+        shares = sizes[:, None] // self.world_size + (np.arange(self.world_size) < sizes[:, None] % self.world_size)
+        return BatchPlan(order=order, first=np.concatenate(([0], np.cumsum(shares))))
+
+    def _round_sizes(self, longest: Ints) -> Ints:
+        """Return how many sequences a round has whose longest has these steps."""
+        most = np.full(len(longest), min(self.size or MANY, MANY), np.int64)
+        if self.max_steps is not None:
+            most = np.minimum(most, min(self.max_steps, MANY) // np.maximum(longest, 1))
+        return most * min(self.world_size, MANY)
+
+    def _in_buckets(self, order: Ints, sizes: Ints, random: np.random.Generator) -> tuple[Ints, Ints]:
+        """Shuffle sequences, which are sorted, within buckets; return them and where each round begins."""
+        rounds = 1
+        if self.shuffle:
+            # Of R rounds, about 2 sqrt(R) buckets of sqrt(R) / 2 rounds each: the more sequences there are, the less
+            # padding, and the more others a sequence may meet.
+            rounds = max(2, math.isqrt(len(order) // int(sizes[len(order) // 2])) // 2)
+        first, edges = [0], [0]
+        many = 1 + int(random.integers(rounds)) if self.shuffle else 1  # so that buckets begin elsewhere each epoch
+        while edges[-1] < len(order):
+            start = edges[-1]
+            size = int(sizes[start])  # all others of the bucket are shorter, so as many fit
+            stop = min(len(order), start + many * size)
+            first += [*range(start + size, stop, size), stop]
+            edges.append(stop)
+            many = rounds
+        if self.shuffle:
+            bucket = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+            order = order[np.lexsort((random.random(len(order)), bucket))]
+        return order, np.array(first)
+
+    def _filled(self, lengths: Ints) -> Ints:
+        """Return where each round begins if sequences are taken in turn as long as they fit."""
+        ranks, budget = self.world_size, self.max_steps
+        assert budget is not None
+        first, each, longest = [0], 0, 0  # sequences that each rank has so far, and the longest of them
+        for number, length in enumerate(np.maximum.reduceat(lengths, np.arange(0, len(lengths), ranks)).tolist()):
+            if each == self.size or (each and (each + 1) * max(longest, length) > budget):
+                first.append(number * ranks)
+                each = longest = 0
+            each, longest = each + 1, max(longest, length)
+        return np.array([*first, len(lengths)])
+
+    def _even(self, first: Ints) -> Ints:
+        """Let the last round have a sequence for each rank, or leave it out with `drop_last`."""
+        ranks, left = self.world_size, int(first[-1] - first[-2])
+        if self.drop_last and self.size is not None:
+            return first if left == self.size * ranks else first[:-1]
+        if left < ranks:
+            # What is missing comes from the last round that can spare it; those between have one for each rank.
+            spare = np.flatnonzero(np.diff(first[:-1]) >= 2 * ranks)
+            if not len(spare):
+                raise WindowError(
+                    f"{first[-1]:,} sequences cannot be dealt to world_size={ranks:,} ranks in equally many batches: "
+                    f"{left:,} are left over; "
+                    + ("use drop_last=True or fewer ranks" if self.max_steps is None else "use fewer ranks")
+                )
+            first = first.copy()
+            first[spare[-1] + 1 : -1] -= ranks - left
+        return first

@@ -1,0 +1,109 @@
+"""Whole sequences, or the first or last steps of them, read into arrays that are padded to the longest of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.reading.normalization import Scales, row_bytes
+from store_spec.reading.pieces import PIECE_BYTES, read_pieces
+from store_spec.reading.together import Batch
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+
+Side = Literal["start", "end"]
+Padded = tuple[NDArray[Any], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Padding:
+    """How sequences are cut and padded.
+
+    Args:
+        store: Whose sequences.
+        lengths: (sequences,), the steps of each that are taken.
+        truncate_side: Where the others are cut off.
+        side: Where steps are padded. Labels that are not one a step are padded at the end.
+        scales: What inputs and labels are normalised by.
+        static: (sequences, columns), what else is given of each; None for nothing.
+    """
+
+    store: Store
+    lengths: NDArray[np.int64]
+    truncate_side: Side
+    side: Side
+    scales: Scales
+    static: NDArray[Any] | None = None
+
+    def batch_bytes(self, longest: NDArray[np.int64], longest_labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what one sequence takes in batches whose longest sequences have these steps and label rows."""
+        if self.store.schema.label_axis == "step":
+            longest_labels = longest
+        inputs, labels = (row_bytes(self.store.schema.rows(name), self.scales[name]) for name in ("inputs", "labels"))
+        static = 0 if self.static is None else self.static.shape[1] * self.static.itemsize
+        return longest * (inputs + 1) + longest_labels * (labels + 1) + static + 2 * PIECE_BYTES
+
+    def read(self, batches: list[NDArray[np.int64]]) -> list[Batch]:
+        """Read batches of these sequences, each chunk once for all of them."""
+        read = self._read(batches)
+        if self.static is None:
+            return read
+        return [(*batch, self.static[numbers]) for batch, numbers in zip(read, batches, strict=True)]
+
+    def _read(self, batches: list[NDArray[np.int64]]) -> list[Batch]:
+        axis = self.store.schema.label_axis
+        inputs, labels = self._rows("inputs", batches), self._rows("labels", batches)
+        if axis == "own":
+            return [(x, y, mask, real) for (x, mask), (y, real) in zip(inputs, labels, strict=True)]
+        if axis == "sequence":
+            return [(x, y[:, 0], mask) for (x, mask), (y, _) in zip(inputs, labels, strict=True)]
+        return [(x, y, mask) for (x, mask), (y, _) in zip(inputs, labels, strict=True)]
+
+    def _rows(self, name: str, batches: list[NDArray[np.int64]]) -> list[Padded]:
+        """Return rows of `inputs` or `labels` of each batch, and which of them are real."""
+        store, snapshot, rows = self.store, self.store.snapshot, self.store.schema.rows(name)
+        starts, whole = store.starts, store.lengths
+        lengths, side = self.lengths, self.side
+        if name == "labels":
+            starts, whole = store.label_starts, store.label_lengths
+            if store.schema.label_axis != "step":
+                lengths, side = whole, "end"
+        every = np.concatenate(batches)
+        begin = starts[every]
+        if self.truncate_side == "start":
+            begin = begin + whole[every] - lengths[every]
+        pieces = read_pieces(snapshot, name, begin, begin + lengths[every])
+        padded: list[Padded] = []
+        places: list[NDArray[Any]] = []  # where the rows of each sequence go
+        for numbers in batches:
+            real = _real(lengths[numbers], side)
+            array = np.zeros((*real.shape, *rows.shape), rows.dtype)
+            padded.append((array, real))
+            for place, length in zip(array, lengths[numbers].tolist(), strict=True):
+                places.append(place[:length] if side == "end" else place[len(place) - length :])
+        for number, at, piece in pieces:
+            places[number][at : at + len(piece)] = piece
+        checked = lengths[every] == whole[every]  # there is no checksum of a part
+        for number in np.flatnonzero(checked).tolist():
+            snapshot.check(name, int(store.selection[every[number]]), places[number])
+        return [self._normalized(name, numbers, *one) for numbers, one in zip(batches, padded, strict=True)]
+
+    def _normalized(
+        self, name: str, numbers: NDArray[np.int64], array: NDArray[Any], real: NDArray[np.bool_]
+    ) -> Padded:
+        """Return a batch of these sequences normalised, its padding still zero."""
+        scale = self.scales[name]
+        if scale is not None:
+            array = scale.of(self.store.selection[numbers]).apply(array, name, inplace=True)
+            array[~real] = 0
+        return array, real
+
+
+def _real(lengths: NDArray[np.int64], side: Side) -> NDArray[np.bool_]:
+    """Return which steps of a batch are real."""
+    step, longest = np.arange(lengths.max()), lengths.max()
+    return step < lengths[:, None] if side == "end" else step >= longest - lengths[:, None]

@@ -1,0 +1,102 @@
+"""Slices of sequences read into the lanes of batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from store_spec.reading.normalization import Scales
+from store_spec.reading.pieces import read_pieces
+from store_spec.reading.scaling import OfSequences, Scale, normalized_dtype
+from store_spec.reading.together import Batch
+from store_spec.whole.lanes import Slices
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+
+Shape = tuple[int, int, int]
+
+
+def read_slices(store: Store, slices: Slices, shape: Shape, scales: Scales, *, mask: bool) -> list[Batch]:
+    """Return batches of inputs, labels, where sequences begin, and with `mask` which steps are real.
+
+    Each chunk is decompressed once for all of them. A sequence that lies whole in a batch is held against its checksum.
+
+    Args:
+        store: Whose sequences, with labels on the `step` or `sequence` axis.
+        slices: What the batches consist of.
+        shape: How many batches, lanes and steps.
+        scales: What inputs and labels are normalised by.
+        mask: Whether it is wanted.
+    """
+    inputs = _rows(store, "inputs", slices, shape)
+    of_sequence = store.schema.label_axis == "sequence"
+    labels = _labels(store, slices, shape) if of_sequence else _rows(store, "labels", slices, shape)
+    inputs = _normalized(store, "inputs", slices, inputs, scales["inputs"])
+    labels = _normalized(store, "labels", slices, labels, scales["labels"])
+    resets = _zeros(shape, (), np.bool_)
+    for place, start in zip(_places(resets, slices), slices.start.tolist(), strict=True):
+        place[0] = start == 0
+    if not mask:
+        return list(zip(inputs, labels, resets, strict=True))
+    masks = _zeros(shape, (), np.bool_)
+    for place in _places(masks, slices):
+        place[:] = True
+    return list(zip(inputs, labels, resets, masks, strict=True))
+
+
+def _rows(store: Store, name: str, slices: Slices, shape: Shape) -> list[NDArray[Any]]:
+    """Return rows of `inputs` or `labels`, one a step."""
+    begin = store.starts[slices.sequence] + slices.start
+    pieces = read_pieces(store.snapshot, name, begin, begin + slices.count)
+    rows = store.schema.rows(name)
+    arrays = _zeros(shape, rows.shape, rows.dtype)
+    places = _places(arrays, slices)
+    for number, at, piece in pieces:
+        places[number][at : at + len(piece)] = piece
+    for number in np.flatnonzero(slices.count == store.lengths[slices.sequence]).tolist():
+        store.snapshot.check(name, int(store.selection[slices.sequence[number]]), places[number])
+    return arrays
+
+
+def _labels(store: Store, slices: Slices, shape: Shape) -> list[NDArray[Any]]:
+    """Return the label of each step's sequence."""
+    begin = store.label_starts[slices.sequence]
+    pieces = read_pieces(store.snapshot, "labels", begin, begin + 1)
+    arrays = _zeros(shape, store.schema.labels.shape, store.schema.labels.dtype)
+    places = _places(arrays, slices)
+    for number, _, piece in pieces:
+        store.snapshot.check("labels", int(store.selection[slices.sequence[number]]), piece)
+        places[number][:] = piece
+    return arrays
+
+
+def _normalized(
+    store: Store, name: str, slices: Slices, arrays: list[NDArray[Any]], scale: Scale | OfSequences | None
+) -> list[NDArray[Any]]:
+    """Return the arrays of batches with their slices normalised; what is none of them stays zero."""
+    if scale is None:
+        return arrays
+    dtype = normalized_dtype(store.schema.rows(name).dtype)
+    given = [array if array.dtype == dtype else np.zeros(array.shape, dtype) for array in arrays]
+    every = scale.of(store.selection[slices.sequence]).astype(dtype)
+    for number, (rows, place) in enumerate(zip(_places(arrays, slices), _places(given, slices), strict=True)):
+        place[:] = every.one(number).apply(rows, name)
+    return given
+
+
+def _zeros(shape: Shape, row: tuple[int, ...], dtype: DTypeLike) -> list[NDArray[Any]]:
+    """Return an array of zeros for each batch: nobody who keeps one of them keeps all."""
+    batches, lanes, steps = shape
+    return [np.zeros((lanes, steps, *row), dtype) for _ in range(batches)]
+
+
+def _places(arrays: list[NDArray[Any]], slices: Slices) -> list[NDArray[Any]]:
+    """Return where each slice lies in the arrays of its batches."""
+    where = (slices.batch, slices.lane, slices.column, slices.column + slices.count)
+    return [
+        arrays[batch][lane, start:stop]
+        for batch, lane, start, stop in zip(*(each.tolist() for each in where), strict=True)
+    ]

@@ -1,0 +1,118 @@
+"""Windows drawn with replacement, by weights of their sequences: how often units are taken, and for which windows.
+
+    windows   0  1  2  3  4  5  6  7  8  9      sequences a, b, c of weights 1, 3, 0
+              a  a  a  a  b  b  b  b  c  c
+    units     |     0    |     1    |   2 |     4 windows each, of mass 4, 12 and 0
+    drawn     3            7          0         ten of them: how many of each unit is a multinomial draw
+    takes     3            4, 3                 of no more windows than a unit has
+    windows   0 2 2        4 5 5 7, 4 6 6       each take: one after another by their weight
+
+So planning takes memory by the units, and a pool by the windows in it, however unequal weights are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.errors import WindowError
+from store_spec.format.moments import Floats
+from store_spec.format.runs import spread
+
+Ints = NDArray[np.int64]
+
+DRAWN_BYTES = 64  # for each window that a pool may have drawn, while they are drawn
+
+
+def checked_weights(weights: ArrayLike, counts: Ints, where: object) -> Floats:
+    """Return weights of sequences as float64.
+
+    Args:
+        weights: (sequences,), at least 0.
+        counts: (sequences,), how many windows each has.
+        where: Named in errors.
+
+    Raises:
+        WindowError: They are not as above, or leave nothing to be drawn.
+    """
+    try:
+        values = np.array(weights, np.float64)
+    except (TypeError, ValueError) as error:
+        raise WindowError(f"{where}: weights are no numbers ({error}); give one for each sequence") from error
+    if values.shape != counts.shape:
+        raise WindowError(f"{where}: weights of shape {values.shape}; give one for each of {len(counts):,} sequences")
+    wrong = ~((values >= 0) & np.isfinite(values))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise WindowError(f"{where}: weights[{at:,}] is {values[at]}; a weight is a number from 0 on")
+    with np.errstate(over="ignore"):
+        mass = float((values * counts).sum())
+    if counts.any() and not 0 < mass < np.inf:
+        raise WindowError(
+            f"{where}: the weights of all {int(counts.sum()):,} windows make {mass}; nothing can be drawn by that"
+        )
+    return values
+
+
+def unit_masses(bounds: Ints, before: Ints, weights: Floats) -> Floats:
+    """Return the weights of all windows of each unit together, exactly 0 where each of them is 0.
+
+    Args:
+        bounds: (units + 1,), where each begins, and the last one ends.
+        before: (sequences + 1,), how many windows come before each sequence, and of all.
+        weights: (sequences,), of each window of theirs.
+    """
+    total = np.concatenate(([0.0], np.cumsum(np.diff(before) * weights)))
+    sequence = np.searchsorted(before, bounds, side="right") - 1
+    within = (bounds - before[sequence]) * np.append(weights, 0.0)[sequence]
+    return np.asarray(np.diff(total[sequence] + within), np.float64)
+
+
+def takes(masses: Floats, windows: int, most: int, random: np.random.Generator) -> tuple[Ints, Ints]:
+    """Return the unit of each take, and how many windows are drawn in it: at least one, and at most `most`.
+
+    Args:
+        masses: (units,), see `unit_masses`.
+        windows: How many are drawn in all.
+        most: Windows of a unit.
+        random: Who draws.
+    """
+    # Of the others none may be drawn, which the rounding of their shares could do to the last one.
+    some = np.flatnonzero(masses)
+    if not len(some):
+        return some, some
+    drawn = random.multinomial(windows, masses[some] / masses[some].sum()).astype(np.int64)
+    parts = -(-drawn // most)
+    turn = spread(np.zeros(len(some), np.int64), parts)
+    each, more = np.divmod(drawn, np.maximum(parts, 1))
+    return np.repeat(some, parts), np.repeat(each, parts) + (turn < np.repeat(more, parts))
+
+
+def drawn_windows(
+    units: tuple[Ints, Ints], drawn: Ints, before: Ints, weights: Floats, random: np.random.Generator
+) -> Ints:
+    """Return the windows of some takes, one take after another, ascending in each.
+
+    Args:
+        units: (takes,), the first window of each one's unit, and (takes,), the one after the last.
+        drawn: (takes,), how many are drawn.
+        before: As for `unit_masses`.
+        weights: As for `unit_masses`.
+        random: Who draws.
+    """
+    low, high = units
+    first, last = (np.searchsorted(before, at, side="right") - 1 for at in (low, high - 1))
+    sequence, take = spread(first, last + 1 - first), np.repeat(np.arange(len(low)), last + 1 - first)
+    # Runs of windows of one weight; those of weight 0 would only be in the way of a draw that is rounded.
+    some = weights[sequence] > 0
+    sequence, take = sequence[some], take[some]
+    begin = np.maximum(low[take], before[sequence])
+    count = np.minimum(high[take], before[sequence + 1]) - begin
+    mass = np.concatenate(([0.0], np.cumsum(count * weights[sequence])))
+    runs = np.searchsorted(take, np.arange(len(low) + 1))
+    of = np.repeat(np.arange(len(low)), drawn)
+    base, top = mass[runs[:-1]], mass[runs[1:]]
+    place = base[of] + random.random(len(of)) * (top - base)[of]
+    run = (np.searchsorted(mass, place, side="right") - 1).clip(runs[of], runs[of + 1] - 1)
+    window = begin[run] + (random.random(len(of)) * count[run]).astype(np.int64)
+    return np.asarray(window[np.lexsort((window, of))])

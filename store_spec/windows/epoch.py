@@ -1,0 +1,184 @@
+"""One epoch of windows: pools are read, and batches are cut from them, each in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import WindowError
+from store_spec.reading.ahead import ahead
+from store_spec.reading.ranks import Turns
+from store_spec.windows.loading import Loader
+from store_spec.windows.order import Order
+from store_spec.windows.pools import Batch, Pool, join
+from store_spec.windows.units import Costs
+
+if TYPE_CHECKING:
+    from store_spec.windows.windows import Windows
+
+# Eighths of the memory: two pools are there at a time, and two batches at least, the one in use and one that is made
+# meanwhile. None of this depends on the size of a batch, as the order of windows does not.
+EIGHTHS = 8
+POOL, BATCH = 3, 1
+MOST_BATCHES = 4
+READ_BYTES = 2**21  # more at once is not faster
+READ_SHARE = 64  # of the memory: each thread has as much beside the pools
+
+Transform = Callable[[Batch], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Epoch:
+    """The batches of one rank, by number. Make one with `plan`.
+
+    Args:
+        windows: Whose windows.
+        order: In which order they come.
+        turns: Which of them are in which batch.
+        slots: How many batches there are at a time.
+        together: Bytes of rows that a thread reads at once.
+        index: Whether a batch has the numbers of its windows.
+        transform: What is called with each batch.
+    """
+
+    windows: Windows
+    order: Order
+    turns: Turns
+    slots: int
+    together: int
+    index: bool
+    transform: Transform | None
+
+    @classmethod
+    def plan(
+        cls,
+        windows: Windows,
+        turns: Turns,
+        *,
+        memory: int,
+        random: tuple[int, int] | None,
+        index: bool,
+        transform: Transform | None,
+        weights: NDArray[np.float64] | None = None,
+    ) -> Epoch:
+        """Plan an epoch within that many bytes of memory; `random` are seed and epoch, None not to shuffle.
+
+        Raises:
+            WindowError: A unit or a batch does not fit the memory.
+        """
+        store = windows.store
+        store.snapshot.check_files()  # the plan takes memory by the steps that are said to be there
+        order = Order(
+            windows.index,
+            store.starts,
+            chunk=store.schema.steps.chunk,
+            costs=_costs(windows),
+            budget=memory * POOL // EIGHTHS,
+            random=random,
+            weights=weights,
+        )
+        batch = min(turns.size, len(windows)) * _sample_bytes(windows)
+        needed = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH) if len(order) else 0
+        if needed > memory:
+            raise WindowError(
+                f"{store.path}: memory={memory:,} bytes is too little: the rows of a run of windows take "
+                f"{order.largest:,} and may take {POOL} eighths, a batch takes {batch:,} and may take one; "
+                f"give memory={needed}"
+            )
+        slots = max(2, min(MOST_BATCHES, 2 * memory * BATCH // EIGHTHS // max(1, batch)))
+        return cls(
+            windows=windows,
+            order=order,
+            turns=turns,
+            slots=slots,
+            together=min(READ_BYTES, memory // READ_SHARE),
+            index=index,
+            transform=transform,
+        )
+
+    def batches(self, numbers: range) -> Generator[Any, None, None]:
+        """Yield the batches of these numbers, which rise; threads read and gather ahead until it is closed."""
+        if numbers:
+            cancelled = threading.Event()
+            yield from ahead(lambda: self._cut(numbers, cancelled), self.slots, "seqzarr batches", cancelled)
+
+    def _cut(self, numbers: range, cancelled: threading.Event) -> Generator[Any, None, None]:
+        """Yield the batches, each cut out of one pool or several."""
+        at = self._pool_of(numbers[0])
+        pools = ahead(lambda: self._pools(at, cancelled), 2, "seqzarr pools", cancelled)
+        try:
+            pool = next(pools)
+            first = [self.turns.own(int(windows)) for windows in self.order.first]
+            for start, stop in map(self.turns.__getitem__, numbers):
+                parts, begin = [], start
+                while begin < stop:
+                    while begin >= first[at + 1]:
+                        del pool  # its buffer is filled again
+                        pool = next(pools)
+                        at += 1
+                    end = min(stop, first[at + 1])
+                    parts.append(pool.cut(begin - first[at], end - first[at]))
+                    begin = end
+                batch = join(parts)
+                yield batch if self.transform is None else self.transform(batch)
+        finally:
+            pools.close()
+
+    def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
+        """Yield the pools from that one on."""
+        turns = self.turns
+        loader = Loader(
+            self.windows,
+            self.order,
+            turns.rank,
+            turns.world_size,
+            index=self.index,
+            together=self.together,
+            cancelled=cancelled,
+        )
+        try:
+            for pool in range(number, len(self.order)):
+                yield loader(pool)
+        finally:
+            loader.close()
+
+    def _pool_of(self, number: int) -> int:
+        """Return the pool that holds the first window of a batch."""
+        window = self.turns.rank + self.turns[number][0] * self.turns.world_size
+        return int(np.searchsorted(self.order.first, window, side="right")) - 1
+
+
+def _costs(windows: Windows) -> Costs:
+    shape, store = windows.shape, windows.store
+    of_sequence = shape.target == "sequence"
+    row = sum(column.nbytes for name, column in windows.columns.items() if name != "labels" or not of_sequence)
+    arrays = {column.array for column in windows.columns.values()} - ({"labels"} if of_sequence else set())
+    stored = sum(store.schema.rows(array).nbytes for array in arrays)
+    slack = shape.input_span if shape.short == "pad" else 0
+    return Costs(
+        row=row,
+        window=8,  # its position takes 4: of the pool in use once, of the one that is loaded three times
+        piece=100 + (windows.columns["labels"].nbytes if of_sequence else 0) + _static_bytes(windows),
+        pool=slack * row,
+        stored=stored,
+        sample=_sample_bytes(windows),
+    )
+
+
+def _sample_bytes(windows: Windows) -> int:
+    """Bytes of one window in a batch."""
+    shape = windows.shape
+    future = shape.horizon * windows.row_bytes("future") if "future" in windows.columns else 0
+    mask = windows.columns[windows.masks[0]].nbytes if windows.masks else int(shape.short == "pad")
+    inputs = shape.window * (windows.row_bytes("inputs") + mask)
+    return inputs + (shape.label_steps or 1) * windows.row_bytes("labels") + future + _static_bytes(windows)
+
+
+def _static_bytes(windows: Windows) -> int:
+    """Bytes of what is given of the sequence of one window."""
+    return 0 if windows.static is None else windows.static.shape[1] * windows.static.itemsize

@@ -1,0 +1,351 @@
+"""Where each window starts: arithmetic over the lengths of sequences, which reads nothing.
+
+    steps      0  1  2  3  4  5  6  7  8  9 10 11        a sequence of 12 steps
+    window 0   I  .  I  .  I  -  L  L                    I: input row, L: label row, -: lead
+    window 1            I  .  I  .  I  -  L  L           window=3, sampling_rate=2, lead=1, horizon=2
+               |------->|                                stride=3
+               |---------->|                             input_span=5
+                              |---->|                    label_span=3, span=8
+
+A third window would start at step 6 and need steps up to 13, so there is none.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Literal, Self, get_args, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.errors import SequenceIndexError, WindowError
+from store_spec.windows.numbers import (
+    INT64_MAX,
+    checked_count,
+    checked_fractions,
+    fraction_of,
+    int64,
+    no_such,
+    step_counts,
+)
+from store_spec.windows.stretches import Gaps, Stretches, stretches
+
+Target = Literal["future", "last", "aligned", "sequence"]
+Short = Literal["drop", "pad", "error"]
+Phase = Literal["first", "random"]
+
+_MOST_WINDOWS = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowShape:
+    """What one window takes from a sequence.
+
+    The input rows of a window at step `s` are the `window` rows `s`, `s + sampling_rate`, .... Its label is
+
+    * `"future"`: the `horizon` consecutive label rows that begin `1 + lead` steps after the last input row;
+      `sampling_rate` does not thin them,
+    * `"last"`: the one label row of the last input row,
+    * `"aligned"`: the label row of each input row,
+    * `"sequence"`: the sequence's own label.
+
+    The last three ignore `horizon` and `lead`.
+
+    Args:
+        window: Input rows in a window, at least 1.
+        stride: Steps between the starts of neighbouring windows, at least 1.
+        horizon: Label rows in a `"future"` label, at least 1.
+        lead: Steps between the last input row and a `"future"` label, at least 0.
+        sampling_rate: Steps between neighbouring input rows, at least 1.
+        target: Which label rows belong to a window.
+        short: What becomes of a sequence with fewer than `span` usable steps. `"drop"`: it gives no window, and where
+            all of them are shorter there are no windows, and no batches.
+            `"error"`: it is a `WindowError`. `"pad"`: it gives one window, at its first usable step, if there
+            is room for one input row and a whole label; see `WindowIndex.real_rows`.
+        steps: `(low, high)`, with 0 <= low < high <= 1: of a sequence of n steps, only those from
+            `floor(n * low)` up to, not including, `floor(n * high)` are usable; windows and their labels lie
+            inside. The products are first rounded to six decimals, so 0.29 of 100 steps is 29. None: all are.
+        phase: Where the first window of a sequence starts. `"first"`: at its first usable step. `"random"`: in
+            batches at another of the first `stride` steps each epoch, so that with a stride above 1 no step is left
+            out for ever.
+
+    Raises:
+        WindowError: A field is not as above, or the span does not fit int64.
+
+    >>> shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, stride=3)
+    >>> shape.input_span, shape.label_span, shape.span, shape.label_steps
+    (5, 3, 8, 2)
+    """
+
+    window: int
+    stride: int = 1
+    horizon: int = 1
+    lead: int = 0
+    sampling_rate: int = 1
+    target: Target = "future"
+    short: Short = "drop"
+    steps: tuple[float, float] | None = None
+    phase: Phase = "first"
+
+    def __post_init__(self) -> None:
+        for name, least in (("window", 1), ("stride", 1), ("horizon", 1), ("lead", 0), ("sampling_rate", 1)):
+            object.__setattr__(self, name, checked_count(name, getattr(self, name), least))
+        for name, allowed in (("target", get_args(Target)), ("short", get_args(Short)), ("phase", get_args(Phase))):
+            if getattr(self, name) not in allowed:
+                choices = ", ".join(f'"{choice}"' for choice in allowed)
+                raise WindowError(f"{name} is {getattr(self, name)!r}; it must be one of {choices}")
+        if self.steps is not None:
+            object.__setattr__(self, "steps", checked_fractions(self.steps))
+        if self.span > INT64_MAX:
+            raise WindowError(
+                f"window={self.window:,} with sampling_rate={self.sampling_rate:,}, lead={self.lead:,} and"
+                f" horizon={self.horizon:,} spans {self.span:,} steps, but at most {INT64_MAX:,} are allowed"
+            )
+
+    @property
+    def input_span(self) -> int:
+        """Steps from a window's first input row to its last, both counted."""
+        return (self.window - 1) * self.sampling_rate + 1
+
+    @property
+    def label_span(self) -> int:
+        """Steps that a label reaches past the window's last input row."""
+        return self.lead + self.horizon if self.target == "future" else 0
+
+    @property
+    def span(self) -> int:
+        """Steps that a window and its label take from a sequence."""
+        return self.input_span + self.label_span
+
+    @property
+    def label_steps(self) -> int | None:
+        """Rows in a label; None where a label is one row without a step axis."""
+        if self.target == "future":
+            return self.horizon
+        return self.window if self.target == "aligned" else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WindowIndex:
+    """Where each window starts. Knows lengths only, and takes 16 bytes a sequence, however many its windows.
+
+    Windows are numbered sequence by sequence, and by their start within one. A sequence's starts are `begin`,
+    `begin + stride`, ..., as long as the window's `span` steps end at or before `end`, without those whose windows
+    touch a gap. Gaps take some 100 bytes each; with a `sampling_rate` that does not divide the stride, those that are
+    shorter than it may take as much for each row of a window.
+
+    Args:
+        begin: (sequences,) int64, each sequence's first usable step, counted from the sequence's own step 0.
+        end: (sequences,) int64, the step after its last usable one; at most 2**53.
+        shape: What one window takes from a sequence.
+        gaps: Steps that no window may take.
+
+    Attributes:
+        first: (sequences + 1,) int64, the number of each sequence's first window, then the number of windows.
+        stretches: The windows again, in runs of which none is left out: each sequence is one where there are no gaps.
+
+    Raises:
+        WindowError: `begin` and `end` are not as above, there are more than 2**62 windows, or `shape.short`
+            is `"error"` and a sequence has fewer than `shape.span` usable steps.
+
+    >>> shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, stride=3)
+    >>> index = WindowIndex.from_lengths([12, 0, 8], shape)
+    >>> len(index), [index.locate(number) for number in range(3)]
+    (3, [(0, 0), (0, 3), (2, 0)])
+    """
+
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    shape: WindowShape
+    gaps: tuple[Gaps, ...] = ()
+    first: NDArray[np.int64] = field(init=False)
+    stretches: Stretches = field(init=False)
+    _every: NDArray[np.int64] = field(init=False, repr=False)  # `first`, if no window were left out
+
+    def __post_init__(self) -> None:
+        begin, end = step_counts("begin", self.begin), step_counts("end", self.end)
+        if begin.shape != end.shape:
+            raise WindowError(f"begin has {begin.size:,} sequences but end has {end.size:,}; use one of each")
+        if (begin > end).any():
+            at = int(np.argmax(begin > end))
+            raise WindowError(f"sequence {at:,} begins at step {begin[at]:,} but ends at {end[at]:,}")
+        first = _first_numbers(end - begin, self.shape)
+        for name, array in (("begin", begin), ("end", end), ("first", first)):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "_every", first)
+        left = Stretches(sequence=None, begin=begin, first=first, number=first[:-1])
+        if any(map(len, self.gaps)):
+            left = stretches(self.shape, begin, first, self.real_rows(np.arange(len(begin)), begin), self.gaps)
+            assert left.sequence is not None
+            first = left.first[np.searchsorted(left.sequence, np.arange(len(begin) + 1))]
+            first.setflags(write=False)
+            object.__setattr__(self, "first", first)
+        object.__setattr__(self, "stretches", left)
+
+    def __repr__(self) -> str:
+        return f"<index of {len(self):,} windows of {len(self.begin):,} sequences: {self.shape}>"
+
+    @classmethod
+    def from_lengths(cls, lengths: ArrayLike, shape: WindowShape) -> Self:
+        """Return the index of all windows of sequences of these lengths.
+
+        Args:
+            lengths: (sequences,) integers, the steps of each sequence, 0 to 2**53.
+            shape: What one window takes from a sequence; its `steps` say which steps are usable.
+
+        Raises:
+            WindowError: As the class says, or a length is not as above.
+        """
+        steps = step_counts("lengths", lengths)
+        if shape.steps is None:
+            zeros = np.broadcast_to(np.zeros(1, np.int64), steps.shape)  # takes no memory
+            return cls(begin=zeros, end=steps, shape=shape)
+        low, high = shape.steps
+        return cls(begin=fraction_of(steps, low), end=fraction_of(steps, high), shape=shape)
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Return (sequence, start) of window `number`, in O(log sequences).
+
+        Args:
+            number: The window's number; a negative one counts from the end, as in a list.
+
+        Returns:
+            The sequence's position, and the window's first step, counted from the sequence's own step 0.
+
+        Raises:
+            SequenceIndexError: There is no such window.
+        """
+        wanted = operator.index(number)
+        if not -len(self) <= wanted < len(self):
+            raise SequenceIndexError(no_such("window", wanted, len(self)))
+        wanted %= len(self)
+        sequences, starts = self._place(np.int64(wanted))
+        return int(sequences), int(starts)
+
+    def locate_many(self, numbers: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (sequences, starts) of many windows, in arrays of the shape of `numbers`; see `locate`.
+
+        Raises:
+            SequenceIndexError: There is no window of one of these numbers.
+            WindowError: `numbers` are not integers.
+        """
+        wanted = int64("numbers", numbers)
+        absent = (wanted < -len(self)) | (wanted >= len(self))
+        if absent.any():
+            raise SequenceIndexError(no_such("window", int(wanted[absent][0]), len(self)))
+        wanted = np.where(wanted < 0, wanted + len(self), wanted)
+        return self._place(wanted)
+
+    def _place(self, numbers: NDArray[np.int64] | np.int64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        left = self.stretches
+        which = np.asarray(np.searchsorted(left.first, numbers, side="right") - 1, np.int64)
+        return left.sequences(which), left.begin[which] + (numbers - left.first[which]) * self.shape.stride
+
+    @overload
+    def windows_in(self, sequence: int, low: int, high: int) -> tuple[int, int]: ...
+    @overload
+    def windows_in(
+        self, sequence: NDArray[np.int64], low: NDArray[np.int64] | int, high: NDArray[np.int64] | int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+    def windows_in(
+        self, sequence: NDArray[np.int64] | int, low: NDArray[np.int64] | int, high: NDArray[np.int64] | int
+    ) -> tuple[int, int] | tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the half-open range of numbers of a sequence's windows that start in steps [low, high).
+
+        Steps count from the sequence's own step 0 and may lie outside of it. A range without windows is empty
+        and lies where they would be. Arrays are broadcast against each other and give arrays.
+
+        Raises:
+            SequenceIndexError: There is no such sequence.
+
+        >>> index = WindowIndex.from_lengths([12, 20], WindowShape(window=4, stride=3))
+        >>> index.windows_in(1, 4, 10)  # windows 3, 4, ... of sequence 1 start at its steps 0, 3, 6, 9, ...
+        (5, 7)
+        """
+        sequences = self._sequences(sequence)
+        begin, end, first = self.begin[sequences], self.end[sequences], self._every[sequences]
+        # Clipped first, so that no distance overflows however far outside the sequence a bound lies.
+        to_low = np.clip(int64("low", low), begin, end) - begin
+        to_high = np.clip(int64("high", high), begin, end) - begin
+        count, stride = self._every[sequences + 1] - first, self.shape.stride
+        number_low = first + np.minimum(-(-to_low // stride), count)
+        number_high = np.maximum(first + np.minimum(-(-to_high // stride), count), number_low)
+        number_low, number_high = (self.stretches.renumbered(number) for number in (number_low, number_high))
+        if number_high.ndim == 0:
+            return int(number_low), int(number_high)
+        return np.broadcast_to(number_low, number_high.shape), number_high
+
+    def real_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
+        """Return how many input rows of each window are real; those after them are padding.
+
+        All `window` of them are, unless `short="pad"` and the sequence has fewer than `span` usable steps.
+        Then as many are real as fit before a whole label: `begin + k * sampling_rate < end - label_span`.
+        The label follows the last real row: `"future"` begins `1 + lead` steps after it, `"last"` is its
+        label row, and `"aligned"` has as many real rows as the input.
+
+        Args:
+            sequences: Integers, the windows' sequences.
+            starts: Integers, their starts, as `locate` or `locate_many` return them.
+
+        Raises:
+            SequenceIndexError: There is no such sequence.
+
+        >>> index = WindowIndex.from_lengths([9, 5], WindowShape(window=6, horizon=2, short="pad"))
+        >>> index.real_rows(*index.locate_many([0, 1, 2])).tolist()
+        [6, 6, 3]
+        """
+        where, at = np.broadcast_arrays(self._sequences(sequences), int64("starts", starts))
+        if self.shape.short != "pad":
+            return np.full(where.shape, self.shape.window, np.int64)
+        fitting = -((at - self.end[where] + self.shape.label_span) // self.shape.sampling_rate)
+        return np.asarray(np.minimum(fitting, self.shape.window), np.int64)
+
+    def last_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
+        """Return the step of each window's last real input row, counted from its sequence's own step 0.
+
+        The arguments and errors are those of `real_rows`. A `"future"` label is the `horizon` rows from
+        `last_rows(...) + 1 + lead` on, padding or not.
+        """
+        past_start = (self.real_rows(sequences, starts) - 1) * self.shape.sampling_rate
+        return np.asarray(int64("starts", starts) + past_start, np.int64)
+
+    def _sequences(self, sequences: ArrayLike) -> NDArray[np.int64]:
+        """Return them as int64. A negative one is refused, as nothing here would return it."""
+        wanted = int64("sequences", sequences)
+        absent = (wanted < 0) | (wanted >= self.begin.size)
+        if absent.any():
+            raise SequenceIndexError(no_such("sequence", int(wanted[absent][0]), self.begin.size))
+        return wanted
+
+
+def _first_numbers(usable: NDArray[np.int64], shape: WindowShape) -> NDArray[np.int64]:
+    """Return the number of each sequence's first window, then the number of all windows."""
+    short = usable < shape.span
+    if shape.short == "error" and short.any():
+        at = int(np.argmax(short))
+        raise WindowError(
+            f"sequence {at:,} has {usable[at]:,} usable steps, but a window and its label need"
+            f" {shape.span:,}; {np.count_nonzero(short):,} of {usable.size:,} sequences are too short;"
+            ' use short="drop" or short="pad", or a smaller window'
+        )
+    counts = usable - shape.span  # in place from here on, as there may be millions
+    counts //= shape.stride
+    counts += 1
+    counts[short] = 0
+    if shape.short == "pad":
+        counts[short & (usable > shape.label_span)] = 1
+    # Summed in two halves, as the sum itself may not fit int64.
+    total = (int((counts >> 32).sum()) << 32) + int((counts & 0xFFFFFFFF).sum())
+    if total > _MOST_WINDOWS:
+        raise WindowError(
+            f"{usable.size:,} sequences give {total:,} windows, but at most {_MOST_WINDOWS:,} are allowed;"
+            f" use a stride of more than {shape.stride:,}"
+        )
+    first = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=first[1:])
+    return first

@@ -1,0 +1,172 @@
+"""Read the rows of a pool, many ranges at once, in several threads."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import StoreError
+from store_spec.format.runs import spread
+from store_spec.reading.columns import Column
+from store_spec.reading.spans import chunk_rows, read_spans
+from store_spec.windows.order import Order, Share
+from store_spec.windows.pools import Pool, Slots
+
+if TYPE_CHECKING:
+    from store_spec.windows.windows import Windows
+
+MOST_THREADS = 8  # more would wait for the interpreter's lock
+GATHERED = 8  # times as many bytes a thread gathers as one decompresses
+PARTS = 32  # that the rows of a pool are read in, so that all threads end at about the same time
+
+
+def threads(decompressed: float = np.inf) -> int:
+    """Return how many threads decompress: up to 8, and no more than there are processors for this process.
+
+    Args:
+        decompressed: How many bytes for each that is gathered: as much as one thread does while another gathers is left
+            to one, as several would only wait for each other.
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, MOST_THREADS, math.ceil(min(decompressed * GATHERED, MOST_THREADS))))
+
+
+class Loader:
+    """Reads what one rank takes of the pools of an epoch. Two buffers take turns: two pools are there at a time.
+
+    Args:
+        windows: Whose windows.
+        order: Which pool has which.
+        rank: Whose share.
+        world_size: How many ranks there are.
+        index: Whether the number of each window is asked for.
+        together: Bytes of rows that a thread reads at once, where a chunk is smaller.
+        cancelled: Set when nobody wants the rows any more.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        order: Order,
+        rank: int,
+        world_size: int,
+        *,
+        index: bool,
+        together: int,
+        cancelled: threading.Event,
+    ) -> None:
+        self._windows, self._order = windows, order
+        self._rank, self._world_size = rank, world_size
+        self._index, self._together, self._cancelled = index, together, cancelled
+        self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
+        self._threads = ThreadPoolExecutor(threads(order.decompressed), "seqzarr rows")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def __call__(self, number: int) -> Pool:
+        """Read pool `number` and put its windows into order."""
+        share = self._order.share(number, self._rank, self._world_size)
+        windows, pieces, buffers = self._windows, share.pieces, self._buffers[number % 2]
+        shape, columns = windows.shape, windows.columns
+        space = {
+            name: self._space(name, column, share.rows, buffers)
+            for name, column in columns.items()
+            if name != "labels" or shape.target != "sequence"
+        }
+        tasks = []
+        for array in ("inputs", "labels", "filled"):
+            given = [(columns[name], rows) for name, rows in space.items() if columns[name].array == array]
+            stretches = self._stretches(share, array) if given and share.rows else []  # a rank may have nothing of it
+            size = -(-len(stretches) // PARTS) or 1
+            parts = [stretches[at : at + size] for at in range(0, len(stretches), size)]
+            tasks += [self._threads.submit(self._read_part, array, part, share, given) for part in parts]
+        real = None
+        if shape.short == "pad":
+            real = windows.index.real_rows(pieces.sequence, pieces.row - windows.store.starts[pieces.sequence])
+        place = share.places(pieces.row)
+        small = np.dtype(np.int32 if share.rows < 2**31 else np.int64)
+        position: NDArray[np.signedinteger] | Slots
+        if shape.short == "pad" or shape.target == "sequence" or windows.static is not None or self._index:
+            total = int(pieces.count.sum())
+            position = Slots(
+                order=self._order.arranged(number, share, np.arange(total, dtype=small)),
+                before=(np.cumsum(pieces.count) - pieces.count).astype(small),
+                place=place,
+                number=pieces.number,
+                stride=shape.stride,
+            )
+        else:
+            positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, share.rows)))
+            position = self._order.arranged(number, share, positions)
+        if shape.target == "sequence":
+            row = windows.store.label_starts[pieces.sequence]
+            found = read_spans(windows.store.snapshot, "labels", row, row + 1)
+            labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *found]))
+        for task in tasks:
+            task.result()  # of an error `close` cancels the others; `cancelled` would end the batches without it
+        return Pool(
+            shape=shape,
+            inputs=space["inputs"],
+            labels=labels if shape.target == "sequence" else space["labels"],
+            future=space.get("future"),
+            masks=tuple(space[name] for name in windows.masks),
+            static=None if windows.static is None else windows.static[pieces.sequence],
+            position=position,
+            real=real,
+            index=self._index,
+            of_windows=windows.of_windows,
+        )
+
+    def _space(self, name: str, column: Column, rows: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return room for so many rows, and for a window that is padded to reach past the last."""
+        shape = self._windows.shape
+        needed = rows + (shape.input_span if shape.short == "pad" else 0)
+        if name not in buffers or len(buffers[name]) < needed:
+            buffers.pop(name, None)  # before the larger one is made
+            buffers[name] = np.empty((needed, *column.shape), column.dtype)
+        return buffers[name][:needed]
+
+    def _stretches(self, share: Share, array: str) -> list[tuple[int, int]]:
+        """Return ranges of rows that hold all of the share's: whole chunks, so that each is decompressed once."""
+        snapshot = self._windows.store.snapshot
+        chunk, last = chunk_rows(snapshot, array), self._windows.store.counts.steps
+        step = max(1, self._together // (chunk * snapshot.root.schema.rows(array).nbytes))
+        low, high = share.start // chunk, -(-share.stop // chunk)
+        apart = np.flatnonzero(low[1:] > high[:-1]) + 1
+        first, after = low[np.concatenate(([0], apart))], high[np.concatenate((apart - 1, [len(low) - 1]))]
+        return [
+            (at * chunk, min(min(at + step, end) * chunk, last))
+            for begin, end in zip(first.tolist(), after.tolist(), strict=True)
+            for at in range(begin, end, step)
+        ]
+
+    def _read_part(
+        self, array: str, stretches: list[tuple[int, int]], share: Share, given: list[tuple[Column, NDArray[Any]]]
+    ) -> None:
+        for low, high in stretches:
+            self._read(array, low, high, share, given)
+
+    def _read(self, array: str, low: int, high: int, share: Share, given: list[tuple[Column, NDArray[Any]]]) -> None:
+        """Read the share's rows between two rows to their places."""
+        if self._cancelled.is_set():
+            raise StoreError(f"{self._windows.store.path}: reading ahead was cancelled")
+        snapshot = self._windows.store.snapshot
+        first = int(np.searchsorted(share.stop, low, side="right"))
+        after = int(np.searchsorted(share.start, high, side="left"))
+        starts, stops = share.start[first:after].clip(low).tolist(), share.stop[first:after].clip(max=high).tolist()
+        places = share.places(share.start[first:after].clip(low)).tolist()
+        if len(starts) == len(given) == 1 and given[0][0].plain:
+            snapshot.fill(array, starts[0], given[0][1][places[0] : places[0] + stops[0] - starts[0]])
+            return
+        rows = snapshot.rows(array, starts[0], stops[-1])
+        for column, space in given:
+            for start, stop, place in zip(starts, stops, places, strict=True):
+                space[place : place + stop - start] = column(rows[start - starts[0] : stop - starts[0]], start)

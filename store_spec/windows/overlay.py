@@ -1,0 +1,186 @@
+"""Predictions of windows, laid back over the steps of their sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.errors import SequenceIndexError, WindowError
+from store_spec.format.runs import spread
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+    from store_spec.windows.windows import Windows
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Overlaid:
+    """What windows predict of one sequence.
+
+    Args:
+        source: The name of its source.
+        part: Which part of it.
+        sequence: Its number: `windows.store[sequence]` are its inputs and labels.
+        mean: Float64 (steps, ...), the mean of all predictions for each step; NaN where there is none. For
+            `target="sequence"` there is one row.
+        count: Int64 (steps,), how many there are.
+        store: Where its times are; None: predictions are not of steps.
+    """
+
+    source: str
+    part: int
+    sequence: int
+    mean: NDArray[np.float64]
+    count: Ints
+    store: Store | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        predicted = f"{int(np.count_nonzero(self.count)):,} of {len(self.count):,} steps"
+        where = f"{self.source!r}, part {self.part}"
+        return f"<predictions for {predicted} of {where}: mean {self.mean.shape} {self.mean.dtype}>"
+
+    @property
+    def time(self) -> NDArray[Any] | None:
+        """When each step was, (steps,) as `store.times` has it; None where the store keeps no time.
+
+        It is read when it is asked for.
+
+        Raises:
+            ChecksumError: The bytes on disk are not those that were written.
+        """
+        if self.store is None or self.store.schema.time is None:
+            return None
+        return self.store.times(self.sequence)
+
+
+class Overlay:
+    """What windows predict, sequence by sequence: `overlay["walk-0"].mean`. Get it from `windows.overlay`.
+
+    It has the sequences that were predicted, in the order of the store. `overlay[source]` is that of a source, or
+    `overlay[source, part]` where it has several parts.
+    """
+
+    def __init__(self, each: list[Overlaid], where: object) -> None:
+        self._each, self._where = each, where
+
+    def __len__(self) -> int:
+        return len(self._each)
+
+    def __iter__(self) -> Iterator[Overlaid]:
+        return iter(self._each)
+
+    def __repr__(self) -> str:
+        steps = sum(len(each.count) for each in self)
+        predicted = sum(int(np.count_nonzero(each.count)) for each in self)
+        return f"<predictions for {predicted:,} of {steps:,} steps of {len(self):,} sequences>"
+
+    def __getitem__(self, name: str | tuple[str, int]) -> Overlaid:
+        """Return the predictions for one sequence.
+
+        Raises:
+            SequenceIndexError: Nothing was predicted of it, or several parts of it were.
+        """
+        source, part = (name, None) if isinstance(name, str) else name
+        found = [each for each in self._each if each.source == source and part in (None, each.part)]
+        if not found:
+            raise SequenceIndexError(
+                f"{self._where}: no predictions for {name!r:.200}; there are such for {len(self):,} sequences"
+            )
+        if len(found) > 1:
+            raise SequenceIndexError(
+                f"{self._where}: predictions for {len(found):,} parts of {source!r:.200}: "
+                f"give overlay[{source!r:.80}, {found[0].part}] for one of them"
+            )
+        return found[0]
+
+
+def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inverse: bool = False) -> Overlay:
+    """Lay predictions of windows over the steps that they are of, where they may overlap.
+
+    Args:
+        windows: Whose windows; with `phase="random"` those of the epoch, `batches.windows`.
+        predictions: For each window what its label has: (windows, horizon, ...) for `target="future"`, (windows,
+            window, ...) for `"aligned"`, (windows, ...) for `"last"` and `"sequence"`. What a step has may be of
+            another shape than in labels: probabilities of classes, say. NaN makes the mean of its step NaN.
+        index: (windows,), their numbers, as `batches(..., index=True)` gives them, in any order, also some of them.
+        inverse: Undo what `normalize` did to labels: predictions then have the shape of labels.
+
+    Returns:
+        Arrays over the steps of each sequence that has one of these windows, and of no other.
+
+    Raises:
+        WindowError: Shapes do not fit the windows, or `inverse` is asked for where windows are not normalised.
+        SequenceIndexError: There is no window of one of these numbers.
+
+    >>> import tempfile, store_spec
+    >>> path = tempfile.mkdtemp() + "/walk.zarr"
+    >>> with store_spec.create_store(path, inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+    ...     walk = np.arange(6, dtype="float32")[:, None]
+    ...     writer.append(walk, walk, source="walk")
+    >>> windows = store_spec.open_store(path).windows(2, horizon=2)
+    >>> found = overlay(windows, [[[2.0], [3.0]], [[5.0], [4.0]]], index=[0, 1])["walk"]
+    >>> found.mean.ravel().tolist(), found.count.tolist()
+    ([nan, nan, 2.0, 4.0, 4.0, nan], [0, 0, 1, 2, 1, 0])
+    """
+    store, shape, numbers = windows.store, windows.shape, np.asarray(index)
+    given = np.asarray(predictions)
+    steps = shape.label_steps
+    wanted = f"({numbers.size:,}, ...)" if steps is None else f"({numbers.size:,}, {steps:,}, ...)"
+    fits = given.ndim > 0 and len(given) == numbers.size and (steps is None or given.shape[1:2] == (steps,))
+    if numbers.ndim != 1 or not fits or given.dtype.kind not in "biuf":
+        raise WindowError(
+            f"{store.path}: predictions of shape {given.shape} and {given.dtype}, with an index of shape "
+            f'{numbers.shape}; target="{shape.target}" needs numbers of shape {wanted}'
+        )
+    if inverse:
+        given = windows.scaler(numbers).inverse(given)
+    sequences, row, count = _steps(windows, numbers)
+    if steps is None:
+        given = given[:, None]
+    if shape.target == "aligned":  # those of padding are of no step
+        given = given[np.arange(shape.window) < count[:, None]]
+    given = given.reshape(int(count.sum()), *given.shape[1 if shape.target == "aligned" else 2 :])
+    # A sequence may be selected twice: by its number in the store it is one.
+    kept, which = np.unique(store.selection[sequences], return_inverse=True)
+    first = np.full(len(kept), len(store), np.int64)
+    np.minimum.at(first, which, sequences)
+    lengths = np.ones_like(first) if shape.target == "sequence" else store.lengths[first]
+    before = np.cumsum(lengths) - lengths
+    places = spread(before[which] + row, count, shape.sampling_rate if shape.target == "aligned" else 1)
+    total = np.zeros((int(lengths.sum()), *given.shape[1:]))
+    np.add.at(total, places, given)
+    times = np.bincount(places, minlength=len(total))
+    by = times.reshape(-1, *(1 for _ in total.shape[1:]))
+    mean = np.divide(total, by, out=np.full(total.shape, np.nan), where=by > 0)
+    return Overlay(
+        [
+            Overlaid(
+                source=store.sources[number],
+                part=int(store.parts[number]),
+                sequence=number,
+                mean=mean[begin : begin + length],
+                count=times[begin : begin + length],
+                store=None if shape.target == "sequence" else store,
+            )
+            for number, begin, length in zip(first.tolist(), before.tolist(), lengths.tolist(), strict=True)
+        ],
+        store.path,
+    )
+
+
+def _steps(windows: Windows, numbers: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
+    """Return the sequence of each window, the first step that its label is of, and of how many it is."""
+    shape = windows.shape
+    sequences, start = windows.index.locate_many(numbers)
+    last = windows.index.last_rows(sequences, start)
+    if shape.target == "future":
+        return sequences, last + 1 + shape.lead, np.full_like(start, shape.horizon)
+    if shape.target == "aligned":
+        return sequences, start, windows.index.real_rows(sequences, start)
+    return sequences, last if shape.target == "last" else np.zeros_like(start), np.ones_like(start)

@@ -1,0 +1,137 @@
+"""Windows that lie in memory together, from which batches are gathered."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from store_spec.reading.normalization import OfWindows
+from store_spec.windows.index import WindowShape
+
+Batch = tuple[NDArray[Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slots:
+    """Which piece each window is of, without an array that has this for each.
+
+    Args:
+        order: (windows,), the slot of each window: pieces have as many slots as windows, one piece after another.
+        before: (pieces,), how many slots come before each piece.
+        place: (pieces,), where in the pool's rows each piece's first window starts.
+        number: (pieces,), the number of each piece's first window.
+        stride: Rows from one window of a piece to the next.
+    """
+
+    order: NDArray[np.signedinteger]
+    before: NDArray[np.signedinteger]
+    place: NDArray[np.int64]
+    number: NDArray[np.int64]
+    stride: int
+
+    def find(self, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
+        """Return where windows `start` to `stop` start, the piece of each, and its number."""
+        slot = self.order[start:stop]
+        piece = np.searchsorted(self.before, slot, side="right") - 1
+        turn = (slot - self.before[piece]).astype(np.int64)
+        return self.place[piece] + turn * self.stride, piece, self.number[piece] + turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pool:
+    """Windows in memory, in the order in which batches take them.
+
+    Args:
+        shape: What a window takes.
+        inputs: (rows, *feature shape); a window that is padded may reach past its sequence, but not past these rows.
+        labels: (rows, *target shape), of the same rows; for `target="sequence"` one row a piece.
+        future: (rows, *shape), the input columns that are known in advance; None if none were asked for.
+        masks: (rows, *feature shape) each, whether each value of `inputs` is real: if all of them say so.
+        static: (pieces, columns), what is given of the sequence of each; None if nothing was asked for.
+        position: (windows,), where in `inputs` each window starts; slots where more than that is needed of each: for
+            padding, for labels of sequences, for static columns, and for the index.
+        real: (pieces,), how many input rows are real, the same for all windows of a piece; None if all are.
+        index: Whether a batch has the numbers of its windows.
+        of_windows: How each window is normalised by its own inputs; None if it is not.
+    """
+
+    shape: WindowShape
+    inputs: NDArray[Any]
+    labels: NDArray[Any]
+    future: NDArray[Any] | None
+    static: NDArray[Any] | None
+    position: NDArray[np.signedinteger] | Slots
+    real: NDArray[np.int64] | None
+    index: bool
+    of_windows: OfWindows | None = None
+    masks: tuple[NDArray[np.bool_], ...] = ()
+
+    def cut(self, start: int, stop: int) -> Batch:
+        """Return windows `start` to `stop` as new arrays, in the order in which `Batches` names them."""
+        shape = self.shape
+        if isinstance(self.position, Slots):
+            at, piece, number = self.position.find(start, stop)
+        else:
+            at = self.position[start:stop].astype(np.intp)
+            piece, number = at, at  # nobody asks for them
+        real = shape.window if self.real is None else self.real[piece]
+        inputs = _gathered(self.inputs, at, shape.window, shape.sampling_rate)
+        after = at + ((real - 1) * shape.sampling_rate + 1 + shape.lead)
+        if shape.target == "future":
+            labels = _gathered(self.labels, after, shape.horizon, 1)
+        elif shape.target == "aligned":
+            labels = _gathered(self.labels, at, shape.window, shape.sampling_rate)
+        elif shape.target == "last":
+            labels = self.labels[at + (real - 1) * shape.sampling_rate]
+        else:
+            labels = self.labels[piece]
+        future = None if self.future is None else _gathered(self.future, after, shape.horizon, 1)
+        mask = None if self.real is None else np.arange(shape.window) < np.reshape(real, (-1, 1))
+        padding = None if mask is None or mask.all() else ~mask
+        _blank(padding, inputs, labels, shape)
+        if self.of_windows is not None:
+            own = None if self.real is None else self.real[piece]
+            inputs, labels, future = self.of_windows(inputs, labels, future, own)
+            _blank(padding, inputs, labels, shape)
+        if self.masks:
+            mask = _gathered(self.masks[0], at, shape.window, shape.sampling_rate)
+            for other in self.masks[1:]:
+                mask &= _gathered(other, at, shape.window, shape.sampling_rate)
+            if padding is not None:
+                mask[padding] = False
+        static = None if self.static is None else self.static[piece]
+        batch = [each for each in (inputs, labels, mask, future, static) if each is not None]
+        if self.index:
+            batch.append(number)
+        return tuple(batch)
+
+
+def join(parts: list[Batch]) -> Batch:
+    """Make one batch of what several pools gave."""
+    return parts[0] if len(parts) == 1 else tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+
+def _blank(padding: NDArray[np.bool_] | None, inputs: NDArray[Any], labels: NDArray[Any], shape: WindowShape) -> None:
+    """Put zeros where rows are not real."""
+    if padding is not None:
+        inputs[padding] = 0
+        if shape.target == "aligned":
+            labels[padding] = 0
+
+
+def _gathered(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int) -> NDArray[Any]:
+    """Return (windows, count, *row shape): the rows `at[i]`, `at[i] + step`, ..., `count` of them, for each i."""
+    span = (count - 1) * step + 1
+    starts = max(0, len(rows) - span + 1)
+    each = math.prod(rows.shape[1:]) * rows.itemsize
+    if step == 1 or count == 1:
+        # A window is one piece of memory: as a value of so many bytes it is copied at once.
+        whole = np.ndarray((starts,), np.dtype((np.void, count * each)), rows, strides=(each,))
+        return whole[at].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
+    strides = (each, each * step, *rows.strides[1:])
+    return as_strided(rows, (starts, count, *rows.shape[1:]), strides, writeable=False)[at]

@@ -1,0 +1,54 @@
+"""Rounds that go over all readers in turn: medians, ratios within a round, and whether a goal is met."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.reading.works import Work
+
+Round = dict[tuple[str, str], dict[str, Any]]  # what was measured of each work and reader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How much is measured.
+
+    Args:
+        places: Where each store is.
+        seconds: Of each measurement.
+        rounds: Of which a table shows the medians.
+        limit: Bytes of memory for what is read under a limit.
+    """
+
+    places: Mapping[str, Path]
+    seconds: float
+    rounds: int
+    limit: int
+
+    def place(self, work: Work) -> str:
+        """Return where the store of a work is."""
+        return str(self.places[work.store])
+
+
+def median(rounds: Sequence[Round], key: tuple[str, str], field: str = "rate") -> float:
+    """Return the median of all rounds."""
+    return float(statistics.median(one[key][field] for one in rounds))
+
+
+def ratio(rounds: Sequence[Round], key: tuple[str, str], other: tuple[str, str]) -> float:
+    """Return the median of the ratios of two rates."""
+    return float(statistics.median(one[key]["rate"] / one[other]["rate"] for one in rounds))
+
+
+def at_least(found: float, goal: float | None, of: str) -> list[str]:
+    """Return two cells: the goal, and whether it is met."""
+    return ["", ""] if goal is None else [f">= {goal:g} {of}", "yes" if found >= goal else "no"]
+
+
+def at_most(found: float, goal: float, unit: str) -> list[str]:
+    """Return two cells: the goal, and whether it is met."""
+    return [f"<= {goal:,.0f} {unit}", "yes" if found <= goal else "no"]

@@ -1,0 +1,17 @@
+"""What a build has left behind."""
+
+import threading
+from collections.abc import Collection
+
+ENDING_SECONDS = 10
+
+
+def threads_left(before: Collection[threading.Thread]) -> list[threading.Thread]:
+    """Return the threads that were not there before and do not end.
+
+    On a busy machine dask's last ones may be on their way out still. Those that it offloads work to stay, idle.
+    """
+    ending = [thread for thread in threading.enumerate() if thread not in before and "Dask-Offload" not in thread.name]
+    for thread in ending:
+        thread.join(ENDING_SECONDS)
+    return [thread for thread in ending if thread.is_alive()]

@@ -1,0 +1,120 @@
+"""Mistakes that people make with the command, and what it says of each, in one file that is read in review.
+
+`python -m tests.builder.messages.mistakes` writes `mistakes.txt` again; read the difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from click.testing import CliRunner
+
+from builder.cli import main
+
+SNAPSHOT: Final = Path(__file__).with_suffix(".txt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """One mistake.
+
+    Args:
+        what: It, in words.
+        options: Of `seqzarr build src t.zarr`.
+        files: What lies in the folder `src`, or beside it where the name begins with `../`: text, the columns of a
+            Parquet file, or the arrays of an NPZ file, each by name.
+        before: Options of a build that made the store already; None: there is none.
+    """
+
+    what: str
+    options: Sequence[str]
+    files: Mapping[str, str | Mapping[str, object]] = field(default_factory=lambda: {"a.csv": "x,y\n1,2\n3,4\n"})
+    before: Sequence[str] | None = None
+
+
+def sections() -> dict[str, Sequence[Mistake]]:
+    """Give the mistakes, by what they are made with."""
+    from tests.builder.messages import (
+        of_arguments,
+        of_classes,
+        of_cleaning,
+        of_groups,
+        of_labels_beside,
+        of_manifests,
+        of_times,
+    )
+
+    return {
+        "missing values, and changes to columns": of_cleaning.MISTAKES,
+        "many sequences in a file": of_groups.MISTAKES,
+        "when steps were": of_times.MISTAKES,
+        "labels in another file": of_labels_beside.MISTAKES,
+        "arguments of a process function": of_arguments.MISTAKES,
+        "labels that are text": of_classes.MISTAKES,
+        "a manifest, and labels in names": of_manifests.MISTAKES,
+    }
+
+
+def snapshot() -> str:
+    """Make each mistake in a folder of its own, and write down what the command says."""
+    lines = ["# What the command says of mistakes. Made by `python -m tests.builder.messages.mistakes`."]
+    for title, mistakes in sections().items():
+        lines += ["", f"== {title}"]
+        for mistake in mistakes:
+            command = shlex.join(["seqzarr", "build", "src", "t.zarr", *mistake.options])
+            lines += ["", f"{mistake.what}:", f"    $ {command}", *(f"    {line}" for line in said(mistake))]
+    return "\n".join(lines) + "\n"
+
+
+def said(mistake: Mistake) -> list[str]:
+    """Return what the command says on stderr, and its exit status."""
+    with tempfile.TemporaryDirectory() as folder, _working_in(Path(folder)):
+        write(mistake.files)
+        if mistake.before is not None:
+            first = CliRunner().invoke(main, ["build", "src", "t.zarr", "--workers", "0", *mistake.before])
+            assert first.exit_code == 0, first.output
+        arguments = ["build", "src", "t.zarr", "--workers", "0", *mistake.options]
+        result = CliRunner().invoke(main, arguments, prog_name="seqzarr")
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        lines = result.stderr.replace(str(Path(folder).resolve()), "FOLDER").splitlines()
+        return [*lines, f"[exit status {result.exit_code}]"]
+
+
+def write(files: Mapping[str, str | Mapping[str, object]]) -> None:
+    """Write files into the folder `src`."""
+    Path("src").mkdir()
+    for name, content in files.items():
+        path = Path("src") / name
+        path.parent.mkdir(exist_ok=True)
+        if isinstance(content, str):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        elif path.suffix == ".npz":
+            np.savez(path, allow_pickle=False, **{key: np.array(value) for key, value in content.items()})
+        else:
+            pq.write_table(pa.table(dict(content)), path)
+
+
+@contextlib.contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(snapshot(), encoding="utf-8")
+    print(f"{SNAPSHOT}: {sum(map(len, sections().values()))} mistakes")

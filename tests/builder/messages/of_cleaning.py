@@ -1,0 +1,54 @@
+"""Mistakes with missing values, and with changes to columns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from tests.builder.messages.mistakes import Mistake
+
+GAPS: Final = {"a.csv": "x,y\n,2\n3,\n5,6\n"}
+
+MISTAKES: Final = (
+    Mistake(what="nothing is said of missing values", options=(), files=GAPS),
+    Mistake(what="a policy that is none", options=("--missing", "fill"), files=GAPS),
+    Mistake(what="policies in the wrong order", options=("--missing", "drop+ffill"), files=GAPS),
+    Mistake(what="two policies for all columns", options=("--missing", "drop", "--missing", "keep"), files=GAPS),
+    Mistake(what="a policy for a column that is not there", options=("--missing", "z=drop"), files=GAPS),
+    Mistake(
+        what="a policy for a column that is not taken", options=("--inputs", "x", "--missing", "y=drop"), files=GAPS
+    ),
+    Mistake(what="two policies for a column", options=("--missing", "x:y=drop", "--missing", "y=keep"), files=GAPS),
+    Mistake(what="ffill has nothing before a leading gap", options=("--missing", "ffill"), files=GAPS),
+    Mistake(
+        what="a policy that leaves nothing of a file",
+        options=("--missing", "drop"),
+        files={"a.csv": "x,y\n1,\n2,\n", "b.csv": "x,y\n1,2\n"},
+    ),
+    Mistake(what="NaN in whole numbers", options=("--missing", "keep", "--dtype", "int32"), files=GAPS),
+    Mistake(what="a limit without ffill", options=("--missing", "drop", "--ffill-limit", "3"), files=GAPS),
+    Mistake(what="a limit of nothing", options=("--missing", "ffill", "--ffill-limit", "0"), files=GAPS),
+    Mistake(
+        what="a sentinel that nothing is said of",
+        options=("--na-values", "-999"),
+        files={"a.csv": "x,y\n1,2\n3,-999\n"},
+    ),
+    Mistake(what="another policy than the store has", options=("--missing", "split"), before=("--missing", "drop")),
+    Mistake(what="policies for a function of one's own", options=("--process", "mine:read", "--missing", "drop")),
+    Mistake(what="a factor that is no number", options=("--scale", "x=kW")),
+    Mistake(what="a factor without a column", options=("--scale", "0.001")),
+    Mistake(what="limits the wrong way round", options=("--clip", "x=100:0")),
+    Mistake(
+        what="limits beyond what the file's numbers hold",
+        options=("--clip", "x=300:"),
+        files={"a.parquet": {"x": np.array([1, 2], "uint8")}},
+    ),
+    Mistake(what="a logarithm of nothing", options=("--log", "x"), files={"a.csv": "x,y\n1,2\n0,4\n"}),
+    Mistake(what="a transform of a column that is no input", options=("--inputs", "x", "--diff", "y")),
+    Mistake(
+        what="a result that floats do not hold",
+        options=("--scale", "x=1e300"),
+        files={"a.csv": "x,y\n1,2\n1e200,4\n"},
+    ),
+)

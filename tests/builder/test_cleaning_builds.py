@@ -1,0 +1,302 @@
+"""Builds that clean: what is recorded, refused, stored and shown, the same for any number of workers."""
+
+# ruff: noqa: DTZ001  # local times without a zone are what NumPy gives
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import builder
+import store_spec
+from builder.against_sources import verify_sources
+from builder.cli import main
+from builder.tables.tabular import tabular
+from store_spec.verification.verify import verify
+from tests.store.oracle import files
+
+
+def build(*arguments: object) -> Result:
+    """Run the command in this process; a traceback is a failure of the test."""
+    result = CliRunner().invoke(main, ["build", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    """Four sources: with a gap in the middle, without one, with gaps at both ends, and of gaps alone."""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for name, text in {
+        "gap": "1,10\n2,\n3,30\n4,40\n",
+        "none": "5,50\n6,60\n",
+        "ends": "7,\n8,80\n9,\n",
+        "only": "1,\n2,\n",
+    }.items():
+        (folder / f"{name}.csv").write_text(f"a,b\n{text}")
+    return folder
+
+
+def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
+    opened = store_spec.open_store(store)
+    found: dict[tuple[str, int], list[list[float]]] = {}
+    for number, source in enumerate(opened.sources):
+        part = sum(name == source for name in opened.sources[:number])
+        found[source, part] = opened[number][0].tolist()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ["--missing", "drop"],
+            {
+                ("ends.csv", 0): [[8, 80]],
+                ("gap.csv", 0): [[1, 10], [3, 30], [4, 40]],
+                ("none.csv", 0): [[5, 50], [6, 60]],
+            },
+        ),
+        (
+            ["--missing", "split", "--scale", "b=0.1", "--clip", "a=2:"],
+            {
+                ("ends.csv", 0): [[8, 8]],
+                ("gap.csv", 0): [[2, 1]],
+                ("gap.csv", 1): [[3, 3], [4, 4]],
+                ("none.csv", 0): [[5, 5], [6, 6]],
+            },
+        ),
+        (
+            ["--missing", "b=ffill+drop"],
+            {
+                ("ends.csv", 0): [[8, 80], [9, 80]],
+                ("gap.csv", 0): [[1, 10], [2, 10], [3, 30], [4, 40]],
+                ("none.csv", 0): [[5, 50], [6, 60]],
+            },
+        ),
+    ],
+)
+def test_a_build_cleans_and_quarantines_what_is_left_of_nothing(src, tmp_path, options, expected):
+    result = build(src, tmp_path / "t.zarr", *options, "--workers", 0)
+    assert result.exit_code == 1
+    assert "only.csv: none of its 2 rows is left; column b is missing in 2 of them" in result.stderr
+    assert rows(tmp_path / "t.zarr") == expected
+    assert not verify(tmp_path / "t.zarr")
+    # A later build needs none of the options, and the store is that of one build of all.
+    (src / "only.csv").unlink()
+    (src / "z.csv").write_text("a,b\n3,30\n")
+    assert build(src, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    assert build(src, tmp_path / "whole.zarr", *options, "--workers", 0).exit_code == 0
+    assert files(tmp_path / "t.zarr") == files(tmp_path / "whole.zarr")
+
+
+def test_kept_gaps_are_nan_in_a_store_that_says_so(src, tmp_path):
+    assert build(src, tmp_path / "t.zarr", "--missing", "keep", "--workers", 0).exit_code == 0
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.schema.missing == "keep"
+    np.testing.assert_array_equal(opened[1][0], [[1, 10], [2, math.nan], [3, 30], [4, 40]])
+    assert not verify(tmp_path / "t.zarr")
+    dry = build(src, tmp_path / "u.zarr", "--missing", "keep", "--dry-run")
+    assert "4 found, 4 to process" in dry.stdout
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_the_store_is_the_same_for_any_number_of_workers(src, tmp_path, workers):
+    process = tabular(missing=["split", "b=interpolate+split"], transforms=["diff a", "scale b=2"], na_values="5")
+    for number in range(20):
+        gaps = "".join(f"{i},{'' if i % (number + 2) == 1 else i * number}\n" for i in range(30))
+        (src / f"m{number:02}.csv").write_text(f"a,b\n{gaps}")
+    for count in (0, workers):
+        builder.build(src, tmp_path / f"{count}.zarr", process=process, workers=count, batch=400)
+    assert files(tmp_path / "0.zarr") == files(tmp_path / f"{workers}.zarr")
+
+
+def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path):
+    for number, options in enumerate(
+        [
+            ["--diff=a", "--clip", "a=-1:0.5", "--scale", "a=2", "--clip=a=:0.75"],
+            ["--clip=a=:0.75", "--diff", "a", "--scale=a=2", "--clip", "a=-1:0.5"],
+        ]
+    ):
+        store = tmp_path / f"{number}.zarr"
+        build(src, store, "--inputs", "a", *options, "--workers", 0)
+        recorded = store_spec.open_store(store).provenance["build"]["process"]["tabular"]["transforms"]
+        expected = [
+            option for option in " ".join(options).replace("=a", " a").replace("--", "\n").split("\n") if option
+        ]
+        assert recorded == [" ".join(text.split()) for text in expected]
+    assert rows(tmp_path / "0.zarr")["none.csv", 0] == [[0.75]]
+    assert rows(tmp_path / "1.zarr")["none.csv", 0] == [[0.0]]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (
+            ["--missing", "drop"],
+            ["--missing", "split"],
+            "was built with missing drop, and now missing split is asked for",
+        ),
+        (["--missing", "drop"], ["--missing", " drop "], ""),
+        (["--missing", "drop"], ["--missing", "error"], "missing drop, and now missing not given"),
+        (["--missing", "drop"], ["--na-values", "5"], "na_values not given, and now na_values 5"),
+        (
+            ["--missing", "drop", "--log", "a", "--scale", "a=2"],
+            ["--scale", "a=2", "--log", "a"],
+            "transforms log a,scale a=2, and now transforms scale a=2,log a",
+        ),
+        (
+            ["--missing", "ffill+drop", "--ffill-limit", "2"],
+            ["--ffill-limit", "3"],
+            "ffill_limit 2, and now ffill_limit 3",
+        ),
+        (
+            ["--missing", "ffill+drop", "--ffill-limit", "2"],
+            ["--missing", "ffill+drop", "--ffill-limit", "3"],
+            "ffill_limit 2, and now ffill_limit 3",
+        ),
+    ],
+)
+def test_what_differs_from_the_first_build_is_refused_with_both_values(src, tmp_path, first, then, message):
+    (src / "only.csv").unlink()
+    assert build(src, tmp_path / "t.zarr", *first, "--workers", 0).exit_code == 0
+    result = build(src, tmp_path / "t.zarr", *then, "--workers", 0)
+    assert message in result.stderr
+    assert result.exit_code == (2 if message else 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--missing", "fill"], "missing='fill': 'fill' is none of ffill, interpolate, error, drop, keep, split"),
+        (["--scale", "a"], "scale 'a' is not of the form COL=FACTOR, as flow=0.001"),
+        (["--missing", "keep", "--dtype", "int8"], "missing=keep needs a dtype of floats"),
+        (
+            ["--process", "a:b", "--log", "a", "--missing", "drop"],
+            "--log: for tables, which --process re",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line(src, tmp_path, options, message):
+    result = build(src, tmp_path / "t.zarr", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "t.zarr").exists()
+
+
+def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
+    (src / "only.csv").unlink()
+    store = tmp_path / "t.zarr"
+    report = builder.build(src, store, process=tabular(missing=["split", "b=interpolate+split"]), workers=0)
+    assert (report.sequences, report.dropped, report.filled, report.several) == (3, 2, 1, 0)
+    assert report.to_json()["dropped"] == 2
+    opened = store_spec.open_store(store)
+    assert opened.sequences["dropped"].tolist() == [2, 0, 0]
+    assert opened.sequences["filled"].tolist() == [0, 1, 0]
+    (src / "parts.csv").write_text("a,b\n1,1\n,2\n3,3\n,4\n,5\n6,6\n")
+    result = build(src, store, "--workers", 0)
+    assert result.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 3 sequences, 3 steps (3 more dropped), ")
+    found = builder.inspect(store).cleaning
+    assert found is not None
+    assert (found.total.dropped, found.total.filled, found.total.several, found.touched) == (5, 1, 1, 3)
+    assert [(one.source, one.sequences, one.steps, one.dropped, one.filled) for one in found.worst] == [
+        ("ends.csv", 1, 1, 2, 0),
+        ("parts.csv", 3, 3, 3, 0),
+        ("gap.csv", 1, 4, 0, 1),
+    ]
+    shown = " ".join(CliRunner().invoke(main, ["inspect", str(store)]).stdout.split())
+    assert "5 steps dropped, 1 value filled in, of 3 sources; 1 source gave several sequences" in shown
+    assert "ends.csv 1 1 2 66.7 % 0" in shown
+    assert json.loads(CliRunner().invoke(main, ["inspect", str(store), "--json"]).stdout)["cleaning"]["touched"] == 3
+
+
+def test_nothing_is_counted_where_nothing_can_be_done(src, tmp_path):
+    (src / "only.csv").unlink()
+    builder.build(src, tmp_path / "t.zarr", process=tabular(inputs="a", transforms="scale a=2"), workers=0)
+    assert list(store_spec.open_store(tmp_path / "t.zarr").sequences) == ["source", "part", "length"]
+    assert builder.inspect(tmp_path / "t.zarr").cleaning is None
+    assert "Cleaning" not in CliRunner().invoke(main, ["inspect", str(tmp_path / "t.zarr")]).stdout
+
+
+def test_a_dry_run_says_what_would_be_done_to_the_sources_that_it_reads(src, tmp_path):
+    result = build(src, tmp_path / "t.zarr", "--missing", "b=ffill+drop", "--dry-run", "--json")
+    assert (json.loads(result.stdout)["dropped"], json.loads(result.stdout)["filled"]) == (1, 2)
+    shown = build(src, tmp_path / "t.zarr", "--missing", "b=ffill+drop", "--dry-run").stdout
+    assert "1 step dropped, 2 values filled in, of those looked at" in " ".join(shown.split())
+
+
+def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    (folder / "a.csv").write_text("unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n")
+    assert build(folder, tmp_path / "t.zarr", "--group-by", "unit,run", "--workers", 0).exit_code == 0
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.sequences["unit"].tolist() == [7, 8, 7]
+    assert opened.sequences["run"].tolist() == ["A", "A", "B"]
+    assert [rows[:, 0].tolist() for rows, _ in opened] == [[1, 3], [2], [4]]
+    assert not verify(tmp_path / "t.zarr")
+    # Text where the store has whole numbers is refused, with what to do; whole numbers where it has text are text.
+    (folder / "b.csv").write_text("unit,run,x\nB7,5,1\n")
+    result = build(folder, tmp_path / "t.zarr", "--workers", 0)
+    assert result.exit_code == 1
+    assert (
+        "b.csv: column unit, which rows are grouped by, holds 'B7', where the store has whole numbers" in result.stderr
+    )
+    assert build(folder, tmp_path / "u.zarr", "--group-by", "unit:text,run", "--workers", 0).exit_code == 0
+    opened = store_spec.open_store(tmp_path / "u.zarr")
+    assert opened.sequences["unit"].tolist() == ["7", "8", "7", "B7"]
+    assert opened.sequences["run"].tolist() == ["A", "A", "B", "5"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sources_are_held_against_a_store_that_was_cleaned(src, tmp_path, workers):
+    (src / "only.csv").unlink()
+    builder.build(src, tmp_path / "t.zarr", process=tabular(missing="split", transforms="log a"), workers=0)
+    assert not verify_sources(tmp_path / "t.zarr", src, workers=workers)
+
+
+def test_times_are_stored_and_a_source_without_rows_fits_any(tmp_path):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    (folder / "a.csv").write_text("t,x\n")
+    (folder / "b.csv").write_text("t,x\n2020-01-01T12:00+02:00,1\n2020-01-01T10:30Z,2\n2020-01-01T20:00:00.5Z,3\n")
+    assert build(folder, tmp_path / "t.zarr", "--time", "t", "--max-gap", "2h", "--workers", 0).exit_code == 0
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.sequences["source"].tolist() == ["a.csv", "b.csv", "b.csv"]
+    assert opened.times(0).tolist() == []
+    assert opened.times(1).astype("M8[m]").tolist() == [datetime(2020, 1, 1, 10), datetime(2020, 1, 1, 10, 30)]
+    assert opened.times(2).astype("M8[ms]").tolist() == [datetime(2020, 1, 1, 20, 0, 0, 500_000)]
+    assert opened.schema.time is not None
+    assert (opened.schema.time.unit, opened.schema.time.zone) == ("ns", "UTC")
+    assert not verify(tmp_path / "t.zarr")
+    # A local time does not go with those of a zone.
+    (folder / "c.csv").write_text("t,x\n2020-01-01T12:00,1\n")
+    result = build(folder, tmp_path / "t.zarr", "--workers", 0)
+    assert result.exit_code == 1
+    assert "c.csv: time is of the zone None, where this store has UTC" in result.stderr
+
+
+def test_elapsed_times_and_groups_are_stored_by_any_number_of_workers(tmp_path):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for number in range(12):
+        rows = "".join(f"{i % 3},{i * 0.02:.2f},{number + i}\n" for i in range(30))
+        (folder / f"{number:02}.csv").write_text(f"k,t,x\n{rows}")
+    for count in (0, 2):
+        process = tabular(group_by="k", time="t", time_unit="s", elapsed=True, every="60ms")
+        builder.build(folder, tmp_path / f"{count}.zarr", process=process, workers=count, batch=700)
+    assert files(tmp_path / "0.zarr") == files(tmp_path / "2.zarr")
+    opened = store_spec.open_store(tmp_path / "2.zarr")
+    assert len(opened) == 36
+    assert opened.sequences["k"].tolist() == [0, 1, 2] * 12
+    assert opened.times(1).astype("m8[ms]").astype(int).tolist() == list(range(20, 600, 60))
+    assert not verify(tmp_path / "2.zarr")
+    assert not verify_sources(tmp_path / "2.zarr", folder, workers=0)

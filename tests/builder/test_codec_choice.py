@@ -1,0 +1,99 @@
+"""`codec="auto"`: chosen by the sizes of the first rows, against compressing them by hand."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+import builder
+import store_spec
+from builder.cli import main
+from builder.codec_choice import choose, measured
+from store_spec.format.codec import Codec
+from store_spec.schema import Schema, rows_of
+
+KINDS = {
+    "none": np.random.default_rng(0).integers(0, 2**32, (20_000, 2)).astype("uint32"),
+    "lz4": np.cumsum(np.random.default_rng(1).normal(size=(20_000, 2)), axis=0).astype("float32"),
+    # Few values, in no order: entropy coding makes them small, which lz4 lacks.
+    "zstd": np.round(np.random.default_rng(2).normal(size=(20_000, 2)), 1).astype("float64"),
+}
+
+
+def sources(folder: Path, rows: NDArray[np.generic], count: int = 4) -> Path:
+    folder.mkdir()
+    for number, part in enumerate(np.array_split(rows, count)):
+        np.save(folder / f"{number}.npy", part)
+    return folder
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_store_has_the_codec_that_suits_its_rows(tmp_path: Path, name: str):
+    report = builder.build(sources(tmp_path / "from", KINDS[name]), tmp_path / "store", codec="auto")
+    store = store_spec.open_store(tmp_path / "store")
+    assert store.schema.codec == Codec(name)
+    assert report.codec is not None
+    assert report.codec.startswith(f"codec {name}")
+    given = builder.build(tmp_path / "from", tmp_path / "given", codec=name)
+    assert given.codec is None
+    for path in (tmp_path / "given").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "store" / path.relative_to(tmp_path / "given")).read_bytes()
+
+
+def test_sizes_are_those_of_chunks_of_the_store():
+    rows = KINDS["lz4"]
+    schema = Schema.plan(rows_of("int64", (2,)), rows_of("int64", (2,)), chunk_bytes=2**14)
+    blocks = np.array_split(rows, 7)
+    chunk = schema.steps.chunk
+    with ThreadPoolExecutor(1) as pool:
+        for codec in (Codec("none"), Codec("lz4"), Codec("zstd")):
+            each = [pool.submit(codec.encode, rows[at : at + chunk]).result() for at in range(0, len(rows), chunk)]
+            share = sum(map(len, each)) / rows.nbytes
+            assert measured({"inputs": blocks}, schema).shares[codec.name] == share
+
+
+def test_sizes_alone_decide():
+    assert choose({"none": 100, "lz4": 97, "zstd": 96}, 100).codec == Codec("none")
+    assert choose({"none": 100, "lz4": 97, "zstd": 80}, 100).codec == Codec("lz4")
+    assert choose({"none": 100, "lz4": 97, "zstd": 60}, 100).codec == Codec("zstd")
+    nothing = choose({"none": 0, "lz4": 0, "zstd": 0}, 0)
+    assert (nothing.codec, str(nothing)) == (Codec("lz4"), "codec lz4:9: there are no rows to measure")
+
+
+def test_a_later_build_keeps_the_codec_whatever_its_rows(tmp_path: Path):
+    place = sources(tmp_path / "from", KINDS["none"])
+    builder.build(place, tmp_path / "store", codec="auto")
+    np.save(place / "more.npy", np.zeros((1000, 2), "uint32"))
+    report = builder.build(place, tmp_path / "store", codec="auto")
+    assert (report.added, report.codec) == (1, None)
+    assert store_spec.open_store(tmp_path / "store").schema.codec == Codec("none")
+
+
+def test_compact_chooses_by_the_first_rows(tmp_path: Path):
+    builder.build(sources(tmp_path / "from", KINDS["zstd"]), tmp_path / "store", codec="none")
+    done = builder.compact(tmp_path / "store", tmp_path / "new", codec="auto")
+    assert done.codec is not None
+    assert store_spec.open_store(tmp_path / "new").schema.codec == Codec("zstd")
+    again = builder.compact(tmp_path / "store", tmp_path / "new", codec="auto")
+    assert (again.copied, again.codec) == (0, None)
+
+
+def test_the_command_says_what_it_chose_and_why(tmp_path: Path):
+    place = sources(tmp_path / "from", KINDS["none"])
+    options = [str(place), str(tmp_path / "store"), "--codec", "auto"]
+    before = CliRunner().invoke(main, ["build", *options, "--dry-run"])
+    assert "compression saves less than 5%" in " ".join(before.output.split())
+    made = CliRunner().invoke(main, ["build", *options])
+    assert made.exit_code == 0
+    assert "codec none, as compression saves less than 5%: the first rows take 100% uncompressed" in made.output
+    told = CliRunner().invoke(main, ["build", *options[:1], str(tmp_path / "other"), "--codec", "auto", "--json"])
+    assert json.loads(told.output)["codec"] in made.output
+    packed = CliRunner().invoke(main, ["compact", str(tmp_path / "store"), str(tmp_path / "new"), "--codec", "auto"])
+    assert "codec none, as compression saves less than 5%" in packed.output

@@ -1,0 +1,354 @@
+"""`compact` into another order, and to another dtype: as if the sequences had been appended so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from builder import build, tabular
+from builder.against_sources import verify_sources
+from builder.cli import main
+from builder.compact import compact
+from builder.errors import UsageError
+from builder.row_order import Order
+from store_spec import StoreError
+from store_spec.disk.storage import LocalStorage
+from tests.builder.made_sources import Made, read_made, write_made
+from tests.store.oracle import Recipe, Sequence, append, files, make, recipes
+
+ORDERS = ("store", "name", "length", "shuffle:3")
+
+
+def grouped(sequences):
+    """Return sequences in lists, one for each source."""
+    groups: dict[str, list[Sequence]] = {}
+    for one in sequences:
+        groups.setdefault(one.source, []).append(one)
+    return list(groups.values())
+
+
+def in_order(sequences, order):
+    """The dumb order: sort lists of sequences, one for each source."""
+    groups = grouped(sequences)
+    if order == "name":
+        groups.sort(key=lambda group: group[0].source)
+    if order == "length":
+        groups.sort(key=lambda group: sum(len(one.inputs) for one in group))
+    if order.startswith("shuffle"):
+        seed = order.partition(":")[2]
+        groups.sort(key=lambda group: hashlib.sha256(f"order {seed}:{group[0].source}".encode()).digest()[:7])
+    return [one for group in groups for one in group]
+
+
+def as_dtype(sequences, recipe, inputs=None, labels=None):
+    """Return sequences, and a recipe, of other dtypes: value by value."""
+
+    def changed(rows, dtype):
+        flat = [np.dtype(dtype).type(value) for value in rows.reshape(-1)]
+        return np.array(flat, dtype).reshape(rows.shape)
+
+    for name, dtype in (("inputs", inputs), ("labels", labels)):
+        if dtype is not None:
+            sequences = [replace(one, **{name: changed(getattr(one, name), dtype)}) for one in sequences]
+            recipe = replace(recipe, **{name: (dtype, getattr(recipe, name)[1])})
+    return sequences, recipe
+
+
+def write(recipe, path, sequences, provenance):
+    with recipe.create(path) as writer:
+        writer._ledger.provenance = provenance
+        append(writer, sequences)
+
+
+def several(recipe, lengths, seed):
+    """Return sequences of sources in no order, of which some have parts."""
+    rng = np.random.default_rng(seed)
+    names = [f"s{number}" for number in rng.permutation(len(lengths)) for _ in range(int(rng.integers(1, 4)))]
+    return make(recipe, lengths, seed=seed, sources=names[: len(lengths)])
+
+
+@settings(max_examples=15, deadline=None)
+@given(recipe=recipes(), lengths=st.lists(st.integers(0, 20), min_size=1, max_size=12), order=st.sampled_from(ORDERS))
+def test_another_order_is_bit_for_bit_what_appending_in_that_order_gives(tmp_path_factory, recipe, lengths, order):
+    place = tmp_path_factory.mktemp("order")
+    sequences = several(recipe, lengths, len(lengths))
+    write(recipe, place / "old", sequences, {"made": "by a test"})
+    record = {} if order == "store" else {"compacted": {"order": order}}
+    write(recipe, place / "expected", in_order(sequences, order), {"made": "by a test"} | record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", 200)
+        compact(place / "old", place / "new", order=order, workers=0)
+    assert files(place / "new") == files(place / "expected")
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    recipe=recipes(),
+    dtypes=st.tuples(st.sampled_from(["float16", "float32", None]), st.sampled_from(["float32", None])),
+    order=st.sampled_from(ORDERS),
+    missing=st.sampled_from(["error", "keep"]),
+)
+def test_another_dtype_is_bit_for_bit_what_appending_converted_rows_gives(
+    tmp_path_factory, recipe, dtypes, order, missing
+):
+    place = tmp_path_factory.mktemp("dtype")
+    recipe = replace(recipe, inputs=("float64", recipe.inputs[1]), labels=("float32", recipe.labels[1]))
+    recipe = replace(recipe, missing=missing)
+    sequences = several(recipe, [5, 0, 17, 3, 9, 1], 1)
+    write(recipe, place / "old", sequences, {})
+    inputs, labels = dtypes
+    labels = labels or inputs  # they are floats
+    compact(
+        place / "old", place / "new", order=order, dtype=dtypes[0], label_dtype=dtypes[1], chunk=recipe.chunk,
+        shard=recipe.shard, codec=recipe.codec, workers=0,
+    )  # fmt: skip
+    # What the old store would be in that order has the identity that the copy records.
+    sequences = in_order(sequences, order)
+    write(recipe, place / "ordered", sequences, {})
+    record = {"order": order}
+    if inputs is not None:
+        record["identity"] = store_spec.open_store(place / "ordered").identity
+    sequences, recipe = as_dtype(sequences, recipe, inputs, labels)
+    write(recipe, place / "expected", sequences, {"compacted": record} if inputs or order != "store" else {})
+    assert files(place / "new") == files(place / "expected")
+
+
+@settings(max_examples=10, deadline=None)
+@given(kills=st.lists(st.integers(1, 60), min_size=1, max_size=4))
+def test_cut_off_and_started_again_it_ends_with_the_same_bytes(tmp_path_factory, kills):
+    place = tmp_path_factory.mktemp("cut")
+    recipe = Recipe(inputs=("float64", (3,)), columns=(("note", "string"),))
+    write(recipe, place / "old", several(recipe, list(range(12)), 5), {})
+
+    def again(name="new"):
+        compact(place / "old", place / name, order="shuffle", dtype="float32", workers=0)
+
+    again("whole")
+    put = LocalStorage.put
+    for kill in kills:
+        left = kill
+
+        def failing(storage, key, parts):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise StoreError(f"{key}: the disk is gone")
+            put(storage, key, parts)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LocalStorage, "put", failing)
+            patch.setattr("builder.run.COMMIT_SECONDS", 0.0)
+            patch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", 100)
+            try:
+                again()
+            except StoreError:
+                continue
+    if (place / "new").exists():
+        compact(place / "old", place / "new", workers=0)  # begun with these, it goes on with them
+    again()
+    assert files(place / "new") == files(place / "whole")
+
+
+def begun(place, **options):
+    """Copy the first sequences of a store, then let it have more."""
+    recipe = Recipe(inputs=("float64", (2,)), labels=("float64", ()), label_axis="sequence")
+    sequences = make(recipe, [3, 4, 5], sources=["a", "b", "c"])
+    write(recipe, place / "old", sequences[:2], {})
+    compact(place / "old", place / "new", workers=0, **options)
+    with store_spec.open_store(place / "old", "a") as writer:
+        append(writer, sequences[2:])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        ({"order": "name"}, {"order": "shuffle"}, "begun in the order name, and the option now gives shuffle:0"),
+        ({"order": "name"}, {"order": "store"}, "begun in the order name, and the option now gives store"),
+        ({}, {"order": "name"}, "begun in the order store, and the option now gives name"),
+        ({"dtype": "float32"}, {"dtype": "float16"}, "inputs are float32 there, and the option now gives float16"),
+        ({"dtype": "float32"}, {"dtype": "float64"}, "inputs are float32 there, and the option now gives float64"),
+        ({}, {"label_dtype": "float32"}, "labels are float64 there, and the option now gives float32"),
+    ],
+)
+def test_a_copy_goes_on_as_it_was_begun_and_refuses_another_order_or_dtype(tmp_path, before, now, words):
+    begun(tmp_path, **before)
+    there = files(tmp_path / "new")
+    with pytest.raises(UsageError, match=words):
+        compact(tmp_path / "old", tmp_path / "new", workers=0, **now)
+    assert files(tmp_path / "new") == there
+    assert compact(tmp_path / "old", tmp_path / "new", workers=0, **before).copied == 1
+
+
+def test_a_copy_of_another_store_is_told_by_its_rows_even_where_the_dtype_is_another(tmp_path):
+    recipe = Recipe(inputs=("float64", (2,)))
+    for seed, name in enumerate(("one", "two")):
+        write(recipe, tmp_path / name, make(recipe, [3, 4], seed=seed, sources=["a", "b"]), {})
+        compact(tmp_path / name, tmp_path / f"{name}-copy", dtype="float32", workers=0)
+    with pytest.raises(UsageError, match="is another store"):
+        compact(tmp_path / "one", tmp_path / "two-copy", dtype="float32", workers=0)
+    assert compact(tmp_path / "two", tmp_path / "two-copy", dtype="float32", workers=0).copied == 0
+
+
+def test_an_order_in_which_new_sequences_do_not_come_last_cannot_go_on(tmp_path):
+    begun(tmp_path, order="length")  # those of c are the longest
+    assert compact(tmp_path / "old", tmp_path / "new", order="length").copied == 1
+    with store_spec.open_store(tmp_path / "old", "a") as writer:
+        writer.append(np.zeros((1, 2)), np.zeros(()), source="d")
+    with pytest.raises(UsageError, match="in the order length; give another"):
+        compact(tmp_path / "old", tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype", "words"),
+    [
+        ([[1.5, 2.0]], "int16", r"a: inputs: row 0, column 0 is 1.5, which does not fit into int16 \(1 such values\)"),
+        ([[1.0, 4e4]], "int16", "row 0, column 1 is 40000.0"),
+        ([[1.0, np.nan]], "int16", "row 0, column 1 is nan"),
+        ([[1.0, 1e300]], "float32", r"1e\+300, which does not fit into float32"),
+        ([[1.0, 3.0]], "bool", "is 3.0"),
+    ],
+)
+def test_what_would_become_another_number_is_refused_and_nothing_is_there(tmp_path, given, dtype, words):
+    with store_spec.create_store(
+        tmp_path / "old", inputs=("float64", (2,)), labels=("int64", ()), missing="keep"
+    ) as writer:
+        writer.append(np.array(given), np.zeros(1, np.int64), source="a")
+    with pytest.raises(UsageError, match=words):
+        compact(tmp_path / "old", tmp_path / "new", dtype=dtype, workers=0)
+    assert not (tmp_path / "new").exists()
+
+
+def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_path):
+    with store_spec.create_store(tmp_path / "c", inputs=("complex64", ()), labels=("int64", ())) as writer:
+        writer.append(np.ones(3, np.complex64), np.zeros(3, np.int64), source="a")
+    with pytest.raises(UsageError, match="inputs are complex64, of which no other dtype is made"):
+        compact(tmp_path / "c", tmp_path / "new", dtype="float32")
+    for text in ("size", "shuffle:x", "name:1", "shuffle:"):
+        with pytest.raises(UsageError, match="none of store, name, length, shuffle"):
+            compact(tmp_path / "c", tmp_path / "new", order=text)
+    with pytest.raises(UsageError, match="is no dtype"):
+        compact(tmp_path / "c", tmp_path / "new", label_dtype="number")
+    with store_spec.create_store(
+        tmp_path / "k", inputs=("float32", ()), labels=("int64", ()), classes=[["cat", "dog"]]
+    ) as writer:
+        writer.append(np.ones(2, np.float32), np.array([0, 1]), source="a")
+    with pytest.raises(UsageError, match="labels are int64 and have classes, for which whole numbers stand"):
+        compact(tmp_path / "k", tmp_path / "new", label_dtype="float32")
+    compact(tmp_path / "k", tmp_path / "new", dtype="float64", label_dtype="int8")
+    new = store_spec.open_store(tmp_path / "new")
+    assert [rows.dtype.name for rows in (new.schema.inputs, new.schema.labels)] == ["float64", "int8"]
+    assert new.class_names() == ("cat", "dog")
+
+
+def csvs(place, names, rows=5):
+    place.mkdir(exist_ok=True)
+    for seed, name in enumerate(names):
+        values = np.random.default_rng(seed).normal(size=(rows + seed, 2))
+        lines = [",".join(map(repr, row)) for row in values.tolist()]
+        (place / f"{name}.csv").write_text("\n".join(["x,y", *lines]))
+
+
+def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtype(tmp_path):
+    csvs(tmp_path / "src", "abc")
+    process = tabular(inputs="x", labels="y", transforms="scale x=0.1")
+    build(tmp_path / "src", tmp_path / "old", process=process)
+    compact(tmp_path / "old", tmp_path / "half", dtype="float32", order="length")
+    compact(tmp_path / "half", tmp_path / "new", dtype="float16")  # rounded twice, as new ones have to be too
+    csvs(tmp_path / "src", "abcdef")
+    report = build(tmp_path / "src", tmp_path / "new")
+    assert (report.unchanged, report.added, report.failures) == (3, 3, ())
+    build(tmp_path / "src", tmp_path / "old")
+    compact(tmp_path / "old", tmp_path / "half-2", dtype="float32", order="length")
+    compact(tmp_path / "half-2", tmp_path / "all", dtype="float16")
+    one, other = (store_spec.open_store(tmp_path / name) for name in ("new", "all"))
+    assert one.identity == other.identity
+    assert one.schema.inputs.dtype == np.float16
+    assert verify_sources(tmp_path / "new", tmp_path / "src") == []
+    assert store_spec.verify(tmp_path / "new") == []
+
+
+def test_a_later_build_of_the_copy_names_a_source_that_does_not_fit_the_dtype(tmp_path):
+    csvs(tmp_path / "src", "a")
+    build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
+    compact(tmp_path / "old", tmp_path / "new", dtype="float16")
+    (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n70000,3\n")
+    (failure,) = build(tmp_path / "src", tmp_path / "new").failures
+    assert failure.source == "b.csv"
+    assert "row 1, column 0 is 70000.0, which does not fit into float16" in failure.reason
+
+
+def test_process_functions_give_the_dtype_of_the_copy_and_each_sequence_keeps_its_code(tmp_path):
+    made = {f"{letter}.made": Made(lengths=(3, number), seed=number) for number, letter in enumerate("abcd")}
+    write_made(tmp_path / "src", made)
+    build(tmp_path / "src", tmp_path / "old", process=read_made, workers=0)
+    old = store_spec.open_store(tmp_path / "old")
+    compact(tmp_path / "old", tmp_path / "new", dtype="float64", order="shuffle:1", workers=2)
+    write_made(tmp_path / "src", made | {"e.made": Made(lengths=(4,), seed=9)})
+    report = build(tmp_path / "src", tmp_path / "new", process=read_made, workers=0)
+    assert (report.unchanged, report.added, report.outdated) == (4, 1, ())
+    new = store_spec.open_store(tmp_path / "new")
+    assert new.sources != old.sources
+    assert new.provenance["build"]["code"] == old.provenance["build"]["code"]
+    assert new.schema.inputs.dtype == np.float64
+    assert verify_sources(tmp_path / "new", tmp_path / "src", process=read_made) == []
+
+
+def test_chunks_of_a_build_are_chosen_again_for_the_new_rows_and_others_stay(tmp_path):
+    csvs(tmp_path / "src", "a")
+    for name, chunk, shard in (("usual", None, None), ("own", 64, 128)):
+        build(tmp_path / "src", tmp_path / name, process=tabular(inputs="x", labels="y"), chunk=chunk, shard=shard)
+        compact(tmp_path / name, tmp_path / f"{name}-new", dtype="float32")
+    build(tmp_path / "src", tmp_path / "float32", process=tabular(inputs="x", labels="y", dtype="float32"))
+    usual, expected, own = (store_spec.open_store(tmp_path / one) for one in ("usual-new", "float32", "own-new"))
+    assert usual.schema.steps == expected.schema.steps
+    assert own.schema.steps == store_spec.open_store(tmp_path / "own").schema.steps
+
+
+def test_the_command_says_what_another_dtype_costs(tmp_path):
+    csvs(tmp_path / "src", "ab")
+    build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
+    arguments = ["compact", str(tmp_path / "old"), str(tmp_path / "new"), "--dtype", "float32", "--order", "name"]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "inputs: float64 to float32, 8 to 4 bytes a value; values are rounded, by at most 6e-08 of each" in (
+        result.stdout
+    )
+    assert len(json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)["costs"]) == 2
+    wrong = CliRunner().invoke(main, [*arguments[:3], "--order", "up"])
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("int64", "int8", "every value is as it was"),
+        ("int16", "float32", "every value is as it was"),
+        ("int32", "float32", "whole numbers beyond 16,777,216 are rounded, by at most 6e-08 of each"),
+        ("float16", "float64", "every value is as it was"),
+        ("float32", "float16", r"by at most 0\.0005 of each \(nearer to 0 than 6e-05: by at most 3e-08\)"),
+    ],
+)
+def test_what_is_said_of_the_cost_holds_for_every_value(tmp_path, before, after, words):
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-100, 100, 50).astype(before) if before[0] == "i" else rng.normal(size=50).astype(before)
+    if before == "int32":
+        rows[:5] = 2**31 - 1 - np.arange(5)
+    with store_spec.create_store(tmp_path / "old", inputs=(before, ()), labels=("bool", ())) as writer:
+        writer.append(rows, np.zeros(50, bool), source="a")
+    (cost,) = compact(tmp_path / "old", tmp_path / "new", dtype=after).costs
+    found = store_spec.open_store(tmp_path / "new")[0][0]
+    error = np.abs(found.astype(np.float64) - rows.astype(np.float64))
+    bound = float(np.finfo(after).eps) / 2 if "at most" in cost else 0.0
+    assert (error <= bound * np.abs(rows.astype(np.float64)) + (3e-8 if bound else 0)).all()
+    assert Order.parse("shuffle:0") == Order("shuffle")
+    assert re.search(words, cost)

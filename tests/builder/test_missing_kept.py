@@ -1,0 +1,168 @@
+"""Stores that keep missing values: where these are is built, appended to, compacted and repaired like all else."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import store_spec
+from builder import build
+from builder.compact import compact
+from builder.repair import repair
+from builder.tables.tabular import tabular
+from store_spec import schema as facts
+from store_spec.disk.storage import LocalStorage
+from tests.store.oracle import files
+from tests.store.test_verify import forge, put
+
+RUNS = "missing_inputs/c.0.0"
+
+
+def write_sources(folder, letters):
+    """Write one file a letter, of steps with two columns and a label, some of which are not there."""
+    folder.mkdir(exist_ok=True)
+    for number, letter in enumerate(letters):
+        rng = np.random.default_rng(ord(letter))
+        cells = rng.normal(size=(9 + number % 3, 3)).round(3).astype(str)
+        cells[rng.random(cells.shape) < 0.15] = ""
+        lines = ["a,b,y", *(",".join(row) for row in cells.tolist())]
+        (folder / f"{letter}.csv").write_text("\n".join(lines) + "\n")
+
+
+def built(place, letters):
+    write_sources(place / "src", letters)
+    process = tabular(inputs="a,b", labels="y", missing="keep", dtype="float32")
+    build(place / "src", place / "store", process=process, workers=0, chunk=48, shard=96)
+    return place / "store"
+
+
+def runs_of_rows(store, array):
+    """Return the runs, a row at a time."""
+    snapshot = store.snapshot
+    missing, begins = snapshot.missing(array), set(snapshot.offsets.tolist())
+    rows = snapshot.rows(array, 0, store.counts.steps).reshape(store.counts.steps, -1)
+    wanted: list[list[int]] = []
+    for row in np.flatnonzero(np.isnan(rows).any(axis=1)).tolist():
+        if wanted and wanted[-1][1] == row and row not in begins:
+            wanted[-1][1] = row + 1
+        else:
+            wanted.append([row, row + 1])
+    return missing.tolist(), wanted
+
+
+@pytest.fixture
+def store(tmp_path):
+    return built(tmp_path, "abcdefgh")
+
+
+@pytest.mark.parametrize("array", ["inputs", "labels"])
+def test_a_build_says_which_steps_miss_a_value(store, array):
+    found, wanted = runs_of_rows(store_spec.open_store(store), array)
+    assert found == wanted
+    assert len(wanted) > 8
+    assert store_spec.verify(store) == []
+
+
+def test_building_more_gives_what_building_all_at_once_gives(store, tmp_path):
+    (tmp_path / "other").mkdir()
+    built(tmp_path / "other", "abc")
+    assert files(built(tmp_path / "other", "abcdefgh")) == files(store)
+
+
+def test_many_runs_lie_in_many_chunks_and_the_last_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "TABLE_CHUNK_BYTES", 64)
+    (tmp_path / "once").mkdir()
+    (tmp_path / "often").mkdir()
+    once = built(tmp_path / "once", "abcdefgh")
+    for letters in ("ab", "abc", "abcdef", "abcdefgh"):
+        often = built(tmp_path / "often", letters)
+    assert files(often) == files(once)
+    assert len(list((once / "missing_inputs").glob("c.*"))) > 3
+    found, wanted = runs_of_rows(store_spec.open_store(once), "inputs")
+    assert found == wanted
+
+
+def test_a_compacted_store_has_those_of_the_sequences_that_are_left(store, tmp_path):
+    for letter in "bcg":
+        (tmp_path / "src" / f"{letter}.csv").unlink()
+    build(tmp_path / "src", store, retire_missing=True, workers=0)
+    compact(store, tmp_path / "new", workers=0)
+    opened, new = store_spec.open_store(store), store_spec.open_store(tmp_path / "new")
+    assert runs_of_rows(new, "inputs")[0] == runs_of_rows(new, "inputs")[1]
+    assert new.counts.missing_inputs < opened.counts.missing_inputs
+    every, left = (one.windows(2, stride=2, missing="skip") for one in (opened, new))
+    for (x, y), (now_x, now_y) in zip(every, left, strict=True):
+        assert np.array_equal(x, now_x)
+        assert np.array_equal(y, now_y)
+
+
+def lost(store):
+    (store / RUNS).unlink()
+
+
+def garbled(store):
+    (store / RUNS).write_bytes(b"nonsense")
+
+
+def moved(store):
+    forge(store, seal=False, missing_inputs=put((0, 0), 0))
+
+
+def crossing(store):
+    forge(store, seal=False, missing_inputs=put((-1, 1), 10**6))
+
+
+def with_rows(store):
+    """Rows are damaged too: they are put first, and prove the rest."""
+    lost(store)
+    (store / "inputs/c.1.0").unlink()
+
+
+@pytest.mark.parametrize("damage", [lost, garbled, moved, crossing, with_rows])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_damaged_is_put_again_from_the_rows(store, tmp_path, damage, workers):
+    before = files(store)
+    damage(store)
+    assert files(store) != before
+    done = repair(store, tmp_path / "src", workers=workers)
+    assert done.found != ()
+    assert done.left == ()
+    assert files(store) == before
+
+
+def test_runs_of_a_root_that_counts_others_are_not_put(store, tmp_path, monkeypatch):
+    """No writer of ours leaves that: the rows have another run than the root counts."""
+    lost(store)
+    monkeypatch.setattr(sys.modules["builder.repair"], "runs_of_part", lambda *_: np.zeros((0, 2), np.int64))
+    done = repair(store, tmp_path / "src", workers=0)
+    assert any("0 runs that miss a value, where" in failure.reason for failure in done.failures)
+    assert any(problem.where == RUNS for problem in done.left)
+
+
+def test_a_killed_append_leaves_runs_that_no_reader_sees(store, tmp_path, monkeypatch):
+    """Chunks of the tables are put before the root: the snapshot's counts clip them."""
+    before = store_spec.open_store(store)
+    shutil.copytree(store, tmp_path / "copy")
+    write_sources(tmp_path / "src", "abcdefghij")
+
+    class KilledError(Exception):
+        pass
+
+    put_by = LocalStorage.put
+
+    def dying(self, key, parts):
+        if key == "zarr.json":
+            raise KilledError
+        put_by(self, key, parts)
+
+    monkeypatch.setattr(LocalStorage, "put", dying)
+    with pytest.raises(KilledError):
+        build(tmp_path / "src", store, workers=0)
+    monkeypatch.undo()
+    assert (store / RUNS).read_bytes() != (tmp_path / "copy" / RUNS).read_bytes()
+    after = store_spec.open_store(store)
+    assert after.snapshot.missing("inputs").tolist() == before.snapshot.missing("inputs").tolist()
+    assert store_spec.verify(store) == []

@@ -1,0 +1,297 @@
+"""The page of a store: well-formed, whole, harmless, small, and the same each time. A browser opens it elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import builder
+from builder.cli import main
+from builder.errors import UsageError
+from builder.inspection import Shuffle
+from builder.report import svg
+from builder.report.features import distribute
+from builder.report.words import LONGEST_NAME, long_text, name_text, number_text
+from store_spec import Rows, create_store, open_store
+from store_spec.errors import MissingStoreError, StoreError
+from store_spec.schema import LabelAxis
+from tests.builder.report_stores import SECTIONS, hostile_store, wide_store
+
+LARGEST = 2 * 10**6
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "v1"
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Elements that all end in order, their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+def page_of(store: Path, shuffle: Shuffle | None = None) -> str:
+    """Return the page, written beside the store."""
+    path = store.with_suffix(".html")
+    builder.write_report(store, path, shuffle=shuffle)
+    return path.read_text()
+
+
+def checked(text: str) -> Page:
+    """Take a page apart, and check what holds of every one."""
+    assert len(text.encode()) < LARGEST
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert [section for section in page.ids if section in SECTIONS] == list(SECTIONS)
+    linked = {value[1:] for tag, name, value in page.attributes if (tag, name) == ("a", "href")}
+    assert linked <= set(page.ids)
+    assert not page.tags & {"script", "img", "link", "iframe", "object", "form", "base"}
+    assert not [one for one in page.attributes if one[1].startswith("on") or one[1] in {"src", "srcset", "action"}]
+    # No address of any kind in what a browser obeys: the text of names may hold some.
+    assert not [one for one in page.attributes if "//" in one[2] or "url(" in one[2] or "javascript" in one[2]]
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert len(styles) == 1
+    assert not re.search(r"url\(|@import|https?:", styles[0])
+    return page
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    return hostile_store(tmp_path / "hostile <script>.zarr")
+
+
+def test_names_of_strangers_are_text_and_nothing_else(hostile: Path):
+    text = page_of(hostile)
+    page = checked(text)
+    assert "hostile <script>.zarr" in page.text
+    for name in ("<script>alert(1)</script>", "<img src=https://example.org/x onerror=alert(1)>", "{{ 7 * 6 }} {% raw"):
+        assert name in page.text
+    assert "turned \\u202e round \\x1b[2J" in page.text
+    assert "\u202e" not in text
+    assert "\x1b" not in text
+    assert "<script" not in text
+
+
+def test_the_page_of_a_store_is_the_same_each_time_and_wherever_it_lies(hostile: Path, tmp_path: Path):
+    first = page_of(hostile)
+    assert page_of(hostile) == first
+    (tmp_path / "elsewhere").mkdir()
+    moved = Path(shutil.copytree(hostile, tmp_path / "elsewhere" / hostile.name))
+    assert page_of(moved) == first
+    assert str(tmp_path) not in first
+
+
+def test_what_the_page_says_is_said(hostile: Path):
+    page = checked(page_of(hostile))
+    for said in (
+        "29 sequences",
+        "1 more, retired",
+        "NaN stands for missing values",
+        "2 sources could not be used",
+        "broken",
+        "Classes of target",
+        "sequences in a batch",
+        "zstd:3",
+        open_store(hostile).identity,
+        "label_axis",
+    ):
+        assert said in page.text, said
+
+
+def test_the_page_of_500_features_is_small(tmp_path: Path):
+    page = checked(page_of(wide_store(tmp_path / "w.zarr")))
+    assert "feature 499" in page.text
+    assert "461 columns more that differ less" in page.text
+
+
+def test_the_page_of_500_long_names_is_small(tmp_path: Path):
+    names = tuple("\U0001f600<&>" * 300 + str(number) for number in range(500))
+    with create_store(
+        tmp_path / "n.zarr",
+        inputs=Rows(np.dtype("float64"), (500,), names),
+        labels=("int64", ()),
+        label_axis="sequence",
+    ) as writer:
+        for number in range(3):
+            rows = np.random.default_rng(number).normal(size=(9, 500))
+            writer.append(rows, np.int64(number), source=names[number][:900])
+    checked(page_of(tmp_path / "n.zarr"))
+
+
+def test_of_more_features_than_are_shown_the_page_says_so(tmp_path: Path):
+    with create_store(tmp_path / "f.zarr", inputs=("int8", (700,)), labels=("int8", (300,))) as writer:
+        rows = np.arange(7000).reshape(10, 700) % 100
+        writer.append(rows.astype(np.int8), rows[:, :300].astype(np.int8), source="a")
+    page = checked(page_of(tmp_path / "f.zarr"))
+    assert "and 200 more, which seqzarr inspect --json has" in page.text
+
+
+def test_the_page_of_200_000_sequences_is_small(tmp_path: Path):
+    rows = np.arange(10, dtype=np.float32).reshape(5, 2)
+    with create_store(
+        tmp_path / "m.zarr", inputs=("float32", (2,)), labels=("int8", ()), label_axis="sequence"
+    ) as writer:
+        for number in range(200_000):
+            writer.append(rows[: 1 + number % 5], np.int8(number % 3), source=f"s{number}")
+    page = checked(page_of(tmp_path / "m.zarr"))
+    assert "200,000 sequences" in page.text
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+@pytest.mark.parametrize("dtype", ["float64", "complex64", "bool", "uint64"])
+def test_every_kind_of_store_has_a_page(tmp_path: Path, axis: LabelAxis, dtype: str):
+    path = tmp_path / "k.zarr"
+    with create_store(path, inputs=(dtype, (2, 3)), labels=(dtype, ()), label_axis=axis) as writer:
+        for number in range(4):
+            rows = (np.arange(number * 6) % 5).reshape(number, 2, 3).astype(dtype)
+            labels = {"step": rows[:, 0, 0], "sequence": np.ones((), dtype), "own": np.ones(2, dtype)}[axis]
+            writer.append(rows, labels, source=f"s{number}")
+    page = checked(page_of(path))
+    assert "4 sequences" in page.text
+    if axis == "own":
+        assert "Labels have lengths of their own, so there are no windows to shuffle." in page.text
+
+
+def test_a_store_without_sequences_has_a_page(tmp_path: Path):
+    with create_store(tmp_path / "e.zarr", inputs=("float32", (2,)), labels=("int8", ())):
+        pass
+    page = checked(page_of(tmp_path / "e.zarr"))
+    assert "There is no sequence." in page.text
+
+
+def test_values_at_the_ends_of_float64_have_a_page(tmp_path: Path):
+    rows = np.array([[-1.7e308, 5e-324], [1.7e308, 0.0], [0.0, 5e-324]])
+    with create_store(tmp_path / "x.zarr", inputs=("float64", (2,)), labels=("float64", ())) as writer:
+        for number in range(20):
+            writer.append(rows, rows[:, 0], source=f"s{number}")
+    text = page_of(tmp_path / "x.zarr")
+    assert "-1.7e+308" in checked(text).text
+    assert not re.search(r"\b(nan|inf)\b", text)
+
+
+def test_windows_asked_for_are_shown(hostile: Path):
+    page = checked(page_of(hostile, shuffle=Shuffle(window=5, stride=3, batch=16, memory="64MB")))
+    assert "Windows of 5 steps in batches of 16, stride 3, within 64MB of memory" in page.text
+    with pytest.raises(UsageError, match="fit nowhere: the longest of"):
+        page_of(hostile, shuffle=Shuffle(window=5000))
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["inspect", *map(str, arguments)])
+
+
+def test_the_command_writes_the_page_and_says_so(hostile: Path, tmp_path: Path):
+    path = tmp_path / "p.html"
+    result = run(hostile, "--html", path)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"wrote {path}\n", "")
+    assert path.read_text() == page_of(hostile)
+    assert [one.name for one in tmp_path.glob("*p.html*")] == ["p.html"]
+    both = run(hostile, "--html", path, "--json")
+    assert json.loads(both.stdout)["sequences"] == 29
+
+
+def test_a_page_that_cannot_be_written_is_wrong_usage(hostile: Path, tmp_path: Path):
+    for path, reason in (
+        (hostile / "p.html", "lies in the store"),
+        (tmp_path / "nowhere" / "p.html", "cannot be written: No such file or directory"),
+        (tmp_path, "cannot be written: Is a directory"),
+    ):
+        result = run(hostile, "--html", path)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert reason in result.stderr
+    with pytest.raises(MissingStoreError):
+        builder.write_report(tmp_path / "none.zarr", tmp_path / "p.html")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_damaged_store_has_no_page_and_the_old_one_stays(hostile: Path, tmp_path: Path):
+    page = tmp_path / "p.html"
+    page.write_text("old")
+    shard = next((hostile / "inputs").glob("c.*"))
+    data = bytearray(shard.read_bytes())
+    data[50] ^= 1
+    shard.write_bytes(data)
+    result = run(hostile, "--html", page)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "crc32c" in result.stderr
+    assert page.read_text() == "old"
+    assert not list(tmp_path.glob(".p.html*"))
+
+
+def test_a_store_with_more_options_than_any_build_has_is_cut(tmp_path: Path):
+    build = {"build": {f"option {number}": "x" * 500 for number in range(20_000)}}
+    with create_store(tmp_path / "o.zarr", inputs=("int8", ()), labels=("int8", ()), provenance=build) as writer:
+        writer.append(np.zeros(3, np.int8), np.zeros(3, np.int8), source="a")
+    assert "option 99" in checked(page_of(tmp_path / "o.zarr")).text
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.glob("*.zarr")))
+def test_every_golden_store_has_a_page(name: str, tmp_path: Path):
+    builder.write_report(GOLDEN / name, tmp_path / "p.html")
+    checked((tmp_path / "p.html").read_text())
+
+
+def test_a_malformed_store_is_refused_with_its_own_error(tmp_path: Path):
+    stores = [path for path in (GOLDEN.parents[1] / "malformed").iterdir() if path.is_dir()]
+    assert len(stores) > 50
+    for store in stores:
+        with pytest.raises(StoreError):
+            builder.write_report(store, tmp_path / "p.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_no_writer_lets_in_are_borne():
+    assert (number_text(np.inf), number_text(np.nan)) == ("inf", "nan")
+    found = distribute(np.array([1.0, np.inf, -np.inf, 4.0]))
+    assert found is not None
+    assert (found.low, found.high, sum(found.counts)) == (1.0, 4.0, 2)
+
+
+def test_names_and_reasons_are_cut_to_what_a_page_can_show():
+    assert len(name_text("x" * 9999)) == LONGEST_NAME
+    assert name_text("x" * LONGEST_NAME) == "x" * LONGEST_NAME
+    assert long_text("y" * 9999).endswith("y…")
+
+
+def test_charts_escape_their_words():
+    chart = svg.histogram([1, 0, 2], 'a "title" <b>', ["<script>", "", "&"])
+    assert "<script>" not in chart.text
+    assert "&lt;script&gt;" in chart.text
+    Page(chart.text)
+
+
+def test_a_line_is_broken_where_values_are_missing():
+    chart = svg.line([(1.0, 1.0), (2.0, 2.0), None, (1.0, 1.0)], 1.0, 2.0, "line")
+    assert chart.text.count("<path") == 2
+    assert 'd="M30 42L90 2"' in chart.text
+    band = svg.line([(1.0, 2.0), (1.0, 1.0)], 1.0, 2.0, "band")
+    assert 'class="band"' in band.text

@@ -1,0 +1,409 @@
+"""Labels that are text: codes as a loop gives them, whatever the workers and the number of builds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from builder import build, inspect, preview, tabular
+from builder.cli import main
+from builder.errors import UsageError
+from builder.labels.text_classes import classes_text, of_targets, parse_classes
+from builder.tables import class_columns
+
+WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    """Return all that a store is on disk."""
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+def by_loop(sources: Sources) -> tuple[list[str], list[str], list[list[list[int]]]]:
+    """Give each text the next number when it first appears."""
+    names: tuple[list[str], list[str]] = [], []
+    labels: list[list[list[int]]] = []
+    for rows in sources:
+        labels.append([])
+        for row in rows:
+            codes = []
+            for text, known in zip(row, names, strict=True):
+                if text not in known:
+                    known.append(text)
+                codes.append(known.index(text))
+            labels[-1].append(codes)
+    return (*names, labels)
+
+
+def write(folder: Path, sources: Sources, suffix: str, first: int = 0) -> None:
+    """Write sources, each with a feature x and the labels a and b."""
+    folder.mkdir(exist_ok=True)
+    for number, rows in enumerate(sources):
+        path = folder / f"{first + number:03}{suffix}"
+        columns = [[float(row) for row in range(len(rows))], [a for a, _ in rows], [b for _, b in rows]]
+        if suffix == ".parquet":
+            table = pa.table({"x": columns[0], "a": pa.array(columns[1]).dictionary_encode(), "b": columns[2]})
+            pq.write_table(table, path, row_group_size=2)
+        else:
+            lines = ["x,a,b", *(f'{x},"{a}",{b}' for x, a, b in zip(*columns, strict=True))]
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+words = st.sampled_from(["cat", "dog", "Ä 1", "a, b", "None of it", "x"])
+some_rows = st.lists(st.tuples(words, words.filter(lambda word: "," not in word)), min_size=1, max_size=5)
+some_sources = st.lists(some_rows, min_size=1, max_size=5)
+
+
+@WITHIN_TMP
+@given(sources=some_sources, suffix=st.sampled_from([".csv", ".parquet"]), split=st.integers(0, 5))
+def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp_path, sources, suffix, split):
+    shutil.rmtree(tmp_path / "src", ignore_errors=True)
+    for name in ("all.zarr", "parts.zarr"):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        shutil.rmtree(tmp_path / f"{name}.build", ignore_errors=True)
+    process = tabular(labels="a,b", dtype="float32")
+    split = min(split, len(sources))
+    if split:
+        write(tmp_path / "src", sources[:split], suffix)
+        assert not build(tmp_path / "src", tmp_path / "parts.zarr", process=process, workers=0).failures
+    write(tmp_path / "src", sources, suffix)
+    for name in ("all.zarr", "parts.zarr"):
+        assert not build(tmp_path / "src", tmp_path / name, process=process, workers=0).failures
+    first, second, labels = by_loop(sources)
+    store = store_spec.open_store(tmp_path / "all.zarr")
+    assert (store.class_names("a"), store.class_names("b")) == (tuple(first), tuple(second))
+    for number, codes in enumerate(labels):
+        x, y = store[number]
+        assert (x.dtype.name, y.dtype.name, y.tolist()) == ("float32", "int64", codes)
+    assert files_of(tmp_path / "all.zarr") == files_of(tmp_path / "parts.zarr")
+
+
+@pytest.mark.parametrize("labels", ["column", "pattern", "manifest"])
+def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
+    source = tmp_path / "src"
+    source.mkdir()
+    kinds = ["rain", "sun", "fog", "snow"]
+    order = [3, 1, 1, 0, 2, 3, 0, 1, 2, 2]
+    for number, kind in enumerate(order):
+        rows = "".join(f"{row},{kinds[(kind + row) % 4]}\n" for row in range(number % 3 + 1))
+        (source / f"{number}-{kinds[kind]}.csv").write_text(f"x,kind\n{rows}")
+    rows = "".join(f"{number}-{kinds[kind]}.csv,{kinds[kind]}\n" for number, kind in enumerate(order))
+    (tmp_path / "m.csv").write_text(f"source,kind\n{rows}")
+    stores = []
+    for workers in (0, 2):
+        stores.append(tmp_path / f"{workers}.zarr")
+        of_manifest = labels == "manifest"
+        process = {
+            "column": tabular(inputs="x", labels="kind"),
+            "pattern": tabular(inputs="x", label_pattern="-([a-z]+)"),
+            "manifest": tabular(inputs="x", labels_in_manifest=True),
+        }[labels]
+        report = build(
+            source,
+            stores[-1],
+            process=process,
+            manifest=tmp_path / "m.csv" if of_manifest else None,
+            label_column="kind" if of_manifest else None,
+            workers=workers,
+            batch=1,
+        )
+        assert not report.failures
+    assert files_of(stores[0]) == files_of(stores[1])
+    store = store_spec.open_store(stores[0])
+    if labels == "column":
+        texts = [kinds[(kind + row) % 4] for number, kind in enumerate(order) for row in range(number % 3 + 1)]
+    else:
+        texts = [kinds[kind] for kind in order]
+    known = list(dict.fromkeys(texts))
+    assert store.class_names() == tuple(known)
+    found = np.concatenate([np.atleast_2d(y)[:, 0] for _, y in store])
+    assert found.tolist() == [known.index(text) for text in texts]
+    # Again, with the codes of the store, from the sources.
+    arguments = ["--manifest", str(tmp_path / "m.csv")] if labels == "manifest" else []
+    done = CliRunner().invoke(main, ["verify", str(stores[0]), "--sources", str(source), "--workers", "0", *arguments])
+    assert done.exit_code == 0, done.output
+
+
+def test_damaged_labels_are_put_again_with_the_codes_of_the_store(tmp_path):
+    write(tmp_path / "src", [[("cat", "u"), ("dog", "v")], [("eel", "u")]], ".csv")
+    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="a,b"), workers=0)
+    before = files_of(tmp_path / "t.zarr")
+    (path,) = (path for path in (tmp_path / "t.zarr" / "labels").iterdir() if path.name != "zarr.json")
+    damaged = bytearray(path.read_bytes())
+    damaged[5] ^= 255
+    path.write_bytes(bytes(damaged))
+    place = [str(tmp_path / "t.zarr"), "--sources", str(tmp_path / "src"), "--workers", "0"]
+    assert CliRunner().invoke(main, ["verify", *place]).exit_code == 1
+    assert CliRunner().invoke(main, ["verify", "--repair", *place]).exit_code == 0
+    assert files_of(tmp_path / "t.zarr") == before
+
+
+def test_given_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
+    write(tmp_path / "src", [[("dog", "u")], [("eel", "v"), ("cow", "u")], [("cat", "v")]], ".csv")
+    process = tabular(inputs="x", labels="a", classes="cat,dog,eel")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert [str(failure) for failure in report.failures] == [
+        (
+            "001.csv: row 2, column a: 'cow' is none of the 3 classes (cat, dog, eel) that --classes names; correct "
+            "it, or build to another path with --classes that name it"
+        )
+    ]
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.class_names() == ("cat", "dog", "eel")
+    assert [y.tolist() for _, y in store] == [[[1]], [[0]]]
+    assert store.provenance["build"]["process"]["tabular"]["classes"] == ["cat,dog,eel"]
+    with pytest.raises(UsageError, match="built with classes cat,dog,eel, and now classes cat,dog is asked for"):
+        build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a", classes="cat,dog"))
+
+
+def test_some_targets_have_given_classes_others_are_found_and_numbers_stay(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text("x,n,a,b\n1,7,p,s\n2,-8,q,t\n")
+    (tmp_path / "src" / "b.csv").write_text("x,b,a,n\n1,r,q,9\n")
+    process = tabular(labels="a,n,b", dtype="float32", classes=["a=q,p"])
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert not report.failures
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.schema.labels.classes == (("q", "p"), None, ("s", "t", "r"))
+    assert [y.tolist() for _, y in store] == [[[1, 7, 0], [0, -8, 1]], [[0, 9, 2]]]
+    assert store.schema.labels.dtype == np.int64
+
+
+def test_texts_that_are_numbers_are_classes_where_they_are_named(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text("x,y\n1,1\n2,2b\n")
+    (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n2,1\n")
+    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", classes="1,2,2b"), workers=0)
+    assert [y.ravel().tolist() for _, y in store_spec.open_store(tmp_path / "t.zarr")] == [[0, 2], [1, 0]]
+
+
+@pytest.mark.parametrize(("suffix", "gap"), [(".csv", ""), (".csv", "NA"), (".parquet", None), (".parquet", " ")])
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("drop", [[0, 1]]),
+        ("split", [[0], [1]]),
+        ("ffill", [[0, 0, 1]]),
+        (None, "row 2, column y: missing value (1 in all); fill it in"),
+        ("keep", "column y holds classes, and --missing keep would give what is none; say --missing y=drop"),
+        ("interpolate", "column y holds classes, and --missing interpolate would give what is none"),
+    ],
+)
+def test_missing_labels_follow_the_policy(tmp_path, suffix, gap, missing, expected):
+    (tmp_path / "src").mkdir()
+    path = tmp_path / "src" / f"a{suffix}"
+    if suffix == ".csv":
+        path.write_text(f"x,y\n1,p\n2,{gap}\n3,q\n")
+    else:
+        pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": ["p", gap, "q"]}), path)
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", missing=missing), workers=0)
+    if isinstance(expected, str):
+        assert expected in report.failures[0].reason
+        return
+    assert [y.ravel().tolist() for _, y in store_spec.open_store(tmp_path / "t.zarr")] == expected
+
+
+def test_grouped_rows_of_many_row_groups_name_the_row_of_the_file(tmp_path):
+    (tmp_path / "src").mkdir()
+    table = pa.table({"k": [1, 1, 2, 2, 2], "x": [0.0] * 5, "y": ["p", "q", "p", "r", "q"]})
+    pq.write_table(table, tmp_path / "src" / "a.parquet", row_group_size=2)
+    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", group_by="k"), workers=0)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.class_names(), [y.ravel().tolist() for _, y in store]) == (("p", "q", "r"), [[0, 1], [0, 2, 1]])
+    process = tabular(labels="y", group_by="k", classes="p,q")
+    report = build(tmp_path / "src", tmp_path / "u.zarr", process=process, workers=0)
+    assert report.failures[0].reason.startswith("row 4, column y: 'r' is none of the 2 classes (p, q)")
+
+
+def test_numbers_and_text_do_not_mix_whichever_comes_first(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name, rows in {"a": "1,cat\n", "b": "1,7\n", "c": "1,dog\n2,8\n", "d": "1,eel\n"}.items():
+        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n{rows}")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0)
+    assert [failure.source for failure in report.failures] == ["b.csv", "c.csv"]
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "eel")
+    assert "'dog' is not a number, and '8' in row 2 is one" in report.failures[1].reason
+    (tmp_path / "src" / "a.csv").unlink()
+    report = build(tmp_path / "src", tmp_path / "u.zarr", process=tabular(labels="y"), workers=0)
+    assert [failure.source for failure in report.failures] == ["c.csv", "d.csv"]
+    assert store_spec.open_store(tmp_path / "u.zarr").schema.labels.classes is None
+
+
+def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
+    write(tmp_path / "src", [[("cat", "u")], [("dog", "v")]], ".csv")
+    process = tabular(inputs="x", labels="a")
+    seen = preview(tmp_path / "src", tmp_path / "t.zarr", process=process)
+    assert seen.result is not None
+    assert seen.result.labels["classes"] == [["cat", "dog"]]
+    build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert inspect(tmp_path / "t.zarr").labels == seen.result.labels
+    shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "t.zarr")]).stdout
+    assert "classes     0 cat, 1 dog" in shown
+    write(tmp_path / "src", [[("eel", "v")]], ".csv", first=2)
+    arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--dry-run"]
+    assert "classes seen  0 cat, 1 dog, 2 eel" in CliRunner().invoke(main, arguments).stdout
+    found = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert found["result"]["labels"]["classes"] == [["cat", "dog", "eel"]]
+
+
+def test_a_manifest_that_names_another_class_changes_its_source(tmp_path):
+    write(tmp_path / "src", [[("", "")], [("", "")]], ".csv")
+    table = tmp_path / "m.csv"
+    process = tabular(inputs="x", labels_in_manifest=True)
+    table.write_text("source,y\n000,red\n001,blue\n")
+    build(tmp_path / "src", tmp_path / "t.zarr", process=process, manifest=table, label_column="y", workers=0)
+    table.write_text("source,y\n000,green\n001,red\n")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
+    assert (report.changed, store_spec.open_store(tmp_path / "t.zarr").class_names()) == (
+        ("000.csv", "001.csv"),
+        ("red", "blue"),
+    )
+    build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0, update=True)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.class_names(), [y.tolist() for _, y in store]) == (("red", "blue", "green"), [[2], [0]])
+    table.write_text("source,y\n000,1\n001,2\n")
+    with pytest.raises(UsageError, match="column y holds numbers, as '1' in row 1, where the store has classes"):
+        build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
+
+
+def test_sources_are_unchanged_where_the_manifest_names_the_same_classes(tmp_path):
+    write(tmp_path / "src", [[("", "")]] * 3, ".csv")
+    table = tmp_path / "m.csv"
+    process = tabular(inputs="x", labels_in_manifest=True)
+    table.write_text("source,y,n\n000,red,7\n001,blue,8\n002,red,9\n")
+    build(tmp_path / "src", tmp_path / "t.zarr", process=process, manifest=table, label_column="y,n", workers=0)
+    table.write_text("source,y,n\n000,red,7\n001,red,8\n002,red,9\n003,green,1\n")
+    write(tmp_path / "src", [[("", "")]], ".csv", first=3)
+    report = build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
+    assert (report.unchanged, report.changed, report.added) == (2, ("001.csv",), 1)
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names("y") == ("red", "blue", "green")
+
+
+def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
+    (tmp_path / "src").mkdir()
+    for number in range(2):
+        (tmp_path / "src" / f"{number}.csv").write_text("x,y\n1,\n2,\n")
+    process = tabular(inputs="x", labels="y", missing="y=keep")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert not report.failures
+    assert (store.schema.labels.dtype.name, store.schema.labels.classes) == ("float64", None)
+    assert all(np.isnan(y).all() for _, y in store)
+    given = tabular(inputs="x", labels="y", missing="y=keep", classes="a,b")
+    report = build(tmp_path / "src", tmp_path / "u.zarr", process=given, workers=0)
+    assert all("column y holds classes, and --missing keep" in failure.reason for failure in report.failures)
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (["a,b"], ((None, ("a", "b")),)),
+        (
+            ['"a, b", c'],
+            ((None, ("a, b", "c")),),
+        ),
+        (["k=a,b", 'l="x=1",y'], (("k", ("a", "b")), ("l", ("x=1", "y")))),
+        (['"x=1",y'], ((None, ("x=1", "y")),)),
+    ],
+)
+def test_lists_of_classes_are_taken_apart_and_written_again(given, parsed):
+    assert parse_classes(given) == parsed
+    assert parse_classes(classes_text(parsed)) == parsed
+
+
+def test_classes_are_of_targets():
+    assert of_targets(parse_classes(["k=a,b"]), ["j", "k"]) == (None, ("a", "b"))
+    assert of_targets((), ["j", "k"]) == (None, None)
+    with pytest.raises(UsageError, match="there are 2 \\(j, k\\); say whose they are, as --classes j="):
+        of_targets(parse_classes(["a,b"]), ["j", "k"])
+
+
+def test_a_column_of_ever_new_texts_is_no_column_of_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr("builder.class_scan.MOST_CLASSES", 3)
+    write(tmp_path / "src", [[(name, "u")] for name in ("p", "q", "p", "r")], ".csv")
+    assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
+    write(tmp_path / "src", [[("s", "u")]], ".csv", first=4)
+    with pytest.raises(UsageError, match="labels a have more than 3 different texts, 'p' to 's', and so many are no"):
+        build(tmp_path / "src", tmp_path / "t.zarr", workers=0)
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("p", "q", "r")
+
+
+def test_a_source_that_cannot_be_read_adds_no_class_until_it_can(tmp_path):
+    write(tmp_path / "src", [[("cat", "u")], [("eel", "u")], [("dog", "u")]], ".csv")
+    (tmp_path / "src" / "001.csv").write_text("x,a,b\n1,eel,u,2\n")
+    process = tabular(inputs="x", labels="a")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert [failure.source for failure in report.failures] == ["001.csv"]
+    assert "row 1 has 4 fields" in report.failures[0].reason
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "dog")
+    (tmp_path / "src" / "001.csv").write_text("x,a,b\n1,eel,u\n")
+    assert not build(tmp_path / "src", tmp_path / "t.zarr", workers=0).failures
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.class_names() == ("cat", "dog", "eel")
+    assert [y.tolist() for _, y in store] == [[[0]], [[1]], [[2]]]
+
+
+def test_of_parquet_files_the_label_columns_alone_are_looked_at(tmp_path, monkeypatch):
+    write(tmp_path / "src", [[("cat", "u"), ("dog", "v")]], ".parquet")
+    loaded: list[list[str]] = []
+    read = pq.ParquetFile.read
+
+    def noted(self: pq.ParquetFile, columns: list[str], *, use_threads: bool) -> pa.Table:
+        loaded.append(columns)
+        return read(self, columns, use_threads=use_threads)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", noted)
+    path = tmp_path / "src" / "000.parquet"
+    assert tabular(labels="a,b").classes_in(path) == {"a": ("cat", "dog"), "b": ("u", "v")}
+    assert loaded == [["a"], ["b"]]
+    loaded.clear()
+    assert tabular(labels="a,b", classes="a=cat,dog").classes_in(path) == {"a": ("cat", "dog"), "b": ("u", "v")}
+    assert loaded == [["b"]]
+
+
+def test_given_classes_need_no_store_and_no_look_at_the_sources(tmp_path, monkeypatch):
+    write(tmp_path / "src", [[("cat", "u")], [("dog", "u")]], ".csv")
+    process = tabular(inputs="x", labels="a", classes="dog,cat")
+    x, y = process(tmp_path / "src" / "000.csv")
+    assert (x.tolist(), y.tolist()) == ([[0.0]], [[1]])
+    monkeypatch.setattr(class_columns, "distinct", lambda *_, **__: pytest.fail("the sources are looked at"))
+    assert not build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0).failures
+
+
+def test_numbers_as_labels_cost_a_look_at_the_first_source_alone(tmp_path, monkeypatch):
+    write(tmp_path / "src", [[("1", "u")], [("2", "u")], [("3", "u")]], ".csv")
+    looked: list[str] = []
+    monkeypatch.setattr(class_columns, "distinct", lambda *given, typed: looked.append(given[2]))  # noqa: ARG005
+    assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
+    assert looked == ["000.csv"]
+    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.dtype == np.float64
+
+
+def test_a_source_of_other_labels_adds_no_class_in_its_other_columns(tmp_path):
+    write(tmp_path / "src", [[("cat", "1")], [("eel", "one")], [("dog", "2")], [("3", "3")]], ".csv")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="a,b"), workers=0)
+    assert [failure.source for failure in report.failures] == ["001.csv", "003.csv"]
+    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.classes == (("cat", "dog"), None)
+
+
+def test_names_that_given_classes_miss_add_none(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name in ("sun", "fog", "rain"):
+        (tmp_path / "src" / f"{name}.csv").write_text("x\n1\n")
+    process = tabular(label_pattern=r"([a-z]+)\.csv", classes="sun,rain")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert [failure.source for failure in report.failures] == ["fog.csv"]
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.class_names(), [y.tolist() for _, y in store]) == (("sun", "rain"), [[1], [0]])

@@ -1,0 +1,271 @@
+"""Time stamps of any kind are what Python's datetime says of each, one by one; what is unsure is refused by row."""
+
+# ruff: noqa: DTZ001, DTZ007  # local times without a zone are what is tested
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta, timezone
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.errors import SourceError, UsageError
+from builder.tables.tabular import tabular
+from builder.tables.times import PER_SECOND, UNITS, Stamps, TimeFormat, stamps_in
+
+FORMS = {3: "%Y-%m-%d", 4: "%Y-%m-%dT%H", 5: "%Y-%m-%dT%H:%M", 6: "%Y-%m-%dT%H:%M:%S"}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def read(values: object, **how: object) -> Stamps:
+    """Read one column `t`."""
+    return stamps_in(pa.table({"t": values}), TimeFormat(columns=("t",), **how), "x.csv", lambda row: row + 1)  # type: ignore[arg-type]
+
+
+def nanoseconds(moment: datetime) -> int:
+    """Say when a moment was, by Python's own whole numbers; a local time as if it were UTC."""
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+
+
+offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+moments = st.datetimes(datetime(1700, 1, 1), datetime(2250, 1, 1))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), zoned=st.booleans(), separator=st.sampled_from("T "))
+def test_iso_8601_is_what_datetime_says(data, zoned, separator):
+    zones = offsets if zoned else st.none()
+    found = data.draw(st.lists(st.tuples(moments, zones).map(lambda one: one[0].replace(tzinfo=one[1])), max_size=8))
+    texts = [one.isoformat(separator) for one in found]
+    stamps = read(pa.array([*texts, None], pa.string()))
+    assert stamps.values[:-1].tolist() == [nanoseconds(one) for one in found]
+    assert stamps.absent.tolist() == [False] * len(found) + [True]
+    assert (stamps.unit, stamps.zone) == ("ns", "UTC" if zoned and found else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2020-02-29", datetime(2020, 2, 29)),
+        ("2020-02", datetime(2020, 2, 1)),
+        ("2020-02-29T01:02", datetime(2020, 2, 29, 1, 2)),
+        ("2020-02-29 01:02:03,5", datetime(2020, 2, 29, 1, 2, 3, 500_000)),
+        ("2020-02-29T01:02:03z", datetime(2020, 2, 29, 1, 2, 3, tzinfo=UTC)),
+        ("2020-02-29T01:02:03 +01:30", datetime(2020, 2, 28, 23, 32, 3, tzinfo=UTC)),
+        ("2020-02-29T01:02:03-0130", datetime(2020, 2, 29, 2, 32, 3, tzinfo=UTC)),
+        ("2020-02-29T01+02", None),
+        ("2020-02-29T01:02:03+02", datetime(2020, 2, 28, 23, 2, 3, tzinfo=UTC)),
+    ],
+)
+def test_the_ways_to_write_iso_8601(text, expected):
+    if expected is None:
+        with pytest.raises(SourceError, match=r"row 1, column t: .* is no time stamp of ISO 8601"):
+            read([text])
+        return
+    stamps = read([text])
+    assert stamps.values.tolist() == [nanoseconds(expected)]
+    assert stamps.zone == ("UTC" if expected.tzinfo else None)
+
+
+def test_nine_digits_of_a_second_are_kept_and_coarser_units_hold_only_what_they_can():
+    assert read(["2020-01-01T00:00:00.123456789"]).values[0] % 10**9 == 123_456_789
+    assert read(["2020-01-01T00:00:00.123"], unit="ms").values.tolist() == [1577836800123]
+    with pytest.raises(
+        SourceError, match=r"row 2, column t: its time is no whole number of s \(1 in all\); store it in"
+    ):
+        read(["2020-01-01", "2020-01-01T00:00:00.5"], unit="s")
+    assert read(["0001-01-01", "9999-12-31"], unit="s").values.tolist() == [-62135596800, 253402214400]
+    with pytest.raises(
+        SourceError, match="the year 9999 is beyond what int64 holds in ns; store it with --time-unit s"
+    ):
+        read(["2020-01-01", "9999-12-31"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(found=st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2060, 1, 1)), max_size=8))
+def test_given_formats_are_read_as_python_reads_them(found):
+    form = "%d.%m.%Y, %H h %M:%S.%f"
+    texts = [one.strftime(form) for one in found]
+    assert read(pa.array(texts, pa.string()), formats=(form,)).values.tolist() == [nanoseconds(one) for one in found]
+    zoned = pa.array([f"{text} +0200" for text in texts], pa.string())
+    stamps = read(zoned, formats=("%Y", f"{form} %z"))
+    assert stamps.values.tolist() == [nanoseconds(one) - 7_200 * 10**9 for one in found]
+    assert stamps.zone == ("UTC" if found else None)
+
+
+def test_several_formats_must_not_say_different_moments():
+    both = ("%d/%m/%Y", "%m/%d/%Y")
+    days = [datetime(2020, 1, 31), datetime(2020, 3, 3), datetime(2020, 12, 31)]
+    assert read(["31/01/2020", "03/03/2020", "12/31/2020"], formats=both).values.tolist() == list(
+        map(nanoseconds, days)
+    )
+    with pytest.raises(SourceError, match=r"row 2, .*'01/02/2020' is 2020-02-01 00:00:00 by '%d/%m/%Y' and 2020-01-02"):
+        read(["31/01/2020", "01/02/2020"], formats=both)
+
+
+def test_formats_with_a_zone_and_without_are_not_mixed():
+    with pytest.raises(SourceError, match=r"row 3, .*'2020 1 .0200' has a zone, but '2020 1' before it has none"):
+        read([None, "2020 1", "2020 1 +0200"], formats=("%Y %m", "%Y %m %z"))
+
+
+def test_columns_of_time_stamps_keep_their_unit_and_zone():
+    for unit in UNITS:
+        for zone in (None, "UTC", "Europe/Berlin"):
+            column = pa.array([0, 1577836800 * PER_SECOND[unit], None], pa.timestamp(unit, zone))
+            stamps = read(column)
+            assert (stamps.unit, stamps.zone) == (unit, zone and "UTC")
+            assert stamps.values.tolist() == [0, 1577836800 * PER_SECOND[unit], 0]
+            assert stamps.absent.tolist() == [False, False, True]
+            for other in UNITS:
+                assert read(column, unit=other).values.tolist() == [0, 1577836800 * PER_SECOND[other], 0]
+    stamps = read(pa.array([date(2020, 1, 1), None]))
+    assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([1577836800, 0], "s", None)
+    assert read(pa.array([date(2020, 1, 1)], pa.date64()), unit="us").values.tolist() == [1577836800 * 10**6]
+    with pytest.raises(SourceError, match="its time is no whole number of s"):
+        read(pa.array([1], pa.timestamp("ms")), unit="s")
+    with pytest.raises(SourceError, match="4,000,000,000,000 s is beyond what int64 holds in ns"):
+        read(pa.array([4 * 10**12], pa.timestamp("s")), unit="ns")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_numbers_are_whole_numbers_of_their_unit_or_rounded_to_nanoseconds(unit):
+    per_second = PER_SECOND[unit]
+    stamps = read(pa.array([0, 1577836800, None], pa.int32()), unit=unit)
+    assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([0, 1577836800, 0], unit, "UTC")
+    floats = [0.1, -2.5, 1 / 3, 1e6]
+    for values in (pa.array(floats), pa.array([repr(value) for value in floats])):
+        stamps = read(values, unit=unit, elapsed=True)
+        assert (stamps.unit, stamps.zone, stamps.elapsed) == ("ns", None, True)
+        expected = [round(Fraction(value) * (10**9 // per_second)) for value in floats]
+        assert stamps.values.tolist() == expected
+    # Text is stored in nanoseconds whether it is whole or not: another file's may not be.
+    stamps = read(pa.array(["1577836800", None]), unit="s")
+    assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([1577836800 * 10**9, 0], "ns", "UTC")
+    assert read(pa.array(["1577836800.123456789"]), unit="s").values.tolist() == [1577836800123456789]
+    assert read(pa.array([1.0, math.nan]), unit="s").absent.tolist() == [False, True]
+
+
+def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
+    table = pa.table({"d": ["2020-02-29", "2020-03-01"], "c": ["01:02:03.5", "00:00"]})
+    stamps = stamps_in(table, TimeFormat(columns=("d", "c")), "x", lambda row: row + 1)
+    expected = [datetime(2020, 2, 29, 1, 2, 3, 500_000), datetime(2020, 3, 1)]
+    assert stamps.values.tolist() == [nanoseconds(one) for one in expected]
+    parts = {"y": [2020, 1900], "m": [2, 12], "d": [29, 31], "h": [23, 0], "min": [59, 0], "s": [1, 0]}
+    whole = [datetime(2020, 2, 29, 23, 59, 1), datetime(1900, 12, 31)]
+    for count in range(3, 7):
+        names = list(parts)[:count]
+        for kind in (pa.int64(), pa.float64(), pa.string()):
+            table = pa.table({name: pa.array(parts[name]).cast(kind) for name in names})
+            stamps = stamps_in(table, TimeFormat(columns=tuple(names)), "x", lambda row: row + 1)
+            cut = [datetime.strptime(one.isoformat()[: 4 + 3 * (count - 1)], FORMS[count]) for one in whole]
+            assert stamps.values.tolist() == [nanoseconds(one) // 10**9 for one in cut]
+            assert (stamps.unit, stamps.zone) == ("s", None)
+
+
+@pytest.mark.parametrize(
+    ("values", "how", "message"),
+    [
+        (
+            ["01/02/2020"],
+            {},
+            "'01/02/2020' may begin with a day or with a month; say which with --time-format, as '%d/",
+        ),
+        (["1.2.20 10:00"], {}, r"may begin with a day or with a month; say which with --time-format, as '%d\.%m\.%y'"),
+        (["2020-02-30"], {}, "'2020-02-30' is no moment of any calendar"),
+        (["2020-01-01T24:00"], {}, "is no moment of any calendar"),
+        (["2016-12-31T23:59:60Z"], {}, "is no moment of any calendar"),
+        (["now"], {}, "'now' is no time stamp of ISO 8601, as 2020-01-31T12:00:00Z; say how it is written with --tim"),
+        (["1577836800"], {}, "'1577836800' is a number; say what it counts with --time-unit, as s"),
+        (["1577836800", "x"], {"unit": "s"}, "row 2, column t: 'x' is no number of s, as others are"),
+        (["1e30"], {"unit": "s"}, "1e30 s is beyond what int64 holds in nanoseconds"),
+        ([1577836800], {}, "column t holds numbers; say what they count with --time-unit, as s"),
+        (pa.array([2**63], pa.uint64()), {"unit": "ns"}, "9223372036854775808 ns is beyond what int64 holds"),
+        ([1e300], {"unit": "s"}, r"1e\+300 s is beyond what int64 holds in nanoseconds"),
+        ([[1]], {}, "column t holds values of type list"),
+        (
+            ["2020-01-01T00:00", "2020-01-01T00:00Z"],
+            {},
+            "row 2, .*has a zone, but '2020-01-01T00:00' before it has none",
+        ),
+        (
+            ["2020-01-01T00:00Z", "2020-01-01"],
+            {},
+            "row 2, .*'2020-01-01' has no zone, but '2020-01-01T00:00Z' before it",
+        ),
+        (["5:00"], {"formats": ("%Y %H",)}, "'5:00' is not of the format '%Y %H'; correct it, or --time-format"),
+    ],
+)
+def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
+    with pytest.raises(SourceError, match=message):
+        read(values, **how)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((2021, 2, 29), "column y,m,d: month 2 of 2021 has no day 29"),
+        ((2021, 13, 1), "month 13 is not within 1 to 12"),
+        ((21, 1, 0), "day 0 is not within 1 to 31"),
+        ((2021, 1, 1.5), "column d holds no whole numbers; of several columns of --time, each is one of year"),
+    ],
+)
+def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
+    table = pa.table({name: [value] for name, value in zip("ymd", parts, strict=True)})
+    with pytest.raises(SourceError, match=message):
+        stamps_in(table, TimeFormat(columns=("y", "m", "d")), "x", lambda row: row + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"time": "t", "time_unit": "min"}, "time_unit='min' is none of s, ms, us, ns"),
+        ({"time": "t", "elapsed": True}, r"say what they count with time_unit \(--time-unit\)"),
+        ({"time": "t,u", "elapsed": True, "time_unit": "s"}, "elapsed is for one column of numbers"),
+        ({"time": "t", "time_format": "%H:%M"}, "time_format='%H:%M' has no year, as %Y; see Python's strptime"),
+        ({"time": list("abcdefg")}, "time=a,b,c,d,e,f,g has 7 columns; it is one, or a date and a time"),
+        ({"time_unit": "s"}, r"time_unit \(--time-unit\) goes with time: name the column of the times with --time"),
+        ({"sort_time": True}, r"sort_time \(--sort-time\) goes with time"),
+        ({"max_gap": "2h"}, r"max_gap \(--max-gap\) goes with time"),
+        ({"time": "t", "duplicates": "median"}, "duplicates='median' is none of error, first, last, mean"),
+        (
+            {"time": "t", "max_gap": "2 moons"},
+            "max_gap='2 moons' is no length of time; write a number and one of ns, us",
+        ),
+        ({"time": "t", "every": "0s"}, "every='0s' is no length of time"),
+        ({"time": "t", "every": "0.5ns"}, "every='0.5ns' is no length of time"),
+        (
+            {"time": "t", "every": "1h", "max_gap": "10s"},
+            "max_gap=10s is less than every=1h, so that each step is a gap",
+        ),
+    ],
+)
+def test_options_that_cannot_be_say_why(options, message):
+    with pytest.raises(UsageError, match=message):
+        tabular(**options)
+
+
+def test_times_go_with_their_rows_from_every_format(tmp_path):
+    texts = ["2020-01-01T00:00:00", "2020-01-01T00:00:10", "2020-01-01T00:00:20"]
+    (tmp_path / "x.csv").write_text("when,a\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))
+    pq.write_table(pa.table({"when": texts, "a": [0, 1, 2]}), tmp_path / "x.parquet")
+    for name in ("x.csv", "x.parquet"):
+        (only,) = tabular(time="when")(tmp_path / name)
+        assert only.inputs.tolist() == [[0], [1], [2]]
+        assert only.time.dtype == "datetime64[ns]"
+        assert only.time.tolist() == [nanoseconds(datetime.fromisoformat(text)) for text in texts]
+        assert (only.zone, only.columns) == (None, {})
+        assert tabular(time="when").columns(tmp_path / name) == (("a",), ("a",))
+    np.save(tmp_path / "x.npy", np.array([[0.0, 5.0], [0.01, 6.0]]))
+    (only,) = tabular(time="0", time_unit="s", elapsed=True)(tmp_path / "x.npy")
+    assert (only.time.dtype, only.time.astype(int).tolist()) == ("timedelta64[ns]", [0, 10_000_000])
+    (tmp_path / "camels.txt").write_text("Year Mnth Day Hr flow\n1980 1 1 12 5\n1980 1 2 12 6\n")
+    (only,) = tabular(time="Year:Hr", header=True)(tmp_path / "camels.txt")
+    assert only.inputs.tolist() == [[5], [6]]
+    assert only.time.tolist() == [datetime(1980, 1, 1, 12), datetime(1980, 1, 2, 12)]

@@ -1,0 +1,231 @@
+"""Rows in time: what a loop over them gives, sorted, one a moment, cut at gaps, at a regular step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.errors import SourceError
+from builder.formats.table import Table
+from builder.tables.tabular import tabular
+from builder.tables.timeline import TimeRules, in_time
+from builder.tables.times import Stamps
+
+
+def cuts_by_loop(times):
+    """Give the numbers, among the rows with a time, of those that follow one without."""
+    cuts, seen, gap = set(), 0, False
+    for time in times:
+        if time is not None:
+            if gap and seen:
+                cuts.add(seen)
+            seen += 1
+        gap = time is None
+    return cuts
+
+
+def moments_by_loop(rows, cuts):
+    """Put together the rows of one time: [time, values, whether a stretch begins]; or the word that refuses them."""
+    found: list[list[Any]] = []
+    for number, (time, value) in enumerate(rows):
+        if number and time < rows[number - 1][0]:
+            return "comes before"
+        if number and time == rows[number - 1][0]:
+            found[-1][1].append(value)
+        else:
+            found.append([time, [value], number in cuts])
+    return found
+
+
+def chosen(values, duplicates):
+    known = [value for value in values if not math.isnan(value)]
+    total = 0.0
+    for value in known:  # not sum(), which since Python 3.12 compensates for rounding
+        total += value
+    mean = total / len(known) if known else math.nan
+    return {"first": values[0], "last": values[-1], "mean": mean, "error": values[0]}[duplicates]
+
+
+def stretches_by_loop(times, values, rules, without):
+    """Give (values, times) of each stretch; or the word that refuses them."""
+    rows = [(time, value) for time, value in zip(times, values, strict=True) if time is not None]
+    if len(rows) < len(times) and without not in ("drop", "split"):
+        return "missing value"
+    if rules.sort:
+        rows.sort(key=lambda row: row[0])
+    found = moments_by_loop(rows, cuts_by_loop(times) if without == "split" and not rules.sort else set())
+    if isinstance(found, str):
+        return found
+    if rules.duplicates == "error" and any(len(same) > 1 for _, same, _ in found):
+        return "is the time of"
+    longest = math.inf if rules.max_gap is None else int(rules.max_gap.removesuffix("s"))
+    out: list[tuple[list[float], list[int]]] = []
+    for number, (time, same, cut) in enumerate(found):
+        step = time - found[number - 1][0] if number else 0
+        if not number or step > longest or cut:
+            out.append(([], []))
+        elif rules.every is not None and step != int(rules.every.removesuffix("s")):
+            return "after"
+        out[-1][0].append(chosen(same, rules.duplicates))
+        out[-1][1].append(time)
+    return out
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    times=st.lists(st.one_of(st.integers(0, 30), st.integers(0, 30), st.none()), max_size=14),
+    ordered=st.booleans(),
+    values=st.lists(st.one_of(st.floats(-99, 99), st.just(math.nan)), min_size=14, max_size=14),
+    sort=st.booleans(),
+    duplicates=st.sampled_from(["error", "first", "last", "mean"]),
+    max_gap=st.sampled_from([None, "1s", "3s"]),
+    every=st.sampled_from([None, None, "1s"]),
+    without=st.sampled_from(["error", "drop", "split", "keep"]),
+)
+def test_stretches_are_those_of_a_loop(times, ordered, values, sort, duplicates, max_gap, every, without):
+    if ordered:
+        rising = iter(sorted(time for time in times if time is not None))
+        times = [None if time is None else next(rising) for time in times]
+    values = values[: len(times)]
+    rules = TimeRules(sort=sort, duplicates=duplicates, max_gap=max_gap, every=every)
+    stamps = Stamps(
+        np.array([77 if time is None else time for time in times], np.int64),
+        "s",
+        np.array([time is None for time in times], np.bool_),
+    )
+    table = Table.from_block(np.array([[value, -value] for value in values]).reshape(-1, 2), ("a", "b"))
+    expected = stretches_by_loop(times, values, rules, without)
+    if isinstance(expected, str):
+        with pytest.raises(SourceError, match=rf"x.csv: row \d+, column t: .*{expected}"):
+            list(in_time(table, stamps, rules, without, name="t", source="x.csv"))
+        return
+    found = list(in_time(table, stamps, rules, without, name="t", source="x.csv"))
+    assert [one.time.tolist() for one in found] == [when for _, when in expected]
+    for one, (rows, _) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.table.columns["a"], rows)
+        np.testing.assert_array_equal(one.table.columns["b"], [-value for value in rows])
+    if found:
+        assert sum(one.dropped + one.table.rows for one in found) == len(times)
+    if duplicates != "mean":
+        numbers = [one.table.number(row) for one in found for row in range(one.table.rows)]
+        known = [values[number - 1] for number in numbers]
+        np.testing.assert_array_equal(known, [value for rows, _ in expected for value in rows])
+
+
+def test_the_mean_of_whole_numbers_is_a_float_in_files_without_duplicates_too():
+    table = Table(columns={"a": np.array([1, 2, 4], np.int16)})
+    for times, expected in (([0, 1, 1], [1, 3]), ([0, 1, 2], [1, 2, 4])):
+        stamps = Stamps(np.array(times, np.int64), "s", np.zeros(3, np.bool_))
+        (one,) = in_time(table, stamps, TimeRules(duplicates="mean"), "error", name="t", source="x")
+        assert one.table.columns["a"].dtype == np.float64
+        assert one.table.columns["a"].tolist() == expected
+    nothing = Table(columns={"a": np.array([5, 6], np.int16)}, missing={"a": np.array([True, True])})
+    stamps = Stamps(np.zeros(2, np.int64), "s", np.zeros(2, np.bool_))
+    (one,) = in_time(nothing, stamps, TimeRules(duplicates="mean"), "error", name="t", source="x")
+    assert np.isnan(one.table.columns["a"]).tolist() == [True]
+
+
+def test_times_can_be_as_far_apart_as_int64_reaches():
+    limits = np.iinfo(np.int64)
+    table = Table(columns={"a": np.array([1.0, 2.0])})
+    stamps = Stamps(np.array([limits.min, limits.max]), "ns", np.zeros(2, np.bool_), elapsed=True)
+    found = list(in_time(table, stamps, TimeRules(max_gap="1d"), "error", name="t", source="x"))
+    assert [one.time.tolist() for one in found] == [[limits.min], [limits.max]]
+    turned = Stamps(stamps.values[::-1].copy(), "ns", stamps.absent, elapsed=True)
+    with pytest.raises(
+        SourceError, match=r"row 2, column t: -9,223,372,036,854,775,808 ns comes before 9,223,372,036,"
+    ):
+        list(in_time(table, turned, TimeRules(), "error", name="t", source="x"))
+
+
+def write(path: Path, *rows: str) -> Path:
+    path.write_text("t,a,k\n" + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def test_a_gap_ends_the_sequence_and_differences_and_fillings_begin_anew(tmp_path):
+    path = write(tmp_path / "x.csv", "10:00,1,0", "10:10,,0", "10:40,7,0", "13:00,,0", "13:10,9,0", "13:20,10,0")
+    text = path.read_text().replace("\n1", "\n2020-01-01T1")
+    path.write_text(text)
+    first, second = tabular(time="t", exclude="k", max_gap="2h", missing="interpolate+drop")(path)
+    assert (first.inputs.tolist(), first.columns) == ([[1], [2.5], [7]], {"dropped": 0, "filled": 1})
+    assert (second.inputs.tolist(), second.columns) == ([[9], [10]], {"dropped": 1, "filled": 0})
+    assert second.time.astype("M8[s]").tolist() == [np.datetime64(f"2020-01-01T13:{m}").item() for m in (10, 20)]
+    (tmp_path / "x.csv").write_text(text.replace(",,", ",4,"))
+    first, second = tabular(time="t", exclude="k", max_gap="2h", transforms="diff a")(path)
+    assert (first.inputs.tolist(), second.inputs.tolist()) == ([[3], [3]], [[5], [1]])
+
+
+def test_every_group_has_a_time_of_its_own(tmp_path):
+    rows = [f"2020-01-01T10:{minute:02},{minute},{group}" for minute in (0, 10, 20) for group in ("A", "B")]
+    path = write(tmp_path / "x.csv", *rows)
+    first, second = tabular(time="t", group_by="k", every="10min")(path)
+    for one in (first, second):
+        assert one.inputs.tolist() == [[0], [10], [20]]
+        assert one.time.astype("M8[m]").astype(int).tolist() == [26297880, 26297890, 26297900]
+    with pytest.raises(
+        SourceError, match=r"row 3, column t: 2020-01-01T10:10 is 600 s after 2020-01-01T10:00 in row 1"
+    ):
+        list(tabular(time="t", group_by="k", every="5min")(path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (
+            ("2020-01-01,1,0", "2020-01-03,1,0", "2020-01-02,1,0"),
+            {},
+            r"row 3, column t: 2020-01-02 comes before 2020-01-03 in row 2 \(1 in all\); --sort-time sorts the rows",
+        ),
+        (
+            ("2020-01-01,1,0", "2020-01-01T00:00,1,0"),
+            {},
+            r"row 2, column t: 2020-01-01 is the time of 2020-01-01 in row 1 \(1 in all\); --duplicates first, last or",
+        ),
+        (
+            ("2020-01-01T00:00:00Z,1,0", "2020-01-01T00:00:10Z,1,0", "2020-01-01T00:00:25.5Z,1,0"),
+            {"every": "10s"},
+            r"row 3, column t: 2020-01-01T00:00:25.500Z is 15.5 s after 2020-01-01T00:00:10Z in row 2 \(1 in all\); ea",
+        ),
+        (
+            ("2020-01-01,1,0", ",1,0"),
+            {},
+            r"row 2, column t: missing value \(1 in all\); fill it in, or leave such rows",
+        ),
+        (("2020-01-01,1,0", ",1,0"), {"missing": "ffill"}, "row 2, column t: missing value"),
+        ((",1,0", ",1,0"), {"missing": "drop"}, "none of its 2 rows is left"),
+    ],
+)
+def test_what_is_wrong_with_times_names_row_and_both_stamps(tmp_path, rows, options, message):
+    with pytest.raises(SourceError, match=message):
+        list(tabular(time="t", **options)(write(tmp_path / "x.csv", *rows)))
+
+
+def test_what_is_left_out_counts_with_the_sequence_after_it(tmp_path):
+    path = write(
+        tmp_path / "x.csv",
+        ",1,0",
+        "2020-01-01,2,0",
+        "2020-01-01,3,0",
+        ",4,0",
+        "2020-01-03,5,0",
+        "2020-01-04,6,0",
+        ",7,0",
+    )
+    found = list(tabular(time="t", exclude="k", missing="split", duplicates="last")(path))
+    assert [one.inputs.tolist() for one in found] == [[[3]], [[5], [6]]]
+    assert [one.columns["dropped"] for one in found] == [2, 2]
+    (only,) = tabular(time="t", exclude="k", missing="t=drop", duplicates="mean", sort_time=True)(path)
+    assert (only.inputs.tolist(), only.columns["dropped"]) == ([[2.5], [5], [6]], 4)
+
+
+def test_a_length_of_time_is_recorded_in_one_form():
+    lengths = ["1.5h", "90 min", "5400s", "5400000ms"]
+    assert len({tabular(time="t", max_gap=length) for length in lengths}) == 1
+    assert tabular(time="t", every="7d").describe()["every"] == "1w"

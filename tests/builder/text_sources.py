@@ -1,0 +1,43 @@
+"""Sources of which a process function gives labels that are text, or arrays with NaN."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from builder import Sequence
+
+
+def given(path: Path) -> Any:
+    """Return one value per step, and the labels that the file has, as JSON has them."""
+    made = json.loads(path.read_text())
+    return np.array(made["x"], np.float64), made["y"]
+
+
+def as_array(path: Path) -> Any:
+    """Return the labels as an array of NumPy's own text."""
+    x, y = given(path)
+    return x, np.array(y)
+
+
+def as_objects(path: Path) -> Any:
+    """Yield a sequence with labels as Python objects, twice."""
+    x, y = given(path)
+    for _ in range(2):
+        yield Sequence(x, np.array(y, object), columns={"note": path.stem})
+
+
+def inputs_alone(path: Path) -> Any:
+    """Return the inputs; the manifest has the labels."""
+    return given(path)[0]
+
+
+def write(folder: Path, **sources: tuple[Any, Any]) -> Path:
+    """Write a file for each: its inputs and labels."""
+    folder.mkdir(exist_ok=True)
+    for name, (x, y) in sources.items():
+        (folder / f"{name}.json").write_text(json.dumps({"x": x, "y": y}))
+    return folder

@@ -1,0 +1,116 @@
+"""What JAX makes of a store: batches put on a device, and windows as the source of a Grain pipeline.
+
+Each check runs in a process of its own, as JAX warns of every fork in a process that it was ever loaded in.
+"""
+
+import itertools
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+from tests.frameworks.walks import listed, same
+
+pytestmark = pytest.mark.frameworks
+
+SECONDS = 120  # at most; each takes a few
+
+
+def alone(check, *arguments):
+    """Call a function of this module in a new process, and raise what it raises."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        process.submit(check, *arguments).result(SECONDS)
+
+
+def check_that_batches_are_put_on_the_device_by_the_thread_that_reads_ahead(windows):
+    import jax
+
+    found = list(windows.batches(5, shuffle=True, transform=jax.device_put))
+    assert all(isinstance(each, jax.Array) for batch in found for each in batch)
+    assert same(found, windows.batches(5, shuffle=True))
+
+
+def check_that_a_network_learns_from_batches(windows):
+    import jax
+    import jax.numpy as jnp
+
+    def loss_of(parameters, x, y):
+        def step(state, row):
+            return jnp.tanh(row @ parameters["in"] + state @ parameters["again"]), None
+
+        state, _ = jax.lax.scan(step, jnp.zeros((len(x), 8)), x.transpose(1, 0, 2))
+        return jnp.mean((state @ parameters["out"] - y[:, 0]) ** 2)
+
+    shapes = {"in": (3, 8), "again": (8, 8), "out": (8, 3)}
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    parameters = {
+        name: jax.random.normal(key, shape) / 3 for (name, shape), key in zip(shapes.items(), keys, strict=True)
+    }
+    step = jax.jit(jax.value_and_grad(loss_of))
+    losses = []
+    for epoch in range(10):
+        found = []
+        # Batches of one size, so that the step is compiled once.
+        for x, y in windows.batches(16, shuffle=True, epoch=epoch, drop_last=True, transform=jax.device_put):
+            loss, gradients = step(parameters, x, y)
+            parameters = jax.tree.map(lambda value, slope: value - 0.003 * slope, parameters, gradients)
+            found.append(float(loss))
+        losses.append(np.mean(found))
+    assert losses[-1] < losses[0]
+
+
+def check_that_grain_takes_windows_as_a_source(windows):
+    import grain
+
+    wanted = listed(windows)
+    in_order = grain.MapDataset.source(windows).batch(8)
+    stacked = [
+        [np.stack(part) for part in zip(*wanted[start : start + 8], strict=True)] for start in range(0, len(wanted), 8)
+    ]
+    assert same(in_order, stacked)
+    shuffled = grain.MapDataset.source(windows).shuffle(seed=3)
+    found = list(
+        itertools.chain.from_iterable(zip(*batch, strict=True) for batch in shuffled.batch(8).to_iter_dataset())
+    )
+    order = grain.MapDataset.range(len(windows)).shuffle(seed=3)
+    assert same(found, [wanted[number] for number in order])
+    assert list(order) != list(range(len(windows)))
+
+
+def check_that_a_loader_of_grain_gives_each_window_once_with_workers_too(windows, workers):
+    import grain
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain's workers ask for it; a script calls absl.app.run
+    sampler = grain.samplers.IndexSampler(
+        num_records=len(windows), num_epochs=1, shard_options=grain.sharding.NoSharding(), shuffle=True, seed=0
+    )
+    loader = grain.DataLoader(
+        data_source=windows,
+        sampler=sampler,
+        worker_count=workers,
+        operations=[grain.transforms.Batch(8, drop_remainder=False)],
+    )
+    found = [(x.tobytes(), y.tobytes()) for xs, ys in loader for x, y in zip(xs, ys, strict=True)]
+    wanted = [(x.tobytes(), y.tobytes()) for x, y in listed(windows)]
+    assert found != wanted
+    assert sorted(found) == sorted(wanted)
+
+
+def test_batches_are_put_on_the_device_by_the_thread_that_reads_ahead(windows):
+    alone(check_that_batches_are_put_on_the_device_by_the_thread_that_reads_ahead, windows)
+
+
+def test_a_network_learns_from_batches(windows):
+    alone(check_that_a_network_learns_from_batches, windows)
+
+
+def test_grain_takes_windows_as_a_source(windows):
+    alone(check_that_grain_takes_windows_as_a_source, windows)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_of_grain_gives_each_window_once_with_workers_too(windows, workers):
+    alone(check_that_a_loader_of_grain_gives_each_window_once_with_workers_too, windows, workers)

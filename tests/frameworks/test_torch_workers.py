@@ -1,0 +1,175 @@
+"""Batches through the loaders of torch and torchdata, with workers: the same, in the same order."""
+
+import gc
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from store_spec.errors import StateError
+from tests.frameworks.walks import HORIZON, WINDOW, listed, same
+
+pytestmark = [
+    pytest.mark.frameworks,
+    # It is about speed, and there may be fewer processors than workers.
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+    # torchdata 0.11 calls it.
+    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated"),
+]
+
+STARTS = ["fork", "spawn", "forkserver"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "persistent"), [(0, False), *((workers, flag) for workers in (1, 2, 3, 4) for flag in (False, True))]
+)
+def test_batches_come_in_the_same_order_whatever_the_number_of_workers(windows, workers, persistent):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 5, shuffle=True, seed=1, rank=1, world_size=2)
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=persistent)
+    assert len(loader) == len(windows.batches(5, rank=1, world_size=2))
+    for epoch in (0, 0, 5, 2):
+        dataset.set_epoch(epoch)
+        assert same(loader, windows.batches(5, shuffle=True, seed=1, epoch=epoch, rank=1, world_size=2))
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_an_epoch_that_is_set_reaches_workers_that_persist_however_they_are_started(windows, start):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 5, shuffle=True, index=True)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start)
+    for epoch in (3, 4):
+        dataset.set_epoch(epoch)
+        assert same(loader, windows.batches(5, shuffle=True, index=True, epoch=epoch))
+
+
+def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 2, shuffle=True)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+    batches = iter(loader)
+    found = [next(batches)]
+    dataset.set_epoch(1)
+    assert same([*found, *batches], windows.batches(2, shuffle=True))
+    assert same(loader, windows.batches(2, shuffle=True, epoch=1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(windows, workers):
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    from store_spec.torch import WindowBatches
+
+    def loader_of(dataset):
+        return StatefulDataLoader(dataset, batch_size=None, num_workers=workers)
+
+    wanted = list(windows.batches(9, shuffle=True, epoch=3))
+    assert len(wanted) == 8
+    for taken in (0, 1, 4, 7) if workers else range(8):
+        batches = iter(loader := loader_of(WindowBatches(windows, 9, shuffle=True, epoch=3)))
+        for _ in range(taken):
+            next(batches)
+        state = json.loads(json.dumps(loader.state_dict()))
+        dataset = WindowBatches(windows, 9, shuffle=True)  # at another epoch: that of the state counts
+        resumed = loader_of(dataset)
+        resumed.load_state_dict(state)
+        assert same(resumed, wanted[taken:])
+        dataset.set_epoch(4)
+        assert same(resumed, windows.batches(9, shuffle=True, epoch=4))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stateful_loader_saved_after_an_epoch_begins_the_one_that_is_set(windows, workers):
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    from store_spec.torch import WindowBatches
+
+    loader = StatefulDataLoader(WindowBatches(windows, 9, shuffle=True, epoch=3), batch_size=None, num_workers=workers)
+    list(loader)
+    state = json.loads(json.dumps(loader.state_dict()))
+    dataset = WindowBatches(windows, 9, shuffle=True)
+    resumed = StatefulDataLoader(dataset, batch_size=None, num_workers=workers)
+    resumed.load_state_dict(state)
+    dataset.set_epoch(4)
+    assert same(resumed, windows.batches(9, shuffle=True, epoch=4))
+
+
+def test_a_stateful_loader_refuses_the_state_of_another_seed(windows):
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    from store_spec.torch import WindowBatches
+
+    loader = StatefulDataLoader(WindowBatches(windows, 9, shuffle=True), batch_size=None)
+    next(iter(loader))
+    other = StatefulDataLoader(WindowBatches(windows, 9, shuffle=True, seed=1), batch_size=None)
+    other.load_state_dict(loader.state_dict())
+    with pytest.raises(StateError, match="seed=0"):
+        list(other)
+
+
+def die_at_the_third(batch):
+    """Kill the process, as the kernel does where memory runs out; window 20 is in the third batch of 9."""
+    if 20 in batch[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread(windows, start):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    processes = set(multiprocessing.active_children())
+    dataset = WindowBatches(windows, 9, index=True, transform=die_at_the_third)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=start)
+    batches = iter(loader)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(batches)
+    del batches
+    gc.collect()
+    assert set(multiprocessing.active_children()) <= processes
+    # Those of torch that fed its queues end by themselves, a little later.
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("seqzarr")]
+
+
+def test_an_error_in_a_worker_is_raised_as_what_it_was(windows):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    def fail(_):
+        raise ZeroDivisionError("by a user")
+
+    loader = DataLoader(WindowBatches(windows, 9, transform=fail), batch_size=None, num_workers=2)
+    batches: Any = iter(loader)
+    with pytest.raises(ZeroDivisionError, match="by a user"):
+        next(batches)
+    batches._shutdown_workers()  # torch waits for 10 seconds where the garbage collector finds this
+
+
+@pytest.mark.parametrize(("workers", "start"), [(0, None), (2, "fork"), (2, "spawn")])
+def test_a_loader_of_windows_gives_every_window_once_in_order(store, workers, start):
+    from torch.utils.data import DataLoader
+
+    windows = store.windows(WINDOW, horizon=HORIZON)
+    windows[0]  # caches are filled before the workers start
+    loader = DataLoader(windows, batch_size=5, num_workers=workers, multiprocessing_context=start)
+    batches, wanted = list(loader), listed(windows)
+    assert [len(x) for x, _ in batches[:-1]] == [5] * (len(wanted) // 5)
+    np.testing.assert_array_equal(np.concatenate([x.numpy() for x, _ in batches]), [x for x, _ in wanted])
+    np.testing.assert_array_equal(np.concatenate([y.numpy() for _, y in batches]), [y for _, y in wanted])

@@ -1,0 +1,76 @@
+"""One rank of two that train an LSTM together. Run it by test_torch_ranks.py:
+
+    python -m tests.frameworks.two_ranks STORE INIT_METHOD RANK
+
+It prints, as JSON, which windows it saw in each epoch, its losses, and the parameters at the end.
+"""
+
+import json
+import pickle
+import sys
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+import store_spec
+from store_spec.torch import WindowBatches
+from tests.frameworks.walks import WINDOW
+
+EPOCHS, SIZE = 3, 8
+
+
+class Forecast(torch.nn.Module):
+    """An LSTM and a head for the next step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.lstm, self.head = torch.nn.LSTM(3, 8, batch_first=True), torch.nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (size, 1, 3) for inputs (size, steps, 3)."""
+        steps, _ = self.lstm(x)
+        predicted: torch.Tensor = self.head(steps[:, -1:])
+        return predicted
+
+
+def train(model: torch.nn.Module, batches: WindowBatches) -> dict[str, Any]:
+    """Train, and return what was seen."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    loader: Any = DataLoader(batches, batch_size=None)
+    seen, losses = [], []
+    for epoch in range(EPOCHS):
+        batches.set_epoch(epoch)
+        numbers = []
+        for x, y, index in loader:
+            loss = torch.nn.functional.mse_loss(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            numbers += index.tolist()
+        seen.append(numbers)
+    return {"seen": seen, "losses": losses, "parameters": [each.tolist() for each in model.parameters()]}
+
+
+def main(path: str, init: str, rank: int) -> None:
+    """Train as one of two ranks."""
+    torch.set_num_threads(1)
+    windows = store_spec.open_store(path).windows(WINDOW)
+    batches = WindowBatches(windows, SIZE, shuffle=True, drop_last=True, index=True)  # made before there are ranks
+    distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
+    try:
+        found = train(DistributedDataParallel(Forecast()), batches)
+        sent = pickle.dumps(batches)
+    finally:
+        distributed.destroy_process_group()
+    # A worker that is not forked has no process group; its copy of the dataset knows the rank all the same.
+    last = [number for _, _, index in pickle.loads(sent) for number in index.tolist()]
+    print(json.dumps(found | {"last": last}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,57 @@
+"""The store that the tests of frameworks read, and what its batches are without any framework."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+import store_spec
+from store_spec.windows.windows import Windows
+
+LENGTHS = (7, 0, 3, 12, 5, 30, 40)
+WINDOW, HORIZON = 4, 2
+
+
+def make_walks(path: Path, *, dtype: DTypeLike = "float32") -> store_spec.Store:
+    """Write sequences of 3 features and as many targets, in chunks of 8 steps."""
+    rng = np.random.default_rng(0)
+    rows, chunk = (dtype, (3,)), 24 * np.dtype(dtype).itemsize
+    with store_spec.create_store(path, inputs=rows, labels=rows, chunk=chunk, shard=4 * chunk) as writer:
+        for number, length in enumerate(LENGTHS):
+            steps = (10 * rng.normal(size=(length, 3))).astype(dtype)
+            writer.append(steps, steps[::-1], source=f"s{number}")
+    return store_spec.open_store(path)
+
+
+def make_gaps(path: Path) -> store_spec.Store:
+    """Write sequences that miss values, in a store that keeps them, and says which others were filled in."""
+    rng = np.random.default_rng(1)
+    rows = ("float32", (3,))
+    with store_spec.create_store(
+        path, inputs=rows, labels=rows, missing="keep", filled=True, chunk=96, shard=384
+    ) as writer:
+        for number, length in enumerate(LENGTHS):
+            steps = rng.normal(size=(length, 3)).astype("float32")
+            steps[rng.random(steps.shape) < 0.05] = np.nan
+            writer.append(steps, steps[::-1], source=f"s{number}", filled=rng.random(steps.shape) < 0.1)
+    return store_spec.open_store(path)
+
+
+def listed(windows: Windows) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """All windows, by two loops."""
+    return [
+        (x[start : start + WINDOW], y[start + WINDOW : start + WINDOW + HORIZON])
+        for x, y in windows.store
+        for start in range(len(x) - WINDOW - HORIZON + 1)
+    ]
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Tell whether batches are equal bit for bit, dtypes too, and equally many; `found` may be of any framework."""
+    return [_keys(batch) for batch in found] == [_keys(batch) for batch in wanted]
+
+
+def _keys(batch: Any) -> list[tuple[str, tuple[int, ...], bytes]]:
+    arrays = [np.asarray(array) for array in batch]
+    return [(array.dtype.name, array.shape, array.tobytes()) for array in arrays]

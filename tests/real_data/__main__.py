@@ -1,0 +1,56 @@
+"""Run the gallery of CONTRIBUTING.md on real files: `python -m tests.real_data FOLDER [SET ...]`, from the root.
+
+FOLDER holds the sets. Prints a table, and exits with 1 if a store is not what the plain script of its set says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks.table import print_table
+from tests.real_data.compared import first_of
+from tests.real_data.gallery import GalleryError, gallery
+from tests.real_data.sets import seen
+
+HEADS = ("set", "store", "sources", "sequences", "steps", "dropped", "filled", "windows", "s", "")
+
+
+def main() -> int:
+    """Run the sets that are named, or all."""
+    every = gallery()
+    parser = argparse.ArgumentParser(prog="python -m tests.real_data", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder that holds the sets")
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"by default all: {', '.join(every)}")
+    given = parser.parse_args()
+    rows, problems = [], []
+    for name in given.sets or every:
+        if name not in every:
+            parser.error(f"{name} is no set of CONTRIBUTING.md; there are {', '.join(every)}")
+        if not (given.folder / name).is_dir():
+            parser.error(f"there is no folder {given.folder / name}; name the sets that are there")
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                stores = seen(every[name], given.folder, Path(folder))
+            except GalleryError as error:
+                problems.append(str(error))
+                continue
+        seconds = [f"{time.monotonic() - start:.0f}", *[""] * len(stores)]
+        for store, took in zip(stores, seconds, strict=False):
+            counts = (store.sources, store.sequences, store.steps, store.dropped, store.filled, store.windows)
+            verdict = "differs" if store.differences else "equal"
+            rows.append((name, store.name, *(f"{count:,}" for count in counts), took, verdict))
+            problems += first_of(store.differences)
+    if rows:
+        print_table(HEADS, rows)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

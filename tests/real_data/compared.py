@@ -1,0 +1,190 @@
+"""A store beside what the script of its set says: as plain zarr reads it, as our reader does, and windows and splits.
+
+All is compared bit for bit, but means, which are right up to rounding. What differs is told in sentences.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+import store_spec
+from tests.real_data.plain import Expected, Plain
+from tests.store.oracle import same
+
+DEFAULT_SHARES = (("train", 0, 80), ("val", 80, 90), ("test", 90, 100))  # hundredths of what a hash can be
+HASHES = 2**53
+BATCH = 512
+
+
+def differences(path: Path, expected: Expected) -> Iterator[str]:
+    """Say what of a store is not as expected."""
+    yield from (f"{path.name}, by zarr: {what}" for what in as_zarr_reads(path, expected))
+    store = store_spec.open_store(path)
+    parts = (as_our_reader_reads, windows_of_an_epoch, splits, statistics)
+    for part in parts:
+        yield from (f"{path.name}, {part.__name__}: {what}" for what in part(store, expected))
+
+
+def as_zarr_reads(path: Path, expected: Expected) -> Iterator[str]:
+    """Compare what any Zarr library reads, by `offsets` alone."""
+    group = zarr.open_group(path, mode="r")
+    arrays: dict[str, Any] = {name: array for name, array in group.members(max_depth=None) if hasattr(array, "dtype")}
+    sequences = expected.sequences
+    rows = {name: arrays[name][:] for name in ("inputs", "labels", "time", "filled", "offsets") if name in arrays}
+    offsets = np.cumsum([0, *(len(one.inputs) for one in sequences)])
+    yield from unlike("offsets", rows["offsets"], offsets)
+    yield from unlike("row_size", arrays["row_size"][:], np.diff(offsets))
+    for name in ("time", "filled"):
+        if (name in rows) != (getattr(sequences[0], name) is not None):
+            yield f"{name}: {'is' if name in rows else 'is not'} there"
+    if len(rows["offsets"]) != len(offsets):
+        return
+    bounds = rows["offsets"].tolist()
+    for number, one in enumerate(sequences):
+        here = slice(bounds[number], bounds[number + 1])
+        where = f"sequence {number:,} ({one.source}), "
+        yield from unlike(f"{where}inputs", rows["inputs"][here], one.inputs)
+        yield from unlike(
+            f"{where}labels", rows["labels"][number if expected.target == "sequence" else here], one.labels
+        )
+        if one.time is not None and "time" in rows:
+            yield from unlike(f"{where}time", rows["time"][here], one.time)
+        if one.filled is not None and "filled" in rows:
+            yield from unlike(f"{where}filled", rows["filled"][here], one.filled)
+    tables = {name.removeprefix("sequences/"): array for name, array in arrays.items() if name.startswith("sequences/")}
+    files = {one.file: (one.file.stat().st_size, hashlib.sha256(one.file.read_bytes()).digest()) for one in sequences}
+    columns: dict[str, list[Any]] = {name: [one.columns[name] for one in sequences] for name in sequences[0].columns}
+    columns |= {"source": [one.source for one in sequences], "part": [one.part for one in sequences]}
+    columns |= {"source_size": [files[one.file][0] for one in sequences]}
+    columns |= {"source_sha256": [list(files[one.file][1]) for one in sequences]}
+    if set(columns) != {name for name in tables if not name.endswith(("_crc32c", "time_first", "time_last"))}:
+        yield f"columns {sorted(tables)}, and not {sorted(columns)}"
+    for name in sorted(set(columns) & set(tables)):
+        if tables[name][:].tolist() != columns[name]:
+            yield f"column {name}"
+    said: Any = group.attrs["seqzarr"]
+    if said["labels"]["classes"] != expected.classes:
+        yield f"classes {said['labels']['classes']}, and not {expected.classes}"
+    unit = None if said["time"] is None else (said["time"]["unit"], said["time"]["since"])
+    if unit != expected.unit:
+        yield f"time {unit}, and not {expected.unit}"
+
+
+def as_our_reader_reads(store: store_spec.Store, expected: Expected) -> Iterator[str]:
+    """Compare what `store[i]` gives, times, and columns."""
+    sequences = expected.sequences
+    if store.sources != tuple(one.source for one in sequences):
+        yield f"{len(store.sources):,} sequences of other sources than {len(sequences):,}"
+        return
+    for number, one in enumerate(sequences):
+        inputs, labels = store[number]
+        where = f"sequence {number:,} ({one.source}), "
+        yield from unlike(f"{where}inputs", inputs, one.inputs)
+        yield from unlike(f"{where}labels", labels, one.labels)
+        if one.time is not None and store.schema.time is not None:
+            yield from unlike(f"{where}time", store.times(number).view(np.int64), one.time)
+    for name in sequences[0].columns:
+        if name not in store.sequences or store.sequences[name].tolist() != [one.columns[name] for one in sequences]:
+            yield f"column {name}"
+    yield from (f"verify: {problem}" for problem in store_spec.verify(store.path))
+
+
+def windows_of_an_epoch(store: store_spec.Store, expected: Expected) -> Iterator[str]:
+    """Compare each window of a shuffled epoch, which has to come once, with one that a loop cuts."""
+    cut = [*windows_by_loop(expected)]
+    options: dict[str, Any] = {"missing": "skip"} if expected.skip else {}
+    windows = store.windows(
+        expected.window, stride=expected.stride, target=expected.target, mask=expected.mask, **options
+    )
+    if len(windows) != len(cut):
+        yield f"{len(windows):,} windows, and not {len(cut):,}"
+        return
+    seen = []
+    for inputs, labels, *mask, index in windows.batches(BATCH, shuffle=True, index=True):
+        seen.append(index)
+        for place, number in enumerate(index.tolist()):
+            one, start = cut[number]
+            found = inputs[place], labels[place], *(each[place] for each in mask)
+            for name, here, there in zip(
+                ("inputs", "labels", "mask"), found, window_by_loop(expected, one, start), strict=False
+            ):
+                yield from unlike(f"window {number:,} ({one.source}, step {start:,}), {name}", here, there)
+    if not np.array_equal(np.sort(np.concatenate(seen)), np.arange(len(cut))):
+        yield "windows that come twice, or never"
+
+
+def windows_by_loop(expected: Expected) -> Iterator[tuple[Plain, int]]:
+    """Give each window's sequence and first step."""
+    ahead = 1 if expected.target == "future" else 0
+    for one in expected.sequences:
+        for start in range(0, len(one.inputs) - expected.window - ahead + 1, expected.stride):
+            inputs, labels, _ = window_by_loop(expected, one, start)
+            if not (expected.skip and (np.isnan(inputs).any() or np.isnan(labels).any())):
+                yield one, start
+
+
+def window_by_loop(expected: Expected, one: Plain, start: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    """Cut a window: inputs, labels, and which values of inputs are real."""
+    stop = start + expected.window
+    labels = {
+        "future": lambda: one.labels[stop : stop + 1],
+        "last": lambda: one.labels[stop - 1],
+        "aligned": lambda: one.labels[start:stop],
+        "sequence": lambda: one.labels,
+    }[expected.target]()
+    inputs = one.inputs[start:stop]
+    filled = np.zeros(inputs.shape, np.bool_) if one.filled is None else one.filled[start:stop]
+    return inputs, labels, ~(filled | np.isnan(inputs))
+
+
+def splits(store: store_spec.Store, expected: Expected) -> Iterator[str]:
+    """Compare which sequences are in which split: by a hash of the source, or of another column."""
+    groups = [one.source if expected.by is None else str(one.columns[expected.by]) for one in expected.sequences]
+    for name, low, high in DEFAULT_SHARES:
+        wanted = [number for number, group in enumerate(groups) if low * HASHES <= 100 * hashed(group) < high * HASHES]
+        found = store.split(name, by=expected.by).selection.tolist()
+        if found != wanted:
+            yield f"{name} has {len(found):,} sequences, and not these {len(wanted):,}"
+
+
+def hashed(group: str) -> int:
+    """Return the first 53 bits of the SHA-256 of the seed 0, a colon, and the name of a group."""
+    return int(hashlib.sha256(f"0:{group}".encode()).hexdigest()[:16], 16) >> 11
+
+
+def statistics(store: store_spec.Store, expected: Expected) -> Iterator[str]:
+    """Compare counts, least and largest values, exactly, and means."""
+    values = np.concatenate([one.inputs for one in expected.sequences]).astype(np.float64)
+    stats = store.stats()
+    real = ~np.isnan(values)
+    yield from unlike("count", stats.inputs.count, real.sum(0))
+    yield from unlike("min", stats.inputs.min, np.nanmin(values, 0) + 0.0)
+    yield from unlike("max", stats.inputs.max, np.nanmax(values, 0) + 0.0)
+    if not np.allclose(stats.mean, np.nanmean(values, 0), rtol=1e-9, atol=1e-12 * float(np.nanmax(np.abs(values)))):
+        yield "means"
+
+
+def unlike(what: str, found: Any, wanted: Any) -> Iterator[str]:
+    """Say where two arrays differ."""
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    if same(found, wanted):
+        return
+    if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
+        yield f"{what}: {found.dtype} {found.shape}, and not {wanted.dtype} {wanted.shape}"
+        return
+    as_bytes = [np.frombuffer(np.ascontiguousarray(one).tobytes(), f"V{one.itemsize}") for one in (found, wanted)]
+    place = int(np.flatnonzero(as_bytes[0] != as_bytes[1])[0])
+    yield f"{what}: value {place:,} is {found.flat[place]!r}, and not {wanted.flat[place]!r}"
+
+
+def first_of(sentences: Iterable[str], most: int = 10) -> list[str]:
+    """Return the first sentences, and how many more there are."""
+    every = list(sentences)
+    return every[:most] + ([f"and {len(every) - most:,} more"] if len(every) > most else [])

@@ -1,0 +1,103 @@
+"""The gallery of CONTRIBUTING.md: for each set its files and commands, which run as they stand there.
+
+A block of commands has `<!-- set: NAME -->` on the line before it; NAME is the folder of the set. A block that is a
+file for it, `<!-- file: NAME -->`, comes before.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.readme import README, Block, sections
+from tests.readme_section import OPTIONS, commands
+
+REPOSITORY = README.parent
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
+SECTION = "Seen on real files"
+
+
+class GalleryError(Exception):
+    """The gallery has a block that belongs to no set; or a command does not do what it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A set: what is run, and the files that it needs beside the set."""
+
+    name: str
+    block: Block
+    files: tuple[Block, ...]
+
+
+def entries(text: str) -> dict[str, Entry]:
+    """Take the gallery apart.
+
+    Raises:
+        GalleryError: A block is of no set, or two are of one.
+    """
+    found: dict[str, Entry] = {}
+    files: list[Block] = []
+    for block in sections(text)[SECTION]:
+        if block.mark == "file":
+            files.append(block)
+            continue
+        if block.mark != "set" or block.language != "console":
+            raise GalleryError(f"CONTRIBUTING.md:{block.line}: mark a block of the gallery with <!-- set: NAME -->")
+        if block.name in found:
+            raise GalleryError(f"CONTRIBUTING.md:{block.line}: a second block of the set {block.name}")
+        found[block.name] = Entry(block.name, block, tuple(files))
+        files = []
+    if files:
+        raise GalleryError(f"CONTRIBUTING.md:{files[0].line}: {files[0].name} stands behind all sets")
+    return found
+
+
+def gallery() -> dict[str, Entry]:
+    """Return the entries of CONTRIBUTING.md."""
+    return entries(CONTRIBUTING.read_text(encoding="utf-8"))
+
+
+def run(entry: Entry, data: Path, folder: Path) -> None:
+    """Run the commands of a set in an empty folder, beside the set.
+
+    Args:
+        entry: The set.
+        data: The folder that holds it, under its name.
+        folder: Where to; the set is linked there.
+
+    Raises:
+        GalleryError: A command fails, or prints other things than the gallery shows.
+    """
+    (folder / entry.name).symlink_to((data / entry.name).absolute(), target_is_directory=True)
+    for block in entry.files:
+        (folder / block.name).write_text(block.text, encoding="utf-8")
+    programs = folder / ".programs"
+    programs.mkdir()
+    # The command of this checkout, whatever else of that name is installed.
+    (programs / "seqzarr").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m builder "$@"\n', encoding="utf-8")
+    (programs / "seqzarr").chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "COLUMNS": "80",
+    }
+    for command in commands(entry.block):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command.text],
+            cwd=folder,
+            env=environment,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        where = f"CONTRIBUTING.md:{command.line}: {command.text}"
+        if done.returncode:
+            raise GalleryError(f"{where}\nexit status {done.returncode}\n{done.stdout}")
+        if not doctest.OutputChecker().check_output(command.expected, done.stdout, OPTIONS):
+            raise GalleryError(f"{where}\nExpected:\n{command.expected}\nGot:\n{done.stdout}")

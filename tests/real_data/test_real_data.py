@@ -1,0 +1,221 @@
+"""The gallery of real files: the set that is here is equal, and what would not be is seen."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from builder import Sequence, build
+from tests.readme import Block
+from tests.real_data.compared import differences, first_of
+from tests.real_data.gallery import REPOSITORY, SECTION, Entry, GalleryError, entries, gallery, run
+from tests.real_data.plain import Expected, Plain, class_codes
+from tests.real_data.sets import SCRIPTS, seen
+
+DATA = REPOSITORY / "tests" / "data"
+VOWELS = "japanese-vowels"
+
+
+def test_the_vowels_are_what_a_plain_script_makes_of_their_files():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.real_data", str(DATA), VOWELS],
+        cwd=REPOSITORY,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    [line] = [line for line in done.stdout.splitlines() if "vowels.zarr" in line]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert [*cells[:8], cells[9]] == [VOWELS, "vowels.zarr", "270", "270", "4,274", "0", "0", "3,194", "equal"]
+
+
+def test_a_set_that_is_not_there_is_wrong_usage():
+    for arguments in ([str(DATA), "nab"], [str(DATA), "nothing"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.real_data", *arguments], cwd=REPOSITORY, check=False, capture_output=True
+        )
+        assert done.returncode == 2
+        assert arguments[1].encode() in done.stderr
+
+
+def test_every_set_of_the_gallery_has_a_script_and_no_other():
+    assert list(gallery()) == list(SCRIPTS)
+    assert [file.name for file in gallery()["spoken-digits"].files] == ["wav.py"]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ("```console\n$ true\n```\n", "CONTRIBUTING.md:3: mark a block"),
+        ("<!-- set: a -->\n```sh\ntrue\n```\n", "CONTRIBUTING.md:4: mark a block"),
+        ("<!-- set: a -->\n```console\n$ true\n```\n" * 2, "CONTRIBUTING.md:8: a second block of the set a"),
+        ("<!-- file: a.py -->\n```python\n```\n", "CONTRIBUTING.md:4: a.py stands behind all sets"),
+    ],
+)
+def test_blocks_of_no_set_are_refused(blocks, message):
+    with pytest.raises(GalleryError, match=message):
+        entries(f"## {SECTION}\n\n{blocks}")
+
+
+def entry(text: str, name: str = VOWELS) -> Entry:
+    return Entry(name, Block("set", name, "console", text, 1), (Block("file", "a.txt", "text", "beside\n", 1),))
+
+
+def test_commands_run_beside_the_set_and_their_files(tmp_path):
+    run(entry(f"$ cat a.txt\nbeside\n$ ls {VOWELS}/labels.csv\n...labels.csv\n"), DATA, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("$ cat a.txt\nbefore\n", "Expected:\nbefore\n\nGot:\nbeside"),
+        ("$ true\n$ cat b.txt\n", "cat b.txt\nexit status 1"),
+    ],
+)
+def test_commands_that_fail_or_print_other_things_are_told(tmp_path, text, message):
+    with pytest.raises(GalleryError, match=message):
+        run(entry(text), DATA, tmp_path)
+
+
+def test_stores_without_a_script_and_scripts_without_a_store_are_told(tmp_path):
+    [made, unmade] = seen(entry("$ mkdir other.zarr\n"), DATA, tmp_path)
+    assert made.differences == ("other.zarr: no script tells what it is",)
+    assert unmade.differences == ("vowels.zarr: no command makes it",)
+
+
+# What would be seen if it were wrong: stores of all that is compared, each beside a script that is wrong in one thing.
+
+TIMES = np.arange(40, dtype=np.int64)
+Change = Callable[[Expected], Expected]
+
+
+def steps(number: int) -> Sequence:
+    """Return a sequence with times, NaN and filled values, and labels of each step."""
+    rng = np.random.default_rng(number)
+    inputs, labels = rng.normal(size=(20 + number, 2)), rng.normal(size=(20 + number, 1))
+    inputs[7, 1] = labels[12, 0] = np.nan
+    time = TIMES[: 20 + number].astype("datetime64[s]")
+    filled = np.zeros(inputs.shape, np.bool_)
+    filled[9, 0] = True
+    return Sequence(inputs, labels, time=time, filled=filled, columns={"site": number % 3})
+
+
+def wholes(number: int) -> Sequence:
+    """Return a sequence of one class, which is text."""
+    rows = np.random.default_rng(number).normal(size=(10 + number, 2)).astype("float32")
+    return Sequence(rows, ["odd" if number % 2 else "even"], columns={"name": f"n{number % 4}"})
+
+
+def process(made: Callable[[int], Sequence], path: Path) -> Sequence:
+    return made(int(path.read_text()))
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> dict[str, tuple[Path, Expected]]:
+    """A store of each kind, and what it has to be."""
+    folder = tmp_path_factory.mktemp("stores")
+    (folder / "src").mkdir()
+    for number in range(12):
+        (folder / "src" / f"{number:02}.txt").write_text(str(number))
+    plain = []
+    for number in range(12):
+        one = steps(number)
+        file = folder / "src" / f"{number:02}.txt"
+        plain.append(
+            Plain(source=file.name, file=file, inputs=one.inputs, labels=one.labels, time=one.time.view(np.int64),
+                  filled=one.filled, columns={"site": number % 3})
+        )  # fmt: skip
+    build(folder / "src", folder / "steps", process=partial(process, steps), missing="keep", workers=0)
+    of_steps = Expected(
+        sequences=plain, unit=("s", "1970-01-01"), window=3, stride=2, target="last", skip=True, mask=True, by="site"
+    )
+    names, codes = class_codes("odd" if number % 2 else "even" for number in range(12))
+    classed = [
+        Plain(source=one.source, file=one.file, inputs=wholes(number).inputs, labels=np.array([codes[number]]),
+              columns={"name": f"n{number % 4}"})
+        for number, one in enumerate(plain)
+    ]  # fmt: skip
+    build(folder / "src", folder / "wholes", process=partial(process, wholes), classes="even,odd", workers=0)
+    of_wholes = Expected(sequences=classed, classes=[names], window=3, stride=2, target="sequence")
+    return {"steps": (folder / "steps", of_steps), "wholes": (folder / "wholes", of_wholes)}
+
+
+@pytest.mark.parametrize("kind", ["steps", "wholes"])
+def test_stores_that_are_as_the_script_says_do_not_differ(stores, kind):
+    path, expected = stores[kind]
+    assert [*differences(path, expected)] == []
+
+
+def fifth(**changes: Any) -> Change:
+    """Return what gives the same with another fifth sequence: changes are values, or made of the one that is there."""
+
+    def change(expected: Expected) -> Expected:
+        one = expected.sequences[4]
+        made = {name: value(getattr(one, name)) if callable(value) else value for name, value in changes.items()}
+        return replace(expected, sequences=[*expected.sequences[:4], replace(one, **made), *expected.sequences[5:]])
+
+    return change
+
+
+def every(**changes: Any) -> Change:
+    """Return what gives the same with all sequences changed."""
+    return lambda expected: replace(expected, sequences=[replace(one, **changes) for one in expected.sequences])
+
+
+def one_bit(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return rows of which the first value has another lowest bit."""
+    changed = rows.copy()
+    changed.view(np.uint8).reshape(-1)[0] ^= 1
+    return changed
+
+
+WRONG: dict[str, tuple[str, Change, str]] = {
+    "a bit of inputs": ("steps", fifth(inputs=one_bit), r"by zarr: .*4 \(04.txt\), inputs: value 0 is"),
+    "a bit of labels": ("steps", fifth(labels=one_bit), "our_reader_reads: .* labels: value 0 is"),
+    "a bit of windows' inputs": ("steps", fifth(inputs=one_bit), "an_epoch: window .* inputs: value 0 is"),
+    "labels of windows": ("steps", fifth(labels=lambda rows: rows + 1), "an_epoch: window .* labels: value 0 is"),
+    "a time": ("steps", fifth(time=one_bit), "our_reader_reads: .* time: value 0 is"),
+    "a value that was filled in": ("steps", fifth(filled=one_bit), "by zarr: .* filled: value 0 is"),
+    "the mask": ("steps", fifth(filled=np.zeros_like), "an_epoch: window .* mask"),
+    "windows that are left out": ("steps", fifth(labels=np.nan_to_num), "an_epoch: 120 windows, and not 121"),
+    "no times": ("wholes", every(time=TIMES), "by zarr: time: is not there"),
+    "times that should not be": ("steps", every(time=None), "by zarr: time: is there"),
+    "the unit of times": ("steps", lambda expected: replace(expected, unit=("s", None)), "and not .'s', None."),
+    "a column": ("steps", fifth(columns={"site": 9}), "our_reader_reads: column site"),
+    "a column that should not be": ("wholes", every(columns={}), "by zarr: columns .*'name'.*, and not"),
+    "a class": ("wholes", fifth(labels=one_bit), "by zarr: .* labels: value 0 is"),
+    "names of classes": ("wholes", lambda expected: replace(expected, classes=[["odd", "even"]]), "by zarr: classes"),
+    "a source's bytes": ("wholes", fifth(file=Path(__file__)), "by zarr: column source_sha256"),
+    "a source's name": ("wholes", fifth(source="x.txt"), "our_reader_reads: .* other sources"),
+    "the dtype": ("wholes", fifth(inputs=lambda rows: rows.astype("float64")), "float32 .*, and not float64"),
+    "a part": ("wholes", fifth(part=1), "by zarr: column part"),
+    "a length": ("wholes", fifth(inputs=lambda rows: rows[:-1]), "by zarr: offsets"),
+    "a sequence": ("wholes", lambda expected: replace(expected, sequences=expected.sequences[:-1]), "zarr: row_size"),
+    "the order": ("wholes", lambda expected: replace(expected, sequences=expected.sequences[::-1]), "zarr: row_size"),
+    "the least value": ("wholes", fifth(inputs=lambda rows: np.minimum(rows, -9)), "statistics: min: value 0 is"),
+    "which split": ("wholes", fifth(source="a.txt"), "splits: train has"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_script_that_is_wrong_in_one_thing_is_told(stores, what):
+    kind, change, message = WRONG[what]
+    path, expected = stores[kind]
+    found = [*differences(path, change(expected))]
+    assert any(re.search(message, sentence) for sentence in found), found
+
+
+def test_many_sentences_are_counted():
+    assert first_of(["a", "b", "c"], most=2) == ["a", "b", "and 1 more"]
+    assert first_of(["a", "b"], most=2) == ["a", "b"]

@@ -1,0 +1,31 @@
+"""Exercises that a watch recorded: labels are classes by name, from a table with a row for each recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.real_data.plain import Expected, Plain, class_codes, csv_rows, files_below
+
+
+def expected(folder: Path) -> dict[str, Expected]:
+    """Return what the store of the gallery has to be."""
+    table = {record: row for record, *row in csv_rows(folder / "labels.csv")}
+    files = files_below(folder / "npy", ".npy")
+    names, codes = class_codes(table[path.stem][1] for _, path in files)
+    sequences = [
+        Plain(
+            source=name,
+            file=path,
+            inputs=np.load(path),
+            labels=np.array([code], np.int64),
+            columns={"subject": int(table[path.stem][2]), "side": int(table[path.stem][3])},
+        )
+        for (name, path), code in zip(files, codes, strict=True)
+    ]
+    return {
+        "watch.zarr": Expected(
+            sequences=sequences, classes=[names], window=100, stride=25, target="sequence", by="subject"
+        )
+    }

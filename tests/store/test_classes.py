@@ -1,0 +1,135 @@
+"""Class counts and weights, against counting by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.errors import WindowError
+from store_spec.reading import classes as classes_module
+from store_spec.reading import every_row as every_row_module
+
+Axis = Any
+
+
+def written(path: Path, labels: list[NDArray[Any]], axis: Axis, **options: Any) -> store_spec.Store:
+    """Write sequences of one feature with these labels."""
+    first = labels[0] if axis == "sequence" else labels[0][0]
+    with store_spec.create_store(
+        path, inputs=("float32", (1,)), labels=(first.dtype, first.shape), label_axis=axis, **options
+    ) as writer:
+        for number, each in enumerate(labels):
+            steps = len(each) if axis == "step" else 3
+            writer.append(np.zeros((steps, 1), "float32"), each, source=f"s{number}")
+    return store_spec.open_store(path)
+
+
+def counted(labels: list[NDArray[Any]]) -> tuple[list[int], list[int], list[int]]:
+    rows: Counter[int] = Counter()
+    sequences: Counter[int] = Counter()
+    for each in labels:
+        rows.update(each.ravel().tolist())
+        sequences.update(set(each.ravel().tolist()))
+    values = sorted(rows)
+    return values, [rows[value] for value in values], [sequences[value] for value in values]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    axis=st.sampled_from(["step", "sequence", "own"]),
+    dtype=st.sampled_from(["int8", "uint64", "bool", "int64"]),
+    shape=st.sampled_from([(), (1,), (2, 1)]),
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    block=st.sampled_from([1, 64, 10**6]),
+    data=st.data(),
+)
+def test_classes_are_counted_by_row_and_by_sequence(
+    tmp_path_factory: pytest.TempPathFactory,
+    axis: Axis,
+    dtype: str,
+    shape: tuple[int, ...],
+    lengths: list[int],
+    block: int,
+    data: st.DataObject,
+):
+    """Also of sequences that many blocks are needed for, and of such that are selected twice."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    high = 2 if dtype == "bool" else 100
+    lengths[0] += 1  # the shape of a row is taken from it
+    labels = [
+        rng.integers(0, high, shape if axis == "sequence" else (length, *shape)).astype(dtype)
+        if rng.random() < 0.5
+        else np.ones(shape if axis == "sequence" else (length, *shape), dtype)
+        for length in lengths
+    ]
+    store = written(tmp_path_factory.mktemp("classes") / "s.zarr", labels, axis, chunk=32, shard=96)
+    some = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=5) | st.just(list(range(len(lengths)))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(every_row_module, "BLOCK_BYTES", block)
+        counts = store.select(some).class_counts()
+    found = counts.values.tolist(), counts.rows.tolist(), counts.sequences.tolist()
+    assert found == counted([labels[number] for number in some])
+    assert counts.values.dtype == dtype
+    assert len(counts) == len(counts.values)
+
+
+def test_one_of_several_targets_is_named(tmp_path: Path):
+    rows = np.array([[0, 5], [0, 6], [1, 5]])
+    with store_spec.create_store(
+        tmp_path / "s.zarr",
+        inputs=("float32", (1,)),
+        labels=store_spec.Rows(np.dtype("int64"), (2,), ("gait", "place")),
+    ) as writer:
+        writer.append(np.zeros((3, 1), "float32"), rows, source="walk")
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    assert store.class_counts("gait").rows.tolist() == [2, 1]
+    assert store.class_counts(1).values.tolist() == store.class_counts(-1).values.tolist() == [5, 6]
+    for target in (None, "pace", 2, True):
+        with pytest.raises(WindowError, match="of 2 targets; give one of gait, place"):
+            store.class_counts(target)
+
+
+def test_balanced_weights_are_those_of_scikit_learn(tmp_path: Path):
+    """n / (k * count): all classes weigh as much together."""
+    labels = [np.int8(each) for each in (3, 3, 3, 3, 3, 3, 7, 7, 9)]
+    store = written(tmp_path / "s.zarr", [np.asarray(each) for each in labels], "sequence")
+    counts, weights = store.class_counts(), store.sequence_weights()
+    assert counts.class_weights().tolist() == [9 / (3 * 6), 9 / (3 * 2), 9 / 3]
+    assert weights.tolist() == [0.5] * 6 + [1.5] * 2 + [3.0]
+    np.testing.assert_allclose([weights[:6].sum(), weights[6:8].sum(), weights[8:].sum()], 3)
+    assert store.select([8, 0, 0]).sequence_weights().tolist() == [1.5, 0.75, 0.75]
+    assert store.sequence_weights({3: 1, 7: 0, 9: 2.5}).tolist() == [1.0] * 6 + [0.0] * 2 + [2.5]
+    assert store.sequence_weights(lambda values: values * 2.0).tolist() == [6.0] * 6 + [14.0] * 2 + [18.0]
+    assert store.select([]).sequence_weights().tolist() == []
+    assert store.select([]).class_counts().class_weights().tolist() == []
+
+
+def test_weights_of_classes_that_are_none_are_refused(tmp_path: Path):
+    by_sequence = written(tmp_path / "a.zarr", [np.asarray(np.int8(1)), np.asarray(np.int8(2))], "sequence")
+    with pytest.raises(WindowError, match=r"no weight for class 2 \(1 of 2 have none\); there are weights for \[1\]"):
+        by_sequence.sequence_weights({1: 1.0})
+    with pytest.raises(WindowError, match="classes='even'; give 'balanced'"):
+        by_sequence.sequence_weights("even")  # type: ignore[arg-type]
+    with pytest.raises(WindowError, match="by='steps'; it must be 'rows' or 'sequences'"):
+        by_sequence.class_counts().class_weights("steps")  # type: ignore[arg-type]
+    images = written(tmp_path / "d.zarr", [np.zeros((2, 1), "int8")] * 2, "sequence")
+    with pytest.raises(WindowError, match=r"a label of shape \(2, 1\) is not one class"):
+        images.sequence_weights()
+    by_step = written(tmp_path / "b.zarr", [np.arange(9)], "step")
+    with pytest.raises(WindowError, match="labels on the step axis, so a sequence has no class of its own"):
+        by_step.sequence_weights()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classes_module, "MOST_CLASSES", 8)
+        with pytest.raises(WindowError, match="more than 8 different values; they are no classes"):
+            by_step.class_counts()
+    floats = written(tmp_path / "c.zarr", [np.zeros(3)], "step")
+    with pytest.raises(WindowError, match="labels are float64; classes are whole numbers or bool"):
+        floats.class_counts()

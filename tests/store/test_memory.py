@@ -1,0 +1,81 @@
+"""What batches take in memory, whatever is read: no more than was allowed."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from store_spec.windows import loading
+
+BESIDE = 700_000  # chunks on their way, threads, the last shard and indexes, which an open store keeps
+
+
+def written(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
+    """Write about 12 MB decoded, in chunks of 8 kB."""
+    rng = np.random.default_rng(0)
+    with store_spec.create_store(
+        path, inputs=("float32", (5,)), labels=("float32", (1,)), label_axis=axis, chunk="8kB", shard="160kB"
+    ) as writer:
+        for number, length in enumerate(lengths):
+            x = rng.normal(size=(length, 5)).astype("float32")
+            writer.append(x, x[:, :1] if axis == "step" else x[0, :1], source=f"s{number}")
+    return store_spec.open_store(path)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
+    folder = tmp_path_factory.mktemp("memory")
+    rng = np.random.default_rng(0)
+    return {
+        "one": written(folder / "one.zarr", [500_000], "step"),
+        "many": written(folder / "many.zarr", rng.integers(1, 4_000, 250).tolist(), "step"),
+        "tiny": written(folder / "tiny.zarr", rng.integers(5, 30, 6_000).tolist(), "step"),
+        "labelled": written(folder / "labelled.zarr", rng.integers(1, 4_000, 100).tolist(), "sequence"),
+    }
+
+
+@pytest.mark.parametrize("memory", ["2MB", "5MB"])
+@pytest.mark.parametrize(
+    ("store", "windows", "batches"),
+    [
+        ("one", {"window": 64}, {}),
+        ("one", {"window": 64}, {"shuffle": False}),
+        ("one", {"window": 64, "stride": 64}, {}),
+        ("one", {"window": 200, "stride": 7, "sampling_rate": 3, "target": "aligned"}, {"size": 50}),
+        ("one", {"window": 64}, {"world_size": 4, "rank": 1}),
+        ("many", {"window": 64, "short": "pad"}, {}),
+        ("many", {"window": 32, "stride": 16, "features": [0, 1], "future": [4], "horizon": 8}, {"index": True}),
+        ("many", {"window": 8}, {"index": True}),
+        ("tiny", {"window": 5, "target": "last"}, {}),
+        ("tiny", {"window": 5, "target": "last", "short": "pad"}, {"index": True}),
+        ("labelled", {"window": 20, "target": "sequence"}, {}),
+    ],
+)
+def test_an_epoch_keeps_to_the_memory_it_was_given(
+    stores: dict[str, store_spec.Store],
+    monkeypatch: pytest.MonkeyPatch,
+    store: str,
+    windows: Any,
+    batches: Any,
+    memory: str,
+):
+    """Beside the lengths, and what NumPy needs to add them up."""
+    monkeypatch.setattr(loading, "threads", lambda _: 2)  # each has chunks of its own on their way
+    view = stores[store].windows(**windows)
+    allowed = int(memory[0]) * 10**6
+    options: dict[str, Any] = {"size": 100, "shuffle": True, "memory": memory} | batches
+    view.store.snapshot.sources()  # all that a store keeps is there
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        count = sum(len(batch[0]) for batch in view.batches(**options))
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert count > 0
+    assert peak < allowed + BESIDE + 200 * len(view.store)

@@ -1,0 +1,460 @@
+"""Windows that touch missing values, left out when asked: against loops that look at every value of every window."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.disk.snapshot import Snapshot
+from store_spec.errors import FormatError, SequenceError, StateError, WindowError
+from store_spec.schema import LabelAxis
+from store_spec.windows.index import WindowShape
+from store_spec.windows.windows import Windows
+from tests.store.damage import values
+from tests.store.window_oracle import (
+    LENGTHS,
+    Sample,
+    Sequences,
+    all_same,
+    listed,
+    same,
+    selections,
+    shapes,
+    unbatched,
+)
+
+MEMORY = 20_000
+
+
+@dataclass(frozen=True, repr=False)
+class Gappy:
+    """Sequences of LENGTHS that miss values here and there, as arrays and as a store."""
+
+    sequences: Sequences
+    store: store_spec.Store
+
+
+def gappy(path: Path, axis: LabelAxis, *, chunk: int = 8, share: float = 0.04, seed: int = 0) -> Gappy:
+    """Write them: a step misses a value in any of two features, or in its label, and so may the few after it."""
+    rng = np.random.default_rng(seed)
+    sequences: Sequences = []
+    for number, length in enumerate(LENGTHS):
+        rows = rng.normal(size=(length, 2))
+        for start in np.flatnonzero(rng.random(length) < share).tolist():
+            rows[start : start + int(rng.integers(1, 5)), int(rng.integers(0, 2))] = np.nan
+        labels = {"step": rng.normal(size=(length, 1)), "sequence": np.array([float(number)]), "own": rows[:number, :1]}
+        label = labels[axis]
+        label[rng.random(label.shape) < share] = np.nan
+        if axis == "sequence" and number % 5 == 3:
+            label[:] = np.nan
+        sequences.append((rows, label))
+    with store_spec.create_store(
+        path, inputs=("float64", (2,)), labels=("float64", (1,)), label_axis=axis, missing="keep",
+        chunk=16 * chunk, shard=80 * chunk, time="s",
+    ) as writer:  # fmt: skip
+        for number, (x, y) in enumerate(sequences):
+            writer.append(x, y, source=f"s{number:02}", time=np.arange(len(x)))
+    return Gappy(sequences, store_spec.open_store(path))
+
+
+def whole(samples: list[Sample]) -> list[Sample]:
+    """Return the samples that hold no NaN."""
+    return [sample for sample in samples if not any(np.isnan(array).any() for array in sample)]
+
+
+@pytest.fixture(scope="module", params=[1, 8])
+def by_step(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Gappy:
+    return gappy(tmp_path_factory.mktemp("missing") / "step.zarr", "step", chunk=request.param)
+
+
+@pytest.fixture(scope="module")
+def by_sequence(tmp_path_factory: pytest.TempPathFactory) -> Gappy:
+    return gappy(tmp_path_factory.mktemp("missing") / "sequence.zarr", "sequence")
+
+
+def assert_left(given: Gappy, selection: list[int], shape: WindowShape) -> None:
+    windows = Windows(given.store.select(selection), shape, missing="skip")
+    wanted = whole(listed([given.sequences[number] for number in selection], shape))
+    assert len(windows) == len(wanted)
+    assert all_same(windows.__getitems__(list(range(len(wanted)))), wanted)
+    batches = windows.batches(7, memory="60kB")
+    assert all_same(unbatched(list(batches)), wanted)
+    shuffled = unbatched(list(windows.batches(7, memory="60kB", shuffle=True, index=True)))
+    assert sorted(int(sample[-1]) for sample in shuffled) == list(range(len(wanted)))
+    assert all(same(sample[:-1], wanted[int(sample[-1])]) for sample in shuffled)
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(selection=selections(), shape=shapes())
+def test_windows_left_are_those_without_nan_of_all_that_loops_list(
+    by_step: Gappy, selection: list[int], shape: WindowShape
+):
+    assert_left(by_step, selection, shape)
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(selection=selections(), shape=shapes(("sequence",)))
+def test_sequences_whose_label_is_missing_have_no_windows(by_sequence: Gappy, selection: list[int], shape: WindowShape):
+    assert_left(by_sequence, selection, shape)
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+def test_the_runs_that_a_store_keeps_are_those_of_its_rows(tmp_path: Path, axis: LabelAxis):
+    """Of inputs and of labels, whatever their axis, in a store that is appended to as in one that is written whole."""
+    given = gappy(tmp_path / "once.zarr", axis)
+    for array, place in (("inputs", 0), ("labels", 1)):
+        wanted: list[list[int]] = []
+        before = 0
+        for sequence in given.sequences:
+            rows = sequence[place]
+            rows = rows[None] if (array, axis) == ("labels", "sequence") else rows
+            missing = [before + row for row in range(len(rows)) if np.isnan(rows[row]).any()]
+            for row in missing:
+                if wanted and wanted[-1][1] == row > before:
+                    wanted[-1][1] = row + 1
+                else:
+                    wanted.append([row, row + 1])
+            before += len(rows)
+        assert len(wanted) > 1
+        assert given.store.snapshot.missing(array).tolist() == wanted
+    path = tmp_path / "parts.zarr"
+    options: dict[str, Any] = {"label_axis": axis, "missing": "keep", "chunk": 128, "shard": 640, "time": "s"}
+    with store_spec.create_store(path, inputs=("float64", (2,)), labels=("float64", (1,)), **options) as writer:
+        for number, (x, y) in enumerate(given.sequences):
+            writer.append(x, y, source=f"s{number:02}", time=np.arange(len(x)))
+            if number % 4 == 1:
+                writer.commit()
+    files = {name.relative_to(path): name.read_bytes() for name in path.rglob("*") if name.is_file()}
+    once = given.store.path
+    assert files == {name.relative_to(once): name.read_bytes() for name in once.rglob("*") if name.is_file()}
+
+
+def test_no_rows_are_read_to_know_which_windows_there_are(by_step: Gappy, monkeypatch: pytest.MonkeyPatch):
+    store = store_spec.open_store(by_step.store.path)
+
+    def refused(*_: Any) -> Any:
+        raise AssertionError("rows were read")
+
+    monkeypatch.setattr(Snapshot, "rows_in", refused)
+    monkeypatch.setattr(Snapshot, "fill", refused)
+    windows = store.windows(5, horizon=2, stride=2, missing="skip")
+    assert 0 < len(windows) < len(store.windows(5, horizon=2, stride=2))
+    assert [windows.locate(number) for number in (0, -1)]
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 3, "sampling_rate": 2}, {"target": "aligned", "short": "pad"}])
+def test_future_columns_count_too(by_step: Gappy, options: dict[str, Any]):
+    if options.get("target", "future") != "future":
+        options = {**options, "target": "future"}
+    windows = by_step.store.windows(4, horizon=3, lead=1, future=[0], missing="skip", **options)
+    every = by_step.store.windows(4, horizon=3, lead=1, future=[0, 1], **options)
+    wanted = [
+        (*sample[:-1], sample[-1][:, :1]) for sample in every if not any(np.isnan(array).any() for array in sample)
+    ]
+    assert 0 < len(windows) == len(wanted)
+    assert all_same([tuple(map(np.ascontiguousarray, sample)) for sample in windows], wanted)
+
+
+def test_a_gap_in_a_feature_that_is_not_asked_for_counts(by_step: Gappy):
+    every = by_step.store.windows(5, missing="skip")
+    one = by_step.store.windows(5, features=[1], missing="skip")
+    assert len(one) == len(every) < len(by_step.store.windows(5))
+    assert all(same((x[:, [1]], y), sample) for (x, y), sample in zip(every, one, strict=True))
+
+
+@pytest.mark.parametrize("missing", ["keep", "skip"])
+def test_a_store_without_missing_values_gives_all_windows(tmp_path: Path, missing: Any):
+    with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int8", ())) as writer:
+        writer.append(np.arange(20, dtype="f4"), np.zeros(20, "i1"), source="a")
+    assert len(store_spec.open_store(tmp_path / "s").windows(5, missing=missing)) == 15
+
+
+def test_other_words_are_refused(by_step: Gappy):
+    with pytest.raises(WindowError, match=r'missing=\'drop\'; it must be "keep" or "skip"'):
+        by_step.store.windows(5, missing="drop")  # type: ignore[arg-type]
+
+
+def test_phases_are_random_and_no_sequence_loses_all_of_its_windows(by_step: Gappy):
+    store = by_step.store
+    windows = store.windows(4, stride=7, phase="random", missing="skip")
+    seen = set()
+    for epoch in range(30):
+        now = windows.of_epoch(3, epoch)
+        assert ((np.diff(now.index.first) > 0) >= (np.diff(windows.index.first) > 0)).all()
+        found = [now.index.locate(number) for number in range(len(now))]
+        begin = now.index.begin
+        wanted = []
+        for number, (x, y) in enumerate(by_step.sequences):
+            for start in range(int(begin[number]), len(x) - 4, 7):
+                touched = np.isnan(x[start : start + 4]).any() or np.isnan(y[start + 4]).any()
+                wanted += [] if touched else [(number, start)]
+        assert found == wanted
+        seen |= set(found)
+        batches = windows.batches(5, shuffle=True, seed=3, epoch=epoch, index=True)
+        assert sorted(number for *_, numbers in batches for number in numbers.tolist()) == list(range(len(now)))
+    plain = store.windows(4, missing="skip")
+    assert len(windows) * 4 < len(seen) <= len(plain)
+
+
+def test_ranks_share_what_is_left(by_step: Gappy):
+    windows = by_step.store.windows(6, missing="skip")
+    numbers = [
+        number
+        for rank in range(3)
+        for *_, index in windows.batches(4, shuffle=True, rank=rank, world_size=3, index=True)
+        for number in index.tolist()
+    ]
+    assert sorted(numbers) == list(range(len(windows)))
+
+
+def test_weights_are_of_sequences_with_what_is_left_of_them(by_step: Gappy):
+    windows = by_step.store.windows(6, missing="skip")
+    counts = np.diff(windows.index.first)
+    some = counts >= 5
+    weights = np.where(some, 1 / np.maximum(counts, 1), 0)
+    found = [
+        sequence
+        for epoch in range(20)
+        for *_, index in windows.batches(16, shuffle=True, weights=weights, epoch=epoch, index=True)
+        for sequence in windows.index.locate_many(index)[0].tolist()
+    ]
+    times = np.bincount(found, minlength=len(counts))
+    assert (times[~some] == 0).all()
+    expected = len(found) / some.sum()
+    assert (np.abs(times[some] - expected) < 6 * np.sqrt(expected)).all()
+
+
+def test_an_epoch_goes_on_from_its_state_and_from_no_other(by_step: Gappy):
+    windows = by_step.store.windows(6, missing="skip")
+    batches = windows.batches(8, shuffle=True)
+    taken = [next(batches) for _ in range(3)]
+    state = json.loads(json.dumps(batches.state_dict()))
+    rest = list(batches)
+    resumed = pickle.loads(pickle.dumps(windows)).batches(8, shuffle=True)
+    resumed.load_state_dict(state)
+    assert all_same(list(resumed), rest)
+    assert len(taken) + len(rest) == len(batches)
+    with pytest.raises(StateError, match="the state is of missing='skip', and these batches are of 'keep'"):
+        by_step.store.windows(6).batches(8, shuffle=True).load_state_dict(state)
+
+
+def test_windows_before_and_after_a_moment_and_of_a_share_of_the_steps(by_step: Gappy):
+    for options in ({"before": "1970-01-01T00:00:20", "after": "1970-01-01T00:00:03"}, {"steps": (0.1, 0.7)}):
+        every = by_step.store.windows(4, horizon=2, **options)
+        windows = by_step.store.windows(4, horizon=2, missing="skip", **options)
+        assert all_same(list(windows), whole(list(every)))
+        assert 0 < len(windows) < len(every)
+
+
+def test_predictions_are_laid_over_the_steps_that_they_are_of(by_step: Gappy):
+    windows = by_step.store.windows(4, horizon=2, missing="skip")
+    labels = np.stack([y for _, y in windows])
+    for each in windows.overlay(labels, np.arange(len(windows))):
+        y = by_step.sequences[each.sequence][1]
+        assert np.array_equal(each.mean[each.count > 0], y[each.count > 0])
+        assert not each.count[np.isnan(y[:, 0])].any()
+
+
+def test_how_an_epoch_mixes_is_measured_of_what_is_left(by_step: Gappy):
+    windows = by_step.store.windows(4, missing="skip")
+    mixing = windows.mixing(12)
+    assert mixing.windows == len(windows)
+    places = [windows.index.locate(number) for number in range(len(windows))]
+    sets = []
+    for *_, index in windows.batches(12, shuffle=True, index=True):
+        if len(index) == 12:
+            mine = sorted(places[number] for number in index.tolist())
+            close = [a[0] == b[0] and b[1] - a[1] < 4 for a, b in pairwise(mine)]
+            sets.append((len({of for of, _ in mine}), np.mean(np.append(close, False) | np.append(False, close))))
+    assert mixing.ours.sequences == pytest.approx(np.mean([one for one, _ in sets]))
+    assert mixing.ours.overlapping == pytest.approx(np.mean([share for _, share in sets]))
+
+
+@pytest.mark.parametrize(
+    ("new", "text"),
+    [
+        ({0: -1}, "the run -1 to 5 begins before row 0"),
+        ({1: 3}, "the run 3 to 3 is empty"),
+        ({1: 1}, "the run 3 to 1 is empty"),
+        ({2: 4}, "the run 4 to 10 begins before row 5, where the one before ends"),
+        ({3: 11}, "the run 9 to 11 crosses from one sequence to the next"),
+        ({5: 16}, "the run 14 to 16 does not lie in the 15 rows"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused(tmp_path: Path, new: dict[int, int], text: str):
+    x = np.arange(15, dtype="f8")
+    x[[3, 4, 9, 14]] = np.nan
+    with store_spec.create_store(tmp_path / "s", inputs=("f8", ()), labels=("f8", ()), missing="keep") as writer:
+        writer.append(x[:10], x[:10], source="a")
+        writer.append(x[10:], x[10:], source="b")
+    assert store_spec.open_store(tmp_path / "s").snapshot.missing("inputs").tolist() == [[3, 5], [9, 10], [14, 15]]
+    values("missing_inputs/c.0.0", new)(tmp_path / "s")
+    store = store_spec.open_store(tmp_path / "s")
+    assert len(store.windows(3)) > 0  # who does not ask need not look
+    with pytest.raises(FormatError, match=text):
+        store.windows(3, missing="skip")
+
+
+def test_windows_of_other_stores_are_asked_for_the_same_way(by_step: Gappy):
+    windows = by_step.store.windows(6, missing="skip")
+    other = windows.of(by_step.store.select([6, 2]))
+    wanted = whole(listed([by_step.sequences[6], by_step.sequences[2]], WindowShape(window=6)))
+    assert all_same(list(other), wanted)
+
+
+def reals(given: Gappy, windows: Windows, number: int, filled: dict[int, Any] | None = None) -> Any:
+    """Return the mask of a window, value by value."""
+    sequence, start = windows.index.locate(number)
+    real = int(windows.index.real_rows(sequence, start))
+    rows = start + np.arange(real) * windows.shape.sampling_rate
+    found = np.zeros((windows.shape.window, 2), bool)
+    found[:real] = ~np.isnan(given.sequences[sequence][0][rows])
+    if filled is not None:
+        found[:real] &= ~filled[sequence][rows]
+    return found
+
+
+@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.given(shape=shapes(), take=st.sampled_from([None, [1], [1, 0]]), missing=st.sampled_from(["keep", "skip"]))
+def test_a_mask_is_false_where_a_value_is_nan_and_where_there_is_padding(
+    by_step: Gappy, shape: WindowShape, take: list[int] | None, missing: Any
+):
+    windows = Windows(by_step.store, shape, mask=True, missing=missing, features=take)
+    plain = Windows(by_step.store, shape, missing=missing, features=take)
+    samples = list(windows)
+    assert len(samples) == len(plain)
+    for number, (sample, (x, y, *_)) in enumerate(zip(samples, plain, strict=True)):
+        mask = reals(by_step, windows, number)
+        assert same(sample, (x, y, np.ascontiguousarray(mask if take is None else mask[:, take])))
+    assert all_same(unbatched(list(windows.batches(7, memory="80kB"))), samples)
+    shuffled = unbatched(list(windows.batches(7, memory="80kB", shuffle=True, index=True)))
+    assert sorted(int(sample[-1]) for sample in shuffled) == list(range(len(samples)))
+    assert all(same(sample[:-1], samples[int(sample[-1])]) for sample in shuffled)
+
+
+@pytest.mark.parametrize("normalize", ["stats", "sequence", "window"])
+def test_a_mask_is_of_values_as_they_are_stored_and_other_arrays_follow_it(by_step: Gappy, normalize: str):
+    """A feature that is missing throughout gives statistics of NaN, which make every value NaN."""
+    store = by_step.store
+    stats: Any = store.stats() if normalize == "stats" else normalize
+    windows = store.windows(4, horizon=2, mask=True, normalize=stats, future=[1], static=["length"])
+    for number, (x, y, mask, future, static) in enumerate(windows):
+        assert np.array_equal(mask, reals(by_step, windows, number))
+        assert np.array_equal(np.isnan(x), ~mask)
+        assert (y.shape, future.shape, static.shape) == ((2, 1), (2, 1), (1,))
+    assert all_same(unbatched(list(windows.batches(5))), list(windows))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gappy, dict[int, Any]]:
+    """A store that keeps missing values, and says which others were filled in; labels are of whole sequences."""
+    given = gappy(tmp_path_factory.mktemp("both") / "keep.zarr", "sequence")
+    rng, filled = np.random.default_rng(1), {}
+    path = given.store.path.with_name("both.zarr")
+    with store_spec.create_store(
+        path, inputs=("float64", (2,)), labels=("float64", (1,)), label_axis="sequence", missing="keep", filled=True,
+        chunk=128, shard=640,
+    ) as writer:  # fmt: skip
+        for number, (x, y) in enumerate(given.sequences):
+            filled[number] = (rng.random(x.shape) < 0.2) & ~np.isnan(x)
+            writer.append(x, y, source=f"s{number:02}", filled=filled[number])
+    assert store_spec.verify(path) == []
+    return Gappy(given.sequences, store_spec.open_store(path)), filled
+
+
+@pytest.mark.parametrize("short", ["drop", "pad"])
+def test_a_mask_is_false_where_a_value_was_filled_in_too(both: tuple[Gappy, dict[int, Any]], short: Any):
+    given, filled = both
+    windows = given.store.windows(9, target="sequence", stride=2, mask=True, short=short)
+    for number, (_, _, mask) in enumerate(windows):
+        assert np.array_equal(mask, reals(given, windows, number, filled))
+    assert all_same(unbatched(list(windows.batches(5))), list(windows))
+
+
+def test_rows_of_plain_numbers_have_a_mask_of_steps(tmp_path: Path):
+    x = np.array([1, np.nan, 3, 4], "complex64")
+    with store_spec.create_store(
+        tmp_path / "s", inputs=("complex64", ()), labels=("int8", ()), missing="keep", filled=True
+    ) as writer:
+        writer.append(x, np.zeros(4, "i1"), source="a", filled=x == 3)
+    windows = store_spec.open_store(tmp_path / "s").windows(4, target="aligned", mask=True)
+    assert windows[0][2].tolist() == [True, False, False, True]
+
+
+def test_whole_numbers_of_a_store_that_keeps_missing_values_are_all_real(tmp_path: Path):
+    with store_spec.create_store(
+        tmp_path / "s", inputs=("int16", (2,)), labels=("float32", ()), missing="keep"
+    ) as writer:
+        writer.append(np.zeros((4, 2), "i2"), np.array([0, 1, np.nan, 2], "f4"), source="a")
+    store = store_spec.open_store(tmp_path / "s")
+    assert store.windows(2, target="aligned", mask=True)[0][2].all()
+    assert [start for _, start in map(store.windows(2, target="aligned", missing="skip").index.locate, [0])] == [0]
+
+
+def test_a_byte_that_is_no_bool_is_a_filled_value_and_a_mask_holds_bools_alone(tmp_path: Path):
+    with store_spec.create_store(
+        tmp_path / "s", inputs=("int16", ()), labels=("int8", ()), filled=True, codec="none"
+    ) as writer:
+        writer.append(np.zeros(4, "i2"), np.zeros(4, "i1"), source="a", filled=np.array([0, 2, 1, 0], "u1").view(bool))
+    windows = store_spec.open_store(tmp_path / "s").windows(4, target="aligned", mask=True)
+    (batch,) = windows.batches(1)
+    for mask in (windows[0][2], batch[2][0]):
+        assert mask.view(np.uint8).tolist() == [1, 0, 0, 1]
+    assert "neither 0 nor 1" in str(store_spec.verify(tmp_path / "s"))
+
+
+def test_an_epoch_with_a_mask_has_its_own_order_and_state(by_step: Gappy):
+    batches = by_step.store.windows(6, mask=True).batches(8, shuffle=True)
+    next(batches)
+    with pytest.raises(StateError, match="the state is of mask=True, and these batches are of False"):
+        by_step.store.windows(6).batches(8, shuffle=True).load_state_dict(batches.state_dict())
+    resumed = pickle.loads(pickle.dumps(by_step.store.windows(6, mask=True))).batches(8, shuffle=True)
+    resumed.load_state_dict(batches.state_dict())
+    assert all_same(list(resumed), list(batches))
+
+
+def test_a_store_that_knows_nothing_says_how_to_build_one_that_does(tmp_path: Path):
+    with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int8", ())) as writer:
+        writer.append(np.zeros(9, "f4"), np.zeros(9, "i1"), source="a")
+    with pytest.raises(WindowError, match=r"mask=True, but this store does not say .* --missing keep, or with --mask"):
+        store_spec.open_store(tmp_path / "s").windows(3, mask=True)
+
+
+@pytest.mark.parametrize(
+    ("filled", "text"),
+    [
+        (np.zeros(9, "i1"), r"filled is int8 of shape \(9,\); it is bool of shape \(9, 2\), as inputs"),
+        (np.zeros((9, 1), bool), r"filled is bool of shape \(9, 1\); it is bool of shape \(9, 2\)"),
+    ],
+)
+def test_what_was_filled_in_is_of_the_shape_of_inputs(tmp_path: Path, filled: Any, text: str):
+    with store_spec.create_store(tmp_path / "s", inputs=("float32", (2,)), labels=("int8", ()), filled=True) as writer:
+        with pytest.raises(SequenceError, match=text):
+            writer.append(np.zeros((9, 2), "f4"), np.zeros(9, "i1"), source="a", filled=filled)
+        writer.append(np.zeros((9, 2), "f4"), np.zeros(9, "i1"), source="a")
+    assert not store_spec.open_store(tmp_path / "s").snapshot.rows("filled", 0, 9).any()
+
+
+def test_filled_values_are_not_dropped_in_silence(tmp_path: Path):
+    with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int8", ())) as writer:
+        writer.append(np.zeros(9, "f4"), np.zeros(9, "i1"), source="a", filled=np.zeros(9, bool))
+        with pytest.raises(SequenceError, match="filled has 9 values, where this store does not say which"):
+            writer.append(np.zeros(9, "f4"), np.zeros(9, "i1"), source="b", filled=np.ones(9, bool))
+
+
+def test_a_mask_counts_in_the_memory_of_a_batch(by_step: Gappy):
+    for mask in (False, True):
+        windows = by_step.store.windows(50, mask=mask)
+        needed = len(windows) * (50 * 2 * (8 + mask) + 8)
+        with pytest.raises(WindowError, match=f"a batch takes {needed:,} and may take one"):
+            windows.batches(10**6, memory="1kB")

@@ -1,0 +1,439 @@
+"""Normalisation by a selection's statistics, by sequence and by window, against a loop over plain arrays."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.errors import SequenceIndexError, StateError, WindowError
+from store_spec.format.moments import moments, moments_of_each
+from store_spec.reading.scaling import Scale, Scaler, standard
+from store_spec.windows.windows import Windows
+from tests.store.window_oracle import Sequences, all_same, same, unbatched
+
+LENGTHS = (30, 0, 9, 25, 1, 14, 2)
+NAMES = ("open", "high", "still", "close")
+
+
+def rows_of(rng: np.random.Generator, length: int, dtype: str, features: int, *, missing: bool) -> NDArray[Any]:
+    """Return a walk far from 0, with a feature that is constant and, if wanted, NaN and one that has nothing else."""
+    rows = rng.normal(size=(length, features)).cumsum(axis=0) * 3 + 1000
+    rows[:, 2] = 0.1
+    if missing:
+        rows[rng.random(rows.shape) < 0.2] = np.nan
+        rows[: length // 2, 1] = np.nan
+    return rows.astype(dtype)
+
+
+def made(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, store_spec.Store]:
+    """Write sequences of four features; the labels are two of them, and one that is none."""
+    rng = np.random.default_rng(0)
+    sequences: Sequences = []
+    for length in LENGTHS:
+        x = rows_of(rng, length, dtype, 4, missing=missing)
+        y = np.concatenate([x[:, [3, 0]], rng.normal(size=(length, 1))], axis=1).astype("float64")
+        sequences.append((x, y))
+    with store_spec.create_store(
+        path,
+        inputs=store_spec.Rows(np.dtype(dtype), (4,), NAMES),
+        labels=store_spec.Rows(np.dtype("float64"), (3,), ("close", "open", "load")),
+        missing="keep" if missing else "error",
+        chunk=160,
+        shard=1600,
+    ) as writer:
+        for number, (x, y) in enumerate(sequences):
+            writer.append(x, y, source=f"s{number}")
+    return sequences, store_spec.open_store(path)
+
+
+@pytest.fixture(scope="module", params=["float32", "float64", "int16", "missing"])
+def given_rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("normalization") / "s.zarr"
+    return made(path, "float32" if request.param == "missing" else request.param, missing=request.param == "missing")
+
+
+def scaled(rows: NDArray[Any], center: Any, scale: Any) -> NDArray[Any]:
+    """The definition, in the dtype that results have."""
+    dtype = np.dtype("float32" if rows.dtype in (np.dtype("float32"), np.dtype("int16")) else "float64")
+    return (rows.astype(dtype) - np.asarray(center).astype(dtype)) / np.asarray(scale).astype(dtype)
+
+
+def numbers_of(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each column, 0 and 1 where there is none, one value and 1 where it is."""
+    centers, scales = [], []
+    for column, mean, std in zip(rows.T, (each := moments(rows)).mean, each.std, strict=True):
+        values = column[~np.isnan(column)]
+        if not len(values) or (values == values[0]).all():
+            centers.append(values[0] if len(values) else 0.0)
+            scales.append(1.0)
+        else:
+            np.testing.assert_allclose([mean, std], [values.mean(dtype=float), values.std(dtype=float)], rtol=1e-9)
+            centers.append(mean)
+            scales.append(std)
+    return np.array(centers, float), np.array(scales, float)
+
+
+PLACES = {"open": 0, "high": 1, "still": 2, "close": 3}
+
+
+def oracle(sequences: Sequences, how: str, stats: Any, features: list[str], *, future: bool) -> list[Any]:
+    """List the windows of 5 steps and a horizon of 3, one step between, all of it normalised."""
+    samples = []
+    for x, y in sequences:
+        of_x, of_y = numbers_of(x), numbers_of(y)
+        for start in range(len(x) - 8):
+            window, after = x[start : start + 5], slice(start + 6, start + 9)
+            if how == "window":
+                of_x = numbers_of(window)
+                center, scale = np.zeros(3), np.ones(3)
+                for target, name in enumerate(("close", "open", "load")):
+                    if name in features:
+                        center[target], scale[target] = (numbers[PLACES[name]] for numbers in of_x)
+                of_y = center, scale
+            elif how != "sequence":
+                of_x = (stats.inputs.center, stats.inputs.scale)
+                of_y = (stats.labels.center, stats.labels.scale)
+            chosen = [PLACES[name] for name in features]
+            sample = [scaled(window, *of_x)[:, chosen], scaled(y[after], *of_y)]
+            if future:
+                known = scaled(x[after], *of_x)
+                if how == "window" and "high" not in features:
+                    known = scaled(x[after], 0, 1)
+                sample.append(known[:, [1]])
+            samples.append(tuple(sample))
+    return samples
+
+
+def normalizations(store: store_spec.Store) -> dict[str, Any]:
+    stats = store.select([0, 3, 5]).stats()
+    return {
+        "standard": (stats, stats.standard()),
+        "minmax": (stats.minmax(), stats.minmax()),
+        "sequence": ("sequence", None),
+        "window": ("window", None),
+    }
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
+@pytest.mark.parametrize("features", [list(NAMES), ["close", "still"], ["high", "open"]])
+@pytest.mark.parametrize("future", [False, True])
+def test_windows_are_normalised_as_a_loop_does_it(given_rows: Any, how: str, features: list[str], *, future: bool):
+    """The same bits by number, in order, and shuffled."""
+    sequences, store = given_rows
+    normalize, scaler = normalizations(store)[how]
+    options: dict[str, Any] = {"features": features, "future": ["high"] if future else None, "horizon": 3, "lead": 1}
+    windows = store.windows(5, normalize=normalize, **options)
+    wanted = oracle(sequences, how, scaler, features, future=future)
+    found = list(windows)
+    assert all_same(found, wanted)
+    assert all_same(unbatched(list(windows.batches(7, memory="40kB"))), wanted)
+    shuffled = unbatched(list(windows.batches(7, memory="40kB", shuffle=True, index=True)))
+    assert all_same([sample[:-1] for sample in shuffled], [wanted[sample[-1]] for sample in shuffled])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    how=st.sampled_from(["standard", "minmax", "sequence", "window"]),
+    window=st.integers(1, 12),
+    rate=st.integers(1, 2),
+    target=st.sampled_from(["future", "last", "aligned"]),
+    stride=st.integers(1, 4),
+    size=st.integers(1, 9),
+    which=st.lists(st.integers(0, len(LENGTHS) - 1), max_size=6) | st.just(list(range(len(LENGTHS)))),
+    ranks=st.integers(1, 3),
+)
+def test_batches_have_the_bits_of_single_windows_whatever_is_asked_for(
+    given_rows: Any, how: str, window: int, rate: int, target: Any, stride: int, size: int, which: list[int], ranks: int
+):
+    """Padded ones too: their numbers are those of their real steps, and padding stays zero."""
+    store = given_rows[1]
+    normalize = normalizations(store)[how][0]
+    windows = store.select(which).windows(
+        window, stride=stride, sampling_rate=rate, target=target, short="pad", normalize=normalize
+    )
+    alone = [windows[number] for number in range(len(windows))]
+    assert all_same(list(windows), alone)
+    plain = store.select(which).windows(window, stride=stride, sampling_rate=rate, target=target, short="pad")
+    for (x, y, mask), (raw, _, _) in zip(alone, plain, strict=True):
+        assert not x[~mask].any()
+        if target == "aligned":
+            assert not y[~mask].any()
+        if how == "window":
+            center, scale = numbers_of(raw[mask])
+            np.testing.assert_allclose(x[mask], scaled(raw[mask], center, scale), rtol=1e-5, atol=1e-4)
+    for rank in range(ranks):
+        try:
+            batches = windows.batches(
+                size, shuffle=True, index=True, memory="40kB", rank=rank, world_size=ranks, drop_last=True
+            )
+        except WindowError:
+            return
+        for sample in unbatched(list(batches)):
+            assert same(sample[:-1], alone[sample[-1]])
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
+def test_a_scaler_brings_labels_and_inputs_back(given_rows: Any, how: str):
+    store = given_rows[1]
+    normalize = normalizations(store)[how][0]
+    for features in (None, ["close", "open"]):
+        windows = store.windows(5, horizon=2, normalize=normalize, features=features)
+        plain = store.windows(5, horizon=2, features=features)
+        wanted = list(plain)
+        for x, y, index in windows.batches(200, shuffle=True, index=True, memory="2MB"):
+            scaler = windows.scaler(index)
+            back, labels = scaler.inverse_inputs(x), scaler.inverse(y)
+            np.testing.assert_allclose(back, np.array([wanted[i][0] for i in index]), rtol=1e-5)
+            np.testing.assert_allclose(labels, np.array([wanted[i][1] for i in index]), rtol=1e-5)
+            assert same((scaler.normalize(np.array([wanted[i][0] for i in index])),), (x,))
+            assert same((scaler.normalize_labels(np.array([wanted[i][1] for i in index])),), (y,))
+            one = windows.scaler(index[3:4])
+            assert same((one.inverse(y[3:4]),), (labels[3:4],))
+        assert windows.scaler(np.zeros(0, int)).inverse(np.zeros((0, 2, 3))).shape == (0, 2, 3)
+
+
+def test_robust_takes_off_the_median_and_divides_by_the_quartiles_distance(given_rows: Any):
+    sequences, store = given_rows
+    for normalizer, low, high in ((store.stats().robust(), 0.25, 0.75), (store.stats().robust(0.1, 0.9), 0.1, 0.9)):
+        for each, rows in ((normalizer.inputs, 0), (normalizer.labels, 1)):
+            together = np.concatenate([pair[rows] for pair in sequences]).astype("float64")
+            below, median, above = np.nanquantile(together, [low, 0.5, high], axis=0)
+            assert np.array_equal(each.center, median)
+            assert np.array_equal(each.scale, np.where(above == below, 1.0, above - below))
+    assert same(
+        (store.windows(5, normalize=store.stats().robust())[0][0],),
+        (store.stats().robust().normalize(sequences[0][0][:5]),),
+    )
+
+
+def test_constants_give_exactly_0_and_nan_stays_nan(tmp_path: Path):
+    sequences, store = made(tmp_path / "s.zarr", "float32", missing=True)
+    for normalize, _ in normalizations(store).values():
+        for (x, _), (rows, _) in zip(store.windows(4, normalize=normalize), store.windows(4), strict=True):
+            assert np.array_equal(np.isnan(x), np.isnan(rows))
+            still = x[:, 2]
+            assert (still[~np.isnan(still)] == 0).all() or normalize == "standard"
+    assert sequences
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2, 3)])
+def test_plain_numbers_and_images_go_by_window_and_sequence_too(tmp_path: Path, shape: tuple[int, ...]):
+    """Labels without names are taken for the inputs where their rows are alike."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "s.zarr"
+    films = [rng.normal(50, 9, (length, *shape)) for length in (12, 7)]
+    with store_spec.create_store(path, inputs=("float64", shape), labels=("float64", shape)) as writer:
+        for number, film in enumerate(films):
+            writer.append(film, film, source=f"film-{number}")
+    store = store_spec.open_store(path)
+    axes = tuple(range(len(shape))) if shape else (0,)
+    for how in ("window", "sequence"):
+        windows = store.windows(5, horizon=2, normalize=how)
+        found, at = list(windows), 0
+        assert all_same(unbatched(list(windows.batches(3, memory="1MB"))), found)
+        for film in films:
+            for start in range(len(film) - 6):
+                rows = film[start : start + 5] if how == "window" else film
+                center, scale = rows.mean(axis=axes), rows.std(axis=axes)
+                np.testing.assert_allclose(found[at][0], (film[start : start + 5] - center) / scale, rtol=1e-9)
+                np.testing.assert_allclose(found[at][1], (film[start + 5 : start + 7] - center) / scale, rtol=1e-9)
+                at += 1
+        assert at == len(found)
+        _, y, index = next(windows.batches(4, index=True))
+        np.testing.assert_allclose(
+            windows.scaler(index).inverse(y), [w[1] for w in store.windows(5, horizon=2).__getitems__(index.tolist())]
+        )
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "sequence"])
+@pytest.mark.parametrize("side", ["start", "end"])
+def test_padded_batches_are_normalised_and_their_padding_is_zero(given_rows: Any, how: str, side: Any):
+    sequences, store = given_rows
+    normalize, scaler = normalizations(store)[how]
+    numbers = iter(range(len(sequences)))
+    for truncate in (None, 11):
+        numbers = iter(range(len(sequences)))
+        for x, y, mask in store.padded(3, normalize=normalize, side=side, truncate=truncate, memory=2000):
+            for rows, labels, real in zip(x, y, mask, strict=True):
+                inputs, targets = sequences[next(numbers)]
+                of_x = numbers_of(inputs) if scaler is None else (scaler.inputs.center, scaler.inputs.scale)
+                of_y = numbers_of(targets) if scaler is None else (scaler.labels.center, scaler.labels.scale)
+                assert same(
+                    (rows[real], labels[real]), (scaled(inputs[:truncate], *of_x), scaled(targets[:truncate], *of_y))
+                )
+                assert not rows[~real].any()
+                assert not labels[~real].any()
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "sequence"])
+def test_streams_are_normalised_and_their_padding_is_zero(given_rows: Any, how: str):
+    store = given_rows[1]
+    normalize, scaler = normalizations(store)[how]
+    sequences = [pair for pair in given_rows[0] if len(pair[0])]
+    wanted = []
+    for inputs, targets in sequences:
+        of_x = numbers_of(inputs) if scaler is None else (scaler.inputs.center, scaler.inputs.scale)
+        of_y = numbers_of(targets) if scaler is None else (scaler.labels.center, scaler.labels.scale)
+        wanted.append((scaled(inputs, *of_x), scaled(targets, *of_y)))
+    parts = [
+        store.streams(1, 4, mask=True, normalize=normalize),
+        store.streams(1, 4, mask=True, align=True, normalize=normalize),
+    ]
+    for streams in parts:
+        x, y, _, real = (np.concatenate(each, axis=1)[0] for each in zip(*streams, strict=True))
+        assert same((x[real], y[real]), tuple(np.concatenate(each) for each in zip(*wanted, strict=True)))
+        assert not x[~real].any()
+        assert not y[~real].any()
+
+
+def test_labels_of_sequences_go_by_statistics_alone(tmp_path: Path):
+    """By its own sequence's numbers, a single label would always be 0."""
+    path = tmp_path / "s.zarr"
+    with store_spec.create_store(
+        path, inputs=("float32", (2,)), labels=("float64", (1,)), label_axis="sequence"
+    ) as writer:
+        for number in range(4):
+            writer.append(np.full((9, 2), number, "float32"), np.array([number * 10.0]), source=f"s{number}")
+    store = store_spec.open_store(path)
+    kinds: list[tuple[Any, list[float]]] = [
+        ("sequence", [0, 10, 20, 30]),
+        ("window", [0, 10, 20, 30]),
+        (store.stats().minmax(), [0, 1 / 3, 2 / 3, 1]),
+    ]
+    for normalize, wanted in kinds:
+        windows = store.windows(9, target="sequence", normalize=normalize)
+        assert np.allclose([y[0] for _, y in windows], wanted)
+        assert np.allclose(np.concatenate([y for _, y in windows.batches(2)])[:, 0], wanted)
+        if normalize != "window":
+            assert np.allclose([y[0, 0] for _, y, _ in store.padded(1, normalize=normalize)], wanted)
+            assert np.allclose([y[0, 0, 0] for _, y, _ in store.streams(1, 9, normalize=normalize)], wanted)
+        if normalize == "sequence":
+            assert windows.scaler([0, 3]).inverse(np.array([[5.0], [6.0]])).tolist() == [[5.0], [6.0]]
+
+
+def test_states_tell_normalisations_apart(given_rows: Any):
+    store = given_rows[1]
+    kinds = [
+        None,
+        *(normalize for normalize, _ in normalizations(store).values()),
+        store.stats().robust(),
+        store.stats(),
+    ]
+    makers: list[Any] = [
+        lambda normalize: store.windows(5, normalize=normalize).batches(4),
+        lambda normalize: store.padded(4, normalize=normalize),
+        lambda normalize: store.streams(2, 4, normalize=normalize),
+    ]
+    for make in makers:
+        some = [kind for kind in kinds if kind != "window" or make is makers[0]]
+        states = [json.loads(json.dumps(make(kind).state_dict())) for kind in some]
+        assert len({state["parameters"]["normalize"] for state in states}) == len(some)
+        make(some[1]).load_state_dict(states[1])
+        with pytest.raises(StateError, match="normalize="):
+            make(some[1]).load_state_dict(states[2])
+
+
+def test_normalised_windows_can_be_pickled(given_rows: Any):
+    store = given_rows[1]
+    for normalize, _ in normalizations(store).values():
+        windows = store.windows(5, normalize=normalize, features=["close"])
+        copy: Windows = pickle.loads(pickle.dumps(windows))
+        assert copy.parameters() == windows.parameters()
+        assert all_same(list(copy), list(windows))
+
+
+@pytest.mark.parametrize(
+    ("normalize", "message"),
+    [
+        ("windows", "normalize='windows'; give statistics"),
+        (1.0, "normalize=1.0; give statistics"),
+        (
+            Scaler(
+                inputs=Scale(center=np.zeros(3), scale=np.ones(3)), labels=Scale(center=np.zeros(3), scale=np.ones(3))
+            ),
+            "inputs have 4 features, but normalize is of 3",
+        ),
+        (
+            Scaler(
+                inputs=Scale(center=np.zeros((7, 4)), scale=np.ones((7, 4))),
+                labels=Scale(center=np.zeros(3), scale=np.ones(3)),
+            ),
+            "normalize is of 4 of each of 7 samples",
+        ),
+    ],
+)
+def test_what_is_no_normalisation_is_refused(given_rows: Any, normalize: Any, message: str):
+    with pytest.raises(WindowError, match=message):
+        given_rows[1].windows(4, normalize=normalize)
+
+
+def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
+    """Or those of the same names in another order: each value would be taken for another."""
+
+    def store(name: str, inputs: str, labels: str) -> store_spec.Store:
+        rows = [store_spec.Rows(np.dtype("float32"), (len(names),), names=tuple(names)) for names in (inputs, labels)]
+        with store_spec.create_store(tmp_path / name, inputs=rows[0], labels=rows[1]) as writer:
+            writer.append(np.ones((9, 3), "float32"), np.ones((9, 2), "float32"), source="s")
+        return store_spec.open_store(tmp_path / name)
+
+    ours = store("ours", "abc", "yz")
+    message = "inputs have 'b' in place 1, but normalize has 'c' there; take the statistics"
+    for stats in (other := store("inputs", "acb", "yz").stats(), other.minmax(), other.robust()):
+        for begin in (ours.windows, ours.padded):
+            with pytest.raises(WindowError, match=message):
+                begin(4, normalize=stats)
+    with pytest.raises(WindowError, match="labels have 'y' in place 0, but normalize has 'x' there"):
+        ours.windows(4, normalize=store("labels", "abc", "xz").stats())
+    assert len(ours.windows(4, normalize=store("same", "abc", "yz").stats())) == 5
+
+
+def test_numbers_of_windows_are_asked_for_rightly(given_rows: Any):
+    store = given_rows[1]
+    with pytest.raises(WindowError, match="are not normalised; give normalize="):
+        store.windows(4).scaler()
+    with pytest.raises(WindowError, match='normalize="window", so give the index'):
+        store.windows(4, normalize="window").scaler()
+    with pytest.raises(SequenceIndexError, match="window 1,000 asked for"):
+        store.windows(4, normalize="sequence").scaler([1000])
+    with pytest.raises(WindowError, match="labels: 3 samples, but these are the numbers of 2"):
+        store.windows(4, normalize="sequence").scaler([0, 1]).inverse(np.zeros((3, 1, 3)))
+    for make in (store.padded, store.streams):
+        with pytest.raises(WindowError, match="but these are no windows"):
+            make(2, **({} if make == store.padded else {"steps": 2}), normalize="window")
+    with pytest.raises(WindowError, match=r"a center of shape \(2,\) and a scale of \(3,\)"):
+        Scale(center=np.zeros(2), scale=np.ones(3))
+    with pytest.raises(WindowError, match="1 scales are 0"):
+        Scale(center=np.zeros(2), scale=np.array([1.0, 0.0]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    windows=st.integers(0, 5),
+    steps=st.integers(1, 40),
+    shape=st.sampled_from([(), (1,), (3,), (2, 3)]),
+    seed=st.integers(0, 99),
+    missing=st.booleans(),
+)
+def test_moments_of_each_are_those_of_each_alone(
+    windows: int, steps: int, shape: tuple[int, ...], seed: int, *, missing: bool
+):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(1e6, 1, (windows, steps, *shape)).astype("float32")
+    if missing:
+        rows[rng.random(rows.shape) < 0.3] = np.nan
+    found = moments_of_each(rows)
+    for number in range(windows):
+        wanted = moments(rows[number])
+        for name in ("count", "mean", "m2", "min", "max"):
+            assert same((getattr(found, name)[number],), (getattr(wanted, name),))
+    assert found.count.shape == (windows, shape[-1] if shape else 1)
+    assert standard(found).center.shape == found.count.shape

@@ -1,0 +1,218 @@
+"""The order of an epoch, by arithmetic alone, against listing every window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from store_spec.format.runs import merged, spread
+from store_spec.windows.index import WindowIndex, WindowShape
+from store_spec.windows.order import LANES, Order
+from store_spec.windows.units import Costs, unit_size
+from tests.store.window_oracle import LENGTHS, epoch, numbers_of, shapes
+
+COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
+ENDS = np.cumsum(LENGTHS)
+
+Arguments = tuple[list[int], WindowShape, int, int, tuple[int, int] | None]
+
+
+def planned(
+    selection: list[int], shape: WindowShape, chunk: int, budget: int, random: tuple[int, int] | None
+) -> tuple[WindowIndex, NDArray[np.int64], Order]:
+    index = WindowIndex.from_lengths(np.array(LENGTHS, np.int64)[selection], shape)
+    starts = (ENDS - LENGTHS)[selection].astype(np.int64)
+    return index, starts, Order(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random)
+
+
+def plans() -> st.SearchStrategy[Arguments]:
+    return st.tuples(
+        st.lists(st.integers(0, len(LENGTHS) - 1), max_size=10) | st.just(list(range(len(LENGTHS)))),
+        shapes(),
+        st.sampled_from([1, 3, 8, 64]),
+        st.integers(8, 10_000),
+        st.none() | st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(plans())
+def test_an_epoch_has_each_window_once(arguments: Arguments):
+    """In the order of their numbers where it is not shuffled."""
+    index, _, order = planned(*arguments)
+    found = epoch(order)
+    assert (sorted(found) if arguments[4] else found) == list(range(len(index)))
+    assert order.first[-1] == len(index)
+    assert [len(numbers_of(order.share(pool))) for pool in range(len(order))] == np.diff(order.first).tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(plans(), st.integers(1, 60))
+def test_ranks_take_turns_in_the_order_of_one(arguments: Arguments, world_size: int):
+    """Window p of the epoch is for rank p mod world_size, in its order, whatever the world size."""
+    _, _, order = planned(*arguments)
+    alone = epoch(order)
+    for rank in {0, world_size // 2, world_size - 1}:
+        assert epoch(order, rank, world_size) == alone[rank::world_size]
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.integers(1, 3))
+def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, world_size: int):
+    """Every row and label row of each window is in one range of rows, and no other row is read."""
+    index, starts, order = planned(*arguments)
+    for pool in range(len(order)):
+        share = order.share(pool, world_size - 1, world_size)
+        spans = zip(share.start.tolist(), share.stop.tolist(), strict=True)
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(a, b) for a, b in spans)])
+        assert len(np.unique(rows)) == len(rows) == share.rows
+        assert (share.start[1:] > share.stop[:-1]).all()
+        assert np.array_equal(rows[share.places(share.pieces.row)], share.pieces.row)
+        read: set[int] = set()
+        windows = iter(numbers_of(share).tolist())
+        for piece, place in enumerate(share.places(share.pieces.row).tolist()):
+            for turn in range(int(share.pieces.count[piece])):
+                sequence, start = index.locate(next(windows))
+                assert sequence == share.pieces.sequence[piece]
+                row, at = int(starts[sequence]) + start, place + turn * index.shape.stride
+                real = int(index.real_rows(sequence, start))
+                needed = (real - 1) * index.shape.sampling_rate + 1 + index.shape.label_span
+                assert np.array_equal(rows[at : at + needed], np.arange(row, row + needed))
+                read.update(range(row, row + needed))
+        between = set(rows.tolist()) - read
+        assert not between or index.shape.stride > 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans())
+def test_a_pool_keeps_to_its_budget_or_is_one_unit(arguments: Arguments):
+    budget = arguments[3]
+    _, _, order = planned(*arguments)
+    for pool in range(len(order)):
+        share = order.share(pool)
+        windows, pieces = int(share.pieces.count.sum()), len(share.pieces.row)
+        taken = COSTS.pool + share.rows * COSTS.row + windows * COSTS.window + pieces * COSTS.piece
+        assert taken <= max(budget, order.largest)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=9))
+def test_merged_ranges_cover_the_same_ascending_and_apart(spans: list[tuple[int, int]]):
+    low, high = merged(np.array([low for low, _ in spans]), np.array([low + count for low, count in spans]))
+    covered = [number for a, b in zip(low, high, strict=True) for number in range(a, b)]
+    assert covered == sorted({number for low, count in spans for number in range(low, low + count)})
+    assert (low[1:] > high[:-1]).all()
+
+
+def long(windows: int, **options: Any) -> Order:
+    """Return the order of one sequence, of a window of 5 steps at each of its steps."""
+    index = WindowIndex.from_lengths([windows + 4], WindowShape(window=5, target="last", **options))
+    costs = Costs(row=8, window=4, stored=8, sample=40)
+    return Order(index, np.zeros(1, np.int64), chunk=10, costs=costs, budget=4000, random=(0, 0))
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 6, 8, 12, 16, 24, 48])
+def test_a_rank_reads_its_share_of_the_rows(world_size: int):
+    """Not all that the epoch needs: units that two lanes share are read by both."""
+    order = long(100_000)
+    alone = sum(order.share(pool).rows for pool in range(len(order)))
+    mine = sum(order.share(pool, 1, world_size).rows for pool in range(len(order)))
+    again = len(order) * LANES // world_size * 5  # rows that windows at the ends of a lane reach beyond it
+    assert mine <= alone / world_size + again
+
+
+def test_pools_of_an_epoch_are_of_like_size_and_from_all_over_the_store():
+    order = long(10_000)
+    sizes = np.diff(order.first)
+    assert len(sizes) > 10
+    assert sizes.max() < 1.5 * sizes.min() + order._unit
+    for pool in range(len(order)):
+        rows = order.share(pool).pieces.row
+        assert rows.max() - rows.min() > 6000
+
+
+def test_a_pool_has_many_units_where_memory_allows():
+    assert all(len(order.share(pool).pieces.row) > 5 for order in [long(10_000)] for pool in range(len(order) - 1))
+
+
+def test_units_grow_as_windows_overlap_less():
+    """Where nothing overlaps, units are many chunks, so that few chunks are decompressed twice."""
+
+    def rows(stride: int) -> float:
+        index = WindowIndex.from_lengths([10**6], WindowShape(window=64, stride=stride))
+        costs = Costs(row=8, window=4, stored=8, sample=8 * 64)
+        order = Order(index, np.zeros(1, np.int64), chunk=1000, costs=costs, budget=10**7, random=(0, 0))
+        return order._unit * stride
+
+    assert rows(1) < 1000
+    assert rows(16) > 5000
+    assert 15_000 < rows(64) < 20_000
+
+
+def test_a_sequence_that_is_selected_twice_is_read_once():
+    once, twice = (planned(selection, WindowShape(window=5), 8, 10**6, (0, 0))[2] for selection in ([6], [6, 6]))
+    assert twice.first[-1] == 2 * once.first[-1]
+    assert twice.share(0).rows == once.share(0).rows
+
+
+def test_the_order_of_a_selection_does_not_change_which_windows_lie_together():
+    """Shuffled, units follow the rows of the store, in whatever order sequences are selected."""
+    shape = WindowShape(window=2)
+    rows = [
+        planned(selection, shape, 64, 10**6, (0, 0))[2].share(0).pieces.row.tolist()
+        for selection in ([2, 3, 5], [5, 2, 3])
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_units_are_halved_until_the_largest_fits_the_budget():
+    """They are chosen by the rows that a window needs on average; here one place needs far more."""
+    index = WindowIndex.from_lengths([300] * 50 + [50_000], WindowShape(window=300, target="last"))
+    starts = np.cumsum([0] + [300] * 50)
+    costs = Costs(row=10, window=0, stored=10, sample=300)
+    order = Order(index, starts, chunk=100, costs=costs, budget=20_000, random=(0, 0))
+    assert order.largest <= 20_000
+    assert 1 < order._unit < unit_size(index, 65_000, 100, costs, 20_000)
+
+
+def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_leaps():
+    """There the same chunk is needed again and again, so as many windows as fit are served by one reading of it."""
+    index = WindowIndex.from_lengths([10**6] * 2, WindowShape(window=5))
+    costs = Costs(row=64, window=0)
+    for starts, small in (([0, 10**6], True), ([10**6, 0], False)):
+        order = Order(index, np.array(starts), chunk=10**4, costs=costs, budget=10**9, random=None)
+        assert (len(order) > 1) == small
+
+
+@pytest.mark.parametrize(
+    ("lengths", "window", "stride"),
+    [([10**8], 128, 50), ([1] * 5000, 1, 1), ([1] * 3000 + [10**7] + [5] * 3000, 2, 7), ([130] * 20_000, 128, 1)],
+    ids=["one of 10^8 steps", "5,000 of one step", "a giant among dwarfs", "20,000 hardly longer than a window"],
+)
+def test_whatever_the_lengths_each_window_comes_once(lengths: list[int], window: int, stride: int):
+    index = WindowIndex.from_lengths(lengths, WindowShape(window=window, stride=stride, target="last"))
+    starts = np.cumsum(lengths) - np.array(lengths, np.int64)
+    costs = Costs(row=36, window=8, piece=100, stored=36, sample=32 * window + 4)
+    order = Order(index, starts, chunk=4096, costs=costs, budget=10**7, random=(0, 0))
+    times = np.zeros(len(index), np.int8)
+    for pool in range(len(order)):
+        share = order.share(pool)
+        numbers = order.arranged(pool, share, spread(share.pieces.number, share.pieces.count))
+        times[numbers] += 1
+        assert share.rows * costs.row + len(numbers) * costs.window <= max(10**7, order.largest)
+    assert (times == 1).all()
+
+
+def test_the_order_of_a_million_tiny_sequences_is_small_arithmetic():
+    lengths = np.full(10**6, 20)
+    index = WindowIndex.from_lengths(lengths, WindowShape(window=5))
+    starts = np.cumsum(lengths) - lengths
+    costs = Costs(row=8, window=8, stored=8, sample=40)
+    order = Order(index, starts, chunk=10_000, costs=costs, budget=10**7, random=(0, 0))
+    assert order.first[-1] == len(index) == 15 * 10**6
+    assert len(order._order) < 10**5

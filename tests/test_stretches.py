@@ -1,0 +1,264 @@
+"""Windows that touch missing values, left out by arithmetic: against a loop that looks at every row of every window."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from store_spec.format.missing_runs import missing_runs
+from store_spec.windows import stretches as stretches_module
+from store_spec.windows.index import WindowIndex, WindowShape
+from store_spec.windows.order import Order
+from store_spec.windows.stretches import Gaps, Taken
+from store_spec.windows.units import Costs
+from tests.test_index import TARGETS, Listed, list_windows, shapes
+
+quick = settings(max_examples=300, deadline=None)
+
+Row = tuple[bool, bool]  # whether a step misses an input, and a label
+
+
+def gaps_of(missing: list[list[Row]], which: int, taken: Taken) -> Gaps:
+    """Return the gaps of inputs (0) or labels (1) of sequences, each of which says so of every step."""
+    found = [
+        (number, *run)
+        for number, rows in enumerate(missing)
+        for run in missing_runs(np.array([np.nan if row[which] else 0.0 for row in rows])).tolist()
+    ]
+    sequence, start, stop = np.array(found, np.int64).reshape(-1, 3).T
+    return Gaps(sequence=sequence, start=start, stop=stop, taken=taken)
+
+
+def index_of(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> WindowIndex:
+    """Return the index without windows that touch what is missing."""
+    as_label: Taken | None = {"future": "horizon", "last": "last", "aligned": "window"}.get(shape.target)  # type: ignore[assignment]
+    gaps = [gaps_of(missing, 0, "window")]
+    if as_label is not None:
+        gaps.append(gaps_of(missing, 1, as_label))
+    if known:
+        gaps.append(gaps_of(missing, 0, "horizon"))
+    plain = WindowIndex.from_lengths([len(rows) for rows in missing], shape)
+    return WindowIndex(begin=plain.begin, end=plain.end, shape=shape, gaps=tuple(gaps))
+
+
+def listed(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> list[Listed]:
+    """Look at every row of every window."""
+    return [
+        window
+        for window in list_windows([len(rows) for rows in missing], shape)
+        if not any(missing[window.sequence][row][0] for row in window.rows)
+        and not any(
+            missing[window.sequence][row][1] or (known and missing[window.sequence][row][0]) for row in window.labels
+        )
+    ]
+
+
+def drawn(lengths: list[int], share: float, seed: int) -> list[list[Row]]:
+    """Draw which steps of sequences miss something: now and then one, or a few that follow one another."""
+    rng = np.random.default_rng(seed)
+    missing = []
+    for length in lengths:
+        rows = np.zeros((length + 4, 2), bool)
+        for start, column in np.argwhere(rng.random((length, 2)) < share).tolist():
+            rows[start : start + int(rng.choice([1, 1, 1, 2, 3, 4])), column] = True
+        missing.append([(bool(x), bool(y)) for x, y in rows[:length].tolist()])
+    return missing
+
+
+def small_shapes() -> st.SearchStrategy[WindowShape]:
+    """Shapes of which many windows fit between gaps."""
+    few = st.integers(1, 4)
+    return st.builds(
+        WindowShape,
+        window=few,
+        stride=few,
+        horizon=few,
+        lead=st.integers(0, 3),
+        sampling_rate=few,
+        target=st.sampled_from(TARGETS),
+        short=st.sampled_from(["drop", "pad"]),
+        steps=st.sampled_from([None, None, (0.1, 0.9)]),
+    )
+
+
+sequences_of_rows = st.builds(
+    drawn,
+    st.lists(st.integers(0, 60), max_size=6),
+    st.sampled_from([0.01, 0.05, 0.2]),
+    st.integers(0, 10**6),
+)
+any_shape = small_shapes() | small_shapes() | shapes()
+
+
+@given(missing=sequences_of_rows, shape=any_shape, known=st.booleans())
+@example(
+    missing=[[(False, False)] * 3 + [(True, False)] + [(False, False)] * 9],
+    shape=WindowShape(window=4, sampling_rate=3),
+    known=False,
+)
+@quick
+def test_windows_left_are_those_that_a_look_at_every_row_leaves(
+    *, missing: list[list[Row]], shape: WindowShape, known: bool
+) -> None:
+    known = known and shape.target == "future"
+    index, expected = index_of(missing, shape, known=known), listed(missing, shape, known=known)
+    places = [(window.sequence, window.start) for window in expected]
+    assert len(index) == len(places)
+    assert [index.locate(number) for number in range(len(index))] == places
+    numbers = np.arange(-len(places), len(places))
+    found, starts = index.locate_many(numbers)
+    assert list(zip(found.tolist(), starts.tolist(), strict=True)) == places + places
+    assert index.real_rows(found, starts).tolist() == [len(window.rows) for window in expected] * 2
+    counts = [sum(place[0] == number for place in places) for number in range(len(missing))]
+    assert np.diff(index.first).tolist() == counts
+
+
+def test_every_small_shape_leaves_what_a_look_at_every_row_leaves() -> None:
+    missing = drawn([31, 0, 17, 3, 25, 8, 44], 0.06, 1)
+    for window, stride, horizon, lead, rate in itertools.product((1, 2, 4), (1, 2, 3), (1, 2), (0, 2), (1, 2, 3)):
+        for target, short in itertools.product(TARGETS, ("drop", "pad")):
+            shape = WindowShape(
+                window=window, stride=stride, horizon=horizon, lead=lead, sampling_rate=rate,
+                target=target, short=short,  # type: ignore[arg-type]
+            )  # fmt: skip
+            index, expected = index_of(missing, shape), listed(missing, shape)
+            places = [(each.sequence, each.start) for each in expected]
+            assert [index.locate(number) for number in range(len(index))] == places
+
+
+@given(sequences_of_rows, any_shape, st.data())
+@quick
+def test_windows_of_a_sequence_that_start_between_two_steps_are_those_of_a_count(
+    missing: list[list[Row]], shape: WindowShape, data: st.DataObject
+) -> None:
+    index = index_of(missing, shape)
+    places = [index.locate(number) for number in range(len(index))]
+    for sequence in range(len(missing)):
+        low, high = sorted(data.draw(st.tuples(st.integers(-5, 45), st.integers(-5, 45))))
+        expected = [n for n, (of, start) in enumerate(places) if of == sequence and low <= start < high]
+        first, after = index.windows_in(sequence, low, high)
+        assert list(range(first, after)) == expected
+        assert index.first[sequence] <= first <= after <= index.first[sequence + 1]
+
+
+@given(sequences_of_rows, any_shape)
+@quick
+def test_stretches_are_as_few_as_can_be(missing: list[list[Row]], shape: WindowShape) -> None:
+    """Two of one sequence have a window between them that was left out."""
+    left = index_of(missing, shape).stretches
+    if left.sequence is None:
+        return
+    counts = np.diff(left.first)
+    assert (counts > 0).all()
+    for one, other in itertools.pairwise(range(len(counts))):
+        if left.sequence[one] == left.sequence[other]:
+            assert left.begin[one] + counts[one] * shape.stride < left.begin[other]
+
+
+@given(sequences_of_rows, any_shape)
+@quick
+def test_many_gaps_are_worked_out_a_few_at_a_time_with_the_same_result(
+    missing: list[list[Row]], shape: WindowShape
+) -> None:
+    whole = index_of(missing, shape).stretches
+    before = stretches_module.TOGETHER
+    stretches_module.TOGETHER = 2
+    try:
+        parts = index_of(missing, shape).stretches
+    finally:
+        stretches_module.TOGETHER = before
+    for name in ("begin", "first", "number"):
+        assert getattr(whole, name).tolist() == getattr(parts, name).tolist()
+
+
+@given(
+    missing=sequences_of_rows,
+    shape=any_shape,
+    seed=st.integers(0, 3),
+    shuffle=st.booleans(),
+    budget=st.integers(100, 4000),
+)
+@quick
+def test_an_epoch_has_each_window_that_is_left_once_and_reads_its_rows(
+    *, missing: list[list[Row]], shape: WindowShape, seed: int, shuffle: bool, budget: int
+) -> None:
+    index, lengths = index_of(missing, shape), np.array([len(rows) for rows in missing], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    order = Order(
+        index, starts, chunk=4, costs=Costs(row=8, window=8), budget=budget, random=(seed, 0) if shuffle else None
+    )
+    numbers: list[int] = []
+    for pool in range(len(order)):
+        share = order.share(pool)
+        pieces = share.pieces
+        each = [
+            number + turn for number, count in zip(pieces.number, pieces.count, strict=True) for turn in range(count)
+        ]
+        numbers += order.arranged(pool, share, np.array(each, np.int64)).tolist()
+        for sequence, number, count, row in zip(pieces.sequence, pieces.number, pieces.count, pieces.row, strict=True):
+            for turn in range(count):
+                assert index.locate(int(number + turn)) == (sequence, row + turn * shape.stride - starts[sequence])
+        held = {row for low, high in zip(share.start, share.stop, strict=True) for row in range(low, high)}
+        for number in each:
+            sequence, start = index.locate(int(number))
+            last = int(index.last_rows(sequence, start))
+            assert set(range(start + starts[sequence], last + 1 + shape.label_span + starts[sequence])) <= held
+        assert 8 * (len(held) + len(each)) <= max(budget, order.largest)
+    assert sorted(numbers) == list(range(len(index)))
+    if not shuffle:
+        assert numbers == sorted(numbers)
+
+
+@given(missing=sequences_of_rows, shape=any_shape)
+@quick
+def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
+    missing: list[list[Row]], shape: WindowShape
+) -> None:
+    """And no more than if none were left out between them: a pool holds as many as memory allows."""
+    index, lengths = index_of(missing, shape), np.array([len(rows) for rows in missing], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    costs = Costs(row=1, window=0)
+    order = Order(index, starts, chunk=4, costs=costs, budget=40, random=None)
+    for number, cost in enumerate(order._unit_costs(*order._rows_used(np.diff(order._before)), costs).tolist()):
+        taken: dict[int, set[int]] = {}
+        for window in range(number * order._unit, min(len(index), (number + 1) * order._unit)):
+            sequence, start = index.locate(window)
+            last = int(index.last_rows(sequence, start)) + shape.label_span
+            taken.setdefault(sequence, set()).update(range(start, last + 1))
+        ends = sum(max(rows) + 1 - min(rows) for rows in taken.values())
+        assert sum(map(len, taken.values())) <= cost <= ends
+
+
+def test_without_gaps_nothing_more_is_kept() -> None:
+    lengths = np.full(1000, 50)
+    plain = WindowIndex.from_lengths(lengths, WindowShape(window=4))
+    none = Gaps(sequence=np.zeros(0, np.int64), start=np.zeros(0, np.int64), stop=np.zeros(0, np.int64), taken="window")
+    index = WindowIndex(begin=plain.begin, end=plain.end, shape=plain.shape, gaps=(none,))
+    assert index.stretches.sequence is None
+    assert index.stretches.begin is index.begin
+
+
+def test_memory_grows_with_the_gaps_and_not_with_the_windows() -> None:
+    """A million windows less those of ten gaps are eleven stretches."""
+    at = np.arange(10) * 100_000 + 50_000
+    gaps = Gaps(sequence=np.zeros(10, np.int64), start=at, stop=at + 3, taken="window")
+    index = WindowIndex(
+        begin=np.zeros(1, np.int64), end=np.array([10**6]), shape=WindowShape(window=24, horizon=1), gaps=(gaps,)
+    )
+    assert len(index.stretches.begin) == 11
+    assert len(index) == 10**6 - 24 - 10 * (24 + 2)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3])
+def test_labels_of_sequences_that_miss_a_value_leave_out_whole_sequences(rate: int) -> None:
+    shape = WindowShape(window=3, sampling_rate=rate, target="sequence")
+    plain = WindowIndex.from_lengths([9, 8, 0, 7], shape)
+    one, none = np.array([1]), np.zeros(1, np.int64)
+    gaps = Gaps(sequence=one, start=none, stop=one, taken="sequence")
+    index = WindowIndex(begin=plain.begin, end=plain.end, shape=shape, gaps=(gaps,))
+    places = [plain.locate(number) for number in range(len(plain))]
+    assert [index.locate(number) for number in range(len(index))] == [place for place in places if place[0] != 1]
