@@ -26,8 +26,8 @@ from store_spec.format.missing_runs import runs_of_sequences
 from store_spec.format.moments import Moments
 from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, split_of_each
 from store_spec.schema import GROUPS, VERSION, ArrayFact, Rows, Schema
-from store_spec.windows.index import Target
 from store_spec.windows.mixing import Mixing, measure
+from store_spec.windows.shape import Target
 from store_spec.windows.windows import Windows
 
 TEXT_LENGTH_BYTES = 4  # that a string takes beside its characters

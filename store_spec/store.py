@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from store_spec.whole.padded import PaddedBatches
     from store_spec.whole.padding import Side
     from store_spec.whole.streams import Streams
-    from store_spec.windows.index import Phase, Short, Target
+    from store_spec.windows.shape import Phase, Short, Target
     from store_spec.windows.windows import MissingValues, Windows
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -203,7 +203,7 @@ class Store(Selection):
         mask: bool = False,
     ) -> Windows:
         """Return all windows of these sequences: `WindowShape` and `Windows` have the arguments. Nothing is read."""
-        from store_spec.windows.index import WindowShape
+        from store_spec.windows.shape import WindowShape
         from store_spec.windows.windows import Windows
 
         shape = WindowShape(

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from store_spec.errors import SequenceIndexError, StoreError, WindowError
 from store_spec.windows import index as index_module
-from store_spec.windows.index import Short, Target, WindowIndex, WindowShape
+from store_spec.windows.index import WindowIndex
+from store_spec.windows.shape import Short, Target, WindowShape
 
 TARGETS: tuple[Target, ...] = ("future", "last", "aligned", "sequence")
 quick = settings(max_examples=200, deadline=None)
@@ -600,6 +601,7 @@ def test_the_module_imports_numpy_and_nothing_that_reads() -> None:
         "numpy.typing",
         "store_spec.errors",
         "store_spec.windows.numbers",
+        "store_spec.windows.shape",
         "store_spec.windows.stretches",
     }
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from store_spec.format.missing_runs import missing_runs
 from store_spec.windows import stretches as stretches_module
-from store_spec.windows.index import WindowIndex, WindowShape
+from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import Order
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.stretches import Gaps, Taken
 from store_spec.windows.units import Costs
 from tests.test_index import TARGETS, Listed, list_windows, shapes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from store_spec.errors import WindowError
 from store_spec.format.missing_runs import runs_of_sequences
 from store_spec.reading.columns import Column
-from store_spec.windows.index import Target, WindowShape
+from store_spec.windows.shape import Target, WindowShape
 from store_spec.windows.stretches import Gaps, Taken
 
 if TYPE_CHECKING:

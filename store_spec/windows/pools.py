@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from store_spec.reading.normalization import OfWindows
-from store_spec.windows.index import WindowShape
+from store_spec.windows.shape import WindowShape
 
 Batch = tuple[NDArray[Any], ...]
 

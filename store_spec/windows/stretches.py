@@ -13,15 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.runs import merged, spread
-
-if TYPE_CHECKING:
-    from store_spec.windows.index import WindowShape
+from store_spec.windows.shape import WindowShape
 
 Ints = NDArray[np.int64]
 Taken = Literal["window", "horizon", "last", "sequence"]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.runs import spread
-from store_spec.windows.index import WindowShape
+from store_spec.windows.shape import WindowShape
 
 CACHED_BYTES = 2**24  # rows that a group of all lanes is gathered from
 LEAST_VISITS = 40  # in a group of one lane: with those of all lanes, batches mix well

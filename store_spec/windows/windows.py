@@ -16,11 +16,11 @@ from store_spec.reading.columns import Column, chosen
 from store_spec.reading.normalization import Normalize, OfWindows, named, resolved, scales_of
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequences import static_columns, static_parameter
-from store_spec.windows.index import WindowShape
 from store_spec.windows.missing_values import gaps_of, masks_of
 from store_spec.windows.pools import Batch
 from store_spec.windows.samples import READ_TOGETHER, read_samples
 from store_spec.windows.scaler import scaler_of
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.state import brief
 from store_spec.windows.usable import check_target, index_of, moment_of
 

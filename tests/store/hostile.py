@@ -15,7 +15,7 @@ from typing import Any
 
 import store_spec
 from store_spec import StoreError
-from store_spec.windows.index import Target
+from store_spec.windows.shape import Target
 from tests.store.damage import ROOT
 from tests.store.make_golden import GOLDEN
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.windows.index import WindowIndex, WindowShape
+from store_spec.windows.index import WindowIndex
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, unbatched
 

@@ -30,10 +30,10 @@ from store_spec.whole import padded as padded_module
 from store_spec.windows import batches as batches_module
 from store_spec.windows import windows as windows_module
 from store_spec.windows.batches import Batches
-from store_spec.windows.index import WindowShape
 from store_spec.windows.loading import Loader
 from store_spec.windows.order import Order
 from store_spec.windows.pools import Batch, Pool
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import (

@@ -16,8 +16,9 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StateError, WindowError
 from store_spec.windows.draws import DRAWN_BYTES, drawn_windows, takes, unit_masses
-from store_spec.windows.index import WindowIndex, WindowShape
+from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import Order
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, epoch, keys, numbered, numbers_of, shapes, unbatched
 

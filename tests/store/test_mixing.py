@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.errors import WindowError
 from store_spec.windows import mixing as mixing_module
-from store_spec.windows.index import WindowIndex, WindowShape
+from store_spec.windows.index import WindowIndex
 from store_spec.windows.mixing import Figures, Mixing, measure, of_order
 from store_spec.windows.order import Order, Pieces, Share
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
 from tests.store.window_oracle import LENGTHS, shapes
 

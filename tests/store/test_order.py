@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from store_spec.format.runs import merged, spread
-from store_spec.windows.index import WindowIndex, WindowShape
+from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import LANES, Order
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs, unit_size
 from tests.store.window_oracle import LENGTHS, epoch, numbers_of, shapes
 

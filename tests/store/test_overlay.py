@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.windows.index import WindowShape
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.oracle import same
 from tests.store.window_oracle import LENGTHS, Numbered, numbered, selections, shapes

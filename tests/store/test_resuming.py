@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StateError
-from store_spec.windows.index import WindowShape
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import Numbered, all_same, numbered, shapes, unbatched
 

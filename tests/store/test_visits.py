@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store_spec.windows import loading
-from store_spec.windows.index import WindowShape
 from store_spec.windows.order import LANES
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.visits import CACHED_BYTES, LEAST_VISITS, Visits
 
 

@@ -17,7 +17,7 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.format.layout import Root
 from store_spec.reading import spans
-from store_spec.windows.index import WindowShape
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, listed, numbered, same, selections, shapes
 

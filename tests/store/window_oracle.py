@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
-from store_spec.windows.index import Short, Target, WindowShape
 from store_spec.windows.order import Order, Share
+from store_spec.windows.shape import Short, Target, WindowShape
 
 Sample = tuple[NDArray[Any], ...]
 Sequences = list[tuple[NDArray[Any], NDArray[Any]]]

@@ -1,0 +1,101 @@
+"""What one window takes from a sequence: its input rows, its label, and which steps it needs for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from store_spec.errors import WindowError
+from store_spec.windows.numbers import INT64_MAX, checked_count, checked_fractions
+
+Target = Literal["future", "last", "aligned", "sequence"]
+Short = Literal["drop", "pad", "error"]
+Phase = Literal["first", "random"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowShape:
+    """What one window takes from a sequence.
+
+    The input rows of a window at step `s` are the `window` rows `s`, `s + sampling_rate`, .... Its label is
+
+    * `"future"`: the `horizon` consecutive label rows that begin `1 + lead` steps after the last input row;
+      `sampling_rate` does not thin them,
+    * `"last"`: the one label row of the last input row,
+    * `"aligned"`: the label row of each input row,
+    * `"sequence"`: the sequence's own label.
+
+    The last three ignore `horizon` and `lead`.
+
+    Args:
+        window: Input rows in a window, at least 1.
+        stride: Steps between the starts of neighbouring windows, at least 1.
+        horizon: Label rows in a `"future"` label, at least 1.
+        lead: Steps between the last input row and a `"future"` label, at least 0.
+        sampling_rate: Steps between neighbouring input rows, at least 1.
+        target: Which label rows belong to a window.
+        short: What becomes of a sequence with fewer than `span` usable steps. `"drop"`: it gives no window, and where
+            all of them are shorter there are no windows, and no batches.
+            `"error"`: it is a `WindowError`. `"pad"`: it gives one window, at its first usable step, if there
+            is room for one input row and a whole label; see `WindowIndex.real_rows`.
+        steps: `(low, high)`, with 0 <= low < high <= 1: of a sequence of n steps, only those from
+            `floor(n * low)` up to, not including, `floor(n * high)` are usable; windows and their labels lie
+            inside. The products are first rounded to six decimals, so 0.29 of 100 steps is 29. None: all are.
+        phase: Where the first window of a sequence starts. `"first"`: at its first usable step. `"random"`: in
+            batches at another of the first `stride` steps each epoch, so that with a stride above 1 no step is left
+            out for ever.
+
+    Raises:
+        WindowError: A field is not as above, or the span does not fit int64.
+
+    >>> shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, stride=3)
+    >>> shape.input_span, shape.label_span, shape.span, shape.label_steps
+    (5, 3, 8, 2)
+    """
+
+    window: int
+    stride: int = 1
+    horizon: int = 1
+    lead: int = 0
+    sampling_rate: int = 1
+    target: Target = "future"
+    short: Short = "drop"
+    steps: tuple[float, float] | None = None
+    phase: Phase = "first"
+
+    def __post_init__(self) -> None:
+        for name, least in (("window", 1), ("stride", 1), ("horizon", 1), ("lead", 0), ("sampling_rate", 1)):
+            object.__setattr__(self, name, checked_count(name, getattr(self, name), least))
+        for name, allowed in (("target", get_args(Target)), ("short", get_args(Short)), ("phase", get_args(Phase))):
+            if getattr(self, name) not in allowed:
+                choices = ", ".join(f'"{choice}"' for choice in allowed)
+                raise WindowError(f"{name} is {getattr(self, name)!r}; it must be one of {choices}")
+        if self.steps is not None:
+            object.__setattr__(self, "steps", checked_fractions(self.steps))
+        if self.span > INT64_MAX:
+            raise WindowError(
+                f"window={self.window:,} with sampling_rate={self.sampling_rate:,}, lead={self.lead:,} and"
+                f" horizon={self.horizon:,} spans {self.span:,} steps, but at most {INT64_MAX:,} are allowed"
+            )
+
+    @property
+    def input_span(self) -> int:
+        """Steps from a window's first input row to its last, both counted."""
+        return (self.window - 1) * self.sampling_rate + 1
+
+    @property
+    def label_span(self) -> int:
+        """Steps that a label reaches past the window's last input row."""
+        return self.lead + self.horizon if self.target == "future" else 0
+
+    @property
+    def span(self) -> int:
+        """Steps that a window and its label take from a sequence."""
+        return self.input_span + self.label_span
+
+    @property
+    def label_steps(self) -> int | None:
+        """Rows in a label; None where a label is one row without a step axis."""
+        if self.target == "future":
+            return self.horizon
+        return self.window if self.target == "aligned" else None
