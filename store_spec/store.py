@@ -248,6 +248,7 @@ class Store(Selection):
         memory: int | str = "256MB",
         normalize: Normalize | None = None,
         static: Sequence[str] | None = None,
+        value_mask: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each; `PaddedBatches` says what is what."""
         from store_spec.whole.padded import PaddedBatches
@@ -269,6 +270,7 @@ class Store(Selection):
             memory=memory,
             normalize=normalize,
             static=static,
+            value_mask=value_mask,
         )
 
     def streams(
@@ -278,6 +280,7 @@ class Store(Selection):
         *,
         align: bool = False,
         mask: bool = False,
+        value_mask: bool = False,
         shuffle: bool = False,
         seed: int = 0,
         epoch: int = 0,
@@ -295,6 +298,7 @@ class Store(Selection):
             steps,
             align=align,
             mask=mask,
+            value_mask=value_mask,
             shuffle=shuffle,
             seed=seed,
             epoch=epoch,

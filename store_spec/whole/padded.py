@@ -15,6 +15,7 @@ from store_spec.reading.sequences import static_columns, static_parameter
 from store_spec.reading.together import Batch, Together
 from store_spec.whole.buckets import Batching, BatchPlan
 from store_spec.whole.padding import Padding, Side
+from store_spec.whole.value_mask import ValueMask
 from store_spec.windows.state import state_of, step_at, store_at
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ class PaddedBatches:
     * labels: on the `step` axis (size, longest, *target shape), padded likewise; on the `sequence` axis
       (size, *target shape); on the `own` axis (size, longest label sequence, *target shape), always padded at the end,
       as losses over label sequences take them,
-    * mask, bool (size, longest), True where a step is real: `mask.sum(axis=1)` are the lengths. It says nothing of
-      single values: those that a store keeps as missing are NaN, and windows alone tell which were filled in,
+    * mask, bool (size, longest), True where a step is real: `mask.sum(axis=1)` are the lengths,
     * on the `own` axis alone the same mask for labels, (size, longest label sequence),
+    * with `value_mask=True`, bool (size, longest, *feature shape), True where a value of inputs is real, as `mask=True`
+      of windows gives it,
     * with `static=` columns of the sequences, (size, columns).
 
     A sequence of no steps stays: its mask is False throughout.
@@ -71,10 +73,13 @@ class PaddedBatches:
             `robust()` returns, or `"sequence"`, as `Windows` says. Padding stays zero.
         static: Which numeric columns of `store.sequences` are given along, by name, in the dtype that holds them all;
             None for no such array.
+        value_mask: Give the mask of values too: False where a value of inputs was filled in, as a store built with
+            `--mask` (or of `filled=True`) keeps it; False where it is NaN, in a store that keeps missing values; and
+            False in padding.
 
     Raises:
-        WindowError: An argument is not as above, a sequence is longer than `max_steps`, there is no such column, or
-            sequences cannot be dealt to so many ranks.
+        WindowError: An argument is not as above, a sequence is longer than `max_steps`, there is no such column, the
+            store knows nothing for `value_mask`, or sequences cannot be dealt to so many ranks.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -110,6 +115,7 @@ class PaddedBatches:
         memory: int | str = "256MB",
         normalize: Normalize | None = None,
         static: Sequence[str] | None = None,
+        value_mask: bool = False,
     ) -> None:
         self._batching = Batching(
             size=size,
@@ -130,6 +136,7 @@ class PaddedBatches:
         self._memory = memory_bytes(memory)
         self._normalize = without_windows(normalize, store.path)
         self._static = static
+        self._value_mask = ValueMask.of(store) if value_mask else None
         self._begin(store, *self._planned(store), 0)
 
     def _planned(self, store: Store) -> tuple[NDArray[np.int64], BatchPlan]:
@@ -155,6 +162,7 @@ class PaddedBatches:
             side=self._side,
             scales=scales_of(store, self._normalize),
             static=static_columns(store, self._static),
+            value_mask=self._value_mask,
         )
         each = self._padding.batch_bytes(plan.longest(lengths), plan.longest(store.label_lengths))
         self._taken = np.cumsum((each * np.diff(plan.first))[self._rank :: self._batching.world_size])
@@ -226,6 +234,7 @@ class PaddedBatches:
             "drop_last": bool(batching.drop_last),
             "normalize": named(self._normalize),
             "static": static_parameter(self._static, self._padding.static),
+            "value_mask": self._value_mask is not None,
         }
 
     def _most(self, step: int) -> int:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from store_spec.reading.normalization import Scales, row_bytes
 from store_spec.reading.pieces import PIECE_BYTES, read_pieces
 from store_spec.reading.together import Batch
+from store_spec.whole.value_mask import ValueMask
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
 Side = Literal["start", "end"]
-Padded = tuple[NDArray[Any], NDArray[np.bool_]]
+Rows = list[NDArray[Any]]  # of each batch
+Steps = list[NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +32,7 @@ class Padding:
         side: Where steps are padded. Labels that are not one a step are padded at the end.
         scales: What inputs and labels are normalised by.
         static: (sequences, columns), what else is given of each; None for nothing.
+        value_mask: How it is told which values of inputs are real; None if nobody asks.
     """
 
     store: Store
@@ -38,6 +41,7 @@ class Padding:
     side: Side
     scales: Scales
     static: NDArray[Any] | None = None
+    value_mask: ValueMask | None = None
 
     def batch_bytes(self, longest: NDArray[np.int64], longest_labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return what one sequence takes in batches whose longest sequences have these steps and label rows."""
@@ -45,26 +49,30 @@ class Padding:
             longest_labels = longest
         inputs, labels = (row_bytes(self.store.schema.rows(name), self.scales[name]) for name in ("inputs", "labels"))
         static = 0 if self.static is None else self.static.shape[1] * self.static.itemsize
-        return longest * (inputs + 1) + longest_labels * (labels + 1) + static + 2 * PIECE_BYTES
+        values = 0 if self.value_mask is None else self.value_mask.row_bytes
+        return longest * (inputs + values + 1) + longest_labels * (labels + 1) + static + 2 * PIECE_BYTES
 
     def read(self, batches: list[NDArray[np.int64]]) -> list[Batch]:
         """Read batches of these sequences, each chunk once for all of them."""
-        read = self._read(batches)
-        if self.static is None:
-            return read
-        return [(*batch, self.static[numbers]) for batch, numbers in zip(read, batches, strict=True)]
-
-    def _read(self, batches: list[NDArray[np.int64]]) -> list[Batch]:
         axis = self.store.schema.label_axis
-        inputs, labels = self._rows("inputs", batches), self._rows("labels", batches)
-        if axis == "own":
-            return [(x, y, mask, real) for (x, mask), (y, real) in zip(inputs, labels, strict=True)]
+        inputs, steps = self._rows("inputs", batches)
+        values: list[Steps] = []
+        if self.value_mask is not None:
+            beside = {name: self._rows(name, batches)[0] for name in self.value_mask.beside}
+            values.append(self.value_mask({"inputs": inputs, **beside}, steps))
+            del beside
+        inputs = self._normalized("inputs", batches, inputs, steps)
+        labels, label_steps = self._rows("labels", batches)
+        labels = self._normalized("labels", batches, labels, label_steps)
         if axis == "sequence":
-            return [(x, y[:, 0], mask) for (x, mask), (y, _) in zip(inputs, labels, strict=True)]
-        return [(x, y, mask) for (x, mask), (y, _) in zip(inputs, labels, strict=True)]
+            labels = [rows[:, 0] for rows in labels]
+        given = [inputs, labels, steps, *([label_steps] if axis == "own" else []), *values]
+        if self.static is not None:
+            given.append([self.static[numbers] for numbers in batches])
+        return list(zip(*given, strict=True))
 
-    def _rows(self, name: str, batches: list[NDArray[np.int64]]) -> list[Padded]:
-        """Return rows of `inputs` or `labels` of each batch, and which of them are real."""
+    def _rows(self, name: str, batches: list[NDArray[np.int64]]) -> tuple[Rows, Steps]:
+        """Return rows of `inputs`, `labels` or `filled` of each batch, as stored, and which of them are real."""
         store, snapshot, rows = self.store, self.store.snapshot, self.store.schema.rows(name)
         starts, whole = store.starts, store.lengths
         lengths, side = self.lengths, self.side
@@ -77,12 +85,14 @@ class Padding:
         if self.truncate_side == "start":
             begin = begin + whole[every] - lengths[every]
         pieces = read_pieces(snapshot, name, begin, begin + lengths[every])
-        padded: list[Padded] = []
+        padded: Rows = []
+        steps: Steps = []
         places: list[NDArray[Any]] = []  # where the rows of each sequence go
         for numbers in batches:
             real = _real(lengths[numbers], side)
             array = np.zeros((*real.shape, *rows.shape), rows.dtype)
-            padded.append((array, real))
+            padded.append(array)
+            steps.append(real)
             for place, length in zip(array, lengths[numbers].tolist(), strict=True):
                 places.append(place[:length] if side == "end" else place[len(place) - length :])
         for number, at, piece in pieces:
@@ -90,17 +100,19 @@ class Padding:
         checked = lengths[every] == whole[every]  # there is no checksum of a part
         for number in np.flatnonzero(checked).tolist():
             snapshot.check(name, int(store.selection[every[number]]), places[number])
-        return [self._normalized(name, numbers, *one) for numbers, one in zip(batches, padded, strict=True)]
+        return padded, steps
 
-    def _normalized(
-        self, name: str, numbers: NDArray[np.int64], array: NDArray[Any], real: NDArray[np.bool_]
-    ) -> Padded:
-        """Return a batch of these sequences normalised, its padding still zero."""
+    def _normalized(self, name: str, batches: list[NDArray[np.int64]], arrays: Rows, steps: Steps) -> Rows:
+        """Return rows of batches of these sequences normalised, their padding still zero; these may be overwritten."""
         scale = self.scales[name]
-        if scale is not None:
-            array = scale.of(self.store.selection[numbers]).apply(array, name, inplace=True)
-            array[~real] = 0
-        return array, real
+        if scale is None:
+            return arrays
+        found = []
+        for numbers, array, real in zip(batches, arrays, steps, strict=True):
+            rows = scale.of(self.store.selection[numbers]).apply(array, name, inplace=True)
+            rows[~real] = 0
+            found.append(rows)
+        return found
 
 
 def _real(lengths: NDArray[np.int64], side: Side) -> NDArray[np.bool_]:

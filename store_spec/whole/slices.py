@@ -12,6 +12,7 @@ from store_spec.reading.pieces import read_pieces
 from store_spec.reading.scaling import OfSequences, Scale, normalized_dtype
 from store_spec.reading.together import Batch
 from store_spec.whole.lanes import Slices
+from store_spec.whole.value_mask import ValueMask
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 
 
-def read_slices(store: Store, slices: Slices, shape: Shape, scales: Scales, *, mask: bool) -> list[Batch]:
-    """Return batches of inputs, labels, where sequences begin, and with `mask` which steps are real.
+def read_slices(
+    store: Store, slices: Slices, shape: Shape, scales: Scales, *, mask: bool, value_mask: ValueMask | None
+) -> list[Batch]:
+    """Return batches of inputs, labels, where sequences begin, and if wanted which steps and which values are real.
 
     Each chunk is decompressed once for all of them. A sequence that lies whole in a batch is held against its checksum.
 
@@ -29,9 +32,20 @@ def read_slices(store: Store, slices: Slices, shape: Shape, scales: Scales, *, m
         slices: What the batches consist of.
         shape: How many batches, lanes and steps.
         scales: What inputs and labels are normalised by.
-        mask: Whether it is wanted.
+        mask: Whether that of steps is wanted.
+        value_mask: How it is told which values of inputs are real; None if nobody asks.
     """
     inputs = _rows(store, "inputs", slices, shape)
+    masks: list[list[NDArray[np.bool_]]] = []
+    if mask or value_mask is not None:
+        steps = _zeros(shape, (), np.bool_)
+        for place in _places(steps, slices):
+            place[:] = True
+        masks += [steps] if mask else []
+        if value_mask is not None:
+            beside = {name: _rows(store, name, slices, shape) for name in value_mask.beside}
+            masks.append(value_mask({"inputs": inputs, **beside}, steps))
+            del beside
     of_sequence = store.schema.label_axis == "sequence"
     labels = _labels(store, slices, shape) if of_sequence else _rows(store, "labels", slices, shape)
     inputs = _normalized(store, "inputs", slices, inputs, scales["inputs"])
@@ -39,16 +53,11 @@ def read_slices(store: Store, slices: Slices, shape: Shape, scales: Scales, *, m
     resets = _zeros(shape, (), np.bool_)
     for place, start in zip(_places(resets, slices), slices.start.tolist(), strict=True):
         place[0] = start == 0
-    if not mask:
-        return list(zip(inputs, labels, resets, strict=True))
-    masks = _zeros(shape, (), np.bool_)
-    for place in _places(masks, slices):
-        place[:] = True
-    return list(zip(inputs, labels, resets, masks, strict=True))
+    return list(zip(inputs, labels, resets, *masks, strict=True))
 
 
 def _rows(store: Store, name: str, slices: Slices, shape: Shape) -> list[NDArray[Any]]:
-    """Return rows of `inputs` or `labels`, one a step."""
+    """Return rows of `inputs`, `labels` or `filled`, one a step, as they are stored."""
     begin = store.starts[slices.sequence] + slices.start
     pieces = read_pieces(store.snapshot, name, begin, begin + slices.count)
     rows = store.schema.rows(name)

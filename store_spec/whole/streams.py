@@ -15,6 +15,7 @@ from store_spec.reading.together import Batch, Together
 from store_spec.whole import lanes as lanes_module
 from store_spec.whole.lanes import LanePlan
 from store_spec.whole.slices import read_slices
+from store_spec.whole.value_mask import ValueMask
 from store_spec.windows.state import state_of, step_at, store_at
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Streams:
     * labels (lanes, steps, *target shape): those of the steps, or on the `sequence` axis that of the sequence that the
       lane is in, at each of its steps,
     * reset, bool (lanes, steps), True where a sequence begins: before this step, the state of that lane is forgotten,
-    * mask with `mask=True`, bool (lanes, steps), True where a step is real; all else is zero where it is not.
+    * mask with `mask=True`, bool (lanes, steps), True where a step is real; all else is zero where it is not,
+    * with `value_mask=True`, bool (lanes, steps, *feature shape), True where a value of inputs is real, as `mask=True`
+      of windows gives it.
 
     Sequences follow one another without a gap, dealt to lanes so that all end at about the same time; then the only
     padding is behind the last sequence of each lane, and `padding` says how much it is. As a sequence may begin in the
@@ -56,7 +59,10 @@ class Streams:
         lanes: Sequences side by side, for each rank.
         steps: Steps of each lane in a batch.
         align: Begin sequences with a batch.
-        mask: Give the mask too.
+        mask: Give the mask of steps too.
+        value_mask: Give the mask of values too: False where a value of inputs was filled in, as a store built with
+            `--mask` (or of `filled=True`) keeps it; False where it is NaN, in a store that keeps missing values; and
+            False in padding.
         shuffle: In an order that is a pure function of seed, epoch, the lengths, `lanes * world_size`, `steps` and
             `align`. Otherwise each lane has its sequences in the order of the store.
         seed: Which order; at least 0.
@@ -70,7 +76,8 @@ class Streams:
             `robust()` returns, or `"sequence"`, as `Windows` says. Padding stays zero.
 
     Raises:
-        WindowError: An argument is not as above, labels are on the `own` axis, or a batch does not fit the memory.
+        WindowError: An argument is not as above, labels are on the `own` axis, the store knows nothing for
+            `value_mask`, or a batch does not fit the memory.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -95,6 +102,7 @@ class Streams:
         *,
         align: bool = False,
         mask: bool = False,
+        value_mask: bool = False,
         shuffle: bool = False,
         seed: int = 0,
         epoch: int = 0,
@@ -115,9 +123,14 @@ class Streams:
                 "to a slice of inputs; streams need labels on the step or sequence axis, padded gives these whole"
             )
         self._normalize = without_windows(normalize, store.path)
+        self._value_mask = ValueMask.of(store) if value_mask else None
         schema, scales = store.schema, scales_of(store, self._normalize)
         row = sum(row_bytes(schema.rows(name), scales[name]) for name in ("inputs", "labels"))
-        chunk = max(chunk_rows(store.snapshot, name) * schema.rows(name).nbytes for name in ("inputs", "labels"))
+        arrays = ["inputs", "labels"]
+        if self._value_mask is not None:
+            row += self._value_mask.row_bytes
+            arrays += self._value_mask.beside
+        chunk = max(chunk_rows(store.snapshot, name) * schema.rows(name).nbytes for name in arrays)
         chunk *= 2  # as it is stored, and decompressed
         self._batch_bytes = self._lanes * self._steps * (row + 2)
         self._spare = allowed - chunk
@@ -197,6 +210,7 @@ class Streams:
             "seed": self._random[0],
             "epoch": self._random[1],
             "normalize": named(self._normalize),
+            "value_mask": self._value_mask is not None,
         }
 
     def _most(self, step: int) -> int:
@@ -207,4 +221,4 @@ class Streams:
         """Read batches `start` to `stop` of this rank."""
         slices = self._plan.slices(range(self._rank * self._lanes, (self._rank + 1) * self._lanes), range(start, stop))
         shape = (stop - start, self._lanes, self._steps)
-        return read_slices(self._store, slices, shape, self._scales, mask=self._mask)
+        return read_slices(self._store, slices, shape, self._scales, mask=self._mask, value_mask=self._value_mask)

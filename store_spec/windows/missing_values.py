@@ -1,4 +1,4 @@
-"""What a store knows of missing values, and of those that were filled in, as windows ask for it."""
+"""What a store knows of missing values, and of those that were filled in, as windows and whole sequences ask for it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,13 @@ def gaps_of(store: Store, shape: WindowShape, *, future: bool) -> tuple[Gaps, ..
     return tuple(found)
 
 
-def masks_of(store: Store, take: tuple[int, ...] | None) -> dict[str, Column]:
+def masks_of(store: Store, take: tuple[int, ...] | None, *, argument: str = "mask") -> dict[str, Column]:
     """Return the columns that tell which values of inputs are real, of the features at these places (None: of all).
+
+    Args:
+        store: Which has to know.
+        take: The places.
+        argument: What asks for them, named in the error.
 
     Raises:
         WindowError: The store does not know.
@@ -45,8 +50,8 @@ def masks_of(store: Store, take: tuple[int, ...] | None) -> dict[str, Column]:
         found["present"] = Column(array="inputs", rows=schema.inputs, take=take, real=True)
     if not found:
         raise WindowError(
-            f"{store.path}: mask=True, but this store does not say which values are real; build it with --missing "
-            "keep, or with --mask beside a policy that fills, as --missing ffill (create_store has missing='keep' and "
-            "filled=True)"
+            f"{store.path}: {argument}=True, but this store does not say which values are real; build it with "
+            "--missing keep, or with --mask beside a policy that fills, as --missing ffill (create_store has "
+            "missing='keep' and filled=True)"
         )
     return found
