@@ -64,7 +64,8 @@ def create_store(
             elapsed time, or a `Time`, which can have a zone; None: none is kept.
         classes: Names for the integers of labels: for each target a list, of which the k-th is what k stands for, or
             None; as in `[["cat", "dog"]]`. `writer.extend_classes` adds more.
-        filled: Keep which values of inputs were filled in, so that `windows(..., mask=True)` can tell.
+        filled: Keep which values of inputs were filled in, so that `windows(..., mask=True)` can tell, and `padded` and
+            `streams` with `value_mask=True`.
         provenance: Whatever JSON should be kept about where the data come from.
 
     Raises:

@@ -126,11 +126,8 @@ class Streams:
         self._value_mask = ValueMask.of(store) if value_mask else None
         schema, scales = store.schema, scales_of(store, self._normalize)
         row = sum(row_bytes(schema.rows(name), scales[name]) for name in ("inputs", "labels"))
-        arrays = ["inputs", "labels"]
-        if self._value_mask is not None:
-            row += self._value_mask.row_bytes
-            arrays += self._value_mask.beside
-        chunk = max(chunk_rows(store.snapshot, name) * schema.rows(name).nbytes for name in arrays)
+        row += 0 if self._value_mask is None else self._value_mask.row_bytes
+        chunk = max(chunk_rows(store.snapshot, name) * schema.rows(name).nbytes for name in ("inputs", "labels"))
         chunk *= 2  # as it is stored, and decompressed
         self._batch_bytes = self._lanes * self._steps * (row + 2)
         self._spare = allowed - chunk

@@ -108,6 +108,9 @@ def _statistics(store: Store) -> Iterator[object]:
 def _padded(store: Store) -> Iterator[object]:
     for batch in store.padded(5):
         yield _frozen(*batch)
+    if store.schema.filled:
+        for batch in store.padded(5, value_mask=True):
+            yield _frozen(*batch)
 
 
 def _windows(store: Store) -> Iterator[object]:

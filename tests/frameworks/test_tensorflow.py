@@ -158,6 +158,28 @@ def test_padded_batches_and_streams_are_datasets_too(store):
             assert len(found) == len(begin(epoch))
 
 
+@pytest.mark.parametrize("side", ["end", "start"])
+def test_masks_of_values_are_tensors_and_ragged_ones_lie_as_inputs_do(tmp_path, side):
+    import tensorflow as tf
+
+    from store_spec.tensorflow import epochs, ragged
+
+    store = make_gaps(tmp_path / "gaps.zarr")
+    padded = partial(store.padded, 3, side=side, shuffle=True, value_mask=True, static=["length"])
+    streams = partial(store.streams, 3, 4, shuffle=True, value_mask=True)
+    for begin, taken, shape in (
+        (lambda epoch: padded(epoch=epoch), padded, (None, None, 3)),
+        (lambda epoch: streams(epoch=epoch), streams, (3, 4, 3)),
+    ):
+        found = epochs(begin)
+        assert found.element_spec[3] == tf.TensorSpec(shape, "bool")
+        assert same(found.as_numpy_iterator(), taken())
+    for x, _, mask, values, _ in padded():
+        rows, real = ragged(x, mask), ragged(values, mask)
+        assert rows.row_lengths().numpy().tolist() == real.row_lengths().numpy().tolist()
+        assert np.array_equal(real.flat_values.numpy(), values[mask])
+
+
 def test_epochs_need_not_have_equally_many_batches(store):
     import tensorflow as tf
 

@@ -263,6 +263,21 @@ def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone
     torch.testing.assert_close(torch.stack(found), torch.stack(alone))
 
 
+@pytest.mark.parametrize("side", ["end", "start"])
+def test_masks_of_values_are_packed_as_inputs_are(tmp_path, side):
+    """So a network is told what was missing, step by step."""
+    import torch
+
+    from store_spec.torch import packed
+
+    store = make_gaps(tmp_path / "gaps.zarr")
+    for x, _, mask, values in store.select(store.lengths > 0).padded(4, side=side, value_mask=True):
+        rows, real = packed(np.where(values, x, np.float32(0)), mask), packed(values, mask)
+        assert torch.equal(rows.batch_sizes, real.batch_sizes)
+        assert real.data.dtype == torch.bool
+        assert torch.equal(rows.data != 0, real.data)
+
+
 def test_packing_names_sequences_of_no_steps_and_labels_that_are_not_of_steps(store):
     from store_spec.torch import packed
 

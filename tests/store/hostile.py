@@ -60,6 +60,9 @@ def use(path: Path) -> tuple[StoreError | None, list[str]]:
         tried(lambda: store[:2])
         tried(lambda: next(iter(store.padded(2)), None))
         tried(lambda: next(iter(store.streams(2, 3)), None))
+        if store.schema.filled or store.schema.missing == "keep":
+            tried(lambda: next(iter(store.padded(2, value_mask=True)), None))
+            tried(lambda: next(iter(store.streams(2, 3, value_mask=True)), None))
         tried(store.stats)
         tried(lambda: store.sources)
         for name in list(store.sequences)[:9]:

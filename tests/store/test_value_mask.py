@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
+from store_spec.reading.scaling import Scale, Scaler
 from tests.store.oracle import Recipe, make, write
 from tests.store.window_oracle import LENGTHS, all_same, selections
 
@@ -196,28 +197,29 @@ def test_it_is_the_mask_that_windows_give(all_known: dict[tuple[str, str], Known
 
 
 @pytest.mark.parametrize("kind", ["keep", "both"])
-@pytest.mark.parametrize("normalize", ["stats", "sequence"])
-def test_values_are_real_by_what_is_stored_and_not_by_what_normalising_makes_of_it(
-    tmp_path: Path, kind: str, normalize: str
-):
-    """A feature that is missing throughout has a mean of NaN, and whole numbers become floats."""
-    rng, x = np.random.default_rng(0), np.random.default_rng(1).normal(size=(30, 3))
-    x[:, 2], x[rng.random(30) < 0.4, 1] = np.nan, np.nan
-    filled = (rng.random(x.shape) < 0.3) & ~np.isnan(x)
+def test_values_are_real_by_what_is_stored_and_not_by_what_normalising_makes_of_it(tmp_path: Path, kind: str):
+    """Numbers of one's own may make NaN of all; what was missing throughout is so in any case."""
+    rng, lengths = np.random.default_rng(0), (12, 18)
+    sequences = [rng.normal(size=(length, 3)) for length in lengths]
+    sequences[0][:, 2], sequences[1][::3, 1] = np.nan, np.nan
+    filled = [(rng.random(x.shape) < 0.3) & ~np.isnan(x) & (kind == "both") for x in sequences]
     with store_spec.create_store(
         tmp_path / "s", inputs=("float64", (3,)), labels=("float64", ()), **KINDS[kind]
-    ) as writer:  # fmt: skip
-        for start, stop in ((0, 12), (12, 30)):
-            more: dict[str, Any] = {"filled": filled[start:stop]} if kind == "both" else {}
-            writer.append(x[start:stop], x[start:stop, 0], source=f"s{start}", **more)
+    ) as writer:
+        for number, (x, places) in enumerate(zip(sequences, filled, strict=True)):
+            writer.append(x, x[:, 0], source=f"s{number}", filled=places)
     store = store_spec.open_store(tmp_path / "s")
-    real = ~np.isnan(x) & ~filled if kind == "both" else ~np.isnan(x)
-    asked: Any = store.stats() if normalize == "stats" else normalize
-    ((_, _, mask, values),) = store.padded(2, normalize=asked, value_mask=True)
-    assert np.array_equal(values[mask], real)
-    ((_, _, _, mask, values),) = store.streams(1, 30, normalize=asked, mask=True, value_mask=True)
-    assert mask.all()
-    assert np.array_equal(values[0], real)
+    real = [~np.isnan(x) & ~places for x, places in zip(sequences, filled, strict=True)]
+    none = Scale(center=np.full(3, np.nan), scale=np.ones(3))
+    for normalize in (store.stats(), Scaler(inputs=none, labels=none.take([0])), "sequence"):
+        asked: Any = {"normalize": normalize, "value_mask": True}
+        ((x, _, mask, values),) = store.padded(2, **asked)
+        assert np.array_equal(values[mask], np.concatenate(real))
+        ((row, _, _, reals),) = store.streams(1, 30, **asked)
+        assert np.array_equal(reals[0], np.concatenate(real))
+        if isinstance(normalize, Scaler):
+            assert np.isnan(x[mask]).all()
+            assert np.isnan(row).all()
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [("complex64", ()), ("float32", (2, 3)), ("int16", (2,)), ("bool", (1,))])
@@ -322,7 +324,7 @@ def test_it_counts_in_the_memory_of_streams(all_known: dict[tuple[str, str], Kno
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", ["padded", "streams"])
 def test_memory_is_what_was_asked_for(tmp_path: Path, kind: str, reader: str):
-    """Beside what an open store keeps, and batches on their way, which are small; inputs take little more than masks."""
+    """Beside what an open store keeps and batches on their way, which are small; inputs take little more than masks."""
     rng, memory = np.random.default_rng(0), 2 * 10**6
     with store_spec.create_store(
         tmp_path / "s", inputs=("float16", (32,)), labels=("int8", ()), chunk="4kB", shard="32kB", **KINDS[kind]
