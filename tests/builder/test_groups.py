@@ -16,11 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builder.build import build
 from builder.errors import SourceError, UsageError
 from builder.formats import open_table
 from builder.formats.table import Table
 from builder.tables.groups import grouped
 from builder.tables.tabular import tabular
+from store_spec import open_store
 
 WITHIN_TMP = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -250,3 +252,23 @@ def test_options_that_cannot_be_say_why(tmp_path):
     np.savez(tmp_path / "x.npz", inputs=[1.0], labels=[1.0])
     with pytest.raises(SourceError, match="an NPZ file's inputs and labels are whole arrays, not columns"):
         tabular(group_by="k")(tmp_path / "x.npz")
+
+
+def test_files_joined_to_one_are_split_again_into_the_same_rows(tmp_path):
+    """Numbers of engines come again in the next set: the set and the number together tell them apart."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for place in ("FD001/1", "FD001/2", "FD002/1", "FD002/3"):
+        (tmp_path / "split" / place).parent.mkdir(parents=True, exist_ok=True)
+        rows = [" ".join(map(repr, row)) for row in rng.normal(size=(rng.integers(2, 9), 3)).tolist()]
+        (tmp_path / "split" / f"{place}.txt").write_text("\n".join(rows) + "\n")
+        lines += [f"{place.replace('/', ' ')} {row}" for row in rows]
+    (tmp_path / "joined.txt").write_text("\n".join(lines) + "\n")
+    build(tmp_path / "split", tmp_path / "split.zarr", workers=0)
+    build(tmp_path / "joined.txt", tmp_path / "joined.zarr", process=tabular(group_by="0,1"), workers=0)
+    files, groups = open_store(tmp_path / "split.zarr"), open_store(tmp_path / "joined.zarr")
+    assert groups.lengths.tolist() == files.lengths.tolist()
+    for number, source in enumerate(files.sources):
+        for found, wanted in zip(groups[number], files[number], strict=True):
+            assert (found.dtype, found.tobytes()) == (wanted.dtype, wanted.tobytes())
+        assert source == f"{groups.sequences['0'][number]}/{groups.sequences['1'][number]}.txt"

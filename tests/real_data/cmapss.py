@@ -1,4 +1,4 @@
-"""C-MAPSS: engines, a file for each; the same in one file, and in one whose lines lie in the order of the alphabet."""
+"""C-MAPSS: engines, a file for each; all in one file; and some in one whose lines lie in the order of the alphabet."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def expected(folder: Path) -> dict[str, Expected]:
     """Return what each store of the gallery has to be."""
     split: list[Plain] = []
     joined: list[Plain] = []
+    together = folder.parent / "joined.txt"
     train: list[Plain] = []
     for name, path in files_below(folder / "split", ".txt"):
         data_set, _, file = name.partition("/")
@@ -22,19 +23,18 @@ def expected(folder: Path) -> dict[str, Expected]:
         engine = Plain(source=name, file=path, inputs=values, labels=values)
         split.append(engine)
         unit = int(file.removeprefix("unit_").removesuffix(".txt"))
-        together = folder.parent / "joined" / f"{data_set}.txt"
-        number = sum(other.source == together.name for other in joined)
-        one = replace(engine, source=together.name, file=together, part=number, columns={"0": unit})
-        joined.append(one)
+        columns: dict[str, int | str] = {"0": data_set, "1": unit}
+        joined.append(replace(engine, source=together.name, file=together, part=len(joined), columns=columns))
         if data_set == "train_FD001":
             # Numbers in text may have digits behind the point: they are kept in nanoseconds, whatever they count.
-            train.append(replace(one, time=np.array([int(row[1]) * 10**9 for row in rows], np.int64)))
+            time = np.array([int(row[1]) * 10**9 for row in rows], np.int64)
+            train.append(replace(engine, columns={"0": unit}, time=time))
     # Each line begins with the unit and a blank, so a unit comes where its number is in the order of the alphabet.
     train.sort(key=lambda one: f"{one.columns['0']} ")
     jumbled = folder.parent / "jumbled.txt"
     cycles = [replace(one, source=jumbled.name, file=jumbled, part=part) for part, one in enumerate(train)]
     return {
         "split.zarr": Expected(sequences=split, window=30, stride=7),
-        "engines.zarr": Expected(sequences=joined, window=30, stride=7, by="0"),
+        "engines.zarr": Expected(sequences=joined, window=30, stride=7, by="1"),
         "cycles.zarr": Expected(sequences=cycles, unit=("ns", None), window=30, stride=7, by="0"),
     }
