@@ -51,11 +51,20 @@ class Options:
             raise UsageError("labels come from the process function and from the manifest's label_column; choose one")
         if self.in_names is not None and self.manifest is not None and self.manifest.columns is not None:
             raise UsageError("labels come from label_pattern and from the manifest's label_column; choose one")
-        if self.in_names is not None and self.label_axis not in (None, "sequence"):
+        if (where := self.labels_of_sequences) is not None and self.label_axis not in (None, "sequence"):
             raise UsageError(
-                f"label_axis={self.label_axis} (--label-axis): labels in names (label_pattern) are one row a sequence; "
-                "leave it out"
+                f"label_axis={self.label_axis} (--label-axis): labels in {where} are one row a sequence; leave it out"
             )
+
+    @property
+    def labels_of_sequences(self) -> str | None:
+        """Where the labels are that are one row a sequence, whatever the sources hold; None: they are elsewhere."""
+        if self.manifest is not None and self.manifest.columns is not None:
+            return "a manifest (label_column)"
+        in_names = self.in_names is not None or (
+            isinstance(self.process, Tabular) and self.process.label_source == "pattern"
+        )
+        return "names (label_pattern)" if in_names else None
 
 
 def asked_of(

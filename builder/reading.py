@@ -21,7 +21,7 @@ from builder.manifest.classes import Texts, check_kinds, coded, texts_given, tex
 from builder.manifest.kept import Kept
 from builder.manifest.table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.one_source import Batch, Failure
-from builder.options import options_of_new, options_of_old
+from builder.options import Options, options_of_new, options_of_old
 from builder.process import Portable, Process, code_of
 from builder.recorded import Recorded, describe_build
 from builder.sources import MISNAMED, SourceList, discover
@@ -226,7 +226,7 @@ def find_sources(
         process=function,
         portable=function if is_tabular else Portable(function),
         described=describe_build(options.named, options.label_axis, table, found.root),
-        label_axis=options.label_axis or ("sequence" if in_names is not None else _label_axis(function, labels)),
+        label_axis=options.label_axis or _label_axis(options),
         code=code_of(options.named),
         recorded=recorded,
         search=() if is_tabular else (str(Path.cwd()),),
@@ -255,10 +255,11 @@ def dealt(file_bytes: Sequence[int], batch_bytes: int, ratio: float) -> Iterator
         yield slice(start, len(file_bytes)), size
 
 
-def _label_axis(process: Process, labels: NDArray[Any] | None) -> LabelAxis | None:
+def _label_axis(options: Options) -> LabelAxis | None:
     """Return the label axis where the options tell: a first source of as many steps as targets would mislead."""
+    process = options.process
     if isinstance(process, Tabular) and process.rows.label_axis is not None:
         return process.rows.label_axis
-    if labels is not None or (isinstance(process, Tabular) and process.label_source == "pattern"):
+    if options.labels_of_sequences is not None:
         return "sequence"
     return "step" if isinstance(process, Tabular) and process.label_source == "columns" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,21 @@ def test_labels_of_two_kinds_are_refused(tmp_path):
         )
     with pytest.raises(UsageError, match="label_axis='both' is not one of step, sequence, own"):
         build(tmp_path / "src", tmp_path / "store", label_axis="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("axis", ["step", "own"])
+def test_labels_of_a_sequence_are_on_no_other_axis(tmp_path, axis):
+    write_tables(tmp_path, {"src/1.csv": "a\n1\n", "labels.csv": "source,lab\n1.csv,5\n"})
+    for options, where in (
+        ({"manifest": tmp_path / "labels.csv", "label_column": "lab"}, "a manifest (label_column)"),
+        ({"process": tabular(label_pattern=r"(\d)")}, "names (label_pattern)"),
+    ):
+        said = f"label_axis={axis} (--label-axis): labels in {where} are one row a sequence; leave it out"
+        with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+            build(tmp_path / "src", tmp_path / "store", label_axis=axis, workers=0, **options)
+        assert not (tmp_path / "store").exists()
+        build(tmp_path / "src", tmp_path / where, label_axis="sequence", workers=0, **options)
+        build(tmp_path / "src", tmp_path / where, workers=0, **options)
 
 
 def test_a_process_function_that_ends_the_process_fails_its_source_alone(tmp_path):

@@ -44,6 +44,11 @@ MISTAKES: Final = [
         options=[*_LABELS, "--label-pattern", "(.)"],
         files=_with("file,kind\na.csv,1\nb.csv,2\n"),
     ),
+    Mistake(
+        what="labels in the manifest, a row a step",
+        options=[*_LABELS, "--process", "tests.builder.text_sources:inputs_alone", "--label-axis", "step"],
+        files={"1.json": '{"x": [1], "y": 0}', "../m.csv": "file,kind\n1.json,1\n"},
+    ),
     Mistake(what="a pattern without a group", options=["--label-pattern", "[ab]"], files=_TWO),
     Mistake(what="a pattern that does not match a name", options=["--label-pattern", r"(\d)"], files=_TWO),
     Mistake(
