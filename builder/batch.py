@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from builder.fingerprints import BUFFER_BYTES, Fingerprint, Seen
@@ -29,8 +29,7 @@ class Processed:
     failures: list[Failure]
     seen: Seen
     bytes_read: int
-    piece_bytes: int = 0  # of rows, of the largest piece of a source that is read piece by piece
-    whole_bytes: int = 0  # of rows, of the largest of the other sources
+    in_memory: Pieces = field(default_factory=Pieces)  # while the sources are read
 
     @property
     def cleaning(self) -> Cleaning:
@@ -85,29 +84,27 @@ def process_batch(batch: Batch, schema: Schema, space: Space) -> Processed:
     rows = BatchRows(schema, space)
     failures: list[Failure] = []
     seen: dict[str, Fingerprint] = {}
-    bytes_read = whole_bytes = 0
+    bytes_read = 0
     pieces = Pieces()
     take = partial(taken, schema, rows, pieces, ours=isinstance(batch.process, Tabular))
     buffer = memoryview(bytearray(BUFFER_BYTES))
     with searching(batch.search):
         for number in range(len(batch)):
             mark = rows.marked()
-            pieces.whole = 0
             try:
-                found, read = read_source(batch, number, buffer, take)
+                found, read = read_source(batch, number, buffer, take, pieces.begin)
             except UnusableError as error:
                 failures.append(error.failure)
                 rows.cut(mark)
                 continue
             records += found
-            whole_bytes = max(whole_bytes, pieces.whole)
             seen[batch.names[number]] = read
             bytes_read += read.state.size
             if read.beside is not None:
                 seen[read.beside[0]] = read.beside[1]
                 bytes_read += read.beside[1].state.size
     every = Records.concatenate(records)
-    return Processed(every, rows.close(), failures, Seen.of(seen), bytes_read, pieces.largest, whole_bytes)
+    return Processed(every, rows.close(), failures, Seen.of(seen), bytes_read, pieces)
 
 
 def summarise(processed: Processed) -> Summary:

@@ -63,10 +63,28 @@ def check_given(schema: Schema, origin: SourceId, sequence: Sequence | LongSeque
 
 @dataclass(slots=True)
 class Pieces:
-    """Bytes of rows that reading a source has in memory."""
+    """Bytes of rows that reading sources has in memory."""
 
-    largest: int = 0  # of a piece
-    whole: int = 0  # of the sequences of one source that come as a whole
+    largest: int = 0  # of a piece, or a sequence and what is read along, of a source that gives one after another
+    whole: int = 0  # of the largest of the other sources
+    _beside: int | None = None
+    _source: int = 0
+
+    def begin(self, beside: int | None) -> None:
+        """Begin with another source, of which so many bytes are in memory beside each sequence; None: all are."""
+        self._beside, self._source = beside, 0
+
+    def piece(self, nbytes: int) -> None:
+        """Note a piece of a sequence."""
+        self.largest = max(self.largest, nbytes)
+
+    def sequence(self, nbytes: int) -> None:
+        """Note a sequence that comes as a whole."""
+        if self._beside is not None:
+            self.piece(self._beside + nbytes)
+            return
+        self._source += nbytes
+        self.whole = max(self.whole, self._source)
 
 
 def taken(
@@ -83,12 +101,12 @@ def taken(
         described = Piecewise(schema, origin)
         for piece, checked in _checked_pieces(schema, origin, sequence):
             described.add(checked)
-            pieces.largest = max(pieces.largest, _nbytes(checked))
+            pieces.piece(_nbytes(checked))
             _take(rows, piece, checked, ours=ours)
         return described.record()
     checked = check_given(schema, origin, sequence)
     record = describe(schema, checked, origin)
-    pieces.whole += _nbytes(checked)
+    pieces.sequence(_nbytes(checked))
     _take(rows, sequence, checked, ours=ours)
     return record
 

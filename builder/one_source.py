@@ -20,7 +20,7 @@ from builder.manifest.kept import Kept
 from builder.process import Process, sequences_of
 from builder.row_blocks import SpillError
 from builder.row_dtypes import ARRAYS, Conversions, converted_as
-from builder.sequence import LongSequence, Sequence, changed
+from builder.sequence import LongSequence, Sequence, changed, rows_beside
 from builder.tables.tabular import Tabular
 from store_spec.errors import SequenceError
 from store_spec.format.records import SourceId
@@ -74,9 +74,15 @@ class UnusableError(Exception):
 
 
 def read_source(
-    batch: Batch, number: int, buffer: memoryview, each: Callable[[SourceId, Sequence | LongSequence], Any]
+    batch: Batch,
+    number: int,
+    buffer: memoryview,
+    each: Callable[[SourceId, Sequence | LongSequence], Any],
+    begin: Callable[[int | None], None] = lambda _: None,
 ) -> tuple[list[Any], Fingerprint]:
     """Process one source, and give each of its sequences to a function; return what that gave, and what was read.
+
+    Before the first, `begin` is told how many bytes of the source's rows are in memory beside each; see `rows_beside`.
 
     Raises:
         UnusableError: The source cannot be used.
@@ -102,7 +108,9 @@ def read_source(
             read = replace(read, beside=(beside, labels_read))
             kept[LABELS_SHA256] = labels_read.sha256.hex()
         results: list[Any] = []
-        for sequence in _sequences(batch.process, path, labels):
+        result = batch.process(path)
+        begin(rows_beside(result))
+        for sequence in _sequences(result, labels):
             origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
             results.append(each(origin, _prepared(batch, kept, origin, sequence)))
             del sequence  # its memory is free for the next one
@@ -122,8 +130,7 @@ def read_source(
     return results, read
 
 
-def _sequences(process: Process, path: Path, labels: NDArray[Any] | None) -> Iterator[Sequence | LongSequence]:
-    result = process(path)
+def _sequences(result: Any, labels: NDArray[Any] | None) -> Iterator[Sequence | LongSequence]:
     if labels is None:
         return sequences_of(result)
     if hasattr(result, "__array__"):

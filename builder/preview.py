@@ -27,7 +27,7 @@ from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema
 
 SAMPLES = 5
-WORKER_BYTES = 200_000_000  # of a process that has imported everything, and of what it needs beside the rows
+WORKER_BYTES = 130_000_000  # of a process that has imported everything, and of what it needs beside the rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,7 @@ class StorePreview:
     shard_bytes: int
     files: int
     memory_bytes: int  # that the build needs at most, all processes together
+    whole_bytes: int  # of them, for sources that are read whole, as many at once as there are workers; 0: none is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +98,8 @@ class _Sum:
     label_steps: int = 0
     decoded_bytes: int = 0
     cleaning: Cleaning = field(default_factory=Cleaning)
-    whole_bytes: int = 0  # decoded, of one source that is read as a whole
-    piece_bytes: int = 0  # decoded, of one piece of another
+    whole_bytes: int = 0  # of one source that is read as a whole: of its rows, decoded, twice, and of its file
+    piece_bytes: int = 0  # decoded, of what is in memory at a time of another
 
 
 def preview(
@@ -244,8 +245,9 @@ def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure
         seen.label_steps += int(processed.records.label_lengths.sum())
         seen.cleaning += processed.cleaning
         seen.decoded_bytes += decoded
-        seen.whole_bytes = max(seen.whole_bytes, processed.whole_bytes)
-        seen.piece_bytes = max(seen.piece_bytes, processed.piece_bytes)
+        if processed.in_memory.whole:
+            seen.whole_bytes = max(seen.whole_bytes, 2 * processed.in_memory.whole + plan.new_bytes[number])
+        seen.piece_bytes = max(seen.piece_bytes, processed.in_memory.largest)
     return seen
 
 
@@ -264,7 +266,9 @@ def _estimate(
     processes = workers + 1 if workers else 1
     decoded = round(seen.decoded_bytes * by_bytes)
     # Sources that were not looked at may be larger than those that were, and their pieces are not.
-    largest = 2 * max(round(seen.whole_bytes * max(1.0, by_bytes / by_count)), seen.piece_bytes)
+    at_once = min(max(1, workers), len(plan.new))
+    whole = round(seen.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
+    reading = max(whole, 2 * seen.piece_bytes * at_once)
     return StorePreview(
         sequences=after.sequences,
         steps=after.steps,
@@ -279,7 +283,8 @@ def _estimate(
         shard_steps=schema.steps.shard,
         shard_bytes=schema.steps.shard * schema.inputs.nbytes,
         files=sum(_files(schema, after)),
-        memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + largest,
+        memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + reading,
+        whole_bytes=whole,
     )
 
 

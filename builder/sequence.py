@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -67,6 +67,35 @@ class LongSequence:
             return every[0] if every[0] is None or (labels_once and name == "labels") else np.concatenate(every)
 
         return replace(pieces[0][0], **{name: joined(name) for name in _ROWS})
+
+
+class Parts:
+    """The sequences of a source, made one after another.
+
+    Args:
+        sequences: They.
+        beside: Bytes of the source's rows that are in memory beside each; None: all rows are.
+    """
+
+    def __init__(self, sequences: Iterator[Sequence | LongSequence], beside: int | None) -> None:
+        self._sequences, self.beside = sequences, beside
+
+    def __iter__(self) -> Iterator[Sequence | LongSequence]:
+        return self
+
+    def __next__(self) -> Sequence | LongSequence:
+        return next(self._sequences)
+
+
+def rows_beside(result: Any) -> int | None:
+    """Return the bytes of a source that are in memory beside each of its sequences, as what a function returned tells.
+
+    Returns:
+        0 of a generator, which makes them one after another; None of a list, and all else that has them already.
+    """
+    if isinstance(result, Parts):
+        return result.beside
+    return 0 if isinstance(result, Iterator) else None
 
 
 def changed(given: Sequence | LongSequence, change: Callable[[Sequence], Sequence]) -> Sequence | LongSequence:

@@ -17,7 +17,7 @@ from builder.errors import SourceError
 from builder.formats.table import Array
 from builder.labels.text_classes import CODES, Given, of_targets, parse_classes, unseen_class
 from builder.process import sequences_of
-from builder.sequence import LongSequence, Sequence, changed
+from builder.sequence import LongSequence, Parts, Sequence, changed, rows_beside
 from builder.tables.tabular import Tabular
 from store_spec.errors import SequenceError
 from store_spec.format.class_names import Classes
@@ -44,7 +44,7 @@ class TextLabels:
             SourceError: A label is none of the classes.
         """
         result = self.function(path)
-        return result if self.elsewhere else self._coded(result, str(path))
+        return result if self.elsewhere else Parts(self._coded(result, str(path)), rows_beside(result))
 
     def of_labels(self, targets: int) -> Classes | None:
         """Return the classes of labels with so many targets; None: the labels come from elsewhere.

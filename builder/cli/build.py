@@ -240,7 +240,7 @@ class BuildCommand(click.Command):
 @click.option("--yes", is_flag=True, help="Do so even if most of them are missing.")
 @click.option("--fail-fast", is_flag=True, help="Give up at the first source that fails.")
 @click.option("--max-failures", metavar="N", help="Give up when more fail, as 20, or 10% of those to process.")
-@click.option("--dry-run", is_flag=True, help="Read a few files, say what would be built, and end.")
+@click.option("--dry-run", is_flag=True, help="Read a few files, say what would be built, in how much memory, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_context
@@ -249,6 +249,10 @@ def build(context: click.Context, /, **_: object) -> None:
 
     SOURCES is a folder, with all below it, or a pattern in quotes, as 'data/**/*.csv'. Each file becomes a sequence;
     the files' paths give their order.
+
+    A worker reads a file whole, but for these, which may be larger than memory: NPY files and Parquet files of several
+    row groups, if they are one sequence of rows taken as they are, or --group-by finds rows that follow one another;
+    and what --process yields.
     """
     asked = context.params  # by name, as the table of options above has them: no second list of them here
     sources, store = _two(asked["places"])

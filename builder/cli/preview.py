@@ -58,6 +58,12 @@ def _ignored(found: Preview) -> str:
     return f"; {count_text(found.ignored, 'file')} ignored ({printable(names)})"
 
 
+def _whole(result: StorePreview) -> str:
+    if not result.whole_bytes:
+        return "; no source is read whole"
+    return f", {bytes_text(result.whole_bytes)} of them for sources, which are read whole"
+
+
 def _result(found: Preview, result: StorePreview) -> RenderableType:
     about = "about " if len(found.sampled) < found.to_process else ""
     table = pairs()
@@ -72,7 +78,7 @@ def _result(found: Preview, result: StorePreview) -> RenderableType:
         ("shard", f"{count_text(result.shard_steps, 'step')} (inputs: {bytes_text(result.shard_bytes)})"),
         ("codec", result.codec_why or result.codec),
         ("files", f"{about}{result.files:,}"),
-        ("memory", f"at most about {bytes_text(result.memory_bytes)} while building"),
+        ("memory", f"at most about {bytes_text(result.memory_bytes)} while building{_whole(result)}"),
     ):
         table.add_row(name, text)
     return table

@@ -20,6 +20,7 @@ from builder.tables.class_columns import ClassTable
 
 AS_TEXT: Final = ":text"
 Value = str | int
+VALUE_BYTES: Final = 8  # that a value takes at most
 Run = tuple[tuple[Value, ...], int]  # the values of some rows that follow one another, and how many these are
 
 _WHOLE: Final = r"^(0|-?[1-9][0-9]{0,17})$"  # a whole number as it would be written again: 007 is a name
@@ -38,6 +39,19 @@ class Group:
     values: dict[str, Value]
     table: Table
     raw: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """The groups of a file.
+
+    Args:
+        each: They, in the order in which they first appear.
+        beside: Bytes of rows that are in memory beside each; None: all are.
+    """
+
+    each: Iterator[Group]
+    beside: int | None
 
 
 def columns_to_group_by(
@@ -87,8 +101,8 @@ def grouped(
     by: Sequence[str] = (),
     as_text: Collection[str] = (),
     raw: Sequence[str] = (),
-) -> Iterator[Group]:
-    """Give the groups of a file, in the order in which they first appear.
+) -> Groups:
+    """Return the groups of a file.
 
     Where the rows of each group follow one another, a Parquet file is read row group by row group: there is never more
     in memory than one of them, and the largest group. Otherwise the columns are read whole.
@@ -107,9 +121,23 @@ def grouped(
     """
     pieces = opened.pieces()
     runs = _adjacent(pieces, by, as_text, source) if by and len(pieces) > 1 else None
-    if runs is not None:
-        yield from _streamed(pieces, runs, names, dtype, by=by, raw=raw)
-        return
+    if runs is None:
+        return Groups(_whole(opened, names, dtype, source, by=by, as_text=as_text, raw=raw), None)
+    beside = max(piece.rows or 0 for piece in pieces) * len({*names, *raw}) * VALUE_BYTES
+    return Groups(_streamed(pieces, runs, names, dtype, by=by, raw=raw), beside)
+
+
+def _whole(
+    opened: OpenTable | ClassTable,
+    names: Sequence[str],
+    dtype: DType | None,
+    source: str,
+    *,
+    by: Sequence[str],
+    as_text: Collection[str],
+    raw: Sequence[str],
+) -> Iterator[Group]:
+    """Give groups whose rows lie anywhere in the file, which is read whole."""
     table = opened.read(names, dtype)
     beside = opened.raw(raw) if raw else None
     if not by:

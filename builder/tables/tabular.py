@@ -18,10 +18,10 @@ from builder.labels.joined import WithLabels, with_labels
 from builder.labels.label_source import Join, LabelSource, label_source_of
 from builder.labels.name_labels import labels_in, target_names
 from builder.labels.text_classes import CODES, classes_text, of_targets, parse_classes
-from builder.sequence import LongSequence
+from builder.sequence import LongSequence, Parts
 from builder.sequence import Sequence as SourceSequence
 from builder.tables.class_columns import ClassTable, stacked_labels, texts_in, with_classes
-from builder.tables.groups import Group, columns_to_group_by, grouped
+from builder.tables.groups import Group, Groups, columns_to_group_by, grouped
 from builder.tables.row_options import RowOptions, float_dtype_needed
 from builder.tables.rows import Rows, Wanted
 from builder.tables.timeline import Duplicates
@@ -90,7 +90,7 @@ class Tabular:
                 x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
                 return x, self._labels_by_name(source, dtype) if y is None else y
             wanted = wanted_of_arrays(arrays, source, dtype, lambda: self._labels_by_name(source, dtype))
-            groups: Iterable[Group] = (Group({}, arrays.steps, None),)
+            groups = Groups(iter((Group({}, arrays.steps, None),)), None)
             opened = None
         else:
             opened, inputs, labels = self._opened(path, source)
@@ -115,8 +115,9 @@ class Tabular:
         types = dict(self.store_columns)
         taken = Rows(wanted, self.rows, source, dtype, self.read.na_values, types)
         taken = replace(taken, why=opened.why_missing) if isinstance(opened, WithLabels) else taken
-        found = taken.sequences(groups)
-        return opened.counted(found) if self.rows.on and isinstance(opened, WithLabels) else found
+        found = taken.sequences(groups.each)
+        found = opened.counted(found) if self.rows.on and isinstance(opened, WithLabels) else found
+        return Parts(found, groups.beside)
 
     def _plain(self, rows: Table, wanted: Wanted, source: str) -> tuple[Array, Array | None]:
         """Return inputs and labels of rows that are taken as they are."""

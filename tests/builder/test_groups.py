@@ -90,7 +90,7 @@ def test_rows_keep_the_numbers_that_they_have_in_the_file(tmp_path, rows, row_gr
         ordered = sorted(rows, key=lambda row: row[0]) if adjacent else rows
         write(path, [(*row[:2], number + 1, row[3]) for number, row in enumerate(ordered)], row_group)
         opened = open_table(path, source="x")
-        for group in grouped(opened, ("a",), None, "x", by=("who",), raw=("run", "a")):
+        for group in grouped(opened, ("a",), None, "x", by=("who",), raw=("run", "a")).each:
             numbers = [group.table.number(row) for row in range(group.table.rows)]
             assert numbers == group.table.columns["a"].tolist() == group.raw["a"].to_pylist()
 

@@ -3,16 +3,22 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from builder import LongSequence, Sequence
+from builder import LongSequence, Sequence, tabular
 from builder.build import build
 from builder.cli import main
-from builder.preview import preview, spread
+from builder.preview import WORKER_BYTES, preview, spread
 from store_spec import open_store
 
 
@@ -141,14 +147,86 @@ def as_a_whole(_: Path) -> Sequence:
     return Sequence(np.zeros((500_000, 1)), np.zeros((500_000, 1)))
 
 
-def test_of_a_source_that_comes_in_pieces_one_is_in_memory_beside_the_batch(tmp_path: Path):
+def one_by_one(_: Path) -> Iterator[Sequence]:
+    """Yield the same rows as 100 sequences."""
+    return (Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
+
+
+def as_a_list(path: Path) -> list[Sequence]:
+    """Return these at once."""
+    return list(one_by_one(path))
+
+
+def named_one_by_one(_: Path) -> Iterator[Sequence]:
+    """Yield the same rows, with labels that are text."""
+    return (Sequence(np.zeros((5000, 1)), ["a"] * 5000) for number in range(100))
+
+
+@pytest.mark.parametrize(
+    ("process", "pieces", "options"),
+    [
+        (as_a_whole, None, {}),
+        (as_a_list, None, {}),
+        (in_pieces, 80_000, {}),
+        (one_by_one, 80_000, {}),
+        (named_one_by_one, 80_000, {"classes": "a"}),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 3])
+def test_of_a_source_that_comes_one_after_another_one_is_in_memory_beside_the_batch(
+    tmp_path: Path, process: Any, pieces: int | None, options: dict[str, Any], workers: int
+):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.raw").write_bytes(b"0")
-    whole, pieces = (
-        preview(tmp_path / "in", tmp_path / "s.zarr", process=process, workers=0).result
-        for process in (as_a_whole, in_pieces)
-    )
-    assert whole is not None
-    assert pieces is not None
-    assert whole.decoded_bytes == pieces.decoded_bytes == 8_000_000
-    assert whole.memory_bytes - pieces.memory_bytes == 2 * (8_000_000 - 80_000)
+    for name in "ab":
+        (tmp_path / "in" / f"{name}.raw").write_bytes(b"0")
+    result = preview(tmp_path / "in", tmp_path / "s.zarr", process=process, workers=workers, **options).result
+    assert result is not None
+    assert result.decoded_bytes == 2 * 8_000_000
+    at_once, processes = (2, 4) if workers else (1, 1)  # as many sources as there are
+    assert result.whole_bytes == (0 if pieces else (2 * 8_000_000 + 1) * at_once)
+    reading = 2 * pieces * at_once if pieces else result.whole_bytes
+    assert result.memory_bytes == WORKER_BYTES * processes + 2 * result.decoded_bytes + reading
+
+
+@pytest.mark.parametrize(
+    ("name", "adjacent", "beside"),
+    [
+        ("x.parquet", True, 400 * 2 * 8),  # the columns of numbers of a row group
+        ("x.parquet", False, None),
+        ("x.csv", True, None),
+        ("x.arrow", True, None),
+    ],
+)
+def test_of_a_file_of_groups_one_and_a_row_group_are_in_memory_where_they_can_be(tmp_path, name, adjacent, beside):
+    groups = [number // 100 if adjacent else number % 10 for number in range(1000)]
+    table = pa.table({"g": groups, "a": np.arange(1000.0), "b": np.arange(1000.0)})
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    if name == "x.parquet":
+        pq.write_table(table, path, row_group_size=400)
+    elif name == "x.csv":
+        pa.csv.write_csv(table, path)
+    else:
+        pa.feather.write_feather(table, path)
+    process = tabular(group_by="g", missing="drop")
+    result = preview(path, tmp_path / "s.zarr", process=process, workers=0).result
+    assert result is not None
+    assert result.sequences == 10
+    rows, of_group = 2 * 1000 * 2 * 8, 2 * 100 * 2 * 8  # inputs and labels
+    whole = 2 * rows + path.stat().st_size
+    assert result.whole_bytes == (whole if beside is None else 0)
+    reading = whole if beside is None else 2 * (of_group + beside)
+    assert result.memory_bytes == WORKER_BYTES + 2 * result.decoded_bytes + reading
+
+
+def test_the_text_says_whether_sources_are_read_whole(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 2)
+    command = ["build", str(sources), str(tmp_path / "t.zarr")]
+    said = " ".join(CliRunner().invoke(main, [*command, "--dry-run"]).stdout.split())
+    # Twice the 240 bytes of inputs and labels, and the 248 of the file.
+    assert "memory at most about 130.0 MB while building, 728 bytes of them for sources, which are read whole" in said
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.raw").write_bytes(b"0")
+    command = ["build", str(tmp_path / "raw"), str(tmp_path / "t.zarr"), "--process", f"{__name__}:in_pieces"]
+    said = CliRunner().invoke(main, [*command, "--dry-run"]).stdout
+    assert "while building; no source is read whole" in said
