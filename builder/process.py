@@ -15,7 +15,6 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]  # dask needs it, so it is there
 
 from builder.errors import UsageError
-from builder.sequence import LongSequence, Sequence
 from builder.tables.tabular import Tabular
 
 # Of a path, and of `arguments` by name; it returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
@@ -169,22 +168,6 @@ class Portable:
         self._process, self._data = None, data
 
 
-def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
-    """Give the sequences in what a process function returned.
-
-    Raises:
-        TypeError: It is neither a pair nor a sequence, and no iterable of these.
-    """
-    for one in (result,) if isinstance(result, tuple | Sequence | LongSequence) else _iterated(result):
-        if isinstance(one, Sequence | LongSequence):
-            yield one
-            continue
-        if not isinstance(one, tuple) or len(one) != 2:
-            what = f"a tuple of {len(one)}" if isinstance(one, tuple) else f"a {type(one).__name__}"
-            raise TypeError(f"a process function returns (inputs, labels), or yields such pairs; it gave {what}")
-        yield Sequence(one[0], one[1])
-
-
 @contextmanager
 def searching(folders: Iterable[str]) -> Iterator[None]:
     """Search these folders for modules as well, after all others."""
@@ -195,12 +178,3 @@ def searching(folders: Iterable[str]) -> Iterator[None]:
     finally:
         for folder in added:
             sys.path.remove(folder)
-
-
-def _iterated(result: Any) -> Iterator[Any]:
-    # An array would be iterated row by row, and each row called wrong: say what it is instead.
-    if hasattr(result, "__array__") or not isinstance(result, Iterable):
-        raise TypeError(
-            f"a process function returns (inputs, labels), or yields such pairs; it gave a {type(result).__name__}"
-        )
-    return iter(result)

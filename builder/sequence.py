@@ -87,6 +87,22 @@ class Parts:
         return next(self._sequences)
 
 
+def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
+    """Give the sequences in what a process function returned.
+
+    Raises:
+        TypeError: It is neither a pair nor a sequence, and no iterable of these.
+    """
+    for one in (result,) if isinstance(result, tuple | Sequence | LongSequence) else _iterated(result):
+        if isinstance(one, Sequence | LongSequence):
+            yield one
+            continue
+        if not isinstance(one, tuple) or len(one) != 2:
+            what = f"a tuple of {len(one)}" if isinstance(one, tuple) else f"a {type(one).__name__}"
+            raise TypeError(f"a process function returns (inputs, labels), or yields such pairs; it gave {what}")
+        yield Sequence(one[0], one[1])
+
+
 def rows_beside(result: Any) -> int | None:
     """Return the bytes of a source that are in memory beside each of its sequences, as what a function returned tells.
 
@@ -108,3 +124,12 @@ _ROWS = ("inputs", "labels", "time", "filled")
 
 def _copied(rows: Any) -> Any:
     return None if rows is None else np.array(rows)
+
+
+def _iterated(result: Any) -> Iterator[Any]:
+    # An array would be iterated row by row, and each row called wrong: say what it is instead.
+    if hasattr(result, "__array__") or not isinstance(result, Iterable):
+        raise TypeError(
+            f"a process function returns (inputs, labels), or yields such pairs; it gave a {type(result).__name__}"
+        )
+    return iter(result)

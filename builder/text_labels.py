@@ -16,8 +16,7 @@ import numpy as np
 from builder.errors import SourceError
 from builder.formats.table import Array
 from builder.labels.text_classes import CODES, Given, of_targets, parse_classes, unseen_class
-from builder.process import sequences_of
-from builder.sequence import LongSequence, Parts, Sequence, changed, rows_beside
+from builder.sequence import LongSequence, Parts, Sequence, changed, rows_beside, sequences_of
 from builder.tables.tabular import Tabular
 from store_spec.errors import SequenceError
 from store_spec.format.class_names import Classes

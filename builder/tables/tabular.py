@@ -18,7 +18,7 @@ from builder.labels.joined import WithLabels, with_labels
 from builder.labels.label_source import Join, LabelSource, label_source_of
 from builder.labels.name_labels import labels_in, target_names
 from builder.labels.text_classes import CODES, classes_text, of_targets, parse_classes
-from builder.sequence import LongSequence, Parts
+from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.tables.class_columns import ClassTable, stacked_labels, texts_in, with_classes
 from builder.tables.groups import Group, Groups, columns_to_group_by, grouped
@@ -67,8 +67,34 @@ class Tabular:
         given = {name: value for name, value in self.describe().items() if value != usual[name]}
         return f"tabular({', '.join(f'{name}={value!r}' for name, value in given.items() if name != 'label_source')})"
 
+    def sequences(self, path: Path) -> Iterator[SourceSequence]:
+        """Read one source in a process function of your own: whatever the options and the file, give its sequences.
+
+        (What calling it returns is for `build`, and is what takes least time and memory.)
+
+        Args:
+            path: Where it lies.
+
+        Yields:
+            Of each sequence inputs (steps, features) or (steps, *feature shape); labels (steps, targets), (targets,)
+            where there is one row for the sequence, or None where the manifest has them; and further columns and
+            times, where the options ask for them.
+
+        Raises:
+            SourceError: As calling it.
+
+        >>> def read(path):
+        ...     for sequence in tabular(inputs="c1:c12", missing="split").sequences(path):
+        ...         yield replace(sequence, labels=sequence.inputs.mean(axis=0))
+        """
+        for sequence in sequences_of(self(path)):
+            if isinstance(sequence, LongSequence):
+                yield sequence.whole(labels_once=self.label_source == "pattern")
+            else:
+                yield sequence
+
     def __call__(self, path: Path) -> Any:
-        """Read one source.
+        """Read one source, as `build` does; a process function of your own has `sequences`.
 
         Args:
             path: Where it lies.
@@ -371,6 +397,10 @@ def tabular(
         classes: Of labels that are text: `"cat,dog"`, whose codes are 0 and 1, or a list of `"COL=cat,dog"` where there
             are several targets; text that is none of them is refused. Without it, the texts of label columns are
             classes in the order in which they first appear, and later builds add others behind them.
+
+    Returns:
+        A process function, for `build`. In one of your own, `tabular(...).sequences(path)` gives the sequences of a
+        file.
 
     Raises:
         UsageError: Options clash, or one cannot be.

@@ -22,9 +22,8 @@ from builder.process import (
     load_process,
     load_recorded_process,
     searching,
-    sequences_of,
 )
-from builder.sequence import Sequence
+from builder.sequence import Sequence, sequences_of
 from builder.tables.tabular import tabular
 
 X, Y = np.zeros((3, 2)), np.ones(3)

@@ -3,18 +3,26 @@
 import itertools
 import json
 import pickle
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builder import LongSequence, Sequence
+from builder.cli import main
 from builder.errors import SourceError, UsageError
 from builder.formats.columns import parse_columns, select
+from builder.sequence import sequences_of
 from builder.tables.tabular import tabular
+from store_spec import open_store
 
 WITHIN_TMP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -455,3 +463,50 @@ def test_errors_name_a_source_relative_to_the_root_or_as_it_was_given(tmp_path):
         tabular().under(tmp_path)(tmp_path / "d" / "x.csv")
     with pytest.raises(SourceError, match=rf"^{tmp_path.as_posix()}/x.csv: "):
         tabular()(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"labels": "b"},
+        {"exclude": "g", "missing": "drop"},
+        {"group_by": "g", "missing": "a=drop"},
+        {"label_pattern": r"(\d)"},
+        {"labels_in_manifest": True},
+    ],
+)
+@pytest.mark.parametrize("long", [False, True])
+def test_its_sequences_are_of_one_kind_whatever_the_options_and_the_file(tmp_path, monkeypatch, options, long):
+    """What calling it gives is a pair, parts, or pieces where a file is long; that is for `build`."""
+    path = tmp_path / "1.parquet"
+    pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, 4.0], "b": [5, 6, 7, 8], "g": [0, 0, 1, 1]}), path, row_group_size=2)
+    process = tabular(**options)
+    wanted = [one for one in sequences_of(process(path)) if isinstance(one, Sequence)]
+    if long:
+        monkeypatch.setattr(sys.modules["builder.tables.tabular"], "LONG_BYTES", 0)
+        assert isinstance(process(path), LongSequence) == ("missing" not in options)
+    found = list(process.sequences(path))
+    assert len(found) == len(wanted) == (2 if "group_by" in options else 1)
+    for one, other in zip(found, wanted, strict=True):
+        assert type(one) is Sequence
+        assert one.columns == other.columns
+        for ours, theirs in ((one.inputs, other.inputs), (one.labels, other.labels)):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def halved(path: Path, *, factor: float) -> Iterator[Sequence]:
+    """Yield what a table has of an even group, the inputs changed."""
+    for sequence in tabular(inputs="a", labels="b", group_by="g", missing="drop").sequences(path):
+        if sequence.columns["g"] % 2 == 0:
+            yield replace(sequence, inputs=sequence.inputs * factor)
+
+
+def test_a_process_function_changes_what_it_gives(tmp_path):
+    (tmp_path / "src").mkdir()
+    write(tmp_path / "src" / "x.csv", "a,b,g\n1,2,0\n,4,0\n3,6,2\n5,7,1\n")
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:halved", "--workers", "0"]
+    result = CliRunner().invoke(main, [*command, "--arg", "factor=0.5"])
+    assert result.exit_code == 0, result.output
+    store = open_store(tmp_path / "t")
+    assert [(x.tolist(), y.tolist()) for x, y in store] == [([[0.5]], [[2]]), ([[1.5]], [[6]])]
+    assert (store.sequences["g"].tolist(), store.sequences["dropped"].tolist()) == ([0, 2], [1, 0])
