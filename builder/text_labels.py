@@ -137,13 +137,14 @@ def refuse_text(labels: Any, origin: object) -> None:
     Raises:
         SequenceError: They are.
     """
-    first = labels
-    while isinstance(first, list | tuple) and first:
-        first = first[0]
-    if isinstance(first, np.ndarray) and first.dtype.kind in "UOT" and first.size:
-        first = first.reshape(-1)[0]
-    if isinstance(first, str):
+    row = labels
+    while isinstance(row, list | tuple) and row and isinstance(row[0], list | tuple | np.ndarray):
+        row = row[0]
+    if isinstance(row, np.ndarray) and row.dtype.kind in "UOT" and row.size:
+        row = row.reshape(-1, row.shape[-1] if row.ndim else 1)[0].tolist()  # of several targets some may be numbers
+    texts = [one for one in (row if isinstance(row, list | tuple) else [row]) if isinstance(one, str)]
+    if texts:
         raise SequenceError(
-            f"{origin}: labels are text, as {str(first)!r:.80}, where no classes are named; name all of them with "
+            f"{origin}: labels are text, as {str(texts[0])!r:.80}, where no classes are named; name all of them with "
             "classes (--classes cat,dog): a process function is not called twice to find them"
         )

@@ -105,6 +105,15 @@ def codes_of(
     return found.fill_null(0).to_numpy().astype(np.int64), absent if absent.any() else None
 
 
+def texts_of(labels: NDArray[Any], classes: Classes) -> NDArray[np.object_]:
+    """Return labels (..., targets) with the names of classes in place of their codes."""
+    texts = labels.astype(object)
+    for target, names in enumerate(classes):
+        if names is not None:
+            texts[..., target] = np.array(names, object)[labels[..., target]]
+    return texts
+
+
 def unseen_class(text: str, where: str, classes: Sequence[str], source: str, *, named: bool) -> SourceError:
     """Say that a text is none of the classes."""
     known = f"{'one class' if len(classes) == 1 else f'{len(classes):,} classes'} ({listed(classes)})"

@@ -17,7 +17,7 @@ from builder.labels.beside import pairing_of
 from builder.labels.joined import WithLabels, with_labels
 from builder.labels.label_source import Join, LabelSource, label_source_of
 from builder.labels.name_labels import labels_in, target_names
-from builder.labels.text_classes import CODES, classes_text, of_targets, parse_classes
+from builder.labels.text_classes import CODES, classes_text, of_targets, parse_classes, texts_of
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.tables.class_columns import ClassTable, stacked_labels, texts_in, with_classes
@@ -78,7 +78,8 @@ class Tabular:
         Yields:
             Of each sequence inputs (steps, features) or (steps, *feature shape); labels (steps, targets), (targets,)
             where there is one row for the sequence, or None where the manifest has them; and further columns and
-            times, where the options ask for them.
+            times, where the options ask for them. Labels that are text in a column are text here too (object), unless
+            `classes` gives their codes: so that `--classes`, or `build(..., classes=...)`, has their names stored.
 
         Raises:
             SourceError: As calling it.
@@ -87,11 +88,14 @@ class Tabular:
         ...     for sequence in tabular(inputs="c1:c12", missing="split").sequences(path):
         ...         yield replace(sequence, labels=sequence.inputs.mean(axis=0))
         """
-        for sequence in sequences_of(self(path)):
-            if isinstance(sequence, LongSequence):
-                yield sequence.whole(labels_once=self.label_source == "pattern")
-            else:
-                yield sequence
+        names: Classes = ()
+        if self.label_source == "columns" and not self.classes and format_for(path, str(path), self.read) != "npz":
+            names = tuple(found or None for found in self.classes_in(path).values())
+        coded = replace(self, store_classes=names) if any(names) else self
+        for given in sequences_of(coded(path)):
+            once = self.label_source == "pattern"
+            sequence = given.whole(labels_once=once) if isinstance(given, LongSequence) else given
+            yield replace(sequence, labels=texts_of(sequence.labels, names)) if any(names) else sequence
 
     def __call__(self, path: Path) -> Any:
         """Read one source, as `build` does; a process function of your own has `sequences`.

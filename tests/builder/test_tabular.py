@@ -510,3 +510,26 @@ def test_a_process_function_changes_what_it_gives(tmp_path):
     store = open_store(tmp_path / "t")
     assert [(x.tolist(), y.tolist()) for x, y in store] == [([[0.5]], [[2]]), ([[1.5]], [[6]])]
     assert (store.sequences["g"].tolist(), store.sequences["dropped"].tolist()) == ([0, 2], [1, 0])
+
+
+def tables(path: Path) -> Iterator[Sequence]:
+    """Yield what a table has, its labels among it."""
+    yield from tabular(inputs="a", labels="b,kind").sequences(path)
+
+
+def test_text_that_it_gives_as_labels_becomes_classes_with_names(tmp_path):
+    (tmp_path / "src").mkdir()
+    write(tmp_path / "src" / "x.csv", "a,b,kind\n1,5,dog\n2,6,cat\n3,7,dog\n")
+    write(tmp_path / "src" / "y.csv", "a,b,kind\n1,8,cat\n2,9,eel\n")
+    (only,) = tables(tmp_path / "src" / "x.csv")
+    assert only.labels.tolist() == [[5, "dog"], [6, "cat"], [7, "dog"]]
+    (coded,) = tabular(inputs="a", labels="b,kind", classes="kind=cat,dog").sequences(tmp_path / "src" / "x.csv")
+    assert coded.labels.tolist() == [[5, 1], [6, 0], [7, 1]]
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:tables", "--workers", "0"]
+    result = CliRunner().invoke(main, command)
+    assert "labels are text, as 'dog', where no classes are named; name all of them with classes" in result.stderr
+    result = CliRunner().invoke(main, [*command, "--classes", "1=cat,dog,eel"])
+    assert result.exit_code == 0, result.output
+    store = open_store(tmp_path / "t")
+    assert [y.tolist() for _, y in store] == [[[5, 1], [6, 0], [7, 1]], [[8, 0], [9, 2]]]
+    assert store.class_names(1) == ("cat", "dog", "eel")
