@@ -10,7 +10,7 @@ from builder.given import Pieces, looked_at, taken
 from builder.one_source import Batch, Failure, UnusableError, read_source
 from builder.process import searching
 from builder.row_blocks import BatchRows, RowBlocks, Space
-from builder.tables.counts import Cleaning, cleaning_of
+from builder.tables.counts import StoreCleaning, cleaning_of
 from builder.tables.tabular import Tabular
 from store_spec.format import shard
 from store_spec.format.records import Records, no_records
@@ -32,10 +32,10 @@ class Processed:
     in_memory: Pieces = field(default_factory=Pieces)  # while the sources are read
 
     @property
-    def cleaning(self) -> Cleaning:
+    def cleaning(self) -> StoreCleaning:
         """What was done to the rows, where the sequences count that."""
         columns = {name.removeprefix(f"{TABLES}/"): column for name, column in self.records.columns.items()}
-        return cleaning_of(self.records.sources, columns)
+        return cleaning_of(self.records.sources, self.records.lengths, columns)
 
     def __sizeof__(self) -> int:
         # What dask weighs when it decides where to run the tasks that need this: rows in files do not travel.
@@ -53,7 +53,7 @@ class Summary:
     nbytes: int  # of the rows
     in_memory: int  # bytes of them; the others lie in files
     spilled: bool  # whether there are files
-    cleaning: Cleaning
+    cleaning: StoreCleaning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

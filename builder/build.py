@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -27,6 +27,7 @@ from builder.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.process import Process
 from builder.reading import Reading, find_sources, opened
 from builder.run import Run, Tally, note_build, workers_died
+from builder.tables.counts import CleanedSource
 from builder.tables.tabular import Tabular
 from builder.text_labels import TextLabels
 from store_spec.disk.ledger import Ledger
@@ -57,6 +58,7 @@ class Report:
     steps: int  # added
     dropped: int  # steps that cleaning left out of the added sequences
     filled: int  # values that it filled in
+    cleaned: tuple[CleanedSource, ...]  # the sources, at most 10, that lost the largest share of their steps by that
     several: int  # sources that gave more than one sequence, where that is counted
     bytes_read: int
     bytes_decoded: int
@@ -74,6 +76,7 @@ class Report:
         """Return it as JSON can hold it."""
         failures = [{"source": one.source, "reason": one.reason} for one in self.failures]
         others = {name: getattr(self, name) for name in self.__slots__ if name not in ("store", "failures")}
+        others["cleaned"] = [asdict(one) for one in self.cleaned]
         return {"store": str(self.store), **others, "failures": failures}
 
 
@@ -257,9 +260,10 @@ def build(
         outdated=plan.outdated,
         sequences=tally.sequences,
         steps=tally.steps,
-        dropped=tally.cleaning.dropped,
-        filled=tally.cleaning.filled,
-        several=tally.cleaning.several,
+        dropped=tally.cleaning.total.dropped,
+        filled=tally.cleaning.total.filled,
+        cleaned=tally.cleaning.worst,
+        several=tally.cleaning.total.several,
         bytes_read=tally.bytes_read,
         bytes_decoded=tally.bytes_decoded,
         bytes_written=tally.bytes_written,

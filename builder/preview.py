@@ -21,7 +21,7 @@ from builder.plan import Plan, make_plan
 from builder.process import Process
 from builder.row_blocks import Space
 from builder.sources import MISNAMED
-from builder.tables.counts import Cleaning
+from builder.tables.counts import StoreCleaning
 from store_spec.format.layout import Counts, table_chunk
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema
@@ -97,7 +97,7 @@ class _Sum:
     steps: int = 0
     label_steps: int = 0
     decoded_bytes: int = 0
-    cleaning: Cleaning = field(default_factory=Cleaning)
+    cleaning: StoreCleaning = field(default_factory=StoreCleaning)
     whole_bytes: int = 0  # of one source that is read as a whole: of its rows, decoded, twice, and of its file
     piece_bytes: int = 0  # decoded, of what is in memory at a time of another
 
@@ -181,8 +181,8 @@ def preview(
         ignored=len(plan.reading.sources.ignored),
         ignored_listed=plan.reading.sources.ignored[:SAMPLES],
         bytes_to_read=plan.bytes_to_read(),
-        dropped=seen.cleaning.dropped,
-        filled=seen.cleaning.filled,
+        dropped=seen.cleaning.total.dropped,
+        filled=seen.cleaning.total.filled,
         sampled=tuple(plan.new[number] for number in numbers),
         failures=(*plan.reading.misnamed, *failures),
         outdated=plan.outdated,

@@ -23,7 +23,7 @@ from builder.fingerprints import SeenFiles
 from builder.one_source import Failure
 from builder.recorded import note_code
 from builder.row_blocks import Space
-from builder.tables.counts import Cleaning
+from builder.tables.counts import StoreCleaning
 from store_spec.disk.ledger import Ledger, ShardJob
 from store_spec.format.shard import Stretch
 from store_spec.schema import Schema
@@ -47,7 +47,7 @@ class Tally:
     bytes_read: int = 0
     bytes_decoded: int = 0
     bytes_written: int = 0
-    cleaning: Cleaning = field(default_factory=Cleaning)  # of the sequences of this build
+    cleaning: StoreCleaning = field(default_factory=StoreCleaning)  # of the sequences of this build
     committed: int = 0  # sequences that readers see, those of earlier builds among them
     started: float = field(default_factory=time.monotonic)
     failures: list[Failure] = field(default_factory=list)

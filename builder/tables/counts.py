@@ -5,8 +5,8 @@ A process function of the user's own that gives these columns, as whole numbers,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,22 @@ from builder.tables.row_options import COUNTS
 from store_spec import Store
 
 WORST = 10  # sources that are named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanedSource:
+    """What was done to the sequences of one source."""
+
+    source: str
+    sequences: int
+    steps: int  # that are left
+    dropped: int
+    filled: int
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Its place among others: the larger the share of its steps that it lost, the smaller."""
+        return -self.dropped / max(1, self.steps + self.dropped), -self.filled / max(1, self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,39 +57,40 @@ class Cleaning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CleanedSource:
-    """What was done to the sequences of one source."""
-
-    source: str
-    sequences: int
-    steps: int  # that are left
-    dropped: int
-    filled: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreCleaning:
-    """What was done to the sequences of a store, and to which sources most of it."""
+    """What was done to the sequences of a store, or of some sources, and to which of these most of it."""
 
-    total: Cleaning
-    touched: int  # sources of which something was dropped or filled
-    worst: tuple[CleanedSource, ...]  # at most `WORST`: those that lost the largest share of their steps come first
+    total: Cleaning = field(default_factory=Cleaning)
+    touched: int = 0  # sources of which something was dropped or filled
+    worst: tuple[CleanedSource, ...] = ()  # at most `WORST`: those that lost the largest share of their steps first
+
+    def __add__(self, other: StoreCleaning) -> StoreCleaning:
+        return StoreCleaning(
+            total=self.total + other.total,
+            touched=self.touched + other.touched,
+            worst=worst_of((*self.worst, *other.worst)),
+        )
 
 
-def cleaning_of(sources: Sequence[str], columns: Mapping[str, NDArray[Any]]) -> Cleaning:
+def worst_of(sources: Iterable[CleanedSource]) -> tuple[CleanedSource, ...]:
+    """Return at most `WORST` sources, in the order in which they are named."""
+    return tuple(sorted(sources, key=lambda one: one.rank)[:WORST])
+
+
+def cleaning_of(
+    sources: Sequence[str], lengths: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]
+) -> StoreCleaning:
     """Return what was done to sequences that follow one another; those of one source are together.
 
     Args:
         sources: The source of each.
+        lengths: Its steps.
         columns: Theirs, by name; there may be no counts among them.
     """
     counts = [columns.get(name) for name in COUNTS]
     if any(count is None or count.dtype != np.int64 for count in counts):
-        return Cleaning()
-    begins = [before != now for before, now in zip(["", *sources], sources, strict=False)]
-    lengths = np.diff(np.append(np.flatnonzero(begins), len(sources)))
-    dropped, filled = (int(count.sum()) for count in counts if count is not None)
-    return Cleaning(dropped=dropped, filled=filled, several=int((lengths > 1).sum()))
+        return StoreCleaning()
+    return _cleaning(sources, lengths, [count for count in counts if count is not None])
 
 
 def cleaning_of_store(store: Store) -> StoreCleaning | None:
@@ -81,18 +98,20 @@ def cleaning_of_store(store: Store) -> StoreCleaning | None:
     types = {column.name: column.dtype for column in store.schema.columns}
     if any(types.get(name) != "int64" for name in COUNTS):
         return None
+    return _cleaning(store.sources, store.lengths, [store.sequences[name] for name in COUNTS])
+
+
+def _cleaning(sources: Sequence[str], lengths: NDArray[np.int64], counts: Sequence[NDArray[Any]]) -> StoreCleaning:
     found: dict[str, list[int]] = {}
-    counts = (store.sequences[name].tolist() for name in COUNTS)
-    for source, steps, dropped, filled in zip(store.sources, store.lengths.tolist(), *counts, strict=True):
+    for source, *values in zip(sources, lengths.tolist(), *(count.tolist() for count in counts), strict=True):
         row = found.setdefault(source, [0, 0, 0, 0])
-        for place, value in enumerate((1, steps, dropped, filled)):
+        for place, value in enumerate((1, *values)):
             row[place] += value
     touched = [CleanedSource(source=source, sequences=n, steps=steps, dropped=dropped, filled=filled)
                for source, (n, steps, dropped, filled) in found.items() if dropped or filled]  # fmt: skip
-    touched.sort(key=lambda one: (-one.dropped / max(1, one.steps + one.dropped), -one.filled / max(1, one.steps)))
     total = Cleaning(
         dropped=sum(one.dropped for one in touched),
         filled=sum(one.filled for one in touched),
         several=sum(row[0] > 1 for row in found.values()),
     )
-    return StoreCleaning(total=total, touched=len(touched), worst=tuple(touched[:WORST]))
+    return StoreCleaning(total=total, touched=len(touched), worst=worst_of(touched))

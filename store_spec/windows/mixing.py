@@ -132,7 +132,8 @@ def measure(windows: Windows, size: int, *, seed: int = 0, epoch: int = 0, memor
         transform=None,
     )
     if len(windows) < 2:
-        raise WindowError(f"{windows.store.path}: {len(windows):,} windows; there is no mixing of fewer than 2")
+        few = "1 window" if len(windows) else "0 windows"
+        raise WindowError(f"{windows.store.path}: {few}; there is no mixing of fewer than 2")
     return of_order(plan.order, windows.index, windows.store.starts, size)
 
 

@@ -198,6 +198,12 @@ def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_p
     report = builder.build(src, store, process=tabular(missing=["split", "b=interpolate+split"]), workers=0)
     assert (report.sequences, report.dropped, report.filled, report.several) == (3, 2, 1, 0)
     assert report.to_json()["dropped"] == 2
+    assert [(one.source, one.sequences, one.steps, one.dropped, one.filled) for one in report.cleaned] == [
+        ("ends.csv", 1, 1, 2, 0),
+        ("gap.csv", 1, 4, 0, 1),
+    ]
+    ends = {"source": "ends.csv", "sequences": 1, "steps": 1, "dropped": 2, "filled": 0}
+    assert report.to_json()["cleaned"][0] == ends
     opened = store_spec.open_store(store)
     assert opened.sequences["dropped"].tolist() == [2, 0, 0]
     assert opened.sequences["filled"].tolist() == [0, 1, 0]
@@ -216,6 +222,27 @@ def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_p
     assert "5 steps dropped, 1 value filled in, of 3 sources; 1 source gave several sequences" in shown
     assert "ends.csv 1 1 2 66.7 % 0" in shown
     assert json.loads(CliRunner().invoke(main, ["inspect", str(store), "--json"]).stdout)["cleaning"]["touched"] == 3
+
+
+def test_the_sources_that_lost_most_are_those_of_all_batches(tmp_path):
+    """As sorting all of them says, whatever the batches, also in a later build, which tells of its own sources."""
+    rng = np.random.default_rng(0)
+    lost = {f"{number:02}.csv": (int(rng.integers(0, 9)), int(rng.integers(1, 9))) for number in range(40)}
+
+    def write(names):
+        for name in names:
+            gaps, rows = lost[name]
+            (tmp_path / "src").mkdir(exist_ok=True)
+            (tmp_path / "src" / name).write_text("a,b\n" + ",1\n" * gaps + "1,1\n" * rows)
+
+    for names in (list(lost)[:30], list(lost)[30:]):
+        write(names)
+        report = builder.build(
+            tmp_path / "src", tmp_path / "t.zarr", process=tabular(missing="drop"), workers=0, batch=1
+        )
+        share = {name: lost[name][0] / sum(lost[name]) for name in names if lost[name][0]}
+        assert [one.source for one in report.cleaned] == sorted(share, key=lambda name: -share[name])[:10]
+        assert report.dropped == sum(lost[name][0] for name in names)
 
 
 def test_nothing_is_counted_where_nothing_can_be_done(src, tmp_path):

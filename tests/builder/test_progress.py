@@ -33,6 +33,7 @@ def report(**changes: object) -> Report:
         "steps": 4274,
         "dropped": 0,
         "filled": 0,
+        "cleaned": (),
         "several": 0,
         "bytes_read": 412_345,
         "bytes_decoded": 320_000,
