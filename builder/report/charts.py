@@ -65,8 +65,14 @@ def beyond(found: Distribution) -> float:
 
 
 def _bins(found: Distribution) -> list[str]:
-    if found.whole:
-        return [f"{number_text(found.low + place)}: {count:,}" for place, count in enumerate(found.counts)]
+    if found.step:
+        wide = found.step * found.each
+        starts = [found.low + place * wide for place in range(len(found.counts))]
+        ends = [min(found.high, start + wide - found.step) for start in starts]
+        return [
+            f"{number_text(low)}{f' to {number_text(high)}' if found.each > 1 and low < high else ''}: {count:,}"
+            for low, high, count in zip(starts, ends, found.counts, strict=True)
+        ]
     parts = len(found.counts)
     edges = [found.low * (1 - number / parts) + found.high * (number / parts) for number in range(parts + 1)]
     return [
