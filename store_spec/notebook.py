@@ -28,13 +28,13 @@ def table_html(title: str, pairs: Sequence[tuple[str, str]]) -> str:
     return f"<div><strong>{escape(shown(title))}</strong><table>{rows}</table></div>"
 
 
-def rows_text(rows: Rows) -> str:
-    """Say what one row is.
+def rows_text(rows: Rows, per: str) -> str:
+    """Say what one row is, and of what.
 
-    >>> rows_text(Rows("float32", (2,), ("open", "close"))), rows_text(Rows("int64", ()))
-    ('float32 (2,): open, close', 'int64, one number')
+    >>> rows_text(Rows("float32", (2,), ("open", "close")), "step"), rows_text(Rows("int64", ()), "sequence")
+    ('float32 (2,) a step: open, close', 'int64, one number a sequence')
     """
-    text = f"{rows.dtype} {rows.shape}" if rows.shape else f"{rows.dtype}, one number"
+    text = f"{rows.dtype} {rows.shape} a {per}" if rows.shape else f"{rows.dtype}, one number a {per}"
     return text if rows.names is None else f"{text}: {names_text(rows.names)}"
 
 

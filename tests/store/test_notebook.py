@@ -50,7 +50,9 @@ def text_of(html: str) -> str:
 def test_a_notebook_shows_a_store_and_no_name_is_markup(store: Store):
     html = store._repr_html_()
     text = text_of(html)
-    assert text.startswith(f"{HOSTILE}.zarr sequences 4 steps 100 lengths 10 to 40, median 25 inputs float32 (2,): ")
+    assert text.startswith(
+        f"{HOSTILE}.zarr sequences 4 steps 100 lengths 10 to 40, median 25 inputs float32 (2,) a step: "
+    )
     assert "\x1b" not in html
     assert "sequences 2 of 4" in text_of(store[:2]._repr_html_())
     assert "lengths -" in text_of(store[:0]._repr_html_())
