@@ -171,10 +171,23 @@ def inspect(store: str | PathLike[str], *, shuffle: Shuffle | None = None, split
     return inspection_of(open_store(store), shuffle, split_by)
 
 
-def inspection_of(opened: Store, shuffle: Shuffle | None = None, split_by: str | None = None) -> Inspection:
-    """Say of a store that is open what `inspect` says."""
+def inspection_of(
+    opened: Store,
+    shuffle: Shuffle | None = None,
+    split_by: str | None = None,
+    *,
+    numbers: NDArray[np.int64] | None = None,
+) -> Inspection:
+    """Say of a store that is open what `inspect` says.
+
+    Args:
+        opened: The store.
+        shuffle: As `inspect` has it.
+        split_by: As `inspect` has it.
+        numbers: (sequences,), which split each is in; None: found out, which takes a hash of each name.
+    """
     schema, counts = opened.schema, opened.counts
-    numbers = split_numbers(opened, split_by)
+    numbers = split_numbers(opened, split_by) if numbers is None else numbers
     shuffled = None if shuffle is None else measured(opened, shuffle)  # first: it refuses what cannot be
     arrays = tuple(_array_size(opened, fact) for fact in schema.arrays())
     documents = _sizes([opened.path / ROOT, *(opened.path / name / ROOT for name in GROUPS)])

@@ -101,9 +101,9 @@ def describe(store: Store, shuffle: Shuffle | None = None, split_by: str | None 
         UsageError: There are no such windows of this store, or no such column.
         ChecksumError: The bytes on disk are not those that were written.
     """
-    found = inspection_of(store, shuffle, split_by)
-    shuffled, no_shuffle = _shuffled(store) if shuffle is None else (found.shuffle, "")
     numbers, names = split_numbers(store, split_by), tuple(DEFAULT_SPLITS)
+    found = inspection_of(store, shuffle, split_by, numbers=numbers)
+    shuffled, no_shuffle = _shuffled(store) if shuffle is None else (found.shuffle, "")
     same = _labels_are_inputs(store)
     statistics = {name: tuple(one for one in found.statistics if one.array == name) for name in ("inputs", "labels")}
     samples = {name: sample_rows(store, name) for name in ("inputs", "labels")}
@@ -124,7 +124,7 @@ def describe(store: Store, shuffle: Shuffle | None = None, split_by: str | None 
         compared=compare(store, numbers, ("inputs",) if same else ("inputs", "labels")),
         retired=_retired(store),
         labels_are_inputs=same,
-        kept=kept_columns(store),
+        kept=kept_columns(store, found.columns),
         classes=store.schema.labels.classes or (),
         times=time_span(store),
         options=() if found.build is None else tuple(options_given(found.build))[:SHOWN_OPTIONS],

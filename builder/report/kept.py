@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.labels.beside import LABELS_SHA256
 from builder.report.features import Distribution, distribute
-from builder.sequence_values import column_values, times_of
+from builder.sequence_values import ColumnValues, times_of
 from store_spec import Store
 from store_spec.reading.sequences import OWN
 
 SHOWN_COLUMNS = 50
-ELSEWHERE = frozenset({*OWN, "dropped", "filled"})  # the page has them in other places
+# The page has them in other places; the last one is for the next build alone.
+ELSEWHERE = frozenset({*OWN, "dropped", "filled", LABELS_SHA256})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,27 +44,22 @@ class KeptColumn:
     distribution: Distribution | None = None
 
 
-def kept_columns(store: Store) -> tuple[KeptColumn, ...]:
-    """Describe the further columns of a store's sequences."""
-    names = [name for name in store.sequences if name not in ELSEWHERE][:SHOWN_COLUMNS]
-    return tuple(describe_column(name, store.sequences[name]) for name in names)
+def kept_columns(store: Store, found: tuple[ColumnValues, ...]) -> tuple[KeptColumn, ...]:
+    """Describe the further columns of a store's sequences, of which `inspect` has found what it says of them."""
+    kept = [one for one in found if one.name not in ELSEWHERE][:SHOWN_COLUMNS]
+    return tuple(describe_column(one, store.sequences[one.name]) for one in kept)
 
 
-def describe_column(name: str, values: NDArray[Any]) -> KeptColumn:
-    """Describe one column (sequences,): text as object, or numbers.
-
-    >>> describe_column("site", np.array(["a", "", "b", "b"], object)).common
-    (('b', 2), ('a', 1))
-    """
+def describe_column(found: ColumnValues, values: NDArray[Any]) -> KeptColumn:
+    """Describe one column (sequences,): text as object, or numbers."""
     text = values.dtype == object
-    found = column_values(name, "text" if text else values.dtype.name, values)
     mean = None
     if not text and found.min is not None:
         numbers = values.astype(np.float64)
         mean = float(numbers[~np.isnan(numbers)].mean())
     return KeptColumn(
-        name=name,
-        dtype=found.dtype,
+        name=found.name,
+        dtype="text" if text else found.dtype,
         missing=found.missing,
         distinct=found.distinct,
         common=found.common,

@@ -16,20 +16,28 @@ from hypothesis import strategies as st
 
 from builder import inspect_source
 from builder.cli import main
+from builder.cli.inspection import _cleaning
+from builder.labels.beside import LABELS_SHA256
 from builder.report import charts
 from builder.report.content import describe
-from builder.report.kept import describe_column
+from builder.report.kept import KeptColumn, describe_column
 from builder.report.page import html_of
-from builder.sequence_values import COMMON
+from builder.sequence_values import COMMON, column_values
 from store_spec import Rows, create_store, open_store
 from store_spec.format.times import Time
 from tests.builder.report_stores import HOSTILE, hostile_store
 from tests.builder.test_report_page import checked
 
 
+def described(name: str, values: np.ndarray) -> KeptColumn:
+    """Describe a column as the page does."""
+    dtype = "string" if values.dtype == object else values.dtype.name
+    return describe_column(column_values(name, dtype, values), values)
+
+
 @given(st.lists(st.sampled_from(["", *"abcdefgh", HOSTILE[0]])))
 def test_text_is_counted(values: list[str]):
-    found = describe_column("site", np.array(values, object))
+    found = described("site", np.array(values, object))
     counts = Counter(value for value in values if value)
     assert (found.missing, found.distinct) == (values.count(""), len(counts))
     assert found.common == tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))[:COMMON]
@@ -37,7 +45,7 @@ def test_text_is_counted(values: list[str]):
 
 @given(st.lists(st.just(np.nan) | st.integers(-5, 5).map(float)))
 def test_numbers_are_summed_up(values: list[float]):
-    found = describe_column("age", np.array(values, np.float64))
+    found = described("age", np.array(values, np.float64))
     real = [value for value in values if not np.isnan(value)]
     assert (found.missing, found.distinct) == (len(values) - len(real), len(set(real)))
     assert (found.low, found.high) == (min(real, default=None), max(real, default=None))
@@ -50,7 +58,7 @@ def test_what_a_store_keeps_is_told(tmp_path: Path):
         tmp_path / "k.zarr",
         inputs=("float32", ()),
         labels=Rows(np.dtype("int8"), (), None, (("calm", HOSTILE[0]),)),
-        columns={"site": "string", "dropped": "int64"},
+        columns={"site": "string", "dropped": "int64", LABELS_SHA256: "string"},
         time=Time("s", zone="UTC"),
     ) as writer:
         for number in range(3):
@@ -84,11 +92,11 @@ def test_columns_and_cleaning_have_sections_where_there_are_some(tmp_path: Path)
     content = describe(open_store(hostile_store(tmp_path / "h.zarr")))
     assert not {"kept", "cleaning"} & set(checked(html_of(content)).ids)
     kept = (
-        describe_column(HOSTILE[0], np.array([HOSTILE[1], HOSTILE[1], ""], object)),
-        describe_column("age", np.array([1.5, np.nan, 40.0])),
-        describe_column("always", np.array([7, 7])),
-        describe_column("never", np.array([np.nan])),
-        describe_column("ok", np.array([True, False])),
+        described(HOSTILE[0], np.array([HOSTILE[1], HOSTILE[1], ""], object)),
+        described("age", np.array([1.5, np.nan, 40.0])),
+        described("always", np.array([7, 7])),
+        described("never", np.array([np.nan])),
+        described("ok", np.array([True, False])),
     )
     text = html_of(replace(content, kept=kept))
     page = checked(text)
@@ -108,6 +116,12 @@ def test_cleaning_is_told_with_the_worst_sources(tmp_path: Path):
     assert "26 steps dropped and 1 value filled in, of 4 sources;\n1 source gave several sequences." in page.text
     assert "25 %" in page.text
     assert "and 3 sources more" in page.text
+    nothing: Any = SimpleNamespace(total=SimpleNamespace(dropped=0, filled=0, several=0), touched=0, worst=())
+    page = checked(html_of(replace(content, found=replace(content.found, cleaning=nothing))))
+    said = "No step was dropped, no value was filled in, and no source gave several sequences."
+    assert said in page.text
+    text = "".join(map(str, _cleaning(nothing)))
+    assert text == said[0].lower() + said[1:-1]
 
 
 def test_classes_have_their_names_everywhere(tmp_path: Path):
