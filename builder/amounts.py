@@ -38,12 +38,12 @@ def seconds_text(seconds: float) -> str:
 def ratio_text(decoded: float, stored: float) -> str:
     """Write a compression ratio.
 
-    >>> ratio_text(32, 10), ratio_text(1, 22), ratio_text(0, 0)
-    ('3.2 to 1', '1 to 22.0', '-')
+    >>> ratio_text(32, 10), ratio_text(1, 22), ratio_text(8_000_000, 3_263), ratio_text(0, 0)
+    ('3.2 to 1', '1 to 22.0', '2,451.7 to 1', '-')
     """
     if not (decoded and stored):
         return "-"
-    return f"{decoded / stored:.1f} to 1" if decoded >= stored else f"1 to {stored / decoded:.1f}"
+    return f"{decoded / stored:,.1f} to 1" if decoded >= stored else f"1 to {stored / decoded:,.1f}"
 
 
 def count_text(count: int, one: str, many: str = "") -> str:

@@ -202,6 +202,8 @@ def options_given(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _option(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(one, str) and one and "," not in one for one in value):
+        return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -151,7 +151,9 @@ def _arrays(found: Inspection) -> RenderableType:
     table = columns("array", "dtype", *numbers, right=numbers)
     for array in found.arrays:
         decoded, stored = array.decoded_bytes, array.stored_bytes
-        ratio = f"{decoded / stored:.2g}" if stored else "-"
+        ratio = (
+            "-" if not stored else f"{decoded / stored:.2g}" if decoded < 99 * stored else f"{decoded / stored:,.0f}"
+        )
         table.add_row(array.name, array.dtype, bytes_text(decoded), bytes_text(stored), ratio, f"{array.files:,}")
     return table
 
@@ -181,6 +183,9 @@ def statistics_text(statistics: tuple[ColumnStatistics, ...]) -> Iterator[Render
 def _cleaning(cleaning: StoreCleaning) -> Iterator[RenderableType]:
     """Say what was done to the rows, and to which sources most of it."""
     total = cleaning.total
+    if not (cleaning.touched or total.several):
+        yield Text("no step was dropped, no value was filled in, and no source gave several sequences")
+        return
     yield Text(
         f"{count_text(total.dropped, 'step')} dropped, {count_text(total.filled, 'value')} filled in, of "
         f"{count_text(cleaning.touched, 'source')}; {count_text(total.several, 'source')} gave several sequences"
