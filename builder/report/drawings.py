@@ -41,6 +41,11 @@ class Line:
     high: float
     spans: tuple[Span, ...]
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is no value to draw."""
+        return all(span is None for span in self.spans)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ribbon:

@@ -53,7 +53,7 @@ class Feature:
     Args:
         statistics: Exact, over the whole store.
         missing: Exact: values that are NaN.
-        constant: Exact: sequences of two steps or more in which no value differs from another.
+        constant: Exact: sequences of two steps or more, and as many values, in which none differs from another.
         still: Of the sampled steps, the share in runs of `RUN` equal ones or more; None where none was sampled.
         longest: Steps of the longest such run that was sampled; 0 where there is none.
         distribution: Of the sampled values; None where there are none, or they have no order.
@@ -106,13 +106,14 @@ def describe_features(
 
 
 def _constant(store: Store, name: str) -> NDArray[np.int64]:
-    """Return (features,): in how many sequences of two rows or more each never changes."""
+    """Return (features,): in how many sequences of two rows or more each never changes, of two values or more."""
     lengths = store.lengths if name == "inputs" else store.label_lengths
     features = store.schema.rows(name).features
     found = np.zeros(features, np.int64)
-    tables = (f"stats/{name}_min", f"stats/{name}_max")
-    for which, (low, high) in table_blocks(store, *tables, width=features):
-        found += ((low == high) & (lengths[which] > 1)[:, None]).sum(axis=0)
+    tables = (f"stats/{name}_min", f"stats/{name}_max", f"stats/{name}_count")
+    for which, (low, high, count) in table_blocks(store, *tables, width=features):
+        # One value among missing ones does not stand still.
+        found += ((low == high) & (count > 1) & (lengths[which] > 1)[:, None]).sum(axis=0)
     return found
 
 
@@ -155,7 +156,8 @@ def distribute(values: NDArray[Any]) -> Distribution | None:
     below, above = values < low, values > high
     inside = values[~(below | above)]
     outside = {"below": int(below.sum()), "above": int(above.sum())}
-    if step and (count := round(_place(high, low, step)) + 1) <= COUNTABLE:
+    if step and _place(high, low, step) < COUNTABLE - 0.5:
+        count = round(_place(high, low, step)) + 1
         each = _together(count)
         bins = np.rint(_place(inside, low, step)).astype(np.int64) // each
         counts = np.bincount(bins, minlength=-(-count // each)).tolist()

@@ -14,7 +14,7 @@ from builder.amounts import bytes_text, count_text, ratio_text
 from builder.errors import UsageError
 from builder.inspection import Shuffle
 from builder.report import charts
-from builder.report.content import Content, describe
+from builder.report.content import SHOWN_FAILURES, Content, describe
 from builder.report.drawings import Ribbon, name_of
 from builder.report.features import RUN
 from builder.report.notes import notes_on
@@ -36,6 +36,7 @@ SECTIONS = (
     ("shuffle", "Shuffle"),
     ("build", "Build"),
 )
+OPEN_FAILURES = 20  # that are seen at once
 UNFOLDED = 40  # features of which the table is open
 TITLED = 12  # features up to which their bars have tooltips
 
@@ -127,6 +128,8 @@ def html_of(content: Content) -> str:
         steady_std=steady_std,
         titled=TITLED,
         unfolded=UNFOLDED,
+        shown_failures=SHOWN_FAILURES,
+        open_failures=OPEN_FAILURES,
         run=RUN,
         drift=DRIFT,
         spread=SPREAD,

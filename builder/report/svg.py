@@ -75,9 +75,9 @@ def line(spans: Sequence[Span], low: float, high: float, label: str, *, height: 
             SubElement(root, "path", {"d": f"M{'L'.join(there + back)}z", "class": "band"})
         else:
             points = [f"{at} {y(span[0])}" for at, (_, span) in zip(x, run, strict=True)]
-            # A step alone among missing ones is a point.
-            path = f"M{'L'.join(points)}" if len(points) > 1 else f"M{points[0]}h0"
-            SubElement(root, "path", {"d": path, "class": "stroke"})
+            # A step alone among missing ones is a point, which as wide as a line would hardly be seen.
+            path, kind = (f"M{'L'.join(points)}", "stroke") if len(points) > 1 else (f"M{points[0]}h0", "stroke point")
+            SubElement(root, "path", {"d": path, "class": kind})
     return _done(root)
 
 

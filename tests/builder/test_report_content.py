@@ -21,6 +21,7 @@ from builder.report.classes import SHOWN_CLASSES, balance_of
 from builder.report.content import describe
 from builder.report.drawings import SEQUENCES, Line, Ribbon, draw, spans_of
 from builder.report.features import COUNTABLE, MOST_BINS, RUN, describe_features, distribute, still_share
+from builder.report.page import html_of
 from builder.report.sampling import Sample, sample_rows, table_blocks
 from builder.report.splits import Compared, compare, drift_of, spread_of
 from builder.twins import twins_of
@@ -159,6 +160,9 @@ def test_whole_numbers_that_come_equally_often_make_no_comb():
         found = distribute(np.tile(np.arange(90), 3).astype(dtype))
         assert found is not None
         assert found.counts == (9,) * 30
+    apart = distribute(np.array([0.0, 2.0, -3.0]))  # none of them neighbours
+    assert apart is not None
+    assert (apart.counts, apart.step) == ((1, 0, 0, 1, 0, 1), 1.0)
     far = distribute(np.append(np.tile(np.arange(90), 3), -999).astype("float64"))
     assert far is not None
     assert (far.counts, far.below) == ((9,) * 30, 1)
@@ -220,6 +224,30 @@ def test_missing_and_constant_are_exact(store: Store):
         assert one.missing == sum(int(np.isnan(column).sum()) for column in columns)
         assert one.constant == sum(len(column) > 1 and float(np.ptp(column)) == 0 for column in columns)
     assert len(describe_features(store, statistics, small, 2)) == 2
+
+
+def test_one_value_among_missing_ones_does_not_stand_still(tmp_path: Path):
+    nan = np.nan
+    sequences = [[1, nan, nan], [1, 1, nan], [nan, nan], [2, 2], [3], [1, 2], [nan, 4, nan, 4]]
+    with create_store(
+        tmp_path / "c.zarr", inputs=("float32", (1,)), labels=("float32", (1,)), missing="keep"
+    ) as writer:
+        for number, values in enumerate(sequences):
+            rows = np.array(values, np.float32)[:, None]
+            writer.append(rows, rows, source=f"s{number}")
+    store = open_store(tmp_path / "c.zarr")
+    (one,) = describe_features(store, inspection_of(store).statistics[:1], sample_rows(store, "inputs"), 1)
+    assert one.constant == 3
+
+
+def test_a_line_of_missing_values_has_none_to_tell(tmp_path: Path):
+    with create_store(
+        tmp_path / "l.zarr", inputs=("float32", (2,)), labels=("int8", ()), missing="keep", label_axis="sequence"
+    ) as writer:
+        writer.append(np.array([[0, np.nan], [1, np.nan]], np.float32), np.int8(0), source="a")
+    content = describe(open_store(tmp_path / "l.zarr"))
+    assert [line.missing for line in content.drawings[0].features] == [False, True]
+    assert "feature 1 <small>all missing</small>" in html_of(content)
 
 
 def test_splits_are_compared_as_the_rows_have_it(store: Store):

@@ -17,16 +17,25 @@ from builder.cli import main
 from builder.errors import UsageError
 from builder.inspection import Shuffle
 from builder.report import svg
+from builder.report.content import SHOWN_FAILURES
 from builder.report.features import distribute
+from builder.report.page import OPEN_FAILURES
 from builder.report.words import LONGEST_NAME, long_text, name_text, number_text
 from store_spec import Rows, create_store, open_store
 from store_spec.errors import MissingStoreError, StoreError
 from store_spec.schema import LabelAxis
-from tests.builder.report_stores import SECTIONS, hostile_store, wide_store
+from tests.builder.report_stores import (
+    SECTIONS,
+    SHORT_COLUMNS,
+    hostile_store,
+    short_sequence,
+    short_sequences,
+    wide_store,
+)
 
 LARGEST = 2 * 10**6
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "v1"
-VOID = {"meta", "br", "hr", "img", "input", "link"}
+VOID = {"meta", "br", "hr", "img", "input", "link", "wbr"}
 
 
 class Page(HTMLParser):
@@ -156,14 +165,28 @@ def test_of_more_features_than_are_shown_the_page_says_so(tmp_path: Path):
 
 
 def test_the_page_of_200_000_sequences_is_small(tmp_path: Path):
-    rows = np.arange(10, dtype=np.float32).reshape(5, 2)
-    with create_store(
-        tmp_path / "m.zarr", inputs=("float32", (2,)), labels=("int8", ()), label_axis="sequence"
-    ) as writer:
-        for number in range(200_000):
-            writer.append(rows[: 1 + number % 5], np.int8(number % 3), source=f"s{number}")
-    page = checked(page_of(tmp_path / "m.zarr"))
+    page = checked(page_of(short_sequences(tmp_path / "m.zarr", 200_000)))
     assert "200,000 sequences" in page.text
+    assert "40,000 sequences without any step" in page.text
+    assert "site-0 66,667, site-1 66,667, site-2 66,666" in page.text
+
+
+def test_the_store_of_very_many_sequences_is_what_a_writer_makes(tmp_path: Path):
+    made, written = short_sequences(tmp_path / "m.zarr", 37), tmp_path / "w.zarr"
+    with create_store(
+        written,
+        inputs=("float32", (2,)),
+        labels=("int8", ()),
+        label_axis="sequence",
+        missing="keep",
+        columns=SHORT_COLUMNS,
+    ) as writer:
+        for number in range(37):
+            inputs, labels, values = short_sequence(number)
+            writer.append(inputs, labels, source=f"s{number}", columns=values)
+    files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
+    assert [path for path in files if (made / path).read_bytes() != (written / path).read_bytes()] == []
 
 
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
@@ -186,6 +209,19 @@ def test_a_store_without_sequences_has_a_page(tmp_path: Path):
         pass
     page = checked(page_of(tmp_path / "e.zarr"))
     assert "There is no sequence." in page.text
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [([1], "The only sequence has 1 step."), ([7, 7], "Every sequence has 7 steps."), ([1, 7], "longest 7")],
+)
+def test_sequences_of_one_length_make_no_chart(tmp_path: Path, lengths: list[int], said: str):
+    with create_store(tmp_path / "l.zarr", inputs=("int8", ()), labels=("int8", ())) as writer:
+        for number, length in enumerate(lengths):
+            writer.append(np.zeros(length, np.int8), np.zeros(length, np.int8), source=f"s{number}")
+    text = page_of(tmp_path / "l.zarr")
+    assert said in checked(text).text
+    assert ("bars tall" in text.split("</style>")[1]) == (len(set(lengths)) > 1)
 
 
 def test_values_at_the_ends_of_float64_have_a_page(tmp_path: Path):
@@ -254,6 +290,58 @@ def test_a_store_with_more_options_than_any_build_has_is_cut(tmp_path: Path):
     assert "option 99" in checked(page_of(tmp_path / "o.zarr")).text
 
 
+def test_options_and_schema_are_told_apart(tmp_path: Path):
+    for name, provenance, said in (
+        ("o", {"build": {"inputs": ["a", "b"], "on": ["a,b"]}}, 'inputs\na, b\non\n["a,b"]\n'),
+        ("n", {"build": {}}, "Options of the build\nNo options were given."),
+        ("a", {}, "Options of the build\nNo build made this store: its arrays were appended."),
+    ):
+        path = tmp_path / f"{name}.zarr"
+        with create_store(path, inputs=("int8", ()), labels=("int8", ()), provenance=provenance) as writer:
+            writer.append(np.zeros(3, np.int8), np.zeros(3, np.int8), source="a")
+        text = re.sub(r"\s*\n\s*", "\n", checked(page_of(path)).text)
+        assert said in re.sub(r"(inputs|on)(?=[a\[])", r"\1\n", text), name
+
+
+def test_of_many_failures_the_first_are_seen_and_the_others_unfold(tmp_path: Path):
+    listed = [{"source": f"bad-{number}.csv", "reason": "broken"} for number in range(150)]
+    with create_store(
+        tmp_path / "f.zarr",
+        inputs=("int8", ()),
+        labels=("int8", ()),
+        provenance={"failures": {"count": 170, "listed": listed}},
+    ) as writer:
+        writer.append(np.zeros(3, np.int8), np.zeros(3, np.int8), source="a")
+    text = page_of(tmp_path / "f.zarr")
+    page = checked(text)
+    shown = [number for number in range(150) if f"bad-{number}.csv" in page.text]
+    assert shown == list(range(SHOWN_FAILURES))
+    assert [number for number in shown if page.text.count(f"bad-{number}.csv") != 1] == []
+    seen, folded = text.split("80 more sources</summary>")
+    assert f"bad-{OPEN_FAILURES - 1}.csv" in seen
+    assert f"bad-{OPEN_FAILURES}.csv" in folded
+    assert "and 70 more." in page.text
+
+
+def test_notes_lead_to_the_section_that_says_more(tmp_path: Path):
+    with create_store(
+        tmp_path / "n.zarr",
+        inputs=Rows(np.dtype("float32"), (7,), tuple("abcdefg")),
+        labels=Rows(np.dtype("float32"), (2,), ("still", "gaps")),
+        missing="keep",
+    ) as writer:
+        labels = np.array([[1, np.nan], [1, np.nan], [1, 5]], np.float32)
+        for source in "abc":
+            writer.append(np.zeros((3, 7), np.float32), labels, source=source)
+    text = re.sub(r"\s+", " ", page_of(tmp_path / "n.zarr"))
+    for note in (
+        '7 features have one value only: a, b, c, d, e and 2 more. <a href="#features">',
+        '2 targets have one value only: still, gaps. <a href="#labels">',
+        'More than 50 % of the values are missing in gaps. <a href="#labels">',
+    ):
+        assert note in text, note
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.glob("*.zarr")))
 def test_every_golden_store_has_a_page(name: str, tmp_path: Path):
     builder.write_report(GOLDEN / name, tmp_path / "p.html")
@@ -293,5 +381,6 @@ def test_a_line_is_broken_where_values_are_missing():
     chart = svg.line([(1.0, 1.0), (2.0, 2.0), None, (1.0, 1.0)], 1.0, 2.0, "line")
     assert chart.text.count("<path") == 2
     assert 'd="M30 42L90 2"' in chart.text
+    assert chart.text.count('class="stroke point"') == 1  # the last value, alone
     band = svg.line([(1.0, 2.0), (1.0, 1.0)], 1.0, 2.0, "band")
     assert 'class="band"' in band.text
