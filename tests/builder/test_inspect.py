@@ -303,3 +303,14 @@ def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
     page = html.read_text()
     assert "as side says" in page
     assert "No sequence is in val of the splits by side." in page
+
+
+def test_a_ratio_is_written_out_however_large_it_is(tmp_path):
+    rows = np.zeros((500_000, 1), np.float32)
+    with create_store(tmp_path / "z.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+        writer.append(rows, rows, source="a")
+    array = inspect(tmp_path / "z.zarr").arrays[0]
+    ratio = array.decoded_bytes / array.stored_bytes
+    assert ratio > 99
+    table = shown(tmp_path / "z.zarr").partition("\nArrays\n")[2].splitlines()
+    assert table[1].split()[-2] == f"{ratio:,.0f}"
