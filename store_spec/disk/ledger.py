@@ -48,6 +48,7 @@ from store_spec.format.records import SOURCES, Records, no_records
 from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 
 NEW = "new"  # the store in the build folder, until its first commit
+JOINED = 1024  # records of one or some sequences that are joined: one by one they take six times the memory
 SPILLED = "spilled"  # rows there that do not fit into memory, until they lie in shards
 
 
@@ -109,7 +110,8 @@ class Ledger:
         self._schema = root.schema  # of the next commit
         self._storage = storage
         self._committed = committed  # the bytes of the root that we started from; None: no commit yet
-        self._pending = [no_records(root.schema)]
+        self._pending = [no_records(root.schema)]  # registered and not committed; then others that are not joined yet
+        self._latest: list[Records] = []
         self.waiting = 0  # sequences registered and not committed
         arrays = [name for names in root.schema.sharded().values() for name in names]
         # Rows by array: registered, handed out as jobs, and put without a gap; `ahead`: jobs done before earlier ones.
@@ -205,7 +207,10 @@ class Ledger:
 
     def register(self, records: Records) -> None:
         """Take the next sequences; their rows follow those registered before."""
-        self._pending.append(records)
+        self._latest.append(records)
+        if len(self._latest) == JOINED:
+            self._pending.append(Records.concatenate(self._latest))
+            self._latest = []
         self.waiting += len(records)
         for name, lengths in self._lengths(records).items():
             self._registered[name] += int(lengths.sum())
@@ -336,7 +341,7 @@ class Ledger:
 
     def _joined(self) -> Records:
         """Return what is registered and not committed."""
-        self._pending = [Records.concatenate(self._pending)]
+        self._pending, self._latest = [Records.concatenate(self._pending + self._latest)], []
         return self._pending[0]
 
     def _check_root(self) -> None:
