@@ -1,6 +1,6 @@
-"""One rank of two that train an LSTM together. Run it by test_torch_ranks.py:
+"""One rank of two that train an LSTM together, or one process that trains it alone. Run it by test_torch_ranks.py:
 
-    python -m tests.frameworks.two_ranks STORE INIT_METHOD RANK
+    python -m tests.frameworks.two_ranks STORE [INIT_METHOD RANK]
 
 It prints, as JSON, which windows it saw in each epoch, its losses, and the parameters at the end.
 """
@@ -72,5 +72,17 @@ def main(path: str, init: str, rank: int) -> None:
     print(json.dumps(found | {"last": last}))
 
 
+def main_alone(path: str) -> None:
+    """Train on batches twice as large."""
+    torch.set_num_threads(1)
+    batches = WindowBatches(
+        store_spec.open_store(path).windows(WINDOW), 2 * SIZE, shuffle=True, drop_last=True, index=True
+    )
+    print(json.dumps(train(Forecast(), batches)))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    if len(sys.argv) == 2:
+        main_alone(sys.argv[1])
+    else:
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
