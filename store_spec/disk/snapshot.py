@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError
-from store_spec.format import shard
+from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, crc32c
 from store_spec.format.layout import LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
 from store_spec.format.missing_runs import Runs, no_runs, wrong_run
@@ -284,16 +284,28 @@ class Snapshot:
             raise _wrong_size(f"{where}: chunk {chunk}", length, least, most, decoded)
 
     def check_files(self) -> None:
-        """Check that there are as many shards as rows are committed, for who takes memory by the count of these."""
+        """Check that there are as many shards as readers see rows of, for who takes memory by the count of these."""
         schema = self.root.schema
         for axis, name in ((axis, name) for axis, names in schema.sharded().items() for name in names):
             chunking = schema.chunking(name)
             assert chunking is not None
-            due = -(-self.root.counts.of(axis) // chunking.shard)
+            due = self._shards_seen(name, chunking.shard, self.root.counts.of(axis))
             present = len(self.storage.list(name)) - 1  # its zarr.json is there too
             if present < due:
                 where = self.storage.path(name)
                 raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
+
+    def _shards_seen(self, name: str, size: int, rows: int) -> int:
+        """Return how many shards have rows of sequences that are not retired; those of others may have been lost."""
+        if not self.root.retired:
+            return -(-rows // size)
+        bounds = self.bounds(name)
+        live = retired.others(self.root.retired, len(bounds) - 1)
+        starts, stops = bounds[live], bounds[live + 1]
+        starts, stops = starts[starts < stops], stops[starts < stops]
+        first, last = starts // size, (stops - 1) // size
+        shared = int((first[1:] == last[:-1]).sum())  # with the sequence before
+        return int((last - first + 1).sum()) - shared
 
     def check_size(self, fact: ArrayFact, number: int) -> None:
         """Check that a chunk of a table has as many stored bytes as it needs, if it is larger than most are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -221,3 +222,27 @@ def test_verify_sees_a_root_that_is_older_than_the_last_commit_that_only_retired
     own.write_bytes(witness.replace(b'"retired": 1', b'"retired": "1"'))
     (problem,) = store_spec.verify(tmp_path / "s")
     assert not problem.leftover
+
+
+@pytest.mark.parametrize("gone", [0, 1, 4])
+def test_a_lost_shard_is_no_loss_where_all_that_lay_in_it_is_retired(tmp_path, recipe, gone):
+    recipe = replace(recipe, chunk=24, shard=48)
+    sequences = make(recipe, (9, 17, 0, 10, 14, 6))
+    write(recipe, tmp_path / "s", sequences)
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        writer.retire(sequences[gone].source)
+    left = [one for number, one in enumerate(sequences) if number != gone]
+    snapshot = store_spec.open_store(tmp_path / "s").snapshot
+    size, bounds = snapshot.root.schema.steps.shard, snapshot.offsets.tolist()
+    seen = {row for number in range(6) if number != gone for row in range(bounds[number], bounds[number + 1])}
+    for number in range(-(-bounds[-1] // size)):
+        shard = tmp_path / "s" / f"inputs/c.{number}.0"
+        shard.rename(tmp_path / "lost")
+        store = store_spec.open_store(tmp_path / "s")
+        if seen.isdisjoint(range(number * size, (number + 1) * size)):
+            assert_holds(store, left)
+            assert len(list(store.padded(2))) == 3
+        else:
+            with pytest.raises(FormatError, match="lost"):
+                list(store.padded(2))
+        (tmp_path / "lost").rename(shard)
