@@ -26,7 +26,7 @@ from builder.packing import Packing
 from builder.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.process import Process
 from builder.reading import Reading, find_sources, opened
-from builder.run import Run, Tally, note_build, workers_died
+from builder.run import Run, Tally, note_build, too_many_failed, workers_died
 from builder.tables.counts import CleanedSource
 from builder.tables.tabular import Tabular
 from builder.text_labels import TextLabels
@@ -205,8 +205,8 @@ def build(
         if plan.new:
             engine = stack.enter_context(start_engine(count, scheduler))
             plan = with_classes(plan, looking_on(engine, count), batch_bytes)
-            found = _first_usable(engine, plan)
-            if isinstance(found, Found):
+            found = _first_usable(engine, plan, tally, most(len(plan.new)))
+            if found is not None:
                 if packing.measure and not plan.exists:
                     choice = _measured(engine, plan, schema_of(plan, found, packing))
                     packing = replace(packing, codec=choice.codec)
@@ -237,8 +237,6 @@ def build(
                 except BaseException:
                     engine.abandon()  # before the lock is free: no worker may put a shard any more
                     raise
-            else:
-                tally.failures, tally.done = tally.failures + found, tally.sources
         if plan.exists and ledger is None:  # what failed before may be gone, or fail in another way
             ledger = stack.enter_context(_opened(plan))
             ledger.retire(retiring)
@@ -322,9 +320,15 @@ def _dealt_evenly(plan: Plan, batch_bytes: int, ratio: float, workers: int) -> i
     return min(batch_bytes, max(batch_bytes // 2, share))
 
 
-def _first_usable(engine: Engine, plan: Plan) -> Found | list[Failure]:
-    """Have sources probed until one is usable: few at first, since nearly always the first is, and all if need be."""
-    failures: list[Failure] = []
+def _first_usable(engine: Engine, plan: Plan, tally: Tally, most: float) -> Found | None:
+    """Have sources probed until one is usable: few at first, since nearly always the first is, and all if need be.
+
+    Where none is, the tally has why.
+
+    Raises:
+        BuildError: More failed than may, before one was found.
+    """
+    untried, failures = tally.failures, list[Failure]()
     start, count = 0, PROBED
     while start < len(plan.numbers):
         batch = plan.batch(slice(start, start + count))
@@ -333,7 +337,11 @@ def _first_usable(engine: Engine, plan: Plan) -> Found | list[Failure]:
             return found
         failures += found
         start, count = start + count, 4 * count
-    return failures
+        if len(untried) + len(failures) > most:
+            tally.failures, tally.done = untried + failures, len(untried) + len(failures)
+            raise too_many_failed(tally, most)
+    tally.failures, tally.done = untried + failures, tally.sources
+    return None
 
 
 def _asked(engine: Engine, batch: Batch, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -307,7 +307,7 @@ def workers_died(names: Sequence[str]) -> BuildError:
 def too_many_failed(tally: Tally, most: float) -> BuildError:
     """Say that a build gives up."""
     return BuildError(
-        f"{len(tally.failures):,} of {tally.done:,} sources failed, and at most {most:,.0f} may (max_failures); "
+        f"{len(tally.failures):,} of {tally.done:,} sources failed, and at most {int(most):,} may (max_failures); "
         f"the last: {tally.failures[-1]}; {tally.committed:,} sequences are committed, and the next build goes on "
         "from there"
     )

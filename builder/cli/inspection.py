@@ -44,8 +44,8 @@ def inspection_text(found: Inspection, *, bar: str = "#") -> Iterator[Renderable
         yield section("Columns of sequences", *_columns(found.columns))
     if found.cleaning is not None:
         yield section("Cleaning", *_cleaning(found.cleaning))
-    if found.build is not None:
-        yield section("Build", _build(found.build))
+    if found.build is not None and (options := _build(found.build)).row_count:
+        yield section("Build", options)
     if found.failures:
         yield section(f"Failures ({count_text(found.failures, 'source')} in the last build)", *_failures(found))
     if found.shuffle is not None:

@@ -14,6 +14,7 @@ from builder.cli import main
 from builder.inspection import inspect
 from builder.length_bins import LARGEST_BINS, length_bins
 from builder.sequence_values import Times
+from builder.tables.tabular import tabular
 from store_spec import Rows, create_store, open_store
 from store_spec.format.times import Time
 
@@ -314,3 +315,12 @@ def test_a_ratio_is_written_out_however_large_it_is(tmp_path):
     assert ratio > 99
     table = shown(tmp_path / "z.zarr").partition("\nArrays\n")[2].splitlines()
     assert table[1].split()[-2] == f"{ratio:,.0f}"
+
+
+def test_options_of_the_build_are_shown_where_any_was_given(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text("x,y\n1,2\n")
+    build(tmp_path / "src", tmp_path / "plain.zarr", workers=0)
+    build(tmp_path / "src", tmp_path / "chosen.zarr", process=tabular(labels="y"), workers=0)
+    assert "Build" not in shown(tmp_path / "plain.zarr").splitlines()
+    assert "Build" in shown(tmp_path / "chosen.zarr").splitlines()

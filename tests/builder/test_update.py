@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,17 @@ def test_fail_fast_stops_at_the_first(tables):
     result = cli("build", tables / "src", tables / "s.zarr", "--fail-fast")
     assert result.exit_code == 1
     assert "1 of 2 sources failed" in result.stderr or "sources failed, and at most 0 may" in result.stderr
+
+
+def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_path, monkeypatch):
+    """They are looked at until one is; of a share of them the whole number below it may fail."""
+    monkeypatch.setattr(sys.modules["builder.build"], "PROBED", 3)
+    write_made(tmp_path / "src", {f"{number:02}.made": Made(fault="raises") for number in range(17)})
+    for limit, count, may in ((0, 3, 0), ("10%", 3, 1), (4, 15, 4), ("99%", 17, 16)):
+        with pytest.raises(BuildError, match=rf"^{count} of {count} sources failed, and at most {may} may"):
+            run(tmp_path, max_failures=limit)
+    assert len(run(tmp_path, max_failures="100%").failures) == 17
+    assert not (tmp_path / "store").exists()
 
 
 def test_many_sequences_are_committed_on_the_way_whatever_the_time(tmp_path, monkeypatch):
