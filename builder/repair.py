@@ -30,6 +30,7 @@ from builder.sequence import LongSequence
 from builder.sequence import Sequence as SourceSequence
 from builder.verification import Checking, verify
 from store_spec.disk.ledger import Ledger, check_root
+from store_spec.disk.lock import locked
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StoreError
 from store_spec.format import retired
@@ -114,21 +115,22 @@ def repair(
     failed: dict[str, Failure] = {}
     unput: list[DamagedFile] = []
     rebuilt: tuple[str, ...] = ()
-    found = check()
-    if not found:
-        return Repair(found=(), files=(), rebuilt=(), failures=(), left=())
-    with Ledger.open(place) as ledger:  # which puts metadata right that lag behind the root
-        # What verify found in metadata is gone.
-        left = check() if any(problem.where.endswith(ROOT) or problem.leftover for problem in found) else found
-        while left:
-            damage = Damage.of(ledger.snapshot(), left)
-            files, failures, unput = _put_right(damage, ledger.snapshot(), reading, workers, scheduler)
-            failed |= {failure.source: failure for failure in failures}
-            fresh = set(files) - set(put)
-            put += files
-            left = check() if files else left
-            if not fresh:  # nothing more can be put; or what was put is damaged again
-                break
+    with locked(place.absolute()) as folder:  # first: a check may take hours, and a writer would waste them
+        found = check()
+        if not found:
+            return Repair(found=(), files=(), rebuilt=(), failures=(), left=())
+        with Ledger.under_lock(place, folder) as ledger:  # which puts metadata right that lag behind the root
+            # What verify found in metadata is gone.
+            left = check() if any(problem.where.endswith(ROOT) or problem.leftover for problem in found) else found
+            while left:
+                damage = Damage.of(ledger.snapshot(), left)
+                files, failures, unput = _put_right(damage, ledger.snapshot(), reading, workers, scheduler)
+                failed |= {failure.source: failure for failure in failures}
+                fresh = set(files) - set(put)
+                put += files
+                left = check() if files else left
+                if not fresh:  # nothing more can be put; or what was put is damaged again
+                    break
     if names := _to_rebuild(place, reading, unput):
         report = build(
             sources, store, process=process, manifest=manifest, workers=workers, scheduler=scheduler, redo=names

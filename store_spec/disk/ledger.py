@@ -166,25 +166,37 @@ class Ledger:
         path = path.absolute()
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store; create it first")
-        with locked(path) as folder:
-            _remove_tree(folder / NEW)
+        with locked(path) as folder, cls.under_lock(path, folder) as ledger:
+            yield ledger
+
+    @classmethod
+    @contextlib.contextmanager
+    def under_lock(cls, path: Path, folder: Path) -> Iterator[Ledger]:
+        """Open a store likewise whose lock the caller holds, which is in that folder.
+
+        Raises:
+            MissingStoreError: There is no store at that path.
+            FormatError: It is not one that may be written to, or its root is an older copy.
+        """
+        path = path.absolute()
+        _remove_tree(folder / NEW)
+        _remove_tree(folder / SPILLED)
+        storage = LocalStorage(path)
+        try:
+            data = storage.get(ROOT)
+        except MissingStoreError as error:
+            raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
+        # Its writer may have died before it was safe; what is built on it, or acknowledged again, has to be.
+        storage.sync([""])
+        sync_folder(path.parent)
+        snapshot = Snapshot.open(path)
+        check_root(snapshot)
+        ledger = cls(path, storage, snapshot.root, data, folder)
+        ledger._recover()
+        try:
+            yield ledger
+        finally:
             _remove_tree(folder / SPILLED)
-            storage = LocalStorage(path)
-            try:
-                data = storage.get(ROOT)
-            except MissingStoreError as error:
-                raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
-            # Its writer may have died before it was safe; what is built on it, or acknowledged again, has to be.
-            storage.sync([""])
-            sync_folder(path.parent)
-            snapshot = Snapshot.open(path)
-            check_root(snapshot)
-            ledger = cls(path, storage, snapshot.root, data, folder)
-            ledger._recover()
-            try:
-                yield ledger
-            finally:
-                _remove_tree(folder / SPILLED)
 
     @property
     def schema(self) -> Schema:

@@ -19,7 +19,7 @@ from builder.cli import main
 from builder.repair import Repair, repair
 from store_spec import StoreError
 from store_spec.disk.storage import LocalStorage
-from store_spec.errors import ConflictError
+from store_spec.errors import ConflictError, LockedError
 from store_spec.verification.repair import DamagedFile, restore_rows
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
@@ -273,6 +273,33 @@ def test_a_file_that_is_bad_whenever_it_was_put_ends_the_repair(damaged, monkeyp
     done = repair(damaged / "s.zarr", damaged / "src", workers=0)
     assert done.files == ("inputs/c.0.0",)
     assert [problem.where for problem in done.left] == ["inputs/c.0.0"]
+
+
+def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged, monkeypatch):
+    """A check of a large store takes long, and all of it would be for nothing."""
+    checks = counted(monkeypatch, "verify")
+    before = files(damaged / "s.zarr")
+    with store_spec.open_store(damaged / "s.zarr", "a"):
+        with pytest.raises(LockedError, match="is writing to it; wait until it has ended"):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+        assert checks.calls == 0
+    assert files(damaged / "s.zarr") == before
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
+
+
+def test_nobody_writes_while_a_repair_checks(damaged, monkeypatch):
+    module = sys.modules["builder.repair"]
+    verify, refused = module.verify, []
+
+    def checking(*arguments, **options):
+        with pytest.raises(LockedError), store_spec.open_store(damaged / "s.zarr", "a"):
+            pass
+        refused.append(1)
+        return verify(*arguments, **options)
+
+    monkeypatch.setattr(module, "verify", checking)
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
+    assert len(refused) == 2
 
 
 def test_what_an_older_snapshot_would_put_is_refused(damaged):
