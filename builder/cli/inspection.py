@@ -203,7 +203,7 @@ def _cleaning(cleaning: StoreCleaning) -> Iterator[RenderableType]:
         yield Text(f"and {more:,} more, of which a smaller share was dropped: store.sequences has each")
 
 
-def _build(build: dict[str, Any]) -> RenderableType:
+def _build(build: dict[str, Any]) -> Table:
     table = pairs()
     for name, value in options_given(build):
         table.add_row(printable(name), printable(value)[:LONGEST_OPTION])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,14 @@ from store_spec.format.layout import (
     table_chunk,
     tables_document,
 )
-from store_spec.format.records import SOURCES, Records, no_records
-from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
+from store_spec.format.records import SOURCES, Checked, Records, SourceId, describe, no_records
+from store_spec.schema import GROUPS, MISSING_RUNS, SKIPPED, TABLES, ArrayFact, Schema
 
 NEW = "new"  # the store in the build folder, until its first commit
+ADD_NOTHING = (
+    "; new rows follow in that file, so nothing was added: put it again first (seqzarr verify STORE --sources SOURCES "
+    "--repair)"
+)
 JOINED = 1024  # records of one or some sequences that are joined: one by one they take six times the memory
 SPILLED = "spilled"  # rows there that do not fit into memory, until they lie in shards
 
@@ -78,7 +82,8 @@ class ShardJob:
         if given != self.stop - self.start:
             raise ValueError(f"shard {self.number} of {self.name}: {given:,} rows for {self.stop - self.start:,}")
         storage, first = LocalStorage(self.folder), self.number * chunking.shard
-        kept = [Snapshot(storage, self.root).stretch(self.name, first, self.start)] if first < self.start else []
+        with _needed():
+            kept = [Snapshot(storage, self.root).stretch(self.name, first, self.start)] if first < self.start else []
         pieces = shard.encode([*kept, *parts], rows, chunking, schema.codec, threads)
         self._check_uncommitted(storage)
         storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
@@ -242,6 +247,32 @@ class Ledger:
         replace(self.root, schema=schema).encode()  # refuses now what no commit could write
         self._schema = schema
 
+    def skip_shards(self, arrays: Collection[str]) -> None:
+        """Let the next rows begin new shards, where the last, partial one of these arrays can be read no more.
+
+        It stays as it is. The rows from there to the next shard are those of a sequence of zeros, which the next commit
+        retires as it makes it visible, and which no file need have. Nothing may be registered before.
+        """
+        counts, rows, skipped = self.root.counts, dict[str, NDArray[Any]](), False
+        for axis, names in self.schema.sharded().items():
+            chunking = self.schema.chunking(names[0])
+            assert chunking is not None
+            count = -counts.of(axis) % chunking.shard if not set(names).isdisjoint(arrays) else 0
+            rows |= {name: self.schema.rows(name).zeros(count) for name in names}
+            skipped |= count > 0
+        if not skipped:
+            return
+        if self.schema.label_axis == "sequence":
+            rows["labels"] = self.schema.rows("labels").zeros(1)
+        columns: dict[str, NDArray[Any]] = {
+            one.array: np.full(1, "", object) if one.dtype == "string" else np.zeros(1, one.dtype)
+            for one in self.schema.columns
+        }
+        source = SourceId(name=SKIPPED)
+        self.register(describe(self.schema, Checked(rows, columns), source))
+        self._handed, self._put = dict(self._registered), dict(self._registered)
+        self.retire([self.sequences - 1])
+
     def retire(self, numbers: Iterable[int]) -> None:
         """Have the next commit retire these sequences: readers of it skip them."""
         self._retiring.update(numbers)
@@ -398,7 +429,8 @@ class Ledger:
         before = 0 if self._committed is None else self.root.counts.of(self.schema.axis(fact))
         first = before - before % size
         if first < before:
-            rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
+            with _needed():
+                rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
         put_rows(self._storage, self.schema, fact, first, rows)
 
     def _table_rows(self, fact: ArrayFact, new: Records) -> NDArray[Any] | None:
@@ -452,6 +484,15 @@ class Ledger:
     def _lengths(self, records: Records) -> dict[str, NDArray[np.int64]]:
         """Return the rows of each sequence, for each array that lies in shards."""
         return {name: records.label_lengths if self._own(name) else records.lengths for name in self._registered}
+
+
+@contextlib.contextmanager
+def _needed() -> Iterator[None]:
+    """Say of rows that cannot be read that others have to follow them in the same file."""
+    try:
+        yield
+    except FormatError as error:
+        raise type(error)(f"{error}{ADD_NOTHING}") from error
 
 
 def check_root(snapshot: Snapshot) -> None:

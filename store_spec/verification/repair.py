@@ -6,9 +6,10 @@ that was not there before. What cannot be proved is not put.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from store_spec.format.codec import crc32c
 from store_spec.format.layout import BLANK, chunk_key, chunk_number, table_chunk
 from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.moments import moments
-from store_spec.format.records import Records, derived, proved
+from store_spec.format.records import SOURCES, Records, derived, proved
 from store_spec.reading.spans import read_spans, rows_in_file
-from store_spec.schema import MISSING_RUNS, MOMENTS, ROW_ARRAYS, TABLES
+from store_spec.schema import MISSING_RUNS, MOMENTS, ROW_ARRAYS, SKIPPED, TABLES
 from store_spec.verification.parts import Part
 from store_spec.verification.problems import Problem
 from store_spec.verification.tables import present_files
@@ -56,6 +57,7 @@ class Damage:
 
     Args:
         bounds: Whether the offsets or the lengths are.
+        names: Chunks of the names of sources.
         tables: Chunks of the tables that have the identity.
         rows: Files of `inputs`, `labels` and `time`.
         missing: Arrays whose runs of rows that miss a value have to be found again.
@@ -63,6 +65,7 @@ class Damage:
     """
 
     bounds: bool
+    names: tuple[DamagedFile, ...]
     tables: tuple[DamagedFile, ...]
     rows: tuple[DamagedFile, ...]
     missing: tuple[str, ...]
@@ -86,6 +89,10 @@ class Damage:
         others = _files_of(snapshot, unsure)
         for place in files.keys() & others.keys():
             files[place] |= others.pop(place)
+        skipped = _skipped(snapshot)
+        for (array, number), lost in chain(files.items(), others.items()):
+            if array in ROW_ARRAYS and skipped:
+                lost.update(skipped.intersection(_in_file(snapshot, array, number)))
         if whole:
             files |= {(name, number): set() for name in tables for number in range(_chunks(snapshot, name))}
         damaged = [
@@ -96,6 +103,7 @@ class Damage:
         follow = {name for array in ROW_ARRAYS for name in derived(array)}
         return cls(
             bounds=any(one.array in {*BOUNDS, *BOUNDS.values()} for one in damaged),
+            names=tuple(one for one in damaged if one.array == SOURCES),
             tables=tuple(one for one in damaged if one.array in tables),
             rows=(
                 *rows,
@@ -107,6 +115,16 @@ class Damage:
             missing=tuple(array for array, runs in MISSING_RUNS.items() if any(one.array == runs for one in damaged)),
             stats=tuple(one for one in damaged if one.array in follow),
         )
+
+
+def _skipped(snapshot: Snapshot) -> set[int]:
+    """Return the sequences whose rows no file need have; none where the names cannot be read."""
+    numbers = retired.members(snapshot.root.retired).tolist()
+    try:
+        names = snapshot.sources() if numbers else []
+    except StoreError:
+        return set()
+    return {number for number in numbers if names[number] == SKIPPED}
 
 
 def _place(snapshot: Snapshot, where: str) -> tuple[str | None, int]:
@@ -179,14 +197,19 @@ def _files_of(snapshot: Snapshot, sequences: dict[str, set[int]]) -> dict[tuple[
     return files
 
 
-def restore_bounds(snapshot: Snapshot) -> list[str]:
+def restore_bounds(snapshot: Snapshot, given: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:
     """Put offsets and lengths again from one another: those are right with which the tables have their identity.
+
+    Args:
+        snapshot: The store.
+        given: `row_size` and `label_row_size` from elsewhere, where both may be lost.
 
     Returns:
         The files that were put; none where neither is right, or the tables cannot be read.
     """
     own = snapshot.root.schema.label_axis == "own"
-    steps, label_steps = _candidates(snapshot, "offsets"), _candidates(snapshot, "label_offsets") if own else [None]
+    steps = _candidates(snapshot, "offsets", given)
+    label_steps = _candidates(snapshot, "label_offsets", given) if own else [None]
     try:
         columns = {name: snapshot.table(name) for name in proved(snapshot.root.schema)}
         names = tuple(snapshot.sources())
@@ -208,28 +231,26 @@ def restore_bounds(snapshot: Snapshot) -> list[str]:
     return []
 
 
-def _candidates(snapshot: Snapshot, name: str) -> list[NDArray[np.int64]]:
-    """Return the lengths by the offsets, and by themselves, as far as they can be read and could be right."""
+def _candidates(
+    snapshot: Snapshot, name: str, given: Mapping[str, NDArray[np.int64]] | None
+) -> list[NDArray[np.int64]]:
+    """Return the lengths by the offsets, by themselves, and as given, as far as they are there and could be right."""
     last = snapshot.root.counts.steps if name == "offsets" else snapshot.root.counts.label_steps
-    found = []
+    found = [] if given is None else [given[BOUNDS[name]]]
     for table in (name, BOUNDS[name]):
-        try:
+        with contextlib.suppress(StoreError):
             values = snapshot.table(table)
-        except StoreError:
-            continue
-        lengths = np.diff(values) if table == name else values
-        if (lengths >= 0).all() and int(lengths.sum()) == last:
-            found.append(lengths)
-    return found
+            found.append(np.diff(values) if table == name else values)
+    return [lengths for lengths in found if (lengths >= 0).all() and int(lengths.sum()) == last]
 
 
 def restore_tables(snapshot: Snapshot, damaged: Iterable[DamagedFile], found: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Put chunks of the tables that have the identity.
+    """Put chunks of the tables that have the identity, or of the names of the sources.
 
     Args:
         snapshot: The store.
         damaged: The chunks.
-        found: Each of their tables, as far as it is known; what is damaged in it is from elsewhere.
+        found: Each of their tables; what is damaged in it is from elsewhere, and proved here.
 
     Returns:
         The files that were put.
@@ -242,12 +263,13 @@ def restore_tables(snapshot: Snapshot, damaged: Iterable[DamagedFile], found: Ma
     columns = {name: found[name] if name in found else snapshot.table(name) for name in proved(schema)}
     lengths = snapshot.table("row_size")
     own = snapshot.table("label_row_size") if schema.label_axis == "own" else np.zeros_like(lengths)
-    if Records(tuple(snapshot.sources()), lengths, own, columns).identity(BLANK, schema) != snapshot.root.identity:
+    names = found[SOURCES].tolist() if SOURCES in found else snapshot.sources()
+    if Records(tuple(names), lengths, own, columns).identity(BLANK, schema) != snapshot.root.identity:
         raise ChecksumError(
             f"{snapshot.storage.path(TABLES)}: with what its rows and the sources say today it is not what it was, so "
-            "nothing was put"
+            "nothing was put; put the sources back as they were, or build another store"
         )
-    return put_chunks(snapshot, damaged, columns)
+    return put_chunks(snapshot, damaged, found)
 
 
 def put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapping[str, NDArray[Any]]) -> list[str]:
@@ -399,6 +421,20 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
         snapshot.storage.put(key, shard.encode([out], schema.rows(name), chunking, schema.codec))
     snapshot.storage.sync([name])
     return chunk_key(name, damaged.number, out.ndim)
+
+
+def is_closed(snapshot: Snapshot, damaged: DamagedFile) -> bool:
+    """Tell whether a file is the last, partial shard of its array, and so damaged that no rows can follow in it."""
+    schema, size = snapshot.root.schema, _size(snapshot, damaged.array)
+    fact, start = schema.fact(damaged.array), damaged.number * size
+    rows = snapshot.root.counts.of(schema.axis(fact))
+    if not schema.is_sharded(fact) or start + size <= rows:
+        return False
+    try:
+        snapshot.stretch(damaged.array, start, rows)
+    except StoreError:
+        return True
+    return False
 
 
 def _has(snapshot: Snapshot, name: str, start: int, rows: NDArray[Any]) -> bool:

@@ -136,7 +136,7 @@ def test_what_is_damaged_is_put_again_from_the_rows(store, tmp_path, damage, wor
 def test_runs_of_a_root_that_counts_others_are_not_put(store, tmp_path, monkeypatch):
     """No writer of ours leaves that: the rows have another run than the root counts."""
     lost(store)
-    monkeypatch.setattr(sys.modules["builder.repair"], "runs_of_part", lambda *_: np.zeros((0, 2), np.int64))
+    monkeypatch.setattr(sys.modules["builder.restoring"], "runs_of_part", lambda *_: np.zeros((0, 2), np.int64))
     done = repair(store, tmp_path / "src", workers=0)
     assert any("0 runs that miss a value, where" in failure.reason for failure in done.failures)
     assert any(problem.where == RUNS for problem in done.left)

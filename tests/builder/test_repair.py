@@ -23,11 +23,11 @@ from store_spec.errors import ConflictError, LockedError
 from store_spec.verification.repair import DamagedFile, restore_rows
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
-from tests.campaigns.rot_stores import Specimen
+from tests.campaigns.rot_stores import Specimen, small_tables
 from tests.store.oracle import files
 
-NAMES = "sequences/source/c.0"  # nobody else has them
-BOUNDS = (("offsets/c.0", "row_size"), ("label_offsets/c.0", "label_row_size"))  # each follows from the other alone
+MODULES = ("builder.repair", "builder.restoring")
+NAMES = "sequences/source/c.0"
 SOURCES = {
     f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
 }
@@ -63,7 +63,7 @@ class Counted:
 
 
 def counted(monkeypatch, name):
-    module = sys.modules["builder.repair"]
+    module = next(one for one in map(sys.modules.get, MODULES) if hasattr(one, name))
     monkeypatch.setattr(module, name, found := Counted(getattr(module, name)))
     return found
 
@@ -92,8 +92,9 @@ def restored(specimen: Specimen, case: Case) -> str:
 
 
 def repairable(case: Case) -> bool:
-    both = [{name, f"{sizes}/c.0"} <= case.files.keys() for name, sizes in BOUNDS]
-    return not (case.harmless or any(both) or case.files.keys() & {ROOT, NAMES})
+    # Names are told from the hashes and the parts of sources, and these from the names.
+    tables = [name for name in case.files if name.startswith("sequences/")]
+    return not (case.harmless or ROOT in case.files or (NAMES in tables and len(tables) > 1))
 
 
 def test_lost_and_swapped_files_and_older_copies_of_them_are_put_again_as_they_were(specimen):
@@ -341,19 +342,69 @@ def test_a_source_that_cannot_be_read_now_is_named_with_the_reason(damaged):
 
 
 def test_what_nobody_else_has_stays_lost_and_nothing_is_touched(specimen):
-    for name in (NAMES, ROOT):
-        path = specimen.path.with_name("copy")
+    path, src = specimen.path.with_name("copy"), specimen.path.with_name("src without c")
+    shutil.copytree(specimen.path.with_name("src"), src)
+    (src / "c.made").unlink()
+    for lost in ([ROOT], [NAMES], ["offsets/c.0", "row_size/c.0"]):
         shutil.copytree(specimen.path, path)
-        (path / name).write_bytes(b"")
+        for name in lost:
+            (path / name).write_bytes(b"")
         before = files(path)
-        if name == ROOT:
+        if lost == [ROOT]:
             with pytest.raises(StoreError, match="not JSON"):
-                repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
+                repair(path, src, process=read_made, workers=0)
         else:
-            done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
-            assert [problem.where for problem in done.left] == [NAMES]
+            done = repair(path, src, process=read_made, workers=0)
+            assert {problem.where for problem in done.left} >= set(lost)
+            assert any("build another store" in failure.reason for failure in done.failures)
         assert files(path) == before
         shutil.rmtree(path)
+    shutil.rmtree(src)
+
+
+def test_rows_and_the_checksums_that_prove_them_may_be_lost_together(specimen):
+    """The sources have both, which the identity of the tables proves."""
+    path = specimen.path.with_name("copy")
+    for array in ("inputs", "labels"):
+        shutil.copytree(specimen.path, path)
+        gone = [f"sequences/{array}_crc32c/c.0", *(name for name in specimen.files if name.startswith(f"{array}/c."))]
+        for name in gone:
+            (path / name).unlink()
+        done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
+        assert (done.failures, done.left, done.files) == ((), (), tuple(sorted(gone)))
+        assert files(path) == specimen.files
+        shutil.rmtree(path)
+
+
+def test_where_nothing_proves_rows_any_more_nothing_is_built_again(damaged):
+    (damaged / "s.zarr" / "sequences" / "inputs_crc32c" / "c.0").unlink()
+    (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
+    before = files(damaged / "s.zarr")
+    result = run("verify", damaged / "s.zarr", "--sources", damaged / "src", "--repair")
+    assert result.exit_code == 1, result.output
+    assert "put the sources back as they were, or build another store" in result.stderr
+    assert files(damaged / "s.zarr") == before
+
+
+def test_names_that_were_lost_are_those_of_the_files(tmp_path):
+    """Some are of the same bytes, some have parts, one was built again, and another is not what it was."""
+    lengths = [(3,), (3, 4), (5,)]
+    made = {f"{name}.made": Made(lengths=lengths[number % 3], seed=0) for number, name in enumerate("abcdefgh")}
+    made["i.made"] = Made(lengths=(6,))
+    with small_tables():
+        write_made(tmp_path / "src", made)
+        build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0, chunk=60, shard=240)
+        build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0, redo=["i.made"])
+        before = files(tmp_path / "s")
+        gone = [name for name in before if name.startswith("sequences/source/c.")]
+        assert len(gone) > 4
+        for some, changed in ((gone, {}), (gone[1:], {}), (gone[::2], {"g.made": Made(lengths=(2,))}), (gone[:1], {})):
+            write_made(tmp_path / "src", made | changed)
+            for name in some:
+                (tmp_path / "s" / name).unlink()
+            done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
+            assert (done.files, done.failures, done.left) == (tuple(sorted(some)), (), ())
+            assert files(tmp_path / "s") == before
 
 
 def test_without_sources_nothing_can_be_repaired(damaged):
@@ -408,3 +459,84 @@ def test_a_source_whose_file_of_labels_is_gone_is_left_as_it_is_and_named(with_l
     assert str(failure).startswith("b.csv: y/b.csv, where its labels were, is there no more, so nobody has the rows")
     assert done.rebuilt == ("a.csv",)
     assert store_spec.open_store(with_labels / "s").sources == ("b.csv", "c.csv", "a.csv")
+
+
+@pytest.fixture
+def partial(tmp_path):
+    """A store of three sources, of which the last, partial shard of inputs is lost, and its source changed."""
+    (tmp_path / "src").mkdir()
+    for name in "abc":
+        rows = "".join(f"{number},{number * ord(name)}\n" for number in range(45))
+        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n{rows}")
+    process = tabular(inputs="x", labels="y")
+    build(tmp_path / "src", tmp_path / "s.zarr", process=process, chunk=80, shard=320, workers=0)
+    shutil.copytree(tmp_path / "src", tmp_path / "before")
+    (tmp_path / "s.zarr" / "inputs" / "c.3.0").unlink()
+    (tmp_path / "src" / "c.csv").write_text("x,y\n5,6\n")
+    return tmp_path
+
+
+def test_a_build_that_cannot_add_to_a_lost_shard_says_what_to_do(partial):
+    result = run("build", partial / "src", partial / "s.zarr", "--update", "--workers", "0")
+    assert result.exit_code == 1
+    assert "inputs/c.3.0: missing" in result.stderr
+    assert "new rows follow in that file, so nothing was added: put it again first (seqzarr verify" in result.stderr
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged"])
+def test_where_the_last_shard_is_lost_for_good_rows_go_on_behind_it(partial, harm):
+    old = store_spec.open_store(partial / "s.zarr")
+    a, b = old[0], old[1]
+    if harm == "damaged":
+        shard = bytearray((partial / "s.zarr/labels/c.3.0").read_bytes())
+        shard[3] ^= 1
+        (partial / "s.zarr/labels/c.3.0").write_bytes(shard)
+    result = run("verify", partial / "s.zarr", "--sources", partial / "src", "--repair")
+    assert result.exit_code == 0, result.output
+    assert "1 source built again" in result.stdout
+    assert {problem.where for problem in store_spec.verify(partial / "s.zarr")} <= {"inputs/c.3.0", "labels/c.3.0"}
+    (partial / "src" / "d.csv").write_text("x,y\n7,8\n9,9\n")
+    assert run("build", partial / "src", partial / "s.zarr", "--workers", "0").exit_code == 0
+    result = run("verify", partial / "s.zarr", "--sources", partial / "src")
+    assert result.exit_code == 0, result.output
+    now = store_spec.open_store(partial / "s.zarr")
+    assert now.sources == ("a.csv", "b.csv", "c.csv", "d.csv")
+    for number, (inputs, labels) in enumerate((a, b)):
+        assert np.array_equal(now[number][0], inputs)
+        assert np.array_equal(now[number][1], labels)
+    assert [rows.tolist() for number in (2, 3) for rows in now[number]] == [[[5]], [[6]], [[7], [9]], [[8], [9]]]
+    assert sum(len(x) for x, _ in now.windows(2, target="last").batches(16, shuffle=True)) == 44 + 44 + 0 + 1
+    with pytest.raises(StoreError, match="lost"):
+        old[2]
+
+    # Another repair adds nothing, and one from what the sources were puts the shards again.
+    before = files(partial / "s.zarr")
+    assert run("verify", partial / "s.zarr", "--sources", partial / "src", "--repair").exit_code == 0
+    assert files(partial / "s.zarr") == before
+    shutil.copy(partial / "src" / "d.csv", partial / "before")
+    done = repair(partial / "s.zarr", partial / "before", workers=0)
+    assert (done.left, done.files[:1]) == ((), ("inputs/c.3.0",))
+    assert np.array_equal(old[2][0][:, 0], np.arange(45))
+    assert store_spec.verify(partial / "s.zarr") == []
+
+
+def test_what_is_gone_with_the_last_shard_blocks_no_other_source(partial):
+    (partial / "src" / "c.csv").unlink()
+    (partial / "src" / "d.csv").write_text("x,y\n7,8\n")
+    assert run("verify", partial / "s.zarr", "--sources", partial / "src", "--repair").exit_code == 1
+    result = run("build", partial / "src", partial / "s.zarr", "--retire-missing", "--workers", "0")
+    assert result.exit_code == 0, result.output
+    result = run("verify", partial / "s.zarr", "--sources", partial / "src")
+    assert result.exit_code == 0, result.output
+    compacted = run("compact", partial / "s.zarr", partial / "n.zarr")
+    assert compacted.exit_code == 0, compacted.output
+    assert [len(x) for x, _ in store_spec.open_store(partial / "n.zarr")] == [45, 45, 1]
+
+
+def test_where_a_table_is_lost_to_which_rows_are_added_a_repair_says_so(partial):
+    """Statistics follow from rows, which nobody has any more."""
+    (partial / "s.zarr" / "stats" / "inputs_mean" / "c.0.0").unlink()
+    result = run("verify", partial / "s.zarr", "--sources", partial / "src", "--repair")
+    assert result.exit_code == 1
+    assert "some were lost; nothing can be added to this store any more: build another one" in result.stderr
+    assert store_spec.open_store(partial / "s.zarr").sources == ("a.csv", "b.csv", "c.csv")

@@ -20,6 +20,7 @@ from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, FormatError, SchemaError, StorageError, StoreError
 from store_spec.format.layout import ROOT
 from store_spec.format.records import Records, SourceId, check_sequence, describe
+from store_spec.format.times import Time
 from store_spec.schema import Schema, rows_of
 from tests.store.oracle import Recipe, append, assert_holds, files, make, write
 
@@ -420,3 +421,46 @@ def test_an_older_copy_of_the_root_is_refused_before_anything_newer_is_removed(t
     with pytest.raises(FormatError, match="an older copy: it counts"), Ledger.open(path):
         pass
     assert files(path) == before
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+@pytest.mark.parametrize("lost", ["inputs", "labels", "time"])
+def test_new_rows_begin_behind_a_shard_that_is_lost_whatever_a_store_keeps(tmp_path, axis, lost):
+    recipe = Recipe(
+        label_axis=axis,
+        labels=("int16", (2,)),
+        columns=(("site", "string"), ("age", "int64")),
+        time=Time("s"),
+        filled=True,
+        missing="keep",
+        chunk=24,
+        shard=48,
+    )
+    sequences = make(recipe, [7, 0, 12, 6])
+    with recipe.create(tmp_path / "s") as writer:
+        append(writer, sequences[:3])
+    store = store_spec.open_store(tmp_path / "s")
+    if (chunking := store.schema.chunking(lost)) is None:
+        return  # a table
+    size = chunking.shard
+    count = store.counts.of(store.schema.axis(store.schema.fact(lost)))
+    assert count % size
+    (shard,) = (tmp_path / "s" / lost).glob(f"c.{count // size}*")
+    shard.unlink()
+    says = "new rows follow in that file, so nothing was added"
+    with pytest.raises(FormatError, match=says), store_spec.open_store(tmp_path / "s", "a") as writer:
+        append(writer, sequences[3:])
+    with Ledger.open(tmp_path / "s") as ledger:
+        ledger.skip_shards([lost])
+        assert ledger.commit() == 3
+    with Ledger.open(tmp_path / "s") as ledger:
+        ledger.skip_shards([lost])  # there is no partial one any more
+        assert ledger.sequences == 4
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        writer.retire(sequences[2].source)
+        append(writer, sequences[3:])
+    problems = store_spec.verify(tmp_path / "s")
+    assert [problem.where for problem in problems] == [f"{lost}/{shard.name}"]
+    assert all(problem.retired for problem in problems)
+    assert_holds(store_spec.open_store(tmp_path / "s"), [*sequences[:2], sequences[3]])
+    assert len(list(store_spec.open_store(tmp_path / "s").padded(2))) == 2

@@ -1,0 +1,453 @@
+"""Files of a store put again, by workers: what the sources and the store itself give of what was lost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.build import BATCH_BYTES
+from builder.compare import READERS
+from builder.engine import Engine, Task, as_done
+from builder.errors import SourceError
+from builder.fingerprints import BUFFER_BYTES, Fingerprint, read_fingerprint
+from builder.given import check_given
+from builder.labels.beside import LABELS_SHA256
+from builder.lost_names import Key, Nameless, guessed
+from builder.one_source import Batch, Failure, UnusableError, read_source
+from builder.process import searching
+from builder.reading import Reading, dealt
+from builder.run import workers_died
+from builder.sequence import LongSequence
+from builder.sequence import Sequence as SourceSequence
+from store_spec.disk.snapshot import Snapshot
+from store_spec.errors import StoreError
+from store_spec.format import retired
+from store_spec.format.codec import crc32c
+from store_spec.format.missing_runs import no_runs
+from store_spec.format.records import SOURCES, SourceId, derived
+from store_spec.reading.spans import rows_in_file
+from store_spec.schema import SKIPPED, TABLES, Schema
+from store_spec.verification.parts import Part, cut
+from store_spec.verification.repair import (
+    DamagedFile,
+    describe_part,
+    put_chunks,
+    readable,
+    restore_bounds,
+    restore_missing,
+    restore_rows,
+    restore_tables,
+    runs_of_part,
+)
+from store_spec.verification.tables import present_files
+
+LABELS = f"{TABLES}/{LABELS_SHA256}"
+LENGTHS = {"row_size": "inputs", "label_row_size": "labels"}
+PARTS, SIZES, HASHES = (f"{TABLES}/{name}" for name in ("part", "source_size", "source_sha256"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The sequences of one source, which follow one another."""
+
+    source: str
+    first: int
+    count: int
+    retired: bool
+
+
+Result = tuple[list[str], list[Failure], list[DamagedFile]]  # files that were put; why, and which others were not
+
+
+def origins_of(snapshot: Snapshot) -> list[Origin]:
+    """Return the sources, in the order of their sequences; one that was built again is there several times."""
+    names = np.array(snapshot.sources(), object)
+    gone = np.zeros(len(names), bool)
+    gone[retired.members(snapshot.root.retired)] = True
+    begins = np.ones(len(names), bool)
+    begins[1:] = (names[1:] != names[:-1]) | (gone[1:] != gone[:-1])
+    with contextlib.suppress(StoreError):  # it may be what is damaged
+        # Only retired sequences may follow others of the same source.
+        begins |= gone & (snapshot.table("sequences/part") == 0)
+    starts = np.flatnonzero(begins).tolist()
+    return [
+        Origin(source=names[start], first=start, count=stop - start, retired=bool(gone[start]))
+        for start, stop in pairwise([*starts, len(names)])
+    ]
+
+
+def restore_names(damaged: Sequence[DamagedFile], snapshot: Snapshot, reading: Reading) -> Result:
+    """Put chunks of the names of sources: those of files that have the sizes and hashes in the tables."""
+    store = snapshot.storage.root.name
+    try:
+        sizes, hashes, parts = (snapshot.table(name) for name in (SIZES, HASHES, PARTS))
+        names = readable(snapshot, SOURCES)
+        gone = np.zeros(len(names), bool)
+        gone[retired.members(snapshot.root.retired)] = True
+        lost = sorted({number for one in damaged for number in one.lost})
+        keys = {number: (int(sizes[number]), hashes[number].tobytes()) for number in lost}
+        nameless = [
+            Nameless(first=number, key=keys[number], retired=bool(gone[number])) for number in lost if not parts[number]
+        ]
+        files = dict(_keys_of(reading, {size for size, _ in keys.values()}))
+        known = frozenset(names[np.setdiff1d(np.flatnonzero(~gone), lost)].tolist())
+        found = guessed(nameless, files, known)
+        for number in lost:
+            names[number] = names[number - 1] if parts[number] and number else found.get(number, "")
+        return restore_tables(snapshot, damaged, {SOURCES: names}), [], []
+    except StoreError as error:
+        return [], [Failure(store, str(error))], []
+
+
+def _keys_of(reading: Reading, sizes: Collection[int]) -> Iterator[tuple[str, Key]]:
+    """Give the sources that are there, in order, with their sizes, and with their hashes where these are among some."""
+
+    def key(name: str) -> Key | None:
+        path = reading.sources.path(name)
+        try:
+            size = path.stat().st_size
+            return size, read_fingerprint(path).sha256 if size in sizes else b""
+        except OSError:
+            return None
+
+    with ThreadPoolExecutor(READERS) as pool:
+        for name, found in zip(reading.names, pool.map(key, reading.names), strict=True):
+            if found is not None:
+                yield name, found
+
+
+def labels_gone(reading: Reading, source: str) -> str | None:
+    """Say that the file of a source's labels is there no more, if it is not."""
+    with contextlib.suppress(SourceError):  # said when it is read
+        beside = reading.label_file(source)
+        if beside is not None and not reading.sources.path(beside).exists():
+            return GONE_LABELS.format(beside)
+    return None
+
+
+class Dealing:
+    """Has files put again by the workers, and says which were put, why others were not, and which."""
+
+    def __init__(
+        self, engine: Engine, workers: int, snapshot: Snapshot, reading: Reading, origins: Sequence[Origin]
+    ) -> None:
+        self._engine, self._workers, self._reading, self._origins = engine, workers, reading, origins
+        self._snapshot = snapshot.slim()
+        self._places = {name: number for number, name in enumerate(reading.names)}
+        self._starts = np.array([origin.first for origin in origins], np.int64)
+
+    def bounds(self) -> Result:
+        """Put offsets and lengths, where both are lost, by the lengths of what all the sources give."""
+        every = range(self._snapshot.root.counts.sequences)
+        columns: dict[str, NDArray[Any]] = {name: np.zeros(len(every), np.int64) for name in LENGTHS}
+        why = self._from_sources(set(every), list(LENGTHS), columns)
+        if put := restore_bounds(self._snapshot, columns):
+            return put, why, []
+        return [], [*why, Failure(self._snapshot.storage.root.name, OTHER_LENGTHS)], []
+
+    def tables(self, damaged: Sequence[DamagedFile]) -> Result:
+        """Put chunks of what has the identity: checksums of rows, hashes of files, numbers of parts, and columns."""
+        schema = self._snapshot.root.schema
+        names = {one.array for one in damaged}
+        lost = {number for one in damaged for number in one.lost}
+        columns = {name: readable(self._snapshot, name) for name in names}
+        numbers = np.array(sorted(lost), np.int64)
+        if PARTS in names:
+            parts = np.concatenate([np.arange(origin.count) for origin in self._origins])
+            columns[PARTS][numbers] = parts[numbers]
+        if names & {SIZES, HASHES}:
+            for origin, read in self._fingerprints(lost):
+                inside = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
+                for name, value in ((SIZES, read.state.size), (HASHES, np.frombuffer(read.sha256, np.uint8))):
+                    if name in names:
+                        columns[name][inside] = value
+        why: list[Failure] = []
+        if kept := [column.array for column in schema.columns if column.array in names]:
+            why += self._from_sources(lost, kept, columns)
+        for array in schema.row_arrays:
+            if (name := f"{TABLES}/{array}_crc32c") in names:
+                unread: set[int] = set()
+                self._describe(array, lost, [name], columns, unread)
+                # Rows may be lost with their checksums: those of the sources are, if the tables are what they were.
+                why += self._from_sources(unread, [name], columns) if unread else []
+                for origin in self._of(unread):
+                    if origin.source == SKIPPED:
+                        columns[name][origin.first] = crc32c(_skipped(self._snapshot, array, origin.first))
+        try:
+            return restore_tables(self._snapshot, damaged, columns), why, []
+        except StoreError as error:
+            return [], [*why, Failure(self._snapshot.storage.root.name, str(error))], []
+
+    def _from_sources(self, lost: set[int], names: Sequence[str], columns: dict[str, NDArray[Any]]) -> list[Failure]:
+        """Fill columns of sequences, or checksums of their rows, from their sources; say which give none."""
+        origins = [origin for origin in self._of(lost) if origin.source in self._places]
+        sizes = [self._reading.file_bytes(origin.source) for origin in origins]
+        some = (origins[part] for part, _ in dealt(sizes, BATCH_BYTES, 1.0))
+
+        def give(group: list[Origin]) -> Task:
+            batch = self._reading.batch([self._places[origin.source] for origin in group])
+            return self._engine.submit(columns_of, batch, self._snapshot.root.schema, tuple(names), watch=True)
+
+        why: list[Failure] = []
+        for group, task in as_done(self._engine, self._workers, some, give):
+            found, failures = self._result([origin.source for origin in group], task)
+            why += failures
+            for origin in group:
+                for part, given in enumerate(found.get(origin.source, ())[: origin.count]):
+                    for name in names if origin.first + part in lost else ():
+                        columns[name][origin.first + part] = given[name][0]
+        return why
+
+    def stats(self, damaged: Sequence[DamagedFile]) -> Result:
+        """Put chunks of statistics, and of first and last times, from the rows of the store itself."""
+        put: list[str] = []
+        why: list[Failure] = []
+        for array in self._snapshot.root.schema.row_arrays:
+            ours = [one for one in damaged if one.array in derived(array)]
+            if ours:
+                names = sorted({one.array for one in ours})
+                columns = {name: readable(self._snapshot, name) for name in names}
+                failures = self._describe(array, {number for one in ours for number in one.lost}, names, columns, set())
+                why += failures
+                if not failures:
+                    put += put_chunks(self._snapshot, ours, columns)
+        return put, why, []
+
+    def missing(self, arrays: Sequence[str]) -> Result:
+        """Put the runs of rows that miss a value, from the rows of the store itself."""
+        put: list[str] = []
+        why: list[Failure] = []
+        for array in arrays:
+            found = {-1: no_runs()}
+            errors: list[StoreError] = []
+            try:
+                parts = self._parts(array)
+                for part, task in as_done(self._engine, self._workers, parts, partial(self._given, runs_of_part)):
+                    try:
+                        found[part.first] = self._result([], task)
+                    except StoreError as error:
+                        errors.append(error)
+                if not errors:
+                    runs = np.concatenate([found[first] for first in sorted(found)])
+                    put += restore_missing(self._snapshot, array, runs)
+            except StoreError as error:
+                errors.append(error)
+            why += [Failure(self._snapshot.storage.root.name, str(error)) for error in errors]
+        return put, why, []
+
+    def _parts(self, array: str) -> Iterator[Part]:
+        """Cut an array into parts.
+
+        Raises:
+            StoreError: Nobody knows where its sequences begin.
+        """
+        bounds = self._snapshot.bounds(array)
+        fact, size = self._snapshot.root.schema.fact(array), rows_in_file(self._snapshot, array)
+        return cut(self._snapshot, array, bounds, present_files(self._snapshot, fact, size))
+
+    def _given(self, function: Callable[[Snapshot, Part], Any], part: Part) -> Task:
+        return self._engine.submit(function, self._snapshot, part, watch=True)
+
+    def _describe(
+        self, array: str, lost: set[int], names: Sequence[str], columns: dict[str, NDArray[Any]], unread: set[int]
+    ) -> list[Failure]:
+        """Fill columns of sequences from their rows; say which rows cannot be read, and add whose they are."""
+        try:
+            every = self._parts(array)
+        except StoreError as error:
+            unread |= lost
+            return [Failure(self._snapshot.storage.root.name, str(error))]
+        parts = (
+            part
+            for part in every
+            if part.bounds is not None and not lost.isdisjoint(range(part.first, part.first + len(part.bounds) - 1))
+        )
+        why = []
+        for part, task in as_done(self._engine, self._workers, parts, partial(self._given, describe_part)):
+            assert part.bounds is not None
+            inside = [one for one in range(part.first, part.first + len(part.bounds) - 1) if one in lost]
+            try:
+                found = self._result([], task)
+            except StoreError as error:
+                why.append(Failure(self._snapshot.storage.root.name, str(error)))
+                unread |= set(inside)
+                continue
+            for name in names:
+                columns[name][inside] = found[name][[one - part.first for one in inside]]
+        return why
+
+    def _fingerprints(self, lost: set[int]) -> Iterator[tuple[Origin, Fingerprint]]:
+        """Read the files of sequences again, as far as they are there."""
+        origins = [origin for origin in self._of(lost) if origin.source in self._places]
+        with ThreadPoolExecutor(READERS) as pool:
+            for origin, read in zip(origins, pool.map(self._fingerprint, origins), strict=True):
+                if read is not None:
+                    yield origin, read
+
+    def _fingerprint(self, origin: Origin) -> Fingerprint | None:
+        try:
+            return read_fingerprint(self._reading.sources.path(origin.source))
+        except OSError:
+            return None
+
+    def rows(self, damaged: Sequence[DamagedFile]) -> Result:
+        """Put files of `inputs` and `labels`, those of the same sources in one task."""
+        put: list[str] = []
+        why: list[Failure] = []
+        unput: list[DamagedFile] = []
+        work: list[tuple[list[DamagedFile], list[Origin]]] = []
+        ready = []
+        for one in damaged:
+            origins = [origin for origin in self._of(one.lost) if origin.source != SKIPPED]  # whose rows are zeros
+            said = {one.source: self._gone(one) for one in origins}
+            gone = {name: what for name, what in said.items() if what is not None}
+            why += [Failure(name, what) for name, what in gone.items()]
+            if gone:
+                unput.append(one)
+            else:
+                ready.append((one, origins))
+        for _, alike in groupby(ready, key=lambda item: (item[0].array, [origin.first for origin in item[1]])):
+            group = list(alike)
+            work.append(([one for one, _ in group], group[0][1]))
+
+        def restore(item: tuple[list[DamagedFile], list[Origin]]) -> Task:
+            some, origins = item
+            batch = self._reading.batch([self._places[origin.source] for origin in origins])
+            return self._engine.submit(restore_files, batch, origins, self._snapshot, some, watch=True)
+
+        for (some, origins), task in as_done(self._engine, self._workers, work, restore):
+            files, failures = self._result([origin.source for origin in origins], task)
+            put += files
+            why += failures
+            unput += some if failures else []
+        return put, why, unput
+
+    def _gone(self, origin: Origin) -> str | None:
+        """Say what of a source is there no more, if anything."""
+        if origin.source in self._places:
+            return labels_gone(self._reading, origin.source)
+        return GONE_BEFORE if origin.retired else GONE
+
+    def _of(self, numbers: Iterable[int]) -> list[Origin]:
+        which = np.unique(np.searchsorted(self._starts, np.fromiter(numbers, np.int64), "right")) - 1
+        return [self._origins[one] for one in which.tolist()]
+
+    def _result(self, names: Sequence[str], task: Task) -> Any:
+        try:
+            return task.result()
+        except self._engine.lost as error:
+            raise workers_died(names) from error
+
+
+def columns_of(
+    batch: Batch, schema: Schema, names: Sequence[str]
+) -> tuple[dict[str, list[dict[str, NDArray[Any]]]], list[Failure]]:
+    """Return columns of the tables for each sequence of some sources, and the sources that cannot be used.
+
+    Args:
+        batch: The sources.
+        schema: Of the store.
+        names: Of further columns, of checksums of rows, and of lengths.
+    """
+    found: dict[str, list[dict[str, NDArray[Any]]]] = {}
+    failures: list[Failure] = []
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    with searching(batch.search):
+        for number, name in enumerate(batch.names):
+            try:
+                found[name], _ = read_source(batch, number, buffer, partial(_columns, schema, names))
+            except UnusableError as error:
+                failures.append(error.failure)
+    return found, failures
+
+
+def _columns(
+    schema: Schema, names: Sequence[str], origin: SourceId, sequence: SourceSequence | LongSequence
+) -> dict[str, NDArray[Any]]:
+    checked = check_given(schema, origin, sequence)
+    checksums = {f"{TABLES}/{array}_crc32c": array for array in schema.row_arrays}
+    found = {name: crc32c(checked.rows[checksums[name]]) for name in names if name in checksums}
+    found |= {name: len(checked.rows[array]) for name, array in LENGTHS.items()}
+    return checked.columns | {name: np.array([value]) for name, value in found.items()}
+
+
+def restore_files(
+    batch: Batch, origins: Sequence[Origin], snapshot: Snapshot, damaged: Sequence[DamagedFile]
+) -> tuple[list[str], list[Failure]]:
+    """Put files of `inputs` or `labels` from the sources of the sequences of which they lost rows.
+
+    Args:
+        batch: The sources.
+        origins: Which sequences are theirs.
+        snapshot: The store.
+        damaged: The files, all of one array.
+
+    Returns:
+        Those that were put; and the sources at fault where others could not be.
+    """
+    array, lost = damaged[0].array, {number for one in damaged for number in one.lost}
+    given: dict[int, NDArray[Any]] = {}
+    failures: list[Failure] = []
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    try:
+        with searching(batch.search):
+            for number, origin in enumerate(origins):
+                try:
+                    found, read = read_source(batch, number, buffer, partial(_rows, snapshot.root.schema, array))
+                except UnusableError as error:
+                    failures.append(error.failure)
+                    continue
+                mine = {origin.first + part: rows for part, rows in enumerate(found)}
+                needed = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
+                if all(one in mine and snapshot.had(array, one, mine[one]) for one in needed):
+                    given |= {one: mine[one] for one in needed}
+                else:
+                    failures.append(Failure(origin.source, _why_other(snapshot, origin, read)))
+        if failures:
+            return [], failures
+        given |= {one: _skipped(snapshot, array, one) for one in lost - given.keys()}
+        return [file for one in damaged if (file := restore_rows(snapshot, one, given)) is not None], []
+    except StoreError as error:
+        return [], [Failure(snapshot.storage.root.name, str(error))]
+
+
+def _skipped(snapshot: Snapshot, array: str, number: int) -> NDArray[Any]:
+    """Return the rows of a sequence that stands for rows that were skipped."""
+    start, stop = snapshot.bounds(array)[number : number + 2].tolist()
+    return snapshot.root.schema.rows(array).zeros(stop - start)
+
+
+def _why_other(snapshot: Snapshot, origin: Origin, read: Fingerprint) -> str:
+    """Say why a source gives other rows than the store had."""
+    if origin.retired:
+        return OTHER_BEFORE
+    if read.beside is not None:
+        with contextlib.suppress(StoreError):  # the table may be damaged too
+            (was,) = snapshot.table(LABELS, origin.first, origin.first + 1)
+            if str(was) != read.beside[1].sha256.hex():
+                return OTHER_LABELS.format(read.beside[0])
+    return OTHER
+
+
+def _rows(schema: Schema, array: str, origin: SourceId, sequence: SourceSequence | LongSequence) -> NDArray[Any]:
+    return check_given(schema, origin, sequence).rows[array].copy()  # a process function may fill its arrays again
+
+
+OTHER_LENGTHS = (
+    "nobody knows where its sequences begin: offsets and lengths are both lost, and what the sources give today has "
+    "others; put the sources back as they were, or build another store"
+)
+GONE = "it is there no more, so nobody has the rows that were lost; seqzarr build --retire-missing takes them away"
+GONE_BEFORE = "it is there no more, so nobody has the rows that were lost; it was retired before"
+GONE_LABELS = "{}, where its labels were, is there no more, so nobody has the rows that were lost; put it back"
+OTHER = "it gives other rows now than the store had: it changed, or the code that reads it"
+OTHER_LABELS = "it gives other rows now than the store had: {}, where its labels are, changed"
+OTHER_BEFORE = "the rows that it had before it was built again are lost, and it does not give them any more"
