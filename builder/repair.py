@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +23,11 @@ from builder.verification import Checking, verify
 from store_spec.disk.ledger import ADD_NOTHING, Ledger, check_root
 from store_spec.disk.lock import locked
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import FormatError, StoreError
+from store_spec.errors import FormatError, MissingStoreError, StoreError
 from store_spec.format.layout import ROOT
 from store_spec.schema import ROW_ARRAYS
 from store_spec.verification.problems import Problem
-from store_spec.verification.repair import Damage, DamagedFile, is_closed, restore_bounds
+from store_spec.verification.repair import Damage, DamagedFile, is_closed, restore_bounds, restore_folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,9 @@ def repair(
     Sources of sequences that lost rows are processed again, as the build did. What they give is put only if it is, by
     the checksums that are whole, what the store had. Where it is not, since a source changed or is gone, the file
     stays as it is: those of its sequences whose sources are there are retired and built again, as `build(update=True)`
-    does, behind the others. The root itself, and the names of the sources, cannot be had again from anywhere.
+    does, behind the others, and behind the last shard if no row can follow in that any more. Names of sources, offsets,
+    and checksums that are lost with their rows, are had again only as long as the sources are as they were; the root
+    never.
 
     Args:
         store: The store; its options are as it records them.
@@ -76,6 +79,9 @@ def repair(
         BuildError: Worker processes died again and again.
     """
     place = Path(store)
+    if place.is_dir():
+        with contextlib.suppress(MissingStoreError, FormatError), locked(place.absolute()):  # as who opens it will say
+            restore_folders(place)
     held, reading = read_again(place, sources, process, manifest)
     if not reading.names:
         raise UsageError(f"{sources}: holds none of the store's sources; is that the right folder, and is it mounted?")

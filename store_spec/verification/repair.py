@@ -7,25 +7,28 @@ that was not there before. What cannot be proved is not put.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage
 from store_spec.disk.tables import put_rows
 from store_spec.errors import ChecksumError, ConflictError, StoreError
 from store_spec.format import retired, shard
 from store_spec.format.codec import crc32c
-from store_spec.format.layout import BLANK, chunk_key, chunk_number, table_chunk
+from store_spec.format.layout import BLANK, LARGEST_DOCUMENT, ROOT, Root, chunk_key, chunk_number, table_chunk
 from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.moments import moments
 from store_spec.format.records import SOURCES, Records, derived, proved
 from store_spec.reading.spans import read_spans, rows_in_file
-from store_spec.schema import MISSING_RUNS, MOMENTS, ROW_ARRAYS, SKIPPED, TABLES
+from store_spec.schema import GROUPS, MISSING_RUNS, MOMENTS, ROW_ARRAYS, SKIPPED, TABLES
 from store_spec.verification.parts import Part
 from store_spec.verification.problems import Problem
 from store_spec.verification.tables import present_files
@@ -195,6 +198,19 @@ def _files_of(snapshot: Snapshot, sequences: dict[str, set[int]]) -> dict[tuple[
             for file in range(int(bounds[number]) // size, -(-int(bounds[number + 1]) // size)):
                 files.setdefault((name, file), set()).add(number)
     return files
+
+
+def restore_folders(path: Path) -> None:
+    """Make the folders of a store that are lost, so that it can be opened, and its files be put again.
+
+    Raises:
+        StoreError: There is no store at that path, or its root cannot be read.
+    """
+    storage = LocalStorage(path.absolute())
+    root = Root.decode(storage.get(ROOT, 0, LARGEST_DOCUMENT + 1), str(storage.path(ROOT)))
+    for folder in (*GROUPS, *(fact.name for fact in root.schema.arrays())):
+        if not os.path.lexists(storage.path(folder)):
+            storage.make_folder(folder)
 
 
 def restore_bounds(snapshot: Snapshot, given: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:

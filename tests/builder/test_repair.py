@@ -16,6 +16,7 @@ from click.testing import CliRunner
 import store_spec
 from builder import build, tabular
 from builder.cli import main
+from builder.lost_names import Nameless, guessed
 from builder.repair import Repair, repair
 from store_spec import StoreError
 from store_spec.disk.storage import LocalStorage
@@ -374,6 +375,41 @@ def test_rows_and_the_checksums_that_prove_them_may_be_lost_together(specimen):
         assert (done.failures, done.left, done.files) == ((), (), tuple(sorted(gone)))
         assert files(path) == specimen.files
         shutil.rmtree(path)
+
+
+def test_whole_folders_may_be_lost(specimen):
+    path = specimen.path.with_name("copy")
+    for folders in (["inputs", "stats", "offsets"], ["sequences/source"]):
+        shutil.copytree(specimen.path, path)
+        for folder in folders:
+            shutil.rmtree(path / folder)
+        done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
+        assert (done.failures, done.left) == ((), ())
+        assert files(path) == specimen.files
+        shutil.rmtree(path)
+
+
+def test_offsets_and_lengths_may_both_be_lost(specimen):
+    """They are those of what the sources give, which the identity proves."""
+    path, tables = specimen.path.with_name("copy"), ("offsets", "row_size", "label_offsets", "label_row_size")
+    shutil.copytree(specimen.path, path)
+    gone = [f"{name}/c.0" for name in tables if f"{name}/c.0" in specimen.files]
+    for name in gone:
+        (path / name).unlink()
+    done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
+    assert (done.failures, done.left, done.files) == ((), (), tuple(sorted(gone)))
+    assert files(path) == specimen.files
+    shutil.rmtree(path)
+
+
+def test_of_files_alike_each_has_its_name_once_unless_a_source_was_built_again():
+    key, other = (9, b"x"), (8, b"y")
+    one, two = Nameless(first=0, key=key, retired=True), Nameless(first=3, key=key, retired=False)
+    assert guessed([one, two], {"a": key, "b": key}, frozenset()) == {0: "a", 3: "b"}
+    assert guessed([one, two], {"a": other, "b": key}, frozenset()) == {0: "b", 3: "b"}
+    assert guessed([two], {"a": key, "b": key}, frozenset("a")) == {3: "b"}
+    assert guessed([one, two], {"a": other}, frozenset()) == {3: "a"}
+    assert guessed([one], {"a": other}, frozenset()) == {}
 
 
 def test_where_nothing_proves_rows_any_more_nothing_is_built_again(damaged):
