@@ -44,7 +44,7 @@ from store_spec.format.layout import (
     table_chunk,
     tables_document,
 )
-from store_spec.format.records import SOURCES, Checked, Records, SourceId, describe, no_records
+from store_spec.format.records import SOURCES, Records, SourceId, no_records, zeros_described
 from store_spec.schema import GROUPS, MISSING_RUNS, SKIPPED, TABLES, ArrayFact, Schema
 
 NEW = "new"  # the store in the build folder, until its first commit
@@ -253,23 +253,15 @@ class Ledger:
         It stays as it is. The rows from there to the next shard are those of a sequence of zeros, which the next commit
         retires as it makes it visible, and which no file need have. Nothing may be registered before.
         """
-        counts, rows, skipped = self.root.counts, dict[str, NDArray[Any]](), False
+        lengths = {"labels": 1}  # of the sequence axis
         for axis, names in self.schema.sharded().items():
             chunking = self.schema.chunking(names[0])
             assert chunking is not None
-            count = -counts.of(axis) % chunking.shard if not set(names).isdisjoint(arrays) else 0
-            rows |= {name: self.schema.rows(name).zeros(count) for name in names}
-            skipped |= count > 0
-        if not skipped:
+            left = -self.root.counts.of(axis) % chunking.shard
+            lengths |= dict.fromkeys(names, 0 if set(names).isdisjoint(arrays) else left)
+        if not any(lengths[name] for name in self._registered):
             return
-        if self.schema.label_axis == "sequence":
-            rows["labels"] = self.schema.rows("labels").zeros(1)
-        columns: dict[str, NDArray[Any]] = {
-            one.array: np.full(1, "", object) if one.dtype == "string" else np.zeros(1, one.dtype)
-            for one in self.schema.columns
-        }
-        source = SourceId(name=SKIPPED)
-        self.register(describe(self.schema, Checked(rows, columns), source))
+        self.register(zeros_described(self.schema, SourceId(name=SKIPPED), lengths))
         self._handed, self._put = dict(self._registered), dict(self._registered)
         self.retire([self.sequences - 1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from store_spec.format.times import checked_times
 from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE, TABLES, Missing, Rows, Schema
 
 SOURCES = f"{TABLES}/source"
+ZEROS = 2**20  # bytes whose checksum is computed at once
 CHECKED_VALUES = 2**20  # values that are looked at together
 
 
@@ -290,6 +291,32 @@ def recorded_row(
         {name: np.asarray(value)[None] for name, value in columns.items()} | first.columns,
         {MISSING_RUNS[name]: SequenceRuns(np.array([len(runs)], np.int64), runs) for name, runs in missing.items()},
     )
+
+
+def zeros_described(schema: Schema, source: SourceId, lengths: Mapping[str, int]) -> Records:
+    """Return the table rows of a sequence of zeros; no memory is taken by their number in each array."""
+    first = {name: schema.rows(name).zeros(min(lengths[name], 1)) for name in schema.row_arrays}
+    one_each = {name: moments(first[name]) for name in MISSING_RUNS}
+    columns: dict[str, NDArray[Any]] = {
+        one.array: np.full(1, "", object) if one.dtype == "string" else np.zeros(1, one.dtype) for one in schema.columns
+    }
+    return recorded_row(
+        schema,
+        source,
+        lengths=lengths,
+        checksums={name: _crc_of_zeros(schema.rows(name).nbytes * lengths[name]) for name in schema.row_arrays},
+        statistics={name: replace(found, count=found.count * lengths[name]) for name, found in one_each.items()},
+        missing={name: no_runs() for name in MISSING_RUNS} if schema.missing == "keep" else {},
+        times=None if schema.time is None else (0, 0),
+        first=Checked(first, columns),
+    )
+
+
+def _crc_of_zeros(nbytes: int) -> int:
+    zeros, crc = bytes(ZEROS), 0
+    for start in range(0, nbytes, ZEROS):
+        crc = crc32c(zeros[: nbytes - start], crc)
+    return crc
 
 
 def no_records(schema: Schema) -> Records:

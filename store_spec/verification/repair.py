@@ -122,12 +122,11 @@ class Damage:
 
 def _skipped(snapshot: Snapshot) -> set[int]:
     """Return the sequences whose rows no file need have; none where the names cannot be read."""
-    numbers = retired.members(snapshot.root.retired).tolist()
     try:
-        names = snapshot.sources() if numbers else []
+        names = snapshot.sources() if snapshot.root.retired else []  # before memory is taken by what the root says
     except StoreError:
         return set()
-    return {number for number in numbers if names[number] == SKIPPED}
+    return {number for number in retired.members(snapshot.root.retired).tolist() if names[number] == SKIPPED}
 
 
 def _place(snapshot: Snapshot, where: str) -> tuple[str | None, int]:
