@@ -115,8 +115,8 @@ class Ledger:
         self._schema = root.schema  # of the next commit
         self._storage = storage
         self._committed = committed  # the bytes of the root that we started from; None: no commit yet
-        self._pending = [no_records(root.schema)]  # registered and not committed; then others that are not joined yet
-        self._latest: list[Records] = []
+        self._pending = [no_records(root.schema)]  # registered and not committed
+        self._latest: list[Records] = []  # the last of them, not joined yet
         self.waiting = 0  # sequences registered and not committed
         arrays = [name for names in root.schema.sharded().values() for name in names]
         # Rows by array: registered, handed out as jobs, and put without a gap; `ahead`: jobs done before earlier ones.
