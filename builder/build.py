@@ -186,7 +186,7 @@ def build(
     )
     retiring = plan.vanished if retire_missing else ()
     if retiring and not yes:
-        _check_vanished(plan)
+        check_vanished(plan)
     untried = [*plan.reading.misnamed, *plan.unreadable]
     tally = Tally(
         sources=len(plan.new) + len(untried),
@@ -396,7 +396,7 @@ def parse_limit(limit: int | str | None) -> Callable[[int], float]:
     return lambda sources: value / 100 * sources if text.endswith("%") else value
 
 
-def _check_vanished(plan: Plan) -> None:
+def check_vanished(plan: Plan) -> None:
     """Refuse to retire most of a store: its sources may only be somewhere else today.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from builder.arguments import Argument
 from builder.batch import Found, probe, process_batch
-from builder.build import BATCH_BYTES, manifest_labels, memory_in_flight, schema_of, worker_count
+from builder.build import BATCH_BYTES, check_vanished, manifest_labels, memory_in_flight, schema_of, worker_count
 from builder.class_scan import looking_here, with_classes
 from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.function_options import FunctionOptions
@@ -124,6 +124,7 @@ def preview(
     batch: int | str = BATCH_BYTES,
     update: bool = False,
     retire_missing: bool = False,
+    yes: bool = False,
 ) -> Preview:
     """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
 
@@ -146,7 +147,10 @@ def preview(
         label_axis=label_axis,
         of_function=FunctionOptions.of(arguments, missing, classes, label_pattern),
         update=update,
+        allow_none=retire_missing and yes,
     )
+    if plan.vanished and retire_missing and not yes:
+        check_vanished(plan)
     batch_bytes = parse_bytes(batch)
     count = worker_count(workers, small=plan.reading.is_small(plan.new_bytes, batch_bytes))
     if plan.held is not None:

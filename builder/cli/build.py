@@ -283,7 +283,7 @@ def build(context: click.Context, /, **_: object) -> None:
             from builder.preview import preview
 
             with stdout_kept():
-                seen = preview(sources, store, **of_both)
+                seen = preview(sources, store, **of_both, yes=asked["yes"])
             _print_preview(seen, as_json=as_json, quiet=quiet)
             _end([*seen.unreadable, *seen.failures])
         from builder.build import build as build_store

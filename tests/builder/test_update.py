@@ -335,6 +335,16 @@ def test_a_dry_run_shows_what_became_of_the_sources(tables):
     assert (found["to_process"], found["update"], found["retire_missing"]) == (2, True, False)
 
 
+def test_a_dry_run_refuses_what_the_build_would_refuse(tables):
+    for name in "abe":
+        (tables / "src" / f"{name}.csv").unlink()
+    command = ("build", tables / "src", tables / "s.zarr", "--retire-missing")
+    for more in ((), ("--yes",)):
+        dry, done = cli(*command, *more, "--dry-run"), cli(*command, *more)
+        assert (dry.exit_code, dry.stderr) == (done.exit_code, done.stderr)
+    assert done.exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
