@@ -199,7 +199,7 @@ def _cleaning(cleaning: StoreCleaning) -> Iterator[RenderableType]:
         counts = (f"{count:,}" for count in (one.sequences, one.steps, one.dropped))
         table.add_row(printable(one.source), *counts, share, f"{one.filled:,}")
     yield table
-    if (more := cleaning.touched - len(cleaning.worst)) > 0:
+    if (more := cleaning.named - len(cleaning.worst)) > 0:
         yield Text(f"and {more:,} more, of which a smaller share was dropped: store.sequences has each")
 
 

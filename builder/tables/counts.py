@@ -29,9 +29,9 @@ class CleanedSource:
     filled: int
 
     @property
-    def rank(self) -> tuple[float, float]:
+    def rank(self) -> tuple[float, float, int]:
         """Its place among others: the larger the share of its steps that it lost, the smaller."""
-        return -self.dropped / max(1, self.steps + self.dropped), -self.filled / max(1, self.steps)
+        return -self.dropped / max(1, self.steps + self.dropped), -self.filled / max(1, self.steps), -self.sequences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,14 @@ class StoreCleaning:
 
     total: Cleaning = field(default_factory=Cleaning)
     touched: int = 0  # sources of which something was dropped or filled
-    worst: tuple[CleanedSource, ...] = ()  # at most `WORST`: those that lost the largest share of their steps first
+    named: int = 0  # these, and those that gave several sequences
+    worst: tuple[CleanedSource, ...] = ()  # at most `WORST` of them: that lost the largest share of their steps first
 
     def __add__(self, other: StoreCleaning) -> StoreCleaning:
         return StoreCleaning(
             total=self.total + other.total,
             touched=self.touched + other.touched,
+            named=self.named + other.named,
             worst=worst_of((*self.worst, *other.worst)),
         )
 
@@ -107,11 +109,12 @@ def _cleaning(sources: Sequence[str], lengths: NDArray[np.int64], counts: Sequen
         row = found.setdefault(source, [0, 0, 0, 0])
         for place, value in enumerate((1, *values)):
             row[place] += value
-    touched = [CleanedSource(source=source, sequences=n, steps=steps, dropped=dropped, filled=filled)
-               for source, (n, steps, dropped, filled) in found.items() if dropped or filled]  # fmt: skip
+    named = [CleanedSource(source=source, sequences=n, steps=steps, dropped=dropped, filled=filled)
+             for source, (n, steps, dropped, filled) in found.items() if dropped or filled or n > 1]  # fmt: skip
     total = Cleaning(
-        dropped=sum(one.dropped for one in touched),
-        filled=sum(one.filled for one in touched),
-        several=sum(row[0] > 1 for row in found.values()),
+        dropped=sum(one.dropped for one in named),
+        filled=sum(one.filled for one in named),
+        several=sum(one.sequences > 1 for one in named),
     )
-    return StoreCleaning(total=total, touched=len(touched), worst=worst_of(touched))
+    touched = sum(1 for one in named if one.dropped or one.filled)
+    return StoreCleaning(total=total, touched=touched, named=len(named), worst=worst_of(named))

@@ -224,6 +224,23 @@ def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_p
     assert json.loads(CliRunner().invoke(main, ["inspect", str(store), "--json"]).stdout)["cleaning"]["touched"] == 3
 
 
+def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tmp_path):
+    (tmp_path / "src").mkdir()
+    rows = {"jumps.csv": (0, 1, 9, 20), "lacks.csv": (0, 1), "jump.csv": (0, 9), "whole.csv": (0, 1)}
+    for name, times in rows.items():
+        lines = [f"{time},{'' if name == 'lacks.csv' and time else 1}" for time in times]
+        (tmp_path / "src" / name).write_text("t,a\n" + "\n".join(lines) + "\n")
+    store = tmp_path / "s.zarr"
+    process = tabular(inputs="a", missing="drop", time="t", elapsed=True, time_unit="s", max_gap="2s")
+    report = builder.build(tmp_path / "src", store, process=process, workers=0)
+    named = [(one.source, one.sequences, one.dropped) for one in report.cleaned]
+    assert named == [("lacks.csv", 1, 1), ("jumps.csv", 3, 0), ("jump.csv", 2, 0)]
+    found = builder.inspect(store).cleaning
+    assert found is not None
+    assert (found.total.several, found.touched, found.named) == (2, 1, 3)
+    assert found.worst == report.cleaned
+
+
 def test_the_sources_that_lost_most_are_those_of_all_batches(tmp_path):
     """As sorting all of them says, whatever the batches, also in a later build, which tells of its own sources."""
     rng = np.random.default_rng(0)

@@ -111,12 +111,12 @@ def test_cleaning_is_told_with_the_worst_sources(tmp_path: Path):
     content = describe(open_store(hostile_store(tmp_path / "h.zarr")))
     worst = SimpleNamespace(source=HOSTILE[0], sequences=2, steps=75, dropped=25, filled=3)
     total = SimpleNamespace(dropped=26, filled=1, several=1)
-    cleaning: Any = SimpleNamespace(total=total, touched=4, worst=(worst,))
+    cleaning: Any = SimpleNamespace(total=total, touched=4, named=4, worst=(worst,))
     page = checked(html_of(replace(content, found=replace(content.found, cleaning=cleaning))))
     assert "26 steps dropped and 1 value filled in, of 4 sources;\n1 source gave several sequences." in page.text
     assert "25 %" in page.text
     assert "and 3 sources more" in page.text
-    nothing: Any = SimpleNamespace(total=SimpleNamespace(dropped=0, filled=0, several=0), touched=0, worst=())
+    nothing: Any = SimpleNamespace(total=SimpleNamespace(dropped=0, filled=0, several=0), touched=0, named=0, worst=())
     page = checked(html_of(replace(content, found=replace(content.found, cleaning=nothing))))
     said = "No step was dropped, no value was filled in, and no source gave several sequences."
     assert said in page.text
