@@ -58,9 +58,7 @@ class Report:
     steps: int  # added
     dropped: int  # steps that cleaning left out of the added sequences
     filled: int  # values that it filled in
-    cleaned: tuple[
-        CleanedSource, ...
-    ]  # at most 10 sources: that lost most of their steps, had most filled in, were split
+    cleaned: tuple[CleanedSource, ...]  # at most 10: those that lost most steps, had most filled in, were split
     several: int  # sources that gave more than one sequence, where that is counted
     bytes_read: int
     bytes_decoded: int

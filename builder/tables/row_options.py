@@ -146,9 +146,9 @@ class RowOptions:
 
     @property
     def counts(self) -> bool:
-        """Whether steps can be left out, or values filled, so that the store counts them."""
+        """Whether steps can be left out, values filled, or sequences split, so that the store counts them."""
         return (
-            bool(self.missing or self.on)
+            bool(self.missing or self.on or self.max_gap)
             or self.duplicates != "error"
             or any(text.startswith("diff ") for text in self.transforms)
         )

@@ -239,6 +239,10 @@ def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tm
     assert found is not None
     assert (found.total.several, found.touched, found.named) == (2, 1, 3)
     assert found.worst == report.cleaned
+    (tmp_path / "src" / "lacks.csv").unlink()
+    alone = tabular(inputs="a", time="t", elapsed=True, time_unit="s", max_gap="2s")
+    report = builder.build(tmp_path / "src", tmp_path / "alone.zarr", process=alone, workers=0)
+    assert [(one.source, one.sequences) for one in report.cleaned] == [("jumps.csv", 3), ("jump.csv", 2)]
 
 
 def test_the_sources_that_lost_most_are_those_of_all_batches(tmp_path):
