@@ -26,8 +26,9 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import FormatError, MissingStoreError, StoreError
 from store_spec.format.layout import ROOT
 from store_spec.schema import ROW_ARRAYS
+from store_spec.verification.damage import Damage, DamagedFile
 from store_spec.verification.problems import Problem
-from store_spec.verification.repair import Damage, DamagedFile, is_closed, restore_bounds, restore_folders
+from store_spec.verification.repair import is_closed, restore_bounds, restore_folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,9 +35,9 @@ from store_spec.format.missing_runs import no_runs
 from store_spec.format.records import SOURCES, SourceId, derived
 from store_spec.reading.spans import rows_in_file
 from store_spec.schema import SKIPPED, TABLES, Schema
+from store_spec.verification.damage import DamagedFile
 from store_spec.verification.parts import Part, cut
 from store_spec.verification.repair import (
-    DamagedFile,
     describe_part,
     put_chunks,
     readable,

@@ -21,7 +21,8 @@ from builder.repair import Repair, repair
 from store_spec import StoreError
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ConflictError, LockedError
-from store_spec.verification.repair import DamagedFile, restore_rows
+from store_spec.verification.damage import DamagedFile
+from store_spec.verification.repair import restore_rows
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
 from tests.campaigns.rot_stores import Specimen, small_tables
