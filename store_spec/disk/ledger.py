@@ -84,7 +84,8 @@ class ShardJob:
         storage, first = LocalStorage(self.folder), self.number * chunking.shard
         with _needed():
             kept = [Snapshot(storage, self.root).stretch(self.name, first, self.start)] if first < self.start else []
-        pieces = shard.encode([*kept, *parts], rows, chunking, schema.codec, threads)
+        place = shard.Place(self.name, self.number)
+        pieces = shard.encode([*kept, *parts], place, rows, chunking, schema.codec, threads=threads)
         self._check_uncommitted(storage)
         storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
         return sum(map(len, pieces))

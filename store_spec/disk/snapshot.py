@@ -11,7 +11,7 @@ import math
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,19 @@ MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
 
 
 class Snapshot:
-    """A committed state of the store in a folder. Picklable: what is cached stays behind."""
+    """A committed state of the store in a folder. Picklable: what is cached stays behind.
 
-    def __init__(self, storage: LocalStorage, root: Root) -> None:
+    Args:
+        storage: The folder.
+        root: The root document of the state.
+        compared: Whether whoever reads holds each sequence against its checksum, so that a shard of fewer rows than are
+            committed is no error yet: the rest may be those of retired sequences alone.
+    """
+
+    def __init__(self, storage: LocalStorage, root: Root, *, compared: bool = False) -> None:
         self.storage = storage
         self.root = root
+        self._compared = compared
         self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int]] = {}
         self._last: dict[str, bytes] = {}
         self._missing: dict[str, Runs] = {}
@@ -65,8 +73,8 @@ class Snapshot:
         counts = self.root.counts
         return f"<snapshot of {self.storage.root.name}: {counts.sequences:,} sequences, {counts.steps:,} steps>"
 
-    def __reduce__(self) -> tuple[type[Snapshot], tuple[LocalStorage, Root]]:
-        return Snapshot, (self.storage, self.root)
+    def __reduce__(self) -> tuple[Any, tuple[LocalStorage, Root]]:
+        return partial(Snapshot, compared=self._compared), (self.storage, self.root)
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -91,9 +99,14 @@ class Snapshot:
         """Return how many rows of an array are committed."""
         return self.root.counts.of(self.root.schema.axis(self.root.schema.fact(name)))
 
-    def slim(self) -> Snapshot:
-        """Return the same for other processes: without what nobody needs who reads rows and tables by their numbers."""
-        return Snapshot(self.storage, replace(self.root, provenance={}, retired=()))
+    def slim(self, *, compared: bool = True) -> Snapshot:
+        """Return the same for other processes: without what these do not need.
+
+        Args:
+            compared: Whether they hold each sequence against its checksum; others need to know which are retired.
+        """
+        root = replace(self.root, provenance={}, retired=() if compared else self.root.retired)
+        return Snapshot(self.storage, root, compared=compared)
 
     def bounds(self, name: str) -> NDArray[np.int64]:
         """Int64 (sequences + 1,): where the sequences begin and end in `inputs`, `labels` or `time`. Checked."""
@@ -325,7 +338,7 @@ class Snapshot:
         if name not in self._last:
             chunk = chunking.chunk * self.root.schema.rows(name).nbytes
             chunks = chunking.shard // chunking.chunk
-            limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.index_bytes(chunking)
+            limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
             self._last[name] = self._get_whole(key, limit)
         return self._last[name]
 
@@ -335,17 +348,38 @@ class Snapshot:
         if found is None:
             key, where = self._shard_file(name, number)
             whole = self._whole_shard(name, number, key, chunking)
-            data = self._get_part(key, -shard.index_bytes(chunking), None) if whole is None else whole
+            data = self._get_part(key, -shard.tail_bytes(chunking), None) if whole is None else whole
             index = shard.decode_index(data, chunking, where)
+            self._check_rows(name, number, shard.stamped_rows(data, chunking, shard.Place(name, number), where), where)
             if whole is None:
                 present = index[:, 0] != shard.ABSENT
                 size = int(index[present].sum(axis=1).max(initial=0))
             else:
-                size = len(whole) - shard.index_bytes(chunking)
+                size = len(whole) - shard.tail_bytes(chunking)
             if len(self._indexes) >= MOST_INDEXES:
                 self._indexes.clear()
             found = self._indexes[name, number] = index, size
         return found
+
+    def _check_rows(self, name: str, number: int, rows: int, where: str) -> None:
+        """Check that a shard has all rows that readers see of it; those that are retired may be missing at its end."""
+        chunking = self.root.schema.chunking(name)
+        assert chunking is not None
+        first = number * chunking.shard
+        due = min(self._count(name) - first, chunking.shard)
+        if rows < due and self._compared:
+            return
+        if rows < due and self.root.retired:
+            bounds = self.bounds(name)
+            live = retired.others(self.root.retired, len(bounds) - 1)
+            starts, stops = bounds[live], bounds[live + 1].clip(max=first + due)
+            seen = stops[(starts < stops) & (stops > first)]
+            due = int(seen.max(initial=first)) - first
+        if rows < due:
+            raise FormatError(
+                f"{where}: has {rows:,} rows, by its stamp, where {due:,} are committed; it is an older copy: restore "
+                "or rebuild it"
+            )
 
     def _shard_file(self, name: str, number: int) -> tuple[str, str]:
         """Return the key of a shard and how errors name it."""

@@ -1,7 +1,12 @@
-"""One shard file: chunks one after another, then their index (Zarr's sharding_indexed codec, index at the end)."""
+"""One shard file: chunks one after another, a stamp, and the index (Zarr's sharding_indexed codec, index at the end).
+
+The stamp says which shard it is, and how many rows it has: a chunk's checksum binds no place. Zarr finds chunks by the
+index, so that other readers never see it.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,11 +21,31 @@ from store_spec.schema import Chunking, Rows
 
 GROUPS = 8  # of chunks that are compressed one after another, for each thread
 ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
+STAMP = struct.Struct("<16sQQ")  # the array's name, the shard's number, its rows; a crc32c follows
+STAMP_BYTES = STAMP.size + CRC_BYTES
 
 
 def index_bytes(chunking: Chunking) -> int:
     """Return the size of a shard's index: offset and size of each chunk, then a crc32c."""
     return chunking.shard // chunking.chunk * 16 + CRC_BYTES
+
+
+def tail_bytes(chunking: Chunking) -> int:
+    """Return the size of what follows the chunks: the stamp and the index."""
+    return STAMP_BYTES + index_bytes(chunking)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which shard it is: of which array, and its number."""
+
+    name: str
+    number: int
+
+    def stamp(self, rows: int) -> bytes:
+        """Return the stamp of this shard with so many rows."""
+        data = STAMP.pack(self.name.encode(), self.number, rows)
+        return data + crc32c(data).to_bytes(CRC_BYTES, "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +87,13 @@ def compress(parts: Sequence[Sliceable], first: int, rows: Rows, chunking: Chunk
 
 
 def encode(
-    parts: Sequence[NDArray[Any] | Stretch], rows: Rows, chunking: Chunking, codec: Codec, threads: int = 1
+    parts: Sequence[NDArray[Any] | Stretch],
+    place: Place,
+    rows: Rows,
+    chunking: Chunking,
+    codec: Codec,
+    *,
+    threads: int = 1,
 ) -> list[bytes]:
     """Return the pieces of a shard file that holds these rows, one part after another.
 
@@ -80,7 +111,8 @@ def encode(
     index[: len(stored), 1] = sizes
     index[: len(stored), 0] = np.cumsum(sizes) - sizes
     data = index.tobytes()
-    return [*stored, data, crc32c(data).to_bytes(CRC_BYTES, "little")]
+    stamp = place.stamp(sum(map(len, parts)))
+    return [*stored, stamp, data, crc32c(data).to_bytes(CRC_BYTES, "little")]
 
 
 def _encoded(chunk: NDArray[Any] | bytes, codec: Codec) -> bytes:
@@ -155,15 +187,37 @@ def decode_index(data: bytes, chunking: Chunking, where: str) -> NDArray[np.uint
 
     Raises:
         ChecksumError: The bytes are not those that were written.
+        FormatError: There are too few of them.
     """
-    expected = index_bytes(chunking)
+    expected = tail_bytes(chunking)
     if len(data) < expected:
-        raise FormatError(f"{where}: {len(data):,} bytes, where its index alone has {expected:,}; restore that file")
-    tail = memoryview(data)[len(data) - expected :]
+        raise FormatError(
+            f"{where}: {len(data):,} bytes, where its stamp and index alone have {expected:,}; restore that file"
+        )
+    tail = memoryview(data)[len(data) - index_bytes(chunking) :]
     found, said = crc32c(tail[:-CRC_BYTES]), int.from_bytes(tail[-CRC_BYTES:], "little")
     if found != said:
         raise ChecksumError(f"{where}: its index has crc32c {found:08x}, not {said:08x} as stored; restore that file")
     return np.frombuffer(tail[:-CRC_BYTES], "<u8").reshape(-1, 2)
+
+
+def stamped_rows(data: bytes, chunking: Chunking, place: Place, where: str) -> int:
+    """Return how many rows a shard has, by the stamp in its last bytes.
+
+    Raises:
+        ChecksumError: The bytes of the stamp are not those that were written.
+        FormatError: The file is another shard's, or another array's.
+    """
+    begin = len(data) - tail_bytes(chunking)
+    stamp = data[begin : begin + STAMP.size]
+    found, said = crc32c(stamp), int.from_bytes(data[begin + STAMP.size : begin + STAMP_BYTES], "little")
+    if found != said:
+        raise ChecksumError(f"{where}: its stamp has crc32c {found:08x}, not {said:08x} as stored; restore that file")
+    name, number, rows = STAMP.unpack(stamp)
+    if (name.rstrip(b"\0"), number) != (place.name.encode(), place.number):
+        told = f"shard {number:,} of {name.rstrip(bytes(1)).decode('ascii', 'replace')!r:.40}"
+        raise FormatError(f"{where}: is {told}, by its stamp; a file is another's: restore or rebuild it")
+    return int(rows)
 
 
 def chunk_ranges(index: NDArray[np.uint64], chunks: range, size: int, where: str) -> list[tuple[int, int]]:

@@ -266,7 +266,8 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
         put_rows(snapshot.storage, schema, schema.fact(name), start, out)
     else:
         key = chunk_key(name, damaged.number, out.ndim)
-        snapshot.storage.put(key, shard.encode([out], schema.rows(name), chunking, schema.codec))
+        place = shard.Place(name, damaged.number)
+        snapshot.storage.put(key, shard.encode([out], place, schema.rows(name), chunking, schema.codec))
     snapshot.storage.sync([name])
     return chunk_key(name, damaged.number, out.ndim)
 

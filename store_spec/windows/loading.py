@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from store_spec.errors import StoreError
 from store_spec.format.runs import spread
 from store_spec.reading.columns import Column
-from store_spec.reading.spans import chunk_rows, read_spans
+from store_spec.reading.spans import chunk_rows
 from store_spec.windows.order import Order, Share
 from store_spec.windows.pools import Pool, Slots
+from store_spec.windows.samples import read_labels
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
@@ -107,8 +108,7 @@ class Loader:
             positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, share.rows)))
             position = self._order.arranged(number, share, positions)
         if shape.target == "sequence":
-            row = windows.store.label_starts[pieces.sequence]
-            found = read_spans(windows.store.snapshot, "labels", row, row + 1)
+            found = read_labels(windows.store, pieces.sequence)
             labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *found]))
         for task in tasks:
             task.result()  # of an error `close` cancels the others; `cancelled` would end the batches without it

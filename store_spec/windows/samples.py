@@ -11,6 +11,7 @@ from store_spec.reading.spans import read_spans
 from store_spec.windows.pools import Batch
 
 if TYPE_CHECKING:
+    from store_spec.store import Store
     from store_spec.windows.windows import Windows
 
 READ_TOGETHER = 64  # windows
@@ -23,11 +24,12 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
     start = windows.store.starts[sequences] + first
     last = start + (real - 1) * shape.sampling_rate
     after = last + 1 + shape.lead
-    label_start, label_stop = _label_rows(windows, sequences, start, last)
-    rows = {
-        "inputs": (start, read_spans(snapshot, "inputs", start, last + 1)),
-        "labels": (label_start, read_spans(snapshot, "labels", label_start, label_stop)),
-    }
+    rows = {"inputs": (start, read_spans(snapshot, "inputs", start, last + 1))}
+    if shape.target == "sequence":
+        rows["labels"] = (windows.store.label_starts[sequences], read_labels(windows.store, sequences))
+    else:
+        low, high = _label_rows(windows, start, last)
+        rows["labels"] = (low, read_spans(snapshot, "labels", low, high))
     for name in windows.masks:
         array = windows.columns[name].array
         spans = rows["inputs"][1] if array == "inputs" else read_spans(snapshot, array, start, last + 1)
@@ -43,13 +45,23 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
     return samples
 
 
+def read_labels(store: Store, sequences: NDArray[np.int64]) -> list[NDArray[Any]]:
+    """Return the own label (1, *target shape) of each of some sequences.
+
+    Raises:
+        ChecksumError: It is not the one that was written: a file is another's, or an older copy.
+    """
+    row = store.label_starts[sequences]
+    found = read_spans(store.snapshot, "labels", row, row + 1)
+    for number, rows in zip(store.selection[sequences].tolist(), found, strict=True):
+        store.snapshot.check("labels", number, rows)
+    return found
+
+
 def _label_rows(
-    windows: Windows, sequences: NDArray[np.int64], start: NDArray[np.int64], last: NDArray[np.int64]
+    windows: Windows, start: NDArray[np.int64], last: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the range of rows of `labels` that each window needs."""
-    if windows.shape.target == "sequence":
-        start = windows.store.label_starts[sequences]
-        return start, start + 1
+    """Return the range of rows of `labels` that each window needs, where these are not the sequences' own."""
     if windows.shape.target == "future":
         start = last + 1 + windows.shape.lead
         return start, start + windows.shape.horizon

@@ -26,6 +26,7 @@ from tests.builder.made_sources import FAULTS, LABELS, Made, expected, made_sequ
 
 FLOATS = Rows(np.dtype("float32"), (3,))
 STEP = Schema.plan(FLOATS, FLOATS)
+PLACE = shard.Place("inputs", 0)
 
 
 def process_batch(batch: Batch, schema: Schema) -> Processed:
@@ -165,15 +166,15 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
         )
     ]
     assert sum(map(len, parts)) == stop
-    at_once = shard.encode([rows[:stop]], schema.inputs, schema.steps, schema.codec)
-    assert b"".join(shard.encode(parts, schema.inputs, schema.steps, schema.codec)) == b"".join(at_once)
+    at_once = shard.encode([rows[:stop]], PLACE, schema.inputs, schema.steps, schema.codec)
+    assert b"".join(shard.encode(parts, PLACE, schema.inputs, schema.steps, schema.codec)) == b"".join(at_once)
 
 
 def test_a_stretch_in_the_wrong_place_is_refused():
     schema = schema_for("step", chunk=60)
     stretch = shard.compress([np.zeros((20, 3), np.float32)], 0, schema.inputs, schema.steps, schema.codec)
     with pytest.raises(ValueError, match="a compressed chunk follows 1 rows"):
-        shard.encode([np.zeros((1, 3), np.float32), stretch], schema.inputs, schema.steps, schema.codec)
+        shard.encode([np.zeros((1, 3), np.float32), stretch], PLACE, schema.inputs, schema.steps, schema.codec)
 
 
 def test_a_summary_has_all_but_the_rows(tmp_path):

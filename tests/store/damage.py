@@ -16,6 +16,8 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from store_spec.format.shard import STAMP_BYTES, Place
+
 ROOT = "zarr.json"
 GONE = object()  # instead of a value: the member is removed
 
@@ -172,9 +174,14 @@ def second_chunk(new: Callable[[bytes], bytes], name: str = "inputs/c.0.0") -> D
         start, size = np.frombuffer(old[-20:-4], "<u8").tolist()
         chunk = new(old[start : start + size])
         entries = np.array([0, start, start, len(chunk)], "<u8")
-        return old[:start] + chunk + checksummed(entries.tobytes())
+        return old[:start] + chunk + old[-36 - STAMP_BYTES : -36] + checksummed(entries.tobytes())
 
     return contents(name, put)
+
+
+def stamped(name: str, place: Place, rows: int) -> Damage:
+    """Have the stamp of a shard of two chunks say something else; it is a sound one."""
+    return contents(name, lambda old: old[: -36 - STAMP_BYTES] + place.stamp(rows) + old[-36:])
 
 
 def removed(name: str) -> Damage:

@@ -136,7 +136,7 @@ TOO_LARGE: dict[str, tuple[str, Damage, str]] = {
         all_of(
             lie_of_counts(steps=2**62), values(OFFSETS, {7: 2**62}), values("row_size/c.0", {6: 2**62 - 19})
         ),
-        "missing; every committed chunk",
+        "c.2.0: has 7 rows, by its stamp, where 8 are committed",
     ),
     "nesting": ("steps", text_put(ROOT, PROVENANCE, nested(PROVENANCE)), "recursion"),
     "nesting in an own document": ("steps", text_put(OWN, DIMENSIONS, nested(DIMENSIONS)), "recursion"),
@@ -150,7 +150,7 @@ TOO_LARGE: dict[str, tuple[str, Damage, str]] = {
         "Blosc compresses 2,147,483,631 at most",
     ),
     "chunks as large as may be": (
-        "named", lie_of_schema(steps=Chunking(2**28, 2**29)), "stored bytes cannot hold the 1,073,741,824"
+        "named", lie_of_schema(steps=Chunking(2**28, 2**29)), "c.0.0: has 8 rows, by its stamp, where 14 are committed"
     ),
     "shards of a step": (
         "steps",
@@ -158,7 +158,7 @@ TOO_LARGE: dict[str, tuple[str, Damage, str]] = {
                values("row_size/c.0", {6: 10**12 - 19})),
         "its index has crc32c",
     ),
-    "shards of 2^20 chunks": ("steps", lie_of_schema(steps=Chunking(2**10, 2**30)), "where its index alone has"),
+    "shards of 2^20 chunks": ("steps", lie_of_schema(steps=Chunking(2**10, 2**30)), "where its stamp and index alone"),
     "rows": (
         "named", lie_of_schema(inputs=Rows(np.dtype("uint8"), (2**27,))), "stored bytes cannot hold the 536,870,912"
     ),

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from store_spec.format.shard import Place
 from tests.store.damage import (
     GONE,
     ROOT,
@@ -41,6 +42,7 @@ from tests.store.damage import (
     replaced,
     second_chunk,
     sparse,
+    stamped,
     swapped,
     table,
     text_chunk,
@@ -271,12 +273,12 @@ FILES = (
     Fault("full-shard-missing", 14, "c.0.0: missing", removed(FULL_SHARD)),
     Fault("last-shard-missing", 14, "c.2.0: missing", removed(LAST_SHARD)),
     Fault("shard-link", 14, "c.0.0: a link", link(FULL_SHARD), committed=False),
-    Fault("steps-nowhere", 14, "c.3.0: missing", many_steps),
+    Fault("steps-nowhere", 17, "has 7 rows, by its stamp, where 8 are committed", many_steps),
     Fault("sequences-nowhere", 14, "1 chunks where", many_sequences),
     Fault("labels-nowhere", 14, "1 chunks where", many_sequences, base="named"),
     Fault("table-chunk-huge", 15, "larger than the 262,164 bytes", sparse(OFFSETS, 2**40), committed=False),
     Fault("source-chunk-huge", 15, "larger than the 67,108,884 bytes", sparse(SOURCE, 2**40), committed=False),
-    Fault("last-shard-huge", 15, "larger than the 172 bytes", sparse(LAST_SHARD, 2**40), committed=False),
+    Fault("last-shard-huge", 15, "larger than the 208 bytes", sparse(LAST_SHARD, 2**40), committed=False),
     Fault("stored-chunk-huge", 15, "cannot have more than 68", index(FULL_SHARD, 1, (57, 2**40))),
 )
 BYTES = (
@@ -289,12 +291,17 @@ BYTES = (
     Fault("index-checksum-bit", 16, "its index has crc32c", flipped(LAST_SHARD, -1), error=CHECKSUM),
     Fault("time-bit", 16, "time/c.0: chunk 0: its bytes", flipped("time/c.0", 20), error=CHECKSUM, base="rivers"),
     Fault("shard-truncated", 16, "its index has", contents(FULL_SHARD, lambda data: data[:-9]), error=CHECKSUM),
-    Fault("shard-short", 17, "where its index alone has 36", contents(LAST_SHARD, lambda data: data[-20:])),
+    Fault("shard-short", 17, "where its stamp and index alone have 72", contents(LAST_SHARD, lambda data: data[-20:])),
     Fault("chunk-not-in-index", 17, "chunk 1 is missing", index(FULL_SHARD, 1, (ABSENT, ABSENT))),
     Fault("index-beyond-file", 17, "are due", index(FULL_SHARD, 1, (2**40, 57))),
     Fault("index-beyond-last-file", 17, "chunk 1 ends at byte", index(LAST_SHARD, 1, (2**40, 57))),
     Fault("index-overflow", 17, "chunk 1 ends at byte", index(FULL_SHARD, 1, (2**64 - 2, 57))),
     Fault("chunk-over-index", 17, "chunk 1 ends at byte", index(LAST_SHARD, 1, (100, 68))),
+    Fault("stamp-bit", 17, "its stamp has crc32c", flipped(FULL_SHARD, -50), error=CHECKSUM),
+    Fault("shard-of-another-number", 17, "is shard 1 of 'inputs'", stamped(FULL_SHARD, Place("inputs", 1), 8)),
+    Fault("shard-of-another-array", 17, "is shard 0 of 'labels'", stamped(FULL_SHARD, Place("labels", 0), 8)),
+    Fault("full-shard-older", 17, "has 7 rows, by its stamp", stamped(FULL_SHARD, Place("inputs", 0), 7)),
+    Fault("last-shard-older", 17, "has 0 rows, by its stamp", stamped(LAST_SHARD, Place("inputs", 2), 0)),
     Fault("table-chunk-short", 18, "a chunk of 64 bytes where", table(OFFSETS, lambda rows: rows[:8])),
     Fault("table-chunk-long", 18, "a chunk of 524,288 bytes", table(OFFSETS, lambda rows: rows.repeat(2))),
     Fault("shard-chunk-short", 18, "chunk 1: a chunk of 36 bytes where", second_chunk(lambda _: compressed(NINE))),

@@ -52,6 +52,10 @@ class SpecReader:
             inner = codec["configuration"]["chunk_shape"][0]
             index = stored[-(16 * (size // inner) + 4) :]
             assert google_crc32c.value(index[:-4]) == int.from_bytes(index[-4:], "little")
+            stamp = stored[-len(index) - 36 : -len(index)]
+            assert google_crc32c.value(stamp[:32]) == int.from_bytes(stamp[32:], "little")
+            assert (stamp[:16].rstrip(b"\0").decode(), int.from_bytes(stamp[16:24], "little")) == (name, number)
+            assert int.from_bytes(stamp[24:32], "little") >= min(rows - number * size, size)
             for offset, length in np.frombuffer(index[:-4], "<u8").reshape(-1, 2).tolist():
                 if offset != ABSENT:
                     yield self.chunk(stored[offset : offset + length], codec["configuration"]["codecs"])

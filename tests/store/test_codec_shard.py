@@ -15,6 +15,7 @@ from store_spec.format.text import decode_text, encode_text
 from store_spec.schema import DTYPES, Chunking, rows_of
 from tests.store.oracle import SHAPES, random_rows, same
 
+PLACE = shard.Place("labels", 3)
 CODECS = [Codec.parse(text) for text in ("zstd", "zstd:9", "lz4", "none")]
 
 
@@ -123,21 +124,38 @@ def test_a_shard_is_its_parts_one_after_another_then_zeros(lengths, chunk, codec
     parts = [random_rows(np.random.default_rng(length), length, "int16", shape) for length in lengths]
     whole = np.concatenate([rows.empty(0), *parts])
     chunking = Chunking(chunk, chunk * max(1, -(-len(whole) // chunk) + len(lengths) % 2))
-    data = b"".join(shard.encode(parts, rows, chunking, codec, threads))
+    data = b"".join(shard.encode(parts, PLACE, rows, chunking, codec, threads=threads))
     found = read_shard(data, len(whole), rows, chunking, codec)
     assert same(found[: len(whole)], whole)
     assert not found[len(whole) :].any()
-    assert data == b"".join(shard.encode([whole], rows, chunking, codec))
+    assert data == b"".join(shard.encode([whole], PLACE, rows, chunking, codec))
 
 
 def test_an_index_that_was_damaged_is_refused():
     chunking, rows = Chunking(2, 8), rows_of("int8", ())
-    data = bytearray(b"".join(shard.encode([np.ones(5, "int8")], rows, chunking, Codec())))
-    with pytest.raises(FormatError, match="here: 67 bytes, where its index alone has 68"):
-        shard.decode_index(bytes(data[-67:]), chunking, "here")
+    data = bytearray(b"".join(shard.encode([np.ones(5, "int8")], PLACE, rows, chunking, Codec())))
+    with pytest.raises(FormatError, match="here: 103 bytes, where its stamp and index alone have 104"):
+        shard.decode_index(bytes(data[-103:]), chunking, "here")
     data[-20] ^= 1
     with pytest.raises(ChecksumError, match="here: its index has crc32c"):
         shard.decode_index(bytes(data), chunking, "here")
+
+
+def test_a_stamp_says_which_shard_it_is_and_how_many_rows_it_has():
+    chunking, rows = Chunking(2, 8), rows_of("int8", ())
+    data = b"".join(shard.encode([np.ones(5, "int8"), np.ones(2, "int8")], PLACE, rows, chunking, Codec()))
+    assert shard.stamped_rows(data, chunking, PLACE, "here") == 7
+    assert data[-104:-72] == b"labels" + bytes(10) + (3).to_bytes(8, "little") + (7).to_bytes(8, "little")
+    assert int.from_bytes(data[-72:-68], "little") == google_crc32c.value(data[-104:-72])
+    with pytest.raises(FormatError, match="here: is shard 3 of 'labels', by its stamp; a file is another's"):
+        shard.stamped_rows(data, chunking, shard.Place("labels", 2), "here")
+    with pytest.raises(FormatError, match="here: is shard 3 of 'labels', by its stamp; a file is another's"):
+        shard.stamped_rows(data, chunking, shard.Place("inputs", 3), "here")
+    for at in (-104, -80, -69):
+        other = bytearray(data)
+        other[at] ^= 1
+        with pytest.raises(ChecksumError, match="here: its stamp has crc32c"):
+            shard.stamped_rows(bytes(other), chunking, PLACE, "here")
 
 
 def test_a_chunk_that_is_missing_or_outside_is_refused():

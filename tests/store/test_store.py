@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -249,8 +250,8 @@ def test_what_a_store_says_of_its_sequences_cannot_be_written_to(tmp_path):
 
 
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-def test_a_shard_in_the_place_of_another_is_seen_when_a_whole_sequence_is_read(tmp_path, axis):
-    """Each chunk is as it was written, and so says its checksum; that of the sequence says that it is another's."""
+def test_a_shard_in_the_place_of_another_is_seen_whatever_is_read(tmp_path, axis):
+    """Each chunk is as it was written, and so says its checksum; the stamp says that it is another's."""
     recipe = Recipe(label_axis=axis, chunk=60, shard=60)
     sequences = make(recipe, [5] * 6)
     write(recipe, tmp_path / "s", sequences)
@@ -259,8 +260,61 @@ def test_a_shard_in_the_place_of_another_is_seen_when_a_whole_sequence_is_read(t
     other.write_bytes(swapped[0])
     one.write_bytes(swapped[1])
     store = store_spec.open_store(tmp_path / "s")
+    says = r"inputs/c.[01].0: is shard [01] of 'inputs', by its stamp; a file is another's"
+    with pytest.raises(FormatError, match=says):
+        store[1]
+    with pytest.raises(FormatError, match=says):
+        next(store.select([1]).padded(1))
+    with pytest.raises(FormatError, match=says):
+        store.read(1, 0, 1)
+    if axis != "own":
+        with pytest.raises(FormatError, match=says):
+            list(store.windows(2, target="sequence" if axis == "sequence" else "last").batches(2))
+    assert same(store[5][0], sequences[5].inputs)
+
+
+def test_rows_of_another_store_are_seen_when_a_whole_sequence_is_read(tmp_path):
+    """Chunks and stamp are as they were written; the checksum of the sequence says that they are another's."""
+    recipe = Recipe(chunk=60, shard=60)
+    sequences = make(recipe, [5] * 6)
+    write(recipe, tmp_path / "s", sequences)
+    write(recipe, tmp_path / "other", sequences[::-1])
+    shutil.copy(tmp_path / "other/inputs/c.1.0", tmp_path / "s/inputs/c.1.0")
+    store = store_spec.open_store(tmp_path / "s")
     with pytest.raises(ChecksumError, match=r"inputs: sequence 1 \(.*\) has crc32c [0-9a-f]{8}, not [0-9a-f]{8}"):
         store[1]
     with pytest.raises(ChecksumError, match="verify says which"):
         next(store.select([1]).padded(1))
     assert same(store[5][0], sequences[5].inputs)
+
+
+def test_labels_of_sequences_that_are_anothers_are_seen_by_windows(tmp_path):
+    recipe = Recipe(label_axis="sequence")
+    sequences = make(recipe, [5] * 6)
+    write(recipe, tmp_path / "s", sequences)
+    write(recipe, tmp_path / "other", sequences[::-1])
+    (name,) = (path.name for path in (tmp_path / "s/labels").glob("c.*"))
+    shutil.copy(tmp_path / "other/labels" / name, tmp_path / "s/labels" / name)
+    windows = store_spec.open_store(tmp_path / "s").windows(2, target="sequence")
+    for read in (lambda: windows[0], lambda: list(windows.batches(2))):
+        with pytest.raises(ChecksumError, match=r"labels: sequence [0-9] \(.*\) has crc32c"):
+            read()
+
+
+@pytest.mark.parametrize("target", ["last", "future"])
+def test_an_older_copy_of_a_shard_is_seen_whatever_is_read(tmp_path, target):
+    recipe = Recipe(chunk=60, shard=600)
+    sequences = make(recipe, [5] * 6)
+    write(recipe, tmp_path / "s", sequences[:3])
+    old = (tmp_path / "s/inputs/c.0.0").read_bytes()
+    early = store_spec.open_store(tmp_path / "s")
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        append(writer, sequences[3:])
+    assert same(early[2][0], sequences[2].inputs)  # a newer shard has what an older snapshot needs
+    (tmp_path / "s/inputs/c.0.0").write_bytes(old)
+    store = store_spec.open_store(tmp_path / "s")
+    says = "inputs/c.0.0: has 15 rows, by its stamp, where 30 are committed; it is an older copy"
+    with pytest.raises(FormatError, match=says):
+        store.read(5, 0, 1)
+    with pytest.raises(FormatError, match=says):
+        list(store.windows(2, target=target).batches(2))
