@@ -22,7 +22,7 @@ import store_spec
 from store_spec import StoreError
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
-from store_spec.format import codec
+from store_spec.format import codec, shard
 from store_spec.format.codec import CRC_BYTES, Buffer, Codec
 from store_spec.verification.rows import RowCheck
 from tests.campaigns.outcome import Outcome
@@ -76,16 +76,16 @@ def campaign(*, quick: bool) -> Outcome:
         else:
             with ProcessPoolExecutor(2, get_context("spawn")) as pool:
                 tallies = list(pool.map(rot, RECIPES, [folder] * len(RECIPES), [1.0] * len(RECIPES)))
-        unchecked, unheld = _control(folder)
+        broke = _control(folder)
     counts: Counter[str] = Counter()
     for tally in tallies:
         counts += tally.counts
     return Outcome(
         name=NAME,
-        figures={**counts, "control: wrong rows": unchecked, "control: swaps not found by verify": unheld},
+        figures={**counts, **{f"control: {what}": count for what, count in broke.items()}},
         broken=tuple(sentence for tally in tallies for sentence in _first(tally.broken)),
-        control="no crc32c compared on reading, or in verify none of sequences",
-        control_broke=min(unchecked, unheld),
+        control="no crc32c compared on reading, no stamp of shards, or in verify neither these nor sequences",
+        control_broke=min(broke.values()),
     )
 
 
@@ -147,8 +147,9 @@ def _problems(path: Path) -> bool:
         return True
 
 
-def _control(folder: str) -> tuple[int, int]:
-    """Return how often rows are wrong without an error, and how many swaps pass, when nothing compares checksums."""
+def _control(folder: str) -> dict[str, int]:
+    """Return how often rows are wrong without an error, and how many swaps pass, without what should see them."""
+    unstamped = mock.patch.object(shard, "stamped_rows", return_value=2**62)
     with small_tables():
         specimen = write_specimen(RECIPES["own, none"], Path(folder, "control.zarr"))
         expected = read_all(specimen.path)
@@ -156,9 +157,13 @@ def _control(folder: str) -> tuple[int, int]:
         none = mock.patch.object(Snapshot, "check")
         with mock.patch.object(Codec, "_body", _body_unchecked), none:
             unchecked = sum(_reads_wrong(specimen, case, expected) for case in shards)
-        with mock.patch.object(RowCheck, "_compare", _compare_nothing):
+        with mock.patch.object(RowCheck, "_compare", _compare_nothing), unstamped:
             unheld = sum(_passes(specimen, case) for case in swaps(specimen) if _is_shard(*case.files))
-    return unchecked, unheld
+        specimen = write_specimen(RECIPES["step, zstd"], Path(folder, "windows.zarr"))
+        expected = read_all(specimen.path)
+        with unstamped:
+            taken = sum(_reads_wrong(specimen, case, expected) for case in swaps(specimen) if _is_shard(*case.files))
+    return {"wrong rows": unchecked, "swaps read without an error": taken, "swaps not found by verify": unheld}
 
 
 def _reads_wrong(specimen: Specimen, case: Case, expected: Pieces) -> bool:
