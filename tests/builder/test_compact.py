@@ -21,6 +21,7 @@ from builder.errors import UsageError
 from store_spec import StoreError
 from store_spec.disk.storage import LocalStorage
 from tests.builder.made_sources import Made, expected, read_made, write_made
+from tests.store.damage import change_places
 from tests.store.oracle import assert_holds, files
 
 SOURCES = {
@@ -87,8 +88,7 @@ def test_sequences_longer_than_a_batch_are_copied_in_parts_and_held_against_thei
         monkeypatch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", size)
         builder.compact(tmp_path / "store", tmp_path / str(size), workers=0)
         assert files(tmp_path / str(size)) == files(tmp_path / "whole")
-    first = min((tmp_path / "store").glob("inputs/c.1*"))
-    first.write_bytes((tmp_path / "store" / "inputs" / "c.0.0").read_bytes())
+    change_places(*sorted((tmp_path / "store").glob("inputs/c.[01].0")))
     with pytest.raises(StoreError, match=r"inputs: sequence \d \(.\.made\) has crc32c"):
         builder.compact(tmp_path / "store", tmp_path / "new", workers=0)
 

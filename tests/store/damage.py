@@ -184,6 +184,18 @@ def stamped(name: str, place: Place, rows: int) -> Damage:
     return contents(name, lambda old: old[: -36 - STAMP_BYTES] + place.stamp(rows) + old[-36:])
 
 
+def change_places(one: Path, other: Path) -> None:
+    """Have two shards of an array change places, each stamped for where it is now: its sequences alone tell."""
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(_stamped_like(first, second, one.parent.name))
+    other.write_bytes(_stamped_like(second, first, one.parent.name))
+
+
+def _stamped_like(shard: bytes, rows: bytes, name: str) -> bytes:
+    begin, own = (data.rfind(name.encode().ljust(16, b"\0")) for data in (rows, shard))
+    return rows[:begin] + shard[own : own + STAMP_BYTES] + rows[begin + STAMP_BYTES :]
+
+
 def removed(name: str) -> Damage:
     """Remove a file or a folder."""
 

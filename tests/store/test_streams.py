@@ -20,6 +20,7 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
 from store_spec.whole import lanes as lanes_module
+from tests.store.damage import change_places
 from tests.store.oracle import Recipe, append, make, write
 from tests.store.window_oracle import LENGTHS, Numbered, numbered, selections
 
@@ -259,10 +260,7 @@ def test_a_sequence_that_is_read_whole_is_held_against_its_checksum(tmp_path: Pa
     """A shard in the place of another: each of its chunks is as it was written."""
     recipe = Recipe(chunk=60, shard=60)
     write(recipe, tmp_path / "s", make(recipe, [5] * 6))
-    one, other = tmp_path / "s/inputs/c.0.0", tmp_path / "s/inputs/c.1.0"
-    swapped = one.read_bytes(), other.read_bytes()
-    other.write_bytes(swapped[0])
-    one.write_bytes(swapped[1])
+    change_places(tmp_path / "s/inputs/c.0.0", tmp_path / "s/inputs/c.1.0")
     with pytest.raises(ChecksumError, match="inputs: sequence 0"):
         next(store_spec.open_store(tmp_path / "s").streams(1, 5))
 

@@ -23,6 +23,7 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
 from store_spec.reading.scaling import Scale, Scaler
+from tests.store.damage import change_places
 from tests.store.oracle import Recipe, make, write
 from tests.store.window_oracle import LENGTHS, all_same, selections
 
@@ -287,11 +288,7 @@ def test_what_was_filled_in_is_held_against_the_checksum_of_the_sequence(tmp_pat
     """A shard in the place of another: each of its chunks is as it was written."""
     recipe = Recipe(inputs=("int16", (4,)), labels=("int8", ()), filled=True, chunk=40, shard=40)
     path = write(recipe, tmp_path / "s", make(recipe, [5] * 6))
-    one, other = path / "filled/c.0.0", path / "filled/c.1.0"
-    swapped = one.read_bytes(), other.read_bytes()
-    assert swapped[0] != swapped[1]
-    other.write_bytes(swapped[0])
-    one.write_bytes(swapped[1])
+    change_places(path / "filled/c.0.0", path / "filled/c.1.0")
     store = store_spec.open_store(path)
     for batches in (store.padded(2, value_mask=True), store.streams(1, 5, value_mask=True)):
         with pytest.raises(ChecksumError, match="filled: sequence 0"):

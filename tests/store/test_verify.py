@@ -30,6 +30,7 @@ from store_spec.format.times import Time
 from store_spec.schema import MOMENTS, NO_FILE, TABLE_CODEC
 from store_spec.verification import parts as verify_parts
 from store_spec.verification import rows as verify_rows
+from tests.store.damage import change_places
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS
 from tests.store.oracle import Recipe, Sequence, append, checked, files, make, write
@@ -235,6 +236,17 @@ def test_an_older_copy_of_a_shard_that_a_sequence_reaches_into_is_found(path):
         append(writer, make(RECIPE, [1], seed=1))
     (path / "inputs/c.8.0").write_bytes(old)
     assert list(found(path)) == ["inputs/c.8.0"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("inputs/c.0.0", "inputs/c.1.0"), ("inputs/c.2.0", "inputs/c.5.0")])
+def test_rows_of_another_shard_are_found_though_its_stamp_is_right(path, one, other):
+    change_places(path / one, path / other)
+    problems = found(path)
+    assert set(problems) <= {"inputs/c.0.0", "inputs/c.1.0", "inputs/c.4.0", "inputs/c.5.0"}
+    assert all("have crc32c" in what and "another's, or an older copy" in what for what in problems.values())
+    assert problems
+    change_places(path / one, path / other)
+    assert found(path) == {}
 
 
 def test_all_that_is_wrong_is_reported_at_once(path):
