@@ -19,7 +19,7 @@ from builder.cli import main
 from builder.compact import compact
 from builder.errors import UsageError
 from store_spec import StoreError
-from store_spec.disk.storage import LocalStorage
+from tests.builder.failing_puts import failing_puts
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.store.damage import change_places
 from tests.store.oracle import assert_holds, files
@@ -99,21 +99,8 @@ def test_cut_off_at_any_put_and_started_again_it_ends_with_the_same_bytes(tmp_pa
     place = tmp_path_factory.mktemp("cut")
     built(place, SOURCES, chunk=60, shard=120)
     builder.compact(place / "store", place / "whole", workers=0)
-    put = LocalStorage.put
     for kill in kills:
-        left = kill
-
-        def failing(storage, key, parts):
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise StoreError(f"{key}: the disk is gone")
-            put(storage, key, parts)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(LocalStorage, "put", failing)
-            patch.setattr("builder.run.COMMIT_SECONDS", 0.0)
-            patch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", 100)
+        with failing_puts(kill):
             try:
                 builder.compact(place / "store", place / "new", workers=0)
             except StoreError:

@@ -22,7 +22,7 @@ from builder.compact import compact
 from builder.errors import UsageError
 from builder.row_order import Order
 from store_spec import StoreError
-from store_spec.disk.storage import LocalStorage
+from tests.builder.failing_puts import failing_puts
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.store.oracle import Recipe, Sequence, append, files, make, recipes
 
@@ -134,21 +134,8 @@ def test_cut_off_and_started_again_it_ends_with_the_same_bytes(tmp_path_factory,
         compact(place / "old", place / name, order="shuffle", dtype="float32", workers=0)
 
     again("whole")
-    put = LocalStorage.put
     for kill in kills:
-        left = kill
-
-        def failing(storage, key, parts):
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise StoreError(f"{key}: the disk is gone")
-            put(storage, key, parts)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(LocalStorage, "put", failing)
-            patch.setattr("builder.run.COMMIT_SECONDS", 0.0)
-            patch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", 100)
+        with failing_puts(kill):
             try:
                 again()
             except StoreError:
