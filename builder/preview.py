@@ -37,7 +37,7 @@ class StorePreview:
     sequences: int  # new and old ones
     steps: int
     inputs: dict[str, Any]  # dtype, shape, names
-    labels: dict[str, Any]
+    labels: dict[str, Any]  # the same, and classes: those that were seen, which others may come before or between
     label_axis: str
     codec: str
     codec_why: str | None  # what `auto` chose, and why

@@ -264,13 +264,14 @@ def rows_text(rows: dict[str, Any], per: str) -> str:
     return f"{rows['dtype']}, {shape} a {per}" + (f": {shown}" if names else "")
 
 
-def classes_text(rows: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give, for each target that has classes, the codes and names of the first of these."""
+def classes_text(rows: dict[str, Any], *, codes: bool = True) -> Iterator[tuple[str, str]]:
+    """Give, for each target that has classes, the codes and names of the first of these; or the names alone."""
     for target, names in enumerate(rows.get("classes") or ()):
         if names is None:
             continue
         column = printable(rows["names"][target]) if rows["names"] else str(target)
-        shown = ", ".join(f"{code} {printable(name)}" for code, name in enumerate(names[:SHOWN_CLASSES]))
+        first = [printable(name) for name in names[:SHOWN_CLASSES]]
+        shown = ", ".join(f"{code} {name}" if codes else name for code, name in enumerate(first))
         more = f", ... {len(names):,} in all" if len(names) > SHOWN_CLASSES else ""
         yield ("classes" if len(rows["classes"]) == 1 else f"classes of {column}"), shown + more
 

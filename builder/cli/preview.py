@@ -71,7 +71,8 @@ def _result(found: Preview, result: StorePreview) -> RenderableType:
         ("holds", f"{about}{count_text(result.sequences, 'sequence')}, {count_text(result.steps, 'step')}"),
         ("inputs", rows_text(result.inputs, "step")),
         ("labels", rows_text(result.labels, {"own": "label step"}.get(result.label_axis, result.label_axis))),
-        *((f"{name} seen", text) for name, text in classes_text(result.labels)),
+        # Sources that were not looked at may have classes before those that were seen: these have no codes yet.
+        *((f"{name} seen", text) for name, text in classes_text(result.labels, codes=not about)),
         ("label axis", result.label_axis),
         ("added", f"{about}{bytes_text(result.decoded_bytes)} decoded, before compression"),
         ("chunk", f"{count_text(result.chunk_steps, 'step')} (inputs: {bytes_text(result.chunk_bytes)})"),

@@ -258,6 +258,15 @@ def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
     assert found["result"]["labels"]["classes"] == [["cat", "dog", "eel"]]
 
 
+def test_a_dry_run_gives_no_codes_of_classes_where_it_looks_at_some_sources_alone(tmp_path):
+    """The second source, at which it does not look, has the second class."""
+    write(tmp_path / "src", [[(("cat", "dog")[number] if number < 2 else "eel", "u")] for number in range(9)], ".csv")
+    arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "x", "--labels", "a"]
+    assert "classes seen  cat, eel\n" in CliRunner().invoke(main, [*arguments, "--dry-run"]).stdout
+    CliRunner().invoke(main, [*arguments, "--workers", "0"])
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "dog", "eel")
+
+
 def test_a_manifest_that_names_another_class_changes_its_source(tmp_path):
     write(tmp_path / "src", [[("", "")], [("", "")]], ".csv")
     table = tmp_path / "m.csv"
