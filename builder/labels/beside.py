@@ -67,7 +67,11 @@ class Pairing:
         if self.pattern is not None:
             found = re.search(self.pattern, source)
             if found is None:
-                raise SourceError(source, f"its name does not match '{self.pattern}' of labels_from (--labels-from)")
+                raise SourceError(
+                    source,
+                    f"its name does not match '{self.pattern}' of labels_from (--labels-from); correct one of the two, "
+                    "or leave the file out of the sources",
+                )
             values |= {str(number): text or "" for number, text in enumerate(found.groups(), 1)}
             values |= {name: text or "" for name, text in found.groupdict().items()}
         return posixpath.normpath(_PLACEHOLDER.sub(lambda place: values[place[1]], self.template))

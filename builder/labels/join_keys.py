@@ -74,7 +74,11 @@ def _encoded(columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str,
         plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
         if plain.null_count:
             row = int(plain.is_null().to_numpy().argmax()) + 1
-            raise SourceError(file, f"row {row:,}, column {one}: missing value, where rows are paired by it (--on)")
+            raise SourceError(
+                file,
+                f"row {row:,}, column {one}: missing value, where rows are paired by it (--on); fill it in, or leave "
+                "the row out of the file",
+            )
         sides.append(plain)
     kinds = [_kind(column.type) for column in sides]
     if None in kinds or (len(set(kinds)) > 1 and "text" not in kinds) or _zoned(sides[0].type) != _zoned(sides[1].type):

@@ -71,7 +71,11 @@ def texts_in_name(source: str, pattern: str) -> tuple[str, ...]:
     """
     found = re.search(pattern, source)
     if found is None:
-        raise SourceError(source, f"its name does not match '{pattern}' of label_pattern (--label-pattern)")
+        raise SourceError(
+            source,
+            f"its name does not match '{pattern}' of label_pattern (--label-pattern); correct one of the two, or leave "
+            "the file out of the sources",
+        )
     return tuple(text or "" for text in found.groups())
 
 
@@ -101,7 +105,7 @@ def labels_in(
                 continue
             where = f"label_pattern={pattern!r}, group {place + 1}"
             if not text:
-                raise SourceError(source, f"{where} finds no text in its name; each needs a class")
+                raise SourceError(source, f"{where} finds no text in its name; each needs a class: correct it")
             if text not in known:
                 raise unseen_class(text, where, known, source, named=given)
             groups[place] = str(known.index(text))

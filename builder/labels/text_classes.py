@@ -117,11 +117,12 @@ def texts_of(labels: NDArray[Any], classes: Classes) -> NDArray[np.object_]:
 def unseen_class(text: str, where: str, classes: Sequence[str], source: str, *, named: bool) -> SourceError:
     """Say that a text is none of the classes."""
     known = f"{'one class' if len(classes) == 1 else f'{len(classes):,} classes'} ({listed(classes)})"
+    advice = "correct it, or build to another path with --classes that name it"
     if is_number(text) and not any(map(is_number, classes)):
         why = f"is a number, where --classes names {known}" if named else f"is a number, where the store has {known}"
-        return SourceError(source, f"{where}: {text!r:.80} {why}; labels of one column are text throughout, or numbers")
+        why += "; labels of one column are text throughout, or numbers"
+        return SourceError(source, f"{where}: {text!r:.80} {why}: {advice}")
     if named:
-        advice = "correct it, or build to another path with --classes that name it"
         return SourceError(source, f"{where}: {text!r:.80} is none of the {known} that --classes names; {advice}")
     return SourceError(source, f"{where}: {text!r:.80} is none of the {known} of the store; a build adds it")
 

@@ -172,7 +172,9 @@ def with_classes(
     for name in found:
         if name in inputs:
             raise SourceError(
-                source, f"column {name} holds classes, and is an input too: the order of classes says nothing"
+                source,
+                f"column {name} holds classes, and is an input too: the order of classes says nothing; leave it out of "
+                "the inputs (--inputs)",
             )
     table = ClassTable(
         inner=opened, classes=found, labels=tuple(labels), source=source, na_values=na_values, given=bool(given)
@@ -231,7 +233,10 @@ def refuse_changes(
     for transform, names in zip(transforms, columns, strict=True):
         for name in names:
             if name in classes:
-                raise SourceError(source, f"--{transform.kind} is for column {name}, which holds classes, not numbers")
+                raise SourceError(
+                    source,
+                    f"--{transform.kind} is for column {name}, which holds classes, not numbers; leave it out there",
+                )
     if classes and duplicates == "mean":
         raise SourceError(
             source, f"--duplicates mean: column {classes[0]} holds classes, which have no mean; take the first or last"

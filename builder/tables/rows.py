@@ -165,7 +165,8 @@ class Rows:
             for name in self._among(columns, "missing", also=self.wanted.time):
                 if name in special:
                     raise SourceError(
-                        self.source, f"column {name} has two policies by --missing, {special[name]} and {policy}"
+                        self.source,
+                        f"column {name} has two policies by --missing, {special[name]} and {policy}; give one",
                     )
                 special[name] = policy
         found = {name: special.get(name, policies.general) for name in (*self.wanted.columns, *self.wanted.time)}
@@ -180,7 +181,7 @@ class Rows:
                 raise SourceError(
                     self.source,
                     f"--{option} is for column {name}, which is neither an input nor a label; those are "
-                    f"{listed(self.wanted.columns)}",
+                    f"{listed(self.wanted.columns)}; leave it out there, or name it in --inputs or --labels as well",
                 )
         return names
 

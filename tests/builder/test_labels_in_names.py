@@ -179,7 +179,10 @@ def test_a_name_that_does_not_fit_fails_alone_and_is_not_processed(tmp_path):
     (src / "b.json").write_text("not read")
     report = build(src, tmp_path / "t", process=read, label_pattern=r"[ac-z](\w)\.", workers=0)
     assert [str(failure) for failure in report.failures] == [
-        r"b.json: its name does not match '[ac-z](\w)\.' of label_pattern (--label-pattern)",
+        (
+            r"b.json: its name does not match '[ac-z](\w)\.' of label_pattern (--label-pattern); correct one of the "
+            "two, or leave the file out of the sources"
+        ),
         r"cx.json: label_pattern='[ac-z](\\w)\\.' finds ['x'] in its name; each must be a number",
     ]
     assert [y.tolist() for _, y in store_spec.open_store(tmp_path / "t")] == [[1], [4]]
