@@ -23,7 +23,7 @@ from builder.verification import Checking, verify
 from store_spec.disk.ledger import ADD_NOTHING, Ledger, check_root
 from store_spec.disk.lock import locked
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import FormatError, MissingStoreError, StoreError
+from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format.layout import ROOT
 from store_spec.schema import ROW_ARRAYS
 from store_spec.verification.damage import Damage, DamagedFile
@@ -146,7 +146,7 @@ def _put_right(damage: Damage, snapshot: Snapshot, reading: Reading, workers: in
         return restore_names(damage.names, snapshot, reading)
     try:
         origins = origins_of(snapshot)
-    except StoreError as error:
+    except DAMAGE as error:
         return [], [Failure(snapshot.storage.root.name, str(error))], []  # nobody knows whose the sequences are
     lost = {number for one in (*damage.tables, *damage.rows) for number in one.lost}
     if damage.bounds:

@@ -28,7 +28,7 @@ from builder.run import workers_died
 from builder.sequence import LongSequence
 from builder.sequence import Sequence as SourceSequence
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import StoreError
+from store_spec.errors import DAMAGE, StoreError
 from store_spec.format import retired
 from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import no_runs
@@ -74,7 +74,7 @@ def origins_of(snapshot: Snapshot) -> list[Origin]:
     gone[retired.members(snapshot.root.retired)] = True
     begins = np.ones(len(names), bool)
     begins[1:] = (names[1:] != names[:-1]) | (gone[1:] != gone[:-1])
-    with contextlib.suppress(StoreError):  # it may be what is damaged
+    with contextlib.suppress(*DAMAGE):  # it may be what is damaged
         # Only retired sequences may follow others of the same source.
         begins |= gone & (snapshot.table("sequences/part") == 0)
     starts = np.flatnonzero(begins).tolist()
@@ -103,7 +103,7 @@ def restore_names(damaged: Sequence[DamagedFile], snapshot: Snapshot, reading: R
         for number in lost:
             names[number] = names[number - 1] if parts[number] and number else found.get(number, "")
         return restore_tables(snapshot, damaged, {SOURCES: names}), [], []
-    except StoreError as error:
+    except DAMAGE as error:
         return [], [Failure(store, str(error))], []
 
 
@@ -183,7 +183,7 @@ class Dealing:
                         columns[name][origin.first] = crc32c(_skipped(self._snapshot, array, origin.first))
         try:
             return restore_tables(self._snapshot, damaged, columns), why, []
-        except StoreError as error:
+        except DAMAGE as error:
             return [], [*why, Failure(self._snapshot.storage.root.name, str(error))], []
 
     def _from_sources(self, lost: set[int], names: Sequence[str], columns: dict[str, NDArray[Any]]) -> list[Failure]:
@@ -233,12 +233,12 @@ class Dealing:
                 for part, task in as_done(self._engine, self._workers, parts, partial(self._given, runs_of_part)):
                     try:
                         found[part.first] = self._result([], task)
-                    except StoreError as error:
+                    except DAMAGE as error:
                         errors.append(error)
                 if not errors:
                     runs = np.concatenate([found[first] for first in sorted(found)])
                     put += restore_missing(self._snapshot, array, runs)
-            except StoreError as error:
+            except DAMAGE as error:
                 errors.append(error)
             why += [Failure(self._snapshot.storage.root.name, str(error)) for error in errors]
         return put, why, []
@@ -262,7 +262,7 @@ class Dealing:
         """Fill columns of sequences from their rows; say which rows cannot be read, and add whose they are."""
         try:
             every = self._parts(array)
-        except StoreError as error:
+        except DAMAGE as error:
             unread |= lost
             return [Failure(self._snapshot.storage.root.name, str(error))]
         parts = (
@@ -276,7 +276,7 @@ class Dealing:
             inside = [one for one in range(part.first, part.first + len(part.bounds) - 1) if one in lost]
             try:
                 found = self._result([], task)
-            except StoreError as error:
+            except DAMAGE as error:
                 why.append(Failure(self._snapshot.storage.root.name, str(error)))
                 unread |= set(inside)
                 continue
@@ -415,7 +415,7 @@ def restore_files(
             return [], failures
         given |= {one: _skipped(snapshot, array, one) for one in lost - given.keys()}
         return [file for one in damaged if (file := restore_rows(snapshot, one, given)) is not None], []
-    except StoreError as error:
+    except DAMAGE as error:
         return [], [Failure(snapshot.storage.root.name, str(error))]
 
 
@@ -430,7 +430,7 @@ def _why_other(snapshot: Snapshot, origin: Origin, read: Fingerprint) -> str:
     if origin.retired:
         return OTHER_BEFORE
     if read.beside is not None:
-        with contextlib.suppress(StoreError):  # the table may be damaged too
+        with contextlib.suppress(*DAMAGE):  # the table may be damaged too
             (was,) = snapshot.table(LABELS, origin.first, origin.first + 1)
             if str(was) != read.beside[1].sha256.hex():
                 return OTHER_LABELS.format(read.beside[0])

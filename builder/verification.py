@@ -13,7 +13,7 @@ import store_spec
 from builder.build import worker_count
 from builder.engine import as_done, start_engine
 from builder.errors import BuildError
-from store_spec.errors import StoreError
+from store_spec.errors import DAMAGE
 from store_spec.verification.parts import Checked, Part
 from store_spec.verification.problems import Problem
 from store_spec.verification.verify import Check
@@ -56,6 +56,7 @@ def verify(
 
     Raises:
         MissingStoreError: There is no store at that path.
+        StorageError: A process has too many open files, or too little memory.
         BuildError: Worker processes died again and again.
     """
     count = worker_count(workers, small=scheduler is None and _decoded_bytes(Path(store)) <= SMALL_BYTES)
@@ -93,7 +94,7 @@ def _decoded_bytes(store: Path) -> int:
     """Return how many bytes of rows a store has; 0 where `verify` is going to say that it is none."""
     try:
         found = store_spec.open_store(store)
-    except StoreError:
+    except DAMAGE:
         return 0
     counts, schema = found.counts, found.schema
     return sum(counts.of(schema.axis(schema.fact(name))) * schema.rows(name).nbytes for name in schema.row_arrays)

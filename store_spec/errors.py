@@ -11,6 +11,7 @@ StoreError
 ├── LockedError         another writer has the store open: wait for it
 ├── ConflictError       the store was changed by somebody who did not hold the lock: open it again
 ├── StorageError        the disk refused an operation: make room, raise the limit, try again
+│   └── UnreadableError it does not give what a file holds: restore that file
 └── FormatError         what is on disk is not a store that this version may read
     ├── VersionError    it is of a later major version: upgrade seqzarr
     └── ChecksumError   bytes are not those that were written: restore or rebuild that file
@@ -61,6 +62,10 @@ class StorageError(StoreError, OSError):
     """The disk refused an operation; the message names the file and the step."""
 
 
+class UnreadableError(StorageError):
+    """The disk does not give what a file holds."""
+
+
 class FormatError(StoreError):
     """What is on disk is not a store that this version may read."""
 
@@ -71,3 +76,7 @@ class VersionError(FormatError):
 
 class ChecksumError(FormatError):
     """Bytes are not those that were written."""
+
+
+# What tells that something is wrong with a file; other errors, as of a full disk or of too many open files, do not.
+DAMAGE = (FormatError, MissingStoreError, UnreadableError)

@@ -397,13 +397,18 @@ class Ledger:
         sync_folder(self.path.parent)
         self._storage = LocalStorage(self.path)
 
-    def _put_documents(self, root: Root) -> None:
-        """Refresh the arrays' own metadata, for readers that skip the root; offsets last: none sees too much."""
+    def _put_documents(self, root: Root) -> list[str]:
+        """Refresh the arrays' own metadata, for readers that skip the root; offsets last: none sees too much.
+
+        Returns:
+            The folders of what was not as it is now, which are not synced.
+        """
         last = ("label_offsets", "offsets")
         facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
         documents = {f"{name}/{ROOT}": group_document() for name in GROUPS}
         documents[f"{TABLES}/{ROOT}"] = tables_document(retired.count(root.retired))
         documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
+        folders = []
         for key, document in documents.items():
             data = encode_document(document)
             try:
@@ -412,6 +417,8 @@ class Ledger:
             except MissingStoreError:
                 pass
             self._storage.put(key, [data])
+            folders.append(key.removesuffix(f"/{ROOT}"))
+        return folders
 
     def _put_table(self, fact: ArrayFact, new: Records) -> None:
         """Put the chunks that the new rows of a table touch; the last one is replaced as a whole."""
@@ -466,7 +473,8 @@ class Ledger:
                 if number is not None and number >= owned:
                     self._storage.delete(f"{fact.name}/{entry.name}")
         self.tidy()
-        self._put_documents(self.root)
+        # A document that was lost is no more than behind the root if the power goes once this has returned.
+        self._storage.sync(self._put_documents(self.root))
 
     def _rows_committed(self, name: str) -> int:
         return self.root.counts.label_steps if self._own(name) else self.root.counts.steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -10,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from store_spec.errors import FormatError, MissingStoreError, StorageError
+from store_spec.errors import FormatError, MissingStoreError, StorageError, UnreadableError
 
+RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # which tells nothing of the file that is read
 PARTIAL = ".partial"  # ends the name of a file that is being written; never a key
 
 
@@ -31,7 +33,8 @@ class LocalStorage:
         Raises:
             MissingStoreError: There is no such file.
             FormatError: It is a link, or not a plain file.
-            StorageError: The disk refused.
+            UnreadableError: The disk does not give it.
+            StorageError: The process has too many open files, or too little memory.
         """
         try:
             # Not by a Path: making one takes as long as reading some ten kilobytes.
@@ -41,7 +44,7 @@ class LocalStorage:
         except OSError as error:
             if self.path(key).is_symlink():
                 raise FormatError(f"{self.path(key)}: a link; a store holds plain files only") from error
-            raise _refused(self.path(key), "opening", error) from error
+            raise _unreadable(self.path(key), "opening", error) from error
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -50,7 +53,7 @@ class LocalStorage:
             wanted = status.st_size - begin if length is None else min(length, status.st_size - begin)
             return _read(descriptor, begin, wanted)
         except OSError as error:
-            raise _refused(self.path(key), "reading", error) from error
+            raise _unreadable(self.path(key), "reading", error) from error
         finally:
             os.close(descriptor)
 
@@ -61,7 +64,7 @@ class LocalStorage:
         except FileNotFoundError:
             return 0
         except OSError as error:
-            raise _refused(self.path(key), "looking at", error) from error
+            raise _unreadable(self.path(key), "looking at", error) from error
 
     def put(self, key: str, parts: Iterable[bytes]) -> None:
         """Write a file whole: under another name beside it, synced, then renamed over it.
@@ -116,7 +119,7 @@ class LocalStorage:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise _refused(self.path(key), "listing", error) from error
+            raise _unreadable(self.path(key), "listing", error) from error
 
     def delete(self, key: str) -> None:
         """Remove a file."""
@@ -156,6 +159,10 @@ def _write(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _refused(path: Path, step: str, error: OSError) -> StorageError:
+def _unreadable(path: Path, step: str, error: OSError) -> StorageError:
+    return _refused(path, step, error, StorageError if error.errno in RAN_OUT else UnreadableError)
+
+
+def _refused(path: Path, step: str, error: OSError, kind: type[StorageError] = StorageError) -> StorageError:
     reason = error.strerror or str(error)
-    return StorageError(error.errno, f"{path}: {step} failed: {reason}; what was committed before is untouched")
+    return kind(error.errno, f"{path}: {step} failed: {reason}; what was committed before is untouched")

@@ -9,7 +9,7 @@ from itertools import chain, islice
 import numpy as np
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import StoreError
+from store_spec.errors import DAMAGE
 from store_spec.format import retired
 from store_spec.format.layout import chunk_number
 from store_spec.format.records import SOURCES, derived, proved
@@ -109,7 +109,7 @@ def _skipped(snapshot: Snapshot) -> set[int]:
     """Return the sequences whose rows no file need have; none where the names cannot be read."""
     try:
         names = snapshot.sources() if snapshot.root.retired else []  # before memory is taken by what the root says
-    except StoreError:
+    except DAMAGE:
         return set()
     return {number for number in retired.members(snapshot.root.retired).tolist() if names[number] == SKIPPED}
 
@@ -151,7 +151,7 @@ def _in_file(snapshot: Snapshot, name: str, number: int) -> Iterable[int]:
         return range(number * size, min((number + 1) * size, snapshot.root.counts.sequences))
     try:
         bounds = snapshot.bounds(name)
-    except StoreError:
+    except DAMAGE:
         return ()
     first = int(np.searchsorted(bounds, number * size, "right")) - 1
     last = int(np.searchsorted(bounds, (number + 1) * size, "left"))
@@ -170,7 +170,7 @@ def _files_of(snapshot: Snapshot, sequences: dict[str, set[int]]) -> dict[tuple[
     for name, numbers in sequences.items():
         try:
             bounds = snapshot.bounds(name)
-        except StoreError:
+        except DAMAGE:
             continue
         size = rows_in_file(snapshot, name)
         for number in numbers:

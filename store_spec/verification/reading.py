@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import StorageError, StoreError
+from store_spec.errors import DAMAGE, UnreadableError
 from store_spec.format import retired
 from store_spec.format.layout import chunk_key
 from store_spec.format.records import allowed, surely_finite
@@ -110,12 +110,12 @@ class PartRows:
             stop = min(start - start % self._chunk + together, last)
             try:
                 yield start, stop, self._piece(start, stop, again=again)
-            except StoreError as error:
+            except DAMAGE as error:
                 if together > self._chunk:
                     together = self._chunk  # from here on, so that no more is lost than the chunk that is damaged
                     continue
                 new = self.report.error(error, self._overlapping(start, stop))
-                if not new and not isinstance(error, StorageError):
+                if not new and not isinstance(error, UnreadableError):
                     # The same again: it is the shard that cannot be read.
                     self.report.error(error, self._overlapping(start, last))
                     yield start, last, None

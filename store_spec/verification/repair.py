@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.disk.tables import put_rows
-from store_spec.errors import ChecksumError, ConflictError, StoreError
+from store_spec.errors import DAMAGE, ChecksumError, ConflictError
 from store_spec.format import shard
 from store_spec.format.codec import crc32c
 from store_spec.format.layout import BLANK, LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
@@ -61,7 +61,7 @@ def restore_bounds(snapshot: Snapshot, given: Mapping[str, NDArray[np.int64]] | 
     try:
         columns = {name: snapshot.table(name) for name in proved(snapshot.root.schema)}
         names = tuple(snapshot.sources())
-    except StoreError:
+    except DAMAGE:
         return []
     for lengths, label_lengths in product(steps, label_steps):
         assert lengths is not None
@@ -86,7 +86,7 @@ def _candidates(
     last = snapshot.root.counts.steps if name == "offsets" else snapshot.root.counts.label_steps
     found = [] if given is None else [given[BOUNDS[name]]]
     for table in (name, BOUNDS[name]):
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(*DAMAGE):
             values = snapshot.table(table)
             found.append(np.diff(values) if table == name else values)
     return [lengths for lengths in found if (lengths >= 0).all() and int(lengths.sum()) == last]
@@ -140,7 +140,7 @@ def _put_where_other(snapshot: Snapshot, name: str, rows: NDArray[Any]) -> list[
         part = rows[first : first + size]
         try:
             same = np.array_equal(snapshot.table(name, first, first + len(part)), part)
-        except StoreError:
+        except DAMAGE:
             same = False
         if not same:
             put_rows(snapshot.storage, snapshot.root.schema, fact, first, part)
@@ -158,7 +158,7 @@ def readable(snapshot: Snapshot, name: str) -> NDArray[Any]:
         out = np.empty((size, *schema.shape(fact)), schema.dtype(fact))
         try:
             snapshot.fill_from_chunk(fact, first // size, out)
-        except StoreError:
+        except DAMAGE:
             continue
         table[first : first + size] = out[: count - first]
     return table
@@ -281,7 +281,7 @@ def is_closed(snapshot: Snapshot, damaged: DamagedFile) -> bool:
         return False
     try:
         snapshot.stretch(damaged.array, start, rows)
-    except StoreError:
+    except DAMAGE:
         return True
     return False
 
@@ -289,7 +289,7 @@ def is_closed(snapshot: Snapshot, damaged: DamagedFile) -> bool:
 def _has(snapshot: Snapshot, name: str, start: int, rows: NDArray[Any]) -> bool:
     try:
         return snapshot.rows(name, start, start + len(rows)).tobytes() == rows.tobytes()
-    except StoreError:
+    except DAMAGE:
         return False
 
 

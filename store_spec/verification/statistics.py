@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.errors import StoreError
+from store_spec.errors import DAMAGE
 from store_spec.format.class_names import wrong_code
 from store_spec.format.moments import Moments, RunningMoments
 from store_spec.format.records import derived
@@ -93,7 +93,7 @@ class MomentsCheck:
             for name in derived(self._rows.part.array):
                 table = self._rows.table(name)
                 self._rows.snapshot.check_size(table.fact, self.start // table.size)
-        except StoreError as error:
+        except DAMAGE as error:
             self._rows.report.error(error, ((self.start, self.start + 1),))
             return False
         return True

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import StoreError
+from store_spec.errors import DAMAGE
 from store_spec.format.layout import chunk_key, chunk_number, table_chunk
 from store_spec.format.retired import Ranges
 from store_spec.schema import MISSING_RUNS, ArrayFact
@@ -129,7 +129,7 @@ class Table:
                 self._snapshot.check_size(self.fact, number)
                 out = np.empty((self.size, *self._shape), self._dtype)
                 self._snapshot.fill_from_chunk(self.fact, number, out)
-            except StoreError as error:
+            except DAMAGE as error:
                 out = None
                 self._report.error(error, self._concerned(number * self.size, (number + 1) * self.size))
             self.seen.add(number)

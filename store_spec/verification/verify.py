@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import PARTIAL
-from store_spec.errors import FormatError, MissingStoreError, StoreError
+from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format import retired
 from store_spec.format.layout import (
     BLANK,
@@ -59,6 +59,7 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
 
     Raises:
         MissingStoreError: There is no store at that path.
+        StorageError: The process has too many open files, or too little memory.
 
     >>> import tempfile, numpy as np, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -148,7 +149,7 @@ def _bounds(snapshot: Snapshot, report: Report, tables: dict[str, Table], name: 
     if offsets is not None and sizes is not None:
         try:
             return snapshot.check_offsets(name, offsets, sizes_name, sizes, last)
-        except StoreError as error:
+        except DAMAGE as error:
             report.error(error)
     for bounds in (offsets, None if sizes is None else np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])):
         if bounds is not None and bounds[0] == 0 and bounds[-1] == last and (bounds[1:] >= bounds[:-1]).all():
@@ -310,7 +311,7 @@ def _document(snapshot: Snapshot, report: Report, key: str) -> dict[str, Any] | 
         return decode_document(data, str(snapshot.storage.path(key)))
     except MissingStoreError:
         report.add(key, "missing; readers that skip the root need it: open the store to append, and it is put right")
-    except StoreError as error:
+    except DAMAGE as error:
         report.error(error)
     return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 import sys
@@ -20,7 +22,7 @@ from builder.lost_names import Nameless, guessed
 from builder.repair import Repair, repair
 from store_spec import StoreError
 from store_spec.disk.storage import LocalStorage
-from store_spec.errors import ConflictError, LockedError
+from store_spec.errors import ConflictError, LockedError, StorageError
 from store_spec.verification.damage import DamagedFile
 from store_spec.verification.repair import restore_rows
 from tests.builder.made_sources import Made, read_made, write_made
@@ -276,6 +278,24 @@ def test_a_file_that_is_bad_whenever_it_was_put_ends_the_repair(damaged, monkeyp
     done = repair(damaged / "s.zarr", damaged / "src", workers=0)
     assert done.files == ("inputs/c.0.0",)
     assert [problem.where for problem in done.left] == ["inputs/c.0.0"]
+
+
+def test_a_full_disk_ends_the_repair_and_nothing_is_retired_for_it(damaged, monkeypatch):
+    """Even where there is room again a moment later: the source gives the very rows that were lost."""
+    before, write = files(damaged / "s.zarr"), os.write
+
+    def full_once(descriptor, data):
+        if "/inputs/c.0.0." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            patch.undo()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full_once)
+        with pytest.raises(StorageError, match=r"inputs/c\.0\.0: writing failed: No space left on device"):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert files(damaged / "s.zarr") == before
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).files == ("inputs/c.0.0",)
 
 
 def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged, monkeypatch):

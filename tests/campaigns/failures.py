@@ -17,7 +17,8 @@ from tests.campaigns.operations import CHANGES, Operation, Watch
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.recording import Checker, acknowledged
 from tests.campaigns.safeguards import Without, taken_out, without_errors, without_rename, without_syncing
-from tests.campaigns.scenarios import Scenario, scenarios
+from tests.campaigns.scenario import Scenario
+from tests.campaigns.scenarios import scenarios
 from tests.campaigns.trees import Tree, read_tree, write_tree
 
 NAME = "failures"
@@ -38,11 +39,12 @@ class Refusal:
     number: int
     reason: int
     lasting: bool
+    kinds: frozenset[str]
     count: int = 0
     refused: list[Operation] = field(default_factory=list)
 
     def __call__(self, operation: Operation) -> None:
-        if operation.kind not in REFUSED[self.reason]:
+        if operation.kind not in self.kinds:
             return
         if self.count == self.number or (self.lasting and self.count > self.number):
             self.refused.append(operation)
@@ -94,11 +96,12 @@ def failures(scenario: Scenario, checker: Checker, place: Path, *, every: int) -
     live.mkdir()
     scenario.prepare(live)
     before = read_tree(live)
-    for reason in REFUSED:
+    for reason, every_kind in REFUSED.items():
+        kinds = every_kind - scenario.looks_for if reason == errno.EIO else every_kind
         for lasting, step in ((False, every), (True, every * 5)):
             number = step // 2
             while True:
-                refusal = Refusal(number=number, reason=reason, lasting=lasting)
+                refusal = Refusal(number=number, reason=reason, lasting=lasting, kinds=kinds)
                 write_tree(before, live)
                 problem = failed(scenario, checker, live, refusal)
                 if not refusal.refused:

@@ -15,7 +15,8 @@ from typing import Protocol
 from builder.errors import BuildError
 from store_spec.errors import StoreError
 from tests.campaigns.recording import Checker
-from tests.campaigns.scenarios import STORE, Scenario, broken, scenarios
+from tests.campaigns.scenario import STORE, Scenario, broken
+from tests.campaigns.scenarios import scenarios
 from tests.campaigns.trees import read_tree
 
 PAGE = 4096  # a tmpfs counts in these

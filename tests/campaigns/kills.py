@@ -22,7 +22,8 @@ from tests.campaigns.safeguards import (
     without_rename,
     without_syncing,
 )
-from tests.campaigns.scenarios import Scenario, scenarios
+from tests.campaigns.scenario import Scenario
+from tests.campaigns.scenarios import scenarios
 from tests.campaigns.trees import write_tree
 
 NAME = "kills"

@@ -13,7 +13,7 @@ import pytest
 
 from store_spec.disk.ledger import Ledger
 from tests.campaigns.operations import CHANGES, Operation, Watch
-from tests.campaigns.scenarios import Scenario, broken
+from tests.campaigns.scenario import Scenario, broken
 from tests.campaigns.trees import Tree, normal, read_tree, write_tree
 
 
@@ -78,6 +78,7 @@ def record(
     watch = Watch(folder, look)
     with watch.watching(), acknowledged(lambda: state.append(_paused(watch, scenario, folder))):
         (job or scenario.act)(folder)
+    state.append(scenario.seen(folder))  # not every job ends with a commit
     look(None)
     following = {old: new for old, new in pairwise(state) if old != new}
     moments = tuple(

@@ -1,9 +1,7 @@
-"""The jobs that are cut off, in every way: each ends with the same bytes, whatever had become of it before."""
+"""The jobs that are cut off: what writes, what builds, and what repairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,73 +10,9 @@ import store_spec
 from builder.build import build
 from store_spec.format.times import Time
 from tests.builder.made_sources import Made, expected, read_made, write_made
-from tests.campaigns.trees import Tree, difference, promised, read_tree
-from tests.store.oracle import Recipe, Sequence, append, assert_holds, make
-
-STORE = "store"  # its name in the folder of a scenario
-
-State = list[Sequence] | None  # what readers may see: the sequences of a store, or no store
-
-
-class BrokenError(Exception):
-    """A promise does not hold; the message says how."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """A job on the store in a folder. Done again after it was cut off, it ends as if it had not been."""
-
-    name: str
-    states: tuple[State, ...]  # in the order in which readers may see them, from that before to that after the job
-    prepare: Callable[[Path], None]  # makes what an empty folder holds before
-    act: Callable[[Path], None]  # the job
-    new: Callable[[Path], None]  # begins and leaves a new store, for `reopen`
-
-    def seen(self, folder: Path) -> int:
-        """Return which state readers see, after comparing every row, and all that `verify` compares.
-
-        Raises:
-            BrokenError: It is none of them.
-        """
-        path = folder / STORE
-        if not path.exists():
-            if None not in self.states:
-                raise BrokenError("the store is gone")
-            return self.states.index(None)
-        store = store_spec.open_store(path)
-        for number, state in enumerate(self.states):
-            if state is not None and tuple(one.source for one in state) == store.sources:
-                assert_holds(store, state)
-                problems = [str(problem) for problem in store_spec.verify(path) if not problem.leftover]
-                if problems:
-                    raise BrokenError(f"verify says: {problems[0]}")
-                return number
-        raise BrokenError(f"a store of {len(store):,} sequences, which no commit has")
-
-    def reopen(self, folder: Path) -> None:
-        """Open what is there for writing, which puts it right, and write nothing."""
-        if (folder / STORE).exists():
-            store_spec.open_store(folder / STORE, "a").close()
-        else:
-            self.new(folder)
-
-    def finished(self, place: Path) -> Tree:
-        """Return what the job leaves that nothing disturbs; it is done in the folder `place`."""
-        place.mkdir(parents=True)
-        self.prepare(place)
-        self.act(place)
-        return read_tree(place)
-
-    def finish(self, folder: Path, expected: Tree) -> None:
-        """Do the job again.
-
-        Raises:
-            BrokenError: It does not end with the bytes of one that nothing disturbed.
-        """
-        self.act(folder)
-        differs = difference(promised(read_tree(folder)), promised(expected))
-        if differs:
-            raise BrokenError(f"done again, the job ends with other bytes: {differs}")
+from tests.campaigns.repairing import repairs
+from tests.campaigns.scenario import STORE, Scenario, State
+from tests.store.oracle import Recipe, append, make
 
 
 def scenarios(place: Path, *, small: bool) -> list[Scenario]:
@@ -101,6 +35,7 @@ def scenarios(place: Path, *, small: bool) -> list[Scenario]:
         _built("build", place / "build", before={}, now=made),
         _built("build more", place / "build more", before=some, now=made),
         _built("update", place / "update", before=made, now=other),
+        *repairs(place),
     ]
 
 
@@ -175,8 +110,3 @@ def _updated(before: dict[str, Made], now: dict[str, Made]) -> tuple[State, ...]
         kept = {name: made for name, made in before.items() if name in now and name not in added}
         states.append(expected(kept) + expected(added))
     return tuple(states)
-
-
-def broken(why: Exception) -> str:
-    """Return an exception as a sentence; a store that cannot be read is a broken promise like any other."""
-    return str(why) if isinstance(why, BrokenError) else f"{type(why).__name__}: {why}"

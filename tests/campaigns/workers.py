@@ -23,7 +23,7 @@ import builder
 import store_spec
 from tests.campaigns.disturbed import SECONDS, Ended, Kills, cluster, kill_each, run_build, workers_of
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.scenarios import STORE, broken
+from tests.campaigns.scenario import STORE, broken
 from tests.campaigns.trees import Tree, difference, promised, read_tree, write_tree
 from tests.campaigns.worker_deaths import PLACES, Death, Safeguard, environment
 from tests.store.oracle import Sequence, assert_holds

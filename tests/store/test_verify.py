@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import MissingStoreError
+from store_spec.errors import MissingStoreError, StorageError
 from store_spec.format import shard as shards
 from store_spec.format.codec import Codec, crc32c
 from store_spec.format.layout import BLANK, ROOT, array_document, chunk_key, encode_document, table_chunk
@@ -799,6 +799,19 @@ def test_a_file_that_the_disk_cannot_read_is_a_problem_like_any_other(path, monk
     problems = found(path)
     assert set(problems) == {"inputs/c.1.0", "row_size/c.0", "stats/zarr.json"}
     assert all(what.startswith("reading failed: Input/output error") for what in problems.values())
+
+
+def test_too_many_open_files_are_no_problem_of_the_store(path, monkeypatch):
+    opening = os.open
+
+    def failing(name, *args, **options):
+        if str(name).endswith("inputs/c.1.0"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opening(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(StorageError, match=r"inputs/c\.1\.0: opening failed: Too many open files"):
+        store_spec.verify(path)
 
 
 def test_every_chunk_is_decoded_once(path, monkeypatch):
