@@ -32,8 +32,8 @@ def notes_of(found: Inspection, name: Callable[[str], str] = printable) -> Itera
     twins = found.twins
     if twins.count:
         pairs = ", ".join(f"{name(a)} = {name(b)}" for a, b in twins.named[:NAMED])
-        times = count_text(twins.count, "time")
+        groups = count_text(twins.count, "group")
         leak = "What is trained on one is tested on the other."
-        yield "splits", f"The same bytes are in sources of different splits, {times}: {pairs}. {leak}"
+        yield "splits", f"The same bytes are in sources of different splits, {groups} of them: {pairs}. {leak}"
     if found.retired and found.retired > found.sequences:
         yield "retired", "More sequences are retired than not: seqzarr compact writes a store without them."

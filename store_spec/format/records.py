@@ -177,8 +177,10 @@ def check_sequence(
         y = y[None]
     y = _rows("labels", y, schema.labels, schema.missing, source)
     if schema.label_axis == "step" and len(x) != len(y):
+        one = '; one for all of them is a label of label_axis="sequence" (--label-axis)' if len(y) == 1 else ""
         raise SequenceError(
             f"{source}: {len(x):,} input rows but {len(y):,} label rows; labels on the step axis need one per input row"
+            + one
         )
     if schema.label_axis == "sequence" and len(y) != 1:
         raise SequenceError(

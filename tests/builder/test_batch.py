@@ -209,6 +209,12 @@ def test_the_first_usable_source_tells_what_the_store_is_like(tmp_path, axis: La
         (np.zeros((4, 2)), 3.0, "step", "labels are a single float: only the sequence axis has such"),
         (7, np.zeros(4), None, "inputs are a single int; they have one row a step"),
         (np.zeros((4, 2)), np.zeros(3), "step", "4 input rows but 3 label rows"),
+        (
+            np.zeros((4, 2)),
+            np.zeros(1),
+            "step",
+            'one for all of them is a label of label_axis="sequence" .--label-axis',
+        ),
     ],
 )
 def test_labels_that_fit_no_axis_are_a_failure_that_says_so(three_files, inputs, labels, axis, reason):
