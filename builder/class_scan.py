@@ -26,6 +26,7 @@ Looked = dict[str, Texts] | None  # of each label column; None: the source canno
 Look = Callable[[Iterable[Batch]], Iterator[list[Looked]]]  # gives what batches hold, in their order
 
 _FIRST = 16  # sources that are looked at one by one, at first, for which labels are text
+_ASKED = 5  # of those that come first, where one has text: a single broken file must not decide for all the others
 
 
 def look_at(batch: Batch) -> list[Looked]:
@@ -98,12 +99,11 @@ def with_classes(plan: Plan, look: Look, batch_bytes: int, numbers: Sequence[int
         return _of(plan, _in_names(plan, process.label_pattern, known))
     if process.label_source != "columns":
         return plan
-    places = range(len(plan.numbers)) if numbers is None else numbers
     names_of = None if held is None else held.names
     if known is not None:
         begin, targets = known, None if names_of is None else list(names_of)
     else:
-        first = _first_looks(plan, look, places)
+        first = _first_looks(plan, look, len(plan.numbers) if numbers is None else _FIRST)
         kinds, targets = _decided(first)
         begin = of_targets(classes_given(process), targets)
         # A column without a value in any source may be either: as numbers, each is missing, which is no class.
@@ -182,27 +182,37 @@ def _in_names(plan: Plan, pattern: str, known: Classes | None) -> Classes | None
     return _merged(rows, groups, begin, given)
 
 
-def _first_looks(plan: Plan, look: Look, places: Sequence[int]) -> list[dict[str, Texts]]:
-    """Look at sources, from the first on, until each label column of one that can be read has a value."""
+def _first_looks(plan: Plan, look: Look, most: int) -> list[dict[str, Texts]]:
+    """Look at the first sources, until each label column has a value in one; at most at so many of them.
+
+    Where one has text, at several: all will be looked at for its classes then, so these cost nothing.
+    """
     found: list[dict[str, Texts]] = []
     start, count = 0, 1
-    while start < len(places):
-        some = places[start : start + count]
+    most = min(most, len(plan.numbers))
+    while start < most:
+        some = range(start, min(start + count, most))
         batches = (plan.batch(slice(place, place + 1)) for place in some)
         found += (one for looked in look(batches) for one in looked if one is not None)
-        if found and () not in _decided(found)[0]:
-            break
         start, count = start + count, min(4 * count, 4 * _FIRST)
+        kinds = _decided(found)[0]
+        if found and () not in kinds and (start >= _ASKED or not any(kinds)):
+            break
     return found
 
 
 def _decided(found: Sequence[Mapping[str, Texts]]) -> tuple[list[Texts], list[str]]:
-    """Return what the first values of each column are, and the columns, as the first source has them."""
+    """Return what the values of each column are, and the columns, as the first source has them.
+
+    They are text where as many sources have text as have numbers, as the first one of these has it.
+    """
     targets = list(found[0]) if found else []
     kinds: list[Texts] = []
     for place, target in enumerate(targets):
-        texts = (one.get(target, ()) if target in one else list(one.values())[place : place + 1] for one in found)
-        kinds.append(next((one for one in texts if one != () and not isinstance(one, list)), ()))
+        given = (one.get(target, ()) if target in one else list(one.values())[place : place + 1] for one in found)
+        texts = [one for one in given if one != () and not isinstance(one, list)]
+        words = [one for one in texts if one is not None]
+        kinds.append((words[0] if 2 * len(words) >= len(texts) else None) if texts else ())
     return kinds, targets
 
 

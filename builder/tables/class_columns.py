@@ -129,7 +129,7 @@ class ClassTable:
                 raise
         raise SourceError(
             self.source,
-            f"column {name} holds text, as {texts[0]!r:.80}, where labels are numbers, as in the first source; give "
+            f"column {name} holds text, as {texts[0]!r:.80}, where labels are numbers; give "
             "numbers, or build to another path with --classes, whose names are text",
         )
 

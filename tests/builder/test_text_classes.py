@@ -241,6 +241,31 @@ def test_numbers_and_text_do_not_mix_whichever_comes_first(tmp_path):
     assert store_spec.open_store(tmp_path / "u.zarr").schema.labels.classes is None
 
 
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (["oops", "1", "2", "3"], False),
+        (["oops", "", "1", "2", "3"], False),
+        (["oops", "1"], True),
+        (["cat", "1", "dog", "2", "cat", "3", "4", "5"], True),
+        (["", "cat", "1", "2", "3"], False),
+    ],
+)
+def test_a_single_file_with_text_decides_for_no_others(tmp_path, labels, text):
+    (tmp_path / "src").mkdir()
+    for name, label in zip("abcdefgh", labels, strict=False):
+        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n1,{label}\n2,{label}\n")
+    process = tabular(inputs="x", labels="y", missing="y=drop")
+    found = preview(tmp_path / "src", tmp_path / "s", process=process, workers=0)
+    report = build(tmp_path / "src", tmp_path / "s", process=process, workers=0)
+    assert (store_spec.open_store(tmp_path / "s").schema.labels.classes is not None) == text
+    others = {
+        f"{name}.csv" for name, label in zip("abcdefgh", labels, strict=False) if label.isdigit() == text and label
+    }
+    assert {failure.source for failure in report.failures} >= others
+    assert {failure.source for failure in found.failures} <= {failure.source for failure in report.failures}
+
+
 def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
     write(tmp_path / "src", [[("cat", "u")], [("dog", "v")]], ".csv")
     process = tabular(inputs="x", labels="a")
