@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
 from typing import Any
@@ -17,24 +16,20 @@ from builder.build import BATCH_BYTES
 from builder.compare import READERS
 from builder.engine import Engine, Task, as_done
 from builder.errors import SourceError
-from builder.fingerprints import BUFFER_BYTES, Fingerprint, read_fingerprint
-from builder.given import check_given
-from builder.labels.beside import LABELS_SHA256
+from builder.fingerprints import Fingerprint, read_fingerprint
+from builder.given_again import LENGTHS, Origin, columns_of, restore_files, skipped_rows
 from builder.lost_names import Key, Nameless, guessed
-from builder.one_source import Batch, Failure, UnusableError, read_source
-from builder.process import searching
+from builder.one_source import Failure
 from builder.reading import Reading, dealt
 from builder.run import workers_died
-from builder.sequence import LongSequence
-from builder.sequence import Sequence as SourceSequence
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, StoreError
 from store_spec.format import retired
 from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import no_runs
-from store_spec.format.records import SOURCES, SourceId, derived
+from store_spec.format.records import SOURCES, derived
 from store_spec.reading.spans import rows_in_file
-from store_spec.schema import SKIPPED, TABLES, Schema
+from store_spec.schema import SKIPPED, TABLES
 from store_spec.verification.damage import DamagedFile
 from store_spec.verification.parts import Part, cut
 from store_spec.verification.repair import (
@@ -43,25 +38,12 @@ from store_spec.verification.repair import (
     readable,
     restore_bounds,
     restore_missing,
-    restore_rows,
     restore_tables,
     runs_of_part,
 )
 from store_spec.verification.tables import present_files
 
-LABELS = f"{TABLES}/{LABELS_SHA256}"
-LENGTHS = {"row_size": "inputs", "label_row_size": "labels"}
 PARTS, SIZES, HASHES = (f"{TABLES}/{name}" for name in ("part", "source_size", "source_sha256"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """The sequences of one source, which follow one another."""
-
-    source: str
-    first: int
-    count: int
-    retired: bool
 
 
 Result = tuple[list[str], list[Failure], list[DamagedFile]]  # files that were put; why, and which others were not
@@ -180,7 +162,7 @@ class Dealing:
                 why += self._from_sources(unread, [name], columns) if unread else []
                 for origin in self._of(unread):
                     if origin.source == SKIPPED:
-                        columns[name][origin.first] = crc32c(_skipped(self._snapshot, array, origin.first))
+                        columns[name][origin.first] = crc32c(skipped_rows(self._snapshot, array, origin.first))
         try:
             return restore_tables(self._snapshot, damaged, columns), why, []
         except DAMAGE as error:
@@ -347,100 +329,6 @@ class Dealing:
             raise workers_died(names) from error
 
 
-def columns_of(
-    batch: Batch, schema: Schema, names: Sequence[str]
-) -> tuple[dict[str, list[dict[str, NDArray[Any]]]], list[Failure]]:
-    """Return columns of the tables for each sequence of some sources, and the sources that cannot be used.
-
-    Args:
-        batch: The sources.
-        schema: Of the store.
-        names: Of further columns, of checksums of rows, and of lengths.
-    """
-    found: dict[str, list[dict[str, NDArray[Any]]]] = {}
-    failures: list[Failure] = []
-    buffer = memoryview(bytearray(BUFFER_BYTES))
-    with searching(batch.search):
-        for number, name in enumerate(batch.names):
-            try:
-                found[name], _ = read_source(batch, number, buffer, partial(_columns, schema, names))
-            except UnusableError as error:
-                failures.append(error.failure)
-    return found, failures
-
-
-def _columns(
-    schema: Schema, names: Sequence[str], origin: SourceId, sequence: SourceSequence | LongSequence
-) -> dict[str, NDArray[Any]]:
-    checked = check_given(schema, origin, sequence)
-    checksums = {f"{TABLES}/{array}_crc32c": array for array in schema.row_arrays}
-    found = {name: crc32c(checked.rows[checksums[name]]) for name in names if name in checksums}
-    found |= {name: len(checked.rows[array]) for name, array in LENGTHS.items()}
-    return checked.columns | {name: np.array([value]) for name, value in found.items()}
-
-
-def restore_files(
-    batch: Batch, origins: Sequence[Origin], snapshot: Snapshot, damaged: Sequence[DamagedFile]
-) -> tuple[list[str], list[Failure]]:
-    """Put files of `inputs` or `labels` from the sources of the sequences of which they lost rows.
-
-    Args:
-        batch: The sources.
-        origins: Which sequences are theirs.
-        snapshot: The store.
-        damaged: The files, all of one array.
-
-    Returns:
-        Those that were put; and the sources at fault where others could not be.
-    """
-    array, lost = damaged[0].array, {number for one in damaged for number in one.lost}
-    given: dict[int, NDArray[Any]] = {}
-    failures: list[Failure] = []
-    buffer = memoryview(bytearray(BUFFER_BYTES))
-    try:
-        with searching(batch.search):
-            for number, origin in enumerate(origins):
-                try:
-                    found, read = read_source(batch, number, buffer, partial(_rows, snapshot.root.schema, array))
-                except UnusableError as error:
-                    failures.append(error.failure)
-                    continue
-                mine = {origin.first + part: rows for part, rows in enumerate(found)}
-                needed = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
-                if all(one in mine and snapshot.had(array, one, mine[one]) for one in needed):
-                    given |= {one: mine[one] for one in needed}
-                else:
-                    failures.append(Failure(origin.source, _why_other(snapshot, origin, read)))
-        if failures:
-            return [], failures
-        given |= {one: _skipped(snapshot, array, one) for one in lost - given.keys()}
-        return [file for one in damaged if (file := restore_rows(snapshot, one, given)) is not None], []
-    except DAMAGE as error:
-        return [], [Failure(snapshot.storage.root.name, str(error))]
-
-
-def _skipped(snapshot: Snapshot, array: str, number: int) -> NDArray[Any]:
-    """Return the rows of a sequence that stands for rows that were skipped."""
-    start, stop = snapshot.bounds(array)[number : number + 2].tolist()
-    return snapshot.root.schema.rows(array).zeros(stop - start)
-
-
-def _why_other(snapshot: Snapshot, origin: Origin, read: Fingerprint) -> str:
-    """Say why a source gives other rows than the store had."""
-    if origin.retired:
-        return OTHER_BEFORE
-    if read.beside is not None:
-        with contextlib.suppress(*DAMAGE):  # the table may be damaged too
-            (was,) = snapshot.table(LABELS, origin.first, origin.first + 1)
-            if str(was) != read.beside[1].sha256.hex():
-                return OTHER_LABELS.format(read.beside[0])
-    return OTHER
-
-
-def _rows(schema: Schema, array: str, origin: SourceId, sequence: SourceSequence | LongSequence) -> NDArray[Any]:
-    return check_given(schema, origin, sequence).rows[array].copy()  # a process function may fill its arrays again
-
-
 OTHER_LENGTHS = (
     "nobody knows where its sequences begin: offsets and lengths are both lost, and what the sources give today has "
     "others; put the sources back as they were, or build another store"
@@ -448,6 +336,3 @@ OTHER_LENGTHS = (
 GONE = "it is there no more, so nobody has the rows that were lost; seqzarr build --retire-missing takes them away"
 GONE_BEFORE = "it is there no more, so nobody has the rows that were lost; it was retired before"
 GONE_LABELS = "{}, where its labels were, is there no more, so nobody has the rows that were lost; put it back"
-OTHER = "it gives other rows now than the store had: it changed, or the code that reads it"
-OTHER_LABELS = "it gives other rows now than the store had: {}, where its labels are, changed"
-OTHER_BEFORE = "the rows that it had before it was built again are lost, and it does not give them any more"

@@ -30,7 +30,7 @@ from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
 from tests.campaigns.rot_stores import Specimen, small_tables
 from tests.store.oracle import files
 
-MODULES = ("builder.repair", "builder.restoring")
+MODULES = ("builder.repair", "builder.restoring", "builder.given_again")
 NAMES = "sequences/source/c.0"
 SOURCES = {
     f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
