@@ -62,6 +62,7 @@ def kill_processes(place: Path, *, quick: bool) -> RealKills:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     broken: list[str] = []
+    at_operations = at_any_moment = 0
     each = 3 if quick else 60
     some = scenarios(place / "ours", small=quick)
     for number, scenario in enumerate(some):
@@ -69,17 +70,19 @@ def kill_processes(place: Path, *, quick: bool) -> RealKills:
         recording, checker = recorded(scenario, folder, every=29 if quick else 1)
         victim = Victim(place=place / "theirs", small=quick, number=number, folder=folder / "live", at=None)
         rng = random.Random(number)
-        for moment in rng.sample(recording.moments[:-1], each):
+        moments = recording.moments[:-1]
+        for moment in rng.sample(moments, min(each, len(moments))):
+            at_operations += 1
             problem = _at_operation(context, victim, recording, checker, moment)
             if problem:
                 broken.append(f"{scenario.name}, really killed before {moment}: {problem}")
         if not quick:
+            at_any_moment += each
             broken += [
                 f"{scenario.name}, really killed at any moment: {problem}"
                 for problem in _at_any_moment(context, victim, recording, checker, [rng.random() for _ in range(each)])
             ]
-    kills = each * len(some)
-    return RealKills(at_operations=kills, at_any_moment=0 if quick else kills, broken=tuple(broken))
+    return RealKills(at_operations=at_operations, at_any_moment=at_any_moment, broken=tuple(broken))
 
 
 def _at_operation(
