@@ -15,7 +15,7 @@ from builder.errors import BuildError
 from builder.repair import repair
 from store_spec.errors import StoreError
 from tests.builder.made_sources import Made, expected, read_made, write_made
-from tests.campaigns.scenario import STORE, BrokenError, Scenario
+from tests.campaigns.scenario import STORE, BrokenError, Scenario, steady_builds
 from tests.store.oracle import Sequence
 
 WINDOW = 2
@@ -94,11 +94,13 @@ def _repaired(name: str, place: Path, before: dict[str, Made], now: dict[str, Ma
     write_made(place / "now", now)
 
     def prepare(folder: Path) -> None:
-        build(place / "before", folder / STORE, process=read_made, workers=0, chunk=60, shard=240)
+        with steady_builds():
+            build(place / "before", folder / STORE, process=read_made, workers=0, chunk=60, shard=240)
         harm(folder / STORE)
 
     def act(folder: Path) -> None:
-        done = repair(folder / STORE, place / "now", process=read_made, workers=0)
+        with steady_builds():
+            done = repair(folder / STORE, place / "now", process=read_made, workers=0)
         if not all(problem.retired for problem in done.left):
             raise BuildError("; ".join(map(str, (*done.left, *done.failures))))  # the command ends with status 1
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 import store_spec
 from tests.campaigns.trees import Tree, difference, promised, read_tree
@@ -13,6 +16,15 @@ from tests.store.oracle import Sequence, assert_holds
 STORE = "store"  # its name in the folder of a scenario
 
 State = list[Sequence] | None  # what readers may see: the sequences of a store, or no store
+
+
+@contextmanager
+def steady_builds() -> Iterator[None]:
+    """Let builds commit whenever that would add something, and do the same operations however new their files are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+        patch.setattr("builder.fingerprints.SETTLED_NS", -(10**9))
+        yield
 
 
 class BrokenError(Exception):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 import store_spec
 from builder.build import build
 from store_spec.format.times import Time
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.campaigns.repairing import repairs
-from tests.campaigns.scenario import STORE, Scenario, State
+from tests.campaigns.scenario import STORE, Scenario, State, steady_builds
 from tests.store.oracle import Recipe, append, make
 
 
@@ -72,10 +70,7 @@ def _built(name: str, place: Path, *, before: dict[str, Made], now: dict[str, Ma
     write_made(place / "now", now)
 
     def run(folder: Path, sources: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("builder.run.COMMIT_SECONDS", -1.0)
-            # The operations of a build are the same then, however new its files are.
-            patch.setattr("builder.fingerprints.SETTLED_NS", -(10**9))
+        with steady_builds():
             build(
                 sources,
                 folder / STORE,
