@@ -21,11 +21,11 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import PARTIAL, LocalStorage, sync_folder
 from store_spec.disk.tables import put_rows
 from store_spec.errors import (
+    DAMAGE,
     ConflictError,
     FormatError,
     MissingStoreError,
     StorageError,
-    StoreError,
     StoreExistsError,
 )
 from store_spec.format import retired, shard
@@ -503,6 +503,7 @@ def check_root(snapshot: Snapshot) -> None:
 
     Raises:
         FormatError: It is; nothing must be written before the right one is back.
+        StorageError: The process has too many open files, or too little memory, to tell.
     """
     schema, counts = snapshot.root.schema, snapshot.root.counts
     read, more = 0, []
@@ -510,7 +511,7 @@ def check_root(snapshot: Snapshot) -> None:
         try:
             data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
             shape = decode_document(data, fact.name).get("shape")
-        except StoreError:
+        except DAMAGE:
             continue  # one that is lost says nothing
         rows, counted = shape[0] if isinstance(shape, list) and shape else None, counts.of(schema.axis(fact))
         read += 1

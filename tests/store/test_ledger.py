@@ -423,6 +423,26 @@ def test_an_older_copy_of_the_root_is_refused_before_anything_newer_is_removed(t
     assert files(path) == before
 
 
+def test_a_root_that_too_many_open_files_keep_from_being_compared_is_refused(tmp_path, monkeypatch):
+    path = write(RECIPE, tmp_path / "s", make(RECIPE, [3, 4]))
+    old, opening = (path / ROOT).read_bytes(), os.open
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, make(RECIPE, [50, 60], seed=1, sources=["c", "d"]))
+    (path / ROOT).write_bytes(old)
+    before = files(path)
+
+    def failing(name, *args, **options):
+        if str(name).endswith(f"/{ROOT}") and str(name) != f"{path}/{ROOT}":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opening(name, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing)
+        with pytest.raises(StorageError, match="Too many open files"), Ledger.open(path):
+            pass
+    assert files(path) == before
+
+
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 @pytest.mark.parametrize("lost", ["inputs", "labels", "time"])
 def test_new_rows_begin_behind_a_shard_that_is_lost_whatever_a_store_keeps(tmp_path, axis, lost):
