@@ -24,7 +24,7 @@ from builder.reading import dealt
 from builder.run import workers_died
 from builder.sequence import LongSequence, Sequence
 from builder.verification import Checking
-from store_spec.errors import SequenceError, StoreError
+from store_spec.errors import DAMAGE, SequenceError
 from store_spec.format.records import Checked, SourceId
 from store_spec.verification.problems import Problem
 
@@ -52,7 +52,8 @@ def verify_sources(
 
     Raises:
         UsageError: There is no such folder or store, no build made the store, or options clash.
-        StoreError: What is at `store` cannot be read at all.
+        StoreError: What is at `store` cannot be read at all; or a process has too many open files, or too little
+            memory.
     """
     held, reading = read_again(Path(store), sources, process, manifest)
     numbers, there = Held(held).numbers, set(reading.names)
@@ -104,7 +105,7 @@ def compare_batch(batch: Batch, store: store_spec.Store, numbers: list[list[int]
                 what = next(_differences(store, numbers[number], given), None)
             except UnusableError as error:
                 what = f"cannot be compared: {error.failure.reason}"
-            except StoreError as error:
+            except DAMAGE as error:
                 what = f"the store cannot give its rows: {error}"
             if what is not None:
                 found.append((name, what))

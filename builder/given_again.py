@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from builder.process import searching
 from builder.sequence import LongSequence
 from builder.sequence import Sequence as SourceSequence
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import DAMAGE
+from store_spec.disk.storage import RAN_OUT
+from store_spec.errors import DAMAGE, StorageError
 from store_spec.format.codec import crc32c
 from store_spec.format.records import SourceId
 from store_spec.schema import TABLES, Schema
@@ -58,6 +60,7 @@ def columns_of(
             try:
                 found[name], _ = read_source(batch, number, buffer, partial(_columns, schema, names))
             except UnusableError as error:
+                check_not_ours(error, batch.root / name)
                 failures.append(error.failure)
     return found, failures
 
@@ -96,6 +99,7 @@ def restore_files(
                 try:
                     found, read = read_source(batch, number, buffer, partial(_rows, snapshot.root.schema, array))
                 except UnusableError as error:
+                    check_not_ours(error, batch.root / origin.source)
                     failures.append(error.failure)
                     continue
                 mine = {origin.first + part: rows for part, rows in enumerate(found)}
@@ -110,6 +114,23 @@ def restore_files(
         return [file for one in damaged if (file := restore_rows(snapshot, one, given)) is not None], []
     except DAMAGE as error:
         return [], [Failure(snapshot.storage.root.name, str(error))]
+
+
+def check_not_ours(error: BaseException, path: Path) -> None:
+    """Refuse to take for a fault of a source what is one of this process: sequences would be retired for it.
+
+    Args:
+        error: Why the source cannot be used; what it was raised from counts too.
+        path: The source.
+
+    Raises:
+        StorageError: The process has too many open files, or too little memory.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in RAN_OUT:
+            raise StorageError(cause.errno, f"{path}: reading failed: {cause.strerror}; try again") from error
+        cause = cause.__cause__
 
 
 def skipped_rows(snapshot: Snapshot, array: str, number: int) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from builder.compare import READERS
 from builder.engine import Engine, Task, as_done
 from builder.errors import SourceError
 from builder.fingerprints import Fingerprint, read_fingerprint
-from builder.given_again import LENGTHS, Origin, columns_of, restore_files, skipped_rows
+from builder.given_again import LENGTHS, Origin, check_not_ours, columns_of, restore_files, skipped_rows
 from builder.lost_names import Key, Nameless, guessed
 from builder.one_source import Failure
 from builder.reading import Reading, dealt
@@ -97,7 +97,8 @@ def _keys_of(reading: Reading, sizes: Collection[int]) -> Iterator[tuple[str, Ke
         try:
             size = path.stat().st_size
             return size, read_fingerprint(path).sha256 if size in sizes else b""
-        except OSError:
+        except OSError as error:
+            check_not_ours(error, path)
             return None
 
     with ThreadPoolExecutor(READERS) as pool:
@@ -275,9 +276,11 @@ class Dealing:
                     yield origin, read
 
     def _fingerprint(self, origin: Origin) -> Fingerprint | None:
+        path = self._reading.sources.path(origin.source)
         try:
-            return read_fingerprint(self._reading.sources.path(origin.source))
-        except OSError:
+            return read_fingerprint(path)
+        except OSError as error:
+            check_not_ours(error, path)
             return None
 
     def rows(self, damaged: Sequence[DamagedFile]) -> Result:

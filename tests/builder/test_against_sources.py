@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from builder import build
 from builder.against_sources import verify_sources
 from builder.cli import main
 from builder.errors import UsageError
+from store_spec.errors import StorageError
 from tests.builder.made_sources import Made, read_made, write_made
 
 SOURCES = {f"{letter}.made": Made(lengths=(3, number + 1), seed=number) for number, letter in enumerate("abcd")}
@@ -110,6 +112,19 @@ def test_a_store_that_is_damaged_cannot_be_compared(place):
     data[10] ^= 1
     path.write_bytes(data)
     assert any("the store cannot give its rows" in problem for problem in problems(place))
+
+
+def test_too_many_open_files_say_nothing_of_a_source(place, monkeypatch):
+    opening = os.open
+
+    def failing(name, *args, **options):
+        if str(name).endswith("inputs/c.0.0"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opening(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(StorageError, match=r"inputs/c\.0\.0: opening failed: Too many open files"):
+        problems(place)
 
 
 def test_where_there_is_no_store_or_none_that_a_build_made_a_mistake_is_told(tmp_path):

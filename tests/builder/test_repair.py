@@ -298,6 +298,26 @@ def test_a_full_disk_ends_the_repair_and_nothing_is_retired_for_it(damaged, monk
     assert repair(damaged / "s.zarr", damaged / "src", workers=0).files == ("inputs/c.0.0",)
 
 
+@pytest.mark.parametrize("lost", ["inputs/c.0.0", "sequences/source_sha256/c.0.0", NAMES])
+def test_too_many_open_files_say_nothing_of_the_sources(damaged, monkeypatch, lost):
+    """Whatever they are read for: the rows that were lost, their hashes, or to see which of them are these."""
+    (damaged / "s.zarr" / lost).unlink()
+    before, opening = files(damaged / "s.zarr"), os.open
+
+    def failing(name, *args, **options):
+        if str(name).endswith("src/b.csv"):
+            patch.undo()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opening(name, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing)
+        with pytest.raises(StorageError, match=r"b\.csv: reading failed: Too many open files"):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert files(damaged / "s.zarr") == before
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
+
+
 def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged, monkeypatch):
     """A check of a large store takes long, and all of it would be for nothing."""
     checks = counted(monkeypatch, "verify")
