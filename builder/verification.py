@@ -56,7 +56,8 @@ def verify(
 
     Raises:
         MissingStoreError: There is no store at that path.
-        StorageError: A process has too many open files, or too little memory.
+        StorageError: A process has too many open files, or too little memory; or the disk does not give the root, or
+            what lies in a folder.
         BuildError: Worker processes died again and again.
     """
     count = worker_count(workers, small=scheduler is None and _decoded_bytes(Path(store)) <= SMALL_BYTES)

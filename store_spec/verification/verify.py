@@ -59,7 +59,8 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
 
     Raises:
         MissingStoreError: There is no store at that path.
-        StorageError: The process has too many open files, or too little memory.
+        StorageError: The process has too many open files, or too little memory; or the disk does not give the root,
+            or what lies in a folder.
 
     >>> import tempfile, numpy as np, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"

@@ -801,16 +801,17 @@ def test_a_file_that_the_disk_cannot_read_is_a_problem_like_any_other(path, monk
     assert all(what.startswith("reading failed: Input/output error") for what in problems.values())
 
 
-def test_too_many_open_files_are_no_problem_of_the_store(path, monkeypatch):
+@pytest.mark.parametrize("reason", [errno.EMFILE, errno.ENFILE, errno.ENOMEM], ids=errno.errorcode.get)
+def test_what_the_process_has_too_much_or_too_little_of_is_no_problem_of_the_store(path, monkeypatch, reason):
     opening = os.open
 
     def failing(name, *args, **options):
         if str(name).endswith("inputs/c.1.0"):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            raise OSError(reason, os.strerror(reason))
         return opening(name, *args, **options)
 
     monkeypatch.setattr(os, "open", failing)
-    with pytest.raises(StorageError, match=r"inputs/c\.1\.0: opening failed: Too many open files"):
+    with pytest.raises(StorageError, match=rf"inputs/c\.1\.0: opening failed: {os.strerror(reason)}"):
         store_spec.verify(path)
 
 
