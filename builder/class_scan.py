@@ -185,7 +185,8 @@ def _in_names(plan: Plan, pattern: str, known: Classes | None) -> Classes | None
 def _first_looks(plan: Plan, look: Look, most: int) -> list[dict[str, Texts]]:
     """Look at the first sources, until each label column has a value in one; at most at so many of them.
 
-    Where one has text, at several: all will be looked at for its classes then, so these cost nothing.
+    Where they are numbers throughout, at no more: all others have to be like them. Where one has text, at several: as a
+    rule all will be looked at for its classes then, so these cost little.
     """
     found: list[dict[str, Texts]] = []
     start, count = 0, 1
@@ -208,9 +209,8 @@ def _decided(found: Sequence[Mapping[str, Texts]]) -> tuple[list[Texts], list[st
     """
     targets = list(found[0]) if found else []
     kinds: list[Texts] = []
-    for place, target in enumerate(targets):
-        given = (one.get(target, ()) if target in one else list(one.values())[place : place + 1] for one in found)
-        texts = [one for one in given if one != () and not isinstance(one, list)]
+    for target in targets:
+        texts = [texts for one in found if (texts := one.get(target, ())) != ()]
         words = [one for one in texts if one is not None]
         kinds.append((words[0] if 2 * len(words) >= len(texts) else None) if texts else ())
     return kinds, targets
