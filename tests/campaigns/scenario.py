@@ -71,10 +71,18 @@ class Scenario:
             self.new(folder)
 
     def finished(self, place: Path) -> Tree:
-        """Return what the job leaves that nothing disturbs; it is done in the folder `place`."""
+        """Return what the job leaves that nothing disturbs; it is done in the folder `place`.
+
+        Raises:
+            BrokenError: Readers do not see the first state before it, and the last one after it.
+        """
         place.mkdir(parents=True)
         self.prepare(place)
+        before = self.seen(place)
         self.act(place)
+        seen, due = (before, self.seen(place)), (0, len(self.states) - 1)
+        if seen != due:  # else every disaster could leave what is seen here
+            raise BrokenError(f"readers see the states {seen} before and after {self.name}, where {due} are due")
         return read_tree(place)
 
     def finish(self, folder: Path, expected: Tree) -> None:
