@@ -21,10 +21,12 @@ from builder.cli import main
 from builder.lost_names import Nameless, guessed
 from builder.repair import Repair, repair
 from store_spec import StoreError
+from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ConflictError, LockedError, StorageError
-from store_spec.verification.damage import DamagedFile
-from store_spec.verification.repair import restore_rows
+from store_spec.verification.damage import Damage, DamagedFile
+from store_spec.verification.problems import Problem
+from store_spec.verification.repair import is_closed, readable, restore_bounds, restore_rows
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
 from tests.campaigns.rot_stores import Specimen, small_tables
@@ -298,10 +300,42 @@ def test_a_full_disk_ends_the_repair_and_nothing_is_retired_for_it(damaged, monk
     assert repair(damaged / "s.zarr", damaged / "src", workers=0).files == ("inputs/c.0.0",)
 
 
-@pytest.mark.parametrize("lost", ["inputs/c.0.0", "sequences/source_sha256/c.0.0", NAMES])
+@pytest.mark.parametrize(
+    "looked",
+    [
+        lambda snapshot: Damage.of(
+            snapshot, [Problem(store="s", where="inputs/c.0.0", what="lost", sequences=((0, 1),))]
+        ),
+        lambda snapshot: is_closed(snapshot, DamagedFile(array="inputs", number=last_shard(snapshot), lost=())),
+        lambda snapshot: readable(snapshot, "row_size"),
+        restore_bounds,
+    ],
+    ids=["damage", "closed", "readable", "bounds"],
+)
+def test_too_many_open_files_say_nothing_of_the_store(specimen, monkeypatch, looked):
+    """Nor do they where what a repair does next depends on whether a file can be read."""
+
+    def failing(*_):
+        raise StorageError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    snapshot = Snapshot.open(specimen.path)
+    monkeypatch.setattr(LocalStorage, "get", failing)
+    with pytest.raises(StorageError, match="Too many open files"):
+        looked(snapshot)
+
+
+def last_shard(snapshot):
+    """Return the number of the last shard of the inputs, which is not full."""
+    steps, size = snapshot.root.counts.steps, snapshot.root.schema.chunking("inputs").shard
+    assert steps % size
+    return steps // size
+
+
+@pytest.mark.parametrize("lost", ["inputs/c.0.0", "offsets/c.0 row_size/c.0", "sequences/source_sha256/c.0.0", NAMES])
 def test_too_many_open_files_say_nothing_of_the_sources(damaged, monkeypatch, lost):
-    """Whatever they are read for: the rows that were lost, their hashes, or to see which of them are these."""
-    (damaged / "s.zarr" / lost).unlink()
+    """Whatever they are read for: the rows that were lost, lengths, hashes, or to see which of them are these."""
+    for name in lost.split():
+        (damaged / "s.zarr" / name).unlink()
     before, opening = files(damaged / "s.zarr"), os.open
 
     def failing(name, *args, **options):
