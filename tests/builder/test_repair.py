@@ -352,6 +352,25 @@ def test_too_many_open_files_say_nothing_of_the_sources(damaged, monkeypatch, lo
     assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
 
 
+def test_what_a_repair_put_that_was_killed_is_synced_by_the_next_one(damaged, monkeypatch):
+    """It finds nothing to put, and a power cut must not take away what it says is well."""
+    sync, synced = LocalStorage.sync, []
+
+    def killed(storage, keys):
+        synced.append(list(keys))
+        if synced[-1] == ["inputs"]:
+            raise KeyboardInterrupt
+        sync(storage, synced[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "sync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+        synced.clear()
+        assert repair(damaged / "s.zarr", damaged / "src", workers=0).found == ()
+    assert "inputs" in {folder for folders in synced for folder in folders}
+
+
 def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged, monkeypatch):
     """A check of a large store takes long, and all of it would be for nothing."""
     checks = counted(monkeypatch, "verify")
