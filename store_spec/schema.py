@@ -372,6 +372,10 @@ class Schema:
         ours = (fact for fact in ARRAYS if fact.only in present)
         return (*ours, *(ArrayFact(column.array, column.dtype, "sequence", "") for column in self.columns))
 
+    def folders(self) -> tuple[str, ...]:
+        """Return the folders below that of a store of this schema: its groups, then its arrays."""
+        return (*GROUPS, *(fact.name for fact in self.arrays()))
+
     def fact(self, name: str) -> ArrayFact:
         """Return an array by its name; one that the store lacks is a LookupError."""
         found = _FACTS.get(name)

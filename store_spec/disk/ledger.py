@@ -148,7 +148,7 @@ class Ledger:
             _remove_tree(new)
             _remove_tree(folder / SPILLED)
             storage = LocalStorage(new)
-            for key in ("", *GROUPS, *(fact.name for fact in schema.arrays())):
+            for key in ("", *schema.folders()):
                 storage.make_folder(key)
             for name in GROUPS:
                 storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
@@ -308,7 +308,7 @@ class Ledger:
 
     def tidy(self) -> None:
         """Remove what puts left that were cut off: those of a worker that died. No job may be under way."""
-        for key in ("", *GROUPS, *(fact.name for fact in self.schema.arrays())):
+        for key in ("", *self.schema.folders()):
             for entry in self._storage.list(key):
                 if entry.name.endswith(PARTIAL):
                     self._storage.delete(f"{key}/{entry.name}" if key else entry.name)
@@ -362,7 +362,7 @@ class Ledger:
         self._check_root()  # before the last chunks of the tables are replaced
         for fact in self.schema.arrays():
             self._put_table(fact, new)
-        folders = ["", *GROUPS, *(fact.name for fact in self.schema.arrays())]
+        folders = ["", *self.schema.folders()]
         if self._committed is None:
             self._put_documents(root)
             self._storage.put(ROOT, [data])

@@ -25,7 +25,7 @@ from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, crc32c
 from store_spec.format.layout import LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
 from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, shown
-from store_spec.schema import GROUPS, MISSING_RUNS, TABLE_CHUNK_BYTES, ArrayFact, Chunking
+from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, ArrayFact, Chunking
 
 MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
 
@@ -65,7 +65,7 @@ class Snapshot:
         except MissingStoreError as error:
             raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
         root = Root.decode(data, str(path / ROOT))
-        for folder in (*GROUPS, *(fact.name for fact in root.schema.arrays())):
+        for folder in root.schema.folders():
             _check_folder(storage.path(folder))
         return cls(storage, root)
 

@@ -27,7 +27,7 @@ from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.moments import moments
 from store_spec.format.records import SOURCES, Records, proved
 from store_spec.reading.spans import read_spans, rows_in_file
-from store_spec.schema import GROUPS, MISSING_RUNS, MOMENTS, TABLES
+from store_spec.schema import MISSING_RUNS, MOMENTS, TABLES
 from store_spec.verification.damage import BOUNDS, DamagedFile
 from store_spec.verification.parts import Part
 
@@ -40,14 +40,14 @@ def restore_folders(path: Path) -> None:
     """
     storage = LocalStorage(path.absolute())
     root = Root.decode(storage.get(ROOT, 0, LARGEST_DOCUMENT + 1), str(storage.path(ROOT)))
-    for folder in (*GROUPS, *(fact.name for fact in root.schema.arrays())):
+    for folder in root.schema.folders():
         if not os.path.lexists(storage.path(folder)):
             storage.make_folder(folder)
 
 
 def sync_folders(snapshot: Snapshot) -> None:
     """Sync all folders: a repair that was killed may not have synced what it put, and that looks as if it was safe."""
-    snapshot.storage.sync(["", *GROUPS, *(fact.name for fact in snapshot.root.schema.arrays())])
+    snapshot.storage.sync(["", *snapshot.root.schema.folders()])
 
 
 def restore_bounds(snapshot: Snapshot, given: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:

@@ -322,7 +322,7 @@ def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
     schema, counts = snapshot.root.schema, snapshot.root.counts
     facts = {fact.name: fact for fact in schema.arrays()}
     found = {}
-    for folder in ("", *GROUPS, *facts):
+    for folder in ("", *schema.folders()):
         for entry in snapshot.storage.list(folder):
             key = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name == ROOT or key in GROUPS or key in facts:

@@ -48,9 +48,8 @@ class Tally:
         self.counts["cases"] += 1
         self.counts[f"bytes {case.kind}" if case.kind == "flipped" else f"files {case.kind}"] += 1
         others, seen = wrong(found, expected), refused(found)
-        rows = [
-            what for what in others if what.startswith(ROWS) and ROOT not in case.files
-        ]  # an older root has its own
+        # An older root has rows of its own.
+        rows = [what for what in others if what.startswith(ROWS) and ROOT not in case.files]
         self.broken += [f"{case}: {crash}" for crash in crashes(found)]
         self.counts["found on reading"] += seen
         self.counts["found by verify"] += problems
