@@ -20,6 +20,7 @@ _ISO: Final = (
     r"^(?P<date>\d{4}-\d\d(?:-\d\d)?)"
     r"(?:[T ](?P<clock>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<part>\d{1,9}))?\s?(?P<zone>Z|z|[+-]\d\d(?::?\d\d)?)?)?$"
 )
+_BASIC: Final = r"^(\d{4})(\d\d)(\d\d)[T ](\d\d)(\d\d)(\d\d)?([.,Zz+-].*)?$"  # without hyphens and colons
 _DAY_OR_MONTH: Final = re.compile(r"\d\d?([./-])\d\d?\1(\d{4}|\d\d)\b")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -53,7 +54,7 @@ class Moments:
 
 
 def iso(column: Any) -> Moments:
-    """Read ISO 8601: a date, or a date and a time of day, with a zone or without.
+    """Read ISO 8601: a date, or a date and a time of day, with a zone or without; basic (20200131T1200Z) or extended.
 
     Args:
         column: A pyarrow array of text; nulls are passed over.
@@ -66,6 +67,9 @@ def iso(column: Any) -> Moments:
 
     found = pc.extract_regex(column, _ISO)
     wrong = pc.and_(column.is_valid(), found.is_null())
+    if pc.any(wrong).as_py():
+        found = pc.extract_regex(_extended(column), _ISO)
+        wrong = pc.and_(column.is_valid(), found.is_null())
     if pc.any(wrong).as_py():
         row = wrong.index(True).as_py()
         raise StampError(row, _not_iso(column[row].as_py()))
@@ -89,6 +93,21 @@ def iso(column: Any) -> Moments:
     minutes = offset // 100 * 60 + offset % 100
     sign = np.where(pc.starts_with(zone, "-").fill_null(False).to_numpy(zero_copy_only=False), -1, 1)
     return Moments(seconds - sign * minutes * 60, nanoseconds, "UTC")
+
+
+def _extended(column: Any) -> Any:
+    """Put hyphens and colons into what is written without any."""
+    import pyarrow.compute as pc
+
+    to_the_minute = r"\1-\2-\3T\4:\5"
+    basic = pc.match_substring_regex(column, _BASIC)
+    second = pc.match_substring_regex(column, r"^\d{8}[T ]\d{6}")
+    written = pc.if_else(
+        second,
+        pc.replace_substring_regex(column, _BASIC, rf"{to_the_minute}:\6\7"),
+        pc.replace_substring_regex(column, _BASIC, rf"{to_the_minute}\7"),
+    )
+    return pc.if_else(basic, written, column)
 
 
 def by_formats(column: Any, formats: Sequence[str]) -> Moments:

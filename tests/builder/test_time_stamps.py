@@ -39,11 +39,13 @@ moments = st.datetimes(datetime(1700, 1, 1), datetime(2250, 1, 1))
 
 
 @settings(max_examples=200, deadline=None)
-@given(data=st.data(), zoned=st.booleans(), separator=st.sampled_from("T "))
-def test_iso_8601_is_what_datetime_says(data, zoned, separator):
+@given(data=st.data(), zoned=st.booleans(), separator=st.sampled_from("T "), basic=st.booleans())
+def test_iso_8601_is_what_datetime_says(data, zoned, separator, basic):
     zones = offsets if zoned else st.none()
     found = data.draw(st.lists(st.tuples(moments, zones).map(lambda one: one[0].replace(tzinfo=one[1])), max_size=8))
     texts = [one.isoformat(separator) for one in found]
+    if basic:  # some of them
+        texts[::2] = [one[:10].replace("-", "") + one[10:].replace(":", "") for one in texts[::2]]
     stamps = read(pa.array([*texts, None], pa.string()))
     assert stamps.values[:-1].tolist() == [nanoseconds(one) for one in found]
     assert stamps.absent.tolist() == [False] * len(found) + [True]
@@ -61,6 +63,15 @@ def test_iso_8601_is_what_datetime_says(data, zoned, separator):
         ("2020-02-29T01:02:03 +01:30", datetime(2020, 2, 28, 23, 32, 3, tzinfo=UTC)),
         ("2020-02-29T01:02:03-0130", datetime(2020, 2, 29, 2, 32, 3, tzinfo=UTC)),
         ("2020-02-29T01+02", None),
+        ("20200229T0102", datetime(2020, 2, 29, 1, 2)),
+        ("20200229T010203", datetime(2020, 2, 29, 1, 2, 3)),
+        ("20200229 010203,25Z", datetime(2020, 2, 29, 1, 2, 3, 250_000, tzinfo=UTC)),
+        ("20200229T0102+0130", datetime(2020, 2, 28, 23, 32, tzinfo=UTC)),
+        ("20200229T010203-02", datetime(2020, 2, 29, 3, 2, 3, tzinfo=UTC)),
+        ("20200229T01", None),
+        ("20200229T01020", None),
+        ("20200229T01:02", None),
+        ("2020-02-29T0102", None),
         ("2020-02-29T01:02:03+02", datetime(2020, 2, 28, 23, 2, 3, tzinfo=UTC)),
     ],
 )
