@@ -285,7 +285,7 @@ def build(context: click.Context, /, **_: object) -> None:
             with stdout_kept():
                 seen = preview(sources, store, **of_both, yes=asked["yes"])
             _print_preview(seen, as_json=as_json, quiet=quiet)
-            _end([*seen.unreadable, *seen.failures])
+            _end([*seen.unreadable, *seen.failures], failed=bool(seen.changed) and not seen.update)
         from builder.build import build as build_store
         from builder.cli.progress import of_build, showing, summary
 
