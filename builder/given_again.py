@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -130,6 +131,8 @@ def check_not_ours(error: BaseException, path: Path) -> None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in RAN_OUT:
             raise StorageError(cause.errno, f"{path}: reading failed: {cause.strerror}; try again") from error
+        if isinstance(cause, MemoryError):
+            raise StorageError(errno.ENOMEM, f"{path}: reading failed: out of memory; try again with more") from error
         cause = cause.__cause__
 
 

@@ -352,6 +352,21 @@ def test_too_many_open_files_say_nothing_of_the_sources(damaged, monkeypatch, lo
     assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
 
 
+def test_a_repair_that_runs_out_of_memory_says_nothing_of_the_sources(damaged, monkeypatch):
+    (damaged / "s.zarr" / "inputs/c.0.0").unlink()
+    before = files(damaged / "s.zarr")
+
+    def failing(*arguments):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builder.one_source.read_fingerprint", failing)
+        with pytest.raises(StorageError, match=r"\.csv: reading failed: out of memory; try again with more"):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert files(damaged / "s.zarr") == before
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
+
+
 def test_what_a_repair_put_that_was_killed_is_synced_by_the_next_one(damaged, monkeypatch):
     """It finds nothing to put, and a power cut must not take away what it says is well."""
     sync, synced = LocalStorage.sync, []
