@@ -125,8 +125,7 @@ def read_source(
     except (SourceError, SequenceError) as error:
         raise UnusableError(_failure(batch, name, str(error))) from error
     except (Exception, SystemExit) as error:  # whatever a process function of the user's own raises
-        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise UnusableError(_failure(batch, name, message)) from error
+        raise UnusableError(_failure(batch, name, _why(error))) from error
     return results, read
 
 
@@ -162,6 +161,14 @@ def _with_kept(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) ->
 def _converted(conversions: Conversions, origin: SourceId, sequence: Sequence) -> Sequence:
     inputs, labels = (converted_as(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
     return replace(sequence, inputs=inputs, labels=labels)
+
+
+def _why(error: BaseException) -> str:
+    """Say what a process function raised."""
+    if isinstance(error, MemoryError):
+        why = f" ({error})" if str(error) else ""
+        return f"it needs more memory than there is{why}; take fewer --workers, or read it in pieces (--process)"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _failure(batch: Batch, name: str, message: str) -> Failure:

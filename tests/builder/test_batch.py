@@ -83,6 +83,14 @@ def test_the_reason_of_a_failure_names_what_is_wrong_and_no_path_of_this_machine
     assert str(tmp_path) not in processed.failures[0].reason
 
 
+def test_a_source_that_needs_too_much_memory_is_a_failure_that_says_what_to_do(tmp_path):
+    (tmp_path / "x").write_text("x")
+    too_large = batch_of(tmp_path, "x", process=lambda _: (np.ones((2**57, 3)), None))
+    reason = str(process_batch(too_large, STEP).failures[0])
+    assert reason.startswith("x: it needs more memory than there is (Unable to allocate 3.00 EiB for an array")
+    assert reason.endswith("; take fewer --workers, or read it in pieces (--process)")
+
+
 def test_a_file_that_is_not_there_or_is_no_file_is_a_failure_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

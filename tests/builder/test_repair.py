@@ -356,7 +356,7 @@ def test_a_repair_that_runs_out_of_memory_says_nothing_of_the_sources(damaged, m
     (damaged / "s.zarr" / "inputs/c.0.0").unlink()
     before = files(damaged / "s.zarr")
 
-    def failing(*arguments):
+    def failing(*_):
         raise MemoryError
 
     with monkeypatch.context() as patch:
