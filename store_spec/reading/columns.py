@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,12 +68,12 @@ class Column:
         return rows if self.take is None else rows[..., self.take]
 
 
-def chosen(name: str, wanted: Sequence[str | int] | None, rows: Rows, where: object) -> tuple[int, ...] | None:
+def chosen(name: str, wanted: Any, rows: Rows, where: object) -> tuple[int, ...] | None:
     """Return the places of columns of `inputs` that are named, or numbered (negative ones from the end).
 
     Args:
         name: The argument that names them.
-        wanted: None for all columns.
+        wanted: A list of names and numbers; None for all columns.
         rows: What a row of inputs is.
         where: Named in errors.
 
@@ -82,21 +82,24 @@ def chosen(name: str, wanted: Sequence[str | int] | None, rows: Rows, where: obj
     """
     if wanted is None:
         return None
-    if isinstance(wanted, str) or not len(wanted):
+    # A set has no order, and which column is which follows from it.
+    if isinstance(wanted, str | set | frozenset) or not isinstance(wanted, Collection) or not len(wanted):
         raise WindowError(f"{where}: {name}={wanted!r:.80}; give a list of names or numbers of features")
     if not rows.shape:
         raise WindowError(f"{where}: {name}={list(wanted)!r:.80}, but a row of inputs is a plain number: leave it out")
     return _distinct(name, [_place(name, one, rows, where) for one in wanted], where)
 
 
-def _place(name: str, wanted: str | int, rows: Rows, where: object) -> int:
+def _place(name: str, wanted: Any, rows: Rows, where: object) -> int:
     count, names = rows.shape[-1], rows.names or ()
     if isinstance(wanted, str):
         if wanted not in names:
             there = ", ".join(names[:20]) if names else "none has a name: give numbers"
             raise WindowError(f"{where}: {name} names {wanted!r:.80}; of the {count:,} features {there}")
         return names.index(wanted)
-    if type(wanted) is bool or not -count <= wanted < count:
+    if isinstance(wanted, bool | np.bool_):
+        raise WindowError(f"{where}: {name} has {wanted!r}, as a mask has; np.flatnonzero(mask) gives its numbers")
+    if not isinstance(wanted, int | np.integer) or not -count <= wanted < count:
         raise WindowError(f"{where}: {name} asks for feature {wanted!r:.80}; there are {count:,}, 0 to {count - 1:,}")
     return int(wanted) % count
 
