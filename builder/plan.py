@@ -18,6 +18,7 @@ from builder.one_source import Batch, Failure
 from builder.process import Process
 from builder.reading import Reading, dealt, find_sources, opened
 from builder.sources import SourceList
+from store_spec.disk.storage import check_local
 from store_spec.schema import LabelAxis, Schema
 
 LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes a byte of a file; what lies outside is taken for chance
@@ -105,8 +106,9 @@ def make_plan(
     Raises:
         UsageError: A folder, file, column or function that is not there, or options that clash, or are not those that
             the store was built with.
-        StoreError: There is something else than a store at `store`.
+        StoreError: There is something else than a store at `store`, or that is a URL.
     """
+    check_local(store)
     held = opened(store)
     reading = find_sources(
         sources,

@@ -70,7 +70,7 @@ def create_store(
 
     Raises:
         StoreExistsError: Something is at that path already.
-        SchemaError: Such a store is impossible.
+        SchemaError: Such a store is impossible, or the path is a URL: stores lie on local disks.
         LockedError: Another writer is creating it.
 
     >>> import tempfile, numpy as np
@@ -113,6 +113,7 @@ def open_store(path: str | PathLike[str], mode: Literal["r", "a"] = "r") -> Stor
     Raises:
         MissingStoreError: There is no store at that path.
         FormatError: What is there is not a store that this version may read.
+        SchemaError: The path is a URL, or there is no such mode.
         LockedError: Another writer has it open (mode `a`).
     """
     if mode == "r":

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL, LocalStorage, sync_folder
+from store_spec.disk.storage import PARTIAL, LocalStorage, check_local, sync_folder
 from store_spec.disk.tables import put_rows
 from store_spec.errors import (
     DAMAGE,
@@ -135,9 +135,10 @@ class Ledger:
 
         Raises:
             StoreExistsError: Something is at that path already.
-            SchemaError: `provenance` is no JSON.
+            SchemaError: `provenance` is no JSON, or the path a URL.
             LockedError: Another writer is creating it.
         """
+        check_local(path)
         path = path.absolute()  # the caller may change to another folder before the commit
         root = Root(schema=schema, provenance={} if provenance is None else provenance)
         root.encode()  # refuses now what no commit could write
@@ -168,7 +169,9 @@ class Ledger:
             MissingStoreError: There is no store at that path.
             LockedError: Another writer has it open.
             FormatError: It is not one that may be written to, or its root is an older copy.
+            SchemaError: The path is a URL.
         """
+        check_local(path)
         path = path.absolute()
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store; create it first")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.storage import LocalStorage
+from store_spec.disk.storage import LocalStorage, check_local
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, crc32c
@@ -55,7 +55,9 @@ class Snapshot:
         Raises:
             MissingStoreError: There is no store at that path.
             FormatError: It is not one that may be read.
+            SchemaError: The path is a URL.
         """
+        check_local(path)
         path = path.absolute()  # the caller may change to another folder
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))

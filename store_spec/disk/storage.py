@@ -5,16 +5,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from store_spec.errors import FormatError, MissingStoreError, StorageError, UnreadableError
+from store_spec.errors import FormatError, MissingStoreError, SchemaError, StorageError, UnreadableError
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # which tells nothing of the file that is read
 PARTIAL = ".partial"  # ends the name of a file that is being written; never a key
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def check_local(path: Path) -> None:
+    """Refuse a URL, which as a path would make folders called `s3:` and the like where the process happens to be.
+
+    Raises:
+        SchemaError: It is one.
+    """
+    if path.parts and _SCHEME.fullmatch(path.parts[0]):
+        raise SchemaError(
+            f"{path}: a store lies on a local disk, and {path.parts[0]}// is none; give the path of a folder, and copy "
+            "the finished store"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,21 @@ def test_tables_of_several_chunks_are_read_and_appended_to(tmp_path):
     assert files(tmp_path / "store") == files(tmp_path / "at-once")
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/s.zarr", "gs://bucket/s.zarr", "file:///data/s.zarr"])
+def test_a_url_makes_no_folder_of_its_name(tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    begins = (
+        lambda: store_spec.create_store(url, inputs=("float32", (2,)), labels=("int64", ())),
+        lambda: store_spec.open_store(url),
+        lambda: store_spec.open_store(url, "a"),
+        lambda: store_spec.verify(url),
+    )
+    for begin in begins:
+        with pytest.raises(SchemaError, match=r"a store lies on a local disk, and (s3|gs|file):// is none"):
+            begin()
+    assert list(tmp_path.iterdir()) == []
+
+
 def nan_at(row, column):
     rows = np.ones((4, 3), "float32")
     rows[row, column] = np.nan
