@@ -126,7 +126,7 @@ class Store(Selection):
         Args:
             name: One of `shares`: by default `train` (0.8), `val` (0.1) or `test` (0.1).
             shares: Each split's share of the sources, 1 together.
-            seed: Another seed deals the sources anew.
+            seed: Another seed deals the sources anew; at least 0.
             by: A column of `sequences`, or (sequences,): text or whole numbers. Sequences of one value, a patient say,
                 are never in two splits. What is hashed is then that, and not the name of the source. Where the values
                 are the names of the splits, as a manifest can say them, nothing is hashed: each sequence is in that
@@ -146,7 +146,7 @@ class Store(Selection):
 
         Args:
             count: How many.
-            seed: Another seed deals the sources anew.
+            seed: Another seed deals the sources anew; at least 0.
             by: As for `split`.
 
         Raises:

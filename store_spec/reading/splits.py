@@ -28,9 +28,9 @@ def folds(sources: Sequence[str], count: int, seed: int) -> list[NDArray[np.bool
     else the folds of a split would be parts of it of other sizes, and some empty.
 
     Raises:
-        WindowError: There are fewer than two folds, or one of them is empty.
+        WindowError: There are fewer than two folds, or one of them is empty; or the seed is no whole number.
     """
-    count = whole_number("count", count, 2)
+    count, seed = whole_number("count", count, 2), whole_number("seed", seed, 0)
     fold = {source: int(position(source, f"folds {seed}") * count) for source in dict.fromkeys(sources)}
     found = set(fold.values())
     if len(found) < count:
@@ -100,8 +100,10 @@ def split_of_each(
         sources: Each sequence's source; None: the groups are the sources, and name no splits.
 
     Raises:
-        WindowError: The shares are not shares, or some groups are names of splits and others are not.
+        WindowError: The shares are not shares, some groups are names of splits and others are not, or the seed is no
+            whole number: 1.0 is another text than 1, and would deal otherwise.
     """
+    seed = whole_number("seed", seed, 0)
     if any(not share > 0 for share in shares.values()) or not math.isclose(sum(shares.values()), 1.0):
         raise WindowError(f"shares {dict(shares)} are not all above 0, or make {sum(shares.values())}, not 1")
     bounds = np.cumsum(list(shares.values()))[:-1]

@@ -1,5 +1,7 @@
 """Splits by a hash of the source's name."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,20 @@ def test_the_parts_of_a_source_stay_together():
 
 def test_another_seed_deals_anew():
     assert members(NAMES, "val", DEFAULT_SPLITS, 0).tolist() != members(NAMES, "val", DEFAULT_SPLITS, 1).tolist()
+
+
+def test_a_seed_may_be_a_number_of_numpys():
+    seed: Any = np.int64(1)
+    assert members(NAMES, "val", DEFAULT_SPLITS, seed).tolist() == members(NAMES, "val", DEFAULT_SPLITS, 1).tolist()
+
+
+@pytest.mark.parametrize("seed", [1.0, True, "1", -1, None])
+def test_a_seed_that_is_no_whole_number_deals_nothing(seed):
+    """As text, which is hashed, 1.0 is another seed than 1: train and test by the two would share sources."""
+    with pytest.raises(WindowError, match=f"seed is {seed!r}; it must be a whole number of at least 0"):
+        members(NAMES, "val", DEFAULT_SPLITS, seed)
+    with pytest.raises(WindowError, match=f"seed is {seed!r}; it must be a whole number"):
+        folds(NAMES, 2, seed)
 
 
 def test_a_split_of_nothing_is_empty():
