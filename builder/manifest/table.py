@@ -1,5 +1,6 @@
 """The manifest: a table with one row a source, and finding the row of each source."""
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
-from builder.formats import ReadOptions, open_table, stem_of
+from builder.formats import ReadOptions, format_of, open_table, stem_of
 from builder.formats.arrow import ArrowTable, column_values, is_numeric, what_it_holds
 from builder.formats.columns import parse_columns, select, there_are
 from builder.formats.convert import EXACT_IN_FLOAT64, stack
-from builder.formats.table import Array, Table, reading
+from builder.formats.table import Array, OpenTable, Table, reading
 from builder.formats.text import TextTable
 from builder.formats.text_numbers import MISSING, refuse_large
 from builder.labels.text_classes import CODES, is_text, without_blanks
@@ -286,7 +287,7 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
 def _read(path: Path, key: str, text: Sequence[str]) -> tuple[Any, bool]:
     """Read all columns, the key and `text` as text; and tell whether the file is text itself."""
     source = str(path)
-    opened = open_table(path, source=source, options=ReadOptions(header=True))
+    opened = _opened(path, source)
     if key not in opened.groups:
         raise SourceError(source, f"there is no column {key!r}; {there_are(list(opened.groups))}; name it with --key")
     with reading(source):
@@ -295,6 +296,29 @@ def _read(path: Path, key: str, text: Sequence[str]) -> tuple[Any, bool]:
         if isinstance(opened, ArrowTable):
             return opened.load(list(opened.groups)), False
     raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
+
+
+def _opened(path: Path, source: str) -> OpenTable:
+    """Open it: of CSV whose first line is one column by the comma, by what divides it instead, as spreadsheets write.
+
+    Options on how text is read are those of sources.
+    """
+    found = format_of(path.name)
+    if found is None:
+        raise SourceError(
+            source,
+            f"no format has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one",
+        )
+    try:
+        return open_table(path, source=source, options=ReadOptions(header=True))
+    except SourceError:
+        if found == "csv":
+            for delimiter in ";\t|":
+                with contextlib.suppress(SourceError):
+                    opened = open_table(path, source=source, options=ReadOptions(header=True, delimiter=delimiter))
+                    if len(opened.groups) > 1:
+                        return opened
+        raise
 
 
 def _parse(opened: TextTable, text: Collection[str]) -> Any:

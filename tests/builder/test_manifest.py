@@ -55,6 +55,17 @@ def test_tsv_is_read_by_its_suffix(tmp_path, name):
     assert manifest(tmp_path, "source\ty\na\t1\n", name=name).labels("y").tolist() == [[1]]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_csv_as_spreadsheets_write_it_is_read(tmp_path, delimiter):
+    """--delimiter says how sources are read, so a manifest has to say it itself."""
+    rows = [["source", "y", "site"], ["a.csv", "3", "north, left"], ["b.csv", "4", ""]]
+    table = manifest(tmp_path, "".join(delimiter.join(row) + "\n" for row in rows))
+    assert table.labels("y").tolist() == [[3], [4]]
+    assert table.keys == ("a.csv", "b.csv")
+    with pytest.raises(UsageError, match="there is no column 'file'; there are 3: source, y, site"):
+        read_manifest(table.path, key="file")
+
+
 def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
     table = manifest(tmp_path, "source,y\nc,0\na,1\n")
     assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True).rows == {"a.csv": 1, "c.csv": 0}
@@ -177,7 +188,8 @@ def test_labels_that_are_no_numbers_are_refused(tmp_path, column, message):
         ("source,source\na,b\n", "m.csv", "columns 1 and 2 are both named 'source'"),
         ("", "m.csv", "is empty: 0 bytes"),
         ("nonsense", "m.parquet", "is it a whole Parquet file"),
-        ("x", "m.xlsx", "no format has the suffix '.xlsx'"),
+        ("source;y\na;1\nb\n", "m.csv", "row 2 has 1 fields, but the first line has 2"),
+        ("x", "m.xlsx", "no format has the suffix '.xlsx'; a manifest is a CSV, TSV or Parquet file: save it as one"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_says_why(tmp_path, text, name, message):
