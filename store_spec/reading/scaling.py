@@ -76,8 +76,11 @@ class Scale:
         )
 
     def astype(self, dtype: np.dtype[Any]) -> Scale:
-        """Return the same numbers, of another dtype."""
-        return Scale(center=self.center.astype(dtype), scale=self.scale.astype(dtype))
+        """Return the same numbers, of another dtype; a scale too small for it becomes 1, as that of a constant is."""
+        scale = self.scale.astype(dtype, copy=False)
+        if not scale.all():
+            scale = np.where(scale == 0, dtype.type(1), scale)
+        return Scale(center=self.center.astype(dtype, copy=False), scale=scale)
 
     def apply(self, values: NDArray[Any], name: str = "inputs", *, inplace: bool = False) -> NDArray[Any]:
         """Return `(values - center) / scale`, of `normalized_dtype`.
@@ -110,7 +113,8 @@ class Scale:
                 f"{name}: {last:,} {places} on the last axis, but these statistics are of {self.features:,}"
             )
         dtype = normalized_dtype(values.dtype)
-        center, scale = self.center.astype(dtype, copy=False), self.scale.astype(dtype, copy=False)
+        numbers = self if self.center.dtype == self.scale.dtype == dtype else self.astype(dtype)
+        center, scale = numbers.center, numbers.scale
         if center.ndim == 1:
             return (center, scale) if self.features > 1 else (center[0], scale[0])  # rows may be plain numbers
         if not values.ndim or len(values) != len(center):

@@ -215,6 +215,33 @@ def test_robust_takes_off_the_median_and_divides_by_the_quartiles_distance(given
     )
 
 
+@pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
+def test_a_deviation_that_float32_has_not_is_that_of_a_constant(tmp_path: Path, normalize: str):
+    """What a filter leaves of silence, say: one such sequence must not keep all others from being read."""
+    silence, sound = np.zeros((5000, 1), "float32"), np.arange(5000, dtype="float32")[:, None]
+    silence[7] = 1e-45
+    deviation = standard(moments(silence)).scale[0]
+    assert deviation > 0
+    assert np.float32(deviation) == 0
+    schema = ("float32", (1,))
+    with store_spec.create_store(tmp_path / "s", inputs=schema, labels=schema) as writer:
+        writer.append(silence, silence, source="silence")
+        writer.append(sound, sound, source="sound")
+    store = store_spec.open_store(tmp_path / "s")
+    quiet, loud = store[:1], store[1:]
+    given: Any = quiet.stats() if normalize == "stats" else normalize
+    windows = quiet.windows(5000, target="aligned", normalize=given)
+    x, y = windows[0]
+    assert np.abs(x).max() <= 1e-45
+    assert np.abs(y).max() <= 1e-45
+    assert np.abs(windows.scaler([0]).inverse(y[None])[0] - silence).max() <= 1e-45
+    if normalize != "window":
+        assert np.abs(next(quiet.padded(1, normalize=given))[0]).max() <= 1e-45
+        assert np.abs(next(quiet.streams(1, 5000, normalize=given))[0]).max() <= 1e-45
+    if normalize == "sequence":
+        assert abs(loud.windows(5000, target="aligned", normalize="sequence")[0][0].std() - 1) < 1e-3
+
+
 def test_constants_give_exactly_0_and_nan_stays_nan(tmp_path: Path):
     sequences, store = made(tmp_path / "s.zarr", "float32", missing=True)
     for normalize, _ in normalizations(store).values():
