@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from builder.amounts import count_text, printable
 from builder.inspection import Inspection
 
 NAMED = 5
+_NO_NAME = re.compile(r"unnamed_\d+|__index_level_\d+__")  # ours in text, pandas' in Parquet
 
 
 def notes_of(found: Inspection, name: Callable[[str], str] = printable) -> Iterator[tuple[str, str]]:
@@ -21,6 +23,11 @@ def notes_of(found: Inspection, name: Callable[[str], str] = printable) -> Itera
         yield "failures", f"{count_text(found.failures, 'source')} could not be used in the last build."
     if found.lengths is not None and found.lengths.empty:
         yield "lengths", f"{count_text(found.lengths.empty, 'sequence')} without any step."
+    if nameless := _nameless(found):
+        it = "it" if len(nameless) == 1 else "them"
+        leave = f"they are no features: --exclude {printable(','.join(nameless))} leaves {it} out of another store."
+        what = count_text(len(nameless), "feature")
+        yield "features", f"{what} without a name in the files. If these are row numbers, as pandas writes, {leave}"
     default = "the default splits" if found.split_by is None else f"the splits by {printable(found.split_by)}"
     empty = [split.name for split in found.splits if not split.sequences]
     if empty and found.sequences:
@@ -37,3 +44,12 @@ def notes_of(found: Inspection, name: Callable[[str], str] = printable) -> Itera
         yield "splits", f"The same bytes are in sources of different splits, {groups} of them: {pairs}. {leak}"
     if found.retired and found.retired > found.sequences:
         yield "retired", "More sequences are retired than not: seqzarr compact writes a store without them."
+
+
+def _nameless(found: Inspection) -> list[str]:
+    """Return the features that have no name in the files, and that a build took since it was to take all columns."""
+    process = (found.build or {}).get("process")
+    options = process.get("tabular") if isinstance(process, dict) else None
+    if not isinstance(options, dict) or options.get("inputs") is not None:
+        return []
+    return [name for name in found.inputs["names"] or () if _NO_NAME.fullmatch(name)]

@@ -4,6 +4,8 @@ import json
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -284,6 +286,24 @@ def test_a_split_without_sequences_is_said_in_the_text(tmp_path):
     empty = " and ".join(name for name in ("train", "val", "test") if name != held)
     text = CliRunner().invoke(main, ["inspect", str(path)]).stdout
     assert f"Look at this first\n  No sequence is in {empty} of the default splits.\n" in text
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("named", [False, True])
+def test_row_numbers_that_pandas_wrote_are_pointed_out(tmp_path, suffix, named):
+    """They have no name, and are features where all columns are."""
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    for day in range(20):
+        if suffix == "csv":
+            (folder / f"{day}.csv").write_text(",px\n0,3.5\n1,4.5\n")
+        else:
+            pq.write_table(pa.table({"px": [3.5, 4.5], "__index_level_0__": [0, 1]}), folder / f"{day}.parquet")
+    name = "unnamed_0" if suffix == "csv" else "__index_level_0__"
+    build(folder, tmp_path / "s.zarr", process=tabular(inputs=("px", name) if named else None), workers=0)
+    text = " ".join(shown(tmp_path / "s.zarr").split())
+    note = "1 feature without a name in the files. If these are row numbers, as pandas writes, they are no features: "
+    assert (f"{note}--exclude {name} leaves it out" in text) is not named
 
 
 def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
