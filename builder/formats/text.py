@@ -174,7 +174,9 @@ class TextTable:
         advice = "is it cut off, or the delimiter another?"
         if "\0" in text:
             advice = "it holds NUL bytes, as files have that were being written when the power went; is it whole?"
-        elif any(line.startswith("#") for line in (*self.start.names[:1], *self.start.first[:1])):
+        elif any(field.startswith("#") for field in (self.start.names if self.start.named else self.start.first)[:1]):
+            advice = "lines that begin with # are not left out; say --skip-lines with how many come first"
+        elif any(field.startswith("#") for field in self.start.first[:1]):
             advice = "a line that begins with # is not left out; remove such lines"
         return (
             f"row {int(row):,} has {int(actual):,} fields, but the first line has {int(expected):,} "

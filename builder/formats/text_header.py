@@ -195,8 +195,12 @@ def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
                 f"the first line ({_shown(name)}) has one column between {delimiter!r}, and {name.count(other) + 1:,} "
                 f"between {other!r}; say --delimiter {other!r} if that is it",
             )
-    if name.startswith("#") and delimiter in line:
-        raise SourceError(source, f"the first line is a comment ({_shown(name)}); remove it: comments are not left out")
+    if name.startswith("#") and (delimiter in line or line.startswith("#")):
+        raise SourceError(
+            source,
+            f"the first line is a comment ({_shown(name)}), and comments are not left out; say --skip-lines 1, or as "
+            "many as there are",
+        )
 
 
 def _check_no_names(first: list[str], second: list[str], source: str) -> None:
