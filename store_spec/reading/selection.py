@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -238,6 +239,13 @@ class Selection:
         return np.array([number for name in names for number in numbers[name]], np.int64)
 
     def _number(self, number: int) -> int:
+        try:
+            number = operator.index(number)
+        except TypeError:
+            raise SequenceIndexError(
+                f"{self.path}: sequence {number!r:.80} asked for; sequences go by whole numbers from 0, and select "
+                'gives those of a source: store.select("walk-0")[0]'
+            ) from None
         if not -len(self) <= number < len(self):
             raise self._no_sequence(number)
         return number % len(self)

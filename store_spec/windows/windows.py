@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -309,7 +310,14 @@ class Windows:
             SequenceIndexError: There is no such window.
             ChecksumError: The bytes on disk are not those that were written.
         """
-        return self.__getitems__([number])[0]
+        try:
+            wanted = operator.index(number)
+        except TypeError:
+            raise SequenceIndexError(
+                f"{self.store.path}: window {number!r:.80} asked for; windows go by whole numbers from 0, and batches "
+                "gives many at once"
+            ) from None
+        return self.__getitems__([wanted])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Batch]:
         """Read many windows, in the order given, each chunk once; the arguments and errors are those of `[number]`."""

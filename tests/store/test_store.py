@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import tempfile
 import threading
@@ -71,6 +72,14 @@ def test_a_number_beyond_the_last_sequence_is_refused(store, number):
         store[number]
     with pytest.raises(IndexError):
         store[:2][number]
+
+
+@pytest.mark.parametrize("number", ["b", 0.5, None, (0, 1), [0]])
+def test_what_is_no_number_is_refused_and_select_is_named(store, number):
+    message = f"sequence {re.escape(repr(number))} asked for; sequences go by whole numbers from 0, and select"
+    for ask in (lambda: store[number], lambda: store.read(number), lambda: store[:2].read(number, 0, 1)):
+        with pytest.raises(SequenceIndexError, match=message):
+            ask()
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 6), (-1, 2), (3, 2), (6, None)])

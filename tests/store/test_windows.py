@@ -113,6 +113,13 @@ def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_st
         windows[len(windows)]
 
 
+@pytest.mark.parametrize("number", [slice(0, 2), "a", 1.0, None])
+def test_what_is_no_number_of_a_window_is_refused(by_step: Numbered, number: Any):
+    message = "asked for; windows go by whole numbers from 0, and batches gives many at once"
+    with pytest.raises(SequenceIndexError, match=message):
+        by_step.store.windows(5)[number]
+
+
 def test_no_windows_where_all_sequences_are_too_short(by_step: Numbered):
     assert len(by_step.store.windows(101)) == 0
     assert by_step.store.windows(101).__getitems__([]) == []
