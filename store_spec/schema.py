@@ -6,6 +6,7 @@ A test reads SPEC.md and fails where the two differ.
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -125,11 +126,16 @@ class Rows:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
-        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        try:
+            object.__setattr__(self, "shape", tuple(operator.index(size) for size in self.shape))
+        except TypeError:
+            raise SchemaError(f"a row of shape {self.shape!r:.80}; a shape is a tuple of whole numbers") from None
         if self.dtype.name not in DTYPES:
             raise SchemaError(f"dtype {self.dtype} cannot be stored; take one of {', '.join(DTYPES)}")
         if any(size < 1 for size in self.shape):
             raise SchemaError(f"a row of shape {self.shape} holds nothing; each size must be at least 1")
+        if isinstance(self.names, str):
+            raise SchemaError(f"names={self.names!r:.80} is one text; give a list of names, one for each feature")
         if self.names is not None:
             object.__setattr__(self, "names", tuple(self.names))
             for name in self.names:

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,12 +83,23 @@ def test_times_share_the_chunks_of_inputs_and_tables_have_none():
 
 
 PLAIN = rows_of("float32", (2,))
+
+
+def wrong_rows(shape: Any, names: Any = None) -> Rows:
+    """Describe a row by what is no shape, or no names."""
+    return Rows(np.dtype("int8"), shape, names)
+
+
 IMPOSSIBLE = {
     "text": (lambda: rows_of("U5", ()), "dtype <U5 cannot be stored; take one of bool, "),
     "objects": (lambda: rows_of(object, ()), "dtype object cannot be stored"),
     "times": (lambda: rows_of("datetime64[s]", ()), r"dtype datetime64\[s\] cannot"),
     "long double": (lambda: rows_of("longdouble", ()), "cannot be stored"),
     "an empty row": (lambda: rows_of("int8", (3, 0)), r"a row of shape \(3, 0\) holds nothing"),
+    "a fraction for a size": (lambda: wrong_rows((2.5,)), r"a row of shape \(2\.5,\); a shape is a tuple of whole"),
+    "a text for a size": (lambda: wrong_rows(("3",)), r"a row of shape \('3',\); a shape is a tuple of whole"),
+    "a size alone": (lambda: wrong_rows(3), "a row of shape 3; a shape is a tuple of whole numbers"),
+    "names in one text": (lambda: wrong_rows((2,), "hr"), "names='hr' is one text; give a list of names"),
     "too few names": (lambda: rows_of("int8", (3,), ["a", "b"]), "2 names for 3 features"),
     "a name twice": (lambda: rows_of("int8", (3,), ["a", "b", "a"]), "the name 'a' is given twice"),
     "no chunk": (lambda: Chunking(0, 4), "a chunk of 0 and a shard of 4 steps; both must be at least 1"),
