@@ -245,7 +245,8 @@ def _encoded(
         row = before + column.is_null().to_numpy().argmax() + 1
         raise SourceError(
             source,
-            f"row {row:,}, column {name}: missing value, where rows are grouped by it; fill it in",
+            f"row {row:,}, column {name}: missing value, where rows are grouped by it; fill it in; in text "
+            "NA, N/A, null and None stand for one too, so give what is called so another name",
         )
     if types.is_floating(column.type) or types.is_integer(column.type):
         try:
