@@ -154,6 +154,10 @@ class Selection:
         """Source, part and length of each sequence, and what else the store keeps of it: columns by name."""
         return SequenceTable(self)
 
+    def __contains__(self, source: object) -> bool:
+        """Tell whether a source of that name is selected. Without this Python would read sequence upon sequence."""
+        return isinstance(source, str) and source in self.sources
+
     def __len__(self) -> int:
         return self._live if self._selection is None else len(self._selection)
 

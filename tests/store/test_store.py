@@ -74,6 +74,16 @@ def test_a_number_beyond_the_last_sequence_is_refused(store, number):
         store[:2][number]
 
 
+def test_sources_are_in_a_store_and_no_row_is_read_to_tell(store, monkeypatch):
+    monkeypatch.setattr(type(store), "read", lambda *_: pytest.fail("a sequence was read"))
+    first, second = store.sources[0], next(name for name in store.sources if name != store.sources[0])
+    assert first in store
+    assert second in store
+    assert second not in store.select(first)
+    assert "nobody" not in store
+    assert 0 not in store
+
+
 @pytest.mark.parametrize("number", ["b", 0.5, None, (0, 1), [0]])
 def test_what_is_no_number_is_refused_and_select_is_named(store, number):
     message = f"sequence {re.escape(repr(number))} asked for; sequences go by whole numbers from 0, and select"
