@@ -30,6 +30,7 @@ _RULES: Final[dict[str, Callable[[str], str]]] = {
     "stem": stem_of,
 }
 _NAMED = 5
+_NO_ROW, _NO_SOURCE = "without a row", "without a source"
 DEFAULT_KEY = "source"
 
 
@@ -121,7 +122,11 @@ class Manifest:
         if not wrong:
             rows = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
             return Matched(rule=best, rows=rows)
-        advice = "" if only_listed else "; --manifest-only takes just the sources that have a row"
+        advice = ""
+        if any(line.endswith(_NO_ROW) for line in wrong):
+            advice += "; --manifest-only takes just the sources that have a row"
+        if any(line.endswith(_NO_SOURCE) for line in wrong):
+            advice += "; take out the rows whose files are not there"
         if misnamed:
             advice += f"; rename first what has a name that is not UTF-8: {_some(misnamed, 'file', 'files')}"
         raise UsageError(
@@ -207,8 +212,8 @@ class Manifest:
         unknown = [key for key in row_of if key not in sources]
         lines = [
             several and f"{_some(several, 'key', 'keys')} fit more than one source",
-            rowless and not only_listed and f"{_some(rowless, 'source', 'sources')} without a row",
-            len(unknown) > spare and f"{_some(unknown, 'row', 'rows')} without a source",
+            rowless and not only_listed and f"{_some(rowless, 'source', 'sources')} {_NO_ROW}",
+            len(unknown) > spare and f"{_some(unknown, 'row', 'rows')} {_NO_SOURCE}",
         ]
         return [line for line in lines if line]
 
