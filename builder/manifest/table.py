@@ -1,6 +1,7 @@
 """The manifest: a table with one row a source, and finding the row of each source."""
 
 import contextlib
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,11 @@ class Manifest:
             advice += "; --manifest-only takes just the sources that have a row"
         if any(line.endswith(_NO_SOURCE) for line in wrong):
             advice += "; take out the rows whose files are not there"
+        given = set(map(text_of, names))
+        read = set(map(_as_read, given))
+        if accents := [key for key in self.keys if key not in given and _as_read(key) in read]:
+            advice += "; accents are other bytes than in the name of the file, and look the same (Unicode's NFC and "
+            advice += f"NFD): {_some(accents, 'key', 'keys')}"
         if misnamed:
             advice += f"; rename first what has a name that is not UTF-8: {_some(misnamed, 'file', 'files')}"
         raise UsageError(
@@ -337,6 +343,11 @@ def _parse(opened: TextTable, text: Collection[str]) -> Any:
             if (np.abs(values) >= EXACT_IN_FLOAT64).any():
                 refuse_large(opened.parse({name: pa.string()})[name], values, name, opened.source)
     return table
+
+
+def _as_read(text: str) -> str:
+    """Return text with its accents in one of the two ways in which Unicode has them."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _some(names: Sequence[str], one: str, many: str) -> str:

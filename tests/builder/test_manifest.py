@@ -1,5 +1,6 @@
 """Reading a manifest, and which row belongs to which source."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,17 @@ def test_what_does_not_fit_is_named_and_counted(tmp_path, keys, names, message):
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
     with pytest.raises(UsageError, match=message):
         table.match(names.split())
+
+
+def test_accents_in_other_bytes_are_pointed_out(tmp_path):
+    """A file of a Mac and a table of another machine may have names that look the same, and are not."""
+    name = "Rh\u00f4ne.csv"
+    table = manifest(tmp_path, f"source,y\nElbe.csv,0\n{unicodedata.normalize('NFD', name)},1\n")
+    with pytest.raises(UsageError, match=r"accents are other bytes .*: 1 key \(Rho\u0302ne.csv\)$"):
+        table.match(["Elbe.csv", name])
+    with pytest.raises(UsageError) as caught:
+        table.match(["Elbe.csv", "Rhine.csv"])
+    assert "NFD" not in str(caught.value)
 
 
 @pytest.mark.parametrize("only_listed", [False, True])
