@@ -5,7 +5,9 @@ What takes long to import is imported when a command needs it, so that `--help` 
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 
 import click
 
@@ -36,6 +38,9 @@ def _show_version(context: click.Context, _option: click.Parameter, wanted: bool
 )
 def main() -> None:
     """Turn a folder of sequence files into one Zarr store, for training sequence models."""
+    # Names of files may have letters that the terminal's encoding has not; stderr escapes these by itself.
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 main.add_command(build)

@@ -1,6 +1,7 @@
 """The command line: exit statuses, what goes to stdout and what to stderr, and that mistakes change nothing."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import builder
 from builder.cli import main
 from builder.cli.build import BuildCommand, build
 from builder.formats import FORMATS
@@ -37,6 +39,25 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
     """Return the bytes of each file below a folder, and None for each folder."""
     paths = sorted(folder.rglob("*"))
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+@pytest.mark.parametrize("more", [[], ["--sequence", "黄河.csv"]])
+def test_names_that_the_encoding_of_stdout_has_not_are_escaped(tmp_path, more):
+    """A traceback at its end would tell of a build that failed, which went well."""
+    (tmp_path / "rivers").mkdir()
+    (tmp_path / "rivers" / "黄河.csv").write_text("a,b\n1,2\n")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    for command in (["build", "rivers", "黄.zarr", "--workers", "0"], ["inspect", "黄.zarr", *more]):
+        done = subprocess.run(
+            [sys.executable, "-m", "builder", *command],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            encoding="latin-1",
+            env={**environment, "PYTHONPATH": str(Path(builder.__file__).parents[1])},
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert r"\u9ec4" in done.stdout
 
 
 @pytest.fixture
