@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import StateError, WindowError
 from store_spec.reading.normalization import Normalize, named, scales_of, without_windows
+from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.reading.sequences import static_columns, static_parameter
 from store_spec.reading.together import Batch, Together
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 
-class PaddedBatches:
+class PaddedBatches(OneEpoch[Batch]):
     """An iterator over batches of whole sequences, each sequence once an epoch. Get one from `store.padded`.
 
-    Threads may share it. After a fork, parent and child each go on with all batches that were left.
+    Threads may share it. After a fork, parent and child each go on with all batches that were left. A second loop over
+    one that is exhausted is a WindowError: each epoch has its own.
 
     A batch is a tuple of new arrays:
 
@@ -96,6 +98,8 @@ class PaddedBatches:
     (0.154, 0.043)
     """
 
+    _of = "store.padded"
+
     def __init__(
         self,
         store: Store,
@@ -154,6 +158,7 @@ class PaddedBatches:
 
     def _begin(self, store: Store, lengths: NDArray[np.int64], plan: BatchPlan, step: int) -> None:
         """Go on after `step` batches of an epoch."""
+        self._exhausted_in = None
         self._store, self._lengths, self._plan = store, lengths, plan
         self._padding = Padding(
             store=store,
@@ -180,10 +185,7 @@ class PaddedBatches:
         """Batches of this rank in the epoch, those already taken among them."""
         return len(self._taken)
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Batch:
+    def _take(self) -> Batch:
         return next(self._together)
 
     @property

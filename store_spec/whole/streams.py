@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.reading.normalization import Normalize, named, row_bytes, scales_of, without_windows
+from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.pieces import PIECE_BYTES
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.reading.spans import chunk_rows
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 
-class Streams:
+class Streams(OneEpoch[Batch]):
     """An iterator over batches that go on, lane by lane, where the one before ended. Get one from `store.streams`.
 
     Truncated backpropagation through time: the state of the network is kept between batches, gradients are not, and a
-    sequence may be far longer than what is unrolled at once. Each step comes once an epoch. Threads
-    may share it. After a fork, parent and child each go on with all batches that were left. A batch is a tuple of new
-    arrays:
+    sequence may be far longer than what is unrolled at once. Each step comes once an epoch. Threads may share it. After
+    a fork, parent and child each go on with all batches that were left. A second loop over one that is exhausted is a
+    WindowError: each epoch has its own. A batch is a tuple of new arrays:
 
     * inputs (lanes, steps, *feature shape),
     * labels (lanes, steps, *target shape): those of the steps, or on the `sequence` axis that of the sequence that the
@@ -94,6 +95,8 @@ class Streams:
     (0.0, 0.333)
     """
 
+    _of = "store.streams"
+
     def __init__(
         self,
         store: Store,
@@ -153,6 +156,7 @@ class Streams:
 
     def _begin(self, store: Store, plan: LanePlan, step: int) -> None:
         """Go on after `step` batches of an epoch."""
+        self._exhausted_in = None
         self._store, self._plan = store, plan
         self._scales = scales_of(store, self._normalize)
         slices = self._lanes + len(plan.sequence) // max(1, plan.batches * self._ranks)  # in a batch, on average
@@ -170,10 +174,7 @@ class Streams:
         """Batches in the epoch, those already taken among them; the same for each rank."""
         return self._plan.batches
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Batch:
+    def _take(self) -> Batch:
         return next(self._together)
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import StateError, WindowError
+from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.windows.draws import checked_weights
 from store_spec.windows.epoch import Epoch, Transform
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 KIND = "windows"
 
 
-class Batches:
+class Batches(OneEpoch[Any]):
     """An iterator over the batches of one epoch. Get one from `windows.batches`.
 
     A batch is a tuple of new arrays, samples as `Windows` describes them, one under another: inputs (size, window,
@@ -41,7 +42,7 @@ class Batches:
     Threads read and gather ahead while batches are taken. They are started by the first `next`, and end when the
     iterator is exhausted, closed or dropped. An error in them is raised by `next`, after which no batch comes. Several
     threads may take batches from one iterator: each batch goes to one of them. After a fork, one that was begun is
-    refused in the child.
+    refused in the child. A second loop over an iterator that is exhausted is a WindowError: each epoch has its own.
 
     Args:
         windows: Whose windows.
@@ -85,6 +86,8 @@ class Batches:
     >>> [len(x) for x, y in resumed]
     [2]
     """
+
+    _of = "windows.batches"
 
     def __init__(
         self,
@@ -144,6 +147,7 @@ class Batches:
 
     def _begin(self, number: int) -> None:
         """Go on with that batch of this rank, or the first after it that is this worker's."""
+        self._exhausted_in = None
         self._next = number + (self._worker - number) % self._workers
         self._batches = self._epoch.batches(range(self._next, len(self), self._workers))
 
@@ -157,10 +161,7 @@ class Batches:
         """Batches of this rank in the epoch, those already taken among them."""
         return len(self._turns)
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
+    def _take(self) -> Any:
         process = os.getpid()
         if self._process not in (0, process):
             # Threads that read ahead or hold the lock are not there after a fork, and would be waited for without end.

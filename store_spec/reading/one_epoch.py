@@ -1,0 +1,43 @@
+"""An iterator over the batches of one epoch, which says so where it is asked for another."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from store_spec.errors import WindowError
+
+Batch = TypeVar("Batch")
+
+
+class OneEpoch(ABC, Generic[Batch]):
+    """Its batches come once. A loop over what is exhausted would do nothing, and a job train for one epoch of many.
+
+    Threads that share an iterator may come to it when the others have taken all: those get nothing.
+    """
+
+    _of: ClassVar[str]  # whose batches, and how to get those of another epoch
+    _exhausted_in: int | None = None  # the thread to which it was said that there are no more
+
+    def __iter__(self) -> Self:
+        if self._exhausted_in == threading.get_ident():
+            raise WindowError(
+                f"{self!r}: all batches of this epoch were taken; get those of each epoch anew, by {self._of}(..., "
+                "epoch=epoch)"
+            )
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            return self._take()
+        except StopIteration:
+            self._exhausted_in = threading.get_ident()
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_exhausted_in"}
+
+    @abstractmethod
+    def _take(self) -> Batch:
+        """Return the next batch."""
