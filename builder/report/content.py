@@ -15,7 +15,7 @@ from builder.recorded import options_given
 from builder.report.classes import Balance, balance_of
 from builder.report.drawings import Drawing, draw
 from builder.report.features import Feature, describe_features
-from builder.report.kept import KeptColumn, kept_columns, time_span
+from builder.report.kept import KeptColumn, kept_columns
 from builder.report.sampling import Sample, sample_rows, table_blocks
 from builder.report.splits import Compared, compare
 from store_spec import Store
@@ -63,7 +63,6 @@ class Content:
         labels_are_inputs: Every sequence has the same bytes in both; then targets are told of nowhere else.
         kept: Further columns of the sequences.
         classes: Names of the classes of each target.
-        times: When the first step of all was, and the last one; None where no time is kept.
         options: Of the build.
         shuffled: How well windows mix; None where there are none.
         no_shuffle: Why there are none.
@@ -83,7 +82,6 @@ class Content:
     labels_are_inputs: bool
     kept: tuple[KeptColumn, ...]
     classes: tuple[tuple[str, ...] | None, ...]
-    times: tuple[str, str] | None
     options: tuple[tuple[str, str], ...]
     shuffled: Shuffled | None
     no_shuffle: str
@@ -126,7 +124,6 @@ def describe(store: Store, shuffle: Shuffle | None = None, split_by: str | None 
         labels_are_inputs=same,
         kept=kept_columns(store, found.columns),
         classes=store.schema.labels.classes or (),
-        times=time_span(store),
         options=() if found.build is None else tuple(options_given(found.build))[:SHOWN_OPTIONS],
         shuffled=shuffled,
         no_shuffle=no_shuffle,

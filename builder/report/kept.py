@@ -1,4 +1,4 @@
-"""What a store keeps of each sequence beside its rows: further columns, and when its steps were."""
+"""What a store keeps of each sequence beside its rows: further columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from builder.labels.beside import LABELS_SHA256
 from builder.report.features import Distribution, distribute
-from builder.sequence_values import ColumnValues, times_of
+from builder.sequence_values import ColumnValues
 from store_spec import Store
 from store_spec.reading.sequences import OWN
 
@@ -68,9 +68,3 @@ def describe_column(found: ColumnValues, values: NDArray[Any]) -> KeptColumn:
         high=None if found.max is None else float(found.max),
         distribution=None if text else distribute(values),
     )
-
-
-def time_span(store: Store) -> tuple[str, str] | None:
-    """Return when the first and the last step of a store were, as text; None: it keeps no time, or has no steps."""
-    times = times_of(store)
-    return None if times is None or times.first is None or times.last is None else (times.first, times.last)
