@@ -55,7 +55,8 @@ def kept(column: KeptColumn) -> svg.Svg | None:
     found = column.distribution
     if found is None or found.low == found.high:
         return None
-    return svg.histogram(found.counts, f"{name_text(column.name)}, {ends_text(found)}", kind="bars low", height=36)
+    label = f"{name_text(column.found.name)}, {ends_text(found)}"
+    return svg.histogram(found.counts, label, kind="bars low", height=36)
 
 
 def beyond(found: Distribution) -> float:

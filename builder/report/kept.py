@@ -21,27 +21,11 @@ ELSEWHERE = frozenset({*OWN, "dropped", "filled", LABELS_SHA256})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptColumn:
-    """One column of sequences.
+    """One column of sequences: what `inspect` finds of it, and of numbers more."""
 
-    Args:
-        missing: Sequences without a value: NaN, or text that is empty.
-        distinct: Different values, but for missing ones.
-        common: Of text: the most frequent values, and how often each comes.
-        low: Of numbers: the least one; None where there is none.
-        mean: Of numbers.
-        high: Of numbers: the largest one.
-        distribution: Of numbers.
-    """
-
-    name: str
-    dtype: str
-    missing: int
-    distinct: int
-    common: tuple[tuple[str, int], ...] = ()
-    low: float | None = None
-    mean: float | None = None
-    high: float | None = None
-    distribution: Distribution | None = None
+    found: ColumnValues
+    mean: float | None
+    distribution: Distribution | None
 
 
 def kept_columns(store: Store, found: tuple[ColumnValues, ...]) -> tuple[KeptColumn, ...]:
@@ -57,14 +41,4 @@ def describe_column(found: ColumnValues, values: NDArray[Any]) -> KeptColumn:
     if not text and found.min is not None:
         numbers = values.astype(np.float64)
         mean = float(numbers[~np.isnan(numbers)].mean())
-    return KeptColumn(
-        name=found.name,
-        dtype="text" if text else found.dtype,
-        missing=found.missing,
-        distinct=found.distinct,
-        common=found.common,
-        low=None if found.min is None else float(found.min),
-        mean=mean,
-        high=None if found.max is None else float(found.max),
-        distribution=None if text else distribute(values),
-    )
+    return KeptColumn(found=found, mean=mean, distribution=None if text else distribute(values))

@@ -37,7 +37,7 @@ def described(name: str, values: np.ndarray) -> KeptColumn:
 
 @given(st.lists(st.sampled_from(["", *"abcdefgh", HOSTILE[0]])))
 def test_text_is_counted(values: list[str]):
-    found = described("site", np.array(values, object))
+    found = described("site", np.array(values, object)).found
     counts = Counter(value for value in values if value)
     assert (found.missing, found.distinct) == (values.count(""), len(counts))
     assert found.common == tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))[:COMMON]
@@ -45,11 +45,11 @@ def test_text_is_counted(values: list[str]):
 
 @given(st.lists(st.just(np.nan) | st.integers(-5, 5).map(float)))
 def test_numbers_are_summed_up(values: list[float]):
-    found = described("age", np.array(values, np.float64))
-    real = [value for value in values if not np.isnan(value)]
+    column = described("age", np.array(values, np.float64))
+    found, real = column.found, [value for value in values if not np.isnan(value)]
     assert (found.missing, found.distinct) == (len(values) - len(real), len(set(real)))
-    assert (found.low, found.high) == (min(real, default=None), max(real, default=None))
-    assert found.mean == (pytest.approx(sum(real) / len(real)) if real else None)
+    assert (found.min, found.max) == (min(real, default=None), max(real, default=None))
+    assert column.mean == (pytest.approx(sum(real) / len(real)) if real else None)
     assert found.common == ()
 
 
@@ -74,8 +74,8 @@ def test_what_a_store_keeps_is_told(tmp_path: Path):
             np.zeros(0, np.float32), np.zeros(0, np.int8), source="z", time=[], columns={"site": "", "dropped": 1}
         )
     content = describe(open_store(tmp_path / "k.zarr"))
-    assert [one.name for one in content.kept] == ["site"]
-    assert content.kept[0].common == ((HOSTILE[1], 3),)
+    assert [one.found.name for one in content.kept] == ["site"]
+    assert content.kept[0].found.common == ((HOSTILE[1], 3),)
     page = checked(html_of(content))
     assert "Steps are from 1970-01-01T00:00:00Z to 1970-01-03T00:02:00Z." in page.text
     assert f"{HOSTILE[0]}: steps 1 to 2" in page.text
