@@ -35,19 +35,6 @@ BATCHES = (256, 32, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
-    """How much of one array was read."""
-
-    rows: int
-    total: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of it was."""
-        return self.rows == self.total
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """The page of a store.
 
@@ -74,7 +61,7 @@ class Content:
     lengths: tuple[tuple[int, int, int], ...]
     features: tuple[Feature, ...]
     targets: tuple[Feature, ...]
-    sampled: dict[str, Sampled]
+    sampled: dict[str, Sample]
     drawings: tuple[Drawing, ...]
     balances: tuple[Balance, ...]
     compared: tuple[Compared, ...]
@@ -112,7 +99,7 @@ def describe(store: Store, shuffle: Shuffle | None = None, split_by: str | None 
         lengths=_lengths(store.lengths) if len(store) else (),
         features=describe_features(store, statistics["inputs"], samples["inputs"], SHOWN_FEATURES),
         targets=() if same else describe_features(store, statistics["labels"], samples["labels"], SHOWN_TARGETS),
-        sampled={name: _sampled(sample) for name, sample in samples.items()},
+        sampled=samples,
         drawings=draw(
             store,
             statistics["inputs"] if same else found.statistics,
@@ -140,10 +127,6 @@ def _labels_are_inputs(store: Store) -> bool:
 
 def _lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
     return length_bins(lengths, LENGTH_BINS, doubling=int(lengths.max()) > LONG * max(1.0, float(np.median(lengths))))
-
-
-def _sampled(sample: Sample) -> Sampled:
-    return Sampled(rows=len(sample.rows), total=sample.total)
 
 
 def _shuffled(store: Store) -> tuple[Shuffled | None, str]:
