@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,6 @@ from builder.cli.ending import FAILED, ending_plainly, stdout_kept
 
 if TYPE_CHECKING:
     from builder.repair import Repair
-    from store_spec.verification.problems import Problem
 
 
 @click.command(short_help="Check every checksum and invariant of STORE.")
@@ -59,7 +56,7 @@ def verify(
 
         from builder.cli.progress import of_check, showing
         from builder.verification import verify as verify_store
-        from store_spec import open_store
+        from store_spec import Problem, StoreError, open_store
 
         name = store.name or str(store)
         if repair and sources is not None:
@@ -85,10 +82,8 @@ def verify(
                 from builder.against_sources import verify_sources
 
                 with showing(name, of_check, begin="listing the sources", visible=not quiet) as show:
-                    problems += _against(
-                        store,
-                        partial(
-                            verify_sources,
+                    try:
+                        problems += verify_sources(
                             store,
                             sources,
                             process=process,
@@ -96,8 +91,10 @@ def verify(
                             workers=workers,
                             scheduler=scheduler,
                             on_progress=show,
-                        ),
-                    )
+                        )
+                    except StoreError as error:  # of damaged tables: it is told with all other problems
+                        what = f"not compared with the sources: {error}"
+                        problems.append(Problem(store=name, where="", what=what))
         if as_json:
             click.echo(json.dumps({"store": str(store), "problems": [asdict(one) for one in problems]}, indent=2))
         else:
@@ -134,15 +131,3 @@ def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> N
             click.echo(f"{store.name or store}: {was}; {now}")
     if not all(problem.retired for problem in done.left):
         sys.exit(FAILED)
-
-
-def _against(store: Path, compare: Callable[[], list[Problem]]) -> list[Problem]:
-    """Compare with the sources; where tables are damaged it cannot be done, which is told with all other problems."""
-    from store_spec.errors import StoreError
-    from store_spec.verification.problems import Problem
-
-    try:
-        return compare()
-    except StoreError as error:
-        what = f"not compared with the sources: {error}"
-        return [Problem(store=store.name or str(store), where="", what=what)]
