@@ -28,7 +28,7 @@ from store_spec.format.layout import ROOT
 from store_spec.schema import ROW_ARRAYS
 from store_spec.verification.damage import Damage, DamagedFile
 from store_spec.verification.problems import Problem
-from store_spec.verification.repair import is_closed, restore_bounds, restore_folders, sync_folders
+from store_spec.verification.repair import is_closed, restore_bounds, restore_folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,8 @@ def repair(
     unput: list[DamagedFile] = []
     rebuilt: tuple[str, ...] = ()
     with locked(place.absolute()) as folder:  # first: a check may take hours, and a writer would waste them
-        sync_folders(held.snapshot)
+        # A repair that was killed may not have synced what it put, and that looks as if it was safe.
+        held.snapshot.storage.sync(["", *held.snapshot.root.schema.folders()])
         found = check()
         if not found:
             return Repair(found=(), files=(), rebuilt=(), failures=(), left=())

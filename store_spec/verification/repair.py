@@ -45,11 +45,6 @@ def restore_folders(path: Path) -> None:
             storage.make_folder(folder)
 
 
-def sync_folders(snapshot: Snapshot) -> None:
-    """Sync all folders: a repair that was killed may not have synced what it put, and that looks as if it was safe."""
-    snapshot.storage.sync(["", *snapshot.root.schema.folders()])
-
-
 def restore_bounds(snapshot: Snapshot, given: Mapping[str, NDArray[np.int64]] | None = None) -> list[str]:
     """Put offsets and lengths again from one another: those are right with which the tables have their identity.
 
