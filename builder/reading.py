@@ -203,16 +203,14 @@ def find_sources(
         labels_as_text = texts_wanted(table.parts, classes_given(function), held)
         rows = read_manifest(table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text])
         matched = rows.match(found.names, only_listed=table.only_listed, misnamed=found.misnamed)
-        names = tuple(matched.rows)
+        names, places = tuple(matched), np.array(list(matched.values()), np.int64)
         if table.parts is not None:
-            order = np.array(list(matched.rows.values()), np.int64)
             labels, targets, texts = rows.labels_and_texts(
-                table.parts, given=texts_given(table.parts, classes_given(function)), order=order
+                table.parts, given=texts_given(table.parts, classes_given(function)), order=places
             )
             check_kinds(held, targets, texts, table.path)
             label_names = table.parts if len(table.parts) == labels.shape[1] else None
         if table.kept is not None:
-            places = np.array(list(matched.rows.values()), np.int64)
             kept = tuple(one[places] for one in rows.kept(table.kept, types))
     return Reading(
         sources=found,

@@ -66,14 +66,6 @@ class ManifestLabels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
-    """Which row of the manifest belongs to which source."""
-
-    rule: str  # what of a source the keys name: "path", "file name" or "stem"
-    rows: Mapping[str, int]  # source name -> row from 0, in the order of the sources
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A table with one row a source."""
 
@@ -86,8 +78,8 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def match(self, names: Sequence[str], *, only_listed: bool = False, misnamed: Sequence[str] = ()) -> Matched:
-        """Find each source's row.
+    def match(self, names: Sequence[str], *, only_listed: bool = False, misnamed: Sequence[str] = ()) -> dict[str, int]:
+        """Return each source's row, from 0, in the order of the sources.
 
         The keys are the sources' paths under the root, else their file names, else their stems: the first of
         these under which every row names exactly one source, and every source has a row. As many rows as there are
@@ -121,8 +113,7 @@ class Manifest:
         best = max(ruled, key=lambda rule: ruled[rule][0])
         wrong, text_of = ruled[best][1], _RULES[best]
         if not wrong:
-            rows = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
-            return Matched(rule=best, rows=rows)
+            return {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
         advice = ""
         if any(line.endswith(_NO_ROW) for line in wrong):
             advice += "; --manifest-only takes just the sources that have a row"

@@ -21,33 +21,31 @@ def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "lab
 
 
 @pytest.mark.parametrize(
-    ("keys", "names", "rule"),
+    ("keys", "names"),
     [
-        (["x/a.csv", "y/a.csv"], ["x/a.csv", "y/a.csv"], "path"),
-        (["a.csv", "b.csv"], ["x/a.csv", "y/b.csv"], "file name"),
-        (["a", "b"], ["x/a.csv", "y/b.npy"], "stem"),
-        (["a", "b"], ["x/a.csv.gz", "y/b.CSV"], "stem"),
-        (["a.1", "b.2"], ["a.1.npy", "b.2.npy"], "stem"),
-        (["a", "a.x"], ["a", "a.x"], "path"),
-        (["7", "08"], ["7.csv", "08.csv"], "stem"),
+        (["x/a.csv", "y/a.csv"], ["x/a.csv", "y/a.csv"]),
+        (["a.csv", "b.csv"], ["x/a.csv", "y/b.csv"]),
+        (["a", "b"], ["x/a.csv", "y/b.npy"]),
+        (["a", "b"], ["x/a.csv.gz", "y/b.CSV"]),
+        (["a.1", "b.2"], ["a.1.npy", "b.2.npy"]),
+        (["a", "a.x"], ["a", "a.x"]),
+        (["7", "08"], ["7.csv", "08.csv"]),
     ],
 )
-def test_keys_are_paths_else_file_names_else_stems(tmp_path, keys, names, rule):
+def test_keys_are_paths_else_file_names_else_stems(tmp_path, keys, names):
     table = manifest(tmp_path, "y,source\n" + "".join(f"{i},{key}\n" for i, key in enumerate(keys)))
-    matched = table.match(names)
-    assert matched.rule == rule
-    assert matched.rows == {name: row for row, name in enumerate(names)}
-    assert list(table.match(names[::-1]).rows) == names[::-1]
+    assert table.match(names) == {name: row for row, name in enumerate(names)}
+    assert list(table.match(names[::-1])) == names[::-1]
 
 
 def test_integer_keys_are_compared_as_their_decimal_text(tmp_path):
     pq.write_table(pa.table({"id": [12, 7], "y": [1, 2]}), tmp_path / "m.parquet")
-    assert read_manifest(tmp_path / "m.parquet", key="id").match(["7.npy", "12.npy"]).rows == {"7.npy": 1, "12.npy": 0}
+    assert read_manifest(tmp_path / "m.parquet", key="id").match(["7.npy", "12.npy"]) == {"7.npy": 1, "12.npy": 0}
 
 
 def test_headers_and_keys_are_trimmed_and_a_byte_order_mark_is_no_problem(tmp_path):
     table = manifest(tmp_path, "\ufeff source , y\n a.csv ,3\n")
-    assert table.match(["a.csv"]).rows == {"a.csv": 0}
+    assert table.match(["a.csv"]) == {"a.csv": 0}
     assert table.labels(" y ").tolist() == [[3]]
 
 
@@ -69,7 +67,7 @@ def test_csv_as_spreadsheets_write_it_is_read(tmp_path, delimiter):
 
 def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
     table = manifest(tmp_path, "source,y\nc,0\na,1\n")
-    assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True).rows == {"a.csv": 1, "c.csv": 0}
+    assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True) == {"a.csv": 1, "c.csv": 0}
     with pytest.raises(UsageError, match=r"By stem: 1 source \(b.csv\) without a row; --manifest-only"):
         table.match(["a.csv", "b.csv", "c.csv"])
 
@@ -121,20 +119,19 @@ def test_a_row_without_a_source_is_always_an_error(tmp_path, only_listed):
 
 
 @pytest.mark.parametrize(
-    ("keys", "names", "only_listed", "rule", "rows"),
+    ("keys", "names", "only_listed", "rows"),
     [
-        (["a.csv", "caf\ufffd.csv"], ["a.csv"], False, "path", {"a.csv": 0}),
-        (["caf", "a"], ["x/a.csv"], False, "stem", {"x/a.csv": 1}),
-        (["caf", "a"], ["x/a.csv", "b.csv"], True, "stem", {"x/a.csv": 1}),
-        (["a"], ["x/a.csv"], True, "stem", {"x/a.csv": 0}),
-        (["caf"], [], False, "path", {}),
+        (["a.csv", "caf\ufffd.csv"], ["a.csv"], False, {"a.csv": 0}),
+        (["caf", "a"], ["x/a.csv"], False, {"x/a.csv": 1}),
+        (["caf", "a"], ["x/a.csv", "b.csv"], True, {"x/a.csv": 1}),
+        (["a"], ["x/a.csv"], True, {"x/a.csv": 0}),
+        (["caf"], [], False, {}),
     ],
 )
-def test_a_misnamed_file_may_have_a_row_or_none(tmp_path, keys, names, only_listed, rule, rows):
+def test_a_misnamed_file_may_have_a_row_or_none(tmp_path, keys, names, only_listed, rows):
     """Nobody can tell whether a row is its, so there may be one that names no source; yet most rows have to fit."""
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys))
-    matched = table.match(names, only_listed=only_listed, misnamed=[r"caf\xe9.csv"])
-    assert (matched.rule, matched.rows) == (rule, rows)
+    assert table.match(names, only_listed=only_listed, misnamed=[r"caf\xe9.csv"]) == rows
 
 
 def test_more_rows_without_a_source_than_misnamed_files_are_an_error_that_names_these(tmp_path):
@@ -157,9 +154,7 @@ def test_full_paths_fit_any_sources(names):
     """Keys that are the sources' own paths fit by path, in any order, whatever else is ambiguous."""
     keys = tuple(names[::-1])
     table = Manifest(path=Path("m.csv"), key="source", keys=keys, table=None)
-    matched = table.match(names)
-    assert matched.rule == "path"
-    assert [keys[row] for row in matched.rows.values()] == names
+    assert [keys[row] for row in table.match(names).values()] == names
 
 
 def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
