@@ -205,7 +205,7 @@ def find_sources(
         matched = rows.match(found.names, only_listed=table.only_listed, misnamed=found.misnamed)
         names, places = tuple(matched), np.array(list(matched.values()), np.int64)
         if table.parts is not None:
-            labels, targets, texts = rows.labels_and_texts(
+            labels, targets, texts = rows.labels(
                 table.parts, given=texts_given(table.parts, classes_given(function)), order=places
             )
             check_kinds(held, targets, texts, table.path)

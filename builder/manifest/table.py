@@ -19,9 +19,8 @@ from builder.formats.table import Array, OpenTable, Table, reading
 from builder.formats.text import TextTable
 from builder.formats.text_numbers import MISSING, refuse_large
 from builder.labels.text_classes import CODES, is_text, without_blanks
-from builder.manifest.classes import checked_texts
+from builder.manifest.classes import Texts, checked_texts
 from builder.manifest.kept import Kept, kept_column
-from builder.tables.class_columns import no_codes
 from store_spec.format.sequence_columns import SequenceColumn
 
 # In the order in which they are tried.
@@ -131,25 +130,12 @@ class Manifest:
             f"By {best}: {'; '.join(wrong)}{advice}"
         )
 
-    def labels(self, columns: str | Sequence[str]) -> Array:
-        """Return columns as labels (rows, targets): bool, whole numbers, or floats if one is.
-
-        Raises:
-            UsageError: No such column, text in it, or a missing or infinite value.
-        """
-        parts = parse_columns(columns, "label columns") or ()
-        where = str(self.path)
-        try:
-            names = select(parts, {name: (name,) for name in self.table.column_names}, where)
-            table = Table(columns={name: self._values(name) for name in names})
-            return stack(table, names, dtype=None, source=where)
-        except SourceError as error:
-            raise UsageError(str(error)) from None
-
-    def labels_and_texts(
+    def labels(
         self, columns: Sequence[str], *, given: Sequence[str], order: NDArray[np.int64]
-    ) -> tuple[Array, tuple[str, ...], tuple[tuple[str, ...] | None, ...] | None]:
-        """Return columns as labels (sources, targets), their names, and of each that is text its texts.
+    ) -> tuple[Array, tuple[str, ...], Texts | None]:
+        """Return columns as labels (sources, targets), their names, and of each that is text its texts, if one is.
+
+        Labels are bool, whole numbers, or floats if a column is; beside text they are whole numbers, and text is -1.
 
         Args:
             columns: Which.
@@ -157,31 +143,24 @@ class Manifest:
             order: (sources,) the row of each.
 
         Raises:
-            UsageError: As `labels`.
+            UsageError: No such column, a missing or infinite value, or what is no number and no text.
         """
-        where = str(self.path)
-        try:
-            names = select(columns, {name: (name,) for name in self.table.column_names}, where)
-        except SourceError as error:
-            raise UsageError(str(error)) from None
+        names = self._chosen(columns)
         texts: dict[str, list[str]] = {}
         for name in names:
             if is_text(self.table[name].type):
                 values = without_blanks(self.table[name], MISSING if self.is_text else ()).to_pylist()
                 typed = not self.is_text or name in given
                 texts[name] = checked_texts(values, self.keys, name, self.path, typed=typed)
-        if not texts:
-            return self.labels(columns)[order], names, None
+        no_codes = np.full(len(self), -1, CODES)
         try:
-            table = Table(
-                columns={name: no_codes(len(self)) if name in texts else self._values(name) for name in names}
-            )
-            labels = stack(table, names, dtype=CODES, source=where)
+            table = Table(columns={name: no_codes if name in texts else self._values(name) for name in names})
+            labels = stack(table, names, dtype=CODES if texts else None, source=str(self.path))
         except SourceError as error:
             raise UsageError(str(error)) from None
         rows = order.tolist()
         found = tuple(tuple(texts[name][row] for row in rows) if name in texts else None for name in names)
-        return labels[order], names, found
+        return labels[order], names, found if texts else None
 
     def kept(self, columns: Sequence[str], known: Mapping[str, SequenceColumn]) -> tuple[Kept, ...]:
         """Return columns that are kept with each sequence, (rows,) each.
@@ -193,12 +172,14 @@ class Manifest:
         Raises:
             UsageError: No such column, or values that cannot be kept.
         """
-        where = str(self.path)
+        names = self._chosen(columns)
+        return tuple(kept_column(name, self.table[name], known.get(name), str(self.path)) for name in names)
+
+    def _chosen(self, columns: Sequence[str]) -> tuple[str, ...]:
         try:
-            names = select(columns, {name: (name,) for name in self.table.column_names}, where)
+            return select(columns, {name: (name,) for name in self.table.column_names}, str(self.path))
         except SourceError as error:
             raise UsageError(str(error)) from None
-        return tuple(kept_column(name, self.table[name], known.get(name), where) for name in names)
 
     def _problems(
         self, sources: Mapping[str, list[str]], row_of: Mapping[str, int], *, only_listed: bool, spare: int

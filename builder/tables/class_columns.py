@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from builder.errors import SourceError
 from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, is_numeric, what_it_holds
@@ -292,8 +290,3 @@ def _texts_of_typed(opened: ArrowTable, name: str, source: str, na_values: Seque
 
 def _holds(kind: Any) -> str:
     return "numbers" if is_numeric(kind) else what_it_holds(kind)
-
-
-def no_codes(rows: int) -> Array:
-    """Return codes (rows,) of texts that have none yet."""
-    return np.full(rows, -1, CODES)
