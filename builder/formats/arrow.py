@@ -204,6 +204,15 @@ def is_numeric(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind))
 
 
+def is_text(kind: Any) -> bool:
+    """Whether a pyarrow type is of text."""
+    import pyarrow as pa
+
+    types = pa.types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
 def what_it_holds(kind: Any) -> str:
     """Say in words what a pyarrow type, that is not numeric, is of."""
     import pyarrow as pa
@@ -211,7 +220,7 @@ def what_it_holds(kind: Any) -> str:
     types = pa.types
     if types.is_temporal(kind):
         return "time stamps" if types.is_timestamp(kind) else f"times ({kind})"
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+    if is_text(kind):
         return "text"
     return f"values of type {_type_name(kind)}"
 

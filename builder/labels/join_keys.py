@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError
-from builder.formats.arrow import what_it_holds
+from builder.formats.arrow import is_text, what_it_holds
 
 _WHOLE: Final = r"^[+-]?[0-9]{1,18}$"
 Rows = NDArray[np.int64]
@@ -122,8 +122,7 @@ def _kind(type_: Any) -> str | None:
         return "number"
     if types.is_timestamp(type_) or types.is_date(type_):
         return "moment"
-    text = types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)
-    return "text" if text else None
+    return "text" if is_text(type_) else None
 
 
 def _zoned(type_: Any) -> bool:

@@ -181,16 +181,6 @@ def without_blanks(column: Any, missing: Sequence[str]) -> Any:
     return pc.if_else(pc.is_in(trimmed, value_set=pa.array(["", *missing])), None, trimmed)
 
 
-def is_text(kind: Any) -> bool:
-    """Whether a pyarrow type is of text."""
-    import pyarrow as pa
-
-    types = pa.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
 def _check_name(name: str, where: str, error: Callable[[str], Exception]) -> None:
     if len(name.encode(errors="replace")) > LARGEST_CLASS_NAME:
         size = len(name.encode(errors="replace"))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import UsageError
-from builder.formats.arrow import column_values, what_it_holds
+from builder.formats.arrow import column_values, is_text, what_it_holds
 from builder.formats.convert import EXACT_IN_FLOAT64
 from store_spec.errors import SchemaError
 from store_spec.format.sequence_columns import ColumnType, SequenceColumn
@@ -81,7 +81,7 @@ def _type_of(column: Any, where: str, name: str) -> ColumnType:
         return "float64" if column.null_count else "int64"
     if types.is_floating(kind):
         return "float64"
-    if types.is_temporal(kind) or what_it_holds(kind) == "text":
+    if types.is_temporal(kind) or is_text(kind):
         return "string"
     raise UsageError(f"{where}: column {name} holds {what_it_holds(kind)}; text, numbers and bools can be kept")
 

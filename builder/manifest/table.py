@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, format_of, open_table, stem_of
-from builder.formats.arrow import ArrowTable, column_values, is_numeric, what_it_holds
+from builder.formats.arrow import ArrowTable, column_values, is_numeric, is_text, what_it_holds
 from builder.formats.columns import parse_columns, select, there_are
 from builder.formats.convert import EXACT_IN_FLOAT64, stack
 from builder.formats.table import Array, OpenTable, Table, reading
 from builder.formats.text import TextTable
 from builder.formats.text_numbers import MISSING, refuse_large
-from builder.labels.text_classes import CODES, is_text, without_blanks
+from builder.labels.text_classes import CODES, without_blanks
 from builder.manifest.classes import Texts, checked_texts
 from builder.manifest.kept import Kept, kept_column
 from store_spec.format.sequence_columns import SequenceColumn

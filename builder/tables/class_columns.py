@@ -9,7 +9,7 @@ from typing import Any
 
 from builder.errors import SourceError
 from builder.formats.arrays import NpyTable
-from builder.formats.arrow import ArrowTable, is_numeric, what_it_holds
+from builder.formats.arrow import ArrowTable, is_numeric, is_text, what_it_holds
 from builder.formats.convert import stack
 from builder.formats.table import Array, DType, OpenTable, Table
 from builder.formats.text import TextTable
@@ -20,7 +20,6 @@ from builder.labels.text_classes import (
     MOST_CLASSES,
     codes_of,
     distinct,
-    is_text,
     of_targets,
     parse_classes,
     without_blanks,

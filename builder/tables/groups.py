@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError
-from builder.formats.arrow import what_it_holds
+from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.columns import select
 from builder.formats.table import DType, OpenTable, Table
 from builder.formats.text import TextTable
@@ -260,7 +260,7 @@ def _encoded(
             ) from None
     elif types.is_boolean(column.type) or types.is_date(column.type):
         column = column.cast(pa.string())
-    elif not (types.is_string(column.type) or types.is_large_string(column.type) or types.is_string_view(column.type)):
+    elif not is_text(column.type):
         raise SourceError(
             source, f"column {name} holds {what_it_holds(column.type)}; rows are grouped by text, or by whole numbers"
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
-from builder.formats.arrow import what_it_holds
+from builder.formats.arrow import is_text, what_it_holds
 from builder.tables.time_text import Moments, StampError, Zone, by_formats, calendar, iso
 
 Unit = Literal["s", "ms", "us", "ns"]
@@ -129,7 +129,7 @@ def _read(columns: list[Any], how: TimeFormat, source: str, name: str) -> Stamps
         if how.unit is None:
             raise SourceError(source, f"column {name} holds numbers; say what they count with --time-unit, as s")
         return _counted(column, how.unit, absent, elapsed=how.elapsed)
-    if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
+    if not is_text(kind):
         raise SourceError(source, f"column {name} holds {what_it_holds(kind)}, and no times")
     if how.formats:
         return _exactly(by_formats(column, how.formats), how.unit, absent)
