@@ -214,8 +214,7 @@ def _means(table: Table, rows: NDArray[np.int64], moment: NDArray[np.int64], sou
     count = int(moment[-1]) + 1 if len(moment) else 0
     columns: dict[str, Array] = {}
     for name in table.columns:
-        column = table.columns[name]
-        floats = column if column.dtype.kind == "f" else as_floats(table, name, source)
+        floats = as_floats(table, name, source)
         gaps = table.absent(name)
         absent = np.zeros(floats.shape, np.bool_) if gaps is None else gaps
         known = np.where(absent, 0.0, floats)[rows].astype(np.float64)

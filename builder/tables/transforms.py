@@ -153,7 +153,7 @@ def _change(table: Table, name: str, transform: Transform, source: str) -> Table
     match transform.kind, transform.numbers:
         case "scale", (float() | int() as factor,):
             with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later, by row
-                return _with(table, name, _floating(table, name, source) * float(factor))
+                return _with(table, name, as_floats(table, name, source) * float(factor))
         case "clip", (low, high):
             return _with(table, name, _clipped(table, name, low, high, source))
         case "log", _:
@@ -187,17 +187,11 @@ def _with(table: Table, name: str, column: Array) -> Table:
     return Table(columns={name: column}, missing=table.missing, numbers=table.numbers)
 
 
-def _floating(table: Table, name: str, source: str) -> Array:
-    """Return the column as floats, of its own dtype if it is of floats."""
+def as_floats(table: Table, name: str, source: str) -> Array:
+    """Return a column as it is, if it is of floats; else as float64, where that holds all of it, NaN where missing."""
     column = table.columns[name]
     if column.dtype.kind == "f":
         return column
-    return as_floats(table, name, source)
-
-
-def as_floats(table: Table, name: str, source: str) -> Array:
-    """Return a column of whole numbers or bool as float64, where that holds them all; NaN where they are missing."""
-    column = table.columns[name]
     absent = table.absent(name)
     known = column if absent is None else np.where(absent, np.zeros((), column.dtype), column)
     floats: Array = convert(known[:, None], _FLOAT64, (name,), rounds=False, source=source, number=table.number)[:, 0]
@@ -211,7 +205,7 @@ def _clipped(table: Table, name: str, low: float | None, high: float | None, sou
     limits = [limit for limit in (low, high) if limit is not None]
     if column.dtype.kind == "f" or any(isinstance(limit, float) for limit in limits):
         with np.errstate(over="ignore"):  # of a limit beyond all float16
-            return np.clip(_floating(table, name, source), low, high)
+            return np.clip(as_floats(table, name, source), low, high)
     if column.dtype.kind == "b":
         column = column.astype(np.uint8)
     holds = np.iinfo(column.dtype)
@@ -227,7 +221,7 @@ def _clipped(table: Table, name: str, low: float | None, high: float | None, sou
 
 
 def _log(table: Table, name: str, source: str) -> Array:
-    column, absent = _floating(table, name, source), table.absent(name)
+    column, absent = as_floats(table, name, source), table.absent(name)
     wrong = column <= 0  # NaN is not
     if absent is not None:
         wrong &= ~absent
