@@ -161,12 +161,10 @@ def compact(
 def _measured(old: store_spec.Store, schema: Schema) -> Choice:
     """Choose the codec by the first rows of the old store."""
     rows: dict[str, list[NDArray[Any]]] = {}
-    for name, starts, lengths in (
-        ("inputs", old.starts, old.lengths),
-        ("labels", old.label_starts, old.label_lengths),
-    ):
+    for name in ARRAYS:
         if schema.chunking(name) is None:
             continue
+        starts, lengths = old.places(name)
         most = SAMPLE_BYTES // schema.rows(name).nbytes or 1
         rows[name] = []
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
@@ -202,9 +200,8 @@ def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schem
 
 def _row_bytes(store: store_spec.Store) -> NDArray[np.int64]:
     """Return the decoded bytes of each sequence."""
-    sizes = {name: store.schema.rows(name).nbytes for name in store.schema.row_arrays}
-    labels = sizes.pop("labels")
-    return store.lengths * sum(sizes.values()) + store.label_lengths * labels
+    each = (store.places(name)[1] * store.schema.rows(name).nbytes for name in store.schema.row_arrays)
+    return sum(each, np.zeros(len(store), np.int64))
 
 
 def _dealt(
@@ -226,17 +223,16 @@ def _dealt(
 
 
 def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int, ahead: Ahead | None) -> Copy:
-    starts, lengths = dict[str, NDArray[np.int64]](), dict[str, NDArray[np.int64]]()
+    starts, stops = dict[str, NDArray[np.int64]](), dict[str, NDArray[np.int64]]()
     for name in store.schema.row_arrays:
-        of_labels = name == "labels"
-        starts[name] = (store.label_starts if of_labels else store.starts)[first:last]
-        lengths[name] = (store.label_lengths if of_labels else store.lengths)[first:last]
+        begins, lengths = (each[first:last] for each in store.places(name))
+        starts[name], stops[name] = begins, begins + lengths
     return Copy(
         snapshot=snapshot,
         numbers=store.selection[first:last],
         names=tuple(dict.fromkeys(store.sources[first:last])),
         starts=starts,
-        stops={name: starts[name] + lengths[name] for name in starts},
+        stops=stops,
         records=None if ahead is None else ahead.records(first, last),
     )
 

@@ -237,7 +237,7 @@ def _rows_missing(store: Store, array: str) -> int | None:
     """Count the rows of an array that miss a value, by the runs that the store keeps."""
     if store.schema.missing != "keep":
         return None
-    starts, lengths = (store.starts, store.lengths) if array == "inputs" else (store.label_starts, store.label_lengths)
+    starts, lengths = store.places(array)
     _, runs = runs_of_sequences(store.snapshot.missing(array), starts, starts + lengths)
     return int((runs[:, 1] - runs[:, 0]).sum())
 

@@ -107,10 +107,8 @@ def _changing(statistics: tuple[ColumnStatistics, ...], name: str) -> list[Colum
 def _drawing(store: Store, number: int, columns: dict[str, list[ColumnStatistics]], split: str) -> Drawing:
     schema, axis = store.schema, store.schema.label_axis
     rows = {}
-    for name, starts, lengths in (
-        ("inputs", store.starts, store.lengths),
-        ("labels", store.label_starts, store.label_lengths),
-    ):
+    for name in ("inputs", "labels"):
+        starts, lengths = store.places(name)
         start, length = int(starts[number]), int(lengths[number])
         most = max(1, MOST_BYTES // max(1, schema.rows(name).nbytes))
         rows[name] = _real(store.snapshot.rows(name, start, start + min(length, most)), schema.rows(name))

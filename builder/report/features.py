@@ -107,7 +107,7 @@ def describe_features(
 
 def _constant(store: Store, name: str) -> NDArray[np.int64]:
     """Return (features,): in how many sequences of two rows or more each never changes, of two values or more."""
-    lengths = store.lengths if name == "inputs" else store.label_lengths
+    _, lengths = store.places(name)
     features = store.schema.rows(name).features
     found = np.zeros(features, np.int64)
     tables = (f"stats/{name}_min", f"stats/{name}_max", f"stats/{name}_count")

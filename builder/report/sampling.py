@@ -53,9 +53,7 @@ def sample_rows(store: Store, name: str, most_bytes: int = SAMPLED_BYTES) -> Sam
         ChecksumError: The bytes on disk are not those that were written.
     """
     rows = store.schema.rows(name)
-    starts, lengths = (store.starts, store.lengths)
-    if name == "labels":
-        starts, lengths = store.label_starts, store.label_lengths
+    starts, lengths = store.places(name)
     held = np.flatnonzero(lengths)
     held = held[np.argsort(starts[held], kind="stable")]
     starts, lengths = starts[held], lengths[held]

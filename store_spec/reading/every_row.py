@@ -33,7 +33,7 @@ def every_row(store: Store, name: str) -> Generator[Block, None, None]:
 
 
 def _blocks(store: Store, name: str, cancelled: threading.Event) -> Generator[Block, None, None]:
-    starts, lengths = (store.starts, store.lengths) if name == "inputs" else (store.label_starts, store.label_lengths)
+    starts, lengths = store.places(name)
     order = np.flatnonzero(lengths)
     order = order[np.argsort(starts[order], kind="stable")]
     starts = starts[order]

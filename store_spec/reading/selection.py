@@ -136,6 +136,10 @@ class Selection:
         """Int64 (sequences,): the label rows of each sequence."""
         return kept(np.diff(self._snapshot.label_offsets)[self.selection])
 
+    def places(self, array: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where each sequence begins in an array of rows, and how many it has there: (sequences,) each."""
+        return (self.label_starts, self.label_lengths) if array == "labels" else (self.starts, self.lengths)
+
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """The name of each sequence's source."""

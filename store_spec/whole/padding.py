@@ -74,12 +74,10 @@ class Padding:
     def _rows(self, name: str, batches: list[NDArray[np.int64]]) -> tuple[Rows, Steps]:
         """Return rows of `inputs`, `labels` or `filled` of each batch, as stored, and which of them are real."""
         store, snapshot, rows = self.store, self.store.snapshot, self.store.schema.rows(name)
-        starts, whole = store.starts, store.lengths
+        starts, whole = store.places(name)
         lengths, side = self.lengths, self.side
-        if name == "labels":
-            starts, whole = store.label_starts, store.label_lengths
-            if store.schema.label_axis != "step":
-                lengths, side = whole, "end"
+        if name == "labels" and store.schema.label_axis != "step":
+            lengths, side = whole, "end"
         every = np.concatenate(batches)
         begin = starts[every]
         if self.truncate_side == "start":

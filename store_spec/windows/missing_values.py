@@ -24,9 +24,7 @@ def gaps_of(store: Store, shape: WindowShape, *, future: bool) -> tuple[Gaps, ..
         wanted.append(("inputs", "horizon"))
     found = []
     for array, taken in wanted:
-        starts, lengths = (
-            (store.starts, store.lengths) if array == "inputs" else (store.label_starts, store.label_lengths)
-        )
+        starts, lengths = store.places(array)
         sequence, runs = runs_of_sequences(store.snapshot.missing(array), starts, starts + lengths)
         found.append(Gaps(sequence=sequence, start=runs[:, 0], stop=runs[:, 1], taken=taken))
     return tuple(found)
