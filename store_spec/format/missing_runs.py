@@ -39,11 +39,6 @@ class SequenceRuns:
         return SequenceRuns(self.counts[start:stop], self.runs[ends[start] : ends[max(start, stop)]])
 
     @staticmethod
-    def of(several: Sequence[NDArray[Any]]) -> SequenceRuns:
-        """Find the runs of sequences: (rows, ...) of each."""
-        return SequenceRuns.joined([missing_runs(rows) for rows in several])
-
-    @staticmethod
     def joined(several: Sequence[Runs]) -> SequenceRuns:
         """Join the runs of each of some sequences."""
         counts = np.array([len(runs) for runs in several], np.int64)
