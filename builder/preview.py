@@ -22,7 +22,7 @@ from builder.process import Process
 from builder.row_blocks import Space
 from builder.sources import MISNAMED
 from builder.tables.counts import StoreCleaning
-from store_spec.format.layout import Counts, table_chunk
+from store_spec.format.layout import Counts, rows_in_file
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema
 
@@ -296,6 +296,4 @@ def _files(schema: Schema, counts: Counts) -> Iterator[int]:
     """Give the files of the root, of each group, and of each array."""
     yield 1 + len(GROUPS)
     for fact in schema.arrays():
-        chunking = schema.chunking(fact.name) if schema.is_sharded(fact) else None
-        rows = table_chunk(schema, fact) if chunking is None else chunking.shard
-        yield 1 + -(-counts.of(schema.axis(fact)) // rows)
+        yield 1 + -(-counts.of(schema.axis(fact)) // rows_in_file(schema, fact.name))

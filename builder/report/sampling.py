@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec import Store
-from store_spec.reading.spans import chunk_rows
+from store_spec.format.layout import chunk_rows
 from store_spec.reading.splits import position
 
 SAMPLED_BYTES = 2**23  # decoded, of each of inputs and labels; but one chunk at least
@@ -57,7 +57,7 @@ def sample_rows(store: Store, name: str, most_bytes: int = SAMPLED_BYTES) -> Sam
     held = np.flatnonzero(lengths)
     held = held[np.argsort(starts[held], kind="stable")]
     starts, lengths = starts[held], lengths[held]
-    size, most = chunk_rows(store.snapshot, name), max(1, most_bytes // max(1, rows.nbytes))
+    size, most = chunk_rows(store.schema, name), max(1, most_bytes // max(1, rows.nbytes))
     pieces = [
         _piece(store, name, range(chunk * size, (chunk + 1) * size), most, (starts, lengths))
         for chunk in _chunks(starts, lengths, size, max(1, most // size)).tolist()

@@ -41,6 +41,7 @@ from store_spec.format.layout import (
     decode_document,
     encode_document,
     group_document,
+    rows_in_file,
     table_chunk,
     tables_document,
 )
@@ -467,10 +468,8 @@ class Ledger:
     def _recover(self) -> None:
         """Remove what no commit owns, and bring the arrays' own metadata up to the root."""
         for fact in self.schema.arrays():
-            chunking = self.schema.chunking(fact.name) if self.schema.is_sharded(fact) else None
-            size = chunking.shard if chunking is not None else table_chunk(self.schema, fact)
             dimensions = 1 + len(self.schema.shape(fact))
-            owned = -(-self.root.counts.of(self.schema.axis(fact)) // size)
+            owned = -(-self.root.counts.of(self.schema.axis(fact)) // rows_in_file(self.schema, fact.name))
             for entry in self._storage.list(fact.name):
                 number = chunk_number(entry.name, dimensions)
                 if number is not None and number >= owned:

@@ -183,10 +183,8 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
     chunk_codecs = [{"name": "bytes"} | endian, *schema.codec_of(fact).metadata(itemsize)]
     if fact.dtype == "string":
         chunk_codecs[0] = {"name": "vlen-utf8"}
-    rows, codecs = table_chunk(schema, fact), chunk_codecs
-    chunking = schema.chunking(fact.name) if schema.is_sharded(fact) else None
+    codecs, chunking = chunk_codecs, schema.chunking(fact.name)
     if chunking is not None:
-        rows = chunking.shard
         codecs = [
             {
                 "name": "sharding_indexed",
@@ -203,7 +201,7 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
         "node_type": "array",
         "shape": [counts.of(axis), *shape],
         "data_type": fact.dtype or dtype.name,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows, *shape]}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows_in_file(schema, fact.name), *shape]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": _fill_value(fact.dtype or dtype.name),
         "codecs": codecs,
@@ -218,6 +216,18 @@ def table_chunk(schema: Schema, fact: ArrayFact) -> int:
     value = facts.STRING_BYTES if fact.dtype == "string" else schema.dtype(fact).itemsize
     row_bytes = value * math.prod(schema.shape(fact))
     return Chunking.for_rows(row_bytes, chunk_bytes=facts.TABLE_CHUNK_BYTES).chunk
+
+
+def chunk_rows(schema: Schema, name: str) -> int:
+    """Return how many rows of an array are decompressed together."""
+    chunking = schema.chunking(name)
+    return table_chunk(schema, schema.fact(name)) if chunking is None else chunking.chunk
+
+
+def rows_in_file(schema: Schema, name: str) -> int:
+    """Return how many rows of an array lie in one file: a shard, or a chunk of a table."""
+    chunking = schema.chunking(name)
+    return table_chunk(schema, schema.fact(name)) if chunking is None else chunking.shard
 
 
 def chunk_key(name: str, number: int, dimensions: int) -> str:

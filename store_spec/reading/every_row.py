@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import spread
 from store_spec.reading.ahead import ahead
-from store_spec.reading.spans import chunk_rows
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -38,7 +38,7 @@ def _blocks(store: Store, name: str, cancelled: threading.Event) -> Generator[Bl
     order = order[np.argsort(starts[order], kind="stable")]
     starts = starts[order]
     stops = starts + lengths[order]  # they rise too: sequences are the same or apart
-    chunk, rows = chunk_rows(store.snapshot, name), store.schema.rows(name)
+    chunk, rows = chunk_rows(store.schema, name), store.schema.rows(name)
     step = max(1, BLOCK_BYTES // max(1, chunk * rows.nbytes))
     low, high = starts // chunk, -(-stops // chunk)
     apart = np.flatnonzero(low[1:] > high[:-1]) + 1

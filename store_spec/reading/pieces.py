@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
+from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import spread
-from store_spec.reading.spans import chunk_rows
 
 PIECE_BYTES = 500  # at most, of what is kept of a range while it is read, beside its rows
 
@@ -32,7 +32,7 @@ def read_pieces(
 def _pieces(
     snapshot: Snapshot, name: str, starts: NDArray[np.int64], stops: NDArray[np.int64]
 ) -> Iterator[tuple[int, int, NDArray[Any]]]:
-    size = chunk_rows(snapshot, name)
+    size = chunk_rows(snapshot.root.schema, name)
     first = starts // size
     counts = np.where(stops > starts, -(-stops // size) - first, 0)
     number = np.repeat(np.arange(len(starts)), counts)

@@ -8,21 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.format.layout import table_chunk
-
-
-def chunk_rows(snapshot: Snapshot, name: str) -> int:
-    """Return how many rows of `inputs` or `labels` are decompressed together."""
-    schema = snapshot.root.schema
-    chunking = schema.chunking(name)
-    return table_chunk(schema, schema.fact(name)) if chunking is None else chunking.chunk
-
-
-def rows_in_file(snapshot: Snapshot, name: str) -> int:
-    """Return how many rows of `inputs` or `labels` lie in one file."""
-    schema = snapshot.root.schema
-    chunking = schema.chunking(name)
-    return table_chunk(schema, schema.fact(name)) if chunking is None else chunking.shard
+from store_spec.format.layout import chunk_rows
 
 
 def read_spans(
@@ -38,7 +24,7 @@ def read_spans(
     wanted = wanted[np.argsort(starts[wanted], kind="stable")]
     if not wanted.size:
         return found
-    size = chunk_rows(snapshot, name)
+    size = chunk_rows(snapshot.root.schema, name)
     reached = np.maximum.accumulate(-(-stops[wanted] // size))  # chunks up to here are read for those before
     apart = np.flatnonzero(starts[wanted[1:]] // size >= reached[:-1]) + 1
     for group in np.split(wanted, apart):

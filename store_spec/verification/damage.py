@@ -11,9 +11,8 @@ import numpy as np
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE
 from store_spec.format import retired
-from store_spec.format.layout import chunk_number
+from store_spec.format.layout import chunk_number, rows_in_file
 from store_spec.format.records import SOURCES, derived, proved
-from store_spec.reading.spans import rows_in_file
 from store_spec.schema import MISSING_RUNS, ROW_ARRAYS, SKIPPED, TABLES
 from store_spec.verification.problems import Problem
 from store_spec.verification.tables import present_files
@@ -130,7 +129,7 @@ def _missing(snapshot: Snapshot) -> list[tuple[str, int]]:
     """Return the files that are not there."""
     missing: list[tuple[str, int]] = []
     for fact in snapshot.root.schema.arrays():
-        present = present_files(snapshot, fact, rows_in_file(snapshot, fact.name))
+        present = present_files(snapshot, fact, rows_in_file(snapshot.root.schema, fact.name))
         lost = (number for number in range(_chunks(snapshot, fact.name)) if number not in present)
         missing += [(fact.name, number) for number in islice(lost, MOST_LOST)]
     return missing
@@ -139,12 +138,12 @@ def _missing(snapshot: Snapshot) -> list[tuple[str, int]]:
 def _chunks(snapshot: Snapshot, name: str) -> int:
     """Return how many files an array has."""
     schema = snapshot.root.schema
-    return -(-snapshot.root.counts.of(schema.axis(schema.fact(name))) // rows_in_file(snapshot, name))
+    return -(-snapshot.root.counts.of(schema.axis(schema.fact(name))) // rows_in_file(schema, name))
 
 
 def _in_file(snapshot: Snapshot, name: str, number: int) -> Iterable[int]:
     """Return the sequences that have rows in a file; none where nobody knows where they begin."""
-    size = rows_in_file(snapshot, name)
+    size = rows_in_file(snapshot.root.schema, name)
     if name in MISSING_RUNS.values():
         return ()  # it has as many rows as there are runs
     if name not in ROW_ARRAYS:
@@ -172,7 +171,7 @@ def _files_of(snapshot: Snapshot, sequences: dict[str, set[int]]) -> dict[tuple[
             bounds = snapshot.bounds(name)
         except DAMAGE:
             continue
-        size = rows_in_file(snapshot, name)
+        size = rows_in_file(snapshot.root.schema, name)
         for number in numbers:
             for file in range(int(bounds[number]) // size, -(-int(bounds[number + 1]) // size)):
                 files.setdefault((name, file), set()).add(number)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.format import retired
+from store_spec.format.layout import rows_in_file
 from store_spec.format.missing_runs import Runs
 from store_spec.format.retired import Ranges
-from store_spec.reading.spans import rows_in_file
 from store_spec.verification.problems import Report
 
 PART_BYTES = 2**26  # decoded: so much that the chunks at both ends, which two parts decode, hardly count
@@ -68,7 +68,7 @@ def cut(
         missing: Its runs of rows that miss a value; None where nobody knows.
     """
     schema = snapshot.root.schema
-    count, size = snapshot.root.counts.of(schema.axis(schema.fact(array))), rows_in_file(snapshot, array)
+    count, size = snapshot.root.counts.of(schema.axis(schema.fact(array))), rows_in_file(schema, array)
     nbytes = schema.rows(array).nbytes
     files = np.array(sorted(present), np.int64)
     most = max(1, PART_BYTES // max(1, nbytes))

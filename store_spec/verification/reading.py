@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, UnreadableError
 from store_spec.format import retired
-from store_spec.format.layout import chunk_key
+from store_spec.format.layout import chunk_key, chunk_rows, rows_in_file
 from store_spec.format.records import allowed, surely_finite
 from store_spec.format.retired import Ranges
-from store_spec.reading.spans import chunk_rows, rows_in_file
 from store_spec.verification.parts import Part, overlapping
 from store_spec.verification.problems import Report
 from store_spec.verification.tables import Table
@@ -37,9 +36,9 @@ class PartRows:
         self.report = Report(snapshot.storage.root)
         self.tables: dict[str, Table] = {}
         self.snapshot, self.part = snapshot, part
-        self.of = snapshot.root.schema.rows(part.array)
-        self._size, self._chunk = rows_in_file(snapshot, part.array), chunk_rows(snapshot, part.array)
-        self._in_shards = snapshot.root.schema.chunking(part.array) is not None
+        schema, array = snapshot.root.schema, part.array
+        self.of, self._in_shards = schema.rows(array), schema.chunking(array) is not None
+        self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
         self._buffer = self.of.empty(0)
 
     def pieces(self) -> Iterator[Piece]:

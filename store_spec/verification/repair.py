@@ -22,11 +22,11 @@ from store_spec.disk.tables import put_rows
 from store_spec.errors import DAMAGE, ChecksumError, ConflictError
 from store_spec.format import shard
 from store_spec.format.codec import crc32c
-from store_spec.format.layout import BLANK, LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
+from store_spec.format.layout import BLANK, LARGEST_DOCUMENT, ROOT, Root, chunk_key, rows_in_file, table_chunk
 from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.moments import moments
 from store_spec.format.records import SOURCES, Records, proved
-from store_spec.reading.spans import read_spans, rows_in_file
+from store_spec.reading.spans import read_spans
 from store_spec.schema import MISSING_RUNS, MOMENTS, TABLES
 from store_spec.verification.damage import BOUNDS, DamagedFile
 from store_spec.verification.parts import Part
@@ -125,7 +125,7 @@ def put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapp
     _check_current(snapshot)
     put = []
     for one in damaged:
-        fact, size = snapshot.root.schema.fact(one.array), rows_in_file(snapshot, one.array)
+        fact, size = snapshot.root.schema.fact(one.array), rows_in_file(snapshot.root.schema, one.array)
         rows = columns[one.array][one.number * size : (one.number + 1) * size]
         put_rows(snapshot.storage, snapshot.root.schema, fact, one.number * size, rows)
         put.append(chunk_key(one.array, one.number, rows.ndim))
@@ -135,7 +135,7 @@ def put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapp
 
 def _put_where_other(snapshot: Snapshot, name: str, rows: NDArray[Any]) -> list[str]:
     """Put the chunks of a table that hold something else than these rows, which are all of it."""
-    fact, size, put = snapshot.root.schema.fact(name), rows_in_file(snapshot, name), []
+    fact, size, put = snapshot.root.schema.fact(name), rows_in_file(snapshot.root.schema, name), []
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
         try:
@@ -194,7 +194,7 @@ def runs_of_part(snapshot: Snapshot, part: Part) -> Runs:
         StoreError: Some of its rows cannot be read.
     """
     assert part.bounds is not None
-    size = rows_in_file(snapshot, part.array)
+    size = rows_in_file(snapshot.root.schema, part.array)
     found = [no_runs()]
     for first in range(part.start - part.start % size, part.stop, size):
         start, stop = max(part.start, first), min(part.stop, first + size)
@@ -241,7 +241,7 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
         StoreError: Rows that were not lost cannot be read.
     """
     schema, name = snapshot.root.schema, damaged.array
-    size, chunking = rows_in_file(snapshot, name), schema.chunking(name)
+    size, chunking = rows_in_file(schema, name), schema.chunking(name)
     start = damaged.number * size
     stop = min(start + size, snapshot.root.counts.of(schema.axis(schema.fact(name))))
     bounds = snapshot.bounds(name)
@@ -274,8 +274,9 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
 
 def is_closed(snapshot: Snapshot, damaged: DamagedFile) -> bool:
     """Tell whether a file is the last, partial shard of its array, and so damaged that no rows can follow in it."""
-    schema, size = snapshot.root.schema, rows_in_file(snapshot, damaged.array)
-    fact, start = schema.fact(damaged.array), damaged.number * size
+    schema = snapshot.root.schema
+    fact, size = schema.fact(damaged.array), rows_in_file(schema, damaged.array)
+    start = damaged.number * size
     rows = snapshot.root.counts.of(schema.axis(fact))
     if not schema.is_sharded(fact) or start + size <= rows:
         return False

@@ -24,8 +24,8 @@ from store_spec.format.layout import (
     decode_document,
     difference,
     group_document,
+    rows_in_file,
     same,
-    table_chunk,
     tables_document,
 )
 from store_spec.format.missing_runs import Runs, wrong_run
@@ -331,9 +331,8 @@ def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
             fact = facts.get(folder)
             if fact is not None:
                 number = chunk_number(entry.name, 1 + len(schema.shape(fact)))
-                chunking = schema.chunking(folder) if schema.is_sharded(fact) else None
-                size = chunking.shard if chunking is not None else table_chunk(schema, fact)
-                if number is not None and (plain or number * size < counts.of(schema.axis(fact))):
+                first = 0 if number is None else number * rows_in_file(schema, folder)
+                if number is not None and (plain or first < counts.of(schema.axis(fact))):
                     continue  # committed, so it was read; or put, and not committed
             if entry.is_symlink():
                 found[key] = "a link; a store holds plain files and folders only: remove it", False

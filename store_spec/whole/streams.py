@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store_spec.errors import WindowError
+from store_spec.format.layout import chunk_rows
 from store_spec.reading.normalization import Normalize, named, row_bytes, scales_of, without_windows
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.pieces import PIECE_BYTES
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
-from store_spec.reading.spans import chunk_rows
 from store_spec.reading.together import Batch, Together
 from store_spec.whole import lanes as lanes_module
 from store_spec.whole.lanes import LanePlan
@@ -130,7 +130,7 @@ class Streams(OneEpoch[Batch]):
         schema, scales = store.schema, scales_of(store, self._normalize)
         row = sum(row_bytes(schema.rows(name), scales[name]) for name in ("inputs", "labels"))
         row += 0 if self._value_mask is None else self._value_mask.row_bytes
-        chunk = max(chunk_rows(store.snapshot, name) * schema.rows(name).nbytes for name in ("inputs", "labels"))
+        chunk = max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in ("inputs", "labels"))
         chunk *= 2  # as it is stored, and decompressed
         self._batch_bytes = self._lanes * self._steps * (row + 2)
         self._spare = allowed - chunk

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import StoreError
+from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import spread
 from store_spec.reading.columns import Column
-from store_spec.reading.spans import chunk_rows
 from store_spec.windows.order import Order, Share
 from store_spec.windows.pools import Pool, Slots
 from store_spec.windows.samples import read_labels
@@ -137,7 +137,7 @@ class Loader:
     def _stretches(self, share: Share, array: str) -> list[tuple[int, int]]:
         """Return ranges of rows that hold all of the share's: whole chunks, so that each is decompressed once."""
         snapshot = self._windows.store.snapshot
-        chunk, last = chunk_rows(snapshot, array), self._windows.store.counts.steps
+        chunk, last = chunk_rows(snapshot.root.schema, array), self._windows.store.counts.steps
         step = max(1, self._together // (chunk * snapshot.root.schema.rows(array).nbytes))
         low, high = share.start // chunk, -(-share.stop // chunk)
         apart = np.flatnonzero(low[1:] > high[:-1]) + 1
