@@ -119,19 +119,11 @@ class Snapshot:
         if self.root.schema.missing != "keep":
             return no_runs()
         if name not in self._missing:
-            self._missing[name] = kept(self.check_missing(name, self.table(MISSING_RUNS[name]), self.bounds(name)))
+            runs = self.table(MISSING_RUNS[name])
+            if (wrong := wrong_run(runs, self.bounds(name))) is not None:
+                raise FormatError(f"{self.storage.path(MISSING_RUNS[name])}: {wrong[1]}")
+            self._missing[name] = kept(runs)
         return self._missing[name]
-
-    def check_missing(self, name: str, runs: Runs, bounds: NDArray[np.int64]) -> Runs:
-        """Return runs of `inputs` or `labels` that rise, each in one of the sequences that have these bounds.
-
-        Raises:
-            FormatError: They do not.
-        """
-        wrong = wrong_run(runs, bounds)
-        if wrong is not None:
-            raise FormatError(f"{self.storage.path(MISSING_RUNS[name])}: {wrong[1]}")
-        return runs
 
     def had(self, name: str, number: int, rows: NDArray[Any]) -> bool:
         """Tell whether these are all rows of a sequence, by the checksum that is kept of them."""
