@@ -30,11 +30,6 @@ def recorded(schema: Schema) -> tuple[str, ...]:
     return (*tables, *(name for name in schema.row_arrays if not schema.is_sharded(schema.fact(name))))
 
 
-def _indexed(schema: Schema) -> tuple[str, ...]:
-    """Return the arrays whose rows stand in `Records.missing`."""
-    return tuple(MISSING_RUNS.values()) if schema.missing == "keep" else ()
-
-
 def proved(schema: Schema) -> tuple[str, ...]:
     """Return the tables that, with the names and the lengths, have the identity in the root."""
     names = (fact.name for fact in schema.arrays() if fact.name.startswith(f"{TABLES}/"))
@@ -326,7 +321,8 @@ def no_records(schema: Schema) -> Records:
     nothing = np.zeros(0, np.int64)
     facts = map(schema.fact, recorded(schema))
     columns = {fact.name: np.zeros((0, *schema.shape(fact)), schema.dtype(fact)) for fact in facts}
-    missing = {name: SequenceRuns(nothing, no_runs()) for name in _indexed(schema)}
+    arrays = MISSING_RUNS.values() if schema.missing == "keep" else ()
+    missing = {name: SequenceRuns(nothing, no_runs()) for name in arrays}
     return Records((), nothing, nothing, columns, missing)
 
 
