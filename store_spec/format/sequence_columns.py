@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -210,13 +210,9 @@ def _bytes_of(column: SequenceColumn, values: NDArray[Any]) -> list[bytes]:
 
 def wrong_value(column: SequenceColumn, values: NDArray[Any]) -> tuple[int, str] | None:
     """Return the place of the first value that no writer stores, and what is wrong with it; None if all are right."""
-    too_long: Callable[[Any], bool] = lambda value: len(value.encode()) > LARGEST_TEXT  # noqa: E731
-    wrong = np.zeros(len(values), bool)
     if column.dtype == "string":
-        wrong = np.fromiter(map(too_long, values), bool, len(values))
-    elif column.dtype == "float64":
-        wrong = np.isinf(values)
-    if not wrong.any():
-        return None
-    what = f"text of more than {LARGEST_TEXT:,} bytes" if column.dtype == "string" else "an infinite value"
-    return int(np.argmax(wrong)), what
+        wrong = np.fromiter((len(value.encode()) > LARGEST_TEXT for value in values), bool, len(values))
+        what = f"text of more than {LARGEST_TEXT:,} bytes"
+    else:
+        wrong, what = np.isinf(values), "an infinite value"  # of whole numbers and bools none is
+    return (int(np.argmax(wrong)), what) if wrong.any() else None
