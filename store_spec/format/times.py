@@ -104,9 +104,9 @@ def time_like(given: Any, zone: Literal["UTC"] | None, source: object) -> Time:
         SequenceError: They tell no unit, or one that no store has.
     """
     array = np.asarray(given)
-    unit, count = np.datetime_data(array.dtype) if array.dtype.kind in "mM" else ("", 1)
-    if unit in ("W", "D", "h", "m") or (unit in UNITS and count != 1):
-        unit = "s" if unit in ("W", "D", "h", "m") else unit
+    unit = np.datetime_data(array.dtype)[0] if array.dtype.kind in "mM" else ""
+    if unit in ("W", "D", "h", "m"):
+        unit = "s"
     if unit not in UNITS:
         raise SequenceError(
             f"{source}: time is {array.dtype}, which tells no unit of {', '.join(UNITS)}: give datetime64 or "
