@@ -280,7 +280,7 @@ class Ledger:
 
     def jobs(self, *, final: bool = False) -> list[ShardJob]:
         """Return the shards that registered rows fill, each once; with `final` the last, partial ones too."""
-        jobs = []
+        jobs, slim = [], replace(self.root, provenance={}, retired=())
         for name, registered in self._registered.items():
             chunking = self.schema.chunking(name)
             assert chunking is not None
@@ -289,16 +289,8 @@ class Ledger:
                 stop = min((number + 1) * chunking.shard, registered)
                 if stop % chunking.shard and not final:
                     break
-                slim = replace(self.root, provenance={}, retired=())
                 jobs.append(
-                    ShardJob(
-                        folder=self._storage.root,
-                        root=slim,
-                        name=name,
-                        number=number,
-                        start=start,
-                        stop=stop,
-                    )
+                    ShardJob(folder=self._storage.root, root=slim, name=name, number=number, start=start, stop=stop)
                 )
                 self._handed[name] = stop
         return jobs
