@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from store_spec import Store
 from store_spec.format.layout import chunk_rows
+from store_spec.format.runs import merged, spread
 from store_spec.reading.splits import position
 
 SAMPLED_BYTES = 2**23  # decoded, of each of inputs and labels; but one chunk at least
@@ -81,20 +82,13 @@ def _chunks(starts: NDArray[np.int64], lengths: NDArray[np.int64], size: int, co
     first, last = starts // size, (starts + lengths - 1) // size
     before = np.append(-1, np.maximum.accumulate(last)[:-1])
     if int((last - np.maximum(first - 1, before)).clip(min=0).sum()) <= count:
-        return np.unique(np.concatenate([np.arange(a, b + 1) for a, b in _merged(first, last)]))
+        low, high = merged(first, last + 1)
+        return spread(low, high - low)
     ends = np.cumsum(lengths)
     at = np.array([(turn + position(f"chunk {turn}", SEED)) / count for turn in range(count)]) * int(ends[-1])
     at = at.astype(np.int64).clip(max=int(ends[-1]) - 1)
     sequence = np.searchsorted(ends, at, side="right")
     return np.unique((starts[sequence] + at - (ends - lengths)[sequence]) // size)
-
-
-def _merged(first: NDArray[np.int64], last: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Give ranges of chunks, both ends among them, in which neighbours that touch are one."""
-    reach = np.maximum.accumulate(last)
-    cuts = np.flatnonzero(first[1:] > reach[:-1] + 1) + 1
-    for part in np.split(np.arange(len(first)), cuts):
-        yield int(first[part[0]]), int(reach[part[-1]])
 
 
 def _piece(
