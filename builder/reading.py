@@ -54,18 +54,13 @@ class Reading:
     code: str | None  # of the process function, as the store records it; None: `tabular`
     recorded: Recorded | None  # what the store records; None: there is none yet
     search: tuple[str, ...]
-    keeps: bool = False  # whether NaN may stand for missing values in a new store
+    missing: Missing = "error"  # whether NaN may stand for missing values in a new store
     classes: Classes | None = None  # of the labels, as a new store has them
 
     @property
     def misnamed(self) -> tuple[Failure, ...]:
         """Return the files that cannot be sources by their names, in the order of these."""
         return tuple(Failure(name, MISNAMED) for name in self.sources.misnamed)
-
-    @property
-    def missing(self) -> Missing:
-        """Whether NaN may stand for missing values in a new store."""
-        return "keep" if self.keeps else "error"
 
     def label_file(self, name: str) -> str | None:
         """Return the name of the file of a source's labels, if there is one, relative to the root."""
@@ -228,7 +223,7 @@ def find_sources(
         code=code_of(options.named),
         recorded=recorded,
         search=() if is_tabular else (str(Path.cwd()),),
-        keeps=options.keeps,
+        missing="keep" if options.keeps else "error",
     )
 
 
