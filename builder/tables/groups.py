@@ -181,15 +181,12 @@ def _streamed(
                 besides.append(beside.slice(place, count))
             place, missing = place + count, missing - count
             if not missing:
-                yield Group(dict(zip(by, values, strict=True)), Table.joined(tables), _stacked(besides, pa))
+                stacked = pa.concat_tables(besides) if besides else None
+                yield Group(dict(zip(by, values, strict=True)), Table.joined(tables), stacked)
                 tables, besides = [], []
                 values, missing = next(waiting, ((), 0))
         before += table.rows
         del table, beside
-
-
-def _stacked(tables: list[Any], pa: Any) -> Any:
-    return pa.concat_tables(tables) if tables else None
 
 
 def _adjacent(
