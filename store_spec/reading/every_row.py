@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.layout import chunk_rows
-from store_spec.format.runs import spread
+from store_spec.format.runs import merged, spread
 from store_spec.reading.ahead import ahead
 
 if TYPE_CHECKING:
@@ -40,11 +40,9 @@ def _blocks(store: Store, name: str, cancelled: threading.Event) -> Generator[Bl
     stops = starts + lengths[order]  # they rise too: sequences are the same or apart
     chunk, rows = chunk_rows(store.schema, name), store.schema.rows(name)
     step = max(1, BLOCK_BYTES // max(1, chunk * rows.nbytes))
-    low, high = starts // chunk, -(-stops // chunk)
-    apart = np.flatnonzero(low[1:] > high[:-1]) + 1
-    for stretch in np.split(np.arange(len(order)), apart) if len(order) else ():
-        last = int(high[stretch[-1]])
-        for at in range(int(low[stretch[0]]), last, step):
+    low, high = merged(starts // chunk, -(-stops // chunk))
+    for first_chunk, last in zip(low.tolist(), high.tolist(), strict=True):
+        for at in range(first_chunk, last, step):
             if cancelled.is_set():
                 return
             begin, end = at * chunk, min(at + step, last) * chunk

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
-from store_spec.format.runs import spread
+from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
 from store_spec.windows.order import Order, Share
 from store_spec.windows.pools import Pool, Slots
@@ -139,12 +139,10 @@ class Loader:
         snapshot = self._windows.store.snapshot
         chunk, last = chunk_rows(snapshot.root.schema, array), self._windows.store.counts.steps
         step = max(1, self._together // (chunk * snapshot.root.schema.rows(array).nbytes))
-        low, high = share.start // chunk, -(-share.stop // chunk)
-        apart = np.flatnonzero(low[1:] > high[:-1]) + 1
-        first, after = low[np.concatenate(([0], apart))], high[np.concatenate((apart - 1, [len(low) - 1]))]
+        low, high = merged(share.start // chunk, -(-share.stop // chunk))
         return [
             (at * chunk, min(min(at + step, end) * chunk, last))
-            for begin, end in zip(first.tolist(), after.tolist(), strict=True)
+            for begin, end in zip(low.tolist(), high.tolist(), strict=True)
             for at in range(begin, end, step)
         ]
 
