@@ -59,13 +59,9 @@ class Scale:
         return int(self.center.shape[-1])
 
     def of(self, samples: ArrayLike) -> Scale:
-        """Return the numbers of some samples, (samples, features); where they are the same for all, these."""
+        """Return the numbers of some samples, (samples, features), or of one; these if they are the same for all."""
         at = np.asarray(samples, np.int64)
         return self if self.center.ndim == 1 else Scale(center=self.center[at], scale=self.scale[at])
-
-    def one(self, sample: int) -> Scale:
-        """Return the numbers of one sample, (features,)."""
-        return self if self.center.ndim == 1 else Scale(center=self.center[sample], scale=self.scale[sample])
 
     def take(self, features: ArrayLike) -> Scale:
         """Return the numbers of these features, in this order; of -1, those that leave a value as it is."""

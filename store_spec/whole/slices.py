@@ -92,7 +92,7 @@ def _normalized(
     given = [array if array.dtype == dtype else np.zeros(array.shape, dtype) for array in arrays]
     every = scale.of(store.selection[slices.sequence]).astype(dtype)
     for number, (rows, place) in enumerate(zip(_places(arrays, slices), _places(given, slices), strict=True)):
-        place[:] = every.one(number).apply(rows, name)
+        place[:] = every.of(number).apply(rows, name)
     return given
 
 
