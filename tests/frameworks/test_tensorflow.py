@@ -11,20 +11,12 @@ import pytest
 
 from store_spec.errors import StoreError, WindowError
 from store_spec.schema import DTYPES
-from tests.frameworks.walks import HORIZON, WINDOW, make_gaps, make_walks, same
+from tests.frameworks.walks import HORIZON, OPTIONS, WINDOW, make_gaps, make_walks, same
 
 pytestmark = pytest.mark.frameworks
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"shuffle": True, "seed": 3, "epoch": 2},
-        {"shuffle": True, "weights": [1, 1, 2, 3, 0, 5, 6]},
-        {"shuffle": True, "rank": 1, "world_size": 3, "drop_last": True, "index": True, "memory": "40kB"},
-    ],
-)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_each_iteration_over_a_dataset_is_the_next_epoch(windows, options):
     from store_spec.tensorflow import dataset
 

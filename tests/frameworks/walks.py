@@ -11,6 +11,12 @@ from store_spec.windows.windows import Windows
 
 LENGTHS = (7, 0, 3, 12, 5, 30, 40)
 WINDOW, HORIZON = 4, 2
+OPTIONS: list[dict[str, Any]] = [  # of batches
+    {},
+    {"shuffle": True, "seed": 3, "epoch": 2},
+    {"shuffle": True, "weights": [1, 1, 2, 3, 0, 5, 6]},
+    {"shuffle": True, "rank": 1, "world_size": 3, "drop_last": True, "index": True, "memory": "40kB"},
+]
 
 
 def make_walks(path: Path, *, dtype: DTypeLike = "float32") -> store_spec.Store:
