@@ -17,8 +17,8 @@ from distributed import Client, LocalCluster
 
 import builder
 import store_spec
-from builder.engine import DASK_CONFIG
 from builder.errors import BuildError, UsageError
+from builder.local_cluster import DASK_CONFIG
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.leftovers import threads_left
