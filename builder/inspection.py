@@ -276,7 +276,7 @@ def _windows(store: Store, asked: Shuffle) -> Windows:
 
 def _array_size(store: Store, fact: ArrayFact) -> ArraySize:
     schema = store.schema
-    rows = store.counts.of(schema.axis(fact))
+    rows = store.snapshot.root.committed(fact.name)
     shape = (rows, *schema.shape(fact))
     if fact.dtype == "string":
         texts = store.snapshot.table(fact.name)  # those of retired sequences too

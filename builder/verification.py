@@ -94,8 +94,7 @@ def verify(
 def _decoded_bytes(store: Path) -> int:
     """Return how many bytes of rows a store has; 0 where `verify` is going to say that it is none."""
     try:
-        found = store_spec.open_store(store)
+        root = store_spec.open_store(store).snapshot.root
     except DAMAGE:
         return 0
-    counts, schema = found.counts, found.schema
-    return sum(counts.of(schema.axis(schema.fact(name))) * schema.rows(name).nbytes for name in schema.row_arrays)
+    return sum(root.committed(name) * root.schema.rows(name).nbytes for name in root.schema.row_arrays)

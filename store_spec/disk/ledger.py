@@ -97,7 +97,7 @@ class ShardJob:
             root = Root.decode(storage.get(ROOT), str(storage.path(ROOT)))
         except MissingStoreError:
             return  # a store that has no commit yet
-        committed = root.counts.of(root.schema.axis(root.schema.fact(self.name)))
+        committed = root.committed(self.name)
         if committed > self.start:
             raise ConflictError(
                 f"{storage.path(self.name)}: rows from {self.start:,} were to be put, but {committed:,} are committed: "
@@ -122,7 +122,7 @@ class Ledger:
         self.waiting = 0  # sequences registered and not committed
         arrays = [name for names in root.schema.sharded().values() for name in names]
         # Rows by array: registered, handed out as jobs, and put without a gap; `ahead`: jobs done before earlier ones.
-        self._registered = {name: self._rows_committed(name) for name in arrays}
+        self._registered = {name: root.committed(name) for name in arrays}
         self._handed = dict(self._registered)
         self._put = dict(self._registered)
         self._ahead: dict[str, dict[int, int]] = {name: {} for name in arrays}
@@ -314,7 +314,7 @@ class Ledger:
         pending = self._joined()
         covered = len(pending)
         for name, lengths in self._lengths(pending).items():
-            ends = self._rows_committed(name) + np.cumsum(lengths)
+            ends = self.root.committed(name) + np.cumsum(lengths)
             covered = min(covered, int(np.searchsorted(ends, self._put[name], "right")))
         # The parts of a source become visible together.
         while 0 < covered < len(pending) and pending.sources[covered - 1] == pending.sources[covered]:
@@ -422,7 +422,7 @@ class Ledger:
         if rows is None or not len(rows):
             return
         size = table_chunk(self.schema, fact)
-        before = 0 if self._committed is None else self.root.counts.of(self.schema.axis(fact))
+        before = 0 if self._committed is None else self.root.committed(fact.name)
         first = before - before % size
         if first < before:
             with _needed():
@@ -461,7 +461,7 @@ class Ledger:
         """Remove what no commit owns, and bring the arrays' own metadata up to the root."""
         for fact in self.schema.arrays():
             dimensions = 1 + len(self.schema.shape(fact))
-            owned = -(-self.root.counts.of(self.schema.axis(fact)) // rows_in_file(self.schema, fact.name))
+            owned = -(-self.root.committed(fact.name) // rows_in_file(self.schema, fact.name))
             for entry in self._storage.list(fact.name):
                 number = chunk_number(entry.name, dimensions)
                 if number is not None and number >= owned:
@@ -470,15 +470,10 @@ class Ledger:
         # A document that was lost is no more than behind the root if the power goes once this has returned.
         self._storage.sync(self._put_documents(self.root))
 
-    def _rows_committed(self, name: str) -> int:
-        return self.root.counts.label_steps if self._own(name) else self.root.counts.steps
-
-    def _own(self, name: str) -> bool:
-        return name == "labels" and self.root.schema.label_axis == "own"
-
     def _lengths(self, records: Records) -> dict[str, NDArray[np.int64]]:
         """Return the rows of each sequence, for each array that lies in shards."""
-        return {name: records.label_lengths if self._own(name) else records.lengths for name in self._registered}
+        own = ("labels",) if self.schema.label_axis == "own" else ()
+        return {name: records.label_lengths if name in own else records.lengths for name in self._registered}
 
 
 @contextlib.contextmanager
@@ -499,15 +494,14 @@ def check_root(snapshot: Snapshot) -> None:
         FormatError: It is; nothing must be written before the right one is back.
         StorageError: The process has too many open files, or too little memory, to tell.
     """
-    schema, counts = snapshot.root.schema, snapshot.root.counts
-    read, more = 0, []
-    for fact in schema.arrays():
+    root, read, more = snapshot.root, 0, []
+    for fact in root.schema.arrays():
         try:
             data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
             shape = decode_document(data, fact.name).get("shape")
         except DAMAGE:
             continue  # one that is lost says nothing
-        rows, counted = shape[0] if isinstance(shape, list) and shape else None, counts.of(schema.axis(fact))
+        rows, counted = shape[0] if isinstance(shape, list) and shape else None, root.committed(fact.name)
         read += 1
         if type(rows) is int and rows > counted:
             more.append(f"{counted:,} rows of {fact.name}, which has {rows:,}")

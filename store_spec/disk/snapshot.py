@@ -97,10 +97,6 @@ class Snapshot:
     def _checksums(self) -> dict[str, NDArray[np.uint32]]:
         return {name: self.table(f"sequences/{name}_crc32c") for name in self.root.schema.row_arrays}
 
-    def _count(self, name: str) -> int:
-        """Return how many rows of an array are committed."""
-        return self.root.counts.of(self.root.schema.axis(self.root.schema.fact(name)))
-
     def slim(self, *, compared: bool = True) -> Snapshot:
         """Return the same for other processes: without what these do not need.
 
@@ -196,7 +192,7 @@ class Snapshot:
     def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows of an array that has one row a sequence (or a bound)."""
         schema, fact = self.root.schema, self.root.schema.fact(name)
-        stop = self.root.counts.of(schema.axis(fact)) if stop is None else stop
+        stop = self.root.committed(name) if stop is None else stop
         size = table_chunk(schema, fact)
         first, last = start // size, -(-stop // size)
         present = len(self.storage.list(name)) - 1  # its zarr.json is there too
@@ -227,7 +223,7 @@ class Snapshot:
             out[:] = decode_text(codec.decode_bytes(stored, LARGEST_TEXT_BYTES, where), len(out), where)
         else:
             codec.decode(stored, out, where)
-            committed = out[: max(0, self._count(fact.name) - number * len(out))]
+            committed = out[: max(0, self.root.committed(fact.name) - number * len(out))]
             if out.dtype == bool and (committed.view(np.uint8) > 1).any():
                 # NumPy counts such a mask wrong, and then selects by it out of bounds.
                 raise FormatError(f"{where}: a bool of {committed.view(np.uint8).max()}, where 0 or 1 is due")
@@ -293,10 +289,10 @@ class Snapshot:
     def check_files(self) -> None:
         """Check that there are as many shards as readers see rows of, for who takes memory by the count of these."""
         schema = self.root.schema
-        for axis, name in ((axis, name) for axis, names in schema.sharded().items() for name in names):
+        for name in (name for names in schema.sharded().values() for name in names):
             chunking = schema.chunking(name)
             assert chunking is not None
-            due = self._shards_seen(name, chunking.shard, self.root.counts.of(axis))
+            due = self._shards_seen(name, chunking.shard, self.root.committed(name))
             present = len(self.storage.list(name)) - 1  # its zarr.json is there too
             if present < due:
                 where = self.storage.path(name)
@@ -327,7 +323,7 @@ class Snapshot:
 
     def _whole_shard(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | None:
         """Return the bytes of the shard that a later commit may replace; None for all others."""
-        if (number + 1) * chunking.shard <= self._count(name):
+        if (number + 1) * chunking.shard <= self.root.committed(name):
             return None
         if name not in self._last:
             chunk = chunking.chunk * self.root.schema.rows(name).nbytes
@@ -360,7 +356,7 @@ class Snapshot:
         chunking = self.root.schema.chunking(name)
         assert chunking is not None
         first = number * chunking.shard
-        due = min(self._count(name) - first, chunking.shard)
+        due = min(self.root.committed(name) - first, chunking.shard)
         if rows < due and self._compared:
             return
         if rows < due and self.root.retired:

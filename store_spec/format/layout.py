@@ -61,6 +61,10 @@ class Root:
     identity: str = BLANK
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def committed(self, name: str) -> int:
+        """Return how many rows of an array are committed."""
+        return self.counts.of(self.schema.axis(self.schema.fact(name)))
+
     @property
     def whole_identity(self) -> str:
         """What names the sequences that are not retired: `identity` alone says what was appended."""

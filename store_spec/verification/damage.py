@@ -137,8 +137,7 @@ def _missing(snapshot: Snapshot) -> list[tuple[str, int]]:
 
 def _chunks(snapshot: Snapshot, name: str) -> int:
     """Return how many files an array has."""
-    schema = snapshot.root.schema
-    return -(-snapshot.root.counts.of(schema.axis(schema.fact(name))) // rows_in_file(schema, name))
+    return -(-snapshot.root.committed(name) // rows_in_file(snapshot.root.schema, name))
 
 
 def _in_file(snapshot: Snapshot, name: str, number: int) -> Iterable[int]:

@@ -68,7 +68,7 @@ def cut(
         missing: Its runs of rows that miss a value; None where nobody knows.
     """
     schema = snapshot.root.schema
-    count, size = snapshot.root.counts.of(schema.axis(schema.fact(array))), rows_in_file(schema, array)
+    count, size = snapshot.root.committed(array), rows_in_file(schema, array)
     nbytes = schema.rows(array).nbytes
     files = np.array(sorted(present), np.int64)
     most = max(1, PART_BYTES // max(1, nbytes))

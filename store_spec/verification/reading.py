@@ -82,8 +82,7 @@ class PartRows:
 
     def wrong_sequence(self, number: int, what: str, kind: str) -> None:
         """Report what is wrong with the rows of a sequence, under the file in which it begins."""
-        schema = self.snapshot.root.schema
-        count = self.snapshot.root.counts.of(schema.axis(schema.fact(self.part.array)))
+        count = self.snapshot.root.committed(self.part.array)
         start = min(self.bounds(number)[0], max(0, count - 1))  # a last one without rows begins behind all files
         self.report.add(self._key(start), what, kind=kind, sequences=((number, number + 1),))
 

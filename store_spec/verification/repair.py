@@ -152,7 +152,7 @@ def _put_where_other(snapshot: Snapshot, name: str, rows: NDArray[Any]) -> list[
 def readable(snapshot: Snapshot, name: str) -> NDArray[Any]:
     """Return a table, with zeros where it cannot be read."""
     schema, fact = snapshot.root.schema, snapshot.root.schema.fact(name)
-    size, count = table_chunk(schema, fact), snapshot.root.counts.of(schema.axis(fact))
+    size, count = table_chunk(schema, fact), snapshot.root.committed(name)
     table = np.zeros((count, *schema.shape(fact)), schema.dtype(fact))
     for first in range(0, count, size):
         out = np.empty((size, *schema.shape(fact)), schema.dtype(fact))
@@ -214,7 +214,7 @@ def restore_missing(snapshot: Snapshot, array: str, runs: Runs) -> list[str]:
         ChecksumError: The root counts another number of them.
     """
     name = MISSING_RUNS[array]
-    due = snapshot.root.counts.of(snapshot.root.schema.axis(snapshot.root.schema.fact(name)))
+    due = snapshot.root.committed(name)
     if len(runs) != due:
         raise ChecksumError(
             f"{snapshot.storage.path(name)}: its rows have {len(runs):,} runs that miss a value, where {due:,} are "
@@ -243,7 +243,7 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
     schema, name = snapshot.root.schema, damaged.array
     size, chunking = rows_in_file(schema, name), schema.chunking(name)
     start = damaged.number * size
-    stop = min(start + size, snapshot.root.counts.of(schema.axis(schema.fact(name))))
+    stop = min(start + size, snapshot.root.committed(name))
     bounds = snapshot.bounds(name)
     out = schema.rows(name).empty(stop - start)
     at = start
@@ -274,11 +274,10 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
 
 def is_closed(snapshot: Snapshot, damaged: DamagedFile) -> bool:
     """Tell whether a file is the last, partial shard of its array, and so damaged that no rows can follow in it."""
-    schema = snapshot.root.schema
-    fact, size = schema.fact(damaged.array), rows_in_file(schema, damaged.array)
+    schema, rows = snapshot.root.schema, snapshot.root.committed(damaged.array)
+    size = rows_in_file(schema, damaged.array)
     start = damaged.number * size
-    rows = snapshot.root.counts.of(schema.axis(fact))
-    if not schema.is_sharded(fact) or start + size <= rows:
+    if schema.chunking(damaged.array) is None or start + size <= rows:
         return False
     try:
         snapshot.stretch(damaged.array, start, rows)

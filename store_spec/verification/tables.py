@@ -35,7 +35,7 @@ def committed_files(
         size: Rows in one file.
         concerned: Tells which sequences some rows concern.
     """
-    count, dimensions = snapshot.root.counts.of(snapshot.root.schema.axis(fact)), _dimensions(snapshot, fact)
+    count, dimensions = snapshot.root.committed(fact.name), _dimensions(snapshot, fact)
     due, present = -(-count // size), present_files(snapshot, fact, size)
     lost = due - len(present)
     missing = (number for number in itertools.count() if number not in present)
@@ -50,7 +50,7 @@ def committed_files(
 
 def present_files(snapshot: Snapshot, fact: ArrayFact, size: int) -> set[int]:
     """Return the numbers of the files of an array that are there, of those that hold its committed rows."""
-    due = -(-snapshot.root.counts.of(snapshot.root.schema.axis(fact)) // size)
+    due = -(-snapshot.root.committed(fact.name) // size)
     dimensions = _dimensions(snapshot, fact)
     numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(fact.name))
     return {number for number in numbers if number is not None and number < due}
@@ -72,7 +72,7 @@ class Table:
 
     def __init__(self, snapshot: Snapshot, report: Report, fact: ArrayFact, *, listed: bool = True) -> None:
         schema = snapshot.root.schema
-        self.count = snapshot.root.counts.of(schema.axis(fact))
+        self.count = snapshot.root.committed(fact.name)
         self.seen: set[int] = set()  # chunks that were read
         self.size = table_chunk(schema, fact)
         self._snapshot, self._report, self.fact = snapshot, report, fact

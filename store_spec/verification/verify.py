@@ -251,7 +251,7 @@ def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bound
     _check_groups(snapshot, report)
     for fact in schema.arrays():
         key, axis = f"{fact.name}/{ROOT}", schema.axis(fact)
-        expected, count = array_document(schema, fact, counts), counts.of(axis)
+        expected, count = array_document(schema, fact, counts), snapshot.root.committed(fact.name)
         found = _document(snapshot, report, key)
         if found is None or same(found, expected):
             continue
@@ -319,7 +319,7 @@ def _document(snapshot: Snapshot, report: Report, key: str) -> dict[str, Any] | 
 
 def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
     """Return what lies in the store and is none of its files: by name, what it is, and whether a writer left it."""
-    schema, counts = snapshot.root.schema, snapshot.root.counts
+    schema = snapshot.root.schema
     facts = {fact.name: fact for fact in schema.arrays()}
     found = {}
     for folder in ("", *schema.folders()):
@@ -332,7 +332,7 @@ def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
             if fact is not None:
                 number = chunk_number(entry.name, 1 + len(schema.shape(fact)))
                 first = 0 if number is None else number * rows_in_file(schema, folder)
-                if number is not None and (plain or first < counts.of(schema.axis(fact))):
+                if number is not None and (plain or first < snapshot.root.committed(folder)):
                     continue  # committed, so it was read; or put, and not committed
             if entry.is_symlink():
                 found[key] = "a link; a store holds plain files and folders only: remove it", False

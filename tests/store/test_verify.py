@@ -381,7 +381,7 @@ def forge(path, *, seal=True, **changes):
     for key, change in changes.items():
         name = key.replace("__", "/")
         if schema.is_sharded(schema.fact(name)):
-            rows = snapshot.rows(name, 0, root.counts.of(schema.axis(schema.fact(name))))
+            rows = snapshot.rows(name, 0, root.committed(name))
             change(rows)
             chunking = schema.chunking(name)
             assert chunking is not None
