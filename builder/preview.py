@@ -22,7 +22,7 @@ from builder.process import Process
 from builder.row_blocks import Space
 from builder.sources import MISNAMED
 from builder.tables.counts import StoreCleaning
-from store_spec.format.layout import Counts, rows_in_file
+from store_spec.format.layout import Counts, Root
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema
 
@@ -286,14 +286,14 @@ def _estimate(
         chunk_bytes=schema.steps.chunk * schema.inputs.nbytes,
         shard_steps=schema.steps.shard,
         shard_bytes=schema.steps.shard * schema.inputs.nbytes,
-        files=sum(_files(schema, after)),
+        files=sum(_files(Root(schema=schema, counts=after))),
         memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + reading,
         whole_bytes=whole,
     )
 
 
-def _files(schema: Schema, counts: Counts) -> Iterator[int]:
+def _files(root: Root) -> Iterator[int]:
     """Give the files of the root, of each group, and of each array."""
     yield 1 + len(GROUPS)
-    for fact in schema.arrays():
-        yield 1 + -(-counts.of(schema.axis(fact)) // rows_in_file(schema, fact.name))
+    for fact in root.schema.arrays():
+        yield 1 + root.files(fact.name)

@@ -26,7 +26,6 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, StoreError
 from store_spec.format import retired
 from store_spec.format.codec import crc32c
-from store_spec.format.layout import rows_in_file
 from store_spec.format.missing_runs import no_runs
 from store_spec.format.records import SOURCES, derived
 from store_spec.schema import SKIPPED, TABLES
@@ -232,9 +231,7 @@ class Dealing:
         Raises:
             StoreError: Nobody knows where its sequences begin.
         """
-        bounds = self._snapshot.bounds(array)
-        fact, size = self._snapshot.root.schema.fact(array), rows_in_file(self._snapshot.root.schema, array)
-        return cut(self._snapshot, array, bounds, present_files(self._snapshot, fact, size))
+        return cut(self._snapshot, array, self._snapshot.bounds(array), present_files(self._snapshot, array))
 
     def _given(self, function: Callable[[Snapshot, Part], Any], part: Part) -> Task:
         return self._engine.submit(function, self._snapshot, part, watch=True)

@@ -41,7 +41,6 @@ from store_spec.format.layout import (
     decode_document,
     encode_document,
     group_document,
-    rows_in_file,
     table_chunk,
     tables_document,
 )
@@ -461,7 +460,7 @@ class Ledger:
         """Remove what no commit owns, and bring the arrays' own metadata up to the root."""
         for fact in self.schema.arrays():
             dimensions = 1 + len(self.schema.shape(fact))
-            owned = -(-self.root.committed(fact.name) // rows_in_file(self.schema, fact.name))
+            owned = self.root.files(fact.name)
             for entry in self._storage.list(fact.name):
                 number = chunk_number(entry.name, dimensions)
                 if number is not None and number >= owned:

@@ -65,6 +65,10 @@ class Root:
         """Return how many rows of an array are committed."""
         return self.counts.of(self.schema.axis(self.schema.fact(name)))
 
+    def files(self, name: str) -> int:
+        """Return in how many files they lie."""
+        return -(-self.committed(name) // rows_in_file(self.schema, name))
+
     @property
     def whole_identity(self) -> str:
         """What names the sequences that are not retired: `identity` alone says what was appended."""

@@ -81,7 +81,7 @@ class Damage:
             if array in ROW_ARRAYS and skipped:
                 lost.update(skipped.intersection(_in_file(snapshot, array, number)))
         if whole:
-            files |= {(name, number): set() for name in tables for number in range(_chunks(snapshot, name))}
+            files |= {(name, number): set() for name in tables for number in range(snapshot.root.files(name))}
         damaged = [
             DamagedFile(array=array, number=number, lost=_lost(snapshot, array, number, lost))
             for (array, number), lost in sorted(files.items())
@@ -129,15 +129,10 @@ def _missing(snapshot: Snapshot) -> list[tuple[str, int]]:
     """Return the files that are not there."""
     missing: list[tuple[str, int]] = []
     for fact in snapshot.root.schema.arrays():
-        present = present_files(snapshot, fact, rows_in_file(snapshot.root.schema, fact.name))
-        lost = (number for number in range(_chunks(snapshot, fact.name)) if number not in present)
+        present = present_files(snapshot, fact.name)
+        lost = (number for number in range(snapshot.root.files(fact.name)) if number not in present)
         missing += [(fact.name, number) for number in islice(lost, MOST_LOST)]
     return missing
-
-
-def _chunks(snapshot: Snapshot, name: str) -> int:
-    """Return how many files an array has."""
-    return -(-snapshot.root.committed(name) // rows_in_file(snapshot.root.schema, name))
 
 
 def _in_file(snapshot: Snapshot, name: str, number: int) -> Iterable[int]:

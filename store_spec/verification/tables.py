@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE
-from store_spec.format.layout import chunk_key, chunk_number, table_chunk
+from store_spec.format.layout import chunk_key, chunk_number, rows_in_file, table_chunk
 from store_spec.format.retired import Ranges
 from store_spec.schema import MISSING_RUNS, ArrayFact
 from store_spec.verification.problems import Report
@@ -20,44 +20,40 @@ NAMED = 20  # files of an array that are named when they are lost; a root may co
 
 
 def committed_files(
-    snapshot: Snapshot,
-    report: Report,
-    fact: ArrayFact,
-    size: int,
-    concerned: Callable[[int, int], Ranges],
+    snapshot: Snapshot, report: Report, name: str, concerned: Callable[[int, int], Ranges]
 ) -> tuple[set[int], bool]:
     """Return the numbers of the files that hold an array's committed rows, and whether any is lost: that is reported.
 
     Args:
         snapshot: The store.
         report: Takes the files that are lost.
-        fact: The array.
-        size: Rows in one file.
+        name: The array.
         concerned: Tells which sequences some rows concern.
     """
-    count, dimensions = snapshot.root.committed(fact.name), _dimensions(snapshot, fact)
-    due, present = -(-count // size), present_files(snapshot, fact, size)
+    root = snapshot.root
+    count, size, dimensions = root.committed(name), rows_in_file(root.schema, name), _dimensions(snapshot, name)
+    due, present = root.files(name), present_files(snapshot, name)
     lost = due - len(present)
     missing = (number for number in itertools.count() if number not in present)
     for number in itertools.islice(missing, min(lost, NAMED)):
         what = "missing; every committed chunk and shard is written, so it was lost"
         sequences = concerned(number * size, min(count, (number + 1) * size))
-        report.add(chunk_key(fact.name, number, dimensions), what, sequences=sequences)
+        report.add(chunk_key(name, number, dimensions), what, sequences=sequences)
     if lost > NAMED:
-        report.add(fact.name, f"{lost - NAMED:,} more of its {due:,} files are missing")
+        report.add(name, f"{lost - NAMED:,} more of its {due:,} files are missing")
     return present, lost > 0
 
 
-def present_files(snapshot: Snapshot, fact: ArrayFact, size: int) -> set[int]:
+def present_files(snapshot: Snapshot, name: str) -> set[int]:
     """Return the numbers of the files of an array that are there, of those that hold its committed rows."""
-    due = -(-snapshot.root.committed(fact.name) // size)
-    dimensions = _dimensions(snapshot, fact)
-    numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(fact.name))
+    due, dimensions = snapshot.root.files(name), _dimensions(snapshot, name)
+    numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(name))
     return {number for number in numbers if number is not None and number < due}
 
 
-def _dimensions(snapshot: Snapshot, fact: ArrayFact) -> int:
-    return 1 + len(snapshot.root.schema.shape(fact))
+def _dimensions(snapshot: Snapshot, name: str) -> int:
+    schema = snapshot.root.schema
+    return 1 + len(schema.shape(schema.fact(name)))
 
 
 class Table:
@@ -80,7 +76,7 @@ class Table:
         self._present: set[int] | None = None
         self.lost = False
         if listed:
-            self._present, self.lost = committed_files(snapshot, report, fact, self.size, self._concerned)
+            self._present, self.lost = committed_files(snapshot, report, fact.name, self._concerned)
         self._last: tuple[int, NDArray[Any] | None] = -1, None
         self._whole: NDArray[Any] | None = None
 

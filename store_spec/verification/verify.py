@@ -119,12 +119,10 @@ def _parts(
 ) -> Iterator[Part]:
     """Cut both arrays into parts, after a look at which of their files are there."""
     for array, bounds in every.items():
-        chunking = snapshot.root.schema.chunking(array)
-        if chunking is None:
+        if array in tables:
             present = tables[array].present
         else:
-            of_rows = partial(overlapping, bounds)
-            present, _ = committed_files(snapshot, report, snapshot.root.schema.fact(array), chunking.shard, of_rows)
+            present, _ = committed_files(snapshot, report, array, partial(overlapping, bounds))
         yield from cut(snapshot, array, bounds, present, _missing(report, tables, array, bounds))
 
 
