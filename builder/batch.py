@@ -144,7 +144,6 @@ def compress(processed: Processed, part: Part, schema: Schema) -> dict[str, Stre
     stretches = {}
     for name in part.names:
         chunking = schema.chunking(name)
-        assert chunking is not None
         parts = processed.rows[name].between(part.rows.start, part.rows.stop)
         stretches[name] = shard.compress(parts, part.first, schema.rows(name), chunking, schema.codec)
     return stretches

@@ -88,7 +88,6 @@ def measured(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> Choi
     with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
         for name, blocks in rows.items():
             chunking = schema.chunking(name)
-            assert chunking is not None
             rows_here = min(SAMPLE_BYTES // schema.rows(name).nbytes or 1, sum(map(len, blocks)))
             for start in range(0, rows_here, chunking.chunk):
                 piece = np.concatenate(between(blocks, start, min(rows_here, start + chunking.chunk)))

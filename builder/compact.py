@@ -162,7 +162,7 @@ def _measured(old: store_spec.Store, schema: Schema) -> Choice:
     """Choose the codec by the first rows of the old store."""
     rows: dict[str, list[NDArray[Any]]] = {}
     for name in ARRAYS:
-        if schema.chunking(name) is None:
+        if not schema.is_sharded(name):
             continue
         starts, lengths = old.places(name)
         most = SAMPLE_BYTES // schema.rows(name).nbytes or 1

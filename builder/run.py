@@ -227,7 +227,6 @@ class Run:
         """
         names = self._arrays[axis]
         chunking = self._schema.chunking(names[0])
-        assert chunking is not None
         assert held.rows is not None
         begin, done = self._ends[axis], 0
         self._ends[axis] += rows

@@ -280,14 +280,11 @@ class Schema:
             raise SchemaError(f"missing={self.missing!r:.80} is not one of {', '.join(MISSING)}")
         if (self.label_steps is not None) != (self.label_axis == "own"):
             raise SchemaError(f"label_steps={self.label_steps} with label axis {self.label_axis!r}; it goes with 'own'")
-        for name, rows, chunking in (
-            ("inputs", self.inputs, self.steps),
-            ("labels", self.labels, self.chunking("labels")),
-            *((("time", TIMES, self.steps),) if self.time is not None else ()),
-        ):
-            if chunking is not None and chunking.chunk * rows.nbytes > LARGEST_CHUNK_BYTES:
+        for name in filter(self.is_sharded, self.row_arrays):
+            steps, nbytes = self.chunking(name).chunk, self.chunking(name).chunk * self.rows(name).nbytes
+            if nbytes > LARGEST_CHUNK_BYTES:
                 raise SchemaError(
-                    f"{name}: a chunk of {chunking.chunk:,} steps is {chunking.chunk * rows.nbytes:,} bytes; "
+                    f"{name}: a chunk of {steps:,} steps is {nbytes:,} bytes; "
                     f"Blosc compresses {LARGEST_CHUNK_BYTES:,} at most: make chunks smaller"
                 )
 
@@ -336,11 +333,14 @@ class Schema:
         """Bytes of the widest row on the axis `step`."""
         return max(self.rows(name).nbytes for name in self.sharded()["step"])
 
-    def chunking(self, name: str) -> Chunking | None:
-        """Return the chunks of an array that lies in shards; None for tables, of which `labels` may be one."""
-        if name not in ROW_ARRAYS:
-            return None
-        return self.label_steps if name == "labels" and self.label_axis != "step" else self.steps
+    def is_sharded(self, name: str) -> bool:
+        """Tell whether an array lies in shards; all others are tables, of which `labels` may be one."""
+        return name in ROW_ARRAYS and (name, self.label_axis) != ("labels", "sequence")
+
+    def chunking(self, name: str) -> Chunking:
+        """Return the chunks of an array that lies in shards."""
+        assert self.is_sharded(name), f"{name} is a table"
+        return self.label_steps if name == "labels" and self.label_steps is not None else self.steps
 
     def sharded(self) -> dict[str, tuple[str, ...]]:
         """Return the arrays that lie in shards, by axis: those on one have the same rows in the same shards.
@@ -350,13 +350,9 @@ class Schema:
         """
         found: dict[str, tuple[str, ...]] = {}
         for fact in self.arrays():
-            if self.is_sharded(fact):
+            if self.is_sharded(fact.name):
                 found[self.axis(fact)] = (*found.get(self.axis(fact), ()), fact.name)
         return found
-
-    def is_sharded(self, fact: ArrayFact) -> bool:
-        """Tell whether an array lies in shards; all others are tables."""
-        return self.chunking(fact.name) is not None
 
     @property
     def row_arrays(self) -> tuple[str, ...]:
@@ -365,7 +361,7 @@ class Schema:
 
     def codec_of(self, fact: ArrayFact) -> Codec:
         """Return how the chunks of an array are compressed."""
-        return self.codec if self.is_sharded(fact) else TABLE_CODEC
+        return self.codec if self.is_sharded(fact.name) else TABLE_CODEC
 
     def axis(self, fact: ArrayFact) -> str:
         """Return the name of an array's first dimension."""

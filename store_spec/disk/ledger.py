@@ -77,7 +77,6 @@ class ShardJob:
         """
         schema = self.root.schema
         chunking, rows = schema.chunking(self.name), schema.rows(self.name)
-        assert chunking is not None
         given = sum(map(len, parts))
         if given != self.stop - self.start:
             raise ValueError(f"shard {self.number} of {self.name}: {given:,} rows for {self.stop - self.start:,}")
@@ -260,7 +259,6 @@ class Ledger:
         lengths = {"labels": 1}  # of the sequence axis
         for axis, names in self.schema.sharded().items():
             chunking = self.schema.chunking(names[0])
-            assert chunking is not None
             left = -self.root.counts.of(axis) % chunking.shard
             lengths |= dict.fromkeys(names, 0 if set(names).isdisjoint(arrays) else left)
         if not any(lengths[name] for name in self._registered):
@@ -282,7 +280,6 @@ class Ledger:
         jobs, slim = [], replace(self.root, provenance={}, retired=())
         for name, registered in self._registered.items():
             chunking = self.schema.chunking(name)
-            assert chunking is not None
             while (start := self._handed[name]) < registered:
                 number = start // chunking.shard
                 stop = min((number + 1) * chunking.shard, registered)

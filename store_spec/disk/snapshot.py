@@ -153,9 +153,9 @@ class Snapshot:
 
     def rows_in(self, buffer: NDArray[Any] | None, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return rows `start` to `stop` likewise; those of arrays in shards in the buffer, if it has enough rows."""
-        chunking = self.root.schema.chunking(name)
-        if chunking is None:
+        if not self.root.schema.is_sharded(name):
             return self.table(name, start, stop)
+        chunking = self.root.schema.chunking(name)
         # Before memory is taken: a hostile root may count rows that are nowhere.
         for number, low, high in _in_shards(start, stop, chunking.shard):
             self._check_sizes(name, number, low // chunking.chunk, -(-high // chunking.chunk))
@@ -166,10 +166,10 @@ class Snapshot:
 
     def fill(self, name: str, start: int, out: NDArray[Any]) -> None:
         """Fill the contiguous array `out` with rows of `inputs` or `labels` from `start` on, committed ones only."""
-        chunking = self.root.schema.chunking(name)
-        if chunking is None:
+        if not self.root.schema.is_sharded(name):
             out[:] = self.table(name, start, start + len(out))
             return
+        chunking = self.root.schema.chunking(name)
         for number, low, high in _in_shards(start, start + len(out), chunking.shard):
             self._check_sizes(name, number, low // chunking.chunk, -(-high // chunking.chunk))
         self._fill(name, start, chunking, out)
@@ -183,7 +183,6 @@ class Snapshot:
     def stretch(self, name: str, start: int, stop: int) -> shard.Stretch:
         """Return rows of one shard, from its first on: whole chunks as they are stored, the rest decoded."""
         chunking, rows = self.root.schema.chunking(name), self.root.schema.rows(name)
-        assert chunking is not None
         whole = (stop - start) // chunking.chunk
         self._check_sizes(name, start // chunking.shard, 0, whole)
         stored = tuple(map(bytes, self._stored(name, start // chunking.shard, range(whole))))
@@ -231,7 +230,6 @@ class Snapshot:
     def _fill_from_shard(self, name: str, number: int, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill `out` with rows `start` to `stop` of one shard."""
         chunking = self.root.schema.chunking(name)
-        assert chunking is not None
         _, where = self._shard_file(name, number)
         chunks = range(start // chunking.chunk, -(-stop // chunking.chunk))
         for chunk, stored in zip(chunks, self._stored(name, number, chunks), strict=True):
@@ -241,7 +239,6 @@ class Snapshot:
     def _stored(self, name: str, number: int, chunks: range) -> Iterator[bytes | memoryview]:
         """Give the bytes of some chunks of a shard, which follow one another."""
         chunking = self.root.schema.chunking(name)
-        assert chunking is not None
         key, where = self._shard_file(name, number)
         whole = self._whole_shard(name, number, key, chunking)
         index, size = self._index(name, number, chunking)
@@ -274,7 +271,6 @@ class Snapshot:
         """Check that chunks of a shard have as many stored bytes as chunks of the schema can have."""
         schema = self.root.schema
         chunking, rows = schema.chunking(name), schema.rows(name)
-        assert chunking is not None
         index, size = self._index(name, number, chunking)
         decoded = chunking.chunk * rows.nbytes
         least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
@@ -290,19 +286,17 @@ class Snapshot:
         """Check that there are as many shards as readers see rows of, for who takes memory by the count of these."""
         schema = self.root.schema
         for name in (name for names in schema.sharded().values() for name in names):
-            chunking = schema.chunking(name)
-            assert chunking is not None
-            due = self._shards_seen(name, chunking.shard, self.root.committed(name))
+            due = self._shards_seen(name)
             present = len(self.storage.list(name)) - 1  # its zarr.json is there too
             if present < due:
                 where = self.storage.path(name)
                 raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
 
-    def _shards_seen(self, name: str, size: int, rows: int) -> int:
+    def _shards_seen(self, name: str) -> int:
         """Return how many shards have rows of sequences that are not retired; those of others may have been lost."""
         if not self.root.retired:
-            return -(-rows // size)
-        bounds = self.bounds(name)
+            return self.root.files(name)
+        bounds, size = self.bounds(name), self.root.schema.chunking(name).shard
         live = retired.others(self.root.retired, len(bounds) - 1)
         starts, stops = bounds[live], bounds[live + 1]
         starts, stops = starts[starts < stops], stops[starts < stops]
@@ -354,7 +348,6 @@ class Snapshot:
     def _check_rows(self, name: str, number: int, rows: int, where: str) -> None:
         """Check that a shard has all rows that readers see of it; those that are retired may be missing at its end."""
         chunking = self.root.schema.chunking(name)
-        assert chunking is not None
         first = number * chunking.shard
         due = min(self.root.committed(name) - first, chunking.shard)
         if rows < due and self._compared:

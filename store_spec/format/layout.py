@@ -191,8 +191,9 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
     chunk_codecs = [{"name": "bytes"} | endian, *schema.codec_of(fact).metadata(itemsize)]
     if fact.dtype == "string":
         chunk_codecs[0] = {"name": "vlen-utf8"}
-    codecs, chunking = chunk_codecs, schema.chunking(fact.name)
-    if chunking is not None:
+    codecs = chunk_codecs
+    if schema.is_sharded(fact.name):
+        chunking = schema.chunking(fact.name)
         codecs = [
             {
                 "name": "sharding_indexed",
@@ -228,14 +229,12 @@ def table_chunk(schema: Schema, fact: ArrayFact) -> int:
 
 def chunk_rows(schema: Schema, name: str) -> int:
     """Return how many rows of an array are decompressed together."""
-    chunking = schema.chunking(name)
-    return table_chunk(schema, schema.fact(name)) if chunking is None else chunking.chunk
+    return schema.chunking(name).chunk if schema.is_sharded(name) else table_chunk(schema, schema.fact(name))
 
 
 def rows_in_file(schema: Schema, name: str) -> int:
     """Return how many rows of an array lie in one file: a shard, or a chunk of a table."""
-    chunking = schema.chunking(name)
-    return table_chunk(schema, schema.fact(name)) if chunking is None else chunking.shard
+    return schema.chunking(name).shard if schema.is_sharded(name) else table_chunk(schema, schema.fact(name))
 
 
 def chunk_key(name: str, number: int, dimensions: int) -> str:

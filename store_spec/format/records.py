@@ -27,7 +27,7 @@ CHECKED_VALUES = 2**20  # values that are looked at together
 def recorded(schema: Schema) -> tuple[str, ...]:
     """Return the arrays whose rows stand in `Records.columns`; those of offsets and names follow from other fields."""
     tables = (fact.name for fact in schema.arrays() if "/" in fact.name and fact.name != SOURCES)
-    return (*tables, *(name for name in schema.row_arrays if not schema.is_sharded(schema.fact(name))))
+    return (*tables, *(name for name in schema.row_arrays if not schema.is_sharded(name)))
 
 
 def proved(schema: Schema) -> tuple[str, ...]:

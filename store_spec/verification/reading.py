@@ -37,7 +37,7 @@ class PartRows:
         self.tables: dict[str, Table] = {}
         self.snapshot, self.part = snapshot, part
         schema, array = snapshot.root.schema, part.array
-        self.of, self._in_shards = schema.rows(array), schema.chunking(array) is not None
+        self.of, self._in_shards = schema.rows(array), schema.is_sharded(array)
         self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
         self._buffer = self.of.empty(0)
 

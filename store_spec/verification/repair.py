@@ -241,7 +241,7 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
         StoreError: Rows that were not lost cannot be read.
     """
     schema, name = snapshot.root.schema, damaged.array
-    size, chunking = rows_in_file(schema, name), schema.chunking(name)
+    size = rows_in_file(schema, name)
     start = damaged.number * size
     stop = min(start + size, snapshot.root.committed(name))
     bounds = snapshot.bounds(name)
@@ -262,14 +262,14 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
     if not damaged.sure and _has(snapshot, name, start, out):
         return None
     _check_current(snapshot)
-    if chunking is None:
-        put_rows(snapshot.storage, schema, schema.fact(name), start, out)
-    else:
-        key = chunk_key(name, damaged.number, out.ndim)
-        place = shard.Place(name, damaged.number)
+    key = chunk_key(name, damaged.number, out.ndim)
+    if schema.is_sharded(name):
+        place, chunking = shard.Place(name, damaged.number), schema.chunking(name)
         snapshot.storage.put(key, shard.encode([out], place, schema.rows(name), chunking, schema.codec))
+    else:
+        put_rows(snapshot.storage, schema, schema.fact(name), start, out)
     snapshot.storage.sync([name])
-    return chunk_key(name, damaged.number, out.ndim)
+    return key
 
 
 def is_closed(snapshot: Snapshot, damaged: DamagedFile) -> bool:
@@ -277,7 +277,7 @@ def is_closed(snapshot: Snapshot, damaged: DamagedFile) -> bool:
     schema, rows = snapshot.root.schema, snapshot.root.committed(damaged.array)
     size = rows_in_file(schema, damaged.array)
     start = damaged.number * size
-    if schema.chunking(damaged.array) is None or start + size <= rows:
+    if not schema.is_sharded(damaged.array) or start + size <= rows:
         return False
     try:
         snapshot.stretch(damaged.array, start, rows)

@@ -85,7 +85,7 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
     """Collect all problems; return the name of each sequence's source, if they can be read."""
     schema = snapshot.root.schema
     before = _strays(snapshot)
-    tables = {fact.name: Table(snapshot, report, fact) for fact in schema.arrays() if not schema.is_sharded(fact)}
+    tables = {fact.name: Table(snapshot, report, fact) for fact in schema.arrays() if not schema.is_sharded(fact.name)}
     offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
     label_offsets = {
         "step": offsets,

@@ -31,7 +31,6 @@ def decompress(path: str, processes: int) -> dict[str, Any]:
     files, index_bytes = [], {}
     for name in ("inputs", "labels"):
         chunking = schema.chunking(name)
-        assert chunking is not None
         index_bytes[name] = chunking.shard // chunking.chunk * 16 + 4
         files += [str(file) for file in Path(path, name).glob("c.*")]
     work = partial(_decompress, index_bytes)

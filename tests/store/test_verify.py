@@ -202,7 +202,7 @@ def write_files(recipe, path, count):
     return path
 
 
-OWN = [fact.name for fact in SCHEMA.arrays() if not SCHEMA.is_sharded(fact)]
+OWN = [fact.name for fact in SCHEMA.arrays() if not SCHEMA.is_sharded(fact.name)]
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -380,11 +380,10 @@ def forge(path, *, seal=True, **changes):
     root, schema = snapshot.root, snapshot.root.schema
     for key, change in changes.items():
         name = key.replace("__", "/")
-        if schema.is_sharded(schema.fact(name)):
+        if schema.is_sharded(name):
             rows = snapshot.rows(name, 0, root.committed(name))
             change(rows)
             chunking = schema.chunking(name)
-            assert chunking is not None
             for number in range(-(-len(rows) // chunking.shard)):
                 part = rows[number * chunking.shard : (number + 1) * chunking.shard]
                 place = shards.Place(name, number)

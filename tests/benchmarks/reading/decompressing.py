@@ -41,7 +41,6 @@ def decompress(place: str, threads: int, seconds: float) -> dict[str, Any]:
 
 def _chunks(store: store_spec.Store, name: str) -> list[Chunk]:
     chunking = store.schema.chunking(name)
-    assert chunking is not None
     size = chunking.shard // chunking.chunk * 16 + 4
     found = []
     for path in sorted(Path(store.path, name).glob("c.*")):
