@@ -20,7 +20,8 @@ from builder.process import Process
 from builder.reading import Reading
 from builder.restoring import Dealing, Result, labels_gone, origins_of, restore_names
 from builder.verification import Checking, verify
-from store_spec.disk.ledger import ADD_NOTHING, Ledger, check_root
+from store_spec.disk.job import ADD_NOTHING
+from store_spec.disk.ledger import Ledger, check_root
 from store_spec.disk.lock import locked
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError

@@ -24,7 +24,8 @@ from builder.one_source import Failure
 from builder.recorded import note_code
 from builder.row_blocks import Space
 from builder.tables.counts import StoreCleaning
-from store_spec.disk.ledger import Ledger, ShardJob
+from store_spec.disk.job import ShardJob
+from store_spec.disk.ledger import Ledger
 from store_spec.format.shard import Stretch
 from store_spec.schema import Schema
 

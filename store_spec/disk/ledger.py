@@ -9,26 +9,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.job import ShardJob, needed
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import PARTIAL, LocalStorage, check_local, sync_folder
 from store_spec.disk.tables import put_rows
-from store_spec.errors import (
-    DAMAGE,
-    ConflictError,
-    FormatError,
-    MissingStoreError,
-    StorageError,
-    StoreExistsError,
-)
-from store_spec.format import retired, shard
+from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError, StorageError, StoreExistsError
+from store_spec.format import retired
 from store_spec.format.class_names import Classes, check_extended
 from store_spec.format.layout import (
     LARGEST_DOCUMENT,
@@ -36,7 +30,6 @@ from store_spec.format.layout import (
     Counts,
     Root,
     array_document,
-    chunk_key,
     chunk_number,
     decode_document,
     encode_document,
@@ -48,59 +41,8 @@ from store_spec.format.records import SOURCES, Records, SourceId, no_records, ze
 from store_spec.schema import GROUPS, MISSING_RUNS, SKIPPED, TABLES, ArrayFact, Schema
 
 NEW = "new"  # the store in the build folder, until its first commit
-ADD_NOTHING = (
-    "; new rows follow in that file, so nothing was added: put it again first (seqzarr verify STORE --sources SOURCES "
-    "--repair)"
-)
 JOINED = 1024  # records of one or some sequences that are joined: one by one they take six times the memory
 SPILLED = "spilled"  # rows there that do not fit into memory, until they lie in shards
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardJob:
-    """One shard to be put: rows `start` to `stop` of an array, after those that are committed in it already."""
-
-    folder: Path
-    root: Root
-    name: str
-    number: int
-    start: int
-    stop: int
-
-    def write(self, parts: Sequence[NDArray[Any] | shard.Stretch], threads: int = 1) -> int:
-        """Encode and put the shard; `parts` are its new rows, one array after another. Return the bytes put.
-
-        Safe to do twice, in two processes at once: each puts the same bytes, whole.
-
-        Raises:
-            ConflictError: Another writer, without the lock, committed rows that this would replace.
-        """
-        schema = self.root.schema
-        chunking, rows = schema.chunking(self.name), schema.rows(self.name)
-        given = sum(map(len, parts))
-        if given != self.stop - self.start:
-            raise ValueError(f"shard {self.number} of {self.name}: {given:,} rows for {self.stop - self.start:,}")
-        storage, first = LocalStorage(self.folder), self.number * chunking.shard
-        with _needed():
-            kept = [Snapshot(storage, self.root).stretch(self.name, first, self.start)] if first < self.start else []
-        place = shard.Place(self.name, self.number)
-        pieces = shard.encode([*kept, *parts], place, rows, chunking, schema.codec, threads=threads)
-        self._check_uncommitted(storage)
-        storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
-        return sum(map(len, pieces))
-
-    def _check_uncommitted(self, storage: LocalStorage) -> None:
-        """Refuse to replace what others committed. Our own ledger commits no row before its shard was put."""
-        try:
-            root = Root.decode(storage.get(ROOT), str(storage.path(ROOT)))
-        except MissingStoreError:
-            return  # a store that has no commit yet
-        committed = root.committed(self.name)
-        if committed > self.start:
-            raise ConflictError(
-                f"{storage.path(self.name)}: rows from {self.start:,} were to be put, but {committed:,} are committed: "
-                "another writer, without the lock, was faster; open the store again"
-            )
 
 
 class Ledger:
@@ -421,7 +363,7 @@ class Ledger:
         before = 0 if self._committed is None else self.root.committed(fact.name)
         first = before - before % size
         if first < before:
-            with _needed():
+            with needed():
                 rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
         put_rows(self._storage, self.schema, fact, first, rows)
 
@@ -470,15 +412,6 @@ class Ledger:
         """Return the rows of each sequence, for each array that lies in shards."""
         own = ("labels",) if self.schema.label_axis == "own" else ()
         return {name: records.label_lengths if name in own else records.lengths for name in self._registered}
-
-
-@contextlib.contextmanager
-def _needed() -> Iterator[None]:
-    """Say of rows that cannot be read that others have to follow them in the same file."""
-    try:
-        yield
-    except FormatError as error:
-        raise type(error)(f"{error}{ADD_NOTHING}") from error
 
 
 def check_root(snapshot: Snapshot) -> None:

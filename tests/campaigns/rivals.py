@@ -26,7 +26,8 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
-from store_spec.disk.ledger import Ledger, ShardJob
+from store_spec.disk.job import ShardJob
+from store_spec.disk.ledger import Ledger
 from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, LockedError, SequenceError
 from tests.campaigns.outcome import Outcome

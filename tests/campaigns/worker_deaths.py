@@ -22,7 +22,8 @@ import pytest
 from builder import batch, run
 from builder.one_source import read_source
 from builder.run import Run
-from store_spec.disk.ledger import Ledger, ShardJob
+from store_spec.disk.job import ShardJob
+from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import PARTIAL, LocalStorage
 from store_spec.format import shard
 from tests.campaigns.safeguards import Without, without_rename
