@@ -97,6 +97,18 @@ def restored(specimen: Specimen, case: Case) -> str:
         shutil.rmtree(path)
 
 
+def check_lost(specimen: Specimen, gone: list[str], workers: int = 0) -> None:
+    """Repair a copy without these files, which puts them all again."""
+    path = specimen.path.with_name("copy")
+    shutil.copytree(specimen.path, path)
+    for name in gone:
+        (path / name).unlink()
+    done = repair(path, specimen.path.with_name("src"), process=read_made, workers=workers)
+    assert (done.failures, done.left, done.files) == ((), (), tuple(sorted(gone)))
+    assert files(path) == specimen.files
+    shutil.rmtree(path)
+
+
 def repairable(case: Case) -> bool:
     # Names are told from the hashes and the parts of sources, and these from the names.
     tables = [name for name in case.files if name.startswith("sequences/")]
@@ -111,16 +123,8 @@ def test_lost_and_swapped_files_and_older_copies_of_them_are_put_again_as_they_w
 
 
 def test_shards_are_put_by_workers_too_and_all_files_of_an_array_may_be_gone(specimen):
-    path = specimen.path.with_name("copy")
-    shutil.copytree(specimen.path, path)
     gone = [name for name in specimen.files if name.startswith(("inputs/c.", "stats/inputs_mean/c."))]
-    for name in gone:
-        (path / name).unlink()
-    done = repair(path, specimen.path.with_name("src"), process=read_made, workers=2)
-    assert files(path) == specimen.files
-    assert done.files == tuple(sorted(gone))
-    assert (done.failures, done.left) == ((), ())
-    shutil.rmtree(path)
+    check_lost(specimen, gone, workers=2)
 
 
 def test_a_sound_store_is_left_alone(specimen):
@@ -474,16 +478,9 @@ def test_what_nobody_else_has_stays_lost_and_nothing_is_touched(specimen):
 
 def test_rows_and_the_checksums_that_prove_them_may_be_lost_together(specimen):
     """The sources have both, which the identity of the tables proves."""
-    path = specimen.path.with_name("copy")
     for array in ("inputs", "labels"):
-        shutil.copytree(specimen.path, path)
-        gone = [f"sequences/{array}_crc32c/c.0", *(name for name in specimen.files if name.startswith(f"{array}/c."))]
-        for name in gone:
-            (path / name).unlink()
-        done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
-        assert (done.failures, done.left, done.files) == ((), (), tuple(sorted(gone)))
-        assert files(path) == specimen.files
-        shutil.rmtree(path)
+        rows = [name for name in specimen.files if name.startswith(f"{array}/c.")]
+        check_lost(specimen, [f"sequences/{array}_crc32c/c.0", *rows])
 
 
 def test_whole_folders_may_be_lost(specimen):
@@ -500,15 +497,8 @@ def test_whole_folders_may_be_lost(specimen):
 
 def test_offsets_and_lengths_may_both_be_lost(specimen):
     """They are those of what the sources give, which the identity proves."""
-    path, tables = specimen.path.with_name("copy"), ("offsets", "row_size", "label_offsets", "label_row_size")
-    shutil.copytree(specimen.path, path)
-    gone = [f"{name}/c.0" for name in tables if f"{name}/c.0" in specimen.files]
-    for name in gone:
-        (path / name).unlink()
-    done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
-    assert (done.failures, done.left, done.files) == ((), (), tuple(sorted(gone)))
-    assert files(path) == specimen.files
-    shutil.rmtree(path)
+    tables = ("offsets", "row_size", "label_offsets", "label_row_size")
+    check_lost(specimen, [f"{name}/c.0" for name in tables if f"{name}/c.0" in specimen.files])
 
 
 def test_of_files_alike_each_has_its_name_once_unless_a_source_was_built_again():
