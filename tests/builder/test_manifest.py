@@ -23,7 +23,7 @@ def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "lab
 
 def labels_of(table: Manifest, columns: str) -> np.ndarray:
     """Return columns of numbers as labels, a row after another."""
-    labels, _, _ = table.labels(parse_columns(columns, "label_column"), given=(), order=np.arange(len(table)))
+    labels, _, _ = table.labels(parse_columns(columns, "label_column") or (), given=(), order=np.arange(len(table)))
     return labels
 
 
@@ -66,7 +66,7 @@ def test_csv_as_spreadsheets_write_it_is_read(tmp_path, delimiter):
     """--delimiter says how sources are read, so a manifest has to say it itself."""
     rows = [["source", "y", "site"], ["a.csv", "3", "north, left"], ["b.csv", "4", ""]]
     table = manifest(tmp_path, "".join(delimiter.join(row) + "\n" for row in rows))
-    assert table.labels("y").tolist() == [[3], [4]]
+    assert labels_of(table, "y").tolist() == [[3], [4]]
     assert table.keys == ("a.csv", "b.csv")
     with pytest.raises(UsageError, match="there is no column 'file'; there are 3: source, y, site"):
         read_manifest(table.path, key="file")
