@@ -114,7 +114,9 @@ class BuildCommand(click.Command):
 @click.option("--inputs", metavar="COLS", help="Columns of the inputs, as a,b,c1:c12. By default all others.")
 @click.option("--labels", metavar="COLS", help="Columns of the labels, a row per step. By default the inputs.")
 @click.option("--exclude", metavar="COLS", help="Columns to leave out of both.")
-@click.option("--dtype", metavar="DTYPE", help="As float32. By default what files hold, and float64 for text.")
+@click.option(
+    "--dtype", metavar="DTYPE", help="As float32. By default what files hold, and float64 for text and decimals."
+)
 @click.option("--format", metavar="FORMAT", help="csv, tsv, blank, parquet, arrow, npy or npz. By default by suffix.")
 @click.option("--delimiter", metavar="CHAR", help=r"Between the fields of text; \t is a tab.")
 @click.option(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError
 from builder.formats.arrow_sizes import ARROW_MAGIC, declared
+from builder.formats.decimals import TooLargeError, is_decimal, plain_numbers
 from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.parquet_sizes import declared_values
 from builder.formats.table import Array, DType, OpenTable, Table, check_unique, check_width, not_numbers, reading
@@ -54,7 +55,7 @@ class ArrowTable:
             for (load, rows), end in zip(self.cut, ends, strict=True)
         )
 
-    def read(self, names: Sequence[str], dtype: DType | None) -> Table:  # noqa: ARG002 - binary: nothing to parse
+    def read(self, names: Sequence[str], dtype: DType | None) -> Table:
         """Read these columns; of a list column, its elements."""
         place = {name: (column, i) for column, names in self.groups.items() for i, name in enumerate(names)}
         wanted = list(dict.fromkeys(place[name][0] for name in names))
@@ -68,7 +69,9 @@ class ArrowTable:
             width = len(self.groups[column])
             scalar = self.groups[column] == (column,)
             with reading(self.source):
-                array, absent = _numbers(table[column], column, None if scalar else width, self.source, self.before)
+                array, absent = _numbers(
+                    table[column], column, None if scalar else width, dtype, self.source, self.before
+                )
             for i, name in enumerate(self.groups[column]):
                 values[name] = array[:, i]
                 if absent is not None and absent[:, i].any():
@@ -121,7 +124,7 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
         if _parquet_values(file.metadata, path) * 8 > most_unpacked(size):
             raise unpacks_to_much(source, size, advice=_SPLIT)
         groups = _groups(file.schema_arrow, first_rows, source)
-        _check_amount(file.metadata.num_rows, groups, source, size)
+        _check_amount(file.metadata.num_rows, groups, file.schema_arrow, source, size)
         metadata = file.metadata
         every = range(metadata.num_row_groups)
         cut = tuple((partial(load_group, number), metadata.row_group(number).num_rows) for number in every)
@@ -171,15 +174,22 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
         if said.nbytes > most_unpacked(size):
             raise unpacks_to_much(source, size, advice=_SPLIT)
         groups = _groups(found, first_rows, source)
-        _check_amount(said.rows, groups, source, size)
+        _check_amount(said.rows, groups, found, source, size)
     return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups, rows=said.rows)
 
 
-def column_values(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
+def column_values(column: Any, dtype: DType | None = None) -> tuple[Array, NDArray[np.bool_] | None]:
     """Turn a pyarrow column of numbers or bool into an array.
+
+    Args:
+        column: The column; decimals are floats, each the nearest.
+        dtype: What the values will be converted to: decimals are kept whole where they are whole, and that is asked.
 
     Returns:
         The values (rows,), and where they are missing (rows,); None where none is, or where NaN says so.
+
+    Raises:
+        TooLargeError: A decimal does not fit into whole numbers of that dtype.
     """
     import pyarrow as pa
 
@@ -187,6 +197,8 @@ def column_values(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
     column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan), None
+    if is_decimal(column.type):
+        column = plain_numbers(column, dtype)
     if not column.null_count:
         # A single chunk is not copied, but comes read-only.
         return column.to_numpy(), None
@@ -201,7 +213,8 @@ def is_numeric(kind: Any) -> bool:
     import pyarrow as pa
 
     types = pa.types
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind))
+    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)
+    return bool(plain or is_decimal(kind))
 
 
 def is_text(kind: Any) -> bool:
@@ -247,10 +260,17 @@ def _parquet_values(metadata: Any, path: Path) -> int:
     return int(metadata.num_rows * metadata.num_columns)
 
 
-def _check_amount(rows: int, groups: Mapping[str, tuple[str, ...]], source: str, size: int) -> None:
+def _check_amount(rows: int, groups: Mapping[str, tuple[str, ...]], schema: Any, source: str, size: int) -> None:
     """Refuse what takes far more memory than the file has bytes, as columns without values can."""
-    if rows * sum(map(len, groups.values())) * 8 > most_unpacked(size):
+    row_bytes = sum(len(names) * _value_bytes(schema.field(name).type) for name, names in groups.items())
+    if rows * row_bytes > most_unpacked(size):
         raise unpacks_to_much(source, size, advice=_SPLIT)
+
+
+def _value_bytes(kind: Any) -> int:
+    """Return what a value takes: decimals, and beside them the floats that they become; of others, what most take."""
+    kind = kind.value_type if _is_list(kind) else kind
+    return 8 + kind.bit_width // 8 if is_decimal(kind) else 8
 
 
 def _groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
@@ -276,8 +296,8 @@ def _groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str
     return groups
 
 
-def _numbers(
-    column: Any, name: str, width: int | None, source: str, before: int
+def _numbers(  # noqa: PLR0917
+    column: Any, name: str, width: int | None, dtype: DType | None, source: str, before: int
 ) -> tuple[Array, NDArray[np.bool_] | None]:
     """Return what `column_values` does, as (rows, width); width None is 1, for a column that is no list."""
     import pyarrow as pa
@@ -286,7 +306,10 @@ def _numbers(
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if width is None:
-        array, absent = column_values(column)
+        try:
+            array, absent = column_values(column, dtype)
+        except TooLargeError as error:
+            raise _too_large(error, f"row {before + error.row + 1:,}, column {name}", dtype, source) from None
         return array[:, None], None if absent is None else absent[:, None]
     lengths, null = column_values(pc.list_value_length(column))
     ragged = lengths != width if null is None else (lengths != width) & ~null
@@ -298,12 +321,26 @@ def _numbers(
             "lists must have one length to be features",
         )
     lists = column.combine_chunks()
-    flat, absent = column_values(lists.drop_null().flatten())
     # A row without a list lacks all its elements.
     present = np.ones(len(column), np.bool_) if null is None else ~null
+    try:
+        flat, absent = column_values(lists.drop_null().flatten(), dtype)
+    except TooLargeError as error:
+        row, element = int(np.flatnonzero(present)[error.row // width]), error.row % width
+        where = f"row {before + row + 1:,}, column {name}[{element}]"
+        raise _too_large(error, where, dtype, source) from None
     values = np.zeros((len(column), width), flat.dtype)
     values[present] = flat.reshape(-1, width)
     missing = np.repeat(~present[:, None], width, axis=1)
     if absent is not None:
         missing[present] |= absent.reshape(-1, width)
     return values, missing if missing.any() else None
+
+
+def _too_large(error: TooLargeError, where: str, dtype: DType | None, source: str) -> SourceError:
+    """Say it as of the whole numbers of other types, when they are converted."""
+    return SourceError(
+        source,
+        f"{where}: {error.value} does not fit into {dtype} ({error.count:,} in all); choose another --dtype, or leave "
+        "the column out with --exclude",
+    )

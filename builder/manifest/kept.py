@@ -34,8 +34,8 @@ class Kept:
 def kept_column(name: str, column: Any, known: SequenceColumn | None, where: str) -> Kept:
     """Return a column of a table as a store keeps it.
 
-    Text, dates and times become `string` (`""` where missing), floats `float64` (NaN where missing), bools `bool`;
-    whole numbers become `int64`, or `float64` if some are missing.
+    Text, dates and times become `string` (`""` where missing), floats and decimals `float64` (NaN where missing),
+    bools `bool`; whole numbers become `int64`, or `float64` if some are missing.
 
     Args:
         name: The column.
@@ -79,7 +79,7 @@ def _type_of(column: Any, where: str, name: str) -> ColumnType:
         return "bool"
     if types.is_integer(kind):
         return "float64" if column.null_count else "int64"
-    if types.is_floating(kind):
+    if types.is_floating(kind) or types.is_decimal(kind):
         return "float64"
     if types.is_temporal(kind) or is_text(kind):
         return "string"

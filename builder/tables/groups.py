@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from builder.errors import SourceError
 from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.columns import select
+from builder.formats.decimals import widest
 from builder.formats.table import DType, OpenTable, Table
 from builder.formats.text import TextTable
 from builder.formats.text_numbers import first_that_fails
@@ -245,14 +246,15 @@ def _encoded(
             f"row {row:,}, column {name}: missing value, where rows are grouped by it; fill it in; in text "
             "NA, N/A, null and None stand for one too, so give what is called so another name",
         )
-    if types.is_floating(column.type) or types.is_integer(column.type):
+    column = widest(column)
+    if types.is_floating(column.type) or types.is_integer(column.type) or types.is_decimal(column.type):
         try:
             column = column.cast(pa.int64())
         except pa.ArrowInvalid:
             row = first_that_fails(column, pa.int64())
             raise SourceError(
                 source,
-                f"row {before + row + 1:,}, column {name}: {column[row].as_py()!r} is no whole number of 64 bits; rows "
+                f"row {before + row + 1:,}, column {name}: {column[row].as_py()} is no whole number of 64 bits; rows "
                 "are grouped by text, or by whole numbers",
             ) from None
     elif types.is_boolean(column.type) or types.is_date(column.type):

@@ -352,7 +352,7 @@ def tabular(
         inputs: Columns of the inputs; None takes all but labels and excluded ones.
         labels: Columns of the labels, one row per step.
         exclude: Columns to leave out of either.
-        dtype: Of inputs and labels. None keeps what binary files hold, and gives float64 for text.
+        dtype: Of inputs and labels. None keeps what binary files hold, and gives float64 for text and decimals.
         format: One of `builder.formats.FORMATS`; None goes by the suffix.
         delimiter: One character between the fields of text.
         skip_lines: Lines of text before its header, or before its first row, that are left out of every source.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
 from builder.formats.arrow import is_text, what_it_holds
+from builder.formats.decimals import widest
 from builder.tables.time_text import Moments, StampError, Zone, by_formats, calendar, iso
 
 Unit = Literal["s", "ms", "us", "ns"]
@@ -32,7 +33,7 @@ class TimeFormat:
             year, month, day, hour, minute, second.
         formats: As `datetime.strptime` reads them; none: ISO 8601.
         unit: What numbers count, and what stamps are stored in; None: there are no numbers, and stamps of text are
-            stored in nanoseconds. So are numbers that are text or floats, whatever they count.
+            stored in nanoseconds. So are numbers that are text, floats or decimals, whatever they count.
         elapsed: Whether numbers count from some beginning, and not from 1970.
     """
 
@@ -125,9 +126,11 @@ def _read(columns: list[Any], how: TimeFormat, source: str, name: str) -> Stamps
     if types.is_date(kind):
         days = column.cast(pa.date32()).cast(pa.int32()).fill_null(0).to_numpy().astype(np.int64)
         return _in_unit(days * 86_400, "s", how.unit or "s", absent, None)
-    if types.is_integer(kind) or types.is_floating(kind):
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         if how.unit is None:
             raise SourceError(source, f"column {name} holds numbers; say what they count with --time-unit, as s")
+        if types.is_decimal(kind):
+            return _counted_text(column.cast(pa.string()), how.unit, absent, elapsed=how.elapsed)
         return _counted(column, how.unit, absent, elapsed=how.elapsed)
     if not is_text(kind):
         raise SourceError(source, f"column {name} holds {what_it_holds(kind)}, and no times")
@@ -144,7 +147,7 @@ def _of_calendar(columns: list[Any], how: TimeFormat, source: str) -> Stamps:
     whole = []
     for name, column in zip(how.columns, columns, strict=True):
         try:
-            whole.append(column.cast(pa.int64()))
+            whole.append(widest(column).cast(pa.int64()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise SourceError(
                 source, f"column {name} holds no whole numbers; of several columns of --time, each is one of "

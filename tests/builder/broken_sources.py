@@ -245,7 +245,6 @@ def parquet() -> Iterator[Source]:
         "large whole number": [1, 2**53 + 1],
         "structs": [{"x": 1}, {"x": 2}],
         "maps": pa.array([[("x", 1)], []], pa.map_(pa.string(), pa.int64())),
-        "decimals": pa.array([1, 2], pa.decimal128(5, 2)),
         "time stamps": pa.array([0, 1], pa.timestamp("ns", "UTC")),
         "bytes": [b"\xff", b"\0"],
         "categories": pa.array(["x", "y"]).dictionary_encode(),
@@ -254,7 +253,11 @@ def parquet() -> Iterator[Source]:
     for name, values in odd.items():
         yield Source(f"{name}.parquet", parquet_bytes(pa.table({"a": [1.0, 3.0], "b": values})))
     yield Source("column twice.parquet", parquet_bytes(pa.Table.from_arrays(good.columns, names=["a", "a"])))
+    yield Source("decimals.parquet", parquet_bytes(pa.table({"a": [1.0, 3.0], "b": decimals([2, 4])})), GOOD)
     yield Source("bomb.parquet", parquet_bytes(pa.table({"a": np.zeros(2**18), "b": np.zeros(2**18)})))
+    yield Source(
+        "bomb of decimals.parquet", parquet_bytes(pa.table({"a": np.zeros(2**15), "b": decimals([0] * 2**15)}))
+    )
 
 
 def list_columns() -> Iterator[Source]:
@@ -267,6 +270,10 @@ def list_columns() -> Iterator[Source]:
     yield Source("of structs.parquet", lists([[{"x": 1}], [{"x": 2}]]))
     yield Source("of text.parquet", lists([["x"], ["y"]]))
     yield Source("none at first.parquet", lists([None, [1.0]]))
+
+
+def decimals(values: list[int]) -> Any:
+    return pa.array(values, pa.decimal256(60, 2))
 
 
 def lists(values: list[Any]) -> bytes:
