@@ -183,7 +183,9 @@ class BuildCommand(click.Command):
     type=click.Choice(["error", "first", "last", "mean"]),
     help="What is taken of rows of one time. By default error.",
 )
-@click.option("--max-gap", metavar="TIME", help="Longer ones between rows end a sequence, as 2h; another begins.")
+@click.option(
+    "--max-gap", metavar="TIME", help="Longer ones between rows end a sequence, as 2h or 15min; another begins."
+)
 @click.option("--every", metavar="TIME", help="Between any two rows, as 10s; a row that is off it is refused.")
 @click.option(
     "--missing",

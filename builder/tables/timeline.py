@@ -24,7 +24,17 @@ _NANOSECONDS: Final = {
     "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9,
     "w": 7 * 86_400 * 10**9,
 }  # fmt: skip
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)")
+# As pandas writes them, a letter each, but for those that may be another unit too.
+_LETTERS: Final = {"S": "s", "T": "min", "H": "h", "D": "d", "W": "w", "\u00b5s": "us", "\u03bcs": "us"}
+_WORDS: Final = {
+    word + plural: unit
+    for word, unit in {
+        "nanosecond": "ns", "microsecond": "us", "millisecond": "ms", "sec": "s", "second": "s", "min": "min",
+        "minute": "min", "hr": "h", "hour": "h", "day": "d", "week": "w",
+    }.items()
+    for plural in ("", "s")
+}  # fmt: skip
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z\u00b5\u03bc]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +69,8 @@ def duration_text(text: str, option: str) -> str:
 
     >>> duration_text("1.50 h", "every"), duration_text("3600s", "every"), duration_text("1500ms", "every")
     ('90min', '1h', '1500ms')
+    >>> duration_text("60T", "every"), duration_text("24 Hours", "every"), duration_text("7D", "every")
+    ('1h', '1d', '1w')
     """
     length = nanoseconds(text, option)
     unit = [unit for unit, size in _NANOSECONDS.items() if not length % size][-1]
@@ -97,13 +109,23 @@ def nanoseconds(text: str, option: str) -> int:
     True
     """
     found = _DURATION.fullmatch(text.strip())
-    size = _NANOSECONDS.get(found[2]) if found else None
+    size = _NANOSECONDS.get(_unit(found[2])) if found else None
     value = Decimal(found[1]) * size if found and size else Decimal(0)
+    if found and found[2] in ("m", "M"):
+        raise UsageError(
+            f"{option}={text!r:.80} is of months or of minutes, and nothing says which; write {found[1]}min for "
+            "minutes; months are of no one length, so give days, as 31d"
+        )
     if not value or value != value.to_integral_value():
         raise UsageError(
             f"{option}={text!r:.80} is no length of time; write a number and one of {', '.join(_NANOSECONDS)}, as 2h"
         )
     return int(value)
+
+
+def _unit(written: str) -> str:
+    """Return the name of a unit of time, whatever way it is written; of what is none, something else."""
+    return _LETTERS.get(written) or _WORDS.get(written.lower(), written)
 
 
 def in_time(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.errors import SourceError
+from builder import build
+from builder.errors import SourceError, UsageError
 from builder.formats.table import Table
 from builder.tables.tabular import tabular
 from builder.tables.timeline import TimeRules, in_time
@@ -223,6 +224,52 @@ def test_what_is_left_out_counts_with_the_sequence_after_it(tmp_path):
     assert [one.columns["dropped"] for one in found] == [2, 2]
     (only,) = tabular(time="t", exclude="k", missing="t=drop", duplicates="mean", sort_time=True)(path)
     assert (only.inputs.tolist(), only.columns["dropped"]) == ([[2.5], [5], [6]], 4)
+
+
+@pytest.mark.parametrize(
+    ("written", "usual"),
+    [
+        ("1D", "1d"), ("1day", "1d"), ("2 days", "2d"), ("1 Day", "1d"), ("1W", "1w"), ("2 weeks", "2w"), ("1H", "1h"),
+        ("2 hours", "2h"), ("1hour", "1h"), ("3hrs", "3h"), ("1 hr", "1h"), ("15T", "15min"), ("15 mins", "15min"),
+        ("15 MIN", "15min"), ("1minute", "1min"), ("20 Minutes", "20min"), ("10S", "10s"), ("10 sec", "10s"),
+        ("1.5 secs", "1500ms"), ("10 seconds", "10s"), ("5 milliseconds", "5ms"), ("5microseconds", "5us"),
+        ("5\u00b5s", "5us"), ("5 \u03bcs", "5us"), ("1 nanosecond", "1ns"), ("24H", "1d"), ("60T", "1h"),
+        (" 1 D ", "1d"),
+    ],
+)  # fmt: skip
+def test_a_length_of_time_is_the_same_in_all_usual_spellings(written, usual):
+    assert tabular(time="t", max_gap=written, every=written) == tabular(time="t", max_gap=usual, every=usual)
+    assert tabular(time="t", every=written).describe()["every"] == usual
+
+
+@pytest.mark.parametrize("written", ["15m", "1M", "1.5 M"])
+def test_a_month_or_a_minute_is_refused(written):
+    number = written.rstrip("mM ")
+    with pytest.raises(
+        UsageError, match=f"every='{written}' is of months or of minutes, .* write {number}min for minu"
+    ):
+        tabular(time="t", every=written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1", "1B"],
+)
+def test_what_may_be_another_unit_or_is_of_no_one_length_is_no_length_of_time(written):
+    with pytest.raises(UsageError, match="is no length of time; write a number and one of ns, us, ms, s, min, h, d, w"):
+        tabular(time="t", max_gap=written)
+
+
+def test_stores_are_the_same_whatever_the_spelling(tmp_path):
+    (tmp_path / "src").mkdir()
+    write(tmp_path / "src/x.csv", "2020-01-01T00:00,1,0", "2020-01-01T00:30,2,0", "2020-01-03,3,0")
+    files = []
+    for number, (gap, step) in enumerate([("2h", "30min"), ("2 Hours", "30T"), ("120T", "0.5H")]):
+        process = tabular(time="t", exclude="k", max_gap=gap, every=step)
+        assert build(tmp_path / "src", tmp_path / f"{number}.zarr", process=process, workers=0).failures == ()
+        store = tmp_path / f"{number}.zarr"
+        files.append({str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()})
+    assert files[0] == files[1] == files[2]
 
 
 def test_a_length_of_time_is_recorded_in_one_form():

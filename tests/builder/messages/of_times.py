@@ -37,6 +37,7 @@ MISTAKES: Final = (
         "a step that is off", ("--every", "10s"), "2020-01-01T00:00:00Z", "2020-01-01T00:00:10Z", "2020-01-01T00:00:25Z"
     ),
     _mistake("a gap that is no time", ("--max-gap", "2"), "2020-01-01"),
+    _mistake("a gap of months or of minutes", ("--max-gap", "15M"), "2020-01-01"),
     _mistake("gaps shorter than steps", ("--max-gap", "1s", "--every", "1min"), "2020-01-01"),
     _mistake("stamps that have elapsed", ("--elapsed",), "2020-01-01"),
     Mistake(
