@@ -28,7 +28,7 @@ from builder.sources import MISNAMED, SourceList, discover
 from builder.tables.tabular import Tabular
 from builder.text_labels import classes_given
 from store_spec.disk.lock import build_folder
-from store_spec.errors import MissingStoreError
+from store_spec.errors import DAMAGE, MissingStoreError
 from store_spec.format.class_names import Classes
 from store_spec.schema import LabelAxis, Missing, Schema
 
@@ -197,7 +197,9 @@ def find_sources(
         text = [name for name, column in types.items() if column.dtype == "string"]
         labels_as_text = texts_wanted(table.parts, classes_given(function), held)
         rows = read_manifest(table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text])
-        matched = rows.match(found.names, only_listed=table.only_listed, misnamed=found.misnamed)
+        matched = rows.match(
+            found.names, only_listed=table.only_listed, misnamed=found.misnamed, held=lambda: _sources_of(held)
+        )
         names, places = tuple(matched), np.array(list(matched.values()), np.int64)
         if table.parts is not None:
             labels, targets, texts = rows.labels(
@@ -225,6 +227,13 @@ def find_sources(
         search=() if is_tabular else (str(Path.cwd()),),
         missing="keep" if options.keeps else "error",
     )
+
+
+def _sources_of(held: store_spec.Store | None) -> Sequence[str]:
+    """Return the names of the sources that a store has, retired ones too; none where they cannot be read."""
+    with suppress(*DAMAGE):  # who asks says it, or puts them again
+        return () if held is None else held.snapshot.sources()
+    return ()
 
 
 def file_bytes(path: str) -> int:

@@ -77,17 +77,26 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def match(self, names: Sequence[str], *, only_listed: bool = False, misnamed: Sequence[str] = ()) -> dict[str, int]:
+    def match(
+        self,
+        names: Sequence[str],
+        *,
+        only_listed: bool = False,
+        misnamed: Sequence[str] = (),
+        held: Callable[[], Collection[str]] = tuple,
+    ) -> dict[str, int]:
         """Return each source's row, from 0, in the order of the sources.
 
         The keys are the sources' paths under the root, else their file names, else their stems: the first of
         these under which every row names exactly one source, and every source has a row. As many rows as there are
-        misnamed files may name no source: they can be those of these files, under names that nobody can compare.
+        misnamed files may name no source: they can be those of these files, under names that nobody can compare. So may
+        rows of sources that a store has, whose files are gone: what becomes of them is not for the manifest to say.
 
         Args:
             names: The sources.
             only_listed: Leave sources without a row out, rather than refuse them.
             misnamed: Files that would be sources, if their names were valid UTF-8.
+            held: Gives the sources that a store has; asked where a row has no source.
 
         Raises:
             UsageError: No rule fits; says what is wrong under the one that fits best.
@@ -99,18 +108,11 @@ class Manifest:
                 f"{self.path}: {_some(twice, 'key', 'keys')} in more than one row of column {self.key}; leave one row "
                 "for each source"
             )
-        ruled: dict[str, tuple[int, list[str]]] = {}  # how many rows have a source, and what is wrong
-        for rule, text_of in _RULES.items():
-            sources: dict[str, list[str]] = {}
-            for name in names:
-                sources.setdefault(text_of(name), []).append(name)
-            wrong = self._problems(sources, row_of, only_listed=only_listed, spare=len(misnamed))
-            fitting = sum(key in sources for key in self.keys)
-            ruled[rule] = fitting, wrong
-            if not wrong and fitting == len(self.keys):
-                break
-        best = max(ruled, key=lambda rule: ruled[rule][0])
-        wrong, text_of = ruled[best][1], _RULES[best]
+        best, wrong = self._best_rule(names, (), row_of, only_listed=only_listed, spare=len(misnamed))
+        if any(line.endswith(_NO_SOURCE) for line in wrong):
+            gone = set(held()).difference(names)
+            best, wrong = self._best_rule(names, gone, row_of, only_listed=only_listed, spare=len(misnamed))
+        text_of = _RULES[best]
         if not wrong:
             return {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
         advice = ""
@@ -181,13 +183,37 @@ class Manifest:
         except SourceError as error:
             raise UsageError(str(error)) from None
 
+    def _best_rule(
+        self, names: Sequence[str], gone: Collection[str], row_of: Mapping[str, int], *, only_listed: bool, spare: int
+    ) -> tuple[str, list[str]]:
+        """Return the rule under which most rows have a source that is there, or is gone; and what is wrong by it."""
+        ruled: dict[str, tuple[int, int, list[str]]] = {}  # how many rows have either, and what is wrong
+        for rule, text_of in _RULES.items():
+            sources: dict[str, list[str]] = {}
+            for name in names:
+                sources.setdefault(text_of(name), []).append(name)
+            known = set(map(text_of, gone)).difference(sources)
+            wrong = self._problems(sources, known, row_of, only_listed=only_listed, spare=spare)
+            fitting = sum(key in sources for key in self.keys)
+            ruled[rule] = fitting, sum(key in known for key in self.keys), wrong
+            if not wrong and fitting == len(self.keys):
+                break
+        best = max(ruled, key=lambda rule: ruled[rule][:2])
+        return best, ruled[best][2]
+
     def _problems(
-        self, sources: Mapping[str, list[str]], row_of: Mapping[str, int], *, only_listed: bool, spare: int
+        self,
+        sources: Mapping[str, list[str]],
+        gone: Collection[str],
+        row_of: Mapping[str, int],
+        *,
+        only_listed: bool,
+        spare: int,
     ) -> list[str]:
-        """Say in what way the keys are not one for each source, and at most `spare` of none."""
+        """Say in what way the keys are not one for each source, there or gone, and at most `spare` of none."""
         several = [f"{key} ({', '.join(found[:2])})" for key, found in sources.items() if key in row_of and found[1:]]
         rowless = [name for key, found in sources.items() if key not in row_of for name in found]
-        unknown = [key for key in row_of if key not in sources]
+        unknown = [key for key in row_of if key not in sources and key not in gone]
         lines = [
             several and f"{_some(several, 'key', 'keys')} fit more than one source",
             rowless and not only_listed and f"{_some(rowless, 'source', 'sources')} {_NO_ROW}",

@@ -1,0 +1,106 @@
+"""A manifest goes on listing sources whose files are gone: they are vanished sources, and no fault of the manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import store_spec
+from builder import build, compact, preview
+from builder.against_sources import verify_sources
+from builder.cli import main
+from builder.errors import UsageError
+from tests.store.oracle import files
+
+NAMES = "abcdef"
+
+
+def listed(place: Path, names: str = NAMES) -> None:
+    rows = "".join(f"{name},{'odd' if number % 2 else 'even'},{number}\n" for number, name in enumerate(names))
+    (place / "src/m.csv").write_text(f"source,y,age\n{rows}")
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "src").mkdir()
+    for number, name in enumerate(NAMES):
+        (tmp_path / f"src/{name}.csv").write_text(f"x\n{number}\n{number + 1}\n")
+    listed(tmp_path)
+    asked: dict[str, Any] = {"manifest": tmp_path / "src/m.csv", "label_column": "y", "keep": "age", "workers": 0}
+    build(tmp_path / "src", tmp_path / "store", **asked)
+    return tmp_path
+
+
+def run(place: Path, **options: Any) -> Any:
+    return build(place / "src", place / "store", workers=0, **options)
+
+
+def test_it_is_named_and_left_until_it_is_to_be_retired(place):
+    before = files(place / "store")
+    (place / "src/b.csv").unlink()
+    report = run(place)
+    assert (report.vanished, report.retired, report.unchanged, report.failures) == (("b.csv",), 0, 5, ())
+    assert files(place / "store") == before
+    assert preview(place / "src", place / "store", retire_missing=True).vanished == ("b.csv",)
+    report = run(place, retire_missing=True)
+    assert (report.vanished, report.retired, report.total_sequences) == (("b.csv",), 1, 5)
+    store = store_spec.open_store(place / "store")
+    assert list(store.sources) == ["a.csv", "c.csv", "d.csv", "e.csv", "f.csv"]
+    assert [int(y[0]) for _, y in store] == [0, 0, 1, 0, 1]
+    assert store_spec.verify(place / "store") == []
+
+
+def test_a_source_that_was_retired_may_stay_listed_and_come_back(place):
+    text = (place / "src/b.csv").read_text()
+    (place / "src/b.csv").unlink()
+    run(place, retire_missing=True)
+    listed(place, NAMES + "g")
+    (place / "src/g.csv").write_text("x\n9\n")
+    report = run(place)
+    assert (report.vanished, report.added, report.unchanged) == ((), 1, 5)
+    (place / "src/b.csv").write_text(text)
+    report = run(place)
+    assert (report.added, report.unchanged) == (1, 6)
+    store = store_spec.open_store(place / "store")
+    assert store.sources[-1] == "b.csv"
+    assert store.sequences["age"].tolist() == [0, 2, 3, 4, 5, 6, 1]
+
+
+def test_a_row_that_neither_the_folder_nor_the_store_knows_is_an_error(place):
+    (place / "src/b.csv").unlink()
+    listed(place, NAMES + "z")
+    for options in ({}, {"retire_missing": True}):
+        with pytest.raises(UsageError, match=r"By stem: 1 row \(z\) without a source; take out the rows"):
+            run(place, **options)
+    listed(place)
+    run(place, retire_missing=True)
+    compact(place / "store", place / "small", workers=0)
+    with pytest.raises(UsageError, match=r"By stem: 1 row \(b\) without a source"):  # it is forgotten there
+        build(place / "src", place / "small", workers=0)
+
+
+def test_where_most_are_gone_none_is_retired_unasked(place):
+    for name in "abc":
+        (place / f"src/{name}.csv").unlink()
+    with pytest.raises(UsageError, match="3 of its 6 sources are not in"):
+        run(place, retire_missing=True)
+    for name in "def":
+        (place / f"src/{name}.csv").unlink()
+    report = run(place, retire_missing=True, yes=True)
+    assert (report.retired, report.total_sequences) == (6, 0)
+
+
+def test_the_command_says_what_to_do_about_it(place):
+    (place / "src/b.csv").unlink()
+    result = CliRunner().invoke(main, ["build", str(place / "src"), str(place / "store"), "--workers", "0"])
+    assert result.exit_code == 0
+    assert "1 source of the store is there no more: b.csv; --retire-missing retires it" in result.output
+
+
+def test_the_others_are_held_against_their_sources(place):
+    (place / "src/b.csv").unlink()
+    problems = verify_sources(place / "store", place / "src", workers=0)
+    assert [problem.what for problem in problems] == ["b.csv: is there no more, so nobody can compare it"]
