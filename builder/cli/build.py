@@ -150,7 +150,8 @@ class BuildCommand(click.Command):
 @click.option(
     "--join",
     type=click.Choice(["inner", "left"]),
-    help="inner, the default: rows without labels are left out; left: their labels are missing, see --missing.",
+    help="inner, the default: rows without labels are left out, and windows span them unless --max-gap ends a sequence "
+    "there; left: their labels are missing, see --missing.",
 )
 @click.option(
     "--group-by",

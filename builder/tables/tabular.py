@@ -368,8 +368,8 @@ def tabular(
             regular expression. `labels` are then columns of that file; by default all. It is read as the sources are
             if it has their suffix. Files in the root that are named so are no sources.
         on: Columns of both by which rows are paired, as `"time"` or `"time=date"`: rows without labels are left out,
-            and counted, unless `join` says otherwise. Without `on` each row of the file is the label of the row of its
-            number.
+            and counted, unless `join` says otherwise; windows span them, unless `max_gap` ends a sequence there.
+            Without `on` each row of the file is the label of the row of its number.
         join: `left`: of rows without labels these are missing, and `missing` says what becomes of that.
         label_axis: `own`: labels have lengths of their own.
         group_by: Columns by whose values the rows of a file are sequences of their own, in the order in which they

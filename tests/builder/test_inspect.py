@@ -1,7 +1,9 @@
 """What inspect says of a store equals what reading all of it says."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ from builder.build import build
 from builder.cli import main
 from builder.inspection import inspect
 from builder.length_bins import LARGEST_BINS, length_bins
+from builder.notes import notes_of
 from builder.sequence_values import Times
 from builder.tables.tabular import tabular
 from store_spec import Rows, create_store, open_store
@@ -344,3 +347,71 @@ def test_options_of_the_build_are_shown_where_any_was_given(tmp_path):
     build(tmp_path / "src", tmp_path / "chosen.zarr", process=tabular(labels="y"), workers=0)
     assert "Build" not in shown(tmp_path / "plain.zarr").splitlines()
     assert "Build" in shown(tmp_path / "chosen.zarr").splitlines()
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """A source of six steps, of which labels in another file miss some."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.csv").write_text("t,x\n" + "".join(f"2024-01-01T0{hour}:00,{hour}\n" for hour in range(6)))
+
+    def built(hours, **options):
+        labels = "".join(f"2024-01-01T0{hour}:00,{hour}\n" for hour in hours)
+        (tmp_path / "src/a.labels.csv").write_text(f"t,y\n{labels}")
+        given = {"labels_from": "{stem}.labels.csv", "on": "t", "inputs": "x"} | options
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr"
+        assert build(tmp_path / "src", path, process=tabular(**given), workers=0).failures == ()
+        return path
+
+    return built
+
+
+@pytest.mark.parametrize(
+    ("hours", "options", "note"),
+    [
+        (
+            (0, 1, 4, 5),
+            {},
+            "2 steps were left out as they have no labels (--join inner), and windows span what is left",
+        ),
+        ((0, 1, 2, 4, 5), {"time": "t"}, "1 step was left out as it has no labels (--join inner), and windows span"),
+        (
+            (0, 1, 4, 5),
+            {"time": "t", "missing": "ffill"},
+            "2 steps were left out as they have no labels (--join inner)",
+        ),
+        (range(6), {}, None),
+        ((0, 1, 4, 5), {"time": "t", "max_gap": "1h"}, None),
+        ((0, 1, 2), {"time": "t", "every": "1h"}, None),
+        ((0, 1, 4, 5), {"missing": "drop"}, None),  # which may have left out some of them
+        ((0, 1, 4, 5), {"missing": "x=split"}, None),
+        ((0, 1, 4, 5), {"time": "t", "duplicates": "first"}, None),
+        ((0, 1, 4, 5), {"transforms": "diff x"}, None),
+        ((0, 1, 4, 5), {"join": "left", "missing": "split"}, None),
+    ],
+)
+def test_steps_that_a_join_left_out_are_noted_where_windows_span_them(halves, hours, options, note):
+    store = halves(hours, **options)
+    text = " ".join(shown(store).split())
+    assert ("--join inner" in text) == (note is not None)
+    assert note is None or note in text
+
+
+@pytest.mark.parametrize("options", [{"time": "t", "max_gap": "1h"}, {"join": "left", "missing": "split"}])
+def test_what_the_note_advises_ends_sequences_there(halves, options):
+    assert open_store(halves((0, 1, 4, 5))).lengths.tolist() == [4]
+    assert open_store(halves((0, 1, 4, 5), **options)).lengths.tolist() == [2, 2]
+
+
+def test_steps_of_a_store_that_records_anything_are_borne(halves):
+    found = inspect(halves((0, 1, 4, 5)))
+    assert found.build is not None
+    options = found.build["process"]["tabular"]
+    odd: list[dict[str, Any]] = [{"missing": 5}, {"missing": [5]}, {"transforms": {}}, {"on": 3}, {"duplicates": []}]
+    for wrong in odd:
+        build = found.build | {"process": {"tabular": options | wrong}}
+        assert isinstance(list(notes_of(replace(found, build=build))), list)
+    others: list[dict[str, Any]] = [{"join": "left"}, {"on": []}, {"on": None}]
+    for other in others:
+        build = found.build | {"process": {"tabular": options | other}}
+        assert not any("--join inner" in note for _, note in notes_of(replace(found, build=build)))
