@@ -107,6 +107,9 @@ def tabular_given(options: Mapping[str, Any], given: Collection[str], store: Pat
     Raises:
         UsageError: Options clash.
     """
+    if "na_values" in given and "decimal" not in given:
+        # What stands before decimals tells where a word among them ends.
+        options = {"decimal": (_options_recorded(store) or {}).get("decimal", "."), **options}
     try:
         return tabular(**options).only(given)
     except UsageError:

@@ -103,7 +103,7 @@ def describe_process(process: Process, given: str | None = None) -> dict[str, An
         given: The name under which it was given, if it was.
     """
     if isinstance(process, Tabular):
-        return {"tabular": process.describe()}
+        return {"tabular": process.recorded()}
     return {"function": _name(process, given)}
 
 

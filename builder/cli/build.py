@@ -56,11 +56,13 @@ TRANSFORMS = ("scale", "clip", "diff", "log")  # in the order of the help; they 
 
 OF_TIMES = ("sort_time", "duplicates", "max_gap", "every")
 
+OF_TEXT = ("format", "delimiter", "decimal", "skip_lines", "header", "column_names")  # most of them of text alone
+
 OF_EITHER = ("missing", "classes", "label_pattern")  # tables, or a process function
 
 OF_TABLES = {
     "Columns of tables": ("inputs", "labels", "exclude", "dtype"),
-    "How files are read": ("format", "delimiter", "skip_lines", "header", "column_names", "input_key", "label_key"),
+    "How files are read": (*OF_TEXT, "input_key", "label_key"),
     "Labels in the file's name": ("label_pattern",),
     "Labels in a file beside it": ("labels_from", "on", "join"),
     "Labels that are text": ("classes",),
@@ -119,6 +121,12 @@ class BuildCommand(click.Command):
 )
 @click.option("--format", metavar="FORMAT", help="csv, tsv, blank, parquet, arrow, npy or npz. By default by suffix.")
 @click.option("--delimiter", metavar="CHAR", help=r"Between the fields of text; \t is a tab.")
+@click.option(
+    "--decimal",
+    metavar="CHAR",
+    help="A comma where numbers in text are written 1,5. By default a point, which those of manifests and options "
+    "always have.",
+)
 @click.option(
     "--skip-lines", metavar="N", type=int, help="Lines of text before its header, or first row, to leave out."
 )
@@ -198,7 +206,11 @@ class BuildCommand(click.Command):
 )
 @click.option("--ffill-limit", metavar="N", type=int, help="Steps in a row that ffill fills at most.")
 @click.option("--mask", is_flag=True, help="Keep where values of inputs were filled in, for windows(..., mask=True).")
-@click.option("--na-values", metavar="WORDS", help="Missing values beside empty, NA, NaN, ... as '-999,?'.")
+@click.option(
+    "--na-values",
+    metavar="WORDS",
+    help="Missing values beside empty, NA, NaN, ... as '-999,?'; '\"-999,0\",?' with --decimal ,.",
+)
 @click.option("--scale", metavar="COLS=FACTOR", multiple=True, help="Multiply columns.")
 @click.option(
     "--clip", metavar="COLS=LOW:HIGH", multiple=True, help="Raise or lower values to limits; 0: is one alone."

@@ -7,6 +7,7 @@ from typing import Final
 from builder.errors import SourceError, UsageError
 from builder.formats.files import check_file as check_file
 from builder.formats.table import OpenTable
+from builder.formats.text_numbers import DECIMALS
 
 _SUFFIXES: Final = {
     ".csv": "csv",
@@ -38,6 +39,7 @@ class ReadOptions:
 
     format: str | None = None  # one of FORMATS; None: by the suffix
     delimiter: str | None = None  # of text; None: by the format
+    decimal: str = "."  # before decimals in text
     header: bool | None = None  # whether text starts with names; None: csv and tsv do, blank-separated does not
     column_names: tuple[str, ...] | None = None  # for text without a header, and for NPY
     skip_lines: int = 0  # of text, before its header or first row
@@ -46,11 +48,7 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.format is not None:
             check_format(self.format)
-        if self.delimiter is not None:
-            if len(self.delimiter.encode()) != 1 or self.delimiter in '"\r\n':
-                raise UsageError(f"delimiter={self.delimiter!r} must be one ASCII character, and no quote or line end")
-            if self.format in {"parquet", "arrow", "npy", "npz"}:
-                raise UsageError(f"delimiter={self.delimiter!r} has no meaning for format={self.format!r}")
+        self._check_marks()
         if self.skip_lines < 0:
             raise UsageError(f"skip_lines={self.skip_lines}; it is a number of lines, 0 or more")
         if self.skip_lines and self.format in {"parquet", "arrow", "npy", "npz"}:
@@ -60,6 +58,23 @@ class ReadOptions:
                 raise UsageError("column_names are for files without a header, but header=True")
             if len(set(self.column_names)) != len(self.column_names) or not all(self.column_names):
                 raise UsageError(f"column_names must differ, and none may be empty: {','.join(self.column_names)}")
+
+    def _check_marks(self) -> None:
+        """Refuse a delimiter and a mark before decimals that cannot be, or not both."""
+        if self.delimiter is not None:
+            if len(self.delimiter.encode()) != 1 or self.delimiter in '"\r\n':
+                raise UsageError(f"delimiter={self.delimiter!r} must be one ASCII character, and no quote or line end")
+            if self.format in {"parquet", "arrow", "npy", "npz"}:
+                raise UsageError(f"delimiter={self.delimiter!r} has no meaning for format={self.format!r}")
+        if self.decimal not in DECIMALS:
+            raise UsageError(f"decimal={self.decimal!r:.80} is neither . nor , and nothing else stands before decimals")
+        if self.decimal == self.delimiter:
+            raise UsageError(
+                f"decimal={self.decimal!r} (--decimal) and delimiter={self.delimiter!r} (--delimiter) are one and the "
+                "same: nobody can tell where a field ends; give one of them as the files have it"
+            )
+        if self.decimal != "." and self.format in {"parquet", "arrow", "npy", "npz"}:
+            raise UsageError(f"decimal={self.decimal!r} has no meaning for format={self.format!r}")
 
 
 def check_format(format: str) -> None:  # noqa: A002 - the option's name
@@ -141,6 +156,7 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
             column_names=options.column_names,
             na_values=options.na_values,
             skip=options.skip_lines,
+            decimal=options.decimal,
         )
     if options.column_names is not None:
         raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")

@@ -30,6 +30,7 @@ class NpyTable:
     whole: bytearray | None  # the file, where it is so small that it has been read
     names: tuple[str, ...]
     named: bool
+    decimal: str = "."  # of no text
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:

@@ -33,6 +33,7 @@ class ArrowTable:
     groups: Mapping[str, tuple[str, ...]]
     rows: int
     named: bool = True
+    decimal: str = "."  # of text in it too: no option is for it
     # Reads as `load`, the rows of one row group after another's; and how many rows that are.
     cut: tuple[tuple[Callable[[list[str]], Any], int], ...] = ()
     before: int = 0  # rows of the file that come before these

@@ -130,6 +130,10 @@ class OpenTable(Protocol):
         """Return the table cut into rows that are read on their own, one after another; often it is one piece."""
 
     @property
+    def decimal(self) -> str:
+        """What stands before decimals of numbers where they are text."""
+
+    @property
     def rows(self) -> int | None:
         """How many rows the file says that it has; None: reading it tells."""
 

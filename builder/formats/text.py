@@ -32,6 +32,7 @@ class TextTable:
     delimiter: str | None  # None: runs of blanks
     start: TextStart
     na_values: tuple[str, ...] = ()  # beside what usually stands for a missing value
+    decimal: str = "."  # before decimals
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
@@ -118,6 +119,7 @@ class TextTable:
                 true_values=TRUE,
                 false_values=FALSE,
                 strings_can_be_null=False,
+                decimal_point=self.decimal,
             ),
         }
         quotes = QuoteCount()
@@ -191,7 +193,7 @@ class TextTable:
             texts = self.parse({name: pa.string() for name in names})
         except pa.ArrowInvalid:
             raise self._not_utf8(names) from None
-        columns = {name: numbers(texts[name], name, self.source, dtype, self.na_values) for name in names}
+        columns = {name: numbers(texts[name], name, self.source, dtype, self.na_values, self.decimal) for name in names}
         return _from_columns(columns, dtype)
 
     def _not_utf8(self, names: Sequence[str]) -> SourceError:
@@ -259,6 +261,7 @@ def open_text(
     column_names: tuple[str, ...] | None,
     na_values: tuple[str, ...] = (),
     skip: int = 0,
+    decimal: str = ".",
 ) -> TextTable:
     """Open a text file and read its first lines.
 
@@ -271,14 +274,37 @@ def open_text(
         column_names: Names where it has none.
         na_values: What stands for missing values, beside what usually does.
         skip: Lines before its names or its first row, which are left out.
+        decimal: What stands before decimals.
+
+    Raises:
+        SourceError: It is empty or broken, or that stands between fields as well.
     """
     advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
     with reading(source, advice=advice), _stream(path, compression, source) as stream:
         start = read_start(
-            stream, source=source, delimiter=delimiter, header=header, column_names=column_names, skip=skip
+            stream,
+            source=source,
+            delimiter=delimiter,
+            header=header,
+            column_names=column_names,
+            skip=skip,
+            decimal=decimal,
+        )
+    # Not before: that one column would be several by another delimiter says more.
+    if decimal == delimiter:
+        raise SourceError(
+            source,
+            f"--decimal {decimal!r} is to stand before decimals, and {delimiter!r} stands between the fields of such a "
+            "file; say what does so with --delimiter, as ';'",
         )
     return TextTable(
-        path=path, source=source, compression=compression, delimiter=delimiter, start=start, na_values=na_values
+        path=path,
+        source=source,
+        compression=compression,
+        delimiter=delimiter,
+        start=start,
+        na_values=na_values,
+        decimal=decimal,
     )
 
 

@@ -11,12 +11,14 @@ from builder.errors import SourceError
 from builder.formats.columns import listed
 from builder.formats.files import check_is
 from builder.formats.table import check_unique, shortened
+from builder.formats.text_numbers import DECIMALS
 from builder.formats.text_quotes import unclosed
 
 FIRST = 1 << 18  # bytes; a file no larger is read once
 _PIECE = 1 << 12  # bytes that are cut into lines at once
 _MOST = 1 << 24
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# By what stands before decimals.
+_NUMBER = {mark: re.compile(rf"[+-]?(\d+[{mark}]?\d*|[{mark}]\d+)([eE][+-]?\d+)?") for mark in DECIMALS}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
@@ -49,6 +51,7 @@ def read_start(
     header: bool | None,
     column_names: tuple[str, ...] | None,
     skip: int = 0,
+    decimal: str = ".",
 ) -> TextStart:
     """Read the header, and look at the first data row.
 
@@ -59,6 +62,7 @@ def read_start(
         header: Whether there are names; None: there are, unless the format has none.
         column_names: Names where the file has none.
         skip: Lines before all that, which are left out.
+        decimal: What stands before decimals.
 
     Raises:
         SourceError: There is nothing, no names where there should be, or one twice.
@@ -79,14 +83,14 @@ def read_start(
         # A quote left open in the header takes the whole file for its last name.
         if len(rows) == 1 and whole and delimiter and head.count(b'"') % 2 and unclosed([head], delimiter):
             raise SourceError(source, "a quote is opened in the first line and not closed; close it, or remove it")
-        names = _header_names(first, source, sure=header is True)
+        names = _header_names(first, source, decimal, sure=header is True)
         data = rows[1][0] if len(rows) > 1 else []
         if len(names) == 1 and data and delimiter:
             _check_delimiter(names[0], delimiter.join(data), delimiter, source)
     else:
         data, offset = first, _end_of(head, skip) or (len(_BOM) if head.startswith(_BOM) else 0)
         if header is None and column_names is None and len(rows) > 1:
-            _check_no_names(first, rows[1][0], source)
+            _check_no_names(first, rows[1][0], source, decimal)
         names = column_names or tuple(map(str, range(len(first))))
         if len(names) != len(first):
             raise SourceError(source, f"has {len(first):,} columns, but {len(names):,} column names were given")
@@ -166,7 +170,7 @@ def _lines(head: bytes) -> Iterator[bytes]:
         start += sum(map(len, lines))
 
 
-def _header_names(fields: list[str], source: str, *, sure: bool) -> tuple[str, ...]:
+def _header_names(fields: list[str], source: str, decimal: str, *, sure: bool) -> tuple[str, ...]:
     """Trim the names, and name those that have none by their number."""
     # Files that were put together have a byte-order mark for each.
     names = tuple(field.strip().lstrip("\ufeff").strip() or f"unnamed_{number}" for number, field in enumerate(fields))
@@ -176,7 +180,7 @@ def _header_names(fields: list[str], source: str, *, sure: bool) -> tuple[str, .
         if "\0" in name:
             raise SourceError(source, f"the header holds NUL bytes ({_shown(name)}); is it UTF-16? Write it as UTF-8")
     numbered = names == tuple(map(str, range(len(names))))
-    if not sure and not numbered and all(map(_NUMBER.fullmatch, names)):
+    if not sure and not numbered and all(map(_NUMBER[decimal].fullmatch, names)):
         raise SourceError(
             source,
             f"the first line holds only numbers ({listed(names[:5])}); say --no-header if it is data, "
@@ -203,9 +207,9 @@ def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
         )
 
 
-def _check_no_names(first: list[str], second: list[str], source: str) -> None:
+def _check_no_names(first: list[str], second: list[str], source: str, decimal: str) -> None:
     """Refuse what looks like names above numbers, where none are expected."""
-    if not any(map(_NUMBER.match, first)) and all(map(_NUMBER.fullmatch, second)):
+    if not any(map(_NUMBER[decimal].match, first)) and all(map(_NUMBER[decimal].fullmatch, second)):
         raise SourceError(
             source,
             f"the first line holds no numbers ({listed(first[:5])}), and the second only numbers; say --header if "

@@ -21,13 +21,22 @@ MISSING: Final = [
 # Around numbers; line ends, where quotes go around both. To Unicode control letters are blanks too; here, a fault.
 _BLANKS = " \t\r\n\u00a0"
 _TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?\b|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+DECIMALS: Final = (".", ",")  # what may stand before decimals
+# By what stands before decimals: those written with the other, and thousands set apart with it.
+_OTHER_DECIMALS = {
+    ".": re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?"),
+    ",": re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?"),
+}
+_THOUSANDS = {
+    ".": re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?"),
+    ",": re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d*)?"),
+}
+_NO_PART = "?"  # of any number
 _DELIMITED = re.compile(r"[^;|\t]*([;|\t]).*", re.DOTALL)
 
 
-def numbers(
-    texts: Any, name: str, source: str, dtype: DType | None, na_values: Sequence[str] = ()
+def numbers(  # noqa: PLR0917
+    texts: Any, name: str, source: str, dtype: DType | None, na_values: Sequence[str] = (), decimal: str = "."
 ) -> tuple[Array, NDArray[np.bool_] | None]:
     """Parse a pyarrow column of strings.
 
@@ -38,6 +47,7 @@ def numbers(
         dtype: What the numbers will be converted to: whole numbers are parsed as such, if they are, others as
             float64. None: float64, and whole numbers that it does not hold are refused.
         na_values: What stands for missing values, beside what usually does.
+        decimal: What stands before decimals.
 
     Returns:
         The values (rows,), float64, int64, uint64 or bool; and where they are missing, unless as NaN.
@@ -55,7 +65,7 @@ def numbers(
         words = pc.if_else(pc.is_valid(given), pc.is_in(given, value_set=pa.array(TRUE)), None)
         return column_values(words)
     # pyarrow does not know the plus sign in whole numbers.
-    plain = pc.replace_substring_regex(given, r"^\+([0-9.])", r"\1")
+    plain = pc.replace_substring_regex(with_points(given, decimal), r"^\+([0-9.])", r"\1")
     if dtype is not None and dtype.kind in "iu":
         try:
             return column_values(plain.cast(pa.uint64() if dtype == np.uint64 else pa.int64()))
@@ -64,10 +74,33 @@ def numbers(
     try:
         values, _ = column_values(plain.cast(pa.float64()))
     except pa.ArrowInvalid:
-        raise _no_number(plain, given, name, source) from None
+        raise _no_number(plain, given, name, source, decimal) from None
     if dtype is None or dtype.kind != "f":
         refuse_large(plain, values, name, source, dtype)
     return values, None
+
+
+def with_points(texts: Any, decimal: str) -> Any:
+    """Return a pyarrow column of strings whose numbers have a decimal point, to be parsed: `with_point` of each.
+
+    Args:
+        texts: The column.
+        decimal: What stands before decimals in it.
+    """
+    import pyarrow.compute as pc
+
+    if decimal == ".":
+        return texts
+    return pc.replace_substring(pc.replace_substring(texts, ".", _NO_PART), decimal, ".")
+
+
+def with_point(text: str, decimal: str) -> str:
+    """Return a number with a decimal point; what has a point though decimals have another mark is no number any more.
+
+    >>> with_point("1,5e-3", ","), with_point("1.5", ",")
+    ('1.5e-3', '1?5')
+    """
+    return text if decimal == "." else text.replace(".", _NO_PART).replace(decimal, ".")
 
 
 def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType | None = None) -> None:
@@ -119,13 +152,30 @@ def first_that_fails(column: Any, kind: Any) -> int:
     return fine
 
 
-def nearly_number(text: str) -> bool:
+def nearly_number(text: str, decimal: str = ".") -> bool:
     """Whether text is a number written otherwise, as 1,5, a time stamp, or of a file that is damaged."""
-    written = _TIME_STAMP.match(text) or _DECIMAL_COMMA.fullmatch(text) or _THOUSANDS.fullmatch(text)
+    written = _TIME_STAMP.match(text) or otherwise_written(text, decimal)
     return bool(written) or "\0" in text or "\ufeff" in text
 
 
-def _no_number(plain: Any, given: Any, name: str, source: str) -> SourceError:
+def otherwise_written(text: str, decimal: str = ".") -> str:
+    """Say what to do about a number whose decimals or thousands have other marks than `decimal` says; "" where none."""
+    if _OTHER_DECIMALS[decimal].fullmatch(text):
+        if decimal == ".":
+            return (
+                "decimals are written with a point, as 1.5; say --decimal , if the comma stands before decimals, or "
+                "--delimiter , if it stands between columns"
+            )
+        return (
+            "with --decimal , decimals have a comma, as 1,5, and no number a point; write it so, or leave --decimal out"
+        )
+    if _THOUSANDS[decimal].fullmatch(text):
+        mark, example = ("points", "1234,5") if decimal == "," else ("commas", "1234.5")
+        return f"thousands are not set apart, as in {example}; write the file without {mark}"
+    return ""
+
+
+def _no_number(plain: Any, given: Any, name: str, source: str, decimal: str) -> SourceError:
     """Say which value is the first that is not a number, and what it may be."""
     import pyarrow as pa
 
@@ -133,7 +183,7 @@ def _no_number(plain: Any, given: Any, name: str, source: str) -> SourceError:
     text = given[row].as_py()
     if _TIME_STAMP.match(text):
         return not_numbers(source, name, "time stamps", text, row + 1)
-    hint = _hint(text)
+    hint = _hint(text, decimal)
     # The first value that is there tells a column of text from a slip of the pen.
     if not hint and given.slice(0, row).null_count == row:
         return not_numbers(source, name, "text", text, row + 1)
@@ -143,12 +193,10 @@ def _no_number(plain: Any, given: Any, name: str, source: str) -> SourceError:
     )
 
 
-def _hint(text: str) -> str:
+def _hint(text: str, decimal: str) -> str:
     """Say what to do about text that is nearly a number; "" where it is not."""
-    if _DECIMAL_COMMA.fullmatch(text):
-        return "decimals are written with a point, as 1.5; write the file with points"
-    if _THOUSANDS.fullmatch(text):
-        return "thousands are not set apart, as in 1234.5; write the file without commas"
+    if advice := otherwise_written(text, decimal):
+        return advice
     if other := _DELIMITED.fullmatch(text):
         return f"if {other[1]!r} stands between the columns, say --delimiter {other[1]!r}"
     if "\0" in text:

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError
 from builder.formats.arrow import is_text, what_it_holds
+from builder.formats.text_numbers import with_points
 
 _WHOLE: Final = r"^[+-]?[0-9]{1,18}$"
 Rows = NDArray[np.int64]
 
 
-def label_rows(left: Any, right: Any, source: str, label_file: str) -> Rows:
+def label_rows(left: Any, right: Any, source: str, label_file: str, decimals: tuple[str, str] = (".", ".")) -> Rows:
     """Return for each row of a source which row of its labels is its own; -1: none is.
 
     Text is compared as numbers where all of it is numbers in both files (so `07` is `7`), dates and time stamps as the
@@ -25,6 +26,7 @@ def label_rows(left: Any, right: Any, source: str, label_file: str) -> Rows:
         right: Those of its labels, in the same order.
         source: What the source is called in errors.
         label_file: What the file of its labels is called.
+        decimals: What stands before decimals of numbers that are text, in the source and in its labels.
 
     Raises:
         SourceError: A value is missing, comes twice, or cannot be compared; or no row has labels.
@@ -32,7 +34,7 @@ def label_rows(left: Any, right: Any, source: str, label_file: str) -> Rows:
     codes = np.zeros(len(left) + len(right), np.int64)
     names = [*zip(left.column_names, right.column_names, strict=True)]
     for one, other in names:
-        column = _encoded((left[one], right[other]), (one, other), (source, label_file))
+        column = _encoded((left[one], right[other]), (one, other), (source, label_file), decimals)
         codes = codes * (int(column.max(initial=0)) + 1) + column
         _, codes = np.unique(codes, return_inverse=True)  # so that no product of many columns is beyond int64
     ours, theirs = codes[: len(left)], codes[len(left) :]
@@ -64,7 +66,9 @@ def _refuse_twice(table: Any, codes: Rows, file: str, name: str) -> None:
         )
 
 
-def _encoded(columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str]) -> Rows:
+def _encoded(
+    columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str], decimals: tuple[str, str]
+) -> Rows:
     """Return a number for each value of two columns, one after the other: the same where these are the same."""
     import pyarrow as pa
 
@@ -87,9 +91,14 @@ def _encoded(columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str,
             f"column {name} holds {what_it_holds(sides[0].type)}, and column {other} of its labels {label_file} "
             f"{what_it_holds(sides[1].type)}, which cannot be paired by --on",
         )
+    parsed = [
+        with_points(side, decimal) if kind == "text" else side
+        for side, kind, decimal in zip(sides, kinds, decimals, strict=True)
+    ]
     for type_ in _types(kinds, sides):
+        given = parsed if pa.types.is_floating(type_) else sides
         try:
-            whole = pa.concat_arrays([chunk for side in sides for chunk in side.cast(type_).chunks] or [pa.nulls(0)])
+            whole = pa.concat_arrays([chunk for side in given for chunk in side.cast(type_).chunks] or [pa.nulls(0)])
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
         return np.asarray(whole.dictionary_encode().indices).astype(np.int64)

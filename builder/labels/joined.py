@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError
-from builder.formats import ReadOptions, open_table
+from builder.formats import ReadOptions, format_of, open_table
 from builder.formats.columns import in_order_of_store, select
 from builder.formats.convert import require_values, stack
 from builder.formats.table import Array, DType, OpenTable, Table
@@ -70,6 +70,11 @@ class WithLabels:
     def named(self) -> bool:
         """Whether the names of the inputs come from the file or the user."""
         return self.inputs.named
+
+    @property
+    def decimal(self) -> str:
+        """What stands before decimals of the columns that `raw` gives: those of the source."""
+        return self.inputs.decimal
 
     def of_source(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return those of some columns, as they are chosen, that are not of the labels alone."""
@@ -178,7 +183,13 @@ class WithLabels:
     def _joined(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return which rows of the source are not left out, and which rows of the labels theirs are; -1: none is."""
         if self._pairs is None:
-            found = label_rows(self.inputs.raw(self.on), self.labels.raw(self._label_on), self._source, self.label_file)
+            found = label_rows(
+                self.inputs.raw(self.on),
+                self.labels.raw(self._label_on),
+                self._source,
+                self.label_file,
+                (self.inputs.decimal, self.labels.decimal),
+            )
             kept = np.arange(len(found)) if self._join == "left" else np.flatnonzero(found >= 0)
             self._pairs = kept, found[kept]
             self.dropped = len(found) - len(kept)
@@ -222,9 +233,10 @@ def with_labels(  # noqa: PLR0917  # it makes one thing of all of these
         SourceError: The labels cannot be read.
     """
     other = root / label_file
-    alike = (
-        replace(read, column_names=None, skip_lines=0)
-        if other.suffix == path.suffix
-        else ReadOptions(na_values=read.na_values)
-    )
+    if other.suffix == path.suffix:
+        alike = replace(read, column_names=None, skip_lines=0)
+    else:
+        # Where commas stand between fields, none can stand before decimals.
+        decimal = "." if format_of(other.name) == "csv" else read.decimal
+        alike = ReadOptions(na_values=read.na_values, decimal=decimal)
     return WithLabels(table, open_table(other, source=label_file, options=alike), source, label_file, on, join)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
 from builder.formats.columns import listed, number_in, there_are
-from builder.formats.text_numbers import FALSE, MISSING, TRUE
+from builder.formats.text_numbers import FALSE, MISSING, TRUE, otherwise_written, with_point, with_points
 from store_spec.format.class_names import LARGEST_CLASS_NAME, Classes
 
 MOST_CLASSES: Final = 2**16  # of a target: a column of more texts than that has names or remarks in it
@@ -78,7 +78,14 @@ def of_targets(parsed: Given, targets: Sequence[str]) -> Classes:
 
 
 def codes_of(
-    texts: Any, classes: Sequence[str], name: str, source: str, *, named: bool, number: Callable[[int], int]
+    texts: Any,
+    classes: Sequence[str],
+    name: str,
+    source: str,
+    *,
+    named: bool,
+    number: Callable[[int], int],
+    decimal: str = ".",
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
     """Return the codes (rows,) of texts, and where they are missing, None: nowhere.
 
@@ -89,6 +96,7 @@ def codes_of(
         source: For errors.
         named: Whether the user gave the classes.
         number: Which row of the file, from 1, the row with an index is.
+        decimal: What stands before decimals of numbers in it.
 
     Raises:
         SourceError: A text is none of the classes.
@@ -101,7 +109,8 @@ def codes_of(
     unseen = found.is_null().to_numpy() & ~absent
     if unseen.any():
         row = int(unseen.argmax())
-        raise unseen_class(texts[row].as_py(), f"row {number(row):,}, column {name}", classes, source, named=named)
+        where = f"row {number(row):,}, column {name}"
+        raise unseen_class(texts[row].as_py(), where, classes, source, named=named, decimal=decimal)
     return found.fill_null(0).to_numpy().astype(np.int64), absent if absent.any() else None
 
 
@@ -114,11 +123,13 @@ def texts_of(labels: NDArray[Any], classes: Classes) -> NDArray[np.object_]:
     return texts
 
 
-def unseen_class(text: str, where: str, classes: Sequence[str], source: str, *, named: bool) -> SourceError:
+def unseen_class(
+    text: str, where: str, classes: Sequence[str], source: str, *, named: bool, decimal: str = "."
+) -> SourceError:
     """Say that a text is none of the classes."""
     known = f"{'one class' if len(classes) == 1 else f'{len(classes):,} classes'} ({listed(classes)})"
     advice = "correct it, or build to another path with --classes that name it"
-    if is_number(text) and not any(map(is_number, classes)):
+    if is_number(text, decimal) and not any(is_number(name, decimal) for name in classes):
         why = f"is a number, where --classes names {known}" if named else f"is a number, where the store has {known}"
         why += "; labels of one column are text throughout, or numbers"
         return SourceError(source, f"{where}: {text!r:.80} {why}: {advice}")
@@ -127,12 +138,12 @@ def unseen_class(text: str, where: str, classes: Sequence[str], source: str, *, 
     return SourceError(source, f"{where}: {text!r:.80} is none of the {known} of the store; a build adds it")
 
 
-def is_number(text: str) -> bool:
+def is_number(text: str, decimal: str = ".") -> bool:
     """Whether text is written as numbers are."""
-    return "_" not in text and number_in(text) is not None
+    return "_" not in text and number_in(with_point(text, decimal)) is not None
 
 
-def distinct(texts: Any, name: str, source: str, *, typed: bool) -> tuple[str, ...] | None:
+def distinct(texts: Any, name: str, source: str, *, typed: bool, decimal: str = ".") -> tuple[str, ...] | None:
     """Return the different texts of a column in the order in which they appear; None where they are numbers.
 
     Args:
@@ -140,6 +151,7 @@ def distinct(texts: Any, name: str, source: str, *, typed: bool) -> tuple[str, .
         name: Of the column, for errors.
         source: For errors.
         typed: Whether the file says that they are text, as Parquet does; else those of numbers are numbers.
+        decimal: What stands before decimals of these.
 
     Raises:
         SourceError: Some are numbers and some are not; or one is too long for a name.
@@ -150,7 +162,7 @@ def distinct(texts: Any, name: str, source: str, *, typed: bool) -> tuple[str, .
     given = texts.drop_null()
     if not typed and len(given):
         try:
-            pc.replace_substring_regex(given, r"^\+([0-9.])", r"\1").cast(pa.float64())
+            pc.replace_substring_regex(with_points(given, decimal), r"^\+([0-9.])", r"\1").cast(pa.float64())
         except pa.ArrowInvalid:
             pass
         else:
@@ -158,14 +170,15 @@ def distinct(texts: Any, name: str, source: str, *, typed: bool) -> tuple[str, .
     found: list[str] = pc.unique(given)[: MOST_CLASSES + 1].to_pylist()
     if not typed and found and set(found) <= {*TRUE, *FALSE}:
         return None
-    numbers = [] if typed else [text for text in found if is_number(text)]
+    numbers = [] if typed else [text for text in found if is_number(text, decimal)]
     if numbers:
-        word = next(text for text in found if not is_number(text))
+        word = next(text for text in found if not is_number(text, decimal))
+        advice = otherwise_written(word, decimal) or "correct it"
         row, other = (pc.index(texts, text).as_py() + 1 for text in (word, numbers[0]))
         raise SourceError(
             source,
             f"row {row:,}, column {name}: {word!r:.80} is not a number, and {numbers[0]!r:.80} in row {other:,} is "
-            "one; correct it, or name all classes with --classes, which takes all for text",
+            f"one; {advice}, or name all classes with --classes, which takes all for text",
         )
     for text in found:
         _check_name(text, f"column {name}", lambda words: SourceError(source, words))

@@ -61,6 +61,11 @@ class ClassTable:
         """Whether the columns have names."""
         return self.inner.named
 
+    @property
+    def decimal(self) -> str:
+        """As the table has it."""
+        return self.inner.decimal
+
     def raw(self, names: Sequence[str]) -> Any:
         """Return columns as they are."""
         return self.inner.raw(names)
@@ -102,11 +107,18 @@ class ClassTable:
                 )
             try:
                 columns[name], absent = codes_of(
-                    texts, self.classes[name], name, self.source, named=self.given, number=number
+                    texts,
+                    self.classes[name],
+                    name,
+                    self.source,
+                    named=self.given,
+                    number=number,
+                    decimal=self.decimal,
                 )
             except SourceError:
                 if not self.given and not self.earlier:  # numbers among the texts say more than one that is unknown
-                    distinct(texts, name, self.source, typed=not isinstance(self.inner, TextTable))
+                    typed = not isinstance(self.inner, TextTable)
+                    distinct(texts, name, self.source, typed=typed, decimal=self.decimal)
                 raise
             if absent is not None:
                 missing[name] = absent
@@ -195,9 +207,11 @@ def texts_in(opened: OpenTable, name: str, source: str, na_values: Sequence[str]
     texts = _texts(opened, opened.raw([name]), name, na_values)
     if texts is None:
         return None
-    found = distinct(texts, name, source, typed=not isinstance(opened, TextTable))
+    if not isinstance(opened, TextTable):
+        return distinct(texts, name, source, typed=True)
+    found = distinct(texts, name, source, typed=False, decimal=opened.decimal)
     # What is nearly a number, as 1,5 or a time stamp, is a slip or no label at all: reading it says so.
-    return None if found and isinstance(opened, TextTable) and any(map(nearly_number, found)) else found
+    return None if any(nearly_number(text, opened.decimal) for text in found or ()) else found
 
 
 def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], source: str) -> None:

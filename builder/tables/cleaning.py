@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -143,6 +145,29 @@ def policies_text(policies: Policies) -> tuple[str, ...]:
     """
     general = () if policies.general == Policy() else (str(policies.general),)
     return (*general, *(f"{','.join(columns)}={policy}" for columns, policy in policies.columns))
+
+
+def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> tuple[str, ...]:
+    """Take apart "-999,?"; in a list, each item is one word, commas and all.
+
+    Where decimals have a comma, a word with one stands in double quotes.
+
+    Raises:
+        UsageError: One is empty or given twice, or a comma is either before decimals or between two words.
+
+    >>> missing_words("-999,?"), missing_words('"-999,0", ?', ",")
+    (('-999', '?'), ('-999,0', '?'))
+    """
+    if not isinstance(na_values, str) or decimal != ",":
+        return parse_columns(na_values, "na_values") or ()
+    if found := re.search(r"\S*\d,\d\S*", re.sub(r'"[^"]*"', '""', na_values)):
+        text = found[0]
+        raise UsageError(
+            f"na_values={na_values!r:.80} (--na-values): with --decimal , nobody can tell whether {text!r:.40} is one "
+            f"number; write '\"{text:.40}\"' if it is, or '{text.replace(',', ', '):.40}' if it is several words"
+        )
+    words = next(csv.reader([na_values], skipinitialspace=True), [])
+    return parse_columns([word.strip() for word in words], "na_values") or ()
 
 
 def marked(table: Table, na_values: Sequence[str]) -> Table:

@@ -64,7 +64,7 @@ def _can_be(name: str, value: Any) -> bool:
         return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
     if name in ("elapsed", "sort_time", "mask"):
         return isinstance(value, bool)
-    if name in ("input_key", "label_key", "duplicates", "join"):
+    if name in ("input_key", "label_key", "duplicates", "join", "decimal"):
         return isinstance(value, str)
     if name == "skip_lines":
         return isinstance(value, int) and not isinstance(value, bool)

@@ -63,6 +63,7 @@ class Rows:
         source: Its name, for errors.
         dtype: Of inputs and labels; None: what holds the columns' own.
         na_values: What counts as missing, beside what is.
+        decimal: What stands before decimals of numbers of the file that are text.
         types: Of the columns of sequences that the store has; none: there is no store yet.
         why: Says why a value is missing, by its column and its row of the file.
     """
@@ -73,6 +74,7 @@ class Rows:
     dtype: DType | None
     na_values: Sequence[str]
     types: Mapping[str, str]
+    decimal: str = "."
     why: Callable[[str, int], str] = lambda _, __: ""
 
     def sequences(self, groups: Iterable[Group]) -> Iterator[SourceSequence]:
@@ -122,7 +124,8 @@ class Rows:
         if not self.wanted.time:
             yield _Run(table, values)
             return
-        stamps = stamps_in(group.raw, replace(self.options.how, columns=self.wanted.time), self.source, table.number)
+        how = replace(self.options.how, columns=self.wanted.time, decimal=self.decimal)
+        stamps = stamps_in(group.raw, how, self.source, table.number)
         name = ",".join(self.wanted.time)
         without = self._policies()[self.wanted.time[0]].end
         found = in_time(table, stamps, self.options.rules, without, name=name, source=self.source)

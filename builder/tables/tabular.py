@@ -21,6 +21,7 @@ from builder.labels.text_classes import CODES, classes_text, of_targets, parse_c
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.tables.class_columns import ClassTable, stacked_labels, texts_in, with_classes
+from builder.tables.cleaning import missing_words
 from builder.tables.groups import Group, Groups, columns_to_group_by, grouped
 from builder.tables.row_options import RowOptions, float_dtype_needed
 from builder.tables.rows import Rows, Wanted
@@ -31,6 +32,8 @@ from store_spec.format.class_names import Classes
 
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
 
+# What is usual, and then not recorded: stores that were built before there was such an option keep their bytes.
+_NOT_RECORDED = {"decimal": "."}
 _NO_OPTIONS = ("root", "store_inputs", "store_labels", "store_columns", "store_classes", "given")
 
 
@@ -143,7 +146,10 @@ class Tabular:
             by, as_text = columns_to_group_by(self.rows.group_by, opened.groups, source)
             groups = grouped(table, wanted.columns, dtype, source, by=by, as_text=as_text, raw=when)
         types = dict(self.store_columns)
-        taken = Rows(wanted, self.rows, source, dtype, self.read.na_values, types)
+        decimal = "." if opened is None else opened.decimal
+        # A number among them is one in every file, whatever stands before decimals of text.
+        words = [word.replace(self.read.decimal, ".") for word in self.read.na_values]
+        taken = Rows(wanted, self.rows, source, dtype, words, types, decimal)
         taken = replace(taken, why=opened.why_missing) if isinstance(opened, WithLabels) else taken
         found = taken.sequences(groups.each)
         found = opened.counted(found) if self.rows.on and isinstance(opened, WithLabels) else found
@@ -244,6 +250,10 @@ class Tabular:
         options |= options.pop("read") | options.pop("rows")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(options.items())}
 
+    def recorded(self) -> dict[str, Any]:
+        """Return what a store records of the options."""
+        return {name: value for name, value in self.describe().items() if value != _NOT_RECORDED.get(name, ...)}
+
     def _name(self, path: Path) -> str:
         """Return what the source is called."""
         text = path.as_posix()  # whole paths as text: pathlib's own comparisons take longer than reading a small file
@@ -314,6 +324,7 @@ def tabular(
     dtype: DTypeLike | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
     delimiter: str | None = None,
+    decimal: str = ".",
     skip_lines: int = 0,
     header: bool | None = None,
     column_names: str | Sequence[str] | None = None,
@@ -355,6 +366,8 @@ def tabular(
         dtype: Of inputs and labels. None keeps what binary files hold, and gives float64 for text and decimals.
         format: One of `builder.formats.FORMATS`; None goes by the suffix.
         delimiter: One character between the fields of text.
+        decimal: `","` where numbers in text are written `1,5`; the numbers of options have a point all the same, but
+            for those of `na_values`.
         skip_lines: Lines of text before its header, or before its first row, that are left out of every source.
         header: Whether text starts with the column names; None: CSV and TSV do, blank-separated does not.
         column_names: Names for text without a header, and for NPY files.
@@ -395,7 +408,7 @@ def tabular(
         ffill_limit: How many steps in a row `ffill` fills at most.
         mask: Keep which values of inputs were filled in, so that `windows(..., mask=True)` can tell.
         na_values: What counts as missing beside what usually does, as `"-999,?"`; numbers among them are compared as
-            numbers, in files of any format.
+            numbers, in files of any format. Of decimals with a comma, `'"-999,0",?'`, or a list.
         transforms: Changes to columns, one after another, before `missing`: `"scale flow=0.001"`, `"clip flow=0:"`,
             `"diff level"` (the first row, which has none before it, is left out), `"log flow"`.
         classes: Of labels that are text: `"cat,dog"`, whose codes are 0 and 1, or a list of `"COL=cat,dog"` where there
@@ -435,7 +448,7 @@ def tabular(
         label_axis=label_axis,
     )
     float_dtype_needed(rows, parsed)
-    missing_too = parse_columns(na_values, "na_values") or ()
+    missing_too = missing_words(na_values, decimal)
     if classes and label_source == "inputs":
         raise UsageError("classes (--classes) are of labels that are text, and no labels are named; say which they are")
     return Tabular(
@@ -446,6 +459,7 @@ def tabular(
         read=ReadOptions(
             format=format,
             delimiter=delimiter,
+            decimal=decimal,
             skip_lines=skip_lines,
             header=header,
             column_names=parse_columns(column_names, "column_names"),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.formats.table import shortened
-from builder.formats.text_numbers import first_that_fails
+from builder.formats.text_numbers import first_that_fails, with_point
 
 Zone = Literal["UTC"] | None
 
@@ -53,11 +53,12 @@ class Moments:
     zone: Zone = None
 
 
-def iso(column: Any) -> Moments:
+def iso(column: Any, decimal: str = ".") -> Moments:
     """Read ISO 8601: a date, or a date and a time of day, with a zone or without; basic (20200131T1200Z) or extended.
 
     Args:
         column: A pyarrow array of text; nulls are passed over.
+        decimal: What stands before decimals of what is a number instead; those of seconds may have either mark.
 
     Raises:
         StampError: One is written otherwise, is no moment, or some have a zone and others none.
@@ -72,7 +73,7 @@ def iso(column: Any) -> Moments:
         wrong = pc.and_(column.is_valid(), found.is_null())
     if pc.any(wrong).as_py():
         row = wrong.index(True).as_py()
-        raise StampError(row, _not_iso(column[row].as_py()))
+        raise StampError(row, _not_iso(column[row].as_py(), decimal))
     date, clock, part, zone = (pc.struct_field(found, name) for name in ("date", "clock", "part", "zone"))
     whole = pc.if_else(pc.equal(pc.utf8_length(date), 7), pc.binary_join_element_wise(date, "01", "-"), date)
     clock = pc.if_else(pc.equal(clock, ""), "00:00", clock)
@@ -193,14 +194,14 @@ def _refuse_mix(zoned: NDArray[np.bool_], column: Any) -> None:
     )
 
 
-def _not_iso(text: str) -> str:
+def _not_iso(text: str, decimal: str) -> str:
     if found := _DAY_OR_MONTH.match(text):
         mark = found[1]
         year = "%Y" if len(found[2]) == 4 else "%y"
         forms = " or ".join(f"'{mark.join(order)}'" for order in (("%d", "%m", year), ("%m", "%d", year)))
         return f"{_shown(text)} may begin with a day or with a month; say which with --time-format, as {forms}"
     try:
-        float(text)
+        float(with_point(text, decimal))
     except ValueError:
         return (
             f"{_shown(text)} is no time stamp of ISO 8601, as 2020-01-31T12:00:00Z; say how it is written with "

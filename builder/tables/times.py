@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from builder.errors import SourceError, UsageError
 from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.decimals import widest
+from builder.formats.text_numbers import otherwise_written, with_point
 from builder.tables.time_text import Moments, StampError, Zone, by_formats, calendar, iso
 
 Unit = Literal["s", "ms", "us", "ns"]
@@ -35,12 +36,14 @@ class TimeFormat:
         unit: What numbers count, and what stamps are stored in; None: there are no numbers, and stamps of text are
             stored in nanoseconds. So are numbers that are text, floats or decimals, whatever they count.
         elapsed: Whether numbers count from some beginning, and not from 1970.
+        decimal: What stands before decimals of numbers that are text.
     """
 
     columns: tuple[str, ...]
     formats: tuple[str, ...] = ()
     unit: Unit | None = None
     elapsed: bool = False
+    decimal: str = "."
 
     def __post_init__(self) -> None:
         if len(self.columns) > MOST_COLUMNS:
@@ -136,9 +139,9 @@ def _read(columns: list[Any], how: TimeFormat, source: str, name: str) -> Stamps
         raise SourceError(source, f"column {name} holds {what_it_holds(kind)}, and no times")
     if how.formats:
         return _exactly(by_formats(column, how.formats), how.unit, absent)
-    if how.elapsed or (how.unit is not None and _looks_counted(column)):
-        return _counted_text(column, how.unit or DEFAULT_UNIT, absent, elapsed=how.elapsed)
-    return _exactly(iso(column), how.unit, absent)
+    if how.elapsed or (how.unit is not None and _looks_counted(column, how.decimal)):
+        return _counted_text(column, how, absent)
+    return _exactly(iso(column, how.decimal), how.unit, absent)
 
 
 def _of_calendar(columns: list[Any], how: TimeFormat, source: str) -> Stamps:
@@ -161,10 +164,10 @@ def _of_calendar(columns: list[Any], how: TimeFormat, source: str) -> Stamps:
     return _in_unit(calendar(values).seconds, "s", how.unit or "s", absent, None)
 
 
-def _looks_counted(column: Any) -> bool:
+def _looks_counted(column: Any, decimal: str) -> bool:
     """Whether the first stamp of a column of text is a number."""
     first = next((text.as_py() for text in column if text.is_valid), None)
-    return first is not None and _decimal(first) is not None
+    return first is not None and _decimal(first, decimal) is not None
 
 
 def _counted(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool) -> Stamps:
@@ -189,10 +192,11 @@ def _counted(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: boo
     return Stamps(np.rint(exact).astype(np.int64), "ns", absent, zone, elapsed)
 
 
-def _counted_text(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool) -> Stamps:
+def _counted_text(column: Any, how: TimeFormat, absent: NDArray[np.bool_]) -> Stamps:
     """Return numbers in text as nanoseconds, as exact as they are written, whether this file's are whole or not."""
     import pyarrow as pa
 
+    unit, elapsed = how.unit or DEFAULT_UNIT, how.elapsed
     size = PER_SECOND["ns"] // PER_SECOND[unit]
     zone: Zone = None if elapsed else "UTC"
     try:
@@ -205,9 +209,10 @@ def _counted_text(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed
     for row, text in enumerate(column.to_pylist()):
         if text is None:
             continue
-        value = _decimal(text)
+        value = _decimal(text, how.decimal)
         if value is None:
-            raise StampError(row, f"{text!r:.80} is no number of {unit}, as others are; correct it")
+            advice = otherwise_written(text, how.decimal) or "correct it"
+            raise StampError(row, f"{text!r:.80} is no number of {unit}, as others are; {advice}")
         exact = (value * size).to_integral_value()
         if abs(exact) > _HOLDS.max:
             raise StampError(row, f"{text:.80} {unit} is beyond what int64 holds in nanoseconds; correct it")
@@ -215,9 +220,9 @@ def _counted_text(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed
     return Stamps(values, "ns", absent, zone, elapsed)
 
 
-def _decimal(text: str) -> Decimal | None:
+def _decimal(text: str, decimal: str) -> Decimal | None:
     try:
-        value = Decimal(text)
+        value = Decimal(with_point(text, decimal))
     except InvalidOperation:
         return None
     return value if value.is_finite() and abs(value.adjusted()) < 400 else None

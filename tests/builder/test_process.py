@@ -152,7 +152,7 @@ def test_what_the_store_records_of_a_function_is_its_name_and_of_its_code_the_ha
     assert code_of({"function": "my_reader:read"}) == hashlib.sha256(b"def read(path): ...").hexdigest()
     (folder_with_module / "my_reader.py").unlink()
     assert code_of({"function": "my_reader:read"}) == UNKNOWN_CODE == code_of({"function": "never_imported:read"})
-    assert describe_process(tabular(inputs="a:c")) == {"tabular": tabular(inputs=["a:c"]).describe()}
+    assert describe_process(tabular(inputs="a:c")) == {"tabular": tabular(inputs=["a:c"]).recorded()}
     assert code_of(describe_process(tabular())) is None
     assert describe_process(lambda path: path)["function"].startswith(f"{__name__}:")
 

@@ -295,6 +295,7 @@ def tabulars(draw: st.DrawFn) -> Tabular:
         dtype=draw(st.sampled_from([None, "float32", ">i2", "bool"])),
         format=draw(st.sampled_from([None, "csv", "blank"])),
         delimiter=draw(st.sampled_from([None, "\t", "|"])),
+        decimal=draw(st.sampled_from([".", ","])),
         header=draw(st.sampled_from([None, False] if names else [None, False, True])),
         column_names=names,
         input_key=draw(st.text(max_size=3)),
@@ -313,7 +314,7 @@ def tabulars(draw: st.DrawFn) -> Tabular:
 
 @given(made=tabulars())
 def test_what_a_store_records_of_tabular_makes_it_again(made):
-    assert tabular_as_described(json.loads(json.dumps(made.describe()))) == made
+    assert tabular_as_described(json.loads(json.dumps(made.recorded()))) == made
 
 
 @pytest.fixture

@@ -432,6 +432,7 @@ def test_a_process_function_pickles_and_describes_itself_in_json(tmp_path):
         "every": None,
         "exclude": ["e"],
         "ffill_limit": None,
+        "decimal": ".",
         "format": "csv",
         "group_by": [],
         "header": False,

@@ -419,7 +419,7 @@ def test_given_classes_need_no_store_and_no_look_at_the_sources(tmp_path, monkey
 def test_numbers_as_labels_cost_a_look_at_the_first_source_alone(tmp_path, monkeypatch):
     write(tmp_path / "src", [[("1", "u")], [("2", "u")], [("3", "u")]], ".csv")
     looked: list[str] = []
-    monkeypatch.setattr(class_columns, "distinct", lambda *given, typed: looked.append(given[2]))  # noqa: ARG005
+    monkeypatch.setattr(class_columns, "distinct", lambda *given, **_: looked.append(given[2]))
     assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
     assert looked == ["000.csv"]
     assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.dtype == np.float64

@@ -34,6 +34,27 @@ MISTAKES: Final = (
         options=("--na-values", "-999"),
         files={"a.csv": "x,y\n1,2\n3,-999\n"},
     ),
+    Mistake(
+        what="a sentinel of which the comma may stand in it or behind it",
+        options=("--delimiter", ";", "--decimal", ",", "--na-values=-999,0"),
+        files={"a.csv": "x;y\n1,5;2\n3;-999,0\n"},
+    ),
+    Mistake(
+        what="decimals with a comma",
+        options=("--delimiter", ";"),
+        files={"a.csv": "x;y\n1,5;2\n"},
+    ),
+    Mistake(
+        what="decimals with a point among those with a comma",
+        options=("--delimiter", ";", "--decimal", ","),
+        files={"a.csv": "x;y\n1,5;2\n2.5;3\n"},
+    ),
+    Mistake(
+        what="decimals with a comma between columns of which nobody said what is between them",
+        options=("--decimal", ","),
+        files={"a.csv": "x;y\n1,5;2,5\n", "b.csv": "x,y\n1,2\n", "c.csv": "x;y\n1;2\n"},
+    ),
+    Mistake(what="the same mark between columns and before decimals", options=("--delimiter", ",", "--decimal", ",")),
     Mistake(what="another policy than the store has", options=("--missing", "split"), before=("--missing", "drop")),
     Mistake(what="policies for a function of one's own", options=("--process", "mine:read", "--missing", "drop")),
     Mistake(what="a factor that is no number", options=("--scale", "x=kW")),
