@@ -133,7 +133,7 @@ def _read(columns: list[Any], how: TimeFormat, source: str, name: str) -> Stamps
         if how.unit is None:
             raise SourceError(source, f"column {name} holds numbers; say what they count with --time-unit, as s")
         if types.is_decimal(kind):
-            return _counted_text(column.cast(pa.string()), how.unit, absent, elapsed=how.elapsed)
+            return _counted_text(column.cast(pa.string()), replace(how, decimal="."), absent)
         return _counted(column, how.unit, absent, elapsed=how.elapsed)
     if not is_text(kind):
         raise SourceError(source, f"column {name} holds {what_it_holds(kind)}, and no times")
