@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import store_spec
 from builder.errors import UsageError
 from builder.formats.columns import listed
+from builder.formats.text_numbers import otherwise_written
 from builder.labels.text_classes import Given, is_number
 from store_spec.format.class_names import Classes
 
@@ -59,6 +60,13 @@ def checked_texts(
             f"{path}: row {word + 1:,}, column {name}: {texts[word]!r:.80} is not a number, and "
             f"{texts[numbers[0]]!r:.80} in row {numbers[0] + 1:,} is one; correct it, or name all classes with "
             "--classes, which takes all for text"
+        )
+    commas = [] if typed else [row for row, text in enumerate(texts) if otherwise_written(text)]
+    if commas:
+        raise UsageError(
+            f"{path}: row {commas[0] + 1:,}, column {name}: {texts[commas[0]]!r:.80} is no number here "
+            f"({len(commas):,} in all): in a manifest they are written with points and no other marks, as 1234.5; or, if these are "
+            "classes, name all of them with --classes"
         )
     return texts
 

@@ -273,3 +273,13 @@ def test_types_of_a_long_manifest_are_found_from_all_of_it(tmp_path):
     labels = labels_of(manifest(tmp_path, "source,y\n" + "".join(rows) + "last,0.5\n"), "y")
     assert labels.dtype == np.float64
     assert labels[:, 0].tolist() == [*range(40_000), 0.5]
+
+
+@pytest.mark.parametrize("text", ["1,5", "1,234.5"])
+def test_numbers_with_commas_are_no_classes_unless_these_are_named(tmp_path, text):
+    """As labels of a regression they would become codes in the order in which they come, without a word."""
+    table = manifest(tmp_path, f"source;y\na.csv;2,5\nb.csv;{text}\n")
+    with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is no number here \(2 in all\)"):
+        labels_of(table, "y")
+    _, _, texts = table.labels(("y",), given=("y",), order=np.arange(2))
+    assert texts == (("2,5", text),)
