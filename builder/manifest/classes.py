@@ -65,8 +65,8 @@ def checked_texts(
     if commas:
         raise UsageError(
             f"{path}: row {commas[0] + 1:,}, column {name}: {texts[commas[0]]!r:.80} is no number here "
-            f"({len(commas):,} in all): in a manifest they are written with points and no other marks, as 1234.5; or, if these are "
-            "classes, name all of them with --classes"
+            f"({len(commas):,} in all): in a manifest they are written with points and no other marks, as 1234.5; or, "
+            "if these are classes, name all of them with --classes"
         )
     return texts
 
