@@ -16,7 +16,17 @@ from builder.formats.arrow_sizes import ARROW_MAGIC, declared
 from builder.formats.decimals import TooLargeError, is_decimal, plain_numbers
 from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.parquet_sizes import declared_values
-from builder.formats.table import Array, DType, OpenTable, Table, check_unique, check_width, not_numbers, reading
+from builder.formats.table import (
+    TIME_STAMPS,
+    Array,
+    DType,
+    OpenTable,
+    Table,
+    check_unique,
+    check_width,
+    not_numbers,
+    reading,
+)
 
 _LOOKED_AT: Final = 1_000  # rows, for a value to show
 _SPLIT: Final = "split it into smaller files"
@@ -233,7 +243,7 @@ def what_it_holds(kind: Any) -> str:
 
     types = pa.types
     if types.is_temporal(kind):
-        return "time stamps" if types.is_timestamp(kind) else f"times ({kind})"
+        return TIME_STAMPS if types.is_timestamp(kind) else f"times ({kind})"
     if is_text(kind):
         return "text"
     return f"values of type {_type_name(kind)}"

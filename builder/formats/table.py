@@ -18,6 +18,8 @@ from store_spec.format.records import surely_finite
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
 
+TIME_STAMPS: Final = "time stamps"  # what a column holds that is none of numbers, in words
+
 _MOST_COLUMNS: Final = 2**20  # names are made of them all
 
 
@@ -171,9 +173,10 @@ def reading(
 def not_numbers(source: str, column: str, holds: str, value: object, row: int) -> SourceError:
     """Say that a column is none of numbers, with a value in evidence, or None; `row` counts from 1."""
     evidence = "no value at its beginning" if value is None else f"{shortened(repr(value))} in row {row:,}"
+    when = f"say --time {column} if it tells when each row was, " if holds == TIME_STAMPS else ""
     return SourceError(
         source,
-        f"column {column} holds {holds}, not numbers ({evidence}); leave it out "
+        f"column {column} holds {holds}, not numbers ({evidence}); {when}leave it out "
         f"with --exclude {column}, or name the columns to take with --inputs",
     )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from builder.errors import SourceError
 from builder.formats.arrow import column_values
 from builder.formats.convert import EXACT_IN_FLOAT64
-from builder.formats.table import Array, DType, not_numbers, shortened
+from builder.formats.table import TIME_STAMPS, Array, DType, not_numbers, shortened
 
 TRUE: Final = ["true", "True", "TRUE"]
 FALSE: Final = ["false", "False", "FALSE"]
@@ -20,7 +20,7 @@ MISSING: Final = [
 ]
 # Around numbers; line ends, where quotes go around both. To Unicode control letters are blanks too; here, a fault.
 _BLANKS = " \t\r\n\u00a0"
-_TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?\b|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
+_TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?\b|\d{8}[T ]\d{4}|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
 DECIMALS: Final = (".", ",")  # what may stand before decimals
 # By what stands before decimals: those written with the other, and thousands set apart with it.
 _OTHER_DECIMALS = {
@@ -182,7 +182,7 @@ def _no_number(plain: Any, given: Any, name: str, source: str, decimal: str) -> 
     row = first_that_fails(plain, pa.float64())
     text = given[row].as_py()
     if _TIME_STAMP.match(text):
-        return not_numbers(source, name, "time stamps", text, row + 1)
+        return not_numbers(source, name, TIME_STAMPS, text, row + 1)
     hint = _hint(text, decimal)
     # The first value that is there tells a column of text from a slip of the pen.
     if not hint and given.slice(0, row).null_count == row:
