@@ -31,6 +31,7 @@ KNOWN_SUFFIXES: Final = (
     *_SUFFIXES,
     *(f"{text}{packed}" for text in (".csv", ".txt") for packed in _COMPRESSIONS),
 )
+_BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz"})  # to which options of text mean nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class ReadOptions:
         self._check_marks()
         if self.skip_lines < 0:
             raise UsageError(f"skip_lines={self.skip_lines}; it is a number of lines, 0 or more")
-        if self.skip_lines and self.format in {"parquet", "arrow", "npy", "npz"}:
+        if self.skip_lines and self.format in _BINARY:
             raise UsageError(f"skip_lines={self.skip_lines} has no meaning for format={self.format!r}")
         if self.column_names is not None:
             if self.header:
@@ -64,7 +65,7 @@ class ReadOptions:
         if self.delimiter is not None:
             if len(self.delimiter.encode()) != 1 or self.delimiter in '"\r\n':
                 raise UsageError(f"delimiter={self.delimiter!r} must be one ASCII character, and no quote or line end")
-            if self.format in {"parquet", "arrow", "npy", "npz"}:
+            if self.format in _BINARY:
                 raise UsageError(f"delimiter={self.delimiter!r} has no meaning for format={self.format!r}")
         if self.decimal not in DECIMALS:
             raise UsageError(f"decimal={self.decimal!r:.80} is neither . nor , and nothing else stands before decimals")
@@ -73,7 +74,7 @@ class ReadOptions:
                 f"decimal={self.decimal!r} (--decimal) and delimiter={self.delimiter!r} (--delimiter) are one and the "
                 "same: nobody can tell where a field ends; give one of them as the files have it"
             )
-        if self.decimal != "." and self.format in {"parquet", "arrow", "npy", "npz"}:
+        if self.decimal != "." and self.format in _BINARY:
             raise UsageError(f"decimal={self.decimal!r} has no meaning for format={self.format!r}")
 
 

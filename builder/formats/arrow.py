@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError
 from builder.formats.arrow_sizes import ARROW_MAGIC, declared
-from builder.formats.decimals import TooLargeError, is_decimal, plain_numbers
+from builder.formats.decimals import TooLargeError, plain_numbers
 from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.parquet_sizes import declared_values
 from builder.formats.table import (
@@ -208,7 +208,7 @@ def column_values(column: Any, dtype: DType | None = None) -> tuple[Array, NDArr
     column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan), None
-    if is_decimal(column.type):
+    if pa.types.is_decimal(column.type):
         column = plain_numbers(column, dtype)
     if not column.null_count:
         # A single chunk is not copied, but comes read-only.
@@ -225,7 +225,7 @@ def is_numeric(kind: Any) -> bool:
 
     types = pa.types
     plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)
-    return bool(plain or is_decimal(kind))
+    return bool(plain or types.is_decimal(kind))
 
 
 def is_text(kind: Any) -> bool:
@@ -280,8 +280,10 @@ def _check_amount(rows: int, groups: Mapping[str, tuple[str, ...]], schema: Any,
 
 def _value_bytes(kind: Any) -> int:
     """Return what a value takes: decimals, and beside them the floats that they become; of others, what most take."""
+    import pyarrow as pa
+
     kind = kind.value_type if _is_list(kind) else kind
-    return 8 + kind.bit_width // 8 if is_decimal(kind) else 8
+    return 8 + kind.bit_width // 8 if pa.types.is_decimal(kind) else 8
 
 
 def _groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:

@@ -23,13 +23,6 @@ class TooLargeError(Exception):
         self.row, self.value, self.count = row, value, count
 
 
-def is_decimal(kind: Any) -> bool:
-    """Whether a pyarrow type is of decimals, of whatever size."""
-    import pyarrow as pa
-
-    return bool(pa.types.is_decimal(kind))
-
-
 def plain_numbers(column: Any, dtype: DType | None = None) -> Any:
     """Return a pyarrow column of decimals as int64 or uint64, exactly, where that is asked for; else as float64.
 
@@ -63,7 +56,7 @@ def widest(column: Any) -> Any:
     """Return decimals as those of the most digits, others as they are: of narrow ones pyarrow makes no int64."""
     import pyarrow as pa
 
-    return column.cast(pa.decimal256(76, column.type.scale)) if is_decimal(column.type) else column
+    return column.cast(pa.decimal256(76, column.type.scale)) if pa.types.is_decimal(column.type) else column
 
 
 def _nearest_floats(column: Any) -> Any:
