@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -280,3 +281,9 @@ def test_times_go_with_their_rows_from_every_format(tmp_path):
     (only,) = tabular(time="Year:Hr", header=True)(tmp_path / "camels.txt")
     assert only.inputs.tolist() == [[5], [6]]
     assert only.time.tolist() == [datetime(1980, 1, 1, 12), datetime(1980, 1, 2, 12)]
+
+
+def test_what_stands_before_decimals_of_text_says_nothing_of_columns_of_decimals():
+    """Files of text with decimal commas and Parquet files can be the sources of one store."""
+    stamps = read(pa.array([Decimal("1.50"), Decimal("2.25")], pa.decimal128(5, 2)), unit="s", decimal=",")
+    assert stamps.values.tolist() == [1_500_000_000, 2_250_000_000]
