@@ -24,6 +24,7 @@ DASK_CONFIG = {
     # which takes more than twice the time of all the work on it.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",  # by default 50 looks a second, in each process, at how late they come
 }
 
 

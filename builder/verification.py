@@ -11,14 +11,19 @@ from typing import Any
 
 import store_spec
 from builder.build import worker_count
-from builder.engine import as_done, start_engine
+from builder.engine import Task, as_done, start_engine
 from builder.errors import BuildError
 from store_spec.errors import DAMAGE
-from store_spec.verification.parts import Checked, Part
+from store_spec.verification.parts import PART_BYTES, Checked, Part
 from store_spec.verification.problems import Problem
 from store_spec.verification.verify import Check
 
 SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
+BUNDLES = 2  # a worker: into how many the rest is cut, to make the next one
+BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
+
+
+Bundle = dict[int, Part]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,25 +75,55 @@ def verify(
             on_progress(checking)
             done: dict[int, Checked] = {}
             following = 0
-            # The largest first: so that no process works long on its last one while others have nothing left.
-            falling = sorted(enumerate(parts), key=lambda one: -one[1].nbytes)
-            numbered = as_done(engine, count, falling, lambda one: engine.submit(check, one[1], watch=True))
-            for (number, part), task in numbered:
+
+            def submit(bundle: Bundle) -> Task:
+                return engine.submit(_check_each, check, list(bundle.values()), watch=True)
+
+            for bundle, task in as_done(engine, count, bundles(parts, count), submit):
                 try:
-                    done[number] = task.result()
+                    checked = task.result()
                 except engine.lost as error:
+                    part, *more = bundle.values()
+                    beside = f" and of {len(more):,} parts more" if more else ""
                     raise BuildError(
                         f"worker processes died again and again while rows {part.start:,} to {part.stop:,} of "
-                        f"{part.array} were checked; they ran out of memory: check with workers=0 (--workers 0)"
+                        f"{part.array}{beside} were checked; they ran out of memory: check with workers=0 (--workers 0)"
                     ) from error
-                checking.checked += part.nbytes
-                checking.problems += done[number].report.count
+                done.update(zip(bundle, checked, strict=True))
+                checking.checked += sum(part.nbytes for part in bundle.values())
+                checking.problems += sum(each.report.count for each in checked)
                 on_progress(checking)
                 while following in done:
                     yield done.pop(following)
                     following += 1
 
         return store_spec.verify(store, mapper=mapper)
+
+
+def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
+    """Put parts together that one task checks, by their numbers: the longest first, and ever less of them.
+
+    Each task takes some milliseconds of the scheduler's and the workers' time, so there are few; and the last ones are
+    small, so that no process works long while others have nothing left. (Guided self-scheduling: Polychronopoulos and
+    Kuck, IEEE Transactions on Computers C-36, 1987.) Without workers, each part is on its own.
+
+    >>> parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=10)] * 8
+    >>> [list(bundle) for bundle in bundles(parts, workers=1)]
+    [[0, 1, 2, 3], [4, 5], [6], [7]]
+    """
+    left, bundle, size = sum(part.nbytes for part in parts), Bundle(), 0
+    for number, part in sorted(enumerate(parts), key=lambda one: -(one[1].nbytes // PART_BYTES)):
+        bundle[number] = part
+        size += part.nbytes
+        if not workers or size >= min(BUNDLE_BYTES, left / (BUNDLES * workers)):
+            yield bundle
+            left, bundle, size = left - size, Bundle(), 0
+    if bundle:
+        yield bundle
+
+
+def _check_each(check: Check, parts: Sequence[Part]) -> list[Checked]:
+    return [check(part) for part in parts]
 
 
 def _decoded_bytes(store: Path) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from store_spec.disk.storage import LocalStorage, check_local
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError
 from store_spec.format import retired, shard
-from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, crc32c
+from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer, crc32c
 from store_spec.format.layout import LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
 from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, shown
@@ -236,7 +236,7 @@ class Snapshot:
             first_row = chunk * chunking.chunk - start  # counted from the first row of `out`
             self._fill_part(out, first_row, chunking.chunk, stored, f"{where}: chunk {chunk}")
 
-    def _stored(self, name: str, number: int, chunks: range) -> Iterator[bytes | memoryview]:
+    def _stored(self, name: str, number: int, chunks: range) -> Iterator[Buffer]:
         """Give the bytes of some chunks of a shard, which follow one another."""
         chunking = self.root.schema.chunking(name)
         key, where = self._shard_file(name, number)
@@ -248,15 +248,15 @@ class Snapshot:
         begin = min(offset for offset, _ in ranges)
         end = max(offset + length for offset, length in ranges)
         together = end - begin == sum(length for _, length in ranges)
-        data = whole if whole is not None else self._get(key, begin, end - begin) if together else None
-        shift = 0 if whole is not None else begin
+        if whole is None and not together:
+            yield from (self._get(key, offset, length) for offset, length in ranges)
+            return
+        data = np.frombuffer(self._get(key, begin, end - begin) if whole is None else whole, np.uint8)
+        shift = begin if whole is None else 0
         for offset, length in ranges:
-            if data is None:
-                yield self._get(key, offset, length)
-            else:
-                yield memoryview(data)[offset - shift : offset - shift + length]
+            yield data[offset - shift : offset - shift + length]
 
-    def _fill_part(self, out: NDArray[Any], low: int, size: int, stored: bytes | memoryview, where: str) -> None:
+    def _fill_part(self, out: NDArray[Any], low: int, size: int, stored: Buffer, where: str) -> None:
         """Decode a chunk of `size` rows to where they lie in `out`: from row `low`, which may be before its first."""
         high = low + size
         if low >= 0 and high <= len(out):

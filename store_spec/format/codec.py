@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from store_spec.errors import ChecksumError, FormatError, SchemaError
 
-Buffer = bytes | bytearray | memoryview
+Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 COMPRESSORS = ("zstd", "lz4", "none")
 DEFAULT_LEVELS = {"zstd": 3, "lz4": 9, "none": 1}
 LEVELS = range(1, 10)
 SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
 CRC_BYTES = 4
+_CRC = struct.Struct("<I")
 BLOSC_HEADER_BYTES = 16
 BLOSC_SIZES = struct.Struct("<4xI4xI")  # of a header: bytes of what it holds, and of the buffer
 LARGEST_OVERHEAD = BLOSC_HEADER_BYTES + CRC_BYTES  # what Blosc cannot compress it copies, after its header
@@ -29,9 +30,12 @@ LARGEST_CHUNK_BYTES = 2**31 - 1 - 16  # Blosc 1 counts in signed 32 bits and add
 
 def crc32c(data: Buffer | NDArray[Any], before: int = 0) -> int:
     """Return the crc32c (Castagnoli) of a contiguous buffer, or go on from that of the bytes before it."""
-    # The library takes bytes and NumPy arrays, but no memoryview.
-    flat = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
-    return int(google_crc32c.extend(before, flat))
+    return int(google_crc32c.extend(before, flat_bytes(data)))
+
+
+def flat_bytes(data: Buffer | NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the bytes of a contiguous buffer as an array, which what is written in C takes; no memoryview."""
+    return data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class Codec:
         body, size = self._body(stored, where)
         if size != out.nbytes:
             raise FormatError(f"{where}: a chunk of {size:,} bytes where the schema gives {out.nbytes:,}")
-        self._fill(body, out.reshape(-1).view(np.uint8), where)
+        self._fill(body, flat_bytes(out), where)
 
     def decode_bytes(self, stored: Buffer, limit: int, where: str) -> bytes:
         """Return the bytes of a chunk of text, at most `limit` of them."""
@@ -136,21 +140,24 @@ class Codec:
         self._fill(body, out, where)
         return out.tobytes()
 
-    def _body(self, stored: Buffer, where: str) -> tuple[memoryview, int]:
+    def _body(self, stored: Buffer, where: str) -> tuple[NDArray[np.uint8], int]:
         """Return what stands before the checksum, and how many bytes it says that it decodes to."""
-        view = memoryview(stored)
-        end = max(0, len(view) - CRC_BYTES)
-        body = view[:end]
-        found, said = crc32c(body), int.from_bytes(view[end:], "little")
-        if len(view) < CRC_BYTES or found != said:
+        # As few calls as can be: there are thousands of chunks a second.
+        data = stored if isinstance(stored, np.ndarray) else np.frombuffer(stored, np.uint8)
+        end = len(data) - CRC_BYTES
+        if end < 0:
+            raise ChecksumError(f"{where}: {len(data)} bytes, too few for a checksum; restore or rebuild that file")
+        body = data[:end]
+        found, (said,) = google_crc32c.extend(0, body), _CRC.unpack_from(data.data, end)
+        if found != said:
             raise ChecksumError(
                 f"{where}: its bytes have crc32c {found:08x}, not {said:08x} as stored; restore or rebuild that file"
             )
-        return body, len(body) if self.name == "none" else _blosc_size(body, where)
+        return body, end if self.name == "none" else _blosc_size(body, where)
 
-    def _fill(self, body: memoryview, out: NDArray[np.uint8], where: str) -> None:
+    def _fill(self, body: NDArray[np.uint8], out: NDArray[np.uint8], where: str) -> None:
         if self.name == "none":
-            out[:] = np.frombuffer(body, np.uint8)
+            out[:] = body
         elif out.nbytes:
             try:
                 blosc.decompress(body, out)
@@ -158,11 +165,11 @@ class Codec:
                 raise FormatError(f"{where}: Blosc cannot decompress it ({error})") from error
 
 
-def _blosc_size(body: Buffer, where: str) -> int:
+def _blosc_size(body: NDArray[np.uint8], where: str) -> int:
     """Return how many bytes a Blosc buffer says that it holds, after checking that it is as long as it says."""
     if len(body) < BLOSC_HEADER_BYTES:
         raise FormatError(f"{where}: {len(body)} bytes are too few for a Blosc buffer")
-    size, stored = BLOSC_SIZES.unpack_from(body)
+    size, stored = BLOSC_SIZES.unpack_from(body.data)
     if stored != len(body):
         raise FormatError(f"{where}: a Blosc buffer of {len(body):,} bytes says that it has {stored:,}")
     return int(size)

@@ -20,6 +20,7 @@ from store_spec.format.times import checked_times
 from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE, TABLES, Missing, Rows, Schema
 
 SOURCES = f"{TABLES}/source"
+SHA256_DIGITS = 64
 ZEROS = 2**20  # bytes whose checksum is computed at once
 CHECKED_VALUES = 2**20  # values that are looked at together
 
@@ -120,17 +121,15 @@ class Records:
     def identity(self, before: str, schema: Schema) -> str:
         """Continue the chain of hashes that names what a store holds (SPEC.md, "Identity")."""
         digest = bytes.fromhex(before)
-        names = ("part", "source_size", "source_sha256", "inputs_crc32c", "labels_crc32c")
-        parts, sizes, hashes, inputs, labels = (self.columns[f"sequences/{name}"] for name in names)
-        more = [self.columns[f"{TABLES}/time_crc32c"].tolist()] if schema.time is not None else []
-        more += [self.columns[f"{TABLES}/filled_crc32c"].tolist()] if schema.filled else []
-        more += [columns_crc32c(schema.columns, self.columns)] if schema.columns else []
-        for number, source in enumerate(self.sources):
-            line = (
-                f"{source}\n{parts[number]} {sizes[number]} {hashes[number].tobytes().hex()} "
-                f"{self.lengths[number]} {self.label_lengths[number]} {inputs[number]:08x} {labels[number]:08x}"
-            )
-            line += "".join(f" {crcs[number]:08x}" for crcs in more)
+        crcs = [self.columns[f"{TABLES}/{array}_crc32c"].tolist() for array in schema.row_arrays]
+        crcs += [columns_crc32c(schema.columns, self.columns)] if schema.columns else []
+        parts, sizes, hashes = (self.columns[f"{TABLES}/{name}"] for name in ("part", "source_size", "source_sha256"))
+        digits, columns = hashes.tobytes().hex(), (parts, sizes, self.lengths, self.label_lengths)
+        numbers = zip(*(column.tolist() for column in columns), strict=True)
+        every = zip(self.sources, numbers, zip(*crcs, strict=True), range(0, len(digits), SHA256_DIGITS), strict=True)
+        for source, (part, size, length, label_length), mine, at in every:
+            line = f"{source}\n{part} {size} {digits[at : at + SHA256_DIGITS]} {length} {label_length} "
+            line += " ".join([f"{crc:08x}" for crc in mine])
             digest = hashlib.sha256(digest + line.encode()).digest()
         return digest.hex()
 

@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.moments import Floats, Moments
+from store_spec.verification.workspace import Workspace
 
 BLOCK_VALUES = 2**16  # values that are looked at together: they stay in the processor's cache
 LONGEST_PRODUCT = 2**13  # values of a feature: of more than 10,000, OpenBLAS has the product made by many threads
+BUFFER_VALUES = (
+    2**9
+)  # NumPy 2.3 and later copy rows that are shorter than their buffer there and back: five times as slow
 FEW_ROWS = 128  # a sequence; where they are shorter on average, NumPy's calls for each take longer than their values
 SURELY = 0.5  # of the difference that is allowed: so much more than the rounding here that what is within is right
 
@@ -31,25 +35,28 @@ class Agreement:
         said: Of shape (sequences, features); only what stands at sequences with known moments counts.
         known: (sequences,) whether a sequence's moments could be read.
         lengths: (sequences,) how many values of each feature a sequence has.
+        workspace: Where to work.
 
     >>> rows = np.array([[1.0], [3.0], [7.0]])
     >>> columns = ([[2], [1]], [[2], [7.5]], [[2], [0]], [[1], [7]], [[3], [7]])
     >>> said = Moments(*(np.array(column) for column in columns))
-    >>> agreement = Agreement(said, np.ones(2, bool), np.array([2, 1]))
+    >>> agreement = Agreement(said, np.ones(2, bool), np.array([2, 1]), Workspace())
     >>> agreement.add(0, [2, 3], rows)
     >>> agreement.sure().tolist()
     [True, False]
     """
 
-    def __init__(self, said: Moments, known: NDArray[np.bool_], lengths: NDArray[np.int64]) -> None:
-        self._said = said
+    def __init__(
+        self, said: Moments, known: NDArray[np.bool_], lengths: NDArray[np.int64], workspace: Workspace
+    ) -> None:
+        self._said, self._workspace = said, workspace
         # Where values are missing or infinite, or there are none, a look at each has to follow anyway.
         whole = (said.count == lengths[:, None]) & np.isfinite(said.mean)
         self.possible = known & (lengths > 0) & whole.all(axis=1)
+        self._all_possible = bool(self.possible.all())
         features = said.mean.shape[1]
         self._means = list(said.mean[:, :, None])
         self._size = max(1, BLOCK_VALUES // max(1, features))
-        self._values = np.empty((features, 0))
         self._numbers: list[int] = []  # of the sequences that have values in each block, block after block
         self._found: list[_Found] = []  # of each block
         self._waiting = 0  # values of it
@@ -63,17 +70,19 @@ class Agreement:
             rows: (rows, features).
         """
         at = 0
-        for start in range(0, len(rows), self._size):
-            stop = min(start + self._size, len(rows))
-            numbers, starts, begin = [], [], start
-            while begin < stop:
-                if ends[at] > begin:  # an empty one has no least value
-                    numbers.append(first + at)
-                    starts.append(begin - start)
-                    begin = ends[at]
-                at += ends[at] <= stop
-            if self.possible[numbers].any():
-                self._take(numbers, self._of_block(numbers, starts, rows[start:stop]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.setbufsize(BUFFER_VALUES)  # until here
+            for start in range(0, len(rows), self._size):
+                stop = min(start + self._size, len(rows))
+                numbers, starts, begin = [], [], start
+                while begin < stop:
+                    if ends[at] > begin:  # an empty one has no least value
+                        numbers.append(first + at)
+                        starts.append(begin - start)
+                        begin = ends[at]
+                    at += ends[at] <= stop
+                if self._all_possible or self.possible[numbers].any():
+                    self._take(numbers, self._of_block(numbers, starts, rows[start:stop]))
 
     def sure(self) -> NDArray[np.bool_]:
         """Tell which sequences, all of whose rows were added, surely have the moments that are said of them."""
@@ -110,25 +119,23 @@ class Agreement:
         self._numbers = [self._numbers[start] for start in starts.tolist()]
 
     def _of_block(self, numbers: list[int], starts: list[int], block: NDArray[Any]) -> _Found:
-        steps = len(block)
-        if self._values.shape[1] < steps:
-            self._values = np.empty((block.shape[1], steps))
+        steps, features = block.shape
         # One feature a row: NumPy reduces along memory several times faster than across it.
-        values, stops = self._values[:, :steps], [*starts[1:], steps]
-        with np.errstate(over="ignore", invalid="ignore"):
-            values[...] = block.T
-            low, high = (limit.reduceat(values, starts, axis=1) for limit in _LIMITS)
-            if steps < FEW_ROWS * len(numbers):
-                values -= np.repeat(self._said.mean[numbers].T, np.subtract(stops, starts), axis=1)
-                rest = np.add.reduceat(values, starts, axis=1)
-                np.square(values, out=values)
-                return low, high, rest, np.add.reduceat(values, starts, axis=1)
-            squares = []
-            for number, start, stop in zip(numbers, starts, stops, strict=True):
-                mine = values[:, start:stop]
-                mine -= self._means[number]
-                squares.append(_squares(mine))
-            return low, high, np.add.reduceat(values, starts, axis=1), np.stack(squares, axis=1)
+        values = self._workspace.floats(features, steps)
+        stops, places = [*starts[1:], steps], np.array(starts)
+        values[...] = block.T
+        low, high = (limit.reduceat(values, places, axis=1) for limit in _LIMITS)
+        if steps < FEW_ROWS * len(numbers):
+            values -= np.repeat(self._said.mean[numbers].T, np.subtract(stops, places), axis=1)
+            rest = np.add.reduceat(values, places, axis=1)
+            np.square(values, out=values)
+            return low, high, rest, np.add.reduceat(values, places, axis=1)
+        squares = np.empty_like(low)
+        for at, (number, start, stop) in enumerate(zip(numbers, starts, stops, strict=True)):
+            mine = values[:, start:stop]
+            mine -= self._means[number]
+            squares[:, at] = np.vecdot(mine, mine) if stop - start <= LONGEST_PRODUCT else _squares(mine)
+        return low, high, np.add.reduceat(values, places, axis=1), squares
 
 
 def _squares(values: Floats) -> Floats:

@@ -18,8 +18,9 @@ from store_spec.format.retired import Ranges
 from store_spec.verification.parts import Part, overlapping
 from store_spec.verification.problems import Report
 from store_spec.verification.tables import Table
+from store_spec.verification.workspace import Workspace
 
-PIECE_BYTES = 2**20  # decoded, but two chunks at least: few sequences lie in two pieces, and all is in the cache still
+PIECE_BYTES = 2**21  # decoded, but two chunks at least: few sequences lie in two pieces, and all is in the cache still
 
 Piece = tuple[int, int, NDArray[Any] | None]  # start, stop and rows; no rows where none can be read
 
@@ -30,16 +31,16 @@ class PartRows:
     Args:
         snapshot: The store.
         part: Which rows.
+        workspace: Where to read them.
     """
 
-    def __init__(self, snapshot: Snapshot, part: Part) -> None:
+    def __init__(self, snapshot: Snapshot, part: Part, workspace: Workspace) -> None:
         self.report = Report(snapshot.storage.root)
         self.tables: dict[str, Table] = {}
-        self.snapshot, self.part = snapshot, part
+        self.snapshot, self.part, self.workspace = snapshot, part, workspace
         schema, array = snapshot.root.schema, part.array
         self.of, self._in_shards = schema.rows(array), schema.is_sharded(array)
         self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
-        self._buffer = self.of.empty(0)
 
     def pieces(self) -> Iterator[Piece]:
         """Yield all rows once, in their order; those of a piece stay as they are until the next one."""
@@ -63,7 +64,8 @@ class PartRows:
     def table(self, name: str) -> Table:
         """Return a table, of which the listing of its files is known to have been checked."""
         if name not in self.tables:
-            self.tables[name] = Table(self.snapshot, self.report, self.snapshot.root.schema.fact(name), listed=False)
+            fact = self.snapshot.root.schema.fact(name)
+            self.tables[name] = Table(self.snapshot, self.report, fact, self.workspace.chunks, listed=False)
         return self.tables[name]
 
     def check_finite(self, start: int, rows: NDArray[Any]) -> None:
@@ -123,10 +125,10 @@ class PartRows:
 
     def _piece(self, start: int, stop: int, *, again: bool) -> NDArray[Any] | None:
         if self._in_shards:
-            # Memory that was used before: the system must clear new pages, which takes longer than a look at the rows.
-            found = self.snapshot.rows_in(None if again else self._buffer, self.part.array, start, stop)
-            if not again and len(found) > len(self._buffer):
-                self._buffer = found
+            before = None if again else self.workspace.rows.get(self.part.array)
+            found = self.snapshot.rows_in(before, self.part.array, start, stop)
+            if not again and (before is None or len(found) > len(before)):
+                self.workspace.rows[self.part.array] = found
             return found
         rows, known = self.table(self.part.array).rows(start, stop)
         return rows if known.all() else None

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StoreError
-from store_spec.format.codec import crc32c
+from store_spec.format.codec import crc32c, flat_bytes
 from store_spec.verification.missing import FilledCheck, MissingCheck
 from store_spec.verification.parts import Bounds, Checked, Part
 from store_spec.verification.reading import PartRows
 from store_spec.verification.statistics import MomentsCheck
 from store_spec.verification.times import TimesCheck
+from store_spec.verification.workspace import Workspace
 
 COMPARED_TOGETHER = 1024  # sequences: what the tables say of them, and what their rows give, waits to be compared
 COMPARED_VALUES = 2**16  # or fewer, where they have so many features together
@@ -22,11 +23,11 @@ COMPARED_VALUES = 2**16  # or fewer, where they have so many features together
 Check = MomentsCheck | TimesCheck | FilledCheck
 
 
-def check_part(snapshot: Snapshot, part: Part) -> Checked:
-    """Read the rows of a part once, in memory for two chunks or 512 KiB of them, and hold them against the tables."""
+def check_part(snapshot: Snapshot, workspace: Workspace, part: Part) -> Checked:
+    """Read the rows of a part once, in memory for two chunks or 2 MiB of them, and hold them against the tables."""
     if not snapshot.storage.root.is_dir():
         raise StoreError(f"{snapshot.storage.root}: a process that was to check it does not see it there")
-    rows = PartRows(snapshot, part)
+    rows = PartRows(snapshot, part, workspace)
     RowCheck(rows).run()
     return Checked(rows.report, {name: table.seen for name, table in rows.tables.items()})
 
@@ -67,26 +68,25 @@ class RowCheck:
             check = self._check = self._check or self._next_check(bounds)
             until = min(int(bounds[check.stop - self._part.first]), stop)
             mine = None if rows is None else rows[at - start : until - start]
+            last = min(check.stop - self._part.first, int(np.searchsorted(bounds, stop, "right")))
+            ends = bounds[self._number + 1 : last + 1]
             if mine is not None:
-                last = min(check.stop - self._part.first, int(np.searchsorted(bounds, stop, "right")))
-                check.add(self._part.first + self._number, bounds[self._number + 1 : last + 1] - at, mine)
-            if not self._take(check, at, stop, mine):
+                check.add(self._part.first + self._number, ends - at, mine)
+            if not self._take(check, at, stop, ends.tolist(), mine):
                 return
             at = until
             self._compare()
             self._check = None
 
-    def _take(self, check: Check, start: int, stop: int, rows: NDArray[Any] | None) -> bool:
+    def _take(self, check: Check, start: int, stop: int, ends: list[int], rows: NDArray[Any] | None) -> bool:
         """Take the checksums of rows of the sequences of a check; tell whether these end there, or go on."""
-        assert self._part.bounds is not None
-        at = start
-        while self._number < check.stop - self._part.first:
-            end = int(self._part.bounds[self._number + 1])
+        at, data, size = start, None if rows is None else flat_bytes(rows), self._rows.of.nbytes
+        for end in ends:
             until = min(end, stop)
-            if rows is None:
+            if data is None:
                 self._readable = self._readable and until == at
             else:
-                self._crc = crc32c(rows[at - start : until - start], self._crc)
+                self._crc = crc32c(data[(at - start) * size : (until - start) * size], self._crc)
             at = until
             if end > stop:
                 return False

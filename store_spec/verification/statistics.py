@@ -40,7 +40,7 @@ class MomentsCheck:
             read = [rows.table(name).rows(start, stop) for name in derived(rows.part.array)]
             columns, known = [column for column, _ in read], np.logical_and.reduce([there for _, there in read])
         self._said = Moments(*columns)
-        self._agreement = Agreement(self._said, known, rows.lengths(start, stop) * self._flat)
+        self._agreement = Agreement(self._said, known, rows.lengths(start, stop) * self._flat, rows.workspace)
         # Of sequences that cannot agree, each as soon as it ends; the one that goes on; and its number.
         self._computed: dict[int, Moments] = {}
         self._running, self._number = self._nothing(), start

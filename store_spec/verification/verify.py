@@ -36,6 +36,7 @@ from store_spec.verification.parts import Bounds, Checked, Part, cut, overlappin
 from store_spec.verification.problems import Problem, Report
 from store_spec.verification.rows import check_part
 from store_spec.verification.tables import Table, committed_files
+from store_spec.verification.workspace import Workspace
 
 Columns = dict[str, NDArray[Any] | None]
 Check = Callable[[Part], Checked]
@@ -49,7 +50,7 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
     in the tables, the tables against one another, the arrays' own metadata against the root, and the files against
     what the store has. Rows that a writer put and did not commit are no problem; a file that it left half written is.
 
-    Memory holds two chunks of rows at a time (or 512 KiB, if that is more), the names of all sources, about 100 bytes
+    Memory holds two chunks of rows at a time (or 2 MiB, if that is more), the names of all sources, about 100 bytes
     for each sequence, and 16 for each run of steps that miss a value.
 
     Args:
@@ -85,7 +86,9 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
     """Collect all problems; return the name of each sequence's source, if they can be read."""
     schema = snapshot.root.schema
     before = _strays(snapshot)
-    tables = {fact.name: Table(snapshot, report, fact) for fact in schema.arrays() if not schema.is_sharded(fact.name)}
+    facts = [fact for fact in schema.arrays() if not schema.is_sharded(fact.name)]
+    workspace = Workspace()
+    tables = {fact.name: Table(snapshot, report, fact, workspace.chunks) for fact in facts}
     offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
     label_offsets = {
         "step": offsets,
@@ -97,7 +100,7 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
     _check_columns(snapshot, report, tables, columns)
     every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
     parts = list(_parts(snapshot, report, tables, every))
-    for checked in mapper(partial(check_part, snapshot.slim(compared=False)), parts):
+    for checked in mapper(partial(check_part, snapshot.slim(compared=False), workspace), parts):
         report.take(checked.report)
         for name, seen in checked.seen.items():
             tables[name].seen |= seen

@@ -18,12 +18,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
+from numpy.typing import NDArray
+
 import store_spec
 from store_spec import StoreError
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.format import codec, shard
-from store_spec.format.codec import CRC_BYTES, Buffer, Codec
+from store_spec.format.codec import CRC_BYTES, Buffer, Codec, flat_bytes
 from store_spec.verification.rows import RowCheck
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rot_damage import ROOT, Case, additions, flips, losses, older_copies, swaps
@@ -179,8 +182,8 @@ def _is_shard(*names: str) -> bool:
     return all(name.startswith(("inputs/c.", "labels/c.")) for name in names)
 
 
-def _body_unchecked(chunk: Codec, stored: Buffer, where: str) -> tuple[memoryview, int]:
-    body = memoryview(stored)[:-CRC_BYTES]
+def _body_unchecked(chunk: Codec, stored: Buffer, where: str) -> tuple[NDArray[np.uint8], int]:
+    body = flat_bytes(stored)[:-CRC_BYTES]
     return body, len(body) if chunk.name == "none" else codec._blosc_size(body, where)
 
 

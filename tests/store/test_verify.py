@@ -266,7 +266,7 @@ def test_all_that_is_wrong_is_reported_at_once(path):
         ("inputs/c.3.0", "chunk 1"),
         ("labels/c.0", "missing"),
         ("mine.txt", "belongs"),
-        ("row_size/c.0", "its byt"),
+        ("row_size/c.0", "0 bytes"),
         ("sequences/source/c.0", "missing"),
         ("stats/labels_min/c.0.0", "missing"),
         ("stats/zarr.json", "not JSO"),

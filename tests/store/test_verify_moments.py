@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from store_spec.format.moments import Moments, moments
 from store_spec.verification import agreement as verify_moments
 from store_spec.verification.agreement import Agreement, rounding
+from store_spec.verification.workspace import Workspace
 
 NAMES = Moments.__slots__
 
@@ -25,7 +26,7 @@ def told(rows, bounds):
 def sure(rows, bounds, said, cuts, known=None):
     """Give all rows in pieces that end at `cuts`."""
     known = np.ones(len(bounds) - 1, bool) if known is None else known
-    agreement = Agreement(said, known, np.diff(bounds))
+    agreement = Agreement(said, known, np.diff(bounds), Workspace())
     for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True):
         first = int(np.searchsorted(bounds[1:], start, "right")) if start < stop else 0
         agreement.add(first, (bounds[first + 1 :] - start).tolist(), rows[start:stop])
@@ -97,7 +98,7 @@ def test_numbers_whose_squares_overflow_are_left_to_a_further_look():
 def test_what_waits_to_be_joined_does_not_grow_with_the_rows(monkeypatch):
     monkeypatch.setattr(verify_moments, "BLOCK_VALUES", 8)
     rows, bounds = np.arange(2_000.0).reshape(1_000, 2), np.array([0, 1_000])
-    agreement = Agreement(told(rows, bounds), np.ones(1, bool), np.array([1_000]))
+    agreement = Agreement(told(rows, bounds), np.ones(1, bool), np.array([1_000]), Workspace())
     for start in range(0, 1_000, 10):
         agreement.add(0, [1_000 - start], rows[start : start + 10])
         assert len(agreement._found) <= 8
