@@ -15,6 +15,9 @@ from store_spec.errors import WindowError
 from store_spec.format.moments import Floats, Moments
 from store_spec.schema import MOMENTS
 
+FEW_FEATURES = 16  # of a row; of more, NumPy is about as fast row by row
+MANY_VALUES = 2**13  # of less, it is not worth it
+TOGETHER = 2**9  # values: as many as rows are joined to
 SMALL = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")  # float32 holds each of their values
 
 
@@ -88,14 +91,14 @@ class Scale:
         """
         center, scale = self._fitted(values, name)
         out = values if inplace and values.dtype == center.dtype and values.ndim else None
-        result = np.subtract(values, center, out=out, dtype=center.dtype)
-        return np.asarray(np.divide(result, scale, out=result) if result.ndim else result / scale)
+        result = _by_feature(np.subtract, values, center, out)
+        return np.asarray(_by_feature(np.divide, result, scale, result) if result.ndim else result / scale)
 
     def undo(self, values: NDArray[Any], name: str = "inputs") -> NDArray[Any]:
         """Return `values * scale + center`, a new array; the arguments are as for `apply`."""
         center, scale = self._fitted(values, name)
-        result = np.multiply(values, scale, dtype=scale.dtype)
-        return np.asarray(np.add(result, center, out=result) if result.ndim else result + center)
+        result = _by_feature(np.multiply, values, scale)
+        return np.asarray(_by_feature(np.add, result, center, result) if result.ndim else result + center)
 
     def _fitted(self, values: NDArray[Any], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return center and scale, of the dtype of the result, and of a shape that is broadcast against values."""
@@ -175,6 +178,29 @@ class Scaler:
             for numbers in (each.center, each.scale):
                 digest.update(numbers.astype("<f8").tobytes())
         return digest.hexdigest()[:16]
+
+
+def _by_feature(
+    ufunc: np.ufunc, values: NDArray[Any], numbers: NDArray[Any], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Return `ufunc(values, numbers)`; where rows of few features have a number each, some rows are taken as one.
+
+    NumPy takes each row by itself: of three features, that takes five times as long as the arithmetic.
+    """
+    features = numbers.size
+    if numbers.ndim != 1 or features > FEW_FEATURES or values.size < MANY_VALUES or not values.flags.c_contiguous:
+        result: NDArray[Any] = ufunc(values, numbers, out=out, dtype=numbers.dtype)
+        return result
+    found = np.empty(values.shape, numbers.dtype) if out is None else out
+    rows, places = values.reshape(-1), found.reshape(-1)
+    joined = TOGETHER - TOGETHER % features
+    whole = values.size - values.size % joined
+    for part, size in ((slice(whole), joined), (slice(whole, None), features)):
+        ufunc(
+            rows[part].reshape(-1, size), np.resize(numbers, size), out=places[part].reshape(-1, size),
+            dtype=numbers.dtype,
+        )  # fmt: skip
+    return found
 
 
 def unchanged(features: int) -> Scale:

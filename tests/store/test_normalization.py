@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.errors import SequenceIndexError, StateError, WindowError
 from store_spec.format.moments import moments, moments_of_each
+from store_spec.reading import scaling
 from store_spec.reading.scaling import Scale, Scaler, standard
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import Sequences, all_same, same, unbatched
@@ -464,3 +465,29 @@ def test_moments_of_each_are_those_of_each_alone(
             assert same((getattr(found, name)[number],), (getattr(wanted, name),))
     assert found.count.shape == (windows, shape[-1] if shape else 1)
     assert standard(found).center.shape == found.count.shape
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(0, 60),
+    shape=st.lists(st.integers(1, 3), max_size=2),
+    features=st.integers(1, 9),
+    dtype=st.sampled_from(["float32", "float64", "int16", "int64"]),
+    order=st.sampled_from("CF"),
+    inplace=st.booleans(),
+    together=st.integers(9, 40),
+)
+def test_rows_that_are_taken_together_are_scaled_as_each_by_itself(
+    rows, shape, features, dtype, order, inplace, together
+):
+    rng = np.random.default_rng(rows)
+    values = np.asarray((100 * rng.normal(size=(rows, *shape, features))).astype(dtype), order=order)
+    scale = Scale(center=rng.normal(size=features), scale=rng.normal(size=features) + 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling, "MANY_VALUES", 1)
+        patch.setattr(scaling, "TOGETHER", together)
+        wanted = scaled(values, scale.center, scale.scale)
+        back = wanted * scale.scale.astype(wanted.dtype) + scale.center.astype(wanted.dtype)
+        found = scale.apply(values.copy(order), inplace=inplace)
+        assert same((found,), (wanted,))
+        assert same((scale.undo(found),), (back,))
