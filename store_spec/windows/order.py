@@ -131,7 +131,7 @@ class Order:
         random: tuple[int, int] | None,
         weights: NDArray[np.float64] | None = None,
     ) -> None:
-        self._index, self._starts, self._random = index, starts, random
+        self._index, self._starts, self._random, self._chunk = index, starts, random, chunk
         counts = np.diff(index.stretches.first)
         stretches = np.flatnonzero(counts)
         sequences = index.stretches.sequences(stretches)
@@ -147,7 +147,7 @@ class Order:
             weights = weights[sequences]
             costs = replace(costs, window=costs.window + DRAWN_BYTES)  # at most as many are drawn as a unit has
         self._weights = weights
-        budget = max(0, budget - costs.pool)
+        budget = budget_of_pool = max(0, budget - costs.pool)
         total = int(until.max(initial=0))
         self._unit = unit_size(index, total, chunk, costs, budget)
         while True:
@@ -172,6 +172,7 @@ class Order:
         elif not (np.diff(starts[sequences]) < 0).any():
             budget = min(budget, max(most, ORDERED_POOL_BYTES))
         self._pools = pools_of(cost[self._order], budget)
+        self._room = self._room_left(cost[self._order], costs.row, budget_of_pool)
         windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._drawn
         self.first = np.concatenate((np.zeros(1, np.int64), np.cumsum(windows)))[self._pools]
 
@@ -212,7 +213,7 @@ class Order:
             before = np.cumsum(high - low) - (high - low)
             slots = windows[spread(at, count)] + np.repeat(before - low, count)
         pieces = self._pieces(low, high)
-        start, stop = merged(pieces.row, pieces.stop)
+        start, stop = self._joined(*merged(pieces.row, pieces.stop), int(self._room[number]))
         before = np.cumsum(stop - start) - (stop - start)
         return Share(
             pieces=pieces,
@@ -276,6 +277,25 @@ class Order:
         to_row = np.minimum(rows[last] + (high - self._before[last]) * shape.stride + shape.span, until[last])
         each = (to_row - from_row) * costs.row + (high + 1 - low) * costs.window + (last + 1 - first) * costs.piece
         return np.asarray(each, np.int64)
+
+    def _room_left(self, cost: Ints, row: int, budget: int) -> Ints:
+        """(pools,): how many rows more than those that are needed the memory of each has room for."""
+        total = np.concatenate((np.zeros(1, np.int64), np.cumsum(cost)))[self._pools]
+        return (budget - np.diff(total)).clip(0) // max(1, row)
+
+    def _joined(self, start: Ints, stop: Ints, room: int) -> tuple[Ints, Ints]:
+        """Return ranges that hold these, with rows between them that nobody needs as far as there is room for them.
+
+        Rows that are read in one piece are decompressed where they are to lie; of others each piece is copied there.
+        """
+        if not len(start):
+            return start, stop
+        gaps = start[1:] - stop[:-1]
+        smallest = np.argsort(gaps, kind="stable")
+        fit = smallest[(np.cumsum(gaps[smallest]) <= room) & (gaps[smallest] < self._chunk)]
+        apart = np.ones(len(gaps), bool)
+        apart[fit] = False
+        return start[np.concatenate(([True], apart))], stop[np.concatenate((apart, [True]))]
 
     def _pieces(self, low: Ints, high: Ints) -> Pieces:
         """Return the pieces of runs of windows, in the order of the runs."""

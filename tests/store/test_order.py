@@ -65,7 +65,7 @@ def test_ranks_take_turns_in_the_order_of_one(arguments: Arguments, world_size: 
 @settings(max_examples=150, deadline=None)
 @given(plans(), st.integers(1, 3))
 def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, world_size: int):
-    """Every row and label row of each window is in one range of rows, and no other row is read."""
+    """Every row and label row of each window is in one range of rows; of others, less than a chunk in one place."""
     index, starts, order = planned(*arguments)
     for pool in range(len(order)):
         share = order.share(pool, world_size - 1, world_size)
@@ -85,8 +85,25 @@ def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, worl
                 needed = (real - 1) * index.shape.sampling_rate + 1 + index.shape.label_span
                 assert np.array_equal(rows[at : at + needed], np.arange(row, row + needed))
                 read.update(range(row, row + needed))
-        between = set(rows.tolist()) - read
-        assert not between or index.shape.stride > 1
+        between = np.array(sorted(set(rows.tolist()) - read), np.int64)
+        assert all(len(run) < max(arguments[2], index.shape.stride) for run in runs_of(between))
+
+
+def runs_of(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Part rising numbers where one is missing."""
+    return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else []
+
+
+@pytest.mark.parametrize(("room", "chunk", "ranges"), [(27, 4, 1), (26, 4, 2), (7, 4, 8), (0, 4, 10), (27, 3, 10)])
+def test_ranges_are_joined_where_there_is_room_for_the_rows_between(room: int, chunk: int, ranges: int):
+    index = WindowIndex.from_lengths([13] * 10, WindowShape(window=5, target="last", stride=5))
+    needed = COSTS.pool + 100 * COSTS.row + 20 * (COSTS.window + COSTS.piece)  # units are of one window
+    budget = needed + room * COSTS.row
+    order = Order(index, np.arange(0, 130, 13), chunk=chunk, costs=COSTS, budget=budget, random=(0, 0))
+    assert len(order) == 1
+    share = order.share(0)
+    assert len(share.start) == ranges
+    assert 100 <= share.rows <= 100 + room
 
 
 @settings(max_examples=150, deadline=None)
