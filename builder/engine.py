@@ -130,7 +130,7 @@ class OnOurWorkers(OnDask):
 
 
 def as_done(
-    engine: Engine, workers: int, items: Iterable[Item], submit: Callable[[Item], Task]
+    engine: Engine, workers: int, items: Iterable[Item], submit: Callable[[Item], Task], *, ahead: int = AHEAD
 ) -> Iterator[tuple[Item, Task]]:
     """Have something done with each item, a few at a time, and give each with its task, which is done.
 
@@ -139,11 +139,12 @@ def as_done(
         workers: How many processes it has.
         items: Taken one by one, no earlier than needed.
         submit: Starts a watched task for an item.
+        ahead: How many a worker has, those that wait included; those are not always given to another one that is free.
     """
     waiting = iter(items)
     open_: dict[Task, Item] = {}
     while True:
-        for item in islice(waiting, AHEAD * max(1, workers) - len(open_)):
+        for item in islice(waiting, ahead * max(1, workers) - len(open_)):
             open_[submit(item)] = item
         if not open_:
             return

@@ -19,7 +19,7 @@ from store_spec.verification.problems import Problem
 from store_spec.verification.verify import Check
 
 SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
-BUNDLES = 2  # a worker: into how many the rest is cut, to make the next one
+AHEAD = 2  # bundles a worker: one that it checks, and one that waits; of more, a worker might wait for another's
 BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
 
 
@@ -65,7 +65,8 @@ def verify(
             what lies in a folder.
         BuildError: Worker processes died again and again.
     """
-    count = worker_count(workers, small=scheduler is None and _decoded_bytes(Path(store)) <= SMALL_BYTES)
+    free = workers is None and scheduler is None  # to choose
+    count = worker_count(workers, small=free and _decoded_bytes(Path(store)) <= SMALL_BYTES)
     checking = Checking()
     with start_engine(count, scheduler) as engine:
 
@@ -79,7 +80,7 @@ def verify(
             def submit(bundle: Bundle) -> Task:
                 return engine.submit(_check_each, check, list(bundle.values()), watch=True)
 
-            for bundle, task in as_done(engine, count, bundles(parts, count), submit):
+            for bundle, task in as_done(engine, count, bundles(parts, count), submit, ahead=AHEAD):
                 try:
                     checked = task.result()
                 except engine.lost as error:
@@ -108,14 +109,14 @@ def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
     Kuck, IEEE Transactions on Computers C-36, 1987.) Without workers, each part is on its own.
 
     >>> parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=10)] * 8
-    >>> [list(bundle) for bundle in bundles(parts, workers=1)]
+    >>> [list(bundle) for bundle in bundles(parts, workers=2)]
     [[0, 1, 2, 3], [4, 5], [6], [7]]
     """
     left, bundle, size = sum(part.nbytes for part in parts), Bundle(), 0
     for number, part in sorted(enumerate(parts), key=lambda one: -(one[1].nbytes // PART_BYTES)):
         bundle[number] = part
         size += part.nbytes
-        if not workers or size >= min(BUNDLE_BYTES, left / (BUNDLES * workers)):
+        if not workers or size >= min(BUNDLE_BYTES, left / workers):
             yield bundle
             left, bundle, size = left - size, Bundle(), 0
     if bundle:

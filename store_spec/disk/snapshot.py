@@ -229,12 +229,19 @@ class Snapshot:
 
     def _fill_from_shard(self, name: str, number: int, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill `out` with rows `start` to `stop` of one shard."""
-        chunking = self.root.schema.chunking(name)
+        codec, size = self.root.schema.codec, self.root.schema.chunking(name).chunk
         _, where = self._shard_file(name, number)
-        chunks = range(start // chunking.chunk, -(-stop // chunking.chunk))
+        chunks = range(start // size, -(-stop // size))
         for chunk, stored in zip(chunks, self._stored(name, number, chunks), strict=True):
-            first_row = chunk * chunking.chunk - start  # counted from the first row of `out`
-            self._fill_part(out, first_row, chunking.chunk, stored, f"{where}: chunk {chunk}")
+            low = chunk * size - start  # rows are counted from the first one of `out`
+            high = low + size
+            if low >= 0 and high <= len(out):
+                codec.decode(stored, out[low:high], f"{where}: chunk {chunk}")
+                continue
+            decoded = np.empty((size, *out.shape[1:]), out.dtype)
+            codec.decode(stored, decoded, f"{where}: chunk {chunk}")
+            low_in, high_in = max(0, low), min(len(out), high)
+            out[low_in:high_in] = decoded[low_in - low : high_in - low]
 
     def _stored(self, name: str, number: int, chunks: range) -> Iterator[Buffer]:
         """Give the bytes of some chunks of a shard, which follow one another."""
@@ -255,17 +262,6 @@ class Snapshot:
         shift = begin if whole is None else 0
         for offset, length in ranges:
             yield data[offset - shift : offset - shift + length]
-
-    def _fill_part(self, out: NDArray[Any], low: int, size: int, stored: Buffer, where: str) -> None:
-        """Decode a chunk of `size` rows to where they lie in `out`: from row `low`, which may be before its first."""
-        high = low + size
-        if low >= 0 and high <= len(out):
-            self.root.schema.codec.decode(stored, out[low:high], where)
-            return
-        decoded = np.empty((size, *out.shape[1:]), out.dtype)
-        self.root.schema.codec.decode(stored, decoded, where)
-        low_in, high_in = max(0, low), min(len(out), high)
-        out[low_in:high_in] = decoded[low_in - low : high_in - low]
 
     def _check_sizes(self, name: str, number: int, first: int, last: int) -> None:
         """Check that chunks of a shard have as many stored bytes as chunks of the schema can have."""

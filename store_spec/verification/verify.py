@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
     in the tables, the tables against one another, the arrays' own metadata against the root, and the files against
     what the store has. Rows that a writer put and did not commit are no problem; a file that it left half written is.
 
-    Memory holds two chunks of rows at a time (or 2 MiB, if that is more), the names of all sources, about 100 bytes
+    Memory holds two chunks of rows at a time (or 4 MiB, if that is more), the names of all sources, about 100 bytes
     for each sequence, and 16 for each run of steps that miss a value.
 
     Args:
@@ -95,18 +96,20 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
         "sequence": _one_each(tables.get("labels")),
         "own": _bounds(snapshot, report, tables, "label_offsets", "label_row_size"),
     }[schema.label_axis]
+    every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
+    parts = list(_parts(snapshot, report, tables, every))
+    results = iter(mapper(partial(check_part, snapshot.slim(compared=False), workspace), parts))
+    first = list(islice(results, 1))  # from here on, the other processes of a mapper check further parts meanwhile
     columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
     _check_sources(report, tables, columns, snapshot.root.retired)
     _check_columns(snapshot, report, tables, columns)
-    every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
-    parts = list(_parts(snapshot, report, tables, every))
-    for checked in mapper(partial(check_part, snapshot.slim(compared=False), workspace), parts):
+    _check_identity(snapshot, report, columns, offsets, label_offsets)
+    for checked in chain(first, results):
         report.take(checked.report)
         for name, seen in checked.seen.items():
             tables[name].seen |= seen
     for table in tables.values():
         table.finish()
-    _check_identity(snapshot, report, columns, offsets, label_offsets)
     _check_documents(snapshot, report, {"step": offsets, "label_step": label_offsets})
     # A living writer's files come and go meanwhile: what counts is what lies there at the beginning and at the end.
     after = _strays(snapshot)

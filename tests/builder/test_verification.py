@@ -17,7 +17,7 @@ import builder
 import store_spec
 from builder.cli import main
 from builder.errors import BuildError
-from builder.verification import BUNDLE_BYTES, BUNDLES, Checking, bundles
+from builder.verification import BUNDLE_BYTES, Checking, bundles
 from store_spec.verification import parts as verify_parts
 from store_spec.verification.parts import PART_BYTES, Part
 from tests.store.oracle import Recipe, make, write
@@ -57,7 +57,7 @@ def test_each_part_is_in_one_bundle_and_the_last_are_small(sizes, workers):
     left = sum(sizes)
     for bundle in got:
         without_last = sum(part.nbytes for part in list(bundle.values())[:-1])
-        assert len(bundle) == 1 or without_last < min(BUNDLE_BYTES, left / (BUNDLES * workers))
+        assert len(bundle) == 1 or without_last < min(BUNDLE_BYTES, left / workers)
         left -= sum(part.nbytes for part in bundle.values())
     assert workers or len(got) == len(parts)
 
