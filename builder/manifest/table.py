@@ -30,8 +30,27 @@ _RULES: Final[dict[str, Callable[[str], str]]] = {
     "stem": stem_of,
 }
 _NAMED = 5
-_NO_ROW, _NO_SOURCE = "without a row", "without a source"
 DEFAULT_KEY = "source"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Misfits:
+    """In what way keys are not one for each source, under a rule."""
+
+    ambiguous: Sequence[str]  # keys that fit more than one source, with two of these
+    rowless: Sequence[str]  # sources
+    sourceless: Sequence[str]  # keys
+
+    def __bool__(self) -> bool:
+        return bool(self.ambiguous or self.rowless or self.sourceless)
+
+    def __str__(self) -> str:
+        told = [
+            self.ambiguous and f"{_some(self.ambiguous, 'key', 'keys')} fit more than one source",
+            self.rowless and f"{_some(self.rowless, 'source', 'sources')} without a row",
+            self.sourceless and f"{_some(self.sourceless, 'row', 'rows')} without a source",
+        ]
+        return "; ".join(str(one) for one in told if one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,16 +128,16 @@ class Manifest:
                 "for each source"
             )
         best, wrong = self._best_rule(names, (), row_of, only_listed=only_listed, spare=len(misnamed))
-        if any(line.endswith(_NO_SOURCE) for line in wrong):
+        if wrong.sourceless:
             gone = set(held()).difference(names)
             best, wrong = self._best_rule(names, gone, row_of, only_listed=only_listed, spare=len(misnamed))
         text_of = _RULES[best]
         if not wrong:
             return {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
         advice = ""
-        if any(line.endswith(_NO_ROW) for line in wrong):
+        if wrong.rowless:
             advice += "; --manifest-only takes just the sources that have a row"
-        if any(line.endswith(_NO_SOURCE) for line in wrong):
+        if wrong.sourceless:
             advice += "; take out the rows whose files are not there"
         given = set(map(text_of, names))
         read = set(map(_as_read, given))
@@ -129,7 +148,7 @@ class Manifest:
             advice += f"; rename first what has a name that is not UTF-8: {_some(misnamed, 'file', 'files')}"
         raise UsageError(
             f"{self.path}: column {self.key} does not fit the sources by path, file name or stem. "
-            f"By {best}: {'; '.join(wrong)}{advice}"
+            f"By {best}: {wrong}{advice}"
         )
 
     def labels(
@@ -185,41 +204,30 @@ class Manifest:
 
     def _best_rule(
         self, names: Sequence[str], gone: Collection[str], row_of: Mapping[str, int], *, only_listed: bool, spare: int
-    ) -> tuple[str, list[str]]:
+    ) -> tuple[str, _Misfits]:
         """Return the rule under which most rows have a source that is there, or is gone; and what is wrong by it."""
-        ruled: dict[str, tuple[int, int, list[str]]] = {}  # how many rows have either, and what is wrong
+        ruled: dict[str, tuple[int, int, _Misfits]] = {}  # how many rows have either, and what is wrong
         for rule, text_of in _RULES.items():
             sources: dict[str, list[str]] = {}
             for name in names:
                 sources.setdefault(text_of(name), []).append(name)
             known = set(map(text_of, gone)).difference(sources)
-            wrong = self._problems(sources, known, row_of, only_listed=only_listed, spare=spare)
+            unknown = [key for key in row_of if key not in sources and key not in known]
+            wrong = _Misfits(
+                ambiguous=[
+                    f"{key} ({', '.join(found[:2])})" for key, found in sources.items() if key in row_of and found[1:]
+                ],
+                rowless=[
+                    name for key, found in sources.items() if key not in row_of and not only_listed for name in found
+                ],
+                sourceless=unknown if len(unknown) > spare else [],
+            )
             fitting = sum(key in sources for key in self.keys)
             ruled[rule] = fitting, sum(key in known for key in self.keys), wrong
             if not wrong and fitting == len(self.keys):
                 break
         best = max(ruled, key=lambda rule: ruled[rule][:2])
         return best, ruled[best][2]
-
-    def _problems(
-        self,
-        sources: Mapping[str, list[str]],
-        gone: Collection[str],
-        row_of: Mapping[str, int],
-        *,
-        only_listed: bool,
-        spare: int,
-    ) -> list[str]:
-        """Say in what way the keys are not one for each source, there or gone, and at most `spare` of none."""
-        several = [f"{key} ({', '.join(found[:2])})" for key, found in sources.items() if key in row_of and found[1:]]
-        rowless = [name for key, found in sources.items() if key not in row_of for name in found]
-        unknown = [key for key in row_of if key not in sources and key not in gone]
-        lines = [
-            several and f"{_some(several, 'key', 'keys')} fit more than one source",
-            rowless and not only_listed and f"{_some(rowless, 'source', 'sources')} {_NO_ROW}",
-            len(unknown) > spare and f"{_some(unknown, 'row', 'rows')} {_NO_SOURCE}",
-        ]
-        return [line for line in lines if line]
 
     def _values(self, name: str) -> Array:
         """Return one column of numbers (rows,), whole."""
