@@ -85,7 +85,7 @@ def verify(
                     checked = task.result()
                 except engine.lost as error:
                     part, *more = bundle.values()
-                    beside = f" and of {len(more):,} parts more" if more else ""
+                    beside = f" and of {len(more):,} more such part{'s' * (len(more) > 1)}" if more else ""
                     raise BuildError(
                         f"worker processes died again and again while rows {part.start:,} to {part.stop:,} of "
                         f"{part.array}{beside} were checked; they ran out of memory: check with workers=0 (--workers 0)"

@@ -111,9 +111,8 @@ class Codec:
         which these finish decides the order of the blocks in its output (Blosc/bcolz#385), so the same rows would
         not always give the same bytes.
         """
-        raw = rows.reshape(-1).view(np.uint8)
         if self.name == "none":
-            body = raw.tobytes()
+            body = flat_bytes(rows).tobytes()
         else:
             shuffle = SHUFFLES[self._shuffle(rows.itemsize)]
             body = blosc.compress(rows.reshape(-1), self.name.encode(), self.level, shuffle, 0)

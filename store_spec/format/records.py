@@ -21,6 +21,7 @@ from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE
 
 SOURCES = f"{TABLES}/source"
 SHA256_DIGITS = 64
+NAMED_TOGETHER = 2**12  # sequences whose numbers are lists at a time: these take far more memory than arrays
 ZEROS = 2**20  # bytes whose checksum is computed at once
 CHECKED_VALUES = 2**20  # values that are looked at together
 
@@ -121,16 +122,8 @@ class Records:
     def identity(self, before: str, schema: Schema) -> str:
         """Continue the chain of hashes that names what a store holds (SPEC.md, "Identity")."""
         digest = bytes.fromhex(before)
-        crcs = [self.columns[f"{TABLES}/{array}_crc32c"].tolist() for array in schema.row_arrays]
-        crcs += [columns_crc32c(schema.columns, self.columns)] if schema.columns else []
-        parts, sizes, hashes = (self.columns[f"{TABLES}/{name}"] for name in ("part", "source_size", "source_sha256"))
-        digits, columns = hashes.tobytes().hex(), (parts, sizes, self.lengths, self.label_lengths)
-        numbers = zip(*(column.tolist() for column in columns), strict=True)
-        every = zip(self.sources, numbers, zip(*crcs, strict=True), range(0, len(digits), SHA256_DIGITS), strict=True)
-        for source, (part, size, length, label_length), mine, at in every:
-            line = f"{source}\n{part} {size} {digits[at : at + SHA256_DIGITS]} {length} {label_length} "
-            line += " ".join([f"{crc:08x}" for crc in mine])
-            digest = hashlib.sha256(digest + line.encode()).digest()
+        for at in range(0, len(self.sources), NAMED_TOGETHER):
+            digest = _chained(digest, self[at : at + NAMED_TOGETHER], schema)
         return digest.hex()
 
 
@@ -418,3 +411,17 @@ def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceI
         f"{source}: {name}: row {place[0]}{column} is {rows[place]}, where this store has {wanted} "
         f"({count:,} such values); {advice}"
     )
+
+
+def _chained(digest: bytes, records: Records, schema: Schema) -> bytes:
+    crcs = [records.columns[f"{TABLES}/{array}_crc32c"].tolist() for array in schema.row_arrays]
+    crcs += [columns_crc32c(schema.columns, records.columns)] if schema.columns else []
+    parts, sizes, hashes = (records.columns[f"{TABLES}/{name}"] for name in ("part", "source_size", "source_sha256"))
+    digits, columns = hashes.tobytes().hex(), (parts, sizes, records.lengths, records.label_lengths)
+    numbers = zip(*(column.tolist() for column in columns), strict=True)
+    every = zip(records.sources, numbers, zip(*crcs, strict=True), range(0, len(digits), SHA256_DIGITS), strict=True)
+    for source, (part, size, length, label_length), mine, at in every:
+        line = f"{source}\n{part} {size} {digits[at : at + SHA256_DIGITS]} {length} {label_length} "
+        line += " ".join([f"{crc:08x}" for crc in mine])
+        digest = hashlib.sha256(digest + line.encode()).digest()
+    return digest

@@ -16,9 +16,8 @@ from store_spec.verification.workspace import Workspace
 
 BLOCK_VALUES = 2**16  # values that are looked at together: they stay in the processor's cache
 LONGEST_PRODUCT = 2**13  # values of a feature: of more than 10,000, OpenBLAS has the product made by many threads
-BUFFER_VALUES = (
-    2**9
-)  # NumPy 2.3 and later copy rows that are shorter than their buffer there and back: five times as slow
+# NumPy 2.3 and later copy rows that are shorter than their buffer there and back, which is five times as slow.
+BUFFER_VALUES = 2**9
 FEW_ROWS = 128  # a sequence; where they are shorter on average, NumPy's calls for each take longer than their values
 SURELY = 0.5  # of the difference that is allowed: so much more than the rounding here that what is within is right
 
@@ -71,7 +70,7 @@ class Agreement:
         """
         at = 0
         with np.errstate(over="ignore", invalid="ignore"):
-            np.setbufsize(BUFFER_VALUES)  # until here
+            np.setbufsize(BUFFER_VALUES)  # errstate puts it back at its end
             for start in range(0, len(rows), self._size):
                 stop = min(start + self._size, len(rows))
                 numbers, starts, begin = [], [], start

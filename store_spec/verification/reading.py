@@ -38,6 +38,7 @@ class PartRows:
         self.report = Report(snapshot.storage.root)
         self.tables: dict[str, Table] = {}
         self.snapshot, self.part, self.workspace = snapshot, part, workspace
+        workspace.turn_to(part.array)
         schema, array = snapshot.root.schema, part.array
         self.of, self._in_shards = schema.rows(array), schema.is_sharded(array)
         self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
@@ -125,10 +126,10 @@ class PartRows:
 
     def _piece(self, start: int, stop: int, *, again: bool) -> NDArray[Any] | None:
         if self._in_shards:
-            before = None if again else self.workspace.rows.get(self.part.array)
+            before = None if again else self.workspace.rows
             found = self.snapshot.rows_in(before, self.part.array, start, stop)
             if not again and (before is None or len(found) > len(before)):
-                self.workspace.rows[self.part.array] = found
+                self.workspace.rows = found
             return found
         rows, known = self.table(self.part.array).rows(start, stop)
         return rows if known.all() else None

@@ -18,12 +18,18 @@ class Workspace(threading.local):
     """
 
     def __init__(self) -> None:
-        self.rows: dict[str, NDArray[Any]] = {}  # of an array, by its name: whatever they were, they are done with
+        self.rows: NDArray[Any] | None = None  # of the array: whatever they were, they are done with
         self.chunks: Chunks = {}
-        self._floats = np.empty(0)
+        self._array, self._floats = "", np.empty(0)
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
         return Workspace, ()
+
+    def turn_to(self, array: str) -> None:
+        """Keep nothing of any other array than this one, which parts are checked of from now on."""
+        if array != self._array:
+            self.rows, self._array, self._floats = None, array, np.empty(0)
+            self.chunks.clear()
 
     def floats(self, rows: int, columns: int) -> NDArray[np.float64]:
         """Return an array of these sizes, with any values, in the same memory each time."""

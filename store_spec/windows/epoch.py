@@ -81,6 +81,7 @@ class Epoch:
             budget=memory * POOL // EIGHTHS,
             random=random,
             weights=weights,
+            joined=all(column.plain for column in windows.columns.values()),
         )
         batch = min(turns.size, len(windows)) * _sample_bytes(windows)
         needed = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH) if len(order) else 0

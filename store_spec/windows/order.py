@@ -39,6 +39,7 @@ Ints = NDArray[np.int64]
 VERSION = 2  # raised by whatever changes the order of an epoch, so that no state goes on in another one
 LANES = 48  # a multiple of the usual world sizes: 1, 2, 3, 4, 6, 8, 12, 16, 24, 48
 LANE_STEP = 29  # from turn to turn: lanes that follow one another may share a unit, so a small batch should not
+FEW_MORE = 8  # one row in so many may be one that nobody needs
 ORDERED_POOL_BYTES = 2**24  # not shuffled, a pool is gathered faster out of the processor's cache
 
 
@@ -113,6 +114,8 @@ class Order:
         random: (seed, epoch) to shuffle; None to keep windows in the order of their numbers.
         weights: (sequences,), to draw as many windows as there are, with replacement, by the weight of the sequence
             that each is of; None to take each once. Only shuffled.
+        joined: Whether to read a few rows that no window takes as well, where there is room, so that ranges of rows
+            join: worth it where rows are kept as they are stored.
 
     Attributes:
         first: (pools + 1,), how many windows come before each pool.
@@ -130,6 +133,7 @@ class Order:
         budget: int,
         random: tuple[int, int] | None,
         weights: NDArray[np.float64] | None = None,
+        joined: bool = False,
     ) -> None:
         self._index, self._starts, self._random, self._chunk = index, starts, random, chunk
         counts = np.diff(index.stretches.first)
@@ -147,7 +151,7 @@ class Order:
             weights = weights[sequences]
             costs = replace(costs, window=costs.window + DRAWN_BYTES)  # at most as many are drawn as a unit has
         self._weights = weights
-        budget = budget_of_pool = max(0, budget - costs.pool)
+        budget = max(0, budget - costs.pool)
         total = int(until.max(initial=0))
         self._unit = unit_size(index, total, chunk, costs, budget)
         while True:
@@ -172,7 +176,7 @@ class Order:
         elif not (np.diff(starts[sequences]) < 0).any():
             budget = min(budget, max(most, ORDERED_POOL_BYTES))
         self._pools = pools_of(cost[self._order], budget)
-        self._room = self._room_left(cost[self._order], costs.row, budget_of_pool)
+        self._room = self._room_left(cost[self._order], costs.row, budget) if joined else np.zeros(len(self), np.int64)
         windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._drawn
         self.first = np.concatenate((np.zeros(1, np.int64), np.cumsum(windows)))[self._pools]
 
@@ -287,9 +291,11 @@ class Order:
         """Return ranges that hold these, with rows between them that nobody needs as far as there is room for them.
 
         Rows that are read in one piece are decompressed where they are to lie; of others each piece is copied there.
+        Of less than a chunk, each row lies in a chunk with one that is needed: no further chunk is read.
         """
         if not len(start):
             return start, stop
+        room = min(room, int((stop - start).sum()) // FEW_MORE)
         gaps = start[1:] - stop[:-1]
         smallest = np.argsort(gaps, kind="stable")
         fit = smallest[(np.cumsum(gaps[smallest]) <= room) & (gaps[smallest] < self._chunk)]

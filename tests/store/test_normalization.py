@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -491,3 +492,19 @@ def test_rows_that_are_taken_together_are_scaled_as_each_by_itself(
         found = scale.apply(values.copy(order), inplace=inplace)
         assert same((found,), (wanted,))
         assert same((scale.undo(found),), (back,))
+
+
+def test_rows_that_are_left_out_are_not_normalised(tmp_path: Path):
+    """They may hold anything: those of a sensor that failed, say."""
+    with store_spec.create_store(tmp_path / "s", inputs=("float32", (2,)), labels=("float32", ())) as writer:
+        for number in range(9):
+            x = np.full((50, 2), 3e38 if number == 4 else 0, "float32")
+            x += np.linspace(0, 1e-3, 100, dtype="float32").reshape(50, 2)
+            writer.append(x, x[:, 0].copy(), source=f"s{number}")
+    some = store_spec.open_store(tmp_path / "s").select([0, 1, 2, 3, 5, 6, 7, 8])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for stride in (1, 8):
+            for shuffle in (False, True):
+                for _ in some.windows(8, stride=stride, normalize=some.stats()).batches(16, shuffle=shuffle):
+                    pass

@@ -1,11 +1,13 @@
 """What the tables keep of a sequence."""
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from store_spec.errors import SequenceError
+from store_spec.format import records as records_module
 from store_spec.format.records import (
     Checked,
     Records,
@@ -49,6 +51,17 @@ def test_the_identity_of_a_whole_is_that_of_its_pieces_one_after_another():
     whole = records("a", "b", "c")
     assert whole[1:].identity(whole[:1].identity("0" * 64, SCHEMA), SCHEMA) == whole.identity("0" * 64, SCHEMA)
     assert no_records(SCHEMA).identity("ab" * 32, SCHEMA) == "ab" * 32
+
+
+def test_the_identity_takes_no_memory_by_the_sequence(monkeypatch):
+    whole = records(*map(str, range(120)))
+    expected = whole.identity("0" * 64, SCHEMA)
+    monkeypatch.setattr(records_module, "NAMED_TOGETHER", 7)
+    tracemalloc.start()
+    assert whole.identity("0" * 64, SCHEMA) == expected
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000
 
 
 @pytest.mark.parametrize(
