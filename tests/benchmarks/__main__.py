@@ -49,7 +49,7 @@ SECTIONS: dict[str, tuple[Run, Run | None]] = {
     ),
     "verify": (
         lambda folder, _: benchmark_verify(folder, megabytes=840, rounds=5, workers=(1, 2)),
-        lambda folder, _: benchmark_verify(folder, megabytes=20, rounds=1, workers=(1,)),
+        lambda folder, _: benchmark_verify(folder, megabytes=60, rounds=1, workers=(1,)),
     ),
     "tiny": (
         lambda folder, _: benchmark_tiny(folder, counts=(10_000, 100_000), workers=2, rounds=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -45,6 +46,11 @@ def tree_memory(pid: int) -> int:
 def processor_seconds() -> float:
     """Return the processor time that this process and its living children have used."""
     return sum(sum(one.cpu_times()[:2]) for one in _tree(psutil.Process().pid))
+
+
+def processor_seconds_since(before: float) -> float:
+    """Return how much more that is now: at least one turn of the clock that counts it, by which others are divided."""
+    return max(processor_seconds() - before, 1 / os.sysconf("SC_CLK_TCK"))
 
 
 def _tree(pid: int) -> list[psutil.Process]:
