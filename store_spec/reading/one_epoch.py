@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -18,10 +19,11 @@ class OneEpoch(ABC, Generic[Batch]):
     """
 
     _of: ClassVar[str]  # whose batches, and how to get those of another epoch
-    _exhausted_in: int | None = None  # the thread to which it was said that there are no more
+    # The thread to which it was said that there are no more; not its number, which another may have once it has ended.
+    _exhausted_in: weakref.ref[threading.Thread] | None = None
 
     def __iter__(self) -> Self:
-        if self._exhausted_in == threading.get_ident():
+        if self._exhausted_in is not None and self._exhausted_in() is threading.current_thread():
             raise WindowError(
                 f"{self!r}: all batches of this epoch were taken; get those of each epoch anew, by {self._of}(..., "
                 "epoch=epoch)"
@@ -32,7 +34,7 @@ class OneEpoch(ABC, Generic[Batch]):
         try:
             return self._take()
         except StopIteration:
-            self._exhausted_in = threading.get_ident()
+            self._exhausted_in = weakref.ref(threading.current_thread())
             raise
 
     def __getstate__(self) -> dict[str, Any]:

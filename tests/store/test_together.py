@@ -46,6 +46,25 @@ def test_several_threads_take_batches_from_one_iterator(by_step: Numbered, kind:
     assert sorted(keys(taken)) == sorted(keys(begin()))
 
 
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_thread_that_has_the_number_of_one_that_ended_gets_nothing(by_step: Numbered, kind: int):
+    batches = both(by_step)[kind]()
+    list(batches)
+    numbers: set[int] = set()
+    got: list[int] = []
+
+    def take() -> None:
+        numbers.add(threading.get_ident())
+        got.append(len(list(batches)))
+
+    for _ in range(20):
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join(SECONDS)
+    assert len(numbers) < 20  # numbers came again
+    assert got == [0] * 20
+
+
 def test_a_batch_is_given_once_while_another_thread_reads():
     """The second thread asks while the first is in the middle of a read, and waits for what comes after it."""
     reading, go = threading.Event(), threading.Event()
