@@ -22,7 +22,6 @@ SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take 
 AHEAD = 2  # bundles a worker: one that it checks, and one that waits; of more, a worker might wait for another's
 BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
 
-
 Bundle = dict[int, Part]
 
 

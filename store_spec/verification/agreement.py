@@ -133,13 +133,14 @@ class Agreement:
         for at, (number, start, stop) in enumerate(zip(numbers, starts, stops, strict=True)):
             mine = values[:, start:stop]
             mine -= self._means[number]
-            squares[:, at] = np.vecdot(mine, mine) if stop - start <= LONGEST_PRODUCT else _squares(mine)
+            squares[:, at] = _squares(mine)
         return low, high, np.add.reduceat(values, places, axis=1), squares
 
 
 def _squares(values: Floats) -> Floats:
     """Return the sum of squares of each row."""
-    total: Floats = np.vecdot(values[:, :LONGEST_PRODUCT], values[:, :LONGEST_PRODUCT])
+    first = values[:, :LONGEST_PRODUCT]
+    total: Floats = np.vecdot(first, first)
     for start in range(LONGEST_PRODUCT, values.shape[1], LONGEST_PRODUCT):
         part = values[:, start : start + LONGEST_PRODUCT]
         total += np.vecdot(part, part)

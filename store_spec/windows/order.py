@@ -284,8 +284,7 @@ class Order:
 
     def _room_left(self, cost: Ints, row: int, budget: int) -> Ints:
         """(pools,): how many rows more than those that are needed the memory of each has room for."""
-        total = np.concatenate((np.zeros(1, np.int64), np.cumsum(cost)))[self._pools]
-        return (budget - np.diff(total)).clip(0) // max(1, row)
+        return (budget - np.diff(_before(cost)[self._pools])).clip(0) // max(1, row)
 
     def _joined(self, start: Ints, stop: Ints, room: int) -> tuple[Ints, Ints]:
         """Return ranges that hold these, with rows between them that nobody needs as far as there is room for them.
