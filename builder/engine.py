@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from builder.errors import BuildError, UsageError
-from builder.local_cluster import ONE_BATCH, local_cluster
+from builder.local_cluster import ONE_BATCH, local_cluster, no_dask_log
 
 AHEAD = 3  # tasks a worker in `as_done`: one that runs, and some that wait
 CONNECT_SECONDS = 10  # for a scheduler to answer
@@ -183,10 +182,10 @@ def _connected(address: str) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=CONNECT_SECONDS)
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
-    with _no_dask_log(), client:
+    with no_dask_log(), client:
         yield client
 
 
@@ -205,17 +204,3 @@ def _loss_told(which: str) -> Iterator[None]:
             f"the dask scheduler {which} went away, or cancelled our tasks; what was committed stays: start it "
             "again, or do without it (--scheduler), and the same command goes on from there"
         ) from error
-
-
-@contextmanager
-def _no_dask_log() -> Iterator[None]:
-    """Keep dask from logging, with a traceback, what an error of ours tells: that it cannot reach the scheduler."""
-    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]  # each has a level of its own
-    before = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for log, level in zip(logs, before, strict=True):
-            log.setLevel(level)

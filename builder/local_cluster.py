@@ -61,7 +61,8 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
         cluster.scale(0)
         _kill(others)
 
-    with _environment_kept(), cluster, Client(cluster) as client:
+    # No default of this process: code of others keeps its scheduler.
+    with _environment_kept(), no_dask_log(), cluster, Client(cluster, set_as_default=False) as client:
         try:
             with _main_not_imported(), config.set(DASK_CONFIG):
                 cluster.scale(workers)
@@ -106,6 +107,20 @@ def _kill(others: Collection[BaseProcess]) -> None:
         for process in ours:
             process.kill()
         time.sleep(0.01)
+
+
+@contextmanager
+def no_dask_log() -> Iterator[None]:
+    """Keep dask from logging, with a traceback, what errors of ours tell or nobody need know: somebody is gone."""
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]  # each has a level of its own
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from builder.amounts import printable
 
 FAILED, WRONG_USAGE = 1, 2
 REPEAT_SECONDS = 2.0  # in which a second signal is taken for an impatient repetition of the first
+AGAIN_SECONDS = 0.01  # until a signal is repeated whose exception was lost
 
 
 class Interrupted(KeyboardInterrupt):
@@ -84,7 +85,11 @@ def _committed(store: Path) -> str:
 
 @contextmanager
 def _raising_on_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise Interrupted in here, so that what was begun is put in order."""
+    """Let SIGINT and SIGTERM raise Interrupted in here, so that what was begun is put in order.
+
+    Python prints and drops an exception that comes while it collects garbage or takes an object down, and dask has
+    work to do then: the build would go on. So a signal that was lost is repeated.
+    """
     if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
         yield
         return
@@ -96,15 +101,32 @@ def _raising_on_signals() -> Iterator[None]:
         if last - before > REPEAT_SECONDS:
             raise Interrupted(number)
 
+    again: threading.Timer | None = None
+
+    def lost(what: sys.UnraisableHookArgs) -> None:
+        nonlocal last, again
+        if not isinstance(what.exc_value, Interrupted):
+            hook(what)
+            return
+        last = float("-inf")
+        # By a thread, and later: raised in here, it would be lost as well.
+        main = threading.main_thread().ident
+        again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, what.exc_value.number))
+        again.start()
+
     # What is ignored stays ignored: so it is for commands in the background, and under nohup.
     handlers = {
         number: signal.signal(number, interrupt)
         for number in (signal.SIGINT, signal.SIGTERM)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
+    hook, sys.unraisablehook = sys.unraisablehook, lost
     try:
         yield
     finally:
+        sys.unraisablehook = hook
+        if again is not None:
+            again.cancel()  # all was done before it came
         if last == float("-inf"):
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -141,6 +141,50 @@ def test_a_build_that_is_ended_by_a_signal_leaves_no_process_and_can_be_finished
     assert {path.name for path in build_folder(Path("s.zarr")).glob("*")} <= {CACHE}
 
 
+LOSING = """
+import gc
+import signal
+import time
+
+from builder.cli.ending import ending_plainly
+
+class Losing:
+    def __del__(self):
+        signal.raise_signal(signal.{name})
+        time.sleep(0.001)  # the handler runs here
+
+def collecting(phase, _):
+    if phase == "start":
+        signal.raise_signal(signal.{name})
+        time.sleep(0.001)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as above
+with ending_plainly():
+    {lose}
+    time.sleep(10)
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "lose",
+    ["Losing()", "gc.callbacks.append(collecting); gc.collect(); gc.callbacks.clear()"],
+    ids=["a finalizer", "a collection"],
+)
+def test_a_signal_that_comes_where_python_drops_exceptions_ends_a_command_all_the_same(lose, name):
+    done = subprocess.run(
+        [sys.executable, "-c", LOSING.format(name=name, lose=lose)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    status = 128 + signal.Signals[name]
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "interrupted\n")
+
+
 def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(folder):
     before = sorted(folder.iterdir())
     started = start()

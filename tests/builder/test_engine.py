@@ -9,8 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
+from distributed import LocalCluster
 
 from builder.engine import InProcess, start_engine
 from builder.errors import UsageError
@@ -97,6 +99,21 @@ def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_
     assert not any(map(is_worker, workers))
     assert not threads_left(threads)
     assert dict(os.environ) == environment
+
+
+def test_code_of_others_keeps_its_dask_scheduler():
+    """Clients that are made the default leave their marks in dask's settings, where they end in another order."""
+
+    def assert_kept() -> None:
+        assert dask.config.get("scheduler", None) is None
+        assert dask.delayed(process_id)().compute() == os.getpid()
+
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        for scheduler in (None, cluster.scheduler_address):
+            with start_engine(1, scheduler) as engine:
+                assert engine.submit(add, 1, 2).result() == 3
+                assert_kept()
+            assert_kept()
 
 
 def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
