@@ -77,7 +77,7 @@ def verify_sources(
             batch, _ = work
             return engine.submit(compare_batch, batch, held, [numbers[source] for source in batch.names], watch=True)
 
-        for (batch, nbytes), task in as_done(engine, count, batches, compare):
+        for (batch, nbytes), task in as_done(engine, batches, compare):
             try:
                 found += [_problem(name, source, what) for source, what in task.result()]
             except engine.lost as error:

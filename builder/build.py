@@ -204,7 +204,7 @@ def build(
     with ExitStack() as stack:
         if plan.new:
             engine = stack.enter_context(start_engine(count, scheduler))
-            plan = with_classes(plan, looking_on(engine, count), batch_bytes)
+            plan = with_classes(plan, looking_on(engine), batch_bytes)
             found = _first_usable(engine, plan, tally, most(len(plan.new)))
             if found is not None:
                 if packing.measure and not plan.exists:
@@ -217,9 +217,9 @@ def build(
                 plan = plan.for_schema(ledger.schema)
                 ratio = min(max(found.nbytes / max(found.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
                 if batch == BATCH_BYTES:  # nobody asked for it
-                    batch_bytes = _dealt_evenly(plan, batch_bytes, ratio, count)
+                    batch_bytes = _dealt_evenly(plan, batch_bytes, ratio, engine.workers)
                 # In this process batches are processed one after another, each best while its rows are in the cache.
-                flight = memory_in_flight(ledger.schema, batch_bytes, max(1, count))
+                flight = memory_in_flight(ledger.schema, batch_bytes, max(1, engine.workers))
                 run = Run(
                     engine,
                     ledger,

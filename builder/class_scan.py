@@ -46,7 +46,7 @@ def looking_here(batches: Iterable[Batch]) -> Iterator[list[Looked]]:
     return map(look_at, batches)
 
 
-def looking_on(engine: Engine, workers: int) -> Look:
+def looking_on(engine: Engine) -> Look:
     """Return what has workers look at batches."""
 
     def look(batches: Iterable[Batch]) -> Iterator[list[Looked]]:
@@ -54,7 +54,7 @@ def looking_on(engine: Engine, workers: int) -> Look:
             return engine.submit(look_at, item[1], watch=True)
 
         found: dict[int, list[Looked]] = {}
-        for (number, batch), task in as_done(engine, workers, enumerate(batches), submit):
+        for (number, batch), task in as_done(engine, enumerate(batches), submit):
             try:
                 found[number] = task.result()
             except engine.lost as error:

@@ -29,6 +29,7 @@ class Engine(Protocol):
     """Runs functions whose arguments may be tasks: those stand for their results, which stay where they are."""
 
     lost: tuple[type[Exception], ...]  # what the result of a task raises whose workers died, each time that it ran
+    workers: int  # how many tasks it runs at once; 0: this process runs each
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
         """Start a task.
@@ -60,6 +61,8 @@ class _Done:
 class InProcess:
     """Runs each task when it is submitted: for debugging, and where starting processes is not worth it."""
 
+    workers = 0
+
     def __init__(self) -> None:
         self.lost: tuple[type[Exception], ...] = ()
         self._watched: deque[_Done] = deque()
@@ -87,10 +90,11 @@ class InProcess:
 class OnDask:
     """Runs tasks on the workers of a dask cluster. Its tasks are dask's futures."""
 
-    def __init__(self, client: Any, batch_needs: dict[str, int] | None = None) -> None:
+    def __init__(self, client: Any, workers: int, batch_needs: dict[str, int] | None = None) -> None:
         from distributed import KilledWorker, as_completed  # half a second, for which `seqzarr --help` need not wait
 
         self.lost: tuple[type[Exception], ...] = (KilledWorker,)
+        self.workers = workers
         self._client = client
         self._batch_needs = batch_needs  # of a worker's resources, for a task that is not urgent
         self._completed = as_completed(loop=client.loop)
@@ -119,8 +123,8 @@ class OnDask:
 class OnOurWorkers(OnDask):
     """Runs tasks on worker processes that are ours to stop."""
 
-    def __init__(self, client: Any, stop: Callable[[], None]) -> None:
-        super().__init__(client, ONE_BATCH)
+    def __init__(self, client: Any, workers: int, stop: Callable[[], None]) -> None:
+        super().__init__(client, workers, ONE_BATCH)
         self._stop = stop
 
     def abandon(self) -> None:
@@ -129,13 +133,12 @@ class OnOurWorkers(OnDask):
 
 
 def as_done(
-    engine: Engine, workers: int, items: Iterable[Item], submit: Callable[[Item], Task], *, ahead: int = AHEAD
+    engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task], *, ahead: int = AHEAD
 ) -> Iterator[tuple[Item, Task]]:
     """Have something done with each item, a few at a time, and give each with its task, which is done.
 
     Args:
         engine: Where; nothing else may be watched there meanwhile.
-        workers: How many processes it has.
         items: Taken one by one, no earlier than needed.
         submit: Starts a watched task for an item.
         ahead: How many a worker has, those that wait included; those are not always given to another one that is free.
@@ -143,7 +146,7 @@ def as_done(
     waiting = iter(items)
     open_: dict[Task, Item] = {}
     while True:
-        for item in islice(waiting, ahead * max(1, workers) - len(open_)):
+        for item in islice(waiting, ahead * max(1, engine.workers) - len(open_)):
             open_[submit(item)] = item
         if not open_:
             return
@@ -156,7 +159,8 @@ def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
     """Start what runs the tasks, and stop it at the end: no process of ours is left.
 
     Args:
-        workers: Processes on this machine; 0 runs everything in this one.
+        workers: Processes on this machine; 0 runs everything in this one. A cluster of others counts as having so many
+            at least: it may be about to get them.
         scheduler: The address of a dask scheduler, or a dask client, to use instead. It is not stopped.
 
     Raises:
@@ -168,13 +172,13 @@ def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
         return
     if scheduler is None:
         with local_cluster(workers) as (client, stop):
-            yield OnOurWorkers(client, stop)
+            yield OnOurWorkers(client, workers, stop)
     elif isinstance(scheduler, str):
         with _connected(scheduler) as client, _loss_told(f"at {scheduler}"):
-            yield OnDask(client)
+            yield OnDask(client, max(workers, sum(client.nthreads().values())))
     else:
         with _loss_told("of the given client"):
-            yield OnDask(scheduler)
+            yield OnDask(scheduler, max(workers, sum(scheduler.nthreads().values())))
 
 
 @contextmanager

@@ -159,7 +159,7 @@ def _put_right(damage: Damage, snapshot: Snapshot, reading: Reading, workers: in
     sizes = [reading.file_bytes(origins[one].source) for one in which.tolist()]
     count = worker_count(workers, small=scheduler is None and reading.is_small(sizes, BATCH_BYTES))
     with start_engine(count, scheduler) as engine:
-        dealing = Dealing(engine, count, snapshot, reading, origins)
+        dealing = Dealing(engine, snapshot, reading, origins)
         failures: list[Failure] = []
         unput: list[DamagedFile] = []
         try:

@@ -118,10 +118,8 @@ def labels_gone(reading: Reading, source: str) -> str | None:
 class Dealing:
     """Has files put again by the workers, and says which were put, why others were not, and which."""
 
-    def __init__(
-        self, engine: Engine, workers: int, snapshot: Snapshot, reading: Reading, origins: Sequence[Origin]
-    ) -> None:
-        self._engine, self._workers, self._reading, self._origins = engine, workers, reading, origins
+    def __init__(self, engine: Engine, snapshot: Snapshot, reading: Reading, origins: Sequence[Origin]) -> None:
+        self._engine, self._reading, self._origins = engine, reading, origins
         self._snapshot = snapshot.slim()
         self._places = {name: number for number, name in enumerate(reading.names)}
         self._starts = np.array([origin.first for origin in origins], np.int64)
@@ -179,7 +177,7 @@ class Dealing:
             return self._engine.submit(columns_of, batch, self._snapshot.root.schema, tuple(names), watch=True)
 
         why: list[Failure] = []
-        for group, task in as_done(self._engine, self._workers, some, give):
+        for group, task in as_done(self._engine, some, give):
             found, failures = self._result([origin.source for origin in group], task)
             why += failures
             for origin in group:
@@ -212,7 +210,7 @@ class Dealing:
             errors: list[StoreError] = []
             try:
                 parts = self._parts(array)
-                for part, task in as_done(self._engine, self._workers, parts, partial(self._given, runs_of_part)):
+                for part, task in as_done(self._engine, parts, partial(self._given, runs_of_part)):
                     try:
                         found[part.first] = self._result([], task)
                     except DAMAGE as error:
@@ -251,7 +249,7 @@ class Dealing:
             if part.bounds is not None and not lost.isdisjoint(range(part.first, part.first + len(part.bounds) - 1))
         )
         why = []
-        for part, task in as_done(self._engine, self._workers, parts, partial(self._given, describe_part)):
+        for part, task in as_done(self._engine, parts, partial(self._given, describe_part)):
             assert part.bounds is not None
             inside = [one for one in range(part.first, part.first + len(part.bounds) - 1) if one in lost]
             try:
@@ -305,7 +303,7 @@ class Dealing:
             batch = self._reading.batch([self._places[origin.source] for origin in origins])
             return self._engine.submit(restore_files, batch, origins, self._snapshot, some, watch=True)
 
-        for (some, origins), task in as_done(self._engine, self._workers, work, restore):
+        for (some, origins), task in as_done(self._engine, work, restore):
             files, failures = self._result([origin.source for origin in origins], task)
             put += files
             why += failures

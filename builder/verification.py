@@ -79,7 +79,7 @@ def verify(
             def submit(bundle: Bundle) -> Task:
                 return engine.submit(_check_each, check, list(bundle.values()), watch=True)
 
-            for bundle, task in as_done(engine, count, bundles(parts, count), submit, ahead=AHEAD):
+            for bundle, task in as_done(engine, bundles(parts, engine.workers), submit, ahead=AHEAD):
                 try:
                     checked = task.result()
                 except engine.lost as error:

@@ -10,6 +10,8 @@ from typing import Any
 class Shuffled:
     """An engine that does a task when it likes, some of them twice, as when the worker with the result has died."""
 
+    workers = 2
+
     def __init__(self, seed: int) -> None:
         self.lost: tuple[type[Exception], ...] = ()
         self.random = random.Random(seed)

@@ -12,9 +12,10 @@ from pathlib import Path
 import dask
 import psutil
 import pytest
-from distributed import LocalCluster
+from dask.delayed import delayed
+from distributed import Client, LocalCluster
 
-from builder.engine import InProcess, start_engine
+from builder.engine import AHEAD, InProcess, as_done, start_engine
 from builder.errors import UsageError
 from tests.builder.leftovers import threads_left
 
@@ -106,7 +107,7 @@ def test_code_of_others_keeps_its_dask_scheduler():
 
     def assert_kept() -> None:
         assert dask.config.get("scheduler", None) is None
-        assert dask.delayed(process_id)().compute() == os.getpid()
+        assert delayed(process_id)().compute() == os.getpid()
 
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
         for scheduler in (None, cluster.scheduler_address):
@@ -121,6 +122,33 @@ def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
     for address in (f"tcp://127.0.0.1:{unused_port}", "nonsense://x"):
         with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
             pass
+
+
+def test_a_cluster_of_others_has_as_many_workers_as_it_has_threads_or_as_are_wanted():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        for given in (client, cluster.scheduler_address):
+            for wanted, workers in ((1, 4), (5, 5)):
+                with start_engine(wanted, given) as engine:
+                    assert engine.workers == workers
+    with start_engine(0) as engine:
+        assert engine.workers == 0
+
+
+def test_as_many_tasks_are_on_the_way_as_the_workers_of_the_engine_can_take():
+    on_the_way = []
+
+    class Slow(InProcess):
+        workers = 4
+
+        def submit(self, *arguments, **options):
+            on_the_way.append(len(self._watched) + 1)
+            return super().submit(*arguments, **options)
+
+    assert len(list(as_done(engine := Slow(), range(100), lambda one: engine.submit(add, one, 1, watch=True)))) == 100
+    assert max(on_the_way) == 4 * AHEAD
 
 
 @pytest.fixture
