@@ -34,7 +34,6 @@ from store_spec.disk.ledger import Ledger
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import LabelAxis, Rows, Schema
 
-BATCHES_EACH = 3  # at least, for each worker, unless they would be less than half as large
 PROBED = 64  # sources that one task probes at first
 BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before its rows go to files
 BATCH_BYTES = 2**25  # smaller ones take longer in all, larger ones more memory, and longer to end
@@ -216,14 +215,13 @@ def build(
                     ledger.replace(source, numbers)
                 plan = plan.for_schema(ledger.schema)
                 ratio = min(max(found.nbytes / max(found.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
-                if batch == BATCH_BYTES:  # nobody asked for it
-                    batch_bytes = _dealt_evenly(plan, batch_bytes, ratio, engine.workers)
+                even = engine.workers if batch == BATCH_BYTES else 0  # nobody asked for batches of a size
                 # In this process batches are processed one after another, each best while its rows are in the cache.
                 flight = memory_in_flight(ledger.schema, batch_bytes, max(1, engine.workers))
                 run = Run(
                     engine,
                     ledger,
-                    plan.batches(batch_bytes, ratio),
+                    plan.batches(batch_bytes, ratio, workers=even),
                     tally,
                     memory=0 if isinstance(engine, InProcess) else flight,
                     batch_memory=BATCHES_IN_MEMORY * batch_bytes,
@@ -312,12 +310,6 @@ def worker_count(workers: int | None, *, small: bool) -> int:
     if workers < 0:
         raise UsageError(f"workers={workers}; it is a number of processes, or 0 to work in this one")
     return workers
-
-
-def _dealt_evenly(plan: Plan, batch_bytes: int, ratio: float, workers: int) -> int:
-    """Return how many bytes a batch has so that, where there is little to do, all workers end together."""
-    share = plan.decoded_bytes(ratio) // (BATCHES_EACH * max(1, workers))
-    return min(batch_bytes, max(batch_bytes // 2, share))
 
 
 def _first_usable(engine: Engine, plan: Plan, tally: Tally, most: float) -> Found | None:

@@ -103,7 +103,14 @@ class OnDask:
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
         """Send the function to a worker."""
         future: Task = self._client.submit(
-            function, *arguments, pure=False, priority=int(urgent), resources=None if urgent else self._batch_needs
+            function,
+            *arguments,
+            pure=False,
+            priority=int(urgent),
+            # First come, first served: by default tasks of the same tenth of a second come in any order, and what is
+            # registered in the order of the batches would wait for one that is forgotten.
+            fifo_timeout=0,
+            resources=None if urgent else self._batch_needs,
         )
         self._submitted.add(future)
         if watch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -68,17 +67,14 @@ class Plan:
         """Return some of the sources to process, as a worker takes them."""
         return self.reading.batch(self.numbers[numbers])
 
-    def batches(self, batch_bytes: int, ratio: float) -> Iterator[tuple[Batch, int]]:
+    def batches(self, batch_bytes: int, ratio: float, *, workers: int = 0) -> Iterator[tuple[Batch, int]]:
         """Deal the sources to process, in order, into batches of about that many decoded bytes; each with its estimate.
 
-        Where one batch ends leaves no trace in the store.
+        With `workers`, which are then to end together, the last ones are smaller. Where one batch ends leaves no trace
+        in the store.
         """
-        for part, size in dealt(self.new_bytes, batch_bytes, ratio):
+        for part, size in dealt(self.new_bytes, batch_bytes, ratio, workers=workers):
             yield self.batch(part), size
-
-    def decoded_bytes(self, ratio: float) -> int:
-        """Return about how many bytes the batches have in all, the cost of each file counted in bytes too."""
-        return sum(size for _, size in dealt(self.new_bytes, sys.maxsize, ratio))
 
     def bytes_to_read(self) -> int:
         """Return the bytes of the files of the sources to process."""

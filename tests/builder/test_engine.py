@@ -41,6 +41,11 @@ def die_at_first(flag: str) -> int:
     return os.getpid()
 
 
+def note(number: int, path: str) -> None:
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+
+
 def die_always() -> None:
     os._exit(1)
 
@@ -100,6 +105,16 @@ def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_
     assert not any(map(is_worker, workers))
     assert not threads_left(threads)
     assert dict(os.environ) == environment
+
+
+def test_tasks_run_in_the_order_in_which_they_were_submitted(tmp_path):
+    """They are registered in that order: one that comes late holds back the others, and what memory they take."""
+    with start_engine(1) as engine:
+        for number in range(60):
+            engine.submit(note, number, str(tmp_path / "done"), watch=True)
+        for _ in range(60):
+            engine.finished().result()
+    assert (tmp_path / "done").read_text().split() == [str(number) for number in range(60)]
 
 
 def test_code_of_others_keeps_its_dask_scheduler():

@@ -15,7 +15,7 @@ import store_spec
 from builder.errors import UsageError
 from builder.manifest.table import ManifestLabels
 from builder.plan import make_plan
-from builder.reading import FILE_COST
+from builder.reading import FILE_COST, LEAST_BATCH_BYTES, dealt
 from builder.tables.tabular import tabular
 from tests.builder.made_sources import Made, read_made, write_made
 
@@ -43,6 +43,24 @@ def test_batches_hold_every_source_once_in_order_and_no_more_bytes_than_asked_fo
         start += len(batch)
         if start < len(costs):
             assert size + costs[start] > budget  # as many as fit
+
+
+def test_batches_for_workers_become_ever_smaller_at_the_end():
+    sizes = [100_000] * 1_000
+    parts = list(dealt(sizes, 10_000_000, 1.0, workers=2))
+    assert [part.start for part, _ in parts] == [0, *(part.stop for part, _ in parts[:-1])]
+    assert parts[-1][0].stop == len(sizes)
+    costs = [size for _, size in parts]
+    assert costs == [(part.stop - part.start) * (100_000 + FILE_COST) for part, _ in parts]
+    assert costs[0] > 9_800_000
+    left = 0
+    for cost in costs[::-1]:
+        left += cost
+        assert cost <= max(left / 4, LEAST_BATCH_BYTES)  # two more for each worker follow
+        assert cost > min(left / 4, LEAST_BATCH_BYTES, 10_000_000) - 2 * (100_000 + FILE_COST) or left == cost
+    assert costs[-2] < LEAST_BATCH_BYTES
+    assert list(dealt([1] * 9, 10**7, 1.0, workers=4)) == [(slice(0, 9), 9 * (1 + FILE_COST))]
+    assert list(dealt([], 1, 1.0, workers=4)) == []
 
 
 def test_sources_that_the_store_holds_are_not_new_and_failed_ones_are(tmp_path):
