@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from store_spec.reading.normalization import OfWindows
 from store_spec.windows.shape import WindowShape
 
+UNLOCKED = 501  # values, from which on NumPy gathers without the interpreter's lock
+LEAST_PART = 512  # bytes of a window: smaller pieces take longer to gather than the lock is worth
+
 Batch = tuple[NDArray[Any], ...]
 
 
@@ -124,14 +127,29 @@ def _blank(padding: NDArray[np.bool_] | None, inputs: NDArray[Any], labels: NDAr
             labels[padding] = 0
 
 
+def _parts(windows: int, values: int, itemsize: int) -> int:
+    """Return in how many equal parts each window is gathered: enough that NumPy lets other threads run meanwhile."""
+    least = -(-UNLOCKED // max(1, windows))
+    most = min(2 * least, values * itemsize // LEAST_PART)
+    return next((parts for parts in range(least, most + 1) if values % parts == 0), 1)
+
+
 def _gathered(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int) -> NDArray[Any]:
     """Return (windows, count, *row shape): the rows `at[i]`, `at[i] + step`, ..., `count` of them, for each i."""
     span = (count - 1) * step + 1
     starts = max(0, len(rows) - span + 1)
-    each = math.prod(rows.shape[1:]) * rows.itemsize
+    values = math.prod(rows.shape[1:])
+    each = values * rows.itemsize
     if step == 1 or count == 1:
         # A window is one piece of memory: as a value of so many bytes it is copied at once.
-        whole = np.ndarray((starts,), np.dtype((np.void, count * each)), rows, strides=(each,))
-        return whole[at].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
+        parts = _parts(len(at), count * values, rows.itemsize)
+        if parts == 1:
+            whole = np.ndarray((starts,), np.dtype((np.void, count * each)), rows, strides=(each,))
+            return whole[at].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
+        part = count * values // parts
+        some = max(0, rows.size - part + 1)
+        pieces = np.ndarray((some,), np.dtype((np.void, part * rows.itemsize)), rows, strides=(rows.itemsize,))
+        begins = (at[:, None] * values + np.arange(0, count * values, part)).reshape(-1)
+        return pieces[begins].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
     strides = (each, each * step, *rows.strides[1:])
     return as_strided(rows, (starts, count, *rows.shape[1:]), strides, writeable=False)[at]
