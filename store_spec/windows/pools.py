@@ -136,20 +136,21 @@ def _parts(windows: int, values: int, itemsize: int) -> int:
 
 def _gathered(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int) -> NDArray[Any]:
     """Return (windows, count, *row shape): the rows `at[i]`, `at[i] + step`, ..., `count` of them, for each i."""
-    span = (count - 1) * step + 1
-    starts = max(0, len(rows) - span + 1)
     values = math.prod(rows.shape[1:])
-    each = values * rows.itemsize
     if step == 1 or count == 1:
-        # A window is one piece of memory: as a value of so many bytes it is copied at once.
-        parts = _parts(len(at), count * values, rows.itemsize)
-        if parts == 1:
-            whole = np.ndarray((starts,), np.dtype((np.void, count * each)), rows, strides=(each,))
-            return whole[at].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
-        part = count * values // parts
-        some = max(0, rows.size - part + 1)
-        pieces = np.ndarray((some,), np.dtype((np.void, part * rows.itemsize)), rows, strides=(rows.itemsize,))
-        begins = (at[:, None] * values + np.arange(0, count * values, part)).reshape(-1)
-        return pieces[begins].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
+        # A window is one piece of memory: as a value of so many bytes, or as a few, it is copied at once.
+        size = count * values
+        part = max(1, size // _parts(len(at), size, rows.itemsize))
+        pieces: NDArray[Any] = np.ndarray(
+            (max(0, rows.size - part + 1),),
+            np.dtype((np.void, part * rows.itemsize)),
+            rows,
+            strides=(rows.itemsize,),
+        )
+        begins = (at[:, None] * values + np.arange(0, size, part)).reshape(-1)
+        found: NDArray[Any] = pieces[begins].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
+        return found
+    starts = max(0, len(rows) - (count - 1) * step)
+    each = values * rows.itemsize
     strides = (each, each * step, *rows.strides[1:])
     return as_strided(rows, (starts, count, *rows.shape[1:]), strides, writeable=False)[at]

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from store_spec.format.runs import spread
 from store_spec.windows.shape import WindowShape
 
-CACHED_BYTES = 2**24  # rows that a group of all lanes is gathered from
-LEAST_VISITS = 40  # in a group of one lane: with those of all lanes, batches mix well
+# Bytes of rows that a group of all lanes is gathered from, and visits in a group of one lane: with those of all lanes,
+# batches mix well. Half of a processor's cache if that will do, as what is read and gathered passes through it too.
+GROUPS = ((2**23, 30), (2**24, 40))
 VISIT_WINDOWS = 16  # enough that a row is gathered several times while it is in the cache, and no more: they are alike
 LEAST_GAIN = 2  # times that a row has to be gathered in a visit, or it is not worth while
 
@@ -43,8 +44,17 @@ class Visits:
     @classmethod
     def plan(cls, shape: WindowShape, row: int, lanes: int) -> Visits | None:
         """Choose from the bytes of a row in memory; None where the cache gives nothing, or too few places fit it."""
-        cached = CACHED_BYTES // (lanes * max(1, row))
-        run = (min(2 * shape.span, cached // LEAST_VISITS) - shape.span) // shape.stride + 1
+        found = None
+        for cached, least in GROUPS:
+            found = cls._within(cached // (lanes * max(1, row)), least, shape)
+            if found is not None and found.phases > 1:  # neighbours come in groups far from each other
+                break
+        return found
+
+    @classmethod
+    def _within(cls, cached: int, least: int, shape: WindowShape) -> Visits | None:
+        """Choose from the rows of one lane that are to be in the cache."""
+        run = (min(2 * shape.span, cached // least) - shape.span) // shape.stride + 1
         if run < 2:
             return None
         phases = max(1, run // VISIT_WINDOWS)

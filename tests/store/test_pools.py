@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store_spec.windows import pools
 from store_spec.windows.pools import LEAST_PART, UNLOCKED, _gathered, _parts
 
 SHAPES = [(), (1,), (8,), (3, 5), (0,)]
@@ -46,7 +45,7 @@ def test_gathering_gives_up_the_lock_where_a_window_can_be_cut(windows, monkeypa
     rows = np.random.default_rng(0).normal(size=(4_000, 64)).astype("float32")
     at = np.arange(windows)
     with monkeypatch.context() as patch:
-        patch.setattr(pools.np, "ndarray", counted)
+        patch.setattr(np, "ndarray", counted)
         found = _gathered(rows, at, 1_024, 1)
     np.testing.assert_array_equal(found, gathered(rows, at, 1_024, 1))
     (size,) = sizes
