@@ -20,7 +20,7 @@ from store_spec.verification.problems import Report
 from store_spec.verification.tables import Table
 from store_spec.verification.workspace import Workspace
 
-PIECE_BYTES = 2**22  # decoded, but two chunks at least: few sequences lie in two pieces, and each takes some calls
+PIECE_BYTES = 2**21  # decoded, but two chunks at least: few sequences lie in two pieces, and each takes some calls
 
 Piece = tuple[int, int, NDArray[Any] | None]  # start, stop and rows; no rows where none can be read
 

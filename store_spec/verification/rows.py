@@ -24,7 +24,7 @@ Check = MomentsCheck | TimesCheck | FilledCheck
 
 
 def check_part(snapshot: Snapshot, workspace: Workspace, part: Part) -> Checked:
-    """Read the rows of a part once, in memory for two chunks or 4 MiB of them, and hold them against the tables."""
+    """Read the rows of a part once, in memory for two chunks or 2 MiB of them, and hold them against the tables."""
     if not snapshot.storage.root.is_dir():
         raise StoreError(f"{snapshot.storage.root}: a process that was to check it does not see it there")
     rows = PartRows(snapshot, part, workspace)

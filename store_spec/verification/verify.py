@@ -51,7 +51,7 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
     in the tables, the tables against one another, the arrays' own metadata against the root, and the files against
     what the store has. Rows that a writer put and did not commit are no problem; a file that it left half written is.
 
-    Memory holds two chunks of rows at a time (or 4 MiB, if that is more), the names of all sources, about 100 bytes
+    Memory holds two chunks of rows at a time (or 2 MiB, if that is more), the names of all sources, about 100 bytes
     for each sequence, and 16 for each run of steps that miss a value.
 
     Args:
