@@ -148,8 +148,8 @@ def build(
             so little for `tabular` to read that starting them would take longer.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
         batch: Decoded bytes that one task processes, about; a larger source is a task of its own, and what it has
-            beyond four times as much waits in files beside the store, which needs room for it. By default 32 MiB, or
-            down to half of that where there is little for each worker.
+            beyond four times as much waits in files beside the store, which needs room for it. By default 32 MiB,
+            and ever less at the end, down to 4 MiB, so that all workers end together.
         update: Build sources again that changed, or that other code of the process function made: the new sequences go
             to the end, and the old ones are retired in the same commit.
         redo: Names of sources to build again in the same way, whether they changed or not; then no others are built.

@@ -182,10 +182,18 @@ def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
             yield OnOurWorkers(client, workers, stop)
     elif isinstance(scheduler, str):
         with _connected(scheduler) as client, _loss_told(f"at {scheduler}"):
-            yield OnDask(client, max(workers, sum(client.nthreads().values())))
+            yield OnDask(client, max(workers, _threads(client)))
     else:
         with _loss_told("of the given client"):
-            yield OnDask(scheduler, max(workers, sum(scheduler.nthreads().values())))
+            yield OnDask(scheduler, max(workers, _threads(scheduler)))
+
+
+def _threads(client: Any) -> int:
+    """Return how many tasks a cluster runs at once; 0 where it is gone, as the first task will tell."""
+    try:
+        return sum(client.nthreads().values()) if client.status == "running" else 0
+    except OSError:
+        return 0
 
 
 @contextmanager

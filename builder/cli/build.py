@@ -251,7 +251,9 @@ class BuildCommand(click.Command):
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler to use instead.")
-@click.option("--batch", metavar="SIZE", help="Decoded bytes that one task processes. By default 32MiB.")
+@click.option(
+    "--batch", metavar="SIZE", help="Decoded bytes that one task processes. By default 32MiB, the last ones less."
+)
 @click.option("--update", is_flag=True, help="Build sources again that changed, or whose process function did.")
 @click.option("--retire-missing", is_flag=True, help="Take the sequences away whose sources are there no more.")
 @click.option("--yes", is_flag=True, help="Do so even if most of them are missing.")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
 import click
@@ -21,7 +22,7 @@ from builder.amounts import printable
 
 FAILED, WRONG_USAGE = 1, 2
 REPEAT_SECONDS = 2.0  # in which a second signal is taken for an impatient repetition of the first
-AGAIN_SECONDS = 0.01  # until a signal is repeated whose exception was lost
+AGAIN_SECONDS = 0.01  # until a signal is repeated whose exception was lost: at once it would be so again
 
 
 class Interrupted(KeyboardInterrupt):
@@ -88,45 +89,52 @@ def _raising_on_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM raise Interrupted in here, so that what was begun is put in order.
 
     Python prints and drops an exception that comes while it collects garbage or takes an object down, and dask has
-    work to do then: the build would go on. So a signal that was lost is repeated.
+    work to do then: the build would go on. So a thread repeats a signal that was lost.
     """
     if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
         yield
         return
-    last = float("-inf")
+    main, last, over = threading.get_ident(), float("-inf"), False
+    dropped: SimpleQueue[int | None] = SimpleQueue()  # signals to repeat; it takes them wherever Python is just then
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         nonlocal last
+        if over:
+            return
         before, last = last, time.monotonic()
         if last - before > REPEAT_SECONDS:
             raise Interrupted(number)
 
-    again: threading.Timer | None = None
-
-    def lost(what: sys.UnraisableHookArgs) -> None:
-        nonlocal last, again
-        if not isinstance(what.exc_value, Interrupted):
+    def unraisable(what: sys.UnraisableHookArgs) -> None:
+        if isinstance(what.exc_value, Interrupted):
+            dropped.put(what.exc_value.number)
+        else:
             hook(what)
-            return
-        last = float("-inf")
-        # By a thread, and later: raised in here, it would be lost as well.
-        main = threading.main_thread().ident
-        again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, what.exc_value.number))
-        again.start()
 
+    def repeat() -> None:
+        nonlocal last
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # they are for the main thread
+        while (number := dropped.get()) is not None:
+            time.sleep(AGAIN_SECONDS)
+            last = float("-inf")  # no sooner: another one that came meanwhile would be lost as well
+            signal.pthread_kill(main, number)
+
+    repeating = threading.Thread(target=repeat, name="seqzarr signals", daemon=True)
+    repeating.start()
     # What is ignored stays ignored: so it is for commands in the background, and under nohup.
     handlers = {
         number: signal.signal(number, interrupt)
         for number in (signal.SIGINT, signal.SIGTERM)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
-    hook, sys.unraisablehook = sys.unraisablehook, lost
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
         yield
     finally:
+        over = True  # what is still to be repeated came too late
+        dropped.put(None)
+        repeating.join()
         sys.unraisablehook = hook
-        if again is not None:
-            again.cancel()  # all was done before it came
         if last == float("-inf"):
             for number, handler in handlers.items():
                 signal.signal(number, handler)

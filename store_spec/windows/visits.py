@@ -44,9 +44,9 @@ class Visits:
     @classmethod
     def plan(cls, shape: WindowShape, row: int, lanes: int) -> Visits | None:
         """Choose from the bytes of a row in memory; None where the cache gives nothing, or too few places fit it."""
-        found = None
+        found: Visits | None = None
         for cached, least in GROUPS:
-            found = cls._within(cached // (lanes * max(1, row)), least, shape)
+            found = cls._within(cached // (lanes * max(1, row)), least, shape) or found
             if found is not None and found.phases > 1:  # neighbours come in groups far from each other
                 break
         return found

@@ -19,6 +19,7 @@ import builder
 import store_spec
 from builder.errors import BuildError, UsageError
 from builder.local_cluster import DASK_CONFIG
+from builder.plan import Plan
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.leftovers import threads_left
@@ -67,6 +68,21 @@ def test_labels_of_the_other_axes_are_stored_too(tmp_path, client, axis):
     if axis == "sequence":
         build(tmp_path, "guessed")
         assert_store(tmp_path / "guessed", sources)
+
+
+def test_batches_become_smaller_at_the_end_unless_a_size_is_asked_for(tmp_path, client, monkeypatch):
+    asked, dealt = [], Plan.batches
+
+    def batches(self: Plan, *arguments: Any, workers: int = 0) -> Any:
+        asked.append((arguments[0], workers))
+        return dealt(self, *arguments, workers=workers)
+
+    monkeypatch.setattr(Plan, "batches", batches)
+    write_made(tmp_path / "src", {"a.made": Made(), "b.made": Made(seed=1)})
+    build(tmp_path, "one", scheduler=client, workers=1)  # the cluster has two, of a thread each
+    build(tmp_path, "two", scheduler=client, workers=1, batch="150kB")
+    build(tmp_path, "three")
+    assert asked == [(2**25, 2), (150_000, 0), (2**25, 0)]
 
 
 def test_only_what_is_new_is_processed_and_what_sorts_after_gives_the_store_of_one_build(tmp_path, client):

@@ -143,9 +143,13 @@ def test_a_build_that_is_ended_by_a_signal_leaves_no_process_and_can_be_finished
 
 LOSING = """
 import gc
+import queue
 import signal
+import sys
+import threading
 import time
 
+from builder.cli import ending
 from builder.cli.ending import ending_plainly
 
 class Losing:
@@ -158,31 +162,53 @@ def collecting(phase, _):
         signal.raise_signal(signal.{name})
         time.sleep(0.001)
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as above
+class Twice(queue.SimpleQueue):
+    def put(self, what):
+        super().put(what)
+        if what is not None:  # another one comes while the first is taken note of
+            signal.raise_signal(signal.{name})
+            time.sleep(0.001)
+
+handlers = [signal.default_int_handler, signal.SIG_DFL]
+signal.signal(signal.SIGINT, handlers[0])  # it may be ignored, as above
+hook = sys.unraisablehook
+{before}
 with ending_plainly():
     {lose}
-    time.sleep(10)
+    time.sleep({seconds})
 print("went on")
+time.sleep(0.1)
+assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == handlers
+assert sys.unraisablehook is hook
+assert threading.enumerate() == [threading.main_thread()]
 """
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(
     "lose",
-    ["Losing()", "gc.callbacks.append(collecting); gc.collect(); gc.callbacks.clear()"],
+    [
+        "Losing()",
+        "gc.callbacks.append(collecting); gc.collect(); gc.callbacks.clear()",
+    ],
     ids=["a finalizer", "a collection"],
 )
-def test_a_signal_that_comes_where_python_drops_exceptions_ends_a_command_all_the_same(lose, name):
-    done = subprocess.run(
-        [sys.executable, "-c", LOSING.format(name=name, lose=lose)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=Path(__file__).parents[2],
-    )
-    status = 128 + signal.Signals[name]
-    assert (done.returncode, done.stdout, done.stderr) == (status, "", "interrupted\n")
+@pytest.mark.parametrize("before", ["", "ending.SimpleQueue = Twice"], ids=["one", "two at once"])
+def test_a_signal_that_comes_where_python_drops_exceptions_ends_a_command_all_the_same(lose, name, before):
+    done = run(LOSING.format(name=name, lose=lose, before=before, seconds=10))
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", "interrupted\n")
+
+
+@pytest.mark.parametrize("lose", ["pass", "Losing()"])
+def test_where_a_command_ends_before_a_signal_is_repeated_nothing_is_left(lose):
+    done = run(LOSING.format(name="SIGTERM", lose=lose, before="", seconds=0))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=root)
 
 
 def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(folder):

@@ -16,7 +16,7 @@ from dask.delayed import delayed
 from distributed import Client, LocalCluster
 
 from builder.engine import AHEAD, InProcess, as_done, start_engine
-from builder.errors import UsageError
+from builder.errors import BuildError, UsageError
 from tests.builder.leftovers import threads_left
 
 ROOT = Path(__file__).parents[2]
@@ -150,6 +150,25 @@ def test_a_cluster_of_others_has_as_many_workers_as_it_has_threads_or_as_are_wan
                     assert engine.workers == workers
     with start_engine(0) as engine:
         assert engine.workers == 0
+
+
+def test_a_client_whose_cluster_is_gone_is_told(monkeypatch):
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        closed = Client(cluster, set_as_default=False)
+        closed.close()
+        with pytest.raises(BuildError, match="the given client went away"), start_engine(1, closed) as engine:
+            engine.submit(add, 1, 2)
+        with Client(cluster, set_as_default=False) as client:
+            monkeypatch.setattr(client, "nthreads", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError), start_engine(1, client):  # no fault of the cluster's
+                pass
+
+            def timed_out():
+                raise OSError("Timed out")
+
+            monkeypatch.setattr(client, "nthreads", timed_out)
+            with start_engine(1, client) as engine:
+                assert engine.workers == 1
 
 
 def test_as_many_tasks_are_on_the_way_as_the_workers_of_the_engine_can_take():

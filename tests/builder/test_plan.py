@@ -57,7 +57,7 @@ def test_batches_for_workers_become_ever_smaller_at_the_end():
     for cost in costs[::-1]:
         left += cost
         assert cost <= max(left / 4, LEAST_BATCH_BYTES)  # two more for each worker follow
-        assert cost > min(left / 4, LEAST_BATCH_BYTES, 10_000_000) - 2 * (100_000 + FILE_COST) or left == cost
+        assert cost > min(max(left / 4, LEAST_BATCH_BYTES), 10_000_000) - 100_000 - FILE_COST or left == cost
     assert costs[-2] < LEAST_BATCH_BYTES
     assert list(dealt([1] * 9, 10**7, 1.0, workers=4)) == [(slice(0, 9), 9 * (1 + FILE_COST))]
     assert list(dealt([], 1, 1.0, workers=4)) == []

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StateError
+from store_spec.windows.order import VERSION
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import Numbered, all_same, numbered, shapes, unbatched
@@ -310,7 +311,7 @@ def test_the_last_batches_of_an_epoch_are_not_gone_on_with_where_ranks_deal_them
 def test_a_state_of_another_release_that_orders_otherwise_is_refused(in_chunks: Numbered):
     state = saved(batches_of(in_chunks.store))
     state["parameters"]["order"] = 0
-    refused("order=0, and these batches are of 2", state, batches_of(in_chunks.store))
+    refused(f"order=0, and these batches are of {VERSION}", state, batches_of(in_chunks.store))
 
 
 def test_a_later_numpy_that_shuffles_otherwise_is_noticed(in_chunks: Numbered):
