@@ -216,13 +216,13 @@ def build(
                 plan = plan.for_schema(ledger.schema)
                 ratio = min(max(found.nbytes / max(found.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
                 even = engine.workers if batch == BATCH_BYTES else 0  # nobody asked for batches of a size
-                # In this process batches are processed one after another, each best while its rows are in the cache.
-                flight = memory_in_flight(ledger.schema, batch_bytes, max(1, engine.workers))
+                flight = memory_in_flight(ledger.schema, batch_bytes, engine.workers)
                 run = Run(
                     engine,
                     ledger,
                     plan.batches(batch_bytes, ratio, workers=even),
                     tally,
+                    # In this process batches are processed one after another, each best while it is in the cache.
                     memory=0 if isinstance(engine, InProcess) else flight,
                     batch_memory=BATCHES_IN_MEMORY * batch_bytes,
                     on_progress=on_progress,
@@ -444,4 +444,4 @@ def _named(rows: Rows, names: tuple[str, ...] | None) -> Rows:
 def memory_in_flight(schema: Schema, batch_bytes: int, workers: int) -> int:
     """Return how many bytes of rows may be in flight: enough to fill each worker's shard and its next batches."""
     shard_bytes = schema.steps.shard * sum(schema.rows(name).nbytes for name in schema.row_arrays)
-    return shard_bytes * workers + batch_bytes * 2 * workers
+    return (shard_bytes + batch_bytes * 2) * max(1, workers)

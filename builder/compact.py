@@ -128,7 +128,7 @@ def compact(
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
         described = None if begun is not None else described_copy(old, by, changed)
         with start_engine(count, scheduler) as engine, _ledger(old, place, schema, described) as ledger:
-            memory = memory_in_flight(ledger.schema, BATCH_BYTES, max(1, engine.workers))
+            memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
             run = Run(
                 engine,
                 ledger,

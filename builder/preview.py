@@ -167,7 +167,7 @@ def preview(
     if schema is not None:
         seen = _read(plan.for_schema(schema), numbers, schema, failures)
         if seen.sequences:
-            flight = memory_in_flight(schema, batch_bytes, max(1, count))
+            flight = memory_in_flight(schema, batch_bytes, count)
             result = _estimate(plan, schema, seen, choice, flight=flight, workers=count)
     return Preview(
         store=plan.store,
