@@ -140,7 +140,7 @@ def build(
         keep: Its columns, separated by commas, that are kept with each sequence of a source: `store.sequences` gives
             them back, whole numbers as int64 (as float64 where some are missing), floats, bools, and text.
         label_axis: `step`, `sequence` or `own`; if not given, the first source's labels tell.
-        chunk: Decoded bytes that are compressed together, as `"1MB"`; by default 128 KiB. An old store keeps its own.
+        chunk: Decoded bytes that are compressed together, as `"1MB"`; by default 256 KiB. An old store keeps its own.
         shard: Decoded bytes in one file; by default 64 MiB.
         codec: `zstd`, `lz4`, with a level as in `zstd:5`, or `none`; by default `lz4`. `auto` chooses by what the first
             rows of a new store take with each.

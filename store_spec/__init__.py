@@ -54,7 +54,7 @@ def create_store(
         label_axis: `step`: one label row for each input row. `sequence`: one for the whole sequence.
             `own`: label sequences with lengths of their own.
         missing: `error` refuses NaN, `keep` lets it stand for missing values. Infinities are always refused.
-        chunk: Decoded bytes that are compressed and read together, as `"1MB"`; by default 128 KiB.
+        chunk: Decoded bytes that are compressed and read together, as `"1MB"`; by default 256 KiB.
         shard: Decoded bytes in one file; by default 64 MiB.
         codec: `lz4`, which is read two to three times as fast, or `zstd`, which is smaller; with a level as in
             `zstd:5`; or `none`.

@@ -41,7 +41,7 @@ DTYPES = (
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
 
-CHUNK_BYTES = 2**17
+CHUNK_BYTES = 2**18
 SHARD_BYTES = 2**26
 TABLE_CHUNK_BYTES = 2**18
 LARGEST_NAME_BYTES = 2**12  # of a source, in UTF-8
@@ -215,7 +215,7 @@ class Chunking:
         """Choose from the bytes of a row: a power of two of steps near `chunk_bytes`, and as many chunks as fit.
 
         >>> Chunking.for_rows(48)
-        Chunking(chunk=2048, shard=1396736)
+        Chunking(chunk=4096, shard=1396736)
         """
         if chunk_bytes < 1 or shard_bytes < chunk_bytes:
             raise SchemaError(f"chunks of {chunk_bytes:,} bytes in shards of {shard_bytes:,}; a shard has whole chunks")

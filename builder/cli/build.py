@@ -240,7 +240,7 @@ class BuildCommand(click.Command):
     type=click.Choice(["step", "sequence", "own"]),
     help="step: its labels are a row per step; sequence: one; own: any number. By default what fits.",
 )
-@click.option("--chunk", metavar="SIZE", help="Decoded bytes that are compressed together, as 1MB. By default 128KiB.")
+@click.option("--chunk", metavar="SIZE", help="Decoded bytes that are compressed together, as 1MB. By default 256KiB.")
 @click.option("--shard", metavar="SIZE", help="Decoded bytes in one file. By default 64MiB.")
 @click.option(
     "--codec",

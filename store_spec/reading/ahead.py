@@ -35,10 +35,10 @@ def ahead(
                 return
             yield made
             del made
-            thread.free.release()
+            thread.free.put(None)
     finally:
         cancelled.set()
-        thread.free.release()
+        thread.free.put(None)
         # The garbage collector may close a generator in any thread, that one among them.
         if thread is not threading.current_thread():
             thread.join()
@@ -52,7 +52,9 @@ class _Maker(threading.Thread):
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-        self.free = threading.Semaphore(slots)
+        self.free: SimpleQueue[None] = SimpleQueue()  # a semaphore, but written in C
+        for _ in range(slots):
+            self.free.put(None)
         self._make, self._cancelled = make, cancelled
         self.start()
 
@@ -60,14 +62,14 @@ class _Maker(threading.Thread):
         error: BaseException | None = None
         try:
             with contextlib.closing(self._make()) as results:
-                self.free.acquire()
+                self.free.get()
                 while not self._cancelled.is_set():
                     made = next(results, self)
                     if made is self:
                         break
                     self.ready.put((True, made))
                     del made
-                    self.free.acquire()
+                    self.free.get()
         except BaseException as raised:  # noqa: BLE001  # it is raised where the result is asked for
             error = raised
         self.ready.put((False, error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
@@ -82,13 +83,15 @@ class Loader:
             for name, column in columns.items()
             if name != "labels" or shape.target != "sequence"
         }
-        tasks = []
+        parts = []
         for array in ("inputs", "labels", "filled"):
             given = [(columns[name], rows) for name, rows in space.items() if columns[name].array == array]
             stretches = self._stretches(share, array) if given and share.rows else []  # a rank may have nothing of it
             size = -(-len(stretches) // PARTS) or 1
-            parts = [stretches[at : at + size] for at in range(0, len(stretches), size)]
-            tasks += [self._threads.submit(self._read_part, array, part, share, given) for part in parts]
+            parts.append([(array, stretches[at : at + size], share, given) for at in range(0, len(stretches), size)])
+        # By turns: labels have small chunks, and threads that read nothing else wait for the interpreter's lock.
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
+        tasks = [self._threads.submit(self._read_part, *part) for part in turns if part]
         real = None
         if shape.short == "pad":
             real = windows.index.real_rows(pieces.sequence, pieces.row - windows.store.starts[pieces.sequence])

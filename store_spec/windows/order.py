@@ -36,7 +36,7 @@ from store_spec.windows.visits import Visits
 
 Ints = NDArray[np.int64]
 
-VERSION = 3  # raised by whatever changes the order of an epoch, so that no state goes on in another one
+VERSION = 4  # raised by whatever changes the order of an epoch, so that no state goes on in another one
 LANES = 48  # a multiple of the usual world sizes: 1, 2, 3, 4, 6, 8, 12, 16, 24, 48
 LANE_STEP = 29  # from turn to turn: lanes that follow one another may share a unit, so a small batch should not
 FEW_MORE = 8  # one row in so many may be one that nobody needs

@@ -12,7 +12,7 @@ from store_spec.windows.index import WindowIndex
 
 Ints = NDArray[np.int64]
 
-GATHERING = 24  # times as many bytes are gathered as are decompressed, in the same time or so
+GATHERING = 12  # times as many bytes are gathered as are decompressed, in the same time or so
 LEAST_WASTE = 16  # one part in so many of what is decompressed may be decompressed twice, whatever that costs
 LEAST_UNITS = 64  # in a pool, where memory allows: with 16, losses differed from those of a global shuffle
 MOST_UNITS = 2**21  # each takes some 40 bytes while an epoch is planned

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tests.benchmarks.children import processor_seconds, processor_seconds_since
 from tests.benchmarks.sources import COLUMNS, FEATURES
 
-CHUNK_ROWS = 2**12  # 128 KiB of inputs, as the store has
+CHUNK_ROWS = 2**13  # 256 KiB of inputs, as the store has
 SHARES = 8  # of the sources for each process, so that they end at about the same time
 
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]

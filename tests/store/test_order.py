@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from store_spec.format.runs import merged, spread
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.order import LANES, Order
+from store_spec.windows.order import LANES, VERSION, Order
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs, unit_size
 from tests.store.window_oracle import LENGTHS, epoch, numbers_of, shapes
@@ -201,6 +201,16 @@ def test_units_are_halved_until_the_largest_fits_the_budget():
     order = Order(index, starts, chunk=100, costs=costs, budget=20_000, random=(0, 0))
     assert order.largest <= 20_000
     assert 1 < order._unit < unit_size(index, 65_000, 100, costs, 20_000)
+
+
+def test_units_of_the_benchmarks_are_what_they_were():
+    """They are a part of the order: whoever changes them raises `VERSION`."""
+    assert VERSION == 4
+    index = WindowIndex.from_lengths([5_000] * 6_000, WindowShape(window=128, target="last"))
+    costs = Costs(row=36, window=8, piece=100, stored=36, sample=4_100)
+    assert unit_size(index, 30_000_000, 8_192, costs, 96_000_000) == 983
+    wide = WindowIndex.from_lengths([5_000] * 6_000, WindowShape(window=128, stride=128, target="last"))
+    assert unit_size(wide, 30_000_000, 8_192, costs, 96_000_000) == 318
 
 
 def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_leaps():

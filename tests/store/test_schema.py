@@ -50,8 +50,8 @@ def test_chunks_and_shards_are_near_the_sizes_asked_for(row_bytes, chunk_bytes, 
 
 
 def test_the_sizes_chosen_without_being_asked():
-    assert Chunking.for_rows(4) == Chunking(chunk=2**15, shard=2**24)
-    assert Chunking.for_rows(17 * 4) == Chunking(chunk=1024, shard=1024 * 963)
+    assert Chunking.for_rows(4) == Chunking(chunk=2**16, shard=2**24)
+    assert Chunking.for_rows(17 * 4) == Chunking(chunk=2048, shard=2048 * 481)
     assert Chunking.for_rows(10 * 2**20) == Chunking(chunk=1, shard=6)
     assert Chunking.for_rows(100 * 2**20) == Chunking(chunk=1, shard=1)
 

@@ -197,8 +197,8 @@ def test_time_is_what_the_text_says(unit):
 
 def test_the_sizes_of_chunks_are_those_of_the_constants():
     sizes = section("Array metadata")
-    assert (schema.CHUNK_BYTES, schema.SHARD_BYTES, schema.TABLE_CHUNK_BYTES) == (2**17, 2**26, 2**18)
-    assert all(f"{size} " in sizes for size in ("128 KiB", "64 MiB", "256 KiB"))
+    assert (schema.CHUNK_BYTES, schema.SHARD_BYTES, schema.TABLE_CHUNK_BYTES) == (2**18, 2**26, 2**18)
+    assert all(f"{size} " in sizes for size in ("64 MiB", "256 KiB"))
     assert f"string counting as {schema.STRING_BYTES} bytes" in sizes
     assert number("2^64 - 1") == shard.ABSENT
 
@@ -221,7 +221,7 @@ def test_the_chunks_of_tables_are_those_that_are_written():
 def test_steps_have_the_largest_power_of_two_that_fits_as_chunk_and_whole_chunks_as_shard():
     for row_bytes in (1, 3, 4, 48, 1000, 2**20 - 1, 2**20, 2**20 + 1, 2**27):
         found = schema.Chunking.for_rows(row_bytes)
-        chunk = max([2**power for power in range(18) if 2**power * row_bytes <= 2**17], default=1)
+        chunk = max([2**power for power in range(19) if 2**power * row_bytes <= 2**18], default=1)
         assert found == schema.Chunking(chunk, chunk * max(1, 2**26 // (chunk * row_bytes)))
 
 
