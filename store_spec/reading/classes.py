@@ -129,7 +129,9 @@ class _Pairs:
 
 
 def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | int | None = None) -> Floats:
-    """Return a weight for each sequence by its class, where each sequence has one label: for `batches(weights=...)`.
+    """Return a weight for each sequence by its class, where each sequence has one label.
+
+    They balance sequences. In windows, of which a long sequence has more, `windows.sequence_weights` balances these.
 
     Args:
         store: Whose sequences, with labels on the sequence axis.

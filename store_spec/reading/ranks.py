@@ -19,7 +19,7 @@ def whole_number(name: str, value: object, least: int) -> int:
 
 def memory_bytes(memory: int | str) -> int:
     """Return the argument `memory`, bytes or a text such as `"256MB"`, as an int of at least 1; or raise as above."""
-    return whole_number("memory", parse_bytes(memory) if isinstance(memory, str) else memory, 1)
+    return whole_number("memory", parse_bytes(memory, WindowError) if isinstance(memory, str) else memory, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

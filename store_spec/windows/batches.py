@@ -57,10 +57,10 @@ class Batches(OneEpoch[Any]):
         drop_last: Leave these out, so that every batch has `size` windows.
         memory: Bytes that may be taken, as `"256MB"`, beside the last shard, which an open store may keep in memory.
         index: Give the number of each window too.
-        weights: (sequences,), numbers from 0 on, such as `store.sequence_weights()`: the epoch draws as many windows as
-            there are, with replacement, each by the weight of the sequence that it is of, and shuffles them. Sequences
-            of weight 0 are not read. For as much of each sequence, whatever its length, divide by its windows:
-            `weights / np.diff(windows.index.first)`. None: each window comes once.
+        weights: (sequences,), numbers from 0 on: the epoch draws as many windows as there are, with replacement, each
+            by the weight of the sequence that it is of, and shuffles them. Sequences of weight 0 are not read. With
+            `windows.sequence_weights()` all classes come equally often. For as much of each sequence, whatever its
+            length, divide by its windows: `weights / np.diff(windows.index.first)`. None: each window comes once.
         transform: A function of the batch, called in a thread that reads ahead; what it returns is given instead.
 
     Attributes:

@@ -153,7 +153,7 @@ class Order:
         self._weights = weights
         budget = max(0, budget - costs.pool)
         total = int(until.max(initial=0))
-        self._unit = unit_size(index, total, chunk, costs, budget)
+        self._unit = unit_size(index, total, chunk, costs, budget, shuffled=random is not None)
         while True:
             cost = self._unit_costs(rows, until, costs)
             most = int(cost.max(initial=0))

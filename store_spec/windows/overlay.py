@@ -84,8 +84,14 @@ class Overlay:
         """Return the predictions for one sequence.
 
         Raises:
-            SequenceIndexError: Nothing was predicted of it, or several parts of it were.
+            SequenceIndexError: Nothing was predicted of it, or several parts of it were; or it is no name.
         """
+        key: Any = name
+        if not isinstance(key, str) and not (isinstance(key, tuple) and len(key) == 2):
+            raise SequenceIndexError(
+                f"{self._where}: predictions {name!r:.80} asked for; they go by the names of sources, as "
+                "overlay[source] or overlay[source, part], and list(overlay) has all"
+            )
         source, part = (name, None) if isinstance(name, str) else name
         found = [each for each in self._each if each.source == source and part in (None, each.part)]
         if not found:
@@ -115,7 +121,8 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
         Arrays over the steps of each sequence that has one of these windows, and of no other.
 
     Raises:
-        WindowError: Shapes do not fit the windows, or `inverse` is asked for where windows are not normalised.
+        WindowError: Shapes do not fit the windows, `inverse` is asked for where windows are not normalised, or these
+            are not of the epoch with `phase="random"`.
         SequenceIndexError: There is no window of one of these numbers.
 
     >>> import tempfile, store_spec
@@ -128,6 +135,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     >>> found.mean.ravel().tolist(), found.count.tolist()
     ([nan, nan, 2.0, 4.0, 4.0, nan], [0, 0, 1, 2, 1, 0])
     """
+    windows.check_epoch()
     store, shape, numbers = windows.store, windows.shape, np.asarray(index)
     given = np.asarray(predictions)
     steps = shape.label_steps

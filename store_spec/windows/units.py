@@ -15,6 +15,7 @@ Ints = NDArray[np.int64]
 GATHERING = 12  # times as many bytes are gathered as are decompressed, in the same time or so
 LEAST_WASTE = 16  # one part in so many of what is decompressed may be decompressed twice, whatever that costs
 LEAST_UNITS = 64  # in a pool, where memory allows: with 16, losses differed from those of a global shuffle
+UNITS_OF_ONE_POOL = 2**12  # whose rows are all there: small units cost nothing more, and windows come from everywhere
 MOST_UNITS = 2**21  # each takes some 40 bytes while an epoch is planned
 
 
@@ -39,7 +40,7 @@ class Costs:
     sample: int = 1
 
 
-def unit_size(index: WindowIndex, rows: int, chunk: int, costs: Costs, budget: int) -> int:
+def unit_size(index: WindowIndex, rows: int, chunk: int, costs: Costs, budget: int, *, shuffled: bool) -> int:
     """Choose how many windows a unit has, before it is known whether it fits the budget."""
     if not len(index):
         return 1
@@ -49,7 +50,11 @@ def unit_size(index: WindowIndex, rows: int, chunk: int, costs: Costs, budget: i
     again = chunk + max(0, shape.span - shape.stride)
     allowed = max(1 / LEAST_WASTE, costs.sample / (GATHERING * each * costs.stored) - 1)
     wanted = max(again / (each * allowed), shape.span / each)
-    most = budget / LEAST_UNITS / (each * costs.row + costs.window + costs.piece)
+    cost = each * costs.row + costs.window + costs.piece  # were each window a unit
+    most = budget / LEAST_UNITS / cost
+    if shuffled and cost * len(index) <= budget:
+        # A unit that is all of a small store would give each window the same few places in every epoch.
+        most = min(most, len(index) / UNITS_OF_ONE_POOL)
     return max(1, math.ceil(min(wanted, most)), -(-len(index) // MOST_UNITS))
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.notebook import option_text, table_html
@@ -26,6 +26,7 @@ from store_spec.windows.state import brief
 from store_spec.windows.usable import check_target, index_of, moment_of
 
 if TYPE_CHECKING:
+    from store_spec.reading.classes import ByClass
     from store_spec.store import Store
     from store_spec.windows.batches import Batches
     from store_spec.windows.epoch import Transform
@@ -166,8 +167,10 @@ class Windows:
             known = self.columns["future"].take if "future" in self.columns else None
             self.of_windows = OfWindows.plan(rows, store.schema.labels, take, known)
 
+        self._epoch: tuple[int, int] | None = None  # seed and epoch, of windows that start elsewhere in each
+
     def __reduce__(self) -> tuple[partial[Windows], tuple[Any, ...]]:
-        return partial(Windows, **self._options), (self.store, self.shape)
+        return partial(_again, **self._options), (self.store, self.shape, self._epoch)
 
     def of(self, store: Store) -> Windows:
         """Return the same windows of other sequences."""
@@ -185,6 +188,7 @@ class Windows:
         begin = self.index.begin + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
         windows = object.__new__(Windows)
         windows.__dict__ |= self.__dict__  # nothing is read again
+        windows._epoch = seed, epoch
         windows.index = replace(self.index, begin=begin)
         # Between gaps there may be room for the first phase alone.
         none = (np.diff(windows.index.first) == 0) & (np.diff(self.index.first) > 0)
@@ -229,7 +233,7 @@ class Windows:
                 batches have them. With `"window"` the inputs of these windows are read.
 
         Raises:
-            WindowError: Windows are not normalised, or `index` is needed.
+            WindowError: Windows are not normalised, `index` is needed, or it is of an epoch's windows, and these not.
             SequenceIndexError: There is no window of one of these numbers.
 
         >>> import tempfile, store_spec
@@ -248,15 +252,48 @@ class Windows:
             raise WindowError(f"{self.store.path}: these windows are not normalised; give normalize=...")
         if index is None and not isinstance(self.normalize, Scaler):
             raise WindowError(f'{self.store.path}: normalize="{self.normalize}", so give the index of the windows')
+        if index is not None:
+            self.check_epoch()
         numbers = np.zeros(0, np.int64) if index is None else np.asarray(index).reshape(-1)
         return scaler_of(self, numbers)
+
+    def sequence_weights(self, classes: ByClass = "balanced", target: str | int | None = None) -> NDArray[np.float64]:
+        """Return weights for `batches(..., weights=...)` by which windows of all classes are drawn equally often.
+
+        They are those of `store.sequence_weights` for the sequences that have windows, each over their number, so that
+        it does not matter how long a sequence is. The arguments and errors are those of that.
+
+        Returns:
+            Float64 (sequences,), 0 where a sequence has no window.
+        """
+        counts = np.diff(self.index.first)
+        weights = np.zeros(len(counts))
+        some = np.flatnonzero(counts)
+        weights[some] = self.store.select(some).sequence_weights(classes, target) / counts[some]
+        return weights
+
+    def check_epoch(self) -> None:
+        """Refuse numbers of windows where these may be those of an epoch, whose windows start elsewhere.
+
+        Raises:
+            WindowError: They start elsewhere in each epoch, and these are of none.
+        """
+        if self.shape.phase == "random" and self._epoch is None:
+            raise WindowError(
+                f'{self.store.path}: with phase="random" the numbers of windows are those of one epoch; take '
+                "batches.windows, of the batches that gave them, or windows.of_epoch(seed, epoch)"
+            )
 
     def locate(self, numbers: ArrayLike) -> Place:
         """Return source, part and first step of a window, or of many: arrays of the shape of `numbers`.
 
+        With `phase="random"`, `batches.windows` are those that the numbers are of.
+
         Raises:
             SequenceIndexError: There is no window of one of these numbers.
+            WindowError: They are of an epoch's windows, and these not.
         """
+        self.check_epoch()
         sequences, steps = self.index.locate_many(numbers)
         parts = self.store.parts[sequences]
         if not sequences.ndim:
@@ -371,3 +408,9 @@ class Windows:
         from store_spec.windows.overlay import overlay
 
         return overlay(self, predictions, index, inverse=inverse)
+
+
+def _again(store: Store, shape: WindowShape, epoch: tuple[int, int] | None, **options: Any) -> Windows:
+    """Make the windows that were pickled."""
+    windows = Windows(store, shape, **options)
+    return windows if epoch is None else windows.of_epoch(*epoch)

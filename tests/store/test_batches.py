@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import ChecksumError, SchemaError, StoreError, WindowError
+from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.reading import statistics as statistics_module
 from store_spec.reading.ahead import ahead
 from store_spec.schema import Chunking
@@ -263,7 +263,7 @@ def test_what_is_impossible_is_refused_before_the_first_batch(in_chunks: Numbere
 
 
 def test_a_memory_that_is_no_size_is_refused(in_chunks: Numbered):
-    with pytest.raises(SchemaError, match="'lots' is not a size"):
+    with pytest.raises(WindowError, match="'lots' is not a size"):
         in_chunks.store.windows(4).batches(4, memory="lots")
 
 

@@ -308,12 +308,15 @@ def test_balanced_classes_come_equally_often(tmp_path: Path):
         tmp_path / "s.zarr", inputs=("float32", (1,)), labels=("int64", ()), label_axis="sequence"
     ) as writer:
         for number in range(40):
-            writer.append(np.zeros((20, 1), "float32"), np.int64(number % 10 == 0), source=f"s{number}")
+            seldom = number % 10 == 0
+            # Long ones have more windows each; and some have none, whose share the others of their class take.
+            steps = 100 if seldom else 2 + number % 2 * 20
+            writer.append(np.zeros((steps, 1), "float32"), np.int64(seldom), source=f"s{number}")
     store = store_spec.open_store(tmp_path / "s.zarr")
     windows = store.windows(3, target="sequence")
-    labels = [
-        y
-        for number in range(5)
-        for _, y in windows.batches(16, shuffle=True, weights=store.sequence_weights(), epoch=number)
-    ]
+    weights = windows.sequence_weights()
+    labels = [y for number in range(5) for _, y in windows.batches(16, shuffle=True, weights=weights, epoch=number)]
     assert abs(np.concatenate(labels).mean() - 0.5) < 0.03
+    assert (weights[store.lengths < 3] == 0).all()
+    odd = np.flatnonzero(windows.sequence_weights({0: 1, 1: 0}))
+    assert odd.tolist() == np.flatnonzero((store.lengths >= 3) & (np.arange(40) % 10 > 0)).tolist()

@@ -167,7 +167,7 @@ def test_units_grow_as_windows_overlap_less():
     """Where nothing overlaps, units are many chunks, so that few chunks are decompressed twice."""
 
     def rows(stride: int) -> float:
-        index = WindowIndex.from_lengths([10**6], WindowShape(window=64, stride=stride))
+        index = WindowIndex.from_lengths([10**7], WindowShape(window=64, stride=stride))
         costs = Costs(row=8, window=4, stored=8, sample=8 * 64)
         order = Order(index, np.zeros(1, np.int64), chunk=1000, costs=costs, budget=10**7, random=(0, 0))
         return order._unit * stride
@@ -200,7 +200,34 @@ def test_units_are_halved_until_the_largest_fits_the_budget():
     costs = Costs(row=10, window=0, stored=10, sample=300)
     order = Order(index, starts, chunk=100, costs=costs, budget=20_000, random=(0, 0))
     assert order.largest <= 20_000
-    assert 1 < order._unit < unit_size(index, 65_000, 100, costs, 20_000)
+    assert 1 < order._unit < unit_size(index, 65_000, 100, costs, 20_000, shuffled=True)
+
+
+@pytest.mark.parametrize("lengths", [[5] * 10, [30] * 60, [3_000]])
+def test_windows_of_a_small_store_come_anywhere_and_with_any_other(lengths: list[int]):
+    """All rows fit one pool, and less than a chunk: over 300 epochs as with a permutation, up to a twentieth."""
+    index = WindowIndex.from_lengths(lengths, WindowShape(window=2, target="last"))
+    starts = (np.cumsum(lengths) - lengths).astype(np.int64)
+    generator, found = np.random.default_rng(0), []
+    for number in range(300):
+        order = Order(index, starts, chunk=10**4, costs=COSTS, budget=10**7, random=(0, number), joined=True)
+        ours = np.array(epoch(order))
+        assert len(order) == 1
+        found.append((ours, generator.permutation(len(index))))
+
+    def told(orders: list[NDArray[np.int64]]) -> tuple[int, int, int]:
+        first = {window for order in orders for window in order[:16].tolist()}
+        met = {window for order in orders for window in _batch_of(0, order)}
+        return len({tuple(order.tolist()) for order in orders}), len(first), len(met)
+
+    shuffled, permuted = (told([pair[which] for pair in found]) for which in (0, 1))
+    assert all(one >= 0.95 * other for one, other in zip(shuffled, permuted, strict=True)), (shuffled, permuted)
+
+
+def _batch_of(window: int, order: NDArray[np.int64]) -> list[int]:
+    at = int(np.flatnonzero(order == window)[0])
+    numbers: list[int] = order[at - at % 16 : at - at % 16 + 16].tolist()
+    return numbers
 
 
 def test_units_of_the_benchmarks_are_what_they_were():
@@ -208,9 +235,9 @@ def test_units_of_the_benchmarks_are_what_they_were():
     assert VERSION == 4
     index = WindowIndex.from_lengths([5_000] * 6_000, WindowShape(window=128, target="last"))
     costs = Costs(row=36, window=8, piece=100, stored=36, sample=4_100)
-    assert unit_size(index, 30_000_000, 8_192, costs, 96_000_000) == 983
+    assert unit_size(index, 30_000_000, 8_192, costs, 96_000_000, shuffled=True) == 983
     wide = WindowIndex.from_lengths([5_000] * 6_000, WindowShape(window=128, stride=128, target="last"))
-    assert unit_size(wide, 30_000_000, 8_192, costs, 96_000_000) == 318
+    assert unit_size(wide, 30_000_000, 8_192, costs, 96_000_000, shuffled=True) == 318
 
 
 def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_leaps():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +132,34 @@ def test_of_a_label_of_the_whole_sequence_windows_vote(tmp_path: Path):
 def test_of_a_random_phase_the_windows_of_the_epoch_are_meant(by_step: Numbered):
     batches = by_step.store.windows(4, stride=3, phase="random").batches(50, epoch=3, shuffle=True, index=True)
     y, index = (np.concatenate(each) for each in list(zip(*batches, strict=True))[1:])
-    for each in batches.windows.overlay(y, index):
+    again = pickle.loads(pickle.dumps(batches.windows))
+    for each in (*batches.windows.overlay(y, index), *again.overlay(y, index)):
         labels = by_step.sequences[each.sequence][1]
         assert np.array_equal(each.mean[each.count > 0], labels[each.count > 0])
+
+
+def test_of_a_random_phase_other_windows_than_those_of_the_epoch_are_refused(by_step: Numbered):
+    """Their numbers are of other steps."""
+    windows = by_step.store.windows(4, stride=3, phase="random", normalize="sequence")
+    y = np.zeros((2, 1, 1))
+    asked: list[Callable[[Windows], Any]] = [
+        lambda of: of.overlay(y, [0, 1]),
+        lambda of: of.locate([0, 1]),
+        lambda of: of.scaler([0, 1]),
+    ]
+    for ask in asked:
+        with pytest.raises(WindowError, match='phase="random" the numbers of windows are those of one epoch'):
+            ask(windows)
+        with pytest.raises(WindowError, match="those of one epoch"):
+            ask(pickle.loads(pickle.dumps(windows)))
+        ask(windows.of_epoch(0, 0))
+
+
+@pytest.mark.parametrize("number", [0, slice(3), ("a",), None])
+def test_predictions_go_by_names(by_step: Numbered, number: Any):
+    overlay = by_step.store.windows(4).overlay(np.zeros((2, 1, 1)), [0, 1])
+    with pytest.raises(SequenceIndexError, match=r"they go by the names of sources, as overlay\[source\]"):
+        overlay[number]
 
 
 @pytest.mark.parametrize(
