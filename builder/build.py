@@ -138,7 +138,8 @@ def build(
         label_column: Its columns, separated by commas, that are the sequence's labels.
         manifest_only: Take only the sources that it lists.
         keep: Its columns, separated by commas, that are kept with each sequence of a source: `store.sequences` gives
-            them back, whole numbers as int64 (as float64 where some are missing), floats, bools, and text.
+            them back, whole numbers as int64 (as float64 where some are missing), floats, bools, and text. Of CSV,
+            numbers of which one begins with a zero, such as 007, are text.
         label_axis: `step`, `sequence` or `own`; if not given, the first source's labels tell.
         chunk: Decoded bytes that are compressed together, as `"1MB"`; by default 256 KiB. An old store keeps its own.
         shard: Decoded bytes in one file; by default 64 MiB.

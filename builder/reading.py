@@ -197,7 +197,9 @@ def find_sources(
         types = {} if held is None else {column.name: column for column in held.schema.columns}
         text = [name for name, column in types.items() if column.dtype == "string"]
         labels_as_text = texts_wanted(table.parts, classes_given(function), held)
-        rows = read_manifest(table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text])
+        rows = read_manifest(
+            table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ()
+        )
         matched = rows.match(
             found.names, only_listed=table.only_listed, misnamed=found.misnamed, held=lambda: _sources_of(held)
         )

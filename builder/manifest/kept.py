@@ -55,8 +55,8 @@ def kept_column(name: str, column: Any, known: SequenceColumn | None, where: str
         dtype = "float64"
     if known is not None and dtype != known.dtype:
         raise UsageError(
-            f"{where}: column {name} holds {_held(column, dtype)}, where the store keeps {known.dtype} under that "
-            "name; change the column back, or build to another path"
+            f"{where}: column {name} holds {_held(column, dtype)}{_first_text(column, known.dtype)}, where the store "
+            f"keeps {known.dtype} under that name; change the column back, or build to another path"
         )
     try:
         made = SequenceColumn(name, dtype)
@@ -84,6 +84,18 @@ def _type_of(column: Any, where: str, name: str) -> ColumnType:
     if types.is_temporal(kind) or is_text(kind):
         return "string"
     raise UsageError(f"{where}: column {name} holds {what_it_holds(kind)}; text, numbers and bools can be kept")
+
+
+def _first_text(column: Any, known: ColumnType) -> str:
+    """Name the first row of text that is no number, where the store has numbers: it may be all that is new."""
+    if known == "bool" or not is_text(column.type):
+        return ""
+    for row, text in enumerate(column.to_pylist()):
+        try:
+            float(text or "0")
+        except ValueError:
+            return f" ({text!r:.80} in row {row + 1:,})"
+    return ""
 
 
 def _held(column: Any, dtype: ColumnType) -> str:

@@ -30,6 +30,7 @@ _RULES: Final[dict[str, Callable[[str], str]]] = {
     "stem": stem_of,
 }
 _NAMED = 5
+_NAME: Final = r"^\s*[+-]?0[0-9]"  # no number is written so
 DEFAULT_KEY = "source"
 
 
@@ -274,13 +275,16 @@ def found_below(place: str, root: Path) -> Path | None:
         return None
 
 
-def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = ()) -> Manifest:
+def read_manifest(
+    path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (), kept: Sequence[str] = ()
+) -> Manifest:
     """Read a manifest: CSV, TSV or Parquet.
 
     Args:
         path: Where it lies.
         key: The column that names the source.
         text: Columns that are text, whatever they look like.
+        kept: Columns that are kept. Of CSV, those of whole numbers are text if one begins with a zero: 007 is a name.
 
     Raises:
         UsageError: It is broken, has no such column (the error lists those it has), or a row lacks its key.
@@ -288,7 +292,7 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
     if not path.exists():
         raise UsageError(f"manifest {path}: there is no such file")
     try:
-        table, is_text = _read(path, key, text)
+        table, is_text = _read(path, key, text, kept)
     except SourceError as error:
         raise UsageError(f"manifest {error}") from None
     keys = table[key].to_pylist()
@@ -301,7 +305,7 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
     return Manifest(path=path, key=key, keys=tuple(str(text).strip() for text in keys), table=table, is_text=is_text)
 
 
-def _read(path: Path, key: str, text: Sequence[str]) -> tuple[Any, bool]:
+def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tuple[Any, bool]:
     """Read all columns, the key and `text` as text; and tell whether the file is text itself."""
     source = str(path)
     opened = _opened(path, source)
@@ -309,7 +313,8 @@ def _read(path: Path, key: str, text: Sequence[str]) -> tuple[Any, bool]:
         raise SourceError(source, f"there is no column {key!r}; {there_are(list(opened.groups))}; name it with --key")
     with reading(source):
         if isinstance(opened, TextTable):
-            return _parse(opened, {key, *(name for name in text if name in opened.groups)}), True
+            table = _parse(opened, {key, *(name for name in text if name in opened.groups)})
+            return _with_names(table, opened, kept), True
         if isinstance(opened, ArrowTable):
             return opened.load(list(opened.groups)), False
     raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
@@ -348,6 +353,20 @@ def _parse(opened: TextTable, text: Collection[str]) -> Any:
             values, _ = column_values(table[name])
             if (np.abs(values) >= EXACT_IN_FLOAT64).any():
                 refuse_large(opened.parse({name: pa.string()})[name], values, name, opened.source)
+    return table
+
+
+def _with_names(table: Any, opened: TextTable, kept: Sequence[str]) -> Any:
+    """Return the table with text for those of these columns whose whole numbers are names, such as 007."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with contextlib.suppress(SourceError):  # of a column that is not there, which whoever takes it says
+        for name in select(kept, {name: (name,) for name in table.column_names}, opened.source):
+            if pa.types.is_integer(table[name].type):
+                text = opened.parse({name: pa.string()})[name]
+                if pc.any(pc.match_substring_regex(text, _NAME)).as_py():
+                    table = table.set_column(table.column_names.index(name), name, text)
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ def built(root: Path, store: Path, **options: Any) -> Any:
     manifest = next(path for path in root.iterdir() if path.stem == "manifest")
     asked: dict[str, Any] = {"manifest": manifest, "key": "file", "label_column": "y", "keep": KEEP, "workers": 0}
     return build(root, store, **(asked | options))
+
+
+def error_of(asked: Callable[[], Any]) -> str:
+    with pytest.raises(UsageError) as error:
+        asked()
+    return str(error.value)
 
 
 def kept(store: Path, *names: str) -> str:
@@ -141,6 +148,26 @@ def test_whole_numbers_of_which_some_are_missing_are_floats(root, tmp_path):
     assert build(root, tmp_path / "store.zarr", workers=0).changed == ("b.csv",)
 
 
+@pytest.mark.parametrize("first", ["007", " 01", "-01", "00"])
+def test_numbers_that_begin_with_a_zero_are_names(root, tmp_path, first):
+    """007 is another patient than 7, and comes back as it was written."""
+    write_manifest(root, MANIFEST | {"visits": [first, 12, 0]})
+    built(root, tmp_path / "store.zarr", keep="site:visits")
+    assert kept(tmp_path / "store.zarr", "visits") == repr([[first, "12", "0"]])
+    write_manifest(root, MANIFEST | {"visits": [first, 12, 5]})
+    assert build(root, tmp_path / "store.zarr", workers=0).changed == ("c.csv",)
+    assert "no column 'nobody'" in error_of(lambda: built(root, tmp_path / "other.zarr", keep="nobody"))
+
+
+@pytest.mark.parametrize("values", [[0, 10, 100], ["-1", "-0", 0], ["0.5", "0", "01"], ["1", "", "2"]])
+def test_other_numbers_are_numbers(root, tmp_path, values):
+    write_manifest(root, MANIFEST | {"visits": values})
+    built(root, tmp_path / "store.zarr", keep="visits")
+    assert kept(tmp_path / "store.zarr", "visits") == repr(
+        [[math.nan if one == "" else float(one) if "0.5" in values or "" in values else int(one) for one in values]]
+    )
+
+
 def test_dates_and_categories_are_kept_as_text(root, tmp_path):
     (root / "manifest.csv").unlink()
     days = [dt.date(2020, 1, day) for day in (1, 2, 3)]
@@ -200,6 +227,9 @@ def test_a_type_that_is_another_now_is_refused(root, tmp_path):
     built(root, store)
     write_manifest(root, MANIFEST | {"visits": [3, 1.5, 2]})
     with pytest.raises(UsageError, match="column visits holds float64, where the store keeps int64 under that name"):
+        build(root, store, workers=0)
+    write_manifest(root, MANIFEST | {"visits": [3, "A03", "B"]})
+    with pytest.raises(UsageError, match=r"column visits holds string \('A03' in row 2\), where the store keeps int64"):
         build(root, store, workers=0)
 
 
