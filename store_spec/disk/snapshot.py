@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
@@ -28,6 +29,30 @@ from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, shown
 from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, ArrayFact, Chunking
 
 MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
+MOST_SPARE_BYTES = 2**20  # that a thread keeps
+
+
+class _Spare(threading.local):
+    """Memory of each thread for a chunk of which only some rows are wanted.
+
+    Made anew each time, it is given back to the system and cleared again: a window then takes three times as long.
+    """
+
+    def __init__(self) -> None:
+        self.rooms: list[NDArray[np.uint8]] = []  # one at most; none while it is in use
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """Return that many bytes or more, which nobody else gets before they are given back."""
+        room = self.rooms.pop() if self.rooms else None
+        return room if room is not None and len(room) >= nbytes else np.empty(nbytes, np.uint8)
+
+    def give_back(self, room: NDArray[np.uint8]) -> None:
+        """Keep them, unless they are many."""
+        if len(room) <= MOST_SPARE_BYTES:
+            self.rooms = [room]
+
+
+_SPARE = _Spare()
 
 
 class Snapshot:
@@ -238,10 +263,13 @@ class Snapshot:
             if low >= 0 and high <= len(out):
                 codec.decode(stored, out[low:high], f"{where}: chunk {chunk}")
                 continue
-            decoded = np.empty((size, *out.shape[1:]), out.dtype)
+            nbytes = size * out[:1].nbytes
+            room = _SPARE.take(nbytes)
+            decoded = room[:nbytes].view(out.dtype).reshape(size, *out.shape[1:])
             codec.decode(stored, decoded, f"{where}: chunk {chunk}")
             low_in, high_in = max(0, low), min(len(out), high)
             out[low_in:high_in] = decoded[low_in - low : high_in - low]
+            _SPARE.give_back(room)
 
     def _stored(self, name: str, number: int, chunks: range) -> Iterator[Buffer]:
         """Give the bytes of some chunks of a shard, which follow one another."""

@@ -6,7 +6,9 @@ import re
 import shutil
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
+from store_spec.disk import snapshot
 from store_spec.errors import ChecksumError, FormatError, SequenceIndexError
+from store_spec.format.codec import Codec
 from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same, write
 
 
@@ -337,3 +341,32 @@ def test_an_older_copy_of_a_shard_is_seen_whatever_is_read(tmp_path, target):
         store.read(5, 0, 1)
     with pytest.raises(FormatError, match=says):
         list(store.windows(2, target=target).batches(2))
+
+
+@pytest.mark.parametrize("chunk", [64, 2**21])
+def test_a_read_within_a_read_and_in_another_thread_has_memory_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+):
+    """As where a handler of a signal reads; each thread keeps memory for chunks, unless they are large."""
+    rows = np.arange(2 * chunk, dtype="uint8")[:, None]
+    made = store_spec.create_store(tmp_path / "s.zarr", inputs=("uint8", (1,)), labels=("uint8", (1,)), chunk=chunk)
+    with made as writer:
+        writer.append(rows, rows, source="s")
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    begun: list[str] = []
+    decode = Codec.decode
+
+    def within(self: Codec, stored: Any, out: Any, where: str) -> None:
+        decode(self, stored, out, where)
+        if len(begun) < 3:
+            begun.append(where)
+            assert same(store.read(0, chunk + 7, chunk + 9)[0], rows[chunk + 7 : chunk + 9])
+
+    monkeypatch.setattr(Codec, "decode", within)
+    for low in (3, chunk - 5, 9):
+        begun.clear()
+        assert same(store.read(0, low, low + 20)[0], rows[low : low + 20])
+        with ThreadPoolExecutor(1) as pool:
+            assert same(pool.submit(store.read, 0, low, low + 20).result()[0], rows[low : low + 20])
+    assert begun
+    assert sum(map(len, snapshot._SPARE.rooms)) <= snapshot.MOST_SPARE_BYTES
