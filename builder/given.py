@@ -131,7 +131,7 @@ def _checked_pieces(schema: Schema, origin: SourceId, sequence: LongSequence) ->
         SequenceError: It does not fit the store.
     """
     start, once = 0, dict[str, Any]()
-    for given in sequence.pieces:
+    for given in sequence.checked():
         piece = replace(given, **once)
         try:
             checked = check_given(schema, origin, piece)
@@ -159,7 +159,7 @@ def looked_at(
         schema, look = _schema_for(label_axis, missing, kept, origin, sequence)
         check_given(schema, origin, sequence)
         return look
-    pieces = iter(sequence.pieces)
+    pieces = sequence.checked()
     first = next(pieces, None)
     if first is None:
         raise SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")

@@ -44,21 +44,35 @@ class LongSequence:
     ...                         for at in range(0, len(rows), 10_000))
 
     Args:
-        pieces: Sequences that follow one another, at least one; each is used before the next is asked for, so a
-            generator may fill the same arrays again. Further columns, and labels on the axis `sequence`, are those of
-            the first piece.
+        pieces: Sequences, or plain pairs, that follow one another, at least one; each is used before the next is asked
+            for, so a generator may fill the same arrays again. Further columns, and labels on the axis `sequence`, are
+            those of the first piece.
     """
 
-    pieces: Iterable[Sequence]
+    pieces: Iterable[Sequence | tuple[Any, Any]]
+
+    def checked(self) -> Iterator[Sequence]:
+        """Give its pieces, pairs among them as sequences.
+
+        Raises:
+            TypeError: One is neither.
+        """
+        if not isinstance(self.pieces, Iterable):
+            raise TypeError(f"a LongSequence takes an iterable of {_PIECES}; it was given {_kind(self.pieces)}")
+        for number, piece in enumerate(self.pieces):
+            one = _sequence_of(piece)
+            if one is None:
+                raise TypeError(f"a LongSequence takes an iterable of {_PIECES}; piece {number:,} is {_kind(piece)}")
+            yield one
 
     def each(self, change: Callable[[Sequence], Sequence]) -> LongSequence:
         """Return the same with a change to each piece, made when it comes."""
-        return LongSequence(map(change, self.pieces))
+        return LongSequence(map(change, self.checked()))
 
     def whole(self, *, labels_once: bool) -> Sequence:
         """Return it as it is without pieces, in memory; `labels_once`: labels are on the axis `sequence`."""
         # Copied: the next piece may come in the same arrays.
-        pieces = [(piece, {name: _copied(getattr(piece, name)) for name in _ROWS}) for piece in self.pieces]
+        pieces = [(piece, {name: _copied(getattr(piece, name)) for name in _ROWS}) for piece in self.checked()]
         if not pieces:
             raise ValueError("a sequence that comes in pieces has at least one; give an empty one")
 
@@ -94,13 +108,13 @@ def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
         TypeError: It is neither a pair nor a sequence, and no iterable of these.
     """
     for one in (result,) if isinstance(result, tuple | Sequence | LongSequence) else _iterated(result):
-        if isinstance(one, Sequence | LongSequence):
+        if isinstance(one, LongSequence):
             yield one
             continue
-        if not isinstance(one, tuple) or len(one) != 2:
-            what = f"a tuple of {len(one)}" if isinstance(one, tuple) else f"a {type(one).__name__}"
-            raise TypeError(f"a process function returns (inputs, labels), or yields such pairs; it gave {what}")
-        yield Sequence(one[0], one[1])
+        sequence = _sequence_of(one)
+        if sequence is None:
+            raise TypeError(f"a process function returns (inputs, labels), or yields such pairs; it gave {_kind(one)}")
+        yield sequence
 
 
 def rows_beside(result: Any) -> int | None:
@@ -120,6 +134,18 @@ def changed(given: Sequence | LongSequence, change: Callable[[Sequence], Sequenc
 
 
 _ROWS = ("inputs", "labels", "time", "filled")
+_PIECES = "pairs (inputs, labels), or of Sequences"
+
+
+def _sequence_of(one: Any) -> Sequence | None:
+    """Return a sequence as it is, or made of a pair; None: it is neither."""
+    if isinstance(one, Sequence):
+        return one
+    return Sequence(one[0], one[1]) if isinstance(one, tuple) and len(one) == 2 else None
+
+
+def _kind(one: Any) -> str:
+    return f"a tuple of {len(one)}" if isinstance(one, tuple) else f"a {type(one).__name__}"
 
 
 def _copied(rows: Any) -> Any:

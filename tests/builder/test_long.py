@@ -95,6 +95,42 @@ def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path)
         assert "sequence that comes in pieces has at least one" in report.failures[0].reason
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_pieces_may_be_plain_pairs_and_what_is_neither_is_named_by_its_number(tmp_path, elsewhere):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a").write_text("a")
+    (tmp_path / "labels.csv").write_text("source,y\na,7\n")
+    x = np.arange(20.0).reshape(10, 2)
+    options = SMALL | ({"manifest": tmp_path / "labels.csv", "label_column": "y"} if elsewhere else {})
+
+    def pairs() -> Iterator[Any]:
+        return ((x[at : at + 3], None if elsewhere else x[at : at + 3, 0]) for at in range(0, 10, 3))
+
+    for number, process in enumerate(
+        (
+            lambda _: LongSequence(pairs()),
+            lambda _: iter([LongSequence(list(pairs()))]),
+            lambda _: LongSequence(map(Sequence, *zip(*pairs(), strict=True))),
+        )
+    ):
+        store = tmp_path / f"store {number}"
+        builder.build(tmp_path / "src", store, process=process, **options)
+        inputs, labels = store_spec.open_store(store)[0]
+        assert np.array_equal(inputs, x)
+        assert np.array_equal(labels, [7] if elsewhere else x[:, 0])
+    takes = r"a LongSequence takes an iterable of pairs \(inputs, labels\), or of Sequences; "
+    for pieces, message in (
+        ([(x, x[:, 0]), x], "piece 1 is a ndarray"),
+        ([(x, x[:, 0], x)], "piece 0 is a tuple of 3"),
+        (5, "it was given a int"),
+    ):
+        report = builder.build(
+            tmp_path / "src", tmp_path / "none", process=lambda _, p=pieces: LongSequence(p), **options
+        )
+        with pytest.raises(AssertionError, match=takes + message):
+            raise AssertionError(report.failures[0].reason)
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.integers(1, 200),
