@@ -228,6 +228,13 @@ def is_numeric(kind: Any) -> bool:
     return bool(plain or types.is_decimal(kind))
 
 
+def holds_nothing(kind: Any) -> bool:
+    """Whether a pyarrow type says no more than that every value is missing."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_null(kind.value_type if pa.types.is_dictionary(kind) else kind))
+
+
 def is_text(kind: Any) -> bool:
     """Whether a pyarrow type is of text."""
     import pyarrow as pa

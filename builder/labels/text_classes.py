@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
 from builder.formats.columns import listed, number_in, there_are
-from builder.formats.text_numbers import FALSE, MISSING, TRUE, otherwise_written, with_point, with_points
+from builder.formats.text_numbers import FALSE, MISSING, TRUE, nearly_number, otherwise_written, with_point, with_points
 from store_spec.format.class_names import LARGEST_CLASS_NAME, Classes
 
 MOST_CLASSES: Final = 2**16  # of a target: a column of more texts than that has names or remarks in it
 CODES: Final = np.dtype(np.int64)
+
+
+class MixedTextError(SourceError):
+    """A column holds numbers, and text that is none, for which `--classes` may be meant."""
+
+
 Given = tuple[tuple[str | None, tuple[str, ...]], ...]  # the classes of a target; None: of the only one
 
 
@@ -154,7 +160,8 @@ def distinct(texts: Any, name: str, source: str, *, typed: bool, decimal: str = 
         decimal: What stands before decimals of these.
 
     Raises:
-        SourceError: Some are numbers and some are not; or one is too long for a name.
+        MixedTextError: Some are numbers and some are not, which may be meant.
+        SourceError: Some are numbers and some nearly so; or one is too long for a name.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -172,10 +179,14 @@ def distinct(texts: Any, name: str, source: str, *, typed: bool, decimal: str = 
         return None
     numbers = [] if typed else [text for text in found if is_number(text, decimal)]
     if numbers:
-        word = next(text for text in found if not is_number(text, decimal))
+        word = next((text for text in found if not is_number(text, decimal)), None)
+        if word is None:
+            return None  # in digits of another script, say: reading them says what is wrong
         advice = otherwise_written(word, decimal) or "correct it"
         row, other = (pc.index(texts, text).as_py() + 1 for text in (word, numbers[0]))
-        raise SourceError(
+        # What is nearly a number is a slip, and no class.
+        error = SourceError if nearly_number(word, decimal) else MixedTextError
+        raise error(
             source,
             f"row {row:,}, column {name}: {word!r:.80} is not a number, and {numbers[0]!r:.80} in row {other:,} is "
             f"one; {advice}, or name all classes with --classes, which takes all for text",

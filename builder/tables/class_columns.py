@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.errors import SourceError
 from builder.formats.arrays import NpyTable
-from builder.formats.arrow import ArrowTable, is_numeric, is_text, what_it_holds
+from builder.formats.arrow import ArrowTable, holds_nothing, is_numeric, is_text, what_it_holds
 from builder.formats.convert import stack
 from builder.formats.table import Array, DType, OpenTable, Table
 from builder.formats.text import TextTable
@@ -18,6 +17,7 @@ from builder.labels.joined import WithLabels
 from builder.labels.text_classes import (
     CODES,
     MOST_CLASSES,
+    MixedTextError,
     codes_of,
     distinct,
     of_targets,
@@ -130,10 +130,14 @@ class ClassTable:
             return self.inner.read(names, dtype)
         except SourceError:
             for name in self.labels:
-                with suppress(SourceError):
+                try:
                     texts = texts_in(self.inner, name, self.source, self.na_values)
-                    if texts:
-                        break
+                except MixedTextError:
+                    raise  # classes of which some are numbers, as 1, 2 and R
+                except SourceError:
+                    continue
+                if texts:
+                    break
             else:
                 raise
         raise SourceError(
@@ -277,7 +281,7 @@ def _texts(opened: OpenTable, raw: Any, name: str, na_values: Sequence[str]) -> 
     """Return a column as text; None where it is none."""
     if isinstance(opened, TextTable):
         return raw[name]
-    if isinstance(opened, ArrowTable) and is_text(raw[name].type):
+    if isinstance(opened, ArrowTable) and (is_text(raw[name].type) or holds_nothing(raw[name].type)):
         return without_blanks(raw[name], na_values)
     return None
 
@@ -288,7 +292,10 @@ def _texts_of_typed(opened: ArrowTable, name: str, source: str, na_values: Seque
     Raises:
         SourceError: As `texts_in`.
     """
-    if is_numeric(opened.schema.field(name).type):
+    kind = opened.schema.field(name).type
+    if holds_nothing(kind):
+        return ()  # missing values, of whatever the others hold
+    if is_numeric(kind):
         return None
     found: dict[str, None] = {}
     for piece in opened.pieces():

@@ -241,6 +241,52 @@ def test_numbers_and_text_do_not_mix_whichever_comes_first(tmp_path):
     assert store_spec.open_store(tmp_path / "u.zarr").schema.labels.classes is None
 
 
+@pytest.mark.parametrize("stages", ["W12R", "1W2R"])
+def test_classes_of_which_some_are_numbers_in_one_file_are_to_be_named(tmp_path, stages):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text("x,y\n" + "".join(f"0,{stage}\n" for stage in stages))
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0)
+    assert report.failures[0].reason == (
+        f"row {stages.index('W') + 1}, column y: 'W' is not a number, and '1' in row {stages.index('1') + 1} is one; "
+        "correct it, or name all classes with --classes, which takes all for text"
+    )
+    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", classes="W,1,2,R"), workers=0)
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("W", "1", "2", "R")
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ('"2,5"', "'2,5' is not a number; decimals are written with a point"),
+        ("2020-01-01", "column y holds time stamps, not numbers"),
+        ("\uff12", "is not a number; digits and signs must be ASCII"),
+    ],
+)
+def test_a_slip_among_numbers_is_no_class(tmp_path, slip, message):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text(f"x,y\n1,1\n2,{slip}\n")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0)
+    assert message in report.failures[0].reason
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_column_of_labels_that_holds_nothing_is_one_of_missing_values(tmp_path, rows, first):
+    (tmp_path / "src").mkdir()
+    text = pa.table({"x": [1.0, 2.0], "y": ["u", "v"], "z": ["p", "q"]})
+    nothing = pa.table({"x": np.ones(rows), "y": pa.nulls(rows), "z": pa.array(["r"] * rows, pa.string())})
+    pq.write_table(text, tmp_path / "src" / "b.parquet")
+    pq.write_table(nothing, tmp_path / "src" / ("a.parquet" if first else "c.parquet"))
+    process = tabular(inputs="x", labels="y,z", missing="y=drop")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    reasons = [failure.reason.partition("; leave")[0] for failure in report.failures]
+    assert reasons == ["none of its 2 rows is left; column y is missing in 2 of them"][:rows]
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert sorted(store.lengths.tolist()) == [0, 2][rows // 2 :]
+    assert store.class_names("y") == ("u", "v")
+    assert sorted(store.class_names("z") or ()) == (["p", "q", "r"] if rows else ["p", "q"])
+
+
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
