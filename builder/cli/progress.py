@@ -96,7 +96,8 @@ def summary(report: Report) -> str:
     A ratio is that of the decoded bytes of the rows to those of their shards.
     """
     name, failed = report.store.name or str(report.store), len(report.failures)
-    if not report.total_sequences and failed and report.sources == failed:
+    # One that was there stays, though all of its sequences are retired.
+    if not report.total_sequences and failed and report.sources == failed and not report.store.exists():
         return f"{name}: no store was made: {count_text(failed, 'source')} failed, none could be used"
     unchanged = f", {report.unchanged:,} unchanged" if report.unchanged else ""
     counted = (("added", report.added), ("built again", report.updated), ("retired", report.retired))

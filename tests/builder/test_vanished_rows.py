@@ -53,6 +53,19 @@ def test_it_is_named_and_left_until_it_is_to_be_retired(place):
     assert store_spec.verify(place / "store") == []
 
 
+def test_a_store_is_said_to_be_there_though_all_of_it_was_retired_and_every_new_source_failed(place):
+    for name in NAMES:
+        (place / f"src/{name}.csv").unlink()
+    listed(place, "gh")
+    for name in "gh":
+        (place / f"src/{name}.csv").write_text("p,q\n1,2\n")
+    command = ["build", str(place / "src"), str(place / "store"), "--retire-missing", "--yes", "--workers", "0"]
+    for done in ("6 sources retired", "nothing new"):
+        result = CliRunner().invoke(main, command)
+        assert (result.exit_code, result.stdout) == (1, f"store: {done}; 2 failed\n")
+    assert store_spec.verify(place / "store") == []
+
+
 def test_a_source_that_was_retired_may_stay_listed_and_come_back(place):
     text = (place / "src/b.csv").read_text()
     (place / "src/b.csv").unlink()
