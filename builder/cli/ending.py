@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -43,21 +44,34 @@ def ending_plainly(store: Path | None = None) -> Iterator[None]:
     Raises:
         SystemExit: Always, where an error or a signal came.
     """
-    with _raising_on_signals():
+    with _raising_on_signals() as came:
         try:
             yield
         except KeyboardInterrupt as stop:
-            for one in (signal.SIGINT, signal.SIGTERM):  # a repetition would cut off the end of this process
-                signal.signal(one, signal.SIG_IGN)
-            number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
-            click.echo("interrupted" if store is None else f"interrupted: {_committed(store)}", err=True)
-            sys.exit(128 + number)
+            _interrupted(stop.number if isinstance(stop, Interrupted) else signal.SIGINT, store)
         except Exception as error:
+            if came and not _is_imported():  # modules in C make an ImportError of whatever ends an import of theirs
+                _interrupted(came[0], store)
             status = _status(error)
             if status is None:
                 raise
             click.echo(f"Error: {printable(str(error))}", err=True)
             sys.exit(status)
+
+
+def _interrupted(number: int, store: Path | None) -> NoReturn:
+    for one in (signal.SIGINT, signal.SIGTERM):  # a repetition would cut off the end of this process
+        signal.signal(one, signal.SIG_IGN)
+    click.echo("interrupted" if store is None else f"interrupted: {_committed(store)}", err=True)
+    sys.exit(128 + number)
+
+
+def _is_imported() -> bool:
+    """Tell whether all was imported that a build needs: an import that was cut off leaves no module of its name.
+
+    Before that nothing was done; and no store can be read, since NumPy cannot be imported again after half of it was.
+    """
+    return "builder.build" in sys.modules
 
 
 def _status(error: Exception) -> int | None:
@@ -72,6 +86,8 @@ def _status(error: Exception) -> int | None:
 
 def _committed(store: Path) -> str:
     """Say what a build that was cut off leaves."""
+    if not _is_imported():
+        return "nothing was done yet; the same command starts again"
     from store_spec import StoreError, open_store
 
     try:
@@ -85,15 +101,16 @@ def _committed(store: Path) -> str:
 
 
 @contextmanager
-def _raising_on_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise Interrupted in here, so that what was begun is put in order.
+def _raising_on_signals() -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM raise Interrupted in here, so that what was begun is put in order; give which did.
 
     Python prints and drops an exception that comes while it collects garbage or takes an object down, and dask has
     work to do then: the build would go on. So a thread repeats a signal that was lost.
     """
     if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
-        yield
+        yield []
         return
+    came: list[int] = []
     main, last, over = threading.get_ident(), float("-inf"), False
     dropped: SimpleQueue[int | None] = SimpleQueue()  # signals to repeat; it takes them wherever Python is just then
 
@@ -103,6 +120,7 @@ def _raising_on_signals() -> Iterator[None]:
             return
         before, last = last, time.monotonic()
         if last - before > REPEAT_SECONDS:
+            came.append(number)
             raise Interrupted(number)
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
@@ -129,7 +147,7 @@ def _raising_on_signals() -> Iterator[None]:
     }
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
-        yield
+        yield came
     finally:
         over = True  # what is still to be repeated came too late
         dropped.put(None)

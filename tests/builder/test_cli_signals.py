@@ -199,6 +199,43 @@ def test_a_signal_that_comes_where_python_drops_exceptions_ends_a_command_all_th
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", "interrupted\n")
 
 
+IMPORTING = """
+import signal
+import sys
+from builder.cli import main
+
+assert "numpy" not in sys.modules
+
+class During:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            try:
+                signal.raise_signal(signal.{name})
+            except KeyboardInterrupt:
+                {then}
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as above
+sys.meta_path.insert(0, During())
+main({command!r})
+"""
+
+
+@pytest.mark.parametrize("module", ["builder.options", "numpy.lib", "numpy.matrixlib", "builder.plan"])
+@pytest.mark.parametrize("command", ["build", "compact"])
+@pytest.mark.parametrize(
+    ("name", "then"), [("SIGINT", "raise"), ("SIGTERM", "raise"), ("SIGTERM", "raise ImportError('of C') from None")]
+)
+def test_a_signal_while_modules_are_imported_prints_no_traceback(tmp_path, module, command, name, then):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text("x\n1\n")
+    places = [str(tmp_path / "src"), str(tmp_path / "s.zarr"), "--workers", "0"]
+    done = run(IMPORTING.format(module=module, name=name, then=then, command=[command, *places]))
+    assert (done.returncode, done.stdout) == (128 + signal.Signals[name], "")
+    assert done.stderr == "interrupted: nothing was done yet; the same command starts again\n"
+    assert not (tmp_path / "s.zarr").exists()
+
+
 @pytest.mark.parametrize("lose", ["pass", "Losing()"])
 def test_where_a_command_ends_before_a_signal_is_repeated_nothing_is_left(lose):
     done = run(LOSING.format(name="SIGTERM", lose=lose, before="", seconds=0))
