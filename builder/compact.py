@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -90,8 +91,8 @@ def compact(
         on_progress: Called with a `Tally` whenever something was done.
 
     Raises:
-        UsageError: There is no such store, or nothing in it; a value does not fit into the dtype; or at `new` is
-            something else than a part of its copy, or one that was begun with other options.
+        UsageError: There is no such store, or nothing in it; `new` is the same; a value does not fit into the dtype; or
+            at `new` is something else than a part of its copy, or one that was begun with other options.
         ChecksumError: Rows are not those that were written; `verify` says which. What was copied stays.
         StoreError: The disk refused, or another writer is there.
         BuildError: Worker processes died again and again.
@@ -100,6 +101,8 @@ def compact(
     old, part = opened(Path(store)), opened(place)
     if old is None:
         raise UsageError(f"{store}: there is no store")
+    if part is not None and os.path.samefile(store, new):
+        raise UsageError(f"{new}: STORE and NEW are the same, as {store} is this folder too; give NEW another path")
     if not len(old):
         raise UsageError(f"{store}: has no sequence that is not retired, so there is nothing to copy")
     packing, asked = Packing.parse(chunk, shard, codec), dtypes_asked(old.schema, dtype, label_dtype)

@@ -66,6 +66,22 @@ def test_updated_sources_stay_in_the_order_that_readers_see(tmp_path):
     assert store_spec.verify(tmp_path / "new") == []
 
 
+@pytest.mark.parametrize("retired", [False, True])
+@pytest.mark.parametrize("way", ["store", "src/../store", "link", "hop/store"])
+def test_a_store_is_not_compacted_into_itself_however_it_is_spelled(tmp_path, retired, way):
+    built(tmp_path, SOURCES)
+    if retired:
+        built(tmp_path, {"a.made": SOURCES["a.made"]})
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    (tmp_path / "hop").symlink_to(tmp_path)
+    before = files(tmp_path / "store")
+    for one, other in (("store", way), (way, "store")):
+        result = CliRunner().invoke(main, ["compact", str(tmp_path / one), str(tmp_path / other), "--workers", "0"])
+        message = f"{tmp_path / other}: STORE and NEW are the same, as {tmp_path / one} is this folder too; give NEW"
+        assert (result.exit_code, result.stdout, message in result.stderr) == (2, "", True)
+    assert files(tmp_path / "store") == before
+
+
 def test_another_codec_and_other_chunks_hold_the_same_rows_and_checksums(tmp_path):
     built(tmp_path, SOURCES)
     builder.compact(tmp_path / "store", tmp_path / "new", codec="lz4:1", chunk=240, shard=480)
