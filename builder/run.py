@@ -306,10 +306,14 @@ def workers_died(names: Sequence[str]) -> BuildError:
 
 def too_many_failed(tally: Tally, most: float) -> BuildError:
     """Say that a build gives up."""
+    # Some are processed together, so that more than the first may have failed.
+    if most:
+        why = f"at most {int(most):,} may (max_failures, --max-failures); the last: {tally.failures[-1]}"
+    else:
+        why = f"none may (max_failures=0, --fail-fast); the first: {tally.failures[0]}"
     return BuildError(
-        f"{len(tally.failures):,} of {tally.done:,} sources failed, and at most {int(most):,} may (max_failures); "
-        f"the last: {tally.failures[-1]}; {tally.committed:,} sequences are committed, and the next build goes on "
-        "from there"
+        f"{len(tally.failures):,} of {tally.done:,} sources failed, and {why}; {tally.committed:,} sequences are "
+        "committed, and the next build goes on from there"
     )
 
 
