@@ -113,7 +113,9 @@ class BuildCommand(click.Command):
 
 @click.command(cls=BuildCommand, epilog=EXAMPLES, short_help="Make STORE of the files in SOURCES, or add the new ones.")
 @click.argument("places", metavar="SOURCES STORE", nargs=-1)
-@click.option("--inputs", metavar="COLS", help="Columns of the inputs, as a,b,c1:c12. By default all others.")
+@click.option(
+    "--inputs", metavar="COLS", help="Columns of the inputs, as a,b,c1:c12 or '\"a, b\",c'. By default all others."
+)
 @click.option("--labels", metavar="COLS", help="Columns of the labels, a row per step. By default the inputs.")
 @click.option("--exclude", metavar="COLS", help="Columns to leave out of both.")
 @click.option(

@@ -1,5 +1,7 @@
 """Choosing columns by name, by range, or by number."""
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -7,26 +9,73 @@ from builder.errors import SourceError, UsageError
 
 _LISTED = 20
 _LONGEST = 60  # letters of a name
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"\s*(?=[,:=]|$)')
+_OPENS = re.compile(r'(?:^|[:=])\s*"')  # where a quote would be taken for the beginning of a name in quotes
 
 
 def parse_columns(columns: str | Sequence[str] | None, option: str) -> tuple[str, ...] | None:
     """Take apart "a,b,c1:c12"; in a list, each item is one name or range, commas and all.
 
+    In text, names with commas stand in double quotes, in which those of the name are doubled.
+
     Raises:
-        UsageError: Nothing is chosen, or the same twice.
+        UsageError: Nothing is chosen, or the same twice, or a quote is not closed.
 
     >>> parse_columns("c1:c3, y", "inputs")
     ('c1:c3', 'y')
+    >>> parse_columns('"SpO2, %", "a,b":c', "inputs")
+    ('SpO2, %', 'a,b:c')
     """
     if columns is None:
         return None
-    parts = [part.strip() for part in columns.split(",")] if isinstance(columns, str) else list(columns)
+    parts = _parts(columns, option) if isinstance(columns, str) else list(columns)
     if not parts or not all(parts):
         raise UsageError(f"{option}={columns!r} names no column somewhere; write names separated by commas")
     for part in parts:
         if parts.count(part) > 1:
             raise UsageError(f"{option} names {part!r} twice; once will do")
     return tuple(parts)
+
+
+def _parts(text: str, option: str) -> list[str]:
+    """Cut text at the commas that do not stand in quotes; these begin where a name does: also behind : and =."""
+    parts, at = [""], 0
+    while at < len(text):
+        if text[at] == '"' and (not (before := parts[-1].rstrip()) or before[-1] in ":="):
+            found = _QUOTED.match(text, at)
+            if found is None:
+                raise UsageError(
+                    f'{option}={text!r}: quotes go around a whole name, as in a,"b, c",d, and those of the name are '
+                    "doubled; close or remove them"
+                )
+            parts[-1] = before + found[1].replace('""', '"')
+            at = found.end()
+        elif text[at] == ",":
+            parts.append("")
+            at += 1
+        else:
+            parts[-1] += text[at]
+            at += 1
+    return [part.strip() for part in parts]
+
+
+def quoted(name: str) -> str:
+    """Write a name as `parse_columns` reads it, in quotes where it has to be.
+
+    >>> quoted("a b"), quoted("SpO2, %"), quoted('5"')
+    ('a b', '"SpO2, %"', '5"')
+    """
+    plain = "," not in name and name.strip() == name and not _OPENS.search(name)
+    return name if plain else '"{}"'.format(name.replace('"', '""'))
+
+
+def as_option(*names: str) -> str:
+    """Write names as an option takes them, so that it can be pasted into a shell.
+
+    >>> print(as_option("a", "b c"), as_option("SpO2, %"))
+    'a,b c' '"SpO2, %"'
+    """
+    return shlex.quote(",".join(map(quoted, names)))
 
 
 def select(selection: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> tuple[str, ...]:
@@ -68,7 +117,7 @@ def _selected(selection: tuple[str, ...], groups: tuple[tuple[str, tuple[str, ..
     for part in selection:
         for name in _chosen(part, names, position, by_name):
             if name in chosen:
-                raise _MisfitError(f"column {name} is chosen twice by {','.join(selection)}")
+                raise _MisfitError(f"column {name} is chosen twice by {','.join(map(quoted, selection))}")
             chosen[name] = None
     return tuple(chosen)
 
@@ -86,7 +135,7 @@ def _chosen(
     if part in groups:
         raise _MisfitError(
             f"the list column {part} has no elements in the first row, which tells how many there are; leave it out "
-            f"with --exclude {part}"
+            f"with --exclude {as_option(part)}"
         )
     for first, last in _cuts(part):
         start, stop = elements(first), elements(last)
@@ -113,8 +162,8 @@ def there_are(names: Sequence[str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write names one after another, the first few of many, and the start of long ones."""
-    shown = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:_LISTED]]
+    """Write names one after another, the first few of many, the start of long ones, and those with commas in quotes."""
+    shown = [quoted(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...") for name in names[:_LISTED]]
     return ", ".join(shown) + (", ..." if len(names) > _LISTED else "")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import BuildError, SourceError
+from builder.formats.columns import as_option
 from builder.formats.files import check_is, first_bytes, unreadable
 from store_spec.format.records import surely_finite
 
@@ -173,11 +174,11 @@ def reading(
 def not_numbers(source: str, column: str, holds: str, value: object, row: int) -> SourceError:
     """Say that a column is none of numbers, with a value in evidence, or None; `row` counts from 1."""
     evidence = "no value at its beginning" if value is None else f"{shortened(repr(value))} in row {row:,}"
-    when = f"say --time {column} if it tells when each row was, " if holds == TIME_STAMPS else ""
+    when = f"say --time {as_option(column)} if it tells when each row was, " if holds == TIME_STAMPS else ""
     return SourceError(
         source,
         f"column {column} holds {holds}, not numbers ({evidence}); {when}leave it out "
-        f"with --exclude {column}, or name the columns to take with --inputs",
+        f"with --exclude {as_option(column)}, or name the columns to take with --inputs",
     )
 
 

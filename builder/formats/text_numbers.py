@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError
 from builder.formats.arrow import column_values
+from builder.formats.columns import as_option
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import TIME_STAMPS, Array, DType, not_numbers, shortened
 
@@ -187,7 +188,7 @@ def _no_number(plain: Any, given: Any, name: str, source: str, decimal: str) -> 
     # The first value that is there tells a column of text from a slip of the pen.
     if not hint and given.slice(0, row).null_count == row:
         return not_numbers(source, name, "text", text, row + 1)
-    advice = f"correct it, or leave the column out with --exclude {name}"
+    advice = f"correct it, or leave the column out with --exclude {as_option(name)}"
     return SourceError(
         source, f"row {row + 1:,}, column {name}: {shortened(repr(text))} is not a number; {hint or advice}"
     )

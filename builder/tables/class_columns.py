@@ -9,6 +9,7 @@ from typing import Any
 from builder.errors import SourceError
 from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, holds_nothing, is_numeric, is_text, what_it_holds
+from builder.formats.columns import as_option
 from builder.formats.convert import stack
 from builder.formats.table import Array, DType, OpenTable, Table
 from builder.formats.text import TextTable
@@ -229,7 +230,7 @@ def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], sour
             raise SourceError(
                 source,
                 f"column {name} holds classes, and --missing {policies[name]} would give what is none; say "
-                f"--missing {name}=drop, or another of error, split and ffill",
+                f"--missing {as_option(name)}=drop, or another of error, split and ffill",
             )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
-from builder.formats.columns import number_in, parse_columns
+from builder.formats.columns import number_in, parse_columns, quoted
 from builder.formats.convert import FILL_IN, per_row, refuse_any, require_finite
 from builder.formats.table import Array, Table
 from builder.tables.transforms import as_floats
@@ -144,7 +144,7 @@ def policies_text(policies: Policies) -> tuple[str, ...]:
     ('keep', 'b=ffill')
     """
     general = () if policies.general == Policy() else (str(policies.general),)
-    return (*general, *(f"{','.join(columns)}={policy}" for columns, policy in policies.columns))
+    return (*general, *(f"{','.join(map(quoted, columns))}={policy}" for columns, policy in policies.columns))
 
 
 def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> tuple[str, ...]:

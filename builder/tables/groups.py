@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError
 from builder.formats.arrow import is_text, what_it_holds
-from builder.formats.columns import select
+from builder.formats.columns import as_option, select
 from builder.formats.decimals import widest
 from builder.formats.table import DType, OpenTable, Table
 from builder.formats.text import TextTable
@@ -73,7 +73,7 @@ def columns_to_group_by(
         as_text.update(found if column != part else ())
         names += found
     if twice := [name for name in names if names.count(name) > 1]:
-        raise SourceError(source, f"column {twice[0]} is chosen twice by --group-by {','.join(group_by)}")
+        raise SourceError(source, f"column {twice[0]} is chosen twice by --group-by {as_option(*group_by)}")
     return tuple(names), frozenset(as_text)
 
 
@@ -85,10 +85,11 @@ def of_types(values: dict[str, Value], types: Mapping[str, str], source: str) ->
     """
     for name, value in values.items():
         if isinstance(value, str) and types.get(name) == "int64":
+            text = as_option(name + AS_TEXT)
             raise SourceError(
                 source,
                 f"column {name}, which rows are grouped by, holds {value!r:.80}, where the store has whole numbers, as "
-                f"its first source; build to another path with --group-by {name}{AS_TEXT}, which takes all for text",
+                f"its first source; build to another path with --group-by {text}, which takes all for text",
             )
     return {name: str(value) if types.get(name) == "string" else value for name, value in values.items()}
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
-from builder.formats.columns import number_in, parse_columns
+from builder.formats.columns import as_option, number_in, parse_columns, quoted
 from builder.formats.convert import convert, per_row, refuse_any
 from builder.formats.table import Array, Table
 
@@ -48,7 +48,7 @@ class Transform:
 
     def __str__(self) -> str:
         values = ":".join("" if value is None else repr(value) for value in self.numbers)
-        return f"{self.kind} {','.join(self.columns)}" + (f"={values}" if self.numbers else "")
+        return f"{self.kind} {','.join(map(quoted, self.columns))}" + (f"={values}" if self.numbers else "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,7 +231,7 @@ def _log(table: Table, name: str, source: str) -> Array:
         raise SourceError(
             source,
             f"row {table.number(row):,}, column {name}: {value.item()!r} has no logarithm ({int(wrong.sum()):,} in "
-            f"all); only positive numbers have one: correct it, or raise it first with --clip {name}=LOW:",
+            f"all); only positive numbers have one: correct it, or raise it first with --clip {as_option(name)}=LOW:",
         )
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.log(column)

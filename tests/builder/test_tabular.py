@@ -3,6 +3,7 @@
 import itertools
 import json
 import pickle
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from builder import LongSequence, Sequence
 from builder.cli import main
 from builder.errors import SourceError, UsageError
-from builder.formats.columns import parse_columns, select
+from builder.formats.columns import as_option, parse_columns, select
 from builder.sequence import sequences_of
 from builder.tables.tabular import tabular
 from store_spec import open_store
@@ -153,6 +154,43 @@ def test_names_with_colons_and_commas_can_be_chosen():
     assert select(["a:b:a"], groups, "x") == ("a:b", "b", "a")
     assert select(["b:p:q"], groups, "x") == ("b", "a", "x,y", "p:q")
     assert parse_columns(["x,y"], "inputs") == ("x,y",)
+    assert parse_columns('"x,y" ,a:"p:q", "say ""a, b""",5"', "on") == ("x,y", "a:p:q", 'say "a, b"', '5"')
+    assert parse_columns('"a,b"="c,d",e = "f"', "on") == ("a,b=c,d", "e =f")
+
+
+@pytest.mark.parametrize("text", ['"a', 'a,"b', '"a"b', 'a:"b,c', '"'])
+def test_a_quote_that_goes_around_no_name_is_refused(text):
+    with pytest.raises(UsageError, match="quotes go around a whole name"):
+        parse_columns(text, "inputs")
+
+
+@given(
+    st.lists(st.text(alphabet="ab ,\":='", min_size=1, max_size=6).map(str.strip), min_size=1, max_size=4, unique=True)
+)
+def test_names_come_back_from_what_an_option_takes_and_a_shell(names):
+    assume(all(names))
+    (argument,) = shlex.split(as_option(*names))
+    assert parse_columns(argument, "inputs") == tuple(names)
+
+
+def test_what_an_error_advises_can_be_pasted_and_a_later_build_needs_no_options(tmp_path):
+    """Of columns whose names have commas and blanks."""
+    (tmp_path / "src").mkdir()
+    write(tmp_path / "src" / "a.csv", '"SpO2, %",my note,"a, b"\n1,x,4\n,y,5\n3,z,6\n')
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--workers", "0"]
+    done = CliRunner().invoke(main, [*command, "--missing", '"SpO2, %"=drop', "--scale", '"a, b"=2'])
+    advice = "leave it out with --exclude 'my note', or"
+    assert advice in done.stderr
+    done = CliRunner().invoke(main, [*command, "--inputs", "SpO2"])
+    assert """there are 3: "SpO2, %", my note, "a, b\"""" in done.stderr
+    options = ["--missing", '"SpO2, %"=drop', "--scale", '"a, b"=2', "--inputs", '"SpO2, %","a, b"']
+    assert CliRunner().invoke(main, [*command, *options]).exit_code == 0
+    write(tmp_path / "src" / "b.csv", '"SpO2, %",my note,"a, b"\n7,x,8\n')
+    assert CliRunner().invoke(main, command).exit_code == 0
+    store = open_store(tmp_path / "t.zarr")
+    assert [rows.tolist() for rows, _ in store] == [[[1, 8], [3, 12]], [[7, 16]]]
+    write(tmp_path / "src" / "c.csv", '"SpO2, %",my note,"a, b"\n7,x,no\n')
+    assert """--exclude '"a, b"'""" in CliRunner().invoke(main, command).stderr
 
 
 @pytest.mark.parametrize(

@@ -368,7 +368,9 @@ def test_fail_fast_stops_at_the_first(tables):
         (tables / "src" / f"{name}.csv").write_text("x,y\nnothing,1\n")
     result = cli("build", tables / "src", tables / "s.zarr", "--fail-fast")
     assert result.exit_code == 1
-    assert "of 3 sources failed, and none may (max_failures=0, --fail-fast); the first: f.csv: column x" in result.stderr
+    assert (
+        "of 3 sources failed, and none may (max_failures=0, --fail-fast); the first: f.csv: column x" in result.stderr
+    )
 
 
 def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_path, monkeypatch):
