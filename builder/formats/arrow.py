@@ -17,6 +17,7 @@ from builder.formats.decimals import TooLargeError, plain_numbers
 from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.parquet_sizes import declared_values
 from builder.formats.table import (
+    DATES,
     TIME_STAMPS,
     Array,
     DType,
@@ -250,6 +251,8 @@ def what_it_holds(kind: Any) -> str:
 
     types = pa.types
     if types.is_temporal(kind):
+        if types.is_date(kind):
+            return DATES
         return TIME_STAMPS if types.is_timestamp(kind) else f"times ({kind})"
     if is_text(kind):
         return "text"

@@ -20,6 +20,7 @@ Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
 
 TIME_STAMPS: Final = "time stamps"  # what a column holds that is none of numbers, in words
+DATES: Final = "dates"  # without a time of day
 
 _MOST_COLUMNS: Final = 2**20  # names are made of them all
 
@@ -171,14 +172,18 @@ def reading(
         raise SourceError(source, f'cannot be read: the reader says "{words}"; {advice}') from error
 
 
-def not_numbers(source: str, column: str, holds: str, value: object, row: int) -> SourceError:
+def not_numbers(  # noqa: PLR0917
+    source: str, column: str, holds: str, value: object, row: int, advice: str = ""
+) -> SourceError:
     """Say that a column is none of numbers, with a value in evidence, or None; `row` counts from 1."""
     evidence = "no value at its beginning" if value is None else f"{shortened(repr(value))} in row {row:,}"
-    when = f"say --time {as_option(column)} if it tells when each row was, " if holds == TIME_STAMPS else ""
+    if holds in (TIME_STAMPS, DATES):
+        advice = f"say --time {as_option(column)} if it tells when each row was"
+    first = f"{advice}, " if advice else ""
     return SourceError(
         source,
-        f"column {column} holds {holds}, not numbers ({evidence}); {when}leave it out "
-        f"with --exclude {as_option(column)}, or name the columns to take with --inputs",
+        f"column {column} holds {holds}, not numbers ({evidence}); {first}leave it out with "
+        f"--exclude {as_option(column)}, or name the columns to take with --inputs",
     )
 
 

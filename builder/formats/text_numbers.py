@@ -19,6 +19,12 @@ MISSING: Final = [
     *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN"),
     *("null", "NULL", "Null", "None"),
 ]
+# Beside those of MISSING what people and spreadsheets write, in small letters; and marks, as - and ? and **.
+_OFTEN_MISSING: Final = frozenset({
+    *("na", "n/a", "n.a.", "n. a.", "n.d.", "nd", "nan", "nil", "none", "null", "missing", "unknown", "undefined"),
+    *("no data", "no_data", "nodata", "void", "blank", "empty", "#value!", "#div/0!", "#ref!", "#num!", "#name?"),
+})  # fmt: skip
+_LONGEST_MARK: Final = 8
 # Around numbers; line ends, where quotes go around both. To Unicode control letters are blanks too; here, a fault.
 _BLANKS = " \t\r\n\u00a0"
 _TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?\b|\d{8}[T ]\d{4}|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
@@ -187,11 +193,22 @@ def _no_number(plain: Any, given: Any, name: str, source: str, decimal: str) -> 
     hint = _hint(text, decimal)
     # The first value that is there tells a column of text from a slip of the pen.
     if not hint and given.slice(0, row).null_count == row:
-        return not_numbers(source, name, "text", text, row + 1)
-    advice = f"correct it, or leave the column out with --exclude {as_option(name)}"
-    return SourceError(
-        source, f"row {row + 1:,}, column {name}: {shortened(repr(text))} is not a number; {hint or advice}"
-    )
+        return not_numbers(source, name, "text", text, row + 1, if_missing(text))
+    choices = [if_missing(text), f"correct it, or leave the column out with --exclude {as_option(name)}"]
+    advice = hint or ", ".join(filter(None, choices))
+    return SourceError(source, f"row {row + 1:,}, column {name}: {shortened(repr(text))} is not a number; {advice}")
+
+
+def if_missing(text: str) -> str:
+    """Say how text is taken for a missing value, if it looks like one of the usual ways to write that; "" where not.
+
+    >>> if_missing("-"), if_missing("n.a."), if_missing("W")
+    ('say --na-values - if it stands for a missing value', 'say --na-values n.a. if it stands for a missing value', '')
+    """
+    is_mark = len(text) <= _LONGEST_MARK and not any(letter.isalnum() for letter in text)
+    if not is_mark and text.lower() not in _OFTEN_MISSING:
+        return ""
+    return f"say --na-values {as_option(text)} if it stands for a missing value"
 
 
 def _hint(text: str, decimal: str) -> str:

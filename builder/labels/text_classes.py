@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
 from builder.formats.columns import listed, number_in, there_are
-from builder.formats.text_numbers import FALSE, MISSING, TRUE, nearly_number, otherwise_written, with_point, with_points
+from builder.formats.text_numbers import (
+    FALSE,
+    MISSING,
+    TRUE,
+    if_missing,
+    nearly_number,
+    otherwise_written,
+    with_point,
+    with_points,
+)
 from store_spec.format.class_names import LARGEST_CLASS_NAME, Classes
 
 MOST_CLASSES: Final = 2**16  # of a target: a column of more texts than that has names or remarks in it
@@ -182,7 +191,7 @@ def distinct(texts: Any, name: str, source: str, *, typed: bool, decimal: str = 
         word = next((text for text in found if not is_number(text, decimal)), None)
         if word is None:
             return None  # in digits of another script, say: reading them says what is wrong
-        advice = otherwise_written(word, decimal) or "correct it"
+        advice = otherwise_written(word, decimal) or ", ".join(filter(None, [if_missing(word), "correct it"]))
         row, other = (pc.index(texts, text).as_py() + 1 for text in (word, numbers[0]))
         # What is nearly a number is a slip, and no class.
         error = SourceError if nearly_number(word, decimal) else MixedTextError

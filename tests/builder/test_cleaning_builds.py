@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 from datetime import datetime
 from pathlib import Path
 
@@ -52,6 +54,32 @@ def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
         part = sum(name == source for name in opened.sources[:number])
         found[source, part] = opened[number][0].tolist()
     return found
+
+
+@pytest.mark.parametrize("mark", ["-", "?", "--", "n.a.", "**", "#DIV/0!", "-,-", "$"])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("label", [False, True])
+def test_what_looks_like_a_missing_value_is_one_as_the_error_advises(tmp_path, mark, first, label):
+    (tmp_path / "src").mkdir()
+    cells = [f'"{mark}"', "7"] if first else ["7", f'"{mark}"']
+    (tmp_path / "src" / "a.csv").write_text(
+        "a,b\n" + "".join(f"{number},{cell}\n" for number, cell in enumerate(cells))
+    )
+    options = ["--missing", "drop", "--workers", "0", *(["--labels", "b"] if label else [])]
+    done = build(tmp_path / "src", tmp_path / "t.zarr", *options)
+    advice = re.search(r"say (--na-values .*?) if it stands for a missing value, ", done.stderr)
+    assert advice is not None
+    assert build(tmp_path / "src", tmp_path / "t.zarr", *options, *shlex.split(advice[1])).exit_code == 0
+    assert len(rows(tmp_path / "t.zarr")["a.csv", 0]) == 1
+
+
+@pytest.mark.parametrize("text", ["W", "x1", "1;2", "remarks", "*********"])
+def test_what_does_not_look_like_a_missing_value_is_none(tmp_path, text):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text(f"a,b\n1,7\n2,{text}\n")
+    done = build(tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
+    assert "is not a number; " in done.stderr
+    assert "--na-values" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("d", r"row 1, column d holds times \(date32\[day\]\) \(2020-01-01\); labels are numbers, bool or text"),
+        ("d", r"row 1, column d holds dates \(2020-01-01\); labels are numbers, bool or text"),
         ("m", r"row 2 \(b\), column m: missing value \(1 in all\)"),
         ("n", r"row 2 \(b\), column n: missing value \(1 in all\)"),
         ("f", r"row 1 \(a\), column f: infinite value \(1 in all\)"),

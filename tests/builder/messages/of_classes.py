@@ -62,6 +62,16 @@ MISTAKES: Final = (
         files={"a.csv": "x,kind\n1,cat\n2,7\n", "b.csv": "x,kind\n1,cat\n"},
     ),
     Mistake(
+        what="text and numbers in the first file",
+        options=("--labels", "kind"),
+        files={"a.csv": "x,kind\n1,cat\n2,7\n"},
+    ),
+    Mistake(
+        what="a mark for a missing label among numbers",
+        options=("--labels", "kind"),
+        files={"a.csv": "x,kind\n1,7\n2,?\n"},
+    ),
+    Mistake(
         what="numbers in a file, text in those before",
         options=("--labels", "kind"),
         files={"a.csv": "x,kind\n1,cat\n", "b.csv": "x,kind\n1,7\n"},

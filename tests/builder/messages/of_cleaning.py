@@ -34,6 +34,8 @@ MISTAKES: Final = (
         options=("--na-values", "-999"),
         files={"a.csv": "x,y\n1,2\n3,-999\n"},
     ),
+    Mistake(what="a mark for a missing value, at first", options=(), files={"a.csv": "x,my y\n1,**\n3,4\n"}),
+    Mistake(what="a mark for a missing value, later", options=(), files={"a.csv": 'x,"y, %"\n1,2\n3,n.a.\n'}),
     Mistake(
         what="a sentinel of which the comma may stand in it or behind it",
         options=("--delimiter", ";", "--decimal", ",", "--na-values=-999,0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,11 @@ def _mistake(what: str, options: Sequence[str], *stamps: str) -> Mistake:
 
 
 MISTAKES: Final = (
+    Mistake(
+        what="dates as an input",
+        options=(),
+        files={"a.parquet": {"my day": [dt.date(2020, 1, 1)], "x": [1.0]}},
+    ),
     Mistake(what="a column of times that is not there", options=("--time", "when")),
     Mistake(what="an option of times, and no times", options=("--max-gap", "2h")),
     _mistake("a day or a month", (), "01/02/2020", "02/02/2020"),
