@@ -11,7 +11,7 @@ from store_spec.errors import StoreError
 from store_spec.format.retired import Ranges
 from store_spec.format.text import shown
 
-RETIRED = "; readers skip what is retired, and so all of this"
+RETIRED = "; readers skip what is retired, and so all of this: it is no failure, and `seqzarr compact` leaves it behind"
 NAMED_SEQUENCES = 3  # that the text of a problem names
 
 
