@@ -113,7 +113,8 @@ def build(
     if asked. A file whose size and times are as they were is taken for unchanged; others are read to see.
     A source that fails is left out and named in the report; the others go on, and the next build tries it again.
     The finished store depends on the sources and the options alone, not on workers, batches or interruptions.
-    The store records the options: a later build needs sources and store alone, and refuses an option that differs.
+    The store records the options: a later build needs sources and store alone, and a manifest that does not lie below
+    the sources; it refuses an option that differs.
     Then the process function is imported by the name that the store records, unless it is an installed package's.
     It returns after its last commit, or raises; nothing goes on working behind it.
 

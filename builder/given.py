@@ -47,8 +47,8 @@ def check_given(schema: Schema, origin: SourceId, sequence: Sequence | LongSeque
     dated = np.asarray(sequence.time).dtype.kind == "M"
     if schema.time is not None and dated and schema.time.since is not None and sequence.zone != schema.time.zone:
         raise SequenceError(
-            f"{origin}: time is of the zone {sequence.zone}, where this store has {schema.time.zone}; give the zone of "
-            "all sources, or of none"
+            f"{origin}: time {_in_zone(sequence.zone)}, where this store has time {_in_zone(schema.time.zone)}; give "
+            "the zone of all sources, or of none"
         )
     return check_sequence(
         schema,
@@ -59,6 +59,10 @@ def check_given(schema: Schema, origin: SourceId, sequence: Sequence | LongSeque
         time=sequence.time,
         filled=sequence.filled,
     )
+
+
+def _in_zone(zone: str | None) -> str:
+    return "without a zone" if zone is None else f"in {zone}"
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from builder.errors import UsageError
-from store_spec.format.codec import Codec
+from store_spec.errors import SchemaError
+from store_spec.format.codec import COMPRESSORS, Codec
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.format.times import Time
 from store_spec.reading.sizes import parse_bytes
@@ -45,7 +46,7 @@ class Packing:
         return cls(
             chunk=None if chunk is None else parse_bytes(chunk),
             shard=None if shard is None else parse_bytes(shard),
-            codec=None if codec is None or codec == AUTO else Codec.parse(codec),
+            codec=None if codec is None or codec == AUTO else _codec(codec),
             measure=codec == AUTO,
         )
 
@@ -106,6 +107,13 @@ class Packing:
                 raise UsageError(
                     f"{store}: has {before}, and the option now gives {now}; leave it out, or build to another path"
                 )
+
+
+def _codec(text: str) -> Codec:
+    if text.partition(":")[0] not in COMPRESSORS:
+        known = ", ".join(COMPRESSORS)
+        raise SchemaError(f"codec {text!r:.80} is not known; take one of {known}, {AUTO}, or with a level as 'zstd:5'")
+    return Codec.parse(text)
 
 
 def codec_text(codec: Codec) -> str:

@@ -48,8 +48,9 @@ Examples:
   seqzarr build calls calls.zarr --process my_sources:read_wav
 
 \b
-Run again, with SOURCES and STORE alone, a build adds the files that are new. A file that
-changed, and one that cannot be used, is named, and the exit status is then 1.
+Run again, with SOURCES and STORE alone, a build adds the files that are new. Where a
+manifest does not lie below SOURCES, --manifest is given again. A file that changed, and
+one that cannot be used, is named, and the exit status is then 1.
 """
 
 TRANSFORMS = ("scale", "clip", "diff", "log")  # in the order of the help; they are done in the order given

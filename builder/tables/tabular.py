@@ -309,7 +309,7 @@ class Tabular:
     def _read_npz(self, path: Path, source: str) -> WholeArrays:
         """Read the two arrays of an NPZ file."""
         if self.inputs or self.labels or self.exclude or self.rows.group_by or self.rows.time or self.rows.labels_from:
-            advice = "name the arrays with input_key and label_key"
+            advice = "name the arrays with --input-key and --label-key"
             raise SourceError(source, f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
         return read_whole_arrays(
             path, source, self.input_key, self.label_key if self.label_source == "inputs" else None

@@ -357,7 +357,7 @@ def test_times_are_stored_and_a_source_without_rows_fits_any(tmp_path):
     (folder / "c.csv").write_text("t,x\n2020-01-01T12:00,1\n")
     result = build(folder, tmp_path / "t.zarr", "--workers", 0)
     assert result.exit_code == 1
-    assert "c.csv: time is of the zone None, where this store has UTC" in result.stderr
+    assert "c.csv: time without a zone, where this store has time in UTC; give the zone of all" in result.stderr
 
 
 def test_elapsed_times_and_groups_are_stored_by_any_number_of_workers(tmp_path):

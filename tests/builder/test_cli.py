@@ -114,6 +114,16 @@ def test_help_names_every_format():
     assert "\b" not in text  # click's mark for a paragraph to keep as it is
 
 
+def test_help_says_that_a_manifest_elsewhere_is_given_to_every_build(tables, tmp_path):
+    text = " ".join(run("build", "--help").output.split())
+    assert "Where a manifest does not lie below SOURCES, --manifest is given again." in text
+    (tmp_path / "m.csv").write_text("source,y\nt0,1\nt1,2\nt2,3\n")
+    places = tables, tmp_path / "t.zarr"
+    assert run("build", *places, "--manifest", tmp_path / "m.csv", "--label-column", "y").exit_code == 0
+    assert "give it again with manifest (--manifest)" in run("build", *places).stderr
+    assert run("build", *places, "--manifest", tmp_path / "m.csv").exit_code == 0
+
+
 def test_build_makes_a_store_and_then_only_adds_what_is_new(tables, tmp_path):
     store = tmp_path / "t.zarr"
     first = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)

@@ -166,7 +166,7 @@ def test_sources_whose_times_do_not_fit_fail_and_the_others_go_on(root, tmp_path
     assert store_spec.open_store(tmp_path / "store").schema.time == Time("s")
     assert [failure.reason for failure in report.failures] == [
         "no time, where this store keeps one for each step; give time=",
-        "time is of the zone UTC, where this store has None; give the zone of all sources, or of none",
+        "time in UTC, where this store has time without a zone; give the zone of all sources, or of none",
         FALLS,
     ]
 

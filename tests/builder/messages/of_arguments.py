@@ -10,6 +10,7 @@ _MADE: Final = ("--process", "tests.builder.test_arguments:scaled")
 _FILES: Final = {"1.raw": "1"}
 
 MISTAKES: Final = (
+    Mistake(what="a codec that is none", options=("--codec", "gzip:5")),
     Mistake(what="an argument without a value", options=(*_MADE, "--arg", "factor"), files=_FILES),
     Mistake(what="an argument twice", options=(*_MADE, "--arg", "factor=1", "--arg", "factor=2"), files=_FILES),
     Mistake(what="an argument that the function has not", options=(*_MADE, "--arg", "rate=1"), files=_FILES),
