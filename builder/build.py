@@ -194,6 +194,7 @@ def build(
         done=len(untried),
         bytes_to_read=plan.bytes_to_read(),
         failures=untried.copy(),
+        committed=0 if plan.held is None else len(plan.held),
     )
     batch_bytes = parse_bytes(batch)
     count = worker_count(workers, small=scheduler is None and plan.reading.is_small(plan.new_bytes, batch_bytes))

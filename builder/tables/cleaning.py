@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -150,7 +149,7 @@ def policies_text(policies: Policies) -> tuple[str, ...]:
 def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> tuple[str, ...]:
     """Take apart "-999,?"; in a list, each item is one word, commas and all.
 
-    Where decimals have a comma, a word with one stands in double quotes.
+    A word with a comma stands in double quotes.
 
     Raises:
         UsageError: One is empty or given twice, or a comma is either before decimals or between two words.
@@ -158,16 +157,14 @@ def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> 
     >>> missing_words("-999,?"), missing_words('"-999,0", ?', ",")
     (('-999', '?'), ('-999,0', '?'))
     """
-    if not isinstance(na_values, str) or decimal != ",":
-        return parse_columns(na_values, "na_values") or ()
-    if found := re.search(r"\S*\d,\d\S*", re.sub(r'"[^"]*"', '""', na_values)):
+    plain = re.sub(r'"[^"]*"', '""', na_values) if isinstance(na_values, str) and decimal == "," else ""
+    if found := re.search(r"\S*\d,\d\S*", plain):
         text = found[0]
         raise UsageError(
             f"na_values={na_values!r:.80} (--na-values): with --decimal , nobody can tell whether {text!r:.40} is one "
             f"number; write '\"{text:.40}\"' if it is, or '{text.replace(',', ', '):.40}' if it is several words"
         )
-    words = next(csv.reader([na_values], skipinitialspace=True), [])
-    return parse_columns([word.strip() for word in words], "na_values") or ()
+    return parse_columns(na_values, "na_values") or ()
 
 
 def marked(table: Table, na_values: Sequence[str]) -> Table:

@@ -371,6 +371,7 @@ def test_fail_fast_stops_at_the_first(tables):
     assert (
         "of 3 sources failed, and none may (max_failures=0, --fail-fast); the first: f.csv: column x" in result.stderr
     )
+    assert "; 4 sequences are committed, and the next build goes on from there" in result.stderr  # as before
 
 
 def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_path, monkeypatch):
