@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
-from builder.formats.columns import listed, number_in, there_are
+from builder.formats.columns import as_option, listed, number_in, there_are
 from builder.formats.text_numbers import (
     FALSE,
     MISSING,
@@ -26,13 +27,13 @@ from store_spec.format.class_names import LARGEST_CLASS_NAME, Classes
 
 MOST_CLASSES: Final = 2**16  # of a target: a column of more texts than that has names or remarks in it
 CODES: Final = np.dtype(np.int64)
+Given = tuple[tuple[str | None, tuple[str, ...]], ...]  # the classes of a target; None: of the only one
+
+_QUOTED_TARGET: Final = re.compile(r'\s*"((?:[^"]|"")*)"\s*=')
 
 
 class MixedTextError(SourceError):
     """A column holds numbers, and text that is none, for which `--classes` may be meant."""
-
-
-Given = tuple[tuple[str | None, tuple[str, ...]], ...]  # the classes of a target; None: of the only one
 
 
 def parse_classes(given: Iterable[str], na_values: Sequence[str] = ()) -> Given:
@@ -46,7 +47,7 @@ def parse_classes(given: Iterable[str], na_values: Sequence[str] = ()) -> Given:
     """
     parsed: list[tuple[str | None, tuple[str, ...]]] = []
     for text in given:
-        column, equals, rest = ("", "", text) if text.lstrip().startswith('"') else text.partition("=")
+        column, equals, rest = _target(text)
         names = [name.strip() for name in next(csv.reader([rest if equals else text], skipinitialspace=True), [])]
         target = column.strip() if equals else None
         if not names or not all(names) or target == "":
@@ -67,9 +68,18 @@ def parse_classes(given: Iterable[str], na_values: Sequence[str] = ()) -> Given:
     return tuple(parsed)
 
 
+def _target(text: str) -> tuple[str, str, str]:
+    """Cut off the column of a list, and the mark behind it; both "" where the list is that of the only target."""
+    if found := _QUOTED_TARGET.match(text):
+        return found[1].replace('""', '"'), "=", text[found.end() :]
+    return ("", "", text) if text.lstrip().startswith('"') else text.partition("=")
+
+
 def classes_text(parsed: Given) -> tuple[str, ...]:
     """Write classes in one form, which `parse_classes` reads."""
-    return tuple((_joined(names) if target is None else f"{target}={_joined(names)}") for target, names in parsed)
+    return tuple(
+        _joined(names) if target is None else f"{_written(target)}={_joined(names)}" for target, names in parsed
+    )
 
 
 def of_targets(parsed: Given, targets: Sequence[str]) -> Classes:
@@ -82,7 +92,7 @@ def of_targets(parsed: Given, targets: Sequence[str]) -> Classes:
         if len(targets) != 1:
             raise UsageError(
                 f"classes={_joined(parsed[0][1])!r:.80} are of one target, and there are {len(targets):,} "
-                f"({listed(targets)}); say whose they are, as --classes {targets[0]}=..."
+                f"({listed(targets)}); say whose they are, as --classes {as_option(targets[0])}=..."
             )
         return (parsed[0][1],)
     names = dict(parsed)
@@ -218,6 +228,11 @@ def _check_name(name: str, where: str, error: Callable[[str], Exception]) -> Non
     if len(name.encode(errors="replace")) > LARGEST_CLASS_NAME:
         size = len(name.encode(errors="replace"))
         raise error(f"{where}: the text {name!r:.80} has {size:,} bytes; names of classes have {LARGEST_CLASS_NAME:,}")
+
+
+def _written(target: str) -> str:
+    plain = "=" not in target and not target.startswith('"')
+    return target if plain else '"{}"'.format(target.replace('"', '""'))
 
 
 def _joined(names: Sequence[str]) -> str:

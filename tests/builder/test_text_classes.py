@@ -396,6 +396,8 @@ def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
         ),
         (["k=a,b", 'l="x=1",y'], (("k", ("a", "b")), ("l", ("x=1", "y")))),
         (['"x=1",y'], ((None, ("x=1", "y")),)),
+        (['"a, ""b"" = c"=x,"y, z"', "d, e=u"], (('a, "b" = c', ("x", "y, z")), ("d, e", ("u",)))),
+        (['"""q"""=x', 'p"=y', '"a=b"=z'], (('"q"', ("x",)), ('p"', ("y",)), ("a=b", ("z",)))),
     ],
 )
 def test_lists_of_classes_are_taken_apart_and_written_again(given, parsed):
