@@ -355,9 +355,9 @@ def tabular(
     r"""Make a process function that takes columns of a table as inputs and labels.
 
     Columns are named "a,b,c1:c12" (a range is in file order, both ends included), or as a list; by number
-    from 0 ("0:23") where a file has no names. A list column stands for its elements. Columns are found by
-    name, so their order in the file does not matter. Without `labels` or another source of them, the labels
-    are the inputs, as forecasting the next step needs.
+    from 0 ("0:23") where a file has no names. Names with commas stand in double quotes. A list column stands
+    for its elements. Columns are found by name, so their order in the file does not matter. Without `labels` or
+    another source of them, the labels are the inputs, as forecasting the next step needs.
 
     Args:
         inputs: Columns of the inputs; None takes all but labels and excluded ones.
