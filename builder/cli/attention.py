@@ -33,6 +33,12 @@ def attention(report: Report) -> Iterator[str]:
         if sources:
             what, it = (one, "it") if len(sources) == 1 else (many, "them")
             yield f"{count_text(len(sources), 'source')} {what}: {first_of(sources)}; {advice.format(it)}"
+    failed = len(report.failures)
+    if 0 < report.added < failed and report.added + failed == report.sources:  # of a new store
+        yield (
+            f"{failed:,} of {count_text(report.sources, 'source')} failed, and the store records the options of this "
+            f"build: to build with others, as these lines may advise, remove {report.store.name} first"
+        )
 
 
 _OTHER = "made by other code of the process function"

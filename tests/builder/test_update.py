@@ -300,6 +300,19 @@ def tables(tmp_path):
     return tmp_path
 
 
+def test_a_first_build_that_mostly_fails_says_how_to_build_with_other_options(tables):
+    """What the messages advise would be refused, as the store records how it was built."""
+    for name in "bcd":
+        (tables / "src" / f"{name}.csv").write_text("x,y\n1,\n2,3\n")
+    advice = "3 of 5 sources failed, and the store records the options of this build: to build with others, as these "
+    result = cli("build", tables / "src", tables / "new.zarr")
+    assert (result.exit_code, result.stderr.partition("lines")[0]) == (1, advice)
+    result = cli("build", tables / "src", tables / "new.zarr")  # not again: the others are there
+    assert "other" not in result.stderr
+    shutil.rmtree(tables / "new.zarr")
+    assert cli("build", tables / "src", tables / "new.zarr", "--missing", "drop").exit_code == 0
+
+
 def test_the_command_names_what_it_left_and_says_how_to_go_on(tables):
     result = cli("build", tables / "src", tables / "s.zarr")
     assert result.exit_code == 1
