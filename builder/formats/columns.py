@@ -66,7 +66,12 @@ def quoted(name: str) -> str:
     ('a b', '"SpO2, %"', '5"')
     """
     plain = "," not in name and name.strip() == name and not _OPENS.search(name)
-    return name if plain else '"{}"'.format(name.replace('"', '""'))
+    return name if plain else in_quotes(name)
+
+
+def in_quotes(name: str) -> str:
+    """Write a name in double quotes, those of the name doubled, as CSV has them."""
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 def as_option(*names: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
-from builder.formats.columns import as_option, listed, number_in, there_are
+from builder.formats.columns import as_option, in_quotes, listed, number_in, there_are
 from builder.formats.text_numbers import (
     FALSE,
     MISSING,
@@ -232,7 +232,7 @@ def _check_name(name: str, where: str, error: Callable[[str], Exception]) -> Non
 
 def _written(target: str) -> str:
     plain = "=" not in target and not target.startswith('"')
-    return target if plain else '"{}"'.format(target.replace('"', '""'))
+    return target if plain else in_quotes(target)
 
 
 def _joined(names: Sequence[str]) -> str:

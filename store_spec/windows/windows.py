@@ -166,7 +166,6 @@ class Windows:
         if self.normalize == "window":
             known = self.columns["future"].take if "future" in self.columns else None
             self.of_windows = OfWindows.plan(rows, store.schema.labels, take, known)
-
         self._epoch: tuple[int, int] | None = None  # seed and epoch, of windows that start elsewhere in each
 
     def __reduce__(self) -> tuple[partial[Windows], tuple[Any, ...]]:
