@@ -10,6 +10,7 @@ import re
 import signal
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -221,6 +222,21 @@ def test_a_selection_reads_only_its_own_chunks(in_chunks: Numbered, monkeypatch:
         list(in_chunks.store.select([5, 12]).windows(4).batches(16, shuffle=shuffle))
         own = {row // 8 for number in (5, 12) for row in range(ends[number - 1], ends[number])}
         assert {chunk for _, chunk in read} <= own
+
+
+def test_parts_of_inputs_and_labels_are_read_by_turns(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
+    """Labels have small chunks: threads that read nothing else wait for each other."""
+    submitted: list[str] = []
+    submit = ThreadPoolExecutor.submit
+
+    def noted(self: ThreadPoolExecutor, function: Any, *arguments: Any) -> Any:
+        if function.__name__ == "_read_part":
+            submitted.append(arguments[0])
+        return submit(self, function, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", noted)
+    list(in_chunks.store.windows(4).batches(8, shuffle=True, memory="40kB"))
+    assert submitted[:4] == ["inputs", "labels"] * 2  # inputs may have more parts
 
 
 def chunks_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
