@@ -92,9 +92,10 @@ def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
                 ) from error
         else:
             return
-        if any(nanny.pid is None for nanny in cluster.workers.values()):
-            cluster.scale(started)  # those that did not start go first
-            cluster.scale(workers)
+        # One of both at a time: asked for more at once, dask gives the next the name of the one that went, and then
+        # takes that for started.
+        died = any(nanny.pid is None for nanny in cluster.workers.values())
+        cluster.scale(started if died else workers)  # those that did not start go first
 
 
 def _kill(others: Collection[BaseProcess]) -> None:

@@ -1,0 +1,60 @@
+"""Worker processes that die while they start are replaced, whichever they are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import builder.local_cluster
+from builder.local_cluster import local_cluster
+
+SECONDS = 20  # for two processes to start, and for those that were killed to be replaced
+OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, as far as the machine lets it
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(lambda pids: pids[:1], id="the first"),
+        pytest.param(lambda pids: pids[-1:], id="the last"),
+        pytest.param(lambda pids: pids, id="all"),
+    ],
+)
+def test_workers_that_are_killed_as_they_start_are_replaced(
+    chosen: Callable[[list[int]], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder.local_cluster, "START_SECONDS", SECONDS)
+    others = set(multiprocessing.active_children())
+    killed: list[int] = []
+
+    def kill_two_that_start() -> None:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            there = sorted(
+                process.pid
+                for process in set(multiprocessing.active_children()) - others
+                if process.name.startswith("Dask Worker") and process.pid
+            )
+            if len(there) == 2:  # in the order in which they were started, if process numbers do not wrap around
+                killed.extend(chosen(there))
+                for number in signal.SIGSTOP, signal.SIGKILL:
+                    for pid in killed:
+                        os.kill(pid, number)
+                    time.sleep(OTHER_SECONDS)
+                return
+            time.sleep(0.001)
+
+    killer = threading.Thread(target=kill_two_that_start)
+    killer.start()
+    with local_cluster(2) as (client, _):
+        killer.join()
+        pids = client.run(os.getpid).values()
+    assert killed
+    assert len(pids) == 2
+    assert not set(pids) & set(killed)
