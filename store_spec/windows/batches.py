@@ -55,7 +55,10 @@ class Batches(OneEpoch[Any]):
         world_size: How many ranks there are. All get equally many batches, and together each window once: the windows
             after the last batch that every rank has whole are dealt evenly (see `ranks.Turns`).
         drop_last: Leave these out, so that every batch has `size` windows.
-        memory: Bytes that may be taken, as `"256MB"`, beside the last shard, which an open store may keep in memory.
+        memory: Bytes that may be taken, as `"256MB"`, beside the last shard, which an open store may keep in memory. If
+            the rows of all sequences fit, what was read of them stays with `windows`, and is not read again by their
+            later epochs: up to three quarters of this, until the windows are gone, or begin an epoch with less memory,
+            or four others have kept rows of theirs since.
         index: Give the number of each window too.
         weights: (sequences,), numbers from 0 on: the epoch draws as many windows as there are, with replacement, each
             by the weight of the sequence that it is of, and shuffles them. Sequences of weight 0 are not read. With
@@ -238,7 +241,7 @@ class Batches(OneEpoch[Any]):
         self._begin(step)
 
     def close(self) -> None:
-        """Stop reading ahead and free the memory; no batch comes after that."""
+        """Stop reading ahead and free the memory, but for what stays with the windows; no batch comes after that."""
         self._batches.close()
 
     def _parameters(self) -> dict[str, Any]:

@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
 from store_spec.reading.ranks import Turns
+from store_spec.windows.kept import Kept
 from store_spec.windows.loading import Loader
 from store_spec.windows.order import Order
 from store_spec.windows.pools import Batch, Pool, join
+from store_spec.windows.ranges import Ranges, joined
 from store_spec.windows.units import Costs
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Epoch:
     Args:
         windows: Whose windows.
         order: In which order they come.
+        rows: Of all sequences, where they fit into memory, so that they are read once for all epochs; else None.
         turns: Which of them are in which batch.
         slots: How many batches there are at a time.
         together: Bytes of rows that a thread reads at once.
@@ -48,6 +52,7 @@ class Epoch:
 
     windows: Windows
     order: Order
+    rows: Ranges | None
     turns: Turns
     slots: int
     together: int
@@ -73,11 +78,12 @@ class Epoch:
         """
         store = windows.store
         store.snapshot.check_files()  # the plan takes memory by the steps that are said to be there
+        costs = _costs(windows)
         order = Order(
             windows.index,
             store.starts,
             chunk=store.schema.steps.chunk,
-            costs=_costs(windows),
+            costs=costs,
             budget=memory * POOL // EIGHTHS,
             random=random,
             weights=weights,
@@ -95,6 +101,7 @@ class Epoch:
         return cls(
             windows=windows,
             order=order,
+            rows=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
             turns=turns,
             slots=slots,
             together=min(READ_BYTES, memory // READ_SHARE),
@@ -132,12 +139,18 @@ class Epoch:
 
     def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
         """Yield the pools from that one on."""
-        turns = self.turns
+        turns, keeper = self.turns, self.windows.keeper
+        kept = None
+        if self.rows is None:
+            keeper.drop()
+        else:
+            kept = keeper.take() or Kept(ranges=self.rows)
         loader = Loader(
             self.windows,
             self.order,
             turns.rank,
             turns.world_size,
+            kept=kept,
             index=self.index,
             together=self.together,
             cancelled=cancelled,
@@ -147,6 +160,8 @@ class Epoch:
                 yield loader(pool)
         finally:
             loader.close()
+            if kept is not None:
+                keeper.give_back(kept)
 
     def _pool_of(self, number: int) -> int:
         """Return the pool that holds the first window of a batch."""
@@ -169,6 +184,19 @@ def _costs(windows: Windows) -> Costs:
         stored=stored,
         sample=_sample_bytes(windows),
     )
+
+
+def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:
+    """Return the rows of all sequences of windows if these take no more bytes than that, at `row` bytes each."""
+    store = windows.store
+    room = budget // max(1, row) - int(store.lengths.sum())
+    if room < 0:
+        return None
+    some = np.flatnonzero(store.lengths)
+    start, stop = merged(store.starts[some], store.starts[some] + store.lengths[some])
+    if all(column.plain for column in windows.columns.values()):
+        start, stop = joined(start, stop, room, store.schema.steps.chunk)
+    return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
 
 
 def _sample_bytes(windows: Windows) -> int:

@@ -16,8 +16,10 @@ from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
-from store_spec.windows.order import Order, Share
+from store_spec.windows.kept import Kept
+from store_spec.windows.order import Order
 from store_spec.windows.pools import Pool, Slots
+from store_spec.windows.ranges import Ints, Ranges
 from store_spec.windows.samples import read_labels
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Loader:
         order: Which pool has which.
         rank: Whose share.
         world_size: How many ranks there are.
+        kept: What is there already, and keeps what is read; None for rows that go with their pool.
         index: Whether the number of each window is asked for.
         together: Bytes of rows that a thread reads at once, where a chunk is smaller.
         cancelled: Set when nobody wants the rows any more.
@@ -59,12 +62,14 @@ class Loader:
         rank: int,
         world_size: int,
         *,
+        kept: Kept | None = None,
         index: bool,
         together: int,
         cancelled: threading.Event,
     ) -> None:
         self._windows, self._order = windows, order
         self._rank, self._world_size = rank, world_size
+        self._kept = kept
         self._index, self._together, self._cancelled = index, together, cancelled
         self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
         self._threads = ThreadPoolExecutor(threads(order.decompressed), "seqzarr rows")
@@ -76,27 +81,31 @@ class Loader:
     def __call__(self, number: int) -> Pool:
         """Read pool `number` and put its windows into order."""
         share = self._order.share(number, self._rank, self._world_size)
-        windows, pieces, buffers = self._windows, share.pieces, self._buffers[number % 2]
+        windows, pieces, kept = self._windows, share.pieces, self._kept
         shape, columns = windows.shape, windows.columns
+        ranges, buffers = (share, self._buffers[number % 2]) if kept is None else (kept.ranges, kept.space)
         space = {
-            name: self._space(name, column, share.rows, buffers)
+            name: self._space(name, column, ranges.rows, buffers)
             for name, column in columns.items()
             if name != "labels" or shape.target != "sequence"
         }
-        parts = []
+        parts, chunks = [], {}
         for array in ("inputs", "labels", "filled"):
             given = [(columns[name], rows) for name, rows in space.items() if columns[name].array == array]
-            stretches = self._stretches(share, array) if given and share.rows else []  # a rank may have nothing of it
+            if not given or not share.rows:  # a rank may have nothing of a pool
+                continue
+            chunks[array] = self._chunks(share, array)
+            stretches = self._stretches(*chunks[array], array)
             size = -(-len(stretches) // PARTS) or 1
-            parts.append([(array, stretches[at : at + size], share, given) for at in range(0, len(stretches), size)])
+            parts.append([(array, stretches[at : at + size], ranges, given) for at in range(0, len(stretches), size)])
         # By turns: labels have small chunks, and threads that read nothing else wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         tasks = [self._threads.submit(self._read_part, *part) for part in turns if part]
         real = None
         if shape.short == "pad":
             real = windows.index.real_rows(pieces.sequence, pieces.row - windows.store.starts[pieces.sequence])
-        place = share.places(pieces.row)
-        small = np.dtype(np.int32 if share.rows < 2**31 else np.int64)
+        place = ranges.places(pieces.row)
+        small = np.dtype(np.int32 if ranges.rows < 2**31 else np.int64)
         position: NDArray[np.signedinteger] | Slots
         if shape.short == "pad" or shape.target == "sequence" or windows.static is not None or self._index:
             total = int(pieces.count.sum())
@@ -108,13 +117,16 @@ class Loader:
                 stride=shape.stride,
             )
         else:
-            positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, share.rows)))
+            positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
             position = self._order.arranged(number, share, positions)
         if shape.target == "sequence":
             found = read_labels(windows.store, pieces.sequence)
             labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *found]))
         for task in tasks:
             task.result()  # of an error `close` cancels the others; `cancelled` would end the batches without it
+        if kept is not None:
+            for array, (low, high) in chunks.items():
+                kept.add(array, low, high)
         return Pool(
             shape=shape,
             inputs=space["inputs"],
@@ -137,12 +149,17 @@ class Loader:
             buffers[name] = np.empty((needed, *column.shape), column.dtype)
         return buffers[name][:needed]
 
-    def _stretches(self, share: Share, array: str) -> list[tuple[int, int]]:
-        """Return ranges of rows that hold all of the share's: whole chunks, so that each is decompressed once."""
-        snapshot = self._windows.store.snapshot
-        chunk, last = chunk_rows(snapshot.root.schema, array), self._windows.store.counts.steps
-        step = max(1, self._together // (chunk * snapshot.root.schema.rows(array).nbytes))
-        low, high = merged(share.start // chunk, -(-share.stop // chunk))
+    def _chunks(self, rows: Ranges, array: str) -> tuple[Ints, Ints]:
+        """Return ranges of chunks that have these rows, and are not kept: each is decompressed once."""
+        chunk = chunk_rows(self._windows.store.schema, array)
+        low, high = merged(rows.start // chunk, -(-rows.stop // chunk))
+        return (low, high) if self._kept is None else self._kept.missing(array, low, high)
+
+    def _stretches(self, low: Ints, high: Ints, array: str) -> list[tuple[int, int]]:
+        """Return the rows of these chunks, as many at a time as a thread reads at once."""
+        schema, last = self._windows.store.schema, self._windows.store.counts.steps
+        chunk = chunk_rows(schema, array)
+        step = max(1, self._together // (chunk * schema.rows(array).nbytes))
         return [
             (at * chunk, min(min(at + step, end) * chunk, last))
             for begin, end in zip(low.tolist(), high.tolist(), strict=True)
@@ -150,20 +167,20 @@ class Loader:
         ]
 
     def _read_part(
-        self, array: str, stretches: list[tuple[int, int]], share: Share, given: list[tuple[Column, NDArray[Any]]]
+        self, array: str, stretches: list[tuple[int, int]], ranges: Ranges, given: list[tuple[Column, NDArray[Any]]]
     ) -> None:
         for low, high in stretches:
-            self._read(array, low, high, share, given)
+            self._read(array, low, high, ranges, given)
 
-    def _read(self, array: str, low: int, high: int, share: Share, given: list[tuple[Column, NDArray[Any]]]) -> None:
-        """Read the share's rows between two rows to their places."""
+    def _read(self, array: str, low: int, high: int, ranges: Ranges, given: list[tuple[Column, NDArray[Any]]]) -> None:
+        """Read the rows of these ranges between two rows to their places."""
         if self._cancelled.is_set():
             raise StoreError(f"{self._windows.store.path}: reading ahead was cancelled")
         snapshot = self._windows.store.snapshot
-        first = int(np.searchsorted(share.stop, low, side="right"))
-        after = int(np.searchsorted(share.start, high, side="left"))
-        starts, stops = share.start[first:after].clip(low).tolist(), share.stop[first:after].clip(max=high).tolist()
-        places = share.places(share.start[first:after].clip(low)).tolist()
+        first = int(np.searchsorted(ranges.stop, low, side="right"))
+        after = int(np.searchsorted(ranges.start, high, side="left"))
+        starts, stops = ranges.start[first:after].clip(low).tolist(), ranges.stop[first:after].clip(max=high).tolist()
+        places = ranges.places(ranges.start[first:after].clip(low)).tolist()
         if len(starts) == len(given) == 1 and given[0][0].plain:
             snapshot.fill(array, starts[0], given[0][1][places[0] : places[0] + stops[0] - starts[0]])
             return

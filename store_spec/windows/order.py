@@ -31,15 +31,13 @@ from numpy.typing import NDArray
 from store_spec.format.runs import merged, spread
 from store_spec.windows.draws import DRAWN_BYTES, drawn_windows, takes, unit_masses
 from store_spec.windows.index import WindowIndex
+from store_spec.windows.ranges import Ints, Ranges, joined
 from store_spec.windows.units import Costs, pools_of, unit_size
 from store_spec.windows.visits import Visits
-
-Ints = NDArray[np.int64]
 
 VERSION = 4  # raised by whatever changes the order of an epoch, so that no state goes on in another one
 LANES = 48  # a multiple of the usual world sizes: 1, 2, 3, 4, 6, 8, 12, 16, 24, 48
 LANE_STEP = 29  # from turn to turn: lanes that follow one another may share a unit, so a small batch should not
-FEW_MORE = 8  # one row in so many may be one that nobody needs
 ORDERED_POOL_BYTES = 2**24  # not shuffled, a pool is gathered faster out of the processor's cache
 
 
@@ -63,14 +61,11 @@ class Pieces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """What one rank takes of one pool.
+class Share(Ranges):
+    """What one rank takes of one pool: the ranges of rows to read, and what else `Ranges` does not have.
 
     Args:
         pieces: Its windows, as units and lanes have them.
-        start: (ranges,), the first row of each range of rows to read: ascending, apart from each other.
-        stop: (ranges,), the row after its last.
-        before: (ranges,), how many rows come before it.
         lanes: (lanes,), the lanes in the order of their turns; a single one where windows are not shuffled.
         begin: (lanes,), where among these windows each lane's begin.
         size: (lanes,), how many each has.
@@ -81,25 +76,12 @@ class Share:
     """
 
     pieces: Pieces
-    start: Ints
-    stop: Ints
-    before: Ints
     lanes: Ints
     begin: Ints
     size: Ints
     first: int
     step: int
     drawn: Ints | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows to read."""
-        return int(self.before[-1] + self.stop[-1] - self.start[-1]) if len(self.before) else 0
-
-    def places(self, rows: Ints) -> Ints:
-        """Return where rows of the store lie among those to read, the ranges one after another."""
-        each = np.searchsorted(self.start, rows, side="right") - 1
-        return np.asarray(rows - self.start[each] + self.before[each], np.int64)
 
 
 class Order:
@@ -120,6 +102,7 @@ class Order:
     Attributes:
         first: (pools + 1,), how many windows come before each pool.
         largest: Bytes of a pool of nothing but the largest unit: what the memory must hold.
+        beside: Bytes that all pools would take together beside their rows.
         decompressed: How many bytes are decompressed for each that is gathered.
     """
 
@@ -161,6 +144,7 @@ class Order:
                 break
             self._unit = max(1, self._unit // 2)
         self.largest = costs.pool + most
+        self.beside = costs.pool + len(index) * costs.window + (len(cost) + len(stretches)) * costs.piece
         again = len(cost) * (chunk + max(0, index.shape.span - index.shape.stride))
         self.decompressed = (total + again) * costs.stored / (max(1, len(index)) * costs.sample)
         self._visits = Visits.plan(index.shape, costs.row, LANES)
@@ -217,7 +201,7 @@ class Order:
             before = np.cumsum(high - low) - (high - low)
             slots = windows[spread(at, count)] + np.repeat(before - low, count)
         pieces = self._pieces(low, high)
-        start, stop = self._joined(*merged(pieces.row, pieces.stop), int(self._room[number]))
+        start, stop = joined(*merged(pieces.row, pieces.stop), int(self._room[number]), self._chunk)
         before = np.cumsum(stop - start) - (stop - start)
         return Share(
             pieces=pieces,
@@ -285,22 +269,6 @@ class Order:
     def _room_left(self, cost: Ints, row: int, budget: int) -> Ints:
         """(pools,): how many rows more than those that are needed the memory of each has room for."""
         return (budget - np.diff(_before(cost)[self._pools])).clip(0) // max(1, row)
-
-    def _joined(self, start: Ints, stop: Ints, room: int) -> tuple[Ints, Ints]:
-        """Return ranges that hold these, with rows between them that nobody needs as far as there is room for them.
-
-        Rows that are read in one piece are decompressed where they are to lie; of others each piece is copied there.
-        Of less than a chunk, each row lies in a chunk with one that is needed: no further chunk is read.
-        """
-        if not len(start):
-            return start, stop
-        room = min(room, int((stop - start).sum()) // FEW_MORE)
-        gaps = start[1:] - stop[:-1]
-        smallest = np.argsort(gaps, kind="stable")
-        fit = smallest[(np.cumsum(gaps[smallest]) <= room) & (gaps[smallest] < self._chunk)]
-        apart = np.ones(len(gaps), bool)
-        apart[fit] = False
-        return start[np.concatenate(([True], apart))], stop[np.concatenate((apart, [True]))]
 
     def _pieces(self, low: Ints, high: Ints) -> Pieces:
         """Return the pieces of runs of windows, in the order of the runs."""

@@ -17,6 +17,7 @@ from store_spec.reading.columns import Column, chosen
 from store_spec.reading.normalization import Normalize, OfWindows, named, resolved, scales_of
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequences import static_columns, static_parameter
+from store_spec.windows.kept import Keeper
 from store_spec.windows.missing_values import gaps_of, masks_of
 from store_spec.windows.pools import Batch
 from store_spec.windows.samples import READ_TOGETHER, read_samples
@@ -166,6 +167,7 @@ class Windows:
         if self.normalize == "window":
             known = self.columns["future"].take if "future" in self.columns else None
             self.of_windows = OfWindows.plan(rows, store.schema.labels, take, known)
+        self.keeper = Keeper()  # shared with the windows of each epoch
         self._epoch: tuple[int, int] | None = None  # seed and epoch, of windows that start elsewhere in each
 
     def __reduce__(self) -> tuple[partial[Windows], tuple[Any, ...]]:
