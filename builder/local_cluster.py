@@ -94,7 +94,7 @@ def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
             return
         # One of both at a time: asked for more at once, dask gives the next the name of the one that went, and then
         # takes that for started.
-        died = any(nanny.pid is None for nanny in cluster.workers.values())
+        died = any(nanny.pid is None for nanny in list(cluster.workers.values()))
         cluster.scale(started if died else workers)  # those that did not start go first
 
 

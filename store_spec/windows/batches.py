@@ -51,18 +51,18 @@ class Batches(OneEpoch[Any]):
         seed: Which order; at least 0.
         epoch: Another epoch is another order of the same seed, and other starts with `phase="random"`; at least 0.
         rank: Whose batches: this rank gets the windows `rank`, `rank + world_size`, ... of the epoch, and reads the
-            rows of these alone where `world_size` divides 48.
+            chunks of these alone where `world_size` divides 48.
         world_size: How many ranks there are. All get equally many batches, and together each window once: the windows
             after the last batch that every rank has whole are dealt evenly (see `ranks.Turns`).
         drop_last: Leave these out, so that every batch has `size` windows.
         memory: Bytes that may be taken, as `"256MB"`, beside the last shard, which an open store may keep in memory. If
-            the rows of all sequences fit, what was read of them stays with `windows`, and is not read again by their
-            later epochs: up to three quarters of this, until the windows are gone, or begin an epoch with less memory,
-            or four others have kept rows of theirs since.
+            all rows that windows may take fit, what was read of them stays with `windows`, and their later epochs do
+            not read it again: up to three quarters of this, until the windows are gone, or begin an epoch with less
+            memory, or four others have kept rows of theirs since.
         index: Give the number of each window too.
         weights: (sequences,), numbers from 0 on: the epoch draws as many windows as there are, with replacement, each
-            by the weight of the sequence that it is of, and shuffles them. Sequences of weight 0 are not read. With
-            `windows.sequence_weights()` all classes come equally often. For as much of each sequence, whatever its
+            by the weight of the sequence that it is of, and shuffles them. No chunk is read for sequences of weight 0.
+            With `windows.sequence_weights()` all classes come equally often. For as much of each sequence, whatever its
             length, divide by its windows: `weights / np.diff(windows.index.first)`. None: each window comes once.
         transform: A function of the batch, called in a thread that reads ahead; what it returns is given instead.
 

@@ -42,7 +42,7 @@ class Epoch:
     Args:
         windows: Whose windows.
         order: In which order they come.
-        rows: Of all sequences, where they fit into memory, so that they are read once for all epochs; else None.
+        rows: All that windows may take, if they fit into memory, so that they are read once for all epochs; else None.
         turns: Which of them are in which batch.
         slots: How many batches there are at a time.
         together: Bytes of rows that a thread reads at once.
@@ -144,7 +144,9 @@ class Epoch:
         if self.rows is None:
             keeper.drop()
         else:
-            kept = keeper.take() or Kept(ranges=self.rows)
+            kept = keeper.take()
+            if kept is None or kept.ranges.rows > self.rows.rows:  # more memory had room for rows between them
+                kept = Kept(ranges=self.rows)
         loader = Loader(
             self.windows,
             self.order,
@@ -187,13 +189,14 @@ def _costs(windows: Windows) -> Costs:
 
 
 def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:
-    """Return the rows of all sequences of windows if these take no more bytes than that, at `row` bytes each."""
-    store = windows.store
-    room = budget // max(1, row) - int(store.lengths.sum())
+    """Return the rows that windows may take, in any epoch, if they are no more bytes than that, at `row` bytes each."""
+    store, lengths = windows.store, windows.base.end - windows.base.begin
+    room = budget // max(1, row) - int(lengths.sum())
     if room < 0:
         return None
-    some = np.flatnonzero(store.lengths)
-    start, stop = merged(store.starts[some], store.starts[some] + store.lengths[some])
+    some = np.flatnonzero(lengths)
+    first = store.starts[some] + windows.base.begin[some]
+    start, stop = merged(first, first + lengths[some])
     if all(column.plain for column in windows.columns.values()):
         start, stop = joined(start, stop, room, store.schema.steps.chunk)
     return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))

@@ -16,7 +16,7 @@ MOST_IDLE = 4  # windows that keep rows between their epochs: for training, vali
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Kept:
-    """Rows of all sequences that windows are of, as far as they have been read. What is there is never written again.
+    """All rows that windows may take, as far as they have been read. What is there is never written again.
 
     Args:
         ranges: Which rows of the store there is room for.
@@ -27,6 +27,11 @@ class Kept:
     ranges: Ranges
     space: dict[str, NDArray[Any]] = field(default_factory=dict)
     there: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks have been read."""
+        return sum(int(there.sum()) for there in self.there.values())
 
     def missing(self, array: str, low: Ints, high: Ints) -> tuple[Ints, Ints]:
         """Return which of these ranges of chunks, ascending and apart, have not been read."""
@@ -61,8 +66,8 @@ class Keeper:
             return None
 
     def give_back(self, kept: Kept) -> None:
-        """Keep these, instead of those that were given back before, until others have kept theirs since."""
-        self._idle[:] = [kept]
+        """Keep these, or those that were given back meanwhile if more is there, until others have kept theirs since."""
+        self._idle[:] = [max([kept, *self._idle], key=lambda one: one.chunks)]
         _RECENT.pop(id(self), None)
         _RECENT[id(self)] = weakref.ref(self)
         for number in list(_RECENT)[:-MOST_IDLE]:

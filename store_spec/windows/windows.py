@@ -167,7 +167,8 @@ class Windows:
         if self.normalize == "window":
             known = self.columns["future"].take if "future" in self.columns else None
             self.of_windows = OfWindows.plan(rows, store.schema.labels, take, known)
-        self.keeper = Keeper()  # shared with the windows of each epoch
+        self.base = self.index  # the same for the windows of each epoch, as what keeps rows for them
+        self.keeper = Keeper()
         self._epoch: tuple[int, int] | None = None  # seed and epoch, of windows that start elsewhere in each
 
     def __reduce__(self) -> tuple[partial[Windows], tuple[Any, ...]]:

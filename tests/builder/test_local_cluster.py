@@ -14,7 +14,7 @@ import pytest
 import builder.local_cluster
 from builder.local_cluster import local_cluster
 
-SECONDS = 20  # for two processes to start, and for those that were killed to be replaced
+SECONDS = 40  # for two processes to start, and for those that were killed to be replaced
 OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, as far as the machine lets it
 
 

@@ -1,9 +1,12 @@
 """What all tests of the store share."""
 
+import itertools
 import os
 from collections.abc import Iterator
 
 import pytest
+
+from store_spec.windows import epoch
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -11,4 +14,14 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     """Skip fsync: no test here cuts the power, and waiting for it would be most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _rows_kept_in_every_second_epoch(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Read every second epoch as where rows do not fit into memory: those of most stores here do, and would be kept."""
+    fit, turns = epoch._rows_that_fit, itertools.cycle((False, True))
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.module.__name__.endswith("test_kept"):
+            patch.setattr(epoch, "_rows_that_fit", lambda *arguments: fit(*arguments) if next(turns) else None)
         yield

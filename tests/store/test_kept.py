@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
+import time
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.windows import kept as kept_module
-from store_spec.windows import order
+from store_spec.windows import loading, order
 from store_spec.windows.kept import MOST_IDLE, Kept
 from store_spec.windows.pools import Batch
 from store_spec.windows.ranges import Ranges
@@ -195,6 +197,78 @@ def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: 
     assert max(memory for memory, size in sizes.items() if not size) < 8 * needed  # pieces take the most here
     list(windows.batches(2, memory=min(sizes)))
     assert kept_by(windows) is None
+
+
+def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_needed(tmp_path: Path):
+    """As are rows between those of a selection, which were joined."""
+    store = numbered(tmp_path / "s.zarr", "step", chunk=64).store
+    windows = store.select([2, 4, 6, 8, 10, 12, 14]).windows(4)
+    list(windows.batches(5))
+    most = windows.keeper.take()
+    assert most is not None
+    windows.keeper.give_back(most)
+    memory = next(memory for memory in range(4000, 10**6, 100) if fits(windows, memory))
+    list(windows.batches(5, memory=memory))
+    kept = kept_by(windows)
+    assert kept is not None
+    assert kept.ranges.rows < most.ranges.rows
+
+
+def fits(windows: Windows, memory: int) -> bool:
+    try:
+        return windows.batches(5, memory=memory)._epoch.rows is not None
+    except WindowError:
+        return False
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 3}, {"short": "pad"}])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_and_what_pools_take_beside_them_fit(store: store_spec.Store, options: dict[str, Any], weighted: Any):
+    windows = store.windows(4, **options)
+    weights = np.ones(len(LENGTHS)) if weighted else None
+    most = 0
+    for memory in range(4000, 300_000, 1000):
+        try:
+            planned = windows.batches(5, memory=memory, shuffle=True, weights=weights)._epoch
+        except WindowError:
+            continue
+        if planned.rows is not None:
+            beside = planned.order.beside
+            rows = planned.rows.rows * (windows.columns["inputs"].nbytes + windows.columns["labels"].nbytes)
+            assert rows + 2 * beside <= memory * 6 // 8
+            most = max(most, memory)
+    assert most
+
+
+def test_rows_are_given_back_when_nothing_writes_them_any_more(
+    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
+):
+    windows, reading, go_on = store.windows(4), threading.Event(), threading.Event()
+    fill = Snapshot.fill
+
+    def slow(self: Snapshot, name: str, start: int, out: Any) -> None:
+        if start >= 16:  # of the third pool or one after it
+            if name == "inputs":
+                assert reading.wait(60)
+                raise ChecksumError("inputs")
+            reading.set()
+            assert go_on.wait(60)
+        fill(self, name, start, out)
+
+    monkeypatch.setattr(Snapshot, "fill", slow)
+    monkeypatch.setattr(loading, "threads", lambda _: 2)
+    monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)
+    monkeypatch.setattr(order, "unit_size", lambda *_, **__: 4)
+    batches = windows.batches(1)
+    for _ in range(4):  # those of the first pool
+        next(batches)
+    assert reading.wait(60)
+    time.sleep(0.2)  # in which the error would be the end, with a thread that writes still
+    assert windows.keeper.take() is None
+    go_on.set()
+    with pytest.raises(ChecksumError):
+        list(batches)
+    assert kept_by(windows) is not None
 
 
 def test_a_few_windows_keep_rows_at_a_time(store: store_spec.Store):
