@@ -20,10 +20,9 @@ from store_spec.windows.windows import Windows
 class WindowBatches(IterableDataset[Any]):
     """The batches of `windows.batches` as tensors. Each iteration is an epoch, the same one until `set_epoch`.
 
-    Take them from it, or from `DataLoader(dataset, batch_size=None, num_workers=...)`: they come in the same order
-    whatever the number of workers. Workers seldom pay: threads read ahead without them, while each worker reads all
-    rows, takes `memory` of its own, and copies what it gives to shared memory. They help a slow `transform`. There a
-    `collate_fn` gets a `Parcel`, to iterate over, that arrives as a tuple of tensors. If one dies, torch says so.
+    Take them from it, or from `DataLoader(dataset, batch_size=None, num_workers=...)`, in the same order whatever the
+    number of workers. These seldom pay: threads read ahead without them, while each reads all rows, has `memory` of its
+    own, and copies what it gives. They help a slow `transform`. There a `collate_fn` gets a `Parcel` to iterate over.
 
     Args:
         windows: Whose windows.
@@ -51,14 +50,15 @@ class WindowBatches(IterableDataset[Any]):
         batches = partial(windows.batches, size, shuffle=shuffle, seed=seed, drop_last=drop_last, transform=transform)
         self._ranks, self._batches = (rank, world_size), partial(batches, memory=memory, index=index, weights=weights)
         self._begin(epoch)  # what is wrong is said now, and not in a worker
-        self._epoch = torch.tensor(epoch).share_memory_()  # shared with workers that persist, which have copies of this
+        self._epoch, self._first = torch.tensor(epoch).share_memory_(), epoch  # shared with workers; and not
 
     def __getstate__(self) -> dict[str, Any]:
         """Take the rank along, as `torch.distributed` is not initialised in a worker that is not forked."""
         return self.__dict__ | {"_ranks": self._place()}
 
     def __iter__(self) -> "TensorBatches":
-        return TensorBatches(self._begin, int(self._epoch))
+        first, self._first = self._first, -1 if get_worker_info() else self._first  # set when a worker was started
+        return TensorBatches(self._begin, int(self._epoch) if first < 0 else first)
 
     def __len__(self) -> int:
         return len(self._begin(int(self._epoch)))
@@ -66,7 +66,7 @@ class WindowBatches(IterableDataset[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be that epoch, in the workers of a `DataLoader` too."""
         self._begin(epoch)
-        self._epoch.fill_(epoch)
+        self._first = int(self._epoch.fill_(epoch))
 
     def _place(self) -> tuple[int, int]:
         several = torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -1,11 +1,13 @@
 """Batches through the loaders of torch and torchdata, with workers: the same, in the same order."""
 
+import copy
 import gc
 import json
 import multiprocessing
 import os
 import signal
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,18 @@ def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows):
     dataset.set_epoch(1)
     assert same([*found, *batches], windows.batches(2, shuffle=True))
     assert same(loader, windows.batches(2, shuffle=True, epoch=1))
+
+
+def test_a_worker_that_begins_late_has_the_epoch_that_it_was_started_for(windows, monkeypatch):
+    import store_spec.torch as adapter
+
+    dataset = adapter.WindowBatches(windows, 2, shuffle=True)
+    dataset.set_epoch(3)
+    monkeypatch.setattr(adapter, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
+    worker = copy.copy(dataset)  # with the same shared memory
+    dataset.set_epoch(4)
+    for epoch in (3, 4):  # the second time it persists
+        assert same(map(tuple, worker), windows.batches(2, shuffle=True, epoch=epoch))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
