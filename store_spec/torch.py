@@ -20,9 +20,9 @@ from store_spec.windows.windows import Windows
 class WindowBatches(IterableDataset[Any]):
     """The batches of `windows.batches` as tensors. Each iteration is an epoch, the same one until `set_epoch`.
 
-    Take them from it, or from `DataLoader(dataset, batch_size=None, num_workers=...)`, in the same order whatever the
-    number of workers. These seldom pay: threads read ahead without them, while each reads all rows, has `memory` of its
-    own, and copies what it gives. They help a slow `transform`. There a `collate_fn` gets a `Parcel` to iterate over.
+    Take them from it, or from `DataLoader(dataset, batch_size=None, num_workers=...)`, in the same order, with any
+    number of workers. These help a slow `transform`, else threads that read ahead are faster: each reads all rows,
+    has `memory` of its own, and copies. Its `collate_fn` gets a `Parcel` to iterate over. If one dies, torch says so.
 
     Args:
         windows: Whose windows.

@@ -20,7 +20,7 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.windows import kept as kept_module
 from store_spec.windows import loading, order
-from store_spec.windows.kept import MOST_IDLE, Kept
+from store_spec.windows.kept import MOST_IDLE, Keeper, Kept
 from store_spec.windows.pools import Batch
 from store_spec.windows.ranges import Ranges
 from store_spec.windows.shape import WindowShape
@@ -300,7 +300,18 @@ def test_what_one_has_taken_nobody_else_gets(store: store_spec.Store):
     assert windows.keeper.take() is None
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_of_two_that_are_given_back_the_one_with_more_is_kept():
+    none, one = np.zeros(0, np.int64), np.ones(1, np.int64)
+    more, less = (Kept(ranges=Ranges(start=none, stop=none, before=none)) for _ in range(2))
+    more.add("inputs", 0 * one, 2 * one)
+    less.add("inputs", 0 * one, one)
+    for first, second in ((more, less), (less, more)):
+        keeper = Keeper()
+        keeper.give_back(first)
+        keeper.give_back(second)
+        assert keeper.take() is more
+
+
 def test_a_fork_between_epochs_has_what_is_kept(store: store_spec.Store):
     windows = store.windows(4)
     wanted = batches_read(windows.batches(5, shuffle=True))
