@@ -108,7 +108,8 @@ def open_store(path: str | PathLike[str], mode: Literal["a"]) -> Writer: ...
 def open_store(path: str | PathLike[str], mode: Literal["r", "a"] = "r") -> Store | Writer:
     """Open a store: to read the state it is in now (`r`), or to append to it (`a`), which gives a writer.
 
-    Reading is cheap to start: one document and the lengths, no rows.
+    Reading is cheap to start: one document and the lengths, no rows. What was read from stays open, up to 32 files of
+    a store, until it is gone.
 
     Raises:
         MissingStoreError: There is no store at that path.

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import stat
 import threading
+import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.storage import LocalStorage, check_local
+from store_spec.disk.storage import LocalStorage, OpenFile, check_local
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer, crc32c
@@ -29,6 +31,8 @@ from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, shown
 from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, ArrayFact, Chunking
 
 MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
+MOST_OPEN = 32  # files of chunks that a snapshot keeps open
+MOST_OPEN_OF_ALL = 256  # that all of them do: a process may have 1,024 open, of its own too
 MOST_SPARE_BYTES = 2**20  # that a thread keeps
 
 
@@ -53,6 +57,7 @@ class _Spare(threading.local):
 
 
 _SPARE = _Spare()
+_ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
 
 class Snapshot:
@@ -69,8 +74,9 @@ class Snapshot:
         self.storage = storage
         self.root = root
         self._compared = compared
-        self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int]] = {}
+        self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
         self._last: dict[str, bytes] = {}
+        self._open: dict[str, OpenFile] = {}
         self._missing: dict[str, Runs] = {}
 
     @classmethod
@@ -254,8 +260,15 @@ class Snapshot:
 
     def _fill_from_shard(self, name: str, number: int, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill `out` with rows `start` to `stop` of one shard."""
-        codec, size = self.root.schema.codec, self.root.schema.chunking(name).chunk
+        try:
+            self._decode_from_shard(name, number, start, stop, out)
+        except (ChecksumError, FormatError):
+            self._open.pop(self._shard_file(name, number)[0], None)  # another file may be put in its place
+            raise
+
+    def _decode_from_shard(self, name: str, number: int, start: int, stop: int, out: NDArray[Any]) -> None:
         _, where = self._shard_file(name, number)
+        codec, size = self.root.schema.codec, self.root.schema.chunking(name).chunk
         chunks = range(start // size, -(-stop // size))
         for chunk, stored in zip(chunks, self._stored(name, number, chunks), strict=True):
             low = chunk * size - start  # rows are counted from the first one of `out`
@@ -276,7 +289,7 @@ class Snapshot:
         chunking = self.root.schema.chunking(name)
         key, where = self._shard_file(name, number)
         whole = self._whole_shard(name, number, key, chunking)
-        index, size = self._index(name, number, chunking)
+        index, size, _ = self._index(name, number, chunking)
         ranges = shard.chunk_ranges(index, chunks, size, where)
         if not ranges:
             return
@@ -293,11 +306,10 @@ class Snapshot:
 
     def _check_sizes(self, name: str, number: int, first: int, last: int) -> None:
         """Check that chunks of a shard have as many stored bytes as chunks of the schema can have."""
-        schema = self.root.schema
-        chunking, rows = schema.chunking(name), schema.rows(name)
-        index, size = self._index(name, number, chunking)
-        decoded = chunking.chunk * rows.nbytes
-        least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
+        index, size, all_right = self._index(name, number, self.root.schema.chunking(name))
+        if all_right:
+            return
+        decoded, least, most = self._stored_bytes(name)
         lengths = index[first:last, 1]
         wrong = (lengths < least) | (lengths > most)
         if wrong.any():
@@ -305,6 +317,11 @@ class Snapshot:
             _, where = self._shard_file(name, number)
             _, length = shard.chunk_range(index, chunk, size, where)
             raise _wrong_size(f"{where}: chunk {chunk}", length, least, most, decoded)
+
+    def _stored_bytes(self, name: str) -> tuple[int, int, int]:
+        """Return how many bytes a chunk of an array in shards has, and the least and the most that it is stored in."""
+        decoded = self.root.schema.chunking(name).chunk * self.root.schema.rows(name).nbytes
+        return decoded, decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
 
     def check_files(self) -> None:
         """Check that there are as many shards as readers see rows of, for who takes memory by the count of these."""
@@ -350,8 +367,8 @@ class Snapshot:
             self._last[name] = self._get_whole(key, limit)
         return self._last[name]
 
-    def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int]:
-        """Return a shard's index and how many bytes its chunks take."""
+    def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
+        """Return a shard's index, how many bytes its chunks take, and whether each has as many as one can have."""
         found = self._indexes.get((name, number))
         if found is None:
             key, where = self._shard_file(name, number)
@@ -364,9 +381,13 @@ class Snapshot:
                 size = int(index[present].sum(axis=1).max(initial=0))
             else:
                 size = len(whole) - shard.tail_bytes(chunking)
+            _, least, most = self._stored_bytes(name)
+            chunks = -(-(self.root.committed(name) - number * chunking.shard) // chunking.chunk)
+            lengths = index[:chunks, 1]
             if len(self._indexes) >= MOST_INDEXES:
                 self._indexes.clear()
-            found = self._indexes[name, number] = index, size
+            all_right = bool(((lengths >= least) & (lengths <= most)).all())
+            found = self._indexes[name, number] = index, size, all_right
         return found
 
     def _check_rows(self, name: str, number: int, rows: int, where: str) -> None:
@@ -400,15 +421,31 @@ class Snapshot:
         return data
 
     def _get_part(self, key: str, start: int, length: int | None) -> bytes:
-        try:
+        with self._loss_told(key):
             return self.storage.get(key, start, length)
+
+    def _opened(self, key: str) -> OpenFile:
+        """Open a file of chunks, and keep it open: each time, that takes longer than reading a chunk."""
+        with self._loss_told(key):
+            file = self.storage.open(key)
+        if len(self._open) >= MOST_OPEN:
+            self._open.clear()
+        if len(_ALL_OPEN) < MOST_OPEN_OF_ALL:
+            self._open[key] = file
+            _ALL_OPEN.add(file)
+        return file
+
+    @contextmanager
+    def _loss_told(self, key: str) -> Iterator[None]:
+        try:
+            yield
         except MissingStoreError as error:
             raise FormatError(
                 f"{self.storage.path(key)}: missing; every committed chunk and shard is written, so it was lost"
             ) from error
 
     def _get(self, key: str, start: int, length: int) -> bytes:
-        data = self._get_part(key, start, length)
+        data = (self._open.get(key) or self._opened(key)).read(start, length)
         if len(data) != length:
             raise FormatError(
                 f"{self.storage.path(key)}: ends at byte {start + len(data):,}, where {start + length:,} are due"

@@ -32,6 +32,49 @@ def check_local(path: Path) -> None:
         )
 
 
+class OpenFile:
+    """A plain file that is open for reading, until nobody holds it any more.
+
+    Raises:
+        MissingStoreError: There is no such file.
+        FormatError: It is a link, or not a plain file.
+        UnreadableError: The disk does not give it.
+        StorageError: The process has too many open files, or too little memory.
+    """
+
+    __slots__ = ("__weakref__", "_descriptor", "_path", "size")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            # Not by a Path: making one takes as long as reading some ten kilobytes.
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingStoreError(f"{path}: there is no such file") from error
+        except OSError as error:
+            if Path(path).is_symlink():
+                raise FormatError(f"{path}: a link; a store holds plain files only") from error
+            raise _unreadable(Path(path), "opening", error) from error
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise _unreadable(Path(path), "reading", error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(f"{path}: not a plain file")
+        self.size = status.st_size  # when it was opened
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # there was nothing to open
+            os.close(self._descriptor)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start` on, or as many as there are, and were when it was opened."""
+        try:
+            return _read(self._descriptor, start, min(length, self.size - start))
+        except OSError as error:
+            raise _unreadable(Path(self._path), "reading", error) from error
+
+
 @dataclass(frozen=True, slots=True)
 class LocalStorage:
     """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads out."""
@@ -46,31 +89,15 @@ class LocalStorage:
         """Return the bytes of a file, or `length` of them from `start` (negative: counted from its end).
 
         Raises:
-            MissingStoreError: There is no such file.
-            FormatError: It is a link, or not a plain file.
-            UnreadableError: The disk does not give it.
-            StorageError: The process has too many open files, or too little memory.
+            StoreError: As `OpenFile` says.
         """
-        try:
-            # Not by a Path: making one takes as long as reading some ten kilobytes.
-            descriptor = os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise MissingStoreError(f"{self.path(key)}: there is no such file") from error
-        except OSError as error:
-            if self.path(key).is_symlink():
-                raise FormatError(f"{self.path(key)}: a link; a store holds plain files only") from error
-            raise _unreadable(self.path(key), "opening", error) from error
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise FormatError(f"{self.path(key)}: not a plain file")
-            begin = start if start >= 0 else max(0, status.st_size + start)
-            wanted = status.st_size - begin if length is None else min(length, status.st_size - begin)
-            return _read(descriptor, begin, wanted)
-        except OSError as error:
-            raise _unreadable(self.path(key), "reading", error) from error
-        finally:
-            os.close(descriptor)
+        file = self.open(key)
+        begin = start if start >= 0 else max(0, file.size + start)
+        return file.read(begin, file.size if length is None else length)
+
+    def open(self, key: str) -> OpenFile:
+        """Open a file for many reads."""
+        return OpenFile(f"{self.root}/{key}")
 
     def size(self, key: str) -> int:
         """Return the bytes of a file; 0 where there is none."""

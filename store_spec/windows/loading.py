@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8  # more would wait for the interpreter's lock
 GATHERED = 8  # times as many bytes a thread gathers as one decompresses
-PARTS = 32  # that the rows of a pool are read in, so that all threads end at about the same time
+PARTS = 4  # that each thread reads of a pool, so that all end at about the same time
 
 
 def threads(decompressed: float = np.inf) -> int:
@@ -72,7 +73,9 @@ class Loader:
         self._kept = kept
         self._index, self._together, self._cancelled = index, together, cancelled
         self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
-        self._threads = ThreadPoolExecutor(threads(order.decompressed), "seqzarr rows")
+        self._scratch = _Scratch()
+        self._parts = PARTS * (workers := threads(order.decompressed))
+        self._threads = ThreadPoolExecutor(workers, "seqzarr rows")
 
     def close(self) -> None:
         """End the threads."""
@@ -83,9 +86,13 @@ class Loader:
         share = self._order.share(number, self._rank, self._world_size)
         windows, pieces, kept = self._windows, share.pieces, self._kept
         shape, columns = windows.shape, windows.columns
-        ranges, buffers = (share, self._buffers[number % 2]) if kept is None else (kept.ranges, kept.space)
+        # Each buffer is made for the largest pool: a larger one later would be of pages that the system clears first.
+        ranges: Ranges = share
+        buffers, room = self._buffers[number % 2], self._order.most_rows
+        if kept is not None:
+            ranges, buffers, room = kept.ranges, kept.space, kept.ranges.rows
         space = {
-            name: self._space(name, column, ranges.rows, buffers)
+            name: self._space(name, column, ranges.rows, room, buffers)
             for name, column in columns.items()
             if name != "labels" or shape.target != "sequence"
         }
@@ -96,7 +103,7 @@ class Loader:
                 continue
             chunks[array] = self._chunks(share, array)
             stretches = self._stretches(*chunks[array], array)
-            size = -(-len(stretches) // PARTS) or 1
+            size = -(-len(stretches) // self._parts) or 1
             parts.append([(array, stretches[at : at + size], ranges, given) for at in range(0, len(stretches), size)])
         # By turns: labels have small chunks, and threads that read nothing else wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
@@ -140,14 +147,12 @@ class Loader:
             of_windows=windows.of_windows,
         )
 
-    def _space(self, name: str, column: Column, rows: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    def _space(self, name: str, column: Column, rows: int, most: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Return room for so many rows, and for a window that is padded to reach past the last."""
-        shape = self._windows.shape
-        needed = rows + (shape.input_span if shape.short == "pad" else 0)
-        if name not in buffers or len(buffers[name]) < needed:
-            buffers.pop(name, None)  # before the larger one is made
-            buffers[name] = np.empty((needed, *column.shape), column.dtype)
-        return buffers[name][:needed]
+        beyond = self._windows.shape.input_span if self._windows.shape.short == "pad" else 0
+        if name not in buffers:
+            buffers[name] = np.empty((most + beyond, *column.shape), column.dtype)
+        return buffers[name][: rows + beyond]
 
     def _chunks(self, rows: Ranges, array: str) -> tuple[Ints, Ints]:
         """Return ranges of chunks that have these rows, and are not kept: each is decompressed once."""
@@ -177,14 +182,46 @@ class Loader:
         if self._cancelled.is_set():
             raise StoreError(f"{self._windows.store.path}: reading ahead was cancelled")
         snapshot = self._windows.store.snapshot
-        first = int(np.searchsorted(ranges.stop, low, side="right"))
-        after = int(np.searchsorted(ranges.start, high, side="left"))
-        starts, stops = ranges.start[first:after].clip(low).tolist(), ranges.stop[first:after].clip(max=high).tolist()
-        places = ranges.places(ranges.start[first:after].clip(low)).tolist()
-        if len(starts) == len(given) == 1 and given[0][0].plain:
-            snapshot.fill(array, starts[0], given[0][1][places[0] : places[0] + stops[0] - starts[0]])
-            return
-        rows = snapshot.rows(array, starts[0], stops[-1])
+        pieces = ranges.between(low, high)
+        if len(given) == 1 and given[0][0].plain:
+            if len(pieces) == 1:
+                ((start, stop, place),) = pieces
+                snapshot.fill(array, start, given[0][1][place : place + stop - start])
+                return
+            cuts = _cuts(pieces, chunk_rows(self._windows.store.schema, array), low, high)
+            if len(cuts) > 2:
+                for begin, end in itertools.pairwise(cuts):
+                    self._read(array, begin, end, ranges, given)
+                return
+        first, last = pieces[0][0], pieces[-1][1]
+        room = self._scratch.room(array, last - first, self._windows.store.schema.rows(array).empty)
+        rows = snapshot.rows_in(room, array, first, last)
         for column, space in given:
-            for start, stop, place in zip(starts, stops, places, strict=True):
-                space[place : place + stop - start] = column(rows[start - starts[0] : stop - starts[0]], start)
+            for start, stop, place in pieces:
+                space[place : place + stop - start] = column(rows[start - first : stop - first], start)
+
+
+class _Scratch(threading.local):
+    """Memory of each thread for rows that are copied from there: new memory would be cleared by the system first."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, NDArray[Any]] = {}
+
+    def room(self, array: str, count: int, make: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+        """Return room for so many rows of an array or more, made like that; what was there is gone."""
+        if array not in self._rooms or len(self._rooms[array]) < count:
+            self._rooms.pop(array, None)
+            self._rooms[array] = make(count)
+        return self._rooms[array]
+
+
+def _cuts(pieces: list[tuple[int, int, int]], chunk: int, low: int, high: int) -> list[int]:
+    """Return where to cut rows, from `low` to `high`, so that only chunks that several pieces share hold more than one.
+
+    A piece alone is decompressed where it is to lie; others are copied there.
+    """
+    cuts = {low, high}
+    for (_, before, _), (after, _, _) in itertools.pairwise(pieces):
+        begin = after - after % chunk
+        cuts |= {begin, begin + chunk} if before > begin else {begin}
+    return sorted(cut for cut in cuts if low <= cut <= high)

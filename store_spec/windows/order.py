@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from store_spec.format.runs import merged, spread
 from store_spec.windows.draws import DRAWN_BYTES, drawn_windows, takes, unit_masses
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.ranges import Ints, Ranges, joined
+from store_spec.windows.ranges import FEW_MORE, Ints, Ranges, joined
 from store_spec.windows.units import Costs, pools_of, unit_size
 from store_spec.windows.visits import Visits
 
-VERSION = 4  # raised by whatever changes the order of an epoch, so that no state goes on in another one
+VERSION = 5  # raised by whatever changes the order of an epoch, so that no state goes on in another one
 LANES = 48  # a multiple of the usual world sizes: 1, 2, 3, 4, 6, 8, 12, 16, 24, 48
 LANE_STEP = 29  # from turn to turn: lanes that follow one another may share a unit, so a small batch should not
 ORDERED_POOL_BYTES = 2**24  # not shuffled, a pool is gathered faster out of the processor's cache
@@ -101,6 +101,7 @@ class Order:
 
     Attributes:
         first: (pools + 1,), how many windows come before each pool.
+        most_rows: Of a pool, at most.
         largest: Bytes of a pool of nothing but the largest unit: what the memory must hold.
         beside: Bytes that all pools would take together beside their rows.
         decompressed: How many bytes are decompressed for each that is gathered.
@@ -130,6 +131,7 @@ class Order:
         counts = counts[stretches]
         self._before = _before(counts)
         rows, until = self._rows_used(counts)
+        skipped = starts[sequences] + index.stretches.begin[stretches] - rows  # of the store, before each
         if weights is not None:
             weights = weights[sequences]
             costs = replace(costs, window=costs.window + DRAWN_BYTES)  # at most as many are drawn as a unit has
@@ -138,7 +140,7 @@ class Order:
         total = int(until.max(initial=0))
         self._unit = unit_size(index, total, chunk, costs, budget, shuffled=random is not None)
         while True:
-            cost = self._unit_costs(rows, until, costs)
+            needed, between, cost = self._unit_costs(rows, until, skipped, costs)
             most = int(cost.max(initial=0))
             if most <= budget or self._unit == 1:
                 break
@@ -148,6 +150,8 @@ class Order:
         again = len(cost) * (chunk + max(0, index.shape.span - index.shape.stride))
         self.decompressed = (total + again) * costs.stored / (max(1, len(index)) * costs.sample)
         self._visits = Visits.plan(index.shape, costs.row, LANES)
+        # With room for rows between those that are needed, so that few are copied: see `joined`.
+        taken = np.minimum(cost + between * costs.row, np.maximum(cost, budget)) if joined else cost
         self._order = np.arange(len(cost))
         if random is not None and weights is not None:
             bounds = np.minimum(np.arange(len(cost) + 1) * self._unit, len(index))
@@ -159,8 +163,11 @@ class Order:
             self._order = _generator(random, 0).permutation(len(cost))
         elif not (np.diff(starts[sequences]) < 0).any():
             budget = min(budget, max(most, ORDERED_POOL_BYTES))
-        self._pools = pools_of(cost[self._order], budget)
-        self._room = self._room_left(cost[self._order], costs.row, budget) if joined else np.zeros(len(self), np.int64)
+        self._pools = pools_of(taken[self._order], budget)
+        rows, each = (np.diff(_before(all_[self._order])[self._pools]) for all_ in (needed, cost))
+        most = int(np.ptp(skipped)) if joined and len(skipped) else 0  # rows beside those that are needed
+        self._room = np.minimum((budget - each).clip(0) // max(1, costs.row), rows // FEW_MORE).clip(max=most)
+        self.most_rows = int((rows + self._room).max(initial=0))
         windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._drawn
         self.first = np.concatenate((np.zeros(1, np.int64), np.cumsum(windows)))[self._pools]
 
@@ -255,20 +262,18 @@ class Order:
         rows = _before(ahead)[: len(used)]
         return rows, rows + used
 
-    def _unit_costs(self, rows: Ints, until: Ints, costs: Costs) -> Ints:
-        """(units,): the bytes that each takes in a pool."""
+    def _unit_costs(self, rows: Ints, until: Ints, skipped: Ints, costs: Costs) -> tuple[Ints, Ints, Ints]:
+        """(units,): the rows that each needs in a pool, how many between these may be there too, and its bytes."""
         total, shape = len(self._index), self._index.shape
         low = np.arange(0, total, self._unit)
         high = np.minimum(low + self._unit, total) - 1
         first, last = (np.searchsorted(self._before, at, side="right") - 1 for at in (low, high))
         from_row = rows[first] + (low - self._before[first]) * shape.stride
         to_row = np.minimum(rows[last] + (high - self._before[last]) * shape.stride + shape.span, until[last])
-        each = (to_row - from_row) * costs.row + (high + 1 - low) * costs.window + (last + 1 - first) * costs.piece
-        return np.asarray(each, np.int64)
-
-    def _room_left(self, cost: Ints, row: int, budget: int) -> Ints:
-        """(pools,): how many rows more than those that are needed the memory of each has room for."""
-        return (budget - np.diff(_before(cost)[self._pools])).clip(0) // max(1, row)
+        needed = to_row - from_row
+        each = needed * costs.row + (high + 1 - low) * costs.window + (last + 1 - first) * costs.piece
+        between = (skipped[last] - skipped[first]).clip(0, needed // FEW_MORE)
+        return np.asarray(needed, np.int64), np.asarray(between, np.int64), np.asarray(each, np.int64)
 
     def _pieces(self, low: Ints, high: Ints) -> Pieces:
         """Return the pieces of runs of windows, in the order of the runs."""

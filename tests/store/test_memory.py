@@ -32,6 +32,8 @@ def written(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
     folder = tmp_path_factory.mktemp("memory")
     rng = np.random.default_rng(0)
+    warm = written(folder / "warm.zarr", [5_000], "step").windows(9)  # what is loaded once and for all is there
+    assert len(list(warm.batches(100, shuffle=True))) == 50
     return {
         "one": written(folder / "one.zarr", [500_000], "step"),
         "many": written(folder / "many.zarr", rng.integers(1, 4_000, 250).tolist(), "step"),

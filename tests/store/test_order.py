@@ -72,7 +72,7 @@ def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, worl
         share = order.share(pool, world_size - 1, world_size)
         spans = zip(share.start.tolist(), share.stop.tolist(), strict=True)
         rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(a, b) for a, b in spans)])
-        assert len(np.unique(rows)) == len(rows) == share.rows
+        assert len(np.unique(rows)) == len(rows) == share.rows <= order.most_rows
         assert (share.start[1:] > share.stop[:-1]).all()
         assert np.array_equal(rows[share.places(share.pieces.row)], share.pieces.row)
         read: set[int] = set()
@@ -109,6 +109,21 @@ def test_ranges_are_joined_where_there_is_room_for_the_rows_between(room: int, c
     share = order.share(0)
     assert len(share.start) == ranges
     assert 100 <= share.rows <= 100 + min(room, 12)  # a few more: an eighth
+
+
+def test_pools_have_room_for_the_rows_between_those_of_their_units():
+    """So that they are read in one piece; where the budget leaves none, pools are smaller."""
+    lengths = np.random.default_rng(0).integers(100, 300, 2_000)
+    index = WindowIndex.from_lengths(lengths, WindowShape(window=10, target="last", stride=10))
+    costs, starts = Costs(row=36, window=8, piece=30, stored=36, sample=360), np.cumsum(lengths) - lengths
+    order = Order(index, starts, chunk=256, costs=costs, budget=10**6, random=(0, 0), joined=True)
+    assert len(order) > 10
+    unit = unit_size(index, int(lengths.sum()), 256, costs, 10**6, shuffled=True)
+    for pool in range(len(order)):
+        share = order.share(pool)
+        units = -(-int(share.pieces.count.sum()) // unit)
+        assert len(share.start) <= units < len(share.pieces.row) / 2
+        assert share.rows <= order.most_rows <= 10**6 // costs.row
 
 
 @settings(max_examples=150, deadline=None)
@@ -232,7 +247,7 @@ def _batch_of(window: int, order: NDArray[np.int64]) -> list[int]:
 
 def test_units_of_the_benchmarks_are_what_they_were():
     """They are a part of the order: whoever changes them raises `VERSION`."""
-    assert VERSION == 4
+    assert VERSION == 5
     index = WindowIndex.from_lengths([5_000] * 6_000, WindowShape(window=128, target="last"))
     costs = Costs(row=36, window=8, piece=100, stored=36, sample=4_100)
     assert unit_size(index, 30_000_000, 8_192, costs, 96_000_000, shuffled=True) == 983

@@ -1,0 +1,112 @@
+"""Where the rows of a pool are read to, and in which pieces, against sets of rows."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.disk import snapshot
+from store_spec.errors import ChecksumError, FormatError
+from store_spec.windows.loading import _cuts
+from store_spec.windows.ranges import Ranges
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> Ranges:
+    steps = draw(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 20)), min_size=1, max_size=8))
+    stop = np.cumsum([gap + rows for gap, rows in steps])
+    start = stop - np.array([rows for _, rows in steps])
+    return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
+
+
+@settings(max_examples=300, deadline=None)
+@given(ranges(), st.integers(0, 120), st.integers(1, 60))
+def test_what_lies_between_two_rows_is_what_lies_in_both(all_of_them: Ranges, low: int, count: int):
+    spans = zip(all_of_them.start.tolist(), all_of_them.stop.tolist(), strict=True)
+    rows = [row for start, stop in spans for row in range(start, stop)]
+    found = [
+        (row, place + row - start)
+        for start, stop, place in all_of_them.between(low, low + count)
+        for row in range(start, stop)
+    ]
+    assert found == [(row, place) for place, row in enumerate(rows) if low <= row < low + count]
+
+
+@settings(max_examples=300, deadline=None)
+@given(ranges(), st.sampled_from([1, 2, 5, 8, 100]))
+def test_rows_are_cut_at_chunks_so_that_only_one_chunk_holds_several_pieces(all_of_them: Ranges, chunk: int):
+    low = int(all_of_them.start[0]) // chunk * chunk
+    high = -(-int(all_of_them.stop[-1]) // chunk) * chunk
+    cuts = _cuts(all_of_them.between(low, high), chunk, low, high)
+    assert (cuts[0], cuts[-1]) == (low, high)
+    assert all(cut % chunk == 0 for cut in cuts)
+    for begin, end in itertools.pairwise(cuts):
+        pieces = all_of_them.between(begin, end)
+        assert len(pieces) < 2 or end - begin == chunk
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> store_spec.Store:
+    """Return one of many shards: each of 8 steps, in two chunks."""
+    with store_spec.create_store(
+        tmp_path / "s.zarr", inputs=("float32", (2,)), labels=("float32", ()), chunk=32, shard=64
+    ) as writer:
+        rows = np.arange(8 * 50 * 2, dtype="float32").reshape(-1, 2)
+        writer.append(rows, rows[:, 0], source="a")
+    return store_spec.open_store(tmp_path / "s.zarr")
+
+
+def descriptors(store: store_spec.Store) -> list[str]:
+    """Return what this process has open below a store."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:  # that of the listing
+            continue
+    return [path for path in found if path.startswith(f"{store.path}/")]
+
+
+def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(store: store_spec.Store):
+    mine, most = store_spec.open_store(store.path), 0
+    for start in range(0, 380, 2):
+        x, _ = mine.read(0, start, start + 2)
+        assert x[0, 0] == 2 * start
+        most = max(most, len(descriptors(store)))
+    assert 1 < most <= snapshot.MOST_OPEN
+    del mine
+    assert not descriptors(store)
+
+
+def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(store: store_spec.Store, tmp_path: Path):
+    """A repair renames one there, and who has the old one open would never see it."""
+    store.read(0, 0, 2)  # its shards are open
+    path = store.path / "inputs" / "c.1.0"
+    whole = path.read_bytes()
+    store.read(0, 8, 10)
+    for damaged, error in ((bytes(20) + whole[20:], ChecksumError), (whole[:20], FormatError)):
+        path.write_bytes(damaged)
+        with pytest.raises(error, match=r"c\.1\.0"):
+            store.read(0, 8, 12)
+        (tmp_path / "new").write_bytes(whole)
+        (tmp_path / "new").rename(path)
+        x, _ = store.read(0, 8, 12)
+        assert x[0, 0] == 16
+
+
+def test_what_more_stores_than_files_may_be_open_read_is_closed_at_once(
+    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(snapshot, "MOST_OPEN_OF_ALL", 3 + len(snapshot._ALL_OPEN))
+    stores = [store_spec.open_store(store.path) for _ in range(4)]
+    for one in [store, *stores]:
+        for start in (0, 100, 200):
+            assert one.read(0, start, start + 1)[0][0, 0] == 2 * start
+    assert len(descriptors(store)) <= 3
