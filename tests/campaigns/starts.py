@@ -28,9 +28,10 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
-from store_spec.disk.storage import LocalStorage
 from store_spec.store import Store
 from store_spec.windows.batches import Batches
+from store_spec.windows.loading import Loader
+from store_spec.windows.pools import Pool
 from store_spec.windows.windows import Windows
 from tests.campaigns.outcome import Outcome
 from tests.store.oracle import Recipe, assert_holds, make, same, write
@@ -99,7 +100,7 @@ def main(path: Path, way: str, state: str, kind: str) -> Said:
     windows = store_spec.open_store(path).windows(WINDOW, stride=WINDOW)
     things: Things = {"store": windows.store, "windows": windows, "batches": windows.batches(SIZE, memory=MEMORY)}
     taken = 0
-    with _held_thread() as release, _checked(kind):
+    with _held_threads(things["batches"]) as release, _checked(kind):
         if state == "used before":
             _check(things["store"], taken)
         elif state == "reading ahead":
@@ -118,16 +119,23 @@ def main(path: Path, way: str, state: str, kind: str) -> Said:
 
 
 @contextmanager
-def _held_thread() -> Iterator[Callable[[], None]]:
-    """Hold the thread that reads the second pool in its first read; give what lets it go."""
-    process, go, get = os.getpid(), threading.Event(), LocalStorage.get
+def _held_threads(batches: Batches) -> Iterator[Callable[[], None]]:
+    """Hold the threads that read the second pool of an epoch in their first reads; give what lets them go."""
+    process, go, load, read = os.getpid(), threading.Event(), Loader.__call__, Loader._read
+    pool = 0  # that is read
 
-    def held(*arguments: Any) -> bytes:
-        if threading.current_thread().name == "seqzarr pool 1" and os.getpid() == process:
+    def loaded(loader: Loader, number: int) -> Pool:
+        nonlocal pool
+        if loader._order is batches._epoch.order:
+            pool = number
+        return load(loader, number)
+
+    def held(loader: Loader, *arguments: Any) -> None:
+        if loader._order is batches._epoch.order and pool == 1 and os.getpid() == process:
             go.wait()
-        return get(*arguments)
+        read(loader, *arguments)
 
-    with mock.patch.object(LocalStorage, "get", held):
+    with mock.patch.object(Loader, "__call__", loaded), mock.patch.object(Loader, "_read", held):
         try:
             yield go.set
         finally:
