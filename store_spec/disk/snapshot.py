@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.storage import LocalStorage, OpenFile, check_local
-from store_spec.errors import ChecksumError, FormatError, MissingStoreError
+from store_spec.errors import ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer, crc32c
 from store_spec.format.layout import LARGEST_DOCUMENT, ROOT, Root, chunk_key, table_chunk
@@ -262,7 +262,7 @@ class Snapshot:
         """Fill `out` with rows `start` to `stop` of one shard."""
         try:
             self._decode_from_shard(name, number, start, stop, out)
-        except (ChecksumError, FormatError):
+        except StoreError:
             self._open.pop(self._shard_file(name, number)[0], None)  # another file may be put in its place
             raise
 

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class OpenFile:
     __slots__ = ("__weakref__", "_descriptor", "_path", "size")
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path, self._descriptor = path, -1
         try:
             # Not by a Path: making one takes as long as reading some ten kilobytes.
             self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -63,9 +63,9 @@ class OpenFile:
             raise FormatError(f"{path}: not a plain file")
         self.size = status.st_size  # when it was opened
 
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # there was nothing to open
-            os.close(self._descriptor)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be gone when Python ends
+        if self._descriptor >= 0:
+            close(self._descriptor)
 
     def read(self, start: int, length: int) -> bytes:
         """Return `length` bytes from `start` on, or as many as there are, and were when it was opened."""

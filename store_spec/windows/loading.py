@@ -194,7 +194,9 @@ class Loader:
                     self._read(array, begin, end, ranges, given)
                 return
         first, last = pieces[0][0], pieces[-1][1]
-        room = self._scratch.room(array, last - first, self._windows.store.schema.rows(array).empty)
+        row, room = self._windows.store.schema.rows(array), None
+        if (last - first) * row.nbytes <= self._together:  # for more, memory is taken once it is known to be there
+            room = self._scratch.room(array, last - first, row.empty)
         rows = snapshot.rows_in(room, array, first, last)
         for column, space in given:
             for start, stop, place in pieces:
