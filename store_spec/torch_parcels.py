@@ -26,27 +26,25 @@ IN_USE, KNOWN = 0, 1  # the flags; known: the receiving process has the segment
 Layout = list[tuple[str, tuple[int, ...], int]]  # dtype, shape and place of each array
 
 
+class Segment:
+    """Shared memory, uint8, and its flags, as arrays of NumPy: torch takes some 10 us for each look at them."""
+
+    def __init__(self, memory: torch.Tensor) -> None:
+        self.memory, self.bytes = memory, memory.numpy()
+        self.flags: NDArray[np.int64] = self.bytes[:HEAD].view(np.int64)
+
+
 class Lease:
-    """Memory of a segment; arrays over it hold this, and free the segment when they are gone.
+    """Memory of a segment; arrays over it hold this, and free the segment when they are gone."""
 
-    Args:
-        segment: The segment, uint8 and shared.
-    """
-
-    def __init__(self, segment: torch.Tensor) -> None:
-        self._segment, self._process = segment, os.getpid()
-        self.flags: NDArray[np.int64] = segment[:HEAD].view(torch.int64).numpy()
+    def __init__(self, segment: Segment) -> None:
+        self.segment, self._process = segment, os.getpid()
         self.sent = False  # then another process frees it
-        self.__array_interface__ = {
-            "shape": (len(segment),),
-            "typestr": "|u1",
-            "data": (segment.data_ptr(), False),
-            "version": 3,
-        }
+        self.__array_interface__ = segment.bytes.__array_interface__
 
     def __del__(self) -> None:
         if not self.sent and self._process == os.getpid():  # a fork has it too
-            self.flags[IN_USE] = 0
+            self.segment.flags[IN_USE] = 0
 
     def arrays(self, layout: Layout) -> tuple[NDArray[Any], ...]:
         """Return arrays over the segment."""
@@ -57,8 +55,8 @@ class Lease:
 class Parcel:
     """A batch in a segment: tensors that can be iterated over, which arrive as a plain tuple in another process."""
 
-    def __init__(self, ring: str, number: int, segment: torch.Tensor, lease: Lease, layout: Layout) -> None:
-        self._ring, self._number, self._segment, self._lease, self._layout = ring, number, segment, lease, layout
+    def __init__(self, ring: str, number: int, lease: Lease, layout: Layout) -> None:
+        self._ring, self._number, self._lease, self._layout = ring, number, lease, layout
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return map(torch.from_numpy, self._lease.arrays(self._layout))
@@ -71,8 +69,9 @@ class Parcel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._lease.sent = True
-        known = self._lease.flags[KNOWN]
-        return _received, (self._ring, self._number, None if known else self._segment, self._layout)
+        segment = self._lease.segment
+        memory = None if segment.flags[KNOWN] else segment.memory
+        return _received, (self._ring, self._number, memory, self._layout)
 
 
 def tensors_of(batch: Any) -> Any:
@@ -90,7 +89,7 @@ class Ring:
 
     def __init__(self, process: int) -> None:
         self._name = f"{process}-{secrets.token_hex(8)}"
-        self._segments: list[torch.Tensor] = []
+        self._segments: list[Segment] = []
 
     @staticmethod
     @cache
@@ -104,39 +103,39 @@ class Ring:
         for array in batch:
             layout.append((array.dtype.str, array.shape, place))
             place += -(-array.nbytes // HEAD) * HEAD
-        number, segment = self._free(place)
-        lease = Lease(segment)
-        lease.flags[IN_USE] = 1
+        number = self._free(place)
+        lease = Lease(self._segments[number])
+        lease.segment.flags[IN_USE] = 1
         for array, copy in zip(batch, lease.arrays(layout), strict=True):
             copy[...] = array
-        return Parcel(self._name, number, segment, lease, layout)
+        return Parcel(self._name, number, lease, layout)
 
-    def _free(self, size: int) -> tuple[int, torch.Tensor]:
+    def _free(self, size: int) -> int:
         for number, segment in enumerate(self._segments):
-            if len(segment) >= size and not segment[:HEAD].view(torch.int64)[IN_USE]:
-                return number, segment
-        self._segments.append(torch.zeros(size, dtype=torch.uint8).share_memory_())
-        return len(self._segments) - 1, self._segments[-1]
+            if len(segment.bytes) >= size and not segment.flags[IN_USE]:
+                return number
+        self._segments.append(Segment(torch.zeros(size, dtype=torch.uint8).share_memory_()))
+        return len(self._segments) - 1
 
 
 # What this process has received of each ring. Unpickling is a function call that gets nothing but what was sent, so
 # there is no other place that it could be kept in.
-_RECEIVED: dict[str, dict[int, torch.Tensor]] = {}
+_RECEIVED: dict[str, dict[int, Segment]] = {}
 
 
-def _received(ring: str, number: int, segment: torch.Tensor | None, layout: Layout) -> tuple[torch.Tensor, ...]:
+def _received(ring: str, number: int, memory: torch.Tensor | None, layout: Layout) -> tuple[torch.Tensor, ...]:
     """Return the tensors of a parcel, in the process that it was sent to."""
     if ring not in _RECEIVED:
         for other in list(_RECEIVED):
             if not _is_there(int(other.partition("-")[0])):
                 del _RECEIVED[other]
         _RECEIVED[ring] = {}
-    if segment is not None:
-        _RECEIVED[ring][number] = segment
+    if memory is not None:
+        _RECEIVED[ring][number] = Segment(memory)
     if number not in _RECEIVED[ring]:
         raise WindowError(f"a batch of worker {ring} came to process {os.getpid()}, and those before to another one")
     lease = Lease(_RECEIVED[ring][number])
-    lease.flags[KNOWN] = 1
+    lease.segment.flags[KNOWN] = 1
     return tuple(map(torch.from_numpy, lease.arrays(layout)))
 
 

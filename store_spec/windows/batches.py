@@ -64,7 +64,8 @@ class Batches(OneEpoch[Any]):
             by the weight of the sequence that it is of, and shuffles them. No chunk is read for sequences of weight 0.
             With `windows.sequence_weights()` all classes come equally often. For as much of each sequence, whatever its
             length, divide by its windows: `weights / np.diff(windows.index.first)`. None: each window comes once.
-        transform: A function of the batch, called in a thread that reads ahead; what it returns is given instead.
+        transform: A function of the batch, called in a thread that reads ahead, or where a worker asks for it; what it
+            returns is given instead.
 
     Attributes:
         windows: Whose windows; with `phase="random"` those of this epoch.
@@ -116,7 +117,7 @@ class Batches(OneEpoch[Any]):
             raise WindowError(f"{windows.store.path}: transform={transform!r:.80}; give a function of the batch")
         self._transform = transform
         self._asked = windows  # `load_state_dict` may go back to fewer
-        self._worker, self._workers = 0, 1
+        self._worker, self._workers, self._of_worker = 0, 1, False
         self._process = 0
         self._lock = threading.Lock()
         self._asked_weights = None
@@ -152,7 +153,8 @@ class Batches(OneEpoch[Any]):
         """Go on with that batch of this rank, or the first after it that is this worker's."""
         self._exhausted_in = None
         self._next = number + (self._worker - number) % self._workers
-        self._batches = self._epoch.batches(range(self._next, len(self), self._workers))
+        numbers = range(self._next, len(self), self._workers)
+        self._batches = self._epoch.batches(numbers, gathered_ahead=not self._of_worker)
 
     def __repr__(self) -> str:
         order = f"shuffled, seed {self._random[0]}, epoch {self._random[1]}" if self._shuffle else "in order"
@@ -186,6 +188,8 @@ class Batches(OneEpoch[Any]):
     def of_worker(self, worker: int, workers: int) -> Self:
         """Give only every so many batches of the epoch, from the one with that number on: one worker's of several.
 
+        Rows are read ahead; a batch is gathered, and transformed, when it is asked for.
+
         Raises:
             WindowError: There is no such worker.
         """
@@ -193,6 +197,7 @@ class Batches(OneEpoch[Any]):
         self._worker = whole_number("worker", worker, 0)
         if self._worker >= self._workers:
             raise WindowError(f"worker={worker:,} of {workers:,} workers; they are 0 to {workers - 1:,}")
+        self._of_worker = True
         self._begin(self._next)
         return self
 

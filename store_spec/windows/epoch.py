@@ -109,11 +109,18 @@ class Epoch:
             transform=transform,
         )
 
-    def batches(self, numbers: range) -> Generator[Any, None, None]:
-        """Yield the batches of these numbers, which rise; threads read and gather ahead until it is closed."""
+    def batches(self, numbers: range, *, gathered_ahead: bool = True) -> Generator[Any, None, None]:
+        """Yield the batches of these numbers, which rise; threads read and gather ahead until it is closed.
+
+        Without `gathered_ahead` they read ahead, and a batch is gathered when it is asked for: in a process of which
+        others want some in advance, a thread more is only one more to wait for.
+        """
         if numbers:
             cancelled = threading.Event()
-            yield from ahead(lambda: self._cut(numbers, cancelled), self.slots, "seqzarr batches", cancelled)
+            if gathered_ahead:
+                yield from ahead(lambda: self._cut(numbers, cancelled), self.slots, "seqzarr batches", cancelled)
+            else:
+                yield from self._cut(numbers, cancelled)
 
     def _cut(self, numbers: range, cancelled: threading.Event) -> Generator[Any, None, None]:
         """Yield the batches, each cut out of one pool or several."""

@@ -212,6 +212,27 @@ def test_workers_have_the_batches_of_the_epoch_in_turn(in_chunks: Numbered):
         windows.batches(10).of_worker(2, 2)
 
 
+def test_a_worker_reads_ahead_and_gathers_and_transforms_when_it_is_asked(in_chunks: Numbered):
+    """Who asks has its own batches in advance, and a thread more is one more to wait for."""
+    before, callers = set(threading.enumerate()), []
+
+    def transform(batch: Any) -> Any:
+        callers.append(threading.current_thread())
+        return batch
+
+    batches = in_chunks.store.windows(4).batches(10, shuffle=True, memory=MEMORY, transform=transform).of_worker(1, 3)
+    for _ in range(3):
+        next(batches)
+    assert callers == [threading.current_thread()] * 3
+    mine = {thread.name for thread in set(threading.enumerate()) - before}
+    assert "seqzarr pools" in mine
+    assert "seqzarr batches" not in mine
+    batches.close()
+    assert set(threading.enumerate()) == before
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
 def test_several_threads_take_batches_from_one_iterator(in_chunks: Numbered):
     """Each batch goes to one of them, and nothing is lost."""
     batches = in_chunks.store.windows(4).batches(2, shuffle=True, memory=MEMORY, index=True)
