@@ -8,6 +8,7 @@ so it is read in one piece.
 from __future__ import annotations
 
 import math
+import resource
 import stat
 import threading
 import weakref
@@ -32,8 +33,13 @@ from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, ArrayFact, Chunki
 
 MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
 MOST_OPEN = 32  # files of chunks that a snapshot keeps open
-MOST_OPEN_OF_ALL = 256  # that all of them do: a process may have 1,024 open, of its own too
 MOST_SPARE_BYTES = 2**20  # that a thread keeps
+
+
+def _share_of_open_files() -> int:
+    """Return how many files all snapshots of this process keep open: a quarter of those that it may have."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 256 if allowed == resource.RLIM_INFINITY else min(256, allowed // 4)
 
 
 class _Spare(threading.local):
@@ -57,6 +63,7 @@ class _Spare(threading.local):
 
 
 _SPARE = _Spare()
+MOST_OPEN_OF_ALL = _share_of_open_files()
 _ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,14 @@ def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(store: store_spec.
         (tmp_path / "new").rename(path)
         x, _ = store.read(0, 8, 12)
         assert x[0, 0] == 16
+
+
+def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_have():
+    program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); "
+    program += "from store_spec.disk import snapshot; print(snapshot.MOST_OPEN_OF_ALL)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "25\n"
+    assert snapshot.MOST_OPEN_OF_ALL <= 256
 
 
 def test_what_more_stores_than_files_may_be_open_read_is_closed_at_once(
