@@ -224,7 +224,9 @@ def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
     starts = np.cumsum(lengths) - lengths
     costs = Costs(row=1, window=0)
     order = Order(index, starts, chunk=4, costs=costs, budget=40, random=None)
-    for number, cost in enumerate(order._unit_costs(*order._rows_used(np.diff(order._before)), costs).tolist()):
+    rows, until = order._rows_used(np.diff(order._before))
+    _, _, each = order._unit_costs(rows, until, np.zeros_like(rows), costs)
+    for number, cost in enumerate(each.tolist()):
         taken: dict[int, set[int]] = {}
         for window in range(number * order._unit, min(len(index), (number + 1) * order._unit)):
             sequence, start = index.locate(window)

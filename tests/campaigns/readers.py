@@ -24,6 +24,7 @@ import numpy as np
 
 import store_spec
 from store_spec import Store
+from store_spec.disk import snapshot
 from store_spec.disk.snapshot import Snapshot
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rot_stores import small_tables
@@ -199,9 +200,10 @@ def _equal(found: tuple[Any, Any], inputs: Any, labels: Any) -> bool:
 
 @contextmanager
 def _without_last_shard(control: bool) -> Iterator[None]:  # noqa: FBT001
-    """In the control, read the last, partial shard as all others: its index once, then its chunks."""
+    """In the control, read the last, partial shard as others: its index once, then chunks, opening it for each."""
     if control:
-        with mock.patch.object(Snapshot, "_whole_shard", nothing):
+        each_anew = mock.patch.object(snapshot, "MOST_OPEN_OF_ALL", 0)
+        with mock.patch.object(Snapshot, "_whole_shard", nothing), each_anew:
             yield
     else:
         yield

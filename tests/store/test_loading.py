@@ -76,7 +76,10 @@ def descriptors(store: store_spec.Store) -> list[str]:
     return [path for path in found if path.startswith(f"{store.path}/")]
 
 
-def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(store: store_spec.Store):
+def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
+    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(snapshot, "MOST_OPEN_OF_ALL", 10**6)  # whatever stores of other tests have open
     mine, most = store_spec.open_store(store.path), 0
     for start in range(0, 380, 2):
         x, _ = mine.read(0, start, start + 2)
@@ -87,8 +90,11 @@ def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(store: s
     assert not descriptors(store)
 
 
-def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(store: store_spec.Store, tmp_path: Path):
+def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(
+    store: store_spec.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A repair renames one there, and who has the old one open would never see it."""
+    monkeypatch.setattr(snapshot, "MOST_OPEN_OF_ALL", 10**6)
     store.read(0, 0, 2)  # its shards are open
     path = store.path / "inputs" / "c.1.0"
     whole = path.read_bytes()
