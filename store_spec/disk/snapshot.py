@@ -317,8 +317,7 @@ class Snapshot:
         if all_right:
             return
         decoded, least, most = self._stored_bytes(name)
-        lengths = index[first:last, 1]
-        wrong = (lengths < least) | (lengths > most)
+        wrong = _outside(index[first:last, 1], least, most)
         if wrong.any():
             chunk = first + int(np.argmax(wrong))
             _, where = self._shard_file(name, number)
@@ -390,10 +389,9 @@ class Snapshot:
                 size = len(whole) - shard.tail_bytes(chunking)
             _, least, most = self._stored_bytes(name)
             chunks = -(-(self.root.committed(name) - number * chunking.shard) // chunking.chunk)
-            lengths = index[:chunks, 1]
+            all_right = not _outside(index[:chunks, 1], least, most).any()
             if len(self._indexes) >= MOST_INDEXES:
                 self._indexes.clear()
-            all_right = bool(((lengths >= least) & (lengths <= most)).all())
             found = self._indexes[name, number] = index, size, all_right
         return found
 
@@ -495,6 +493,11 @@ def _in_shards(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int
     """Give the number of each shard of `size` rows that rows `start` to `stop` lie in, and which of its rows."""
     for first in range(start - start % size, stop, size) if start < stop else ():
         yield first // size, max(start, first) - first, min(stop, first + size) - first
+
+
+def _outside(lengths: NDArray[np.uint64], least: int, most: int) -> NDArray[np.bool_]:
+    """Tell which are fewer or more bytes than a chunk can have."""
+    return (lengths < least) | (lengths > most)
 
 
 def _wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> FormatError:

@@ -164,10 +164,10 @@ class Order:
         elif not (np.diff(starts[sequences]) < 0).any():
             budget = min(budget, max(most, ORDERED_POOL_BYTES))
         self._pools = pools_of(taken[self._order], budget)
-        rows, each = (np.diff(_before(all_[self._order])[self._pools]) for all_ in (needed, cost))
-        most = int(np.ptp(skipped)) if joined and len(skipped) else 0  # rows beside those that are needed
-        self._room = np.minimum((budget - each).clip(0) // max(1, costs.row), rows // FEW_MORE).clip(max=most)
-        self.most_rows = int((rows + self._room).max(initial=0))
+        of_pools, each = (np.diff(_before(all_[self._order])[self._pools]) for all_ in (needed, cost))
+        gaps = int(np.ptp(skipped)) if joined and len(skipped) else 0  # rows beside those that are needed
+        self._room = np.minimum((budget - each).clip(0) // max(1, costs.row), of_pools // FEW_MORE).clip(max=gaps)
+        self.most_rows = int((of_pools + self._room).max(initial=0))
         windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._drawn
         self.first = np.concatenate((np.zeros(1, np.int64), np.cumsum(windows)))[self._pools]
 
