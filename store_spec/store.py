@@ -63,11 +63,11 @@ class Store(Selection):
         number, start, stop = self._steps_of(number, start, stop)
         length = int(self.lengths[number])
         first, label_first = int(self.starts[number]), int(self.label_starts[number])
-        inputs = self._snapshot.rows("inputs", first + start, first + stop)
+        inputs = self._snapshot.rows("inputs", first + start, first + stop, recent=True)
+        label_stop = label_first + int(self.label_lengths[number])
         if self.schema.label_axis == "step":
-            labels = self._snapshot.rows("labels", first + start, first + stop)
-        else:
-            labels = self._snapshot.rows("labels", label_first, label_first + int(self.label_lengths[number]))
+            label_first, label_stop = first + start, first + stop
+        labels = self._snapshot.rows("labels", label_first, label_stop, recent=True)
         for name, rows, expected in (
             ("inputs", inputs, length),
             ("labels", labels, int(self.label_lengths[number])),
@@ -90,7 +90,7 @@ class Store(Selection):
             raise SequenceIndexError(f"{self.path}: this store keeps no time; create_store has time= for that")
         number, start, stop = self._steps_of(number, start, stop)
         first = int(self.starts[number])
-        times = self._snapshot.rows("time", first + start, first + stop)
+        times = self._snapshot.rows("time", first + start, first + stop, recent=True)
         if len(times) == self.lengths[number]:
             self._snapshot.check("time", int(self.selection[number]), times)
         return times.view(self.schema.time.dtype)

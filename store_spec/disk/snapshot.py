@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import resource
 import stat
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.recent import RecentChunks
 from store_spec.disk.storage import LocalStorage, OpenFile, check_local
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import retired, shard
@@ -33,7 +33,6 @@ from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, ArrayFact, Chunki
 
 MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
 MOST_OPEN = 32  # files of chunks that a snapshot keeps open
-MOST_SPARE_BYTES = 2**20  # that a thread keeps
 
 
 def _share_of_open_files() -> int:
@@ -42,27 +41,7 @@ def _share_of_open_files() -> int:
     return 256 if allowed == resource.RLIM_INFINITY else min(256, allowed // 4)
 
 
-class _Spare(threading.local):
-    """Memory of each thread for a chunk of which only some rows are wanted.
-
-    Made anew each time, it is given back to the system and cleared again: a window then takes three times as long.
-    """
-
-    def __init__(self) -> None:
-        self.rooms: list[NDArray[np.uint8]] = []  # one at most; none while it is in use
-
-    def take(self, nbytes: int) -> NDArray[np.uint8]:
-        """Return that many bytes or more, which nobody else gets before they are given back."""
-        room = self.rooms.pop() if self.rooms else None
-        return room if room is not None and len(room) >= nbytes else np.empty(nbytes, np.uint8)
-
-    def give_back(self, room: NDArray[np.uint8]) -> None:
-        """Keep them, unless they are many."""
-        if len(room) <= MOST_SPARE_BYTES:
-            self.rooms = [room]
-
-
-_SPARE = _Spare()
+_RECENT = RecentChunks()
 MOST_OPEN_OF_ALL = _share_of_open_files()
 _ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
@@ -84,6 +63,7 @@ class Snapshot:
         self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
         self._last: dict[str, bytes] = {}
         self._open: dict[str, OpenFile] = {}
+        self._own = object()  # whose the chunks are that threads keep
         self._missing: dict[str, Runs] = {}
 
     @classmethod
@@ -179,50 +159,54 @@ class Snapshot:
         """
         said = int(self._checksums[name][number])
         if found != said:
+            self._forget()
             source = shown(self.table("sequences/source", number, number + 1)[0])
             raise ChecksumError(
                 f"{self.storage.path(name)}: sequence {number:,} ({source}) has crc32c {found:08x}, not {said:08x} as "
                 "its table has: a file is another's, or an older copy; verify says which, restore or rebuild it"
             )
 
-    def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Return rows `start` to `stop` of `inputs`, `labels` or `time`, committed ones: the caller has checked."""
-        return self.rows_in(None, name, start, stop)
+    def rows(self, name: str, start: int, stop: int, *, recent: bool = False) -> NDArray[Any]:
+        """Return rows `start` to `stop` of `inputs`, `labels` or `time`, committed ones: the caller has checked.
 
-    def rows_in(self, buffer: NDArray[Any] | None, name: str, start: int, stop: int) -> NDArray[Any]:
+        Of `recent` ones, others of their chunks may be asked for next: this thread keeps some of these.
+        """
+        return self.rows_in(None, name, start, stop, recent=recent)
+
+    def rows_in(
+        self, buffer: NDArray[Any] | None, name: str, start: int, stop: int, *, recent: bool = False
+    ) -> NDArray[Any]:
         """Return rows `start` to `stop` likewise; those of arrays in shards in the buffer, if it has enough rows."""
         if not self.root.schema.is_sharded(name):
             return self.table(name, start, stop)
-        chunking = self.root.schema.chunking(name)
-        # Before memory is taken: a hostile root may count rows that are nowhere.
-        for number, low, high in _in_shards(start, stop, chunking.shard):
-            self._check_sizes(name, number, low // chunking.chunk, -(-high // chunking.chunk))
         count = stop - start
-        out = self.root.schema.rows(name).empty(count) if buffer is None or len(buffer) < count else buffer[:count]
-        self._fill(name, start, chunking, out)
-        return out
+        with self._forgotten_after_errors():
+            self._check_sizes(name, start, stop)  # first: a hostile root may count rows that are nowhere
+            if buffer is None or len(buffer) < count:
+                buffer = self.root.schema.rows(name).empty(count)
+            self._fill(name, start, buffer[:count], recent=recent)
+        return buffer[:count]
 
     def fill(self, name: str, start: int, out: NDArray[Any]) -> None:
         """Fill the contiguous array `out` with rows of `inputs` or `labels` from `start` on, committed ones only."""
         if not self.root.schema.is_sharded(name):
             out[:] = self.table(name, start, start + len(out))
             return
-        chunking = self.root.schema.chunking(name)
-        for number, low, high in _in_shards(start, start + len(out), chunking.shard):
-            self._check_sizes(name, number, low // chunking.chunk, -(-high // chunking.chunk))
-        self._fill(name, start, chunking, out)
+        with self._forgotten_after_errors():
+            self._check_sizes(name, start, start + len(out))
+            self._fill(name, start, out, recent=False)
 
-    def _fill(self, name: str, start: int, chunking: Chunking, out: NDArray[Any]) -> None:
+    def _fill(self, name: str, start: int, out: NDArray[Any], *, recent: bool) -> None:
         at = 0
-        for number, low, high in _in_shards(start, start + len(out), chunking.shard):
-            self._fill_from_shard(name, number, low, high, out[at : at + high - low])
+        for number, low, high in _in_shards(start, start + len(out), self.root.schema.chunking(name).shard):
+            self._fill_from_shard(name, number, low, high, out[at : at + high - low], recent=recent)
             at += high - low
 
     def stretch(self, name: str, start: int, stop: int) -> shard.Stretch:
         """Return rows of one shard, from its first on: whole chunks as they are stored, the rest decoded."""
         chunking, rows = self.root.schema.chunking(name), self.root.schema.rows(name)
         whole = (stop - start) // chunking.chunk
-        self._check_sizes(name, start // chunking.shard, 0, whole)
+        self._check_sizes(name, start, start + whole * chunking.chunk)
         stored = tuple(map(bytes, self._stored(name, start // chunking.shard, range(whole))))
         return shard.Stretch(rows.empty(0), stored, self.rows(name, start + whole * chunking.chunk, stop), stop - start)
 
@@ -265,31 +249,55 @@ class Snapshot:
                 # NumPy counts such a mask wrong, and then selects by it out of bounds.
                 raise FormatError(f"{where}: a bool of {committed.view(np.uint8).max()}, where 0 or 1 is due")
 
-    def _fill_from_shard(self, name: str, number: int, start: int, stop: int, out: NDArray[Any]) -> None:
+    def _fill_from_shard(
+        self, name: str, number: int, start: int, stop: int, out: NDArray[Any], *, recent: bool
+    ) -> None:
         """Fill `out` with rows `start` to `stop` of one shard."""
-        try:
-            self._decode_from_shard(name, number, start, stop, out)
-        except StoreError:
-            self._open.pop(self._shard_file(name, number)[0], None)  # another file may be put in its place
-            raise
-
-    def _decode_from_shard(self, name: str, number: int, start: int, stop: int, out: NDArray[Any]) -> None:
         _, where = self._shard_file(name, number)
         codec, size = self.root.schema.codec, self.root.schema.chunking(name).chunk
-        chunks = range(start // size, -(-stop // size))
+        first, after = start // size, -(-stop // size)
+        # Only the first and the last may be there: of those between, all rows are wanted.
+        while recent and first < after and self._copied(name, number, first, first * size - start, out):
+            first += 1
+        while recent and first < after and self._copied(name, number, after - 1, (after - 1) * size - start, out):
+            after -= 1
+        if first == after:
+            return
+        chunks, nbytes = range(first, after), size * out[:1].nbytes
         for chunk, stored in zip(chunks, self._stored(name, number, chunks), strict=True):
             low = chunk * size - start  # rows are counted from the first one of `out`
-            high = low + size
-            if low >= 0 and high <= len(out):
-                codec.decode(stored, out[low:high], f"{where}: chunk {chunk}")
+            if low >= 0 and low + size <= len(out):
+                codec.decode(stored, out[low : low + size], f"{where}: chunk {chunk}")
                 continue
-            nbytes = size * out[:1].nbytes
-            room = _SPARE.take(nbytes)
-            decoded = room[:nbytes].view(out.dtype).reshape(size, *out.shape[1:])
-            codec.decode(stored, decoded, f"{where}: chunk {chunk}")
-            low_in, high_in = max(0, low), min(len(out), high)
-            out[low_in:high_in] = decoded[low_in - low : high_in - low]
-            _SPARE.give_back(room)
+            key = (self._own, name, number, chunk) if recent else None
+            room = _RECENT.room(key, nbytes)
+            codec.decode(stored, room[:nbytes].view(out.dtype), f"{where}: chunk {chunk}")
+            _copy(room, low, size, out)
+            _RECENT.give_back(key, room)
+
+    def _copied(self, name: str, number: int, chunk: int, low: int, out: NDArray[Any]) -> bool:
+        """Copy what `out` has of a chunk, which begins at its row `low`, if this thread kept it; tell whether."""
+        key = self._own, name, number, chunk
+        room = _RECENT.take(key)
+        if room is None:
+            return False
+        _copy(room, low, self.root.schema.chunking(name).chunk, out)
+        _RECENT.give_back(key, room)
+        return True
+
+    @contextmanager
+    def _forgotten_after_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        """Look for all files again: after an error others may be put in their places."""
+        self._own = object()
+        for found in (self._open, self._indexes, self._last):
+            found.clear()
 
     def _stored(self, name: str, number: int, chunks: range) -> Iterator[Buffer]:
         """Give the bytes of some chunks of a shard, which follow one another."""
@@ -311,18 +319,21 @@ class Snapshot:
         for offset, length in ranges:
             yield data[offset - shift : offset - shift + length]
 
-    def _check_sizes(self, name: str, number: int, first: int, last: int) -> None:
-        """Check that chunks of a shard have as many stored bytes as chunks of the schema can have."""
-        index, size, all_right = self._index(name, number, self.root.schema.chunking(name))
-        if all_right:
-            return
-        decoded, least, most = self._stored_bytes(name)
-        wrong = _outside(index[first:last, 1], least, most)
-        if wrong.any():
-            chunk = first + int(np.argmax(wrong))
-            _, where = self._shard_file(name, number)
-            _, length = shard.chunk_range(index, chunk, size, where)
-            raise _wrong_size(f"{where}: chunk {chunk}", length, least, most, decoded)
+    def _check_sizes(self, name: str, start: int, stop: int) -> None:
+        """Check that the chunks of rows have as many stored bytes as chunks of the schema can have."""
+        chunking = self.root.schema.chunking(name)
+        for number, low, high in _in_shards(start, stop, chunking.shard):
+            index, size, all_right = self._index(name, number, chunking)
+            if all_right:
+                continue
+            decoded, least, most = self._stored_bytes(name)
+            first = low // chunking.chunk
+            wrong = _outside(index[first : -(-high // chunking.chunk), 1], least, most)
+            if wrong.any():
+                chunk = first + int(np.argmax(wrong))
+                _, where = self._shard_file(name, number)
+                _, length = shard.chunk_range(index, chunk, size, where)
+                raise _wrong_size(f"{where}: chunk {chunk}", length, least, most, decoded)
 
     def _stored_bytes(self, name: str) -> tuple[int, int, int]:
         """Return how many bytes a chunk of an array in shards has, and the least and the most that it is stored in."""
@@ -366,12 +377,13 @@ class Snapshot:
         """Return the bytes of the shard that a later commit may replace; None for all others."""
         if (number + 1) * chunking.shard <= self.root.committed(name):
             return None
-        if name not in self._last:
+        found = self._last.get(name)
+        if found is None:
             chunk = chunking.chunk * self.root.schema.rows(name).nbytes
             chunks = chunking.shard // chunking.chunk
             limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
-            self._last[name] = self._get_whole(key, limit)
-        return self._last[name]
+            found = self._last[name] = self._get_whole(key, limit)
+        return found
 
     def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
         """Return a shard's index, how many bytes its chunks take, and whether each has as many as one can have."""
@@ -487,6 +499,13 @@ class Snapshot:
                 f"but {by_offsets[bad]:,} by {name}"
             )
         return offsets
+
+
+def _copy(chunk: NDArray[np.uint8], low: int, size: int, out: NDArray[Any]) -> None:
+    """Copy what `out` has of a chunk of so many rows, which begins at its row `low`; that may lie before the first."""
+    rows = chunk[: size * out[:1].nbytes].view(out.dtype).reshape(size, *out.shape[1:])
+    begin, end = max(0, low), min(len(out), low + size)
+    out[begin:end] = rows[begin - low : end - low]
 
 
 def _in_shards(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int]]:

@@ -12,11 +12,12 @@ from store_spec.format.layout import chunk_rows
 
 
 def read_spans(
-    snapshot: Snapshot, name: str, starts: NDArray[np.int64], stops: NDArray[np.int64]
+    snapshot: Snapshot, name: str, starts: NDArray[np.int64], stops: NDArray[np.int64], *, recent: bool = False
 ) -> list[NDArray[Any]]:
     """Return rows `starts[i]` to `stops[i]` of `inputs` or `labels` for each i, as arrays of their own.
 
-    Ranges that share a chunk are read together, so memory holds the chunks of one such group at a time.
+    Ranges that share a chunk are read together, so memory holds the chunks of one such group at a time. Rows beside
+    `recent` ones may be asked for next.
     """
     rows = snapshot.root.schema.rows(name)
     found = [rows.empty(0)] * len(starts)
@@ -29,7 +30,7 @@ def read_spans(
     apart = np.flatnonzero(starts[wanted[1:]] // size >= reached[:-1]) + 1
     for group in np.split(wanted, apart):
         low, high = int(starts[group[0]]), int(stops[group].max())
-        together = snapshot.rows(name, low, high)
+        together = snapshot.rows(name, low, high, recent=recent)
         for number in group.tolist():
             part = together[starts[number] - low : stops[number] - low]
             found[number] = part if len(group) == 1 else part.copy()

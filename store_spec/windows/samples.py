@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,23 +20,24 @@ READ_TOGETHER = 64  # windows
 
 def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[np.int64]) -> list[Batch]:
     """Return the samples of windows that start at these steps of these sequences, in the order given."""
-    shape, snapshot = windows.shape, windows.store.snapshot
+    shape = windows.shape
+    read = partial(read_spans, windows.store.snapshot, recent=True)
     real = windows.index.real_rows(sequences, first)
     start = windows.store.starts[sequences] + first
     last = start + (real - 1) * shape.sampling_rate
     after = last + 1 + shape.lead
-    rows = {"inputs": (start, read_spans(snapshot, "inputs", start, last + 1))}
+    rows = {"inputs": (start, read("inputs", start, last + 1))}
     if shape.target == "sequence":
         rows["labels"] = (windows.store.label_starts[sequences], read_labels(windows.store, sequences))
     else:
         low, high = _label_rows(windows, start, last)
-        rows["labels"] = (low, read_spans(snapshot, "labels", low, high))
+        rows["labels"] = (low, read("labels", low, high))
     for name in windows.masks:
         array = windows.columns[name].array
-        spans = rows["inputs"][1] if array == "inputs" else read_spans(snapshot, array, start, last + 1)
+        spans = rows["inputs"][1] if array == "inputs" else read(array, start, last + 1)
         rows[name] = (start, spans)
     if "future" in windows.columns:
-        rows["future"] = (after, read_spans(snapshot, "inputs", after, after + shape.horizon))
+        rows["future"] = (after, read("inputs", after, after + shape.horizon))
     samples = []
     for number, count in enumerate(real.tolist()):
         given = {name: (int(begin[number]), spans[number]) for name, (begin, spans) in rows.items()}
@@ -52,7 +54,7 @@ def read_labels(store: Store, sequences: NDArray[np.int64]) -> list[NDArray[Any]
         ChecksumError: It is not the one that was written: a file is another's, or an older copy.
     """
     row = store.label_starts[sequences]
-    found = read_spans(store.snapshot, "labels", row, row + 1)
+    found = read_spans(store.snapshot, "labels", row, row + 1, recent=True)
     for number, rows in zip(store.selection[sequences].tolist(), found, strict=True):
         store.snapshot.check("labels", number, rows)
     return found

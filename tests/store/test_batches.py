@@ -26,7 +26,6 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.reading import statistics as statistics_module
 from store_spec.reading.ahead import ahead
-from store_spec.schema import Chunking
 from store_spec.whole import padded as padded_module
 from store_spec.windows import batches as batches_module
 from store_spec.windows import windows as windows_module
@@ -244,10 +243,10 @@ def chunks_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     read: list[tuple[str, int]] = []
     fill = Snapshot._fill
 
-    def counted(self: Snapshot, name: str, start: int, chunking: Chunking, out: NDArray[Any]) -> None:
+    def counted(self: Snapshot, name: str, start: int, out: NDArray[Any], **options: bool) -> None:
         assert start + len(out) <= self.root.counts.steps, "rows that are not committed"
         read.extend((name, number) for number in range(start // 8, -(-(start + len(out)) // 8)))
-        fill(self, name, start, chunking, out)
+        fill(self, name, start, out, **options)
 
     monkeypatch.setattr(Snapshot, "_fill", counted)
     return read
@@ -305,10 +304,10 @@ def test_no_thread_outlives_the_iterator(in_chunks: Numbered, monkeypatch: pytes
     started = threading.Event()
     cut = Pool.cut
 
-    def counted(self: Pool, start: int, stop: int) -> Any:
+    def counted(self: Pool, start: int, *others: Any) -> Any:
         if start:
             started.set()  # the batch after the first is being made
-        return cut(self, start, stop)
+        return cut(self, start, *others)
 
     monkeypatch.setattr(Pool, "cut", counted)
     gc.disable()  # dropping alone must do

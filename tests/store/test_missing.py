@@ -142,7 +142,7 @@ def test_the_runs_that_a_store_keeps_are_those_of_its_rows(tmp_path: Path, axis:
 def test_no_rows_are_read_to_know_which_windows_there_are(by_step: Gappy, monkeypatch: pytest.MonkeyPatch):
     store = store_spec.open_store(by_step.store.path)
 
-    def refused(*_: Any) -> Any:
+    def refused(*_: Any, **_options: Any) -> Any:
         raise AssertionError("rows were read")
 
     monkeypatch.setattr(Snapshot, "rows_in", refused)

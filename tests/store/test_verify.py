@@ -674,9 +674,9 @@ def test_files_of_a_living_writer_that_come_and_go_are_no_problem(path, monkeypa
     partial.write_bytes(b"half")
     rows = Snapshot.rows_in
 
-    def meanwhile(*args):
+    def meanwhile(*args, **options):
         partial.unlink(missing_ok=True)
-        return rows(*args)
+        return rows(*args, **options)
 
     monkeypatch.setattr(Snapshot, "rows_in", meanwhile)
     assert store_spec.verify(path) == []
@@ -686,12 +686,12 @@ def test_a_commit_meanwhile_is_no_problem(path, monkeypatch):
     rows = Snapshot.rows_in
     appended: list[bool] = []
 
-    def meanwhile(*args):
+    def meanwhile(*args, **options):
         if not appended:
             appended.append(True)
             with store_spec.open_store(path, "a") as writer:
                 append(writer, make(RECIPE, [40, 2], seed=1))
-        return rows(*args)
+        return rows(*args, **options)
 
     monkeypatch.setattr(Snapshot, "rows_in", meanwhile)
     assert store_spec.verify(path) == []

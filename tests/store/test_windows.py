@@ -84,9 +84,9 @@ def test_a_list_of_windows_is_read_chunk_by_chunk_each_once(by_step: Numbered, m
     rows = Snapshot.rows
     chunk = store.schema.steps.chunk
 
-    def counted(self: Snapshot, name: str, start: int, stop: int) -> Any:
+    def counted(self: Snapshot, name: str, start: int, stop: int, **options: bool) -> Any:
         read.extend((name, number) for number in range(start // chunk, -(-stop // chunk)))
-        return rows(self, name, start, stop)
+        return rows(self, name, start, stop, **options)
 
     monkeypatch.setattr(Snapshot, "rows", counted)
     windows = store.windows(4)
@@ -215,10 +215,10 @@ class CountingSnapshot(Snapshot):
         super().__init__(storage, root)
         self.chunks: list[int] = []
 
-    def rows(self, name: str, start: int, stop: int) -> Any:
+    def rows(self, name: str, start: int, stop: int, *, recent: bool = False) -> Any:
         size = self.root.schema.steps.chunk
         self.chunks.extend(range(start // size, -(-stop // size)))
-        return super().rows(name, start, stop)
+        return super().rows(name, start, stop, recent=recent)
 
 
 def test_images_and_plain_numbers_are_windows_too(tmp_path: Path):

@@ -1,0 +1,123 @@
+"""Chunks that a thread decompressed last: rows beside those that were read are there, and are the right ones."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.disk import recent, snapshot
+from store_spec.errors import ChecksumError
+from store_spec.format.codec import Codec
+
+STEPS, WIDTH = 60, 64
+Stores = list[tuple[store_spec.Store, NDArray[np.float32]]]
+
+
+def write(path: Path, rows: NDArray[np.float32]) -> store_spec.Store:
+    """Write a store of one sequence, in chunks of 4 steps, and shards of 8."""
+    row = 4 * WIDTH
+    with store_spec.create_store(
+        path, inputs=("float32", (WIDTH,)), labels=("float32", ()), chunk=4 * row, shard=8 * row
+    ) as writer:
+        writer.append(rows, -rows[:, 0], source="a")
+    return store_spec.open_store(path)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
+    """Two of other rows."""
+    rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
+    return [(write(tmp_path_factory.mktemp("recent") / "s.zarr", each), each) for each in (rows, rows + 1000)]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which chunks of shards are decompressed."""
+    found: list[str] = []
+    decode = Codec.decode
+
+    def noted(codec: Codec, stored: Any, out: Any, where: str) -> None:
+        if ": chunk " in where:
+            found.append(where)
+        decode(codec, stored, out, where)
+
+    monkeypatch.setattr(Codec, "decode", noted)
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(reads=st.lists(st.tuples(st.integers(0, 1), st.integers(0, STEPS), st.integers(0, 12)), max_size=25))
+def test_any_reads_give_the_rows_of_their_store(stores: Stores, reads: list[tuple[int, int, int]]):
+    for which, start, count in reads:
+        store, rows = stores[which]
+        stop = min(start + count, STEPS)
+        x, y = store.read(0, start, stop)
+        assert np.array_equal(x, rows[start:stop])
+        assert np.array_equal(y, -rows[start:stop, 0])
+    assert len(snapshot._RECENT.chunks) <= recent.MOST_CHUNKS
+
+
+def test_rows_beside_those_read_last_are_not_decompressed_again(stores: Stores, decoded: list[str]):
+    store = store_spec.open_store(stores[0][0].path)
+    store.read(0, 8, 10)
+    assert len(decoded) == 2  # a chunk of inputs, one of labels
+    for start in (9, 10, 11, 8):
+        store.read(0, start, start + 1)
+    assert len(decoded) == 2
+    store.read(0, 10, 14)  # its first chunk is there
+    store.read(0, 11, 13)
+    assert len(decoded) == 4
+    store_spec.open_store(stores[0][0].path).read(0, 8, 10)  # which may be of another commit
+    assert len(decoded) == 6
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(store.read, 0, 8, 10).result()
+    assert len(decoded) == 8
+
+
+def test_memory_is_that_of_the_oldest_and_of_no_more_than_a_few():
+    chunks = recent.RecentChunks()
+    keys: list[recent.Key] = [(chunks, "inputs", 0, number) for number in range(recent.MOST_CHUNKS + 2)]
+    rooms = [chunks.room(key, 100) for key in keys]
+    for key, room in zip(keys, rooms, strict=True):
+        chunks.give_back(key, room)
+    assert list(chunks.chunks) == keys[2:]
+    assert chunks.take(keys[0]) is None
+    assert chunks.take(keys[2]) is rooms[2]
+    assert chunks.take(keys[2]) is None  # it is in use
+    chunks.give_back(keys[2], rooms[2])
+    assert chunks.room(keys[0], 100) is rooms[3]
+    assert len(chunks.room(keys[0], 101)) == 101
+    spare = chunks.room(None, 50)
+    chunks.give_back(None, spare)
+    assert chunks.room(None, 50) is spare
+    assert chunks.room(None, 50) is not spare  # it is in use
+    large = chunks.room(None, recent.MOST_BYTES + 1)
+    chunks.give_back(None, large)
+    assert not chunks.spare
+
+
+@pytest.mark.parametrize("number", [1, STEPS // 8])  # one that is full, and the last, which is kept whole
+def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores, number: int):
+    """An older copy may lie there until a repair; what was found in it is not what there is now."""
+    rows = stores[0][1]
+    write(tmp_path / "older.zarr", np.zeros_like(rows))  # its chunks are stored in fewer bytes
+    write(tmp_path / "s.zarr", rows)
+    name, step = f"inputs/c.{number}.0", number * 8 + 1
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    right = (store.path / name).read_bytes()
+    (store.path / name).write_bytes((tmp_path / "older.zarr" / name).read_bytes())
+    assert store.read(0, step, step + 1)[0][0, 0] == 0  # nothing tells a few rows from others of as many
+    with pytest.raises(ChecksumError, match="older copy"):
+        store.read(0)
+    (tmp_path / "right").write_bytes(right)
+    (tmp_path / "right").rename(store.path / name)
+    assert store.read(0, step, step + 1)[0][0, 0] == WIDTH * step
+    assert np.array_equal(store.read(0)[0], rows)
