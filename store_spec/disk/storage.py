@@ -108,7 +108,7 @@ class LocalStorage:
         except OSError as error:
             raise _unreadable(self.path(key), "looking at", error) from error
 
-    def put(self, key: str, parts: Iterable[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """Write a file whole: under another name beside it, synced, then renamed over it.
 
         The folder is not synced: `sync` does that once for many files.

@@ -134,7 +134,7 @@ def _watch(death: Death) -> None:
             _die(death)
         calls += 1
 
-    def halved(parts: Iterable[bytes]) -> Iterator[bytes]:
+    def halved(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
         data = b"".join(parts)
         yield data[: len(data) // 2]
         pass_by()

@@ -1,6 +1,7 @@
 """Chunks and shards: rows to bytes and back, and every damage seen."""
 
 import concurrent.futures
+import pickle
 
 import google_crc32c
 import numpy as np
@@ -129,6 +130,37 @@ def test_a_shard_is_its_parts_one_after_another_then_zeros(lengths, chunk, codec
     assert same(found[: len(whole)], whole)
     assert not found[len(whole) :].any()
     assert data == b"".join(shard.encode([whole], PLACE, rows, chunking, codec))
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(0, 60), max_size=5), chunk=st.integers(1, 12), codec=st.sampled_from(CODECS))
+def test_rows_that_were_compressed_elsewhere_make_the_same_shard_however_they_were_sent(lengths, chunk, codec):
+    rows = rows_of("int16", (2,))
+    parts = [random_rows(np.random.default_rng(length), length, "int16", (2,)) for length in lengths]
+    whole = np.concatenate([rows.empty(0), *parts])
+    chunking = Chunking(chunk, chunk * max(1, -(-len(whole) // chunk)))
+    firsts = np.cumsum([0, *lengths])
+    stretches = [
+        shard.compress([part], first, rows, chunking, codec) for part, first in zip(parts, firsts, strict=False)
+    ]
+    expected = b"".join(shard.encode([whole], PLACE, rows, chunking, codec))
+    beside: list[pickle.PickleBuffer] = []
+    out_of_band = pickle.dumps(stretches, 5, buffer_callback=beside.append)
+    for sent in (
+        stretches,
+        pickle.loads(pickle.dumps(stretches, 4)),
+        pickle.loads(pickle.dumps(stretches, 5)),
+        pickle.loads(out_of_band, buffers=[memoryview(bytes(buffer)) for buffer in beside]),
+    ):
+        assert b"".join(shard.encode(sent, PLACE, rows, chunking, codec)) == expected
+
+
+def test_chunks_that_are_sent_lie_beside_the_pickle():
+    noise = np.random.default_rng(0).integers(0, 2**16, 100_000, "uint16")
+    stretch = shard.compress([noise], 0, rows_of("uint16", ()), Chunking(1_000, 100_000), Codec())
+    beside: list[pickle.PickleBuffer] = []
+    assert len(pickle.dumps(stretch, 5, buffer_callback=beside.append)) < 20_000
+    assert sum(len(buffer.raw()) for buffer in beside) > 100_000
 
 
 def test_an_index_that_was_damaged_is_refused():
