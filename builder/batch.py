@@ -9,7 +9,7 @@ from builder.fingerprints import BUFFER_BYTES, Fingerprint, Seen
 from builder.given import Pieces, looked_at, taken
 from builder.one_source import Batch, Failure, UnusableError, read_source
 from builder.process import searching
-from builder.row_blocks import BatchRows, RowBlocks, Space
+from builder.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
 from builder.tables.counts import StoreCleaning, cleaning_of
 from builder.tables.tabular import Tabular
 from store_spec.format import shard
@@ -39,7 +39,7 @@ class Processed:
 
     def __sizeof__(self) -> int:
         # What dask weighs when it decides where to run the tasks that need this: rows in files do not travel.
-        return sum(rows.in_memory for rows in self.rows.values())
+        return bytes_in_memory(self.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ def summarise(processed: Processed) -> Summary:
         seen=processed.seen,
         bytes_read=processed.bytes_read,
         nbytes=sum(rows.nbytes for rows in processed.rows.values()),
-        in_memory=sum(rows.in_memory for rows in processed.rows.values()),
+        in_memory=bytes_in_memory(processed.rows),
         spilled=any(rows.spilled for rows in processed.rows.values()),
         cleaning=processed.cleaning,
     )
@@ -141,11 +141,15 @@ class Part:
 
 def compress(processed: Processed, part: Part, schema: Schema) -> dict[str, Stretch]:
     """Compress some rows of a batch; those in files are read, array after array."""
-    stretches = {}
+    stretches: dict[str, Stretch] = {}
     for name in part.names:
-        chunking = schema.chunking(name)
-        parts = processed.rows[name].between(part.rows.start, part.rows.stop)
-        stretches[name] = shard.compress(parts, part.first, schema.rows(name), chunking, schema.codec)
+        blocks = processed.rows[name]
+        same = next((other for other in stretches if processed.rows[other] is blocks), None)
+        if same is not None:  # labels that are the inputs
+            stretches[name] = stretches[same]
+            continue
+        parts = blocks.between(part.rows.start, part.rows.stop)
+        stretches[name] = shard.compress(parts, part.first, schema.rows(name), schema.chunking(name), schema.codec)
     return stretches
 
 

@@ -152,6 +152,10 @@ class RowBlocks:
         self.rows, self.nbytes = rows, nbytes
         self.in_memory = sum(block.nbytes for block in self.blocks if not isinstance(block, Spilled))
 
+    def copy(self) -> RowBlocks:
+        """Return the same rows, to which others may be added; they are not copied."""
+        return replace(self, blocks=[*self.blocks], _small=[*self._small])
+
     def between(self, start: int, stop: int) -> list[NDArray[Any] | Spilled]:
         """Return some of the rows, one part after another."""
         return between(self.blocks, start, stop)
@@ -163,6 +167,10 @@ class BatchRows:
     def __init__(self, schema: Schema, space: Space) -> None:
         self.arrays = {name: RowBlocks() for names in schema.sharded().values() for name in names}
         self._space = space
+        # Labels that are the inputs, as for forecasting, are kept once, until others come.
+        self._alike = schema.labels_like_inputs
+        if self._alike:
+            self.arrays["labels"] = self.arrays["inputs"]
 
     def add(self, arrays: Mapping[str, NDArray[Any]], shared: Collection[str] = ()) -> None:
         """Take the next rows of some arrays; others of `arrays` are left out.
@@ -175,7 +183,11 @@ class BatchRows:
             SpillError: The disk refused.
         """
         given = {name: rows for name, rows in arrays.items() if name in self.arrays}
-        room = self._space.memory - sum(blocks.in_memory for blocks in self.arrays.values())
+        if self._alike and given.get("labels") is given.get("inputs"):
+            given.pop("labels", None)
+        elif self._alike:
+            self._alike, self.arrays["labels"] = False, self.arrays["inputs"].copy()
+        room = self._space.memory - bytes_in_memory(self.arrays)
         full = sum(rows.nbytes for rows in given.values()) > room
         for name, rows in given.items():
             if full and self._space.folder is None:
@@ -203,6 +215,11 @@ class BatchRows:
         for blocks in self.arrays.values():
             blocks.close()
         return self.arrays
+
+
+def bytes_in_memory(arrays: Mapping[str, RowBlocks]) -> int:
+    """Return the bytes of rows of some arrays that are in memory; of two that are the same, once."""
+    return sum({id(blocks): blocks.in_memory for blocks in arrays.values()}.values())
 
 
 def _bytes_of(rows: NDArray[Any]) -> memoryview:

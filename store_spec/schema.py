@@ -355,6 +355,12 @@ class Schema:
         return found
 
     @property
+    def labels_like_inputs(self) -> bool:
+        """Whether rows of `inputs` may be rows of `labels` too, as they are for forecasting."""
+        x, y = self.inputs, self.labels
+        return self.label_axis == "step" and (x.dtype, x.shape) == (y.dtype, y.shape)
+
+    @property
     def row_arrays(self) -> tuple[str, ...]:
         """The arrays with rows of the sequences, of which some may lie in a table."""
         return tuple(fact.name for fact in self.arrays() if fact.name in ROW_ARRAYS)

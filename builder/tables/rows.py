@@ -146,14 +146,14 @@ class Rows:
             when = when.view(np.int64)  # nothing tells the unit and the zone: it goes with those of any store
         ends = list(accumulate(left.lengths.tolist())) or [0]  # a file without rows is a sequence without steps
         for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
-            own = inputs[begin:end] if wanted.own else wanted.other
+            own = inputs[begin:end]
             columns = dict(stretch.values)
             if self.options.counts:
                 counted = zip(COUNTS, (left.dropped, left.filled), strict=True)
                 columns |= {name: int(counts[number]) if len(counts) else 0 for name, counts in counted}
             yield SourceSequence(
-                inputs[begin:end],
-                own if labels is None else labels[begin:end],
+                own,
+                labels[begin:end] if labels is not None else own if wanted.own else wanted.other,
                 columns=columns,
                 time=None if when is None else when[begin:end],
                 zone=stretch.zone,

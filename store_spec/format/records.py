@@ -159,10 +159,13 @@ def check_sequence(
         SequenceError: A shape, a dtype or a value does not fit.
     """
     x = _rows("inputs", inputs, schema.inputs, schema.missing, source)
-    y = _array("labels", labels, schema.labels, schema.missing, source)
-    if schema.label_axis == "sequence" and y.shape == schema.labels.shape:
-        y = y[None]
-    y = _rows("labels", y, schema.labels, schema.missing, source)
+    if labels is inputs and schema.labels_like_inputs:
+        y = x  # one array, which is looked at, kept and compressed once
+    else:
+        y = _array("labels", labels, schema.labels, schema.missing, source)
+        if schema.label_axis == "sequence" and y.shape == schema.labels.shape:
+            y = y[None]
+        y = _rows("labels", y, schema.labels, schema.missing, source)
     if schema.label_axis == "step" and len(x) != len(y):
         one = '; one for all of them is a label of label_axis="sequence" (--label-axis)' if len(y) == 1 else ""
         raise SequenceError(
@@ -174,8 +177,9 @@ def check_sequence(
             f"{source}: {len(y):,} label rows, where the sequence axis has 1: give shape {schema.labels.shape}"
         )
     rows = {"inputs": x, "labels": y}
-    for name, values in rows.items():
-        _check_finite(name, values, schema, source)
+    _check_finite("inputs", x, schema, source)
+    if y is not x:
+        _check_finite("labels", y, schema, source)
     _check_classes(y, schema.labels, source)
     times = checked_times(schema.time, time, len(x), source)
     if times is not None:
@@ -217,7 +221,12 @@ def _check_classes(labels: NDArray[Any], rows: Rows, source: SourceId) -> None:
 def describe(schema: Schema, checked: Checked, source: SourceId) -> Records:
     """Return the table rows of one sequence that `check_sequence` has passed."""
     rows, times = checked.rows, checked.rows.get("time")
-    statistics = {name: moments(rows[name]) for name in MISSING_RUNS}
+    same = rows["labels"] is rows["inputs"]  # as for forecasting: they are looked at once
+    statistics = {"inputs": moments(rows["inputs"])}
+    statistics["labels"] = statistics["inputs"] if same else moments(rows["labels"])
+    checksums: dict[str, int] = {}
+    for name, array in rows.items():
+        checksums[name] = checksums["inputs"] if same and name == "labels" else crc32c(array)
     missing: dict[str, Runs] = {}
     for name, found in statistics.items() if schema.missing == "keep" else ():
         whole = int(found.count.sum()) == rows[name].size  # as most are, then nobody need look again
@@ -226,7 +235,7 @@ def describe(schema: Schema, checked: Checked, source: SourceId) -> Records:
         schema,
         source,
         lengths={name: len(array) for name, array in rows.items()},
-        checksums={name: crc32c(array) for name, array in rows.items()},
+        checksums=checksums,
         statistics=statistics,
         missing=missing,
         times=None if times is None else ((int(times[0]), int(times[-1])) if len(times) else (0, 0)),

@@ -178,6 +178,36 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
     assert b"".join(shard.encode(parts, PLACE, schema.inputs, schema.steps, schema.codec)) == b"".join(at_once)
 
 
+def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_files, monkeypatch):
+    compressed: list[Any] = []
+    original = shard.compress
+
+    def noted(*arguments: Any) -> shard.Stretch:
+        compressed.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(shard, "compress", noted)
+    x = np.random.default_rng(0).normal(size=(1_000, 3)).astype("float32")
+    at_once, apart = (
+        process_batch(batch_of(three_files, *"abc", process=process), STEP)
+        for process in (lambda _: (x, x), lambda _: (x, x.copy()))
+    )
+    assert at_once.records.columns.keys() == apart.records.columns.keys()
+    for name, column in apart.records.columns.items():
+        assert at_once.records.columns[name].tobytes() == column.tobytes()
+    assert (summarise(at_once).nbytes, summarise(at_once).in_memory) == (72_000, 36_000)
+    assert (summarise(apart).nbytes, summarise(apart).in_memory) == (72_000, 72_000)
+    part = Part(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
+    found = compress(at_once, part, STEP)
+    assert len(compressed) == 1
+    wanted = compress(apart, part, STEP)
+    assert len(compressed) == 3
+    for name in part.names:
+        assert found[name].stored == wanted[name].stored
+        assert found[name].head.tobytes() == wanted[name].head.tobytes()
+        assert found[name].tail.tobytes() == wanted[name].tail.tobytes()
+
+
 def test_a_stretch_in_the_wrong_place_is_refused():
     schema = schema_for("step", chunk=60)
     stretch = shard.compress([np.zeros((20, 3), np.float32)], 0, schema.inputs, schema.steps, schema.codec)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from builder.row_blocks import BLOCK_BYTES, BatchRows, RowBlocks, Space, SpillError
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
+from store_spec.schema import Schema
 from tests.builder.made_sources import schema_for
 
 SCHEMA = schema_for("own")  # 12 bytes a row of inputs, 4 a row of labels
@@ -75,6 +76,49 @@ def test_any_rows_are_those_that_were_added_whatever_lies_in_files_and_without_w
             start, stop = sorted(place % (len(wanted) + 1) for place in places)
             found = np.concatenate([SCHEMA.rows(name).empty(0), *blocks.between(start, stop)])
             assert found.tobytes() == wanted[start:stop].tobytes()
+
+
+@given(
+    sources=st.lists(
+        st.tuples(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=4), st.booleans()), max_size=6
+    ),
+    memory=st.integers(0, 800),
+    shared=st.booleans(),
+)
+def test_labels_that_are_the_inputs_are_kept_once_until_others_come(sources, memory, shared):
+    alike = Schema.plan(SCHEMA.inputs, SCHEMA.inputs)
+    with tempfile.TemporaryDirectory() as place:
+        rows, kept, same = BatchRows(alike, Space(memory=memory, folder=Path(place, "7"))), list[Arrays](), True
+        number = 0
+        for sequences, fails in sources:
+            mark, added = rows.marked(), []
+            for length, alone in sequences:
+                x = arrays_of(number := number + 1, (length, 0))["inputs"]
+                y = x if alone else x + 1
+                same = same and alone
+                added.append({"inputs": x.copy(), "labels": y.copy()})
+                rows.add({"inputs": x, "labels": y}, shared=["inputs", "labels"] if shared else [])
+                if shared:
+                    x[:] = y[:] = -1
+                assert sum({id(one): one.in_memory for one in rows.arrays.values()}.values()) <= memory
+            if fails:
+                rows.cut(mark)
+            else:
+                kept += added
+        found = pickle.loads(pickle.dumps(rows.close()))
+        assert (found["labels"] is found["inputs"]) == same
+        for name, blocks in found.items():
+            wanted = np.concatenate([alike.inputs.empty(0), *(arrays[name] for arrays in kept)])
+            assert (blocks.rows, blocks.nbytes) == (len(wanted), wanted.nbytes)
+            held = np.concatenate([alike.inputs.empty(0), *blocks.between(0, blocks.rows)])
+            assert held.tobytes() == wanted.tobytes()
+
+
+def test_labels_of_sequences_are_not_among_the_rows_even_where_they_are_like_a_step():
+    rows = BatchRows(Schema.plan(SCHEMA.inputs, SCHEMA.inputs, label_axis="sequence"), Space(memory=800))
+    x = np.ones((1, 3), np.float32)
+    rows.add({"inputs": x, "labels": x})
+    assert list(rows.close()) == ["inputs"]
 
 
 def test_a_large_array_goes_to_its_file_from_where_it_lies_and_is_never_copied(tmp_path, monkeypatch):

@@ -262,6 +262,8 @@ def test_where_the_labels_come_from_is_derived(tmp_path):
     assert process.columns(path) == (("a", "b"), None)
     inputs, labels = tabular()(path)
     assert labels is inputs
+    (part,) = tabular(missing="drop")(path)
+    assert part.labels is part.inputs
 
 
 @pytest.mark.parametrize("text_type", ["ints", "floats", "bools"])

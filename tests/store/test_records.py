@@ -100,6 +100,33 @@ def test_what_is_described_does_not_change_with_the_rows():
     assert described.columns["labels"].tolist() == [[1, 1, 1]]
 
 
+@pytest.mark.parametrize("missing", ["error", "keep"])
+def test_labels_that_are_the_inputs_are_described_as_equal_ones_are(missing):
+    schema = Schema.plan(rows_of("float32", (2,)), rows_of("float32", (2,)), missing=missing)
+    x = np.arange(12, dtype="float32").reshape(6, 2)
+    if missing == "keep":
+        x[2, 1] = np.nan
+    same, equal = (check_sequence(schema, x, y, SourceId(name="a")) for y in (x, x.copy()))
+    assert same.rows["labels"] is same.rows["inputs"]
+    one, other = (describe(schema, each, SourceId(name="a")) for each in (same, equal))
+    assert one.columns.keys() == other.columns.keys()
+    assert all(one.columns[name].tobytes() == other.columns[name].tobytes() for name in one.columns)
+    assert one.missing.keys() == other.missing.keys()
+    assert all(np.array_equal(one.missing[name].runs, other.missing[name].runs) for name in one.missing)
+    x[0] = np.inf
+    with pytest.raises(SequenceError, match="inputs: row 0"):
+        check_sequence(schema, x, x, SourceId(name="a"))
+
+
+def test_labels_that_are_the_inputs_are_one_row_each_where_they_are_of_the_sequence():
+    """A sequence of as many steps as there are targets, of which each has as many values as a step."""
+    x = np.arange(6, dtype="float32").reshape(3, 2)
+    schema = Schema.plan(rows_of("float32", (2,)), rows_of("float32", (3, 2)), label_axis="sequence")
+    assert check_sequence(schema, x, x, SourceId(name="a")).rows["labels"].shape == (1, 3, 2)
+    schema = Schema.plan(rows_of("float32", (2,)), rows_of("float64", (2,)))
+    assert check_sequence(schema, x, x, SourceId(name="a")).rows["labels"].dtype == np.float64
+
+
 @pytest.mark.parametrize(("part", "text"), [(0, "a.csv"), (2, r"a\.csv \(part 2\)")])
 def test_an_error_names_source_and_part(part, text):
     with pytest.raises(SequenceError, match=f"^{text}: inputs"):
