@@ -28,17 +28,19 @@ def decode_text(data: bytes, chunk: int, where: str) -> list[str]:
     found = int.from_bytes(data[:4], "little")
     if found != chunk:
         raise FormatError(f"{where}: a chunk of {found:,} strings where the schema gives {chunk:,}")
-    strings, at = [], 4
+    strings, at = list[str](), 4
+    filled = len(data.rstrip(b"\0"))  # after that are empty ones, which most of the last chunk are
     try:
-        for _ in range(chunk):
+        while at < filled and len(strings) < chunk:
             start = at + 4
             at = start + int.from_bytes(data[at:start], "little")
             strings.append(data[start:at].decode())
     except UnicodeDecodeError as error:
         raise FormatError(f"{where}: string {len(strings)} is not UTF-8 ({error.reason})") from error
-    if at != len(data):
-        raise FormatError(f"{where}: its strings end at byte {at:,} of {len(data):,}")
-    return strings
+    empty = chunk - len(strings)
+    if at + 4 * empty != len(data):
+        raise FormatError(f"{where}: its strings end at byte {at + 4 * empty:,} of {len(data):,}")
+    return strings + [""] * empty
 
 
 def shown(name: str) -> str:

@@ -66,7 +66,7 @@ def campaign(*, quick: bool) -> Outcome:
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=True):
             checker = Checker(scenario, place / scenario.name)
-            for refusal, problem in failures(scenario, checker, place / scenario.name, every=139 if quick else 1):
+            for refusal, problem in failures(scenario, checker, place / scenario.name, every=199 if quick else 1):
                 refused[refusal.reason] += 1
                 if problem:
                     broken.append(f"{scenario.name}, {refusal}: {problem}")
@@ -169,5 +169,5 @@ def control(without: Without, place: Path, *, quick: bool) -> int:
     with taken_out(without):
         scenario = scenarios(place, small=True)[1]
         checker = Checker(scenario, place / scenario.name)
-        found = failures(scenario, checker, place / scenario.name, every=67 if quick else 5)
+        found = failures(scenario, checker, place / scenario.name, every=97 if quick else 5)
         return sum(bool(problem) for _, problem in found)

@@ -44,12 +44,12 @@ def campaign(*, quick: bool) -> Outcome:
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=quick):
             folder = place / scenario.name
-            recording, checker = recorded(scenario, folder, every=61 if quick else 1)
+            recording, checker = recorded(scenario, folder, every=89 if quick else 1)
             points += len(recording.moments)
             broken += checked(scenario, checker, recording.moments)
-            for moment in recording.some(80 if quick else 100):
+            for moment in recording.some(120 if quick else 100):
                 write_tree(moment.tree, folder / "live")
-                recovery = record(scenario, folder / "live", scenario.reopen, every=61 if quick else 1)
+                recovery = record(scenario, folder / "live", scenario.reopen, every=89 if quick else 1)
                 recoveries += len(recovery.moments)
                 broken += checked(scenario, checker, recovery.moments, f"before {moment}, and in the recovery ")
             distinct += checker.distinct
@@ -91,6 +91,6 @@ def control(without: Without, place: Path, *, quick: bool) -> int:
     with taken_out(without):
         writing = [one for one in scenarios(place, small=True) if not isinstance(one, Repairing)]
         for scenario in writing[: 2 if quick else None]:
-            recording, checker = recorded(scenario, place / scenario.name, every=31 if quick else 5)
+            recording, checker = recorded(scenario, place / scenario.name, every=43 if quick else 5)
             count += len(checked(scenario, checker, recording.moments))
     return count

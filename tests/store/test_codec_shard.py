@@ -208,7 +208,10 @@ def test_a_chunk_that_is_missing_or_outside_is_refused():
 
 
 @given(
-    strings=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), max_size=6), spare=st.integers(0, 3)
+    strings=st.lists(
+        st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.just("\0")), max_size=9), max_size=6
+    ),
+    spare=st.integers(0, 3),
 )
 def test_strings_read_back(strings, spare):
     chunk = len(strings) + spare
@@ -222,8 +225,10 @@ def test_strings_read_back(strings, spare):
         (b"\3\0\0\0" + bytes(12), "a chunk of 3 strings where the schema gives 2"),
         (b"\2\0\0\0" + b"\1\0\0\0\xff" + bytes(4), "string 0 is not UTF-8"),
         (b"\2\0\0\0" + b"\1\0\0\0a" + b"\xff\xff\xff\xff", "end at byte"),
-        (b"\2\0\0\0" + bytes(9), "end at byte"),
-        (b"\2\0\0\0" + bytes(4), "end at byte"),
+        (b"\2\0\0\0" + bytes(9), "end at byte 12 of 13"),
+        (b"\2\0\0\0" + bytes(4), "end at byte 12 of 8"),
+        (b"\2\0\0\0" + b"\1\0\0\0a" + bytes(3), "end at byte 13 of 12"),
+        (b"\2\0\0\0" + b"\1\0\0\0a" * 3, "end at byte 14 of 19"),
     ],
 )
 def test_text_that_is_none_is_refused(data, message):
