@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class PaddedBatches(OneEpoch[Batch]):
     """An iterator over batches of whole sequences, each sequence once an epoch. Get one from `store.padded`.
 
-    Threads may share it. After a fork, parent and child each go on with all batches that were left. A second loop over
-    one that is exhausted is a WindowError: each epoch has its own.
+    A thread reads ahead, from the first batch on. Threads may share it. After a fork, parent and child each go on with
+    all batches that were left. A second loop over one that is exhausted is a WindowError: each epoch has its own.
 
     A batch is a tuple of new arrays:
 
@@ -69,8 +69,8 @@ class PaddedBatches(OneEpoch[Batch]):
         world_size: How many ranks there are. All get equally many batches, and together each sequence once: what
             remains after the last batch that every rank has whole is dealt evenly, as smaller batches.
         drop_last: Leave these out, so that every batch has `size` sequences; not with `max_steps`.
-        memory: Bytes that batches may take that are read together, as `"256MB"`, beside a chunk and those that were
-            taken. One batch may always take what it needs.
+        memory: Bytes that batches may take that were read, and not taken yet, as `"256MB"`, beside a chunk. One batch
+            may always take what it needs.
         normalize: What to normalise inputs by, and labels that are floats: statistics, what their `minmax()` or
             `robust()` returns, or `"sequence"`, as `Windows` says. Padding stays zero.
         static: Which numeric columns of `store.sequences` are given along, by name, in the dtype that holds them all;
@@ -240,9 +240,9 @@ class PaddedBatches(OneEpoch[Batch]):
         }
 
     def _most(self, step: int) -> int:
-        """Return how many batches may be in memory together, from that one on."""
+        """Return how many batches take half of the memory, from that one on."""
         before = int(self._taken[step - 1]) if step else 0
-        return max(1, int(np.searchsorted(self._taken, before + self._memory, side="right")) - step)
+        return int(np.searchsorted(self._taken, before + self._memory // 2, side="right")) - step
 
     def _read(self, start: int, stop: int) -> list[Batch]:
         """Read batches `start` to `stop` of this rank."""

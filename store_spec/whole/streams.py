@@ -27,9 +27,9 @@ class Streams(OneEpoch[Batch]):
     """An iterator over batches that go on, lane by lane, where the one before ended. Get one from `store.streams`.
 
     Truncated backpropagation through time: the state of the network is kept between batches, gradients are not, and a
-    sequence may be far longer than what is unrolled at once. Each step comes once an epoch. Threads may share it. After
-    a fork, parent and child each go on with all batches that were left. A second loop over one that is exhausted is a
-    WindowError: each epoch has its own. A batch is a tuple of new arrays:
+    sequence may be far longer than what is unrolled at once. Each step comes once an epoch. A thread reads ahead, from
+    the first batch on. Threads may share it. After a fork, parent and child each go on with all batches that were left.
+    A second loop over one that is exhausted is a WindowError: each epoch has its own. A batch is a tuple of new arrays:
 
     * inputs (lanes, steps, *feature shape),
     * labels (lanes, steps, *target shape): those of the steps, or on the `sequence` axis that of the sequence that the
@@ -160,7 +160,7 @@ class Streams(OneEpoch[Batch]):
         self._store, self._plan = store, plan
         self._scales = scales_of(store, self._normalize)
         slices = self._lanes + len(plan.sequence) // max(1, plan.batches * self._ranks)  # in a batch, on average
-        self._fitting = max(1, self._spare // (self._batch_bytes + slices * PIECE_BYTES))
+        self._fitting = self._spare // 2 // (self._batch_bytes + slices * PIECE_BYTES)
         self._together = Together(self._read, self._most, step, len(self))
 
     def __repr__(self) -> str:
@@ -212,7 +212,7 @@ class Streams(OneEpoch[Batch]):
         }
 
     def _most(self, step: int) -> int:
-        """Return how many batches may be in memory together, from that one on."""
+        """Return how many batches take half of the memory, from that one on."""
         return min(self._fitting, len(self) - step)
 
     def _read(self, start: int, stop: int) -> list[Batch]:

@@ -1,7 +1,7 @@
 """Starts: a store that is handed to another process or thread gives right rows or a clear error, and never hangs.
 
-Each case is a process of its own, which opens a store, brings it into a state, and hands on the store, its windows, and
-batches of these. In the last state a thread that reads ahead is held in the middle of a read meanwhile.
+Each case is a process of its own, which opens a store, brings it into a state, and hands on the store, its windows,
+batches of these, and a stream. In the last state threads that read ahead are held in the middle of a read meanwhile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
+from store_spec.reading.together import Batch
 from store_spec.store import Store
+from store_spec.whole import streams
+from store_spec.whole.slices import read_slices
+from store_spec.whole.streams import Streams
 from store_spec.windows.batches import Batches
 from store_spec.windows.loading import Loader
 from store_spec.windows.pools import Pool
@@ -44,6 +48,7 @@ RECIPE = Recipe(inputs=("float32", (8,)), labels=("float32", (8,)), chunk=2**19,
 LENGTHS = (10_000, 25_000, 3, 30_000)
 WINDOW = 100
 SIZE = 64  # windows in a batch
+STREAMED = 500  # steps of a stream in a batch
 MEMORY = "6.5MB"  # so little that an epoch is read in several goes
 THREADS = 4
 CONTROLS = 5
@@ -99,13 +104,19 @@ def _case(path: Path, way: str, state: str, kind: str) -> Said:
 def main(path: Path, way: str, state: str, kind: str) -> Said:
     """Bring a store into a state, hand it on, and return what came of it."""
     windows = store_spec.open_store(path).windows(WINDOW, stride=WINDOW)
-    things: Things = {"store": windows.store, "windows": windows, "batches": windows.batches(SIZE, memory=MEMORY)}
+    things: Things = {
+        "store": windows.store,
+        "windows": windows,
+        "batches": windows.batches(SIZE, memory=MEMORY),
+        "stream": windows.store.streams(1, STREAMED, memory=MEMORY),
+    }
     taken = 0
-    with _held_threads(things["batches"]) as release, _checked(kind):
+    with _held_threads(things["batches"], things["stream"]) as release, _checked(kind):
         if state == "used before":
             _check(things["store"], taken)
         elif state == "reading ahead":
             next(things["batches"])
+            next(things["stream"])
             taken = 1
         if way == "threads":
             return _in_threads(things, taken, release)
@@ -121,8 +132,11 @@ def main(path: Path, way: str, state: str, kind: str) -> Said:
 
 
 @contextmanager
-def _held_threads(batches: Batches) -> Iterator[Callable[[], None]]:
-    """Hold the threads that read the second pool of an epoch in their first reads; give what lets them go."""
+def _held_threads(batches: Batches, stream: Streams) -> Iterator[Callable[[], None]]:
+    """Hold the threads that read ahead, those of batches in their first reads of the second pool of an epoch.
+
+    Gives what lets them go.
+    """
     process, go, load, read = os.getpid(), threading.Event(), Loader.__call__, Loader._read
     pool = 0  # that is read
 
@@ -137,7 +151,17 @@ def _held_threads(batches: Batches) -> Iterator[Callable[[], None]]:
             go.wait()
         read(loader, *arguments)
 
-    with mock.patch.object(Loader, "__call__", loaded), mock.patch.object(Loader, "_read", held):
+    def held_stream(store: Store, *arguments: Any, **options: Any) -> list[Batch]:
+        ahead = threading.current_thread().name.startswith("seqzarr batches")
+        if ahead and store is stream._store and os.getpid() == process:
+            go.wait()
+        return read_slices(store, *arguments, **options)
+
+    with (
+        mock.patch.object(Loader, "__call__", loaded),
+        mock.patch.object(Loader, "_read", held),
+        mock.patch.object(streams, "read_slices", held_stream),
+    ):
         try:
             yield go.set
         finally:
@@ -169,12 +193,12 @@ def _answer(theirs: Connection, things: Things, taken: int) -> None:
 
 
 def _in_threads(things: Things, taken: int, release: Callable[[], None]) -> Said:
-    """Read in several threads at once, while the one that reads ahead is held; then let that go on."""
-    batches = things.pop("batches")
+    """Read in several threads at once, while those that read ahead are held; then let these go on."""
+    alone = {name: things.pop(name) for name in ("batches", "stream")}
     with ThreadPoolExecutor(THREADS) as pool:
         several = list(pool.map(lambda _: _check_all(things, taken), range(THREADS)))
         release()
-        said = pool.submit(_check_all, {"batches": batches}, taken).result()
+        said = pool.submit(_check_all, alone, taken).result()
     for name in things:
         said[name] = next((one[name] for one in several if one[name] != RIGHT), RIGHT)
     return said
@@ -196,8 +220,17 @@ def _said(attempt: Callable[..., object], *arguments: Any) -> str:
 
 
 def _check(thing: object, taken: int) -> None:
-    """Read all that a store, windows or batches give, of which some were taken before, and compare it with the list."""
+    """Read all that a store, windows, batches or a stream give, and compare it with the list.
+
+    Of batches and the stream some were taken before.
+    """
     sequences = make(RECIPE, LENGTHS)
+    if isinstance(thing, Streams):
+        steps, labels, _ = (np.concatenate(parts, axis=1)[0] for parts in zip(*thing, strict=True))
+        first, last = taken * STREAMED, sum(LENGTHS)
+        assert same(steps[: last - first], np.concatenate([one.inputs for one in sequences])[first:]), "wrong inputs"
+        assert same(labels[: last - first], np.concatenate([one.labels for one in sequences])[first:]), "wrong labels"
+        return
     if isinstance(thing, Store):
         assert_holds(thing, sequences)
         thing = thing.windows(WINDOW, stride=WINDOW)

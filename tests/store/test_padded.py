@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
+from store_spec.reading.together import Batch
 from store_spec.whole.buckets import Batching
+from store_spec.whole.padded import PaddedBatches
 from tests.store.oracle import Recipe, append, make, write
 from tests.store.window_oracle import LENGTHS, Numbered, keys, numbered, selections
 
@@ -278,10 +280,15 @@ def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: 
     list(store.padded(2, shuffle=True, memory=1))
     assert 90 <= len(read) <= 100
     read.clear()
-    batches = store.padded(2, shuffle=True)
-    next(batches)
-    assert len(read) <= 2  # the first comes soon
-    list(batches)
+    calls, read_some = list[tuple[int, int]](), PaddedBatches._read
+
+    def noted(batches: PaddedBatches, start: int, stop: int) -> list[Batch]:
+        calls.append((start, stop))
+        return read_some(batches, start, stop)
+
+    monkeypatch.setattr(PaddedBatches, "_read", noted)
+    list(store.padded(2, shuffle=True))
+    assert calls == [(0, 1), (1, 9), (9, 50)]  # the first comes soon
     assert len(read) <= 2 + 16 + 25
 
 
@@ -371,7 +378,9 @@ def test_a_state_reads_nothing_of_what_was_taken(by_step: Numbered, monkeypatch:
     assert not read
     next(again)
     first = int(by_step.store.starts[12])
-    assert read == list(range(first // 8, -(-(first + LENGTHS[12]) // 8)))
+    wanted = list(range(first // 8, -(-(first + LENGTHS[12]) // 8)))
+    assert read[: len(wanted)] == wanted
+    assert min(read) == wanted[0]  # of those after them, which are read ahead
 
 
 def test_a_state_goes_on_in_another_process(by_step: Numbered):
