@@ -7,7 +7,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_CHUNKS = 4  # two of inputs and of labels: a window may lie in two
+MOST_CHUNKS = 6  # two of inputs, of labels and of what was filled in: a window may lie in two
 MOST_BYTES = 2**20  # of each; larger ones are not kept
 
 Key = tuple[object, str, int, int]  # what nothing but one snapshot has, array, shard, chunk
@@ -35,7 +35,7 @@ class RecentChunks(threading.local):
         if key is None:
             room = self.spare.pop() if self.spare else None
         elif len(self.chunks) >= MOST_CHUNKS:
-            room = self.chunks.pop(next(iter(self.chunks)))
+            room = self._oldest()
         return room if room is not None and len(room) >= nbytes else np.empty(nbytes, np.uint8)
 
     def give_back(self, key: Key | None, room: NDArray[np.uint8]) -> None:
@@ -47,4 +47,9 @@ class RecentChunks(threading.local):
             return
         self.chunks[key] = room
         if len(self.chunks) > MOST_CHUNKS:
-            del self.chunks[next(iter(self.chunks))]
+            self._oldest()
+
+    def _oldest(self) -> NDArray[np.uint8] | None:
+        # What interrupts this thread between the two calls, as a signal does, may read too, and take it.
+        keys = list(self.chunks)
+        return self.chunks.pop(keys[0], None) if keys else None

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.recent import RecentChunks
+from store_spec.disk.recent import Key, RecentChunks
 from store_spec.disk.storage import LocalStorage, OpenFile, check_local
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import retired, shard
@@ -46,6 +46,19 @@ MOST_OPEN_OF_ALL = _share_of_open_files()
 _ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
 
+class _Found:
+    """What was found in the files of shards. A read keeps to one from its start to its end.
+
+    After an error the next read begins with another: a repair may put other files in the places of these.
+    """
+
+    def __init__(self) -> None:
+        self.indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
+        self.last: dict[str, bytes] = {}  # by array: the shard that a later commit may replace
+        self.open: dict[str, OpenFile] = {}
+        self.own = object()  # whose the chunks are that threads keep
+
+
 class Snapshot:
     """A committed state of the store in a folder. Picklable: what is cached stays behind.
 
@@ -60,10 +73,7 @@ class Snapshot:
         self.storage = storage
         self.root = root
         self._compared = compared
-        self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
-        self._last: dict[str, bytes] = {}
-        self._open: dict[str, OpenFile] = {}
-        self._own = object()  # whose the chunks are that threads keep
+        self._found = _Found()
         self._missing: dict[str, Runs] = {}
 
     @classmethod
@@ -159,7 +169,7 @@ class Snapshot:
         """
         said = int(self._checksums[name][number])
         if found != said:
-            self._forget()
+            self._forget(self._found)
             source = shown(self.table("sequences/source", number, number + 1)[0])
             raise ChecksumError(
                 f"{self.storage.path(name)}: sequence {number:,} ({source}) has crc32c {found:08x}, not {said:08x} as "
@@ -180,11 +190,11 @@ class Snapshot:
         if not self.root.schema.is_sharded(name):
             return self.table(name, start, stop)
         count = stop - start
-        with self._forgotten_after_errors():
-            self._check_sizes(name, start, stop)  # first: a hostile root may count rows that are nowhere
+        with self._finding() as found:
+            self._check_sizes(found, name, start, stop)  # first: a hostile root may count rows that are nowhere
             if buffer is None or len(buffer) < count:
                 buffer = self.root.schema.rows(name).empty(count)
-            self._fill(name, start, buffer[:count], recent=recent)
+            self._fill(found, name, start, buffer[:count], recent=recent)
         return buffer[:count]
 
     def fill(self, name: str, start: int, out: NDArray[Any]) -> None:
@@ -192,22 +202,23 @@ class Snapshot:
         if not self.root.schema.is_sharded(name):
             out[:] = self.table(name, start, start + len(out))
             return
-        with self._forgotten_after_errors():
-            self._check_sizes(name, start, start + len(out))
-            self._fill(name, start, out, recent=False)
+        with self._finding() as found:
+            self._check_sizes(found, name, start, start + len(out))
+            self._fill(found, name, start, out, recent=False)
 
-    def _fill(self, name: str, start: int, out: NDArray[Any], *, recent: bool) -> None:
+    def _fill(self, found: _Found, name: str, start: int, out: NDArray[Any], *, recent: bool) -> None:
         at = 0
         for number, low, high in _in_shards(start, start + len(out), self.root.schema.chunking(name).shard):
-            self._fill_from_shard(name, number, low, high, out[at : at + high - low], recent=recent)
+            self._fill_from_shard(found, name, number, low, out[at : at + high - low], recent=recent)
             at += high - low
 
     def stretch(self, name: str, start: int, stop: int) -> shard.Stretch:
         """Return rows of one shard, from its first on: whole chunks as they are stored, the rest decoded."""
         chunking, rows = self.root.schema.chunking(name), self.root.schema.rows(name)
         whole = (stop - start) // chunking.chunk
-        self._check_sizes(name, start, start + whole * chunking.chunk)
-        stored = tuple(map(bytes, self._stored(name, start // chunking.shard, range(whole))))
+        found = self._found
+        self._check_sizes(found, name, start, start + whole * chunking.chunk)
+        stored = tuple(map(bytes, self._stored(found, name, start // chunking.shard, range(whole))))
         return shard.Stretch(rows.empty(0), stored, self.rows(name, start + whole * chunking.chunk, stop), stop - start)
 
     def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
@@ -250,61 +261,54 @@ class Snapshot:
                 raise FormatError(f"{where}: a bool of {committed.view(np.uint8).max()}, where 0 or 1 is due")
 
     def _fill_from_shard(
-        self, name: str, number: int, start: int, stop: int, out: NDArray[Any], *, recent: bool
+        self, found: _Found, name: str, number: int, start: int, out: NDArray[Any], *, recent: bool
     ) -> None:
-        """Fill `out` with rows `start` to `stop` of one shard."""
+        """Fill `out` with rows of one shard, from its row `start` on."""
         _, where = self._shard_file(name, number)
         codec, size = self.root.schema.codec, self.root.schema.chunking(name).chunk
-        first, after = start // size, -(-stop // size)
+        first, after = start // size, -(-(start + len(out)) // size)
         # Only the first and the last may be there: of those between, all rows are wanted.
-        while recent and first < after and self._copied(name, number, first, first * size - start, out):
+        while recent and first < after and _copied((found.own, name, number, first), first * size - start, size, out):
             first += 1
-        while recent and first < after and self._copied(name, number, after - 1, (after - 1) * size - start, out):
-            after -= 1
+        last = after - 1
+        if recent and first < after and _copied((found.own, name, number, last), last * size - start, size, out):
+            after = last
         if first == after:
             return
         chunks, nbytes = range(first, after), size * out[:1].nbytes
-        for chunk, stored in zip(chunks, self._stored(name, number, chunks), strict=True):
+        for chunk, stored in zip(chunks, self._stored(found, name, number, chunks), strict=True):
             low = chunk * size - start  # rows are counted from the first one of `out`
             if low >= 0 and low + size <= len(out):
                 codec.decode(stored, out[low : low + size], f"{where}: chunk {chunk}")
                 continue
-            key = (self._own, name, number, chunk) if recent else None
+            key = (found.own, name, number, chunk) if recent else None
             room = _RECENT.room(key, nbytes)
             codec.decode(stored, room[:nbytes].view(out.dtype), f"{where}: chunk {chunk}")
             _copy(room, low, size, out)
             _RECENT.give_back(key, room)
 
-    def _copied(self, name: str, number: int, chunk: int, low: int, out: NDArray[Any]) -> bool:
-        """Copy what `out` has of a chunk, which begins at its row `low`, if this thread kept it; tell whether."""
-        key = self._own, name, number, chunk
-        room = _RECENT.take(key)
-        if room is None:
-            return False
-        _copy(room, low, self.root.schema.chunking(name).chunk, out)
-        _RECENT.give_back(key, room)
-        return True
-
     @contextmanager
-    def _forgotten_after_errors(self) -> Iterator[None]:
+    def _finding(self) -> Iterator[_Found]:
+        """Give what was found so far, and forget it after an error."""
+        found = self._found
         try:
-            yield
+            yield found
         except StoreError:
-            self._forget()
+            self._forget(found)
             raise
 
-    def _forget(self) -> None:
-        """Look for all files again: after an error others may be put in their places."""
-        self._own = object()
-        for found in (self._open, self._indexes, self._last):
-            found.clear()
+    def _forget(self, found: _Found) -> None:
+        found.open.clear()
+        if not self._compared:  # who compares meets many errors, and the last shard may be large
+            self._found = _Found()
+            self.__dict__.pop("_checksums", None)
 
-    def _stored(self, name: str, number: int, chunks: range) -> Iterator[Buffer]:
+    def _stored(self, found: _Found, name: str, number: int, chunks: range) -> Iterator[Buffer]:
         """Give the bytes of some chunks of a shard, which follow one another."""
         chunking = self.root.schema.chunking(name)
         key, where = self._shard_file(name, number)
-        whole = self._whole_shard(name, number, key, chunking)
-        index, size, _ = self._index(name, number, chunking)
+        whole = self._whole_shard(found, name, number, key, chunking)
+        index, size, _ = self._index(found, name, number, chunking)
         ranges = shard.chunk_ranges(index, chunks, size, where)
         if not ranges:
             return
@@ -312,18 +316,18 @@ class Snapshot:
         end = max(offset + length for offset, length in ranges)
         together = end - begin == sum(length for _, length in ranges)
         if whole is None and not together:
-            yield from (self._get(key, offset, length) for offset, length in ranges)
+            yield from (self._get(found, key, offset, length) for offset, length in ranges)
             return
-        data = np.frombuffer(self._get(key, begin, end - begin) if whole is None else whole, np.uint8)
+        data = np.frombuffer(self._get(found, key, begin, end - begin) if whole is None else whole, np.uint8)
         shift = begin if whole is None else 0
         for offset, length in ranges:
             yield data[offset - shift : offset - shift + length]
 
-    def _check_sizes(self, name: str, start: int, stop: int) -> None:
+    def _check_sizes(self, found: _Found, name: str, start: int, stop: int) -> None:
         """Check that the chunks of rows have as many stored bytes as chunks of the schema can have."""
         chunking = self.root.schema.chunking(name)
         for number, low, high in _in_shards(start, stop, chunking.shard):
-            index, size, all_right = self._index(name, number, chunking)
+            index, size, all_right = self._index(found, name, number, chunking)
             if all_right:
                 continue
             decoded, least, most = self._stored_bytes(name)
@@ -373,24 +377,24 @@ class Snapshot:
             if not least <= found <= most:
                 raise _wrong_size(str(self.storage.path(key)), found, least, most, decoded)
 
-    def _whole_shard(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | None:
+    def _whole_shard(self, found: _Found, name: str, number: int, key: str, chunking: Chunking) -> bytes | None:
         """Return the bytes of the shard that a later commit may replace; None for all others."""
         if (number + 1) * chunking.shard <= self.root.committed(name):
             return None
-        found = self._last.get(name)
-        if found is None:
+        data = found.last.get(name)
+        if data is None:
             chunk = chunking.chunk * self.root.schema.rows(name).nbytes
             chunks = chunking.shard // chunking.chunk
             limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
-            found = self._last[name] = self._get_whole(key, limit)
-        return found
+            data = found.last[name] = self._get_whole(key, limit)
+        return data
 
-    def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
+    def _index(self, found: _Found, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
         """Return a shard's index, how many bytes its chunks take, and whether each has as many as one can have."""
-        found = self._indexes.get((name, number))
-        if found is None:
+        known = found.indexes.get((name, number))
+        if known is None:
             key, where = self._shard_file(name, number)
-            whole = self._whole_shard(name, number, key, chunking)
+            whole = self._whole_shard(found, name, number, key, chunking)
             data = self._get_part(key, -shard.tail_bytes(chunking), None) if whole is None else whole
             index = shard.decode_index(data, chunking, where)
             self._check_rows(name, number, shard.stamped_rows(data, chunking, shard.Place(name, number), where), where)
@@ -402,10 +406,10 @@ class Snapshot:
             _, least, most = self._stored_bytes(name)
             chunks = -(-(self.root.committed(name) - number * chunking.shard) // chunking.chunk)
             all_right = not _outside(index[:chunks, 1], least, most).any()
-            if len(self._indexes) >= MOST_INDEXES:
-                self._indexes.clear()
-            found = self._indexes[name, number] = index, size, all_right
-        return found
+            if len(found.indexes) >= MOST_INDEXES:
+                found.indexes.clear()
+            known = found.indexes[name, number] = index, size, all_right
+        return known
 
     def _check_rows(self, name: str, number: int, rows: int, where: str) -> None:
         """Check that a shard has all rows that readers see of it; those that are retired may be missing at its end."""
@@ -441,14 +445,14 @@ class Snapshot:
         with self._loss_told(key):
             return self.storage.get(key, start, length)
 
-    def _opened(self, key: str) -> OpenFile:
+    def _opened(self, found: _Found, key: str) -> OpenFile:
         """Open a file of chunks, and keep it open: each time, that takes longer than reading a chunk."""
         with self._loss_told(key):
             file = self.storage.open(key)
-        if len(self._open) >= MOST_OPEN:
-            self._open.clear()
+        if len(found.open) >= MOST_OPEN:
+            found.open.clear()
         if len(_ALL_OPEN) < MOST_OPEN_OF_ALL:
-            self._open[key] = file
+            found.open[key] = file
             _ALL_OPEN.add(file)
         return file
 
@@ -461,8 +465,8 @@ class Snapshot:
                 f"{self.storage.path(key)}: missing; every committed chunk and shard is written, so it was lost"
             ) from error
 
-    def _get(self, key: str, start: int, length: int) -> bytes:
-        data = (self._open.get(key) or self._opened(key)).read(start, length)
+    def _get(self, found: _Found, key: str, start: int, length: int) -> bytes:
+        data = (found.open.get(key) or self._opened(found, key)).read(start, length)
         if len(data) != length:
             raise FormatError(
                 f"{self.storage.path(key)}: ends at byte {start + len(data):,}, where {start + length:,} are due"
@@ -499,6 +503,16 @@ class Snapshot:
                 f"but {by_offsets[bad]:,} by {name}"
             )
         return offsets
+
+
+def _copied(key: Key, low: int, size: int, out: NDArray[Any]) -> bool:
+    """Copy what `out` has of a chunk, which begins at its row `low`, if this thread kept it; tell whether."""
+    room = _RECENT.take(key)
+    if room is None:
+        return False
+    _copy(room, low, size, out)
+    _RECENT.give_back(key, room)
+    return True
 
 
 def _copy(chunk: NDArray[np.uint8], low: int, size: int, out: NDArray[Any]) -> None:

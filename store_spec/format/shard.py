@@ -20,6 +20,7 @@ from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import CRC_BYTES, Codec, crc32c
 from store_spec.schema import Chunking, Rows
 
+BESIDE = 2**14  # bytes of a chunk from which on it is sent by itself; of smaller ones dask takes longer for each
 GROUPS = 8  # of chunks that are compressed one after another, for each thread
 ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
 STAMP = struct.Struct("<16sQQ")  # the array's name, the shard's number, its rows; a crc32c follows
@@ -66,10 +67,10 @@ class Stretch:
         return self.head.nbytes + self.tail.nbytes + sum(map(len, self.stored))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        """Give chunks to whoever sends them beside the pickle, as arrays do: there they would be copied twice."""
-        if int(protocol) < 5:
-            return Stretch, (self.head, tuple(map(bytes, self.stored)), self.tail, self.rows)
-        return Stretch, (self.head, tuple(map(PickleBuffer, self.stored)), self.tail, self.rows)
+        """Give large chunks to whoever sends them beside the pickle, as arrays do: in it they are copied twice."""
+        beside = BESIDE if int(protocol) >= 5 else float("inf")
+        stored = tuple(PickleBuffer(chunk) if len(chunk) >= beside else bytes(chunk) for chunk in self.stored)
+        return Stretch, (self.head, stored, self.tail, self.rows)
 
 
 def compress(parts: Sequence[Sliceable], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> Stretch:

@@ -243,10 +243,10 @@ def chunks_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     read: list[tuple[str, int]] = []
     fill = Snapshot._fill
 
-    def counted(self: Snapshot, name: str, start: int, out: NDArray[Any], **options: bool) -> None:
+    def counted(self: Snapshot, found: Any, name: str, start: int, out: NDArray[Any], **options: bool) -> None:
         assert start + len(out) <= self.root.counts.steps, "rows that are not committed"
         read.extend((name, number) for number in range(start // 8, -(-(start + len(out)) // 8)))
-        fill(self, name, start, out, **options)
+        fill(self, found, name, start, out, **options)
 
     monkeypatch.setattr(Snapshot, "_fill", counted)
     return read

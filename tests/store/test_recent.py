@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.disk import recent, snapshot
-from store_spec.errors import ChecksumError
-from store_spec.format.codec import Codec
+from store_spec.disk.snapshot import Snapshot
+from store_spec.errors import ChecksumError, FormatError
+from store_spec.format.codec import Codec, crc32c
 
 STEPS, WIDTH = 60, 64
 Stores = list[tuple[store_spec.Store, NDArray[np.float32]]]
@@ -94,6 +95,7 @@ def test_memory_is_that_of_the_oldest_and_of_no_more_than_a_few():
     assert chunks.take(keys[2]) is None  # it is in use
     chunks.give_back(keys[2], rooms[2])
     assert chunks.room(keys[0], 100) is rooms[3]
+    assert chunks.take(keys[3]) is None  # something else is in it
     assert len(chunks.room(keys[0], 101)) == 101
     spare = chunks.room(None, 50)
     chunks.give_back(None, spare)
@@ -102,6 +104,40 @@ def test_memory_is_that_of_the_oldest_and_of_no_more_than_a_few():
     large = chunks.room(None, recent.MOST_BYTES + 1)
     chunks.give_back(None, large)
     assert not chunks.spare
+
+
+def test_windows_in_order_decompress_each_chunk_once(stores: Stores, decoded: list[str]):
+    windows = store_spec.open_store(stores[0][0].path).windows(3, horizon=2)
+    for number in range(len(windows)):
+        x, y = windows[number]
+        assert x[0, 0] == number * WIDTH
+        assert y[1] == -(number + 4) * WIDTH
+    assert len(decoded) == 2 * -(-STEPS // 4)
+
+
+def test_times_and_masks_in_order_decompress_each_chunk_once(tmp_path: Path, decoded: list[str]):
+    path, row = tmp_path / "s.zarr", 4 * WIDTH
+    x = np.ones((STEPS, WIDTH), "float32")
+    days = np.datetime64("2024-01-01") + np.arange(STEPS)
+    with store_spec.create_store(
+        path,
+        inputs=("float32", (WIDTH,)),
+        labels=("float32", ()),
+        time="datetime64[s]",
+        filled=True,
+        chunk=4 * row,
+        shard=8 * row,
+    ) as writer:
+        writer.append(x, x[:, 0], time=days.astype("datetime64[s]"), filled=x == 0, source="a")
+    store = store_spec.open_store(path)
+    for step in range(STEPS):
+        assert store.times(0, step, step + 1) == days[step]
+    chunks = len(decoded)
+    assert chunks <= -(-STEPS // 4)
+    windows = store.windows(3, mask=True)
+    for number in range(len(windows)):
+        assert windows[number][2].all()
+    assert len(decoded) - chunks == 3 * -(-STEPS // 4)
 
 
 @pytest.mark.parametrize("number", [1, STEPS // 8])  # one that is full, and the last, which is kept whole
@@ -121,3 +157,68 @@ def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores,
     (tmp_path / "right").rename(store.path / name)
     assert store.read(0, step, step + 1)[0][0, 0] == WIDTH * step
     assert np.array_equal(store.read(0)[0], rows)
+
+
+@pytest.mark.parametrize("fills", [True, False])
+def test_what_fills_memory_of_others_reads_the_files_again_after_an_error(tmp_path: Path, *, fills: bool):
+    """As the threads do that read ahead: an index that says nonsense is that of a file, and not of the next one."""
+    rows = np.zeros((STEPS, WIDTH), np.float32)
+    store = write(tmp_path / "s.zarr", rows)
+    file = store.path / "inputs" / "c.1.0"
+    right = file.read_bytes()
+    index = np.frombuffer(right[-36:-4], "<u8").reshape(2, 2).copy()
+    index[:, 1] = 2**40  # bytes of each chunk
+    file.write_bytes(right[:-36] + index.tobytes() + crc32c(index.tobytes()).to_bytes(4, "little"))
+    out = np.ones((8, WIDTH), np.float32)
+
+    def read() -> None:
+        if fills:
+            store.snapshot.fill("inputs", 8, out)
+        else:
+            store.snapshot.rows_in(out, "inputs", 8, 16)
+
+    with pytest.raises(FormatError, match="a chunk of 1,099,511,627,776 stored bytes"):
+        read()
+    (tmp_path / "right").write_bytes(right)
+    (tmp_path / "right").rename(file)
+    read()
+    assert not out.any()
+
+
+def test_a_table_that_was_put_again_is_read_after_an_error(tmp_path: Path, stores: Stores):
+    rows = stores[0][1]
+    write(tmp_path / "other.zarr", rows + 1)
+    store = write(tmp_path / "s.zarr", rows)
+    name = "sequences/inputs_crc32c/c.0"
+    right = (store.path / name).read_bytes()
+    (store.path / name).write_bytes((tmp_path / "other.zarr" / name).read_bytes())
+    with pytest.raises(ChecksumError):
+        store.read(0)
+    (store.path / name).write_bytes(right)
+    assert np.array_equal(store.read(0)[0], rows)
+
+
+def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What one file said is never put beside what another one holds, or kept as if that held it."""
+    rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
+    write(tmp_path / "older.zarr", np.zeros_like(rows))
+    store = write(tmp_path / "s.zarr", rows)
+    file, right = store.path / "inputs" / "c.1.0", (store.path / "inputs" / "c.1.0").read_bytes()
+    file.write_bytes((tmp_path / "older.zarr" / "inputs" / "c.1.0").read_bytes())
+    get, met = Snapshot._get, list[str]()
+
+    def meanwhile(snapshot: Snapshot, found: Any, key: str, *place: int) -> bytes:
+        data = get(snapshot, found, key, *place)
+        if key == "inputs/c.1.0" and not met:
+            met.append(key)
+            (tmp_path / "right").write_bytes(right)
+            (tmp_path / "right").rename(file)
+            snapshot._forget(found)
+        return data
+
+    monkeypatch.setattr(Snapshot, "_get", meanwhile)
+    assert store.read(0, 9, 10)[0][0, 0] == 0  # of the older copy, whose bytes had been read
+    assert met
+    assert store.read(0, 9, 10)[0][0, 0] == 9 * WIDTH

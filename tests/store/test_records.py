@@ -123,6 +123,9 @@ def test_labels_that_are_the_inputs_are_one_row_each_where_they_are_of_the_seque
     x = np.arange(6, dtype="float32").reshape(3, 2)
     schema = Schema.plan(rows_of("float32", (2,)), rows_of("float32", (3, 2)), label_axis="sequence")
     assert check_sequence(schema, x, x, SourceId(name="a")).rows["labels"].shape == (1, 3, 2)
+    schema = Schema.plan(rows_of("float32", (2,)), rows_of("float32", (3,)))
+    with pytest.raises(SequenceError, match=r"labels have shape \(3, 2\), where this store has \(rows, 3\)"):
+        check_sequence(schema, x, x, SourceId(name="a"))
     schema = Schema.plan(rows_of("float32", (2,)), rows_of("float64", (2,)))
     assert check_sequence(schema, x, x, SourceId(name="a")).rows["labels"].dtype == np.float64
 
