@@ -67,12 +67,14 @@ class Snapshot:
         root: The root document of the state.
         compared: Whether whoever reads holds each sequence against its checksum, so that a shard of fewer rows than are
             committed is no error yet: the rest may be those of retired sequences alone.
+        once: Whether whoever reads does so once: what was found in files is kept after an error too. Such readers meet
+            many, and the last shard, which is read in one piece, may be large.
     """
 
-    def __init__(self, storage: LocalStorage, root: Root, *, compared: bool = False) -> None:
+    def __init__(self, storage: LocalStorage, root: Root, *, compared: bool = False, once: bool = False) -> None:
         self.storage = storage
         self.root = root
-        self._compared = compared
+        self._compared, self._once = compared, once
         self._found = _Found()
         self._missing: dict[str, Runs] = {}
 
@@ -104,7 +106,7 @@ class Snapshot:
         return f"<snapshot of {self.storage.root.name}: {counts.sequences:,} sequences, {counts.steps:,} steps>"
 
     def __reduce__(self) -> tuple[Any, tuple[LocalStorage, Root]]:
-        return partial(Snapshot, compared=self._compared), (self.storage, self.root)
+        return partial(Snapshot, compared=self._compared, once=self._once), (self.storage, self.root)
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -126,13 +128,13 @@ class Snapshot:
         return {name: self.table(f"sequences/{name}_crc32c") for name in self.root.schema.row_arrays}
 
     def slim(self, *, compared: bool = True) -> Snapshot:
-        """Return the same for other processes: without what these do not need.
+        """Return the same for other processes, which read once: without what these do not need.
 
         Args:
             compared: Whether they hold each sequence against its checksum; others need to know which are retired.
         """
         root = replace(self.root, provenance={}, retired=() if compared else self.root.retired)
-        return Snapshot(self.storage, root, compared=compared)
+        return Snapshot(self.storage, root, compared=compared, once=True)
 
     def bounds(self, name: str) -> NDArray[np.int64]:
         """Int64 (sequences + 1,): where the sequences begin and end in `inputs`, `labels` or `time`. Checked."""
@@ -299,7 +301,7 @@ class Snapshot:
 
     def _forget(self, found: _Found) -> None:
         found.open.clear()
-        if not self._compared:  # who compares meets many errors, and the last shard may be large
+        if not self._once:
             self._found = _Found()
             self.__dict__.pop("_checksums", None)
 

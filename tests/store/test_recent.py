@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.disk import recent, snapshot
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import Codec, crc32c
 
@@ -157,6 +159,28 @@ def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores,
     (tmp_path / "right").rename(store.path / name)
     assert store.read(0, step, step + 1)[0][0, 0] == WIDTH * step
     assert np.array_equal(store.read(0)[0], rows)
+
+
+def test_who_reads_once_reads_the_last_shard_once_however_much_of_it_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = write(tmp_path / "s.zarr", np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)[: STEPS - 1])
+    key = f"inputs/c.{STEPS // 8}.0"
+    data = bytearray((store.path / key).read_bytes())
+    data[20], data[-200] = data[20] ^ 1, data[-200] ^ 1  # of its only chunk
+    (store.path / key).write_bytes(data)
+    got, get = list[str](), LocalStorage.get
+
+    def noted(storage: LocalStorage, name: str, *place: Any) -> bytes:
+        got.append(name)
+        return get(storage, name, *place)
+
+    monkeypatch.setattr(LocalStorage, "get", noted)
+    snapshot = pickle.loads(pickle.dumps(store.snapshot.slim(compared=False)))
+    for _ in range(3):
+        with pytest.raises(ChecksumError):
+            snapshot.rows("inputs", STEPS - 2, STEPS - 1)
+    assert got.count(key) == 1
 
 
 @pytest.mark.parametrize("fills", [True, False])
