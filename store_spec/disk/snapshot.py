@@ -67,8 +67,8 @@ class Snapshot:
         root: The root document of the state.
         compared: Whether whoever reads holds each sequence against its checksum, so that a shard of fewer rows than are
             committed is no error yet: the rest may be those of retired sequences alone.
-        once: Whether whoever reads does so once: what was found in files is kept after an error too. Such readers meet
-            many, and the last shard, which is read in one piece, may be large.
+        once: Whether whoever reads does so once: after an error only files are opened anew, and what was found in them
+            is kept. Such readers meet many, and the last shard, which is read in one piece, may be large.
     """
 
     def __init__(self, storage: LocalStorage, root: Root, *, compared: bool = False, once: bool = False) -> None:
@@ -76,6 +76,7 @@ class Snapshot:
         self.root = root
         self._compared, self._once = compared, once
         self._found = _Found()
+        self._crcs: dict[str, NDArray[np.uint32]] | None = None
         self._missing: dict[str, Runs] = {}
 
     @classmethod
@@ -123,9 +124,13 @@ class Snapshot:
             return kept(np.arange(len(self.offsets)))  # their number is known to be true
         return kept(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
 
-    @cached_property
     def _checksums(self) -> dict[str, NDArray[np.uint32]]:
-        return {name: self.table(f"sequences/{name}_crc32c") for name in self.root.schema.row_arrays}
+        # No cached property: Python 3.11 has a lock for these, and a thread that reads ahead may hold it at a fork.
+        found = self._crcs
+        if found is None:
+            found = {name: self.table(f"sequences/{name}_crc32c") for name in self.root.schema.row_arrays}
+            self._crcs = found
+        return found
 
     def slim(self, *, compared: bool = True) -> Snapshot:
         """Return the same for other processes, which read once: without what these do not need.
@@ -153,7 +158,7 @@ class Snapshot:
 
     def had(self, name: str, number: int, rows: NDArray[Any]) -> bool:
         """Tell whether these are all rows of a sequence, by the checksum that is kept of them."""
-        return crc32c(rows) == int(self._checksums[name][number])
+        return crc32c(rows) == int(self._checksums()[name][number])
 
     def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
         """Hold all rows of a sequence against the checksum that is kept of them: that of a chunk binds no place.
@@ -169,7 +174,7 @@ class Snapshot:
         Raises:
             ChecksumError: They are not the same.
         """
-        said = int(self._checksums[name][number])
+        said = int(self._checksums()[name][number])
         if found != said:
             self._forget(self._found)
             source = shown(self.table("sequences/source", number, number + 1)[0])
@@ -303,7 +308,8 @@ class Snapshot:
         found.open.clear()
         if not self._once:
             self._found = _Found()
-            self.__dict__.pop("_checksums", None)
+            self._crcs = None
+            self._missing.clear()
 
     def _stored(self, found: _Found, name: str, number: int, chunks: range) -> Iterator[Buffer]:
         """Give the bytes of some chunks of a shard, which follow one another."""

@@ -67,14 +67,13 @@ class Together:
             if self._process != os.getpid():  # what a thread of the other process was about is not known
                 self._begin_here()
             if self.step == self._steps:
-                self._thread = None  # it ends
                 raise StopIteration
             if not self._ready:
                 self._fill()
-            batch = self._ready.popleft()
-            self.step += 1
             if self._ahead is None:
                 self._read_ahead()
+            batch = self._ready.popleft()
+            self.step += 1
             return batch
 
     def _lock(self) -> threading.Lock:
@@ -97,13 +96,19 @@ class Together:
             self._ahead = None
             raise
         else:
-            self._ready.extend(batches)
-            self._ahead, self._count = None, GROWTH * count
+            # Without a call between them, after which a Ctrl-C could leave these to come twice.
+            self._ready, self._ahead, self._count = deque(batches), None, GROWTH * count
 
     def _read_ahead(self) -> None:
         start = self.step + len(self._ready)
         count = min(self._count, self._most(start)) if start < self._steps else 0
-        if count:
-            self._count = count
+        if not count:
+            if start == self._steps:
+                self._thread = None  # it ends
+            return
+        self._count = count
+        try:
             self._thread = self._thread or ThreadPoolExecutor(1, "seqzarr batches")
             self._ahead = self._thread.submit(self._read, start, start + count)
+        except RuntimeError:  # there are as many threads as may be, or Python is about to end
+            self._thread = None

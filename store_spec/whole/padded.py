@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,7 +172,15 @@ class PaddedBatches(OneEpoch[Batch]):
         )
         each = self._padding.batch_bytes(plan.longest(lengths), plan.longest(store.label_lengths))
         self._taken = np.cumsum((each * np.diff(plan.first))[self._rank :: self._batching.world_size])
-        self._together = Together(self._read, self._most, step, len(self))
+        reader = _Reader(
+            padding=self._padding,
+            plan=plan,
+            rank=self._rank,
+            ranks=self._batching.world_size,
+            taken=self._taken,
+            memory=self._memory,
+        )
+        self._together = Together(reader.read, reader.most, step, len(self))
 
     def __repr__(self) -> str:
         asked = self._batching
@@ -239,13 +248,25 @@ class PaddedBatches(OneEpoch[Batch]):
             "value_mask": self._value_mask is not None,
         }
 
-    def _most(self, step: int) -> int:
-        """Return how many batches take half of the memory, from that one on."""
-        before = int(self._taken[step - 1]) if step else 0
-        return int(np.searchsorted(self._taken, before + self._memory // 2, side="right")) - step
 
-    def _read(self, start: int, stop: int) -> list[Batch]:
-        """Read batches `start` to `stop` of this rank."""
-        order, first, ranks = self._plan.order, self._plan.first, self._batching.world_size
-        batches = range(start * ranks + self._rank, stop * ranks, ranks)
-        return self._padding.read([order[first[batch] : first[batch + 1]] for batch in batches])
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Reader:
+    """Reads a rank's batches by number. Not their iterator: that goes, with what was read ahead, when it is dropped."""
+
+    padding: Padding
+    plan: BatchPlan
+    rank: int
+    ranks: int
+    taken: NDArray[np.int64]  # bytes of the rank's batches, those before each among them
+    memory: int
+
+    def most(self, step: int) -> int:
+        """Return how many batches take half of the memory, from that one on."""
+        before = int(self.taken[step - 1]) if step else 0
+        return int(np.searchsorted(self.taken, before + self.memory // 2, side="right")) - step
+
+    def read(self, start: int, stop: int) -> list[Batch]:
+        """Read batches `start` to `stop`."""
+        order, first = self.plan.order, self.plan.first
+        batches = range(start * self.ranks + self.rank, stop * self.ranks, self.ranks)
+        return self.padding.read([order[first[batch] : first[batch + 1]] for batch in batches])

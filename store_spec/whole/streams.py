@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
-from store_spec.reading.normalization import Normalize, named, row_bytes, scales_of, without_windows
+from store_spec.reading.normalization import Normalize, Scales, named, row_bytes, scales_of, without_windows
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.pieces import PIECE_BYTES
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
@@ -158,10 +159,19 @@ class Streams(OneEpoch[Batch]):
         """Go on after `step` batches of an epoch."""
         self._exhausted_in = None
         self._store, self._plan = store, plan
-        self._scales = scales_of(store, self._normalize)
         slices = self._lanes + len(plan.sequence) // max(1, plan.batches * self._ranks)  # in a batch, on average
-        self._fitting = self._spare // 2 // (self._batch_bytes + slices * PIECE_BYTES)
-        self._together = Together(self._read, self._most, step, len(self))
+        reader = _Reader(
+            store=store,
+            plan=plan,
+            rank=self._rank,
+            lanes=self._lanes,
+            steps=self._steps,
+            scales=scales_of(store, self._normalize),
+            mask=self._mask,
+            value_mask=self._value_mask,
+            fitting=self._spare // 2 // (self._batch_bytes + slices * PIECE_BYTES),
+        )
+        self._together = Together(reader.read, reader.most, step, len(self))
 
     def __repr__(self) -> str:
         order = f"shuffled, seed {self._random[0]}, epoch {self._random[1]}" if self._shuffle else "in order"
@@ -211,12 +221,27 @@ class Streams(OneEpoch[Batch]):
             "value_mask": self._value_mask is not None,
         }
 
-    def _most(self, step: int) -> int:
-        """Return how many batches take half of the memory, from that one on."""
-        return min(self._fitting, len(self) - step)
 
-    def _read(self, start: int, stop: int) -> list[Batch]:
-        """Read batches `start` to `stop` of this rank."""
-        slices = self._plan.slices(range(self._rank * self._lanes, (self._rank + 1) * self._lanes), range(start, stop))
-        shape = (stop - start, self._lanes, self._steps)
-        return read_slices(self._store, slices, shape, self._scales, mask=self._mask, value_mask=self._value_mask)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Reader:
+    """Reads a rank's batches by number. Not their iterator: that goes, with what was read ahead, when it is dropped."""
+
+    store: Store
+    plan: LanePlan
+    rank: int
+    lanes: int
+    steps: int
+    scales: Scales
+    mask: bool
+    value_mask: ValueMask | None
+    fitting: int  # batches that take half of the memory
+
+    def most(self, step: int) -> int:
+        """Return how many batches take half of the memory, from that one on."""
+        return min(self.fitting, self.plan.batches - step)
+
+    def read(self, start: int, stop: int) -> list[Batch]:
+        """Read batches `start` to `stop`."""
+        slices = self.plan.slices(range(self.rank * self.lanes, (self.rank + 1) * self.lanes), range(start, stop))
+        shape = (stop - start, self.lanes, self.steps)
+        return read_slices(self.store, slices, shape, self.scales, mask=self.mask, value_mask=self.value_mask)

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import store_spec
 from store_spec.errors import StoreError
 from store_spec.reading.together import GROWTH, Batch, Together
+from tests.store.oracle import Recipe, make, write
 
 STEPS = 100
 
@@ -24,8 +27,8 @@ def made(first: int, stop: int) -> list[Batch]:
     return [(np.array(number),) for number in range(first, stop)]
 
 
-def ten(_: int) -> int:
-    return 10
+def ten(step: int) -> int:
+    return min(10, STEPS - step)
 
 
 def numbers(batches: Any) -> list[int]:
@@ -126,18 +129,50 @@ def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
     assert numbers(together) == left
 
 
+def test_where_no_thread_can_be_started_none_is_needed(monkeypatch: pytest.MonkeyPatch):
+    starts = threading.Thread.start
+    left = 3
+
+    def refused(thread: threading.Thread) -> None:
+        nonlocal left
+        if thread.name.startswith("seqzarr batches") and left:
+            left -= 1
+            raise RuntimeError("can't start new thread")
+        starts(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert numbers(Together(made, ten, 0, STEPS)) == list(range(STEPS))
+    assert not left
+
+
+@pytest.mark.parametrize("kind", ["padded", "streams"])
+def test_what_was_read_ahead_goes_with_the_iterator_at_once(tmp_path: Path, kind: str):
+    others, recipe = threads(), Recipe()
+    store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [20] * 40)))
+    gc.disable()
+    try:
+        batches = store.padded(2) if kind == "padded" else store.streams(2, 3)
+        next(batches)
+        (thread,) = threads() - others
+        del batches
+        thread.join(60)
+        assert not thread.is_alive()
+    finally:
+        gc.enable()
+
+
 def test_the_thread_ends_with_the_batches_and_when_nobody_wants_them():
     others = threads()
     together = Together(made, ten, 0, STEPS)
     next(together)
     (thread,) = threads() - others
-    assert len(list(together)) == STEPS - 1
-    thread.join(60)
+    for _ in range(STEPS - 1):
+        next(together)
+    thread.join(60)  # though nobody has asked whether there are more
     assert not thread.is_alive()
     dropped, others = Together(made, ten, 0, STEPS), threads()
     next(dropped)
     (thread,) = threads() - others
     del dropped
-    gc.collect()
     thread.join(60)
     assert not thread.is_alive()
