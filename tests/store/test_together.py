@@ -1,178 +1,132 @@
-"""Batches that are read some at a time, ahead of use: each once, in order, whatever goes wrong on the way."""
+"""Batches that are read some at a time, taken by several threads and after a fork."""
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
-import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import store_spec
-from store_spec.errors import StoreError
-from store_spec.reading.together import GROWTH, Batch, Together
-from tests.store.oracle import Recipe, make, write
+from store_spec.reading.together import Together
+from tests.store.window_oracle import Numbered, keys, numbered
 
-STEPS = 100
+SECONDS = 30  # until a thread that hangs fails a test
 
 
-def made(first: int, stop: int) -> list[Batch]:
-    return [(np.array(number),) for number in range(first, stop)]
+@pytest.fixture(scope="module")
+def by_step(tmp_path_factory: pytest.TempPathFactory) -> Numbered:
+    return numbered(tmp_path_factory.mktemp("together") / "step.zarr", "step", chunk=8)
 
 
-def ten(step: int) -> int:
-    return min(10, STEPS - step)
+def both(numbered: Numbered) -> list[Callable[[], Any]]:
+    store = numbered.store
+    return [lambda: store.padded(2, shuffle=True), lambda: store.streams(2, 3, shuffle=True)]
 
 
-def numbers(batches: Any) -> list[int]:
-    return [int(batch[0]) for batch in batches]
+@pytest.mark.parametrize("kind", [0, 1])
+def test_several_threads_take_batches_from_one_iterator(by_step: Numbered, kind: int):
+    """Each batch goes to one of them, and nothing is lost."""
+    begin = both(by_step)[kind]
+    batches = begin()
+    taken: list[Any] = []
+
+    def take() -> None:
+        for batch in batches:
+            taken.append(batch)  # noqa: PERF402
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert sorted(keys(taken)) == sorted(keys(begin()))
 
 
-def threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("seqzarr batches")}
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_thread_that_has_the_number_of_one_that_ended_gets_nothing(by_step: Numbered, kind: int):
+    batches = both(by_step)[kind]()
+    list(batches)
+    numbers: set[int] = set()
+    got: list[int] = []
+
+    def take() -> None:
+        numbers.add(threading.get_ident())
+        got.append(len(list(batches)))
+
+    for _ in range(20):
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join(SECONDS)
+    assert len(numbers) < 20  # numbers came again
+    assert got == [0] * 20
 
 
-@given(most=st.lists(st.integers(0, 30), min_size=STEPS, max_size=STEPS), step=st.integers(0, STEPS))
-def test_each_batch_comes_once_and_no_more_are_there_than_may_be(most: list[int], step: int):
-    taken, read = step, list[tuple[int, int]]()
+def test_a_batch_is_given_once_while_another_thread_reads():
+    """The second thread asks while the first is in the middle of a read, and waits for what comes after it."""
+    reading, go = threading.Event(), threading.Event()
+    spans: list[Any] = []
+    taken: list[Any] = []
 
-    def reading(first: int, stop: int) -> list[Batch]:
-        read.append((first, stop))
-        assert stop - first <= max(1, most[first])
-        return made(first, stop)
+    def read(first: int, stop: int) -> list[Any]:
+        spans.append((first, stop))
+        reading.set()
+        assert go.wait(SECONDS)
+        return list(range(first, stop))
 
-    together = Together(reading, lambda number: min(most[number], STEPS - number), step, STEPS)
-    found = []
-    for batch in together:
-        assert together.step == taken + 1
-        assert together._count <= GROWTH * 30  # it does not grow by every read of an epoch
-        found += numbers([batch])
-        taken += 1
-    assert found == list(range(step, STEPS))
-    assert [number for first, stop in read for number in range(first, stop)] == found
-
-
-def test_the_next_ones_are_read_while_those_before_are_in_use():
-    read, go = threading.Event(), threading.Event()
-
-    def reading(first: int, stop: int) -> list[Batch]:
-        if first:
-            read.set()
-            assert go.wait(60)
-        return made(first, stop)
-
-    together = Together(reading, ten, 0, STEPS)
-    assert numbers([next(together)]) == [0]
-    assert read.wait(60)  # nobody asked for them yet
+    together = Together(read, lambda _: 1, 0, 2)
+    threads = [threading.Thread(target=lambda: taken.append(next(together))) for _ in range(2)]
+    threads[0].start()
+    assert reading.wait(SECONDS)
+    threads[1].start()
     go.set()
-    assert numbers([next(together)]) == [1]
+    for thread in threads:
+        thread.join(SECONDS)
+    assert sorted(taken) == [0, 1]
+    assert spans == [(0, 1), (1, 2)]
+    with pytest.raises(StopIteration):
+        next(together)
 
 
-def test_where_two_do_not_fit_none_is_read_before_it_is_asked_for():
-    read: list[int] = []
+def test_a_child_goes_on_by_itself_though_a_thread_was_in_the_middle_of_a_read(tmp_path: Path):
+    """That thread holds the lock, and is not there after a fork to give it back."""
+    reading, go = threading.Event(), threading.Event()
+    parent = os.getpid()
 
-    def reading(first: int, stop: int) -> list[Batch]:
-        read.append(first)
-        return made(first, stop)
+    def read(first: int, stop: int) -> list[Any]:
+        if first and os.getpid() == parent:
+            reading.set()
+            assert go.wait(SECONDS)
+        return list(range(first, stop))
 
-    together = Together(reading, lambda _: 0, 0, STEPS)
-    for number in range(3):
-        assert numbers([next(together)]) == [number]
-        assert read == list(range(number + 1))
-
-
-@pytest.mark.parametrize("bad", [0, 1, 5, 40, STEPS - 1])
-@pytest.mark.parametrize("error", [StoreError, MemoryError])
-def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad: int, error: type[Exception]):
-    damaged = True
-
-    def reading(first: int, stop: int) -> list[Batch]:
-        if damaged and first <= bad < stop:
-            raise error(f"batch {bad} of {first} to {stop}")
-        return made(first, stop)
-
-    together, found = Together(reading, ten, 0, STEPS), list[int]()
-    for _ in range(3):
-        with pytest.raises(error, match=f"batch {bad} "):
-            found.extend(int(batch[0]) for batch in together)
-        assert found == list(range(len(found)))
-        assert len(found) == bad or error is MemoryError  # it may be one of several that do not fit
-    damaged = False
-    assert found + numbers(together) == list(range(STEPS))
-
-
-@pytest.mark.parametrize("taken", [0, 1, 2, 20])
-def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
-    together = Together(made, ten, 0, STEPS)
-    for number in range(taken):
-        assert numbers([next(together)]) == [number]
-    left = list(range(taken, STEPS))
-    assert numbers(pickle.loads(pickle.dumps(together))) == left
-    ours, theirs = os.pipe()
-    if not (child := os.fork()):
-        signal.alarm(60)  # it would wait without end for a thread that is not there
+    together: Any = Together(read, lambda number: 5 - number, 0, 5)
+    assert next(together) == 0
+    rest: list[Any] = []
+    thread = threading.Thread(target=lambda: rest.extend(together))
+    thread.start()
+    assert reading.wait(SECONDS)
+    child = os.fork()
+    if not child:
         try:
-            os.write(theirs, bytes(numbers(together)))
+            taker = threading.Thread(target=lambda: (tmp_path / "found").write_text(str(list(together))), daemon=True)
+            taker.start()
+            taker.join(SECONDS)
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    os.close(theirs)
-    with open(ours, "rb") as answer:
-        assert list(answer.read()) == left
-    assert numbers(together) == left
+    go.set()
+    thread.join(SECONDS)
+    assert (tmp_path / "found").read_text() == "[1, 2, 3, 4]"
+    assert rest == [1, 2, 3, 4]
 
 
-def test_where_no_thread_can_be_started_none_is_needed(monkeypatch: pytest.MonkeyPatch):
-    starts = threading.Thread.start
-    left = 3
-
-    def refused(thread: threading.Thread) -> None:
-        nonlocal left
-        if thread.name.startswith("seqzarr batches") and left:
-            left -= 1
-            raise RuntimeError("can't start new thread")
-        starts(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
-    assert numbers(Together(made, ten, 0, STEPS)) == list(range(STEPS))
-    assert not left
-
-
-@pytest.mark.parametrize("kind", ["padded", "streams"])
-def test_what_was_read_ahead_goes_with_the_iterator_at_once(tmp_path: Path, kind: str):
-    others, recipe = threads(), Recipe()
-    store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [20] * 40)))
-    gc.disable()
-    try:
-        batches = store.padded(2) if kind == "padded" else store.streams(2, 3)
-        next(batches)
-        (thread,) = threads() - others
-        del batches
-        thread.join(60)
-        assert not thread.is_alive()
-    finally:
-        gc.enable()
-
-
-def test_the_thread_ends_with_the_batches_and_when_nobody_wants_them():
-    others = threads()
-    together = Together(made, ten, 0, STEPS)
-    next(together)
-    (thread,) = threads() - others
-    for _ in range(STEPS - 1):
-        next(together)
-    thread.join(60)  # though nobody has asked whether there are more
-    assert not thread.is_alive()
-    dropped, others = Together(made, ten, 0, STEPS), threads()
-    next(dropped)
-    (thread,) = threads() - others
-    del dropped
-    thread.join(60)
-    assert not thread.is_alive()
+@pytest.mark.parametrize("kind", [0, 1])
+def test_what_is_pickled_goes_on_as_the_state_says(by_step: Numbered, kind: int):
+    batches = both(by_step)[kind]()
+    next(batches)
+    copy = pickle.loads(pickle.dumps(batches))
+    assert copy.state_dict() == batches.state_dict()
+    assert keys(list(copy)) == keys(list(batches))
