@@ -149,12 +149,13 @@ class Snapshot:
         """Int64 (runs, 2): rows of `inputs` or `labels` that miss a value, one run after another. Checked."""
         if self.root.schema.missing != "keep":
             return no_runs()
-        if name not in self._missing:
-            runs = self.table(MISSING_RUNS[name])
+        runs = self._missing.get(name)
+        if runs is None:
+            runs = kept(self.table(MISSING_RUNS[name]))
             if (wrong := wrong_run(runs, self.bounds(name))) is not None:
                 raise FormatError(f"{self.storage.path(MISSING_RUNS[name])}: {wrong[1]}")
-            self._missing[name] = kept(runs)
-        return self._missing[name]
+            self._missing[name] = runs  # which another thread that meets an error forgets
+        return runs
 
     def had(self, name: str, number: int, rows: NDArray[Any]) -> bool:
         """Tell whether these are all rows of a sequence, by the checksum that is kept of them."""

@@ -21,6 +21,7 @@ from store_spec.format.codec import CRC_BYTES, Codec, crc32c
 from store_spec.schema import Chunking, Rows
 
 BESIDE = 2**14  # bytes of a chunk from which on it is sent by itself; of smaller ones dask takes longer for each
+Stored = bytes | memoryview  # a compressed chunk, made here or sent
 GROUPS = 8  # of chunks that are compressed one after another, for each thread
 ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
 STAMP = struct.Struct("<16sQQ")  # the array's name, the shard's number, its rows; a crc32c follows
@@ -55,7 +56,7 @@ class Stretch:
     """Some rows of an array on their way into a shard: what fills chunks is compressed, the rest are rows still."""
 
     head: NDArray[Any]  # rows that end a chunk which began before
-    stored: tuple[bytes | memoryview, ...]  # whole chunks
+    stored: tuple[Stored, ...]  # whole chunks
     tail: NDArray[Any]  # rows that begin a chunk which ends later
     rows: int
 
@@ -102,7 +103,7 @@ def encode(
     codec: Codec,
     *,
     threads: int = 1,
-) -> list[bytes | memoryview]:
+) -> list[Stored]:
     """Return the pieces of a shard file that holds these rows, one part after another.
 
     Rows after the last are zeros in the last chunk; chunks that would hold nothing else are left out.
@@ -123,11 +124,11 @@ def encode(
     return [*stored, stamp, data, crc32c(data).to_bytes(CRC_BYTES, "little")]
 
 
-def _encoded(chunk: NDArray[Any] | bytes | memoryview, codec: Codec) -> bytes | memoryview:
-    return chunk if isinstance(chunk, bytes | memoryview) else codec.encode(chunk)
+def _encoded(chunk: NDArray[Any] | Stored, codec: Codec) -> Stored:
+    return chunk if isinstance(chunk, Stored) else codec.encode(chunk)
 
 
-def _flat(parts: Iterable[NDArray[Any] | Stretch]) -> Iterator[NDArray[Any] | bytes | memoryview]:
+def _flat(parts: Iterable[NDArray[Any] | Stretch]) -> Iterator[NDArray[Any] | Stored]:
     """Give rows, and chunks that are compressed already."""
     for part in parts:
         if isinstance(part, Stretch):
@@ -166,14 +167,12 @@ def between(parts: Iterable[Part], start: int, stop: int) -> list[Part]:
     return found
 
 
-def _chunks(
-    parts: Iterable[Sliceable | bytes | memoryview], rows: Rows, size: int
-) -> Iterator[NDArray[Any] | bytes | memoryview]:
+def _chunks(parts: Iterable[Sliceable | Stored], rows: Rows, size: int) -> Iterator[NDArray[Any] | Stored]:
     """Cut arrays that follow one another into chunks, without a copy where a chunk lies in one of them."""
     waiting: list[Any] = []
     have = 0
     for part in parts:
-        if isinstance(part, bytes | memoryview):
+        if isinstance(part, Stored):
             if have:
                 raise ValueError(f"a compressed chunk follows {have:,} rows of a chunk of {size:,}")
             yield part

@@ -246,3 +246,18 @@ def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it
     assert store.read(0, 9, 10)[0][0, 0] == 0  # of the older copy, whose bytes had been read
     assert met
     assert store.read(0, 9, 10)[0][0, 0] == 9 * WIDTH
+
+
+def test_runs_of_missing_values_are_given_though_another_thread_has_them_forgotten(tmp_path: Path):
+    class Forgotten(dict[str, Any]):
+        def __setitem__(self, name: str, runs: Any) -> None:
+            """Keep nothing: as if they were forgotten right after that."""
+
+    x = np.array([[1], [np.nan], [3]], "float32")
+    with store_spec.create_store(
+        tmp_path / "s.zarr", inputs=("float32", (1,)), labels=("float32", (1,)), missing="keep"
+    ) as writer:
+        writer.append(x, x, source="a")
+    snapshot = store_spec.open_store(tmp_path / "s.zarr").snapshot
+    snapshot._missing = Forgotten()
+    assert snapshot.missing("inputs").tolist() == [[1, 2]]
