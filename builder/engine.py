@@ -12,7 +12,9 @@ from weakref import WeakSet
 from builder.errors import BuildError, UsageError
 from builder.local_cluster import ONE_BATCH, local_cluster, no_dask_log
 
-AHEAD = 3  # tasks a worker in `as_done`: one that runs, and some that wait
+# Tasks a worker: one that runs, and one that waits. More would wait for a worker that was chosen when they were
+# submitted, while another one is free.
+AHEAD = 2
 CONNECT_SECONDS = 10  # for a scheduler to answer
 
 Item = TypeVar("Item")
@@ -139,21 +141,18 @@ class OnOurWorkers(OnDask):
         self._stop()
 
 
-def as_done(
-    engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task], *, ahead: int = AHEAD
-) -> Iterator[tuple[Item, Task]]:
+def as_done(engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task]) -> Iterator[tuple[Item, Task]]:
     """Have something done with each item, a few at a time, and give each with its task, which is done.
 
     Args:
         engine: Where; nothing else may be watched there meanwhile.
         items: Taken one by one, no earlier than needed.
         submit: Starts a watched task for an item.
-        ahead: How many a worker has, those that wait included; those are not always given to another one that is free.
     """
     waiting = iter(items)
     open_: dict[Task, Item] = {}
     while True:
-        for item in islice(waiting, ahead * max(1, engine.workers) - len(open_)):
+        for item in islice(waiting, AHEAD * max(1, engine.workers) - len(open_)):
             open_[submit(item)] = item
         if not open_:
             return

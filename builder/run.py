@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from builder.batch import Part, Processed, Summary, compress, process_batch, summarise
-from builder.engine import Engine, Task
+from builder.engine import AHEAD, Engine, Task
 from builder.errors import BuildError
 from builder.fingerprints import SeenFiles
 from builder.one_source import Failure
@@ -127,6 +127,7 @@ class Run:
         self._early: dict[int, tuple[_Held, Summary]] = {}  # done before a batch that comes before them
         self._next = 0  # number of the batch to register next
         self._submitted = 0
+        self._unread = 0  # batches that are submitted, and not processed yet
         # Registered, in order, and in no shard yet.
         self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
         self._bytes_held = 0
@@ -177,7 +178,8 @@ class Run:
             raise workers_died(sorted({name for held in batches for name in held.names})) from error
 
     def _submit_batches(self) -> None:
-        while not self._exhausted and (self._bytes_held < self._memory or not self._open):
+        most = AHEAD * max(1, self._engine.workers)
+        while not self._exhausted and (self._bytes_held < self._memory or not self._open) and self._unread < most:
             batch, nbytes = next(self._batches, (None, 0))
             if batch is None:
                 self._exhausted = True
@@ -188,10 +190,12 @@ class Run:
             rows = self._engine.submit(self._process, batch, self._schema, space)
             held = _Held(self._submitted, batch.names, rows, nbytes, folder)
             self._submitted += 1
+            self._unread += 1
             self._bytes_held += nbytes
             self._open[self._engine.submit(summarise, rows, watch=True, urgent=True)] = held
 
     def _summarised(self, held: _Held, summary: Summary) -> None:
+        self._unread -= 1
         self._bytes_held += summary.in_memory - held.nbytes
         held.nbytes, held.spilled = summary.in_memory, summary.spilled
         self._early[held.number] = held, summary

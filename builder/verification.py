@@ -19,7 +19,6 @@ from store_spec.verification.problems import Problem
 from store_spec.verification.verify import Check
 
 SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
-AHEAD = 2  # bundles a worker: one that it checks, and one that waits; of more, a worker might wait for another's
 BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
 
 Bundle = dict[int, Part]
@@ -79,7 +78,7 @@ def verify(
             def submit(bundle: Bundle) -> Task:
                 return engine.submit(_check_each, check, list(bundle.values()), watch=True)
 
-            for bundle, task in as_done(engine, bundles(parts, engine.workers), submit, ahead=AHEAD):
+            for bundle, task in as_done(engine, bundles(parts, engine.workers), submit):
                 try:
                     checked = task.result()
                 except engine.lost as error:

@@ -130,17 +130,16 @@ def convert(
 
 
 def lost_values(array: Array, converted: Array, *, rounds: bool) -> NDArray[np.bool_] | None:
-    """Return where the value is not what it was, but for rounding; None: nowhere, by the dtypes alone."""
+    """Return where the value is not what it was, but for rounding; None: nowhere."""
     kind, target = array.dtype.kind, converted.dtype
     if kind == "b":
         return None
     if target.kind == "b":
         return np.asarray((array != 0) & (array != 1))
     if target.kind == "f":
-        if kind == "f":
-            return np.asarray(np.isinf(converted) & np.isfinite(array))
-        if rounds:
-            return np.isinf(converted)
+        if kind == "f" or rounds:
+            infinite = np.isinf(converted)
+            return np.asarray(infinite & np.isfinite(array)) if infinite.any() else None
         most = 2 ** (np.finfo(target).nmant + 1)
         return np.asarray((array > most) | (array < -most))
     limits = np.iinfo(target)

@@ -18,7 +18,7 @@ from builder.formats.text_header import FIRST, TextStart, read_start
 from builder.formats.text_numbers import FALSE, MISSING, TRUE, first_that_fails, numbers, refuse_large
 from builder.formats.text_quotes import QuoteCount, unclosed
 
-_BLOCK = 4 * FIRST  # bytes that pyarrow parses at once
+_BLOCK = FIRST  # bytes that pyarrow parses at once
 _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
 
 

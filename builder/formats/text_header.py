@@ -14,7 +14,7 @@ from builder.formats.table import check_unique, shortened
 from builder.formats.text_numbers import DECIMALS
 from builder.formats.text_quotes import unclosed
 
-FIRST = 1 << 18  # bytes; a file no larger is read once
+FIRST = 1 << 20  # bytes; a file no larger is read once
 _PIECE = 1 << 12  # bytes that are cut into lines at once
 _MOST = 1 << 24
 # By what stands before decimals.
@@ -39,7 +39,7 @@ class TextStart:
     named: bool
     offset: int  # bytes before the first data row
     first: tuple[str, ...]  # the fields of the first data row
-    longest: int  # bytes of the longest of the first lines; of all, where there are no more than FIRST
+    longest: int  # bytes of the longer of the first two lines; of all, where the file has been read
     rest: bytes | None  # the data, where the file is so small that it has been read
 
 
@@ -99,7 +99,7 @@ def read_start(
         named=has_header or column_names is not None,
         offset=offset,
         first=tuple(data),
-        longest=len(head) if len(head) <= FIRST else max(map(len, head.splitlines())),
+        longest=len(head) if whole else max(rows[0][1], rows[1][1] - rows[0][1]),
         rest=head[offset:] if whole else None,
     )
 

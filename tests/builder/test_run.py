@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from builder.batch import process_batch
-from builder.engine import InProcess
+from builder.batch import process_batch, summarise
+from builder.engine import AHEAD, InProcess
 from builder.errors import BuildError
 from builder.one_source import Batch
 from builder.run import Run, Tally
@@ -140,6 +140,31 @@ def test_no_more_batches_are_read_than_the_memory_allows(tmp_path):
     each_alone = list(range(100))
     run(tmp_path / "src", tmp_path / "store", sources, schema, engine=engine, cuts=each_alone, memory=1_000)
     assert engine.most < 15
+    assert_store(tmp_path / "store", sources)
+
+
+def test_no_more_batches_wait_for_a_worker_than_one_each_whatever_the_memory(tmp_path):
+    sources = {f"{number:03}.made": Made(lengths=(10,), seed=number) for number in range(100)}
+    write_made(tmp_path / "src", sources)
+    waiting, most = set(), 0
+
+    class Watching(Shuffled):
+        def submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Later:
+            nonlocal most
+            later = super().submit(function, *arguments, **options)
+            if function is summarise:
+                waiting.add(later)
+                most = max(most, len(waiting))
+            return later
+
+        def finished(self) -> Later:
+            waiting.discard(later := super().finished())
+            return later
+
+    each_alone = list(range(100))
+    schema = schema_for("step")
+    run(tmp_path / "src", tmp_path / "store", sources, schema, engine=Watching(0), cuts=each_alone, memory=10**9)
+    assert most == AHEAD * Watching.workers
     assert_store(tmp_path / "store", sources)
 
 
