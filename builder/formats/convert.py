@@ -115,7 +115,7 @@ def convert(
     if array.dtype == target:
         return np.ascontiguousarray(array)
     with np.errstate(over="ignore", invalid="ignore"):
-        converted = np.ascontiguousarray(array.astype(target))
+        converted = array.astype(target, order="C")
     lost = lost_values(array, converted, rounds=rounds)
     if lost is not None and lost.any():
         where = tuple(int(i) for i in np.argwhere(lost)[0])

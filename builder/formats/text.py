@@ -332,7 +332,7 @@ def _block(parsed: Any) -> Array:
     """Copy a pyarrow.Table of float64 and bool into one array; missing is NaN."""
     import pyarrow as pa
 
-    out = np.empty((parsed.num_rows, parsed.num_columns))
+    out = np.empty((parsed.num_columns, parsed.num_rows)).T  # column by column in memory, as they come
     start = 0
     for batch in parsed.to_batches():
         stop = start + batch.num_rows
