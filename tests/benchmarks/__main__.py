@@ -24,7 +24,7 @@ Run = Callable[[Path, argparse.Namespace], None]
 SECTIONS: dict[str, tuple[Run, Run | None]] = {
     # Each as it is, and with --quick.
     "build": (
-        lambda folder, _: benchmark_build(folder, megabytes={"npy": 140, "csv": 60}, rounds=5, workers=(1, 2)),
+        lambda folder, _: benchmark_build(folder, megabytes={"npy": 1000, "csv": 300}, rounds=3, workers=(1, 2)),
         lambda folder, _: benchmark_build(folder, megabytes={"npy": 20, "csv": 8}, rounds=1, workers=(1,)),
     ),
     "reading": (
