@@ -20,6 +20,7 @@ RATES = ("batches", "gather", "memory map")
 SLICES = ("store.read a window", "plain zarr a window")
 SLICE_SECONDS = 1.5  # at most
 TORCH = ("torch, 0 workers", "torch, 2 workers")
+THROUGH = (*TORCH, "gather, torch, 2 workers")
 TORCH_GOAL = 0.7  # of the rate of the same batches without torch
 MIXED_GOAL = 0.9  # of the distinct sequences in a batch of a global shuffle
 
@@ -110,13 +111,13 @@ def compare_torch(setting: Setting) -> None:
     for _ in range(setting.rounds):
         found: Round = {}
         for work in (DENSE, DISJOINT):
-            for reader in ("batches", *TORCH):
+            for reader in ("batches", *THROUGH):
                 arguments = reader, asdict(work), setting.place(work), setting.seconds
-                found[work.name, reader] = measure(read_warm, *arguments, memory=reader in TORCH)
+                found[work.name, reader] = measure(read_warm, *arguments, memory=reader in THROUGH)
         rounds.append(found)
     rows = []
     for work in (DENSE, DISJOINT):
-        for reader in ("batches", *TORCH):
+        for reader in ("batches", *THROUGH):
             key, share = (work.name, reader), ratio(rounds, (work.name, reader), (work.name, "batches"))
             memory, cores = median(rounds, key, "peak") / 1e6, median(rounds, key, "cores")
             goal = at_least(share, TORCH_GOAL if reader in TORCH else None, "of batches")

@@ -74,6 +74,34 @@ def _gather(work: Work, place: Path, *, mapped: bool) -> Epoch:
     return epoch
 
 
+def _gather_through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
+    """The gather from memory in worker processes, as a dataset of torch's is written that has all rows in memory."""
+    import torch
+    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+    inputs, labels = (rows_of(place, name, mapped=False) for name in ("inputs", "labels"))
+    view = np.lib.stride_tricks.sliding_window_view(inputs, work.window, axis=0).transpose(0, 2, 1)
+    starts = np.random.default_rng(0).permutation(window_starts(place, work))
+
+    class InMemory(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            worker: Any = get_worker_info()
+            for first in range(worker.id * work.batch, len(starts), worker.num_workers * work.batch):
+                start = starts[first : first + work.batch]
+                yield torch.from_numpy(view[start]), torch.from_numpy(labels[start + (work.window - 1)])
+
+    # Forked, workers have the arrays without a copy.
+    loader: Any = DataLoader(
+        InMemory(), batch_size=None, num_workers=workers, persistent_workers=True, multiprocessing_context="fork"
+    )
+
+    def epoch(_: int) -> Iterator[int]:
+        for batch, _ in loader:
+            yield len(batch)
+
+    return epoch
+
+
 def _store_read(work: Work, place: Path) -> Epoch:
     windows = windows_of(place, work)
 
@@ -124,6 +152,7 @@ READERS: dict[str, Callable[[Work, Path], Epoch]] = {
     "memory map": partial(_gather, mapped=True),
     "torch, 0 workers": partial(_through_torch, workers=0),
     "torch, 2 workers": partial(_through_torch, workers=2),
+    "gather, torch, 2 workers": partial(_gather_through_torch, workers=2),
     "store.read a window": _store_read,
     "plain zarr a window": _plain_zarr,
 }
