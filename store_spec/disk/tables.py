@@ -1,17 +1,130 @@
-"""Chunks of the arrays that do not lie in shards, as they are written."""
+"""Arrays that do not lie in shards, most of one row a sequence: chunks as they are read, and as they are written."""
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.committed import get_whole, wrong_size
 from store_spec.disk.storage import LocalStorage
-from store_spec.format.layout import chunk_key, table_chunk
-from store_spec.format.text import encode_text
-from store_spec.schema import ArrayFact, Schema
+from store_spec.errors import FormatError
+from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO
+from store_spec.format.layout import Root, chunk_key, table_chunk
+from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, encode_text
+from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact, Schema
+
+
+class Tables:
+    """Those of one committed state: nothing behind its counts is looked at.
+
+    Args:
+        storage: The folder of the store.
+        root: The root document of the state.
+    """
+
+    def __init__(self, storage: LocalStorage, root: Root) -> None:
+        self.storage, self.root = storage, root
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Int64 (sequences + 1,): sequence i is rows offsets[i] to offsets[i + 1]. Checked."""
+        return kept(self._offsets("offsets", "row_size", self.root.counts.steps))
+
+    @cached_property
+    def label_offsets(self) -> NDArray[np.int64]:
+        """The same for `labels`, whatever their axis."""
+        axis = self.root.schema.label_axis
+        if axis == "step":
+            return self.offsets
+        if axis == "sequence":
+            return kept(np.arange(len(self.offsets)))  # their number is known to be true
+        return kept(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
+
+    def bounds(self, name: str) -> NDArray[np.int64]:
+        """Int64 (sequences + 1,): where the sequences begin and end in `inputs`, `labels` or `time`. Checked."""
+        return self.label_offsets if name == "labels" else self.offsets
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return rows of an array, all that are committed by default."""
+        schema, fact = self.root.schema, self.root.schema.fact(name)
+        stop = self.root.committed(name) if stop is None else stop
+        size = table_chunk(schema, fact)
+        first, last = start // size, -(-stop // size)
+        present = len(self.storage.list(name)) - 1  # its zarr.json is there too
+        if stop > start and present < last:
+            raise FormatError(
+                f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
+            )
+        chunks = max(0, last - first) if stop > start else 0
+        for number in range(first, first + chunks):
+            self.check_size(fact, number)
+        out = np.empty((chunks * size, *schema.shape(fact)), schema.dtype(fact))
+        for number in range(first, first + chunks):
+            self.fill_from_chunk(fact, number, out[(number - first) * size : (number - first + 1) * size])
+        return out[start - first * size : stop - first * size] if chunks else out
+
+    def check_size(self, fact: ArrayFact, number: int) -> None:
+        """Check that a chunk has as many stored bytes as it needs, if it is larger than most are."""
+        schema = self.root.schema
+        decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
+        if decoded > TABLE_CHUNK_BYTES:  # one wide row
+            key = chunk_key(fact.name, number, 1 + len(schema.shape(fact)))
+            least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
+            found = self.storage.size(key)
+            if not least <= found <= most:
+                raise wrong_size(str(self.storage.path(key)), found, least, most, decoded)
+
+    def fill_from_chunk(self, fact: ArrayFact, number: int, out: NDArray[Any]) -> None:
+        """Decode one chunk into `out`, which has the rows of a whole chunk."""
+        key = chunk_key(fact.name, number, out.ndim)
+        where = str(self.storage.path(key))
+        text = fact.dtype == "string"
+        stored = get_whole(self.storage, key, (LARGEST_TEXT_BYTES if text else out.nbytes) + LARGEST_OVERHEAD)
+        codec = self.root.schema.codec_of(fact)
+        if text:
+            out[:] = decode_text(codec.decode_bytes(stored, LARGEST_TEXT_BYTES, where), len(out), where)
+        else:
+            codec.decode(stored, out, where)
+            committed = out[: max(0, self.root.committed(fact.name) - number * len(out))]
+            if out.dtype == bool and (committed.view(np.uint8) > 1).any():
+                # NumPy counts such a mask wrong, and then selects by it out of bounds.
+                raise FormatError(f"{where}: a bool of {committed.view(np.uint8).max()}, where 0 or 1 is due")
+
+    def check_offsets(
+        self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int
+    ) -> NDArray[np.int64]:
+        """Return offsets that begin with 0, never fall, end with `last`, and agree with the lengths.
+
+        Raises:
+            FormatError: They do not.
+        """
+        where = self.storage.path(name)
+        if offsets[0] != 0:
+            raise FormatError(f"{where}: begins with {offsets[0]:,}, not with 0")
+        falls = offsets[1:] < offsets[:-1]  # not by a difference, which can overflow
+        if falls.any():
+            bad = int(np.argmax(falls))
+            raise FormatError(
+                f"{where}: sequence {bad} ends at {offsets[bad + 1]:,}, before its start {offsets[bad]:,}"
+            )
+        if offsets[-1] != last:
+            raise FormatError(f"{where}: ends with {offsets[-1]:,}, but {last:,} steps are committed")
+        by_offsets = np.diff(offsets)
+        if not np.array_equal(sizes, by_offsets):
+            bad = int(np.argmax(sizes != by_offsets))
+            raise FormatError(
+                f"{self.storage.path(sizes_name)}: sequence {bad} has {sizes[bad]:,} steps, "
+                f"but {by_offsets[bad]:,} by {name}"
+            )
+        return offsets
+
+    def _offsets(self, name: str, sizes_name: str, last: int) -> NDArray[np.int64]:
+        return self.check_offsets(name, self.read(name), sizes_name, self.read(sizes_name), last)
 
 
 def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
@@ -24,6 +137,12 @@ def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int,
             chunk = _padded(rows[start : start + size], size)
             stored = pool.submit(schema.codec_of(fact).encode, chunk).result()
             storage.put(chunk_key(fact.name, (first + start) // size, rows.ndim), [stored])
+
+
+def kept(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Make an array that is kept one that nobody can write to: what is read follows from it."""
+    array.setflags(write=False)
+    return array
 
 
 def _padded(rows: NDArray[Any], size: int) -> NDArray[Any]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store_spec.disk.snapshot import Snapshot, kept
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.tables import kept
 from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts

@@ -157,7 +157,7 @@ def readable(snapshot: Snapshot, name: str) -> NDArray[Any]:
     for first in range(0, count, size):
         out = np.empty((size, *schema.shape(fact)), schema.dtype(fact))
         try:
-            snapshot.fill_from_chunk(fact, first // size, out)
+            snapshot.tables.fill_from_chunk(fact, first // size, out)
         except DAMAGE:
             continue
         table[first : first + size] = out[: count - first]

@@ -92,7 +92,7 @@ class MomentsCheck:
         try:
             for name in derived(self._rows.part.array):
                 table = self._rows.table(name)
-                self._rows.snapshot.check_size(table.fact, self.start // table.size)
+                self._rows.snapshot.tables.check_size(table.fact, self.start // table.size)
         except DAMAGE as error:
             self._rows.report.error(error, ((self.start, self.start + 1),))
             return False

@@ -128,9 +128,9 @@ class Table:
         if last is not None and last[0] == number:
             return last[1]
         try:
-            self._snapshot.check_size(self.fact, number)
+            self._snapshot.tables.check_size(self.fact, number)
             out = np.empty((self.size, *self._shape), self._dtype)
-            self._snapshot.fill_from_chunk(self.fact, number, out)
+            self._snapshot.tables.fill_from_chunk(self.fact, number, out)
         except DAMAGE as error:
             self._unreadable.add(number)
             self._report.error(error, self._concerned(number * self.size, (number + 1) * self.size))

@@ -153,7 +153,7 @@ def _bounds(snapshot: Snapshot, report: Report, tables: dict[str, Table], name: 
     last = counts.steps if name == "offsets" else counts.label_steps
     if offsets is not None and sizes is not None:
         try:
-            return snapshot.check_offsets(name, offsets, sizes_name, sizes, last)
+            return snapshot.tables.check_offsets(name, offsets, sizes_name, sizes, last)
         except DAMAGE as error:
             report.error(error)
     for bounds in (offsets, None if sizes is None else np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])):

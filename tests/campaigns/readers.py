@@ -24,8 +24,7 @@ import numpy as np
 
 import store_spec
 from store_spec import Store
-from store_spec.disk import snapshot
-from store_spec.disk.snapshot import Snapshot
+from store_spec.disk import shards
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rot_stores import small_tables
 from tests.campaigns.together import Failure, nothing, together
@@ -202,8 +201,8 @@ def _equal(found: tuple[Any, Any], inputs: Any, labels: Any) -> bool:
 def _without_last_shard(control: bool) -> Iterator[None]:  # noqa: FBT001
     """In the control, read the last, partial shard as others: its index once, then chunks, opening it for each."""
     if control:
-        each_anew = mock.patch.object(snapshot, "MOST_OPEN_OF_ALL", 0)
-        with mock.patch.object(Snapshot, "_whole_shard", nothing), each_anew:
+        each_anew = mock.patch.object(shards, "MOST_OPEN_OF_ALL", 0)
+        with mock.patch.object(shards.Shards, "_whole", nothing), each_anew:
             yield
     else:
         yield

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
-from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.shards import Shards
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.reading import statistics as statistics_module
 from store_spec.reading.ahead import ahead
@@ -241,14 +241,14 @@ def test_parts_of_inputs_and_labels_are_read_by_turns(in_chunks: Numbered, monke
 def chunks_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Return a list that grows by each chunk that is decompressed."""
     read: list[tuple[str, int]] = []
-    fill = Snapshot._fill
+    fill = Shards.fill
 
-    def counted(self: Snapshot, found: Any, name: str, start: int, out: NDArray[Any], **options: bool) -> None:
-        assert start + len(out) <= self.root.counts.steps, "rows that are not committed"
+    def counted(self: Shards, name: str, start: int, out: NDArray[Any], **options: bool) -> None:
+        assert start + len(out) <= self._root.counts.steps, "rows that are not committed"
         read.extend((name, number) for number in range(start // 8, -(-(start + len(out)) // 8)))
-        fill(self, found, name, start, out, **options)
+        fill(self, name, start, out, **options)
 
-    monkeypatch.setattr(Snapshot, "_fill", counted)
+    monkeypatch.setattr(Shards, "fill", counted)
     return read
 
 

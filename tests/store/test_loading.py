@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec.disk import snapshot
+from store_spec.disk import shards
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.windows.loading import _cuts
 from store_spec.windows.ranges import Ranges
@@ -79,13 +79,13 @@ def descriptors(store: store_spec.Store) -> list[str]:
 def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
     store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(snapshot, "MOST_OPEN_OF_ALL", 10**6)  # whatever stores of other tests have open
+    monkeypatch.setattr(shards, "MOST_OPEN_OF_ALL", 10**6)  # whatever stores of other tests have open
     mine, most = store_spec.open_store(store.path), 0
     for start in range(0, 380, 2):
         x, _ = mine.read(0, start, start + 2)
         assert x[0, 0] == 2 * start
         most = max(most, len(descriptors(store)))
-    assert 1 < most <= snapshot.MOST_OPEN
+    assert 1 < most <= shards.MOST_OPEN
     del mine
     assert not descriptors(store)
 
@@ -94,7 +94,7 @@ def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(
     store: store_spec.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A repair renames one there, and who has the old one open would never see it."""
-    monkeypatch.setattr(snapshot, "MOST_OPEN_OF_ALL", 10**6)
+    monkeypatch.setattr(shards, "MOST_OPEN_OF_ALL", 10**6)
     path = store.path / "inputs" / "c.1.0"
     whole = path.read_bytes()
     store.read(0, 12, 14)  # of its other chunk: it is open
@@ -110,16 +110,16 @@ def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(
 
 def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_have():
     program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); "
-    program += "from store_spec.disk import snapshot; print(snapshot.MOST_OPEN_OF_ALL)"
+    program += "from store_spec.disk import shards; print(shards.MOST_OPEN_OF_ALL)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "25\n"
-    assert snapshot.MOST_OPEN_OF_ALL <= 256
+    assert shards.MOST_OPEN_OF_ALL <= 256
 
 
 def test_what_more_stores_than_files_may_be_open_read_is_closed_at_once(
     store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(snapshot, "MOST_OPEN_OF_ALL", 3 + len(snapshot._ALL_OPEN))
+    monkeypatch.setattr(shards, "MOST_OPEN_OF_ALL", 3 + len(shards._ALL_OPEN))
     stores = [store_spec.open_store(store.path) for _ in range(4)]
     for one in [store, *stores]:
         for start in (0, 100, 200):

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
-from store_spec.disk import recent, snapshot
-from store_spec.disk.snapshot import Snapshot
+from store_spec.disk import recent, shards
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import Codec, crc32c
@@ -65,7 +64,7 @@ def test_any_reads_give_the_rows_of_their_store(stores: Stores, reads: list[tupl
         x, y = store.read(0, start, stop)
         assert np.array_equal(x, rows[start:stop])
         assert np.array_equal(y, -rows[start:stop, 0])
-    assert len(snapshot._RECENT.chunks) <= recent.MOST_CHUNKS
+    assert len(shards._RECENT.chunks) <= recent.MOST_CHUNKS
 
 
 def test_rows_beside_those_read_last_are_not_decompressed_again(stores: Stores, decoded: list[str]):
@@ -231,18 +230,18 @@ def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it
     store = write(tmp_path / "s.zarr", rows)
     file, right = store.path / "inputs" / "c.1.0", (store.path / "inputs" / "c.1.0").read_bytes()
     file.write_bytes((tmp_path / "older.zarr" / "inputs" / "c.1.0").read_bytes())
-    get, met = Snapshot._get, list[str]()
+    get, met = shards.Shards._get, list[str]()
 
-    def meanwhile(snapshot: Snapshot, found: Any, key: str, *place: int) -> bytes:
-        data = get(snapshot, found, key, *place)
+    def meanwhile(found: shards.Shards, key: str, *place: int) -> bytes:
+        data = get(found, key, *place)
         if key == "inputs/c.1.0" and not met:
             met.append(key)
             (tmp_path / "right").write_bytes(right)
             (tmp_path / "right").rename(file)
-            snapshot._forget(found)
+            store.snapshot._forget(found)
         return data
 
-    monkeypatch.setattr(Snapshot, "_get", meanwhile)
+    monkeypatch.setattr(shards.Shards, "_get", meanwhile)
     assert store.read(0, 9, 10)[0][0, 0] == 0  # of the older copy, whose bytes had been read
     assert met
     assert store.read(0, 9, 10)[0][0, 0] == 9 * WIDTH
@@ -261,3 +260,17 @@ def test_runs_of_missing_values_are_given_though_another_thread_has_them_forgott
     snapshot = store_spec.open_store(tmp_path / "s.zarr").snapshot
     snapshot._missing = Forgotten()
     assert snapshot.missing("inputs").tolist() == [[1, 2]]
+
+
+def test_who_reads_once_opens_a_file_again_after_an_error(tmp_path: Path):
+    rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
+    store = write(tmp_path / "s.zarr", rows)
+    file = store.path / "inputs" / "c.1.0"
+    right = file.read_bytes()
+    file.write_bytes(bytes([right[0] ^ 1]) + right[1:])
+    snapshot = store.snapshot.slim()
+    with pytest.raises(ChecksumError):
+        snapshot.rows("inputs", 8, 9)
+    (tmp_path / "right").write_bytes(right)
+    (tmp_path / "right").rename(file)
+    assert snapshot.rows("inputs", 8, 9).tolist() == rows[8:9].tolist()

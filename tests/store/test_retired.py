@@ -246,3 +246,23 @@ def test_a_lost_shard_is_no_loss_where_all_that_lay_in_it_is_retired(tmp_path, r
             with pytest.raises(FormatError, match="lost"):
                 list(store.padded(2))
         (tmp_path / "lost").rename(shard)
+
+
+def test_an_older_copy_of_a_shard_is_no_loss_where_what_it_lacks_is_retired_whatever_lies_behind_it(tmp_path):
+    rows = np.arange(13, dtype="float32").reshape(-1, 1)
+    with store_spec.create_store(
+        tmp_path / "s", inputs=("float32", (1,)), labels=("float32", (1,)), chunk=16, shard=32
+    ) as writer:
+        writer.append(rows[:5], rows[:5], source="a")
+    older = (tmp_path / "s/inputs/c.0.0").read_bytes()
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        assert writer.schema.steps.shard == 8
+        writer.append(rows[5:10], rows[5:10], source="b")
+        writer.append(rows[10:], rows[10:], source="c")
+    (tmp_path / "s/inputs/c.0.0").write_bytes(older)
+    with pytest.raises(FormatError, match="has 5 rows, by its stamp, where 8 are committed"):
+        store_spec.open_store(tmp_path / "s")[0]
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        writer.retire("b")
+    store = store_spec.open_store(tmp_path / "s")
+    assert [store[number][0].tolist() for number in range(2)] == [rows[:5].tolist(), rows[10:].tolist()]

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec.disk import recent, snapshot
+from store_spec.disk import recent, shards
 from store_spec.errors import ChecksumError, FormatError, SequenceIndexError
 from store_spec.format.codec import Codec
 from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same, write
@@ -369,5 +369,5 @@ def test_a_read_within_a_read_and_in_another_thread_has_memory_of_its_own(
         with ThreadPoolExecutor(1) as pool:
             assert same(pool.submit(store.read, 0, low, low + 20).result()[0], rows[low : low + 20])
     assert begun
-    assert len(snapshot._RECENT.chunks) <= recent.MOST_CHUNKS
-    assert all(len(room) <= recent.MOST_BYTES for room in [*snapshot._RECENT.chunks.values(), *snapshot._RECENT.spare])
+    assert len(shards._RECENT.chunks) <= recent.MOST_CHUNKS
+    assert all(len(room) <= recent.MOST_BYTES for room in [*shards._RECENT.chunks.values(), *shards._RECENT.spare])

@@ -1,0 +1,61 @@
+"""Files that a commit has counted: one that is missing was lost, and one that is larger than it can be is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from store_spec.disk.storage import LocalStorage, OpenFile
+from store_spec.errors import FormatError, MissingStoreError
+
+
+def get_whole(storage: LocalStorage, key: str, limit: int) -> bytes:
+    """Return all bytes of a file, which are no more than that.
+
+    Raises:
+        FormatError: They are more, or it is missing.
+    """
+    data = get_part(storage, key, 0, limit + 1)
+    if len(data) > limit:
+        raise FormatError(f"{storage.path(key)}: larger than the {limit:,} bytes that it can need")
+    return data
+
+
+def get_part(storage: LocalStorage, key: str, start: int, length: int | None) -> bytes:
+    """Return bytes of a file, as `LocalStorage.get` does.
+
+    Raises:
+        FormatError: It is missing.
+    """
+    with _loss_told(storage, key):
+        return storage.get(key, start, length)
+
+
+def open_file(storage: LocalStorage, key: str) -> OpenFile:
+    """Open a file for many reads.
+
+    Raises:
+        FormatError: It is missing.
+    """
+    with _loss_told(storage, key):
+        return storage.open(key)
+
+
+def wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> FormatError:
+    """Say that a chunk has fewer or more stored bytes than one of the schema can have."""
+    if found > most:
+        return FormatError(f"{where}: a chunk of {found:,} stored bytes; it cannot have more than {most:,}")
+    return FormatError(
+        f"{where}: a chunk of {found:,} stored bytes cannot hold the {decoded:,} that the schema gives; "
+        f"it has at least {least:,}"
+    )
+
+
+@contextmanager
+def _loss_told(storage: LocalStorage, key: str) -> Iterator[None]:
+    try:
+        yield
+    except MissingStoreError as error:
+        raise FormatError(
+            f"{storage.path(key)}: missing; every committed chunk and shard is written, so it was lost"
+        ) from error
