@@ -198,8 +198,11 @@ def _threads(client: Any) -> int:
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     from distributed import Client
+    from distributed.comm.addressing import get_address_host_port
 
     try:
+        if not address.startswith("inproc:"):
+            get_address_host_port(address)  # of one that is wrong the client would be left half made
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error

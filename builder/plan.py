@@ -17,7 +17,7 @@ from builder.one_source import Batch, Failure
 from builder.process import Process
 from builder.reading import Reading, dealt, find_sources, opened
 from builder.sources import SourceList
-from store_spec.disk.storage import check_local
+from store_spec.disk.storage import check_local, check_outside
 from store_spec.schema import LabelAxis, Schema
 
 LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes a byte of a file; what lies outside is taken for chance
@@ -106,6 +106,8 @@ def make_plan(
     """
     check_local(store)
     held = opened(store)
+    if held is None:
+        check_outside(store)
     reading = find_sources(
         sources,
         store,

@@ -53,6 +53,11 @@ def load_process(process: Process | str | None) -> Process:
             ) from error
         except Exception as error:
             raise UsageError(f"process {process!r}: importing it failed: {type(error).__name__}: {error}") from error
+        except SystemExit as error:
+            raise UsageError(
+                f"process {process!r}: {module_name} exits when it is imported ({error.code!r:.200}); put what it does "
+                "as a script under if __name__ == '__main__'"
+            ) from error
     function = getattr(module, name, None)
     if not callable(function):
         there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from builder.errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, check_format, format_of
+from store_spec.disk.lock import BESIDE
+from store_spec.disk.storage import is_store
 
 _WILDCARD = re.compile(r"[*?\[]")
 # How many files are looked at to say, in an error, what is there instead.
@@ -55,11 +57,11 @@ def discover(
 ) -> SourceList:
     """List the sources in a folder, or those that a glob pattern matches.
 
-    From a folder, and the folders in it, come the files of known formats; names that begin with "." or "_"
-    are left out, with all below them. A glob (`**` stands for any folders) takes what it matches; as in a
-    shell, a wildcard matches no leading ".". Links to files are followed, links to folders are not. A link
-    that leads nowhere, or round in a circle, is listed, so that reading it fails by name rather than that it goes
-    missing. A file whose name is not UTF-8 is no source; it is listed apart.
+    From a folder, and the folders in it, come the files of known formats; names that begin with "." or "_" are left
+    out, with all below them, and so are stores of ours, with what lies beside them. A glob (`**` stands for any
+    folders) takes what it matches; as in a shell, a wildcard matches no leading ".". Links to files are followed, links
+    to folders are not. A link that leads nowhere, or round in a circle, is listed, so that reading it fails by name
+    rather than that it goes missing. A file whose name is not UTF-8 is no source; it is listed apart.
 
     Args:
         sources: A folder, one file, or a glob; the root of a glob is the part before its first wildcard.
@@ -133,7 +135,8 @@ def _walk(folder: str, prefix: str, excluded: frozenset[str], others: list[str])
         if entry.name.startswith((".", "_")) or name in excluded:
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, f"{name}/", excluded, others)
+            if not _is_ours(entry.path):
+                yield from _walk(entry.path, f"{name}/", excluded, others)
         elif _is_file(entry):
             yield name
         else:
@@ -155,7 +158,7 @@ def _glob(
         if hidden or name in excluded or not matches(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
-            if any_depth or rest:
+            if (any_depth or rest) and not _is_ours(entry.path):
                 yield from _glob(entry.path, f"{name}/", parts if any_depth else rest, excluded, others)
         elif not rest and _is_file(entry):
             yield name
@@ -170,6 +173,11 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise UsageError(f"{folder}: the folder cannot be listed: {error.strerror}") from error
+
+
+def _is_ours(folder: str) -> bool:
+    """Tell whether a folder is a store, or the one beside a store: they hold no sources, but files that look so."""
+    return is_store(folder.removesuffix(BESIDE))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

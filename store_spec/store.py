@@ -202,7 +202,11 @@ class Store(Selection):
         missing: MissingValues = "keep",
         mask: bool = False,
     ) -> Windows:
-        """Return all windows of these sequences: `WindowShape` and `Windows` have the arguments. Nothing is read."""
+        """Return all windows of these sequences: `WindowShape` and `Windows` have the arguments. Nothing is read.
+
+        A sequence that is too short for a window has none, unless `short` says otherwise: there may be no windows at
+        all, and then no batches. `len` tells.
+        """
         from store_spec.windows.shape import WindowShape
         from store_spec.windows.windows import Windows
 

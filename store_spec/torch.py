@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.data import IterableDataset, get_worker_info
 
 from store_spec.errors import WindowError
-from store_spec.torch_parcels import tensors_of
+from store_spec.torch_parcels import next_of
 from store_spec.windows.batches import Batches
 from store_spec.windows.epoch import Transform
 from store_spec.windows.windows import Windows
@@ -22,7 +22,7 @@ class WindowBatches(IterableDataset[Any]):
 
     Take them from it, or from `DataLoader(dataset, batch_size=None, num_workers=...)`, in the same order, with any
     number of workers. These help a slow `transform`, else threads that read ahead are faster: each reads all rows,
-    has `memory` of its own, and copies. Its `collate_fn` gets a `Parcel` to iterate over. If one dies, torch says so.
+    has `memory` of its own, and copies. Its `collate_fn` gets a `Parcel` to iterate over. If one dies, an error tells.
 
     Args:
         windows: Whose windows.
@@ -90,7 +90,7 @@ class TensorBatches:
         return self
 
     def __next__(self) -> Any:
-        return tensors_of(next(self._batches))
+        return next_of(self._batches)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the epoch stands."""

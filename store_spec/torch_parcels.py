@@ -7,6 +7,7 @@ the last array over it is gone, in whichever process.
 """
 
 import os
+import pickle
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -72,6 +73,23 @@ class Parcel:
         segment = self._lease.segment
         memory = None if segment.flags[KNOWN] else segment.memory
         return _received, (self._ring, self._number, memory, self._layout)
+
+
+def next_of(batches: Iterator[Any]) -> Any:
+    """Return the next batch as tensors; in a worker an error is one that can be sent: torch drops others, and waits.
+
+    Raises:
+        WindowError: Instead of an error that cannot be pickled.
+    """
+    try:
+        return tensors_of(next(batches))
+    except Exception as error:
+        if get_worker_info() is not None:
+            try:
+                pickle.dumps(type(error))
+            except Exception:  # noqa: BLE001  # whatever pickle says of a class that it does not find
+                raise WindowError(f"{type(error).__qualname__} in a worker: {error}") from error
+        raise
 
 
 def tensors_of(batch: Any) -> Any:

@@ -55,7 +55,7 @@ def ending_plainly(store: Path | None = None) -> Iterator[None]:
             status = _status(error)
             if status is None:
                 raise
-            click.echo(f"Error: {printable(str(error))}", err=True)
+            click.echo(f"Error: {printable(_text(error))}", err=True)
             sys.exit(status)
 
 
@@ -75,13 +75,27 @@ def _is_imported() -> bool:
 
 
 def _status(error: Exception) -> int | None:
-    """Return the exit status for an error that a user can do something about; None for a fault of ours."""
+    """Return the exit status for an error that a user can do something about; None for a fault of ours.
+
+    What the system refuses is one: a path that is too long, or below a folder that one may not enter.
+    """
     from builder.errors import BuildError, UsageError
     from store_spec.errors import MissingStoreError, SchemaError, StoreError, StoreExistsError
 
     if isinstance(error, UsageError | SchemaError | StoreExistsError | MissingStoreError):
         return WRONG_USAGE
-    return FAILED if isinstance(error, BuildError | StoreError) else None
+    if isinstance(error, OSError) and not isinstance(error, StoreError) and error.filename is not None:
+        return WRONG_USAGE
+    return FAILED if isinstance(error, BuildError | StoreError | OSError) else None
+
+
+def _text(error: Exception) -> str:
+    """Return what an error says; what the system says without a number, behind the path that it is about."""
+    from store_spec.errors import StoreError
+
+    if not isinstance(error, OSError) or isinstance(error, StoreError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def _committed(store: Path) -> str:

@@ -123,7 +123,8 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
                 there = listed(list(members)) or "none"
                 raise SourceError(
                     source,
-                    f"has no array {key!r}; it has: {there}; name them with --input-key and --label-key",
+                    f"has no array {key!r}; it has: {there}; name them with --input-key and --label-key, by one name "
+                    "where the labels are the inputs",
                 )
         unpacked = 0
         arrays = {}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from store_spec.disk.job import ShardJob, needed
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL, LocalStorage, check_local, sync_folder
+from store_spec.disk.storage import PARTIAL, LocalStorage, check_local, check_outside, sync_folder
 from store_spec.disk.tables import put_rows
 from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.format import retired
@@ -75,11 +75,12 @@ class Ledger:
         """Start a store; it appears at `path` with its first commit, and not at all without one.
 
         Raises:
-            StoreExistsError: Something is at that path already.
+            StoreExistsError: Something is at that path already, or it lies inside of another store.
             SchemaError: `provenance` is no JSON, or the path a URL.
             LockedError: Another writer is creating it.
         """
         check_local(path)
+        check_outside(path)
         path = path.absolute()  # the caller may change to another folder before the commit
         root = Root(schema=schema, provenance={} if provenance is None else provenance)
         root.encode()  # refuses now what no commit could write

@@ -15,13 +15,14 @@ from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
 HOLDER_TRIES = 50
+BESIDE = ".build"  # what the name of the folder beside a store has more than its own
 
 
 def build_folder(store: Path) -> Path:
     """Return the folder beside a store that holds the lock and whatever is no part of the store."""
     # A store that is reached through a link, or as ".", has one lock all the same.
     place = store.resolve() if store.is_dir() else Path(os.path.abspath(store))
-    return place.with_name(f"{place.name}.build")
+    return place.with_name(place.name + BESIDE)
 
 
 @contextlib.contextmanager

@@ -12,10 +12,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from store_spec.errors import FormatError, MissingStoreError, SchemaError, StorageError, UnreadableError
+from store_spec.errors import (
+    FormatError,
+    MissingStoreError,
+    SchemaError,
+    StorageError,
+    StoreExistsError,
+    UnreadableError,
+)
+from store_spec.format.layout import ROOT
+from store_spec.schema import CONVENTION
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # which tells nothing of the file that is read
 PARTIAL = ".partial"  # ends the name of a file that is being written; never a key
+_OF_OURS, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # bytes at the start of a root document
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -30,6 +40,26 @@ def check_local(path: Path) -> None:
             f"{path}: a store lies on a local disk, and {path.parts[0]}// is none; give the path of a folder, and copy "
             "the finished store"
         )
+
+
+def check_outside(path: Path) -> None:
+    """Refuse a path for a new store inside of another one, which holds nothing else.
+
+    Raises:
+        StoreExistsError: It lies there.
+    """
+    for folder in path.absolute().parents:
+        if is_store(folder):
+            raise StoreExistsError(f"{path}: lies inside of the store {folder}; give a path that does not")
+
+
+def is_store(folder: Path | str) -> bool:
+    """Tell whether a folder says that it is a store, whole or not."""
+    try:
+        with open(f"{folder}/{ROOT}", "rb") as file:
+            return _OF_OURS in file.read(_WITHIN)
+    except OSError:
+        return False
 
 
 class OpenFile:

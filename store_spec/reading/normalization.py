@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,10 @@ def resolved(normalize: Normalize | None, where: object) -> Scaler | Own | None:
     """
     if isinstance(normalize, Statistics):
         return normalize.standard()
-    if normalize is None or isinstance(normalize, Scaler) or normalize in ("sequence", "window"):
+    if normalize is None or isinstance(normalize, Scaler):
+        return normalize
+    given: object = normalize
+    if isinstance(given, str) and given in get_args(Own):  # an array has no truth
         return normalize
     raise WindowError(
         f"{where}: normalize={normalize!r:.80}; give statistics, such as store.stats() or store.stats().minmax(), or "

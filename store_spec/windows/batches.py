@@ -40,7 +40,8 @@ class Batches(OneEpoch[Any]):
     `memory`; it does not depend on `size`, `rank` or `world_size`.
 
     Threads read and gather ahead while batches are taken. They are started by the first `next`, and end when the
-    iterator is exhausted, closed or dropped. An error in them is raised by `next`, after which no batch comes. Several
+    iterator is exhausted, closed or dropped. An error in them is raised by `next`, and no batch comes after it: by each
+    later `next`, or in each other thread, a WindowError is raised that says so, as an epoch would be cut short. Several
     threads may take batches from one iterator: each batch goes to one of them. After a fork, one that was begun is
     refused in the child. A second loop over an iterator that is exhausted is a WindowError: each epoch has its own.
 
@@ -120,6 +121,7 @@ class Batches(OneEpoch[Any]):
         self._worker, self._workers, self._of_worker = 0, 1, False
         self._process = 0
         self._lock = threading.Lock()
+        self._ended_by: str | None = None
         self._asked_weights = None
         if weights is not None:
             if not shuffle:
@@ -151,7 +153,7 @@ class Batches(OneEpoch[Any]):
 
     def _begin(self, number: int) -> None:
         """Go on with that batch of this rank, or the first after it that is this worker's."""
-        self._exhausted_in = None
+        self._exhausted_in, self._ended_by = None, None
         self._next = number + (self._worker - number) % self._workers
         numbers = range(self._next, len(self), self._workers)
         self._batches = self._epoch.batches(numbers, gathered_ahead=not self._of_worker)
@@ -176,7 +178,18 @@ class Batches(OneEpoch[Any]):
             )
         self._process = process
         with self._lock:
-            batch = next(self._batches)
+            if self._ended_by is not None:
+                raise WindowError(
+                    f"{self.windows.store.path}: these batches ended with an error, {self._ended_by:.200}; call "
+                    "windows.batches anew, and load a state to go on after the batches that came before"
+                )
+            try:
+                batch = next(self._batches)
+            except StopIteration:
+                raise
+            except BaseException as error:
+                self._ended_by = repr(error)
+                raise
             self._next += self._workers
             return batch
 

@@ -128,7 +128,7 @@ class WindowIndex:
         """
         wanted = operator.index(number)
         if not -len(self) <= wanted < len(self):
-            raise SequenceIndexError(no_such("window", wanted, len(self)))
+            raise self._no_such(wanted)
         wanted %= len(self)
         sequences, starts = self._place(np.int64(wanted))
         return int(sequences), int(starts)
@@ -143,9 +143,18 @@ class WindowIndex:
         wanted = int64("numbers", numbers)
         absent = (wanted < -len(self)) | (wanted >= len(self))
         if absent.any():
-            raise SequenceIndexError(no_such("window", int(wanted[absent][0]), len(self)))
+            raise self._no_such(int(wanted[absent][0]))
         wanted = np.where(wanted < 0, wanted + len(self), wanted)
         return self._place(wanted)
+
+    def _no_such(self, number: int) -> SequenceIndexError:
+        why, most = no_such("window", number, len(self)), int((self.end - self.begin).max(initial=0))
+        if not len(self) and most < self.shape.span:
+            why += (
+                f", as a window and its label need {self.shape.span:,} steps, and of {self.begin.size:,} sequences the "
+                f"longest has {most:,} usable ones"
+            )
+        return SequenceIndexError(why)
 
     def _place(self, numbers: NDArray[np.int64] | np.int64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         left = self.stretches

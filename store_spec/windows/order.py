@@ -32,10 +32,10 @@ from store_spec.format.runs import merged, spread
 from store_spec.windows.draws import DRAWN_BYTES, drawn_windows, takes, unit_masses
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.ranges import FEW_MORE, Ints, Ranges, joined
-from store_spec.windows.units import Costs, pools_of, unit_size
+from store_spec.windows.units import Costs, least_unit, pools_of, unit_size
 from store_spec.windows.visits import Visits
 
-VERSION = 5  # raised by whatever changes the order of an epoch, so that no state goes on in another one
+VERSION = 6  # raised by whatever changes the order of an epoch, so that no state goes on in another one
 LANES = 48  # a multiple of the usual world sizes: 1, 2, 3, 4, 6, 8, 12, 16, 24, 48
 LANE_STEP = 29  # from turn to turn: lanes that follow one another may share a unit, so a small batch should not
 ORDERED_POOL_BYTES = 2**24  # not shuffled, a pool is gathered faster out of the processor's cache
@@ -139,12 +139,7 @@ class Order:
         budget = max(0, budget - costs.pool)
         total = int(until.max(initial=0))
         self._unit = unit_size(index, total, chunk, costs, budget, shuffled=random is not None)
-        while True:
-            needed, between, cost = self._unit_costs(rows, until, skipped, costs)
-            most = int(cost.max(initial=0))
-            if most <= budget or self._unit == 1:
-                break
-            self._unit = max(1, self._unit // 2)
+        needed, between, cost, most = self._divided(rows, until, skipped, costs, budget)
         self.largest = costs.pool + most
         self.beside = costs.pool + len(index) * costs.window + (len(cost) + len(stretches)) * costs.piece
         again = len(cost) * (chunk + max(0, index.shape.span - index.shape.stride))
@@ -261,6 +256,20 @@ class Order:
         ahead = np.where(sequences[1:] == sequences[:-1], np.minimum(np.diff(begin), used[:-1]), used[:-1])
         rows = _before(ahead)[: len(used)]
         return rows, rows + used
+
+    def _divided(
+        self, rows: Ints, until: Ints, skipped: Ints, costs: Costs, budget: int
+    ) -> tuple[Ints, Ints, Ints, int]:
+        """Halve units until each fits the budget; return what `_unit_costs` does, and what the largest needs then."""
+        shape, least = self._index.shape, least_unit(len(self._index))
+        # What no division helps is told without planning an epoch of single windows, of which there may be many.
+        one = shape.span * costs.row + costs.window + costs.piece if len(self._index) and shape.short != "pad" else 0
+        while True:
+            needed, between, cost = self._unit_costs(rows, until, skipped, costs)
+            most = int(cost.max(initial=0))
+            if most <= budget or self._unit <= least or one > budget:
+                return needed, between, cost, one if one > budget else most
+            self._unit = max(least, self._unit // 2)
 
     def _unit_costs(self, rows: Ints, until: Ints, skipped: Ints, costs: Costs) -> tuple[Ints, Ints, Ints]:
         """(units,): the rows that each needs in a pool, how many between these may be there too, and its bytes."""

@@ -16,7 +16,7 @@ GATHERING = 12  # times as many bytes are gathered as are decompressed, in the s
 LEAST_WASTE = 16  # one part in so many of what is decompressed may be decompressed twice, whatever that costs
 LEAST_UNITS = 64  # in a pool, where memory allows: with 16, losses differed from those of a global shuffle
 UNITS_OF_ONE_POOL = 2**12  # whose rows are all there: small units cost nothing more, and windows come from everywhere
-MOST_UNITS = 2**21  # each takes some 40 bytes while an epoch is planned
+MOST_UNITS = 2**18  # each takes up to 400 bytes while an epoch is planned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,12 @@ def unit_size(index: WindowIndex, rows: int, chunk: int, costs: Costs, budget: i
     if shuffled and cost * len(index) <= budget:
         # A unit that is all of a small store would give each window the same few places in every epoch.
         most = min(most, len(index) / UNITS_OF_ONE_POOL)
-    return max(1, math.ceil(min(wanted, most)), -(-len(index) // MOST_UNITS))
+    return max(math.ceil(min(wanted, most)), least_unit(len(index)))
+
+
+def least_unit(windows: int) -> int:
+    """Return how many windows a unit has at least: so many units can be planned, whatever the memory."""
+    return max(1, -(-windows // MOST_UNITS))
 
 
 def pools_of(cost: Ints, budget: int) -> Ints:
@@ -66,7 +71,7 @@ def pools_of(cost: Ints, budget: int) -> Ints:
     all_of_them, largest = int(total[-1]), int(cost.max())
     for least in (budget, budget - largest):  # the second is what pools of like size surely keep to
         if least > 0:
-            pools = -(-all_of_them // least)
+            pools = min(-(-all_of_them // least), len(cost))
             bounds = np.searchsorted(total, np.arange(1, pools) * (all_of_them / pools), side="right") - 1
             bounds = np.unique(np.concatenate(([0], bounds, [len(cost)])))
             if np.diff(total[bounds]).max() <= budget:

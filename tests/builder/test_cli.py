@@ -16,7 +16,7 @@ import builder
 from builder.cli import main
 from builder.cli.build import BuildCommand, build
 from builder.formats import FORMATS
-from store_spec import open_store
+from store_spec import create_store, open_store
 
 PRINTING_SOURCE = """
 import numpy as np
@@ -209,6 +209,12 @@ MISTAKES = [
     (["tables", "empty"], "empty: is a folder, but no store"),
     (["tables", "v2.zarr"], "v2.zarr: is a folder, but no store"),
     (["tables", "link"], "link: is a link to nothing"),
+    (["x" * 300, "new.zarr"], f"Error: {'x' * 300}: File name too long"),
+    (["x" * 300 + "/*.csv", "new.zarr"], ": File name too long"),
+    (["tables", "y" * 300], f"Error: {'y' * 300}: File name too long"),
+    (["tables", "new.zarr", "--manifest", "z" * 300], f"Error: {'z' * 300}: File name too long"),
+    (["tables", "other.zarr/new.zarr"], "other.zarr/new.zarr: lies inside of the store "),
+    (["tables", "other.zarr/inputs/new.zarr"], "other.zarr/inputs/new.zarr: lies inside of the store "),
     (["tables", "new.zarr", "--process", "no_such_module:read"], "there is no module no_such_module"),
     (["tables", "new.zarr", "--process", "json:no_such_function"], "json has no"),
     (["tables", "new.zarr", "--process", "json"], "not of the form module:function"),
@@ -248,6 +254,8 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "letter.txt").write_text("kept")
+    with create_store(tmp_path / "other.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+        writer.append(np.ones((1, 1), "float32"), np.ones((1, 1), "float32"), source="s")
     (tmp_path / "v2.zarr").mkdir()
     (tmp_path / "v2.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
     (tmp_path / "link").symlink_to("nowhere")

@@ -134,9 +134,17 @@ def test_code_of_others_keeps_its_dask_scheduler():
 
 def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
     monkeypatch.setattr("builder.engine.CONNECT_SECONDS", 0.5)
-    for address in (f"tcp://127.0.0.1:{unused_port}", "nonsense://x"):
-        with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
-            pass
+    address = f"tcp://127.0.0.1:{unused_port}"
+    with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
+        pass
+
+
+@pytest.mark.parametrize("address", ["nonsense://x", "no-port"])
+def test_no_client_is_made_for_what_is_no_address(address, monkeypatch):
+    """It would be left half made, and complain 20 seconds later."""
+    monkeypatch.setattr("distributed.Client", None)
+    with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
+        pass
 
 
 def test_a_cluster_of_others_has_as_many_workers_as_it_has_threads_or_as_are_wanted():

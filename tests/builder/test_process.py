@@ -36,6 +36,7 @@ def folder_with_module(tmp_path, monkeypatch):
     )
     (tmp_path / "helper_of_mine.py").write_text("def rows(path):\n    return [1], [2]\n")
     (tmp_path / "broken_reader.py").write_text("1 / 0\n")
+    (tmp_path / "exiting_reader.py").write_text("import sys; sys.exit(3)\n")
     (tmp_path / "needy_reader.py").write_text("import a_library_that_is_not_there\n")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -60,6 +61,10 @@ def test_a_function_is_found_by_name_in_the_working_folder_and_the_search_path_i
         ("no_such_reader:read", "there is no module no_such_reader in .* or on the search path; run from the folder"),
         ("needy_reader:read", "module needy_reader cannot be imported: No module named 'a_library_that_is_not_there'"),
         ("broken_reader:read", "importing it failed: ZeroDivisionError: division by zero"),
+        (
+            "exiting_reader:read",
+            r"exiting_reader exits when it is imported \(3\); put what it does as a script under if",
+        ),
         ("my_reader:raed", "my_reader has no raed; it has read"),
         ("my_reader:SIZE", "my_reader has no SIZE; it has read"),
     ],

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import store_spec
 from builder.errors import BuildError, SourceError, UsageError
 from builder.sources import SourceList, discover
 
@@ -33,6 +35,18 @@ def test_hidden_and_underscored_names_are_no_sources_with_all_below(tmp_path):
     make(tmp_path, ".a.csv", "_b.csv", ".git/c.csv", "_tmp/d.csv", "e/_f.csv", "g.csv")
     found = discover(tmp_path)
     assert (found.names, found.ignored) == (("g.csv",), ())
+
+
+@pytest.mark.parametrize("pattern", ["", "**", "*/*", "**/*.npz", "**/zarr.json"])
+def test_stores_of_ours_and_what_lies_beside_them_hold_no_sources_and_those_of_others_may(tmp_path, pattern):
+    make(tmp_path, "a.csv", "b/c.csv", "b/s.zarr.build/seen.npz", "other.zarr/zarr.json", "made.build/x.npz")
+    rows = np.zeros((3, 1), "float32")
+    with store_spec.create_store(tmp_path / "b/s.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+        writer.append(rows, rows, source="s")
+    found = discover(str(tmp_path / pattern) if pattern else tmp_path, any_suffix=True)
+    every = {"": {"a.csv", "b/c.csv", "other.zarr/zarr.json", "made.build/x.npz"}}
+    every |= {"**": every[""], "*/*": every[""] - {"a.csv"}, "**/*.npz": {"made.build/x.npz"}}
+    assert set(found.names) == every.get(pattern, {"other.zarr/zarr.json"})
 
 
 @pytest.mark.parametrize("options", [{"format": "csv"}, {"any_suffix": True}])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store_spec.errors import StateError
+from store_spec.errors import StateError, WindowError
 from tests.frameworks.walks import HORIZON, WINDOW, listed, same
 
 pytestmark = [
@@ -174,6 +174,29 @@ def test_an_error_in_a_worker_is_raised_as_what_it_was(windows):
     with pytest.raises(ZeroDivisionError, match="by a user"):
         next(batches)
     batches._shutdown_workers()  # torch waits for 10 seconds where the garbage collector finds this
+
+
+def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows):
+    """torch drops it, and waits for ever for that batch."""
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    def fail(batch):
+        class LocalError(Exception):
+            pass
+
+        if 20 in batch[2]:
+            raise LocalError("by a user")
+        return batch
+
+    loader = DataLoader(WindowBatches(windows, 9, index=True, transform=fail), batch_size=None, num_workers=2)
+    batches: Any = iter(loader)
+    with pytest.raises(WindowError, match="LocalError in a worker: by a user"):
+        list(batches)
+    with pytest.raises(WindowError, match="these batches ended with an error"):  # and no end, as of an epoch
+        list(batches)
+    batches._shutdown_workers()
 
 
 @pytest.mark.parametrize(("workers", "start"), [(0, None), (2, "fork"), (2, "spawn")])

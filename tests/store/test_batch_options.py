@@ -93,6 +93,19 @@ def test_an_error_of_a_transform_is_raised_by_next(in_chunks: Numbered):
         next(batches)
     with pytest.raises(ZeroDivisionError, match="mine"):
         next(batches)
+    for _ in range(2):  # an end would look like that of the epoch
+        with pytest.raises(
+            WindowError, match=r"ended with an error, ZeroDivisionError\('mine'\); call windows.batches anew"
+        ):
+            next(batches)
+    batches.load_state_dict(in_chunks.store.windows(4).batches(16).state_dict())
+    assert len(next(batches)[0]) == 16
+
+
+def test_batches_that_are_closed_end(in_chunks: Numbered):
+    batches = in_chunks.store.windows(4).batches(16)
+    next(batches)
+    batches.close()
     assert list(batches) == []
 
 

@@ -385,6 +385,7 @@ def test_normalised_windows_can_be_pickled(given_rows: Any):
     [
         ("windows", "normalize='windows'; give statistics"),
         (1.0, "normalize=1.0; give statistics"),
+        (np.ones(3), r"normalize=array\(\[1., 1., 1.\]\); give statistics"),
         (
             Scaler(
                 inputs=Scale(center=np.zeros(3), scale=np.ones(3)), labels=Scale(center=np.zeros(3), scale=np.ones(3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from store_spec.format.runs import merged, spread
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import LANES, VERSION, Order
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.units import Costs, unit_size
+from store_spec.windows.units import MOST_UNITS, Costs, unit_size
 from tests.store.window_oracle import LENGTHS, epoch, numbers_of, shapes
 
 COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
@@ -245,9 +245,36 @@ def _batch_of(window: int, order: NDArray[np.int64]) -> list[int]:
     return numbers
 
 
+class Counted(Order):
+    """Counts for how many units it works out what they cost."""
+
+    units: ClassVar[list[int]] = []
+
+    def _unit_costs(self, *arguments: Any) -> Any:
+        found = super()._unit_costs(*arguments)
+        self.units.append(len(found[0]))
+        return found
+
+
+@pytest.mark.parametrize(
+    ("windows", "window", "short"), [(10**6, 10**5, "drop"), (10**8, 10, "drop"), (10**8, 10, "pad")]
+)
+def test_what_a_small_memory_cannot_hold_is_found_without_a_plan_of_each_window(windows: int, window: int, short: Any):
+    """Else a store of 10^8 steps takes minutes and gigabytes to refuse a memory that is too little."""
+    shape = WindowShape(window=window, target="last", short=short)
+    index = WindowIndex.from_lengths([windows + window - 1], shape)
+    Counted.units.clear()
+    order = Counted(index, np.zeros(1, np.int64), chunk=100, costs=COSTS, budget=COSTS.pool + 100, random=(0, 0))
+    assert order.largest > COSTS.pool + 100
+    assert max(Counted.units) <= MOST_UNITS
+    if window > 10:  # not even one window has room
+        assert order.largest == COSTS.pool + window * COSTS.row + COSTS.window + COSTS.piece
+        assert len(Counted.units) == 1
+
+
 def test_units_of_the_benchmarks_are_what_they_were():
     """They are a part of the order: whoever changes them raises `VERSION`."""
-    assert VERSION == 5
+    assert VERSION == 6
     index = WindowIndex.from_lengths([5_000] * 6_000, WindowShape(window=128, target="last"))
     costs = Costs(row=36, window=8, piece=100, stored=36, sample=4_100)
     assert unit_size(index, 30_000_000, 8_192, costs, 96_000_000, shuffled=True) == 983

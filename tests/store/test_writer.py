@@ -413,3 +413,14 @@ def test_a_copy_that_fails_leaves_the_writer_as_it_was(tmp_path, monkeypatch):
         assert len(writer) == 1
         append(writer, sequences[1:])
     assert len(store_spec.open_store(tmp_path / "store")) == 2
+
+
+@pytest.mark.parametrize("inside", ["new.zarr", "inputs/new.zarr"])
+def test_a_store_holds_no_other_store(tmp_path, inside):
+    write(Recipe(), tmp_path / "store", make(Recipe(), [3]))
+    before = sorted(tmp_path.rglob("*")), files(tmp_path)
+    with pytest.raises(
+        StoreExistsError, match=r"new.zarr: lies inside of the store .*store; give a path that does not"
+    ):
+        Recipe().create(tmp_path / "store" / inside)
+    assert (sorted(tmp_path.rglob("*")), files(tmp_path)) == before
