@@ -17,6 +17,7 @@ from builder.arguments import Argument
 from builder.batch import Found, probe
 from builder.class_scan import looking_on, with_classes
 from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
+from builder.crashes import find_crashes
 from builder.engine import Engine, InProcess, start_engine
 from builder.errors import BuildError, UsageError
 from builder.function_options import FunctionOptions
@@ -327,7 +328,15 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally, most: float) -> Foun
     start, count = 0, PROBED
     while start < len(plan.numbers):
         batch = plan.batch(slice(start, start + count))
-        found: Found | list[Failure] = _asked(engine, batch, probe, plan.reading.label_axis, plan.reading.missing)
+        arguments = plan.reading.label_axis, plan.reading.missing
+        found: Found | list[Failure]
+        try:
+            found = _asked(engine, batch, probe, *arguments)
+        except BuildError as error:
+            crashed = find_crashes(batch, probe, *arguments) if isinstance(error.__cause__, engine.lost) else {}
+            if not crashed:
+                raise
+            found = _asked(engine, replace(batch, crashed=crashed), probe, *arguments)
         if isinstance(found, Found):
             return found
         failures += found

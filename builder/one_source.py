@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
@@ -51,9 +53,26 @@ class Batch:
     kept: tuple[Kept, ...] = ()  # of the manifest, (sources,) each
     search: tuple[str, ...] = ()  # folders to search for the process function's module
     converted: Conversions = ()  # what rows become before they are stored, where `compact` changed a dtype
+    crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def only(self, number: int) -> Batch:
+        """Return one of the sources, as a batch."""
+        labels = None if self.labels is None else self.labels[number : number + 1]
+        kept = tuple(one[np.array([number])] for one in self.kept)
+        return replace(self, names=self.names[number : number + 1], labels=labels, kept=kept)
+
+    def refuse_crashed(self, number: int) -> None:
+        """Refuse a source that ended the process that read it.
+
+        Raises:
+            SourceError: It did.
+        """
+        name = self.names[number]
+        if name in self.crashed:
+            raise SourceError(name, self.crashed[name])
 
     def labels_of(self, number: int) -> NDArray[Any] | None:
         """Return the labels (targets,) of one of them, where the process function does not give them.
@@ -93,6 +112,7 @@ def read_source(
     path = batch.root / name
     kept = {one.column.name: one.values[number] for one in batch.kept}
     try:
+        batch.refuse_crashed(number)
         labels = batch.labels_of(number)  # before it is read and processed, which may take long
         try:
             read = read_fingerprint(path, buffer)
@@ -124,7 +144,8 @@ def read_source(
         raise  # no source is at fault
     except (SourceError, SequenceError) as error:
         raise UnusableError(_failure(batch, name, str(error))) from error
-    except (Exception, SystemExit) as error:  # whatever a process function of the user's own raises
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever a process function of the user's own raises
+        _let_pass(error)
         raise UnusableError(_failure(batch, name, _why(error))) from error
     return results, read
 
@@ -161,6 +182,12 @@ def _with_kept(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) ->
 def _converted(conversions: Conversions, origin: SourceId, sequence: Sequence) -> Sequence:
     inputs, labels = (converted_as(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
     return replace(sequence, inputs=inputs, labels=labels)
+
+
+def _let_pass(error: BaseException) -> None:
+    """Raise what is a Ctrl-C: that comes to the main thread alone, which in worker processes reads no sources."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
 
 
 def _why(error: BaseException) -> str:

@@ -12,15 +12,16 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from builder.batch import Part, Processed, Summary, compress, process_batch, summarise
+from builder.crashes import find_crashes
 from builder.engine import AHEAD, Engine, Task
 from builder.errors import BuildError
 from builder.fingerprints import SeenFiles
-from builder.one_source import Failure
+from builder.one_source import Batch, Failure
 from builder.recorded import note_code
 from builder.row_blocks import Space
 from builder.tables.counts import StoreCleaning
@@ -72,12 +73,13 @@ class _Held:
     """A batch that takes memory on some worker."""
 
     number: int
-    names: tuple[str, ...]  # of its sources
+    work: Work
     rows: Task | None  # None when pieces of it are all that is needed
     nbytes: int  # of its rows, in memory; an estimate until its summary comes
     folder: Path  # for the others
     to_put: int = 0  # rows, of all axes, that lie in no shard yet
     spilled: bool = False  # whether there are files of them
+    again: bool = False  # whether it is processed for the second time, since workers died of it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +144,7 @@ class Run:
             task = self._engine.finished()
             what = self._open.pop(task)
             if isinstance(what, _Held):
-                self._summarised(what, self._result(task, [what]))
+                self._take(task, what)
             else:
                 jobs, parts = what
                 self._put(jobs, parts, self._result(task, [held for held, _ in parts]))
@@ -175,7 +177,24 @@ class Run:
         except self._engine.lost as error:
             # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
             batches += [what for what in self._open.values() if isinstance(what, _Held)]
-            raise workers_died(sorted({name for held in batches for name in held.names})) from error
+            raise workers_died(sorted({name for held in batches for name in held.work.names})) from error
+
+    def _take(self, task: Task, held: _Held) -> None:
+        """Take the summary of a batch; have it processed again without the sources of which workers died, if they did.
+
+        Where none of them ends a process alone, the worker may have died of another batch that it had in hand.
+        """
+        try:
+            summary = self._result(task, [held])
+        except BuildError as error:
+            if held.again or not isinstance(held.work, Batch) or not isinstance(error.__cause__, self._engine.lost):
+                raise
+            crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
+            held.work, held.again = replace(held.work, crashed=crashed), True
+            shutil.rmtree(held.folder, ignore_errors=True)
+            self._submit_batch(held)
+        else:
+            self._summarised(held, summary)
 
     def _submit_batches(self) -> None:
         most = AHEAD * max(1, self._engine.workers)
@@ -185,14 +204,16 @@ class Run:
                 self._exhausted = True
                 return
             folder = self._ledger.spilled / str(self._submitted)
-            nbytes = min(nbytes, self._batch_memory)
-            space = Space(memory=self._batch_memory, folder=folder)
-            rows = self._engine.submit(self._process, batch, self._schema, space)
-            held = _Held(self._submitted, batch.names, rows, nbytes, folder)
+            held = _Held(self._submitted, batch, None, min(nbytes, self._batch_memory), folder)
             self._submitted += 1
             self._unread += 1
-            self._bytes_held += nbytes
-            self._open[self._engine.submit(summarise, rows, watch=True, urgent=True)] = held
+            self._bytes_held += held.nbytes
+            self._submit_batch(held)
+
+    def _submit_batch(self, held: _Held) -> None:
+        space = Space(memory=self._batch_memory, folder=held.folder)
+        held.rows = self._engine.submit(self._process, held.work, self._schema, space)
+        self._open[self._engine.submit(summarise, held.rows, watch=True, urgent=True)] = held
 
     def _summarised(self, held: _Held, summary: Summary) -> None:
         self._unread -= 1
@@ -221,7 +242,7 @@ class Run:
         tally.bytes_decoded += summary.nbytes
         tally.failures += summary.failures
         if self._seen is not None:
-            self._seen.add(summary.seen, held.names)
+            self._seen.add(summary.seen, held.work.names)
         if len(tally.failures) > self._most_failures:
             raise too_many_failed(tally, self._most_failures)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -238,13 +240,40 @@ def test_a_worker_that_dies_is_replaced_and_no_process_or_thread_is_left(tmp_pat
     assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "whole", sources)
 
 
-def test_workers_that_always_die_on_a_source_are_an_error_that_names_it(tmp_path):
-    write_made(tmp_path / "src", {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)})
+def crash(path: Path) -> Any:
+    if path.name in {"00.made", "07.made"} and (path.parents[1] / "deadly").exists():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return die_always(path)
+
+
+def test_sources_that_end_the_process_that_reads_them_are_left_out_and_named_and_tried_again(tmp_path):
+    sources = {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)}
+    write_made(tmp_path / "src", sources)
     (tmp_path / "deadly").touch()
-    with pytest.raises(BuildError, match=r"died again and again on one of these \d+ sources: .*05.made.*--workers 0"):
-        build(tmp_path, process=die_always, workers=1, batch="150kB")
+    report = build(tmp_path, process=crash, workers=2, batch="150kB")
+    assert [failure.source for failure in report.failures] == ["00.made", "05.made", "07.made"]
+    segfault, left, _ = (failure.reason for failure in report.failures)
+    advice = "; what reads it crashes, or there was too little memory"
+    assert segfault == "it ended the process that read it, by SIGSEGV" + advice
+    assert left == "it ended the process that read it, with exit status 1" + advice
+    failed = {failure.source for failure in report.failures}
+    assert_store(tmp_path / "store", {name: made for name, made in sources.items() if name not in failed})
     (tmp_path / "deadly").unlink()
-    build(tmp_path, process=die_always, workers=0)
+    assert not build(tmp_path, process=crash, workers=0).failures
+    assert len(store_spec.open_store(tmp_path / "store")) == 12
+
+
+def die_in_workers(path: Path) -> Any:
+    if path.name == "05.made" and multiprocessing.parent_process() is not None:
+        os._exit(1)
+    return read_made(path)
+
+
+def test_workers_that_die_of_what_no_source_does_alone_are_an_error_that_names_them(tmp_path):
+    write_made(tmp_path / "src", {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)})
+    with pytest.raises(BuildError, match=r"died again and again on one of these \d+ sources: .*05.made.*--workers 0"):
+        build(tmp_path, process=die_in_workers, workers=1, batch="150kB")
+    build(tmp_path, process=die_in_workers, workers=0)
     assert len(store_spec.open_store(tmp_path / "store")) == 12
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,21 @@ def test_a_process_function_that_ends_the_process_fails_its_source_alone(tmp_pat
     report = build(tmp_path / "src", tmp_path / "store", process=ends, workers=0)
     assert [str(failure) for failure in report.failures] == ["b.made: SystemExit: 3"]
     assert report.added == 1
+
+
+def test_a_process_function_that_raises_what_a_ctrl_c_does_is_a_failure_but_in_the_main_thread(tmp_path):
+    write_made(tmp_path / "src", {name: Made() for name in ("a.made", "b.made", "c.made")})
+
+    def read(path: Path) -> Any:
+        if path.name == "b.made":
+            raise KeyboardInterrupt
+        return read_made(path)
+
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(build, tmp_path / "src", tmp_path / "s", process=read, workers=0).result()
+    assert [str(failure) for failure in report.failures] == ["b.made: KeyboardInterrupt"]
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "src", tmp_path / "t", process=read, workers=0)
 
 
 def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_path, monkeypatch):

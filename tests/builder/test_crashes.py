@@ -1,0 +1,89 @@
+"""Sources that end the process that reads them, found one after another beside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from builder.crashes import find_crashes
+from builder.manifest.kept import Kept
+from builder.one_source import Batch
+from store_spec.format.sequence_columns import SequenceColumn
+
+NAMES = ("a", "b", "c", "d", "e")
+
+
+def batch_of(folder: Path, *, labels: Any = None, kept: tuple[Kept, ...] = ()) -> Batch:
+    return Batch(root=folder, names=NAMES, labels=labels, process=print, kept=kept)
+
+
+def end_some(batch: Batch, how: dict[str, int]) -> None:
+    print("what a source prints is no answer", batch.names)
+    os.write(1, b"3\n")
+    status = how.get(batch.names[0])
+    if status is not None and status < 0:
+        os.kill(os.getpid(), -status)
+    if status is not None:
+        os._exit(status)
+
+
+def test_each_source_that_ends_its_process_is_told_with_how(tmp_path):
+    how = {"a": -signal.SIGSEGV, "b": -signal.SIGKILL, "d": 0, "e": 3}
+    found = find_crashes(batch_of(tmp_path), end_some, how)
+    assert list(found) == ["a", "b", "d", "e"]
+    said = ["by SIGSEGV;", "by SIGKILL;", "with exit status 0;", "with exit status 3;"]
+    assert all(
+        text.startswith(f"it ended the process that read it, {end}")
+        for text, end in zip(found.values(), said, strict=True)
+    )
+    assert find_crashes(batch_of(tmp_path), end_some, {}) == {}
+
+
+def fail(batch: Batch, folder: Path) -> None:
+    (folder / batch.names[0]).write_text(f"{batch.labels} {[one.values.tolist() for one in batch.kept]}")
+    raise ValueError(batch.names)
+
+
+def test_errors_are_no_crashes_and_each_source_comes_alone_with_what_is_its_own(tmp_path):
+    kept = Kept(SequenceColumn("site", "int64"), np.arange(10, 15))
+    batch = batch_of(tmp_path, labels=np.arange(5.0).reshape(5, 1), kept=(kept,))
+    assert find_crashes(batch, fail, tmp_path) == {}
+    assert [(tmp_path / name).read_text() for name in NAMES] == [f"[[{at}.]] [[{10 + at}]]" for at in range(5)]
+
+
+def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert find_crashes(batch_of(tmp_path), end_some, {}) == {}
+
+
+def wait(_: Batch, folder: Path) -> None:
+    (folder / "pid").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, number):
+    program = (
+        "from pathlib import Path; from builder.crashes import find_crashes; "
+        "from tests.builder.test_crashes import batch_of, wait; "
+        f"find_crashes(batch_of(Path({str(tmp_path)!r})), wait, Path({str(tmp_path)!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as starter:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process = psutil.Process(int((tmp_path / "pid").read_text()))
+        starter.send_signal(number)
+        starter.wait(30)
+        psutil.wait_procs([process], timeout=30)
+        assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
