@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,26 @@ def test_the_sizes_of_chunks_are_those_of_the_constants():
     assert all(f"{size} " in sizes for size in ("64 MiB", "256 KiB"))
     assert f"string counting as {schema.STRING_BYTES} bytes" in sizes
     assert number("2^64 - 1") == shard.ABSENT
+
+
+def test_what_the_text_says_in_words_of_shards_names_and_codecs_is_what_the_constants_say():
+    said = " ".join(SPEC.split())
+    small, large, tables = schema.CHUNK_BYTES // 2**10, schema.SHARD_BYTES // 2**20, schema.TABLE_CHUNK_BYTES // 2**10
+    compressors = " or ".join(f"`{name}`" for name in codec.COMPRESSORS if name != "none")
+    name_bytes = shard.STAMP.size - struct.calcsize("<QQ")
+    for words in (
+        f"`blosc` with `cname` {compressors}, `clevel` {codec.LEVELS[0]} to {codec.LEVELS[-1]}",
+        "`crc32c`, and `index_location` is `end`;",
+        f"then a stamp of {shard.STAMP_BYTES} bytes, then the index:",
+        f"the name of the array in ASCII, padded with zeros to {name_bytes} bytes;",
+        f"the crc32c of these {shard.STAMP.size} bytes",
+        f"of two of steps that is at most {small} KiB decoded for the widest row on the axis,",
+        f"and as shard as many chunks as {large} MiB hold",
+        f"of two of rows that is at most {tables} KiB decoded, a string counting as {schema.STRING_BYTES} bytes",
+        f"the name of the sequence's source: 1 to {schema.LARGEST_NAME_BYTES:,} bytes of UTF-8",
+        f"It begins with {len(layout.BLANK) // 2} zero bytes.",
+    ):
+        assert words in said, words
 
 
 def test_the_chunks_of_tables_are_those_that_are_written():
