@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
 from store_spec.reading.ranks import Turns
@@ -90,12 +91,13 @@ class Epoch:
             joined=all(column.plain for column in windows.columns.values()),
         )
         batch = min(turns.size, len(windows)) * _sample_bytes(windows)
-        needed = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH) if len(order) else 0
+        chunk = _chunk_bytes(windows)
+        needed = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH, chunk) if len(order) else 0
         if needed > memory:
             raise WindowError(
                 f"{store.path}: memory={memory:,} bytes is too little: the rows of a run of windows take "
-                f"{order.largest:,} and may take {POOL} eighths, a batch takes {batch:,} and may take one; "
-                f"give memory={needed}"
+                f"{order.largest:,} and may take {POOL} eighths, a batch takes {batch:,} and may take one, a chunk "
+                f"{chunk:,}; give memory={needed}"
             )
         slots = max(2, min(MOST_BATCHES, 2 * memory * BATCH // EIGHTHS // max(1, batch)))
         return cls(
@@ -193,6 +195,14 @@ def _costs(windows: Windows) -> Costs:
         stored=stored,
         sample=_sample_bytes(windows),
     )
+
+
+def _chunk_bytes(windows: Windows) -> int:
+    """Bytes of the largest chunk that is read, as it is stored and decompressed."""
+    schema = windows.store.schema
+    arrays = {column.array for column in windows.columns.values()}
+    sharded = [name for name in arrays if schema.is_sharded(name)]
+    return max((2 * chunk_rows(schema, name) * schema.rows(name).nbytes for name in sharded), default=0)
 
 
 def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:

@@ -270,3 +270,15 @@ def test_windows_with_options_can_be_pickled(named: tuple[list[Any], store_spec.
     copy: Windows = pickle.loads(pickle.dumps(windows))
     assert copy.parameters() == windows.parameters()
     assert all_same(list(copy.batches(4, shuffle=True)), list(windows.batches(4, shuffle=True)))
+
+
+def test_memory_for_less_than_a_chunk_is_refused_and_what_the_error_says_is_enough(tmp_path: Path):
+    rows = np.zeros((100, 4), "float32")
+    with store_spec.create_store(
+        tmp_path / "s.zarr", inputs=("float32", (4,)), labels=("float32", (1,)), chunk=2**20, shard=2**20
+    ) as writer:
+        writer.append(rows, rows[:, :1], source="a")
+    windows = store_spec.open_store(tmp_path / "s.zarr").windows(5)
+    with pytest.raises(WindowError, match=r"memory=2,000,000 bytes .*, a chunk 2,097,152; give memory=2097152"):
+        windows.batches(4, memory=2_000_000)
+    assert len(next(windows.batches(4, memory=2_097_152))[0]) == 4
