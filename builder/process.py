@@ -39,7 +39,7 @@ def load_process(process: Process | str | None) -> Process:
             raise UsageError(f"process={process!r:.200} cannot be called; give a function, or its name module:function")
         return process
     module_name, colon, name = process.partition(":")
-    if not (module_name and colon and name):
+    if not (colon and name and all(part.isidentifier() for part in module_name.split("."))):
         raise UsageError(f"process {process!r} is not of the form module:function, as in my_sources:read_wav")
     with searching([str(Path.cwd())]):
         try:

@@ -77,6 +77,8 @@ def discover(
         check_format(format)
     every = any_suffix or format is not None
     text = os.fspath(sources)
+    if not text:  # as of a shell's variable that is not set; a path of nothing is the working folder
+        raise UsageError("the sources are an empty name; give a folder, a file or a pattern")
     path = Path(text)
     # What is there under that very name wins over reading it as a pattern: run[1].csv can be a file.
     others: list[str] = []

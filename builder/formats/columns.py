@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from builder.errors import SourceError, UsageError
 
-_LISTED = 20
+_LISTED, _COLUMNS = 20, 60
 _LONGEST = 60  # letters of a name
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"\s*(?=[,:=]|$)')
 _OPENS = re.compile(r'(?:^|[:=])\s*"')  # where a quote would be taken for the beginning of a name in quotes
@@ -163,13 +163,13 @@ def _cuts(part: str) -> Iterator[tuple[str, str]]:
 
 def there_are(names: Sequence[str]) -> str:
     """List the columns that are there, the first few of many."""
-    return f"there are {len(names):,}: {listed(names)}"
+    return f"there are {len(names):,}: {listed(names, most=_COLUMNS)}"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], most: int = _LISTED) -> str:
     """Write names one after another, the first few of many, the start of long ones, and those with commas in quotes."""
-    shown = [quoted(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...") for name in names[:_LISTED]]
-    return ", ".join(shown) + (", ..." if len(names) > _LISTED else "")
+    shown = [quoted(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...") for name in names[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
 
 
 def number_in(text: str) -> float | None:

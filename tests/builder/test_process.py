@@ -57,6 +57,8 @@ def test_a_function_is_found_by_name_in_the_working_folder_and_the_search_path_i
     [
         ("my_reader", "is not of the form module:function"),
         (":read", "is not of the form module:function"),
+        ("./my_reader.py:read", "is not of the form module:function"),
+        (".my_reader:read", "is not of the form module:function"),
         ("my_reader:", "is not of the form module:function"),
         ("no_such_reader:read", "there is no module no_such_reader in .* or on the search path; run from the folder"),
         ("needy_reader:read", "module needy_reader cannot be imported: No module named 'a_library_that_is_not_there'"),

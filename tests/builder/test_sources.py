@@ -85,6 +85,11 @@ def test_a_glob_takes_what_it_matches_below_its_fixed_part(tmp_path, pattern, ex
     assert found.ignored == ()
 
 
+def test_an_empty_name_is_not_the_working_folder():
+    with pytest.raises(UsageError, match="the sources are an empty name"):
+        discover("")
+
+
 def test_a_single_file_is_a_source_whatever_its_name(tmp_path):
     make(tmp_path, "run[1].csv", "run1.csv", "x.unknown")
     assert discover(tmp_path / "run[1].csv").names == ("run[1].csv",)
