@@ -21,6 +21,7 @@ from builder.one_source import Batch, UnusableError, read_source
 from builder.plan import check_root
 from builder.process import Process, searching
 from builder.reading import dealt
+from builder.recorded_failures import failures_in
 from builder.run import workers_died
 from builder.sequence import LongSequence, Sequence
 from builder.verification import Checking
@@ -60,9 +61,11 @@ def verify_sources(
     new = [name for name in reading.names if name not in numbers]
     check_root(held, reading.sources, new)
     name = held.path.name
+    _, listed = failures_in(held.provenance)
+    failed = {one.source: f"is not in the store, as the last build failed on it: {one.reason}" for one in listed}
     found = [
         *(_problem(name, failure.source, failure.reason) for failure in reading.misnamed),
-        *(_problem(name, source, "is not in the store; a build adds it") for source in new),
+        *(_problem(name, source, failed.get(source, "is not in the store; a build adds it")) for source in new),
         *(_problem(name, source, "is there no more, so nobody can compare it") for source in numbers.keys() - there),
     ]
     held_names = [number for number, source in enumerate(reading.names) if source in numbers]

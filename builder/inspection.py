@@ -16,6 +16,7 @@ from builder.amounts import count_text
 from builder.errors import UsageError
 from builder.length_bins import Lengths, describe_lengths
 from builder.packing import codec_text
+from builder.recorded_failures import failures_in
 from builder.sequence_values import ColumnValues, Times, column_values, times_of
 from builder.tables.counts import StoreCleaning, cleaning_of_store
 from builder.twins import Twins, twins_of
@@ -191,7 +192,7 @@ def inspection_of(
     shuffled = None if shuffle is None else measured(opened, shuffle)  # first: it refuses what cannot be
     arrays = tuple(_array_size(opened, fact) for fact in schema.arrays())
     documents = _sizes([opened.path / ROOT, *(opened.path / name / ROOT for name in GROUPS)])
-    failures, listed = _failures(opened.provenance.get("failures"))
+    failures, listed = failures_in(opened.provenance)
     build = opened.provenance.get("build")
     return Inspection(
         store=opened.path,
@@ -226,7 +227,7 @@ def inspection_of(
         cleaning=cleaning_of_store(opened),
         build=build if isinstance(build, dict) else None,
         failures=failures,
-        failures_listed=listed,
+        failures_listed=tuple((one.source, one.reason) for one in listed),
         shuffle=shuffled,
         split_by=split_by,
         pinned=split_by is not None and are_pinned(opened.grouped(split_by), DEFAULT_SPLITS),
@@ -364,15 +365,3 @@ def column_statistics(array: str, rows: Rows, moments: Moments) -> list[ColumnSt
 def _finite(value: float) -> float | None:
     """Return a number that JSON has: it knows no NaN and no infinity."""
     return float(value) if math.isfinite(value) else None
-
-
-def _failures(recorded: Any) -> tuple[int, tuple[tuple[str, str], ...]]:
-    """Read what a build wrote down of its failures; a stranger's store may hold anything there."""
-    if not isinstance(recorded, dict):
-        return 0, ()
-    count, listed = recorded.get("count"), recorded.get("listed")
-    pairs = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    return (
-        count if isinstance(count, int) else len(pairs),
-        tuple((str(one.get("source")), str(one.get("reason"))) for one in pairs),
-    )

@@ -19,6 +19,7 @@ from builder.one_source import Failure
 from builder.packing import Packing, codec_text
 from builder.plan import Plan, make_plan
 from builder.process import Process
+from builder.recorded_failures import failures_in
 from builder.row_blocks import Space
 from builder.sources import MISNAMED
 from builder.tables.counts import StoreCleaning
@@ -196,16 +197,10 @@ def preview(
 
 def _failed_before(plan: Plan) -> tuple[Failure, ...]:
     """Return the new sources that the last build could not use, as far as the store lists them."""
-    recorded = {} if plan.held is None else plan.held.provenance.get("failures")
-    listed = recorded.get("listed") if isinstance(recorded, dict) else None
-    reasons = {
-        entry["source"]: str(entry["reason"])
-        for entry in (listed if isinstance(listed, list) else ())
-        if isinstance(entry, dict) and isinstance(entry.get("source"), str) and "reason" in entry
-        # What is shown for a name that is no text can be the very name of a new source.
-        if entry["reason"] != MISNAMED
-    }
-    return tuple(Failure(name, reasons[name]) for name in plan.compared.new if name in reasons)
+    _, listed = failures_in({} if plan.held is None else plan.held.provenance)
+    # What is shown for a name that is no text can be the very name of a new source.
+    failed = {one.source: one for one in listed if one.reason != MISNAMED}
+    return tuple(failed[name] for name in plan.compared.new if name in failed)
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -23,6 +23,7 @@ from builder.errors import BuildError
 from builder.fingerprints import SeenFiles
 from builder.one_source import Batch, Failure
 from builder.recorded import note_code
+from builder.recorded_failures import FAILURES, failures_recorded
 from builder.row_blocks import Space
 from builder.tables.counts import StoreCleaning
 from store_spec.disk.job import ShardJob
@@ -33,7 +34,6 @@ from store_spec.schema import Schema
 BATCH_MEMORY = 2**27  # bytes of a batch's rows that lie in memory: four times those of a batch that was judged well
 COMMIT_SECONDS = 15.0
 COMMIT_SEQUENCES = 20_000  # or when so many wait: their table rows are in memory until then
-LISTED_FAILURES = 1_000  # that a store lists by name; it counts all
 LISTED_DEAD = 20  # sources that an error names
 
 
@@ -314,10 +314,7 @@ def note_build(ledger: Ledger, tally: Tally, code: str | None = None, *, only_co
         note_code(ledger.provenance, ledger.root.counts.sequences, code)
     if only_code:
         return
-    ledger.provenance["failures"] = {
-        "count": len(tally.failures),
-        "listed": [{"source": one.source, "reason": one.reason} for one in tally.failures[:LISTED_FAILURES]],
-    }
+    ledger.provenance[FAILURES] = failures_recorded(tally.failures)
 
 
 def workers_died(names: Sequence[str]) -> BuildError:

@@ -92,6 +92,13 @@ def test_new_and_vanished_sources_are_named(place):
     ]
 
 
+def test_a_source_that_the_last_build_failed_on_is_told_with_why(place):
+    write_made(place / "src", {"z.made": Made(fault="raises")})
+    build(place / "src", place / "store", process=read_made, workers=0)
+    (said,) = problems(place)
+    assert said.startswith("z.made: is not in the store, as the last build failed on it: ")
+
+
 def test_a_misnamed_source_is_named(place):
     (place / "src" / "b.made").rename(place / "src" / os.fsdecode(b"b\xff.made"))
     (missing, misnamed) = problems(place)
