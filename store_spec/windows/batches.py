@@ -259,8 +259,13 @@ class Batches(OneEpoch[Any]):
         self._begin(step)
 
     def close(self) -> None:
-        """Stop reading ahead and free the memory, but for what stays with the windows; no batch comes after that."""
-        self._batches.close()
+        """Stop reading ahead and free the memory, but for what stays with the windows; no batch comes after that.
+
+        A thread that waits for a batch gets it first.
+        """
+        if self._process in (0, os.getpid()):  # a fork has no threads to stop, and nobody to give the lock back
+            with self._lock:
+                self._batches.close()
 
     def _parameters(self) -> dict[str, Any]:
         seed, epoch = self._random

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,25 @@ def test_an_error_of_a_transform_is_raised_by_next(in_chunks: Numbered):
             next(batches)
     batches.load_state_dict(in_chunks.store.windows(4).batches(16).state_dict())
     assert len(next(batches)[0]) == 16
+
+
+def test_batches_are_closed_while_another_thread_waits_for_one(in_chunks: Numbered):
+    waiting, go = threading.Event(), threading.Event()
+
+    def transform(batch: Any) -> Any:
+        waiting.set()
+        assert go.wait(30)
+        return batch
+
+    batches = in_chunks.store.windows(4).batches(16, transform=transform)
+    with ThreadPoolExecutor(2) as pool:
+        taken = pool.submit(next, batches)
+        assert waiting.wait(30)
+        closed = pool.submit(batches.close)
+        go.set()
+        assert len(taken.result(30)[0]) == 16
+        closed.result(30)
+    assert list(batches) == []
 
 
 def test_batches_that_are_closed_end(in_chunks: Numbered):
