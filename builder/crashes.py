@@ -42,14 +42,18 @@ def _call_each(message: bytes) -> tuple[list[bytes], int]:
     # The folder that it is started in may hold modules called like ours.
     command = [sys.executable, "-P", "-c", "from builder.crashes import call_each; call_each()"]
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": paths},
-        start_new_session=True,  # a Ctrl-C is for this process to handle, which then ends that one
-    ) as process:
+    try:
+        started = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": paths},
+            start_new_session=True,  # a Ctrl-C is for this process to handle, which then ends that one
+        )
+    except OSError:  # there may be too little memory for one more
+        return [], 1
+    with started as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:

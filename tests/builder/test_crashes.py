@@ -60,8 +60,9 @@ def test_errors_are_no_crashes_and_each_source_comes_alone_with_what_is_its_own(
     assert [(tmp_path / name).read_text() for name in NAMES] == [f"[[{at}.]] [[{10 + at}]]" for at in range(5)]
 
 
-def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+@pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
+def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, monkeypatch, program):
+    monkeypatch.setattr(sys, "executable", program)
     assert find_crashes(batch_of(tmp_path), end_some, {}) == {}
 
 
