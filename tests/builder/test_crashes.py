@@ -74,6 +74,7 @@ def wait(_: Batch, folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, number):
     program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell may have it ignored
         "from pathlib import Path; from builder.crashes import find_crashes; "
         "from tests.builder.test_crashes import batch_of, wait; "
         f"find_crashes(batch_of(Path({str(tmp_path)!r})), wait, Path({str(tmp_path)!r}))"
@@ -85,6 +86,9 @@ def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, nu
             time.sleep(0.05)
         process = psutil.Process(int((tmp_path / "pid").read_text()))
         starter.send_signal(number)
-        starter.wait(30)
+        try:
+            starter.wait(30)
+        finally:
+            starter.kill()
         psutil.wait_procs([process], timeout=30)
         assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
