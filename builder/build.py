@@ -328,15 +328,7 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally, most: float) -> Foun
     start, count = 0, PROBED
     while start < len(plan.numbers):
         batch = plan.batch(slice(start, start + count))
-        arguments = plan.reading.label_axis, plan.reading.missing
-        found: Found | list[Failure]
-        try:
-            found = _asked(engine, batch, probe, *arguments)
-        except BuildError as error:
-            crashed = find_crashes(batch, probe, *arguments) if isinstance(error.__cause__, engine.lost) else {}
-            if not crashed:
-                raise
-            found = _asked(engine, replace(batch, crashed=crashed), probe, *arguments)
+        found: Found | list[Failure] = _asked(engine, batch, probe, plan.reading.label_axis, plan.reading.missing)
         if isinstance(found, Found):
             return found
         failures += found
@@ -349,12 +341,15 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally, most: float) -> Foun
 
 
 def _asked(engine: Engine, batch: Batch, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Have one worker call a function of a batch, and wait for what it returns."""
+    """Have one worker call a function of a batch, and wait for what it returns; again without sources that kill it."""
     engine.submit(function, batch, *arguments, watch=True)
     try:
         return engine.finished().result()
     except engine.lost as error:
-        raise workers_died(batch.names) from error
+        crashed = {} if batch.crashed else find_crashes(batch, function, *arguments)
+        if not crashed:
+            raise workers_died(batch.names) from error
+    return _asked(engine, replace(batch, crashed=crashed), function, *arguments)
 
 
 def _measured(engine: Engine, plan: Plan, schema: Schema) -> Choice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,7 @@ def measured_on_sources(batch: Batch, schema: Schema) -> Choice:
     """Choose by the sources of a batch that can be used: the first megabytes of them."""
     rows: dict[str, list[NDArray[Any]]] = {}
     for number in range(len(batch)):
-        labels = None if batch.labels is None else batch.labels[number : number + 1]
-        one = replace(batch, names=batch.names[number : number + 1], labels=labels)
-        for name, blocks in process_batch(one, schema, Space(memory=SAMPLE_BYTES)).rows.items():
+        for name, blocks in process_batch(batch.only(number), schema, Space(memory=SAMPLE_BYTES)).rows.items():
             rows.setdefault(name, []).extend(map(np.asarray, blocks.between(0, blocks.rows)))
         if sum(block.nbytes for blocks in rows.values() for block in blocks) >= SAMPLE_BYTES:
             break

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from builder.one_source import Batch
@@ -53,18 +54,18 @@ def _call_each(message: bytes) -> tuple[list[bytes], int]:
         )
     except OSError:  # there may be too little memory for one more
         return [], 1
-    with started as process:
+    told: list[bytes] = []
+    # Also where leaving the context closes what was not written.
+    with suppress(BrokenPipeError), started as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             process.stdin.write(message)
             process.stdin.flush()
             told = process.stdout.read().split()
-        except BrokenPipeError:
-            told = []
         finally:
             process.kill()
-    return told, process.returncode
+    return told, started.returncode
 
 
 def call_each() -> None:

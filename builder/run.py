@@ -175,9 +175,12 @@ class Run:
         try:
             return task.result()
         except self._engine.lost as error:
-            # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
-            batches += [what for what in self._open.values() if isinstance(what, _Held)]
-            raise workers_died(sorted({name for held in batches for name in held.work.names})) from error
+            raise self._died(batches) from error
+
+    def _died(self, batches: list[_Held]) -> BuildError:
+        # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
+        batches += [what for what in self._open.values() if isinstance(what, _Held)]
+        return workers_died(sorted({name for held in batches for name in held.work.names}))
 
     def _take(self, task: Task, held: _Held) -> None:
         """Take the summary of a batch; have it processed again without the sources of which workers died, if they did.
@@ -185,13 +188,12 @@ class Run:
         Where none of them ends a process alone, the worker may have died of another batch that it had in hand.
         """
         try:
-            summary = self._result(task, [held])
-        except BuildError as error:
-            if held.again or not isinstance(held.work, Batch) or not isinstance(error.__cause__, self._engine.lost):
-                raise
+            summary = task.result()
+        except self._engine.lost as error:
+            if held.again or not isinstance(held.work, Batch):
+                raise self._died([held]) from error
             crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
             held.work, held.again = replace(held.work, crashed=crashed), True
-            shutil.rmtree(held.folder, ignore_errors=True)
             self._submit_batch(held)
         else:
             self._summarised(held, summary)

@@ -62,8 +62,17 @@ def test_errors_are_no_crashes_and_each_source_comes_alone_with_what_is_its_own(
 
 @pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
 def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, monkeypatch, program):
+    class Ended(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.wait()  # before it is told anything
+
     monkeypatch.setattr(sys, "executable", program)
     assert find_crashes(batch_of(tmp_path), end_some, {}) == {}
+    monkeypatch.setattr("builder.crashes.subprocess.Popen", Ended)
+    more_than_a_pipe_holds = {"f" * 2**20: 0}
+    for how in ({}, more_than_a_pipe_holds):
+        assert find_crashes(batch_of(tmp_path), end_some, how) == {}
 
 
 def wait(_: Batch, folder: Path) -> None:
