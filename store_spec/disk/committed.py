@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from store_spec.disk.storage import LocalStorage, OpenFile
 from store_spec.errors import FormatError, MissingStoreError
 
@@ -27,8 +24,10 @@ def get_part(storage: LocalStorage, key: str, start: int, length: int | None) ->
     Raises:
         FormatError: It is missing.
     """
-    with _loss_told(storage, key):
+    try:
         return storage.get(key, start, length)
+    except MissingStoreError as error:
+        raise _lost(storage, key) from error
 
 
 def open_file(storage: LocalStorage, key: str) -> OpenFile:
@@ -37,8 +36,10 @@ def open_file(storage: LocalStorage, key: str) -> OpenFile:
     Raises:
         FormatError: It is missing.
     """
-    with _loss_told(storage, key):
+    try:
         return storage.open(key)
+    except MissingStoreError as error:
+        raise _lost(storage, key) from error
 
 
 def wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> FormatError:
@@ -51,11 +52,5 @@ def wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> F
     )
 
 
-@contextmanager
-def _loss_told(storage: LocalStorage, key: str) -> Iterator[None]:
-    try:
-        yield
-    except MissingStoreError as error:
-        raise FormatError(
-            f"{storage.path(key)}: missing; every committed chunk and shard is written, so it was lost"
-        ) from error
+def _lost(storage: LocalStorage, key: str) -> FormatError:
+    return FormatError(f"{storage.path(key)}: missing; every committed chunk and shard is written, so it was lost")

@@ -30,9 +30,12 @@ def ahead(
         while True:
             more, made = thread.ready.get()
             if not more:
-                if made is not None:
-                    raise made
-                return
+                try:
+                    if made is not None:
+                        raise made
+                    return
+                finally:
+                    del made  # an error that its own traceback held would keep what the caller has until it is found
             yield made
             del made
             thread.free.put(None)
@@ -73,3 +76,4 @@ class _Maker(threading.Thread):
         except BaseException as raised:  # noqa: BLE001  # it is raised where the result is asked for
             error = raised
         self.ready.put((False, error))
+        del error  # as above

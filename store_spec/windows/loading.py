@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ class Loader:
             parts.append([(array, stretches[at : at + size], ranges, given) for at in range(0, len(stretches), size)])
         # By turns: labels have small chunks, and threads that read nothing else wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
-        tasks = [self._threads.submit(self._read_part, *part) for part in turns if part]
+        tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
         real = None
         if shape.short == "pad":
             real = windows.index.real_rows(pieces.sequence, pieces.row - windows.store.starts[pieces.sequence])
@@ -129,8 +130,8 @@ class Loader:
         if shape.target == "sequence":
             found = read_labels(windows.store, pieces.sequence)
             labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *found]))
-        for task in tasks:
-            task.result()  # of an error `close` cancels the others; `cancelled` would end the batches without it
+        while tasks:  # one that is named here would hold its error, and the error, by its traceback, all of these
+            tasks.popleft().result()  # of an error `close` cancels the others; `cancelled` would end without it
         if kept is not None:
             for array, (low, high) in chunks.items():
                 kept.add(array, low, high)

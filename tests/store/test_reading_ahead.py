@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,35 @@ def test_what_was_read_ahead_goes_with_the_iterator_at_once(tmp_path: Path, kind
         del batches
         thread.join(60)
         assert not thread.is_alive()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("wrong", ["lost", "damaged"])
+@pytest.mark.parametrize("kind", ["windows", "padded", "streams"])
+def test_what_an_error_ended_goes_with_the_iterator_at_once(tmp_path: Path, kind: str, wrong: str):
+    others, recipe = threads(), Recipe(chunk=8, shard=16)
+    store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [20] * 40)))
+    batches: Any = {
+        "windows": lambda: store.windows(4).batches(8, memory="20kB"),
+        "padded": lambda: store.padded(2),
+        "streams": lambda: store.streams(2, 3),
+    }[kind]()
+    for shard in sorted((tmp_path / "s.zarr" / "inputs").glob("c.*"))[-20:]:
+        if wrong == "lost":
+            shard.unlink()
+        else:
+            shard.write_bytes(bytes(shard.stat().st_size))
+    gc.disable()
+    try:
+        with pytest.raises(StoreError):
+            list(batches)
+        gone = weakref.ref(batches)
+        del batches
+        assert gone() is None
+        for thread in threads() - others:
+            thread.join(60)
+            assert not thread.is_alive()
     finally:
         gc.enable()
 
