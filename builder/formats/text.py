@@ -1,7 +1,7 @@
 """Reading delimited and blank-separated text, by pyarrow."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,10 @@ class TextTable:
                 block_size=max(_BLOCK, 4 * self.start.longest),
                 column_names=self.start.names,
             ),
-            "parse_options": csv.ParseOptions(delimiter=self.delimiter or " "),
+            # Of one column, a blank line is a row of which the value is missing; of several, it is no row.
+            "parse_options": csv.ParseOptions(
+                delimiter=self.delimiter or " ", ignore_empty_lines=len(self.start.names) > 1
+            ),
             "convert_options": csv.ConvertOptions(
                 column_types={name: kind for name, kind in kinds.items() if kind is not None},
                 include_columns=list(kinds),
@@ -143,14 +146,22 @@ class TextTable:
         """Open the data rows as a stream, with single blanks where they are separated by runs."""
         import pyarrow as pa
 
-        collapse = None if self.delimiter else CollapseBlanks()
+        changes: list[Callable[[bytes], bytes]] = []
+        if self.delimiter is None:
+            changes.append(CollapseBlanks())
+        if len(self.start.names) == 1:
+            changes.append(DropLastBlankLines())
         if self.start.rest is not None:
             quotes(self.start.rest)
-            return pa.BufferReader(collapse(self.start.rest) if collapse else self.start.rest)
+            rest = self.start.rest
+            for change in changes:
+                rest = change(rest)
+            return pa.BufferReader(rest)
         stream = _stream(self.path, self.compression, self.source)
         stream.read(self.start.offset)
-        stream = pa.TransformInputStream(stream, quotes)
-        return pa.TransformInputStream(stream, collapse) if collapse else stream
+        for change in (quotes, *changes):
+            stream = pa.TransformInputStream(stream, change)
+        return stream
 
     def _refuse_open_quote(self, quotes: QuoteCount) -> None:
         """Refuse a field that swallows all that follows; pyarrow would take the file's end for its own."""
@@ -249,6 +260,25 @@ class CollapseBlanks:
         if collapsed:
             self._last = collapsed[-1:]
         return collapsed.removesuffix(b" ")
+
+
+class DropLastBlankLines:
+    r"""Take away the line ends that a text ends with, piece by piece.
+
+    >>> drop = DropLastBlankLines()
+    >>> drop(b"1\n2\n\n"), drop(b"\n3\n\n")
+    (b'1\n2', b'\n\n\n3')
+    """
+
+    def __init__(self) -> None:
+        self._held = b""  # line ends that may be the last
+
+    def __call__(self, piece: bytes) -> bytes:
+        """Return what is known to be no end, of what was held back and the next piece."""
+        text = self._held + bytes(piece)
+        kept = text.rstrip(b"\r\n")
+        self._held = text[len(kept) :]
+        return kept
 
 
 def open_text(

@@ -19,7 +19,7 @@ from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, format_of, open_table, stem_of, text_header
 from builder.formats.arrays import read_npz
 from builder.formats.table import OpenTable, Table
-from builder.formats.text import CollapseBlanks
+from builder.formats.text import CollapseBlanks, DropLastBlankLines
 
 WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -135,6 +135,22 @@ def test_collapsing_blanks_does_not_depend_on_how_text_is_cut(pieces):
     assert found == "".join(" ".join(line.split()) + end for line, end in zip(lines, [*ends, ""], strict=True))
 
 
+@given(st.lists(st.binary(max_size=4).map(lambda piece: piece.translate(bytes(b"x\r\n"[i % 3] for i in range(256))))))
+def test_only_the_last_blank_lines_are_dropped_however_text_is_cut(pieces):
+    drop = DropLastBlankLines()
+    assert b"".join(map(drop, pieces)) == b"".join(pieces).rstrip(b"\r\n")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
+@pytest.mark.parametrize("gap", [0, 1, 3_000_000])
+def test_a_blank_line_between_rows_of_one_column_is_a_missing_value(tmp_path, suffix, gap):
+    """It would shift all steps that come after it, and nobody would know."""
+    text = b"1.5\n" * 300_000 + b"\n" * gap + b"2.5\n\n\n"
+    path = packed(tmp_path / f"x{suffix}", b"a\n" + text if "csv" in suffix else text)
+    (values,) = read_all(path).columns.values()
+    assert same_bits(values, np.array([1.5] * 300_000 + [np.nan] * gap + [2.5]))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zst", ".txt", ".txt.gz"])
 def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
     """Larger than what is read at first, and than what is parsed at once; one line is all but blanks."""
@@ -159,7 +175,9 @@ def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
         (",a\n0,5\n", {}, {"unnamed_0": [0], "a": [5]}),
         ("0,1\n5,6\n", {}, {"0": [5], "1": [6]}),
         ("400,410\n5,6\n", {"header": True}, {"400": [5], "410": [6]}),
-        ("\n\na\n\n1\n\n2\n\n", {}, {"a": [1, 2]}),
+        ("\n\na,b\n\n1,3\n\n2,4\n\n", {}, {"a": [1, 2], "b": [3, 4]}),
+        ("\n\na\n1\n\n2\n\n\n", {}, {"a": [1, np.nan, 2]}),
+        ("a\r\n\r\n1\r\n\r\n\r\n2\r\n\r\n", {}, {"a": [np.nan, 1, np.nan, np.nan, 2]}),
         ("a,b\rtrue,1\rfalse,2", {}, {"a": [1, 0], "b": [1, 2]}),
         ("a,b\n1,TRUE \n2, False\n", {}, {"a": [1, 2], "b": [1, 0]}),
         ("a\n+1\n-.5e1\n+.25\n", {}, {"a": [1, -5, 0.25]}),
