@@ -46,6 +46,8 @@ class Report:
 
     store: Path
     sources: int  # that were there
+    ignored: int  # files that are no sources, by their suffix or else
+    ignored_listed: tuple[str, ...]  # the first of them
     unchanged: int  # of them in the store before, and not built again
     added: int  # of them that this build added
     updated: int  # of them that this build put in place of what the store had
@@ -198,6 +200,8 @@ def build(
         committed=0 if plan.held is None else len(plan.held),
     )
     batch_bytes = parse_bytes(batch)
+    if batch_bytes < 1:
+        raise UsageError(f"batch={batch!r}: a task processes at least 1 byte; give for example 32MiB")
     count = worker_count(workers, small=scheduler is None and plan.reading.is_small(plan.new_bytes, batch_bytes))
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
@@ -250,6 +254,8 @@ def build(
     return Report(
         store=plan.store,
         sources=plan.found,
+        ignored=len(plan.reading.sources.ignored),
+        ignored_listed=plan.reading.sources.ignored_listed,
         unchanged=len(compared.unchanged) - sum(name in plan.replaced for name in compared.unchanged),
         added=sum(name not in failed for name in compared.new),
         updated=updated,

@@ -184,7 +184,7 @@ def preview(
         update=update,
         retire_missing=retire_missing,
         ignored=len(plan.reading.sources.ignored),
-        ignored_listed=plan.reading.sources.ignored[:SAMPLES],
+        ignored_listed=plan.reading.sources.ignored_listed,
         bytes_to_read=plan.bytes_to_read(),
         dropped=seen.cleaning.total.dropped,
         filled=seen.cleaning.total.filled,

@@ -23,6 +23,9 @@ MISNAMED = (
 )
 
 
+LISTED = 5  # of files that are ignored
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceList:
     """The sources of a build, by name: POSIX paths relative to `root`, sorted by code point."""
@@ -41,6 +44,11 @@ class SourceList:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def ignored_listed(self) -> tuple[str, ...]:
+        """The first of the files that are ignored."""
+        return self.ignored[:LISTED]
 
     def path(self, name: str) -> Path:
         """Return where the source `name` lies."""

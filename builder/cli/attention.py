@@ -22,6 +22,16 @@ def first_of(sources: Sequence[str]) -> str:
     return printable(", ".join(sources[:NAMED]) + (", ..." if len(sources) > NAMED else ""))
 
 
+def ignored_text(files: int, listed: Sequence[str]) -> str:
+    """Return how many files are no sources, and the first of them, as the end of a sentence.
+
+    >>> ignored_text(9, ["note.md", "run.sh"]), ignored_text(0, [])
+    ('; 9 files ignored (note.md, run.sh, ...)', '')
+    """
+    names = ", ".join(listed) + (", ..." if files > len(listed) else "")
+    return f"; {count_text(files, 'file')} ignored ({printable(names)})" if files else ""
+
+
 def attention(report: Report) -> Iterator[str]:
     """Give a line for each thing that was left as it is, and what to do about it."""
     vanished = () if report.retired else report.vanished

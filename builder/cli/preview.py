@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 
 from builder.amounts import bytes_text, count_text, printable
-from builder.cli.attention import first_of
+from builder.cli.attention import first_of, ignored_text
 from builder.cli.inspection import classes_text, rows_text
 from builder.cli.tables import columns, pairs, section
 from builder.preview import Preview, StorePreview
@@ -16,7 +16,8 @@ from builder.preview import Preview, StorePreview
 def preview_text(found: Preview) -> Iterator[RenderableType]:
     """Give the sections of a dry run."""
     table = pairs()
-    table.add_row("sources", f"{found.sources:,} found, {found.to_process:,} to process{_ignored(found)}")
+    ignored = ignored_text(found.ignored, found.ignored_listed)
+    table.add_row("sources", f"{found.sources:,} found, {found.to_process:,} to process{ignored}")
     if found.to_process:
         table.add_row("to read", bytes_text(found.bytes_to_read))
         if found.dropped or found.filled:
@@ -49,13 +50,6 @@ def _sources(found: Preview) -> RenderableType:
         if count:
             table.add_row(what, f"{count:,}", does, first_of(names))
     return table
-
-
-def _ignored(found: Preview) -> str:
-    if not found.ignored:
-        return ""
-    names = ", ".join(found.ignored_listed) + (", ..." if found.ignored > len(found.ignored_listed) else "")
-    return f"; {count_text(found.ignored, 'file')} ignored ({printable(names)})"
 
 
 def _whole(result: StorePreview) -> str:

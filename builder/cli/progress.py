@@ -15,6 +15,7 @@ from rich.text import Text
 
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.build import Report
+from builder.cli.attention import ignored_text
 from builder.reading import FILE_COST
 from builder.run import Tally
 from builder.verification import Checking
@@ -99,11 +100,12 @@ def summary(report: Report) -> str:
     # One that was there stays, though all of its sequences are retired.
     if not report.total_sequences and failed and report.sources == failed and not report.store.exists():
         return f"{name}: no store was made: {count_text(failed, 'source')} failed, none could be used"
+    ignored = ignored_text(report.ignored, report.ignored_listed)
     unchanged = f", {report.unchanged:,} unchanged" if report.unchanged else ""
     counted = (("added", report.added), ("built again", report.updated), ("retired", report.retired))
     done = ", ".join(f"{count_text(number, 'source')} {what}" for what, number in counted if number)
     if not report.sequences:
-        return f"{name}: {done or 'nothing new'}{unchanged}; {failed:,} failed"
+        return f"{name}: {done or 'nothing new'}{unchanged}; {failed:,} failed{ignored}"
     ratio = f" ({ratio_text(report.bytes_decoded, report.bytes_written)})" if report.bytes_written else ""
     read = report.added + report.updated
     sequences = "" if report.sequences == read else f"{count_text(report.sequences, 'sequence')}, "
@@ -111,7 +113,7 @@ def summary(report: Report) -> str:
     return (
         f"{name}: {done}{unchanged}, {sequences}{steps}, {bytes_text(report.bytes_read)} read, "
         f"{bytes_text(report.bytes_decoded)} decoded, {bytes_text(report.bytes_written)} written{ratio} "
-        f"in {seconds_text(report.seconds)}; {failed:,} failed"
+        f"in {seconds_text(report.seconds)}; {failed:,} failed{ignored}"
     )
 
 

@@ -146,20 +146,19 @@ class TextTable:
         """Open the data rows as a stream, with single blanks where they are separated by runs."""
         import pyarrow as pa
 
-        changes: list[Callable[[bytes], bytes]] = []
+        changes: list[Callable[[bytes], bytes]] = [quotes]
         if self.delimiter is None:
             changes.append(CollapseBlanks())
         if len(self.start.names) == 1:
             changes.append(DropLastBlankLines())
         if self.start.rest is not None:
-            quotes(self.start.rest)
             rest = self.start.rest
             for change in changes:
                 rest = change(rest)
             return pa.BufferReader(rest)
         stream = _stream(self.path, self.compression, self.source)
         stream.read(self.start.offset)
-        for change in (quotes, *changes):
+        for change in changes:
             stream = pa.TransformInputStream(stream, change)
         return stream
 

@@ -135,6 +135,9 @@ def test_build_makes_a_store_and_then_only_adds_what_is_new(tables, tmp_path):
     assert second.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 1 step, ")
     third = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
     assert third.stdout == "t.zarr: nothing new, 4 unchanged; 0 failed\n"
+    (tables / "t4.xls").touch()
+    fourth = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    assert fourth.stdout == "t.zarr: nothing new, 4 unchanged; 0 failed; 1 file ignored (t4.xls)\n"
     opened = open_store(store)
     assert opened.sources == ("t0.csv", "t1.csv", "t2.csv", "t3.csv")
     np.testing.assert_array_equal(opened[3][0], np.array([[2]], np.float32), strict=True)

@@ -29,6 +29,8 @@ def report(**changes: object) -> Report:
         "retired": 0,
         "failures": (),
         "outdated": (),
+        "ignored": 0,
+        "ignored_listed": (),
         "sequences": 270,
         "steps": 4274,
         "dropped": 0,
@@ -72,6 +74,10 @@ def report(**changes: object) -> Report:
         (
             {"added": 0, "sequences": 0, "unchanged": 267, "retired": 3},
             "prices.zarr: 3 sources retired, 267 unchanged; 0 failed",
+        ),
+        (
+            {"added": 0, "sequences": 0, "unchanged": 3, "ignored": 7, "ignored_listed": ("a.doc", "b/README")},
+            "prices.zarr: nothing new, 3 unchanged; 0 failed; 7 files ignored (a.doc, b/README, ...)",
         ),
         (
             {"sources": 2, "added": 0, "sequences": 0, "failures": FAILURES, "total_sequences": 0},
