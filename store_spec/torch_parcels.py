@@ -129,10 +129,16 @@ class Ring:
         return Parcel(self._name, number, lease, layout)
 
     def _free(self, size: int) -> int:
-        for number, segment in enumerate(self._segments):
-            if len(segment.bytes) >= size and not segment.flags[IN_USE]:
+        """Return the number of a segment that nobody uses, and that has so many bytes."""
+        free = [number for number, segment in enumerate(self._segments) if not segment.flags[IN_USE]]
+        for number in free:
+            if len(self._segments[number].bytes) >= size:
                 return number
-        self._segments.append(Segment(torch.zeros(size, dtype=torch.uint8).share_memory_()))
+        segment = Segment(torch.zeros(size, dtype=torch.uint8).share_memory_())
+        if free:  # in the place of one that is too small, which goes in both processes
+            self._segments[free[0]] = segment
+            return free[0]
+        self._segments.append(segment)
         return len(self._segments) - 1
 
 

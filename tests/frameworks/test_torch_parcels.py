@@ -76,11 +76,25 @@ def test_memory_of_what_was_never_sent_is_free_again(ring):
 
 def test_a_larger_batch_gets_memory_of_its_own_and_a_smaller_one_what_is_there(ring):
     number = number_of(ring.parcel(BATCH))
+    kept = ring.parcel(BATCH)
     large = ring.parcel((np.zeros(10_000), np.zeros((0, 3))))
     assert number_of(large) != number
+    del kept
     small = ring.parcel((BATCH[1],))
     assert number_of(small) == number
     assert [one.shape for one in sent(large)] == [(10_000,), (0, 3)]
+
+
+def test_batches_that_grow_take_the_place_of_memory_that_is_too_small_for_them(ring):
+    from store_spec import torch_parcels
+
+    for size in range(1_000, 40_000, 1_000):
+        parcel = ring.parcel((np.arange(size),))
+        arrived = sent(parcel)
+        assert np.array_equal(arrived[0], np.arange(size))
+        del parcel, arrived
+    for segments in (ring._segments, list(torch_parcels._RECEIVED[ring._name].values())):
+        assert sum(len(segment.bytes) for segment in segments) < 2 * 8 * 40_000
 
 
 def test_the_memory_goes_to_the_other_process_once(ring):
