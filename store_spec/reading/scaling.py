@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -133,6 +134,8 @@ class Scaler:
     Args:
         inputs: What is done to inputs.
         labels: What is done to labels.
+        earlier: Gives what it would be of the first so many sequences of the store that it was found in; None where it
+            was not found in a store.
 
     >>> from store_spec.format.moments import moments
     >>> both = standard(moments(np.array([[1.0], [3.0]])))
@@ -143,6 +146,7 @@ class Scaler:
 
     inputs: Scale
     labels: Scale
+    earlier: Callable[[int], Scaler] | None = field(default=None, repr=False)
 
     def normalize(self, x: ArrayLike) -> NDArray[Any]:
         """Return inputs less their center, divided by their scale.

@@ -6,6 +6,7 @@ They are merged from the moments that the store keeps for each sequence, so no r
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,12 +73,12 @@ class Statistics:
 
     def standard(self) -> Scaler:
         """Return the normalisation to mean 0 and standard deviation 1. It is what `normalize=stats` means."""
-        return self._named(standard(self.inputs), standard(self.labels))
+        return self._scaler("standard", standard(self.inputs), standard(self.labels))
 
     def minmax(self) -> Scaler:
         """Return the normalisation to least value 0 and largest 1; a constant feature is 0."""
         inputs, labels = (between(each.min, each.min, each.max) for each in (self.inputs, self.labels))
-        return self._named(inputs, labels)
+        return self._scaler("minmax", inputs, labels)
 
     def robust(self, low: float = 0.25, high: float = 0.75) -> Scaler:
         """Return the normalisation to median 0 and inter-quartile range 1, which outliers do not move.
@@ -96,7 +97,7 @@ class Statistics:
         if not low < high:
             raise WindowError(f"robust(low={low}, high={high}); low is below high, both from 0 to 1")
         found = self.quantiles([0.5, low, high])
-        return self._named(between(*found.inputs), between(*found.labels))
+        return self._scaler("robust", between(*found.inputs), between(*found.labels), low, high)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles of the sequences that these statistics are of, as `store.quantiles` does."""
@@ -132,12 +133,19 @@ class Statistics:
         """Undo `normalize`: bring inputs back to their units."""
         return self.standard().inverse_inputs(x)
 
-    def _named(self, inputs: Scale, labels: Scale) -> Scaler:
+    def _scaler(self, how: str, inputs: Scale, labels: Scale, *arguments: float) -> Scaler:
         """Return what normalises by these, with the names that features and targets have."""
-        if self.store is not None:
-            schema = self.store.schema
-            inputs, labels = replace(inputs, names=schema.inputs.names), replace(labels, names=schema.labels.names)
-        return Scaler(inputs=inputs, labels=labels)
+        if self.store is None:
+            return Scaler(inputs=inputs, labels=labels)
+        schema = self.store.schema
+        inputs, labels = replace(inputs, names=schema.inputs.names), replace(labels, names=schema.labels.names)
+        return Scaler(inputs=inputs, labels=labels, earlier=partial(_earlier, self.store, how, arguments))
+
+
+def _earlier(store: Store, how: str, arguments: tuple[float, ...], count: int) -> Scaler:
+    """Return the scaler of those among the first `count` sequences of the whole store."""
+    scaler: Scaler = getattr(store.first(count).stats(), how)(*arguments)
+    return scaler
 
 
 def moments_of(store: Store, name: str) -> Moments:

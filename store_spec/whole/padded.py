@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import StateError, WindowError
-from store_spec.reading.normalization import Normalize, named, scales_of, without_windows
+from store_spec.reading.normalization import Normalize, Own, named, normalized_at, scales_of, without_windows
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
+from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequences import static_columns, static_parameter
 from store_spec.reading.together import Batch, Together
 from store_spec.whole.buckets import Batching, BatchPlan
 from store_spec.whole.padding import Padding, Side
 from store_spec.whole.value_mask import ValueMask
-from store_spec.windows.state import state_of, step_at, store_at
+from store_spec.windows.state import begun_with, state_of, step_at, store_at
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -140,6 +141,8 @@ class PaddedBatches(OneEpoch[Batch]):
         self._truncate = None if truncate is None else whole_number("truncate", truncate, 1)
         self._memory = memory_bytes(memory)
         self._normalize = without_windows(normalize, store.path)
+        self._asked = store, self._normalize  # a state may be of fewer sequences
+        self._sequences = store.counts.sequences
         self._static = static
         self._value_mask = ValueMask.of(store) if value_mask else None
         self._begin(store, *self._planned(store), 0)
@@ -206,29 +209,35 @@ class PaddedBatches(OneEpoch[Batch]):
         """Return where the epoch stands, as a small dict of what JSON has."""
         step = self._together.step
         taken = self._plan.first[step * self._batching.world_size]
-        return state_of("padded", self._store, self._parameters(), step) | {"taken": int(taken)}
+        return state_of("padded", self._store, self._sequences, self._parameters(self._normalize), step) | {
+            "taken": int(taken)
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was called, in any process: nothing of what was taken is read again.
 
-        If the store was appended to since, these become the batches of the sequences that it had then.
+        If the store was appended to since, these become the batches of the sequences that it had then, and by their
+        statistics where `normalize` is of `stats()` of this store.
 
         Raises:
             StateError: The state is of other sequences or arguments, or of ranks among which the rest is not dealt.
         """
-        store = store_at(state, "padded", self._store)
+        store = store_at(state, "padded", self._asked[0])
         lengths, plan = self._planned(store)
         ranks = self._batching.world_size
-        step = step_at(state, self._parameters(), (len(plan.first) - 1) // ranks, store)
+        sequences, said = begun_with(state)
+        normalize = normalized_at(self._asked[1], sequences, said)
+        step = step_at(state, self._parameters(normalize), (len(plan.first) - 1) // ranks, store)
         here, there = int(plan.first[step * ranks]), state.get("taken")
         if here != there:
             raise StateError(
                 f"{store.path}: the state is after {step:,} batches and {there!r:.40} sequences, and as many batches "
                 f"of world_size={ranks:,} have {here:,}; the last batches go on with the ranks that began them"
             )
+        self._normalize, self._sequences = normalize, sequences
         self._begin(store, lengths, plan, step)
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self, normalize: Scaler | Own | None) -> dict[str, Any]:
         """Return what the epoch's batches follow from, besides the sequences."""
         batching = self._batching
         return {
@@ -243,7 +252,7 @@ class PaddedBatches(OneEpoch[Batch]):
             "truncate": self._truncate,
             "truncate_side": self._truncate_side,
             "drop_last": bool(batching.drop_last),
-            "normalize": named(self._normalize),
+            "normalize": named(normalize),
             "static": static_parameter(self._static, self._padding.static),
             "value_mask": self._value_mask is not None,
         }

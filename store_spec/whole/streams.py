@@ -9,16 +9,26 @@ import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
-from store_spec.reading.normalization import Normalize, Scales, named, row_bytes, scales_of, without_windows
+from store_spec.reading.normalization import (
+    Normalize,
+    Own,
+    Scales,
+    named,
+    normalized_at,
+    row_bytes,
+    scales_of,
+    without_windows,
+)
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.pieces import PIECE_BYTES
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
+from store_spec.reading.scaling import Scaler
 from store_spec.reading.together import Batch, Together
 from store_spec.whole import lanes as lanes_module
 from store_spec.whole.lanes import LanePlan
 from store_spec.whole.slices import read_slices
 from store_spec.whole.value_mask import ValueMask
-from store_spec.windows.state import state_of, step_at, store_at
+from store_spec.windows.state import begun_with, state_of, step_at, store_at
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -127,6 +137,8 @@ class Streams(OneEpoch[Batch]):
                 "to a slice of inputs; streams need labels on the step or sequence axis, padded gives these whole"
             )
         self._normalize = without_windows(normalize, store.path)
+        self._asked = store, self._normalize  # a state may be of fewer sequences
+        self._sequences = store.counts.sequences
         self._value_mask = ValueMask.of(store) if value_mask else None
         schema, scales = store.schema, scales_of(store, self._normalize)
         row = sum(row_bytes(schema.rows(name), scales[name]) for name in ("inputs", "labels"))
@@ -194,21 +206,26 @@ class Streams(OneEpoch[Batch]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the epoch stands, as a small dict of what JSON has. The state of the network is not in it."""
-        return state_of("streams", self._store, self._parameters(), self._together.step)
+        return state_of("streams", self._store, self._sequences, self._parameters(self._normalize), self._together.step)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was called, in any process: nothing of what was taken is read again.
 
-        If the store was appended to since, these become the batches of the sequences that it had then.
+        If the store was appended to since, these become the batches of the sequences that it had then, and by their
+        statistics where `normalize` is of `stats()` of this store.
 
         Raises:
             StateError: The state is of other sequences or arguments.
         """
-        store = store_at(state, "streams", self._store)
+        store = store_at(state, "streams", self._asked[0])
         plan = self._planned(store)
-        self._begin(store, plan, step_at(state, self._parameters(), plan.batches, store))
+        sequences, said = begun_with(state)
+        normalize = normalized_at(self._asked[1], sequences, said)
+        step = step_at(state, self._parameters(normalize), plan.batches, store)
+        self._normalize, self._sequences = normalize, sequences
+        self._begin(store, plan, step)
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self, normalize: Scaler | Own | None) -> dict[str, Any]:
         """Return what the epoch's batches follow from, besides the sequences."""
         return {
             "lanes * world_size": self._lanes * self._ranks,
@@ -217,7 +234,7 @@ class Streams(OneEpoch[Batch]):
             "shuffle": self._shuffle,
             "seed": self._random[0],
             "epoch": self._random[1],
-            "normalize": named(self._normalize),
+            "normalize": named(normalize),
             "value_mask": self._value_mask is not None,
         }
 

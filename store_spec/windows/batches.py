@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import StateError, WindowError
+from store_spec.reading.normalization import named, normalized_at
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.windows.draws import checked_weights
 from store_spec.windows.epoch import Epoch, Transform
 from store_spec.windows.order import VERSION
-from store_spec.windows.state import state_of, step_at, store_at
+from store_spec.windows.state import begun_with, state_of, step_at, store_at
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
@@ -118,6 +119,7 @@ class Batches(OneEpoch[Any]):
             raise WindowError(f"{windows.store.path}: transform={transform!r:.80}; give a function of the batch")
         self._transform = transform
         self._asked = windows  # `load_state_dict` may go back to fewer
+        self._sequences = windows.store.counts.sequences
         self._worker, self._workers, self._of_worker = 0, 1, False
         self._process = 0
         self._lock = threading.Lock()
@@ -222,24 +224,27 @@ class Batches(OneEpoch[Any]):
         `size * world_size` is the same.
         """
         step = min(len(self), max(0, self._next - self._workers + 1))
-        state = state_of(KIND, self.windows.store, self._parameters(), step)
+        state = state_of(KIND, self.windows.store, self._sequences, self._parameters(), step)
         return state | {"taken": self._turns.taken(step)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called; nothing of what comes before is read.
 
-        The store may have more sequences by now: the epoch goes on with those that it was begun with.
+        The store may have more sequences by now: the epoch goes on with those that it was begun with, and with their
+        statistics where `normalize` is of `stats()` of this store.
 
         Raises:
             StateError: The state is of another store, of other arguments, of a later version, or no state.
         """
         store = store_at(state, KIND, self._asked.store)
         before, weights = self._planned, self._weights
-        if len(store) != len(before.store):
+        sequences, said = begun_with(state)
+        normalize = normalized_at(self._asked.normalize, sequences, said)
+        if len(store) != len(before.store) or named(normalize) != named(before.normalize):
             now = self._asked_weights
             if now is not None:  # of those that were there
                 now = now[self._asked.store.selection < state["store"]["sequences"]]
-            self._plan(self._asked.of(store), now)
+            self._plan(self._asked.of(store, normalize), now)
         where = store.path
         try:
             step = step_at(state, self._parameters(), len(self), store)
@@ -255,7 +260,7 @@ class Batches(OneEpoch[Any]):
                 self._plan(before, weights)
             raise
         self.close()
-        self._process = 0
+        self._process, self._sequences = 0, sequences
         self._begin(step)
 
     def close(self) -> None:

@@ -23,16 +23,17 @@ FORMAT = 1
 FEW = 16  # numbers that a state has each
 
 
-def state_of(kind: str, store: Store, parameters: Mapping[str, Any], step: int) -> dict[str, Any]:
+def state_of(kind: str, store: Store, sequences: int, parameters: Mapping[str, Any], step: int) -> dict[str, Any]:
     """Return the state of an epoch after `step` batches.
 
     Args:
         kind: What gives the batches: `windows`, `padded` or `streams`.
-        store: Whose sequences; rows, places and order count, and how many there are in the whole store.
+        store: Whose sequences; rows, places and order count.
+        sequences: How many the whole store had when the epoch was begun.
         parameters: All that the order of the epoch follows from, as JSON gives it back: lists, not tuples.
         step: Batches that each rank has taken.
     """
-    contents = {"sequences": store.counts.sequences, "selected": len(store), "contents": store.contents}
+    contents = {"sequences": sequences, "selected": len(store), "contents": store.contents}
     return {"format": FORMAT, "kind": kind, "store": contents, "parameters": dict(parameters), "step": step}
 
 
@@ -107,6 +108,15 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
     if type(step) is not int or not 0 <= step <= steps:
         raise StateError(f"{where}: the state is after {step!r:.40} batches, and the epoch has {steps:,}")
     return step
+
+
+def begun_with(state: Mapping[str, Any]) -> tuple[int, object]:
+    """Return how many sequences the store had, and what they are normalised by, of a state that `store_at` passed.
+
+    Of one without parameters, which `step_at` refuses, the latter is not known.
+    """
+    said = state.get("parameters")
+    return state["store"]["sequences"], said.get("normalize") if isinstance(said, dict) else None
 
 
 def _of_before(name: str, state: Mapping[str, Any], store: Store) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.notebook import option_text, table_html
 from store_spec.reading.columns import Column, chosen
-from store_spec.reading.normalization import Normalize, OfWindows, named, resolved, scales_of
+from store_spec.reading.normalization import Normalize, OfWindows, Own, named, resolved, scales_of
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequences import static_columns, static_parameter
 from store_spec.windows.kept import Keeper
@@ -174,9 +174,9 @@ class Windows:
     def __reduce__(self) -> tuple[partial[Windows], tuple[Any, ...]]:
         return partial(_again, **self._options), (self.store, self.shape, self._epoch)
 
-    def of(self, store: Store) -> Windows:
-        """Return the same windows of other sequences."""
-        return Windows(store, self.shape, **self._options)
+    def of(self, store: Store, normalize: Scaler | Own | None) -> Windows:
+        """Return the same windows of other sequences, normalised by that."""
+        return Windows(store, self.shape, **(self._options | {"normalize": normalize}))
 
     def of_epoch(self, seed: int, epoch: int) -> Windows:
         """Return the windows of one epoch: these, or with `phase="random"` ones that start elsewhere.

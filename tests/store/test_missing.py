@@ -307,7 +307,7 @@ def test_runs_that_cannot_be_are_refused(tmp_path: Path, new: dict[int, int], te
 
 def test_windows_of_other_stores_are_asked_for_the_same_way(by_step: Gappy):
     windows = by_step.store.windows(6, missing="skip")
-    other = windows.of(by_step.store.select([6, 2]))
+    other = windows.of(by_step.store.select([6, 2]), windows.normalize)
     wanted = whole(listed([by_step.sequences[6], by_step.sequences[2]], WindowShape(window=6)))
     assert all_same(list(other), wanted)
 

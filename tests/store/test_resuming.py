@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,11 @@ def test_an_epoch_goes_on_with_its_sequences_on_a_store_that_has_grown(tmp_path:
     resumed.load_state_dict(state)
     assert all_same(list(resumed), list(begun))
     assert len(after.windows(5).batches(8, epoch=1)) > len(begun)
+    once_more = after.windows(5).batches(8, shuffle=True, memory=MEMORY)
+    resumed.load_state_dict(state)
+    next(resumed)
+    once_more.load_state_dict(saved(resumed))
+    assert all_same(list(once_more), list(resumed))
     # And the same iterator may go on from a state of the longer store again.
     longer = after.windows(5).batches(8, shuffle=True, memory=MEMORY)
     next(longer)
@@ -240,14 +247,66 @@ def test_a_state_is_small_whatever_is_asked_for(tmp_path: Path):
             batches(others).load_state_dict(state)
 
 
+def in_each_way(store: store_spec.Store, normalize: Any) -> list[Any]:
+    return [
+        store.windows(5, normalize=normalize).batches(8, shuffle=True, memory=MEMORY),
+        store.padded(4, shuffle=True, normalize=normalize),
+        store.streams(2, 5, normalize=normalize),
+    ]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        lambda store: store.stats(),
+        lambda store: store.stats().minmax(),
+        lambda store: store.stats().robust(0.1, 0.8),
+        lambda store: store.split("train", {"train": 0.5, "val": 0.5}).stats(),
+    ],
+    ids=["standard", "minmax", "robust", "of a split"],
+)
+def test_an_epoch_goes_on_with_the_statistics_that_it_was_begun_with(tmp_path: Path, found: Any):
+    """As long as they come from the store, which has grown; a later state is loaded after an earlier one too."""
+    before, after = grown(tmp_path / "s.zarr")
+    begun, longer = in_each_way(before, found(before)), in_each_way(after, found(after))
+    others = in_each_way(after, found(after))
+    for one, other, third in zip(begun, longer, others, strict=True):
+        next(one)
+        state = saved(one)
+        other.load_state_dict(state)
+        assert saved(other) == state  # so that it can be gone on with once more
+        expected = list(one)
+        assert all_same(list(other), expected)
+        next(third)
+        later, left = saved(third), list(third)
+        assert len(left) != len(expected)
+        other.load_state_dict(later)
+        assert all_same(list(other), left)
+    windows = pickle.loads(pickle.dumps(after.windows(5, normalize=found(after))))
+    resumed = windows.batches(8, shuffle=True, memory=MEMORY)
+    resumed.load_state_dict(saved(in_each_way(before, found(before))[0]))
+    assert all_same(list(resumed), list(in_each_way(before, found(before))[0]))
+
+
+def test_the_statistics_of_another_store_stay_what_they_are(tmp_path: Path):
+    before, after = grown(tmp_path / "s.zarr")
+    with store_spec.create_store(tmp_path / "t.zarr", inputs=after.schema.inputs, labels=after.schema.labels) as writer:
+        for number in range(50):
+            writer.append(*(rows * number for rows in after[number % 30]), source=f"t{number}")
+    stats = store_spec.open_store(tmp_path / "t.zarr").stats()
+    for begun, longer in zip(in_each_way(before, stats), in_each_way(after, stats), strict=True):
+        next(begun)
+        longer.load_state_dict(saved(begun))
+        assert all_same(list(longer), list(begun))
+
+
 def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(tmp_path: Path):
     def batches(store: store_spec.Store) -> list[Any]:
         weights = np.arange(len(store)) / len(store)
+        by_numbers = replace(store.stats().standard(), earlier=None)  # as of a scaler that was written down
         return [
-            store.windows(5, normalize=store.stats()).batches(8, shuffle=True, memory=MEMORY),
+            *in_each_way(store, by_numbers),
             store.windows(5).batches(8, shuffle=True, memory=MEMORY, weights=weights),
-            store.padded(4, shuffle=True, normalize=store.stats()),
-            store.streams(2, 5, normalize=store.stats()),
         ]
 
     before, after = grown(tmp_path / "s.zarr")
