@@ -1,0 +1,135 @@
+"""A training run that is stopped and goes on any number of times, on other ranks and a store that grows, against one
+that nothing happens to: each sample of the epoch once, the same samples at each step."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.errors import StateError
+
+TOGETHER = 12  # samples that all ranks take at a time
+WORLDS = (1, 2, 3, 4, 6)
+EXAMPLES = int(os.environ.get("SEQZARR_RUNS", "4"))  # more for whoever looks for rare ones
+Samples = list[tuple[Any, ...]]  # of one batch, each as bytes of all that it has
+
+
+def append(path: Path, lengths: list[int]) -> None:
+    """Append sequences in which no two rows are the same."""
+    known = len(store_spec.open_store(path))
+    with store_spec.open_store(path, mode="a") as writer:
+        for number, steps in enumerate(lengths, known):
+            rows = number * 100 + np.arange(steps, dtype="f8").reshape(-1, 1)
+            writer.append(rows, -rows, source=f"s{number}")
+
+
+def create(path: Path, lengths: list[int]) -> None:
+    with store_spec.create_store(path, inputs=("float64", (1,)), labels=("float64", (1,)), chunk=64, shard=256):
+        pass
+    append(path, lengths)
+
+
+def windows_of(store: Any, normalize: Any, world: int, rank: int) -> Any:
+    windows = store.windows(3, short="pad", normalize=normalize)
+    return windows.batches(
+        TOGETHER // world, shuffle=True, seed=4, rank=rank, world_size=world, memory="6kB", index=True
+    )
+
+
+def padded_of(store: Any, normalize: Any, world: int, rank: int) -> Any:
+    return store.padded(
+        TOGETHER // world, bucket=True, shuffle=True, seed=4, rank=rank, world_size=world, normalize=normalize
+    )
+
+
+def streams_of(store: Any, normalize: Any, world: int, rank: int) -> Any:
+    return store.streams(
+        TOGETHER // world, 4, shuffle=True, seed=4, rank=rank, world_size=world, normalize=normalize, mask=True
+    )
+
+
+def of_windows(batch: Any) -> Samples:
+    x, y, mask, number = batch
+    return [(int(number[i]), x[i].tobytes(), y[i].tobytes(), mask[i].tobytes()) for i in range(len(x))]
+
+
+def of_padded(batch: Any) -> Samples:
+    x, y, mask = batch  # how far they are padded depends on the others
+    return [(x[i][mask[i]].tobytes(), y[i][mask[i]].tobytes()) for i in range(len(x))]
+
+
+def of_streams(batch: Any) -> Samples:
+    return [tuple(np.ascontiguousarray(array[lane]).tobytes() for array in batch) for lane in range(len(batch[0]))]
+
+
+KINDS: dict[str, tuple[Callable[..., Any], Callable[[Any], Samples]]] = {
+    "windows": (windows_of, of_windows),
+    "padded": (padded_of, of_padded),
+    "streams": (streams_of, of_streams),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("part", [False, True], ids=["all", "a split"])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller seed is no simpler run
+)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_run_that_is_stopped_again_and_again_gives_each_sample_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    part: bool,  # noqa: FBT001
+    seed: int,
+):
+    path = tmp_path_factory.mktemp("run") / "s.zarr"
+    rng = np.random.default_rng(seed)
+    create(path, rng.integers(1, 30, rng.integers(20, 60)).tolist())
+    batches_of, samples_of = KINDS[kind]
+    normalized = rng.random() < 0.5
+
+    def begin(world: int) -> list[Any]:
+        store: Any = store_spec.open_store(path)
+        store = store.split("train", {"train": 0.7, "val": 0.3}) if part else store
+        normalize = store.stats() if normalized else None
+        return [batches_of(store, normalize, world, rank) for rank in range(world)]
+
+    wanted = [sorted(samples_of(batch)) for (alone,) in [begin(1)] for batch in alone]
+    ranks = begin(rng.choice(WORLDS))
+    taken: list[Samples] = []
+    while len(taken) < len(ranks[0]):
+        for _ in range(rng.integers(0, 5)):
+            if len(taken) < len(ranks[0]):
+                taken.append(sorted(sample for rank in ranks for sample in samples_of(next(rank))))
+        states = [json.loads(json.dumps(rank.state_dict())) for rank in ranks]
+        assert all(state == states[0] for state in states)
+        if rng.random() < 0.5:
+            append(path, rng.integers(1, 30, rng.integers(1, 12)).tolist())
+        others = begin(rng.choice(WORLDS))
+        try:
+            for rank in others:
+                rank.load_state_dict(states[0])
+        except StateError as error:
+            if "last batches" not in str(error):  # which another number of ranks deals otherwise
+                raise
+            others = begin(len(ranks))
+            for rank in others:
+                rank.load_state_dict(states[0])
+        ranks = others
+    for rank in ranks:
+        assert list(rank) == []
+    assert sorted(chain.from_iterable(taken)) == sorted(chain.from_iterable(wanted))
+    # Where the last samples are fewer than ranks, these get them in two batches, with those of the last whole one.
+    assert sum(one != other for one, other in zip(taken, wanted, strict=True)) <= 2
