@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Generator
 from queue import SimpleQueue
@@ -42,9 +43,7 @@ def ahead(
     finally:
         cancelled.set()
         thread.free.put(None)
-        # The garbage collector may close a generator in any thread, that one among them.
-        if thread is not threading.current_thread():
-            thread.join()
+        thread.wait()
 
 
 class _Maker(threading.Thread):
@@ -60,6 +59,17 @@ class _Maker(threading.Thread):
             self.free.put(None)
         self._make, self._cancelled = make, cancelled
         self.start()
+
+    # What these call is found now, as names of a module are gone when Python ends.
+    def wait(
+        self,
+        ending: Callable[[], bool] = sys.is_finalizing,
+        current: Callable[[], threading.Thread] = threading.current_thread,
+    ) -> None:
+        """Wait for the end of the thread, where it can come."""
+        # The garbage collector may close a generator in any thread, this one among them. When Python ends, none runs.
+        if not ending() and self is not current():
+            self.join()
 
     def run(self) -> None:
         error: BaseException | None = None

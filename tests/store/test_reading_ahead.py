@@ -6,6 +6,8 @@ import gc
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -189,6 +191,20 @@ def test_what_an_error_ended_goes_with_the_iterator_at_once(tmp_path: Path, kind
             assert not thread.is_alive()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["windows(4).batches(4)", "padded(2)", "streams(2, 3)"])
+def test_python_ends_without_a_word_though_an_iterator_is_left(tmp_path: Path, kind: str):
+    """One that is found after the names of our modules are gone, as JAX has it."""
+    recipe = Recipe()
+    write(recipe, tmp_path / "s.zarr", make(recipe, [20] * 40))
+    code = f"""
+import builtins, store_spec
+builtins.left = store_spec.open_store({str(tmp_path / "s.zarr")!r}).{kind}
+next(builtins.left)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_thread_ends_with_the_batches_and_when_nobody_wants_them():
