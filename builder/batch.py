@@ -154,8 +154,11 @@ def compress(processed: Processed, part: Part, schema: Schema) -> dict[str, Stre
 
 
 def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found | list[Failure]:
-    """Say what the first usable source of a batch is like; its failures if there is none."""
-    failures = []
+    """Say what the first usable source of a batch is like; its failures if there is none.
+
+    One without rows, as a table that has no more than its header, is taken where no other has any.
+    """
+    failures, without_rows = [], list[Found]()
     buffer = memoryview(bytearray(BUFFER_BYTES))
     for number in range(len(batch)):
         try:
@@ -166,7 +169,7 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
             failures.append(error.failure)
             continue
         first = sequences[0]
-        return Found(
+        found = Found(
             inputs=first.inputs,
             labels=first.labels,
             label_axis=first.label_axis,
@@ -179,4 +182,7 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
             steps=sum(one.steps for one in sequences),
             sequences=len(sequences),
         )
-    return failures
+        if found.steps:
+            return found
+        without_rows.append(found)
+    return without_rows[0] if without_rows else failures

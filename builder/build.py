@@ -325,25 +325,30 @@ def worker_count(workers: int | None, *, small: bool) -> int:
 def _first_usable(engine: Engine, plan: Plan, tally: Tally, most: float) -> Found | None:
     """Have sources probed until one is usable: few at first, since nearly always the first is, and all if need be.
 
-    Where none is, the tally has why.
+    One without rows does where no other has any. Where none is usable, the tally has why.
 
     Raises:
         BuildError: More failed than may, before one was found.
     """
     untried, failures = tally.failures, list[Failure]()
+    without_rows: Found | None = None
     start, count = 0, PROBED
     while start < len(plan.numbers):
         batch = plan.batch(slice(start, start + count))
         found: Found | list[Failure] = _asked(engine, batch, probe, plan.reading.label_axis, plan.reading.missing)
-        if isinstance(found, Found):
+        if isinstance(found, Found) and found.steps:
             return found
-        failures += found
+        if isinstance(found, Found):
+            without_rows = without_rows or found
+        else:
+            failures += found
         start, count = start + count, 4 * count
         if len(untried) + len(failures) > most:
             tally.failures, tally.done = untried + failures, len(untried) + len(failures)
             raise too_many_failed(tally, most)
-    tally.failures, tally.done = untried + failures, tally.sources
-    return None
+    if without_rows is None:
+        tally.failures, tally.done = untried + failures, tally.sources
+    return without_rows
 
 
 def _asked(engine: Engine, batch: Batch, function: Callable[..., Any], *arguments: Any) -> Any:

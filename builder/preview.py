@@ -218,12 +218,16 @@ def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Fai
     if plan.held is not None:
         schema = plan.held.schema
         return replace(schema, labels=replace(schema.labels, classes=plan.reading.classes or schema.labels.classes))
+    without_rows: Found | None = None
     for number in numbers:
         found = probe(plan.batch(slice(number, number + 1)), plan.reading.label_axis, plan.reading.missing)
-        if isinstance(found, Found):
+        if isinstance(found, list):
+            failures += found
+        elif found.steps:
             return schema_of(plan, found, packing)
-        failures += found
-    return None
+        else:
+            without_rows = without_rows or found
+    return None if without_rows is None else schema_of(plan, without_rows, packing)
 
 
 def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _Sum:

@@ -262,20 +262,20 @@ class CollapseBlanks:
 
 
 class DropLastBlankLines:
-    r"""Take away the line ends that a text ends with, piece by piece.
+    r"""Take away the line ends, and blanks, that a text ends with, piece by piece.
 
     >>> drop = DropLastBlankLines()
-    >>> drop(b"1\n2\n\n"), drop(b"\n3\n\n")
-    (b'1\n2', b'\n\n\n3')
+    >>> drop(b"1\n2\n \n"), drop(b"\n3\n\n")
+    (b'1\n2', b'\n \n\n3')
     """
 
     def __init__(self) -> None:
-        self._held = b""  # line ends that may be the last
+        self._held = b""  # line ends and blanks that may be the last
 
     def __call__(self, piece: bytes) -> bytes:
         """Return what is known to be no end, of what was held back and the next piece."""
         text = self._held + bytes(piece)
-        kept = text.rstrip(b"\r\n")
+        kept = text.rstrip(b"\r\n \t")
         self._held = text[len(kept) :]
         return kept
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -24,6 +25,10 @@ _SECONDS = {
     "ms": Fraction(1, 10**3), "us": Fraction(1, 10**6), "ns": Fraction(1, 10**9), "ps": Fraction(1, 10**12),
     "fs": Fraction(1, 10**15), "as": Fraction(1, 10**18),
 }  # fmt: skip
+
+
+# A zone behind a time of day: NumPy would convert it, with a warning.
+_ZONED = re.compile(r"[T ]\s*\d.*(?:[+-]|Z\s*$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +213,7 @@ def moment(time: Time, name: str, given: Any, where: object) -> int:
     text = str(given)
     if isinstance(given, str) and time.zone == "UTC" and text[-1:] in ("Z", "z"):
         text = text[:-1]
-    zoned = "T" in text and any(sign in text.partition("T")[2] for sign in "+-Zz")
-    if zoned:
+    if _ZONED.search(text.strip()):
         of = "its dates are UTC: give that" if time.zone else "its times are local, without a zone: leave the zone out"
         raise WindowError(f"{where}: {name}={given!r:.80} has a time zone; {of}")
     if text.strip().lower() in ("", "nat"):  # NumPy makes them a date of no unit, and warns of that

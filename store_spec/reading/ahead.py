@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+BEFORE_THE_END, AT_THE_END = 0.2, 10  # seconds to wait for threads that take batches, and for one that makes them
+
 Made = TypeVar("Made")
+_ENDING = threading.Event()
 
 
 def ahead(
@@ -41,8 +46,7 @@ def ahead(
             del made
             thread.free.put(None)
     finally:
-        cancelled.set()
-        thread.free.put(None)
+        thread.cancel()
         thread.wait()
 
 
@@ -58,9 +62,16 @@ class _Maker(threading.Thread):
         for _ in range(slots):
             self.free.put(None)
         self._make, self._cancelled = make, cancelled
+        if _ENDING.is_set():
+            raise RuntimeError("Python is about to end, and starts no threads any more")
         self.start()
 
-    # What these call is found now, as names of a module are gone when Python ends.
+    def cancel(self) -> None:
+        """Let it make nothing more."""
+        self._cancelled.set()
+        self.free.put(None)
+
+    # What this calls is found now, as names of a module are gone when Python ends.
     def wait(
         self,
         ending: Callable[[], bool] = sys.is_finalizing,
@@ -87,3 +98,16 @@ class _Maker(threading.Thread):
             error = raised
         self.ready.put((False, error))
         del error  # as above
+
+
+@atexit.register
+def _end() -> None:
+    """End all threads before Python does, which would kill them in the midst of what they call: JAX aborts at that."""
+    makers = [thread for thread in threading.enumerate() if isinstance(thread, _Maker)]
+    if makers:  # threads of TensorFlow's take some batches in advance: until they have them, Python cannot end either
+        time.sleep(BEFORE_THE_END)
+    _ENDING.set()
+    for maker in makers:
+        maker.cancel()
+    for maker in makers:
+        maker.join(AT_THE_END)

@@ -209,9 +209,8 @@ class PaddedBatches(OneEpoch[Batch]):
         """Return where the epoch stands, as a small dict of what JSON has."""
         step = self._together.step
         taken = self._plan.first[step * self._batching.world_size]
-        return state_of("padded", self._store, self._sequences, self._parameters(self._normalize), step) | {
-            "taken": int(taken)
-        }
+        parameters = self._parameters(self._store, self._normalize)
+        return state_of("padded", self._store, self._sequences, parameters, step) | {"taken": int(taken)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was called, in any process: nothing of what was taken is read again.
@@ -227,7 +226,7 @@ class PaddedBatches(OneEpoch[Batch]):
         ranks = self._batching.world_size
         sequences, said = begun_with(state)
         normalize = normalized_at(self._asked[1], sequences, said)
-        step = step_at(state, self._parameters(normalize), (len(plan.first) - 1) // ranks, store)
+        step = step_at(state, self._parameters(store, normalize), (len(plan.first) - 1) // ranks, store)
         here, there = int(plan.first[step * ranks]), state.get("taken")
         if here != there:
             raise StateError(
@@ -237,7 +236,7 @@ class PaddedBatches(OneEpoch[Batch]):
         self._normalize, self._sequences = normalize, sequences
         self._begin(store, lengths, plan, step)
 
-    def _parameters(self, normalize: Scaler | Own | None) -> dict[str, Any]:
+    def _parameters(self, store: Store, normalize: Scaler | Own | None) -> dict[str, Any]:
         """Return what the epoch's batches follow from, besides the sequences."""
         batching = self._batching
         return {
@@ -253,7 +252,7 @@ class PaddedBatches(OneEpoch[Batch]):
             "truncate_side": self._truncate_side,
             "drop_last": bool(batching.drop_last),
             "normalize": named(normalize),
-            "static": static_parameter(self._static, self._padding.static),
+            "static": static_parameter(self._static, static_columns(store, self._static)),
             "value_mask": self._value_mask is not None,
         }
 

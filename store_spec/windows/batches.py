@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
 KIND = "windows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Plan:
+    """An epoch of windows: of which, by which weights, and how they are dealt and read."""
+
+    asked: Windows
+    windows: Windows  # of the epoch
+    weights: NDArray[np.float64] | None
+    turns: Turns
+    epoch: Epoch
 
 
 class Batches(OneEpoch[Any]):
@@ -68,9 +80,6 @@ class Batches(OneEpoch[Any]):
             length, divide by its windows: `weights / np.diff(windows.index.first)`. None: each window comes once.
         transform: A function of the batch, called in a thread that reads ahead, or where a worker asks for it; what it
             returns is given instead.
-
-    Attributes:
-        windows: Whose windows; with `phase="random"` those of this epoch.
 
     Raises:
         WindowError: An argument is not as above, windows cannot be dealt to so many ranks without leaving some out,
@@ -129,36 +138,41 @@ class Batches(OneEpoch[Any]):
             if not shuffle:
                 raise WindowError(f"{windows.store.path}: weights with shuffle=False, but they draw at random")
             self._asked_weights = checked_weights(weights, np.diff(windows.index.first), windows.store.path)
-        self._plan(windows, self._asked_weights)
+        self._plan = self._planned(windows, self._asked_weights)
+        self._begin(0)
 
-    def _plan(self, windows: Windows, weights: NDArray[np.float64] | None) -> None:
+    @property
+    def windows(self) -> Windows:
+        """Whose windows; with `phase="random"` those of this epoch."""
+        return self._plan.windows
+
+    def _planned(self, asked: Windows, weights: NDArray[np.float64] | None) -> _Plan:
         """Work out the epoch of these windows."""
-        self._planned, self._weights = windows, weights
-        self.windows = windows.of_epoch(*self._random)
-        self._turns = Turns(
-            samples=len(self.windows),
+        windows = asked.of_epoch(*self._random)
+        turns = Turns(
+            samples=len(windows),
             size=self._size,
             rank=self._rank,
             world_size=self._world_size,
             drop_last=self._drop_last,
         )
-        self._epoch = Epoch.plan(
-            self.windows,
-            self._turns,
+        epoch = Epoch.plan(
+            windows,
+            turns,
             memory=self._memory,
             random=self._random if self._shuffle else None,
             index=self._index,
             transform=self._transform,
             weights=weights,
         )
-        self._begin(0)
+        return _Plan(asked=asked, windows=windows, weights=weights, turns=turns, epoch=epoch)
 
     def _begin(self, number: int) -> None:
         """Go on with that batch of this rank, or the first after it that is this worker's."""
         self._exhausted_in, self._ended_by = None, None
         self._next = number + (self._worker - number) % self._workers
         numbers = range(self._next, len(self), self._workers)
-        self._batches = self._epoch.batches(numbers, gathered_ahead=not self._of_worker)
+        self._batches = self._plan.epoch.batches(numbers, gathered_ahead=not self._of_worker)
 
     def __repr__(self) -> str:
         order = f"shuffled, seed {self._random[0]}, epoch {self._random[1]}" if self._shuffle else "in order"
@@ -168,7 +182,7 @@ class Batches(OneEpoch[Any]):
 
     def __len__(self) -> int:
         """Batches of this rank in the epoch, those already taken among them."""
-        return len(self._turns)
+        return len(self._plan.turns)
 
     def _take(self) -> Any:
         process = os.getpid()
@@ -224,8 +238,8 @@ class Batches(OneEpoch[Any]):
         `size * world_size` is the same.
         """
         step = min(len(self), max(0, self._next - self._workers + 1))
-        state = state_of(KIND, self.windows.store, self._sequences, self._parameters(), step)
-        return state | {"taken": self._turns.taken(step)}
+        state = state_of(KIND, self.windows.store, self._sequences, self._parameters(self._plan), step)
+        return state | {"taken": self._plan.turns.taken(step)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called; nothing of what comes before is read.
@@ -234,33 +248,31 @@ class Batches(OneEpoch[Any]):
         statistics where `normalize` is of `stats()` of this store.
 
         Raises:
-            StateError: The state is of another store, of other arguments, of a later version, or no state.
+            StateError: The state is of another store, of other arguments, of a later version, or no state; or its
+                windows cannot be dealt so. Then nothing has changed.
         """
         store = store_at(state, KIND, self._asked.store)
-        before, weights = self._planned, self._weights
         sequences, said = begun_with(state)
         normalize = normalized_at(self._asked.normalize, sequences, said)
-        if len(store) != len(before.store) or named(normalize) != named(before.normalize):
-            now = self._asked_weights
-            if now is not None:  # of those that were there
-                now = now[self._asked.store.selection < state["store"]["sequences"]]
-            self._plan(self._asked.of(store, normalize), now)
-        where = store.path
-        try:
-            step = step_at(state, self._parameters(), len(self), store)
-            taken = self._turns.taken(step)
-            if state.get("taken") != taken:
-                raise StateError(
-                    f"{where}: the state is after {state.get('taken')!r:.40} windows, and world_size="
-                    f"{self._world_size:,} ranks have {taken:,} after {step:,} batches: the last batches of an epoch "
-                    "are dealt otherwise to another number of ranks; go on with as many as it was saved with"
-                )
-        except StateError:
-            if self._planned is not before:
-                self._plan(before, weights)
-            raise
+        plan = self._plan
+        if len(store) != len(plan.asked.store) or named(normalize) != named(plan.asked.normalize):
+            weights = self._asked_weights
+            if weights is not None:  # of those that were there
+                weights = weights[self._asked.store.selection < sequences]
+            try:
+                plan = self._planned(self._asked.of(store, normalize), weights)
+            except WindowError as error:
+                raise StateError(f"the epoch of the state cannot go on here: {error}") from error
+        step = step_at(state, self._parameters(plan), len(plan.turns), store)
+        taken = plan.turns.taken(step)
+        if state.get("taken") != taken:
+            raise StateError(
+                f"{store.path}: the state is after {state.get('taken')!r:.40} windows, and world_size="
+                f"{self._world_size:,} ranks have {taken:,} after {step:,} batches: the last batches of an epoch "
+                "are dealt otherwise to another number of ranks; go on with as many as it was saved with"
+            )
         self.close()
-        self._process, self._sequences = 0, sequences
+        self._plan, self._process, self._sequences = plan, 0, sequences
         self._begin(step)
 
     def close(self) -> None:
@@ -272,16 +284,16 @@ class Batches(OneEpoch[Any]):
             with self._lock:
                 self._batches.close()
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self, plan: _Plan) -> dict[str, Any]:
         seed, epoch = self._random
         random = np.random.default_rng(np.random.SeedSequence(self._random))
         order, weights = random.permutation(64), None
-        if self._weights is not None:
-            weights = hashlib.sha256(self._weights.astype("<f8").tobytes()).hexdigest()[:16]
+        if plan.weights is not None:
+            weights = hashlib.sha256(plan.weights.astype("<f8").tobytes()).hexdigest()[:16]
             order = np.append(order, random.multinomial(10**6, np.arange(64) / 2016))
         return {
-            **self.windows.parameters(),
-            "global_batch": self._turns.size * self._turns.world_size,
+            **plan.windows.parameters(),
+            "size * world_size": plan.turns.size * plan.turns.world_size,
             "shuffle": bool(self._shuffle),
             "seed": seed,
             "epoch": epoch,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +385,26 @@ def test_the_settings_are_known_to_dask():
     # Of variables of the environment, dask has a mapping, to which any can be added.
     names = {name.rpartition(".")[0] if "environ." in name else name for name in DASK_CONFIG}
     assert all(config.get(name, default="unknown") != "unknown" for name in names)
+
+
+@pytest.mark.parametrize("together", [2, 64])
+def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, monkeypatch, together):
+    """Unless none has any. They come first here, as tables of nothing but a header."""
+    monkeypatch.setattr(import_module("builder.build"), "PROBED", together)  # by its name it is the function
+    folder, store = tmp_path / "src", tmp_path / "some.zarr"
+    folder.mkdir()
+    for number in range(9):
+        (folder / f"{number}.csv").write_text("time,a\n")
+    none = builder.build(folder, tmp_path / "none.zarr", workers=0)
+    assert (none.added, none.steps, none.failures) == (9, 0, ())
+    (folder / "9.csv").write_text("a\n1\n2\n")
+    (folder / "99.csv").write_text("a\n")
+    report = builder.build(folder, store, workers=0)
+    assert (report.added, report.steps) == (2, 2)
+    assert [failure.source for failure in report.failures] == [f"{number}.csv" for number in range(9)]
+    assert all("it has besides time" in failure.reason for failure in report.failures)
+    for number in range(1, 9):
+        (folder / f"{number}.csv").unlink()
+    dry = builder.preview(folder, tmp_path / "new.zarr")
+    assert dry.result is not None
+    assert list(dry.result.inputs["names"]) == ["a"]

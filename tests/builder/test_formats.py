@@ -135,10 +135,10 @@ def test_collapsing_blanks_does_not_depend_on_how_text_is_cut(pieces):
     assert found == "".join(" ".join(line.split()) + end for line, end in zip(lines, [*ends, ""], strict=True))
 
 
-@given(st.lists(st.binary(max_size=4).map(lambda piece: piece.translate(bytes(b"x\r\n"[i % 3] for i in range(256))))))
+@given(st.lists(st.text("x \r\n", max_size=4).map(str.encode)))
 def test_only_the_last_blank_lines_are_dropped_however_text_is_cut(pieces):
     drop = DropLastBlankLines()
-    assert b"".join(map(drop, pieces)) == b"".join(pieces).rstrip(b"\r\n")
+    assert b"".join(map(drop, pieces)) == b"".join(pieces).rstrip(b"\r\n ")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
@@ -176,7 +176,7 @@ def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
         ("0,1\n5,6\n", {}, {"0": [5], "1": [6]}),
         ("400,410\n5,6\n", {"header": True}, {"400": [5], "410": [6]}),
         ("\n\na,b\n\n1,3\n\n2,4\n\n", {}, {"a": [1, 2], "b": [3, 4]}),
-        ("\n\na\n1\n\n2\n\n\n", {}, {"a": [1, np.nan, 2]}),
+        ("\n\na\n1\n\n2\n\n \t\n", {}, {"a": [1, np.nan, 2]}),
         ("a\r\n\r\n1\r\n\r\n\r\n2\r\n\r\n", {}, {"a": [np.nan, 1, np.nan, np.nan, 2]}),
         ("a,b\rtrue,1\rfalse,2", {}, {"a": [1, 0], "b": [1, 2]}),
         ("a,b\n1,TRUE \n2, False\n", {}, {"a": [1, 2], "b": [1, 0]}),

@@ -142,12 +142,12 @@ def _held_threads(batches: Batches, stream: Streams) -> Iterator[Callable[[], No
 
     def loaded(loader: Loader, number: int) -> Pool:
         nonlocal pool
-        if loader._order is batches._epoch.order:
+        if loader._order is batches._plan.epoch.order:
             pool = number
         return load(loader, number)
 
     def held(loader: Loader, *arguments: Any) -> None:
-        if loader._order is batches._epoch.order and pool == 1 and os.getpid() == process:
+        if loader._order is batches._plan.epoch.order and pool == 1 and os.getpid() == process:
             go.wait()
         read(loader, *arguments)
 

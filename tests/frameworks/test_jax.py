@@ -4,6 +4,8 @@ Each check runs in a process of its own, as JAX warns of every fork in a process
 """
 
 import itertools
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -105,6 +107,19 @@ def test_batches_are_put_on_the_device_by_the_thread_that_reads_ahead(windows):
 
 def test_a_network_learns_from_batches(windows):
     alone(check_that_a_network_learns_from_batches, windows)
+
+
+def test_a_process_ends_well_though_a_begun_iterator_is_left(store):
+    """JAX aborts where Python, as it ends, kills a thread that is in its code."""
+    code = f"""
+import jax, store_spec
+windows = store_spec.open_store({str(store.path)!r}).windows(3)
+batches = [windows.batches(2, shuffle=True, seed=seed, transform=jax.device_put) for seed in range(8)]
+for each in batches:
+    next(each)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_grain_takes_windows_as_a_source(windows):

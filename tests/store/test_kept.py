@@ -216,7 +216,7 @@ def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_need
 
 def fits(windows: Windows, memory: int) -> bool:
     try:
-        return windows.batches(5, memory=memory)._epoch.rows is not None
+        return windows.batches(5, memory=memory)._plan.epoch.rows is not None
     except WindowError:
         return False
 
@@ -229,7 +229,7 @@ def test_rows_and_what_pools_take_beside_them_fit(store: store_spec.Store, optio
     most = 0
     for memory in range(4000, 300_000, 1000):
         try:
-            planned = windows.batches(5, memory=memory, shuffle=True, weights=weights)._epoch
+            planned = windows.batches(5, memory=memory, shuffle=True, weights=weights)._plan.epoch
         except WindowError:
             continue
         if planned.rows is not None:

@@ -84,7 +84,7 @@ def test_a_state_is_loaded_without_reading_what_comes_before(in_chunks: Numbered
     """Nothing is read before the next batch is asked for, and then only rows of its pool and later ones."""
     windows = in_chunks.store.windows(4)
     begun = windows.batches(10, memory=6000)
-    assert len(begun._epoch.order) > 4
+    assert len(begun._plan.epoch.order) > 4
     for _ in range(len(begun) - 2):
         next(begun)
     state = saved(begun)
@@ -207,7 +207,7 @@ def refused(message: str, state: Any, batches: Any) -> None:
         ({"horizon": 2}, "horizon=1, and these batches are of 2"),
         ({"steps": (0, 0.5)}, r"steps=None, and these batches are of \[0.0, 0.5\]"),
         ({"features": [0]}, r"features=None, and these batches are of \[0\]"),
-        ({"size": 5}, "global_batch=4, and these batches are of 5"),
+        ({"size": 5}, r"size \* world_size=4, and these batches are of 5"),
         ({"seed": 1}, "seed=0, and these batches are of 1"),
         ({"epoch": 1}, "epoch=0, and these batches are of 1"),
         ({"shuffle": False}, "shuffle=True, and these batches are of False"),
@@ -317,6 +317,56 @@ def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(tmp_path: P
             longer.load_state_dict(state)
         same.load_state_dict(state)
         assert all_same(list(same), list(begun))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_state_that_is_refused_leaves_batches_where_they_are(tmp_path: Path, seed: int):
+    """On a store that has grown the epoch of the state was planned before it could be refused."""
+    before, after = grown(tmp_path / "s.zarr")
+    state = saved(before.windows(5).batches(8, shuffle=True, seed=0, memory=MEMORY))
+
+    def begun() -> Any:
+        batches = after.windows(5).batches(8, shuffle=True, seed=seed, memory=MEMORY)
+        for _ in range(3):
+            next(batches)
+        return batches
+
+    batches = begun()
+    with pytest.raises(StateError, match="seed=0"):
+        batches.load_state_dict(state)
+    assert saved(batches) == saved(begun())
+    assert all_same(list(batches), list(begun()))
+
+
+def test_a_state_of_too_few_windows_for_the_ranks_is_refused_each_time(tmp_path: Path):
+    before, after = grown(tmp_path / "s.zarr")
+    few = before.select([0]).windows(19, target="last")
+    state = saved(few.batches(4, memory=MEMORY))
+    batches = after.select([0, 20, 21]).windows(19, target="last").batches(1, world_size=4, memory=MEMORY)
+    kept = saved(batches)
+    for _ in range(2):
+        with pytest.raises(StateError, match="cannot go on here: 2 samples cannot be dealt to world_size=4 ranks"):
+            batches.load_state_dict(state)
+        assert saved(batches) == kept
+    assert len(list(batches)) == len(batches)
+
+
+def test_padded_batches_with_static_columns_go_on_where_the_store_has_grown(tmp_path: Path):
+    def append(writer: Any, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            rows = np.full((1 + number % 7, 1), number, "float64")
+            writer.append(rows, rows, source=f"s{number}", columns={"age": 1.5 * number})
+
+    rows = ("float64", (1,))
+    with store_spec.create_store(tmp_path / "s.zarr", inputs=rows, labels=rows, columns={"age": "float64"}) as writer:
+        append(writer, 0, 12)
+    begun = store_spec.open_store(tmp_path / "s.zarr").padded(3, shuffle=True, static=["age"])
+    next(begun)
+    with store_spec.open_store(tmp_path / "s.zarr", mode="a") as writer:
+        append(writer, 12, 9)
+    longer = store_spec.open_store(tmp_path / "s.zarr").padded(3, shuffle=True, static=["age"])
+    longer.load_state_dict(saved(begun))
+    assert all_same(list(longer), list(begun))
 
 
 WINDOWS = ("window", "horizon", "steps", "features", "normalize")
