@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, pairwise
 from typing import Any
@@ -17,7 +18,7 @@ from builder.compare import READERS
 from builder.engine import Engine, Task, as_done
 from builder.errors import SourceError
 from builder.fingerprints import Fingerprint, read_fingerprint
-from builder.given_again import LENGTHS, Origin, check_not_ours, columns_of, restore_files, skipped_rows
+from builder.given_again import LENGTHS, Origin, check_not_ours, columns_of, restore_files
 from builder.lost_names import Key, Nameless, guessed
 from builder.one_source import Failure
 from builder.reading import Reading, dealt
@@ -25,9 +26,8 @@ from builder.run import workers_died
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, StoreError
 from store_spec.format import retired
-from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import no_runs
-from store_spec.format.records import SOURCES, derived
+from store_spec.format.records import SOURCES, SourceId, derived, zeros_described
 from store_spec.schema import SKIPPED, TABLES
 from store_spec.verification.damage import DamagedFile
 from store_spec.verification.parts import Part, cut
@@ -158,9 +158,6 @@ class Dealing:
                 self._describe(array, lost, [name], columns, unread)
                 # Rows may be lost with their checksums: those of the sources are, if the tables are what they were.
                 why += self._from_sources(unread, [name], columns) if unread else []
-                for origin in self._of(unread):
-                    if origin.source == SKIPPED:
-                        columns[name][origin.first] = crc32c(skipped_rows(self._snapshot, array, origin.first))
         try:
             return restore_tables(self._snapshot, damaged, columns), why, []
         except DAMAGE as error:
@@ -243,15 +240,15 @@ class Dealing:
         except DAMAGE as error:
             unread |= lost
             return [Failure(self._snapshot.storage.root.name, str(error))]
-        parts = (
-            part
-            for part in every
-            if part.bounds is not None and not lost.isdisjoint(range(part.first, part.first + len(part.bounds) - 1))
-        )
+        zeros = {origin.first for origin in self._origins if origin.source == SKIPPED}  # no file need have these
+        for number in lost & zeros:
+            found = self._of_zeros(number)
+            for name in names:
+                columns[name][number] = found[name][0]
+        parts = (part for some in every for part in without(some, zeros) if not lost.isdisjoint(numbers_of(part)))
         why = []
         for part, task in as_done(self._engine, parts, partial(self._given, describe_part)):
-            assert part.bounds is not None
-            inside = [one for one in range(part.first, part.first + len(part.bounds) - 1) if one in lost]
+            inside = [one for one in numbers_of(part) if one in lost]
             try:
                 found = self._result([], task)
             except DAMAGE as error:
@@ -261,6 +258,13 @@ class Dealing:
             for name in names:
                 columns[name][inside] = found[name][[one - part.first for one in inside]]
         return why
+
+    def _of_zeros(self, number: int) -> dict[str, NDArray[Any]]:
+        """Return what the tables have of a sequence that stands for rows that were skipped."""
+        schema = self._snapshot.root.schema
+        begins = {name: self._snapshot.bounds(name)[number : number + 2] for name in schema.row_arrays}
+        lengths = {name: int(stop - start) for name, (start, stop) in begins.items()}
+        return zeros_described(schema, SourceId(name=SKIPPED), lengths).columns
 
     def _fingerprints(self, lost: set[int]) -> Iterator[tuple[Origin, Fingerprint]]:
         """Read the files of sequences again, as far as they are there."""
@@ -325,6 +329,20 @@ class Dealing:
             return task.result()
         except self._engine.lost as error:
             raise workers_died(names) from error
+
+
+def numbers_of(part: Part) -> range:
+    """Return which sequences a part has; none where nobody knows."""
+    return range(part.first, part.first + (0 if part.bounds is None else len(part.bounds) - 1))
+
+
+def without(part: Part, numbers: Collection[int]) -> Iterator[Part]:
+    """Give what is left of a part without some sequences: those between two of them."""
+    edges = [part.first - 1, *sorted(set(numbers).intersection(numbers_of(part))), numbers_of(part).stop]
+    for before, stop in pairwise(edges):
+        if part.bounds is not None and before + 1 < stop:
+            bounds = part.bounds[before + 1 - part.first : stop - part.first + 1]
+            yield replace(part, first=before + 1, bounds=bounds, start=int(bounds[0]), stop=int(bounds[-1]))
 
 
 OTHER_LENGTHS = (

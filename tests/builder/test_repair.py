@@ -664,6 +664,14 @@ def test_where_the_last_shard_is_lost_for_good_rows_go_on_behind_it(partial, har
     assert np.array_equal(old[2][0][:, 0], np.arange(45))
     assert store_spec.verify(partial / "s.zarr") == []
 
+    # What is computed from rows is had again, though those that were skipped are in no file.
+    whole = files(partial / "s.zarr")
+    for name in ("stats/inputs_mean/c.0.0", "stats/labels_max/c.0.0", "sequences/inputs_crc32c/c.0"):
+        (partial / "s.zarr" / name).unlink()
+        done = repair(partial / "s.zarr", partial / "src", workers=0)
+        assert (done.left, done.files, done.rebuilt, done.failures) == ((), (name,), (), ())
+        assert files(partial / "s.zarr") == whole
+
 
 def test_what_is_gone_with_the_last_shard_blocks_no_other_source(partial):
     (partial / "src" / "c.csv").unlink()
