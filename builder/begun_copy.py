@@ -20,7 +20,7 @@ from builder.errors import UsageError
 from builder.formats.table import DType
 from builder.packing import Packing
 from builder.recorded import of_some
-from builder.row_dtypes import ARRAYS, Conversions, check_begun, conversions
+from builder.row_dtypes import ARRAYS, Conversions, check_begun, conversions, conversions_recorded
 from builder.row_order import Order
 from store_spec.disk.ledger import Ledger
 from store_spec.format.layout import BLANK
@@ -129,6 +129,12 @@ class Begun:
         return all(rows) and all(
             getattr(here, name) == getattr(there, name) for name in ("columns", "time", "filled", "label_axis")
         )
+
+
+def already_converted(old: store_spec.Store) -> Conversions:
+    """Return what earlier copies did to the rows of a store."""
+    build = old.provenance.get("build")
+    return (conversions_recorded(build.get("converted")) if isinstance(build, dict) else None) or ()
 
 
 def described_copy(old: store_spec.Store, order: Order, changed: Conversions) -> dict[str, Any]:

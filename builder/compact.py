@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import store_spec
-from builder.begun_copy import Ahead, Begun, described_copy, note_copied
+from builder.begun_copy import Ahead, Begun, already_converted, described_copy, note_copied
 from builder.build import BATCH_BYTES, memory_in_flight, worker_count
 from builder.codec_choice import SAMPLE_BYTES, Choice, measured
 from builder.copying import Copy, converted_rows, copy
@@ -25,7 +25,7 @@ from builder.errors import UsageError
 from builder.formats.table import DType
 from builder.packing import Packing
 from builder.reading import opened
-from builder.row_dtypes import ARRAYS, conversions, costs, dtypes_asked
+from builder.row_dtypes import ARRAYS, check_narrowing, conversions, costs, dtypes_asked
 from builder.row_order import Order
 from builder.run import Run, Tally
 from store_spec.disk.ledger import Ledger
@@ -91,8 +91,9 @@ def compact(
         on_progress: Called with a `Tally` whenever something was done.
 
     Raises:
-        UsageError: There is no such store, or nothing in it; `new` is the same; a value does not fit into the dtype; or
-            at `new` is something else than a part of its copy, or one that was begun with other options.
+        UsageError: There is no such store, or nothing in it; `new` is the same; a value does not fit into the dtype, or
+            an earlier copy made rows less than that; or at `new` is something else than a part of its copy, or one that
+            was begun with other options.
         ChecksumError: Rows are not those that were written; `verify` says which. What was copied stays.
         StoreError: The disk refused, or another writer is there.
         BuildError: Worker processes died again and again.
@@ -121,6 +122,7 @@ def compact(
             choice = _measured(old, schema)
             schema = replace(schema, codec=choice.codec)
     changed = conversions(old.schema, schema)
+    check_narrowing(already_converted(old), changed)
     same = not changed and by.kind == "store"
     sizes = _row_bytes(old)
     sources = len(set(old.sources[done:]))

@@ -49,6 +49,27 @@ def conversions(old: Schema, new: Schema) -> Conversions:
     return tuple((name, new.rows(name).dtype.name) for name in ARRAYS if old.rows(name).dtype != new.rows(name).dtype)
 
 
+def check_narrowing(before: Conversions, now: Conversions) -> None:
+    """Refuse to make rows again what they were before they were made less: those of a later build would go both ways.
+
+    Args:
+        before: What was done to rows of the store already.
+        now: What is to be done to them.
+
+    Raises:
+        UsageError: An earlier dtype holds less than a later one.
+    """
+    for name, dtype in now:
+        for array, earlier in before:
+            if array == name and earlier != dtype and np.can_cast(earlier, dtype):
+                option = "dtype" if name == "inputs" else "label_dtype"
+                raise UsageError(
+                    f"{option}={dtype} (--{option.replace('_', '-')}): {name} of this store were made {earlier} by an "
+                    f"earlier compact, and what a later build adds would be rounded to that first; compact the store "
+                    "that was not converted, or leave the dtype out"
+                )
+
+
 def converted(rows: Array, target: DType, name: str, source: object) -> Array:
     """Return rows (rows, *shape) of another dtype; floats, and whole numbers that become floats, may be rounded.
 

@@ -264,6 +264,18 @@ def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtyp
     assert store_spec.verify(tmp_path / "new") == []
 
 
+@pytest.mark.parametrize(("first", "then"), [("float16", "float64"), ("float16", "float32"), ("int8", "float32")])
+def test_rows_that_were_made_less_are_not_made_more_as_new_ones_would_be_rounded_on_the_way(tmp_path, first, then):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text("x,y\n1,2\n")
+    build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
+    compact(tmp_path / "old", tmp_path / "less", dtype=first)
+    with pytest.raises(UsageError, match=rf"dtype={then} \(--dtype\): inputs of this store were made {first} by an"):
+        compact(tmp_path / "less", tmp_path / "more", dtype=then)
+    assert not (tmp_path / "more").exists()
+    compact(tmp_path / "less", tmp_path / "same", dtype=first, order="shuffle")
+
+
 def test_a_later_build_of_the_copy_names_a_source_that_does_not_fit_the_dtype(tmp_path):
     csvs(tmp_path / "src", "a")
     build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
