@@ -108,7 +108,8 @@ class Tabular:
 
         Returns:
             A pair: inputs (steps, features) or (steps, *feature shape); labels (steps, targets), (targets,)
-            where there is one row for the sequence, or None where the manifest has them. Where rows are changed or
+            where there is one row for the sequence, () of an NPZ file's single number, or None where the manifest has
+            them. Where rows are changed or
             cleaned, an iterator of such a `builder.Sequence` for each part. Of a large NPY or Parquet file whose rows
             are taken as they are, a `builder.LongSequence`.
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from builder.errors import SourceError
 from builder.formats import check_file
 from builder.formats.convert import require_values, stack
@@ -43,8 +45,8 @@ class WholeArrays:
         if self.labels is None:
             return None
         labels = _as_it_is(self.labels, source, dtype)
-        row: Array = labels[0]
-        return row if self.of_sequence else labels
+        # Without an axis, lest it looks like the row of a file of one step.
+        return np.asarray(labels[0, 0]) if self.of_sequence else labels
 
 
 def read_whole_arrays(path: Path, source: str, input_key: str, label_key: str | None) -> WholeArrays:

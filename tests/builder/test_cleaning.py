@@ -182,8 +182,8 @@ def test_npz_files_are_cleaned_like_tables(tmp_path):
     (only,) = tabular(missing=["drop", "inputs 0=ffill"])(tmp_path / "x.npz")
     assert (only.inputs.tolist(), only.labels.tolist()) == ([[1, 2], [1, 4]], [[1], [2]])
     first, second = tabular(missing="split", label_key="single")(tmp_path / "x.npz")
-    assert (first.inputs.tolist(), first.labels.tolist()) == ([[1, 2]], [7])
-    assert (second.inputs.tolist(), second.labels.tolist()) == ([[5, 6]], [7])
+    assert (first.inputs.tolist(), first.labels.tolist()) == ([[1, 2]], 7)
+    assert (second.inputs.tolist(), second.labels.tolist()) == ([[5, 6]], 7)
 
 
 def test_every_part_has_the_label_in_the_name_and_labels_that_are_the_inputs(tmp_path):

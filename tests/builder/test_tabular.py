@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from builder import LongSequence, Sequence
+from builder import LongSequence, Sequence, build
 from builder.cli import main
 from builder.errors import SourceError, UsageError
 from builder.formats.columns import as_option, parse_columns, select
@@ -417,13 +417,24 @@ def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
     x, y = np.arange(6.0).reshape(3, 2), np.array([1, 2, 3])
     np.savez(path, inputs=x, labels=y, other=np.array(7))
     assert as_lists(tabular()(path)) == (x.tolist(), [[1], [2], [3]])
-    assert as_lists(tabular(label_key="other")(path)) == (x.tolist(), [7])
+    assert as_lists(tabular(label_key="other")(path)) == (x.tolist(), 7)
     assert as_lists(tabular(input_key="labels", label_key="inputs")(path)) == ([[1], [2], [3]], x.tolist())
     assert as_lists(tabular(label_key="inputs")(path)) == (x.tolist(), x.tolist())
     assert as_lists(tabular(labels_in_manifest=True)(path)) == (x.tolist(), None)
     assert as_lists(tabular(label_pattern=r"x_(\d)").under(tmp_path)(path)) == (x.tolist(), [5])
     assert tabular(dtype="int16")(path)[0].dtype == np.int16
     assert tabular().columns(path) == (None, None)
+
+
+def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence_however_long_that_is(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name, steps in (("a", 1), ("b", 4), ("c", 1)):
+        np.savez(tmp_path / "src" / f"{name}.npz", inputs=np.ones((steps, 2)), labels=np.int64(steps))
+    report = build(tmp_path / "src", tmp_path / "s.zarr", workers=0)
+    assert (report.added, report.failures) == (3, ())
+    store = open_store(tmp_path / "s.zarr")
+    assert store.schema.label_axis == "sequence"
+    assert [int(y) for _, y in store] == [1, 4, 1]
 
 
 @pytest.mark.parametrize(
