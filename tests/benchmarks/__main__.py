@@ -70,7 +70,7 @@ def main() -> None:
     """Run the sections that are asked for, each in a folder that is removed afterwards."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round, no memory: less than a minute")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round, no memory: about two minutes")
     parser.add_argument("--folder", type=Path, help="where to make sources and stores, 5 GB (default: temporary)")
     only = parser.add_argument_group("reading")
     only.add_argument("--keep", type=Path, metavar="FOLDER", help="where its stores are, or are made, and stay: 4 GB")
