@@ -117,12 +117,14 @@ def compare(
         if held is None or name not in held:
             new.append(name)
             continue
+        file = name
         try:
-            state = State.of(os.stat(os.path.join(root, name)))
+            state = State.of(os.stat(os.path.join(root, file)))
             beside = label_file(name)
-            beside_state = None if beside is None else State.of(os.stat(os.path.join(root, beside)))
+            file = beside or name
+            beside_state = None if beside is None else State.of(os.stat(os.path.join(root, file)))
         except OSError as error:
-            unreadable[name] = _why(error)
+            unreadable[name] = _why(error, name, file)
             continue
         other_labels = labels is not None and not held.has_labels(name, labels[number])
         if state.size != held.size(name) or other_labels or not held.has_kept(name, kept, number):
@@ -141,7 +143,7 @@ def compare(
             reads = pool.map(lambda one: _read(root, one[1]), to_read)
             for (name, file, before), found in zip(to_read, reads, strict=True):
                 if isinstance(found, OSError):
-                    unreadable[name] = _why(found)
+                    unreadable[name] = _why(found, name, file)
                     continue
                 read[file] = found
                 if found.sha256 != before:
@@ -166,5 +168,7 @@ def _read(root: Path, name: str) -> Fingerprint | OSError:
         return error
 
 
-def _why(error: OSError) -> str:
-    return f"it cannot be read now ({error.strerror or error}), so nobody knows whether it changed; the store keeps it"
+def _why(error: OSError, name: str, file: str) -> str:
+    which = "it" if file == name else f"{file}, where its labels are,"
+    why = f"{which} cannot be read now ({error.strerror or error})"
+    return f"{why}, so nobody knows whether it changed; the store keeps it"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import store_spec
 from builder.errors import SourceError, UsageError
 from builder.fingerprints import Fingerprint, read_fingerprint
 from builder.formats.files import unreadable
@@ -28,6 +31,7 @@ from store_spec.errors import SequenceError
 from store_spec.format.records import SourceId
 
 LONGEST_REASON = 1_000
+_OURS = tuple(f"{Path(module.__file__ or '').parent}{os.sep}" for module in (store_spec, sys.modules[__name__]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,8 @@ def read_source(
         raise UnusableError(_failure(batch, name, str(error))) from error
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever a process function of the user's own raises
         _let_pass(error)
-        raise UnusableError(_failure(batch, name, _why(error))) from error
+        where = "" if isinstance(batch.process, Tabular) or isinstance(error, MemoryError) else _where(error)
+        raise UnusableError(_failure(batch, name, _why(error) + where)) from error
     return results, read
 
 
@@ -196,6 +201,19 @@ def _why(error: BaseException) -> str:
         why = f" ({error})" if str(error) else ""
         return f"it needs more memory than there is{why}; take fewer --workers, or read it in pieces (--process)"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _where(error: BaseException) -> str:
+    """Say in which line it was raised, of a process function's file or one beside it."""
+    folder, where = None, ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if file.startswith(_OURS):
+            continue
+        folder = folder or os.path.dirname(file)
+        if file.startswith(folder):
+            where = f" ({os.path.basename(file)}, line {line:,}, in {frame.f_code.co_name})"
+    return where
 
 
 def _failure(batch: Batch, name: str, message: str) -> Failure:

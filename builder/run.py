@@ -335,9 +335,10 @@ def too_many_failed(tally: Tally, most: float) -> BuildError:
         why = f"at most {int(most):,} may (max_failures, --max-failures); the last: {tally.failures[-1]}"
     else:
         why = f"none may (max_failures=0, --fail-fast); the first: {tally.failures[0]}"
+    kept = f"{tally.committed:,} sequences are committed, and the next build goes on from there"
     return BuildError(
-        f"{len(tally.failures):,} of {tally.done:,} sources failed, and {why}; {tally.committed:,} sequences are "
-        "committed, and the next build goes on from there"
+        f"{len(tally.failures):,} of {tally.done:,} sources failed, and {why.removesuffix(' ;').rstrip()}; "
+        + (kept if tally.committed else "nothing was committed")
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from builder.errors import UsageError
 from builder.inspection import ColumnStatistics, column_statistics, split_numbers
+from builder.recorded_failures import failures_in
 from store_spec import Store, open_store
 from store_spec.format import retired
 from store_spec.reading.splits import DEFAULT_SPLITS
@@ -121,6 +122,9 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
     names = opened.snapshot.sources()
     numbers = np.array([number for number, name in enumerate(names) if name == source], np.int64)
     if not len(numbers):
+        for failure in failures_in(opened.provenance)[1]:
+            if failure.source == source:
+                raise UsageError(f"{opened.path}: no sequence of source {source!r}: it failed: {failure.reason}")
         raise UsageError(f"{opened.path}: no sequence of source {source!r}; {_suggestion(names, source)}")
     every = Store(opened.snapshot, numbers)
     gone = np.isin(numbers, retired.members(opened.snapshot.root.retired))

@@ -62,7 +62,7 @@ class Overlaid:
 class Overlay:
     """What windows predict, sequence by sequence: `overlay["walk-0"].mean`. Get it from `windows.overlay`.
 
-    It has the sequences that were predicted, in the order of the store. `overlay[source]` is that of a source, or
+    It has the sequences that were predicted, in the order of the whole store. `overlay[source]` is that of a source, or
     `overlay[source, part]` where it has several parts.
     """
 

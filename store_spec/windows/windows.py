@@ -230,9 +230,9 @@ class Windows:
         With `phase="random"`, `batches.windows` are those that the index is of.
 
         Args:
-            index: (windows,), the numbers of the windows, as `batches(..., index=True)` gives them. They are needed
-                where `normalize` is `"sequence"` or `"window"`: predictions then have windows as their first axis, as
-                batches have them. With `"window"` the inputs of these windows are read.
+            index: (windows,), the numbers of the windows, as `batches(..., index=True)` gives them, or one number. They
+                are needed where `normalize` is `"sequence"` or `"window"`: predictions then have windows as their first
+                axis, as batches have them, but for one number. With `"window"` the inputs of these windows are read.
 
         Raises:
             WindowError: Windows are not normalised, `index` is needed, or it is of an epoch's windows, and these not.
@@ -256,8 +256,9 @@ class Windows:
             raise WindowError(f'{self.store.path}: normalize="{self.normalize}", so give the index of the windows')
         if index is not None:
             self.check_epoch()
-        numbers = np.zeros(0, np.int64) if index is None else np.asarray(index).reshape(-1)
-        return scaler_of(self, numbers)
+        numbers = np.zeros(0, np.int64) if index is None else np.asarray(index)
+        found = scaler_of(self, numbers.reshape(-1))
+        return found if numbers.ndim else Scaler(inputs=found.inputs.of(0), labels=found.labels.of(0))
 
     def sequence_weights(self, classes: ByClass = "balanced", target: str | int | None = None) -> NDArray[np.float64]:
         """Return weights for `batches(..., weights=...)` by which windows of all classes are drawn equally often.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 from collections.abc import Iterator
@@ -122,3 +123,13 @@ def sources_in(path: Path) -> tuple[str, ...]:
         return tuple(dict.fromkeys(store_spec.open_store(path).sources))
     except MissingStoreError:
         return ()
+
+
+def _raised(function: Any, words: str) -> str:
+    """Return what the builder adds to an error: where it was raised."""
+    lines, first = inspect.getsourcelines(function)
+    (line,) = (number for number, text in enumerate(lines, first) if words in text)
+    return f" (made_sources.py, line {line}, in {function.__name__})"
+
+
+RAISED, RAISED_MIDWAY = _raised(read_made, "raise ValueError"), _raised(_pairs, "raise RuntimeError")

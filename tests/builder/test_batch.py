@@ -22,7 +22,18 @@ from builder.process import Portable
 from builder.row_blocks import RowBlocks, Space
 from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
-from tests.builder.made_sources import FAULTS, LABELS, Made, expected, made_sequences, read_made, schema_for, write_made
+from tests.builder.made_sources import (
+    FAULTS,
+    LABELS,
+    RAISED,
+    RAISED_MIDWAY,
+    Made,
+    expected,
+    made_sequences,
+    read_made,
+    schema_for,
+    write_made,
+)
 
 FLOATS = Rows(np.dtype("float32"), (3,))
 STEP = Schema.plan(FLOATS, FLOATS)
@@ -68,8 +79,8 @@ def test_a_source_that_fails_leaves_no_trace_among_the_others_wherever_it_stands
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("raises", "ValueError: x.made: cannot be read"),
-        ("raises midway", "RuntimeError: half way"),
+        ("raises", f"ValueError: x.made: cannot be read{RAISED}"),
+        ("raises midway", f"RuntimeError: half way{RAISED_MIDWAY}"),
         ("nonsense", "TypeError: a process function returns (inputs, labels), or yields such pairs; it gave a int"),
         ("wrong shape", "inputs have shape (7, 4), where this store has (rows, 3)"),
         ("nothing", "it gave no sequence"),
@@ -236,7 +247,7 @@ def test_the_first_usable_source_tells_what_the_store_is_like(tmp_path, axis: La
     assert (found.inputs, found.labels) == (schema_for(axis).inputs, LABELS[axis])
     arrays = made_sequences("", good)
     assert found.nbytes == sum(one.inputs.nbytes + np.asarray(one.labels).nbytes for one in arrays)
-    failure = Failure("a.made", "ValueError: a.made: cannot be read")
+    failure = Failure("a.made", f"ValueError: a.made: cannot be read{RAISED}")
     assert probe(batch_of(tmp_path, "a.made"), axis, "error") == [failure]
 
 

@@ -313,6 +313,11 @@ def test_a_source_without_labels_fails_alone(src, tmp_path):
         "c.csv: there is no labels/c.csv, where its labels should be (--labels-from)"
     ]
     assert report.added == 2
+    (src / "labels" / "b.csv").unlink()
+    failures = [str(failure) for failure in builder.build(src, tmp_path / "t.zarr", workers=0).failures]
+    assert any("b.csv: labels/b.csv, where its labels are, cannot be read now (No such file" in one for one in failures)
+    with pytest.raises(UsageError, match=r"no sequence of source 'c.csv': it failed: there is no labels/c.csv, where"):
+        builder.inspect_source(tmp_path / "t.zarr", "c.csv")
 
 
 def test_used_alone_the_pattern_is_relative_to_the_folder_of_the_file(src):

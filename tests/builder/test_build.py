@@ -26,7 +26,7 @@ from builder.plan import Plan
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.leftovers import threads_left
-from tests.builder.made_sources import Made, assert_store, expected, read_made, sources_in, write_made
+from tests.builder.made_sources import RAISED, Made, assert_store, expected, read_made, sources_in, write_made
 from tests.store.oracle import Sequence, assert_holds, files
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ def test_no_store_is_made_where_every_source_fails(tmp_path):
     write_made(tmp_path / "src", {f"{number}.made": Made(fault="raises") for number in range(3)})
     report = build(tmp_path)
     assert [str(failure) for failure in report.failures] == [
-        f"{number}.made: ValueError: {number}.made: cannot be read" for number in range(3)
+        f"{number}.made: ValueError: {number}.made: cannot be read{RAISED}" for number in range(3)
     ]
     assert (report.added, report.total_sequences) == (0, 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]

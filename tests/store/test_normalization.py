@@ -200,6 +200,8 @@ def test_a_scaler_brings_labels_and_inputs_back(given_rows: Any, how: str):
             assert same((scaler.normalize_labels(np.array([wanted[i][1] for i in index])),), (y,))
             one = windows.scaler(index[3:4])
             assert same((one.inverse(y[3:4]),), (labels[3:4],))
+            alone = windows.scaler(index[3])  # of a window as `windows[i]` gives it
+            assert same((alone.inverse(y[3]), alone.inverse_inputs(x[3])), (labels[3], back[3]))
         assert windows.scaler(np.zeros(0, int)).inverse(np.zeros((0, 2, 3))).shape == (0, 2, 3)
 
 
