@@ -23,6 +23,7 @@ from builder.recorded_failures import failures_in
 from builder.row_blocks import Space
 from builder.sources import MISNAMED
 from builder.tables.counts import StoreCleaning
+from builder.tables.tabular import Tabular
 from store_spec.format.layout import Counts, Root
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema
@@ -50,6 +51,7 @@ class StorePreview:
     files: int
     memory_bytes: int  # that the build needs at most, all processes together
     whole_bytes: int  # of them, for sources that are read whole, as many at once as there are workers; 0: none is
+    own_function: bool  # a process function of one's own reads them: what it takes besides is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +290,7 @@ def _estimate(
         files=sum(_files(Root(schema=schema, counts=after))),
         memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + reading,
         whole_bytes=whole,
+        own_function=not isinstance(plan.reading.process, Tabular),
     )
 
 

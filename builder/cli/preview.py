@@ -53,6 +53,8 @@ def _sources(found: Preview) -> RenderableType:
 
 
 def _whole(result: StorePreview) -> str:
+    if result.own_function:
+        return ", and what the process function takes while it reads"
     if not result.whole_bytes:
         return "; no source is read whole"
     return f", {bytes_text(result.whole_bytes)} of them for sources, which are read whole"

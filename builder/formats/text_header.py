@@ -197,7 +197,8 @@ def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
             raise SourceError(
                 source,
                 f"the first line ({_shown(name)}) has one column between {delimiter!r}, and {name.count(other) + 1:,} "
-                f"between {other!r}; say --delimiter {other!r} if that is it",
+                f"between {other!r}; say --delimiter {other!r} if that is it, or where "
+                "files differ, read each in its way with --process",
             )
     if name.startswith("#") and (delimiter in line or line.startswith("#")):
         raise SourceError(

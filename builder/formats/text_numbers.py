@@ -27,7 +27,7 @@ _OFTEN_MISSING: Final = frozenset({
 _LONGEST_MARK: Final = 8
 # Around numbers; line ends, where quotes go around both. To Unicode control letters are blanks too; here, a fault.
 _BLANKS = " \t\r\n\u00a0"
-_TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?\b|\d{8}[T ]\d{4}|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
+_TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?(?!\d)|\d{8}[T ]\d{4}|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
 DECIMALS: Final = (".", ",")  # what may stand before decimals
 # By what stands before decimals: those written with the other, and thousands set apart with it.
 _OTHER_DECIMALS = {

@@ -434,6 +434,7 @@ BROKEN = {
     ),
     "slip.csv": (b"a\n1\n2\n3..5\n4\nx\n", "row 3, column a: '3..5' is not a number"),
     "time.csv": (b"t\n2020-01-02 03:04\n", r"column t holds time stamps, not numbers \('2020-01-02 03:04' in row 1\)"),
+    "iso.csv": (b"t\n2020-01-02T03:04\n", r"t holds time stamps, not numbers .*; say --time t if it tells when each"),
     "basic.csv": (
         b"t\n20200102T0304\n",
         r"holds time stamps, not numbers .* say --time t if it tells when each row was, ",

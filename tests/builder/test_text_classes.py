@@ -259,6 +259,7 @@ def test_classes_of_which_some_are_numbers_in_one_file_are_to_be_named(tmp_path,
     [
         ('"2,5"', "'2,5' is not a number; decimals are written with a point"),
         ("2020-01-01", "column y holds time stamps, not numbers"),
+        ("2020-01-01T00:00:05", "column y holds time stamps, not numbers"),
         ("\uff12", "is not a number; digits and signs must be ASCII"),
     ],
 )
