@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -40,7 +41,8 @@ class Lease:
 
     def __init__(self, segment: Segment) -> None:
         self.segment, self._process = segment, os.getpid()
-        self.sent = False  # then another process frees it
+        self.sent = False  # then another process frees it, or a fork has it too, and nobody does
+        _LEASES[id(self)] = self
         self.__array_interface__ = segment.bytes.__array_interface__
 
     def __del__(self) -> None:
@@ -51,6 +53,19 @@ class Lease:
         """Return arrays over the segment."""
         whole = np.asarray(self)
         return tuple(np.ndarray(shape, dtype, whole, place) for dtype, shape, place in layout)
+
+
+# Those of this process. A fork sees the same memory, which must not become another batch while it may look at it.
+_LEASES: WeakValueDictionary[int, Lease] = WeakValueDictionary()
+
+
+def _never_free() -> None:
+    for reference in _LEASES.valuerefs():  # at once: other threads may add some
+        if (lease := reference()) is not None:
+            lease.sent = True
+
+
+os.register_at_fork(before=_never_free)
 
 
 class Parcel:

@@ -63,6 +63,21 @@ def test_memory_is_used_again_only_when_the_last_tensor_over_it_is_gone(ring):
     assert number_of(ring.parcel(BATCH)) == number
 
 
+def test_memory_that_a_fork_sees_is_not_used_again(ring):
+    first = ring.parcel(BATCH)
+    arrived = sent(first)
+    number = number_of(first)
+    if not (child := os.fork()):
+        os._exit(0)
+    os.waitpid(child, 0)
+    del first, arrived
+    other = ring.parcel(BATCH)
+    assert number_of(other) != number
+    later = number_of(other)
+    del other
+    assert number_of(ring.parcel(BATCH)) == later
+
+
 def test_memory_of_what_was_never_sent_is_free_again(ring):
     number = number_of(ring.parcel(BATCH))
     parcel = ring.parcel(BATCH)
