@@ -66,7 +66,7 @@ def verify_sources(
     found = [
         *(_problem(name, failure.source, failure.reason) for failure in reading.misnamed),
         *(_problem(name, source, failed.get(source, "is not in the store; a build adds it")) for source in new),
-        *(_problem(name, source, "is there no more, so nobody can compare it") for source in numbers.keys() - there),
+        *(_problem(name, source, "is gone, so it was not compared") for source in numbers.keys() - there),
     ]
     held_names = [number for number, source in enumerate(reading.names) if source in numbers]
     sizes = [reading.file_bytes(reading.names[number]) for number in held_names]

@@ -127,8 +127,7 @@ class BuildCommand(click.Command):
 @click.option(
     "--decimal",
     metavar="CHAR",
-    help="A comma where numbers in text are written 1,5. By default a point, which those of manifests and options "
-    "always have.",
+    help="A comma where numbers in text are written 1,5. By default a point; manifests and options always have one.",
 )
 @click.option(
     "--skip-lines", metavar="N", type=int, help="Lines of text before its header, or first row, to leave out."
@@ -185,8 +184,8 @@ class BuildCommand(click.Command):
     "--time-unit",
     metavar="UNIT",
     type=click.Choice(["s", "ms", "us", "ns"]),
-    help="s, ms, us or ns: what numbers count from 1970, and what stamps are stored in. By default ns, and so are "
-    "stored numbers of text, which may have fractions.",
+    help="s, ms, us or ns: what numbers count from 1970, and what stamps are stored in. By default ns; numbers "
+    "in text may have fractions, and are stored as ns too.",
 )
 @click.option("--elapsed", is_flag=True, help="The numbers count from some beginning, not from 1970.")
 @click.option("--sort-time", is_flag=True, help="Sort the rows of a sequence by time.")

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--sources", metavar="SOURCES", help="Read the sources again, and compare every row with them.")
 @click.option("--repair", is_flag=True, help="Put what is damaged again, from SOURCES, as it was.")
-@click.option("--process", metavar="MODULE:FUNCTION", help="Where the name that STORE records finds none.")
+@click.option(
+    "--process",
+    metavar="MODULE:FUNCTION",
+    help="The process function, where the name that STORE records does not find it.",
+)
 @click.option("--manifest", metavar="TABLE", help="The manifest, where it does not lie below SOURCES.")
 @click.option(
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
@@ -42,7 +46,7 @@ def verify(
 ) -> None:
     """Check every checksum and invariant of STORE: a line for each problem, exit status 1 if there is one.
 
-    One of retired sequences alone is told, and is no failure: readers skip these, and compact leaves them behind.
+    A problem of retired sequences alone is said, and is no failure: readers skip these, and compact leaves them behind.
 
     With --sources it says more: whether each row is what the sources say today. They are processed as the build did.
 

@@ -229,7 +229,7 @@ def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], sour
         if policies[name].gives_floats:
             raise SourceError(
                 source,
-                f"column {name} holds classes, and --missing {policies[name]} would give what is none; say "
+                f"column {name} holds classes, and --missing {policies[name]} would give a value that is no class; say "
                 f"--missing {as_option(name)}=drop, or another of error, split and ffill",
             )
 

@@ -96,7 +96,7 @@ class Overlay:
         found = [each for each in self._each if each.source == source and part in (None, each.part)]
         if not found:
             raise SequenceIndexError(
-                f"{self._where}: no predictions for {name!r:.200}; there are such for {len(self):,} sequences"
+                f"{self._where}: no predictions for {name!r:.200}; {len(self):,} sequences have some"
             )
         if len(found) > 1:
             raise SequenceIndexError(

@@ -87,7 +87,7 @@ def test_one_bit_is_enough(place):
 def test_new_and_vanished_sources_are_named(place):
     (place / "src" / "a.made").rename(place / "src" / "z.made")
     assert problems(place) == [
-        "a.made: is there no more, so nobody can compare it",
+        "a.made: is gone, so it was not compared",
         "z.made: is not in the store; a build adds it",
     ]
 
@@ -102,7 +102,7 @@ def test_a_source_that_the_last_build_failed_on_is_told_with_why(place):
 def test_a_misnamed_source_is_named(place):
     (place / "src" / "b.made").rename(place / "src" / os.fsdecode(b"b\xff.made"))
     (missing, misnamed) = problems(place)
-    assert missing.startswith("b.made: is there no more")
+    assert missing.startswith("b.made: is gone, so")
     assert misnamed.startswith(r"b\xff.made: its name is not valid UTF-8, so no store can keep it; rename it")
 
 

@@ -116,4 +116,4 @@ def test_the_command_says_what_to_do_about_it(place):
 def test_the_others_are_held_against_their_sources(place):
     (place / "src/b.csv").unlink()
     problems = verify_sources(place / "store", place / "src", workers=0)
-    assert [problem.what for problem in problems] == ["b.csv: is there no more, so nobody can compare it"]
+    assert [problem.what for problem in problems] == ["b.csv: is gone, so it was not compared"]

@@ -107,7 +107,7 @@ def test_labels_laid_back_are_the_labels(tmp_path: Path, how: Any):
     assert overlay["b", 1].part == 1
     with pytest.raises(SequenceIndexError, match=r"predictions for 2 parts of 'b': give overlay\['b', 0\]"):
         overlay["b"]
-    with pytest.raises(SequenceIndexError, match="no predictions for 'c'; there are such for 4 sequences"):
+    with pytest.raises(SequenceIndexError, match="no predictions for 'c'; 4 sequences have some"):
         overlay["c"]
     assert repr(overlay) == "<predictions for 38 of 54 steps of 4 sequences>"
     one = next(iter(overlay))
