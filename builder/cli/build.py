@@ -195,7 +195,10 @@ class BuildCommand(click.Command):
     help="What is taken of rows of one time. By default error.",
 )
 @click.option(
-    "--max-gap", metavar="TIME", help="Longer ones between rows end a sequence, as 2h or 15min; another begins."
+    "--max-gap",
+    metavar="TIME",
+    help="Longer ones between rows end a sequence, as 2h or 15min; another begins. Rows count that --missing drops: "
+    "split ends a sequence there.",
 )
 @click.option("--every", metavar="TIME", help="Between any two rows, as 10s; a row that is off it is refused.")
 @click.option(

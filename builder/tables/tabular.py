@@ -398,7 +398,8 @@ def tabular(
         elapsed: The numbers do not count from 1970, but from some beginning.
         sort_time: Sort the rows of a sequence by time; otherwise they must be in that order.
         duplicates: Of rows of one time, `error` refuses them; or take the `first`, the `last`, or the `mean`.
-        max_gap: A longer time between two rows, as `"2h"`, ends the sequence; another begins.
+        max_gap: A longer time between two rows, as `"2h"`, ends the sequence; another begins. Rows count that `missing`
+            drops.
         every: The time between any two rows, as `"10s"`; a row that is off it is refused.
         missing: What becomes of missing values: `"drop"`, or a list of such, of which each `"COLS=POLICY"` is for
             some columns alone. `error` refuses the source, and is the default; `drop` leaves the step out, so that
