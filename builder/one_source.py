@@ -210,7 +210,7 @@ def _where(error: BaseException) -> str:
         file = frame.f_code.co_filename
         if file.startswith(_OURS):
             continue
-        folder = folder or os.path.dirname(file)
+        folder = folder or os.path.join(os.path.dirname(file), "")
         if file.startswith(folder):
             where = f" ({os.path.basename(file)}, line {line:,}, in {frame.f_code.co_name})"
     return where

@@ -337,7 +337,7 @@ def too_many_failed(tally: Tally, most: float) -> BuildError:
         why = f"none may (max_failures=0, --fail-fast); the first: {tally.failures[0]}"
     kept = f"{tally.committed:,} sequences are committed, and the next build goes on from there"
     return BuildError(
-        f"{len(tally.failures):,} of {tally.done:,} sources failed, and {why.removesuffix(' ;').rstrip()}; "
+        f"{len(tally.failures):,} of {tally.done:,} sources failed, and {why.rstrip()}; "
         + (kept if tally.committed else "nothing was committed")
     )
 

@@ -109,9 +109,8 @@ class Tabular:
         Returns:
             A pair: inputs (steps, features) or (steps, *feature shape); labels (steps, targets), (targets,)
             where there is one row for the sequence, () of an NPZ file's single number, or None where the manifest has
-            them. Where rows are changed or
-            cleaned, an iterator of such a `builder.Sequence` for each part. Of a large NPY or Parquet file whose rows
-            are taken as they are, a `builder.LongSequence`.
+            them. Where rows are changed or cleaned, an iterator of such a `builder.Sequence` for each part. Of a large
+            NPY or Parquet file whose rows are taken as they are, a `builder.LongSequence`.
 
         Raises:
             SourceError: It cannot be read, lacks a column, or has values that are missing, infinite, no
