@@ -91,6 +91,7 @@ def restore_files(
         Those that were put; and the sources at fault where others could not be.
     """
     array, lost = damaged[0].array, {number for one in damaged for number in one.lost}
+    schema = snapshot.root.schema
     given: dict[int, NDArray[Any]] = {}
     failures: list[Failure] = []
     buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -98,23 +99,34 @@ def restore_files(
         with searching(batch.search):
             for number, origin in enumerate(origins):
                 try:
-                    found, read = read_source(batch, number, buffer, partial(_rows, snapshot.root.schema, array))
+                    found, read = read_source(batch, number, buffer, partial(_rows, schema, array))
                 except UnusableError as error:
                     check_not_ours(error, batch.root / origin.source)
-                    failures.append(error.failure)
+                    if not may_be_zeros(schema, array, origin):
+                        failures.append(error.failure)
                     continue
                 mine = {origin.first + part: rows for part, rows in enumerate(found)}
                 needed = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
                 if all(one in mine and snapshot.had(array, one, mine[one]) for one in needed):
                     given |= {one: mine[one] for one in needed}
-                else:
+                elif not may_be_zeros(schema, array, origin):
                     failures.append(Failure(origin.source, _why_other(snapshot, origin, read)))
         if failures:
             return [], failures
-        given |= {one: skipped_rows(snapshot, array, one) for one in lost - given.keys()}
-        return [file for one in damaged if (file := restore_rows(snapshot, one, given)) is not None], []
+        zeros = lost - given.keys()  # of sequences that are retired: any other is a failure by now
+        given |= {one: skipped_rows(snapshot, array, one) for one in zeros}
+        put = (restore_rows(snapshot, one, given, unproved=zeros) for one in damaged)
+        return [file for file in put if file is not None], []
     except DAMAGE as error:
         return [], [Failure(snapshot.storage.root.name, str(error))]
+
+
+def may_be_zeros(schema: Schema, array: str, origin: Origin) -> bool:
+    """Tell whether zeros may stand for rows that nobody has, of a sequence that readers skip, lest all others are lost.
+
+    In a table, that is: rows of a shard can go on behind it instead. Its checksum tells that these are not its rows.
+    """
+    return origin.retired and not schema.is_sharded(array)
 
 
 def check_not_ours(error: BaseException, path: Path) -> None:

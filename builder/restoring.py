@@ -18,7 +18,7 @@ from builder.compare import READERS
 from builder.engine import Engine, Task, as_done
 from builder.errors import SourceError
 from builder.fingerprints import Fingerprint, read_fingerprint
-from builder.given_again import LENGTHS, Origin, check_not_ours, columns_of, restore_files
+from builder.given_again import LENGTHS, Origin, check_not_ours, columns_of, may_be_zeros, restore_files
 from builder.lost_names import Key, Nameless, guessed
 from builder.one_source import Failure
 from builder.reading import Reading, dealt
@@ -291,8 +291,10 @@ class Dealing:
         ready = []
         for one in damaged:
             origins = [origin for origin in self._of(one.lost) if origin.source != SKIPPED]  # whose rows are zeros
-            said = {one.source: self._gone(one) for one in origins}
-            gone = {name: what for name, what in said.items() if what is not None}
+            schema, said = self._snapshot.root.schema, [(origin, self._gone(origin)) for origin in origins]
+            zeros = [origin for origin, what in said if what is not None and may_be_zeros(schema, one.array, origin)]
+            origins = [origin for origin in origins if origin not in zeros]
+            gone = {origin.source: what for origin, what in said if what is not None and origin not in zeros}
             why += [Failure(name, what) for name, what in gone.items()]
             if gone:
                 unput.append(one)

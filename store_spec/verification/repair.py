@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -224,13 +224,16 @@ def restore_missing(snapshot: Snapshot, array: str, runs: Runs) -> list[str]:
     return _put_where_other(snapshot, name, runs)
 
 
-def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, NDArray[Any]]) -> str | None:
+def restore_rows(
+    snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, NDArray[Any]], *, unproved: Collection[int] = ()
+) -> str | None:
     """Put a file of `inputs` or `labels` again.
 
     Args:
         snapshot: The store.
         damaged: The file.
         given: All rows of each sequence of which it lost some.
+        unproved: Those of which the rows may be others than they had.
 
     Returns:
         The file that was put; None if it has these rows, so that it is another one that is damaged.
@@ -250,7 +253,8 @@ def restore_rows(snapshot: Snapshot, damaged: DamagedFile, given: Mapping[int, N
     for number in damaged.lost:
         begin, end = int(bounds[number]), int(bounds[number + 1])
         rows = given[number]
-        if len(rows) != end - begin or not snapshot.had(name, number, rows):
+        proved = number in unproved or snapshot.had(name, number, rows)
+        if len(rows) != end - begin or not proved:
             raise ChecksumError(f"{snapshot.storage.path(name)}: sequence {number:,} had other rows; nothing was put")
         low, high = max(start, begin), min(stop, end)
         if at < low:

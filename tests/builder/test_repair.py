@@ -693,3 +693,40 @@ def test_where_a_table_is_lost_to_which_rows_are_added_a_repair_says_so(partial)
     assert result.exit_code == 1
     assert "some were lost; nothing can be added to this store any more: build another one" in result.stderr
     assert store_spec.open_store(partial / "s.zarr").sources == ("a.csv", "b.csv", "c.csv")
+
+
+def test_a_table_of_labels_is_put_again_though_what_is_retired_in_it_is_lost_for_good(tmp_path):
+    """Else one byte of it ended the store: rows that are added follow in that file."""
+    (tmp_path / "src").mkdir()
+    store = tmp_path / "s.zarr"
+
+    def write(**labels):
+        lines = "".join(f"{name},{label}\n" for name, label in labels.items())
+        (tmp_path / "m.csv").write_text(f"source,k\n{lines}")
+        for name, label in labels.items():
+            (tmp_path / "src" / f"{name}.csv").write_text(f"a\n{label}\n")
+        return {"manifest": tmp_path / "m.csv", "workers": 0}
+
+    options = write(a=1, b=2, c=3, d=4)
+    build(tmp_path / "src", store, process=tabular(), label_column="k", **options)
+    build(tmp_path / "src", store, update=True, **write(a=7, b=2, c=3, d=4))
+    (tmp_path / "src" / "d.csv").unlink()
+    build(tmp_path / "src", store, retire_missing=True, **write(a=7, b=2, c=3))
+    wanted = [(name, x.tolist(), y.tolist()) for name, (x, y) in zip(*held(store), strict=True)]
+    (table,) = (store / "labels").glob("c.*")
+    data = bytearray(table.read_bytes())
+    data[20] ^= 1
+    table.write_bytes(data)
+    done = repair(store, tmp_path / "src", manifest=tmp_path / "m.csv", workers=0)
+    assert (done.files, done.rebuilt) == (("labels/c.0.0",), ())
+    assert all(problem.retired for problem in done.left)
+    assert [(name, x.tolist(), y.tolist()) for name, (x, y) in zip(*held(store), strict=True)] == wanted
+    report = build(tmp_path / "src", store, **write(a=7, b=2, c=3, e=9))
+    assert (report.added, report.unchanged, report.failures) == (1, 3, ())
+    again = repair(store, tmp_path / "src", manifest=tmp_path / "m.csv", workers=0)
+    assert (again.files, again.rebuilt) == ((), ())
+
+
+def held(path):
+    store = store_spec.open_store(path)
+    return store.sources, list(store)
