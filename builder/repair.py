@@ -62,10 +62,10 @@ def repair(
     Sources of sequences that lost rows are processed again, as the build did. What they give is put only if it is, by
     the checksums that are whole, what the store had. Where it is not, since a source changed or is gone, the file
     stays as it is: those of its sequences whose sources are there are retired and built again, as `build(update=True)`
-    does, behind the others, and behind the last shard if no row can follow in that any more. In a table of labels, zeros
-    take the place of those of retired sequences that nobody has, which their checksums tell. Names of sources, offsets,
-    and checksums that are lost with their rows, are had again only as long as the sources are as they were; the root
-    never.
+    does, behind the others, and behind the last shard if no row can follow in that any more. In a table of labels zeros
+    take the place of those of retired sequences that nobody has, as their checksums tell. Names of sources, offsets,
+    and checksums that are lost with their rows, are had again only as long as the sources are as they were, and the
+    root never.
 
     Args:
         store: The store; its options are as it records them.
