@@ -143,8 +143,7 @@ def described_copy(old: store_spec.Store, order: Order, changed: Conversions) ->
     provenance = {name: value for name, value in provenance.items() if name != RECORD}
     build = provenance.get("build")
     if changed and isinstance(build, dict):
-        before = build.get("converted")
-        pairs = [*(before if isinstance(before, list) else []), *(list(pair) for pair in changed)]
+        pairs = [list(pair) for pair in (*already_converted(old), *changed)]
         provenance["build"] = build | {"converted": pairs}
     if changed or order.kind != "store":
         provenance[RECORD] = {"order": str(order)} | ({"identity": BLANK} if changed else {})

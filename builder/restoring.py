@@ -290,11 +290,15 @@ class Dealing:
         work: list[tuple[list[DamagedFile], list[Origin]]] = []
         ready = []
         for one in damaged:
-            origins = [origin for origin in self._of(one.lost) if origin.source != SKIPPED]  # whose rows are zeros
-            schema, said = self._snapshot.root.schema, [(origin, self._gone(origin)) for origin in origins]
-            zeros = [origin for origin, what in said if what is not None and may_be_zeros(schema, one.array, origin)]
-            origins = [origin for origin in origins if origin not in zeros]
-            gone = {origin.source: what for origin, what in said if what is not None and origin not in zeros}
+            origins, gone = list[Origin](), dict[str, str]()
+            for origin in self._of(one.lost):
+                if origin.source == SKIPPED:  # whose rows are zeros
+                    continue
+                what = self._gone(origin)
+                if what is None:
+                    origins.append(origin)
+                elif not may_be_zeros(self._snapshot.root.schema, one.array, origin):
+                    gone[origin.source] = what
             why += [Failure(name, what) for name, what in gone.items()]
             if gone:
                 unput.append(one)

@@ -46,21 +46,6 @@ def named(normalize: Scaler | Own | None) -> str | None:
     return normalize.digest() if isinstance(normalize, Scaler) else normalize
 
 
-def normalized_at(normalize: Scaler | Own | None, count: int, said: object) -> Scaler | Own | None:
-    """Return what an epoch was normalised by that was begun when the store had `count` sequences.
-
-    Args:
-        normalize: What is asked for now: of statistics, those of more sequences by now.
-        count: How many there were.
-        said: What `named` gave then.
-    """
-    if isinstance(normalize, Scaler) and normalize.earlier is not None and normalize.digest() != said:
-        earlier = normalize.earlier(count)
-        if earlier.digest() == said:
-            return earlier
-    return normalize
-
-
 def scales_of(store: Store, normalize: Scaler | Own | None) -> Scales:
     """Return what stored rows of `inputs` and `labels` are normalised by; None for what is left as it is stored.
 

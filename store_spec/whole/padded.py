@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import StateError, WindowError
-from store_spec.reading.normalization import Normalize, Own, named, normalized_at, scales_of, without_windows
+from store_spec.reading.normalization import Normalize, Own, named, scales_of, without_windows
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.reading.scaling import Scaler
@@ -19,7 +19,7 @@ from store_spec.reading.together import Batch, Together
 from store_spec.whole.buckets import Batching, BatchPlan
 from store_spec.whole.padding import Padding, Side
 from store_spec.whole.value_mask import ValueMask
-from store_spec.windows.state import begun_with, state_of, step_at, store_at
+from store_spec.windows.state import normalized_then, state_of, step_at, store_at
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -224,8 +224,7 @@ class PaddedBatches(OneEpoch[Batch]):
         store = store_at(state, "padded", self._asked[0])
         lengths, plan = self._planned(store)
         ranks = self._batching.world_size
-        sequences, said = begun_with(state)
-        normalize = normalized_at(self._asked[1], sequences, said)
+        normalize = normalized_then(self._asked[1], state)
         step = step_at(state, self._parameters(store, normalize), (len(plan.first) - 1) // ranks, store)
         here, there = int(plan.first[step * ranks]), state.get("taken")
         if here != there:
@@ -233,7 +232,7 @@ class PaddedBatches(OneEpoch[Batch]):
                 f"{store.path}: the state is after {step:,} batches and {there!r:.40} sequences, and as many batches "
                 f"of world_size={ranks:,} have {here:,}; the last batches go on with the ranks that began them"
             )
-        self._normalize, self._sequences = normalize, sequences
+        self._normalize, self._sequences = normalize, state["store"]["sequences"]
         self._begin(store, lengths, plan, step)
 
     def _parameters(self, store: Store, normalize: Scaler | Own | None) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from store_spec.reading.normalization import (
     Own,
     Scales,
     named,
-    normalized_at,
     row_bytes,
     scales_of,
     without_windows,
@@ -28,7 +27,7 @@ from store_spec.whole import lanes as lanes_module
 from store_spec.whole.lanes import LanePlan
 from store_spec.whole.slices import read_slices
 from store_spec.whole.value_mask import ValueMask
-from store_spec.windows.state import begun_with, state_of, step_at, store_at
+from store_spec.windows.state import normalized_then, state_of, step_at, store_at
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -219,10 +218,9 @@ class Streams(OneEpoch[Batch]):
         """
         store = store_at(state, "streams", self._asked[0])
         plan = self._planned(store)
-        sequences, said = begun_with(state)
-        normalize = normalized_at(self._asked[1], sequences, said)
+        normalize = normalized_then(self._asked[1], state)
         step = step_at(state, self._parameters(normalize), plan.batches, store)
-        self._normalize, self._sequences = normalize, sequences
+        self._normalize, self._sequences = normalize, state["store"]["sequences"]
         self._begin(store, plan, step)
 
     def _parameters(self, normalize: Scaler | Own | None) -> dict[str, Any]:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import StateError, WindowError
-from store_spec.reading.normalization import named, normalized_at
+from store_spec.reading.normalization import named
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.windows.draws import checked_weights
 from store_spec.windows.epoch import Epoch, Transform
 from store_spec.windows.order import VERSION
-from store_spec.windows.state import begun_with, state_of, step_at, store_at
+from store_spec.windows.state import normalized_then, state_of, step_at, store_at
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
@@ -252,8 +252,7 @@ class Batches(OneEpoch[Any]):
                 windows cannot be dealt so. Then nothing has changed.
         """
         store = store_at(state, KIND, self._asked.store)
-        sequences, said = begun_with(state)
-        normalize = normalized_at(self._asked.normalize, sequences, said)
+        sequences, normalize = state["store"]["sequences"], normalized_then(self._asked.normalize, state)
         plan = self._plan
         if len(store) != len(plan.asked.store) or named(normalize) != named(plan.asked.normalize):
             weights = self._asked_weights

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store_spec.errors import StateError
+from store_spec.reading.normalization import Own
+from store_spec.reading.scaling import Scaler
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -110,13 +112,20 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
     return step
 
 
-def begun_with(state: Mapping[str, Any]) -> tuple[int, object]:
-    """Return how many sequences the store had, and what they are normalised by, of a state that `store_at` passed.
+def normalized_then(normalize: Scaler | Own | None, state: Mapping[str, Any]) -> Scaler | Own | None:
+    """Return what an epoch was normalised by, of which statistics are those of more sequences by now.
 
-    Of one without parameters, which `step_at` refuses, the latter is not known.
+    Args:
+        normalize: What is asked for now; it is returned where it is what it was, or follows from no store.
+        state: One that `store_at` has let pass.
     """
     said = state.get("parameters")
-    return state["store"]["sequences"], said.get("normalize") if isinstance(said, dict) else None
+    digest = said.get("normalize") if isinstance(said, dict) else None  # `step_at` refuses one without
+    if isinstance(normalize, Scaler) and normalize.earlier is not None and normalize.digest() != digest:
+        earlier = normalize.earlier(state["store"]["sequences"])
+        if earlier.digest() == digest:
+            return earlier
+    return normalize
 
 
 def _of_before(name: str, state: Mapping[str, Any], store: Store) -> str:
