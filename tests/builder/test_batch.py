@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,13 @@ def test_a_source_that_needs_too_much_memory_is_a_failure_that_says_what_to_do(t
     reason = str(process_batch(too_large, STEP).failures[0])
     assert reason.startswith("x: it needs more memory than there is (Unable to allocate 3.00 EiB for an array")
     assert reason.endswith("; take fewer --workers, or read it in pieces (--process)")
+
+
+def test_an_error_that_a_library_raises_is_placed_in_the_line_that_called_it(tmp_path):
+    (tmp_path / "x").write_text("x")
+    wrong = batch_of(tmp_path, "x", process=lambda _: np.stack([np.zeros(1), np.zeros(2)]))
+    reason = str(process_batch(wrong, STEP).failures[0])
+    assert re.fullmatch(r"x: ValueError: all input arrays .* \(test_batch\.py, line \d+, in <lambda>\)", reason)
 
 
 def test_a_file_that_is_not_there_or_is_no_file_is_a_failure_and_never_waited_for(tmp_path):

@@ -726,6 +726,16 @@ def test_a_table_of_labels_is_put_again_though_what_is_retired_in_it_is_lost_for
     again = repair(store, tmp_path / "src", manifest=tmp_path / "m.csv", workers=0)
     assert (again.files, again.rebuilt) == ((), ())
 
+    # Of what readers see no row is made up, though the others could be had again then.
+    lost = bytearray(table.read_bytes())
+    lost[20] ^= 1
+    table.write_bytes(lost)
+    write(a=7, b=5, c=3, e=9)
+    failed = repair(store, tmp_path / "src", manifest=tmp_path / "m.csv", workers=0)
+    assert (failed.files, failed.rebuilt) == ((), ())
+    assert any(not problem.retired for problem in failed.left)
+    assert table.read_bytes() == lost
+
 
 def held(path):
     store = store_spec.open_store(path)
