@@ -253,6 +253,7 @@ class Store(Selection):
         normalize: Normalize | None = None,
         static: Sequence[str] | None = None,
         value_mask: bool = False,
+        lengths: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each; `PaddedBatches` says what is what."""
         from store_spec.whole.padded import PaddedBatches
@@ -275,6 +276,7 @@ class Store(Selection):
             normalize=normalize,
             static=static,
             value_mask=value_mask,
+            lengths=lengths,
         )
 
     def streams(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class Turns:
     Each sample is in one batch of one rank, and all ranks have equally many batches, none of them empty. What is left
     after the last whole round is one smaller batch for each rank. Where these are fewer samples than ranks, the last
     whole round is dealt again with them, as two batches for each rank. The order of samples does not depend on how
-    many ranks there are: `size * world_size` samples are taken together, whatever the two are.
+    many ranks there are: `size * world_size` samples are taken together, whatever the two are, but for these last two
+    batches. Other ranks that go on after the first of them are dealt what it left: see `after`.
 
     Args:
         samples: How many there are.
@@ -41,6 +43,7 @@ class Turns:
         rank: Whose batches, from 0.
         world_size: How many ranks there are.
         drop_last: Leave out what is left after the last whole round: every batch has `size` samples.
+        begun: How many batches each rank had taken, and the samples of all, when the rest was dealt.
 
     Raises:
         WindowError: An argument is impossible, or samples would have to be left out and `drop_last` is False: there
@@ -55,6 +58,7 @@ class Turns:
     rank: int = 0
     world_size: int = 1
     drop_last: bool = False
+    begun: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("world_size", 1), ("rank", 0)):
@@ -64,20 +68,28 @@ class Turns:
                 f"rank={self.rank:,} with world_size={self.world_size:,}; ranks are 0 to {self.world_size - 1:,}"
             )
         if 0 < self._left < self.world_size and not self.drop_last and (not self._rounds or self.size == 1):
+            left, instead = "", f"drop_last=True, which leaves out {self._left:,}, or fewer ranks"
+            if self.begun[0]:
+                left, instead = " that are left of the epoch", "fewer ranks"
             raise WindowError(
-                f"{self.samples:,} samples cannot be dealt to world_size={self.world_size:,} ranks in equally many "
-                f"batches of at most {self.size:,}; use drop_last=True, which leaves out {self._left:,}, or fewer ranks"
+                f"{self._samples:,} samples{left} cannot be dealt to world_size={self.world_size:,} ranks in equally "
+                f"many batches of at most {self.size:,}; use {instead}"
             )
+
+    @property
+    def _samples(self) -> int:
+        """Samples that are dealt."""
+        return self.samples - self.begun[1]
 
     @property
     def _rounds(self) -> int:
         """Whole rounds."""
-        return self.samples // (self.size * self.world_size)
+        return self._samples // (self.size * self.world_size)
 
     @property
     def _left(self) -> int:
         """Samples after the last whole round."""
-        return self.samples % (self.size * self.world_size)
+        return self._samples % (self.size * self.world_size)
 
     @property
     def _again(self) -> bool:
@@ -85,7 +97,7 @@ class Turns:
         return 0 < self._left < self.world_size and not self.drop_last
 
     def __len__(self) -> int:
-        return self._rounds + (1 if self._left and not self.drop_last else 0)
+        return self.begun[0] + self._rounds + (1 if self._left and not self.drop_last else 0)
 
     def __getitem__(self, number: int) -> tuple[int, int]:
         """Return (start, stop) of a batch, counted in the samples of this rank."""
@@ -96,11 +108,38 @@ class Turns:
 
     def taken(self, number: int) -> int:
         """Return how many samples all ranks together have after this many batches of each."""
+        begun, samples = self.begun
+        if number < begun:
+            return number * self.size * self.world_size
         if number == len(self) and not self.drop_last:
             return self.samples
-        if number == self._rounds and self._again:
+        if number == begun + self._rounds and self._again:
             return self.samples - self.world_size  # the last batch has one sample for each rank
-        return number * self.size * self.world_size
+        return samples + (number - begun) * self.size * self.world_size
+
+    def after(self, number: int, samples: object) -> Self:
+        """Return the turns of an epoch of which this many batches are taken, by ranks that were as many or others.
+
+        Args:
+            number: Batches that each rank has taken, at most `len`.
+            samples: How many those of all ranks held.
+
+        Raises:
+            WindowError: No ranks that take as many together have taken so many, or what is left are fewer than ranks.
+        """
+        if samples == self.taken(number):
+            return self
+        together = self.size * self.world_size
+        whole = number * together
+        again = not self.drop_last and number == self.samples // together  # some ranks deal what is before that
+        if type(samples) is not int or not (
+            samples == whole or (again and self.samples - together // 2 <= samples < whole)
+        ):
+            raise WindowError(
+                f"{number:,} batches of all ranks, which take {together:,} samples together, do not hold "
+                f"{samples!r:.40}, but {self.taken(number):,}"
+            )
+        return replace(self, begun=(number, samples))
 
     def own(self, samples: int) -> int:
         """Return how many of the first samples of the epoch are this rank's."""

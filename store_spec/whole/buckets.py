@@ -6,7 +6,8 @@
     epoch                   round 2, round 0, round 3, round 1
 
 A round is one batch for each rank, of similar lengths on all of them, so that no rank waits long for another. How
-sequences are put into rounds does not depend on how many ranks share one of `size * world_size` sequences.
+sequences are put into rounds does not depend on how many ranks share one of `size * world_size` sequences: in buckets,
+the last two rounds share what they have evenly enough for any of them; else, the last are dealt as `ranks.Turns` does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
-from store_spec.reading.ranks import whole_number
+from store_spec.reading.ranks import Turns, whole_number
 
 Ints = NDArray[np.int64]
 
@@ -91,34 +92,41 @@ class Batching:
                 "short of; leave one of the two out"
             )
 
-    def plan(self, lengths: Ints) -> BatchPlan:
+    def plan(self, lengths: Ints, begun: tuple[int, object] = (0, 0)) -> BatchPlan:
         """Return the batches of sequences of these lengths, each of which is at most `max_steps`.
 
+        Args:
+            lengths: (sequences,), steps of each.
+            begun: How many rounds were taken, and the sequences in them, by as many ranks or others: see `Turns.after`.
+
         Raises:
-            WindowError: They cannot be dealt to so many ranks, each equally many batches.
+            WindowError: They cannot be dealt to so many ranks, each equally many batches; or no ranks that take as many
+                together have begun so.
         """
         random = np.random.default_rng(np.random.SeedSequence((self.seed, self.epoch), spawn_key=(2,)))
         order = random.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
         if self.drop_last and self.shuffle and self.size is not None:  # not the shortest, whatever the buckets are
             order = order[: len(order) - len(order) % (self.size * self.world_size)]
         if not len(order):
-            return BatchPlan(order=order, first=np.zeros(1, np.int64))
+            return _checked(BatchPlan(order=order, first=np.zeros(1, np.int64)), 0, begun)
         if self.bucket:
             order = order[np.argsort(-lengths[order], kind="stable")]
             order, first = self._in_buckets(order, self._round_sizes(lengths[order]), random)
-        elif self.max_steps is None:
-            first = np.arange(0, len(order), self._round_sizes(lengths[order[:1]])[0])
-            first = np.append(first, len(order))
+            first = self._even(first)
+        elif self.max_steps is not None or self.size is None:
+            first = self._even(self._filled(lengths[order]))
         else:
-            first = self._filled(lengths[order])
-        first = self._even(first)
+            samples, ranks = len(order), self.world_size
+            turns = Turns(samples=samples, size=self.size, world_size=ranks, drop_last=self.drop_last).after(*begun)
+            first = np.array([turns.taken(number) for number in range(len(turns) + 1)], np.int64)
         if self.bucket and self.shuffle:
             turn = np.repeat(random.permutation(len(first) - 1), np.diff(first))
             order, sizes = order[np.argsort(turn, kind="stable")], np.bincount(turn)
         else:
             order, sizes = order[: first[-1]], np.diff(first)
         shares = sizes[:, None] // self.world_size + (np.arange(self.world_size) < sizes[:, None] % self.world_size)
-        return BatchPlan(order=order, first=np.concatenate(([0], np.cumsum(shares))))
+        plan = BatchPlan(order=order, first=np.concatenate(([0], np.cumsum(shares))))
+        return _checked(plan, self.world_size, begun)
 
     def _round_sizes(self, longest: Ints) -> Ints:
         """Return how many sequences a round has whose longest has these steps."""
@@ -163,17 +171,30 @@ class Batching:
     def _even(self, first: Ints) -> Ints:
         """Let the last round have a sequence for each rank, or leave it out with `drop_last`."""
         ranks, left = self.world_size, int(first[-1] - first[-2])
-        if self.drop_last and self.size is not None:
-            return first if left == self.size * ranks else first[:-1]
-        if left < ranks:
+        least = ranks
+        if self.max_steps is None and self.size is not None:
+            if self.drop_last:
+                return first if left == self.size * ranks else first[:-1]
+            least = max(ranks, self.size * ranks // 2)  # enough for any ranks that take as many together
+        if left < least:
             # What is missing comes from the last round that can spare it; those between have one for each rank.
-            spare = np.flatnonzero(np.diff(first[:-1]) >= 2 * ranks)
-            if not len(spare):
+            spare = np.flatnonzero(np.diff(first[:-1]) >= least - left + ranks)
+            if len(spare):
+                first = first.copy()
+                first[spare[-1] + 1 : -1] -= least - left
+            elif left < ranks:
                 raise WindowError(
                     f"{first[-1]:,} sequences cannot be dealt to world_size={ranks:,} ranks in equally many batches: "
                     f"{left:,} are left over; "
                     + ("use drop_last=True or fewer ranks" if self.max_steps is None else "use fewer ranks")
                 )
-            first = first.copy()
-            first[spare[-1] + 1 : -1] -= ranks - left
         return first
+
+
+def _checked(plan: BatchPlan, ranks: int, begun: tuple[int, object]) -> BatchPlan:
+    """Return the plan if so many rounds of it hold so many sequences."""
+    rounds, sequences = begun
+    here = int(plan.first[rounds * ranks])
+    if here != sequences:
+        raise WindowError(f"{rounds:,} batches of all ranks do not hold {sequences!r:.40} sequences, but {here:,}")
+    return plan

@@ -37,10 +37,12 @@ class PaddedBatches(OneEpoch[Batch]):
     * labels: on the `step` axis (size, longest, *target shape), padded likewise; on the `sequence` axis
       (size, *target shape); on the `own` axis (size, longest label sequence, *target shape), always padded at the end,
       as losses over label sequences take them,
-    * mask, bool (size, longest), True where a step is real: `mask.sum(axis=1)` are the lengths,
+    * mask, bool (size, longest), True where a step is real,
     * on the `own` axis alone the same mask for labels, (size, longest label sequence),
     * with `value_mask=True`, bool (size, longest, *feature shape), True where a value of inputs is real, as `mask=True`
       of windows gives it,
+    * with `lengths=True`, int64 (size,), how many steps of each are real, as `mask.sum(axis=1)`; on the `own` axis that
+      of its label sequence too, (size,),
     * with `static=` columns of the sequences, (size, columns).
 
     A sequence of no steps stays: its mask is False throughout.
@@ -51,11 +53,13 @@ class PaddedBatches(OneEpoch[Batch]):
 
     The order follows from the lengths and the arguments alone. With several ranks, each group of batches that the ranks
     take at the same time is of similar lengths. The sequences of such a group are the same for any ranks that share
-    `size * world_size` sequences; a state goes on with other ranks if that product is the same.
+    `size * world_size` sequences; a state goes on with other ranks if that product is the same, and at least one
+    sequence is left for each. With `max_steps`, it goes on with as many ranks.
 
     Args:
         store: Whose sequences.
-        size: Sequences in a batch, at most. Only the last batch holds fewer; with `bucket=True`, it may come anywhere.
+        size: Sequences in a batch, at most. Only the last batch holds fewer; with `bucket=True`, two do where less than
+            half of a batch is left, and they may come anywhere.
         max_steps: The longest length in a batch times its sequences is at most that. With `size`, both limits hold.
             Label sequences of their own are not counted.
         bucket: Batches of similar lengths.
@@ -80,6 +84,7 @@ class PaddedBatches(OneEpoch[Batch]):
         value_mask: Give the mask of values too: False where a value of inputs was filled in, as a store built with
             `--mask` (or of `filled=True`) keeps it; False where it is NaN, in a store that keeps missing values; and
             False in padding.
+        lengths: Give the lengths too, as losses such as `torch.nn.CTCLoss` take them.
 
     Raises:
         WindowError: An argument is not as above, a sequence is longer than `max_steps`, there is no such column, the
@@ -122,6 +127,7 @@ class PaddedBatches(OneEpoch[Batch]):
         normalize: Normalize | None = None,
         static: Sequence[str] | None = None,
         value_mask: bool = False,
+        lengths: bool = False,
     ) -> None:
         self._batching = Batching(
             size=size,
@@ -145,6 +151,7 @@ class PaddedBatches(OneEpoch[Batch]):
         self._sequences = store.counts.sequences
         self._static = static
         self._value_mask = ValueMask.of(store) if value_mask else None
+        self._lengths_too = lengths
         self._begin(store, *self._planned(store), 0)
 
     def _planned(self, store: Store) -> tuple[NDArray[np.int64], BatchPlan]:
@@ -172,6 +179,7 @@ class PaddedBatches(OneEpoch[Batch]):
             scales=scales_of(store, self._normalize),
             static=static_columns(store, self._static),
             value_mask=self._value_mask,
+            lengths_too=self._lengths_too,
         )
         each = self._padding.batch_bytes(plan.longest(lengths), plan.longest(store.label_lengths))
         self._taken = np.cumsum((each * np.diff(plan.first))[self._rank :: self._batching.world_size])
@@ -226,12 +234,12 @@ class PaddedBatches(OneEpoch[Batch]):
         ranks = self._batching.world_size
         normalize = normalized_then(self._asked[1], state)
         step = step_at(state, self._parameters(store, normalize), (len(plan.first) - 1) // ranks, store)
-        here, there = int(plan.first[step * ranks]), state.get("taken")
-        if here != there:
-            raise StateError(
-                f"{store.path}: the state is after {step:,} batches and {there!r:.40} sequences, and as many batches "
-                f"of world_size={ranks:,} have {here:,}; the last batches go on with the ranks that began them"
-            )
+        taken = state.get("taken")
+        if int(plan.first[step * ranks]) != taken:  # of other ranks, which were dealt the last ones otherwise
+            try:
+                plan = self._batching.plan(lengths, (step, taken))
+            except WindowError as error:
+                raise StateError(f"{store.path}: the epoch of the state cannot go on here: {error}") from error
         self._normalize, self._sequences = normalize, state["store"]["sequences"]
         self._begin(store, lengths, plan, step)
 

@@ -33,6 +33,7 @@ class Padding:
         scales: What inputs and labels are normalised by.
         static: (sequences, columns), what else is given of each; None for nothing.
         value_mask: How it is told which values of inputs are real; None if nobody asks.
+        lengths_too: Whether a batch has the lengths of its sequences, and of label sequences of their own.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class Padding:
     scales: Scales
     static: NDArray[Any] | None = None
     value_mask: ValueMask | None = None
+    lengths_too: bool = False
 
     def batch_bytes(self, longest: NDArray[np.int64], longest_labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return what one sequence takes in batches whose longest sequences have these steps and label rows."""
@@ -66,7 +68,10 @@ class Padding:
         labels = self._normalized("labels", batches, labels, label_steps)
         if axis == "sequence":
             labels = [rows[:, 0] for rows in labels]
-        given = [inputs, labels, steps, *([label_steps] if axis == "own" else []), *values]
+        masks = [steps, label_steps] if axis == "own" else [steps]
+        given = [inputs, labels, *masks, *values]
+        if self.lengths_too:
+            given += [[real.sum(axis=1) for real in mask] for mask in masks]
         if self.static is not None:
             given.append([self.static[numbers] for numbers in batches])
         return list(zip(*given, strict=True))

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -34,8 +34,12 @@ class _Plan:
     asked: Windows
     windows: Windows  # of the epoch
     weights: NDArray[np.float64] | None
-    turns: Turns
     epoch: Epoch
+
+    @property
+    def turns(self) -> Turns:
+        """How they are dealt."""
+        return self.epoch.turns
 
 
 class Batches(OneEpoch[Any]):
@@ -165,7 +169,7 @@ class Batches(OneEpoch[Any]):
             transform=self._transform,
             weights=weights,
         )
-        return _Plan(asked=asked, windows=windows, weights=weights, turns=turns, epoch=epoch)
+        return _Plan(asked=asked, windows=windows, weights=weights, epoch=epoch)
 
     def _begin(self, number: int) -> None:
         """Go on with that batch of this rank, or the first after it that is this worker's."""
@@ -235,9 +239,9 @@ class Batches(OneEpoch[Any]):
 
         It is the same for every rank that has taken as many batches. `load_state_dict` of batches that were made with
         the same arguments goes on from it, in another process, and with another `world_size` where
-        `size * world_size` is the same.
+        `size * world_size` is the same and a window is left for each rank.
         """
-        step = min(len(self), max(0, self._next - self._workers + 1))
+        step = min(len(self), max(self._plan.turns.begun[0], self._next - self._workers + 1))
         state = state_of(KIND, self.windows.store, self._sequences, self._parameters(self._plan), step)
         return state | {"taken": self._plan.turns.taken(step)}
 
@@ -263,13 +267,11 @@ class Batches(OneEpoch[Any]):
             except WindowError as error:
                 raise StateError(f"the epoch of the state cannot go on here: {error}") from error
         step = step_at(state, self._parameters(plan), len(plan.turns), store)
-        taken = plan.turns.taken(step)
-        if state.get("taken") != taken:
-            raise StateError(
-                f"{store.path}: the state is after {state.get('taken')!r:.40} windows, and world_size="
-                f"{self._world_size:,} ranks have {taken:,} after {step:,} batches: the last batches of an epoch "
-                "are dealt otherwise to another number of ranks; go on with as many as it was saved with"
-            )
+        try:
+            turns = plan.turns.after(step, state.get("taken"))
+        except WindowError as error:
+            raise StateError(f"{store.path}: the epoch of the state cannot go on here: {error}") from error
+        plan = replace(plan, epoch=replace(plan.epoch, turns=turns))
         self.close()
         self._plan, self._process, self._sequences = plan, 0, sequences
         self._begin(step)

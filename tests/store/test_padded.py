@@ -23,7 +23,7 @@ from store_spec.reading.together import Batch
 from store_spec.whole.buckets import Batching
 from store_spec.whole.padding import Padding
 from tests.store.oracle import Recipe, append, make, write
-from tests.store.window_oracle import LENGTHS, Numbered, keys, numbered, selections
+from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, numbered, selections
 
 Samples = list[tuple[Any, ...]]
 
@@ -136,6 +136,23 @@ def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
             found += unpadded(batch, axis, asked["side"])
     assert sorted(keys(found)) == sorted(keys(wanted))
     assert shares[0].padding == (1 - real / computed if computed else 0)
+
+
+@pytest.mark.parametrize("side", ["start", "end"])
+@pytest.mark.parametrize("truncate", [None, 5])
+def test_lengths_are_given_where_they_are_asked_for(given_store: Numbered, side: Any, truncate: int | None):
+    """Of the steps that are taken, and on the own axis of label sequences; before static columns."""
+    store = given_store.store
+    asked: dict[str, Any] = {"side": side, "truncate": truncate, "static": ["length"]}
+    plain = list(store.padded(4, **asked))
+    found = list(store.padded(4, **asked, lengths=True))
+    masks = 2 if store.schema.label_axis == "own" else 1
+    for batch, other in zip(found, plain, strict=True):
+        assert all_same([batch[: 2 + masks] + batch[-1:]], [other])
+        lengths = batch[2 + masks : -1]
+        assert [each.dtype for each in lengths] == [np.dtype(np.int64)] * masks
+        assert [each.tolist() for each in lengths] == [mask.sum(axis=1).tolist() for mask in other[2 : 2 + masks]]
+        assert lengths[0].tolist() == np.minimum(batch[-1][:, 0], truncate or 1000).tolist()
 
 
 def lengths_of(batches: Any) -> list[list[int]]:
@@ -415,13 +432,60 @@ def test_a_state_goes_on_with_other_ranks_that_share_the_same_batches(by_step: N
     assert sorted(keys(found)) == sorted(keys(by_step.sequences))
 
 
-def test_a_state_in_the_rounds_that_other_ranks_deal_otherwise_is_refused(by_step: Numbered):
-    """13 sequences, six at a time: two ranks share out the one that is left, one rank has it alone."""
-    store = by_step.store[:13]
-    batches = store.padded(3, world_size=2)
-    list(itertools.islice(batches, 2))
-    with pytest.raises(StateError, match=r"after 2 batches and 11 sequences, .* world_size=1 have 12"):
-        store.padded(6).load_state_dict(batches.state_dict())
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("bucket", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
+    tmp_path: Path,
+    *,
+    bucket: bool,
+    shuffle: bool,
+    drop_last: bool,
+):
+    """Twelve sequences at a time, of all numbers up to 27; two ranks share what one would have alone, and so on."""
+    recipe = Recipe()
+    write(recipe, tmp_path / "s.zarr", make(recipe, [1 + n * 7 % 11 for n in range(27)]))
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    asked: dict[str, Any] = {"shuffle": shuffle, "bucket": bucket, "drop_last": drop_last}
+
+    def taken(batches: Any) -> list[int]:
+        of_plan, step, ranks = batches._plan, batches._together.step, batches._batching.world_size
+        return sorted(of_plan.order[: of_plan.first[step * ranks]].tolist())
+
+    refused = 0
+    for count, ranks, others in itertools.product(range(6, 28), (1, 2, 3, 4, 6), (1, 2, 3, 4, 6)):
+        some = store[:count]
+        begun = some.padded(12 // ranks, world_size=ranks, **asked)
+        for step in range(len(begun) + 1):
+            begun._together.step = step  # as many batches as this are taken; what they hold is tested elsewhere
+            going = some.padded(12 // others, world_size=others, **asked)
+            state, left = begun.state_dict(), len(begun._plan.order) - begun.state_dict()["taken"]
+            if 0 < left < others:
+                refused += 1
+                with pytest.raises(StateError, match=f"{left} samples that are left of the epoch cannot be dealt to"):
+                    going.load_state_dict(state)
+                continue
+            going.load_state_dict(state)
+            assert taken(going) == taken(begun)
+            assert going.state_dict()["taken"] == state["taken"]
+            rest = np.diff(going._plan.first)[step * others :]
+            assert rest.sum() == left
+            assert not left or (rest.min() >= 1 and rest.max() <= 12 // others)
+            assert sorted(going._plan.order.tolist()) == sorted(begun._plan.order.tolist())
+            assert len(going) == len(begun)
+    assert (refused > 0) == (not bucket and not drop_last)
+
+
+@pytest.mark.parametrize("taken", [None, 4, 7, 11, 13, "12", [12]])
+@pytest.mark.parametrize("bucket", [False, True])
+def test_a_state_that_no_ranks_have_saved_is_refused(by_step: Numbered, taken: Any, *, bucket: bool):
+    batches = by_step.store[:13].padded(3, bucket=bucket)
+    list(itertools.islice(batches, 4))
+    state = batches.state_dict()
+    assert state["taken"] in (11, 12)
+    if state["taken"] != taken:
+        with pytest.raises(StateError, match=r"4 batches of all ranks.* do not hold .* but 1[12]"):
+            batches.load_state_dict(state | {"taken": taken})
 
 
 def test_a_state_goes_on_though_the_store_was_appended_to(tmp_path: Path):
@@ -499,8 +563,8 @@ def test_padded_batches_can_be_pickled_in_the_middle(by_step: Numbered):
         ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
         ({"max_steps": 99}, r"sequence 6 \(s06\) has 100 steps, .* max_steps=99; give truncate=99 or max_steps=100"),
         ({"max_steps": 100, "drop_last": True}, "drop_last=True with max_steps=100"),
-        ({"world_size": 19}, "18 sequences cannot be dealt to world_size=19 .*: 18 are left over; use drop_last=True"),
-        ({"size": 1, "world_size": 4}, "18 sequences cannot be dealt to world_size=4 .*: 2 are left over"),
+        ({"world_size": 19}, "18 samples cannot be dealt to world_size=19 .* use drop_last=True, which leaves out 18"),
+        ({"size": 1, "world_size": 4}, "18 samples cannot be dealt to world_size=4 .* leaves out 2"),
     ],
 )
 def test_what_is_impossible_is_refused(by_step: Numbered, asked: Any, message: str):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -56,6 +58,59 @@ def test_without_the_last_every_batch_is_whole_and_less_than_a_round_is_left_out
     assert all(len(batch) == size for each in batches for batch in each)
     taken = [place for each in batches for batch in each for place in batch]
     assert sorted(taken) == list(range(windows // (size * world_size) * size * world_size))
+
+
+def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[int], *, drop_last: bool) -> list[int]:
+    """Return the samples of an epoch that goes on with other ranks after so many batches, the first ones at each."""
+    found: list[int] = []
+    begun = (0, 0)
+    for world_size, step in itertools.zip_longest(chain, steps):
+        size = together // world_size
+        asked: Any = {"samples": samples, "size": size, "world_size": world_size, "drop_last": drop_last}
+        try:
+            dealt = [Turns(**asked, rank=rank).after(*begun) for rank in range(world_size)]
+        except WindowError:
+            assert not drop_last
+            left = samples - len(found)
+            assert 0 < left < world_size or 0 < samples < world_size or (size == 1 and samples % world_size)
+            raise
+        stop = len(dealt[0]) if step is None else step
+        for number in range(begun[0], stop):
+            batches = [range(each.rank, samples, world_size)[slice(*each[number])] for each in dealt]
+            assert all(1 <= len(batch) <= size for batch in batches)
+            found += itertools.chain(*batches)
+        begun = stop, dealt[0].taken(stop)
+        assert sorted(found) == list(range(begun[1]))
+    return found
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4, 6, 12])
+def test_other_ranks_go_on_after_each_batch(together: int):
+    """And others after these; each sample comes once."""
+    worlds = [ranks for ranks in range(1, together + 1) if together % ranks == 0]
+    refused = 0
+    for samples, drop_last in itertools.product(range(3 * together + 2), (False, True)):
+        wanted = samples - samples % together if drop_last else samples
+        numbers = range(-(-wanted // together) + 1)
+        for chain in itertools.product(worlds, worlds, worlds):
+            for steps in itertools.combinations_with_replacement(numbers, 2):
+                try:
+                    found = batches_in_turn(samples, together, list(chain), list(steps), drop_last=drop_last)
+                except WindowError:
+                    refused += 1
+                else:
+                    assert len(found) == wanted
+    assert (refused > 0) == (together > 1)
+
+
+@pytest.mark.parametrize("taken", [None, True, 4.0, "8", 3, 5, 6, 7, 9, 10])
+def test_what_no_ranks_have_taken_is_refused(taken: Any):
+    """Of ten samples, four together, all ranks have eight after two batches; where four ranks do, six."""
+    turns = Turns(samples=11, size=2, world_size=2)
+    if taken != 9:
+        with pytest.raises(WindowError, match="2 batches of all ranks, which take 4 samples together, do not hold"):
+            turns.after(2, taken)
+    assert turns.after(2, 8) is turns
 
 
 def test_one_rank_has_plain_batches():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import subprocess
@@ -78,6 +79,26 @@ def test_the_batches_after_a_state_are_those_that_were_left(
     assert all_same(
         list(resumed), list(iter(lambda: next(begun, None), None))
     )  # a loop over none that are left is refused
+
+
+def test_other_ranks_and_their_workers_go_on_where_the_last_windows_are_dealt(in_chunks: Numbered):
+    """Two ranks share the last whole batch and the one window after it; a single rank with workers goes on between."""
+    every = (in_chunks.store.windows(length) for length in range(2, 9))
+    windows, size = next((each, size) for each in every for size in range(8, 40, 2) if len(each) % size == 1)
+    options: dict[str, Any] = {"shuffle": True, "memory": MEMORY, "index": True}
+    begun = [windows.batches(size // 2, rank=rank, world_size=2, **options) for rank in (0, 1)]
+    taken = [batch[-1] for each in begun for batch in itertools.islice(each, len(each) - 1)]
+    state = saved(begun[0])
+    assert state["taken"] == len(windows) - 2
+
+    def on(worker: int, state: Any) -> Any:
+        batches = windows.batches(size, **options)
+        batches.load_state_dict(state)
+        return batches.of_worker(worker, 3)
+
+    states = [saved(on(worker, state)) for worker in range(3)]  # one each, as loaders of torchdata save them
+    taken += [batch[-1] for worker, state in enumerate(states) for batch in on(worker, state)]
+    assert sorted(np.concatenate(taken).tolist()) == list(range(len(windows)))
 
 
 def test_a_state_is_loaded_without_reading_what_comes_before(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
@@ -395,10 +416,10 @@ def test_what_is_no_state_is_refused(in_chunks: Numbered):
     refused("which store it is of", state | {"store": None}, batches_of(in_chunks.store))
     refused("no parameters", state | {"parameters": None}, batches_of(in_chunks.store))
     refused("after 999 batches, and the epoch has", state | {"step": 999}, batches_of(in_chunks.store))
-    refused("after 5 windows, and world_size=1 ranks have 0", state | {"taken": 5}, batches_of(in_chunks.store))
+    refused("0 batches of all ranks, .* do not hold 5, but 0", state | {"taken": 5}, batches_of(in_chunks.store))
 
 
-def test_the_last_batches_of_an_epoch_are_not_gone_on_with_where_ranks_deal_them_otherwise(in_chunks: Numbered):
+def test_the_last_batches_of_an_epoch_go_on_with_other_ranks_where_one_window_is_left_for_each(in_chunks: Numbered):
     """After the last whole round each number of ranks has batches of its own."""
     windows = in_chunks.store.select([6, 12]).windows(4)  # 96 + 60 windows: 6 rounds of 24, and 12 left
 
@@ -413,8 +434,13 @@ def test_the_last_batches_of_an_epoch_are_not_gone_on_with_where_ranks_deal_them
     five = [windows.batches(31, memory=100_000, rank=rank, world_size=5) for rank in range(5)]  # 155, and 1 left
     for batches_of_one in five:
         next(batches_of_one)
-    with pytest.raises(StateError, match="after 151 windows, and world_size=1 ranks have 155 after 1 batches"):
-        windows.batches(155, memory=100_000).load_state_dict(saved(five[0]))
+    rest = windows.batches(155, memory=100_000, index=True)
+    rest.load_state_dict(saved(five[0]))
+    assert [batch[-1].tolist() for batch in rest] == [[151, 152, 153, 154, 155]]
+    one = windows.batches(155, memory=100_000)
+    next(one)
+    with pytest.raises(StateError, match=r"1 samples that are left of the epoch .* world_size=5 .* use fewer ranks"):
+        five[0].load_state_dict(saved(one))
 
 
 def test_a_state_of_another_release_that_orders_otherwise_is_refused(in_chunks: Numbered):
