@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from store_spec.format.moments import Moments
 from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, split_of_each
 from store_spec.schema import GROUPS, VERSION, ArrayFact, Rows, Schema
 from store_spec.windows.mixing import Mixing, measure
-from store_spec.windows.shape import Target
+from store_spec.windows.shape import Short, Target
 from store_spec.windows.windows import Windows
 
 TEXT_LENGTH_BYTES = 4  # that a string takes beside its characters
@@ -76,16 +76,31 @@ class ColumnStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
-    """What to shuffle: `store.windows(window, stride=stride).batches(batch, shuffle=True, memory=memory, seed=seed)`.
+    """What to shuffle: `store.windows(window, ...).batches(batch, shuffle=True, ...)` with these arguments.
 
-    Where a sequence has one label, `target="sequence"` too.
+    `target=None` is `"future"`, and where a sequence has one label `"sequence"`.
     """
 
     window: int
     stride: int = 1
+    horizon: int = 1
+    lead: int = 0
+    sampling_rate: int = 1
+    target: Target | None = None
+    short: Short = "drop"
     batch: int = 256
     memory: int | str = "256MB"
     seed: int = 0
+    epoch: int = 0
+
+    @property
+    def further(self) -> str:
+        """Say which of the less usual arguments are given, as `", horizon 12"`."""
+        given = {name: getattr(self, name) for name in ("horizon", "lead", "sampling_rate", "target", "short", "epoch")}
+        defaults = {one.name: one.default for one in fields(self)}
+        return "".join(
+            f", {name.replace('_', ' ')} {value}" for name, value in given.items() if value != defaults[name]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,15 +279,22 @@ def measured(store: Store, asked: Shuffle) -> Shuffled:
                 f"{count_text(len(store), 'sequence')} has {count_text(int(store.lengths.max()), 'step')}, which have "
                 "to hold the label too; ask for fewer steps"
             )
-        mixing = measure(windows, asked.batch, seed=asked.seed, memory=asked.memory)
+        mixing = measure(windows, asked.batch, seed=asked.seed, epoch=asked.epoch, memory=asked.memory)
     except WindowError as error:
         raise UsageError(str(error)) from error
     return Shuffled(asked=asked, mixing=mixing)
 
 
 def _windows(store: Store, asked: Shuffle) -> Windows:
-    target: Target = "sequence" if store.schema.label_axis == "sequence" else "future"
-    return store.windows(asked.window, stride=asked.stride, target=target)
+    return store.windows(
+        asked.window,
+        stride=asked.stride,
+        horizon=asked.horizon,
+        lead=asked.lead,
+        sampling_rate=asked.sampling_rate,
+        target=asked.target or ("sequence" if store.schema.label_axis == "sequence" else "future"),
+        short=asked.short,
+    )
 
 
 def _array_size(store: Store, fact: ArrayFact) -> ArraySize:

@@ -119,7 +119,7 @@ def test_every_block_belongs_to_a_section_and_two_alone_are_left_to_ci():
 
 
 def test_the_readme_is_no_longer_than_a_newcomer_reads():
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= 465
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 475
 
 
 def test_files_that_the_readme_and_contributing_link_to_exist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -11,15 +12,36 @@ from click.core import ParameterSource
 from builder.amounts import printable
 from builder.cli.ending import ending_plainly
 
+if TYPE_CHECKING:
+    from store_spec.windows.shape import Short, Target
+
+# What goes with --shuffle alone.
+OF_SHUFFLE = ("stride", "horizon", "lead", "sampling_rate", "target", "short", "batch", "memory", "seed", "epoch")
+
 
 @click.command(short_help="Say what STORE holds.", context_settings={"show_default": True})
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--sequence", "source", metavar="NAME", help="Say what it has of one source alone, and show some rows.")
 @click.option("--shuffle", metavar="WINDOW", type=int, help="Say how well shuffled windows of so many steps mix.")
 @click.option("--stride", metavar="N", default=1, help="With --shuffle: steps between their starts.")
+@click.option("--horizon", metavar="N", default=1, help="With --shuffle: label steps after each.")
+@click.option("--lead", metavar="N", default=0, help="With --shuffle: steps between window and label.")
+@click.option("--sampling-rate", metavar="N", default=1, help="With --shuffle: steps between their rows.")
+@click.option(
+    "--target",
+    type=click.Choice(["future", "last", "aligned", "sequence"]),
+    help="With --shuffle: which label is given. By default future, or sequence where each has one.",
+)
+@click.option(
+    "--short",
+    type=click.Choice(["drop", "pad"]),
+    default="drop",
+    help="With --shuffle: what becomes of sequences shorter than a window.",
+)
 @click.option("--batch", metavar="N", default=256, help="With --shuffle: windows in a batch.")
 @click.option("--memory", metavar="SIZE", default="256MB", help="With --shuffle: what reading them may take.")
 @click.option("--seed", metavar="N", default=0, help="With --shuffle: which order.")
+@click.option("--epoch", metavar="N", default=0, help="With --shuffle: which epoch of this order.")
 @click.option("--split-by", metavar="COL", help="Show the splits by a column of the sequences, as store.split(by=COL).")
 @click.option(
     "--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page that shows all of it, for a browser."
@@ -33,9 +55,15 @@ def inspect(
     source: str | None,
     shuffle: int | None,
     stride: int,
+    horizon: int,
+    lead: int,
+    sampling_rate: int,
+    target: Target | None,
+    short: Short,
     batch: int,
     memory: str,
     seed: int,
+    epoch: int,
     split_by: str | None,
     html: Path | None,
     as_json: bool,
@@ -48,9 +76,9 @@ def inspect(
     With --shuffle it says how well shuffled batches of windows mix, beside a global shuffle: how many sequences a batch
     comes from, and how far apart in the epoch windows come that are neighbours in the store.
     """
-    for name in ("stride", "batch", "memory", "seed"):
+    for name in OF_SHUFFLE:
         if shuffle is None and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"--{name} goes with --shuffle")
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --shuffle")
     if source is not None and (shuffle is not None or html is not None):
         raise click.UsageError(f"--sequence shows one source, without --{'html' if shuffle is None else 'shuffle'}")
     if split_by is not None and source is not None:
@@ -64,7 +92,19 @@ def inspect(
 
         asked = None
         if shuffle is not None:
-            asked = Shuffle(window=shuffle, stride=stride, batch=batch, memory=memory, seed=seed)
+            asked = Shuffle(
+                window=shuffle,
+                stride=stride,
+                horizon=horizon,
+                lead=lead,
+                sampling_rate=sampling_rate,
+                target=target,
+                short=short,
+                batch=batch,
+                memory=memory,
+                seed=seed,
+                epoch=epoch,
+            )
         if html is not None:
             from builder.report import write_report
 

@@ -52,8 +52,8 @@ def inspection_text(found: Inspection, *, bar: str = "#") -> Iterator[Renderable
         asked = found.shuffle.asked
         memory = bytes_text(asked.memory) if isinstance(asked.memory, int) else asked.memory
         yield section(
-            f"Shuffle (windows of {asked.window:,}, stride {asked.stride:,}, batches of {asked.batch:,}, "
-            f"memory {memory}, seed {asked.seed})",
+            f"Shuffle (windows of {asked.window:,}, stride {asked.stride:,}{asked.further}, "
+            f"batches of {asked.batch:,}, memory {memory}, seed {asked.seed})",
             *_shuffle(found.shuffle),
         )
 

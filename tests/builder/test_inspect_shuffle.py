@@ -52,9 +52,37 @@ def test_it_is_what_the_reader_measures_for_these_arguments(store: Path):
     mixing = measure(open_store(store).windows(8, stride=2), 32, memory="64kB", seed=5)
     assert mixing.pools > 2
     assert found == {
-        "asked": {"window": 8, "stride": 2, "batch": 32, "memory": "64kB", "seed": 5},
+        "asked": asdict(Shuffle(window=8, stride=2, batch=32, memory="64kB", seed=5)),
         "mixing": asdict(mixing),
     }
+
+
+def test_it_takes_what_says_which_windows_there_are_and_which_epoch(store: Path):
+    arguments = (
+        "--horizon",
+        3,
+        "--lead",
+        2,
+        "--sampling-rate",
+        4,
+        "--target",
+        "future",
+        "--short",
+        "pad",
+        "--epoch",
+        6,
+    )
+    result = run(store, "--shuffle", 60, *arguments, "--batch", 32, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = json.loads(result.stdout)["shuffle"]
+    windows = open_store(store).windows(60, horizon=3, lead=2, sampling_rate=4, short="pad")
+    assert len(windows) == 60  # one of each: they are longer than their sequences
+    assert found["mixing"] == asdict(measure(windows, 32, epoch=6))
+    text = run(store, "--shuffle", 60, *arguments, "--batch", 32).stdout
+    title = "Shuffle (windows of 60, stride 1, horizon 3, lead 2, sampling rate 4, target future, short pad, epoch 6, "
+    assert title in " ".join(text.split())
+    last = json.loads(run(store, "--shuffle", 200, "--target", "last", "--json").stdout)["shuffle"]
+    assert last["mixing"]["windows"] == 60
 
 
 def test_the_defaults_are_those_of_the_reader(store: Path):
@@ -90,9 +118,11 @@ def test_a_store_with_one_label_for_a_sequence_is_shuffled_too(tmp_path: Path):
     assert found.mixing == measure(open_store(path).windows(8, target="sequence"), 32)
 
 
-@pytest.mark.parametrize("option", ["--stride", "--batch", "--memory", "--seed"])
+@pytest.mark.parametrize(
+    "option", ["--stride", "--batch", "--memory", "--seed", "--sampling-rate", "--short", "--epoch"]
+)
 def test_an_option_of_a_shuffle_without_one_is_wrong_usage(store: Path, option: str):
-    result = run(store, option, "1")
+    result = run(store, option, "pad" if option == "--short" else "1")
     assert result.exit_code == 2
     assert f"{option} goes with --shuffle" in result.stderr
 
@@ -107,6 +137,9 @@ def test_an_option_of_a_shuffle_without_one_is_wrong_usage(store: Path, option: 
         (("--shuffle", 8, "--seed", -1), "seed is -1; it must be a whole number of at least 0"),
         (("--shuffle", 8, "--memory", "1kB"), "s.zarr: memory=1,000 bytes is too little"),
         (("--shuffle", 8, "--memory", "much"), "'much' is not a size in bytes"),
+        (("--shuffle", 8, "--horizon", 0), "horizon is 0; it must be a whole number from 1"),
+        (("--shuffle", 8, "--target", "sequence"), "target="),
+        (("--shuffle", 198, "--horizon", 3), "windows of 198 steps fit nowhere"),
         (("--shuffle", "eight"), "'eight' is not a valid integer"),
     ],
 )
