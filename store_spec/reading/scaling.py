@@ -56,6 +56,13 @@ class Scale:
             )
         if not self.scale.all():
             raise WindowError(f"{int((self.scale == 0).sum()):,} scales are 0; nothing can be divided by that: give 1")
+        for what, numbers in (("center", self.center), ("scale", self.scale)):
+            if np.isinf(numbers).any():
+                feature = int(np.nonzero(np.isinf(numbers))[-1][0])
+                raise WindowError(
+                    f"normalize: the {what} of feature {feature} is beyond {np.finfo(numbers.dtype).max:.3g}, the largest "
+                    f"{numbers.dtype}, so its values would become 0 or NaN; store them in another unit"
+                )
 
     @property
     def features(self) -> int:
@@ -77,10 +84,11 @@ class Scale:
 
     def astype(self, dtype: np.dtype[Any]) -> Scale:
         """Return the same numbers, of another dtype; a scale too small for it becomes 1, as that of a constant is."""
-        scale = self.scale.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):  # what is too large is refused
+            center, scale = self.center.astype(dtype, copy=False), self.scale.astype(dtype, copy=False)
         if not scale.all():
             scale = np.where(scale == 0, dtype.type(1), scale)
-        return Scale(center=self.center.astype(dtype, copy=False), scale=scale)
+        return Scale(center=center, scale=scale)
 
     def apply(self, values: NDArray[Any], name: str = "inputs", *, inplace: bool = False) -> NDArray[Any]:
         """Return `(values - center) / scale`, of `normalized_dtype`.
@@ -227,7 +235,8 @@ def standard(moments: Moments) -> Scale:
 
 def between(center: Floats, low: Floats, high: Floats) -> Scale:
     """Return that center, and the distance of two values as the scale; 1 where it is 0. As it is where they are NaN."""
-    none, distance = np.isnan(center), high - low
+    with np.errstate(over="ignore"):  # `astype` refuses what is too far apart
+        none, distance = np.isnan(center), high - low
     return Scale(center=np.where(none, 0.0, center), scale=np.where(none | (distance == 0), 1.0, distance))
 
 

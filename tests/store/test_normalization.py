@@ -511,3 +511,15 @@ def test_rows_that_are_left_out_are_not_normalised(tmp_path: Path):
             for shuffle in (False, True):
                 for _ in some.windows(8, stride=stride, normalize=some.stats()).batches(16, shuffle=shuffle):
                     pass
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # by NumPy, in the statistics of such values
+@pytest.mark.parametrize(("dtype", "value"), [("float32", 3e38), ("float64", 1.7e308)])
+def test_a_range_beyond_the_largest_number_is_refused_and_gives_no_nan(tmp_path: Path, dtype: str, value: float):
+    rows = np.zeros((10, 2), dtype)
+    rows[3:5, 1] = value, -value
+    with store_spec.create_store(tmp_path / "s.zarr", inputs=(dtype, (2,)), labels=(dtype, (2,))) as writer:
+        writer.append(rows, rows, source="a")
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    with pytest.raises(WindowError, match=f"the scale of feature 1 is beyond .*, the largest {dtype}, so its values"):
+        store.windows(3, normalize=store.stats().minmax())[0]
