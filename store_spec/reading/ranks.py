@@ -77,6 +77,12 @@ class Turns:
             )
 
     @property
+    def last(self) -> tuple[int, int]:
+        """How many batches come before what is dealt otherwise to other ranks, and the samples in them."""
+        whole = self.samples // (self.size * self.world_size)
+        return whole, self.taken(whole)
+
+    @property
     def _samples(self) -> int:
         """Samples that are dealt."""
         return self.samples - self.begun[1]

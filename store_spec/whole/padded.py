@@ -58,8 +58,8 @@ class PaddedBatches(OneEpoch[Batch]):
 
     Args:
         store: Whose sequences.
-        size: Sequences in a batch, at most. Only the last batch holds fewer; with `bucket=True`, two do where less than
-            half of a batch is left, and they may come anywhere.
+        size: Sequences in a batch, at most. Only the last batch holds fewer, of several ranks the last two; with
+            `bucket=True`, two do where less than half of a batch is left, and they may come anywhere.
         max_steps: The longest length in a batch times its sequences is at most that. With `size`, both limits hold.
             Label sequences of their own are not counted.
         bucket: Batches of similar lengths.
@@ -224,7 +224,8 @@ class PaddedBatches(OneEpoch[Batch]):
         """Go on where `state_dict` was called, in any process: nothing of what was taken is read again.
 
         If the store was appended to since, these become the batches of the sequences that it had then, and by their
-        statistics where `normalize` is of `stats()` of this store.
+        statistics where `normalize` is of `stats()` of this store. (Where batches of all that is there now are refused,
+        as of one longer than `max_steps`, make them of `store.first(sequences)`.)
 
         Raises:
             StateError: The state is of other sequences or arguments, or of ranks among which the rest is not dealt.

@@ -64,7 +64,7 @@ class Batches(OneEpoch[Any]):
 
     Args:
         windows: Whose windows.
-        size: Windows in a batch. The last batch may hold fewer.
+        size: Windows in a batch. The last batch may hold fewer; of several ranks, the last two.
         shuffle: Draw windows at random.
         seed: Which order; at least 0.
         epoch: Another epoch is another order of the same seed, and other starts with `phase="random"`; at least 0.
@@ -226,11 +226,10 @@ class Batches(OneEpoch[Any]):
         Raises:
             WindowError: There is no such worker.
         """
-        self._workers = whole_number("workers", workers, 1)
-        self._worker = whole_number("worker", worker, 0)
-        if self._worker >= self._workers:
+        workers, worker = whole_number("workers", workers, 1), whole_number("worker", worker, 0)
+        if worker >= workers:
             raise WindowError(f"worker={worker:,} of {workers:,} workers; they are 0 to {workers - 1:,}")
-        self._of_worker = True
+        self._worker, self._workers, self._of_worker = worker, workers, True
         self._begin(self._next)
         return self
 
@@ -243,13 +242,16 @@ class Batches(OneEpoch[Any]):
         """
         step = min(len(self), max(self._plan.turns.begun[0], self._next - self._workers + 1))
         state = state_of(KIND, self.windows.store, self._sequences, self._parameters(self._plan), step)
-        return state | {"taken": self._plan.turns.taken(step)}
+        # Workers stand at different batches, and have to be dealt the last ones alike.
+        last = {} if self._workers == 1 else {"last": self._plan.turns.last[1]}
+        return state | {"taken": self._plan.turns.taken(step)} | last
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called; nothing of what comes before is read.
 
         The store may have more sequences by now: the epoch goes on with those that it was begun with, and with their
-        statistics where `normalize` is of `stats()` of this store.
+        statistics where `normalize` is of `stats()` of this store. (Where batches of all that is there now are refused,
+        make them of `store.first(sequences)`.)
 
         Raises:
             StateError: The state is of another store, of other arguments, of a later version, or no state; or its
@@ -267,8 +269,11 @@ class Batches(OneEpoch[Any]):
             except WindowError as error:
                 raise StateError(f"the epoch of the state cannot go on here: {error}") from error
         step = step_at(state, self._parameters(plan), len(plan.turns), store)
+        turns = replace(plan.turns, begun=(0, 0))  # not as a state that was loaded before had them
         try:
-            turns = plan.turns.after(step, state.get("taken"))
+            if "last" in state:
+                turns = turns.after(turns.last[0], state["last"])
+            turns = turns.after(step, state.get("taken"))
         except WindowError as error:
             raise StateError(f"{store.path}: the epoch of the state cannot go on here: {error}") from error
         plan = replace(plan, epoch=replace(plan.epoch, turns=turns))

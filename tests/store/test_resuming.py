@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import StateError
+from store_spec.errors import StateError, WindowError
 from store_spec.windows.order import VERSION
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
@@ -99,6 +99,71 @@ def test_other_ranks_and_their_workers_go_on_where_the_last_windows_are_dealt(in
     states = [saved(on(worker, state)) for worker in range(3)]  # one each, as loaders of torchdata save them
     taken += [batch[-1] for worker, state in enumerate(states) for batch in on(worker, state)]
     assert sorted(np.concatenate(taken).tolist()) == list(range(len(windows)))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("others", [1, 2, 3])
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_that_stand_at_different_batches_go_on_with_other_ranks(
+    in_chunks: Numbered, ranks: int, others: int, workers: int
+):
+    """Each saves a state of its own, as loaders of torchdata have them; none of 13 windows, six together, is lost."""
+    windows = in_chunks.store.select([6]).windows(88, target="last")
+    assert len(windows) == 13
+
+    def of(world_size: int) -> list[list[Any]]:
+        return [
+            [
+                windows.batches(6 // world_size, rank=rank, world_size=world_size, index=True).of_worker(
+                    worker, workers
+                )
+                for worker in range(workers)
+            ]
+            for rank in range(world_size)
+        ]
+
+    for steps in range(4):
+        begun = of(ranks)
+        seen = [next(rank[step % workers])[-1] for step in range(steps) for rank in begun]
+        states = [saved(batches) for batches in begun[0]]
+        going = of(others)
+        try:
+            for rank in going:
+                for batches, state in zip(rank, states, strict=True):
+                    batches.load_state_dict(state)
+        except StateError as error:
+            assert others > 1, error  # one window is left, for each of them  # noqa: PT017
+            continue
+        seen += [batch[-1] for rank in going for batches in rank for batch in batches]
+        assert sorted(np.concatenate(seen).tolist()) == list(range(13))
+
+
+def test_a_state_that_is_loaded_leaves_nothing_of_one_before(in_chunks: Numbered):
+    """A later state, after which what is left is dealt anew, and then one before it."""
+    windows = in_chunks.store.select([6]).windows(88, target="last")
+    three = windows.batches(2, world_size=3)
+    states = [saved(three)]
+    for _ in three:
+        states.append(saved(three))
+
+    def two(*loaded: Any) -> Any:
+        batches = windows.batches(3, world_size=2, index=True)
+        for state in loaded:
+            batches.load_state_dict(state)
+        return batches
+
+    assert two(states[2]).state_dict()["taken"] == 10
+    assert all_same(list(two(states[2], states[1])), list(two(states[1])))
+
+
+def test_a_worker_that_there_is_not_changes_nothing(in_chunks: Numbered):
+    batches, other = batches_of(in_chunks.store), batches_of(in_chunks.store)
+    with pytest.raises(WindowError, match="worker=2 of 2 workers"):
+        batches.of_worker(2, 2)
+    for each in (batches, other):
+        next(each)
+        next(each)
+    assert saved(batches) == saved(other)
 
 
 def test_a_state_is_loaded_without_reading_what_comes_before(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
