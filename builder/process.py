@@ -22,6 +22,7 @@ from builder.tables.tabular import Tabular
 Process = Callable[..., Any]
 
 UNKNOWN_CODE = "unknown"
+OWN_PACKAGES = ("builder", "store_spec")
 
 
 def load_process(process: Process | str | None) -> Process:
@@ -70,7 +71,8 @@ def load_recorded_process(name: str) -> Process:
     """Return the function whose name a store records.
 
     A store can come from a stranger, and installed packages have functions that do harm to whatever path they are
-    given: only modules of the user's own are taken on the word of a store.
+    given: only what modules of the user's own define is called on the word of a store, nothing that they import from
+    there, and nothing of this package, which calls what it is told to.
 
     Raises:
         UsageError: It cannot be found by that name, or is not the user's own; it has to be given again.
@@ -79,21 +81,24 @@ def load_recorded_process(name: str) -> Process:
     module, _, function = name.partition(":")
     if module == "__main__" or not all(part.isidentifier() for part in (*module.split("."), function)):
         raise UsageError(f"the process function {name!r:.200} cannot be found by its name; {again}")
-    with searching([str(Path.cwd())]):
-        installed = _is_installed(module.partition(".")[0])
-    if installed:
+    process: Process | None = None
+    if not _is_installed(module):
+        process = load_process(name)
+    if process is None or _is_installed(process.__module__ or "builtins"):  # where it, or its class, is defined
         raise UsageError(
             f"the process function {name!r:.200} is not one of yours but lies in an installed package, and such a one "
             f"is not called because a store says so; {again}"
         )
-    return load_process(name)
+    return process
 
 
-def _is_installed(package: str) -> bool:
-    if package in sys.stdlib_module_names:
+def _is_installed(module: str) -> bool:
+    package = module.partition(".")[0]
+    if package in sys.stdlib_module_names or package in OWN_PACKAGES:
         return True
     try:
-        spec = importlib.util.find_spec(package)  # of a name without dots, this imports nothing
+        with searching([str(Path.cwd())]):
+            spec = importlib.util.find_spec(package)  # of a name without dots, this imports nothing
     except (ImportError, ValueError):
         return False
     places = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or ())]

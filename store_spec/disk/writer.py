@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,10 @@ class Writer:
     """A store that is open for appending. Get one from `create_store`, or from `open_store` with mode="a".
 
     As a context manager it commits at the end, unless an error came: then what was appended since the last commit is
-    dropped. Readers see a commit whole, or not at all, whatever becomes of this process.
+    dropped. An error of the disk, or Ctrl-C, that was caught within comes again at the end, unless it was closed.
+    Readers see a commit whole, or not at all, whatever becomes of this process.
+
+    Threads may share it: one after another does what it asks for, and the order of sequences is that of their calls.
     """
 
     def __init__(self, ledger: Ledger, resources: ExitStack) -> None:
@@ -43,6 +47,9 @@ class Writer:
         self._last = ""
         self._parts = 0
         self._broken = ""
+        self._closed = False
+        self._lock = threading.RLock()
+        self._at_work = False
 
     def __repr__(self) -> str:
         fresh = self._ledger.sequences - self._ledger.root.counts.sequences
@@ -85,7 +92,10 @@ class Writer:
             SequenceError: It does not fit; nothing was appended, and the writer stays usable.
             StorageError: The disk refused; open the store again to go on from its last commit.
         """
-        self._check_usable()
+        with self._alone():
+            self._append({"inputs": inputs, "labels": labels, "time": time, "filled": filled}, source, columns)
+
+    def _append(self, given: dict[str, Any], source: str, columns: Mapping[str, Any] | None) -> None:
         part = self._parts if source == self._last else 0
         if (source in self._committed or source in self._new) and source != self._last:
             raise SequenceError(
@@ -93,21 +103,29 @@ class Writer:
                 "to put others in their place"
             )
         origin = SourceId(name=source, part=part)
-        given = {"inputs": inputs, "labels": labels, "time": time, "filled": filled}
-        checked = check_sequence(self.schema, inputs, labels, origin, columns=columns, time=time, filled=filled)
+        checked = check_sequence(
+            self.schema,
+            given["inputs"],
+            given["labels"],
+            origin,
+            columns=columns,
+            time=given["time"],
+            filled=given["filled"],
+        )
         rows = checked.rows
         for name in self._waiting:
             # The caller may fill the same array again for the next sequence.
             if np.may_share_memory(rows[name], np.asarray(given[name])):
                 rows[name] = rows[name].copy()
         record = describe(self.schema, checked, origin)
-        # Nothing above changed this writer; nothing from here on can fail but the disk.
-        self._ledger.register(record)
-        self._new.setdefault(source, []).append(self._ledger.sequences - 1)
-        self._last, self._parts = source, part + 1
-        for name, waiting in self._waiting.items():
-            waiting.append(rows[name])
-        self._put(self._ledger.jobs())
+        # Nothing above changed this writer; from here on the disk can fail, or Ctrl-C come.
+        with self._broken_by_errors():
+            self._ledger.register(record)
+            self._new.setdefault(source, []).append(self._ledger.sequences - 1)
+            self._last, self._parts = source, part + 1
+            for name, waiting in self._waiting.items():
+                waiting.append(rows[name])
+            self._put(self._ledger.jobs())
 
     def extend_classes(self, classes: Sequence[Sequence[str] | None]) -> None:
         """Have the next commit name more classes of labels; what is appended from now on may be of them.
@@ -119,8 +137,8 @@ class Writer:
         Raises:
             SchemaError: A class would get another number.
         """
-        self._check_usable()
-        self._ledger.extend_classes(tuple(None if names is None else tuple(names) for names in classes))
+        with self._alone():
+            self._ledger.extend_classes(tuple(None if names is None else tuple(names) for names in classes))
 
     def retire(self, source: str) -> None:
         """Have the next commit take the sequences of a source away: readers of it skip them.
@@ -131,13 +149,15 @@ class Writer:
         Raises:
             SequenceError: There is no committed sequence of that source.
         """
-        self._check_usable()
-        numbers = self._committed.pop(source, None)
-        if numbers is None:
-            known = "it was appended and is not committed yet" if source in self._new else "there is none"
-            raise SequenceError(f"{source}: only committed sequences can be retired, and {known}")
-        self._ledger.retire(numbers)
-        self._retiring += len(numbers)
+        with self._alone():
+            numbers = self._committed.get(source)
+            if numbers is None:
+                known = "it was appended and is not committed yet" if source in self._new else "there is none"
+                raise SequenceError(f"{source}: only committed sequences can be retired, and {known}")
+            with self._broken_by_errors():
+                self._ledger.retire(numbers)
+                self._retiring += len(numbers)
+                del self._committed[source]
 
     def commit(self) -> int:
         """Make all that was appended visible to readers, and take away what was retired, in one step.
@@ -145,18 +165,18 @@ class Writer:
         Returns:
             How many sequences a reader now sees.
         """
-        self._check_usable()
-        self._put(self._ledger.jobs(final=True))
-        self._last = ""  # a source whose parts are visible gets no further ones
-        with self._broken_by_errors():
+        with self._alone(), self._broken_by_errors():
+            self._put(self._ledger.jobs(final=True))
+            self._last = ""  # a source whose parts are visible gets no further ones
             sequences = self._ledger.commit()
-        self._committed |= self._new
-        self._new, self._retiring = {}, 0
-        return sequences
+            self._committed |= self._new
+            self._new, self._retiring = {}, 0
+            return sequences
 
     def close(self) -> None:
         """Drop what was not committed and release the lock."""
         self._broken = self._broken or "it was closed"
+        self._closed = True
         self._resources.close()
 
     def __enter__(self) -> Self:
@@ -166,16 +186,31 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and not self._broken:
-                self.commit()
+            if kind is None and not self._closed:
+                self.commit()  # says so where what was appended cannot be committed, as an error came that was caught
         finally:
             self.close()
 
     def _put(self, jobs: list[ShardJob]) -> None:
-        with self._broken_by_errors():
-            for job in jobs:
-                job.write(_take(self._waiting[job.name], job.stop - job.start))
-                self._ledger.done(job)
+        for job in jobs:
+            job.write(_take(self._waiting[job.name], job.stop - job.start))
+            self._ledger.done(job)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other thread in meanwhile, nor this one again, as a handler of a signal might."""
+        with self._lock:
+            if self._at_work:
+                raise StoreError(
+                    f"{self._ledger.path}: this writer cannot be used: it is at work in the same thread, or was "
+                    "interrupted as it ended; open the store again to go on from its last commit"
+                )
+            try:
+                self._at_work = True
+                self._check_usable()
+                yield
+            finally:
+                self._at_work = False
 
     @contextmanager
     def _broken_by_errors(self) -> Iterator[None]:
@@ -183,7 +218,7 @@ class Writer:
         try:
             yield
         except BaseException as error:
-            self._broken = f"it failed before ({error})"
+            self._broken = f"it failed before ({str(error) or type(error).__name__})"
             raise
 
     def _check_usable(self) -> None:

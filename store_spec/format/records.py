@@ -186,9 +186,9 @@ def check_sequence(
         rows["time"] = times
     if schema.filled:
         rows["filled"] = np.zeros(x.shape, bool) if filled is None else _checked_filled(filled, x, source)
-    elif filled is not None and np.any(filled):
+    elif filled is not None and (given := _checked_filled(filled, x, source)).any():
         raise SequenceError(
-            f"{source}: filled has {int(np.sum(filled)):,} values, where this store does not say which were filled in; "
+            f"{source}: filled has {int(given.sum()):,} values, where this store does not say which were filled in; "
             "create_store has filled=True for that (build has --mask)"
         )
     return Checked(rows, checked_columns(schema.columns, columns, source))
@@ -351,12 +351,18 @@ def _array(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: So
                 f"{source}: {name}: {count:,} values are masked; fill them, or leave this sequence out "
                 '(a store of floats with missing="keep" takes them as NaN)'
             )
-        return np.ma.filled(given, np.nan)
+        found = np.ma.filled(given, 0)
+        if found.dtype.kind in "fc" or not _keeps_values(found, rows):
+            return np.ma.filled(given, np.nan) if found.dtype.kind in "fc" else found
+        found = found.astype(rows.dtype)
+        found[np.ma.getmaskarray(np.ma.asarray(given))] = np.nan
+        return found
     try:
         array = np.asarray(given)
-        # Python's own floats say nothing of a dtype.
-        return np.asarray(given, rows.dtype) if _is_listed(given) and array.dtype.kind == "f" else array
-    except (TypeError, ValueError) as error:  # lists of unequal length
+        # Python's own floats do not say of how many bits they are.
+        as_here = _is_listed(given) and array.dtype.kind == "f" and rows.dtype.kind in "fc"
+        return np.asarray(given, rows.dtype) if as_here else array
+    except (TypeError, ValueError, OverflowError) as error:  # lists of unequal length
         raise SequenceError(f"{source}: {name} are no array ({error})") from error
 
 

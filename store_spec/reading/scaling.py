@@ -60,8 +60,8 @@ class Scale:
             if np.isinf(numbers).any():
                 feature = int(np.nonzero(np.isinf(numbers))[-1][0])
                 raise WindowError(
-                    f"normalize: the {what} of feature {feature} is beyond {np.finfo(numbers.dtype).max:.3g}, the largest "
-                    f"{numbers.dtype}, so its values would become 0 or NaN; store them in another unit"
+                    f"normalize: the {what} of feature {feature} is beyond {np.finfo(numbers.dtype).max:.3g}, the "
+                    f"largest {numbers.dtype}, so its values would become 0 or NaN; store them in another unit"
                 )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builder.build import build
 from builder.errors import UsageError
 from builder.process import (
     UNKNOWN_CODE,
@@ -191,7 +193,18 @@ def test_a_recorded_name_leads_to_the_function_itself_or_nowhere():
             load_recorded_process(name)
 
 
-@pytest.mark.parametrize("name", ["os:remove", "shutil:rmtree", "sys:exit", "numpy:load", "pytest:main", "pip:main"])
+INSTALLED = [
+    *("os:remove", "shutil:rmtree", "sys:exit", "numpy:load", "pytest:main", "pip:main"),
+    *("builder:build", "builder.build:build", "store_spec:open_store"),
+    *("my_reader:remove", "my_reader:build", "my_reader:bound", "my_reader:method"),  # of which the module is one's own
+]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.usefixtures("folder_with_module")
 def test_a_function_of_an_installed_package_is_not_called_because_a_store_says_so(name):
+    module = sys.modules[load_process("my_reader:read").__module__]
+    others = {"remove": os.remove, "build": build, "bound": functools.partial(os.remove), "method": Path("x").unlink}
+    vars(module).update(others)
     with pytest.raises(UsageError, match="lies in an installed package"):
         load_recorded_process(name)

@@ -168,6 +168,7 @@ def test_a_disk_that_refuses_any_operation_gives_an_error_with_file_and_step_and
                     writer.commit()
                 except StorageError as error:
                     caught = error
+                    writer.close()
                 else:
                     break  # there are no more operations
             assert caught.errno == number
@@ -224,6 +225,7 @@ def test_a_root_that_was_changed_under_the_writer_is_never_replaced(tmp_path):
             writer.commit()
         with pytest.raises(StoreError, match="cannot be used"):
             writer.commit()
+        writer.close()
     assert (path / "zarr.json").read_bytes() == (tmp_path / "other/zarr.json").read_bytes()
 
 

@@ -142,9 +142,7 @@ def test_a_state_that_is_loaded_leaves_nothing_of_one_before(in_chunks: Numbered
     """A later state, after which what is left is dealt anew, and then one before it."""
     windows = in_chunks.store.select([6]).windows(88, target="last")
     three = windows.batches(2, world_size=3)
-    states = [saved(three)]
-    for _ in three:
-        states.append(saved(three))
+    states = [saved(three), *(saved(three) for _ in three)]
 
     def two(*loaded: Any) -> Any:
         batches = windows.batches(3, world_size=2, index=True)

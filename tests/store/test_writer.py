@@ -2,8 +2,12 @@
 
 import errno
 import gc
+import itertools
 import os
+import re
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -356,14 +360,20 @@ def test_a_full_disk_is_an_error_that_names_file_and_step_and_the_store_stays(tm
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with store_spec.open_store(tmp_path / "store", "a") as writer:
+    failed = r"cannot be used: it failed before .*No space left"
+
+    def filled_disk(writer: store_spec.Writer) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", full)
             with pytest.raises(StorageError, match=r"inputs/c\.0\.0: writing failed: No space left") as caught:
                 append(writer, sequences[1:])
         assert caught.value.errno == errno.ENOSPC
-        with pytest.raises(StoreError, match=r"cannot be used: it failed before .*No space left"):
+        with pytest.raises(StoreError, match=failed):
             writer.commit()
+
+    # Also at the end of the block, which would otherwise look as if all had been committed.
+    with pytest.raises(StoreError, match=failed), store_spec.open_store(tmp_path / "store", "a") as writer:
+        filled_disk(writer)
     assert files(tmp_path) == before
     with store_spec.open_store(tmp_path / "store", "a") as writer:
         append(writer, sequences[1:])
@@ -380,6 +390,135 @@ def test_what_has_no_dtype_of_its_own_is_taken_at_its_value(tmp_path):
     assert store.lengths.tolist() == [2, 0, 1]
     assert np.array_equal(store[0][0], np.array([[1.5, 2.1], [3, 4]], "float32"))
     assert [store[number][1].tolist() for number in range(3)] == [[7, 8], [], [9]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given", "found"),
+    [
+        ("int64", [1.5, 2.7], "float64"),
+        ("int8", [0.0, -0.9], "float64"),
+        ("uint8", [300.0, 1.0], "float64"),
+        ("bool", [1.5, 0.0], "float64"),
+        ("int64", [1, np.float64(2.5)], "float64"),
+        ("int64", [1e30, 1.0], "float64"),
+        ("int64", [-1, 2**63 + 1], "float64|object"),
+        ("float32", np.ma.masked_array([2**24 + 1, 5], mask=[0, 1]), "int64"),
+    ],
+)
+def test_lists_of_what_the_dtype_cannot_hold_are_refused_as_arrays_are(tmp_path, dtype, given, found):
+    with store_spec.create_store(tmp_path / "s", inputs=(dtype, ()), labels=(dtype, ()), missing="keep") as writer:
+        for rows in (given, given if isinstance(given, np.ma.MaskedArray) else np.asarray(given)):
+            with pytest.raises(SequenceError, match=f"bad: inputs are ({found}), where this store has {dtype}"):
+                writer.append(rows, np.zeros(2, dtype), source="bad")
+        with pytest.raises(SequenceError, match=f"bad: labels are ({found})"):
+            writer.append(np.zeros(2, dtype), given, source="bad")
+    assert len(store_spec.open_store(tmp_path / "s")) == 0
+
+
+def test_a_single_label_that_the_dtype_cannot_hold_is_refused(tmp_path):
+    asked: Any = {"inputs": ("float32", ()), "labels": ("int32", ()), "label_axis": "sequence"}
+    with store_spec.create_store(tmp_path / "s", **asked) as writer:
+        with pytest.raises(SequenceError, match="labels are float64, where this store has int32"):
+            writer.append([1.5], 3.7, source="bad")
+        writer.append([1.5], 3, source="good")
+    assert store_spec.open_store(tmp_path / "s")[0][1] == 3
+
+
+def test_whole_numbers_that_are_masked_are_missing_values_too(tmp_path):
+    with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int8", ()), missing="keep") as writer:
+        writer.append(np.ma.masked_array([7, 2], mask=[0, 1]), [1, 2], source="a")
+    np.testing.assert_array_equal(store_spec.open_store(tmp_path / "s")[0][0], np.array([7, np.nan], "float32"))
+
+
+@pytest.mark.parametrize("filled", ["x", [True], [1, 0], [[True, False]]])
+def test_filled_that_is_no_mask_of_the_inputs_is_refused(tmp_path, filled):
+    with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int8", ())) as writer:
+        with pytest.raises(SequenceError, match=r"filled is .*; it is bool of shape \(2,\)"):
+            writer.append([1.0, 2.0], [1, 2], source="a", filled=filled)
+        writer.append([1.0, 2.0], [1, 2], source="a", filled=[False, False])
+
+
+def assert_each_is_of_its_source(path: Path) -> list[str]:
+    """Hold rows and labels against the name that all of them are of; return the names."""
+    store = store_spec.open_store(path)
+    for (x, y), source in zip(store, store.sources, strict=True):
+        wanted = int(source.removeprefix("s"))
+        assert x.tolist() == y.tolist() == [wanted] * len(x)
+    return list(store.sources)
+
+
+def test_threads_may_share_a_writer(tmp_path):
+    """Rows and labels of a sequence stay together, and none is lost."""
+    with (
+        store_spec.create_store(
+            tmp_path / "s", inputs=("float32", ()), labels=("int64", ()), chunk=512, shard=4096
+        ) as writer,
+        ThreadPoolExecutor(8) as pool,
+    ):
+
+        def one(number: int) -> None:
+            rows = np.full(500 + number, number)
+            writer.append(rows.astype("float32"), rows, source=f"s{number}")
+            if number % 10 == 3:
+                writer.commit()
+
+        list(pool.map(one, range(60)))
+    assert sorted(assert_each_is_of_its_source(tmp_path / "s")) == sorted(f"s{number}" for number in range(60))
+    assert store_spec.verify(tmp_path / "s") == []
+
+
+def test_a_writer_is_not_called_while_it_is_at_work(tmp_path):
+    """As by a handler of a signal, in the middle of an append: nothing is written, and the writer goes on."""
+    with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int64", ())) as writer:
+
+        class Rows:
+            def __array__(self, *_: object, **__: object) -> Any:
+                with pytest.raises(StoreError, match="it is at work in the same thread"):
+                    writer.append([2.0], [2], source="s2")
+                return np.array([1.0], "float32")
+
+        writer.append(Rows(), [1], source="s1")
+    assert assert_each_is_of_its_source(tmp_path / "s") == ["s1"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as a file is closed
+def test_a_writer_that_is_interrupted_at_any_line_commits_no_row_of_another_sequence(tmp_path):
+    """Ctrl-C in an append, and the caller goes on: the sequence is there or not, or the writer says that it cannot."""
+    ended = {"refused": 0, "went on": 0}
+    for line in itertools.count():
+        path, lines, interrupted = tmp_path / f"s{line}", itertools.count(), []
+
+        def trace(frame: Any, event: str, _: Any, at: int = line, lines: Any = lines, done: Any = interrupted) -> Any:
+            if "/store_spec/disk/" not in frame.f_code.co_filename:
+                return None
+            if event == "line" and next(lines) == at:
+                sys.settrace(None)
+                done.append(frame.f_code.co_name)
+                raise KeyboardInterrupt
+            return trace
+
+        try:
+            with store_spec.create_store(
+                path, inputs=("float32", ()), labels=("int64", ()), chunk=32, shard=64
+            ) as writer:
+                for number in range(6):
+                    if number == 3:
+                        sys.settrace(trace)
+                    with suppress(KeyboardInterrupt):
+                        writer.append(np.full(10, number, "float32"), np.full(10, number), source=f"s{number}")
+                    sys.settrace(None)
+        except StoreError as error:
+            assert re.search("cannot be used: it (failed before|is at work .* or was interrupted)", str(error))  # noqa: PT017
+            ended["refused"] += 1
+            assert not path.exists()
+            continue
+        finally:
+            sys.settrace(None)
+        assert assert_each_is_of_its_source(path) in ([f"s{n}" for n in range(6)], [f"s{n}" for n in (0, 1, 2, 4, 5)])
+        ended["went on"] += 1
+        if not interrupted:
+            break
+    assert min(ended.values()) > 5
 
 
 def test_masked_values_are_missing_values_where_these_are_kept(tmp_path):
