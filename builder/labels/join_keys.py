@@ -11,15 +11,16 @@ from builder.errors import SourceError
 from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.text_numbers import with_points
 
-_WHOLE: Final = r"^[+-]?[0-9]{1,18}$"
+_WHOLE: Final = r"^[+-]?[0-9]{1,20}$"
+_LONG: Final = r"[0-9.]{19}"  # more digits than any float64 is written with: others would become the same one
 Rows = NDArray[np.int64]
 
 
 def label_rows(left: Any, right: Any, source: str, label_file: str, decimals: tuple[str, str] = (".", ".")) -> Rows:
     """Return for each row of a source which row of its labels is its own; -1: none is.
 
-    Text is compared as numbers where all of it is numbers in both files (so `07` is `7`), dates and time stamps as the
-    moments that they are, and other text as it is.
+    Text is compared as numbers where all of it is numbers in both files (so `07` is `7`), by all of their digits, dates
+    and time stamps as the moments that they are, and other text as it is.
 
     Args:
         left: Columns of the source, a pyarrow.Table.
@@ -71,6 +72,7 @@ def _encoded(
 ) -> Rows:
     """Return a number for each value of two columns, one after the other: the same where these are the same."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     sides = []
     (name, other), (source, label_file) = names, files
@@ -96,11 +98,17 @@ def _encoded(
         for side, kind, decimal in zip(sides, kinds, decimals, strict=True)
     ]
     for type_ in _types(kinds, sides):
-        given = parsed if pa.types.is_floating(type_) else sides
+        given = parsed if pa.types.is_floating(type_) or pa.types.is_decimal(type_) else sides
+        if pa.types.is_floating(type_) and any(
+            kind == "text" and pc.any(pc.match_substring_regex(side, _LONG)).as_py()
+            for side, kind in zip(sides, kinds, strict=True)
+        ):
+            continue
         try:
             whole = pa.concat_arrays([chunk for side in given for chunk in side.cast(type_).chunks] or [pa.nulls(0)])
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
+        whole = pc.add(whole, 0.0) if pa.types.is_floating(type_) else whole  # -0.0 is 0.0
         return np.asarray(whole.dictionary_encode().indices).astype(np.int64)
     texts = [_shown(side[0].as_py()) if len(side) else "nothing" for side in sides]
     raise SourceError(
@@ -117,10 +125,13 @@ def _types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, ...]:
 
     if "moment" in kinds:
         return (pa.timestamp("ns", "UTC") if _zoned(sides[0].type) else pa.timestamp("ns"),)
+    exact = pa.decimal256(76, 38)
     if "number" in kinds:
-        return pa.int64(), pa.float64()
+        if any(pa.types.is_floating(side.type) for side in sides):
+            return pa.int64(), pa.uint64(), pa.float64()
+        return pa.int64(), pa.uint64(), exact
     whole = all(pc.all(pc.match_substring_regex(side, _WHOLE)).as_py() for side in sides)
-    return (pa.int64(), pa.large_string()) if whole else (pa.float64(), pa.large_string())
+    return (pa.int64(), pa.uint64(), exact, pa.large_string()) if whole else (exact, pa.float64(), pa.large_string())
 
 
 def _kind(type_: Any) -> str | None:

@@ -1,6 +1,8 @@
 """Labels in another file beside each source: which file is whose, and which rows meet."""
 
 import shutil
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -121,6 +123,48 @@ def test_several_columns_are_one_key(ours, data):
         left, right = (table.cast(pa.schema([("k", pa.int64()), ("s", pa.string())])) for table in (left, right))
     others = label_rows(left, right, "s", "l")
     assert [theirs[other] for other in others.tolist()] == ours
+
+
+NANOSECONDS = [1704067200000000000 + one for one in (0, 10, 60, 1000)]
+CLOSE_KEYS: list[list[Any]] = [
+    NANOSECONDS,
+    [str(one) for one in NANOSECONDS],
+    ["12345678901234567890", "12345678901234567891", "18446744073709551615"],
+    ["99999999999999999999", "99999999999999999998", "100000000000000000000"],
+    ["1704067200.123456789", "1704067200.1234567", "1704067200.123456700001", "0"],
+    ["9007199254740993", "9007199254740992", "1.5", "-1.50001", "+7", "1e3"],
+    [2**64 - 1, 2**64 - 2, 5],
+]
+
+
+@pytest.mark.parametrize("keys", CLOSE_KEYS)
+def test_keys_that_differ_in_their_last_digits_are_different_ones(keys: list[Any]):
+    """Each of one table with all others of another, and all with all; numbers beside text too."""
+    kind = pa.uint64() if max(map(Decimal, keys)) == 2**64 - 1 and isinstance(keys[0], int) else None
+    every = pa.table({"k": pa.array(keys, kind)})
+    assert label_rows(every, every, "s", "l").tolist() == [*range(len(keys))]
+    for number in range(len(keys)):
+        others = pa.table({"k": pa.array(keys[:number] + keys[number + 1 :], kind)})
+        with pytest.raises(SourceError, match="none of its 1 rows"):
+            label_rows(every.slice(number, 1), others, "s", "l")
+    as_text = pa.table({"k": pa.array(map(str, keys), pa.string())})
+    assert label_rows(every, as_text, "s", "l").tolist() == [*range(len(keys))]
+
+
+def test_the_same_number_written_otherwise_is_the_same_key():
+    ours = pa.table({"k": ["1.50", "07", "1e3", "-0", ".25"]})
+    theirs = pa.table({"k": ["1000", "0", "+1.5", "0.250", "7.0"]})
+    assert label_rows(ours, theirs, "s", "l").tolist() == [2, 4, 0, 1, 3]
+    floats = pa.table({"k": [1000.0, 0.0, 1.5, 0.25, 7.0]})
+    assert label_rows(ours, floats, "s", "l").tolist() == [2, 4, 0, 1, 3]
+    halves = pa.table({"k": ["1e300", "5e-320"]})  # beyond what decimals have here
+    assert label_rows(halves, pa.table({"k": ["0.5e-319", "10e299"]}), "s", "l").tolist() == [1, 0]
+
+
+def test_text_that_no_float_tells_apart_is_not_compared_as_floats():
+    long = pa.table({"k": ["1704067200.123456789"]})
+    with pytest.raises(SourceError, match=r"cannot be compared \(--on\)"):
+        label_rows(long, pa.table({"k": [1704067200.1234567]}), "s", "l")
 
 
 @pytest.mark.parametrize(
