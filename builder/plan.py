@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from builder.sources import SourceList
 from store_spec.disk.storage import check_local, check_outside
 from store_spec.schema import LabelAxis, Schema
 
+MOST_COMPARED = 64  # files of the same end of a name
 LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes a byte of a file; what lies outside is taken for chance
 
 
@@ -151,26 +153,46 @@ def make_plan(
 
 
 def check_root(held: store_spec.Store, found: SourceList, new: Sequence[str]) -> None:
-    """Refuse files that are in the store under the name that they have below another root.
+    """Refuse files that are in the store under the names that they have below another root.
+
+    Where a source of the store is there, unchanged, under its own name, the root is the same: what else has the bytes
+    of another one is a copy of it, or was moved.
 
     Raises:
         UsageError: There is such a file among the new ones.
     """
-    known: dict[str, list[tuple[int, str]]] = {}
-    for number, source in zip(held.selection.tolist(), held.sources, strict=True):
-        known.setdefault(source.rpartition("/")[2], []).append((number, source))
+    if not new:
+        return
+    known = dict(zip(held.sources, held.selection.tolist(), strict=True))
     sizes = held.snapshot.table("sequences/source_size")
+
+    def is_same(name: str, number: int) -> bool:
+        path = found.path(name)
+        if not path.is_file() or path.stat().st_size != sizes[number]:
+            return False
+        sha256 = held.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
+        return read_fingerprint(path).sha256 == sha256
+
+    own = ((name, known[name]) for name in found.names if name in known)
+    if any(is_same(*one) for one in itertools.islice(own, MOST_COMPARED)):
+        return
+    longer: dict[str, list[str]] = {}  # sources by all ends of their names
+    for source in known:
+        for end in _ends(source):
+            longer.setdefault(end, []).append(source)
     for name in new:
-        for number, source in known.get(name.rpartition("/")[2], ()):
-            same_end = source.endswith(f"/{name}") or name.endswith(f"/{source}")
-            path = found.path(name)
-            if not same_end or not path.is_file() or path.stat().st_size != sizes[number]:
-                continue
-            if (
-                read_fingerprint(path).sha256
-                == held.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
-            ):
+        others = [*longer.get(name, ()), *(end for end in _ends(name) if end in known)]
+        for source in others[:MOST_COMPARED]:
+            if is_same(name, known[source]):
                 raise UsageError(
-                    f"{held.path}: {name} is in the store already, as {source}: names are relative to the folder or to "
-                    f"the fixed part of the glob, here {found.root}; give the sources as in the first build"
+                    f"{held.path}: {name} is in the store already, as {source}, and nothing lies where that did: "
+                    f"names are relative to the folder or to the fixed part of the glob, here {found.root}; give the "
+                    "sources as in the first build (where the files themselves were moved: build another store)"
                 )
+
+
+def _ends(name: str) -> Iterator[str]:
+    """Give the ends of a path that are shorter, part by part."""
+    while "/" in name:
+        name = name.partition("/")[2]
+        yield name

@@ -71,9 +71,28 @@ def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(t
     with pytest.raises(UsageError, match=r"src/a/1\.csv is in the store already, as a/1\.csv"):
         build(tmp_path, tmp_path / "store", process=tabular())
     assert files(tmp_path / "store") == before
+    # Not even where another one of the store's has the name of the first.
+    write_tables(tmp_path / "src", {"1.csv": "v\n5\n"})
+    assert build(tmp_path / "src", tmp_path / "store").added == 1
+    with pytest.raises(UsageError, match=r"2\.csv is in the store already, as a/2\.csv"):
+        build(tmp_path / "src/a", tmp_path / "store", process=tabular())
     # Other bytes under such a name are another file.
-    write_tables(tmp_path / "more", {"1.csv": "v\n9\n"})
+    write_tables(tmp_path / "more", {"2.csv": "v\n9\n"})
     assert build(tmp_path / "more", tmp_path / "store").added == 1
+
+
+def test_a_copy_of_a_source_in_another_folder_and_one_that_was_moved_are_sources_of_their_own(tmp_path):
+    """As in one build of them all; the other new files are added too."""
+    write_tables(tmp_path / "src", {"pump.csv": "v\n0\n0\n", "n1.csv": "v\n1\n", "stays.csv": "v\n2\n"})
+    build(tmp_path / "src", tmp_path / "store")
+    write_tables(tmp_path / "src", {"day2/pump.csv": "v\n0\n0\n", "other.csv": "v\n5\n"})
+    (tmp_path / "src/n1.csv").rename(tmp_path / "src/day2/n1.csv")
+    report = build(tmp_path / "src", tmp_path / "store")
+    assert (report.added, report.vanished) == (3, ("n1.csv",))
+    new = ["day2/n1.csv", "day2/pump.csv", "other.csv"]
+    assert list(store_spec.open_store(tmp_path / "store").sources[-3:]) == new
+    build(tmp_path / "src", tmp_path / "store", retire_missing=True)
+    assert "n1.csv" not in store_spec.open_store(tmp_path / "store").sources
 
 
 def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path):
