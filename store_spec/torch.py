@@ -27,7 +27,7 @@ class WindowBatches(IterableDataset[Any]):
     Args:
         windows: Whose windows.
         size: Windows in a batch. `Batches` has the other arguments and the errors, but for these:
-        rank, world_size: None for those of `torch.distributed` if it is initialised when the epoch begins; else 0, 1.
+        rank, world_size: None for those of `torch.distributed`, once it is initialised. Where Accelerate deals: 0, 1.
         transform: Arrays in what it returns become tensors. Workers that are not forked need one that can be pickled.
     """
 
@@ -53,8 +53,8 @@ class WindowBatches(IterableDataset[Any]):
         self._epoch, self._first = torch.tensor(epoch).share_memory_(), epoch  # shared with workers; and not
 
     def __getstate__(self) -> dict[str, Any]:
-        """Take the rank along, as `torch.distributed` is not initialised in a worker that is not forked."""
-        return self.__dict__ | {"_ranks": self._place()}
+        """Take the rank along, if there is one by now: workers that are not forked know no `torch.distributed`."""
+        return self.__dict__ | {"_ranks": self._place(self._ranks)}
 
     def __iter__(self) -> "TensorBatches":
         first, self._first = self._first, -1 if get_worker_info() else self._first  # set when a worker was started
@@ -68,9 +68,9 @@ class WindowBatches(IterableDataset[Any]):
         self._begin(epoch)
         self._first = int(self._epoch.fill_(epoch))
 
-    def _place(self) -> tuple[int, int]:
+    def _place(self, alone: tuple[Any, Any] = (0, 1)) -> tuple[Any, Any]:
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        here = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
+        here = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else alone
         rank, world_size = self._ranks
         return here[0] if rank is None else rank, here[1] if world_size is None else world_size
 

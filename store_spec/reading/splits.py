@@ -93,8 +93,8 @@ def split_of_each(
 
     Args:
         groups: Each sequence's source, or what else tells sequences apart: those of one group are in one split, by a
-            hash. Where they are the names of splits, each sequence is where its group says, and where that is
-            empty, by the hash of its source.
+            hash. Where they are the names of splits, each sequence is where its group says. Where a name is empty, the
+            sequence is by the hash of its source.
         shares: Each split's share of the groups; positive, in order, 1 together.
         seed: Another seed deals the groups anew.
         sources: Each sequence's source; None: the groups are the sources, and name no splits.
@@ -108,6 +108,8 @@ def split_of_each(
         raise WindowError(f"shares {dict(shares)} are not all above 0, or make {sum(shares.values())}, not 1")
     bounds = np.cumsum(list(shares.values()))[:-1]
     pins, hashed = {split: number for number, split in enumerate(shares)}, groups
+    if sources is not None:  # of an empty name whatever else is selected: a source stays in its split
+        hashed = [group or source for group, source in zip(groups, sources, strict=True)]
     if sources is None or not are_pinned(groups, shares):
         pins = {}
     elif other := next((group for group in groups if group and group not in pins), None):
@@ -115,8 +117,6 @@ def split_of_each(
             f"by: {other!r:.80} is none of the splits {', '.join(shares)}, of which others of its values are the "
             "names; give shares that name it, or leave it empty for a split by a hash"
         )
-    else:
-        hashed = sources
     each = tuple(dict.fromkeys(hashed))
     at = np.array([position(one, seed) for one in each])
     split_of = dict(zip(each, np.searchsorted(bounds, at, side="right").tolist(), strict=True))

@@ -60,7 +60,8 @@ def main(path: str, init: str, rank: int) -> None:
     """Train as one of two ranks."""
     torch.set_num_threads(1)
     windows = store_spec.open_store(path).windows(WINDOW)
-    batches = WindowBatches(windows, SIZE, shuffle=True, drop_last=True, index=True)  # made before there are ranks
+    batches = WindowBatches(windows, SIZE, shuffle=True, drop_last=True, index=True)
+    batches = pickle.loads(pickle.dumps(batches))  # made, and sent here, before there are ranks
     distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
     try:
         found = train(DistributedDataParallel(Forecast()), batches)
