@@ -16,7 +16,7 @@ from builder.report.classes import Balance, balance_of
 from builder.report.drawings import Drawing, draw
 from builder.report.features import Feature, describe_features
 from builder.report.kept import KeptColumn, kept_columns
-from builder.report.sampling import Sample, sample_rows, table_blocks
+from builder.report.sampling import Sample, sample_rows
 from builder.report.splits import Compared, compare
 from store_spec import Store
 from store_spec.format import retired
@@ -89,7 +89,7 @@ def describe(store: Store, shuffle: Shuffle | None = None, split_by: str | None 
     numbers, names = split_numbers(store, split_by), tuple(DEFAULT_SPLITS)
     found = inspection_of(store, shuffle, split_by, numbers=numbers)
     shuffled, no_shuffle = _shuffled(store) if shuffle is None else (found.shuffle, "")
-    same = _labels_are_inputs(store)
+    same = store.snapshot.labels_are_inputs()
     statistics = {name: tuple(one for one in found.statistics if one.array == name) for name in ("inputs", "labels")}
     samples = {name: sample_rows(store, name) for name in ("inputs", "labels")}
     return Content(
@@ -115,14 +115,6 @@ def describe(store: Store, shuffle: Shuffle | None = None, split_by: str | None 
         shuffled=shuffled,
         no_shuffle=no_shuffle,
     )
-
-
-def _labels_are_inputs(store: Store) -> bool:
-    """Tell whether labels repeat the inputs, as they do where no columns were named; by the checksums of all rows."""
-    schema, tables = store.schema, ("sequences/inputs_crc32c", "sequences/labels_crc32c")
-    if schema.label_axis != "step" or schema.inputs != schema.labels or not len(store):
-        return False
-    return all(np.array_equal(a, b) for _, (a, b) in table_blocks(store, *tables, width=1))
 
 
 def _lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:

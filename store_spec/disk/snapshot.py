@@ -108,6 +108,14 @@ class Snapshot:
         """Return rows of an array that has one row a sequence (or a bound)."""
         return self.tables.read(name, start, stop)
 
+    def labels_are_inputs(self) -> bool:
+        """Tell whether labels repeat the inputs, as forecasting has them; by the checksums of all sequences."""
+        schema = self.root.schema
+        if schema.label_axis != "step" or schema.inputs != schema.labels or not self.root.counts.sequences:
+            return False
+        inputs, labels = (self.table(f"sequences/{name}_crc32c") for name in ("inputs", "labels"))
+        return bool(np.array_equal(inputs, labels))
+
     def sources(self) -> list[str]:
         """Return the name of each sequence's source."""
         return [str(source) for source in self.table("sequences/source")]

@@ -49,7 +49,7 @@ def named(normalize: Scaler | Own | None) -> str | None:
 def scales_of(store: Store, normalize: Scaler | Own | None) -> Scales:
     """Return what stored rows of `inputs` and `labels` are normalised by; None for what is left as it is stored.
 
-    Labels that are not floats are taken for classes, and left. So is a sequence's own label with `"sequence"`: a
+    Labels that are not floats, nor the inputs themselves, are taken for classes, and left. So is a sequence's own label with `"sequence"`: a
     single value has no deviation.
 
     Raises:
@@ -58,16 +58,23 @@ def scales_of(store: Store, normalize: Scaler | Own | None) -> Scales:
     schema = store.schema
     if normalize is not None and schema.inputs.dtype.kind == "c":
         raise WindowError(f"{store.path}: inputs are {schema.inputs.dtype}; complex numbers cannot be normalised")
-    floats = schema.labels.dtype.kind == "f"
     if isinstance(normalize, Scaler):
+        numbers = labels_are_numbers(store)
         _check(store, "inputs", schema.inputs, normalize.inputs)
-        if floats:
+        if numbers:
             _check(store, "labels", schema.labels, normalize.labels)
-        return {"inputs": normalize.inputs, "labels": normalize.labels if floats else None}
+        return {"inputs": normalize.inputs, "labels": normalize.labels if numbers else None}
     if normalize != "sequence":
         return {"inputs": None, "labels": None}
-    of_labels = OfSequences(store.snapshot, "labels") if floats and schema.label_axis != "sequence" else None
+    of_labels = (
+        OfSequences(store.snapshot, "labels") if labels_are_numbers(store) and schema.label_axis != "sequence" else None
+    )
     return {"inputs": OfSequences(store.snapshot, "inputs"), "labels": of_labels}
+
+
+def labels_are_numbers(store: Store) -> bool:
+    """Tell whether labels are floats, or the inputs, and not classes."""
+    return store.schema.labels.dtype.kind == "f" or store.snapshot.labels_are_inputs()
 
 
 def row_bytes(rows: Rows, scale: Scale | OfSequences | None) -> int:
@@ -100,27 +107,28 @@ class OfWindows:
 
     @classmethod
     def plan(
-        cls, inputs: Rows, labels: Rows, features: tuple[int, ...] | None, future: tuple[int, ...] | None
+        cls, inputs: Rows, labels: Rows | None, features: tuple[int, ...] | None, future: tuple[int, ...] | None
     ) -> OfWindows:
         """Find which targets and which future columns are features: by name, or where rows without names are alike.
 
         Args:
             inputs: What a row of inputs is.
-            labels: What a row of labels is.
+            labels: What a row of labels is; None where they are classes.
             features: Which of these features windows have, None for all.
             future: Which of these features are future columns; None for none.
         """
         given = list(range(inputs.features) if features is None else features)
         known = {place: at for at, place in enumerate(given)}
-        targets = [-1] * labels.features
-        if inputs.names and labels.names:
+        targets = [-1]
+        if labels is None:
+            pass
+        elif inputs.names and labels.names:
             place = {name: at for at, name in enumerate(inputs.names)}
             targets = [known.get(place.get(name, -1), -1) for name in labels.names]
         elif inputs.shape == labels.shape:
             targets = [known.get(at, -1) for at in range(labels.features)]
-        floats = labels.dtype.kind == "f" and max(targets) >= 0
         return cls(
-            labels=tuple(targets) if floats else None,
+            labels=tuple(targets) if max(targets) >= 0 else None,
             future=None if future is None else tuple(known.get(place, -1) for place in future),
         )
 

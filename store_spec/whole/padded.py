@@ -77,8 +77,8 @@ class PaddedBatches(OneEpoch[Batch]):
         drop_last: Leave these out, so that every batch has `size` sequences; not with `max_steps`.
         memory: Bytes that batches may take that were read, and not taken yet, as `"256MB"`, beside a chunk. One batch
             may always take what it needs.
-        normalize: What to normalise inputs by, and labels that are floats: statistics, what their `minmax()` or
-            `robust()` returns, or `"sequence"`, as `Windows` says. Padding stays zero.
+        normalize: What to normalise inputs by, and labels that are floats or the inputs: statistics, what their
+            `minmax()` or `robust()` returns, or `"sequence"`, as `Windows` says. Padding stays zero.
         static: Which numeric columns of `store.sequences` are given along, by name, in the dtype that holds them all;
             None for no such array.
         value_mask: Give the mask of values too: False where a value of inputs was filled in, as a store built with

@@ -83,8 +83,8 @@ class Streams(OneEpoch[Batch]):
             on with other ranks if `lanes * world_size` is the same.
         memory: Bytes that may be taken, as `"256MB"`, beside the batches that were taken, and the last shard, which an
             open store may keep in memory.
-        normalize: What to normalise inputs by, and labels that are floats: statistics, what their `minmax()` or
-            `robust()` returns, or `"sequence"`, as `Windows` says. Padding stays zero.
+        normalize: What to normalise inputs by, and labels that are floats or the inputs: statistics, what their
+            `minmax()` or `robust()` returns, or `"sequence"`, as `Windows` says. Padding stays zero.
 
     Raises:
         WindowError: An argument is not as above, labels are on the `own` axis, the store knows nothing for

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.notebook import option_text, table_html
 from store_spec.reading.columns import Column, chosen
-from store_spec.reading.normalization import Normalize, OfWindows, Own, named, resolved, scales_of
+from store_spec.reading.normalization import Normalize, OfWindows, Own, labels_are_numbers, named, resolved, scales_of
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequences import static_columns, static_parameter
 from store_spec.windows.kept import Keeper
@@ -70,7 +70,7 @@ class Windows:
     Args:
         store: Whose windows.
         shape: What a window takes from a sequence.
-        normalize: What to normalise inputs by, and labels too where these are floats: labels of other dtypes are
+        normalize: What to normalise inputs by, and labels too where these are floats, or the inputs: other labels are
             taken for classes. Padding stays zero, NaN stays NaN, constants become 0.
 
             * statistics, such as `train.stats()`, for mean 0 and standard deviation 1, or what `train.stats().minmax()`
@@ -166,7 +166,8 @@ class Windows:
         self.of_windows: OfWindows | None = None
         if self.normalize == "window":
             known = self.columns["future"].take if "future" in self.columns else None
-            self.of_windows = OfWindows.plan(rows, store.schema.labels, take, known)
+            labels = store.schema.labels if labels_are_numbers(store) else None
+            self.of_windows = OfWindows.plan(rows, labels, take, known)
         self.base = self.index  # the same for the windows of each epoch, as what keeps rows for them
         self.keeper = Keeper()
         self._epoch: tuple[int, int] | None = None  # seed and epoch, of windows that start elsewhere in each

@@ -523,3 +523,32 @@ def test_a_range_beyond_the_largest_number_is_refused_and_gives_no_nan(tmp_path:
     store = store_spec.open_store(tmp_path / "s.zarr")
     with pytest.raises(WindowError, match=f"the scale of feature 1 is beyond .*, the largest {dtype}, so its values"):
         store.windows(3, normalize=store.stats().minmax())[0]
+
+
+def test_whole_numbers_that_are_labels_and_inputs_are_values_and_others_are_classes(tmp_path: Path):
+    """Labels that are the inputs are what forecasting predicts; others of the same dtype and shape are classes."""
+    rng = np.random.default_rng(0)
+    walks = [1000 + rng.integers(-9, 10, (length, 1)).cumsum(axis=0) for length in (30, 12, 20)]
+    for name, labels in (("same", walks), ("classes", [walk % 3 for walk in walks])):
+        with store_spec.create_store(tmp_path / name, inputs=("int64", (1,)), labels=("int64", (1,))) as writer:
+            for number, (x, y) in enumerate(zip(walks, labels, strict=True)):
+                writer.append(x, y, source=f"s{number}")
+    store, other = (store_spec.open_store(tmp_path / name) for name in ("same", "classes"))
+    stats = store.stats()
+    every = np.concatenate(walks)
+    for normalize in (stats, stats.minmax(), "sequence", "window"):
+        windows = store.windows(4, normalize=normalize)
+        places = [windows.locate(number) for number in range(len(windows))]
+        wanted = [walks[int(place.source[1:])][place.step + 4] for place in places]
+        for x, y in windows.batches(len(windows)):
+            assert (x.dtype, y.dtype) == (np.float64, np.float64)
+            np.testing.assert_allclose(windows.scaler(range(len(windows))).inverse(y)[:, 0], wanted)
+            if normalize is stats:
+                np.testing.assert_allclose(y[:, 0], (np.array(wanted) - every.mean()) / every.std())
+                np.testing.assert_allclose(stats.inverse(y)[:, 0], wanted)
+        assert other.windows(4, normalize=normalize)[0][1].dtype == np.int64
+    x, y, _ = next(store.padded(3, normalize=stats))
+    np.testing.assert_array_equal(x, y)
+    x, y, _ = next(store.streams(2, 40, normalize=stats))
+    np.testing.assert_array_equal(x, y)
+    assert next(other.padded(3, normalize=other.stats()))[1].dtype == np.int64
