@@ -254,6 +254,7 @@ class Store(Selection):
         static: Sequence[str] | None = None,
         value_mask: bool = False,
         lengths: bool = False,
+        index: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each; `PaddedBatches` says what is what."""
         from store_spec.whole.padded import PaddedBatches
@@ -277,6 +278,7 @@ class Store(Selection):
             static=static,
             value_mask=value_mask,
             lengths=lengths,
+            index=index,
         )
 
     def streams(

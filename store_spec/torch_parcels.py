@@ -114,6 +114,8 @@ def tensors_of(batch: Any) -> Any:
     plain = all(type(one) is np.ndarray and one.dtype.kind in "biufc" for one in batch)
     if plain and get_worker_info() is not None:
         return Ring.of(os.getpid()).parcel(batch)
+    if plain:  # torch has no tensors of reversed views, which a transform may give
+        batch = tuple(one.copy() if min(one.strides, default=0) < 0 else one for one in batch)
     return tuple(default_convert(batch))
 
 

@@ -49,8 +49,8 @@ def named(normalize: Scaler | Own | None) -> str | None:
 def scales_of(store: Store, normalize: Scaler | Own | None) -> Scales:
     """Return what stored rows of `inputs` and `labels` are normalised by; None for what is left as it is stored.
 
-    Labels that are not floats, nor the inputs themselves, are taken for classes, and left. So is a sequence's own label with `"sequence"`: a
-    single value has no deviation.
+    Labels that are not floats, nor the inputs, are taken for classes, and left. So is a sequence's own label with
+    `"sequence"`: a single value has no deviation.
 
     Raises:
         WindowError: It is of other features, or inputs are complex.

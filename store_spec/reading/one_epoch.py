@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 from store_spec.errors import WindowError
 
@@ -36,6 +36,13 @@ class OneEpoch(ABC, Generic[Batch]):
         except StopIteration:
             self._exhausted_in = weakref.ref(threading.current_thread())
             raise
+
+    def __getitem__(self, number: object) -> NoReturn:
+        """Refuse: a `DataLoader` takes what has this for a list of samples."""
+        raise WindowError(
+            f"batches of {self._of} come one after another in a loop, not by number; to a torch DataLoader give windows, "
+            "or store_spec.torch.WindowBatches with batch_size=None"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_exhausted_in"}

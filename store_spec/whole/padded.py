@@ -43,7 +43,8 @@ class PaddedBatches(OneEpoch[Batch]):
       of windows gives it,
     * with `lengths=True`, int64 (size,), how many steps of each are real, as `mask.sum(axis=1)`; on the `own` axis that
       of its label sequence too, (size,),
-    * with `static=` columns of the sequences, (size, columns).
+    * with `static=` columns of the sequences, (size, columns),
+    * with `index=True`, int64 (size,), the numbers of the sequences in `store`: `store.sources[number]` names each.
 
     A sequence of no steps stays: its mask is False throughout.
 
@@ -85,6 +86,7 @@ class PaddedBatches(OneEpoch[Batch]):
             `--mask` (or of `filled=True`) keeps it; False where it is NaN, in a store that keeps missing values; and
             False in padding.
         lengths: Give the lengths too, as losses such as `torch.nn.CTCLoss` take them.
+        index: Give the number of each sequence too.
 
     Raises:
         WindowError: An argument is not as above, a sequence is longer than `max_steps`, there is no such column, the
@@ -128,6 +130,7 @@ class PaddedBatches(OneEpoch[Batch]):
         static: Sequence[str] | None = None,
         value_mask: bool = False,
         lengths: bool = False,
+        index: bool = False,
     ) -> None:
         self._batching = Batching(
             size=size,
@@ -151,7 +154,7 @@ class PaddedBatches(OneEpoch[Batch]):
         self._sequences = store.counts.sequences
         self._static = static
         self._value_mask = ValueMask.of(store) if value_mask else None
-        self._lengths_too = lengths
+        self._lengths_too, self._index = lengths, index
         self._begin(store, *self._planned(store), 0)
 
     def _planned(self, store: Store) -> tuple[NDArray[np.int64], BatchPlan]:
@@ -180,6 +183,7 @@ class PaddedBatches(OneEpoch[Batch]):
             static=static_columns(store, self._static),
             value_mask=self._value_mask,
             lengths_too=self._lengths_too,
+            index=self._index,
         )
         each = self._padding.batch_bytes(plan.longest(lengths), plan.longest(store.label_lengths))
         self._taken = np.cumsum((each * np.diff(plan.first))[self._rank :: self._batching.world_size])

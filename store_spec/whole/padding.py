@@ -34,6 +34,7 @@ class Padding:
         static: (sequences, columns), what else is given of each; None for nothing.
         value_mask: How it is told which values of inputs are real; None if nobody asks.
         lengths_too: Whether a batch has the lengths of its sequences, and of label sequences of their own.
+        index: Whether a batch has the numbers of its sequences.
     """
 
     store: Store
@@ -44,6 +45,7 @@ class Padding:
     static: NDArray[Any] | None = None
     value_mask: ValueMask | None = None
     lengths_too: bool = False
+    index: bool = False
 
     def batch_bytes(self, longest: NDArray[np.int64], longest_labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return what one sequence takes in batches whose longest sequences have these steps and label rows."""
@@ -74,6 +76,8 @@ class Padding:
             given += [[real.sum(axis=1) for real in mask] for mask in masks]
         if self.static is not None:
             given.append([self.static[numbers] for numbers in batches])
+        if self.index:
+            given.append([numbers.copy() for numbers in batches])  # these are views of the whole order
         return list(zip(*given, strict=True))
 
     def _rows(self, name: str, batches: list[NDArray[np.int64]]) -> tuple[Rows, Steps]:

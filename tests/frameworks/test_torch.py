@@ -75,6 +75,15 @@ def test_tensors_have_the_memory_of_the_arrays(windows):
     assert same(WindowBatches(windows, 5, shuffle=True), windows.batches(5, shuffle=True))
 
 
+def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(windows):
+    from store_spec.torch import WindowBatches
+
+    batches = WindowBatches(windows, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
+    for (x, y), (plain, labels) in zip(batches, windows.batches(8), strict=True):
+        assert np.array_equal(x.numpy(), plain[:, ::-1])
+        assert np.array_equal(y.numpy(), labels)
+
+
 def test_what_a_transform_returns_becomes_tensors_wherever_it_has_arrays(windows):
     import torch
 

@@ -46,6 +46,12 @@ def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(store: Stor
     assert next(batches, None) is None  # as of any iterator
 
 
+@pytest.mark.parametrize(("name", "make"), MADE.items(), ids=list(MADE))
+def test_batches_are_no_list_of_samples(store: Store, name: str, make: Make):
+    with pytest.raises(WindowError, match=rf"of {name} come one after another .*store_spec\.torch\.WindowBatches"):
+        make(store)[0]
+
+
 def test_a_loop_that_was_left_goes_on_in_the_next_one(store: Store, make: Make):
     batches = make(store)
     for _ in batches:

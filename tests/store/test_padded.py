@@ -155,6 +155,20 @@ def test_lengths_are_given_where_they_are_asked_for(given_store: Numbered, side:
         assert lengths[0].tolist() == np.minimum(batch[-1][:, 0], truncate or 1000).tolist()
 
 
+@pytest.mark.parametrize("asked", [{}, {"shuffle": True}, {"bucket": True, "shuffle": True}, {"max_steps": 110}])
+def test_the_index_tells_which_sequence_each_row_is(given_store: Numbered, asked: dict[str, Any]):
+    """Also of a view, whose numbers they are; the last array of all."""
+    store = given_store.store[3:17]
+    plain = list(store.padded(4, **asked, static=["length"]))
+    found = list(store.padded(4, **asked, static=["length"], index=True))
+    for batch, other in zip(found, plain, strict=True):
+        assert all_same([batch[:-1]], [other])
+        assert (batch[-1].dtype, batch[-1].flags.owndata) == (np.dtype(np.int64), True)
+        for x, mask, number in zip(batch[0], batch[2], batch[-1].tolist(), strict=True):
+            np.testing.assert_array_equal(x[mask], store[number][0])
+    assert sorted(number for batch in found for number in batch[-1]) == list(range(14))
+
+
 def lengths_of(batches: Any) -> list[list[int]]:
     return [batch[2].sum(axis=1).tolist() for batch in batches]
 
