@@ -40,8 +40,8 @@ class OneEpoch(ABC, Generic[Batch]):
     def __getitem__(self, number: object) -> NoReturn:
         """Refuse: a `DataLoader` takes what has this for a list of samples."""
         raise WindowError(
-            f"batches of {self._of} come one after another in a loop, not by number; to a torch DataLoader give windows, "
-            "or store_spec.torch.WindowBatches with batch_size=None"
+            f"batches of {self._of} come one after another in a loop, not by number; to a torch DataLoader give "
+            "windows, or store_spec.torch.WindowBatches with batch_size=None"
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -208,15 +208,20 @@ class Selection:
         """Return the numbers of some of these sequences: `store.select` has the argument and the errors."""
         names = [which] if isinstance(which, str) else which
         wanted = np.asarray(names)
-        if wanted.dtype.kind in "UO" and wanted.size:
+        if wanted.dtype == object and all(isinstance(one, bool | np.bool_) for one in wanted.flat):
+            wanted = wanted.astype(bool)  # a mask of pandas, which could have missing values
+        if wanted.dtype.kind in "UOT" and wanted.size:
             return self._named([str(name) for name in wanted.reshape(-1)])
         if wanted.dtype == bool:
             if wanted.shape != (len(self),):
                 raise SequenceIndexError(f"{self.path}: a mask of shape {wanted.shape} for {len(self):,} sequences")
             return np.flatnonzero(wanted)
-        numbers = wanted.astype(np.int64).reshape(-1)
-        if not np.array_equal(numbers, wanted.reshape(-1)):
-            raise SequenceIndexError(f"{self.path}: sequences are selected by whole numbers, not by {wanted.dtype}")
+        with np.errstate(invalid="ignore"):
+            numbers = wanted.astype(np.int64).reshape(-1) if wanted.dtype.kind in "iuf" or not wanted.size else None
+        if numbers is None or not np.array_equal(numbers, wanted.reshape(-1)):
+            raise SequenceIndexError(
+                f"{self.path}: sequences are selected by whole numbers, names or a mask, not by {wanted.dtype}"
+            )
         bad = (numbers < -len(self)) | (numbers >= len(self))
         if bad.any():
             raise self._no_sequence(int(numbers[bad][0]))
@@ -226,7 +231,12 @@ class Selection:
         """Return a sequence's number and which of its steps are asked for, checked."""
         number = self._number(number)
         length = int(self.lengths[number])
-        stop = length if stop is None else stop
+        try:
+            start, stop = operator.index(start), length if stop is None else operator.index(stop)
+        except TypeError:
+            raise SequenceIndexError(
+                f"{self.path}: steps {start!r:.40} to {stop!r:.40} of sequence {number}; they are whole numbers"
+            ) from None
         if not 0 <= start <= stop <= length:
             raise SequenceIndexError(
                 f"{self.path}: sequence {number} has {length:,} steps; {start:,} to {stop:,} are not in it"

@@ -100,7 +100,7 @@ def static_columns(store: Store, wanted: Sequence[str] | None) -> NDArray[Any] |
     if wanted is None:
         return None
     where = store.path
-    if isinstance(wanted, str) or not len(wanted):
+    if isinstance(wanted, str) or not hasattr(wanted, "__len__") or not len(wanted):
         raise WindowError(f"{where}: static={wanted!r:.80}; give a list of names of columns of store.sequences")
     if len(set(wanted)) < len(wanted):
         raise WindowError(f"{where}: static={list(wanted)!r:.80} names a column twice; name each once")

@@ -76,6 +76,8 @@ def members(
     Raises:
         WindowError: There is no such split, or as `split_of_each`.
     """
+    if not isinstance(shares, Mapping):
+        raise WindowError(f"shares {shares!r:.80}; give each split's share, as {{'train': 0.8, 'val': 0.2}}")
     if name not in shares:
         raise WindowError(f"split {name!r} is not one of {', '.join(map(repr, shares))}")
     return np.flatnonzero(split_of_each(groups, shares, seed, sources=sources) == list(shares).index(name))

@@ -215,6 +215,8 @@ def test_a_column_of_the_names_of_splits_says_which_each_sequence_is_in(tmp_path
     ):
         store.split("train", two, by="split")
     assert 0 < len(store.split("a", {"a": 0.5, "b": 0.5}, by="split")) < len(store)  # any groups, by a hash
+    with pytest.raises(WindowError, match=r"shares \['train', 'val'\]; give each split's share, as"):
+        store.split("train", ["train", "val"])  # type: ignore[arg-type]
     # What no pin says is dealt alike, whether anything that is selected has one or not.
     unpinned = store.select(store.sequences["split"] == "")
     for name in DEFAULT_SPLITS:

@@ -102,6 +102,12 @@ def test_steps_that_a_sequence_has_not_are_refused(store, start, stop):
         store.read(0, start, stop)
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 2.0), (None, 2), ("0", 1)])
+def test_steps_that_are_no_whole_numbers_are_refused(store, start, stop):
+    with pytest.raises(SequenceIndexError, match="of sequence 0; they are whole numbers"):
+        store.read(0, start, stop)
+
+
 WAYS = {
     "numbers": ([3, 0, 3], [3, 0, 3]),
     "negative numbers": (np.array([-1, -5]), [4, 0]),
@@ -113,6 +119,8 @@ WAYS = {
     "a name": ("b", [1, 2]),
     "names": (["d", "b", "a"], [4, 1, 2, 0]),
     "names as an array": (np.array(["c"]), [3]),
+    "names as strings of NumPy's own": (np.array(["c"], np.dtypes.StringDType()), [3]),
+    "a mask of objects, as of pandas": (np.array([True, False, False, True, False], object), [0, 3]),
 }
 
 
@@ -142,7 +150,10 @@ def test_a_selection_of_a_selection_counts_within_it(store, sequences):
         ([0, 5], "sequence 5 asked for, but there are 5"),
         ([-6], "sequence -6 asked for"),
         ([True] * 4, r"a mask of shape \(4,\) for 5 sequences"),
-        ([0.5], "by whole numbers, not by float64"),
+        ([0.5], "by whole numbers, names or a mask, not by float64"),
+        ([np.nan], "by whole numbers, names or a mask, not by float64"),
+        ([b"a"], r"by whole numbers, names or a mask, not by \|S1"),
+        ([True, None, True, True, True], "no sequence of source 'True'"),
         ("zebra", r"no sequence of source 'zebra' \(1 of 1 unknown\); sources are named like 'a'"),
         (["a", "x", "y"], r"no sequence of source 'x' \(2 of 3 unknown\)"),
     ],
