@@ -175,9 +175,10 @@ class Writer:
 
     def close(self) -> None:
         """Drop what was not committed and release the lock."""
-        self._broken = self._broken or "it was closed"
-        self._closed = True
-        self._resources.close()
+        with self._lock:  # not in the middle of what another thread appends
+            self._broken = self._broken or "it was closed"
+            self._closed = True
+            self._resources.close()
 
     def __enter__(self) -> Self:
         return self
