@@ -74,7 +74,7 @@ class TextTable:
             try:
                 texts = self.parse({name: pa.string() for name in names})
             except pa.ArrowInvalid:
-                raise self._not_utf8(names) from None
+                raise self.not_utf8(names) from None
             words = pa.array([*MISSING, *self.na_values])
             trimmed = {name: pc.utf8_trim_whitespace(texts[name]) for name in names}
             return pa.table(
@@ -202,12 +202,12 @@ class TextTable:
         try:
             texts = self.parse({name: pa.string() for name in names})
         except pa.ArrowInvalid:
-            raise self._not_utf8(names) from None
+            raise self.not_utf8(names) from None
         columns = {name: numbers(texts[name], name, self.source, dtype, self.na_values, self.decimal) for name in names}
         return _from_columns(columns, dtype)
 
-    def _not_utf8(self, names: Sequence[str]) -> SourceError:
-        """Find the first value that is not UTF-8."""
+    def not_utf8(self, names: Sequence[str]) -> SourceError:
+        """Find the first value of some columns that is not UTF-8; there must be one."""
         import pyarrow as pa
 
         found = []

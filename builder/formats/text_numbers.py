@@ -1,5 +1,6 @@
 """Numbers out of text, one column at a time, and saying which value is none."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import Any, Final
@@ -39,6 +40,7 @@ _THOUSANDS = {
     ",": re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d*)?"),
 }
 _NO_PART = "?"  # of any number
+ROUNDED: Final = f"is beyond 2**53 = {EXACT_IN_FLOAT64:,}, so float64 would round it"
 _DELIMITED = re.compile(r"[^;|\t]*([;|\t]).*", re.DOTALL)
 
 
@@ -120,22 +122,44 @@ def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType
         source: For errors.
         dtype: What was asked for.
     """
-    for row in np.flatnonzero(np.abs(values) >= EXACT_IN_FLOAT64):
-        text = texts[int(row)].as_py().strip()
+    found = first_large(texts, values)
+    if found is None:
+        return
+    row, text = found
+    what = ROUNDED if dtype is None else f"does not fit into {dtype}"
+    holds = _whole_dtype(texts, values)
+    keep = f"keep it with --dtype {holds}, or " if holds else ""
+    raise SourceError(source, f"row {row + 1:,}, column {name}: {text} {what}; {keep}round it with --dtype float64")
+
+
+def first_large(texts: Any, values: Array) -> tuple[int, str] | None:
+    """Return the row, from 0, and the text of the first whole number that float64 rounds; None: there is none.
+
+    Args:
+        texts: A pyarrow column of strings.
+        values: The same as float64, (rows,).
+    """
+    for row in np.flatnonzero(np.abs(values) >= EXACT_IN_FLOAT64).tolist():
+        text = texts[row].as_py().strip()
         digits = text.lstrip("+-").lstrip("0")
         # Python refuses to parse thousands of digits; more than 16 are beyond anyway.
         if re.fullmatch("[0-9]+", digits) and (len(digits) > 16 or int(digits) > EXACT_IN_FLOAT64):
-            where = f"row {row + 1:,}, column {name}: {shortened(text, 40)}"
-            if dtype is not None:
-                raise SourceError(
-                    source,
-                    f"{where} does not fit into {dtype}; choose a wider --dtype, or round it with --dtype float64",
-                )
-            raise SourceError(
-                source,
-                f"{where} is beyond 2**53 = {EXACT_IN_FLOAT64:,}, so float64 would round it; keep it with "
-                "--dtype int64, or round it with --dtype float64",
-            )
+            return row, shortened(text, 40)
+    return None
+
+
+def _whole_dtype(texts: Any, values: Array) -> str:
+    """Return the dtype of whole numbers that holds all of a column; "" where none does."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    there = pc.if_else(pa.array(np.isnan(values)), None, texts)
+    plain = pc.replace_substring_regex(pc.utf8_trim(there, _BLANKS), r"^\+", "")
+    for kind in (pa.int64(), pa.uint64()):
+        with contextlib.suppress(pa.ArrowInvalid):
+            plain.cast(kind)
+            return str(kind)
+    return ""
 
 
 def first_that_fails(column: Any, kind: Any) -> int:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pickle
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -350,6 +351,26 @@ def test_large_whole_numbers_in_text_need_a_dtype(tmp_path):
     assert as_lists(tabular(labels="id", dtype="int64")(path)) == ([[1], [2]], [[2**53 + 1], [-5]])
     assert as_lists(tabular(labels="id", dtype="float32")(path)) == ([[1], [2]], [[2.0**53], [-5.0]])
     assert as_lists(tabular(exclude="id")(path)) == ([[1], [2]], [[1], [2]])
+
+
+@pytest.mark.parametrize(
+    ("ids", "dtype", "message"),
+    [
+        ("-1,9007199254740993", None, r"so float64 would round it; keep it with --dtype int64, or round it with"),
+        ("7,+9223372036854775808", None, r"so float64 would round it; keep it with --dtype uint64, or round it with"),
+        ("1,9223372036854775808", "int64", r"does not fit into int64; keep it with --dtype uint64, or round it with"),
+        ("1.5,9007199254740993", None, r"so float64 would round it; round it with --dtype float64$"),
+        ("-1,9223372036854775808", None, r"so float64 would round it; round it with --dtype float64$"),
+        ("0,18446744073709551616", "uint64", r"does not fit into uint64; round it with --dtype float64$"),
+    ],
+)
+def test_a_dtype_is_advised_that_holds_the_whole_column(tmp_path, ids, dtype, message):
+    path = write(tmp_path / "x.csv", "id,v\n" + "".join(f"{one},1\n" for one in ids.split(",")))
+    with pytest.raises(SourceError, match=message):
+        tabular(dtype=dtype)(path)
+    if found := re.search("keep it with --dtype (u?int64)", message):
+        assert tabular(dtype=found[1])(path)[0].dtype == found[1]
+    assert tabular(dtype="float64")(path)[0].dtype == np.float64
 
 
 @pytest.mark.parametrize(
