@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from builder.formats.arrow import column_values, is_text, what_it_holds
 from builder.formats.convert import EXACT_IN_FLOAT64
 from store_spec.errors import SchemaError
 from store_spec.format.sequence_columns import ColumnType, SequenceColumn
+
+_AS_TEXT: Final = "keep the column as text, which in CSV has a letter before each"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,11 +117,13 @@ def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[A
             row = int(beyond.argmax())
             raise UsageError(
                 f"{where}: row {row + 1:,}, column {name} is {values[row]}, which float64 does not hold exactly; it "
-                "is asked to, as values are missing or the store has floats: keep the column as text"
+                f"is asked to, as values are missing or the store has floats: {_AS_TEXT}"
             )
     if values.dtype == np.uint64 and dtype == "int64" and (values > np.uint64(2**63 - 1)).any():
         row = int(np.argmax(values > np.uint64(2**63 - 1)))
-        raise UsageError(f"{where}: row {row + 1:,}, column {name} is {values[row]}, which int64 cannot hold")
+        raise UsageError(
+            f"{where}: row {row + 1:,}, column {name} is {values[row]}, which int64 cannot hold: {_AS_TEXT}"
+        )
     found = np.array(values, dtype)
     if dtype == "float64":
         if absent is not None:

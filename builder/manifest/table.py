@@ -3,7 +3,7 @@
 import contextlib
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from builder.formats.columns import parse_columns, select, there_are
 from builder.formats.convert import EXACT_IN_FLOAT64, stack
 from builder.formats.table import Array, OpenTable, Table, reading
 from builder.formats.text import TextTable
-from builder.formats.text_numbers import MISSING, refuse_large
+from builder.formats.text_numbers import MISSING, ROUNDED, first_large
 from builder.labels.text_classes import CODES, without_blanks
 from builder.manifest.classes import Texts, checked_texts
 from builder.manifest.kept import Kept, kept_column
@@ -93,6 +93,7 @@ class Manifest:
     keys: tuple[str, ...]  # (rows,)
     table: Any  # pyarrow.Table, (rows, columns)
     is_text: bool = False  # whether it is CSV or the like, and no type says what a column is
+    faults: Mapping[str, str] = field(default_factory=dict)  # of columns of such that nothing can use, what is wrong
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -199,9 +200,13 @@ class Manifest:
 
     def _chosen(self, columns: Sequence[str]) -> tuple[str, ...]:
         try:
-            return select(columns, {name: (name,) for name in self.table.column_names}, str(self.path))
+            names = select(columns, {name: (name,) for name in self.table.column_names}, str(self.path))
         except SourceError as error:
             raise UsageError(str(error)) from None
+        for name in names:
+            if name in self.faults:
+                raise UsageError(f"{self.path}: {self.faults[name]}")
+        return names
 
     def _best_rule(
         self, names: Sequence[str], gone: Collection[str], row_of: Mapping[str, int], *, only_listed: bool, spare: int
@@ -287,12 +292,13 @@ def read_manifest(
         kept: Columns that are kept. Of CSV, those of whole numbers are text if one begins with a zero: 007 is a name.
 
     Raises:
-        UsageError: It is broken, has no such column (the error lists those it has), or a row lacks its key.
+        UsageError: It is broken, has no such column (the error lists those it has), or a row lacks its key. What is
+            wrong with other columns is said where they are taken.
     """
     if not path.exists():
         raise UsageError(f"manifest {path}: there is no such file")
     try:
-        table, is_text = _read(path, key, text, kept)
+        table, faults = _read(path, key, text, kept)
     except SourceError as error:
         raise UsageError(f"manifest {error}") from None
     keys = table[key].to_pylist()
@@ -302,21 +308,28 @@ def read_manifest(
             f"{path}: row {empty[0]:,}, column {key}: names no source ({len(empty):,} in all); name its file, or leave "
             "the row out"
         )
-    return Manifest(path=path, key=key, keys=tuple(str(text).strip() for text in keys), table=table, is_text=is_text)
+    return Manifest(
+        path=path,
+        key=key,
+        keys=tuple(str(text).strip() for text in keys),
+        table=table,
+        is_text=faults is not None,
+        faults=faults or {},
+    )
 
 
-def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tuple[Any, bool]:
-    """Read all columns, the key and `text` as text; and tell whether the file is text itself."""
+def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tuple[Any, dict[str, str] | None]:
+    """Read all columns, the key and `text` as text; and what is wrong with any, where the file is text itself."""
     source = str(path)
     opened = _opened(path, source)
     if key not in opened.groups:
         raise SourceError(source, f"there is no column {key!r}; {there_are(list(opened.groups))}; name it with --key")
     with reading(source):
         if isinstance(opened, TextTable):
-            table = _parse(opened, {key, *(name for name in text if name in opened.groups)})
-            return _with_names(table, opened, kept), True
+            table = _parse(opened, list(dict.fromkeys([key, *(name for name in text if name in opened.groups)])))
+            return _with_names(table, opened, kept), _faults(table, opened)
         if isinstance(opened, ArrowTable):
-            return opened.load(list(opened.groups)), False
+            return opened.load(list(opened.groups)), None
     raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
 
 
@@ -343,17 +356,36 @@ def _opened(path: Path, source: str) -> OpenTable:
         raise
 
 
-def _parse(opened: TextTable, text: Collection[str]) -> Any:
+def _parse(opened: TextTable, text: Sequence[str]) -> Any:
     """Parse text, each column but those as what it looks like: unlike sources, there is only one."""
     import pyarrow as pa
 
-    table = opened.parse({name: pa.string() if name in text else None for name in opened.groups})
+    try:
+        return opened.parse({name: pa.string() if name in text else None for name in opened.groups})
+    except pa.ArrowInvalid:
+        raise opened.not_utf8(text) from None
+
+
+def _faults(table: Any, opened: TextTable) -> dict[str, str]:
+    """Say what is wrong with columns that nothing can use: ids, say, are no fault before someone takes them."""
+    import pyarrow as pa
+
+    faults: dict[str, str] = {}
     for name in table.column_names:
-        if pa.types.is_floating(table[name].type):
+        if pa.types.is_binary(table[name].type):
+            faults[name] = opened.not_utf8([name]).reason
+        elif pa.types.is_floating(table[name].type):
             values, _ = column_values(table[name])
-            if (np.abs(values) >= EXACT_IN_FLOAT64).any():
-                refuse_large(opened.parse({name: pa.string()})[name], values, name, opened.source)
-    return table
+            if not (np.abs(values) >= EXACT_IN_FLOAT64).any():
+                continue
+            found = first_large(opened.parse({name: pa.string()})[name], values)
+            if found is not None:
+                row, number = found
+                faults[name] = (
+                    f"row {row + 1:,}, column {name}: {number} {ROUNDED}; write a letter before each if they are names "
+                    "or classes, or a decimal point behind it if it may be rounded"
+                )
+    return faults
 
 
 def _with_names(table: Any, opened: TextTable, kept: Sequence[str]) -> Any:

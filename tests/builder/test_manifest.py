@@ -224,7 +224,10 @@ def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
         ("m", r"row 2 \(b\), column m: missing value \(1 in all\)"),
         ("n", r"row 2 \(b\), column n: missing value \(1 in all\)"),
         ("f", r"row 1 \(a\), column f: infinite value \(1 in all\)"),
-        ("big", r"row 1, column big: 123456789012345678901 is beyond 2\*\*53"),
+        (
+            "big",
+            r"row 1, column big: 123456789012345678901 is beyond 2\*\*53 .*; write a letter before each if they are",
+        ),
         ("zz", r"there is no column 'zz'; there are \d: source, t, d, m, n, f"),
     ],
 )
@@ -234,6 +237,38 @@ def test_labels_that_are_no_numbers_are_refused(tmp_path, column, message):
         head, *rows = "source,big", "a,123456789012345678901", "b,0"
     with pytest.raises(UsageError, match=message):
         labels_of(manifest(tmp_path, "\n".join([head, *rows])), column)
+
+
+def test_large_whole_numbers_are_no_fault_of_columns_that_nothing_takes(tmp_path):
+    large = 13835058055282163712
+    table = manifest(tmp_path, f"source,y,uid\na,1,{large}\nb,2,0\n")
+    assert labels_of(table, "y").tolist() == [[1], [2]]
+    for take in (lambda: labels_of(table, "y:uid"), lambda: table.kept(["uid"], {})):
+        with pytest.raises(
+            UsageError, match=rf"row 1, column uid: {large} is beyond 2\*\*53 = 9,007,199,254,740,992, so"
+        ):
+            take()
+    texts = manifest(tmp_path, f"source,uid\na,n{large}\nb,n0\n").kept(["uid"], {})  # as is advised
+    assert texts[0].values.tolist() == [f"n{large}", "n0"]
+    assert labels_of(manifest(tmp_path, f"source,uid\na,{large}.\nb,0\n"), "uid").tolist() == [[float(large)], [0]]
+
+
+def test_text_that_is_not_utf8_is_named_where_it_is_taken(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_bytes(b"source,k,i\na,x,1\nb,\xe9,2\n")
+    table, message = (
+        read_manifest(path),
+        r"m\.csv: row 2, column k: b'\\xe9' is not valid UTF-8; write the file as UTF-8",
+    )
+    assert labels_of(table, "i").tolist() == [[1], [2]]
+    for take in (
+        lambda: labels_of(table, "k"),
+        lambda: table.kept(["k"], {}),
+        lambda: read_manifest(path, text=["k"]),
+        lambda: read_manifest(path, key="k"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            take()
 
 
 @pytest.mark.parametrize(
