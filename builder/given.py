@@ -196,6 +196,11 @@ def _schema_for(
         kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
         for name, value in sequence.columns.items()
     )
+    if sequence.time is not None and not len(x) and np.asarray(sequence.time).dtype.kind not in "mM":
+        raise SequenceError(
+            f"{origin}: has no rows, so nothing tells the unit and the zone of its times; build with files that have "
+            "rows"
+        )
     time = None if sequence.time is None else time_like(sequence.time, sequence.zone, origin)
     filled = sequence.filled is not None
     schema = Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)

@@ -142,7 +142,7 @@ class Rows:
             labels = stacked_labels(left.table, wanted.labels, wanted.classes, dtype=self.dtype, source=self.source)
         filled = _stacked_fills(left, wanted.inputs, inputs.shape) if self.options.mask else None
         when = None if stretch.stamps is None else stretch.stamps[left.rows]
-        if when is not None and not len(when):
+        if when is not None and not len(when) and not self.options.how.elapsed:
             when = when.view(np.int64)  # nothing tells the unit and the zone: it goes with those of any store
         ends = list(accumulate(left.lengths.tolist())) or [0]  # a file without rows is a sequence without steps
         for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):

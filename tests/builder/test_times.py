@@ -14,6 +14,7 @@ from builder.against_sources import verify_sources
 from builder.compact import compact
 from builder.repair import repair
 from builder.sequence import Sequence
+from builder.tables.tabular import tabular
 from store_spec.format.times import Time
 from tests.store.oracle import files, same
 
@@ -175,3 +176,21 @@ def test_a_first_source_that_tells_no_unit_fails(root, tmp_path):
     report = build(root, tmp_path / "store", process=without_unit, workers=0)
     assert report.added == 0
     assert "time is int64, which tells no unit of s, ms, us, ns" in report.failures[0].reason
+
+
+def test_a_header_alone_tells_elapsed_times_and_no_others(tmp_path):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    (folder / "a.csv").write_text("t,x\n")
+    of_dates = tabular(time="t", time_unit="s", missing="drop")
+    elapsed = tabular(time="t", time_unit="s", missing="drop", elapsed=True)
+    report = build(folder, tmp_path / "dates", process=of_dates, workers=0)
+    assert [failure.reason for failure in report.failures] == [
+        "has no rows, so nothing tells the unit and the zone of its times; build with files that have rows"
+    ]
+    assert build(folder, tmp_path / "grown", process=elapsed, workers=0).added == 1
+    (folder / "b.csv").write_text("t,x\n1,2\n3,4\n")
+    assert build(folder, tmp_path / "grown", workers=0).added == 1
+    assert build(folder, tmp_path / "one", process=elapsed, workers=0).added == 2
+    assert files(tmp_path / "grown") == files(tmp_path / "one")
+    assert build(folder, tmp_path / "dates", process=of_dates, workers=0).added == 2  # as is advised
