@@ -74,11 +74,13 @@ def with_classes(plan: Plan, look: Look, batch_bytes: int, numbers: Sequence[int
         numbers: Which of the sources to process to look at; None: all.
 
     Raises:
-        UsageError: Classes are given for what is no target; or there are too many for a column of classes.
+        UsageError: Classes are given for what is no target; or there are too many for a column of classes; or the store
+            has numbers since its sources had no rows, and labels are text.
     """
     held = None if plan.held is None else plan.held.schema.labels
     known = None if held is None else held.classes
     if held is not None and known is None:
+        _check_without_rows(plan, look)
         return plan  # of numbers, for ever
     reading, process = plan.reading, plan.reading.process
     if reading.texts is not None:
@@ -126,6 +128,26 @@ def _of(plan: Plan, classes: Classes | None, targets: Sequence[str] | None = Non
     if classes is None or all(names is None for names in classes):
         return plan
     return replace(plan, reading=plan.reading.with_classes(classes, targets))
+
+
+def _check_without_rows(plan: Plan, look: Look) -> None:
+    """Refuse text where nothing but the lack of rows made labels of the store numbers.
+
+    Raises:
+        UsageError: It is so.
+    """
+    held, process = plan.held, plan.reading.process
+    if held is None or held.snapshot.offsets[-1] or not isinstance(process, Tabular):
+        return
+    if process.label_source != "columns" or process.label_pattern is not None:
+        return
+    kinds, targets = _decided(_first_looks(plan, look, _FIRST))
+    for texts, target in zip(kinds, targets, strict=True):
+        if texts:
+            raise UsageError(
+                f"{held.path}: none of its sources had rows, so that labels {target} were taken for numbers, and now "
+                f"they hold text, as {texts[0]!r:.80}; build all sources to another path, or remove this store first"
+            )
 
 
 def _check_given(reading: Reading, given: Classes, numbers: Iterable[int]) -> None:
