@@ -114,7 +114,14 @@ def labels_in(
             labels = np.array([int(text) for text in groups], np.int64)
         else:
             labels = np.array([float(text) for text in groups], np.float64)
-    except (ValueError, OverflowError):
+    except OverflowError:
+        large = next(text for text in groups if not -(2**63) <= int(text) < 2**63)
+        raise SourceError(
+            source,
+            f"label_pattern={pattern!r} finds {large} in its name, which is beyond int64; correct the pattern, or name "
+            "all classes with --classes if it is one",
+        ) from None
+    except ValueError:
         raise SourceError(
             source, f"label_pattern={pattern!r} finds {groups} in its name; each must be a number"
         ) from None

@@ -244,12 +244,22 @@ def test_labels_come_from_the_name_below_the_root_alone(tmp_path):
         (r"q(\d)", r"^x_a.csv: its name does not match 'q\(\\d\)' of label_pattern"),
         (r"x_(\w)", r"finds \['a'\] in its name; each must be a number"),
         (r"x_(\d)?", r"finds \[''\] in its name"),
+        (r"(_)", r"finds \['_'\] in its name"),
     ],
 )
 def test_names_without_their_label_are_source_errors(tmp_path, pattern, message):
     path = write(tmp_path / "x_a.csv", "a\n1\n")
     with pytest.raises(SourceError, match=message):
         tabular(label_pattern=pattern).under(tmp_path)(path)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 12345678901234567890])
+def test_numbers_in_names_that_int64_does_not_hold_are_said_to_be_such(tmp_path, number):
+    path = write(tmp_path / f"x{number}_1.csv", "a\n1\n")
+    with pytest.raises(SourceError, match=rf"finds {number} in its name, which is beyond int64; .* with --classes"):
+        tabular(label_pattern=r"x(-?\d+)_(\d)").under(tmp_path)(path)
+    asked = tabular(label_pattern=r"x(-?\d+)", classes=str(number))  # as is advised
+    assert build(tmp_path, tmp_path / "store", process=asked, workers=0).added == 1
 
 
 def test_where_the_labels_come_from_is_derived(tmp_path):
