@@ -180,7 +180,13 @@ class Manifest:
             table = Table(columns={name: no_codes if name in texts else self._values(name) for name in names})
             labels = stack(table, names, dtype=CODES if texts else None, source=str(self.path))
         except SourceError as error:
-            raise UsageError(str(error)) from None
+            # The options of sources that it advises are not for a manifest.
+            advice = (
+                f"labels beside classes ({next(iter(texts))}) are whole numbers: write it as one, or leave one out"
+                if texts
+                else "write all numbers of the column as floats if it may be rounded, or leave one column out"
+            )
+            raise UsageError(f"{error.source}: {error.reason.partition(';')[0]}; {advice}") from None
         rows = order.tolist()
         found = tuple(tuple(texts[name][row] for row in rows) if name in texts else None for name in names)
         return labels[order], names, found if texts else None

@@ -210,11 +210,21 @@ def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
         ("i:b", None, None),
     ]:
         if dtype is None:
-            with pytest.raises(UsageError, match="row 1, column j: 9223372036854775807 does not fit into float64"):
+            message = (
+                r"row 1, column j: 9223372036854775807 does not fit into float64 \(1 in all\); write all numbers of"
+            )
+            with pytest.raises(UsageError, match=message):
                 labels_of(table, columns)
         else:
             labels = labels_of(table, columns)
             assert (labels.dtype, labels.tolist()) == (np.dtype(dtype), expected)
+
+
+def test_fractions_beside_classes_are_refused_without_options_of_sources(tmp_path):
+    table = manifest(tmp_path, "source,k,y\na,cat,2\nb,dog,7.5\n")
+    message = r"column y: 7.5 does not fit into int64 \(1 in all\); labels beside classes \(k\) are whole numbers"
+    with pytest.raises(UsageError, match=message):
+        labels_of(table, "k,y")
 
 
 @pytest.mark.parametrize(
