@@ -17,7 +17,7 @@ from store_spec.format.missing_runs import Runs, SequenceRuns, missing_runs, no_
 from store_spec.format.moments import Moments, moments
 from store_spec.format.sequence_columns import checked_columns, columns_crc32c
 from store_spec.format.times import checked_times
-from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE, TABLES, Missing, Rows, Schema
+from store_spec.schema import DTYPES, LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE, TABLES, Missing, Rows, Schema
 
 SOURCES = f"{TABLES}/source"
 SHA256_DIGITS = 64
@@ -335,12 +335,34 @@ def _rows(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: Sou
         expected = ", ".join(["rows", *map(str, rows.shape)])
         raise SequenceError(f"{source}: {name} have shape {array.shape}, where this store has ({expected})")
     if array.dtype.newbyteorder("=") != rows.dtype and not _keeps_values(array, rows):
-        make = f", or make a store of {array.dtype}" if array.dtype.kind in "biufc" else ": only numbers are stored"
         raise SequenceError(
-            f"{source}: {name} are {array.dtype}, where this store has {rows.dtype}; converting could lose values: "
-            f"convert them yourself{make}"
+            f"{source}: {name} are {array.dtype}, where this store has {rows.dtype}; converting could lose values"
+            + _instead(array.dtype, rows.dtype)
         )
     return np.ascontiguousarray(array, rows.dtype)
+
+
+def _instead(given: np.dtype[Any], stored: np.dtype[Any]) -> str:
+    """Say what to do about numbers of a dtype of which not all are in the store's."""
+    if given.kind not in "biufc":
+        return ": convert them yourself: only numbers are stored"
+    both = np.result_type(given, stored)
+    if both.name not in DTYPES:  # a long double
+        return ": convert them yourself"
+    if _holds_all(both, given) and _holds_all(both, stored):
+        return f": convert them yourself, or make a store of {both}"
+    make = "" if both == stored else "make a store of it and "
+    return (
+        f", and no dtype holds all of both; {both} rounds whole numbers beyond 2**53: if it may, {make}convert them "
+        f"yourself (a first build does so with --dtype {both})"
+    )
+
+
+def _holds_all(wide: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    """Tell whether what NumPy promotes a dtype to holds all its values: of int64 it takes float64 for that."""
+    if dtype.kind not in "iu" or wide.kind not in "fc":
+        return True
+    return 8 * dtype.itemsize - (dtype.kind == "i") <= np.finfo(wide).nmant + 1
 
 
 def _array(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
