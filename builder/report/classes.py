@@ -37,6 +37,7 @@ class Balance:
 
     Args:
         distinct: Different ones.
+        codes: They.
         totals: Label values in each split, of those looked at.
         whole: All label values were looked at.
     """
@@ -44,6 +45,7 @@ class Balance:
     target: str
     column: int
     distinct: int
+    codes: frozenset[int]
     classes: tuple[ClassCount, ...]
     totals: tuple[int, ...]
     whole: bool
@@ -79,6 +81,7 @@ def balance_of(
                 target=name_of(one),
                 column=one.column,
                 distinct=len(codes),
+                codes=frozenset(codes.tolist()),
                 classes=tuple(shown),
                 totals=tuple(table.sum(axis=0).tolist()),
                 whole=sample.whole,

@@ -20,10 +20,25 @@ def notes_on(content: Content) -> Iterator[tuple[str, str]]:
     yield from notes_of(found, name_text)
     for section, noun, columns in (("features", "feature", content.features), ("labels", "target", content.targets)):
         yield from ((section, note) for note in _notes_on(columns, noun, steps=found.steps))
+    yield from (("labels", note) for note in _without_rows(content))
     drifting = [one for one in content.compared if one.drifts or one.spreads]
     if drifting:
         names = _listed([one.name for one in drifting])
         yield "splits", f"{count_text(len(drifting), 'column differs', 'columns differ')} much between splits: {names}."
+
+
+def _without_rows(content: Content) -> Iterator[str]:
+    """Give notes on classes that no row has, where all were looked at: a slip in a source that was not used makes one.
+
+    They keep their codes, which a model has an output for.
+    """
+    for balance in content.balances:
+        names = content.classes[balance.column] if balance.column < len(content.classes) else None
+        without = [name for code, name in enumerate(names or ()) if code not in balance.codes]
+        if without and balance.whole:
+            it = "is" if len(without) == 1 else "are"
+            what = count_text(len(without), "class", "classes")
+            yield f"{what} of {name_text(balance.target)} {it} the label of no row: {_listed(without)}."
 
 
 def _notes_on(columns: tuple[Feature, ...], noun: str, *, steps: int) -> Iterator[str]:

@@ -21,6 +21,7 @@ from builder.report.classes import SHOWN_CLASSES, balance_of
 from builder.report.content import describe
 from builder.report.drawings import SEQUENCES, Line, Ribbon, draw, spans_of
 from builder.report.features import COUNTABLE, MOST_BINS, RUN, describe_features, distribute, still_share
+from builder.report.notes import notes_on
 from builder.report.page import html_of
 from builder.report.sampling import Sample, sample_rows, table_blocks
 from builder.report.splits import Compared, compare, drift_of, spread_of
@@ -325,6 +326,20 @@ def test_classes_are_counted_in_all_and_in_each_split(store: Store):
     }
     counts = [each.count for each in one.classes]
     assert counts == sorted(counts, reverse=True)
+
+
+def test_classes_that_no_row_has_are_worth_a_look(tmp_path: Path):
+    """A source that fails adds its classes before it does, and these stay."""
+    source, store = tmp_path / "src", tmp_path / "s.zarr"
+    source.mkdir()
+    for name, row in (("a", "1,cat"), ("b", ",typo"), ("c", "1,dog")):
+        (source / f"{name}.csv").write_text(f"x,l\n{row}\n")
+    build(source, store, process=tabular(labels="l", missing="drop"), workers=0)
+    notes = list(notes_on(describe(open_store(store))))
+    assert ("labels", "1 class of l is the label of no row: typo.") in notes
+    (source / "b.csv").write_text("x,l\n1,typo\n")
+    build(source, store, workers=0)
+    assert not any("of no row" in note for _, note in notes_on(describe(open_store(store))))
 
 
 def test_many_classes_are_summed_up_and_numbers_are_no_classes(tmp_path: Path):
