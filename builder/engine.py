@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -72,10 +73,11 @@ class InProcess:
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
         """Run the function now, urgent or not."""
         del urgent
-        try:
-            done = _Done(function(*(one.result() if isinstance(one, _Done) else one for one in arguments)), None)
-        except Exception as error:  # noqa: BLE001  # given back by `result`, as dask does
-            done = _Done(None, error)
+        with _same_folder():
+            try:
+                done = _Done(function(*(one.result() if isinstance(one, _Done) else one for one in arguments)), None)
+            except Exception as error:  # noqa: BLE001  # given back by `result`, as dask does
+                done = _Done(None, error)
         if watch:
             self._watched.append(done)
         return done
@@ -87,6 +89,21 @@ class InProcess:
     def abandon(self) -> None:
         """Nothing is running."""
         self._watched.clear()
+
+
+@contextmanager
+def _same_folder() -> Iterator[None]:
+    """Come back to the working folder: a process function may go elsewhere, and a build has relative paths."""
+    try:
+        folder = os.open(".", os.O_RDONLY)
+    except OSError:  # there may be none
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.fchdir(folder)
+        os.close(folder)
 
 
 class OnDask:
@@ -103,17 +120,25 @@ class OnDask:
         self._submitted: WeakSet[Any] = WeakSet()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Send the function to a worker."""
-        future: Task = self._client.submit(
-            function,
-            *arguments,
-            pure=False,
-            priority=int(urgent),
-            # First come, first served: by default tasks of the same tenth of a second come in any order, and what is
-            # registered in the order of the batches would wait for one that is forgotten.
-            fifo_timeout=0,
-            resources=None if urgent else self._batch_needs,
-        )
+        """Send the function to a worker.
+
+        Raises:
+            UsageError: The process function cannot be sent.
+        """
+        try:
+            future: Task = self._client.submit(
+                function,
+                *arguments,
+                pure=False,
+                priority=int(urgent),
+                # First come, first served: by default tasks of the same tenth of a second come in any order, and what
+                # is registered in the order of the batches would wait for one that is forgotten.
+                fifo_timeout=0,
+                resources=None if urgent else self._batch_needs,
+            )
+        except TypeError as error:  # dask's own, of whatever did not let itself be pickled
+            _raise_ours(error)
+            raise
         self._submitted.add(future)
         if watch:
             self._completed.add(future)
@@ -127,6 +152,14 @@ class OnDask:
     def abandon(self) -> None:
         """Cancel the tasks; workers of a cluster that is not ours finish those that they have begun."""
         self._client.cancel(list(self._submitted), force=True)
+
+
+def _raise_ours(error: BaseException | None) -> None:
+    """Raise what of an error's causes says it in our words."""
+    while error is not None:
+        if isinstance(error, UsageError):
+            raise error from None
+        error = error.__cause__ or error.__context__
 
 
 class OnOurWorkers(OnDask):

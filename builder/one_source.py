@@ -148,7 +148,9 @@ def read_source(
         raise  # no source is at fault
     except (SourceError, SequenceError) as error:
         raise UnusableError(_failure(batch, name, str(error))) from error
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever a process function of the user's own raises
+    # Whatever a process function of the user's own raises: a panic of Rust's, say, is no Exception, and dask waits for
+    # ever where one leaves a task.
+    except BaseException as error:
         _let_pass(error)
         where = "" if isinstance(batch.process, Tabular) or isinstance(error, MemoryError) else _where(error)
         raise UnusableError(_failure(batch, name, _why(error) + where)) from error

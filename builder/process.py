@@ -171,7 +171,14 @@ class Portable:
         return self._process(path)
 
     def __getstate__(self) -> bytes:
-        self._data = self._data or cloudpickle.dumps(self._process)
+        if not self._data:
+            try:
+                self._data = cloudpickle.dumps(self._process)
+            except Exception as error:  # whatever an object of the user's own raises
+                raise UsageError(
+                    f"the process function cannot be sent to workers: {type(error).__name__}: {error}; have it make "
+                    "what cannot be sent when it is called, or work in this process: workers=0 (--workers 0)"
+                ) from error
         return self._data
 
     def __setstate__(self, data: bytes) -> None:

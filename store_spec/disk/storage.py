@@ -48,7 +48,7 @@ def check_outside(path: Path) -> None:
     Raises:
         StoreExistsError: It lies there.
     """
-    for folder in path.absolute().parents:
+    for folder in path.resolve().parents:  # with `..` and links taken as they are
         if is_store(folder):
             raise StoreExistsError(f"{path}: lies inside of the store {folder}; give a path that does not")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -223,3 +224,54 @@ def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_ends(tmp_pa
     monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
     build(tmp_path / "src", tmp_path / "store", process=read_made, workers=0, chunk=600, shard=1200)
     assert files(tmp_path / "store") == files(tmp_path / "clean")
+
+
+class Panic(BaseException):
+    """As libraries in Rust raise one: no Exception."""
+
+
+def panicking(path: Path) -> Any:
+    if path.name == "2.csv":
+        raise Panic("unwrap of None")
+    return np.ones((3, 1)), np.ones(3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_whatever_a_process_function_raises_is_a_failure_of_that_source(tmp_path, workers):
+    write_tables(tmp_path / "src", {f"{number}.csv": "v\n1\n" for number in range(4)})
+    report = build(tmp_path / "src", tmp_path / "store", process=panicking, workers=workers)
+    assert report.added == 3
+    (failure,) = report.failures
+    assert str(failure).startswith("2.csv: Panic: unwrap of None (test_right_rows.py, line ")
+
+
+def test_a_process_function_that_goes_to_another_folder_does_not_take_the_store_along(tmp_path, monkeypatch):
+    write_tables(tmp_path / "src", {"1.csv": "v\n1\n", "2.csv": "v\n2\n"})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def read(path: Path) -> Any:
+        os.chdir(tmp_path / "elsewhere")
+        return np.loadtxt(path, skiprows=1, ndmin=2), np.ones(1)
+
+    assert build("src", "store", process=read, workers=0).added == 2
+    assert [x.tolist() for x, _ in store_spec.open_store(tmp_path / "store")] == [[[1.0]], [[2.0]]]
+    assert Path.cwd() == tmp_path
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+class Locked:
+    """A process function that cannot be sent to another process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, path: Path) -> Any:
+        return np.loadtxt(path, skiprows=1, ndmin=2), np.ones(1)
+
+
+def test_a_process_function_that_cannot_be_sent_is_refused_in_words(tmp_path):
+    write_tables(tmp_path / "src", {"1.csv": "v\n1\n"})
+    with pytest.raises(UsageError, match=r"cannot be sent to workers: TypeError: .*lock.*: workers=0"):
+        build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=1)
+    assert build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=0).added == 1

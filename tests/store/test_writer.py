@@ -563,3 +563,11 @@ def test_a_store_holds_no_other_store(tmp_path, inside):
     ):
         Recipe().create(tmp_path / "store" / inside)
     assert (sorted(tmp_path.rglob("*")), files(tmp_path)) == before
+
+
+def test_a_path_that_leads_out_of_a_store_again_is_not_inside_of_it(tmp_path, monkeypatch):
+    write(Recipe(), tmp_path / "store", make(Recipe(), [3]))
+    monkeypatch.chdir(tmp_path / "store")
+    for number, path in enumerate(("../new0.zarr", tmp_path / "store/../new1.zarr", "inputs/../../new2.zarr")):
+        write(Recipe(), Path(path), make(Recipe(), [4]))
+        assert len(store_spec.open_store(tmp_path / f"new{number}.zarr")) == 1
