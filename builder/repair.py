@@ -15,6 +15,7 @@ import numpy as np
 from builder.build import BATCH_BYTES, build, read_again, worker_count
 from builder.engine import start_engine
 from builder.errors import UsageError
+from builder.lost_names import told_names
 from builder.one_source import Failure
 from builder.process import Process
 from builder.reading import Reading
@@ -146,10 +147,11 @@ def _put_right(damage: Damage, snapshot: Snapshot, reading: Reading, workers: in
     """Put right what everything else is proved with, if that is damaged: bounds, tables, rows, and then statistics."""
     if damage.bounds and (put := restore_bounds(snapshot)):
         return put, [], []
-    if damage.names:
-        return restore_names(damage.names, snapshot, reading)
     try:
-        origins = origins_of(snapshot)
+        told = told_names(damage.names, snapshot, reading) if damage.names else None
+        if told is not None and not damage.tables:
+            return restore_names(damage.names, snapshot, told)
+        origins = origins_of(snapshot, told)
     except DAMAGE as error:
         return [], [Failure(snapshot.storage.root.name, str(error))], []  # nobody knows whose the sequences are
     lost = {number for one in (*damage.tables, *damage.rows) for number in one.lost}
@@ -164,8 +166,10 @@ def _put_right(damage: Damage, snapshot: Snapshot, reading: Reading, workers: in
         failures: list[Failure] = []
         unput: list[DamagedFile] = []
         try:
-            steps: list[Callable[[], Result]] = [dealing.bounds] if damage.bounds else []
-            steps += [partial(dealing.tables, damage.tables)] if damage.tables else []
+            if told is not None:  # which are not proved yet: no rows are held against these sources
+                return dealing.tables((*damage.names, *damage.tables), bounds=damage.bounds, told=told)
+            steps: list[Callable[[], Result]] = [dealing.bounds] if damage.bounds and not damage.tables else []
+            steps += [partial(dealing.tables, damage.tables, bounds=damage.bounds)] if damage.tables else []
             steps += [partial(dealing.rows, damage.rows)] if damage.rows else []
             steps += [partial(dealing.missing, damage.missing)] if damage.missing else []
             steps += [partial(dealing.stats, damage.stats)] if damage.stats else []

@@ -19,13 +19,12 @@ from builder.engine import Engine, Task, as_done
 from builder.errors import SourceError
 from builder.fingerprints import Fingerprint, read_fingerprint
 from builder.given_again import LENGTHS, Origin, check_not_ours, columns_of, may_be_zeros, restore_files
-from builder.lost_names import Key, Nameless, guessed
+from builder.lost_names import HASHES, PARTS, SIZES, are_retired
 from builder.one_source import Failure
 from builder.reading import Reading, dealt
 from builder.run import workers_died
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, StoreError
-from store_spec.format import retired
 from store_spec.format.missing_runs import no_runs
 from store_spec.format.records import SOURCES, SourceId, derived, zeros_described
 from store_spec.schema import SKIPPED, TABLES
@@ -42,22 +41,23 @@ from store_spec.verification.repair import (
 )
 from store_spec.verification.tables import present_files
 
-PARTS, SIZES, HASHES = (f"{TABLES}/{name}" for name in ("part", "source_size", "source_sha256"))
-
-
 Result = tuple[list[str], list[Failure], list[DamagedFile]]  # files that were put; why, and which others were not
 
 
-def origins_of(snapshot: Snapshot) -> list[Origin]:
-    """Return the sources, in the order of their sequences; one that was built again is there several times."""
-    names = np.array(snapshot.sources(), object)
-    gone = np.zeros(len(names), bool)
-    gone[retired.members(snapshot.root.retired)] = True
+def origins_of(snapshot: Snapshot, told: NDArray[Any] | None = None) -> list[Origin]:
+    """Return the sources, in the order of their sequences; one that was built again is there several times.
+
+    Args:
+        snapshot: The store.
+        told: The names of the sources, where these are lost.
+    """
+    names = np.array(snapshot.sources(), object) if told is None else told
+    gone = are_retired(snapshot)
     begins = np.ones(len(names), bool)
     begins[1:] = (names[1:] != names[:-1]) | (gone[1:] != gone[:-1])
     with contextlib.suppress(*DAMAGE):  # it may be what is damaged
         # Only retired sequences may follow others of the same source.
-        begins |= gone & (snapshot.table("sequences/part") == 0)
+        begins |= gone & (snapshot.table(PARTS) == 0)
     starts = np.flatnonzero(begins).tolist()
     return [
         Origin(source=names[start], first=start, count=stop - start, retired=bool(gone[start]))
@@ -65,45 +65,12 @@ def origins_of(snapshot: Snapshot) -> list[Origin]:
     ]
 
 
-def restore_names(damaged: Sequence[DamagedFile], snapshot: Snapshot, reading: Reading) -> Result:
-    """Put chunks of the names of sources: those of files that have the sizes and hashes in the tables."""
-    store = snapshot.storage.root.name
+def restore_names(damaged: Sequence[DamagedFile], snapshot: Snapshot, names: NDArray[Any]) -> Result:
+    """Put chunks of the names of sources, where nothing else is lost that proves them."""
     try:
-        sizes, hashes, parts = (snapshot.table(name) for name in (SIZES, HASHES, PARTS))
-        names = readable(snapshot, SOURCES)
-        gone = np.zeros(len(names), bool)
-        gone[retired.members(snapshot.root.retired)] = True
-        lost = sorted({number for one in damaged for number in one.lost})
-        keys = {number: (int(sizes[number]), hashes[number].tobytes()) for number in lost}
-        nameless = [
-            Nameless(first=number, key=keys[number], retired=bool(gone[number])) for number in lost if not parts[number]
-        ]
-        files = dict(_keys_of(reading, {size for size, _ in keys.values()}))
-        known = frozenset(names[np.setdiff1d(np.flatnonzero(~gone), lost)].tolist())
-        found = guessed(nameless, files, known)
-        for number in lost:
-            names[number] = names[number - 1] if parts[number] and number else found.get(number, "")
         return restore_tables(snapshot, damaged, {SOURCES: names}), [], []
     except DAMAGE as error:
-        return [], [Failure(store, str(error))], []
-
-
-def _keys_of(reading: Reading, sizes: Collection[int]) -> Iterator[tuple[str, Key]]:
-    """Give the sources that are there, in order, with their sizes, and with their hashes where these are among some."""
-
-    def key(name: str) -> Key | None:
-        path = reading.sources.path(name)
-        try:
-            size = path.stat().st_size
-            return size, read_fingerprint(path).sha256 if size in sizes else b""
-        except OSError as error:
-            check_not_ours(error, path)
-            return None
-
-    with ThreadPoolExecutor(READERS) as pool:
-        for name, found in zip(reading.names, pool.map(key, reading.names), strict=True):
-            if found is not None:
-                yield name, found
+        return [], [Failure(snapshot.storage.root.name, str(error))], []
 
 
 def labels_gone(reading: Reading, source: str) -> str | None:
@@ -126,29 +93,38 @@ class Dealing:
 
     def bounds(self) -> Result:
         """Put offsets and lengths, where both are lost, by the lengths of what all the sources give."""
-        every = range(self._snapshot.root.counts.sequences)
-        columns: dict[str, NDArray[Any]] = {name: np.zeros(len(every), np.int64) for name in LENGTHS}
-        why = self._from_sources(set(every), list(LENGTHS), columns)
+        columns, why = self._lengths()
         if put := restore_bounds(self._snapshot, columns):
             return put, why, []
         return [], [*why, Failure(self._snapshot.storage.root.name, OTHER_LENGTHS)], []
 
-    def tables(self, damaged: Sequence[DamagedFile]) -> Result:
-        """Put chunks of what has the identity: checksums of rows, hashes of files, numbers of parts, and columns."""
+    def _lengths(self) -> tuple[dict[str, NDArray[Any]], list[Failure]]:
+        """Return the lengths of what all the sources give, and which of them give none."""
+        every = range(self._snapshot.root.counts.sequences)
+        columns: dict[str, NDArray[Any]] = {name: np.zeros(len(every), np.int64) for name in LENGTHS}
+        return columns, self._from_sources(set(every), list(LENGTHS), columns)
+
+    def tables(
+        self, damaged: Sequence[DamagedFile], *, bounds: bool = False, told: NDArray[Any] | None = None
+    ) -> Result:
+        """Put chunks of what has the identity: checksums of rows, hashes of files, numbers of parts, and columns.
+
+        Args:
+            damaged: The chunks.
+            bounds: Whether offsets or lengths are damaged too.
+            told: The names of the sources, where chunks of these are among the damaged.
+        """
         schema = self._snapshot.root.schema
         names = {one.array for one in damaged}
         lost = {number for one in damaged for number in one.lost}
         columns = {name: readable(self._snapshot, name) for name in names}
+        if told is not None:
+            columns[SOURCES] = told
         numbers = np.array(sorted(lost), np.int64)
         if PARTS in names:
             parts = np.concatenate([np.arange(origin.count) for origin in self._origins])
             columns[PARTS][numbers] = parts[numbers]
-        if names & {SIZES, HASHES}:
-            for origin, read in self._fingerprints(lost):
-                inside = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
-                for name, value in ((SIZES, read.state.size), (HASHES, np.frombuffer(read.sha256, np.uint8))):
-                    if name in names:
-                        columns[name][inside] = value
+        self._describe_files(lost, {name: columns[name] for name in (SIZES, HASHES) if name in names})
         why: list[Failure] = []
         if kept := [column.array for column in schema.columns if column.array in names]:
             why += self._from_sources(lost, kept, columns)
@@ -159,9 +135,38 @@ class Dealing:
                 # Rows may be lost with their checksums: those of the sources are, if the tables are what they were.
                 why += self._from_sources(unread, [name], columns) if unread else []
         try:
-            return restore_tables(self._snapshot, damaged, columns), why, []
+            return self._put_proved(damaged, columns, why, bounds=bounds), why, []
         except DAMAGE as error:
-            return [], [*why, Failure(self._snapshot.storage.root.name, str(error))], []
+            why.append(Failure(self._snapshot.storage.root.name, str(error)))
+        if told is not None:
+            why.append(Failure(self._snapshot.storage.root.name, OTHER_NAMES))
+        return [], why, []
+
+    def _put_proved(
+        self, damaged: Sequence[DamagedFile], columns: dict[str, NDArray[Any]], why: list[Failure], *, bounds: bool
+    ) -> list[str]:
+        """Put chunks of tables, with the lengths of what the sources give where those of the store prove nothing.
+
+        Raises:
+            StoreError: They are not what they were, or another one cannot be read.
+        """
+        try:
+            return restore_tables(self._snapshot, damaged, columns)
+        except DAMAGE:
+            if not bounds:
+                raise
+        given, others = self._lengths()
+        why += others
+        # Where all tables can be read, it is the offsets or the lengths that are another store's.
+        return restore_bounds(self._snapshot, given) or restore_tables(self._snapshot, damaged, columns, given)
+
+    def _describe_files(self, lost: set[int], columns: dict[str, NDArray[Any]]) -> None:
+        """Fill sizes and hashes of the files of sequences, as far as they are there."""
+        for origin, read in self._fingerprints(lost) if columns else ():
+            inside = [one for one in range(origin.first, origin.first + origin.count) if one in lost]
+            values = {SIZES: read.state.size, HASHES: np.frombuffer(read.sha256, np.uint8)}
+            for name, column in columns.items():
+                column[inside] = values[name]
 
     def _from_sources(self, lost: set[int], names: Sequence[str], columns: dict[str, NDArray[Any]]) -> list[Failure]:
         """Fill columns of sequences, or checksums of their rows, from their sources; say which give none."""
@@ -354,6 +359,10 @@ def without(part: Part, numbers: Collection[int]) -> Iterator[Part]:
 OTHER_LENGTHS = (
     "nobody knows where its sequences begin: offsets and lengths are both lost, and what the sources give today has "
     "others; put the sources back as they were, or build another store"
+)
+OTHER_NAMES = (
+    "names of its sources are lost with other tables, and were guessed from the files that are there, maybe wrongly: "
+    "restore one of the two, or build another store"
 )
 GONE = "it is there no more, so nobody has the rows that were lost; seqzarr build --retire-missing takes them away"
 GONE_BEFORE = "it is there no more, so nobody has the rows that were lost; it was retired before"

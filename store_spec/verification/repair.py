@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,64 +55,94 @@ def restore_bounds(snapshot: Snapshot, given: Mapping[str, NDArray[np.int64]] | 
     Returns:
         The files that were put; none where neither is right, or the tables cannot be read.
     """
-    own = snapshot.root.schema.label_axis == "own"
-    steps = _candidates(snapshot, "offsets", given)
-    label_steps = _candidates(snapshot, "label_offsets", given) if own else [None]
     try:
         columns = {name: snapshot.table(name) for name in proved(snapshot.root.schema)}
-        names = tuple(snapshot.sources())
+        found = _proving(snapshot, snapshot.sources(), columns, given)
     except DAMAGE:
         return []
+    if found is None:
+        return []
+    _check_current(snapshot)
+    put = []
+    for name, right in found.items():
+        begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(right)])
+        for table, rows in ((name, begins), (BOUNDS[name], right)):
+            put += _put_where_other(snapshot, table, rows)
+    return put
+
+
+def _proving(
+    snapshot: Snapshot,
+    names: Sequence[str],
+    columns: Mapping[str, NDArray[Any]],
+    given: Mapping[str, NDArray[np.int64]] | None,
+) -> dict[str, NDArray[np.int64]] | None:
+    """Return the lengths, by the offsets that go with them, with which tables have their identity; None if none have.
+
+    Raises:
+        ChecksumError: There are no lengths that could be right.
+    """
+    schema = snapshot.root.schema
+    steps = _candidates(snapshot, "offsets", given)
+    label_steps = _candidates(snapshot, "label_offsets", given) if schema.label_axis == "own" else [None]
     for lengths, label_lengths in product(steps, label_steps):
-        assert lengths is not None
         ours = np.zeros_like(lengths) if label_lengths is None else label_lengths
-        if Records(names, lengths, ours, columns).identity(BLANK, snapshot.root.schema) != snapshot.root.identity:
-            continue
-        _check_current(snapshot)
-        put = []
-        for name, right in (("offsets", lengths), ("label_offsets", label_lengths)):
-            if right is not None:
-                begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(right)])
-                for table, rows in ((name, begins), (BOUNDS[name], right)):
-                    put += _put_where_other(snapshot, table, rows)
-        return put
-    return []
+        if Records(tuple(names), lengths, ours, dict(columns)).identity(BLANK, schema) == snapshot.root.identity:
+            return {"offsets": lengths} | ({} if label_lengths is None else {"label_offsets": label_lengths})
+    return None
 
 
 def _candidates(
     snapshot: Snapshot, name: str, given: Mapping[str, NDArray[np.int64]] | None
 ) -> list[NDArray[np.int64]]:
-    """Return the lengths by the offsets, by themselves, and as given, as far as they are there and could be right."""
+    """Return the lengths by the offsets, by themselves, and as given, as far as they are there and could be right.
+
+    Raises:
+        ChecksumError: None of them.
+    """
     last = snapshot.root.counts.steps if name == "offsets" else snapshot.root.counts.label_steps
     found = [] if given is None else [given[BOUNDS[name]]]
     for table in (name, BOUNDS[name]):
         with contextlib.suppress(*DAMAGE):
             values = snapshot.table(table)
             found.append(np.diff(values) if table == name else values)
-    return [lengths for lengths in found if (lengths >= 0).all() and int(lengths.sum()) == last]
+    right = [lengths for lengths in found if (lengths >= 0).all() and int(lengths.sum()) == last]
+    if not right:
+        raise ChecksumError(
+            f"{snapshot.storage.path(name)}: nobody knows where its sequences begin: neither this table nor "
+            f"{BOUNDS[name]} can be read and has the {last:,} rows that are committed; restore one of the two, or "
+            "build another store"
+        )
+    return right
 
 
-def restore_tables(snapshot: Snapshot, damaged: Iterable[DamagedFile], found: Mapping[str, NDArray[Any]]) -> list[str]:
+def restore_tables(
+    snapshot: Snapshot,
+    damaged: Iterable[DamagedFile],
+    found: Mapping[str, NDArray[Any]],
+    given: Mapping[str, NDArray[np.int64]] | None = None,
+) -> list[str]:
     """Put chunks of the tables that have the identity, or of the names of the sources.
+
+    Either of offsets and lengths will do, as they may be lost with these.
 
     Args:
         snapshot: The store.
         damaged: The chunks.
         found: Each of their tables; what is damaged in it is from elsewhere, and proved here.
+        given: As for `restore_bounds`.
 
     Returns:
         The files that were put.
 
     Raises:
-        ChecksumError: The tables would not have the identity that the root has.
+        ChecksumError: The tables would not have the identity that the root has; or nobody knows the lengths.
         StoreError: Another one cannot be read.
     """
     schema = snapshot.root.schema
     columns = {name: found[name] if name in found else snapshot.table(name) for name in proved(schema)}
-    lengths = snapshot.table("row_size")
-    own = snapshot.table("label_row_size") if schema.label_axis == "own" else np.zeros_like(lengths)
     names = found[SOURCES].tolist() if SOURCES in found else snapshot.sources()
-    if Records(tuple(names), lengths, own, columns).identity(BLANK, schema) != snapshot.root.identity:
+    if _proving(snapshot, names, columns, given) is None:
         raise ChecksumError(
             f"{snapshot.storage.path(TABLES)}: with what its rows and the sources say today it is not what it was, so "
             "nothing was put; put the sources back as they were, or build another store"

@@ -9,6 +9,7 @@ import random
 import shutil
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -509,6 +510,66 @@ def test_offsets_and_lengths_may_both_be_lost(specimen):
     """They are those of what the sources give, which the identity proves."""
     tables = ("offsets", "row_size", "label_offsets", "label_row_size")
     check_lost(specimen, [f"{name}/c.0" for name in tables if f"{name}/c.0" in specimen.files])
+
+
+def pairs_of_tables(path: Path) -> list[tuple[str, ...]]:
+    """Return every two files that say which sequences there are."""
+    tables = [name for name in files(path) if "/c." in name and not name.startswith(("inputs", "labels/", "stats"))]
+    return list(combinations(tables, 2))
+
+
+def of_made(place, axis):
+    write_made(place, {f"{letter}.made": Made(lengths=(3, 0, 4), seed=seed, axis=axis) for letter, seed in BYTES})
+    return {"process": read_made, "label_axis": axis}
+
+
+def of_csv(place):
+    place.mkdir()
+    for name, content in (("a", "1,2,u"), ("b", "1,2,v"), ("c", "1,2,v")):
+        (place / f"{name}.csv").write_text(f"a,y,site\n{content}\n")
+    return {"process": tabular(inputs=["a"], labels=["y"], group_by=["site"])}
+
+
+BYTES = (("a", 0), ("b", 1), ("c", 1), ("d", 2))  # of files, of which two are alike
+
+
+@pytest.mark.parametrize("kind", ["csv", "step", "own"])
+def test_any_two_tables_may_be_lost_together(tmp_path, kind):
+    """Each is proved by the identity, with the lengths of either of offsets and lengths."""
+    src, path = tmp_path / "src", tmp_path / "s"
+    options = of_csv(src) if kind == "csv" else of_made(src, kind)
+    build(src, path, workers=0, **options)
+    before = files(path)
+    pairs = pairs_of_tables(path)
+    assert len(pairs) >= 28, pairs
+    for pair in pairs:
+        for name in pair:
+            (path / name).unlink()
+        done = repair(path, src, workers=0, process=None if kind == "csv" else read_made)
+        assert (done.files, done.failures, done.left) == (tuple(sorted(pair)), (), ()), pair
+        assert files(path) == before
+
+
+def test_of_two_tables_that_are_lost_for_good_it_says_why(specimen):
+    """Names and what tells them, where an order of the files is not that of the sequences."""
+    path = specimen.path.with_name("copy")
+    unput = []
+    for pair in pairs_of_tables(specimen.path):
+        shutil.copytree(specimen.path, path)
+        for name in pair:
+            (path / name).unlink()
+        done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
+        if done.left:
+            unput.append(pair)
+            assert {problem.where for problem in done.left} == set(pair)
+            assert done.files == done.rebuilt == ()
+            assert "guessed from the files that are there" in done.failures[-1].reason
+            assert files(path) == {name: data for name, data in specimen.files.items() if name not in pair}
+        else:
+            assert files(path) == specimen.files
+        shutil.rmtree(path)
+    assert all(NAMES in pair for pair in unput)
+    assert 0 < len(unput) <= 3
 
 
 def test_of_files_alike_each_has_its_name_once_unless_a_source_was_built_again():
