@@ -64,9 +64,9 @@ class FunctionOptions:
     def recorded(cls, process: Mapping[str, Any]) -> Self:
         """Read what a store records of a function; see `are_recorded`."""
         return cls(
-            arguments=process.get("arguments", {}),
+            arguments=process.get("arguments") or {},
             missing=process.get("missing"),
-            classes=tuple(process.get("classes", ())),
+            classes=tuple(process.get("classes") or ()),
             label_pattern=process.get("label_pattern"),
         )
 

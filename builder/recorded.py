@@ -104,6 +104,10 @@ class Recorded:
             raise UsageError(f"{held.path}: no build made this store, so none can bring it up to date; {ELSEWHERE}")
         fitting = {"process": _is_process, "manifest": _is_manifest, "code": _is_code, "converted": _is_converted}
         for name, fits in fitting.items():
+            if name not in build and name != "converted":
+                raise UsageError(
+                    f"{held.path}: records no {name} of its build, so none can bring it up to date; {ELSEWHERE}"
+                )
             if not fits(build.get(name)):
                 raise UsageError(
                     f"{held.path}: records {name} {str(build.get(name))[:200]} of its build, which cannot be "

@@ -24,6 +24,7 @@ from builder.cli import main
 from builder.cli.build import OF_BUILDS, OF_TABLES, BuildCommand, options_of_tables
 from builder.cli.build import build as build_command
 from builder.errors import UsageError
+from builder.function_options import NOTHING_ASKED, FunctionOptions, are_recorded
 from builder.manifest.table import found_below, place_below
 from builder.preview import preview
 from builder.tables.described import tabular_as_described
@@ -649,3 +650,27 @@ def test_a_store_that_records_nonsense_of_its_build_is_refused_with_a_message(tm
         with Ledger.create(tmp_path / "well", Schema.plan(rows, rows), {"build": good}) as ledger:
             ledger.commit()
         assert build(tmp_path / "src", tmp_path / "well").exit_code == 0
+
+
+@pytest.mark.parametrize("member", ["process", "manifest", "code"])
+def test_a_store_that_lacks_a_member_of_its_build_is_refused_with_a_message(tmp_path, member):
+    (tmp_path / "src").mkdir()
+    np.save(tmp_path / "src" / "0.npy", np.zeros((2, 1), np.float32))
+    record = {"process": {"tabular": {}}, "label_axis": None, "manifest": None, "code": []}
+    del record[member]
+    rows = Rows(np.dtype("float32"), (1,))
+    with Ledger.create(tmp_path / "store", Schema.plan(rows, rows), {"build": record}) as ledger:
+        ledger.commit()
+    for arguments in (["build"], ["build", "--dry-run"], ["verify"], ["verify", "--repair"]):
+        places = [tmp_path / "src", tmp_path / "store"]
+        if arguments[0] == "verify":
+            places = [tmp_path / "store", "--sources", tmp_path / "src"]
+        result = run(*arguments, *places)
+        assert result.exit_code == 2, result.output
+        assert f"store: records no {member} of its build, so none can bring it up to date" in result.stderr
+
+
+def test_what_is_null_of_a_function_is_not_given():
+    options = {"arguments": None, "missing": None, "classes": None, "label_pattern": None}
+    assert are_recorded({"function": "made:read"} | options)
+    assert FunctionOptions.recorded({"function": "made:read"} | options) == NOTHING_ASKED
