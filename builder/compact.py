@@ -206,7 +206,8 @@ def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schem
 def _row_bytes(store: store_spec.Store) -> NDArray[np.int64]:
     """Return the decoded bytes of each sequence."""
     each = (store.places(name)[1] * store.schema.rows(name).nbytes for name in store.schema.row_arrays)
-    return sum(each, np.zeros(len(store), np.int64))
+    # A hostile root may count more sequences than there is memory for: those of the tables are there.
+    return sum(each, np.zeros(len(store.selection), np.int64))
 
 
 def _dealt(

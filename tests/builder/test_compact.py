@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -22,6 +23,8 @@ from store_spec import StoreError
 from tests.builder.failing_puts import failing_puts
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.store.damage import change_places
+from tests.store.hostile_stores import lie_of_counts
+from tests.store.make_golden import GOLDEN
 from tests.store.oracle import assert_holds, files
 
 SOURCES = {
@@ -156,6 +159,19 @@ def test_a_store_of_which_all_is_retired_has_no_copy(tmp_path):
     with pytest.raises(UsageError, match="nothing to copy"):
         builder.compact(tmp_path / "store", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("kind", ["steps", "own", "empty"])
+@pytest.mark.parametrize("count", [10**12, 2**62 - 1])
+def test_counts_that_no_memory_holds_are_refused_before_any_is_taken(tmp_path, kind, count):
+    store = tmp_path / "s.zarr"
+    shutil.copytree(GOLDEN / f"{kind}.zarr", store)
+    lie_of_counts(sequences=count)(store)
+    for option in ([], ["--dtype", "float32"], ["--order", "length"]):
+        result = CliRunner().invoke(main, ["compact", str(store), str(tmp_path / "n.zarr"), *option])
+        assert result.exit_code == 1, (option, result.exception)
+        assert "are committed; some were lost" in result.stderr
+        assert [one.name for one in tmp_path.iterdir()] == ["s.zarr"]
 
 
 def test_the_command_says_what_it_did_and_what_it_left_behind(tmp_path):
