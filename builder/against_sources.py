@@ -45,7 +45,8 @@ def verify_sources(
     Args:
         store: The store; its options are as it records them.
         sources: The folder or glob that it was built from.
-        process: The process function, where the store's name for it finds none.
+        process: The process function, where the store's name for it finds none, or where `labels_from` of `tabular`
+            leads out of the sources' folder.
         manifest: The manifest, where it does not lie below the sources.
         workers: Processes on this machine; 0: work in this process. By default as `build`.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.

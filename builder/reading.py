@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import store_spec
 from builder.errors import SourceError, UsageError
 from builder.function_options import NOTHING_ASKED, FunctionOptions
-from builder.labels.beside import LABELS_SHA256, without_label_files
+from builder.labels.beside import LABELS_SHA256, check_below, without_label_files
 from builder.labels.name_labels import NameLabels, target_names
 from builder.manifest.classes import Texts, check_kinds, coded, texts_given, texts_wanted
 from builder.manifest.kept import Kept
@@ -183,6 +183,8 @@ def find_sources(
     if isinstance(function, Tabular):
         function = function.under(found.root.absolute())
         if function.rows.labels_from is not None:
+            if recorded is not None and not (isinstance(process, Tabular) and process.has_given("labels_from")):
+                check_below(found, function.label_file, recorded.store, function.rows.labels_from)
             found = without_label_files(found, function.label_file, function.rows.labels_from)
     if recorded is not None and table is not None:
         found, table = recorded.with_manifest(found, table)

@@ -13,6 +13,7 @@ from builder.amounts import count_text, printable
 from builder.cli.ending import FAILED, ending_plainly, stdout_kept
 
 if TYPE_CHECKING:
+    from builder.process import Process
     from builder.repair import Repair
 
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     help="The process function, where the name that STORE records does not find it.",
 )
 @click.option("--manifest", metavar="TABLE", help="The manifest, where it does not lie below SOURCES.")
+@click.option("--labels-from", metavar="PATTERN", help="As the build was given it, where it leads out of SOURCES.")
 @click.option(
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
 )
@@ -39,6 +41,7 @@ def verify(
     repair: bool,
     process: str | None,
     manifest: str | None,
+    labels_from: str | None,
     workers: int | None,
     scheduler: str | None,
     as_json: bool,
@@ -53,10 +56,17 @@ def verify(
     With --repair it processes those sources again whose sequences are damaged, and puts the files as they were. Where a
     source changed since, its sequences and others that lost rows with them are retired, and built again at the end.
     """
-    with_sources = {"--manifest": manifest is not None, "--process": process is not None, "--repair": repair}
+    with_sources = {
+        "--manifest": manifest,
+        "--process": process,
+        "--labels-from": labels_from,
+        "--repair": repair or None,
+    }
     for flag, given in with_sources.items():
-        if given and sources is None:
+        if given is not None and sources is None:
             raise click.UsageError(f"{flag} goes with --sources")
+    if process is not None and labels_from is not None:
+        raise click.UsageError("--labels-from: for tables, which --process replaces; leave out one or the other")
     with ending_plainly():
         from dataclasses import asdict
 
@@ -65,6 +75,11 @@ def verify(
         from store_spec import Problem, StoreError, open_store
 
         name = store.name or str(store)
+        function: Process | str | None = process
+        if labels_from is not None:
+            from builder.options import tabular_given
+
+            function = tabular_given({"labels_from": labels_from}, ["labels_from"], store)
         if repair and sources is not None:
             from builder.repair import repair as repair_store
 
@@ -73,7 +88,7 @@ def verify(
                 done = repair_store(
                     store,
                     sources,
-                    process=process,
+                    process=function,
                     manifest=manifest,
                     workers=workers,
                     scheduler=scheduler,
@@ -92,7 +107,7 @@ def verify(
                         problems += verify_sources(
                             store,
                             sources,
-                            process=process,
+                            process=function,
                             manifest=manifest,
                             workers=workers,
                             scheduler=scheduler,

@@ -130,6 +130,23 @@ def pairing_of(text: str) -> Pairing:
     return Pairing.parse(text)
 
 
+def check_below(found: SourceList, label_file: Callable[[str], str | None], store: object, labels_from: str) -> None:
+    """Refuse files of labels outside of the root where a store alone names them: it may be a stranger's.
+
+    Raises:
+        UsageError: The labels of a source lie there; they have to be given again.
+    """
+    for name in found.names:
+        with contextlib.suppress(SourceError):  # said when it is read
+            labels = label_file(name) or ""
+            if labels.startswith("/") or labels.split("/")[0] == "..":
+                raise UsageError(
+                    f"{store}: was built with labels_from={labels_from!r:.200}, by which the labels of {name} are in "
+                    f"{labels:.200}, outside of {found.root}; nothing is opened there because a store says so: give it "
+                    "again with labels_from (--labels-from)"
+                )
+
+
 def without_label_files(found: SourceList, label_file: Callable[[str], str | None], labels_from: str) -> SourceList:
     """Leave out the files that are named as those of labels are.
 

@@ -211,6 +211,10 @@ class Tabular:
         """Return the same, of which only these options are held against those of an old store, which has the rest."""
         return replace(self, given=tuple(given))
 
+    def has_given(self, option: str) -> bool:
+        """Tell whether the caller gave an option; one of Python gives all of them."""
+        return self.given is None or option in self.given
+
     def for_store(
         self,
         inputs: tuple[str, ...] | None,

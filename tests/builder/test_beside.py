@@ -2,6 +2,7 @@
 
 import shutil
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,15 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import tabular
+from builder.against_sources import verify_sources
 from builder.cli import main
 from builder.errors import SourceError, UsageError
-from builder.labels.beside import Pairing, without_label_files
+from builder.labels.beside import Pairing, check_below, without_label_files
 from builder.labels.join_keys import label_rows
 from builder.preview import preview
 from builder.sources import SourceList
 from store_spec.verification.verify import verify
-from tests.store.oracle import same
+from tests.store.oracle import files, same
 
 
 def make(folder, name, text):
@@ -469,3 +471,50 @@ def test_what_is_to_be_read_counts_the_files_of_labels_in_a_dry_run_and_in_a_bui
     report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0, on_progress=seen)
     assert set(tallies) == {found.bytes_to_read}
     assert report.bytes_read == size
+
+
+def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says_so(tmp_path, monkeypatch):
+    src, store = tmp_path / "src", tmp_path / "s.zarr"
+    for folder, header in ((src, "t,x"), (tmp_path / "y", "t,y")):
+        folder.mkdir()
+        (folder / "a.csv").write_text(f"{header}\n1,2\n")
+    given = ["--labels-from", "../y/{stem}.csv"]
+    build = ["build", str(src), str(store), "--workers", "0"]
+    verify = ["verify", str(store), "--sources", str(src), "--workers", "0"]
+    asked = ["--inputs", "x", "--labels", "y", "--on", "t"]
+    assert CliRunner().invoke(main, [*build, *asked, *given]).exit_code == 0
+    before = files(store)
+    with monkeypatch.context() as patch:
+        patch.setattr("builder.tables.tabular.with_labels", None)  # whoever opens such a file calls it
+        for command in (
+            build,
+            [*build, "--dry-run"],
+            [*build, "--update"],
+            [*build, *asked],
+            verify,
+            [*verify, "--repair"],
+        ):
+            result = CliRunner().invoke(main, command)
+            assert result.exit_code == 2, (command, result.output)
+            assert "by which the labels of a.csv are in ../y/a.csv, outside of" in result.stderr
+            assert "give it again with labels_from (--labels-from)" in result.stderr
+    for command in (build, [*build, "--dry-run"], verify, [*verify, "--repair"]):
+        assert CliRunner().invoke(main, [*command, *given]).exit_code == 0, command
+    assert files(store) == before
+    result = CliRunner().invoke(main, [*verify, "--labels-from", "../z/{stem}.csv"])
+    assert "labels_from ../y/{stem}.csv, and now labels_from ../z/{stem}.csv" in result.stderr
+    process = tabular(inputs="x", labels="y", on="t", labels_from="../y/{stem}.csv")
+    assert verify_sources(store, src, process=process, workers=0) == []
+    (store / "inputs" / "c.0.0").unlink()
+    assert CliRunner().invoke(main, [*verify, "--repair", *given]).exit_code == 0
+    assert files(store) == before
+    assert CliRunner().invoke(main, ["verify", str(store), *given]).exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["../y/{stem}.csv", "{parent}/../../y/{stem}.csv", r"(.)csv -> {1}{1}/{stem}.csv"])
+def test_whatever_leads_out_of_the_sources_is_refused(text):
+    found = SourceList(root=Path("src"), names=("in/a.csv",))
+    with pytest.raises(UsageError, match="outside of src; nothing is opened there because a store says so"):
+        check_below(found, Pairing.parse(text).label_file, "s.zarr", text)
+    for below in ("y/{stem}.csv", "in/../y/{stem}", "..y/{stem}", "{parent}/../{stem}.y"):
+        check_below(found, Pairing.parse(below).label_file, "s.zarr", below)
