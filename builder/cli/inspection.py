@@ -138,8 +138,9 @@ def _lengths(lengths: Lengths, bar: str) -> Iterator[RenderableType]:
     yield Text(f"min {lengths.min:,}, median {median}, mean {mean}, max {lengths.max:,}{empty}")
     most = max(count for _, _, count in lengths.bins)
     table = Table.grid(padding=(0, 2))
-    for justify in ("right", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)
+    for _ in ("span", "count"):
+        table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
     for low, high, count in lengths.bins:
         span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         table.add_row(span, f"{count:,}", bar * -(-BAR_WIDTH * count // most))

@@ -1,16 +1,25 @@
-"""Tables for a terminal of 80 columns; in a pipe, plain text. Nothing in a cell is taken for a style or a command."""
+"""Tables for a terminal of 80 columns; in a pipe, plain text. Nothing in a cell is taken for a style or a command.
+
+Where the terminal is narrower than a table, its lines are longer than the terminal, which wraps them: nothing is cut.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from builder.amounts import printable
+
+INDENT = 2
+GAP = 2  # between two columns
+LEAST_FOLDED = 8  # letters in a line of a folded cell, however narrow the terminal is
 
 
 def show(sections: Iterable[RenderableType], console: Console) -> None:
@@ -19,7 +28,7 @@ def show(sections: Iterable[RenderableType], console: Console) -> None:
         for number, one in enumerate(sections):
             if number:
                 console.print()
-            console.print(one)
+            console.print(one, crop=False)  # a number that lost its end is another number
     # rich fills lines with blanks up to the width of the terminal.
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
@@ -31,12 +40,34 @@ def plain_console() -> Console:
 
 def section(title: str, *content: RenderableType) -> RenderableType:
     """Return a title and what stands below it."""
-    return Group(Text(printable(title), style="bold"), Padding(Group(*content), (0, 0, 0, 2)))
+    return _Section(title, content)
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    title: str
+    content: tuple[RenderableType, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(printable(self.title), style="bold")
+        for one in self.content:
+            # In less, rich takes letters off the ends of all cells, and does not show that it did.
+            width = max(options.max_width, INDENT + _least_width(one)) if isinstance(one, Table) else options.max_width
+            yield from console.render(Padding(one, (0, 0, 0, INDENT)), options.update(width=width))
+
+
+def _least_width(table: Table) -> int:
+    """Return the letters that the lines of a table need so that no cell is cut."""
+    least = GAP * (len(table.columns) - 1)
+    for column in table.columns:
+        longest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+        least += longest if column.no_wrap else min(longest, LEAST_FOLDED)
+    return least
 
 
 def columns(*names: str, right: Collection[str] = (), folded: Collection[str] = ()) -> Table:
     """Return an empty table with a line of names; numbers stand to the `right`, long text is `folded`."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for name in names:
         table.add_column(
             name, no_wrap=name not in folded, overflow="fold", justify="right" if name in right else "left"
@@ -46,7 +77,7 @@ def columns(*names: str, right: Collection[str] = (), folded: Collection[str] = 
 
 def pairs() -> Table:
     """Return an empty table of names and values."""
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Table.grid(padding=(0, GAP, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     return table

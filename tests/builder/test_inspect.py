@@ -1,6 +1,7 @@
 """What inspect says of a store equals what reading all of it says."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -111,6 +112,19 @@ def test_the_text_fits_80_columns_and_no_name_commands_the_terminal(store):
     assert "min 0, median 9.5, mean 9.5, max 19, 2 empty" in text
     for heading in ("Lengths", "Arrays", "Default splits", "Statistics"):
         assert sum(line.startswith(heading) for line in lines) == 1
+
+
+@pytest.mark.parametrize("asked", [(), ("--sequence", "source-3"), ("--shuffle", "2")])
+def test_no_number_is_cut_in_a_narrow_terminal(store, asked):
+    wide = CliRunner().invoke(main, ["inspect", str(store), *asked], env={"COLUMNS": "80"}).stdout
+    for width in ("66", "60", "40"):
+        narrow = CliRunner().invoke(main, ["inspect", str(store), *asked], env={"COLUMNS": width}).stdout
+        assert numbers(narrow) == numbers(wide)
+
+
+def numbers(text):
+    """Return the words that end in a digit, in whatever lines they stand, but for a name, which may be folded."""
+    return Counter(word for word in text.split() if word[-1].isdigit() and not word.startswith("[red]"))
 
 
 def test_a_store_without_sequences_can_be_inspected(tmp_path):
