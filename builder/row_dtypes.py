@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from builder.errors import SourceError, UsageError
 from builder.formats.convert import lost_values, parse_dtype
 from builder.formats.table import Array, DType
+from store_spec.format.records import with_masks
 from store_spec.schema import Schema
 
 ARRAYS = ("inputs", "labels")
@@ -97,6 +98,7 @@ def converted_as(conversions: Conversions, given: Any, name: str, source: object
 
     What is no array of plain numbers is returned as it is: whoever checks it says what is wrong.
     """
+    given = with_masks(given) if conversions else given
     for array, dtype in conversions:
         if array != name or np.ma.is_masked(given):
             continue

@@ -20,6 +20,7 @@ from builder.sequence import LongSequence, Parts, Sequence, changed, rows_beside
 from builder.tables.tabular import Tabular
 from store_spec.errors import SequenceError
 from store_spec.format.class_names import Classes
+from store_spec.format.records import with_masks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ def coded_labels(labels: Any, given: Given, source: str) -> Array:
     >>> coded_labels(["dog", "cat"], ((None, ("cat", "dog")),), "a.wav").tolist()
     [1, 0]
     """
+    labels = with_masks(labels)
     array = np.asarray(labels, object)
     if np.ma.is_masked(labels):
         array = array.copy()

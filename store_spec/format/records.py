@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ SHA256_DIGITS = 64
 NAMED_TOGETHER = 2**12  # sequences whose numbers are lists at a time: these take far more memory than arrays
 ZEROS = 2**20  # bytes whose checksum is computed at once
 CHECKED_VALUES = 2**20  # values that are looked at together
+MOST_AXES = 32  # of arrays that come as lists in lists
 
 
 def recorded(schema: Schema) -> tuple[str, ...]:
@@ -365,7 +367,39 @@ def _holds_all(wide: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
     return 8 * dtype.itemsize - (dtype.kind == "i") <= np.finfo(wide).nmant + 1
 
 
+def with_masks(given: Any) -> Any:
+    """Return lists of arrays of which values are masked as one masked array, and all else as it is.
+
+    NumPy makes an array of such lists too, of the values below the masks.
+
+    >>> with_masks([np.ma.masked_greater([1, 2], 1), [3, 4]]).tolist()
+    [[1, None], [3, 4]]
+    """
+    if not isinstance(given, list | tuple):
+        return given
+    for depth in range(MOST_AXES):
+        level: Iterable[Any] = given
+        for _ in range(depth):
+            level = chain.from_iterable(level)
+        kinds = {*map(type, level)}  # of a million numbers: quicker than NumPy makes an array of them
+        # A masked number alone is no array, and NumPy makes it NaN.
+        if any(issubclass(kind, np.ma.MaskedArray) and kind is not type(np.ma.masked) for kind in kinds):
+            try:
+                joined = _joined(given)
+                return joined if np.ma.is_masked(joined) else given
+            except ValueError:  # unequal shapes: NumPy says what is wrong with these
+                return given
+        if not all(issubclass(kind, list | tuple) for kind in kinds):
+            break
+    return given
+
+
+def _joined(given: Any) -> Any:
+    return np.ma.stack([_joined(one) for one in given]) if isinstance(given, list | tuple) else given
+
+
 def _array(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
+    given = with_masks(given)
     if np.ma.is_masked(given):
         if missing != "keep" or rows.dtype.kind not in "fc":
             count = int(np.ma.getmaskarray(np.ma.asarray(given)).sum())

@@ -20,6 +20,7 @@ from builder.against_sources import verify_sources
 from builder.cli import main
 from builder.compact import compact
 from builder.errors import UsageError
+from builder.row_dtypes import converted_as
 from builder.row_order import Order
 from store_spec import StoreError
 from tests.builder.failing_puts import failing_puts
@@ -300,6 +301,12 @@ def test_process_functions_give_the_dtype_of_the_copy_and_each_sequence_keeps_it
     assert new.provenance["build"]["code"] == old.provenance["build"]["code"]
     assert new.schema.inputs.dtype == np.float64
     assert verify_sources(tmp_path / "new", tmp_path / "src", process=read_made) == []
+
+
+def test_masks_of_rows_in_a_list_are_kept_for_whoever_refuses_them():
+    masked = np.ma.masked_greater(np.ones((2, 3)), 0)
+    found = converted_as((("inputs", "float32"),), list(masked), "inputs", "a.wav")
+    assert np.ma.getmaskarray(found).all()
 
 
 def test_chunks_of_a_build_are_chosen_again_for_the_new_rows_and_others_stay(tmp_path):

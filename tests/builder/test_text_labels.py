@@ -61,6 +61,7 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
         (["cat", None], ["cat,dog"], "row 1: None is no text"),
         (["cat", float("nan")], ["cat,dog"], "row 1: nan is no text"),
         (np.ma.array(["cat", "dog"], mask=[False, True]), ["cat,dog"], "row 1: None is no text"),
+        ([np.ma.array(["cat", "dog"], mask=[False, True])], ["cat,dog"], "row 0: None is no text"),
         (
             [["cat", 0.5]],
             ["0=cat,dog"],
