@@ -190,8 +190,9 @@ def check_sequence(
         rows["filled"] = np.zeros(x.shape, bool) if filled is None else _checked_filled(filled, x, source)
     elif filled is not None and (given := _checked_filled(filled, x, source)).any():
         raise SequenceError(
-            f"{source}: filled has {int(given.sum()):,} values, where this store does not say which were filled in; "
-            "create_store has filled=True for that (build has --mask)"
+            f"{source}: filled is True for {int(given.sum()):,} of {given.size:,} values, where this store does not "
+            "say which were filled in; a new store does: create_store has filled=True; build has --mask for tables, "
+            "and with --process the first sequence of the first source must give filled"
         )
     return Checked(rows, checked_columns(schema.columns, columns, source))
 

@@ -206,3 +206,20 @@ def test_what_does_not_fit_the_inputs_is_a_failure_of_the_source(tmp_path):
     np.save(tmp_path / "src" / "0.npy", np.zeros((6, 2)))
     report = build(tmp_path / "src", tmp_path / "store", process=read_wrong, workers=0)
     assert "filled is bool of shape (6,); it is bool of shape (6, 2), as inputs" in report.failures[0].reason
+
+
+def test_a_function_that_says_it_only_later_hears_that_the_first_source_decides(tmp_path):
+    (tmp_path / "src").mkdir()
+    for number in range(2):
+        np.save(tmp_path / "src" / f"{number}.npy", np.arange(12).reshape(6, 2))
+    report = build(tmp_path / "src", tmp_path / "store", process=read_late, workers=0)
+    assert report.failures[0].reason == (
+        "filled is True for 1 of 12 values, where this store does not say which were filled in; a new store does: "
+        "create_store has filled=True; build has --mask for tables, and with --process the first sequence of the first "
+        "source must give filled"
+    )
+
+
+def read_late(path):
+    rows = np.load(path)
+    return Sequence(rows, np.zeros(len(rows), "int8"), filled=None if path.stem == "0" else rows == 0)

@@ -448,7 +448,7 @@ def test_what_was_filled_in_is_of_the_shape_of_inputs(tmp_path: Path, filled: An
 def test_filled_values_are_not_dropped_in_silence(tmp_path: Path):
     with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int8", ())) as writer:
         writer.append(np.zeros(9, "f4"), np.zeros(9, "i1"), source="a", filled=np.zeros(9, bool))
-        with pytest.raises(SequenceError, match="filled has 9 values, where this store does not say which"):
+        with pytest.raises(SequenceError, match="filled is True for 9 of 9 values, where this store does not say "):
             writer.append(np.zeros(9, "f4"), np.zeros(9, "i1"), source="b", filled=np.ones(9, bool))
 
 
