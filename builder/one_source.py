@@ -210,7 +210,7 @@ def _where(error: BaseException) -> str:
     folder, where = None, ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
-        if file.startswith(_OURS):
+        if file.startswith((*_OURS, "<")):  # as <string>: code that was generated, as a dataclass's __init__
             continue
         folder = folder or os.path.join(os.path.dirname(file), "")
         if file.startswith(folder):

@@ -103,6 +103,14 @@ def test_a_source_that_needs_too_much_memory_is_a_failure_that_says_what_to_do(t
     assert reason.endswith("; take fewer --workers, or read it in pieces (--process)")
 
 
+def test_an_error_of_ours_is_placed_in_no_line_of_generated_code(tmp_path):
+    (tmp_path / "x").write_text("x")
+    dates = np.zeros(3, "M8[s]")  # of a dtype that Rows, a dataclass, refuses as it is made
+    failures = probe(batch_of(tmp_path, "x", process=lambda _: (dates, dates)), None, "error")
+    assert isinstance(failures, list)
+    assert re.fullmatch("SchemaError: .*datetime64.*[^)]", failures[0].reason)
+
+
 def test_an_error_that_a_library_raises_is_placed_in_the_line_that_called_it(tmp_path):
     (tmp_path / "x").write_text("x")
     wrong = batch_of(tmp_path, "x", process=lambda _: np.stack([np.zeros(1), np.zeros(2)]))
