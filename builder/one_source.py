@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import threading
@@ -133,8 +134,9 @@ def read_source(
             kept[LABELS_SHA256] = labels_read.sha256.hex()
         results: list[Any] = []
         result = batch.process(path)
+        _refuse_async(result, name)
         begin(rows_beside(result))
-        for sequence in _sequences(result, labels):
+        for sequence in _sequences(result, labels, name):
             origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
             results.append(each(origin, _prepared(batch, kept, origin, sequence)))
             del sequence  # its memory is free for the next one
@@ -157,12 +159,42 @@ def read_source(
     return results, read
 
 
-def _sequences(result: Any, labels: NDArray[Any] | None) -> Iterator[Sequence | LongSequence]:
+def _refuse_async(result: Any, name: str) -> None:
+    if inspect.iscoroutine(result):
+        result.close()  # or Python warns on stderr that nobody awaited it
+    elif not inspect.isasyncgen(result):
+        return
+    raise SourceError(
+        name,
+        "the process function is async (async def), and nothing awaits what it gives; write it with def, and "
+        "asyncio.run(...) inside of it where it has to await something",
+    )
+
+
+def _sequences(result: Any, labels: NDArray[Any] | None, name: str) -> Iterator[Sequence | LongSequence]:
     if labels is None:
-        return sequences_of(result)
+        return (_labelled(sequence, name) for sequence in sequences_of(result))
     if hasattr(result, "__array__"):
         result = (result, None)  # a function need not return labels that stand elsewhere
     return (changed(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
+
+
+def _labelled(sequence: Sequence | LongSequence, name: str) -> Sequence | LongSequence:
+    """Return a sequence that has labels, which stand nowhere else; of one in pieces, the first piece has."""
+    if isinstance(sequence, LongSequence):
+        return LongSequence(_first_labelled(sequence.checked(), name))
+    return next(_first_labelled(iter([sequence]), name))
+
+
+def _first_labelled(sequences: Iterator[Sequence], name: str) -> Iterator[Sequence]:
+    for number, sequence in enumerate(sequences):
+        if sequence.labels is None and not number:
+            raise SourceError(
+                name,
+                "the process function gives None for labels; give a label a step, or one for the sequence, or name "
+                "columns of a manifest (--label-column); where the labels are the inputs, return (inputs, inputs)",
+            )
+        yield sequence
 
 
 def _prepared(

@@ -6,6 +6,7 @@ it is not called twice for every source: which classes there are has to be given
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +45,9 @@ class TextLabels:
             SourceError: A label is none of the classes.
         """
         result = self.function(path)
-        return result if self.elsewhere else Parts(self._coded(result, str(path)), rows_beside(result))
+        if self.elsewhere or inspect.iscoroutine(result):  # whoever reads sources says that it cannot be used
+            return result
+        return Parts(self._coded(result, str(path)), rows_beside(result))
 
     def of_labels(self, targets: int) -> Classes | None:
         """Return the classes of labels with so many targets; None: the labels come from elsewhere.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import pickle
@@ -21,6 +22,8 @@ from builder.fingerprints import Seen
 from builder.one_source import Batch, Failure
 from builder.process import Portable
 from builder.row_blocks import RowBlocks, Space
+from builder.sequence import LongSequence, Sequence
+from builder.text_labels import TextLabels
 from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
 from tests.builder.made_sources import (
@@ -109,6 +112,50 @@ def test_an_error_of_ours_is_placed_in_no_line_of_generated_code(tmp_path):
     failures = probe(batch_of(tmp_path, "x", process=lambda _: (dates, dates)), None, "error")
     assert isinstance(failures, list)
     assert re.fullmatch("SchemaError: .*datetime64.*[^)]", failures[0].reason)
+
+
+NO_LABELS: dict[str, Any] = {
+    "a pair": (np.ones((4, 3), "f4"), None),
+    "a sequence": Sequence(np.ones((4, 3), "f4")),
+    "the second": [(np.ones((4, 3), "f4"), np.ones((4, 3), "f4")), (np.ones((4, 3), "f4"), None)],
+    "pieces": LongSequence([(np.ones((4, 3), "f4"), None)]),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LABELS)
+def test_labels_that_are_none_are_named_as_such(tmp_path, kind):
+    (tmp_path / "x").write_text("x")
+    batch = batch_of(tmp_path, "x", process=lambda _: NO_LABELS[kind])
+    for failures in (probe(batch, None, "error"), process_batch(batch, STEP).failures):
+        assert isinstance(failures, list)
+        assert failures[0].reason.startswith("the process function gives None for labels; give a label a step, or ")
+        assert failures[0].reason.endswith("where the labels are the inputs, return (inputs, inputs)")
+
+
+def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
+    (tmp_path / "x").write_text("x")
+    x = np.ones((4, 3), "f4")
+    batch = batch_of(tmp_path, "x", process=lambda _: LongSequence([(x, np.ones(3, "f4")), (x, None)]))
+    schema = Schema.plan(FLOATS, FLOATS, label_axis="sequence")
+    assert process_batch(batch, schema).failures == []
+
+
+@pytest.mark.parametrize("labels", [None, np.ones((1, 3), "f4")])
+@pytest.mark.parametrize("classes", [(), ("cat,dog",)])
+@pytest.mark.filterwarnings("error")  # pytest makes warnings of what Python cannot raise, as that nobody awaited
+def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_path, labels, classes):
+    async def read(_: Path) -> Any:
+        return np.ones((4, 3), "f4"), np.ones((4, 3), "f4")
+
+    async def give(path: Path) -> Any:
+        yield await read(path)
+
+    (tmp_path / "x").write_text("x")
+    process = TextLabels(function=read, classes=classes, elsewhere=labels is not None) if classes else read
+    for function in (process, give):
+        failures = process_batch(batch_of(tmp_path, "x", process=function, labels=labels), STEP).failures
+        assert failures[0].reason.startswith("the process function is async (async def), and nothing awaits what it")
+    gc.collect()
 
 
 def test_an_error_that_a_library_raises_is_placed_in_the_line_that_called_it(tmp_path):
