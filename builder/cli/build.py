@@ -14,6 +14,7 @@ import click
 from builder.amounts import printable
 from builder.cli.attention import attention
 from builder.cli.ending import FAILED, ending_plainly, stdout_kept
+from builder.cli.paths import EMPTY, GivenPath
 
 if TYPE_CHECKING:
     from builder.one_source import Failure
@@ -227,7 +228,7 @@ class BuildCommand(click.Command):
     multiple=True,
     help="Natural logarithms. All four are done in the order given, before --missing, and can be repeated.",
 )
-@click.option("--manifest", metavar="TABLE", type=click.Path(path_type=Path), help="CSV or Parquet, one row a file.")
+@click.option("--manifest", metavar="TABLE", type=GivenPath(path_type=Path), help="CSV or Parquet, one row a file.")
 @click.option("--key", metavar="COL", help="Its column with the file's path, name or stem. By default source.")
 @click.option("--label-column", metavar="COLS", help="Its columns that are the labels.")
 @click.option("--keep", metavar="COLS", help="Its columns that are kept with each sequence, as site,age.")
@@ -395,6 +396,9 @@ def _of_labels_beside(label_axis: LabelAxis | None) -> Literal["step", "own"] | 
 
 def _two(places: tuple[str, ...]) -> tuple[str, str]:
     """Return SOURCES and STORE."""
+    for name, place in zip(("SOURCES", "STORE"), places, strict=False):
+        if not place:
+            raise click.UsageError(f"{name} {EMPTY}")
     if len(places) == 2:
         return places[0], places[1]
     if len(places) < 2:

@@ -9,11 +9,12 @@ import click
 
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.cli.ending import ending_plainly, stdout_kept
+from builder.cli.paths import GivenPath
 
 
 @click.command(short_help="Write STORE again, without what is retired, to NEW.")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("store", type=GivenPath(path_type=Path))
+@click.argument("new", type=GivenPath(path_type=Path))
 @click.option("--chunk", metavar="SIZE", help="Decoded bytes that are compressed together. By default as in STORE.")
 @click.option("--shard", metavar="SIZE", help="Decoded bytes in one file. By default as in STORE.")
 @click.option("--codec", metavar="CODEC", help="As in build. By default as in STORE.")

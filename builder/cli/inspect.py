@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from builder.amounts import printable
 from builder.cli.ending import ending_plainly
+from builder.cli.paths import GivenPath
 
 if TYPE_CHECKING:
     from store_spec.windows.shape import Short, Target
@@ -20,7 +21,7 @@ OF_SHUFFLE = ("stride", "horizon", "lead", "sampling_rate", "target", "short", "
 
 
 @click.command(short_help="Say what STORE holds.", context_settings={"show_default": True})
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=GivenPath(path_type=Path))
 @click.option("--sequence", "source", metavar="NAME", help="Say what it has of one source alone, and show some rows.")
 @click.option("--shuffle", metavar="WINDOW", type=int, help="Say how well shuffled windows of so many steps mix.")
 @click.option("--stride", metavar="N", default=1, help="With --shuffle: steps between their starts.")
@@ -44,7 +45,7 @@ OF_SHUFFLE = ("stride", "horizon", "lead", "sampling_rate", "target", "short", "
 @click.option("--epoch", metavar="N", default=0, help="With --shuffle: which epoch of this order.")
 @click.option("--split-by", metavar="COL", help="Show the splits by a column of the sequences, as store.split(by=COL).")
 @click.option(
-    "--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page that shows all of it, for a browser."
+    "--html", metavar="FILE", type=GivenPath(path_type=Path), help="Write a page that shows all of it, for a browser."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.pass_context

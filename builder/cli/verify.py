@@ -11,6 +11,7 @@ import click
 
 from builder.amounts import count_text, printable
 from builder.cli.ending import FAILED, ending_plainly, stdout_kept
+from builder.cli.paths import GivenPath
 
 if TYPE_CHECKING:
     from builder.process import Process
@@ -18,15 +19,25 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Check every checksum and invariant of STORE.")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--sources", metavar="SOURCES", help="Read the sources again, and compare every row with them.")
+@click.argument("store", type=GivenPath(path_type=Path))
+@click.option(
+    "--sources",
+    metavar="SOURCES",
+    type=GivenPath(readable=False),
+    help="Read the sources again, and compare every row with them.",
+)
 @click.option("--repair", is_flag=True, help="Put what is damaged again, from SOURCES, as it was.")
 @click.option(
     "--process",
     metavar="MODULE:FUNCTION",
     help="The process function, where the name that STORE records does not find it.",
 )
-@click.option("--manifest", metavar="TABLE", help="The manifest, where it does not lie below SOURCES.")
+@click.option(
+    "--manifest",
+    metavar="TABLE",
+    type=GivenPath(readable=False),
+    help="The manifest, where it does not lie below SOURCES.",
+)
 @click.option("--labels-from", metavar="PATTERN", help="As the build was given it, where it leads out of SOURCES.")
 @click.option(
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."

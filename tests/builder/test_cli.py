@@ -202,6 +202,10 @@ def test_a_process_function_is_found_in_the_working_folder_by_the_workers_and_do
 
 MISTAKES = [
     ([], "SOURCES and STORE are missing"),
+    (["", "new.zarr"], "SOURCES is empty, as a shell variable is that is not set"),
+    (["tables", ""], "STORE is empty, as a shell variable is"),
+    ([""], "SOURCES is empty"),
+    (["tables", "new.zarr", "--manifest", ""], "Invalid value for '--manifest': is empty, as a shell variable is"),
     (["tables"], "STORE is missing"),
     (["tables/t0.csv", "tables/t1.csv", "new.zarr"], "put a pattern in quotes"),
     (["nowhere", "new.zarr"], "nowhere: no such file or folder"),
@@ -355,6 +359,26 @@ def test_inspect_and_verify_of_no_store_are_wrong_usage(tmp_path, command):
     result = run(command, tmp_path / "nothing")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "there is no store" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["inspect", ""], "STORE"),
+        (["inspect", "t.zarr", "--html", ""], "--html"),
+        (["verify", ""], "STORE"),
+        (["verify", "t.zarr", "--sources", ""], "--sources"),
+        (["verify", "t.zarr", "--sources", "tables", "--manifest", ""], "--manifest"),
+        (["compact", "", "new.zarr"], "STORE"),
+        (["compact", "t.zarr", ""], "NEW"),
+    ],
+)
+def test_an_empty_path_is_not_the_working_folder(tables, tmp_path, monkeypatch, arguments, name):
+    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    monkeypatch.chdir(tmp_path / "t.zarr")
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Invalid value for '{name}': is empty, as a shell variable is that is not set" in result.stderr
 
 
 def test_a_reader_that_stops_early_is_no_error(tables, tmp_path):

@@ -1,0 +1,19 @@
+"""Paths that a command is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+EMPTY = "is empty, as a shell variable is that is not set; give a path, or . for the working folder"
+
+
+class GivenPath(click.Path):
+    """A path that is not empty: pathlib would make the working folder of one that is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty path."""
+        if value == "":
+            self.fail(EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
