@@ -17,7 +17,7 @@ from store_spec.errors import SequenceError
 from store_spec.format.piecewise import Piecewise
 from store_spec.format.records import Checked, Records, SourceId, check_sequence, describe
 from store_spec.format.sequence_columns import ColumnType, SequenceColumn, column_type
-from store_spec.format.times import Time, time_like
+from store_spec.format.times import Time, checked_times, time_like
 from store_spec.schema import LabelAxis, Missing, Rows, Schema
 
 
@@ -42,7 +42,7 @@ def check_given(schema: Schema, origin: SourceId, sequence: Sequence | LongSeque
         SequenceError: It does not fit the store.
     """
     if isinstance(sequence, LongSequence):
-        sequence = sequence.whole(labels_once=schema.label_axis == "sequence")
+        return _joined(schema, origin, sequence)
     refuse_text(sequence.labels, origin)
     dated = np.asarray(sequence.time).dtype.kind == "M"
     if schema.time is not None and dated and schema.time.since is not None and sequence.zone != schema.time.zone:
@@ -146,9 +146,35 @@ def _checked_pieces(schema: Schema, origin: SourceId, sequence: LongSequence) ->
         yield piece, checked
         start += len(checked.rows["inputs"])
         if not once:
-            once = {"columns": piece.columns}
+            # Both may be filled again for the next piece.
+            once = {"columns": dict(piece.columns or {})}
             if schema.label_axis == "sequence":
-                once["labels"] = np.array(piece.labels)  # it may be filled again
+                once["labels"] = checked.rows["labels"].copy()
+
+
+def _joined(schema: Schema, origin: SourceId, sequence: LongSequence) -> Checked:
+    """Return a sequence in pieces as it will be stored, in memory: the pieces are read as `taken` reads them.
+
+    Raises:
+        SequenceError: It does not fit the store.
+    """
+    # Copied: the next piece may come in the same arrays.
+    pieces = [
+        Checked({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
+        for _, checked in _checked_pieces(schema, origin, sequence)
+    ]
+    if not pieces:
+        raise _no_piece(origin)
+    first = pieces[0]
+    rows = {name: np.concatenate([piece.rows[name] for piece in pieces]) for name in first.rows}
+    if schema.label_axis == "sequence":
+        rows["labels"] = first.rows["labels"]
+    checked_times(schema.time, rows.get("time"), len(rows["inputs"]), origin)  # they may fall between two pieces
+    return Checked(rows, first.columns)
+
+
+def _no_piece(origin: SourceId) -> SequenceError:
+    return SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
 
 
 def looked_at(
@@ -166,7 +192,7 @@ def looked_at(
     pieces = sequence.checked()
     first = next(pieces, None)
     if first is None:
-        raise SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
+        raise _no_piece(origin)
     schema, look = _schema_for(label_axis, missing, kept, origin, first)
     steps = nbytes = 0
     for _, checked in _checked_pieces(schema, origin, LongSequence(chain([first], pieces))):

@@ -70,7 +70,10 @@ class LongSequence:
         return LongSequence(map(change, self.checked()))
 
     def whole(self, *, labels_once: bool) -> Sequence:
-        """Return it as it is without pieces, in memory; `labels_once`: labels are on the axis `sequence`."""
+        """Return it as it is without pieces, in memory; `labels_once`: labels are on the axis `sequence`.
+
+        It is for pieces that are alike, as those of tables are: of any others, a store's schema tells what they become.
+        """
         # Copied: the next piece may come in the same arrays.
         pieces = [(piece, {name: _copied(getattr(piece, name)) for name in _ROWS}) for piece in self.checked()]
         if not pieces:

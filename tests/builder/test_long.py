@@ -75,6 +75,87 @@ def test_a_sequence_in_pieces_is_stored_verified_and_repaired_as_if_it_came_at_o
     assert files(pieces) == other
 
 
+def with_masks(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    return ((np.ma.masked_array(part, part % 4 == 3), 1) for part in x)
+
+
+def with_masked_labels(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    return (Sequence(part, np.ma.masked_array([np.inf, 1], [True, False])) for part in x)
+
+
+def filled_at_times(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    return (Sequence(part, 1, filled=part > 3 if number % 2 == 0 else None) for number, part in enumerate(x))
+
+
+def with_one_dict(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    columns: dict[str, Any] = {"site": 0}
+    for part in x:
+        yield Sequence(part, 1, columns)
+        columns["site"] += 1
+
+
+def with_one_dict_gone_wrong(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    columns: dict[str, Any] = {"site": "A"}
+    for part in x:
+        yield Sequence(part, 1, columns)
+        columns["other"] = 1
+
+
+def with_labels_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    return ((part, part.astype(np.uint64 if number else np.int64)) for number, part in enumerate(x))
+
+
+def with_times_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    for number, part in enumerate(x):
+        time = np.array([2 * number, 2 * number + 1])
+        yield Sequence(part, 1, time=time if number else time.astype("M8[s]"))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "missing"),
+    [
+        (with_masks, "keep"),
+        (with_masked_labels, "keep"),
+        (filled_at_times, None),
+        (with_one_dict, None),
+        (with_one_dict_gone_wrong, None),
+        (with_labels_of_two_dtypes, None),
+        (with_times_of_two_dtypes, None),
+    ],
+)
+def test_pieces_are_verified_and_repaired_as_they_were_built_however_they_differ(tmp_path, pieces, missing):
+    (tmp_path / "src").mkdir()
+    for number in range(4):
+        np.save(tmp_path / "src" / f"{number}.npy", np.arange(6.0) + number)
+    process, store = (lambda path: LongSequence(pieces(np.load(path).reshape(3, 2)))), tmp_path / "store"
+    report = builder.build(tmp_path / "src", store, process=process, missing=missing, workers=0, chunk=32)
+    assert (report.added, report.failures) == (4, ())
+    assert verify_sources(store, tmp_path / "src", process=process, workers=0) == []
+    before = files(store)
+    for name in [name for name in before if "/c" in name]:
+        (store / name).unlink()
+        repaired = builder.repair(store, tmp_path / "src", process=process, workers=0)
+        assert (repaired.left, repaired.rebuilt, files(store) == before) == ((), (), True), name
+
+
+def test_times_that_fall_between_two_pieces_are_told_as_the_build_tells_them(tmp_path):
+    (tmp_path / "src").mkdir()
+    np.save(tmp_path / "src" / "a.npy", np.arange(2.0))
+
+    def read(*begins: int) -> Any:
+        return lambda path: LongSequence(
+            Sequence(np.load(path), 1, time=(np.arange(2) + at).astype("M8[s]")) for at in begins
+        )
+
+    builder.build(tmp_path / "src", tmp_path / "store", process=read(0, 2), workers=0)
+    (failure,) = builder.build(tmp_path / "src", tmp_path / "none", process=read(0, 0), workers=0).failures
+    (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", process=read(0, 0), workers=0)
+    assert failure.reason.startswith("time falls at step 2, from ")
+    assert problem.what.endswith(failure.reason)
+    (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", process=read(), workers=0)
+    assert "a sequence that comes in pieces has at least one" in problem.what
+
+
 def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a").write_text("a")
