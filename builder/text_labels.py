@@ -17,7 +17,7 @@ import numpy as np
 from builder.errors import SourceError
 from builder.formats.table import Array
 from builder.labels.text_classes import CODES, Given, of_targets, parse_classes, unseen_class
-from builder.sequence import LongSequence, Parts, Sequence, changed, rows_beside, sequences_of
+from builder.sequence import LongSequence, Parts, Sequence, rows_beside, sequences_of
 from builder.tables.tabular import Tabular
 from store_spec.errors import SequenceError
 from store_spec.format.class_names import Classes
@@ -63,8 +63,13 @@ class TextLabels:
         def coded(sequence: Sequence) -> Sequence:
             return replace(sequence, labels=coded_labels(sequence.labels, given, source))
 
+        def pieces(long: LongSequence) -> Iterator[Sequence]:
+            for number, piece in enumerate(long.checked()):
+                # On the axis `sequence` the labels are those of the first piece, so that others need none.
+                yield piece if number and piece.labels is None else coded(piece)
+
         for sequence in sequences_of(result):
-            yield changed(sequence, coded)
+            yield LongSequence(pieces(sequence)) if isinstance(sequence, LongSequence) else coded(sequence)
 
 
 def classes_given(process: object) -> Given:

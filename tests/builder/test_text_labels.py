@@ -16,6 +16,7 @@ from builder.against_sources import verify_sources
 from builder.cli import main
 from builder.errors import SourceError, UsageError
 from builder.labels.text_classes import parse_classes
+from builder.sequence import LongSequence
 from builder.text_labels import coded_labels
 from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
 from tests.builder.text_sources import given as as_lists
@@ -108,6 +109,39 @@ def test_one_text_a_sequence_and_several_targets(tmp_path):
     src = write(tmp_path / "both", a=([1, 2, 3], ["dog", "cat"]))
     with pytest.raises(UsageError, match="are of one target, and there are 2"):
         builder.build(src, tmp_path / "v", process=as_lists, classes="cat,dog", label_axis="sequence", workers=0)
+
+
+def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_none(tmp_path):
+    src = write(tmp_path / "src", a=([1, 2, 3], "dog"), b=([4, 5], "cat"))
+
+    def pieces(path):
+        x, label = as_lists(path)
+        return LongSequence((x[at : at + 1], None if at else label) for at in range(len(x)))
+
+    def late(path):
+        x, label = as_lists(path)
+        return LongSequence([(x[:1], None), (x[1:], label)])
+
+    def lacking(path):
+        x, label = as_lists(path)
+        return LongSequence([(x[:1], [label]), (x[1:], None)])
+
+    options = {"classes": "cat,dog", "label_axis": "sequence", "workers": 0}
+    for name, process in (("t", pieces), ("whole", as_lists)):
+        assert builder.build(src, tmp_path / name, process=process, **options).failures == ()
+    assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents
+    assert verify_sources(tmp_path / "t", src, process=pieces, workers=0) == []
+    for process, axis, message in (
+        (late, "sequence", "labels: None is no text, where --classes names classes of text"),
+        (
+            lacking,
+            "step",
+            "labels have shape (), where this store has (rows); that is in a piece which begins at row 1",
+        ),
+    ):
+        report = builder.build(src, tmp_path / "u", process=process, **options | {"label_axis": axis})
+        assert len(report.failures) == 2
+        assert report.failures[0].reason.startswith(message), report.failures[0].reason
 
 
 def test_classes_are_recorded_and_a_later_build_needs_none_and_refuses_others(tmp_path):
