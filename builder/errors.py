@@ -2,6 +2,7 @@
 
     BuildError
     ├── UsageError    what was asked for cannot be: nothing is built, exit status 2
+    │   └── NoSuchProcessError   the name of a process function leads to none: where a store records it, give another
     └── SourceError   one source cannot be used: it is quarantined, the others go on, exit status 1
 
 A class exists only where a caller acts differently. All of them survive pickling, since workers raise them.
@@ -14,6 +15,10 @@ class BuildError(Exception):
 
 class UsageError(BuildError):
     """The arguments cannot be met: a folder that is not there, no matching file, options that clash."""
+
+
+class NoSuchProcessError(UsageError):
+    """The name of a process function leads to none: there is no such module or function, or the name can be of none."""
 
 
 class SourceError(BuildError):

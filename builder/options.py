@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from builder.arguments import Argument
-from builder.errors import UsageError
+from builder.errors import NoSuchProcessError, UsageError
 from builder.function_options import NOTHING_ASKED, FunctionOptions
 from builder.labels.name_labels import NameLabels
 from builder.manifest.table import ManifestLabels
-from builder.process import Process, describe_process, load_process, load_recorded_process
+from builder.process import Process, code_of, describe_process, load_process, load_recorded_process
 from builder.recorded import ELSEWHERE, Recorded
 from builder.tables.described import described_options, tabular_as_described
 from builder.tables.tabular import Tabular, tabular
@@ -29,6 +29,7 @@ class Options:
     Args:
         process: What reads a source.
         named: What the store records of it.
+        code: The SHA-256 of its code, as `code_of` finds it; None: it is one for tables.
         in_names: Labels in the names of the sources of a process function; None: it returns them, or the manifest has
             them, or tables.
         manifest: Where labels come from, and which sources there are; its path is None where the store has to tell.
@@ -38,6 +39,7 @@ class Options:
 
     process: Process
     named: dict[str, Any]
+    code: str | None = None
     in_names: NameLabels | None = None
     manifest: ManifestLabels | None = None
     label_axis: LabelAxis | None = None
@@ -161,6 +163,7 @@ def options_of_new(
     return Options(
         process=of_function.applied(function, labels_in_manifest=in_manifest),
         named=named | of_function.described(),
+        code=code_of(named),
         in_names=of_function.in_names,
         manifest=manifest,
         label_axis=label_axis,
@@ -185,6 +188,7 @@ def options_of_old(
     if "tabular" in recorded.process and (process is None or isinstance(process, Tabular)):
         _refuse_of_tables(of_function)
     held = FunctionOptions.recorded(recorded.process)
+    called = _called(recorded, process)
     differing = of_function.differences(held)
     for before, now in (*_all_differences(recorded, process, manifest, label_axis), *differing):
         raise UsageError(
@@ -201,20 +205,51 @@ def options_of_old(
             only_listed=recorded.manifest["only_listed"],
         )
     function = _as_recorded(recorded) if process is None or isinstance(process, Tabular) else load_process(process)
-    in_names = None
+    in_names, code = None, None
     if isinstance(function, Tabular):
         keeps = function.rows.keeps
     else:
         in_names = held.in_names
         in_manifest = table is not None and table.columns is not None
+        code = code_of(called)
         keeps, function = held.keeps, held.applied(function, labels_in_manifest=in_manifest)
     return Options(
         process=function,
         named=recorded.process,
+        code=code,
         in_names=in_names,
         manifest=table,
         label_axis=recorded.label_axis,
         keeps=keeps,
+    )
+
+
+def _called(recorded: Recorded, process: Process | str | None) -> dict[str, Any]:
+    """Return what is called, as a store records it: another function than its own where that name leads nowhere.
+
+    The store goes on to record its own, so that its bytes do not depend on how often it was built, and by what name.
+
+    Raises:
+        UsageError: The function that is given is not the one that the store records.
+    """
+    if process is None or isinstance(process, Tabular):
+        return recorded.process
+    now = describe_process(load_process(process), process if isinstance(process, str) else None)
+    function = recorded.process.get("function")
+    if function is not None and function in (now["function"], process):
+        return recorded.process
+    was, instead = "tabular", "leave that option out, as the store records it"
+    if function is not None:
+        was = f"function {function}"
+        try:
+            load_recorded_process(function)
+        except NoSuchProcessError:
+            return now
+        except UsageError:  # it is found, but not called unless it is given
+            instead = f"give {function} with process (--process)"
+    raise UsageError(
+        f"{recorded.store}: was built with {was}, and now function {now['function']} is asked for; {instead}, or "
+        f"{ELSEWHERE}"
     )
 
 
@@ -251,8 +286,8 @@ def _all_differences(
     recorded: Recorded, process: Process | str | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
 ) -> Iterator[tuple[str, str]]:
     """Give the options that are given and differ: what each was, and what it is now."""
-    if process is not None:
-        yield from _process_differences(recorded.process, process)
+    if isinstance(process, Tabular):
+        yield from _tabular_differences(recorded.process, process)
     before: dict[str, Any] = {"label_axis": recorded.label_axis}
     now: dict[str, Any] = {"label_axis": label_axis}
     if manifest is not None and recorded.manifest is None:
@@ -266,22 +301,16 @@ def _all_differences(
     yield from _differences(before, now, [name for name, value in now.items() if value is not None])
 
 
-def _process_differences(recorded: dict[str, Any], process: Process | str) -> Iterator[tuple[str, str]]:
+def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator[tuple[str, str]]:
     function = recorded.get("function")
-    was = "tabular" if function is None else f"function {function}"
-    if not isinstance(process, Tabular):
-        name = describe_process(load_process(process), process if isinstance(process, str) else None)["function"]
-        if function is None or function not in (name, process):
-            yield was, f"function {name}"
-        return
     asked, given = process.describe(), process.given
     if function is None:
         before = tabular().describe() | recorded["tabular"]
         yield from _differences(before, asked, sorted(asked) if given is None else given)
     elif given is None:
-        yield was, "tabular"
+        yield f"function {function}", "tabular"
     else:
-        yield from ((was, f"{name} {_said(asked[name])}") for name in given)
+        yield from ((f"function {function}", f"{name} {_said(asked[name])}") for name in given)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str]]:

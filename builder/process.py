@@ -14,7 +14,7 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]  # dask needs it, so it is there
 
-from builder.errors import UsageError
+from builder.errors import NoSuchProcessError, UsageError
 from builder.tables.tabular import Tabular
 
 # Of a path, and of `arguments` by name; it returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
@@ -31,7 +31,8 @@ def load_process(process: Process | str | None) -> Process:
     The working folder is searched too, as `python` itself would.
 
     Raises:
-        UsageError: There is no such module or function, or it cannot be called.
+        NoSuchProcessError: There is no such module or function.
+        UsageError: It is no such name, cannot be called, or its module cannot be imported.
     """
     if process is None:
         raise UsageError("no process function is given")
@@ -48,7 +49,7 @@ def load_process(process: Process | str | None) -> Process:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise UsageError(f"process {process!r}: module {module_name} cannot be imported: {error}") from error
-            raise UsageError(
+            raise NoSuchProcessError(
                 f"process {process!r}: there is no module {module_name} in {Path.cwd()} or on the search path; "
                 "run from the folder that holds it, or install it"
             ) from error
@@ -63,7 +64,7 @@ def load_process(process: Process | str | None) -> Process:
     if not callable(function):
         there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
         named = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
-        raise UsageError(f"process {process!r}: {module_name} has no {name}; it has {named or 'no functions'}")
+        raise NoSuchProcessError(f"process {process!r}: {module_name} has no {name}; it has {named or 'no functions'}")
     return function  # type: ignore[no-any-return]
 
 
@@ -75,15 +76,19 @@ def load_recorded_process(name: str) -> Process:
     there, and nothing of this package, which calls what it is told to.
 
     Raises:
-        UsageError: It cannot be found by that name, or is not the user's own; it has to be given again.
+        NoSuchProcessError: Nothing is found by that name; it has to be given again, by whatever name it has now.
+        UsageError: It is not the user's own, and has to be given again; or its module cannot be imported.
     """
     again = "give it again with process (--process)"
     module, _, function = name.partition(":")
     if module == "__main__" or not all(part.isidentifier() for part in (*module.split("."), function)):
-        raise UsageError(f"the process function {name!r:.200} cannot be found by its name; {again}")
+        raise NoSuchProcessError(f"the process function {name!r:.200} cannot be found by its name; {again}")
     process: Process | None = None
     if not _is_installed(module):
-        process = load_process(name)
+        try:
+            process = load_process(name)
+        except NoSuchProcessError as error:
+            raise NoSuchProcessError(f"{error}; or {again}") from error
     if process is None or _is_installed(process.__module__ or "builtins"):  # where it, or its class, is defined
         raise UsageError(
             f"the process function {name!r:.200} is not one of yours but lies in an installed package, and such a one "

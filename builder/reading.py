@@ -22,7 +22,7 @@ from builder.manifest.kept import Kept
 from builder.manifest.table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.one_source import Batch, Failure
 from builder.options import Options, options_of_new, options_of_old
-from builder.process import Portable, Process, code_of
+from builder.process import Portable, Process
 from builder.recorded import Recorded, describe_build
 from builder.sources import MISNAMED, SourceList, discover
 from builder.tables.tabular import Tabular
@@ -227,7 +227,7 @@ def find_sources(
         portable=function if is_tabular else Portable(function),
         described=describe_build(options.named, options.label_axis, table, found.root),
         label_axis=options.label_axis or _label_axis(options),
-        code=code_of(options.named),
+        code=options.code,
         recorded=recorded,
         search=() if is_tabular else (str(Path.cwd()),),
         missing="keep" if options.keeps else "error",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from inspect import signature
@@ -27,6 +30,7 @@ from builder.errors import UsageError
 from builder.function_options import NOTHING_ASKED, FunctionOptions, are_recorded
 from builder.manifest.table import found_below, place_below
 from builder.preview import preview
+from builder.process import load_process
 from builder.tables.described import tabular_as_described
 from builder.tables.tabular import Tabular, tabular
 from store_spec.disk.ledger import Ledger
@@ -456,6 +460,114 @@ def test_a_function_that_has_no_name_is_given_again(tmp_path):
     with pytest.raises(UsageError, match=r"store: the process function .* cannot be found by its name; give it again"):
         builder.build(tmp_path / "src", tmp_path / "store", workers=0)
     builder.build(tmp_path / "src", tmp_path / "store", process=mine, workers=0)
+
+
+AS_SCRIPT = """
+if __name__ == "__main__":
+    import builder
+
+    builder.build("src", "store", process=read, workers=0)
+"""
+
+
+def as_script(reader: Reader) -> None:
+    """Build as `python my_reader.py` does, where the function is one of `__main__`."""
+    (reader.place / "my_reader.py").write_text(READER.format(factor=1) + AS_SCRIPT)
+    root = str(Path(builder.__file__).parent.parent)
+    subprocess.run([sys.executable, "my_reader.py"], check=True, env=os.environ | {"PYTHONPATH": root}, timeout=120)
+
+
+def as_partial(reader: Reader) -> None:
+    reader.build(process=functools.partial(load_process("my_reader:read")))
+
+
+def as_lambda(reader: Reader) -> None:
+    read = load_process("my_reader:read")
+    reader.build(process=lambda path: [*read(path)])
+
+
+def by_another_module(reader: Reader) -> None:
+    (reader.place / "my_reader.py").rename(reader.place / "their_reader.py")
+    reader.build(process="their_reader:read")
+    (reader.place / "their_reader.py").rename(reader.place / "my_reader.py")
+    sys.modules.pop("their_reader")
+
+
+def by_another_name(reader: Reader) -> None:
+    before = (reader.place / "my_reader.py").read_text()
+    (reader.place / "my_reader.py").write_text(before.replace("read(", "load("))
+    reader.build(process="my_reader:load")
+    sys.modules.pop("my_reader")
+    (reader.place / "my_reader.py").write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("first", "name", "same"),
+    [
+        (as_script, "__main__:read", True),
+        (by_another_module, "their_reader:read", True),
+        (by_another_name, "my_reader:load", False),
+        (as_partial, "functools:partial()", False),
+        (as_lambda, "tests.builder.test_recorded:as_lambda.<locals>.<lambda>", False),
+    ],
+)
+def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_called(reader, first, name, same):
+    reader.write(1)
+    reader.add(a=[3], b=[2, 2])
+    first(reader)
+    store, given = reader.place / "store", ["--process", "my_reader:read"]
+    assert recorded(store)["process"] == {"function": name}
+    before = files(store)
+    verified = ["verify", "store", "--sources", "src", "--workers", 0]
+    for asked in (["build", "src", "store"], ["build", "src", "store", "--dry-run"], verified, [*verified, "--repair"]):
+        result = run(*asked)
+        assert result.exit_code == 2
+        assert result.stderr.endswith("give it again with process (--process)\n")
+    assert run(*verified, *given).stdout.startswith("all well: 3 sequences")
+    next(store.glob("inputs/c*0")).unlink()
+    assert run(*verified, *given, "--repair").exit_code == 0
+    assert build("src", "store", *given).exit_code == 0
+    assert files(store) == before
+    assert reader.build(process="my_reader:read").outdated == (() if same else ("a.rows", "b.rows"))
+    reader.add(c=[1])
+    assert build("src", "store", *given).stdout.startswith("store: 1 source added, 2 unchanged")
+    expected = recorded(store)["code"][:1] + ([] if same else [[3, hashed(reader)]])
+    assert recorded(store) == {
+        "process": {"function": name}, "label_axis": None, "manifest": None, "code": expected
+    }  # fmt: skip
+    if same:  # by whatever name, the store is what one build would have made
+        grown = files(store)
+        shutil.rmtree(store)
+        first(reader)
+        assert files(store) == grown
+
+
+def hashed(reader: Reader) -> str:
+    return hashlib.sha256((reader.place / "my_reader.py").read_bytes()).hexdigest()
+
+
+def test_another_function_is_refused_where_the_recorded_one_is_found_and_what_is_advised_can_be_done(reader):
+    reader.write(1)
+    reader.add(a=[3])
+    (reader.place / "own.py").write_text("from my_reader import read\n\ndef mine(path):\n    return read(path)\n")
+    reader.build(process="own:mine")
+    sys.modules.pop("own")
+    refused = "was built with function own:mine, and now function my_reader:read is asked for; "
+    result = build("src", "store", "--process", "my_reader:read")
+    assert (result.exit_code, f"{refused}leave that option out, as the store records it" in result.stderr) == (2, True)
+    assert build("src", "store").exit_code == 0
+    for text, why in (
+        ("import no_such_module_anywhere", "module own cannot be imported"),
+        ("1 / 0", "importing it failed: ZeroDivisionError"),
+        ("from os import remove as mine", "lies in an installed package"),
+    ):
+        (reader.place / "own.py").write_text(text)
+        sys.modules.pop("own", None)
+        assert why in build("src", "store").stderr
+        result = build("src", "store", "--process", "my_reader:read")
+        assert f"{refused}give own:mine with process (--process), or build to another path" in result.stderr
+        assert result.exit_code == 2
+    sys.modules.pop("own", None)
 
 
 def test_the_store_says_which_sequences_come_from_which_code_and_the_build_which_sources_from_another(reader):
