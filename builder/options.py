@@ -183,6 +183,8 @@ def options_of_old(
     Raises:
         UsageError: One that is given differs (the error has both values); or the function cannot be found.
     """
+    if isinstance(process, str) and isinstance(loaded := load_process(process), Tabular):
+        process = loaded
     if manifest is not None and manifest.path is None and recorded.manifest is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
     if "tabular" in recorded.process and (process is None or isinstance(process, Tabular)):

@@ -570,6 +570,20 @@ def test_another_function_is_refused_where_the_recorded_one_is_found_and_what_is
     sys.modules.pop("own", None)
 
 
+def test_a_tabular_object_that_is_given_by_its_name_is_compared_as_one(tables, monkeypatch):
+    monkeypatch.chdir(tables)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    made = [f"{name} = tabular(inputs={column!r}, delimiter=';')" for name, column in (("table", "a"), ("other", "b"))]
+    (tables / "my_tables.py").write_text("\n".join(["from builder import tabular", *made]))
+    try:
+        for _ in range(2):
+            assert build("src", "t", "--process", "my_tables:table").exit_code == 0
+        result = build("src", "t", "--process", "my_tables:other")
+        assert "was built with inputs a, and now inputs b is asked for; leave that option out" in result.stderr
+    finally:
+        sys.modules.pop("my_tables", None)
+
+
 def test_the_store_says_which_sequences_come_from_which_code_and_the_build_which_sources_from_another(reader):
     reader.write(1)
     reader.add(a=[3], b=[2, 2], d=[1])
