@@ -70,8 +70,8 @@ def test_any_number_of_workers_and_any_size_of_batches_give_the_same_bytes_and_t
         assert {**other.to_json(), "store": "", "seconds": 0} == {**report.to_json(), "store": "", "seconds": 0}
 
 
-class Killed(BaseException):
-    """Ends a job where it is."""
+class Killed(KeyboardInterrupt):
+    """Ends a job where it is: whatever else a source raises is a failure of that source."""
 
 
 def killed(folder: Path, job: Callable[[], object], at: int) -> None:
