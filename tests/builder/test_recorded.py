@@ -782,7 +782,7 @@ def test_a_store_that_records_nonsense_of_its_build_is_refused_with_a_message(tm
 def test_a_store_that_lacks_a_member_of_its_build_is_refused_with_a_message(tmp_path, member):
     (tmp_path / "src").mkdir()
     np.save(tmp_path / "src" / "0.npy", np.zeros((2, 1), np.float32))
-    record = {"process": {"tabular": {}}, "label_axis": None, "manifest": None, "code": []}
+    record: dict[str, Any] = {"process": {"tabular": {}}, "label_axis": None, "manifest": None, "code": []}
     del record[member]
     rows = Rows(np.dtype("float32"), (1,))
     with Ledger.create(tmp_path / "store", Schema.plan(rows, rows), {"build": record}) as ledger:

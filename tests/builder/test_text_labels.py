@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_non
         x, label = as_lists(path)
         return LongSequence([(x[:1], [label]), (x[1:], None)])
 
-    options = {"classes": "cat,dog", "label_axis": "sequence", "workers": 0}
+    options: dict[str, Any] = {"classes": "cat,dog", "label_axis": "sequence", "workers": 0}
     for name, process in (("t", pieces), ("whole", as_lists)):
         assert builder.build(src, tmp_path / name, process=process, **options).failures == ()
     assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents

@@ -419,7 +419,7 @@ def test_what_has_no_dtype_of_its_own_is_taken_at_its_value(tmp_path):
         ("int64", [1, np.float64(2.5)], "float64"),
         ("int64", [1e30, 1.0], "float64"),
         ("int64", [-1, 2**63 + 1], "float64|object"),
-        ("float32", np.ma.masked_array([2**24 + 1, 5], mask=[0, 1]), "int64"),
+        ("float32", np.ma.masked_array([2**24 + 1, 5], mask=[False, True]), "int64"),
     ],
 )
 def test_lists_of_what_the_dtype_cannot_hold_are_refused_as_arrays_are(tmp_path, dtype, given, found):
@@ -443,7 +443,7 @@ def test_a_single_label_that_the_dtype_cannot_hold_is_refused(tmp_path):
 
 def test_whole_numbers_that_are_masked_are_missing_values_too(tmp_path):
     with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int8", ()), missing="keep") as writer:
-        writer.append(np.ma.masked_array([7, 2], mask=[0, 1]), [1, 2], source="a")
+        writer.append(np.ma.masked_array([7, 2], mask=[False, True]), [1, 2], source="a")
     np.testing.assert_array_equal(store_spec.open_store(tmp_path / "s")[0][0], np.array([7, np.nan], "float32"))
 
 
@@ -503,7 +503,8 @@ def test_a_writer_that_is_interrupted_at_any_line_commits_no_row_of_another_sequ
     """Ctrl-C in an append, and the caller goes on: the sequence is there or not, or the writer says that it cannot."""
     ended = {"refused": 0, "went on": 0}
     for line in itertools.count():
-        path, lines, interrupted = tmp_path / f"s{line}", itertools.count(), []
+        path, lines = tmp_path / f"s{line}", itertools.count()
+        interrupted: list[str] = []
 
         def trace(frame: Any, event: str, _: Any, at: int = line, lines: Any = lines, done: Any = interrupted) -> Any:
             if "/store_spec/disk/" not in frame.f_code.co_filename:
