@@ -21,7 +21,7 @@ from builder.sources import SourceList
 from store_spec.disk.storage import check_local, check_outside
 from store_spec.schema import LabelAxis, Schema
 
-MOST_COMPARED = 64  # files of the same end of a name
+MOST_COMPARED = 64  # files that are hashed to tell whether the root is another one
 LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes a byte of a file; what lies outside is taken for chance
 
 

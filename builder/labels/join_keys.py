@@ -98,17 +98,15 @@ def _encoded(
         for side, kind, decimal in zip(sides, kinds, decimals, strict=True)
     ]
     for type_ in _types(kinds, sides):
-        given = parsed if pa.types.is_floating(type_) or pa.types.is_decimal(type_) else sides
-        if pa.types.is_floating(type_) and any(
-            kind == "text" and pc.any(pc.match_substring_regex(side, _LONG)).as_py()
-            for side, kind in zip(sides, kinds, strict=True)
-        ):
+        floating = pa.types.is_floating(type_)
+        if floating and _has_long(kinds, sides):
             continue
+        given = parsed if floating or pa.types.is_decimal(type_) else sides
         try:
             whole = pa.concat_arrays([chunk for side in given for chunk in side.cast(type_).chunks] or [pa.nulls(0)])
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
-        whole = pc.add(whole, 0.0) if pa.types.is_floating(type_) else whole  # -0.0 is 0.0
+        whole = pc.add(whole, 0.0) if floating else whole  # -0.0 is 0.0
         return np.asarray(whole.dictionary_encode().indices).astype(np.int64)
     texts = [_shown(side[0].as_py()) if len(side) else "nothing" for side in sides]
     raise SourceError(
@@ -132,6 +130,14 @@ def _types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, ...]:
         return pa.int64(), pa.uint64(), exact
     whole = all(pc.all(pc.match_substring_regex(side, _WHOLE)).as_py() for side in sides)
     return (pa.int64(), pa.uint64(), exact, pa.large_string()) if whole else (exact, pa.float64(), pa.large_string())
+
+
+def _has_long(kinds: list[str | None], sides: list[Any]) -> bool:
+    """Tell whether text has more digits than float64 tells apart."""
+    import pyarrow.compute as pc
+
+    texts = (side for side, kind in zip(sides, kinds, strict=True) if kind == "text")
+    return any(pc.any(pc.match_substring_regex(side, _LONG)).as_py() for side in texts)
 
 
 def _kind(type_: Any) -> str | None:

@@ -163,6 +163,11 @@ def test_the_same_number_written_otherwise_is_the_same_key():
     assert label_rows(halves, pa.table({"k": ["0.5e-319", "10e299"]}), "s", "l").tolist() == [1, 0]
 
 
+def test_whole_numbers_are_compared_exactly_with_text_that_has_fractions():
+    texts = pa.table({"k": ["9007199254740993", "1.5", "7"]})
+    assert label_rows(pa.table({"k": [2**53, 7]}), texts, "s", "l").tolist() == [-1, 2]
+
+
 def test_text_that_no_float_tells_apart_is_not_compared_as_floats():
     long = pa.table({"k": ["1704067200.123456789"]})
     with pytest.raises(SourceError, match=r"cannot be compared \(--on\)"):

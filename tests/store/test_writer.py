@@ -7,6 +7,8 @@ import os
 import re
 import sys
 import tempfile
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -482,6 +484,29 @@ def test_threads_may_share_a_writer(tmp_path):
         list(pool.map(one, range(60)))
     assert sorted(assert_each_is_of_its_source(tmp_path / "s")) == sorted(f"s{number}" for number in range(60))
     assert store_spec.verify(tmp_path / "s") == []
+
+
+def test_a_writer_is_closed_only_once_a_thread_has_appended(tmp_path):
+    begun = threading.Event()
+    steps: list[str] = []
+
+    class Slow:
+        def __array__(self, *_: object, **__: object) -> Any:
+            begun.set()
+            time.sleep(0.1)
+            steps.append("given")  # it may be asked for more than once
+            return np.array([1.0], "float32")
+
+    writer = store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int64", ()))
+    with ThreadPoolExecutor(1) as pool:
+        appended = pool.submit(writer.append, Slow(), [1], source="s1")
+        assert begun.wait(10)
+        writer.close()
+        steps.append("closed")
+    assert steps[-1] == "closed"
+    assert appended.exception() is None
+    assert len(writer) == 1
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_writer_is_not_called_while_it_is_at_work(tmp_path):
