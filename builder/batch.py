@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,6 +21,8 @@ from store_spec.format.shard import Stretch
 from store_spec.format.times import Time
 from store_spec.schema import TABLES, LabelAxis, Missing, Rows, Schema
 
+BATCH_SECONDS = 2.0  # after which a batch ends, however many of its sources are left
+
 
 @dataclass(slots=True)
 class Processed:
@@ -29,6 +33,9 @@ class Processed:
     failures: list[Failure]
     seen: Seen
     bytes_read: int
+    done: int  # sources that were processed: the first so many of the batch
+    seconds: float = 0.0  # that it took
+    interrupt: KeyboardInterrupt | None = None  # what cut it off before the end of the batch
     in_memory: Pieces = field(default_factory=Pieces)  # while the sources are read
 
     @property
@@ -50,6 +57,9 @@ class Summary:
     failures: tuple[Failure, ...]
     seen: Seen
     bytes_read: int
+    done: int  # sources that were processed: the first so many of the batch
+    seconds: float  # that it took
+    interrupt: KeyboardInterrupt | None
     nbytes: int  # of the rows
     in_memory: int  # bytes of them; the others lie in files
     spilled: bool  # whether there are files
@@ -73,10 +83,18 @@ class Found:
     sequences: int
 
 
-def process_batch(batch: Batch, schema: Schema, space: Space) -> Processed:
+def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = False) -> Processed:
     """Turn sources into sequences. A source that fails is named, and leaves no trace among the others.
 
+    Args:
+        batch: The sources.
+        schema: Of the store.
+        space: Where the rows lie.
+        whole: Process all of them. Otherwise no source is started after BATCH_SECONDS, so that those that are
+            finished can be committed.
+
     Raises:
+        KeyboardInterrupt: It came before the first source was processed. Later it ends the batch.
         SpillError: Rows do not fit into memory, and the disk refused them.
         UsageError: The process function is not to be found.
     """
@@ -88,23 +106,53 @@ def process_batch(batch: Batch, schema: Schema, space: Space) -> Processed:
     pieces = Pieces()
     take = partial(taken, schema, rows, pieces, ours=isinstance(batch.process, Tabular))
     buffer = memoryview(bytearray(BUFFER_BYTES))
+    started, done, interrupt = time.monotonic(), 0, None
+    limit = math.inf if whole else BATCH_SECONDS
     with searching(batch.search):
         for number in range(len(batch)):
+            if done and time.monotonic() - started >= limit:
+                break
             mark = rows.marked()
             try:
                 found, read = read_source(batch, number, buffer, take, pieces.begin)
             except UnusableError as error:
                 failures.append(error.failure)
                 rows.cut(mark)
+                done += 1
                 continue
+            except KeyboardInterrupt as error:
+                if not done:
+                    raise
+                rows.cut(mark)
+                interrupt = error
+                break
             records += found
             seen[batch.names[number]] = read
             bytes_read += read.state.size
             if read.beside is not None:
                 seen[read.beside[0]] = read.beside[1]
                 bytes_read += read.beside[1].state.size
-    every = Records.concatenate(records)
-    return Processed(every, rows.close(), failures, Seen.of(seen), bytes_read, pieces)
+            done += 1
+    return Processed(
+        Records.concatenate(records),
+        rows.close(),
+        failures,
+        Seen.of(seen),
+        bytes_read,
+        done,
+        time.monotonic() - started,
+        interrupt,
+        pieces,
+    )
+
+
+def process_all(processed: Processed, batch: Batch, schema: Schema, space: Space) -> Processed:
+    """Return what was processed if that is all of a batch; else process all of it, however long that takes.
+
+    The rows of a batch may be lost with their worker. Then dask calls `process_batch` again, which may end after other
+    sources than the first time, while the store expects the same ones.
+    """
+    return processed if processed.done == len(batch) else process_batch(batch, schema, space, whole=True)
 
 
 def summarise(processed: Processed) -> Summary:
@@ -114,6 +162,9 @@ def summarise(processed: Processed) -> Summary:
         failures=tuple(processed.failures),
         seen=processed.seen,
         bytes_read=processed.bytes_read,
+        done=processed.done,
+        seconds=processed.seconds,
+        interrupt=processed.interrupt,
         nbytes=sum(rows.nbytes for rows in processed.rows.values()),
         in_memory=bytes_in_memory(processed.rows),
         spilled=any(rows.spilled for rows in processed.rows.values()),

@@ -116,6 +116,8 @@ def build(
     if asked. A file whose size and times are as they were is taken for unchanged; others are read to see.
     A source that fails is left out and named in the report; the others go on, and the next build tries it again.
     The finished store depends on the sources and the options alone, not on workers, batches or interruptions.
+    About every 5 s it commits the sources that are finished, up to the first one that is not. Ctrl-C commits these too:
+    it waits up to 10 s for the sources that workers have in hand. A second one ends the build at once.
     The store records the options: a later build needs sources and store alone, and a manifest that does not lie below
     the sources; it refuses an option that differs.
     Then the process function is imported by the name that the store records, unless it is an installed package's.

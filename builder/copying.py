@@ -81,7 +81,7 @@ def copy(work: Copy, schema: Schema, space: Space) -> Processed:
         found = {MISSING_RUNS[name]: [one.result() for one in each] for name, each in missing.items()}
         records = replace(records, missing={name: SequenceRuns.joined(runs) for name, runs in found.items()})
     kept = rows.close()
-    return Processed(records, kept, [], Seen.of({}), sum(one.nbytes for one in kept.values()))
+    return Processed(records, kept, [], Seen.of({}), sum(one.nbytes for one in kept.values()), len(work.names))
 
 
 class _Anew:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from builder.local_cluster import ONE_BATCH, local_cluster, no_dask_log
 # submitted, while another one is free.
 AHEAD = 2
 CONNECT_SECONDS = 10  # for a scheduler to answer
+POLL_SECONDS = 0.005
 
 Item = TypeVar("Item")
 
@@ -47,44 +49,79 @@ class Engine(Protocol):
     def finished(self) -> Task:
         """Wait for a watched task that is done; each is given once."""
 
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long for a watched task; tell whether `finished` would return at once."""
+
     def abandon(self) -> None:
         """Drop all tasks. When it returns, nothing of ours runs on this machine; others' clusters are told to stop."""
 
 
-class _Done:
-    def __init__(self, value: Any, error: BaseException | None) -> None:
-        self._value, self._error = value, error
+class _Call:
+    """A function and its arguments; it is called when the result is first asked for."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._call: tuple[Callable[..., Any], tuple[Any, ...]] | None = (function, arguments)
+        self._value: Any = None
+        self._error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the function was called."""
+        return self._call is None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the tasks among the arguments are done."""
+        return self._call is None or all(one.is_done for one in self._call[1] if isinstance(one, _Call))
+
+    def run(self) -> None:
+        """Call the function, unless that was done."""
+        if self._call is None:
+            return
+        function, arguments = self._call
+        with _same_folder():
+            try:
+                self._value = function(*(one.result() if isinstance(one, _Call) else one for one in arguments))
+            except Exception as error:  # noqa: BLE001  # raised by `result`, as dask does
+                self._error = error
+        self._call = None
 
     def result(self) -> Any:
+        self.run()
         if self._error is not None:
             raise self._error
         return self._value
 
 
 class InProcess:
-    """Runs each task when it is submitted: for debugging, and where starting processes is not worth it."""
+    """Runs tasks in this process: for debugging, and where starting processes is not worth it."""
 
     workers = 0
 
     def __init__(self) -> None:
         self.lost: tuple[type[Exception], ...] = ()
-        self._watched: deque[_Done] = deque()
+        self._watched: deque[_Call] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Run the function now, urgent or not."""
-        del urgent
-        with _same_folder():
-            try:
-                done = _Done(function(*(one.result() if isinstance(one, _Done) else one for one in arguments)), None)
-            except Exception as error:  # noqa: BLE001  # given back by `result`, as dask does
-                done = _Done(None, error)
+        """Run an urgent task now if its arguments are there, any other when its result is asked for."""
+        call = _Call(function, arguments)
+        if urgent and call.is_ready:
+            call.run()
         if watch:
-            self._watched.append(done)
-        return done
+            self._watched.append(call)
+        return call
 
     def finished(self) -> Task:
-        """Return the watched tasks in the order in which they were submitted."""
-        return self._watched.popleft()
+        """Return a watched task that is done, or else run the one that was submitted first."""
+        call = next((call for call in self._watched if call.is_done), self._watched[0])
+        self._watched.remove(call)
+        call.run()
+        return call
+
+    def wait(self, seconds: float) -> bool:
+        """Tell whether there is a watched task."""
+        del seconds
+        return bool(self._watched)
 
     def abandon(self) -> None:
         """Nothing is running."""
@@ -148,6 +185,15 @@ class OnDask:
         """Wait for the next watched task."""
         task: Task = next(self._completed)
         return task
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long for a watched task."""
+        deadline = time.monotonic() + seconds
+        while not self._completed.has_ready():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
 
     def abandon(self) -> None:
         """Cancel the tasks; workers of a cluster that is not ours finish those that they have begun."""

@@ -63,11 +63,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the sources from `start` up to, not including, `stop`, as a batch."""
+        numbers = np.arange(start, stop)
+        labels = None if self.labels is None else self.labels[start:stop]
+        kept = tuple(one[numbers] for one in self.kept)
+        return replace(self, names=self.names[start:stop], labels=labels, kept=kept)
+
     def only(self, number: int) -> Batch:
         """Return one of the sources, as a batch."""
-        labels = None if self.labels is None else self.labels[number : number + 1]
-        kept = tuple(one[np.array([number])] for one in self.kept)
-        return replace(self, names=self.names[number : number + 1], labels=labels, kept=kept)
+        return self.part(number, number + 1)
 
     def refuse_crashed(self, number: int) -> None:
         """Refuse a source that ended the process that read it.

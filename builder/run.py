@@ -13,14 +13,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from builder.batch import Part, Processed, Summary, compress, process_batch, summarise
+from builder.batch import BATCH_SECONDS, Part, Processed, Summary, compress, process_all, process_batch, summarise
 from builder.crashes import find_crashes
 from builder.engine import AHEAD, Engine, Task
 from builder.errors import BuildError
 from builder.fingerprints import SeenFiles
+from builder.interrupts import Interrupts
 from builder.one_source import Batch, Failure
 from builder.recorded import note_code
 from builder.recorded_failures import FAILURES, failures_recorded
@@ -32,8 +34,11 @@ from store_spec.format.shard import Stretch
 from store_spec.schema import Schema
 
 BATCH_MEMORY = 2**27  # bytes of a batch's rows that lie in memory: four times those of a batch that was judged well
-COMMIT_SECONDS = 15.0
-COMMIT_SEQUENCES = 20_000  # or when so many wait: their table rows are in memory until then
+COMMIT_SECONDS = 5.0
+COMMIT_SEQUENCES = 100_000  # or when so many wait: their table rows are in memory until then
+AHEAD_SECONDS = 60.0  # of each worker's time that may be finished behind an unfinished source, and so not committed
+STOP_SECONDS = 10.0  # that an interrupted build waits for the batches that workers have in hand
+LOOK_SECONDS = 0.1  # between looks at whether a signal came, or a commit is due
 LISTED_DEAD = 20  # sources that an error names
 
 
@@ -70,13 +75,14 @@ class Work(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A batch that takes memory on some worker."""
+    """A batch that is not in shards yet."""
 
-    number: int
     work: Work
-    rows: Task | None  # None when pieces of it are all that is needed
     nbytes: int  # of its rows, in memory; an estimate until its summary comes
-    folder: Path  # for the others
+    folder: Path = Path()  # for the others
+    submitted: bool = False
+    summary: Summary | None = None
+    rows: Task | None = None  # None when pieces of it are all that is needed
     to_put: int = 0  # rows, of all axes, that lie in no shard yet
     spilled: bool = False  # whether there are files of them
     again: bool = False  # whether it is processed for the second time, since workers died of it
@@ -124,52 +130,117 @@ class Run:
         self._schema = ledger.schema
         self._arrays = self._schema.sharded()
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
-        # Batches on their way, and shards, with how many rows of which batches they have.
+        # Tasks on their way: a batch; or shards, with how many rows of which batches they have.
         self._open: dict[Task, _Held | tuple[tuple[ShardJob, ...], list[tuple[_Held, int]]]] = {}
-        self._early: dict[int, tuple[_Held, Summary]] = {}  # done before a batch that comes before them
-        self._next = 0  # number of the batch to register next
-        self._submitted = 0
+        self._order: deque[_Held] = deque()  # the batches that are not registered, in the order of their sources
+        self._folders = 0  # that were named
         self._unread = 0  # batches that are submitted, and not processed yet
+        self._sources_per_second = 0.0  # by the last batch that was processed
         # Registered, in order, and in no shard yet.
         self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
+        self._partial: dict[tuple[str, int], int] = {}  # bytes of shards that this run put and that are not full yet
         self._bytes_held = 0
         self._exhausted = False
-        self._put_since = False  # whether a shard was put since the last look at what can be committed
+        self._committing = False  # all that is registered was handed out, and is committed when it is put
         self._last_commit = time.monotonic()
+        self._stopping = False
+        self._interrupts = Interrupts()
+        self._interrupt: KeyboardInterrupt | None = None
 
     def finish(self) -> None:
-        """Process every batch, put every shard, and commit."""
-        self._submit_batches()
-        while self._open:
-            task = self._engine.finished()
-            what = self._open.pop(task)
-            if isinstance(what, _Held):
-                self._take(task, what)
-            else:
-                jobs, parts = what
-                self._put(jobs, parts, self._result(task, [held for held, _ in parts]))
+        """Process every batch, put every shard, and commit.
+
+        Raises:
+            KeyboardInterrupt: After Ctrl-C, once the sources that are finished are committed.
+        """
+        with self._interrupts:
             self._submit_batches()
-            due = self._is_due()
-            # The first commit moves the store, so it waits until no shard is on its way to where it was.
-            waits = due and self._ledger.is_new
-            if not waits:
-                self._submit_jobs(final=self._exhausted and self._next == self._submitted)
-            self._on_progress(self._tally)
-            if due and not (waits and any(not isinstance(one, _Held) for one in self._open.values())):
+            while self._open:
+                try:
+                    task = self._wait()
+                    if task is not None:
+                        self._go_on(task)
+                except KeyboardInterrupt:
+                    self._commit_finished()
+                    raise
+                self._submit_batches()
+                self._commit_if_due()
+                self._on_progress(self._tally)
+            if self._tally.sequences or not self._ledger.is_new:  # a store of nothing is not worth a name
+                self._ledger.tidy()
                 self._commit()
-                self._submit_jobs(final=self._exhausted and self._next == self._submitted)
-        if self._tally.sequences or not self._ledger.is_new:  # a store of nothing is not worth a name
-            self._ledger.tidy()
+            self._on_progress(self._tally)
+
+    def _wait(self) -> Task | None:
+        """Wait for a task that is done; None: a commit is due before."""
+        if self._interrupt is not None:
+            raise self._interrupt
+        if not self._engine.workers:  # the task runs in here, and can be interrupted
+            with self._interrupts.allowed():
+                return self._engine.finished()
+        self._interrupts.check()
+        while not self._engine.wait(LOOK_SECONDS):
+            self._interrupts.check()
+            if self._is_due() and not self._committing:
+                return None
+        return self._engine.finished()
+
+    def _go_on(self, task: Task) -> None:
+        """Take what a task gave."""
+        what = self._open.pop(task)
+        if isinstance(what, _Held):
+            self._take(task, what)
+        else:
+            jobs, parts = what
+            self._put(jobs, parts, self._result(task, [held for held, _ in parts]))
+
+    def _commit_if_due(self) -> None:
+        """Hand out the shards that are full, or all of them if a commit is due; commit when these are put."""
+        last = self._exhausted and not self._order
+        if not self._committing:
+            self._committing = self._is_due()
+            self._submit_jobs(final=last or self._committing)
+        # The next rows of a partial shard follow those that are committed, so they wait.
+        if self._committing and not self._has_open_jobs():
             self._commit()
-        self._on_progress(self._tally)
+            self._submit_jobs(final=last)
+
+    def _has_open_jobs(self) -> bool:
+        return any(not isinstance(what, _Held) for what in self._open.values())
 
     def _is_due(self) -> bool:
         """Tell whether it is time for a commit, and there is something to commit."""
-        long_ago = time.monotonic() - self._last_commit > COMMIT_SECONDS
-        if not (self._put_since and (long_ago or self._ledger.waiting > COMMIT_SEQUENCES)):
-            return False
-        self._put_since = self._ledger.ready() > 0  # else not again before the next shard: it looks at all that wait
-        return self._put_since
+        waiting = self._ledger.waiting
+        return waiting > COMMIT_SEQUENCES or (waiting > 0 and time.monotonic() - self._last_commit > COMMIT_SECONDS)
+
+    def _commit_finished(self) -> None:
+        """Commit what is finished after an interrupt, and what the workers finish soon.
+
+        Sources that come after one that is not finished are left out: rows are in the order of the sources.
+        """
+        self._stopping = True
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._engine.workers and any(isinstance(what, _Held) for what in self._open.values()):
+            self._interrupts.check()  # a second one ends this
+            if self._engine.wait(LOOK_SECONDS):
+                self._go_on(self._engine.finished())
+                self._submit_batches()
+                self._commit_if_due()
+            if time.monotonic() > deadline:
+                break
+        if self._committing:
+            self._commit_open_jobs()
+        self._submit_jobs(final=True)
+        self._commit_open_jobs()
+
+    def _commit_open_jobs(self) -> None:
+        """Wait for the shards that are handed out, and commit."""
+        while self._has_open_jobs():
+            self._interrupts.check()
+            if self._engine.wait(LOOK_SECONDS):
+                self._go_on(self._engine.finished())
+        if self._ledger.ready():
+            self._commit()
 
     def _result(self, task: Task, batches: list[_Held]) -> Any:
         try:
@@ -190,9 +261,12 @@ class Run:
         try:
             summary = task.result()
         except self._engine.lost as error:
+            if self._stopping:
+                return  # the next build finds out why
             if held.again or not isinstance(held.work, Batch):
                 raise self._died([held]) from error
-            crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
+            with self._interrupts.allowed():  # it may take long
+                crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
             held.work, held.again = replace(held.work, crashed=crashed), True
             self._submit_batch(held)
         else:
@@ -200,31 +274,73 @@ class Run:
 
     def _submit_batches(self) -> None:
         most = AHEAD * max(1, self._engine.workers)
-        while not self._exhausted and (self._bytes_held < self._memory or not self._open) and self._unread < most:
-            batch, nbytes = next(self._batches, (None, 0))
-            if batch is None:
-                self._exhausted = True
+        while (self._bytes_held < self._memory or not self._open) and self._unread < most:
+            held = self._next_batch()
+            if held is None:
                 return
-            folder = self._ledger.spilled / str(self._submitted)
-            held = _Held(self._submitted, batch, None, min(nbytes, self._batch_memory), folder)
-            self._submitted += 1
             self._unread += 1
             self._bytes_held += held.nbytes
             self._submit_batch(held)
 
+    def _next_batch(self) -> _Held | None:
+        """Return the next batch to submit, small enough for its sources to take about half of BATCH_SECONDS."""
+        held = next((one for one in self._order if not one.submitted), None)
+        if (held is None or not self._is_followed(held)) and (self._stopping or self._is_far_ahead()):
+            return None
+        if held is None:
+            work, nbytes = next(self._batches, (None, 0))
+            if work is None:
+                self._exhausted = True
+                return None
+            held = _Held(work, nbytes)
+            self._order.append(held)
+        self._split(held, max(1, int(self._sources_per_second * BATCH_SECONDS / 2)))
+        held.nbytes = min(held.nbytes, self._batch_memory)
+        held.folder = self._ledger.spilled / str(self._folders)
+        self._folders += 1
+        held.submitted = True
+        return held
+
+    def _is_followed(self, held: _Held) -> bool:
+        """Tell whether sources are finished, or begun, that come after those of a batch."""
+        return any(one.submitted for one in islice(self._order, self._order.index(held), None))
+
+    def _is_far_ahead(self) -> bool:
+        """Tell whether much is finished that comes after an unfinished source, and would be lost with this process.
+
+        Each worker may be one batch ahead, however long that took.
+        """
+        seconds = [one.summary.seconds for one in self._order if one.summary is not None]
+        return len(seconds) > self._engine.workers and sum(seconds) > AHEAD_SECONDS * self._engine.workers
+
+    def _split(self, held: _Held, count: int) -> None:
+        """Leave a batch that many of its sources; the others are a batch that follows it, and is not submitted yet."""
+        total = len(held.work.names)
+        if isinstance(held.work, Batch) and count < total:
+            nbytes = held.nbytes * (total - count) // total
+            self._order.insert(self._order.index(held) + 1, _Held(held.work.part(count, total), nbytes))
+            held.work, held.nbytes = held.work.part(0, count), held.nbytes - nbytes
+
     def _submit_batch(self, held: _Held) -> None:
-        space = Space(memory=self._batch_memory, folder=held.folder)
-        held.rows = self._engine.submit(self._process, held.work, self._schema, space)
+        held.rows = self._engine.submit(self._process, held.work, self._schema, self._space(held))
         self._open[self._engine.submit(summarise, held.rows, watch=True, urgent=True)] = held
+
+    def _space(self, held: _Held) -> Space:
+        return Space(memory=self._batch_memory, folder=held.folder)
 
     def _summarised(self, held: _Held, summary: Summary) -> None:
         self._unread -= 1
-        self._bytes_held += summary.in_memory - held.nbytes
-        held.nbytes, held.spilled = summary.in_memory, summary.spilled
-        self._early[held.number] = held, summary
-        while self._next in self._early:
-            self._register(*self._early.pop(self._next))
-            self._next += 1
+        self._bytes_held -= held.nbytes
+        self._split(held, summary.done)
+        if isinstance(held.work, Batch):
+            arguments = held.rows, held.work, self._schema, self._space(held)
+            held.rows = self._engine.submit(process_all, *arguments, urgent=True)
+        self._bytes_held += summary.in_memory
+        held.nbytes, held.spilled, held.summary = summary.in_memory, summary.spilled, summary
+        self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
+        self._interrupt = self._interrupt or summary.interrupt
+        while self._order and (first := self._order[0].summary) is not None:
+            self._register(self._order.popleft(), first)
 
     def _register(self, held: _Held, summary: Summary) -> None:
         """Give a batch's rows their place, after those of all batches before it."""
@@ -286,10 +402,12 @@ class Run:
         return self._engine.submit(compress_and_put, jobs, *arguments, watch=True, urgent=True)
 
     def _put(self, jobs: tuple[ShardJob, ...], parts: list[tuple[_Held, int]], written: int) -> None:
-        self._put_since = True
         for job in jobs:
             self._ledger.done(job)
-        self._tally.bytes_written += written
+        shard = jobs[0].name, jobs[0].number
+        self._tally.bytes_written += written - self._partial.pop(shard, 0)
+        if jobs[0].stop % self._schema.chunking(jobs[0].name).shard:
+            self._partial[shard] = written
         for held, rows in parts:
             self._let_go(held, rows)
 
@@ -304,7 +422,7 @@ class Run:
     def _commit(self) -> None:
         self._before_commit(self._ledger)
         self._tally.committed = self._ledger.commit()
-        self._last_commit, self._put_since = time.monotonic(), False
+        self._last_commit, self._committing = time.monotonic(), False
 
 
 def note_build(ledger: Ledger, tally: Tally, code: str | None = None, *, only_code: bool = False) -> None:

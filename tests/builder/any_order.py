@@ -29,6 +29,11 @@ class Shuffled:
         """Return any of the watched tasks."""
         return self.watched.pop(self.random.randrange(len(self.watched)))
 
+    def wait(self, seconds: float) -> bool:
+        """Tell whether there is a watched task."""
+        del seconds
+        return bool(self.watched)
+
     def abandon(self) -> None:
         """Nothing is running."""
         self.watched.clear()

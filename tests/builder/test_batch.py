@@ -236,7 +236,7 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
     for one in np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []:
         blocks.blocks.append(one)
     records = process_batch(Batch(root=Path(), names=(), labels=None, process=read_made), STEP).records
-    processed = Processed(records, {"inputs": blocks}, [], Seen.of({}), 0)
+    processed = Processed(records, {"inputs": blocks}, [], Seen.of({}), 0, done=0)
     schema = schema_for("step", chunk=60, chunks=100)
     stop, first = min(stop, len(rows)), first - first % schema.steps.chunk
     cut = min(cut, stop)

@@ -24,6 +24,7 @@ OPTIONS = ("--process", "slow_source:read", "--chunk", "1kB", "--shard", "8kB", 
 SLOW_SOURCE = """
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,10 @@ def read(path):
     if "SLOW" in os.environ:
         time.sleep(0.1)
         if committed() or path.stem == "39":
-            Path("told").touch(exist_ok=False)
-            with open("pipe", "w") as pipe:
-                pipe.write("committed")
+            with suppress(FileExistsError):
+                Path("told").touch(exist_ok=False)
+                with open("pipe", "w") as pipe:
+                    pipe.write("committed")
     return np.random.default_rng(int(path.stem)).normal(size=(2000, 1)), 1
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import store_spec
@@ -18,7 +19,7 @@ from builder.batch import process_batch, summarise
 from builder.engine import AHEAD, InProcess
 from builder.errors import BuildError
 from builder.one_source import Batch
-from builder.run import Run, Tally
+from builder.run import Run, Tally, workers_died
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
@@ -80,9 +81,21 @@ def run(
     return tally
 
 
-@settings(max_examples=30, deadline=None)
+class JumpyClock:
+    """A clock that now and then jumps ahead, so that a batch ends and a commit is due where they like."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.now = random.Random(seed), 0.0
+
+    def monotonic(self) -> float:
+        """Return the time in seconds."""
+        self.now += self.random.choice([0.0, 0.0, 0.001, 1.0, 9.0])
+        return self.now
+
+
+@settings(max_examples=20, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(data=st.data(), axis=st.sampled_from(AXES), seed=st.integers(0, 2**32))
-def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_and_the_memory(data, axis, seed):
+def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_the_time_and_the_memory(data, axis, seed):
     sources = data.draw(made_folders(axis))
     schema = schema_for(axis, chunk=data.draw(st.integers(12, 200)), chunks=data.draw(st.integers(1, 4)))
     with tempfile.TemporaryDirectory() as place:
@@ -91,7 +104,10 @@ def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_and_
         first = run(folder, at_once, sources, schema, engine=InProcess(), cuts=[], memory=10**9)
         cuts = data.draw(st.lists(st.integers(0, 9), max_size=9))
         memory = {name: data.draw(st.sampled_from([1, 300, 10**9])) for name in ("memory", "batch_memory")}
-        second = run(folder, by_chance, sources, schema, engine=Shuffled(seed), cuts=cuts, **memory)
+        with pytest.MonkeyPatch.context() as patch:
+            for module in ("builder.run", "builder.batch"):
+                patch.setattr(f"{module}.time", JumpyClock(seed))
+            second = run(folder, by_chance, sources, schema, engine=Shuffled(seed), cuts=cuts, **memory)
         assert assert_store(by_chance, sources) == assert_store(at_once, sources)
         assert first.failures == second.failures
         bad = [name for name in sorted(sources) if sources[name].fault]
@@ -168,6 +184,35 @@ def test_no_more_batches_wait_for_a_worker_than_one_each_whatever_the_memory(tmp
     assert_store(tmp_path / "store", sources)
 
 
+def test_workers_wait_for_a_slow_source_once_a_minute_of_work_behind_it_is_finished(tmp_path, monkeypatch):
+    """A kill would lose that work. Here sources take 10 s each, and the first ends when nothing else is left."""
+    sources = {f"{number:03}.made": Made(lengths=(10,), seed=number) for number in range(100)}
+    write_made(tmp_path / "src", sources)
+
+    class Slow:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            self.now += 10.0
+            return self.now
+
+    class FirstLast(Shuffled):
+        before_first = 0
+
+        def finished(self) -> Later:
+            first = self.first = getattr(self, "first", self.watched[0])
+            later = next((one for one in self.watched if one is not first), first)
+            self.watched.remove(later)
+            self.before_first += first in self.watched
+            return later
+
+    monkeypatch.setattr("builder.batch.time", Slow())
+    engine, each_alone = FirstLast(0), list(range(100))
+    run(tmp_path / "src", tmp_path / "store", sources, schema_for("step"), engine=engine, cuts=each_alone, memory=10**9)
+    assert 2 * 60 / 10 <= engine.before_first <= 2 * 60 / 10 + AHEAD * engine.workers
+    assert_store(tmp_path / "store", sources)
+
+
 def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
     sources = {f"{number:02}.made": Made() for number in range(30)}
     write_made(tmp_path / "src", sources)
@@ -183,7 +228,7 @@ def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
             return later
 
     # The worker that died may have had other batches in hand, and be given up for one that is not at fault.
-    with pytest.raises(BuildError, match=r"on one of these 30 sources: 00.made, .*, 19.made and 10 more; .*workers=0"):
+    with pytest.raises(BuildError, match=r"on one of these 4 sources: 00.made, 01.made, 02.made, 03.made; .*workers=0"):
         run(
             tmp_path / "src",
             tmp_path / "store",
@@ -193,6 +238,8 @@ def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
             cuts=[7, 19],
             memory=10**9,
         )
+    assert "on one of these 30 sources: 00.made, " in str(workers_died(sorted(sources)))
+    assert ", 19.made and 10 more; " in str(workers_died(sorted(sources)))
 
 
 @pytest.mark.parametrize("refused", range(1, 40, 5))

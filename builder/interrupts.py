@@ -1,0 +1,59 @@
+"""Ctrl-C and SIGTERM during a build: they wait until nothing is half done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Interrupts:
+    """Delays the handlers of SIGINT and SIGTERM until `check` or `allowed`. Use it as a context manager.
+
+    Only handlers written in Python are delayed. Outside of the main thread nothing is: Python runs no handlers there.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Any] = {}
+        self._waiting: tuple[int, FrameType | None] | None = None
+        self._allowed = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(handler := signal.getsignal(number)):
+                    self._handlers[number] = handler
+                    signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if kind is None:
+            self.check()
+
+    def check(self) -> None:
+        """Call the handler of a signal that came. Most raise KeyboardInterrupt."""
+        if self._waiting is not None:
+            (number, frame), self._waiting = self._waiting, None
+            self._handlers[number](number, frame)
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Call handlers at once in this block."""
+        self._allowed = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._allowed = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._waiting = number, frame
+        if self._allowed:
+            self.check()
