@@ -111,6 +111,37 @@ class Store(Selection):
         """Return a view of those among the first `count` sequences of the whole store: what was here before others."""
         return Store(self._snapshot, self.selection[self.selection < count])
 
+    def splits(
+        self,
+        shares: Mapping[str, float] = DEFAULT_SPLITS,
+        *,
+        seed: int = 0,
+        by: str | ArrayLike | None = None,
+        allow_empty: bool = False,
+    ) -> dict[str, Store]:
+        """Return views of all splits, by name: each sequence is in exactly one.
+
+        A hash of the source's name and the seed decides, never its position: a source stays in its split when files
+        are added, and its parts stay together. The order of `shares` does not matter.
+
+        Args:
+            shares: Each split's share of the sources, 1 together. The range of the hash is divided in the order train,
+                val, test, and then other splits by name.
+            seed: Another seed deals the sources anew; at least 0.
+            by: A column of `sequences`, or (sequences,): text or whole numbers. It is hashed instead of the source, so
+                sequences with one value, a patient say, are in one split. If the values are names of the splits, each
+                sequence is in the split that its value names, or in that of its source if its value is empty. Case
+                does not matter in these names, and `valid` and `validation` are `val`.
+            allow_empty: Return splits without any sequence instead of raising an error.
+
+        Raises:
+            WindowError: A split would be empty; two names in `shares` are the same; there is no such column, or it has
+                values of another type; or only some of its values are names of splits.
+        """
+        sources = None if by is None else self.sources
+        found = members(self.grouped(by), shares, shares, seed, sources=sources, allow_empty=allow_empty)
+        return {name: Store(self._snapshot, self.selection[numbers]) for name, numbers in found.items()}
+
     def split(
         self,
         name: str,
@@ -118,26 +149,23 @@ class Store(Selection):
         *,
         seed: int = 0,
         by: str | ArrayLike | None = None,
+        allow_empty: bool = False,
     ) -> Store:
-        """Return a view of the sequences of one split: by a hash of the source's name and a seed, never by position.
-
-        A source stays in its split when files are added, and its parts stay together.
+        """Return a view of one of the `splits`; the others may be empty.
 
         Args:
             name: One of `shares`: by default `train` (0.8), `val` (0.1) or `test` (0.1).
-            shares: Each split's share of the sources, 1 together.
-            seed: Another seed deals the sources anew; at least 0.
-            by: A column of `sequences`, or (sequences,): text or whole numbers. Sequences of one value, a patient say,
-                are never in two splits. What is hashed is then that, and not the name of the source. Where the values
-                are the names of the splits, as a manifest can say them, nothing is hashed: each sequence is in that
-                split; where the text is empty, by its source.
+            shares: As for `splits`.
+            seed: As for `splits`.
+            by: As for `splits`.
+            allow_empty: As for `splits`.
 
         Raises:
-            WindowError: There is no such split or column, or it has other values, or some of its values are names of
-                splits and others are not.
+            WindowError: There is no such split; or as `splits`.
         """
         sources = None if by is None else self.sources
-        return Store(self._snapshot, self.selection[members(self.grouped(by), name, shares, seed, sources=sources)])
+        found = members(self.grouped(by), [name], shares, seed, sources=sources, allow_empty=allow_empty)
+        return Store(self._snapshot, self.selection[found[name]])
 
     def folds(self, count: int, *, seed: int = 0, by: str | ArrayLike | None = None) -> list[tuple[Store, Store]]:
         """Return pairs of views to train on and to hold out, of which each source is held out once.
@@ -147,7 +175,7 @@ class Store(Selection):
         Args:
             count: How many.
             seed: Another seed deals the sources anew; at least 0.
-            by: As for `split`.
+            by: As for `splits`; names of splits have no meaning here.
 
         Raises:
             WindowError: An argument is not as above, or a fold would hold out nothing.

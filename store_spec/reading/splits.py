@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from store_spec.errors import WindowError
 from store_spec.reading.ranks import whole_number
 
 DEFAULT_SPLITS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
+LISTED_VALUES = 20  # of each kind, in the error about values of which only some are names of splits
 
 
 def position(source: str, seed: int | str) -> float:
@@ -65,62 +66,91 @@ def groups(by: ArrayLike, sequences: int, where: str = "by") -> list[str]:
 
 def members(
     groups: Sequence[str],
-    name: str,
+    names: Iterable[str],
     shares: Mapping[str, float],
     seed: int,
     *,
     sources: Sequence[str] | None = None,
-) -> NDArray[np.int64]:
-    """Return the numbers of the sequences that are in split `name`, which is one of `shares`: see `split_of_each`.
+    allow_empty: bool = False,
+) -> dict[str, NDArray[np.int64]]:
+    """Return the numbers of the sequences in each of the splits `names`, some of `shares`: see `split_of_each`.
 
     Raises:
-        WindowError: There is no such split, or as `split_of_each`.
+        WindowError: There is no such split, or it is empty without `allow_empty`; or as `split_of_each`.
     """
     if not isinstance(shares, Mapping):
         raise WindowError(f"shares {shares!r:.80}; give each split's share, as {{'train': 0.8, 'val': 0.2}}")
-    if name not in shares:
-        raise WindowError(f"split {name!r} is not one of {', '.join(map(repr, shares))}")
-    return np.flatnonzero(split_of_each(groups, shares, seed, sources=sources) == list(shares).index(name))
+    for name in names:
+        if name not in shares:
+            raise WindowError(f"split {name!r} is not one of {', '.join(map(repr, shares))}")
+    places = split_of_each(groups, shares, seed, sources=sources)
+    found = {name: np.flatnonzero(places == list(shares).index(name)) for name in names}
+    empty = next((name for name, numbers in found.items() if not len(numbers)), None)
+    if empty is not None and not allow_empty:
+        what = "sources" if sources is None else "groups"
+        raise WindowError(
+            f"split {empty!r}, a share of {shares[empty]}, would have none of {len(set(groups)):,} {what}; use fewer "
+            "splits, another seed or another by=, or give allow_empty=True"
+        )
+    return found
 
 
 def are_pinned(groups: Sequence[str], shares: Mapping[str, float]) -> bool:
-    """Tell whether groups are the names of splits, and say so themselves in which each sequence is."""
-    return not shares.keys().isdisjoint(groups)
+    """Tell whether the groups are names of splits: each sequence is then in the split that its group names."""
+    return not {_canonical(name) for name in shares}.isdisjoint(map(_canonical, set(groups)))
 
 
 def split_of_each(
     groups: Sequence[str], shares: Mapping[str, float], seed: int, *, sources: Sequence[str] | None = None
 ) -> NDArray[np.int64]:
-    """Return (sequences,), which of the splits each sequence is in.
+    """Return (sequences,), which of the splits each sequence is in: its place in `shares`.
+
+    The splits divide [0, 1) in the order train, val, test, and then others by name, whatever the order of `shares`:
+    equal shares give equal splits. In names of splits case does not matter, and `valid` and `validation` are `val`.
 
     Args:
-        groups: Each sequence's source, or what else tells sequences apart: those of one group are in one split, by a
-            hash. Where they are the names of splits, each sequence is where its group says. Where a name is empty, the
-            sequence is by the hash of its source.
-        shares: Each split's share of the groups; positive, in order, 1 together.
+        groups: Each sequence's source, or another value: sequences of one group are in one split, by a hash. If the
+            groups are names of splits, each sequence is in the split that its group names. If a group is empty, the
+            sequence is placed by the hash of its source.
+        shares: Each split's share of the groups; positive, 1 together.
         seed: Another seed deals the groups anew.
         sources: Each sequence's source; None: the groups are the sources, and name no splits.
 
     Raises:
-        WindowError: The shares are not shares, some groups are names of splits and others are not, or the seed is no
-            whole number: 1.0 is another text than 1, and would deal otherwise.
+        WindowError: The shares are not shares, or two have the same name; some groups are names of splits and others
+            are not; or the seed is no whole number: 1.0 is another text than 1, and would deal otherwise.
     """
     seed = whole_number("seed", seed, 0)
     if any(not share > 0 for share in shares.values()) or not math.isclose(sum(shares.values()), 1.0):
         raise WindowError(f"shares {dict(shares)} are not all above 0, or make {sum(shares.values())}, not 1")
-    bounds = np.cumsum(list(shares.values()))[:-1]
-    pins, hashed = {split: number for number, split in enumerate(shares)}, groups
+    places = {_canonical(name): place for place, name in enumerate(shares)}
+    if len(places) < len(shares):
+        raise WindowError(
+            f"shares {dict(shares)} name a split twice; case does not matter, and valid and validation are val"
+        )
+    in_order = dict.fromkeys(name for name in (*DEFAULT_SPLITS, *sorted(places)) if name in places)
+    order = np.array([places[name] for name in in_order])
+    bounds = np.cumsum(np.array(list(shares.values()))[order])[:-1]
+    pins, hashed = {}, groups
     if sources is not None:  # of an empty name whatever else is selected: a source stays in its split
         hashed = [group or source for group, source in zip(groups, sources, strict=True)]
-    if sources is None or not are_pinned(groups, shares):
-        pins = {}
-    elif other := next((group for group in groups if group and group not in pins), None):
-        raise WindowError(
-            f"by: {other!r:.80} is none of the splits {', '.join(shares)}, of which others of its values are the "
-            "names; give shares that name it, or leave it empty for a split by a hash"
-        )
-    each = tuple(dict.fromkeys(hashed))
-    at = np.array([position(one, seed) for one in each])
-    split_of = dict(zip(each, np.searchsorted(bounds, at, side="right").tolist(), strict=True))
+        values = dict.fromkeys(filter(None, groups))
+        pins = {value: places[name] for value in values if (name := _canonical(value)) in places}
+        others = [value for value in values if value not in pins]
+        if pins and others:
+            raise WindowError(
+                f"by mixes names of splits, {list(pins)[:LISTED_VALUES]!r:.400}, with {len(others):,} that are none of "
+                f"{list(shares)}: {others[:LISTED_VALUES]!r:.400}; give shares that name every value, or leave a value "
+                "empty for a split by the hash of its source"
+            )
+    distinct = tuple(dict.fromkeys(hashed))
+    at = np.array([position(one, seed) for one in distinct])
+    split_of = dict(zip(distinct, order[np.searchsorted(bounds, at, side="right")].tolist(), strict=True))
     found = [pins.get(group, split_of[one]) for group, one in zip(groups, hashed, strict=True)]
     return np.array(found, np.int64)
+
+
+def _canonical(name: str) -> str:
+    """Return the name by which a split is compared with others."""
+    name = str(name).casefold()
+    return "val" if name in {"valid", "validation"} else name

@@ -326,7 +326,7 @@ def test_row_numbers_that_pandas_wrote_are_pointed_out(tmp_path, suffix, named):
 def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
     path, rows = tmp_path / "s.zarr", np.zeros((3, 1), "float32")
     with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,)), columns={"side": "string"}) as writer:
-        for number, side in enumerate(["train", "test", "train"]):
+        for number, side in enumerate(["Train", "test", "train"]):
             writer.append(rows, rows, source=f"s{number}", columns={"side": side})
     found = inspect(path, split_by="side")
     assert (found.pinned, [(split.name, split.sequences) for split in found.splits]) == (

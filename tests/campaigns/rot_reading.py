@@ -89,7 +89,7 @@ def _kept(store: Store, name: str) -> Iterator[object]:
 
 def _sources(store: Store) -> Iterator[object]:
     yield store.sources
-    yield _frozen(store.split("train").selection)
+    yield _frozen(store.split("train", allow_empty=True).selection)
 
 
 def _sequence(store: Store, number: int) -> Iterator[object]:

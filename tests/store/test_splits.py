@@ -1,22 +1,135 @@
 """Splits by a hash of the source's name."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import store_spec
 from store_spec.errors import WindowError
-from store_spec.reading.splits import DEFAULT_SPLITS, folds, members, position
+from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, folds, members, position
 
 NAMES = [f"patients/{number}.csv" for number in range(10_000)]
+
+
+def in_split(sources: Sequence[str], name: str, shares: Mapping[str, float], seed: int) -> NDArray[np.int64]:
+    return members(sources, [name], shares, seed, allow_empty=True)[name]
+
+
+def plain_name(name: str) -> str:
+    return "val" if name.lower() in ("val", "valid", "validation") else name.lower()
+
+
+def plain_splits(sources: Sequence[str], shares: dict[str, float], by: Sequence[str] | None) -> dict[str, list[int]]:
+    """Return the sequences in each split with seed 0, one sequence and one split at a time."""
+    found: dict[str, list[int]] = {name: [] for name in shares}
+    standard = [name for wanted in ("train", "val", "test") for name in shares if plain_name(name) == wanted]
+    others = sorted((name for name in shares if name not in standard), key=str.lower)
+    pinned = by is not None and any(plain_name(value) == plain_name(name) for value in by for name in shares)
+    for number, source in enumerate(sources):
+        value = "" if by is None else by[number]
+        if pinned and value:
+            (home,) = [name for name in shares if plain_name(name) == plain_name(value)]
+        else:
+            start = 0.0
+            for home in [*standard, *others]:
+                start += shares[home]
+                if position(value or source, 0) < start:
+                    break
+        found[home].append(number)
+    return found
+
+
+SHARES = st.lists(
+    st.sampled_from(["train", "val", "Test", "b", "A", "dev", "Valid", "validation"]), min_size=1, unique_by=plain_name
+).flatmap(
+    lambda names: st.tuples(
+        st.just({name: (number + 1) / sum(range(len(names) + 1)) for number, name in enumerate(names)}),
+        st.permutations(names),
+    )
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(both=SHARES, sources=st.lists(st.text(max_size=3), unique=True, max_size=40), data=st.data())
+def test_splits_are_those_of_the_plain_loop_in_any_order_and_keep_their_sources(both, sources, data):
+    """They are disjoint and complete; neither the order of the shares nor sources added later move a source."""
+    shares, order = both
+    by = data.draw(
+        st.none()
+        | st.lists(st.sampled_from(["", "p1", "p2", "p3"]), min_size=len(sources), max_size=len(sources))
+        | st.lists(st.sampled_from(["", *map(str.upper, shares)]), min_size=len(sources), max_size=len(sources))
+    )
+    wanted = plain_splits(sources, shares, by)
+    assert sorted(number for numbers in wanted.values() for number in numbers) == list(range(len(sources)))
+    more, more_by = [*sources, "added", *sources], None if by is None else [*by, "", *by]
+    for names, some, groups in ((shares, sources, by), (order, sources, by), (order, more, more_by)):
+        dealt = {name: shares[name] for name in names}
+        if groups is None:
+            found = members(some, dealt, dealt, 0, allow_empty=True)
+        else:
+            found = members(groups, dealt, dealt, 0, sources=some, allow_empty=True)
+        assert list(found) == list(names)
+        assert {name: [one for one in found[name] if one < len(sources)] for name in shares} == wanted
+        assert sum(map(len, found.values())) == len(some)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"train": 0.8, "test": 0.2}, {"test": 0.2, "train": 0.8}),
+        ({"train": 0.6, "val": 0.2, "test": 0.2}, {"Test": 0.2, "validation": 0.2, "TRAIN": 0.6}),
+        ({"a": 0.3, "b": 0.7}, {"b": 0.7, "a": 0.3}),
+    ],
+)
+def test_the_order_of_the_shares_does_not_matter(one, other):
+    """The first two orders shared 65 of 400 sources."""
+    for name in one:
+        mine = members(NAMES[:400], [name], one, 0)[name]
+        others = members(NAMES[:400], [key for key in other if plain_name(key) != plain_name(name)], other, 0)
+        assert sorted(np.concatenate([mine, *others.values()])) == list(range(400))
+
+
+@pytest.mark.parametrize("shares", [{"val": 0.5, "Valid": 0.5}, {"a": 0.5, "A": 0.5}])
+def test_two_names_of_one_split_are_refused(shares):
+    with pytest.raises(WindowError, match="name a split twice; case does not matter"):
+        members(NAMES, shares, shares, 0)
+
+
+def test_an_empty_split_is_refused_unless_it_is_allowed():
+    shares = {"train": 0.999, "test": 0.001}
+    message = r"split 'test', a share of 0\.001, would have none of 40 sources; use fewer splits, another seed or"
+    for names in (["test"], shares):
+        with pytest.raises(WindowError, match=message):
+            members(NAMES[:40], names, shares, 0)
+    assert len(members(NAMES[:40], ["train"], shares, 0)["train"]) == 40
+    assert [len(found) for found in members(NAMES[:40], shares, shares, 0, allow_empty=True).values()] == [40, 0]
+    with pytest.raises(WindowError, match=r"split 'test', a share of 0\.001, would have none of 1 groups"):
+        members(["p"] * 40, shares, shares, 0, sources=NAMES[:40])
+
+
+def test_values_that_are_names_of_splits_only_in_part_are_listed():
+    shares = {"train": 0.8, "test": 0.2}
+    by = ["Train", "Val", "Test", ""]
+    assert are_pinned(by, shares)
+    assert not are_pinned(["a", ""], shares)
+    message = r"by mixes names of splits, \['Train', 'Test'\], with 1 that are none of \['train', 'test'\]: \['Val'\];"
+    with pytest.raises(WindowError, match=message):
+        members(by, ["train"], shares, 0, sources=NAMES[:4])
+    many = ["train", *(f"p{number}" for number in range(300))]
+    with pytest.raises(WindowError, match=r"with 300 that are none of .*'p18', 'p19'\]; give shares that name every"):
+        members(many, ["train"], shares, 0, sources=NAMES[:301])
 
 
 def test_where_a_source_lies_is_fixed_for_ever():
     """Another value would move sources of existing stores from one split to another."""
     assert [position(name, seed).hex() for name in ("a", "däta/7.csv") for seed in (0, 1)] == PINNED
     found = [
-        members([f"s{number}" for number in range(40)], name, DEFAULT_SPLITS, 0).tolist() for name in ("val", "test")
+        in_split([f"s{number}" for number in range(40)], name, DEFAULT_SPLITS, 0).tolist() for name in ("val", "test")
     ]
     assert found == MEMBERS
 
@@ -24,50 +137,50 @@ def test_where_a_source_lies_is_fixed_for_ever():
 @pytest.mark.parametrize("seed", [0, 17])
 def test_shares_are_about_those_asked_for(seed):
     for name, share in DEFAULT_SPLITS.items():
-        assert abs(len(members(NAMES, name, DEFAULT_SPLITS, seed)) / len(NAMES) - share) < 0.015
+        assert abs(len(in_split(NAMES, name, DEFAULT_SPLITS, seed)) / len(NAMES) - share) < 0.015
 
 
 @pytest.mark.parametrize("shares", [DEFAULT_SPLITS, {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, {"all": 1.0}])
 def test_every_sequence_is_in_one_split(shares):
-    found = [number for name in shares for number in members(NAMES, name, shares, 5).tolist()]
+    found = [number for name in shares for number in in_split(NAMES, name, shares, 5).tolist()]
     assert sorted(found) == list(range(len(NAMES)))
 
 
 def test_a_source_stays_in_its_split_whatever_is_added_before_it_or_after():
     more = [*NAMES[5000:], "new", *NAMES[:5000:-1]]
     for name in DEFAULT_SPLITS:
-        few = {NAMES[number] for number in members(NAMES, name, DEFAULT_SPLITS, 0)}
-        many = {more[number] for number in members(more, name, DEFAULT_SPLITS, 0)}
+        few = {NAMES[number] for number in in_split(NAMES, name, DEFAULT_SPLITS, 0)}
+        many = {more[number] for number in in_split(more, name, DEFAULT_SPLITS, 0)}
         assert many - {"new"} == few & set(more)
 
 
 def test_the_parts_of_a_source_stay_together():
     parts = [name for name in NAMES[:300] for _ in range(3)]
     for name in DEFAULT_SPLITS:
-        once = members(NAMES[:300], name, DEFAULT_SPLITS, 0)
-        assert members(parts, name, DEFAULT_SPLITS, 0).tolist() == [3 * at + part for at in once for part in range(3)]
+        once = in_split(NAMES[:300], name, DEFAULT_SPLITS, 0)
+        assert in_split(parts, name, DEFAULT_SPLITS, 0).tolist() == [3 * at + part for at in once for part in range(3)]
 
 
 def test_another_seed_deals_anew():
-    assert members(NAMES, "val", DEFAULT_SPLITS, 0).tolist() != members(NAMES, "val", DEFAULT_SPLITS, 1).tolist()
+    assert in_split(NAMES, "val", DEFAULT_SPLITS, 0).tolist() != in_split(NAMES, "val", DEFAULT_SPLITS, 1).tolist()
 
 
 def test_a_seed_may_be_a_number_of_numpys():
     seed: Any = np.int64(1)
-    assert members(NAMES, "val", DEFAULT_SPLITS, seed).tolist() == members(NAMES, "val", DEFAULT_SPLITS, 1).tolist()
+    assert in_split(NAMES, "val", DEFAULT_SPLITS, seed).tolist() == in_split(NAMES, "val", DEFAULT_SPLITS, 1).tolist()
 
 
 @pytest.mark.parametrize("seed", [1.0, True, "1", -1, None])
 def test_a_seed_that_is_no_whole_number_deals_nothing(seed):
     """As text, which is hashed, 1.0 is another seed than 1: train and test by the two would share sources."""
     with pytest.raises(WindowError, match=f"seed is {seed!r}; it must be a whole number of at least 0"):
-        members(NAMES, "val", DEFAULT_SPLITS, seed)
+        in_split(NAMES, "val", DEFAULT_SPLITS, seed)
     with pytest.raises(WindowError, match=f"seed is {seed!r}; it must be a whole number"):
         folds(NAMES, 2, seed)
 
 
 def test_a_split_of_nothing_is_empty():
-    assert members([], "val", DEFAULT_SPLITS, 0).tolist() == []
+    assert in_split([], "val", DEFAULT_SPLITS, 0).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -82,7 +195,7 @@ def test_a_split_of_nothing_is_empty():
 )
 def test_shares_that_are_none_are_refused(name, shares, message):
     with pytest.raises(WindowError, match=message):
-        members(NAMES, name, shares, 0)
+        in_split(NAMES, name, shares, 0)
 
 
 @pytest.mark.parametrize("count", [2, 5, 7])
@@ -101,7 +214,7 @@ def test_a_source_stays_in_its_fold_whatever_is_added_and_its_parts_stay_togethe
 
 def test_folds_of_a_split_are_of_like_size():
     """Had they the hash that splits have, one fold of five would be empty."""
-    train = [NAMES[number] for number in members(NAMES, "train", DEFAULT_SPLITS, 0)]
+    train = [NAMES[number] for number in in_split(NAMES, "train", DEFAULT_SPLITS, 0)]
     sizes = [int(out.sum()) for out in folds(train, 5, 0)]
     assert max(sizes) - min(sizes) < 0.1 * len(train) / 5
 
@@ -174,9 +287,10 @@ def test_a_store_is_split_and_folded_by_a_column(tmp_path):
             ("source", view.sources),
         ):
             for name in DEFAULT_SPLITS:
-                assert view.split(name, by=by).sources == view.split(name, by=values).sources
+                one, two = (view.split(name, by=groups, allow_empty=True) for groups in (by, values))
+                assert one.sources == two.sources
             both = zip(view.folds(3, by=by), view.folds(3, by=values), strict=True)
-            assert all((one[0].sources, one[1].sources) == (two[0].sources, two[1].sources) for one, two in both)
+            assert all((a[0].sources, a[1].sources) == (b[0].sources, b[1].sources) for a, b in both)
     with pytest.raises(WindowError, match="by='patients' is no column of its sequences; there are source, part, len"):
         store.split("train", by="patients")
     with pytest.raises(WindowError, match=r"sequences\['age'\]\[0\] is 40\.5; groups are named by text or whole"):
@@ -208,17 +322,49 @@ def test_a_column_of_the_names_of_splits_says_which_each_sequence_is_in(tmp_path
         (wanted,) = [pin] if pin else [name for name in hashed if source in hashed[name]]
         assert [name for name in found if source in found[name]] == [wanted]
     assert sum(map(len, found.values())) == len(pins)
-    assert store.select(store.sequences["split"] == "test").split("train", by="split").sources == ()
+    tests = store.select(store.sequences["split"] == "test")
+    assert tests.split("train", by="split", allow_empty=True).sources == ()
     two = {"train": 0.5, "val": 0.5}
-    with pytest.raises(
-        WindowError, match=r"by: 'test' is none of the splits train, val, of which others of its values"
-    ):
+    with pytest.raises(WindowError, match=r"\['train'\], with 1 that are none of \['train', 'val'\]: \['test'\];"):
         store.split("train", two, by="split")
     assert 0 < len(store.split("a", {"a": 0.5, "b": 0.5}, by="split")) < len(store)  # any groups, by a hash
-    with pytest.raises(WindowError, match=r"shares \['train', 'val'\]; give each split's share, as"):
-        store.split("train", ["train", "val"])  # type: ignore[arg-type]
+    names: Any = ["train", "val"]
+    for call in (store.splits, lambda shares: store.split("train", shares)):
+        with pytest.raises(WindowError, match=r"shares \['train', 'val'\]; give each split's share, as"):
+            call(names)
     # What no pin says is dealt alike, whether anything that is selected has one or not.
     unpinned = store.select(store.sequences["split"] == "")
     for name in DEFAULT_SPLITS:
         both = set(store.split(name, by="split").sources) & set(unpinned.sources)
         assert set(unpinned.split(name, by="split").sources) == both
+
+
+def test_a_store_gives_all_splits_by_a_column_in_capitals(tmp_path):
+    """All 270 sequences were in train; `split` and `splits` agree."""
+    values = {"Train": 200, "Validation": 40, "TEST": 30}
+    with store_spec.create_store(
+        tmp_path / "s.zarr", inputs=("int8", ()), labels=("int8", ()), columns={"split": "string"}
+    ) as writer:
+        for value, count in values.items():
+            for number in range(count):
+                writer.append(
+                    np.zeros(2, "int8"), np.zeros(2, "int8"), source=f"{value}-{number}", columns={"split": value}
+                )
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    shares = {"test": 0.1, "valid": 0.1, "train": 0.8}
+    found = store.splits(shares, by="split")
+    assert [(name, len(view)) for name, view in found.items()] == [("test", 30), ("valid", 40), ("train", 200)]
+    for name, value in zip(shares, ("TEST", "Validation", "Train"), strict=True):
+        assert all(source.startswith(value) for source in found[name].sources)
+        assert store.split(name, shares, by="split").sources == found[name].sources
+    hashed = store.splits(seed=3)
+    assert list(hashed) == ["train", "val", "test"]
+    assert [view.sources for view in hashed.values()] == [store.split(name, seed=3).sources for name in hashed]
+    assert sorted(source for view in hashed.values() for source in view.sources) == sorted(store.sources)
+    more = {"train": 0.7, "val": 0.1, "dev": 0.1, "test": 0.1}
+    assert len(store.split("train", more, by="split")) == 200
+    with pytest.raises(WindowError, match=r"split 'dev', a share of 0\.1, would have none of 3 groups"):
+        store.splits(more, by="split")
+    with pytest.raises(WindowError, match=r"split 'train', a share of 0\.8, would have none of 0 sources"):
+        store[:0].split("train")
+    assert [len(view) for view in store[:0].splits(allow_empty=True).values()] == [0, 0, 0]
