@@ -234,7 +234,7 @@ def build(
                     memory=0 if isinstance(engine, InProcess) else flight,
                     batch_memory=BATCHES_IN_MEMORY * batch_bytes,
                     on_progress=on_progress,
-                    before_commit=partial(note_build, tally=tally, code=plan.reading.code, only_code=bool(redo)),
+                    before_commit=partial(note_build, tally=tally, code=plan.reading.code.sha256, only_code=bool(redo)),
                     seen=plan.seen,
                     most_failures=most(len(plan.new)),
                 )
