@@ -22,6 +22,7 @@ import copyreg
 import enum
 import hashlib
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, partial
@@ -58,6 +59,11 @@ class ProcessCode:
 
     sha256: str | None = None
     uncompared: str | None = None
+
+    def warn(self, stacklevel: int) -> None:
+        """Say what cannot be compared, if anything cannot."""
+        if self.uncompared is not None:
+            warnings.warn(self.uncompared, stacklevel=stacklevel + 1)
 
 
 NO_CODE: Final = ProcessCode()

@@ -9,16 +9,19 @@ import linecache
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import builder
 import store_spec
 from builder import process_code
+from builder.cli import main
 from builder.process_code import UNKNOWN_CODE, code_of
 from builder.tables.tabular import tabular
 from tests.store.oracle import files
@@ -461,3 +464,45 @@ def test_a_build_with_a_closure_that_was_killed_goes_on_in_another_process(place
     assert build("store", 99, 1) == build("whole", 99, 2) == 0
     assert files(place / "store") == files(place / "whole")
     assert len(store_spec.open_store(place / "store").provenance["build"]["code"]) == 1
+
+
+def test_every_build_warns_of_what_cannot_be_compared(place):
+    with Path("/dev/null").open() as stream:
+
+        def process(path: Path) -> Any:
+            return scaled(path, float(stream.fileno()))
+
+        for _ in range(2):
+            with pytest.warns(
+                UserWarning, match=r"cannot be compared between builds \(_io.TextIOWrapper\), so"
+            ) as caught:
+                report = builder.build(place / "src", place / "store", process=process, workers=0)
+            assert [one.filename for one in caught] == [__file__]
+            assert report.uncompared == str(caught[0].message)
+    assert builder.build(place / "src", place / "other", process=scaled, arguments={"factor": 1}).uncompared is None
+
+
+LOCKED = """
+import threading
+import numpy as np
+
+lock = threading.Lock()
+
+def read(path):
+    with lock:
+        return np.zeros((3, 1)), np.zeros(3)
+"""
+
+
+@pytest.mark.usefixtures("place")
+def test_the_command_says_so_in_one_line(folder):
+    (folder / "my_reader.py").write_text(LOCKED)
+    for process in (["--process", "my_reader:read"], []):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = CliRunner().invoke(main, ["build", "src", "store", *process, "--workers", "0"])
+        assert result.exit_code == 0
+        assert result.stderr.startswith(
+            "the process function uses values that cannot be compared between builds (_thread.lock)"
+        )
+        assert result.stderr.count("\n") == 1
