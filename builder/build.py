@@ -68,6 +68,7 @@ class Report:
     total_sequences: int  # in the store now
     seconds: float
     codec: str | None = None  # what `auto` chose, and why
+    uncompared: str | None = None  # what of the process function cannot be compared with that of earlier builds
 
     def __repr__(self) -> str:
         done = f"{self.added:,} of {self.sources:,} sources added, {self.unchanged:,} unchanged"
@@ -190,6 +191,7 @@ def build(
         redo=redo,
         allow_none=retire_missing and yes,
     )
+    plan.reading.code.warn(stacklevel=2)
     retiring = plan.vanished if retire_missing else ()
     if retiring and not yes:
         check_vanished(plan)
@@ -236,7 +238,7 @@ def build(
                     memory=0 if isinstance(engine, InProcess) else flight,
                     batch_memory=BATCHES_IN_MEMORY * batch_bytes,
                     on_progress=on_progress,
-                    before_commit=partial(note_build, tally=tally, code=plan.reading.code, only_code=bool(redo)),
+                    before_commit=partial(note_build, tally=tally, code=plan.reading.code.sha256, only_code=bool(redo)),
                     seen=plan.seen,
                     most_failures=most(len(plan.new)),
                 )
@@ -278,6 +280,7 @@ def build(
         total_sequences=tally.committed,
         seconds=tally.seconds,
         codec=None if choice is None else str(choice),
+        uncompared=plan.reading.code.uncompared,
     )
 
 

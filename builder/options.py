@@ -13,7 +13,8 @@ from builder.errors import NoSuchProcessError, UsageError
 from builder.function_options import NOTHING_ASKED, FunctionOptions
 from builder.labels.name_labels import NameLabels
 from builder.manifest.table import ManifestLabels
-from builder.process import Process, code_of, describe_process, load_process, load_recorded_process
+from builder.process import Process, describe_process, load_process, load_recorded_process
+from builder.process_code import NO_CODE, ProcessCode, code_of
 from builder.recorded import ELSEWHERE, Recorded
 from builder.tables.described import described_options, tabular_as_described
 from builder.tables.tabular import Tabular, tabular
@@ -29,7 +30,7 @@ class Options:
     Args:
         process: What reads a source.
         named: What the store records of it.
-        code: The SHA-256 of its code, as `code_of` finds it; None: it is one for tables.
+        code: Its fingerprint, as `code_of` finds it.
         in_names: Labels in the names of the sources of a process function; None: it returns them, or the manifest has
             them, or tables.
         manifest: Where labels come from, and which sources there are; its path is None where the store has to tell.
@@ -39,7 +40,7 @@ class Options:
 
     process: Process
     named: dict[str, Any]
-    code: str | None = None
+    code: ProcessCode = NO_CODE
     in_names: NameLabels | None = None
     manifest: ManifestLabels | None = None
     label_axis: LabelAxis | None = None
@@ -163,7 +164,7 @@ def options_of_new(
     return Options(
         process=of_function.applied(function, labels_in_manifest=in_manifest),
         named=named | of_function.described(),
-        code=code_of(named),
+        code=code_of(function),
         in_names=of_function.in_names,
         manifest=manifest,
         label_axis=label_axis,
@@ -190,7 +191,7 @@ def options_of_old(
     if "tabular" in recorded.process and (process is None or isinstance(process, Tabular)):
         _refuse_of_tables(of_function)
     held = FunctionOptions.recorded(recorded.process)
-    called = _called(recorded, process)
+    _refuse_other(recorded, process)
     differing = of_function.differences(held)
     for before, now in (*_all_differences(recorded, process, manifest, label_axis), *differing):
         raise UsageError(
@@ -207,13 +208,12 @@ def options_of_old(
             only_listed=recorded.manifest["only_listed"],
         )
     function = _as_recorded(recorded) if process is None or isinstance(process, Tabular) else load_process(process)
-    in_names, code = None, None
+    in_names, code = None, code_of(function)
     if isinstance(function, Tabular):
         keeps = function.rows.keeps
     else:
         in_names = held.in_names
         in_manifest = table is not None and table.columns is not None
-        code = code_of(called)
         keeps, function = held.keeps, held.applied(function, labels_in_manifest=in_manifest)
     return Options(
         process=function,
@@ -226,8 +226,8 @@ def options_of_old(
     )
 
 
-def _called(recorded: Recorded, process: Process | str | None) -> dict[str, Any]:
-    """Return what is called, as a store records it: another function than its own where that name leads nowhere.
+def _refuse_other(recorded: Recorded, process: Process | str | None) -> None:
+    """Refuse another function than the store records, unless the recorded name leads nowhere.
 
     The store goes on to record its own, so that its bytes do not depend on how often it was built, and by what name.
 
@@ -235,18 +235,18 @@ def _called(recorded: Recorded, process: Process | str | None) -> dict[str, Any]
         UsageError: The function that is given is not the one that the store records.
     """
     if process is None or isinstance(process, Tabular):
-        return recorded.process
+        return
     now = describe_process(load_process(process), process if isinstance(process, str) else None)
     function = recorded.process.get("function")
     if function is not None and function in (now["function"], process):
-        return recorded.process
+        return
     was, instead = "tabular", "leave that option out, as the store records it"
     if function is not None:
         was = f"function {function}"
         try:
             load_recorded_process(function)
         except NoSuchProcessError:
-            return now
+            return
         except UsageError:  # it is found, but not called unless it is given
             instead = f"give {function} with process (--process)"
     raise UsageError(

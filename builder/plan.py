@@ -131,7 +131,7 @@ def make_plan(
         check_root(held, reading.sources, compared.new)
         there = set(compared.unchanged)
         assert reading.recorded is not None
-        outdated = tuple(name for name in reading.recorded.outdated(reading.code, held) if name in there)
+        outdated = tuple(name for name in reading.recorded.outdated(reading.code.sha256, held) if name in there)
     wanted = {*compared.new, *(compared.changed + outdated if update else ())}
     if redo:
         wanted = set(redo).intersection(names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import pickle
@@ -21,7 +20,6 @@ from builder.tables.tabular import Tabular
 # these.
 Process = Callable[..., Any]
 
-UNKNOWN_CODE = "unknown"
 OWN_PACKAGES = ("builder", "store_spec")
 
 
@@ -84,12 +82,12 @@ def load_recorded_process(name: str) -> Process:
     if module == "__main__" or not all(part.isidentifier() for part in (*module.split("."), function)):
         raise NoSuchProcessError(f"the process function {name!r:.200} cannot be found by its name; {again}")
     process: Process | None = None
-    if not _is_installed(module):
+    if not is_installed(module):
         try:
             process = load_process(name)
         except NoSuchProcessError as error:
             raise NoSuchProcessError(f"{error}; or {again}") from error
-    if process is None or _is_installed(process.__module__ or "builtins"):  # where it, or its class, is defined
+    if process is None or is_installed(process.__module__ or "builtins"):  # where it, or its class, is defined
         raise UsageError(
             f"the process function {name!r:.200} is not one of yours but lies in an installed package, and such a one "
             f"is not called because a store says so; {again}"
@@ -97,7 +95,8 @@ def load_recorded_process(name: str) -> Process:
     return process
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Tell whether a module is Python's, ours, or of an installed package."""
     package = module.partition(".")[0]
     if package in sys.stdlib_module_names or package in OWN_PACKAGES:
         return True
@@ -130,23 +129,6 @@ def _name(process: Process, given: str | None) -> str:
         return f"{module}:{name}"
     # An object that can be called, or the function inside a decorated one: the bare name would lead to another.
     return given or f"{module}:{name}{'()' if name.isidentifier() else ''}"
-
-
-def code_of(process: dict[str, Any]) -> str | None:
-    """Return the SHA-256 of the source of a function's module, as `describe_process` names it.
-
-    Returns:
-        64 hexadecimal digits; `UNKNOWN_CODE` where there is no source, as of what was typed into a session; None
-        for `tabular`, whose options are all there is to know.
-    """
-    if "function" not in process:
-        return None
-    module = sys.modules.get(process["function"].partition(":")[0])
-    path = getattr(module, "__file__", None)
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else UNKNOWN_CODE
-    except OSError:
-        return UNKNOWN_CODE
 
 
 class Portable:

@@ -23,6 +23,7 @@ from builder.manifest.table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.one_source import Batch, Failure
 from builder.options import Options, options_of_new, options_of_old
 from builder.process import Portable, Process
+from builder.process_code import ProcessCode
 from builder.recorded import Recorded, describe_build
 from builder.sources import MISNAMED, SourceList, discover
 from builder.tables.tabular import Tabular
@@ -52,7 +53,7 @@ class Reading:
     portable: Process  # the same, as it goes to the workers
     described: dict[str, Any]  # what a new store records of all this
     label_axis: LabelAxis | None  # None: the first source's labels tell
-    code: str | None  # of the process function, as the store records it; None: `tabular`
+    code: ProcessCode  # of the process function
     recorded: Recorded | None  # what the store records; None: there is none yet
     search: tuple[str, ...]
     missing: Missing = "error"  # whether NaN may stand for missing values in a new store

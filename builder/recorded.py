@@ -3,7 +3,7 @@
 In `provenance["build"]`: `process`, either `{"tabular": its options}` or `{"function": "module:name"}`, with its
 `arguments`, `missing`, `classes` and `label_pattern` where these are given; `label_axis`, null if it was not given;
 `manifest`, null or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and
-the SHA-256 of the source of the process function's module, from which the sequences from that number on were made. In a
+the fingerprint of the process function that made the sequences from that number on (see `process_code`). In a
 store that `compact` gave another dtype, there is `converted` too: pairs of `inputs` or `labels` and a dtype, to which
 rows are converted, one after another.
 """
@@ -29,7 +29,7 @@ from builder.tables.tabular import tabular
 from store_spec.schema import LabelAxis
 
 ELSEWHERE = "build to another path"
-Code = tuple[tuple[int, str], ...]  # (number of a sequence, SHA-256 of what made it and those after it), rising
+Code = tuple[tuple[int, str], ...]  # (number of a sequence, fingerprint of what made it and those after it), rising
 
 
 def describe_build(

@@ -43,6 +43,8 @@ def attention(report: Report) -> Iterator[str]:
         if sources:
             what, it = (one, "it") if len(sources) == 1 else (many, "them")
             yield f"{count_text(len(sources), 'source')} {what}: {first_of(sources)}; {advice.format(it)}"
+    if report.uncompared is not None:
+        yield report.uncompared
     failed = len(report.failures)
     if 0 < report.added < failed and report.added + failed == report.sources:  # of a new store
         yield (

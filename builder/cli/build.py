@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -315,7 +316,8 @@ def build(context: click.Context, /, **_: object) -> None:
         from builder.cli.progress import of_build, showing, summary
 
         shown = showing(Path(store).name or store, of_build, begin="listing the sources", visible=not quiet)
-        with stdout_kept(), shown as show:
+        with stdout_kept(), shown as show, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the process function uses")  # a line after the build says it
             report = build_store(
                 sources,
                 store,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from builder.function_options import NOTHING_ASKED, FunctionOptions, are_recorde
 from builder.manifest.table import found_below, place_below
 from builder.preview import preview
 from builder.process import load_process
+from builder.process_code import code_of
 from builder.tables.described import tabular_as_described
 from builder.tables.tabular import Tabular, tabular
 from store_spec.disk.ledger import Ledger
@@ -80,7 +82,12 @@ def build(*arguments: object) -> Result:
 
 
 def code(factor: int) -> str:
-    return hashlib.sha256(READER.format(factor=factor).encode()).hexdigest()
+    """Return the fingerprint of `read` in this version of the module, in a module of another name."""
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder, "any_reader.py")).write_text(READER.format(factor=factor))
+        module = ModuleType("any_reader")
+        exec(compile(path.read_text(), path, "exec"), vars(module))  # noqa: S102
+        return str(code_of(module.read).sha256)
 
 
 def recorded(store: Path) -> Any:
@@ -531,7 +538,7 @@ def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_calle
     assert reader.build(process="my_reader:read").outdated == (() if same else ("a.rows", "b.rows"))
     reader.add(c=[1])
     assert build("src", "store", *given).stdout.startswith("store: 1 source added, 2 unchanged")
-    expected = recorded(store)["code"][:1] + ([] if same else [[3, hashed(reader)]])
+    expected = recorded(store)["code"][:1] + ([] if same else [[3, code_of(load_process("my_reader:read")).sha256]])
     assert recorded(store) == {
         "process": {"function": name}, "label_axis": None, "manifest": None, "code": expected
     }  # fmt: skip
@@ -540,10 +547,6 @@ def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_calle
         shutil.rmtree(store)
         first(reader)
         assert files(store) == grown
-
-
-def hashed(reader: Reader) -> str:
-    return hashlib.sha256((reader.place / "my_reader.py").read_bytes()).hexdigest()
 
 
 def test_another_function_is_refused_where_the_recorded_one_is_found_and_what_is_advised_can_be_done(reader):
