@@ -73,7 +73,8 @@ class Report:
     def __repr__(self) -> str:
         done = f"{self.added:,} of {self.sources:,} sources added, {self.unchanged:,} unchanged"
         rest = f"{self.updated:,} updated, {self.retired:,} retired, {len(self.failures):,} failed"
-        return f"<build of {self.store.name}: {done}, {rest}; {self.total_sequences:,} sequences in the store>"
+        other = f", {len(self.outdated):,} made by other code" if self.outdated else ""
+        return f"<build of {self.store.name}: {done}{other}, {rest}; {self.total_sequences:,} sequences in the store>"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
