@@ -6,7 +6,9 @@ by one that begins with the same rows, so it is read in one piece.
 
 from __future__ import annotations
 
+import os
 import resource
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -55,6 +57,7 @@ class Shards:
         self._tables, self._compared = tables, compared
         self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
         self._last: dict[str, bytes] = {}  # by array: the shard that a later commit may replace
+        self._fetching: dict[tuple[int, str], threading.RLock] = {}  # by process and array, for `_last`
         self._open: dict[str, OpenFile] = {}
         self._own = object()  # whose the chunks are that threads keep
 
@@ -171,11 +174,17 @@ class Shards:
         if (number + 1) * chunking.shard <= self._root.committed(name):
             return None
         data = self._last.get(name)
-        if data is None:
-            chunk = chunking.chunk * self._root.schema.rows(name).nbytes
-            chunks = chunking.shard // chunking.chunk
-            limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
-            data = self._last[name] = get_whole(self._storage, key, limit)
+        if data is not None:
+            return data
+        # One thread fetches it, as it can be large, and the others wait. The lock is of this process: one that is held
+        # at a fork stays held in the child. A signal handler that reads too must not wait for its own thread.
+        with self._fetching.setdefault((os.getpid(), name), threading.RLock()):
+            data = self._last.get(name)
+            if data is None:
+                chunk = chunking.chunk * self._root.schema.rows(name).nbytes
+                chunks = chunking.shard // chunking.chunk
+                limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
+                data = self._last[name] = get_whole(self._storage, key, limit)
         return data
 
     def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
