@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from store_spec.disk.committed import get_part, get_whole, open_file, wrong_size
 from store_spec.disk.recent import Key, RecentChunks
-from store_spec.disk.storage import OpenFile
+from store_spec.disk.storage import OpenFile, Readable
 from store_spec.disk.tables import Tables
 from store_spec.errors import FormatError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer
-from store_spec.format.layout import chunk_key
+from store_spec.format.layout import ROOT, chunk_key
 from store_spec.schema import Chunking
 
 MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
@@ -56,7 +56,7 @@ class Shards:
         self._storage, self._root = tables.storage, tables.root
         self._tables, self._compared = tables, compared
         self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
-        self._last: dict[str, bytes] = {}  # by array: the shard that a later commit may replace
+        self._last: dict[str, bytes | memoryview] = {}  # by array: the shard that a later commit may replace
         self._fetching: dict[tuple[int, str], threading.RLock] = {}  # by process and array, for `_last`
         self._open: dict[str, OpenFile] = {}
         self._own = object()  # whose the chunks are that threads keep
@@ -142,7 +142,7 @@ class Shards:
         schema = self._root.schema
         for name in (name for names in schema.sharded().values() for name in names):
             due = self._seen(name)
-            present = len(self._storage.list(name)) - 1  # its zarr.json is there too
+            present = sum(entry.name != ROOT for entry in self._storage.list(name))
             if present < due:
                 where = self._storage.path(name)
                 raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
@@ -169,7 +169,7 @@ class Shards:
         decoded = self._root.schema.chunking(name).chunk * self._root.schema.rows(name).nbytes
         return decoded, decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
 
-    def _whole(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | None:
+    def _whole(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | memoryview | None:
         """Return the bytes of the shard that a later commit may replace; None for all others."""
         if (number + 1) * chunking.shard <= self._root.committed(name):
             return None
@@ -231,7 +231,7 @@ class Shards:
         key = chunk_key(name, number, 1 + len(self._root.schema.rows(name).shape))
         return key, f"{self._storage.root}/{key}"
 
-    def _get(self, key: str, start: int, length: int) -> bytes:
+    def _get(self, key: str, start: int, length: int) -> bytes | memoryview:
         data = (self._open.get(key) or self._opened(key)).read(start, length)
         if len(data) != length:
             raise FormatError(
@@ -239,9 +239,11 @@ class Shards:
             )
         return data
 
-    def _opened(self, key: str) -> OpenFile:
+    def _opened(self, key: str) -> Readable:
         """Open a file, and keep it open: each time, that takes longer than reading a chunk."""
         file = open_file(self._storage, key)
+        if not isinstance(file, OpenFile):
+            return file
         if len(self._open) >= MOST_OPEN:
             self._open.clear()
         if len(_ALL_OPEN) < MOST_OPEN_OF_ALL:

@@ -5,19 +5,18 @@ Everything is clipped to the counts of the one root document that was read.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.shards import Shards
-from store_spec.disk.storage import LocalStorage, check_local
+from store_spec.disk.storage import Storage, storage_of
 from store_spec.disk.tables import Tables, kept
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
@@ -27,12 +26,15 @@ from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.text import shown
 from store_spec.schema import MISSING_RUNS
 
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
+
 
 class Snapshot:
-    """A committed state of the store in a folder. Picklable: what is cached stays behind.
+    """A committed state of a store. Picklable: what is cached stays behind.
 
     Args:
-        storage: The folder.
+        storage: Where the store lies.
         root: The root document of the state.
         compared: Whether whoever reads holds each sequence against its checksum: see `Shards`.
         once: Whether whoever reads does so once: after an error only files are opened anew, and what was found in them
@@ -42,7 +44,7 @@ class Snapshot:
         tables: The arrays that do not lie in shards.
     """
 
-    def __init__(self, storage: LocalStorage, root: Root, *, compared: bool = False, once: bool = False) -> None:
+    def __init__(self, storage: Storage, root: Root, *, compared: bool = False, once: bool = False) -> None:
         self.storage = storage
         self.root = root
         self.tables = Tables(storage, root)
@@ -52,7 +54,7 @@ class Snapshot:
         self._missing: dict[str, Runs] = {}
 
     @classmethod
-    def open(cls, path: Path) -> Snapshot:
+    def open(cls, store: str | PathLike[str] | ZarrStore) -> Snapshot:
         """Read the root once; nothing else is read before it is asked for.
 
         Raises:
@@ -60,25 +62,25 @@ class Snapshot:
             FormatError: It is not one that may be read.
             SchemaError: The path is a URL.
         """
-        check_local(path)
-        path = path.absolute()  # the caller may change to another folder
-        if not path.is_dir():
-            raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))
-        storage = LocalStorage(path)
+        return cls.of(storage_of(store))
+
+    @classmethod
+    def of(cls, storage: Storage) -> Snapshot:
+        """Read the root likewise of the store that lies there."""
         try:
             data = storage.get(ROOT, 0, LARGEST_DOCUMENT + 1)
         except MissingStoreError as error:
-            raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
-        root = Root.decode(data, str(path / ROOT))
+            raise MissingStoreError(f"{storage.root}: a folder without {ROOT}: no store") from error
+        root = Root.decode(bytes(data), str(storage.path(ROOT)))
         for folder in root.schema.folders():
-            _check_folder(storage.path(folder))
+            storage.check_folder(folder)
         return cls(storage, root)
 
     def __repr__(self) -> str:
         counts = self.root.counts
         return f"<snapshot of {self.storage.root.name}: {counts.sequences:,} sequences, {counts.steps:,} steps>"
 
-    def __reduce__(self) -> tuple[Any, tuple[LocalStorage, Root]]:
+    def __reduce__(self) -> tuple[Any, tuple[Storage, Root]]:
         return partial(Snapshot, compared=self._compared, once=self._once), (self.storage, self.root)
 
     def slim(self, *, compared: bool = True) -> Snapshot:
@@ -226,13 +228,3 @@ class Snapshot:
             self._shards = Shards(self.tables, compared=self._compared)
             self._crcs = None
             self._missing.clear()
-
-
-def _check_folder(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError as error:
-        raise FormatError(f"{path}: missing; restore that folder") from error
-    if not stat.S_ISDIR(mode):
-        kind = "a link; a store holds plain files and folders only" if stat.S_ISLNK(mode) else "not a folder"
-        raise FormatError(f"{path}: {kind}")

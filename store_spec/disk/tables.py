@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.committed import get_whole, wrong_size
-from store_spec.disk.storage import LocalStorage
+from store_spec.disk.storage import LocalStorage, Storage
 from store_spec.errors import FormatError
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO
-from store_spec.format.layout import Root, chunk_key, table_chunk
+from store_spec.format.layout import ROOT, Root, chunk_key, table_chunk
 from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, encode_text
 from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact, Schema
 
@@ -23,11 +23,11 @@ class Tables:
     """Those of one committed state: nothing behind its counts is looked at.
 
     Args:
-        storage: The folder of the store.
+        storage: Where the store lies.
         root: The root document of the state.
     """
 
-    def __init__(self, storage: LocalStorage, root: Root) -> None:
+    def __init__(self, storage: Storage, root: Root) -> None:
         self.storage, self.root = storage, root
 
     @cached_property
@@ -55,7 +55,7 @@ class Tables:
         stop = self.root.committed(name) if stop is None else stop
         size = table_chunk(schema, fact)
         first, last = start // size, -(-stop // size)
-        present = len(self.storage.list(name)) - 1  # its zarr.json is there too
+        present = sum(entry.name != ROOT for entry in self.storage.list(name))
         if stop > start and present < last:
             raise FormatError(
                 f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"

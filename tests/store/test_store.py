@@ -399,7 +399,7 @@ def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fo
     fetched: list[str] = []
     fetching = threading.Event()
 
-    def get_whole(storage: Any, key: str, limit: int) -> bytes:
+    def get_whole(storage: Any, key: str, limit: int) -> bytes | memoryview:
         fetched.append(key)
         fetching.set()
         time.sleep(0.2)
