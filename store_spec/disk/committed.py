@@ -42,6 +42,12 @@ def open_file(storage: Storage, key: str) -> Readable:
         raise _lost(storage, key) from error
 
 
+def part_of(data: bytes | memoryview, start: int, length: int | None) -> bytes | memoryview:
+    """Return bytes of a value that is there, as `LocalStorage.get` does."""
+    begin = start if start >= 0 else max(0, len(data) + start)
+    return data[begin:] if length is None else data[begin : begin + max(0, length)]
+
+
 def wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> FormatError:
     """Say that a chunk has fewer or more stored bytes than one of the schema can have."""
     if found > most:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.committed import get_part, get_whole, open_file, wrong_size
+from store_spec.disk.committed import get_part, get_whole, open_file, part_of, wrong_size
 from store_spec.disk.recent import Key, RecentChunks
 from store_spec.disk.storage import OpenFile, Readable
 from store_spec.disk.tables import Tables
@@ -117,6 +117,19 @@ class Shards:
         for offset, length in ranges:
             yield data[offset - shift : offset - shift + length]
 
+    def value(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
+        """Return bytes of a shard as `Storage.get` does, after a look at its index: no chunk of it is missing."""
+        chunking = self._root.schema.chunking(name)
+        first = number * chunking.shard
+        self.check_sizes(name, first, min(first + chunking.shard, self._root.committed(name)))
+        key, _ = self._file(name, number)
+        whole = self._whole(name, number, key, chunking)
+        if whole is not None:
+            return part_of(whole, start, length)
+        if start == 0 and length is None:
+            return get_whole(self._storage, key, self._largest(name, chunking))
+        return get_part(self._storage, key, start, length)
+
     def check_sizes(self, name: str, start: int, stop: int) -> None:
         """Check that the chunks of rows have as many stored bytes as chunks of the schema can have.
 
@@ -181,11 +194,13 @@ class Shards:
         with self._fetching.setdefault((os.getpid(), name), threading.RLock()):
             data = self._last.get(name)
             if data is None:
-                chunk = chunking.chunk * self._root.schema.rows(name).nbytes
-                chunks = chunking.shard // chunking.chunk
-                limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
-                data = self._last[name] = get_whole(self._storage, key, limit)
+                data = self._last[name] = get_whole(self._storage, key, self._largest(name, chunking))
         return data
+
+    def _largest(self, name: str, chunking: Chunking) -> int:
+        """Return how many bytes a shard has at most."""
+        chunk = chunking.chunk * self._root.schema.rows(name).nbytes
+        return chunking.shard // chunking.chunk * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
 
     def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
         """Return a shard's index, how many bytes its chunks take, and whether each has as many as one can have."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.committed import part_of
 from store_spec.disk.shards import Shards
 from store_spec.disk.storage import Storage, storage_of
 from store_spec.disk.tables import Tables, kept
@@ -207,6 +208,17 @@ class Snapshot:
         shards.check_sizes(name, start, start + whole * chunking.chunk)
         stored = tuple(map(bytes, shards.stored(name, start // chunking.shard, range(whole))))
         return shard.Stretch(rows.empty(0), stored, self.rows(name, start + whole * chunking.chunk, stop), stop - start)
+
+    def stored(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
+        """Return bytes of a chunk or shard with committed rows, as they are stored and as `Storage.get` counts them.
+
+        Raises:
+            FormatError: It is missing, or a shard lacks a chunk or is an older copy.
+        """
+        if not self.root.schema.is_sharded(name):
+            return part_of(self.tables.stored(self.root.schema.fact(name), number), start, length)
+        with self._reading() as shards:
+            return shards.value(name, number, start, length)
 
     def check_files(self) -> None:
         """Check that there are as many shards as readers see rows of, for who takes memory by the count of these."""

@@ -81,10 +81,8 @@ class Tables:
 
     def fill_from_chunk(self, fact: ArrayFact, number: int, out: NDArray[Any]) -> None:
         """Decode one chunk into `out`, which has the rows of a whole chunk."""
-        key = chunk_key(fact.name, number, out.ndim)
-        where = str(self.storage.path(key))
-        text = fact.dtype == "string"
-        stored = get_whole(self.storage, key, (LARGEST_TEXT_BYTES if text else out.nbytes) + LARGEST_OVERHEAD)
+        where = str(self.storage.path(chunk_key(fact.name, number, out.ndim)))
+        text, stored = fact.dtype == "string", self.stored(fact, number)
         codec = self.root.schema.codec_of(fact)
         if text:
             out[:] = decode_text(codec.decode_bytes(stored, LARGEST_TEXT_BYTES, where), len(out), where)
@@ -94,6 +92,13 @@ class Tables:
             if out.dtype == bool and (committed.view(np.uint8) > 1).any():
                 # NumPy counts such a mask wrong, and then selects by it out of bounds.
                 raise FormatError(f"{where}: a bool of {committed.view(np.uint8).max()}, where 0 or 1 is due")
+
+    def stored(self, fact: ArrayFact, number: int) -> bytes | memoryview:
+        """Return the bytes of one chunk as they are stored."""
+        schema, key = self.root.schema, chunk_key(fact.name, number, 1 + len(self.root.schema.shape(fact)))
+        decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
+        limit = LARGEST_TEXT_BYTES if fact.dtype == "string" else decoded
+        return get_whole(self.storage, key, limit + LARGEST_OVERHEAD)
 
     def check_offsets(
         self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int

@@ -19,7 +19,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync  # has no public name; icechunk imports it from here too
 from zarr.storage import LocalStore, MemoryStore, ObjectStore, StorePath
 
-from store_spec.disk.committed import get_part
+from store_spec.disk.committed import get_part, part_of
 from store_spec.disk.storage import Address, LocalStorage, Storage
 from store_spec.errors import MissingStoreError, SchemaError, StorageError, UnreadableError
 
@@ -212,9 +212,7 @@ class MemoryStorage(ZarrStorage):
         found = store.get_sync(key, prototype=default_buffer_prototype())
         if found is None:
             return None
-        data: memoryview = found.as_numpy_array().data
-        begin = start if start >= 0 else max(0, len(data) + start)
-        return data[begin:] if length is None else data[begin : begin + length]
+        return part_of(found.as_numpy_array().data, start, length)
 
 
 class ObjectStorage(ZarrStorage):
