@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +28,9 @@ from store_spec.schema import GROUPS, VERSION, ArrayFact, Rows, Schema
 from store_spec.windows.mixing import Mixing, measure
 from store_spec.windows.shape import Short, Target
 from store_spec.windows.windows import Windows
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
 
 TEXT_LENGTH_BYTES = 4  # that a string takes beside its characters
 
@@ -115,7 +116,7 @@ class Shuffled:
 class Inspection:
     """What `inspect` finds."""
 
-    store: Path
+    store: Any  # where it lies: a Path; of a store of zarr, a text with a name
     version: str
     identity: str
     sequences: int  # that readers see; so of all below but the sizes on disk
@@ -163,11 +164,13 @@ class Inspection:
         return asdict(self) | {"store": str(self.store), "failures_listed": listed}
 
 
-def inspect(store: str | PathLike[str], *, shuffle: Shuffle | None = None, split_by: str | None = None) -> Inspection:
+def inspect(
+    store: str | PathLike[str] | ZarrStore, *, shuffle: Shuffle | None = None, split_by: str | None = None
+) -> Inspection:
     """Say what a store is: schema, lengths, sizes, splits, statistics, how it was built, and what failed.
 
     Args:
-        store: Its path.
+        store: Its path, or a store of zarr.
         shuffle: Windows and batches; how well an epoch of them mixes is said too. None: nothing of it.
         split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
 
@@ -206,7 +209,7 @@ def inspection_of(
     numbers = split_numbers(opened, split_by) if numbers is None else numbers
     shuffled = None if shuffle is None else measured(opened, shuffle)  # first: it refuses what cannot be
     arrays = tuple(_array_size(opened, fact) for fact in schema.arrays())
-    documents = _sizes([opened.path / ROOT, *(opened.path / name / ROOT for name in GROUPS)])
+    documents = _sizes(opened, [ROOT, *(f"{name}/{ROOT}" for name in GROUPS)])
     failures, listed = failures_in(opened.provenance)
     build = opened.provenance.get("build")
     return Inspection(
@@ -306,7 +309,7 @@ def _array_size(store: Store, fact: ArrayFact) -> ArraySize:
         decoded = sum(len(str(text).encode()) for text in texts) + TEXT_LENGTH_BYTES * rows
     else:
         decoded = math.prod(shape) * schema.dtype(fact).itemsize
-    files = _sizes([Path(entry) for entry in store.snapshot.storage.list(fact.name)])
+    files = _sizes(store, [f"{fact.name}/{entry.name}" for entry in store.snapshot.storage.list(fact.name)])
     return ArraySize(
         name=fact.name,
         dtype=fact.dtype or schema.dtype(fact).name,
@@ -319,13 +322,9 @@ def _array_size(store: Store, fact: ArrayFact) -> ArraySize:
     )
 
 
-def _sizes(paths: list[Path]) -> list[int]:
-    """Return the bytes of each file; those of a commit in progress can go at any moment."""
-    sizes = []
-    for path in paths:
-        with suppress(FileNotFoundError):
-            sizes.append(path.lstat().st_size)
-    return sizes
+def _sizes(store: Store, keys: list[str]) -> list[int]:
+    """Return the bytes of each file that is there; those of a commit in progress can go at any moment."""
+    return [size for key in keys if (size := store.snapshot.storage.size(key))]
 
 
 def split_numbers(store: Store, by: str | None = None) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from store_spec.disk.job import ADD_NOTHING
 from store_spec.disk.ledger import Ledger, check_root
 from store_spec.disk.lock import locked
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format.layout import ROOT
 from store_spec.schema import ROW_ARRAYS
@@ -98,7 +99,7 @@ def repair(
     rebuilt: tuple[str, ...] = ()
     with locked(place.absolute()) as folder:  # first: a check may take hours, and a writer would waste them
         # A repair that was killed may not have synced what it put, and that looks as if it was safe.
-        held.snapshot.storage.sync(["", *held.snapshot.root.schema.folders()])
+        LocalStorage(held.path).sync(["", *held.snapshot.root.schema.folders()])
         found = check()
         if not found:
             return Repair(found=(), files=(), rebuilt=(), failures=(), left=())

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import store_spec
 from builder.build import worker_count
@@ -17,6 +16,9 @@ from store_spec.errors import DAMAGE
 from store_spec.verification.parts import PART_BYTES, Checked, Part
 from store_spec.verification.problems import Problem
 from store_spec.verification.verify import Check
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
 
 SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
 BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
@@ -40,7 +42,7 @@ class Checking:
 
 
 def verify(
-    store: str | PathLike[str],
+    store: str | PathLike[str] | ZarrStore,
     *,
     workers: int | None = None,
     scheduler: Any = None,
@@ -51,7 +53,7 @@ def verify(
     What is found does not depend on their number.
 
     Args:
-        store: Where the store is.
+        store: Its path; or a store of zarr, which worker processes need pickled.
         workers: Processes on this machine; 0: work in this process. By default one a core, or none where the store
             is so small that starting them would take longer.
         scheduler: The address of a dask scheduler, or a dask client, to use instead; its workers read the store.
@@ -64,7 +66,7 @@ def verify(
         BuildError: Worker processes died again and again.
     """
     free = workers is None and scheduler is None  # to choose
-    count = worker_count(workers, small=free and _decoded_bytes(Path(store)) <= SMALL_BYTES)
+    count = worker_count(workers, small=free and _decoded_bytes(store) <= SMALL_BYTES)
     checking = Checking()
     with start_engine(count, scheduler) as engine:
 
@@ -125,7 +127,7 @@ def _check_each(check: Check, parts: Sequence[Part]) -> list[Checked]:
     return [check(part) for part in parts]
 
 
-def _decoded_bytes(store: Path) -> int:
+def _decoded_bytes(store: str | PathLike[str] | ZarrStore) -> int:
     """Return how many bytes of rows a store has; 0 where `verify` is going to say that it is none."""
     try:
         root = store_spec.open_store(store).snapshot.root

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -25,6 +25,9 @@ from store_spec.schema import LabelAxis, Missing, Rows, Schema, sizes_for
 from store_spec.store import Store
 from store_spec.verification.problems import Problem
 from store_spec.verification.verify import verify
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
 
 __all__ = ["Problem", "Rows", "Schema", "Store", "StoreError", "Time", "Writer", "create_store", "open_store", "verify"]
 
@@ -102,14 +105,19 @@ def create_store(
 
 
 @overload
-def open_store(path: str | PathLike[str], mode: Literal["r"] = "r") -> Store: ...
+def open_store(path: str | PathLike[str] | ZarrStore, mode: Literal["r"] = "r") -> Store: ...
 @overload
 def open_store(path: str | PathLike[str], mode: Literal["a"]) -> Writer: ...
-def open_store(path: str | PathLike[str], mode: Literal["r", "a"] = "r") -> Store | Writer:
+def open_store(path: str | PathLike[str] | ZarrStore, mode: Literal["r", "a"] = "r") -> Store | Writer:
     """Open a store: to read the state it is in now (`r`), or to append to it (`a`), which gives a writer.
 
     Reading is cheap to start: one document and the lengths, no rows. What was read from stays open, up to 32 files of
     a store, until it is gone.
+
+    Args:
+        path: Where it lies; or, to read, a store of zarr: a `MemoryStore`, `ZipStore`, `FsspecStore`, `ObjectStore` or
+            any other one. A `LocalStore` is read as its path is.
+        mode: `r` or `a`.
 
     Raises:
         MissingStoreError: There is no store at that path.
@@ -118,9 +126,11 @@ def open_store(path: str | PathLike[str], mode: Literal["r", "a"] = "r") -> Stor
         LockedError: Another writer has it open (mode `a`).
     """
     if mode == "r":
-        return Store(Snapshot.open(Path(path)))
+        return Store(Snapshot.open(path))
     if mode != "a":
         raise SchemaError(f"mode {mode!r} is not 'r' or 'a'")
+    if not isinstance(path, str | PathLike):
+        raise SchemaError(f"{path}: stores are written on local disks; give the path of a folder")
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(Path(path)))
         return Writer(ledger, stack.pop_all())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from store_spec.disk.storage import LocalStorage, OpenFile
+from store_spec.disk.storage import Readable, Storage
 from store_spec.errors import FormatError, MissingStoreError
 
 
-def get_whole(storage: LocalStorage, key: str, limit: int) -> bytes:
+def get_whole(storage: Storage, key: str, limit: int) -> bytes | memoryview:
     """Return all bytes of a file, which are no more than that.
 
     Raises:
@@ -18,7 +18,7 @@ def get_whole(storage: LocalStorage, key: str, limit: int) -> bytes:
     return data
 
 
-def get_part(storage: LocalStorage, key: str, start: int, length: int | None) -> bytes:
+def get_part(storage: Storage, key: str, start: int, length: int | None) -> bytes | memoryview:
     """Return bytes of a file, as `LocalStorage.get` does.
 
     Raises:
@@ -30,7 +30,7 @@ def get_part(storage: LocalStorage, key: str, start: int, length: int | None) ->
         raise _lost(storage, key) from error
 
 
-def open_file(storage: LocalStorage, key: str) -> OpenFile:
+def open_file(storage: Storage, key: str) -> Readable:
     """Open a file for many reads.
 
     Raises:
@@ -40,6 +40,12 @@ def open_file(storage: LocalStorage, key: str) -> OpenFile:
         return storage.open(key)
     except MissingStoreError as error:
         raise _lost(storage, key) from error
+
+
+def part_of(data: bytes | memoryview, start: int, length: int | None) -> bytes | memoryview:
+    """Return bytes of a value that is there, as `LocalStorage.get` does."""
+    begin = start if start >= 0 else max(0, len(data) + start)
+    return data[begin:] if length is None else data[begin : begin + max(0, length)]
 
 
 def wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> FormatError:
@@ -52,5 +58,5 @@ def wrong_size(where: str, found: int, least: int, most: int, decoded: int) -> F
     )
 
 
-def _lost(storage: LocalStorage, key: str) -> FormatError:
+def _lost(storage: Storage, key: str) -> FormatError:
     return FormatError(f"{storage.path(key)}: missing; every committed chunk and shard is written, so it was lost")

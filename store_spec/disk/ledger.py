@@ -428,7 +428,7 @@ def check_root(snapshot: Snapshot) -> None:
     for fact in root.schema.arrays():
         try:
             data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
-            shape = decode_document(data, fact.name).get("shape")
+            shape = decode_document(bytes(data), fact.name).get("shape")
         except DAMAGE:
             continue  # one that is lost says nothing
         rows, counted = shape[0] if isinstance(shape, list) and shape else None, root.committed(fact.name)

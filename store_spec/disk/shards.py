@@ -6,7 +6,9 @@ by one that begins with the same rows, so it is read in one piece.
 
 from __future__ import annotations
 
+import os
 import resource
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -14,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.committed import get_part, get_whole, open_file, wrong_size
+from store_spec.disk.committed import get_part, get_whole, open_file, part_of, wrong_size
 from store_spec.disk.recent import Key, RecentChunks
-from store_spec.disk.storage import OpenFile
+from store_spec.disk.storage import OpenFile, Readable
 from store_spec.disk.tables import Tables
 from store_spec.errors import FormatError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer
-from store_spec.format.layout import chunk_key
+from store_spec.format.layout import ROOT, chunk_key
 from store_spec.schema import Chunking
 
 MOST_INDEXES = 4096  # of shards that are kept: some 10 kB each
@@ -54,7 +56,8 @@ class Shards:
         self._storage, self._root = tables.storage, tables.root
         self._tables, self._compared = tables, compared
         self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
-        self._last: dict[str, bytes] = {}  # by array: the shard that a later commit may replace
+        self._last: dict[str, bytes | memoryview] = {}  # by array: the shard that a later commit may replace
+        self._fetching: dict[tuple[int, str], threading.RLock] = {}  # by process and array, for `_last`
         self._open: dict[str, OpenFile] = {}
         self._own = object()  # whose the chunks are that threads keep
 
@@ -114,6 +117,19 @@ class Shards:
         for offset, length in ranges:
             yield data[offset - shift : offset - shift + length]
 
+    def value(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
+        """Return bytes of a shard as `Storage.get` does, after a look at its index: no chunk of it is missing."""
+        chunking = self._root.schema.chunking(name)
+        first = number * chunking.shard
+        self.check_sizes(name, first, min(first + chunking.shard, self._root.committed(name)))
+        key, _ = self._file(name, number)
+        whole = self._whole(name, number, key, chunking)
+        if whole is not None:
+            return part_of(whole, start, length)
+        if start == 0 and length is None:
+            return get_whole(self._storage, key, self._largest(name, chunking))
+        return get_part(self._storage, key, start, length)
+
     def check_sizes(self, name: str, start: int, stop: int) -> None:
         """Check that the chunks of rows have as many stored bytes as chunks of the schema can have.
 
@@ -139,7 +155,7 @@ class Shards:
         schema = self._root.schema
         for name in (name for names in schema.sharded().values() for name in names):
             due = self._seen(name)
-            present = len(self._storage.list(name)) - 1  # its zarr.json is there too
+            present = sum(entry.name != ROOT for entry in self._storage.list(name))
             if present < due:
                 where = self._storage.path(name)
                 raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
@@ -166,17 +182,25 @@ class Shards:
         decoded = self._root.schema.chunking(name).chunk * self._root.schema.rows(name).nbytes
         return decoded, decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
 
-    def _whole(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | None:
+    def _whole(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | memoryview | None:
         """Return the bytes of the shard that a later commit may replace; None for all others."""
         if (number + 1) * chunking.shard <= self._root.committed(name):
             return None
         data = self._last.get(name)
-        if data is None:
-            chunk = chunking.chunk * self._root.schema.rows(name).nbytes
-            chunks = chunking.shard // chunking.chunk
-            limit = chunks * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
-            data = self._last[name] = get_whole(self._storage, key, limit)
+        if data is not None:
+            return data
+        # One thread fetches it, as it can be large, and the others wait. The lock is of this process: one that is held
+        # at a fork stays held in the child. A signal handler that reads too must not wait for its own thread.
+        with self._fetching.setdefault((os.getpid(), name), threading.RLock()):
+            data = self._last.get(name)
+            if data is None:
+                data = self._last[name] = get_whole(self._storage, key, self._largest(name, chunking))
         return data
+
+    def _largest(self, name: str, chunking: Chunking) -> int:
+        """Return how many bytes a shard has at most."""
+        chunk = chunking.chunk * self._root.schema.rows(name).nbytes
+        return chunking.shard // chunking.chunk * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
 
     def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
         """Return a shard's index, how many bytes its chunks take, and whether each has as many as one can have."""
@@ -222,7 +246,7 @@ class Shards:
         key = chunk_key(name, number, 1 + len(self._root.schema.rows(name).shape))
         return key, f"{self._storage.root}/{key}"
 
-    def _get(self, key: str, start: int, length: int) -> bytes:
+    def _get(self, key: str, start: int, length: int) -> bytes | memoryview:
         data = (self._open.get(key) or self._opened(key)).read(start, length)
         if len(data) != length:
             raise FormatError(
@@ -230,9 +254,11 @@ class Shards:
             )
         return data
 
-    def _opened(self, key: str) -> OpenFile:
+    def _opened(self, key: str) -> Readable:
         """Open a file, and keep it open: each time, that takes longer than reading a chunk."""
         file = open_file(self._storage, key)
+        if not isinstance(file, OpenFile):
+            return file
         if len(self._open) >= MOST_OPEN:
             self._open.clear()
         if len(_ALL_OPEN) < MOST_OPEN_OF_ALL:

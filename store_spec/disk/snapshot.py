@@ -5,19 +5,19 @@ Everything is clipped to the counts of the one root document that was read.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.committed import part_of
 from store_spec.disk.shards import Shards
-from store_spec.disk.storage import LocalStorage, check_local
+from store_spec.disk.storage import Storage, storage_of
 from store_spec.disk.tables import Tables, kept
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
@@ -27,12 +27,15 @@ from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.text import shown
 from store_spec.schema import MISSING_RUNS
 
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
+
 
 class Snapshot:
-    """A committed state of the store in a folder. Picklable: what is cached stays behind.
+    """A committed state of a store. Picklable: what is cached stays behind.
 
     Args:
-        storage: The folder.
+        storage: Where the store lies.
         root: The root document of the state.
         compared: Whether whoever reads holds each sequence against its checksum: see `Shards`.
         once: Whether whoever reads does so once: after an error only files are opened anew, and what was found in them
@@ -42,7 +45,7 @@ class Snapshot:
         tables: The arrays that do not lie in shards.
     """
 
-    def __init__(self, storage: LocalStorage, root: Root, *, compared: bool = False, once: bool = False) -> None:
+    def __init__(self, storage: Storage, root: Root, *, compared: bool = False, once: bool = False) -> None:
         self.storage = storage
         self.root = root
         self.tables = Tables(storage, root)
@@ -52,7 +55,7 @@ class Snapshot:
         self._missing: dict[str, Runs] = {}
 
     @classmethod
-    def open(cls, path: Path) -> Snapshot:
+    def open(cls, store: str | PathLike[str] | ZarrStore) -> Snapshot:
         """Read the root once; nothing else is read before it is asked for.
 
         Raises:
@@ -60,25 +63,25 @@ class Snapshot:
             FormatError: It is not one that may be read.
             SchemaError: The path is a URL.
         """
-        check_local(path)
-        path = path.absolute()  # the caller may change to another folder
-        if not path.is_dir():
-            raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))
-        storage = LocalStorage(path)
+        return cls.of(storage_of(store))
+
+    @classmethod
+    def of(cls, storage: Storage) -> Snapshot:
+        """Read the root likewise of the store that lies there."""
         try:
             data = storage.get(ROOT, 0, LARGEST_DOCUMENT + 1)
         except MissingStoreError as error:
-            raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
-        root = Root.decode(data, str(path / ROOT))
+            raise MissingStoreError(f"{storage.root}: a folder without {ROOT}: no store") from error
+        root = Root.decode(bytes(data), str(storage.path(ROOT)))
         for folder in root.schema.folders():
-            _check_folder(storage.path(folder))
+            storage.check_folder(folder)
         return cls(storage, root)
 
     def __repr__(self) -> str:
         counts = self.root.counts
         return f"<snapshot of {self.storage.root.name}: {counts.sequences:,} sequences, {counts.steps:,} steps>"
 
-    def __reduce__(self) -> tuple[Any, tuple[LocalStorage, Root]]:
+    def __reduce__(self) -> tuple[Any, tuple[Storage, Root]]:
         return partial(Snapshot, compared=self._compared, once=self._once), (self.storage, self.root)
 
     def slim(self, *, compared: bool = True) -> Snapshot:
@@ -206,6 +209,17 @@ class Snapshot:
         stored = tuple(map(bytes, shards.stored(name, start // chunking.shard, range(whole))))
         return shard.Stretch(rows.empty(0), stored, self.rows(name, start + whole * chunking.chunk, stop), stop - start)
 
+    def stored(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
+        """Return bytes of a chunk or shard with committed rows, as they are stored and as `Storage.get` counts them.
+
+        Raises:
+            FormatError: It is missing, or a shard lacks a chunk or is an older copy.
+        """
+        if not self.root.schema.is_sharded(name):
+            return part_of(self.tables.stored(self.root.schema.fact(name), number), start, length)
+        with self._reading() as shards:
+            return shards.value(name, number, start, length)
+
     def check_files(self) -> None:
         """Check that there are as many shards as readers see rows of, for who takes memory by the count of these."""
         self._shards.check_files()
@@ -226,13 +240,3 @@ class Snapshot:
             self._shards = Shards(self.tables, compared=self._compared)
             self._crcs = None
             self._missing.clear()
-
-
-def _check_folder(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError as error:
-        raise FormatError(f"{path}: missing; restore that folder") from error
-    if not stat.S_ISDIR(mode):
-        kind = "a link; a store holds plain files and folders only" if stat.S_ISLNK(mode) else "not a folder"
-        raise FormatError(f"{path}: {kind}")

@@ -1,4 +1,4 @@
-"""The only way to the disk: put whole, get, list, delete, sync. Object stores can come behind the same seam."""
+"""The only way to the bytes of a store: `Storage` for who reads, and `LocalStorage`, a folder, for who writes too."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from store_spec.errors import (
     FormatError,
@@ -22,6 +24,9 @@ from store_spec.errors import (
 )
 from store_spec.format.layout import ROOT
 from store_spec.schema import CONVENTION
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # which tells nothing of the file that is read
 PARTIAL = ".partial"  # ends the name of a file that is being written; never a key
@@ -60,6 +65,67 @@ def is_store(folder: Path | str) -> bool:
             return _OF_OURS in file.read(_WITHIN)
     except OSError:
         return False
+
+
+class Address(str):
+    """Where something lies that is in no folder, as messages name it."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """The last part of it."""
+        return self.rstrip("/)>\"'").rpartition("/")[2]
+
+
+class Readable(Protocol):
+    """A file, or another value of a key, for many reads."""
+
+    def read(self, start: int, length: int) -> bytes | memoryview:
+        """Return `length` bytes from `start` on, or as many as there are."""
+
+
+class Entry(Protocol):
+    """What lies in a folder."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the folder."""
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether it is a file."""
+
+    def is_symlink(self) -> bool:
+        """Tell whether it is a link."""
+
+
+class Storage(Protocol):
+    """Where a store lies, for who reads it. `LocalStorage` says what each method does."""
+
+    @property
+    def root(self) -> Any:
+        """What messages call it: a Path; or an Address, where there is no folder."""
+
+    def path(self, key: str) -> Any: ...  # noqa: D102
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | memoryview: ...  # noqa: D102
+    def open(self, key: str) -> Readable: ...  # noqa: D102
+    def size(self, key: str) -> int: ...  # noqa: D102
+    def list(self, key: str = "") -> Sequence[Entry]: ...  # noqa: D102
+    def check_folder(self, key: str) -> None: ...  # noqa: D102
+
+
+def storage_of(store: str | PathLike[str] | ZarrStore) -> Storage:
+    """Return where a store lies, by its path or as a store of zarr.
+
+    Raises:
+        MissingStoreError: There is no folder at that path.
+        SchemaError: The path is a URL.
+    """
+    if isinstance(store, str | PathLike):
+        return LocalStorage.of(Path(store))
+    from store_spec.disk.zarr_storage import storage_of_zarr_store
+
+    return storage_of_zarr_store(store)
 
 
 class OpenFile:
@@ -111,6 +177,20 @@ class LocalStorage:
 
     root: Path
 
+    @classmethod
+    def of(cls, path: Path) -> LocalStorage:
+        """Return that of a folder which is there.
+
+        Raises:
+            MissingStoreError: There is none.
+            SchemaError: The path is a URL.
+        """
+        check_local(path)
+        path = path.absolute()  # the caller may change to another folder
+        if not path.is_dir():
+            raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))
+        return cls(path)
+
     def path(self, key: str) -> Path:
         """Return where a key lies."""
         return self.root / key
@@ -137,6 +217,21 @@ class LocalStorage:
             return 0
         except OSError as error:
             raise _unreadable(self.path(key), "looking at", error) from error
+
+    def check_folder(self, key: str) -> None:
+        """Check that a folder is there, and no link.
+
+        Raises:
+            FormatError: It is not.
+        """
+        path = self.path(key)
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError as error:
+            raise FormatError(f"{path}: missing; restore that folder") from error
+        if not stat.S_ISDIR(mode):
+            kind = "a link; a store holds plain files and folders only" if stat.S_ISLNK(mode) else "not a folder"
+            raise FormatError(f"{path}: {kind}")
 
     def put(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """Write a file whole: under another name beside it, synced, then renamed over it.

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.committed import get_whole, wrong_size
-from store_spec.disk.storage import LocalStorage
+from store_spec.disk.storage import LocalStorage, Storage
 from store_spec.errors import FormatError
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO
-from store_spec.format.layout import Root, chunk_key, table_chunk
+from store_spec.format.layout import ROOT, Root, chunk_key, table_chunk
 from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, encode_text
 from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact, Schema
 
@@ -23,11 +23,11 @@ class Tables:
     """Those of one committed state: nothing behind its counts is looked at.
 
     Args:
-        storage: The folder of the store.
+        storage: Where the store lies.
         root: The root document of the state.
     """
 
-    def __init__(self, storage: LocalStorage, root: Root) -> None:
+    def __init__(self, storage: Storage, root: Root) -> None:
         self.storage, self.root = storage, root
 
     @cached_property
@@ -55,7 +55,7 @@ class Tables:
         stop = self.root.committed(name) if stop is None else stop
         size = table_chunk(schema, fact)
         first, last = start // size, -(-stop // size)
-        present = len(self.storage.list(name)) - 1  # its zarr.json is there too
+        present = sum(entry.name != ROOT for entry in self.storage.list(name))
         if stop > start and present < last:
             raise FormatError(
                 f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
@@ -81,10 +81,8 @@ class Tables:
 
     def fill_from_chunk(self, fact: ArrayFact, number: int, out: NDArray[Any]) -> None:
         """Decode one chunk into `out`, which has the rows of a whole chunk."""
-        key = chunk_key(fact.name, number, out.ndim)
-        where = str(self.storage.path(key))
-        text = fact.dtype == "string"
-        stored = get_whole(self.storage, key, (LARGEST_TEXT_BYTES if text else out.nbytes) + LARGEST_OVERHEAD)
+        where = str(self.storage.path(chunk_key(fact.name, number, out.ndim)))
+        text, stored = fact.dtype == "string", self.stored(fact, number)
         codec = self.root.schema.codec_of(fact)
         if text:
             out[:] = decode_text(codec.decode_bytes(stored, LARGEST_TEXT_BYTES, where), len(out), where)
@@ -94,6 +92,13 @@ class Tables:
             if out.dtype == bool and (committed.view(np.uint8) > 1).any():
                 # NumPy counts such a mask wrong, and then selects by it out of bounds.
                 raise FormatError(f"{where}: a bool of {committed.view(np.uint8).max()}, where 0 or 1 is due")
+
+    def stored(self, fact: ArrayFact, number: int) -> bytes | memoryview:
+        """Return the bytes of one chunk as they are stored."""
+        schema, key = self.root.schema, chunk_key(fact.name, number, 1 + len(self.root.schema.shape(fact)))
+        decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
+        limit = LARGEST_TEXT_BYTES if fact.dtype == "string" else decoded
+        return get_whole(self.storage, key, limit + LARGEST_OVERHEAD)
 
     def check_offsets(
         self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int

@@ -191,7 +191,7 @@ def _chunks(parts: Iterable[Sliceable | Stored], rows: Rows, size: int) -> Itera
         yield last
 
 
-def decode_index(data: bytes, chunking: Chunking, where: str) -> NDArray[np.uint64]:
+def decode_index(data: bytes | memoryview, chunking: Chunking, where: str) -> NDArray[np.uint64]:
     """Return offset and size of each chunk from a shard's last bytes.
 
     Raises:
@@ -210,7 +210,7 @@ def decode_index(data: bytes, chunking: Chunking, where: str) -> NDArray[np.uint
     return np.frombuffer(tail[:-CRC_BYTES], "<u8").reshape(-1, 2)
 
 
-def stamped_rows(data: bytes, chunking: Chunking, place: Place, where: str) -> int:
+def stamped_rows(data: bytes | memoryview, chunking: Chunking, place: Place, where: str) -> int:
     """Return how many rows a shard has, by the stamp in its last bytes.
 
     Raises:

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numcodecs.vlen import VLenUTF8
+from numpy.typing import NDArray
 
 from store_spec.errors import FormatError
 
 LARGEST_TEXT_BYTES = 2**26  # of a decoded chunk: 8,192 names of 4,096 bytes need half of it
+_CODEC = VLenUTF8()
 
 
 def encode_text(strings: Sequence[str], chunk: int) -> bytes:
     """Return a whole chunk of strings, empty ones after the last."""
-    parts = [chunk.to_bytes(4, "little")]
-    for string in strings:
-        data = string.encode()
-        parts += (len(data).to_bytes(4, "little"), data)
-    parts.append(bytes(4) * (chunk - len(strings)))
-    return b"".join(parts)
+    padded = np.full(chunk, "", object)
+    padded[: len(strings)] = strings
+    return bytes(_CODEC.encode(padded))
 
 
-def decode_text(data: bytes, chunk: int, where: str) -> list[str]:
-    """Return the strings of a chunk.
+def decode_text(data: bytes, chunk: int, where: str) -> NDArray[Any]:
+    """Return the strings of a chunk, (chunk,) object.
 
     Raises:
-        FormatError: There are not `chunk` of them, or they run over the end, or are not UTF-8.
+        FormatError: There are not `chunk` of them, or they do not end where the data end, or are not UTF-8.
     """
     found = int.from_bytes(data[:4], "little")
-    if found != chunk:
+    if found != chunk:  # checked first: the codec allocates as many as the data say
         raise FormatError(f"{where}: a chunk of {found:,} strings where the schema gives {chunk:,}")
-    strings, at = list[str](), 4
-    filled = len(data.rstrip(b"\0"))  # after that are empty ones, which most of the last chunk are
     try:
-        while at < filled and len(strings) < chunk:
-            start = at + 4
-            at = start + int.from_bytes(data[at:start], "little")
-            strings.append(data[start:at].decode())
+        strings: NDArray[Any] = _CODEC.decode(data)
     except UnicodeDecodeError as error:
-        raise FormatError(f"{where}: string {len(strings)} is not UTF-8 ({error.reason})") from error
-    empty = chunk - len(strings)
-    if at + 4 * empty != len(data):
-        raise FormatError(f"{where}: its strings end at byte {at + 4 * empty:,} of {len(data):,}")
-    return strings + [""] * empty
+        raise FormatError(f"{where}: one of its strings is not UTF-8 ({error.reason})") from error
+    except ValueError as error:
+        raise FormatError(f"{where}: its strings end beyond its {len(data):,} bytes") from error
+    end = 4 * (1 + chunk) + len("".join(strings.tolist()).encode())
+    if end != len(data):  # the codec does not look at what follows the last string
+        raise FormatError(f"{where}: its strings end at byte {end:,} of {len(data):,}")
+    return strings
 
 
 def shown(name: str) -> str:

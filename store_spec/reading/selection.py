@@ -6,7 +6,6 @@ import hashlib
 import operator
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,8 +66,8 @@ class Selection:
         )
 
     @property
-    def path(self) -> Path:
-        """The store's folder."""
+    def path(self) -> Any:
+        """Where the store lies: the Path of its folder; of a store of zarr, a text that says which one it is."""
         return self._snapshot.storage.root
 
     @property

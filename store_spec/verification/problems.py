@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from store_spec.disk.storage import Address
 from store_spec.errors import StoreError
 from store_spec.format.retired import Ranges
 from store_spec.format.text import shown
@@ -50,7 +51,7 @@ class Report:
     It can be pickled, so that several processes collect.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | Address) -> None:
         self._root = root
         self._found: dict[tuple[str, str], _Found] = {}
 
@@ -70,7 +71,7 @@ class Report:
         found = self._found.get((where, kind or what))
         new = found is None
         if found is None:
-            name = self._root.name or self._root.resolve().name
+            name = self._root.name or Path(self._root).resolve().name
             found = _Found(Problem(store=name, where=where, what=what, kind=kind, leftover=leftover))
             self._found[where, kind or what] = found
         found.times += bool(kind)

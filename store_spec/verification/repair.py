@@ -157,9 +157,9 @@ def put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapp
     for one in damaged:
         fact, size = snapshot.root.schema.fact(one.array), rows_in_file(snapshot.root.schema, one.array)
         rows = columns[one.array][one.number * size : (one.number + 1) * size]
-        put_rows(snapshot.storage, snapshot.root.schema, fact, one.number * size, rows)
+        put_rows(_folder(snapshot), snapshot.root.schema, fact, one.number * size, rows)
         put.append(chunk_key(one.array, one.number, rows.ndim))
-    snapshot.storage.sync({one.array for one in damaged})
+    _folder(snapshot).sync({one.array for one in damaged})
     return put
 
 
@@ -173,9 +173,9 @@ def _put_where_other(snapshot: Snapshot, name: str, rows: NDArray[Any]) -> list[
         except DAMAGE:
             same = False
         if not same:
-            put_rows(snapshot.storage, snapshot.root.schema, fact, first, part)
+            put_rows(_folder(snapshot), snapshot.root.schema, fact, first, part)
             put.append(chunk_key(name, first // size, rows.ndim))
-    snapshot.storage.sync([name])
+    _folder(snapshot).sync([name])
     return put
 
 
@@ -299,10 +299,10 @@ def restore_rows(
     key = chunk_key(name, damaged.number, out.ndim)
     if schema.is_sharded(name):
         place, chunking = shard.Place(name, damaged.number), schema.chunking(name)
-        snapshot.storage.put(key, shard.encode([out], place, schema.rows(name), chunking, schema.codec))
+        _folder(snapshot).put(key, shard.encode([out], place, schema.rows(name), chunking, schema.codec))
     else:
-        put_rows(snapshot.storage, schema, schema.fact(name), start, out)
-    snapshot.storage.sync([name])
+        put_rows(_folder(snapshot), schema, schema.fact(name), start, out)
+    _folder(snapshot).sync([name])
     return key
 
 
@@ -325,6 +325,11 @@ def _has(snapshot: Snapshot, name: str, start: int, rows: NDArray[Any]) -> bool:
         return snapshot.rows(name, start, start + len(rows)).tobytes() == rows.tobytes()
     except DAMAGE:
         return False
+
+
+def _folder(snapshot: Snapshot) -> LocalStorage:
+    """Return the folder of the store, to write to."""
+    return LocalStorage(snapshot.storage.root)
 
 
 def _check_current(snapshot: Snapshot) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StoreError
 from store_spec.format.codec import crc32c, flat_bytes
+from store_spec.format.layout import ROOT
 from store_spec.verification.missing import FilledCheck, MissingCheck
 from store_spec.verification.parts import Bounds, Checked, Part
 from store_spec.verification.reading import PartRows
@@ -25,7 +26,7 @@ Check = MomentsCheck | TimesCheck | FilledCheck
 
 def check_part(snapshot: Snapshot, workspace: Workspace, part: Part) -> Checked:
     """Read the rows of a part once, in memory for two chunks or 2 MiB of them, and hold them against the tables."""
-    if not snapshot.storage.root.is_dir():
+    if not snapshot.storage.size(ROOT):
         raise StoreError(f"{snapshot.storage.root}: a process that was to check it does not see it there")
     rows = PartRows(snapshot, part, workspace)
     RowCheck(rows).run()

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL
+from store_spec.disk.storage import PARTIAL, storage_of
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format import retired
 from store_spec.format.layout import (
@@ -39,12 +38,15 @@ from store_spec.verification.rows import check_part
 from store_spec.verification.tables import Table, committed_files
 from store_spec.verification.workspace import Workspace
 
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
+
 Columns = dict[str, NDArray[Any] | None]
 Check = Callable[[Part], Checked]
 Mapper = Callable[[Check, Sequence[Part]], Iterable[Checked]]
 
 
-def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
+def verify(path: str | PathLike[str] | ZarrStore, *, mapper: Mapper = map) -> list[Problem]:
     """Read everything that is committed in a store, and return what is wrong with it: nothing, where all is well.
 
     Every chunk of every array is held against its checksum, each sequence's rows against the checksums and moments
@@ -55,7 +57,7 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
     for each sequence, and 16 for each run of steps that miss a value.
 
     Args:
-        path: Where the store is.
+        path: Where the store lies; or a store of zarr.
         mapper: Checks the parts of the rows, which is nearly all of the work: called as `map` is, once, with a
             function and parts that can be pickled. That of a pool of processes checks several at once.
 
@@ -71,9 +73,10 @@ def verify(path: str | PathLike[str], *, mapper: Mapper = map) -> list[Problem]:
     >>> verify(path)
     []
     """
-    report = Report(Path(path).absolute())
+    storage = storage_of(path)
+    report = Report(storage.root)
     try:
-        snapshot = Snapshot.open(Path(path))
+        snapshot = Snapshot.of(storage)
     except FormatError as error:
         report.error(error)
     else:
@@ -268,7 +271,7 @@ def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bound
         ):
             report.add(key, difference(found, expected))
         elif rows > count:
-            if Snapshot.open(snapshot.storage.root).root.counts == counts:  # otherwise a later commit's
+            if Snapshot.of(snapshot.storage).root.counts == counts:  # otherwise a later commit's
                 report.add(
                     key,
                     f"has {rows:,} rows, where {count:,} are committed; restore that file, or {ROOT} if that is older",
@@ -302,7 +305,7 @@ def _check_groups(snapshot: Snapshot, report: Report) -> None:
                 "open the store to append, and it is put right",
                 leftover=True,
             )
-        elif retired.count(Snapshot.open(snapshot.storage.root).root.retired) == count:  # otherwise a later commit's
+        elif retired.count(Snapshot.of(snapshot.storage).root.retired) == count:  # otherwise a later commit's
             report.add(ROOT, f"retires {count:,} sequences, where {key} has {said:,}: it is an older copy; restore it")
 
 
@@ -313,7 +316,7 @@ def _values(bounds: Bounds | None) -> NDArray[np.int64]:
 def _document(snapshot: Snapshot, report: Report, key: str) -> dict[str, Any] | None:
     try:
         data = snapshot.storage.get(key, 0, LARGEST_DOCUMENT + 1)
-        return decode_document(data, str(snapshot.storage.path(key)))
+        return decode_document(bytes(data), str(snapshot.storage.path(key)))
     except MissingStoreError:
         report.add(key, "missing; readers that skip the root need it: open the store to append, and it is put right")
     except DAMAGE as error:

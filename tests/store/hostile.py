@@ -9,15 +9,18 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from zarr.storage import MemoryStore
 
 import store_spec
 from store_spec import StoreError
 from store_spec.windows.shape import Target
 from tests.store.damage import ROOT
 from tests.store.make_golden import GOLDEN
+from tests.store.zarr_stores import in_memory
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MEMORY = 2**28  # bytes of address space for hostile stores, beyond what a sound one has taken
@@ -42,7 +45,7 @@ def read_windows(store: store_spec.Store) -> None:
         len(store.windows(2, target=target, before=moment))
 
 
-def use(path: Path) -> tuple[StoreError | None, list[str]]:
+def use(path: Path | MemoryStore) -> tuple[StoreError | None, list[str]]:
     """Read all that a store gives; return the first error, and what `verify` says."""
     first: StoreError | None = None
 
@@ -156,17 +159,27 @@ TEMPTATIONS: dict[str, Callable[[Path], object]] = {
 def bounded(stores: list[str]) -> dict[str, str]:
     """Use each store in bounded memory, and return what came of it by its name."""
     use(GOLDEN / "steps.zarr")
+    return _bounded({Path(path).name: Path(path) for path in stores})
+
+
+def bounded_in_memory(stores: list[str]) -> dict[str, str]:
+    """Do so with a copy of each in a `MemoryStore` of zarr."""
+    use(in_memory(GOLDEN / "steps.zarr"))
+    return _bounded({Path(path).name: in_memory(Path(path)) for path in stores})
+
+
+def _bounded(stores: Mapping[str, Path | MemoryStore]) -> dict[str, str]:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
     found = {}
-    for path in map(Path, stores):
-        print(path.name, file=sys.stderr, flush=True)  # should this process be killed
+    for name, store in stores.items():
+        print(name, file=sys.stderr, flush=True)  # should this process be killed
         try:
-            error, problems = use(path)
-            found[path.name] = str(error or "\n".join(problems) or "all well")
+            error, problems = use(store)
+            found[name] = str(error or "\n".join(problems) or "all well")
         except Exception as error:  # noqa: BLE001  # whatever it is, it is reported
-            found[path.name] = f"not ours: {type(error).__name__}: {error}"
+            found[name] = f"not ours: {type(error).__name__}: {error}"
     return found
 
 
@@ -180,5 +193,7 @@ def child(what: str, *given: Any) -> Any:
 
 
 if __name__ == "__main__":
-    functions: dict[str, Callable[..., Any]] = {"watched": watched, "tempted": tempted, "bounded": bounded}
+    functions: dict[str, Callable[..., Any]] = {
+        each.__name__: each for each in (watched, tempted, bounded, bounded_in_memory)
+    }
     print(json.dumps(functions[sys.argv[1]](*json.loads(sys.argv[2]))))

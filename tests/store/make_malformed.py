@@ -309,16 +309,16 @@ BYTES = (
     Fault("blosc-length", 18, "says that it has", second_chunk(lambda chunk: checksummed(chunk[:-5]))),
     Fault("blosc-body", 18, "Blosc cannot decompress it", contents(OFFSETS, garbled)),
     Fault("text-count", 19, "a chunk of 8,191 strings where", text_chunk(slice(4), (8191).to_bytes(4, "little"))),
-    Fault("text-overrun", 19, "its strings end at byte", text_chunk(slice(-4, None), b"\0\0\0\x80")),
+    Fault("text-overrun", 19, "its strings end beyond its", text_chunk(slice(-4, None), b"\0\0\0\x80")),
     Fault("text-rest", 19, "its strings end at byte", text_chunk(slice(-1, None), b"\0more")),
     Fault(
         "column-not-utf8",
         19,
-        "string 0 is not UTF-8",
+        "one of its strings is not UTF-8",
         text_chunk(slice(8, 9), b"\xff", "sequences/site/c.0"),
         base="patients",
     ),
-    Fault("text-not-utf8", 19, "string 0 is not UTF-8", text_chunk(slice(8, 9), b"\xff")),
+    Fault("text-not-utf8", 19, "one of its strings is not UTF-8", text_chunk(slice(8, 9), b"\xff")),
 )
 VALUES = (
     Fault("offsets-begin", 20, "begins with 1, not with 0", values(OFFSETS, {0: 1})),

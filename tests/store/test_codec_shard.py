@@ -217,19 +217,20 @@ def test_a_chunk_that_is_missing_or_outside_is_refused():
 )
 def test_strings_read_back(strings, spare):
     chunk = len(strings) + spare
-    assert decode_text(encode_text(strings, chunk), chunk, "here") == strings + [""] * spare
+    assert decode_text(encode_text(strings, chunk), chunk, "here").tolist() == strings + [""] * spare
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"", "a chunk of 0 strings where the schema gives 2"),
+        (b"\xff" * 4, "a chunk of 4,294,967,295 strings where the schema gives 2"),
         (b"\3\0\0\0" + bytes(12), "a chunk of 3 strings where the schema gives 2"),
-        (b"\2\0\0\0" + b"\1\0\0\0\xff" + bytes(4), "string 0 is not UTF-8"),
-        (b"\2\0\0\0" + b"\1\0\0\0a" + b"\xff\xff\xff\xff", "end at byte"),
+        (b"\2\0\0\0" + b"\1\0\0\0\xff" + bytes(4), "one of its strings is not UTF-8"),
+        (b"\2\0\0\0" + b"\1\0\0\0a" + b"\xff\xff\xff\xff", "end beyond its 13 bytes"),
         (b"\2\0\0\0" + bytes(9), "end at byte 12 of 13"),
-        (b"\2\0\0\0" + bytes(4), "end at byte 12 of 8"),
-        (b"\2\0\0\0" + b"\1\0\0\0a" + bytes(3), "end at byte 13 of 12"),
+        (b"\2\0\0\0" + bytes(4), "end beyond its 8 bytes"),
+        (b"\2\0\0\0" + b"\1\0\0\0a" + bytes(3), "end beyond its 12 bytes"),
         (b"\2\0\0\0" + b"\1\0\0\0a" * 3, "end at byte 14 of 19"),
     ],
 )

@@ -3,15 +3,21 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorstore
 import xarray
 import zarr
+from zarr.buffer import default_buffer_prototype
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import MemoryStore
 
 import store_spec
+from store_spec.format.layout import ROOT
+from tests.store.make_golden import GOLDEN
 from tests.store.oracle import Recipe, Sequence, append, make, same, write
 
 RECIPES = {
@@ -173,3 +179,45 @@ def test_a_reader_that_skips_the_root_sees_no_sequence_without_its_rows(tmp_path
         writer.commit()
         monkeypatch.undo()
     assert set(seen) == {2, 5}
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)
+def test_zarr_writes_the_documents_of_all_arrays(path):
+    """`zarr.create_array` gives the same JSON, but for a member that it adds to vlen-utf8: `"configuration": {}`.
+
+    That codec has no configuration, and the specification of Zarr lets the member be left out where it is empty.
+    """
+    documents = [json.loads(file.read_bytes()) for file in path.rglob("zarr.json")]
+    arrays = [document for document in documents if document["node_type"] == "array"]
+    assert len(arrays) > 10
+    for document in arrays:
+        written = written_by_zarr(document)
+        if document["data_type"] == "string":
+            assert written["codecs"][0].pop("configuration") == {}
+        assert written == document
+
+
+def written_by_zarr(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of an array that zarr creates by what a document says."""
+    chunks, shards = document["chunk_grid"]["configuration"]["chunk_shape"], None
+    codecs = document["codecs"]
+    if codecs[0]["name"] == "sharding_indexed":
+        chunks, shards = codecs[0]["configuration"]["chunk_shape"], chunks
+        codecs = codecs[0]["configuration"]["codecs"]
+    store = MemoryStore()
+    zarr.create_array(
+        store,
+        shape=document["shape"],
+        chunks=chunks,
+        shards=shards,
+        dtype=str if document["data_type"] == "string" else document["data_type"],
+        compressors=[BloscCodec.from_dict(one) if one["name"] == "blosc" else Crc32cCodec() for one in codecs[1:]],
+        fill_value=complex(*fill) if isinstance(fill := document["fill_value"], list) else fill,
+        attributes=document["attributes"],
+        dimension_names=document["dimension_names"],
+        chunk_key_encoding=document["chunk_key_encoding"],
+    )
+    data = store.get_sync(ROOT, prototype=default_buffer_prototype())
+    assert data is not None
+    found: dict[str, Any] = json.loads(data.to_bytes())
+    return found

@@ -232,7 +232,7 @@ def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it
     file.write_bytes((tmp_path / "older.zarr" / "inputs" / "c.1.0").read_bytes())
     get, met = shards.Shards._get, list[str]()
 
-    def meanwhile(found: shards.Shards, key: str, *place: int) -> bytes:
+    def meanwhile(found: shards.Shards, key: str, *place: int) -> bytes | memoryview:
         data = get(found, key, *place)
         if key == "inputs/c.1.0" and not met:
             met.append(key)

@@ -1,11 +1,14 @@
 """The reader, held against a list of arrays."""
 
+import multiprocessing
 import os
 import pickle
 import re
 import shutil
 import tempfile
 import threading
+import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec.disk import recent, shards
+from store_spec.disk import committed, recent, shards
 from store_spec.errors import ChecksumError, FormatError, SequenceIndexError
 from store_spec.format.codec import Codec
 from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same, write
@@ -382,3 +385,35 @@ def test_a_read_within_a_read_and_in_another_thread_has_memory_of_its_own(
     assert begun
     assert len(shards._RECENT.chunks) <= recent.MOST_CHUNKS
     assert all(len(room) <= recent.MOST_BYTES for room in [*shards._RECENT.chunks.values(), *shards._RECENT.spare])
+
+
+def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It can be large, and is kept whole. A thread that fetches it at a fork holds nothing up in the child."""
+    rows = np.arange(300, dtype="int64")
+    with store_spec.create_store(tmp_path / "s.zarr", inputs=("int64", ()), labels=("int64", ())) as writer:
+        writer.append(rows, rows, source="s")
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    store.snapshot.offsets  # noqa: B018
+    fetched: list[str] = []
+    fetching = threading.Event()
+
+    def get_whole(storage: Any, key: str, limit: int) -> bytes | memoryview:
+        fetched.append(key)
+        fetching.set()
+        time.sleep(0.2)
+        return committed.get_whole(storage, key, limit)
+
+    monkeypatch.setattr(shards, "get_whole", get_whole)
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(store.snapshot.rows, "inputs", at, at + 9) for at in range(0, 80, 10)]
+        fetching.wait()
+        child = multiprocessing.get_context("fork").Process(target=store.snapshot.rows, args=("inputs", 0, 9))
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of forks with threads
+            child.start()
+        child.join(20)
+        assert child.exitcode == 0
+        for at, read in zip(range(0, 80, 10), found, strict=True):
+            assert same(read.result(), rows[at : at + 9])
+    assert fetched == ["inputs/c.0"]

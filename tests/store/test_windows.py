@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import LocalStorage
+from store_spec.disk.storage import Storage
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.format.layout import Root
 from store_spec.reading import spans
@@ -211,7 +211,7 @@ def test_spans_are_the_rows_asked_for(by_step: Numbered, bounds: list[tuple[int,
 class CountingSnapshot(Snapshot):
     """Knows which chunks were read."""
 
-    def __init__(self, storage: LocalStorage, root: Root) -> None:
+    def __init__(self, storage: Storage, root: Root) -> None:
         super().__init__(storage, root)
         self.chunks: list[int] = []
 

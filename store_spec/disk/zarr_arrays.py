@@ -1,0 +1,151 @@
+"""A committed state as zarr sees it: groups and arrays to read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+
+from store_spec.disk.committed import part_of
+from store_spec.disk.snapshot import Snapshot
+from store_spec.format.layout import (
+    ROOT,
+    Root,
+    array_document,
+    chunk_key,
+    chunk_number,
+    encode_document,
+    group_document,
+    tables_document,
+)
+from store_spec.format.retired import count
+from store_spec.schema import GROUPS, TABLES, ArrayFact
+
+
+class SnapshotStore(Store):
+    """The documents and the chunks of a committed state, whatever was committed after it.
+
+    A chunk that is missing is an error, where other stores of zarr leave zarr to take fill values for it.
+
+    Args:
+        snapshot: The state.
+    """
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(read_only=True)
+        self._snapshot = snapshot
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SnapshotStore) and self._state == other._state
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __str__(self) -> str:
+        return str(self._snapshot.storage.root)
+
+    def __repr__(self) -> str:
+        return f"SnapshotStore({str(self)!r})"
+
+    @property
+    def _state(self) -> tuple[Any, Root]:
+        return self._snapshot.storage.root, self._snapshot.root
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return the value of a key, or a range of it; None for a key that the state does not have."""
+        start, length = _start_and_length(byte_range)
+        # In another thread: a store of zarr below this one may need the event loop that this is called in.
+        data = await asyncio.to_thread(self._get, key, start, length)
+        return None if data is None else prototype.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return some values, or ranges of them."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether the state has a key."""
+        return self._document(key) is not None or self._chunk(key) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002  # as zarr has it
+        """Refuse to put anything."""
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:
+        """Refuse to delete anything."""
+        raise NotImplementedError(f"{self}/{key}: nothing is deleted through zarr")
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield every key of the state."""
+        for key in self._keys():
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the keys that begin so."""
+        for key in self._keys():
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield what lies below a folder, each once."""
+        folder = f"{prefix.rstrip('/')}/" if prefix else ""
+        inside = (key.removeprefix(folder) for key in self._keys() if key.startswith(folder))
+        for name in dict.fromkeys(key.partition("/")[0] for key in inside):
+            yield name
+
+    def _get(self, key: str, start: int, length: int | None) -> bytes | memoryview | None:
+        document = self._document(key)
+        if document is not None:
+            return part_of(document, start, length)
+        chunk = self._chunk(key)
+        return None if chunk is None else self._snapshot.stored(*chunk, start, length)
+
+    def _document(self, key: str) -> bytes | None:
+        """Return a metadata document, by what the root says."""
+        root = self._snapshot.root
+        if key == ROOT:
+            return root.encode()
+        name = key.removesuffix(f"/{ROOT}")
+        if name in GROUPS:
+            return encode_document(tables_document(count(root.retired)) if name == TABLES else group_document())
+        if name == key or name not in self._facts:
+            return None
+        return encode_document(array_document(root.schema, self._facts[name], root.counts))
+
+    def _chunk(self, key: str) -> tuple[str, int] | None:
+        """Return the array and the number of a chunk or shard with committed rows."""
+        name, _, file = key.rpartition("/")
+        if name not in self._facts:
+            return None
+        root = self._snapshot.root
+        number = chunk_number(file, 1 + len(root.schema.shape(self._facts[name])))
+        return None if number is None or number >= root.files(name) else (name, number)
+
+    @property
+    def _facts(self) -> dict[str, ArrayFact]:
+        return {fact.name: fact for fact in self._snapshot.root.schema.arrays()}
+
+    def _keys(self) -> Iterator[str]:
+        root = self._snapshot.root
+        yield ROOT
+        yield from (f"{name}/{ROOT}" for name in GROUPS)
+        for fact in root.schema.arrays():
+            yield f"{fact.name}/{ROOT}"
+            dimensions = 1 + len(root.schema.shape(fact))
+            yield from (chunk_key(fact.name, number, dimensions) for number in range(root.files(fact.name)))
+
+
+def _start_and_length(byte_range: ByteRequest | None) -> tuple[int, int | None]:
+    if isinstance(byte_range, RangeByteRequest):
+        return byte_range.start, byte_range.end - byte_range.start
+    if isinstance(byte_range, SuffixByteRequest):
+        return -byte_range.suffix, None
+    return (byte_range.offset if isinstance(byte_range, OffsetByteRequest) else 0), None

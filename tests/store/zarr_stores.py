@@ -1,0 +1,68 @@
+"""The stores of zarr, each with the files of a store that lies in a folder."""
+
+from __future__ import annotations
+
+import itertools
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import obstore.store
+from zarr.abc.buffer import Buffer
+from zarr.abc.store import Store
+from zarr.buffer.cpu import Buffer as CpuBuffer
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, WrapperStore, ZipStore
+
+_NUMBERS = itertools.count()
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Return all files below a folder by their keys."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def in_memory(folder: Path) -> MemoryStore:
+    """Return a store in memory."""
+    values = {key: np.frombuffer(data, np.uint8) for key, data in files_below(folder).items()}
+    buffers: dict[str, Buffer] = {key: CpuBuffer.from_array_like(value) for key, value in values.items()}
+    return MemoryStore(buffers)
+
+
+def in_zip_file(folder: Path) -> ZipStore:
+    """Return a store in a zip file beside the folder."""
+    path = folder.with_name(f"{folder.name}-{next(_NUMBERS)}.zip")
+    with zipfile.ZipFile(path, "w") as file:
+        for key, data in files_below(folder).items():
+            file.writestr(key, data)
+    return ZipStore(path, read_only=True)
+
+
+def in_memory_of_fsspec(folder: Path) -> FsspecStore:
+    """Return a store in fsspec's memory, which a process has one of."""
+    system, place = fsspec.filesystem("memory"), f"/{folder.name}-{next(_NUMBERS)}"
+    for key, data in files_below(folder).items():
+        system.pipe(f"{place}/{key}", data)
+    return FsspecStore.from_url(f"memory:/{place}", read_only=True)
+
+
+def in_memory_of_obstore(folder: Path) -> ObjectStore[Any]:
+    """Return a store in obstore's memory."""
+    store = obstore.store.MemoryStore()
+    for key, data in files_below(folder).items():
+        obstore.put(store, key, data)
+    return ObjectStore(store, read_only=True)
+
+
+KINDS: dict[str, Callable[[Path], Store]] = {
+    "LocalStore": lambda folder: LocalStore(folder, read_only=True),
+    "MemoryStore": in_memory,
+    "ZipStore": in_zip_file,
+    "FsspecStore of files": lambda folder: FsspecStore.from_url(f"file://{folder}", read_only=True),
+    "FsspecStore of memory": in_memory_of_fsspec,
+    "ObjectStore of files": lambda folder: ObjectStore(obstore.store.LocalStore(folder), read_only=True),
+    "ObjectStore of memory": in_memory_of_obstore,
+    "a store of somebody else": lambda folder: WrapperStore(in_memory(folder)),
+}
