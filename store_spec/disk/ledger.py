@@ -20,7 +20,6 @@ from store_spec.disk.job import ShardJob, needed
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import PARTIAL, LocalStorage, check_local, check_outside, sync_folder
-from store_spec.disk.tables import put_rows
 from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.format import retired
 from store_spec.format.class_names import Classes, check_extended
@@ -366,6 +365,8 @@ class Ledger:
         if first < before:
             with needed():
                 rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
+        from store_spec.disk.zarr_arrays import put_rows  # late, as zarr takes 0.1 s to import
+
         put_rows(self._storage, self.schema, fact, first, rows)
 
     def _table_rows(self, fact: ArrayFact, new: Records) -> NDArray[Any] | None:

@@ -1,9 +1,8 @@
-"""Arrays that do not lie in shards, most of one row a sequence: chunks as they are read, and as they are written."""
+"""Arrays that do not lie in shards, most of one row a sequence: chunks as they are read."""
 
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -11,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.committed import get_whole, wrong_size
-from store_spec.disk.storage import LocalStorage, Storage
+from store_spec.disk.storage import Storage
 from store_spec.errors import FormatError
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO
 from store_spec.format.layout import ROOT, Root, chunk_key, table_chunk
-from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text, encode_text
-from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact, Schema
+from store_spec.format.text import LARGEST_TEXT_BYTES, decode_text
+from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact
 
 
 class Tables:
@@ -132,28 +131,7 @@ class Tables:
         return self.check_offsets(name, self.read(name), sizes_name, self.read(sizes_name), last)
 
 
-def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
-    """Put the chunks of a table that begin with row `first`, which begins one; the last may not be full."""
-    size = table_chunk(schema, fact)
-    if first % size:
-        raise ValueError(f"{fact.name}: row {first:,} does not begin a chunk of {size:,}")
-    with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
-        for start in range(0, len(rows), size):
-            chunk = _padded(rows[start : start + size], size)
-            stored = pool.submit(schema.codec_of(fact).encode, chunk).result()
-            storage.put(chunk_key(fact.name, (first + start) // size, rows.ndim), [stored])
-
-
 def kept(array: NDArray[np.int64]) -> NDArray[np.int64]:
     """Make an array that is kept one that nobody can write to: what is read follows from it."""
     array.setflags(write=False)
     return array
-
-
-def _padded(rows: NDArray[Any], size: int) -> NDArray[Any]:
-    """Return a whole chunk: zeros, or empty strings, after the last row."""
-    if rows.dtype == object:
-        return np.frombuffer(encode_text(list(rows), size), np.uint8)
-    if len(rows) == size:
-        return np.ascontiguousarray(rows)
-    return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -1,16 +1,21 @@
-"""A committed state as zarr sees it: groups and arrays to read."""
+"""A committed state as zarr sees it: groups and arrays to read, and the tables, which zarr writes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import zarr
+from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.storage import StorePath
 
 from store_spec.disk.committed import part_of
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage
 from store_spec.format.layout import (
     ROOT,
     Root,
@@ -19,10 +24,11 @@ from store_spec.format.layout import (
     chunk_number,
     encode_document,
     group_document,
+    table_chunk,
     tables_document,
 )
 from store_spec.format.retired import count
-from store_spec.schema import GROUPS, TABLES, ArrayFact
+from store_spec.schema import GROUPS, TABLES, ArrayFact, Schema
 
 
 class SnapshotStore(Store):
@@ -32,14 +38,15 @@ class SnapshotStore(Store):
 
     Args:
         snapshot: The state.
+        read_only: Whether nothing may be put.
     """
 
-    supports_writes = False
+    supports_writes = True
     supports_deletes = False
     supports_listing = True
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__(read_only=True)
+    def __init__(self, snapshot: Snapshot, *, read_only: bool = True) -> None:
+        super().__init__(read_only=read_only)
         self._snapshot = snapshot
 
     def __eq__(self, other: object) -> bool:
@@ -75,9 +82,10 @@ class SnapshotStore(Store):
         """Tell whether the state has a key."""
         return self._document(key) is not None or self._chunk(key) is not None
 
-    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002  # as zarr has it
-        """Refuse to put anything."""
+    async def set(self, key: str, value: Buffer) -> None:
+        """Put a value whole, so that it survives a power cut once its folder is synced."""
         self._check_writable()
+        await asyncio.to_thread(self._snapshot.storage.put, key, [value.as_numpy_array().data])  # type: ignore[attr-defined]
 
     async def delete(self, key: str) -> None:
         """Refuse to delete anything."""
@@ -141,6 +149,27 @@ class SnapshotStore(Store):
             yield f"{fact.name}/{ROOT}"
             dimensions = 1 + len(root.schema.shape(fact))
             yield from (chunk_key(fact.name, number, dimensions) for number in range(root.files(fact.name)))
+
+
+def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
+    """Have zarr put the chunks of a table that begin with row `first`, which begins one; the last may not be full."""
+    size = table_chunk(schema, fact)
+    if first % size:
+        raise ValueError(f"{fact.name}: row {first:,} does not begin a chunk of {size:,}")
+    document: Any = array_document(schema, fact, Root(schema=schema).counts)
+    document["shape"][0] = first + len(rows)
+    store = SnapshotStore(Snapshot(storage, Root(schema=schema)), read_only=False)
+    # A chunk of zeros is written too, so that a chunk which is missing is always one that was lost.
+    array = zarr.Array[Any](zarr.AsyncArray(document, StorePath(store, fact.name), {"write_empty_chunks": True}))
+
+    def put() -> None:
+        for start in range(0, len(rows), size):
+            array[first + start : first + start + size] = rows[start : start + size]
+
+    # zarr puts in a thread of its own, for which nobody waits once Ctrl-C has ended the waiting: the lock would be free
+    # before the last put. For this thread Python waits.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(put).result()
 
 
 def _start_and_length(byte_range: ByteRequest | None) -> tuple[int, int | None]:

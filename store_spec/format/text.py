@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
@@ -13,13 +11,6 @@ from store_spec.errors import FormatError
 
 LARGEST_TEXT_BYTES = 2**26  # of a decoded chunk: 8,192 names of 4,096 bytes need half of it
 _CODEC = VLenUTF8()
-
-
-def encode_text(strings: Sequence[str], chunk: int) -> bytes:
-    """Return a whole chunk of strings, empty ones after the last."""
-    padded = np.full(chunk, "", object)
-    padded[: len(strings)] = strings
-    return bytes(_CODEC.encode(padded))
 
 
 def decode_text(data: bytes, chunk: int, where: str) -> NDArray[Any]:

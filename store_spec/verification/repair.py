@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
-from store_spec.disk.tables import put_rows
 from store_spec.errors import DAMAGE, ChecksumError, ConflictError
 from store_spec.format import shard
 from store_spec.format.codec import crc32c
@@ -27,7 +26,7 @@ from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.moments import moments
 from store_spec.format.records import SOURCES, Records, proved
 from store_spec.reading.spans import read_spans
-from store_spec.schema import MISSING_RUNS, MOMENTS, TABLES
+from store_spec.schema import MISSING_RUNS, MOMENTS, TABLES, ArrayFact
 from store_spec.verification.damage import BOUNDS, DamagedFile
 from store_spec.verification.parts import Part
 
@@ -157,7 +156,7 @@ def put_chunks(snapshot: Snapshot, damaged: Iterable[DamagedFile], columns: Mapp
     for one in damaged:
         fact, size = snapshot.root.schema.fact(one.array), rows_in_file(snapshot.root.schema, one.array)
         rows = columns[one.array][one.number * size : (one.number + 1) * size]
-        put_rows(_folder(snapshot), snapshot.root.schema, fact, one.number * size, rows)
+        _put_rows(snapshot, fact, one.number * size, rows)
         put.append(chunk_key(one.array, one.number, rows.ndim))
     _folder(snapshot).sync({one.array for one in damaged})
     return put
@@ -173,7 +172,7 @@ def _put_where_other(snapshot: Snapshot, name: str, rows: NDArray[Any]) -> list[
         except DAMAGE:
             same = False
         if not same:
-            put_rows(_folder(snapshot), snapshot.root.schema, fact, first, part)
+            _put_rows(snapshot, fact, first, part)
             put.append(chunk_key(name, first // size, rows.ndim))
     _folder(snapshot).sync([name])
     return put
@@ -301,7 +300,7 @@ def restore_rows(
         place, chunking = shard.Place(name, damaged.number), schema.chunking(name)
         _folder(snapshot).put(key, shard.encode([out], place, schema.rows(name), chunking, schema.codec))
     else:
-        put_rows(_folder(snapshot), schema, schema.fact(name), start, out)
+        _put_rows(snapshot, schema.fact(name), start, out)
     _folder(snapshot).sync([name])
     return key
 
@@ -325,6 +324,13 @@ def _has(snapshot: Snapshot, name: str, start: int, rows: NDArray[Any]) -> bool:
         return snapshot.rows(name, start, start + len(rows)).tobytes() == rows.tobytes()
     except DAMAGE:
         return False
+
+
+def _put_rows(snapshot: Snapshot, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
+    """Put chunks of a table, of which `first` begins one."""
+    from store_spec.disk.zarr_arrays import put_rows  # late, as zarr takes 0.1 s to import
+
+    put_rows(_folder(snapshot), snapshot.root.schema, fact, first, rows)
 
 
 def _folder(snapshot: Snapshot) -> LocalStorage:

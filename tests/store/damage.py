@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 from numcodecs import blosc
+from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
 from store_spec.format.shard import STAMP_BYTES, Place
@@ -23,6 +24,13 @@ GONE = object()  # instead of a value: the member is removed
 
 Document = dict[str, Any]
 Damage = Callable[[Path], None]
+
+
+def encode_text(strings: Sequence[str], chunk: int) -> bytes:
+    """Return a whole chunk of strings, empty ones after the last, before it is compressed."""
+    padded = np.full(chunk, "", object)
+    padded[: len(strings)] = strings
+    return bytes(VLenUTF8().encode(padded))
 
 
 def signed(document: Document) -> bytes:

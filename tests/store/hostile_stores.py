@@ -14,7 +14,6 @@ import numpy as np
 from numcodecs import blosc
 
 from store_spec.format.layout import Root
-from store_spec.format.text import encode_text
 from store_spec.schema import Chunking, Rows
 from tests.store.damage import (
     ROOT,
@@ -24,6 +23,7 @@ from tests.store.damage import (
     checksummed,
     compressed,
     contents,
+    encode_text,
     index,
     metadata,
     removed,

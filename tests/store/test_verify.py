@@ -25,12 +25,11 @@ from store_spec.format.layout import BLANK, ROOT, array_document, chunk_key, enc
 from store_spec.format.moments import moments
 from store_spec.format.records import Records, SourceId, describe
 from store_spec.format.sequence_columns import ColumnType
-from store_spec.format.text import encode_text
 from store_spec.format.times import Time
 from store_spec.schema import MOMENTS, NO_FILE, TABLE_CODEC
 from store_spec.verification import parts as verify_parts
 from store_spec.verification import rows as verify_rows
-from tests.store.damage import change_places
+from tests.store.damage import change_places, encode_text
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS
 from tests.store.oracle import Recipe, Sequence, append, checked, files, make, write

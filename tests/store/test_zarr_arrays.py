@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import multiprocessing
+import os
 import pickle
 import shutil
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +21,8 @@ import zarr
 
 import store_spec
 from store_spec import errors
+from store_spec.disk.storage import LocalStorage
+from store_spec.disk.zarr_arrays import put_rows
 from store_spec.format.layout import ROOT
 from tests.store.damage import index
 from tests.store.make_golden import GOLDEN, STORES
@@ -189,3 +194,41 @@ def test_arrays_can_be_pickled_and_read_in_threads_and_after_a_fork(steps):
         child.start()
     child.join(20)
     assert child.exitcode == 0
+
+
+def test_each_chunk_of_a_table_is_put_once_and_synced(tmp_path, monkeypatch):
+    path, put, synced = tmp_path / "s.zarr", list[str](), list[str]()
+    append(path, first=0)
+
+    def noted(storage: LocalStorage, key: str, parts: Any) -> None:
+        put.append(key)
+        put_before(storage, key, parts)
+
+    put_before = LocalStorage.put
+    monkeypatch.setattr(LocalStorage, "put", noted)
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
+    append(path, first=1000, mode=store_spec.open_store(path, "a"))
+    chunks = [key for key in put if "/c." in key]
+    assert sorted(set(chunks)) == sorted(chunks)
+    tables = {fact.name for fact in store_spec.open_store(path).schema.arrays()} - {"inputs", "labels"}
+    assert {key.rpartition("/")[0] for key in chunks} >= tables
+    for key in chunks:
+        assert any(file.startswith(f"{path / key}.") for file in synced), key
+        assert str((path / key).parent) in synced
+
+
+def test_nothing_is_put_any_more_once_ctrl_c_has_ended_a_commit(tmp_path, monkeypatch):
+    """Who is interrupted gives the lock back, and another writer may put the same chunk."""
+    path = tmp_path / "s.zarr"
+    append(path, first=0)
+    schema, done = store_spec.open_store(path).schema, list[str]()
+
+    def slow(_: LocalStorage, key: str, __: Any) -> None:
+        _thread.interrupt_main()
+        time.sleep(0.3)
+        done.append(key)
+
+    monkeypatch.setattr(LocalStorage, "put", slow)
+    with pytest.raises(KeyboardInterrupt):
+        put_rows(LocalStorage(path), schema, schema.fact("row_size"), 0, np.arange(4))
+    assert done == ["row_size/c.0"]
