@@ -48,4 +48,4 @@ def test_every_package_has_its_layer():
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
 def test_adapters_stay_thin(framework):
-    assert len((ROOT / f"store_spec/{framework}.py").read_text().splitlines()) < 120
+    assert len((ROOT / f"store_spec/{framework}.py").read_text().splitlines()) < 150
