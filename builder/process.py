@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]  # dask needs it, so it is there
+import cloudpickle  # type: ignore[import-untyped]
 
 from builder.errors import NoSuchProcessError, UsageError
 from builder.tables.tabular import Tabular

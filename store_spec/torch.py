@@ -1,5 +1,6 @@
 """Batches as torch takes them: of windows, through a `DataLoader` or without; of whole sequences, packed."""
 
+import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self
@@ -8,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, default_convert, get_worker_info
 
 from store_spec.errors import WindowError
-from store_spec.torch_parcels import next_of
 from store_spec.windows.batches import Batches
 from store_spec.windows.epoch import Transform
 from store_spec.windows.windows import Windows
@@ -20,9 +20,9 @@ from store_spec.windows.windows import Windows
 class WindowBatches(IterableDataset[Any]):
     """The batches of `windows.batches` as tensors. Each iteration is an epoch, the same one until `set_epoch`.
 
-    Take them from it, or from `DataLoader(dataset, batch_size=None, num_workers=...)`, in the same order, with any
-    number of workers. These help a slow `transform`, else threads that read ahead are faster: each reads all rows,
-    has `memory` of its own, and copies. Its `collate_fn` gets a `Parcel` to iterate over. If one dies, an error tells.
+    Iterate over it, or over `DataLoader(dataset, batch_size=None, num_workers=...)`: the batches and their order are
+    the same for any number of workers. Workers help only a slow `transform`; otherwise the threads that read ahead are
+    faster, as each worker reads all rows, takes `memory` of its own, and copies its batches to the training process.
 
     Args:
         windows: Whose windows.
@@ -90,7 +90,13 @@ class TensorBatches:
         return self
 
     def __next__(self) -> Any:
-        return next_of(self._batches)
+        try:
+            batch = next(self._batches)
+            return tuple(map(_tensor_of, batch)) if type(batch) is tuple else _tensor_of(batch)
+        except Exception as error:
+            if get_worker_info() is not None:
+                _check_can_be_sent(error)
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the epoch stands."""
@@ -104,6 +110,21 @@ class TensorBatches:
             batches = self._batches  # which says what is wrong
         batches.load_state_dict(state)
         self._batches = batches
+
+
+def _tensor_of(value: Any) -> Any:
+    """Convert an array, or the arrays in a collection, to tensors that share their memory."""
+    if isinstance(value, np.ndarray) and min(value.strides, default=0) < 0:
+        value = value.copy()  # torch has no negative strides, which a transform may return
+    return default_convert(value)
+
+
+def _check_can_be_sent(error: Exception) -> None:
+    """Raise a WindowError if the class of an error cannot be pickled: torch would drop the error, and wait forever."""
+    try:
+        pickle.dumps(type(error))
+    except Exception:  # noqa: BLE001  # pickle raises errors of many classes
+        raise WindowError(f"{type(error).__qualname__} in a worker: {error}") from error
 
 
 def packed(rows: NDArray[Any], mask: NDArray[np.bool_]) -> PackedSequence:

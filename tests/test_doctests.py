@@ -11,7 +11,7 @@ import builder
 import store_spec
 
 # These import a framework, and have tests of their own.
-FRAMEWORKS = {"store_spec.torch", "store_spec.torch_parcels", "store_spec.tensorflow"}
+FRAMEWORKS = {"store_spec.torch", "store_spec.tensorflow"}
 
 MODULES = [
     module.name

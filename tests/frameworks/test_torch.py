@@ -75,13 +75,17 @@ def test_tensors_have_the_memory_of_the_arrays(windows):
     assert same(WindowBatches(windows, 5, shuffle=True), windows.batches(5, shuffle=True))
 
 
-def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(windows):
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("window", [1, WINDOW])  # NumPy calls a reversed view of one step contiguous
+def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(store, window, workers):
+    from torch.utils.data import DataLoader
+
     from store_spec.torch import WindowBatches
 
-    batches = WindowBatches(windows, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
-    for (x, y), (plain, labels) in zip(batches, windows.batches(8), strict=True):
-        assert np.array_equal(x.numpy(), plain[:, ::-1])
-        assert np.array_equal(y.numpy(), labels)
+    windows = store.windows(window, horizon=1)
+    dataset = WindowBatches(windows, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
+    found = DataLoader(dataset, batch_size=None, num_workers=workers)
+    assert same(found, [(x[:, ::-1], y) for x, y in windows.batches(8)])
 
 
 def test_what_a_transform_returns_becomes_tensors_wherever_it_has_arrays(windows):

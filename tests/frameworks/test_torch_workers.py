@@ -82,6 +82,56 @@ def test_a_worker_that_begins_late_has_the_epoch_that_it_was_started_for(windows
         assert same(map(tuple, worker), windows.batches(2, shuffle=True, epoch=epoch))
 
 
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_batches_that_are_kept_stay_as_they_were(windows, start):
+    """All batches of an epoch are held while the same workers make those of another."""
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 3, shuffle=True)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start)
+    kept = list(loader)
+    dataset.set_epoch(1)
+    assert same(loader, windows.batches(3, shuffle=True, epoch=1))
+    gc.collect()
+    assert same(kept, windows.batches(3, shuffle=True))
+
+
+def doubled(batch):
+    x, y = batch
+    return 2 * x, 2 * y
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_collate_function_gets_the_tensors_of_a_batch(windows, workers):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 3)
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=doubled)
+    assert same(loader, [tuple(2 * one for one in batch) for batch in windows.batches(3)])
+
+
+def in_a_dictionary(batch):
+    return {"inputs": batch[0], "names": ["a", "b"]}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_transform_may_return_a_dictionary(windows, workers):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import WindowBatches
+
+    dataset = WindowBatches(windows, 3, transform=in_a_dictionary)
+    found = list(DataLoader(dataset, batch_size=None, num_workers=workers))
+    wanted = [in_a_dictionary(batch) for batch in windows.batches(3)]
+    assert [list(one) for one in found] == [["inputs", "names"]] * len(wanted)
+    assert same([[one["inputs"]] for one in found], [[one["inputs"]] for one in wanted])
+    assert found[0]["names"] == ["a", "b"]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(windows, workers):
     from torchdata.stateful_dataloader import StatefulDataLoader
