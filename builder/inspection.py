@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from builder.recorded_failures import failures_in
 from builder.sequence_values import ColumnValues, Times, column_values, times_of
 from builder.tables.counts import StoreCleaning, cleaning_of_store
 from builder.twins import Twins, twins_of
-from store_spec import Store, open_store
+from store_spec import Store, StoreLocation, open_store
 from store_spec.errors import WindowError
 from store_spec.format.layout import ROOT
 from store_spec.format.missing_runs import runs_of_sequences
@@ -28,9 +27,6 @@ from store_spec.schema import GROUPS, VERSION, ArrayFact, Rows, Schema
 from store_spec.windows.mixing import Mixing, measure
 from store_spec.windows.shape import Short, Target
 from store_spec.windows.windows import Windows
-
-if TYPE_CHECKING:
-    from zarr.abc.store import Store as ZarrStore
 
 TEXT_LENGTH_BYTES = 4  # that a string takes beside its characters
 
@@ -164,9 +160,7 @@ class Inspection:
         return asdict(self) | {"store": str(self.store), "failures_listed": listed}
 
 
-def inspect(
-    store: str | PathLike[str] | ZarrStore, *, shuffle: Shuffle | None = None, split_by: str | None = None
-) -> Inspection:
+def inspect(store: StoreLocation, *, shuffle: Shuffle | None = None, split_by: str | None = None) -> Inspection:
     """Say what a store is: schema, lengths, sizes, splits, statistics, how it was built, and what failed.
 
     Args:

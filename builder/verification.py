@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import store_spec
 from builder.build import worker_count
@@ -16,9 +15,6 @@ from store_spec.errors import DAMAGE
 from store_spec.verification.parts import PART_BYTES, Checked, Part
 from store_spec.verification.problems import Problem
 from store_spec.verification.verify import Check
-
-if TYPE_CHECKING:
-    from zarr.abc.store import Store as ZarrStore
 
 SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
 BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
@@ -42,7 +38,7 @@ class Checking:
 
 
 def verify(
-    store: str | PathLike[str] | ZarrStore,
+    store: store_spec.StoreLocation,
     *,
     workers: int | None = None,
     scheduler: Any = None,
@@ -127,7 +123,7 @@ def _check_each(check: Check, parts: Sequence[Part]) -> list[Checked]:
     return [check(part) for part in parts]
 
 
-def _decoded_bytes(store: str | PathLike[str] | ZarrStore) -> int:
+def _decoded_bytes(store: store_spec.StoreLocation) -> int:
     """Return how many bytes of rows a store has; 0 where `verify` is going to say that it is none."""
     try:
         root = store_spec.open_store(store).snapshot.root

@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import StoreLocation
 from store_spec.disk.writer import Writer
 from store_spec.errors import SchemaError, StoreError
 from store_spec.format.class_names import checked_classes
@@ -26,10 +27,19 @@ from store_spec.store import Store
 from store_spec.verification.problems import Problem
 from store_spec.verification.verify import verify
 
-if TYPE_CHECKING:
-    from zarr.abc.store import Store as ZarrStore
-
-__all__ = ["Problem", "Rows", "Schema", "Store", "StoreError", "Time", "Writer", "create_store", "open_store", "verify"]
+__all__ = [
+    "Problem",
+    "Rows",
+    "Schema",
+    "Store",
+    "StoreError",
+    "StoreLocation",
+    "Time",
+    "Writer",
+    "create_store",
+    "open_store",
+    "verify",
+]
 
 
 def create_store(
@@ -105,10 +115,10 @@ def create_store(
 
 
 @overload
-def open_store(path: str | PathLike[str] | ZarrStore, mode: Literal["r"] = "r") -> Store: ...
+def open_store(path: StoreLocation, mode: Literal["r"] = "r") -> Store: ...
 @overload
 def open_store(path: str | PathLike[str], mode: Literal["a"]) -> Writer: ...
-def open_store(path: str | PathLike[str] | ZarrStore, mode: Literal["r", "a"] = "r") -> Store | Writer:
+def open_store(path: StoreLocation, mode: Literal["r", "a"] = "r") -> Store | Writer:
     """Open a store: to read the state it is in now (`r`), or to append to it (`a`), which gives a writer.
 
     Reading is cheap to start: one document and the lengths, no rows. What was read from stays open, up to 32 files of

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.committed import part_of
 from store_spec.disk.shards import Shards
-from store_spec.disk.storage import Storage, storage_of
+from store_spec.disk.storage import Storage, StoreLocation, storage_of
 from store_spec.disk.tables import Tables, kept
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
@@ -26,9 +25,6 @@ from store_spec.format.layout import LARGEST_DOCUMENT, ROOT, Root
 from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.text import shown
 from store_spec.schema import MISSING_RUNS
-
-if TYPE_CHECKING:
-    from zarr.abc.store import Store as ZarrStore
 
 
 class Snapshot:
@@ -55,7 +51,7 @@ class Snapshot:
         self._missing: dict[str, Runs] = {}
 
     @classmethod
-    def open(cls, store: str | PathLike[str] | ZarrStore) -> Snapshot:
+    def open(cls, store: StoreLocation) -> Snapshot:
         """Read the root once; nothing else is read before it is asked for.
 
         Raises:

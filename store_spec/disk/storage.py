@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from store_spec.errors import (
     FormatError,
@@ -27,6 +27,8 @@ from store_spec.schema import CONVENTION
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
+
+StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, or a store of zarr
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # which tells nothing of the file that is read
 PARTIAL = ".partial"  # ends the name of a file that is being written; never a key
@@ -114,7 +116,7 @@ class Storage(Protocol):
     def check_folder(self, key: str) -> None: ...  # noqa: D102
 
 
-def storage_of(store: str | PathLike[str] | ZarrStore) -> Storage:
+def storage_of(store: StoreLocation) -> Storage:
     """Return where a store lies, by its path or as a store of zarr.
 
     Raises:

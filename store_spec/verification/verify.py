@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL, storage_of
+from store_spec.disk.storage import PARTIAL, StoreLocation, storage_of
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format import retired
 from store_spec.format.layout import (
@@ -38,15 +37,12 @@ from store_spec.verification.rows import check_part
 from store_spec.verification.tables import Table, committed_files
 from store_spec.verification.workspace import Workspace
 
-if TYPE_CHECKING:
-    from zarr.abc.store import Store as ZarrStore
-
 Columns = dict[str, NDArray[Any] | None]
 Check = Callable[[Part], Checked]
 Mapper = Callable[[Check, Sequence[Part]], Iterable[Checked]]
 
 
-def verify(path: str | PathLike[str] | ZarrStore, *, mapper: Mapper = map) -> list[Problem]:
+def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
     """Read everything that is committed in a store, and return what is wrong with it: nothing, where all is well.
 
     Every chunk of every array is held against its checksum, each sequence's rows against the checksums and moments
