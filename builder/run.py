@@ -130,7 +130,7 @@ class Run:
         self._schema = ledger.schema
         self._arrays = self._schema.sharded()
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
-        # Tasks on their way: a batch; or shards, with how many rows of which batches they have.
+        # Tasks under way: a batch, or shards with the batches that have rows in them and how many.
         self._open: dict[Task, _Held | tuple[tuple[ShardJob, ...], list[tuple[_Held, int]]]] = {}
         self._order: deque[_Held] = deque()  # the batches that are not registered, in the order of their sources
         self._folders = 0  # that were named

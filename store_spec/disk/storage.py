@@ -1,4 +1,4 @@
-"""The only way to the bytes of a store: `Storage` for who reads, and `LocalStorage`, a folder, for who writes too."""
+"""The only way to the bytes of a store: `Storage` to read them, and `LocalStorage`, a folder, to write them too."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def is_store(folder: Path | str) -> bool:
 
 
 class Address(str):
-    """Where something lies that is in no folder, as messages name it."""
+    """The text that messages use for a store, or a key of one, outside of a folder."""
 
     __slots__ = ()
 
@@ -102,11 +102,11 @@ class Entry(Protocol):
 
 
 class Storage(Protocol):
-    """Where a store lies, for who reads it. `LocalStorage` says what each method does."""
+    """Where a store is read from. `LocalStorage` documents the methods."""
 
     @property
     def root(self) -> Any:
-        """What messages call it: a Path; or an Address, where there is no folder."""
+        """What messages call it: a Path for a folder, else an Address."""
 
     def path(self, key: str) -> Any: ...  # noqa: D102
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | memoryview: ...  # noqa: D102

@@ -166,8 +166,8 @@ def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int,
         for start in range(0, len(rows), size):
             array[first + start : first + start + size] = rows[start : start + size]
 
-    # zarr puts in a thread of its own, for which nobody waits once Ctrl-C has ended the waiting: the lock would be free
-    # before the last put. For this thread Python waits.
+    # zarr puts in a thread of its own. After Ctrl-C nothing waits for that thread, so the lock would be released before
+    # its last put. Python does wait for this one.
     with ThreadPoolExecutor(1) as pool:
         pool.submit(put).result()
 

@@ -218,8 +218,8 @@ class MemoryStorage(ZarrStorage):
 class ObjectStorage(ZarrStorage):
     """An `ObjectStore`: asked through obstore's own functions, which need no event loop of Python's.
 
-    Their threads do not survive a fork: whatever a child asks then waits for ever, if the parent has asked before, of
-    this store or another one. So it is refused.
+    Its threads do not survive a fork: every call of a child hangs if the parent has used obstore before, for this store
+    or another one. So such a call is refused.
     """
 
     _process: ClassVar[int] = 0  # the one that asked first, of this one's ancestors and itself
