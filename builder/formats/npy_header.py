@@ -1,12 +1,14 @@
-"""The header of an NPY array, taken apart without evaluating it, and held against the bytes that follow."""
+"""The header of an NPY array, compared with the bytes that follow it."""
 
+import io
 import math
-import re
+import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from builder.errors import SourceError
 from builder.formats.convert import is_number
@@ -16,17 +18,9 @@ from builder.formats.table import Array, DType, check_width, shortened
 LONGEST_HEADER: Final = 10_000
 MAGIC: Final = b"\x93NUMPY"
 _LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4}
+_READ: Final = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _MOST_DIMENSIONS: Final = 64  # of NumPy
-# Text, True or False, a tuple of whole numbers (with the L of Python 2), or the list that describes records.
-_ENTRY = re.compile(
-    r"[ \n]*'(?P<key>\w+)'[ \n]*:[ \n]*"
-    r"(?:'(?P<text>[^']*)'|(?P<flag>True|False)|\((?P<shape>[0-9L, \n]*)\)|(?P<fields>\[[^]]*\]))"
-    r"[ \n]*(?:,|(?=\}))",
-    re.ASCII,
-)
-_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
-# Not "a", an old name of bytes of which NumPy warns.
-_DTYPE = re.compile(r"[<>=|]?(?!a\d*$)[A-Za-z?]\w*(?:\[\w+\])?", re.ASCII)
+_ADVICE: Final = "save bool, whole numbers, or floats up to 64 bits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +79,14 @@ def read_header(start: bytes | bytearray, size: int, source: str, where: str = "
     offset += length
     if size < offset:
         raise SourceError(source, f"{where}the header ends at byte {offset:,}, but there are {size:,}; is it cut off?")
-    text = bytes(start[offset - length : offset])
-    parsed = _parsed(text)
+    parsed = _parsed(bytes(start[8:offset]), version)
     if parsed is None:
-        shown = shortened(repr(text.decode("latin-1")), 80)
+        shown = shortened(repr(bytes(start[offset - length : offset]).decode("latin-1")), 80)
         raise SourceError(
-            source, f"{where}cannot be read: the header describes no array: {shown}; write it with numpy.save"
+            source, f"{where}cannot be read: the header describes no array: {shown}; {_ADVICE}, with numpy.save"
         )
-    described, fortran, shape = parsed
-    dtype = _stored_dtype(described, source, where)
+    shape, fortran, dtype = parsed
+    _check_dtype(dtype, source, where)
     header = NpyHeader(shape=shape, fortran=fortran, dtype=dtype, offset=offset)
     expected = offset + header.count * dtype.itemsize
     if size != expected:
@@ -107,56 +100,32 @@ def read_header(start: bytes | bytearray, size: int, source: str, where: str = "
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: bytes) -> tuple[str, bool, tuple[int, ...]] | None:
-    """Take a header apart: what describes its dtype, whether it is in Fortran order, its shape; None: it is no header.
+def _parsed(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, DType] | None:
+    """Return the shape of an array, whether it is in Fortran order, and its dtype; None: the header has none of these.
 
-    NumPy evaluates it as Python; what is taken apart here is the form in which programs write it, keys in any order.
+    Args:
+        header: Its length, and the header.
+        version: Of the format.
     """
-    body = text.decode("latin-1").rstrip(" \n")
-    found: dict[str, str] = {}
-    position = 1 if body.startswith("{") else len(body)
-    while match := _ENTRY.match(body, position):
-        key, kind = match["key"], match.lastgroup
-        if key in found or kind is None or kind not in _KINDS.get(key, ()):
-            return None
-        found[key] = match[kind]
-        position = match.end()
-    if body[position:].strip(" \n") != "}" or len(found) != len(_KINDS):
-        return None
-    sizes = [part.strip(" \n").removesuffix("L") for part in found["shape"].split(",")]
-    if sizes[-1] == "":  # a single size is written with a comma behind
-        sizes.pop()
-    if len(sizes) > _MOST_DIMENSIONS or not all(map(_SIZE.fullmatch, sizes)):
-        return None
-    return found["descr"], found["fortran_order"] == "True", tuple(map(int, sizes))
-
-
-_KINDS: Final = {"descr": ("text", "fields"), "fortran_order": ("flag",), "shape": ("shape",)}
-
-
-@lru_cache(maxsize=64)
-def _dtype(described: str) -> DType | None:
-    """Return the dtype that a header describes, if it is one, and not of records."""
-    if not _DTYPE.fullmatch(described):
-        return None
     try:
-        return np.dtype(described)
-    except (TypeError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Python 2 wrote, and of old names of dtypes
+            shape, fortran, dtype = _READ[version](io.BytesIO(header), max_header_size=LONGEST_HEADER)
+    except Exception:  # noqa: BLE001  # a malformed header makes NumPy raise errors of many classes
         return None
+    if len(shape) > _MOST_DIMENSIONS or any(size < 0 for size in shape):
+        return None
+    return shape, fortran, dtype
 
 
-def _stored_dtype(described: str, source: str, where: str) -> DType:
-    """Return the dtype, or refuse it."""
-    dtype = _dtype(described)
-    advice = "save bool, whole numbers, or floats up to 64 bits"
-    if dtype is None:
-        holds = "records" if described.startswith("[") or "," in described else "values of a dtype that is unknown,"
-        raise SourceError(source, f"{where}holds {holds} {shortened(described, 80)}, which is not stored; {advice}")
+def _check_dtype(dtype: DType, source: str, where: str) -> None:
+    """Refuse a dtype that is not stored."""
+    if dtype.names is not None:
+        raise SourceError(source, f"{where}holds records, {shortened(str(dtype), 80)}, which is not stored; {_ADVICE}")
     if dtype.hasobject:
         raise SourceError(source, f"{where}holds Python objects (a pickle), which are never loaded; save numbers")
     if not is_number(dtype):
-        raise SourceError(source, f"{where}holds {dtype}, which is not stored; {advice}")
-    return dtype
+        raise SourceError(source, f"{where}holds {dtype}, which is not stored; {_ADVICE}")
 
 
 def _check_shape(shape: tuple[int, ...], source: str, where: str) -> None:
