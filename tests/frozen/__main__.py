@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help="the gallery's sets in FOLDER, instead of what is in the repository"
     )
-    parser.add_argument("--quick", action="store_true", help="compare the README and tests/data alone, without workers")
+    parser.add_argument("--quick", action="store_true", help="compare some cases alone, as written and without workers")
     given = parser.parse_args(arguments)
     data = given.data or HERE
     if not data.is_dir():
