@@ -1,0 +1,109 @@
+"""Stores as a case makes them in each way, and digests of their files and of what the reader gives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.frozen.cases import Case
+from tests.frozen.command import KILLED, Way
+from tests.frozen.reading import readings
+from tests.real_data.gallery import REPOSITORY
+from tests.store.oracle import files
+
+Stores = dict[str, dict[str, dict[str, str]]]  # by name: "files" and "batches", each with digests by name
+
+
+class BuildingError(Exception):
+    """A command of a case ended as it should not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A case, made in one way."""
+
+    case: Case
+    variant: str
+    name: str  # of the way
+    way: Way
+    read: bool  # whether what the reader gives is wanted as well: of one way alone, since the files are the same
+
+    def __str__(self) -> str:
+        return f"{self.case.name}, {self.variant}, {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of a job."""
+
+    stores: Stores = field(default_factory=dict)
+    killed: int = 0  # processes
+    error: str = ""
+
+
+def jobs(case: Case) -> list[Job]:
+    """Return the ways in which a case is made: as its commands say, and with small shards."""
+    if not case.small:
+        return [Job(case=case, variant="as written", name="workers by default", way=Way(workers=None), read=True)]
+    ways = [
+        ("as written", "workers 0", Way(), True),
+        ("small shards", "workers 0", Way(shard=case.small), True),
+        ("small shards", "workers 2", Way(shard=case.small, workers=2), False),
+        ("small shards", "killed", Way(shard=case.small, killed=True), False),
+    ]
+    return [Job(case=case, variant=variant, name=name, way=way, read=read) for variant, name, way, read in ways]
+
+
+def make(job: Job, data: Path) -> Made:
+    """Run the commands of a case in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="frozen-") as temporary:
+        folder = Path(temporary)
+        job.case.lay_out(folder, data)
+        environment = environment_in(folder / ".programs") | job.way.environment()
+        for text in job.case.commands:
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", text],
+                cwd=folder,
+                env=environment,
+                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            if done.returncode:
+                return Made(error=f"{job}: exit status {done.returncode} from {text}\n{done.stdout}")
+        killed = folder / KILLED
+        return Made(
+            stores={path.name: outcome(path, read=job.read) for path in sorted(folder.glob("*.zarr"))},
+            killed=killed.stat().st_size if killed.exists() else 0,
+        )
+
+
+def environment_in(programs: Path) -> dict[str, str]:
+    """Return an environment in which `seqzarr` and `python` are of this checkout and of this Python."""
+    programs.mkdir()
+    for name, arguments in (("seqzarr", " -m tests.frozen.command"), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
+        (programs / name).chmod(0o755)
+    return os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "LC_ALL": "C",  # in which order the shell lists files
+    }
+
+
+def outcome(path: Path, *, read: bool) -> dict[str, dict[str, str]]:
+    """Return the digests of a store."""
+    found: dict[str, Any] = {"files": digests(path)}
+    return found | ({"batches": readings(path)} if read else {})
+
+
+def digests(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a store."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files(path).items()}

@@ -1,0 +1,99 @@
+"""The command `seqzarr` as the oracle runs it: the same, with further options, and killed some times before it ends.
+
+What changes no store, as `inspect`, is left out: it does nothing, and ends well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.cli import main
+
+if TYPE_CHECKING:
+    from tests.campaigns.operations import Operation
+
+WAY = "SEQZARR_FROZEN_WAY"  # the variable of the environment that says how
+KILLED = ".killed"  # a file that has one byte for each process that was killed
+# The operations that change the disk, of which a build is killed at one: those of a few commits.
+KILLS = (range(1, 120), range(120, 500), range(500, 1200))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How a command is run.
+
+    Args:
+        workers: Worker processes; None: as many as the command says.
+        shard: Bytes of a shard, of four chunks; 0: as the command says.
+        killed: Whether it is killed and run again, some times, with a commit after every batch of a shard's size.
+    """
+
+    workers: int | None = 0
+    shard: int = 0
+    killed: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """Return the variable from which the command learns it."""
+        return {WAY: json.dumps(asdict(self))}
+
+    def options(self, command: str) -> list[str]:
+        """Return what is added to the options of `build` or `compact`."""
+        workers = [] if self.workers is None else ["--workers", str(self.workers)]
+        small = ["--shard", f"{self.shard}B", "--chunk", f"{self.shard // 4}B"] if self.shard else []
+        return workers + small + (["--batch", f"{self.shard}B"] if self.killed and command == "build" else [])
+
+
+def run(arguments: list[str], way: Way) -> None:
+    """Run a command; if it is to be killed, first in processes that die at an operation, chosen by a fixed seed."""
+    if arguments[0] not in {"build", "compact"}:
+        return
+    arguments += way.options(arguments[0])
+    if way.killed and "--dry-run" not in arguments:
+        rng = random.Random(" ".join(arguments))
+        for numbers in KILLS:
+            if not attempt(arguments, at=rng.choice(numbers)):
+                break
+    main(arguments, prog_name="seqzarr")
+
+
+def attempt(arguments: list[str], *, at: int) -> bool:
+    """Run a command in a process that kills itself at an operation, if there are so many; tell whether it did."""
+    import pytest
+
+    from builder import build, compact  # noqa: F401 - so that no child has to import them
+    from tests.campaigns.operations import CHANGES, Watch
+
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        count = 0
+
+        def before(operation: Operation) -> None:
+            nonlocal count
+            count += operation.kind in CHANGES
+            if count == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            patch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+            patch.setattr(sys, "stdout", nowhere)
+            patch.setattr(sys, "stderr", nowhere)
+            with Watch(Path.cwd(), before).watching():
+                main(arguments, prog_name="seqzarr", standalone_mode=False)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if killed := os.WIFSIGNALED(status):
+        with Path(KILLED).open("ab") as counted:
+            counted.write(b"x")
+    return killed
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:], Way(**json.loads(os.environ[WAY])))

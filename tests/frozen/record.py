@@ -1,0 +1,167 @@
+"""What is kept of all cases, as one JSON document; made anew, and compared."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tests.frozen.building import BuildingError, Job, Made, Stores, jobs, make
+from tests.frozen.cases import Case
+from tests.frozen.samples import SAMPLES
+
+PROCESSES = 2
+LIBRARIES = ("numcodecs", "numpy", "pyarrow", "zarr")
+SHOWN = 12  # digits of a digest
+NOTHING = "nothing"
+QUICK = (
+    "README, Try it",
+    "README, The command line",
+    "README, Files with gaps, dates and many sequences",
+    "README, Files of any other kind",
+    "README, From Python",
+    "golden stores",
+)
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Counts:
+    """How much was made and compared."""
+
+    cases: int = 0
+    stores: int = 0  # in each variant
+    files: int = 0
+    readings: int = 0
+    builds: int = 0  # of stores, in each way
+    killed: int = 0  # processes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cases:,} cases, {self.stores:,} stores of {self.files:,} files, {self.readings:,} readings; "
+            f"{self.builds:,} stores built, {self.killed:,} processes killed"
+        )
+
+
+def made_by() -> dict[str, str]:
+    """Return the versions on which digests may depend."""
+    here = {"machine": platform.machine(), "python": platform.python_version()}
+    return {name: version(name) for name in LIBRARIES} | here
+
+
+def results(todo: list[Job], data: Path, samples: Iterable[str]) -> Iterator[tuple[str, str, str, Made]]:
+    """Do jobs and make samples, some at a time; yield the names of each one's case, variant and way, and its stores.
+
+    Raises:
+        BuildingError: A command of a case did not end well.
+    """
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        made: dict[tuple[str, str, str], Future[Made]] = {}
+        for job in sorted(todo, key=lambda job: -job.case.small):  # the longest first
+            made[job.case.name, job.variant, job.name] = pool.submit(make, job, data)
+        for name in samples:
+            made[name, "as made", "in process"] = pool.submit(SAMPLES[name])
+        try:
+            for names, future in made.items():
+                done = future.result()
+                if done.error:
+                    raise BuildingError(done.error)
+                yield *names, done
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def record(cases: list[Case], data: Path, samples: Iterable[str]) -> tuple[Record, Counts]:
+    """Make all cases in all ways, and return what is kept of them.
+
+    Raises:
+        BuildingError: A command did not end well; or two ways do not give the same files.
+    """
+    kept: Record = {case.name: {"case": case.to_json(), "stores": {}} for case in cases}
+    problems: list[str] = []
+    counts = Counts()
+    for name, variant, way, made in results([job for case in cases for job in jobs(case)], data, samples):
+        first = kept.setdefault(name, {"stores": {}})["stores"].setdefault(variant, made.stores)
+        problems += differences(f"{name}, {variant}, {way}", first, made.stores)
+        count(counts, made)
+    if problems:
+        raise BuildingError("\n".join(problems))
+    counts.cases = len(kept)
+    return {"cases": kept, "made by": made_by()}, counts
+
+
+def compare(recorded: Record, data: Path, counts: Counts, *, quick: bool) -> Iterator[str]:
+    """Make what is recorded once more, and say in a line each what is not the same.
+
+    Args:
+        recorded: What `record` returned.
+        data: The folder of real files.
+        counts: To which is added what was made.
+        quick: Whether only some cases are made, those of `QUICK`, as they are written and without workers.
+
+    Raises:
+        BuildingError: A command of a case did not end well.
+    """
+    kept = {name: each for name, each in recorded["cases"].items() if not quick or name in QUICK}
+    cases = [Case.from_json(each["case"]) for each in kept.values() if "case" in each]
+    todo = [job for case in cases for job in jobs(case)[: 1 if quick else None]]
+    for name, variant, way, made in results(todo, data, [name for name in kept if name in SAMPLES]):
+        before = kept[name]["stores"].get(variant, {})
+        yield from differences(f"{name}, {variant}, {way}", before, made.stores)
+        count(counts, made)
+    counts.cases = len(kept)
+
+
+def count(counts: Counts, made: Made) -> None:
+    """Count stores; files and readings only once, where both are there."""
+    counts.builds += len(made.stores)
+    counts.killed += made.killed
+    for kinds in made.stores.values():
+        if "batches" in kinds:
+            counts.stores += 1
+            counts.files += len(kinds.get("files", {}))
+            counts.readings += len(kinds["batches"])
+
+
+def differences(where: str, recorded: Stores, found: Stores) -> Iterator[str]:
+    """Say in a line each what is not as it was recorded, of the kinds of digests that were made.
+
+    >>> old = {"a.zarr": {"files": {"zarr.json": "12"}, "batches": {"padded": "34"}}}
+    >>> [*differences("one", old, {"a.zarr": {"files": {"zarr.json": "21"}}})]
+    ['one: a.zarr, files, zarr.json: recorded 12, now 21']
+    """
+    for name in sorted(recorded.keys() | found.keys()):
+        if name not in recorded or name not in found:
+            yield f"{where}: the store {name} is {'not recorded' if name in found else 'no longer made'}"
+            continue
+        for kind, now in found[name].items():
+            before = recorded[name].get(kind, {})
+            for each in sorted(before.keys() | now.keys()):
+                old, new = (digests.get(each, NOTHING)[:SHOWN] for digests in (before, now))
+                if before.get(each) != now.get(each):
+                    yield f"{where}: {name}, {kind}, {each}: recorded {old}, now {new}"
+
+
+def other_cases(recorded: Record, now: list[Case]) -> Iterator[str]:
+    """Say which cases that the texts have today are not those that are recorded, which are the ones compared."""
+    old = {name: each["case"] for name, each in recorded["cases"].items() if "case" in each}
+    new = {case.name: case.to_json() for case in now}
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old:
+            yield f"{name}: not recorded"
+        elif name not in new:
+            yield f"{name}: recorded, and no longer in the texts"
+        elif old[name] != new[name]:
+            yield f"{name}: recorded with other commands or files"
+
+
+def other_versions(recorded: Record) -> list[str]:
+    """Say which versions are not those with which a record was made."""
+    now = made_by()
+    return [f"{name} {now[name]}, and not {old}" for name, old in recorded["made by"].items() if now.get(name) != old]

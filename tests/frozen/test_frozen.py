@@ -1,0 +1,80 @@
+"""What the README's commands and the stores below `tests/data` give is what was recorded, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.frozen.building import jobs
+from tests.frozen.cases import Case, of_gallery, of_readme, of_repository
+from tests.frozen.reading import digest
+from tests.frozen.record import differences, other_cases
+from tests.real_data.gallery import REPOSITORY
+
+RECORDS = {
+    "frozen.json": [case.name for case in of_repository()] + ["golden stores", "malformed stores"],
+    "frozen-gallery.json": [case.name for case in of_gallery() if case.name != "gallery, japanese-vowels"],
+}
+
+
+def test_the_quick_cases_are_those_that_were_recorded():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.frozen", "compare", "tests/data/frozen.json", "--quick"],
+        cwd=REPOSITORY,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"frozen.json: 0 differences in 6 cases, \d+ stores of .*quick: ", done.stdout)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_has_each_case_in_each_of_its_variants(name):
+    recorded = json.loads((REPOSITORY / "tests" / "data" / name).read_text(encoding="utf-8"))
+    assert sorted(recorded["cases"]) == sorted(RECORDS[name])
+    for each in recorded["cases"].values():
+        if "case" in each:
+            assert set(each["stores"]) == {job.variant for job in jobs(Case.from_json(each["case"]))}
+        assert all(stores and all(kinds["batches"] for kinds in stores.values()) for stores in each["stores"].values())
+
+
+def test_each_difference_is_one_line_that_names_it():
+    old = {"a.zarr": {"files": {"zarr.json": "1" * 64, "gone": "2" * 64}, "batches": {"padded": "WindowError"}}}
+    new = {"a.zarr": {"files": {"zarr.json": "3" * 64, "new": "4" * 64}, "batches": {"padded": "5" * 64}}, "b.zarr": {}}
+    assert [*differences("one", old, old)] == []
+    assert [*differences("one", old, new)] == [
+        "one: a.zarr, files, gone: recorded 222222222222, now nothing",
+        "one: a.zarr, files, new: recorded nothing, now 444444444444",
+        "one: a.zarr, files, zarr.json: recorded 111111111111, now 333333333333",
+        "one: a.zarr, batches, padded: recorded WindowError, now 555555555555",
+        "one: the store b.zarr is not recorded",
+    ]
+    assert [*differences("one", new, old)][-1] == "one: the store b.zarr is no longer made"
+
+
+def test_cases_that_the_texts_have_and_the_record_has_not_are_named():
+    cases = of_readme("## A\n\n```sh\nseqzarr build a a.zarr\n```\n\n## B\n\n```sh\nseqzarr build b b.zarr\n```\n")
+    one, other = cases
+    changed = Case(name=one.name, commands=("seqzarr build a other.zarr",))
+    recorded = {"cases": {case.name: {"case": case.to_json()} for case in cases}}
+    assert [*other_cases(recorded, cases)] == []
+    assert [*other_cases(recorded, [changed])] == [
+        "README, A: recorded with other commands or files",
+        "README, B: recorded, and no longer in the texts",
+    ]
+    assert [*other_cases({"cases": {}}, [other])] == ["README, B: not recorded"]
+
+
+def test_digests_tell_dtypes_shapes_bits_and_order_apart():
+    one = np.arange(6, dtype="int32")
+    others = [one.astype("int64"), one.reshape(2, 3), one[::-1], [one], (one, one), {"a": one}, None, "", 0, 0.0, True]
+    assert len({digest(each) for each in [one, *others]}) == len(others) + 1
+    assert digest((one, [one])) == digest(iter([one.copy(), (one,)]))
+    assert digest(np.array([0.0])) != digest(np.array([-0.0]))
+    assert digest(np.array(["a", None], object)) != digest(np.array(["a", "None"], object))
