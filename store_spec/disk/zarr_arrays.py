@@ -1,17 +1,16 @@
-"""A committed state as zarr sees it: groups and arrays to read, and the tables, which zarr writes."""
+"""A committed state as zarr sees it: groups and arrays to read, and the chunks of tables, which zarr makes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.storage import StorePath
+from zarr.storage import MemoryStore, StorePath
 
 from store_spec.disk.committed import part_of
 from store_spec.disk.snapshot import Snapshot
@@ -38,15 +37,14 @@ class SnapshotStore(Store):
 
     Args:
         snapshot: The state.
-        read_only: Whether nothing may be put.
     """
 
-    supports_writes = True
+    supports_writes = False
     supports_deletes = False
     supports_listing = True
 
-    def __init__(self, snapshot: Snapshot, *, read_only: bool = True) -> None:
-        super().__init__(read_only=read_only)
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(read_only=True)
         self._snapshot = snapshot
 
     def __eq__(self, other: object) -> bool:
@@ -82,10 +80,9 @@ class SnapshotStore(Store):
         """Tell whether the state has a key."""
         return self._document(key) is not None or self._chunk(key) is not None
 
-    async def set(self, key: str, value: Buffer) -> None:
-        """Put a value whole, so that it survives a power cut once its folder is synced."""
+    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002  # as zarr has it
+        """Refuse to put anything."""
         self._check_writable()
-        await asyncio.to_thread(self._snapshot.storage.put, key, [value.as_numpy_array().data])  # type: ignore[attr-defined]
 
     async def delete(self, key: str) -> None:
         """Refuse to delete anything."""
@@ -152,24 +149,24 @@ class SnapshotStore(Store):
 
 
 def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
-    """Have zarr put the chunks of a table that begin with row `first`, which begins one; the last may not be full."""
+    """Put the chunks of a table that begin with row `first`, which begins one; the last may not be full.
+
+    zarr makes the chunks, in memory: an exception that ends a put, or Ctrl-C, does not reach zarr's event loop.
+    """
     size = table_chunk(schema, fact)
     if first % size:
         raise ValueError(f"{fact.name}: row {first:,} does not begin a chunk of {size:,}")
     document: Any = array_document(schema, fact, Root(schema=schema).counts)
     document["shape"][0] = first + len(rows)
-    store = SnapshotStore(Snapshot(storage, Root(schema=schema)), read_only=False)
+    chunks = dict[str, Buffer]()
+    place = StorePath(MemoryStore(chunks), fact.name)
     # A chunk of zeros is written too, so that a chunk which is missing is always one that was lost.
-    array = zarr.Array[Any](zarr.AsyncArray(document, StorePath(store, fact.name), {"write_empty_chunks": True}))
-
-    def put() -> None:
-        for start in range(0, len(rows), size):
-            array[first + start : first + start + size] = rows[start : start + size]
-
-    # zarr puts in a thread of its own. After Ctrl-C nothing waits for that thread, so the lock would be released before
-    # its last put. Python does wait for this one.
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(put).result()
+    array = zarr.Array[Any](zarr.AsyncArray(document, place, {"write_empty_chunks": True}))
+    for start in range(0, len(rows), size):
+        array[first + start : first + start + size] = rows[start : start + size]
+        while chunks:
+            key, chunk = chunks.popitem()
+            storage.put(key, [chunk.as_numpy_array().data])
 
 
 def _start_and_length(byte_range: ByteRequest | None) -> tuple[int, int | None]:
