@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -98,51 +99,69 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
         SpillError: Rows do not fit into memory, and the disk refused them.
         UsageError: The process function is not to be found.
     """
-    records: list[Records] = [no_records(schema)]
-    rows = BatchRows(schema, space)
-    failures: list[Failure] = []
-    seen: dict[str, Fingerprint] = {}
-    bytes_read = 0
-    pieces = Pieces()
+    rows, pieces = BatchRows(schema, space), Pieces()
+    finished: list[Failure | tuple[list[Records], Fingerprint]] = []  # of each source that was processed
+    marks: list[Mapping[str, tuple[int, int]]] = []  # where the rows ended before each source
     take = partial(taken, schema, rows, pieces, ours=isinstance(batch.process, Tabular))
     buffer = memoryview(bytearray(BUFFER_BYTES))
-    started, done, interrupt = time.monotonic(), 0, None
+    started, interrupt = time.monotonic(), None
     limit = math.inf if whole else BATCH_SECONDS
     with searching(batch.search):
         for number in range(len(batch)):
-            if done and time.monotonic() - started >= limit:
-                break
-            mark = rows.marked()
             try:
-                found, read = read_source(batch, number, buffer, take, pieces.begin)
-            except UnusableError as error:
-                failures.append(error.failure)
-                rows.cut(mark)
-                done += 1
-                continue
+                if finished and time.monotonic() - started >= limit:
+                    break
+                marks.append(rows.marked())
+                try:
+                    one: Failure | tuple[list[Records], Fingerprint]
+                    one = read_source(batch, number, buffer, take, pieces.begin)
+                except UnusableError as error:
+                    one = error.failure
+                    rows.cut(marks[-1])
+                finished.append(one)
             except KeyboardInterrupt as error:
-                if not done:
-                    raise
-                rows.cut(mark)
                 interrupt = error
                 break
-            records += found
-            seen[batch.names[number]] = read
-            bytes_read += read.state.size
-            if read.beside is not None:
-                seen[read.beside[0]] = read.beside[1]
-                bytes_read += read.beside[1].state.size
-            done += 1
+    if interrupt is not None and not finished:
+        raise interrupt
+    if len(marks) > len(finished):  # the last source was cut off
+        rows.cut(marks[-1])
+    return _processed(batch, schema, finished, rows, pieces, seconds=time.monotonic() - started, interrupt=interrupt)
+
+
+def _processed(
+    batch: Batch,
+    schema: Schema,
+    finished: Sequence[Failure | tuple[list[Records], Fingerprint]],
+    rows: BatchRows,
+    pieces: Pieces,
+    *,
+    seconds: float,
+    interrupt: KeyboardInterrupt | None,
+) -> Processed:
+    """Join what the sources of a batch gave."""
+    records: list[Records] = [no_records(schema)]
+    seen: dict[str, Fingerprint] = {}
+    bytes_read = 0
+    for name, one in zip(batch.names, finished, strict=False):  # the first so many of the names
+        if isinstance(one, Failure):
+            continue
+        records += one[0]
+        seen[name] = one[1]
+        bytes_read += one[1].state.size
+        if one[1].beside is not None:
+            seen[one[1].beside[0]] = one[1].beside[1]
+            bytes_read += one[1].beside[1].state.size
     return Processed(
-        Records.concatenate(records),
-        rows.close(),
-        failures,
-        Seen.of(seen),
-        bytes_read,
-        done,
-        time.monotonic() - started,
-        interrupt,
-        pieces,
+        records=Records.concatenate(records),
+        rows=rows.close(),
+        failures=[one for one in finished if isinstance(one, Failure)],
+        seen=Seen.of(seen),
+        bytes_read=bytes_read,
+        done=len(finished),
+        seconds=seconds,
+        interrupt=interrupt,
+        in_memory=pieces,
     )
 
 

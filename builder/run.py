@@ -85,7 +85,7 @@ class _Held:
     rows: Task | None = None  # None when pieces of it are all that is needed
     to_put: int = 0  # rows, of all axes, that lie in no shard yet
     spilled: bool = False  # whether there are files of them
-    again: bool = False  # whether it is processed for the second time, since workers died of it
+    lost: int = 0  # how often it was given up since workers died that had it in hand
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +132,7 @@ class Run:
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
         # Tasks under way: a batch, or shards with the batches that have rows in them and how many.
         self._open: dict[Task, _Held | tuple[tuple[ShardJob, ...], list[tuple[_Held, int]]]] = {}
+        self._retried: dict[Task, int] = {}  # how often shards were lost with workers
         self._order: deque[_Held] = deque()  # the batches that are not registered, in the order of their sources
         self._folders = 0  # that were named
         self._unread = 0  # batches that are submitted, and not processed yet
@@ -192,7 +193,17 @@ class Run:
             self._take(task, what)
         else:
             jobs, parts = what
-            self._put(jobs, parts, self._result(task, [held for held, _ in parts]))
+            try:
+                written = task.result()
+            except self._engine.lost as error:
+                # The workers died of a batch that they had in hand at the same time.
+                self._retried[task] = self._retried.get(task, 0) + 1
+                if self._stopping or self._retried[task] > AHEAD * self._engine.workers:
+                    raise self._died([held for held, _ in parts]) from error
+                self._open[task] = what
+                self._engine.retry(task)
+            else:
+                self._put(jobs, parts, written)
 
     def _commit_if_due(self) -> None:
         """Hand out the shards that are full, or all of them if a commit is due; commit when these are put."""
@@ -242,12 +253,6 @@ class Run:
         if self._ledger.ready():
             self._commit()
 
-    def _result(self, task: Task, batches: list[_Held]) -> Any:
-        try:
-            return task.result()
-        except self._engine.lost as error:
-            raise self._died(batches) from error
-
     def _died(self, batches: list[_Held]) -> BuildError:
         # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
         batches += [what for what in self._open.values() if isinstance(what, _Held)]
@@ -263,11 +268,14 @@ class Run:
         except self._engine.lost as error:
             if self._stopping:
                 return  # the next build finds out why
-            if held.again or not isinstance(held.work, Batch):
+            held.lost += 1
+            # The workers may have died of any other batch that was under way.
+            if held.lost > AHEAD * self._engine.workers or not isinstance(held.work, Batch):
                 raise self._died([held]) from error
-            with self._interrupts.allowed():  # it may take long
-                crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
-            held.work, held.again = replace(held.work, crashed=crashed), True
+            if held.lost == 1:
+                with self._interrupts.allowed():  # it may take long
+                    crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
+                held.work = replace(held.work, crashed=crashed)
             self._submit_batch(held)
         else:
             self._summarised(held, summary)

@@ -270,6 +270,7 @@ class Locked:
         return np.loadtxt(path, skiprows=1, ndmin=2), np.ones(1)
 
 
+@pytest.mark.filterwarnings("ignore:the process function uses values that cannot be compared")  # the lock
 def test_a_process_function_that_cannot_be_sent_is_refused_in_words(tmp_path):
     write_tables(tmp_path / "src", {"1.csv": "v\n1\n"})
     with pytest.raises(UsageError, match=r"cannot be sent to workers: TypeError: .*lock.*: workers=0"):

@@ -92,6 +92,7 @@ def without_waiting(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Ledger, "jobs", hasty)
     patch.setattr(Run, "_is_due", lambda _: True)
+    patch.setattr(Run, "_has_open_jobs", lambda _: False)
 
 
 SAFEGUARDS: dict[str, Without] = {
