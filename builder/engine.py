@@ -52,9 +52,6 @@ class Engine(Protocol):
     def wait(self, seconds: float) -> bool:
         """Wait at most so long for a watched task; tell whether `finished` would return at once."""
 
-    def retry(self, task: Task) -> None:
-        """Run a watched task again that was lost, with what it needs; `finished` gives it once more."""
-
     def abandon(self) -> None:
         """Drop all tasks. When it returns, nothing of ours runs on this machine; others' clusters are told to stop."""
 
@@ -125,9 +122,6 @@ class InProcess:
         """Tell whether there is a watched task."""
         del seconds
         return bool(self._watched)
-
-    def retry(self, task: Task) -> None:
-        """Do nothing: no task is lost here."""
 
     def abandon(self) -> None:
         """Nothing is running."""
@@ -200,18 +194,6 @@ class OnDask:
                 return False
             time.sleep(POLL_SECONDS)
         return True
-
-    def retry(self, task: Task) -> None:
-        """Have dask run the tasks again that it gave up."""
-        client, key = self._client, getattr(task, "key")  # noqa: B009  # a Task here is dask's future
-
-        async def again() -> None:
-            # As client.retry, which fails where a task that was given up is no future of ours any more.
-            await client.scheduler.retry(keys=[key], client=client.id)
-            client.futures[key].retry()
-
-        client.sync(again)
-        self._completed.add(task)
 
     def abandon(self) -> None:
         """Cancel the tasks; workers of a cluster that is not ours finish those that they have begun."""

@@ -85,7 +85,7 @@ class _Held:
     rows: Task | None = None  # None when pieces of it are all that is needed
     to_put: int = 0  # rows, of all axes, that lie in no shard yet
     spilled: bool = False  # whether there are files of them
-    lost: int = 0  # how often it was given up since workers died that had it in hand
+    again: bool = False  # whether it is processed for the second time, since workers died of it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,11 +132,10 @@ class Run:
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
         # Tasks under way: a batch, or shards with the batches that have rows in them and how many.
         self._open: dict[Task, _Held | tuple[tuple[ShardJob, ...], list[tuple[_Held, int]]]] = {}
-        self._retried: dict[Task, int] = {}  # how often shards were lost with workers
         self._order: deque[_Held] = deque()  # the batches that are not registered, in the order of their sources
         self._folders = 0  # that were named
         self._unread = 0  # batches that are submitted, and not processed yet
-        self._sources_per_second = 0.0  # by the last batch that was processed
+        self._sources_per_second = 0.0  # by the last batch that was processed; 0: there is none yet
         # Registered, in order, and in no shard yet.
         self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
         self._partial: dict[tuple[str, int], int] = {}  # bytes of shards that this run put and that are not full yet
@@ -193,17 +192,7 @@ class Run:
             self._take(task, what)
         else:
             jobs, parts = what
-            try:
-                written = task.result()
-            except self._engine.lost as error:
-                # The workers died of a batch that they had in hand at the same time.
-                self._retried[task] = self._retried.get(task, 0) + 1
-                if self._stopping or self._retried[task] > AHEAD * self._engine.workers:
-                    raise self._died([held for held, _ in parts]) from error
-                self._open[task] = what
-                self._engine.retry(task)
-            else:
-                self._put(jobs, parts, written)
+            self._put(jobs, parts, self._result(task, [held for held, _ in parts]))
 
     def _commit_if_due(self) -> None:
         """Hand out the shards that are full, or all of them if a commit is due; commit when these are put."""
@@ -253,6 +242,12 @@ class Run:
         if self._ledger.ready():
             self._commit()
 
+    def _result(self, task: Task, batches: list[_Held]) -> Any:
+        try:
+            return task.result()
+        except self._engine.lost as error:
+            raise self._died(batches) from error
+
     def _died(self, batches: list[_Held]) -> BuildError:
         # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
         batches += [what for what in self._open.values() if isinstance(what, _Held)]
@@ -268,14 +263,11 @@ class Run:
         except self._engine.lost as error:
             if self._stopping:
                 return  # the next build finds out why
-            held.lost += 1
-            # The workers may have died of any other batch that was under way.
-            if held.lost > AHEAD * self._engine.workers or not isinstance(held.work, Batch):
+            if held.again or not isinstance(held.work, Batch):
                 raise self._died([held]) from error
-            if held.lost == 1:
-                with self._interrupts.allowed():  # it may take long
-                    crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
-                held.work = replace(held.work, crashed=crashed)
+            with self._interrupts.allowed():  # it may take long
+                crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
+            held.work, held.again = replace(held.work, crashed=crashed), True
             self._submit_batch(held)
         else:
             self._summarised(held, summary)
@@ -302,7 +294,8 @@ class Run:
                 return None
             held = _Held(work, nbytes)
             self._order.append(held)
-        self._split(held, max(1, int(self._sources_per_second * BATCH_SECONDS / 2)))
+        if self._sources_per_second:
+            self._split(held, max(1, int(self._sources_per_second * BATCH_SECONDS / 2)))
         held.nbytes = min(held.nbytes, self._batch_memory)
         held.folder = self._ledger.spilled / str(self._folders)
         self._folders += 1

@@ -19,7 +19,7 @@ from builder.batch import process_batch, summarise
 from builder.engine import AHEAD, InProcess
 from builder.errors import BuildError
 from builder.one_source import Batch
-from builder.run import Run, Tally, workers_died
+from builder.run import Run, Tally
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
@@ -228,7 +228,7 @@ def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
             return later
 
     # The worker that died may have had other batches in hand, and be given up for one that is not at fault.
-    with pytest.raises(BuildError, match=r"on one of these 4 sources: 00.made, 01.made, 02.made, 03.made; .*workers=0"):
+    with pytest.raises(BuildError, match=r"on one of these 30 sources: 00.made, .*, 19.made and 10 more; .*workers=0"):
         run(
             tmp_path / "src",
             tmp_path / "store",
@@ -238,8 +238,6 @@ def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
             cuts=[7, 19],
             memory=10**9,
         )
-    assert "on one of these 30 sources: 00.made, " in str(workers_died(sorted(sources)))
-    assert ", 19.made and 10 more; " in str(workers_died(sorted(sources)))
 
 
 @pytest.mark.parametrize("refused", range(1, 40, 5))
