@@ -303,19 +303,19 @@ class Run:
         return held
 
     def _is_followed(self, held: _Held) -> bool:
-        """Tell whether sources are finished, or begun, that come after those of a batch."""
+        """Tell whether a later batch was submitted before this one."""
         return any(one.submitted for one in islice(self._order, self._order.index(held), None))
 
     def _is_far_ahead(self) -> bool:
-        """Tell whether much is finished that comes after an unfinished source, and would be lost with this process.
+        """Tell whether too much work is finished behind an unfinished source: a kill would lose it.
 
-        Each worker may be one batch ahead, however long that took.
+        Each worker may be one batch ahead, however long that batch took.
         """
         seconds = [one.summary.seconds for one in self._order if one.summary is not None]
         return len(seconds) > self._engine.workers and sum(seconds) > AHEAD_SECONDS * self._engine.workers
 
     def _split(self, held: _Held, count: int) -> None:
-        """Leave a batch that many of its sources; the others are a batch that follows it, and is not submitted yet."""
+        """Keep the first `count` sources in a batch, and make a new batch of the others, to be submitted after it."""
         total = len(held.work.names)
         if isinstance(held.work, Batch) and count < total:
             nbytes = held.nbytes * (total - count) // total
