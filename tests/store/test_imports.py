@@ -2,7 +2,11 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 HERE = Path(__file__).resolve().parents[2]
 NEVER = {
@@ -29,14 +33,28 @@ for axis in ("step", "sequence", "own"):
     assert sum(len(batch[0]) for batch in store.padded(2)) == 2
 """
 
-# Hides everything but the standard library and what store_spec says that it needs.
-# (numcodecs needs typing_extensions on Python 3.11; zarr needs donfig, which needs yaml, and packaging.)
-ONLY = """
+
+def packages_of(*distributions: str) -> set[str]:
+    """Return the names that some distributions, and all that these need, are imported by."""
+    needed, found = list(distributions), set()
+    while needed:
+        if (name := canonicalize_name(needed.pop())) in found:
+            continue
+        found.add(name)
+        required = map(Requirement, metadata.requires(name) or ())
+        needed += [one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+    names = metadata.packages_distributions().items()
+    return {package for package, owners in names if found & {canonicalize_name(owner) for owner in owners}}
+
+
+# Hides everything but the standard library, and numpy, zarr and numcodecs with what they need themselves.
+ONLY = f"""
 import sys
-allowed = {
-    *("store_spec", "numpy", "numcodecs", "google_crc32c", "zarr", "typing_extensions", "donfig", "yaml", "packaging"),
+allowed = {{
+    "store_spec",
+    *{sorted(packages_of("numpy", "zarr", "numcodecs"))!r},
     *sys.stdlib_module_names,
-}
+}}
 class Gate:
     def __init__(self, finder):
         self.finder = finder
