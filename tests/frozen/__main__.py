@@ -4,7 +4,7 @@
     python -m tests.frozen compare tests/data/frozen.json
     python -m tests.frozen compare tests/data/frozen-gallery.json --data FOLDER
 
-A record has the commands and files of each case, from the README, the gallery of CONTRIBUTING.md and
+A record has the commands and files of each case, from the documents, the gallery of builder/README.md and
 `tests/frozen/cases.py`, and the SHA-256 of every file of the stores that these make and of what the reader gives of
 them. Each case is made as written, with 0 and 2 worker processes, and with small shards, with 0 and 2 worker processes,
 and killed and resumed. `compare` runs the commands of the record, whatever the texts say by now, prints a line for each

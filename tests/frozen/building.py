@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.documents import REPOSITORY
 from tests.frozen.cases import Case
 from tests.frozen.command import KILLED, Way
 from tests.frozen.reading import readings
-from tests.real_data.gallery import REPOSITORY
 from tests.store.oracle import files
 
 Stores = dict[str, dict[str, dict[str, str]]]  # by name: "files" and "batches", each with digests by name

@@ -1,24 +1,25 @@
-"""What is built: the commands of the README and of the gallery, as they stand there, and some that neither has."""
+"""What is built: the commands of the documents and of the gallery, as they stand there, and some others."""
 
 from __future__ import annotations
 
 import doctest
 import wave
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.readme import README, Block, ReadmeError, blocks, command, sections
-from tests.readme_section import commands
-from tests.real_data.gallery import REPOSITORY, gallery
+from tests.document_section import commands
+from tests.documents import DOCUMENTS, REPOSITORY, Block, DocumentError, blocks, command, read_document, sections
+from tests.real_data.gallery import SECTION, gallery
 
 HERE = REPOSITORY / "tests" / "data"  # has the vowels, and so the set of the gallery that needs no other folder
 SETUP = "pip install . && "  # ends what the README's first command does before it runs seqzarr
 SMALL = {  # bytes of a shard that gives a store some ten of them
-    "README, Files with gaps, dates and many sequences": 32,
-    "README, Files of any other kind": 512,
+    "builder/README.md, Files with gaps, dates and many sequences": 32,
+    "builder/README.md, Files of any other kind": 512,
     "gallery, nab": 256 * 1024,
     "gallery, cmapss": 1024 * 1024,
     "gallery, watch": 2 * 1024 * 1024,
@@ -124,7 +125,9 @@ def write_recordings(folder: Path) -> None:
 
 def of_repository() -> list[Case]:
     """Return the cases that need nothing but this repository."""
-    files = {block.name: block.text for block in blocks(README.read_text(encoding="utf-8")) if block.mark == "file"}
+    texts = {name: read_document(name) for name in DOCUMENTS}
+    every = [block for name, text in texts.items() for block in blocks(text, name)]
+    files = {block.name: block.text for block in every if block.mark == "file"}
     others = [
         Case(
             name=name,
@@ -135,21 +138,30 @@ def of_repository() -> list[Case]:
         )
         for name, text in OTHERS.items()
     ]
-    return [*of_readme(README.read_text(encoding="utf-8")), *of_gallery({"japanese-vowels"}), *others]
+    return [*of_documents(texts), *of_gallery({"japanese-vowels"}), *others]
 
 
-def of_readme(text: str) -> list[Case]:
-    """Return a case for each section of the README that builds stores; commands of an earlier one are not repeated."""
+def of_documents(texts: Mapping[str, str]) -> list[Case]:
+    """Return a case for each section that builds stores, but the gallery; commands of an earlier one are not repeated.
+
+    Args:
+        texts: The texts of the documents by their names.
+    """
     cases: list[Case] = []
     known: set[str] = set()
-    for title, found in sections(text).items():
-        name = f"README, {title}"
-        files = {block.name: block.text for block in found if block.mark == "file"}
+    parts = {
+        f"{document}, {title}": section
+        for document, text in texts.items()
+        for title, section in sections(text, document).items()
+        if title != SECTION
+    }
+    for name, section in parts.items():
+        files = {block.name: block.text for block in section if block.mark == "file"}
         new: list[str] = []
         session = ""
-        for block in found:
+        for block in section:
             if block.mark == "ci" and "seqzarr build" in block.text:
-                new.append(_without_setup(command(block.name, text)))
+                new.append(_without_setup(command(block.name, texts[block.document])))
             elif block.mark != "ci" and block.language in {"console", "sh"} and "seqzarr build" in block.text:
                 new += [each for each in _texts(block) if each not in known]
             elif block.language == "python" and ("build(" in block.text or "create_store(" in block.text):
@@ -184,5 +196,5 @@ def _texts(block: Block) -> list[str]:
 def _without_setup(text: str) -> str:
     before, setup, job = text.partition(SETUP)
     if not setup:
-        raise ReadmeError(f"README.md: {before!r} does not install the package first")
+        raise DocumentError(f"README.md: {before!r} does not install the package first")
     return job.replace(".venv/bin/seqzarr", "seqzarr")

@@ -20,11 +20,12 @@ LIBRARIES = ("numcodecs", "numpy", "pyarrow", "zarr")
 SHOWN = 12  # digits of a digest
 NOTHING = "nothing"
 QUICK = (
-    "README, Try it",
-    "README, The command line",
-    "README, Files with gaps, dates and many sequences",
-    "README, Files of any other kind",
-    "README, From Python",
+    "README.md, Try it",
+    "builder/README.md, The command line",
+    "builder/README.md, Files with gaps, dates and many sequences",
+    "builder/README.md, Files of any other kind",
+    "builder/README.md, From Python",
+    "store_spec/README.md, Write arrays",
     "golden stores",
 )
 

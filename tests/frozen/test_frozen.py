@@ -1,4 +1,4 @@
-"""What the README's commands and the stores below `tests/data` give is what was recorded, bit for bit."""
+"""What the documents' commands and the stores below `tests/data` give is what was recorded, bit for bit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
+from tests.documents import REPOSITORY
 from tests.frozen.building import jobs
-from tests.frozen.cases import Case, of_gallery, of_readme, of_repository
+from tests.frozen.cases import Case, of_documents, of_gallery, of_repository
 from tests.frozen.reading import digest
 from tests.frozen.record import differences, other_cases
-from tests.real_data.gallery import REPOSITORY
 
 RECORDS = {
     "frozen.json": [case.name for case in of_repository()] + ["golden stores", "malformed stores"],
@@ -31,7 +31,7 @@ def test_the_quick_cases_are_those_that_were_recorded():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"frozen.json: 0 differences in 6 cases, \d+ stores of .*quick: ", done.stdout)
+    assert re.search(r"frozen.json: 0 differences in 7 cases, \d+ stores of .*quick: ", done.stdout)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -59,16 +59,18 @@ def test_each_difference_is_one_line_that_names_it():
 
 
 def test_cases_that_the_texts_have_and_the_record_has_not_are_named():
-    cases = of_readme("## A\n\n```sh\nseqzarr build a a.zarr\n```\n\n## B\n\n```sh\nseqzarr build b b.zarr\n```\n")
+    cases = of_documents(
+        {"D": "## A\n\n```sh\nseqzarr build a a.zarr\n```\n\n## B\n\n```sh\nseqzarr build b b.zarr\n```\n"}
+    )
     one, other = cases
     changed = Case(name=one.name, commands=("seqzarr build a other.zarr",))
     recorded = {"cases": {case.name: {"case": case.to_json()} for case in cases}}
     assert [*other_cases(recorded, cases)] == []
     assert [*other_cases(recorded, [changed])] == [
-        "README, A: recorded with other commands or files",
-        "README, B: recorded, and no longer in the texts",
+        "D, A: recorded with other commands or files",
+        "D, B: recorded, and no longer in the texts",
     ]
-    assert [*other_cases({"cases": {}}, [other])] == ["README, B: not recorded"]
+    assert [*other_cases({"cases": {}}, [other])] == ["D, B: not recorded"]
 
 
 def test_digests_tell_dtypes_shapes_bits_and_order_apart():

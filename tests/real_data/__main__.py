@@ -1,4 +1,4 @@
-"""Run the gallery of CONTRIBUTING.md on real files: `python -m tests.real_data FOLDER [SET ...]`, from the root.
+"""Run the gallery of builder/README.md on real files: `python -m tests.real_data FOLDER [SET ...]`, from the root.
 
 FOLDER holds the sets. Prints a table, and exits with 1 if a store is not what the plain script of its set says.
 """
@@ -29,7 +29,7 @@ def main() -> int:
     rows, problems = [], []
     for name in given.sets or every:
         if name not in every:
-            parser.error(f"{name} is no set of CONTRIBUTING.md; there are {', '.join(every)}")
+            parser.error(f"{name} is no set of builder/README.md; there are {', '.join(every)}")
         if not (given.folder / name).is_dir():
             parser.error(f"there is no folder {given.folder / name}; name the sets that are there")
         start = time.monotonic()

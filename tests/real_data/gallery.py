@@ -1,4 +1,4 @@
-"""The gallery of CONTRIBUTING.md: for each set its files and commands, which run as they stand there.
+"""The gallery of builder/README.md: for each set its files and commands, which run as they stand there.
 
 A block of commands has `<!-- set: NAME -->` on the line before it; NAME is the folder of the set. A block that is a
 file for it, `<!-- file: NAME -->`, comes before.
@@ -13,11 +13,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.readme import README, Block, sections
-from tests.readme_section import OPTIONS, commands
+from tests.document_section import OPTIONS, commands
+from tests.documents import REPOSITORY, Block, read_document, sections
 
-REPOSITORY = README.parent
-CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
+DOCUMENT = "builder/README.md"
 SECTION = "Seen on real files"
 
 
@@ -42,24 +41,24 @@ def entries(text: str) -> dict[str, Entry]:
     """
     found: dict[str, Entry] = {}
     files: list[Block] = []
-    for block in sections(text)[SECTION]:
+    for block in sections(text, DOCUMENT)[SECTION]:
         if block.mark == "file":
             files.append(block)
             continue
         if block.mark != "set" or block.language != "console":
-            raise GalleryError(f"CONTRIBUTING.md:{block.line}: mark a block of the gallery with <!-- set: NAME -->")
+            raise GalleryError(f"{block.place}: mark a block of the gallery with <!-- set: NAME -->")
         if block.name in found:
-            raise GalleryError(f"CONTRIBUTING.md:{block.line}: a second block of the set {block.name}")
+            raise GalleryError(f"{block.place}: a second block of the set {block.name}")
         found[block.name] = Entry(block.name, block, tuple(files))
         files = []
     if files:
-        raise GalleryError(f"CONTRIBUTING.md:{files[0].line}: {files[0].name} stands behind all sets")
+        raise GalleryError(f"{files[0].place}: {files[0].name} stands behind all sets")
     return found
 
 
 def gallery() -> dict[str, Entry]:
-    """Return the entries of CONTRIBUTING.md."""
-    return entries(CONTRIBUTING.read_text(encoding="utf-8"))
+    """Return the entries of the gallery."""
+    return entries(read_document(DOCUMENT))
 
 
 def run(entry: Entry, data: Path, folder: Path) -> None:
@@ -96,7 +95,7 @@ def run(entry: Entry, data: Path, folder: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        where = f"CONTRIBUTING.md:{command.line}: {command.text}"
+        where = f"{command.place}: {command.text}"
         if done.returncode:
             raise GalleryError(f"{where}\nexit status {done.returncode}\n{done.stdout}")
         if not doctest.OutputChecker().check_output(command.expected, done.stdout, OPTIONS):

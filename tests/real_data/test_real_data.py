@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from builder import Sequence, build
-from tests.readme import Block
+from tests.documents import REPOSITORY, Block
 from tests.real_data.compared import differences, first_of
-from tests.real_data.gallery import REPOSITORY, SECTION, Entry, GalleryError, entries, gallery, run
+from tests.real_data.gallery import DOCUMENT, SECTION, Entry, GalleryError, entries, gallery, run
 from tests.real_data.plain import Expected, Plain, class_codes
 from tests.real_data.sets import SCRIPTS, seen
 
@@ -57,10 +57,10 @@ def test_every_set_of_the_gallery_has_a_script_and_no_other():
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
-        ("```console\n$ true\n```\n", "CONTRIBUTING.md:3: mark a block"),
-        ("<!-- set: a -->\n```sh\ntrue\n```\n", "CONTRIBUTING.md:4: mark a block"),
-        ("<!-- set: a -->\n```console\n$ true\n```\n" * 2, "CONTRIBUTING.md:8: a second block of the set a"),
-        ("<!-- file: a.py -->\n```python\n```\n", "CONTRIBUTING.md:4: a.py stands behind all sets"),
+        ("```console\n$ true\n```\n", "builder/README.md:3: mark a block"),
+        ("<!-- set: a -->\n```sh\ntrue\n```\n", "builder/README.md:4: mark a block"),
+        ("<!-- set: a -->\n```console\n$ true\n```\n" * 2, "builder/README.md:8: a second block of the set a"),
+        ("<!-- file: a.py -->\n```python\n```\n", "builder/README.md:4: a.py stands behind all sets"),
     ],
 )
 def test_blocks_of_no_set_are_refused(blocks, message):
@@ -69,7 +69,8 @@ def test_blocks_of_no_set_are_refused(blocks, message):
 
 
 def entry(text: str, name: str = VOWELS) -> Entry:
-    return Entry(name, Block("set", name, "console", text, 1), (Block("file", "a.txt", "text", "beside\n", 1),))
+    beside = Block("file", "a.txt", "text", "beside\n", 1, DOCUMENT)
+    return Entry(name, Block("set", name, "console", text, 1, DOCUMENT), (beside,))
 
 
 def test_commands_run_beside_the_set_and_their_files(tmp_path):

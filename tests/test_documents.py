@@ -1,4 +1,4 @@
-"""The README does what it says: all its blocks are run, and what it shows is what comes out."""
+"""The documents do what they say: all code blocks are run, and print what the documents show."""
 
 import os
 import re
@@ -10,14 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.readme import README, blocks, command, sections
-from tests.readme_section import needs_frameworks
+from tests.document_section import needs_frameworks
+from tests.documents import DOCUMENTS, REPOSITORY, blocks, command, read_document, sections
+from tests.real_data.gallery import SECTION as GALLERY
 
-REPOSITORY = README.parent
-SECTIONS = sections(README.read_text(encoding="utf-8"))
+SECTIONS = {
+    (name, title): found
+    for name in DOCUMENTS
+    for title, found in sections(read_document(name), name).items()
+    if title != GALLERY  # tests/real_data runs it
+}
 SETUP = "python3 -m venv .venv && .venv/bin/pip install . && "
-TRAINING = "Train an LSTM"
-FRAMEWORKS = "Use it with torch, Keras and JAX"
+TRAINING = ("README.md", "Train an LSTM")
+FRAMEWORKS = ("store_spec/README.md", "Use it with torch, Keras and JAX")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def after_main_job(tmp_path_factory: pytest.TempPathFactory, environment) -> Pat
     folder = tmp_path_factory.mktemp("clone")
     (folder / "tests").mkdir()
     (folder / "tests" / "data").symlink_to(REPOSITORY / "tests" / "data")
-    whole = command("main-job", README.read_text(encoding="utf-8"))
+    whole = command("main-job", read_document("README.md"))
     assert whole.startswith(SETUP)
     job = whole.removeprefix(SETUP).replace(".venv/bin/seqzarr", "seqzarr")
     done = subprocess.run(
@@ -59,13 +64,13 @@ def after_main_job(tmp_path_factory: pytest.TempPathFactory, environment) -> Pat
     return folder
 
 
-def run_section(title: str, after_main_job: Path, environment: dict[str, str]) -> str:
+def run_section(section: tuple[str, str], after_main_job: Path, environment: dict[str, str]) -> str:
     """Run a section's blocks in that folder; return what they print.
 
     The sections share it, as for a reader who follows them all, but each needs only what the main job left.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "tests.readme_section", title],
+        [sys.executable, "-m", "tests.document_section", *section],
         cwd=after_main_job,
         env=environment,
         check=False,
@@ -73,17 +78,17 @@ def run_section(title: str, after_main_job: Path, environment: dict[str, str]) -
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    if not needs_frameworks(SECTIONS[title]):
+    if not needs_frameworks(SECTIONS[section]):
         assert done.stderr == ""
-    expected = sum(block.mark != "ci" and block.language != "text" for block in SECTIONS[title])
+    expected = sum(block.mark != "ci" and block.language != "text" for block in SECTIONS[section])
     assert f"\n{expected} blocks run\n" in f"\n{done.stdout}"
     return done.stdout
 
 
-@pytest.mark.parametrize("title", [title for title in SECTIONS if title not in (TRAINING, FRAMEWORKS)])
-def test_blocks_of_a_section_do_what_they_show(title, after_main_job, environment):
-    assert not needs_frameworks(SECTIONS[title])
-    run_section(title, after_main_job, environment)
+@pytest.mark.parametrize("section", [each for each in SECTIONS if each not in (TRAINING, FRAMEWORKS)], ids=": ".join)
+def test_blocks_of_a_section_do_what_they_show(section, after_main_job, environment):
+    assert not needs_frameworks(SECTIONS[section])
+    run_section(section, after_main_job, environment)
 
 
 @pytest.mark.frameworks
@@ -105,37 +110,51 @@ def test_the_training_loop_is_short_and_right_about_nine_of_ten_sequences_that_i
     assert int(right) / int(total) >= 0.9
 
 
-def test_every_block_belongs_to_a_section_and_two_alone_are_left_to_ci():
-    every = blocks(README.read_text(encoding="utf-8"))
-    assert [block for found in SECTIONS.values() for block in found] == every
-    assert [block.name for block in every if block.mark == "ci"] == ["main-job", "tests"]
-    ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
-    assert {"main-job", "tests"} <= set(re.findall(r"readme_command ([\w-]+)", ci))
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_block_belongs_to_a_section(document):
+    text = read_document(document)
+    every = blocks(text, document)
+    assert [block for found in sections(text, document).values() for block in found] == every
     for block in every:
         if block.language == "text":
             assert not re.search(r"^(\$|>>>|import|from|pip|python|seqzarr) ", block.text, re.MULTILINE)
-    fences = re.findall(r"^`{3,}", README.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(fences) == 2 * len(every)
+    assert len(re.findall(r"^`{3,}", text, re.MULTILINE)) == 2 * len(every)
+
+
+def test_two_blocks_alone_are_left_to_ci():
+    every = [block for document in DOCUMENTS for block in blocks(read_document(document), document)]
+    assert [block.name for block in every if block.mark == "ci"] == ["main-job", "tests"]
+    ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    assert {"main-job", "tests"} <= set(re.findall(r"readme_command ([\w-]+)", ci))
 
 
 def test_the_readme_is_no_longer_than_a_newcomer_reads():
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= 475
+    assert len(read_document("README.md").splitlines()) <= 220
 
 
-def test_files_that_the_readme_and_contributing_link_to_exist():
-    for name in ("README.md", "CONTRIBUTING.md"):
-        text = (REPOSITORY / name).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-            assert (REPOSITORY / target).exists(), f"{name} links to {target}"
+@pytest.mark.parametrize("name", [*DOCUMENTS, "tests/README.md", "tests/benchmarks/README.md", "CONTRIBUTING.md"])
+def test_links_lead_to_files_and_headings_that_exist(name):
+    for path, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", read_document(name)):
+        target = (REPOSITORY / name).parent / path if path else REPOSITORY / name
+        assert target.exists(), f"{name} links to {path}"
+        titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {title.lower().replace(" ", "-") for title in titles}
 
 
-def test_contributing_names_every_module_and_no_other():
-    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?<![\w/])((?:builder|store_spec)(?:/\w+)+\.(?:py|md))\b", text))
-    there = {
-        path.relative_to(REPOSITORY).as_posix()
-        for package in ("builder", "store_spec")
-        for path in (REPOSITORY / package).rglob("*")
-        if path.suffix in (".py", ".md") and path.name != "__init__.py"
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "tests/README.md"])
+def test_modules_and_folders_that_texts_name_exist(name):
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.\w+)?)`", read_document(name)))
+    roots = [REPOSITORY, *(REPOSITORY / top for top in ("builder", "store_spec", "tests"))]
+    assert named
+    assert not {path for path in named if not any((root / path).exists() for root in roots)}
+
+
+def test_contributing_has_a_line_for_each_package():
+    text = read_document("CONTRIBUTING.md")
+    packages = {
+        f"{path.parent.relative_to(REPOSITORY)}/"
+        for top in ("builder", "store_spec")
+        for path in REPOSITORY.glob(f"{top}/**/__init__.py")
     }
-    assert named == there
+    lacking = {package for package in packages if f"`{package}`" not in text}
+    assert not lacking

@@ -1,6 +1,6 @@
-"""Run the code blocks of one section of README.md, in order, in the working folder, as a reader would.
+"""Run the code blocks of one section of a document, in order, in the working folder, as a reader would.
 
-    python -m tests.readme_section "Train an LSTM"
+    python -m tests.document_section README.md "Train an LSTM"
 
 What a block is goes by its language, and by a comment on the line before it:
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.readme import README, Block, ReadmeError, sections
+from tests.documents import REPOSITORY, Block, DocumentError, read_document, sections
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "grain")
@@ -32,7 +32,7 @@ class Command:
 
     text: str
     expected: str
-    line: int
+    place: str
 
 
 def needs_frameworks(blocks: list[Block]) -> bool:
@@ -49,12 +49,14 @@ def commands(block: Block) -> Iterator[Command]:
     """Take a console block apart."""
     lines = block.text.splitlines()
     if not lines or not lines[0].startswith("$ "):
-        raise ReadmeError(f"README.md:{block.line}: a console block begins with '$ ', or its language is another")
+        raise DocumentError(f"{block.place}: a console block begins with '$ ', or its language is another")
     starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
     for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):
         first_output = next(number for number in range(start, stop) if not lines[number].endswith("\\")) + 1
         text = "\n".join(lines[start:first_output]).removeprefix("$ ")
-        yield Command(text, "".join(f"{line}\n" for line in lines[first_output:stop]), block.line + start)
+        yield Command(
+            text, "".join(f"{line}\n" for line in lines[first_output:stop]), f"{block.document}:{block.line + start}"
+        )
 
 
 def run_section(blocks: list[Block]) -> int:
@@ -71,7 +73,7 @@ def run_section(blocks: list[Block]) -> int:
         elif kind in runs:
             runs[kind](block)
         else:
-            raise ReadmeError(f"README.md:{block.line}: a block of language {block.language!r}, which nothing runs")
+            raise DocumentError(f"{block.place}: a block of language {block.language!r}, which nothing runs")
         count += kind != "text"
     return count
 
@@ -79,7 +81,7 @@ def run_section(blocks: list[Block]) -> int:
 def run_shell(block: Block) -> None:
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", block.text], check=False)
     if done.returncode:
-        raise ReadmeError(f"README.md:{block.line}: exit status {done.returncode} from\n{block.text}")
+        raise DocumentError(f"{block.place}: exit status {done.returncode} from\n{block.text}")
 
 
 def run_console(block: Block) -> None:
@@ -92,13 +94,9 @@ def run_console(block: Block) -> None:
             text=True,
         )
         if done.returncode:
-            raise ReadmeError(
-                f"README.md:{command.line}: exit status {done.returncode} from {command.text}\n{done.stdout}"
-            )
+            raise DocumentError(f"{command.place}: exit status {done.returncode} from {command.text}\n{done.stdout}")
         if not doctest.OutputChecker().check_output(command.expected, done.stdout, OPTIONS):
-            raise ReadmeError(
-                f"README.md:{command.line}: {command.text}\nExpected:\n{command.expected}\nGot:\n{done.stdout}"
-            )
+            raise DocumentError(f"{command.place}: {command.text}\nExpected:\n{command.expected}\nGot:\n{done.stdout}")
 
 
 def write_file(block: Block) -> None:
@@ -106,26 +104,28 @@ def write_file(block: Block) -> None:
 
 
 def run_statements(block: Block, namespace: dict[str, Any]) -> None:
-    exec(compile("\n" * block.line + block.text, str(README), "exec"), namespace)  # noqa: S102 - the README's own code
+    exec(compile("\n" * block.line + block.text, block.document, "exec"), namespace)  # noqa: S102 - the document's own code
 
 
 def run_session(block: Block, namespace: dict[str, Any]) -> None:
-    test = doctest.DocTestParser().get_doctest(block.text, namespace, "README.md", str(README), block.line)
+    test = doctest.DocTestParser().get_doctest(
+        block.text, namespace, block.document, str(REPOSITORY / block.document), block.line
+    )
     test.globs = namespace  # not the copy that was made of it: later blocks use the names
     if doctest.DocTestRunner(optionflags=OPTIONS).run(test, clear_globs=False).failed:
-        raise ReadmeError(f"README.md:{block.line}: the session above printed something else")
+        raise DocumentError(f"{block.place}: the session above printed something else")
 
 
-def main(title: str) -> None:
+def main(document: str, title: str) -> None:
     """Run the section of that title."""
-    found = sections(README.read_text(encoding="utf-8"))
-    if title not in found:
-        raise ReadmeError(f"README.md: there is no section {title!r}; there are {', '.join(found)}")
-    print(f"{run_section(found[title])} blocks run")
+    every = sections(read_document(document), document)
+    if title not in every:
+        raise DocumentError(f"{document}: there is no section {title!r}; there are {', '.join(every)}")
+    print(f"{run_section(every[title])} blocks run")
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1])
-    except ReadmeError as error:
+        main(*sys.argv[1:])
+    except DocumentError as error:
         sys.exit(str(error))
