@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from store_spec.errors import SequenceIndexError, StoreError, WindowError
@@ -23,7 +23,6 @@ from store_spec.windows.index import WindowIndex
 from store_spec.windows.shape import Short, Target, WindowShape
 
 TARGETS: tuple[Target, ...] = ("future", "last", "aligned", "sequence")
-quick = settings(max_examples=200, deadline=None)
 
 
 class Listed(NamedTuple):
@@ -133,14 +132,12 @@ def test_every_small_shape_agrees_with_listing_its_windows(
         assert_agrees([5, 0, 1, 13, 2, 7, 3, 0, 9, 4, 16, 6, 0], shape)
 
 
-@quick
 @given(length_lists, shapes())
 def test_any_shape_agrees_with_listing_its_windows(lengths: list[int], shape: WindowShape) -> None:
     """Counts, places, negative numbers, real rows and last rows, over random lengths and fields."""
     assert_agrees(lengths, shape)
 
 
-@quick
 @given(length_lists, shapes())
 def test_no_window_or_label_leaves_the_usable_steps(lengths: list[int], shape: WindowShape) -> None:
     """Whatever the padding, every step that a window needs is one that `steps` allows."""
@@ -154,7 +151,6 @@ def test_no_window_or_label_leaves_the_usable_steps(lengths: list[int], shape: W
         assert begin <= needed.start < needed.stop <= end
 
 
-@quick
 @given(length_lists, shapes(short=("drop",)))
 def test_every_start_on_the_stride_grid_comes_once(lengths: list[int], shape: WindowShape) -> None:
     """No start is missing, none comes twice, and the first one left out would not have fitted."""
@@ -167,7 +163,6 @@ def test_every_start_on_the_stride_grid_comes_once(lengths: list[int], shape: Wi
         assert begin + len(own) * shape.stride + shape.span > end
 
 
-@quick
 @given(length_lists.filter(bool), shapes(), st.data())
 def test_windows_in_numbers_the_windows_that_start_there(
     lengths: list[int], shape: WindowShape, data: st.DataObject
@@ -189,7 +184,6 @@ def test_windows_in_numbers_the_windows_that_start_there(
     assert np.stack(index.windows_in(*columns), axis=1).tolist() == [list(pair) for pair in ranges]
 
 
-@quick
 @given(length_lists.filter(bool), shapes(), st.lists(st.integers(0, 45), max_size=6))
 def test_windows_in_neighbouring_ranges_partition_a_sequence(
     lengths: list[int], shape: WindowShape, cuts: list[int]
@@ -212,7 +206,6 @@ def test_windows_in_broadcasts_a_sequence_against_bounds_of_more_axes() -> None:
     assert highs.tolist() == [[1, 4], [3, 6]]
 
 
-@quick
 @given(length_lists, shapes(short=("error",)))
 def test_error_refuses_the_lengths_that_drop_would_drop(lengths: list[int], shape: WindowShape) -> None:
     """A sequence without a whole window is named, with its usable steps, the span, and how many there are."""
@@ -261,7 +254,6 @@ def test_pad_keeps_the_rows_that_fit_before_a_whole_label(
         assert int(index.last_rows(0, 0)) == last
 
 
-@quick
 @given(st.integers(0, 2**53), st.floats(0, 1, exclude_min=True, exclude_max=True))
 @example(100, 0.29)
 @example(2**53, 0.8)

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from store_spec.format.missing_runs import missing_runs
@@ -17,8 +17,6 @@ from store_spec.windows.shape import WindowShape
 from store_spec.windows.stretches import Gaps, Taken
 from store_spec.windows.units import Costs
 from tests.test_index import TARGETS, Listed, list_windows, shapes
-
-quick = settings(max_examples=300, deadline=None)
 
 Row = tuple[bool, bool]  # whether a step misses an input, and a label
 
@@ -101,7 +99,6 @@ any_shape = small_shapes() | small_shapes() | shapes()
     shape=WindowShape(window=4, sampling_rate=3),
     known=False,
 )
-@quick
 def test_windows_left_are_those_that_a_look_at_every_row_leaves(
     *, missing: list[list[Row]], shape: WindowShape, known: bool
 ) -> None:
@@ -132,7 +129,6 @@ def test_every_small_shape_leaves_what_a_look_at_every_row_leaves() -> None:
 
 
 @given(sequences_of_rows, any_shape, st.data())
-@quick
 def test_windows_of_a_sequence_that_start_between_two_steps_are_those_of_a_count(
     missing: list[list[Row]], shape: WindowShape, data: st.DataObject
 ) -> None:
@@ -147,7 +143,6 @@ def test_windows_of_a_sequence_that_start_between_two_steps_are_those_of_a_count
 
 
 @given(sequences_of_rows, any_shape)
-@quick
 def test_stretches_are_as_few_as_can_be(missing: list[list[Row]], shape: WindowShape) -> None:
     """Two of one sequence have a window between them that was left out."""
     left = index_of(missing, shape).stretches
@@ -161,7 +156,6 @@ def test_stretches_are_as_few_as_can_be(missing: list[list[Row]], shape: WindowS
 
 
 @given(sequences_of_rows, any_shape)
-@quick
 def test_many_gaps_are_worked_out_a_few_at_a_time_with_the_same_result(
     missing: list[list[Row]], shape: WindowShape
 ) -> None:
@@ -183,7 +177,6 @@ def test_many_gaps_are_worked_out_a_few_at_a_time_with_the_same_result(
     shuffle=st.booleans(),
     budget=st.integers(100, 4000),
 )
-@quick
 def test_an_epoch_has_each_window_that_is_left_once_and_reads_its_rows(
     *, missing: list[list[Row]], shape: WindowShape, seed: int, shuffle: bool, budget: int
 ) -> None:
@@ -215,7 +208,6 @@ def test_an_epoch_has_each_window_that_is_left_once_and_reads_its_rows(
 
 
 @given(missing=sequences_of_rows, shape=any_shape)
-@quick
 def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
     missing: list[list[Row]], shape: WindowShape
 ) -> None:

@@ -376,7 +376,6 @@ def test_used_alone_the_pattern_is_relative_to_the_folder_of_the_file(src):
     assert (inputs.tolist(), labels.tolist()) == ([[10], [20]], [[7], [8]])
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     ours=st.lists(st.integers(0, 9), unique=True, min_size=1),
     theirs=st.lists(st.integers(0, 9), unique=True, min_size=1),

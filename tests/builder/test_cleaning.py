@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import SourceError, UsageError
@@ -19,7 +19,6 @@ from builder.tables.tabular import tabular
 from builder.tables.transforms import parse_transform, transformed
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
 
-WITHIN_TMP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 POLICIES = (
     *("drop", "split", "keep", "ffill+drop", "ffill+split", "ffill+keep", "interpolate+drop", "interpolate+split"),
     *("interpolate+keep", "interpolate+ffill+drop", "ffill+interpolate+keep"),
@@ -41,7 +40,6 @@ def as_table(columns: list[list[float | None]], dtypes: list[str]) -> Table:
 gappy = st.lists(st.lists(st.one_of(st.none(), st.integers(-99, 99)), min_size=3, max_size=3), min_size=1, max_size=14)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     rows=gappy,
     dtypes=st.lists(st.sampled_from(["float64", "float32", "int64", "int8"]), min_size=3, max_size=3),
@@ -148,7 +146,6 @@ def test_infinite_values_can_be_called_missing_and_are_refused_otherwise(tmp_pat
         list(tabular(missing="drop")(tmp_path / "x.csv"))
 
 
-@WITHIN_TMP
 @given(rows=gappy, policy=st.sampled_from(POLICIES), label_policy=st.sampled_from(POLICIES))
 def test_nullable_whole_numbers_work_under_every_policy(tmp_path, rows, policy, label_policy):
     columns = [list(values) for values in zip(*rows, strict=True)]
@@ -203,7 +200,6 @@ def test_a_file_without_rows_is_a_sequence_without_steps(tmp_path):
 numbers = st.one_of(st.none(), st.integers(-50, 50), st.floats(-1e3, 1e3, width=32))
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     values=st.lists(numbers, max_size=12),
     dtype=st.sampled_from(["float32", "float64"]),

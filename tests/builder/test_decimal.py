@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import builder
@@ -29,7 +29,6 @@ from builder.tables.tabular import tabular
 from store_spec import open_store
 from tests.store.oracle import files
 
-WITHIN_TMP = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SUFFIXES = {".csv": ";", ".txt": " ", ".tsv": "\t", ".tab": "|", ".csv.gz": ";", ".dat.zst": "  "}
 
 
@@ -95,7 +94,6 @@ def numbers_of(kind: str) -> st.SearchStrategy[str]:
 KINDS = ("whole", "plus", "whole decimals", "decimals", "odd", "gaps", "missing", "words")
 
 
-@WITHIN_TMP
 @given(data=st.data(), suffix=st.sampled_from([*SUFFIXES]))
 def test_a_table_with_commas_gives_the_bits_of_the_same_table_with_points(tmp_path, data, suffix):
     """Whatever the format, the dtype, the policies and the columns; and where one is refused, so is the other."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import ipc
 
@@ -21,7 +21,6 @@ from builder.formats.arrays import read_npz
 from builder.formats.table import OpenTable, Table
 from builder.formats.text import CollapseBlanks, DropLastBlankLines
 
-WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -82,7 +81,6 @@ def test_a_stem_is_the_last_part_without_its_suffix():
     ]
 
 
-@WITHIN_TMP
 @given(
     rows=st.integers(1, 4).flatmap(
         lambda width: st.lists(st.lists(FINITE, min_size=width, max_size=width), max_size=6)
@@ -105,7 +103,6 @@ def test_delimited_text_is_what_float_makes_of_each_field(tmp_path, rows, suffix
     assert read.block is not None
 
 
-@WITHIN_TMP
 @given(
     rows=st.integers(1, 4).flatmap(
         lambda width: st.lists(st.lists(FINITE, min_size=width, max_size=width), min_size=1, max_size=6)
@@ -603,7 +600,6 @@ def test_as_many_column_names_are_needed_as_there_are_columns(tmp_path, suffix):
 @given(
     text=st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b"\r\n", b"\x0b", b"x" * 40]), max_size=30).map(b"".join)
 )
-@settings(max_examples=200, deadline=None)
 def test_lines_are_cut_one_by_one_as_all_at_once(text):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_header, "_PIECE", 5)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.build import build
@@ -23,8 +23,6 @@ from builder.formats.table import Table
 from builder.tables.groups import grouped
 from builder.tables.tabular import tabular
 from store_spec import open_store
-
-WITHIN_TMP = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def by_loop(rows: list[tuple[Any, ...]], keys: int) -> dict[tuple[Any, ...], list[list[Any]]]:
@@ -59,7 +57,6 @@ rows_of_groups = st.lists(
 )
 
 
-@WITHIN_TMP
 @given(
     rows=rows_of_groups,
     adjacent=st.booleans(),
@@ -81,7 +78,6 @@ def test_groups_are_those_of_a_loop_over_the_rows(tmp_path, rows, adjacent, suff
         assert sequence.labels is sequence.inputs or (sequence.labels == sequence.inputs).all()
 
 
-@WITHIN_TMP
 @given(rows=rows_of_groups, row_group=st.integers(1, 9))
 def test_rows_keep_the_numbers_that_they_have_in_the_file(tmp_path, rows, row_group):
     rows = [(*row[:2], number + 1, row[3]) for number, row in enumerate(rows)]

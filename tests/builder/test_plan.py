@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import builder
@@ -20,7 +20,6 @@ from builder.tables.tabular import tabular
 from tests.builder.made_sources import Made, read_made, write_made
 
 
-@settings(max_examples=50, deadline=None)
 @given(sizes=st.lists(st.integers(0, 300_000), min_size=1, max_size=30), budget=st.integers(1, 2_000_000))
 def test_batches_hold_every_source_once_in_order_and_no_more_bytes_than_asked_for_or_one_source(sizes, budget):
     with tempfile.TemporaryDirectory() as place:

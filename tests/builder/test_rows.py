@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import SourceError
 from builder.tables.tabular import tabular
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
 
-WITHIN_TMP = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 Row = tuple[str, int, float | None, float | None]
 
 
@@ -69,7 +68,6 @@ def sequences_by_loop(
 numbers = st.one_of(st.none(), st.integers(1, 99).map(float))
 
 
-@WITHIN_TMP
 @given(
     groups=st.lists(st.sampled_from("AB"), min_size=1, max_size=14),
     values=st.lists(st.tuples(numbers, numbers), min_size=14, max_size=14),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
@@ -202,7 +202,6 @@ PARTS = st.sampled_from(["a", "b", "ab", "a.csv", "b.csv", ".c", "_d"])
 PATTERN_PARTS = st.sampled_from(["**", "*", "a*", "?", "*.csv", "[ab]", "a", "b.csv"])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     paths=st.lists(st.lists(PARTS, min_size=1, max_size=3), min_size=1, max_size=8),
     pattern=st.lists(PATTERN_PARTS, min_size=1, max_size=3).filter(lambda parts: "*" in "".join(parts)),

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from builder import LongSequence, Sequence, build
@@ -25,8 +25,6 @@ from builder.formats.columns import as_option, parse_columns, select
 from builder.sequence import sequences_of
 from builder.tables.tabular import tabular
 from store_spec import open_store
-
-WITHIN_TMP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(path: Path, text: str) -> Path:
@@ -43,7 +41,6 @@ def as_lists(pair):
     return inputs.tolist(), None if labels is None else labels.tolist()
 
 
-@WITHIN_TMP
 @given(data=st.data())
 def test_chosen_columns_are_those_of_a_loop_over_the_rows(tmp_path, data):
     """Whatever the order of the columns in the file, and whatever the format."""

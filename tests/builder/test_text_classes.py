@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
@@ -20,8 +20,6 @@ from builder.cli import main
 from builder.errors import UsageError
 from builder.labels.text_classes import classes_text, of_targets, parse_classes
 from builder.tables import class_columns
-
-WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
 
@@ -66,7 +64,6 @@ some_rows = st.lists(st.tuples(words, words.filter(lambda word: "," not in word)
 some_sources = st.lists(some_rows, min_size=1, max_size=5)
 
 
-@WITHIN_TMP
 @given(sources=some_sources, suffix=st.sampled_from([".csv", ".parquet"]), split=st.integers(0, 5))
 def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp_path, sources, suffix, split):
     shutil.rmtree(tmp_path / "src", ignore_errors=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import SourceError, UsageError
@@ -39,7 +39,6 @@ offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(
 moments = st.datetimes(datetime(1700, 1, 1), datetime(2250, 1, 1))
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data(), zoned=st.booleans(), separator=st.sampled_from("T "), basic=st.booleans())
 def test_iso_8601_is_what_datetime_says(data, zoned, separator, basic):
     zones = offsets if zoned else st.none()
@@ -100,7 +99,6 @@ def test_nine_digits_of_a_second_are_kept_and_coarser_units_hold_only_what_they_
         read(["2020-01-01", "9999-12-31"])
 
 
-@settings(max_examples=100, deadline=None)
 @given(found=st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2060, 1, 1)), max_size=8))
 def test_given_formats_are_read_as_python_reads_them(found):
     form = "%d.%m.%Y, %H h %M:%S.%f"

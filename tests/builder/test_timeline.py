@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import build
@@ -78,7 +78,6 @@ def stretches_by_loop(times, values, rules, without):
     return out
 
 
-@settings(max_examples=400, deadline=None)
 @given(
     times=st.lists(st.one_of(st.integers(0, 30), st.integers(0, 30), st.none()), max_size=14),
     ordered=st.booleans(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.campaigns import stateful
 
 
+@pytest.mark.slow
 def test_every_promise_holds_and_the_control_breaks():
     outcome = stateful.campaign(quick=True)
     assert outcome.ok(), str(outcome)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.campaigns import workers
 
 
+@pytest.mark.slow
 def test_every_promise_holds_and_the_control_breaks():
     outcome = workers.campaign(quick=True)
     assert outcome.ok(), str(outcome)

@@ -8,6 +8,7 @@ from tests.campaigns import failures, kills, power_cuts
 from tests.campaigns.outcome import Outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [kills, power_cuts, failures], ids=lambda module: module.NAME)
 def test_every_promise_holds_and_the_control_breaks(module):
     outcome = module.campaign(quick=True)

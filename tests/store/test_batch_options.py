@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
@@ -181,7 +181,6 @@ def test_rows_without_names_or_places_have_no_features_to_choose(in_chunks: Numb
         store_spec.open_store(tmp_path / "s.zarr").windows(4, features=[0])
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     window=st.integers(1, 9),
     stride=st.integers(1, 40),

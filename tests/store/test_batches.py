@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -96,7 +96,6 @@ sizes = st.integers(1, 12)
 memories = st.integers(1, 20_000)
 
 
-@settings(max_examples=60, deadline=None)
 @given(selection=selections(), shape=shapes(), size=sizes, memory=memories)
 def test_batches_hold_the_windows_that_loops_list(
     by_step: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
@@ -105,7 +104,6 @@ def test_batches_hold_the_windows_that_loops_list(
     assert_batches(by_step, selection, shape, size, memory)
 
 
-@settings(max_examples=60, deadline=None)
 @given(selection=selections(), shape=shapes(("sequence",)), size=sizes, memory=memories)
 def test_batches_of_labelled_sequences_hold_the_label_of_each_windows_sequence(
     by_sequence: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
@@ -165,7 +163,6 @@ def test_the_order_does_not_depend_on_the_size_of_a_batch(in_chunks: Numbered):
     assert orders[0] == orders[1] == orders[2]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     shape=shapes(),
     size=st.integers(1, 12),

@@ -6,7 +6,7 @@ import pickle
 import google_crc32c
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.errors import ChecksumError, FormatError
@@ -113,7 +113,6 @@ def read_shard(data, count, rows, chunking, codec):
     return out
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 30), max_size=6),
     chunk=st.integers(1, 12),
@@ -133,7 +132,6 @@ def test_a_shard_is_its_parts_one_after_another_then_zeros(lengths, chunk, codec
     assert data == b"".join(shard.encode([whole], PLACE, rows, chunking, codec))
 
 
-@settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(0, 60), max_size=5), chunk=st.integers(1, 12), codec=st.sampled_from(CODECS))
 def test_rows_that_were_compressed_elsewhere_make_the_same_shard_however_they_were_sent(lengths, chunk, codec):
     rows = rows_of("int16", (2,))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -35,7 +35,6 @@ def cut(total: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return low, np.minimum(low + size, total)
 
 
-@settings(max_examples=300, deadline=None)
 @given(counts_and_weights, st.integers(1, 7))
 def test_the_mass_of_a_unit_is_the_weight_of_its_windows(pairs: list[tuple[int, float]], size: int):
     """And 0 only where none of them can be drawn."""
@@ -49,7 +48,6 @@ def test_the_mass_of_a_unit_is_the_weight_of_its_windows(pairs: list[tuple[int, 
     assert (found >= 0).all()
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.5, 2.0, 1e6]), max_size=12), st.integers(0, 500), st.integers(1, 9))
 def test_units_are_taken_for_as_many_windows_as_are_drawn_of_them(masses: list[float], windows: int, most: int):
     unit, drawn = takes(np.array(masses), windows, most, np.random.default_rng(0))
@@ -67,7 +65,6 @@ def test_units_are_taken_for_as_many_windows_as_are_drawn_of_them(masses: list[f
     assert set(unit.tolist()) <= set(some)
 
 
-@settings(max_examples=300, deadline=None)
 @given(counts_and_weights, st.integers(1, 7), st.integers(0, 99), st.data())
 def test_windows_are_drawn_as_a_loop_draws_them(
     pairs: list[tuple[int, float]], size: int, seed: int, data: st.DataObject
@@ -113,7 +110,6 @@ def planned(shape: WindowShape, weights: NDArray[Any], budget: int, random: tupl
 some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e6]), min_size=len(LENGTHS), max_size=len(LENGTHS))
 
 
-@settings(max_examples=60, deadline=None)
 @given(shapes(), some_weights.map(np.array), st.integers(2000, 20_000), st.integers(1, 50))
 def test_ranks_take_turns_in_what_is_drawn_and_a_share_holds_its_rows(
     shape: WindowShape, weights: NDArray[Any], budget: int, world_size: int

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
@@ -70,7 +70,6 @@ options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     selection=selections(),
     shape=shapes(),
@@ -326,7 +325,6 @@ def test_a_fork_between_epochs_has_what_is_kept(store: store_spec.Store):
     assert all_same(batches_read(windows.batches(5, shuffle=True)), wanted)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=4), max_size=6))
 def test_missing_chunks_are_those_of_a_set(steps: list[list[tuple[int, int]]]):
     none = np.zeros(0, np.int64)

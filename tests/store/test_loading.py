@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
@@ -28,7 +28,6 @@ def ranges(draw: st.DrawFn) -> Ranges:
     return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
 
 
-@settings(max_examples=300, deadline=None)
 @given(ranges(), st.integers(0, 120), st.integers(1, 60))
 def test_what_lies_between_two_rows_is_what_lies_in_both(all_of_them: Ranges, low: int, count: int):
     spans = zip(all_of_them.start.tolist(), all_of_them.stop.tolist(), strict=True)
@@ -41,7 +40,6 @@ def test_what_lies_between_two_rows_is_what_lies_in_both(all_of_them: Ranges, lo
     assert found == [(row, place) for place, row in enumerate(rows) if low <= row < low + count]
 
 
-@settings(max_examples=300, deadline=None)
 @given(ranges(), st.sampled_from([1, 2, 5, 8, 100]))
 def test_rows_are_cut_at_chunks_so_that_only_one_chunk_holds_several_pieces(all_of_them: Ranges, chunk: int):
     low = int(all_of_them.start[0]) // chunk * chunk

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -96,7 +96,6 @@ def values(figures: Figures) -> list[float]:
     return [figures.sequences, figures.overlapping, figures.correlation, figures.apart, figures.near]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.permutations(range(len(LENGTHS))),
     shapes(),
@@ -118,7 +117,6 @@ def test_figures_are_those_of_loops_over_the_list_of_windows(
     assert (found.windows, found.size, found.pools) == (len(index), min(size, len(index)), len(order))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
 def test_what_is_ideal_is_the_mean_over_every_possible_batch(lengths: list[int], size: int, window: int, stride: int):
     index, starts = indexed(lengths, WindowShape(window=window, stride=stride, target="last"))

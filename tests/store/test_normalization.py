@@ -142,7 +142,6 @@ def test_windows_are_normalised_as_a_loop_does_it(given_rows: Any, how: str, fea
     assert all_same([sample[:-1] for sample in shuffled], [wanted[sample[-1]] for sample in shuffled])
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     how=st.sampled_from(["standard", "minmax", "sequence", "window"]),
     window=st.integers(1, 12),
@@ -447,7 +446,6 @@ def test_numbers_of_windows_are_asked_for_rightly(given_rows: Any):
         Scale(center=np.zeros(2), scale=np.array([1.0, 0.0]))
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     windows=st.integers(0, 5),
     steps=st.integers(1, 40),

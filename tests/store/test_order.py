@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -42,7 +42,6 @@ def plans() -> st.SearchStrategy[Arguments]:
     )
 
 
-@settings(max_examples=200, deadline=None)
 @given(plans())
 def test_an_epoch_has_each_window_once(arguments: Arguments):
     """In the order of their numbers where it is not shuffled."""
@@ -53,7 +52,6 @@ def test_an_epoch_has_each_window_once(arguments: Arguments):
     assert [len(numbers_of(order.share(pool))) for pool in range(len(order))] == np.diff(order.first).tolist()
 
 
-@settings(max_examples=200, deadline=None)
 @given(plans(), st.integers(1, 60))
 def test_ranks_take_turns_in_the_order_of_one(arguments: Arguments, world_size: int):
     """Window p of the epoch is for rank p mod world_size, in its order, whatever the world size."""
@@ -63,7 +61,6 @@ def test_ranks_take_turns_in_the_order_of_one(arguments: Arguments, world_size: 
         assert epoch(order, rank, world_size) == alone[rank::world_size]
 
 
-@settings(max_examples=150, deadline=None)
 @given(plans(), st.integers(1, 3))
 def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, world_size: int):
     """Every row and label row of each window is in one range of rows; of others, less than a chunk in one place."""
@@ -126,7 +123,6 @@ def test_pools_have_room_for_the_rows_between_those_of_their_units():
         assert share.rows <= order.most_rows <= 10**6 // costs.row
 
 
-@settings(max_examples=150, deadline=None)
 @given(plans())
 def test_a_pool_keeps_to_its_budget_or_is_one_unit(arguments: Arguments):
     budget = arguments[3]
@@ -138,7 +134,6 @@ def test_a_pool_keeps_to_its_budget_or_is_one_unit(arguments: Arguments):
         assert taken <= max(budget, order.largest)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=9))
 def test_merged_ranges_cover_the_same_ascending_and_apart(spans: list[tuple[int, int]]):
     low, high = merged(np.array([low for low, _ in spans]), np.array([low + count for low, count in spans]))

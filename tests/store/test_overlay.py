@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -58,7 +58,6 @@ def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dic
     return means
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     selection=selections(),
     shape=shapes(),

@@ -104,7 +104,6 @@ options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(selection=selections(), asked=options, ranks=st.integers(1, 4))
 def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
     given_store: Numbered, selection: list[int], asked: dict[str, Any], ranks: int
@@ -226,7 +225,6 @@ def test_a_budget_is_filled_where_lengths_are_alike():
     assert len(plan.first) - 1 == -(-1000 // 124)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 50), max_size=60),
     size=st.none() | st.integers(1, 8),
@@ -255,7 +253,6 @@ def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: in
     assert plan.order.tolist() == list(range(len(lengths)))
 
 
-@settings(max_examples=60, deadline=None)
 @given(count=st.integers(0, 80), bucket=st.booleans(), shuffle=st.booleans())
 def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bucket: bool, shuffle: bool):
     """12 sequences at a time for 1, 2 or 3 ranks; but for the last two rounds, which are dealt evenly."""

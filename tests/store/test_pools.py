@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.windows.pools import LEAST_PART, UNLOCKED, _gathered, _parts
@@ -17,7 +17,6 @@ def gathered(rows, at, count, step):
     return np.array(windows, rows.dtype).reshape(len(at), count, *rows.shape[1:])
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_windows_are_those_of_a_loop_in_as_many_parts_as_it_takes(data):
     shape = data.draw(st.sampled_from(SHAPES))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -68,7 +68,6 @@ def columns(draw: st.DrawFn) -> NDArray[Any]:
     return values
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     rows=columns(),
     q=st.lists(st.floats(0, 1), min_size=1, max_size=4),
@@ -115,7 +114,6 @@ def test_two_looks_at_rows_of_float32_are_enough_as_a_rule():
     assert len(looks) == 2
 
 
-@settings(max_examples=60, deadline=None)
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 30), max_size=8), data=st.data())
 def test_every_row_gives_the_rows_of_a_selection_each_as_often_as_it_is_selected(
     tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, lengths: list[int], data: st.DataObject

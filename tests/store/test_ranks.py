@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.errors import WindowError
@@ -30,7 +30,6 @@ def dealt(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[
     ]
 
 
-@settings(max_examples=500, deadline=None)
 @given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
 def test_all_ranks_have_equally_many_batches_that_hold_each_window_once(windows: int, size: int, world_size: int):
     batches = dealt(windows, size, world_size, drop_last=False)
@@ -47,7 +46,6 @@ def test_all_ranks_have_equally_many_batches_that_hold_each_window_once(windows:
     assert all(len(batch) == size for each in batches for batch in each[:-2])
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
 def test_without_the_last_every_batch_is_whole_and_less_than_a_round_is_left_out(
     windows: int, size: int, world_size: int

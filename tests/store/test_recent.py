@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -55,7 +55,6 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
 @given(reads=st.lists(st.tuples(st.integers(0, 1), st.integers(0, STEPS), st.integers(0, 12)), max_size=25))
 def test_any_reads_give_the_rows_of_their_store(stores: Stores, reads: list[tuple[int, int, int]]):
     for which, start, count in reads:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
@@ -40,7 +40,6 @@ def saved(batches: Any) -> Any:
     return json.loads(text)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     shape=shapes(),
     size=st.integers(1, 12),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -54,7 +54,6 @@ SHARES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(both=SHARES, sources=st.lists(st.text(max_size=3), unique=True, max_size=40), data=st.data())
 def test_splits_are_those_of_the_plain_loop_in_any_order_and_keep_their_sources(both, sources, data):
     """They are disjoint and complete; neither the order of the shares nor sources added later move a source."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
@@ -80,7 +80,6 @@ def assert_batch(batch: tuple[Any, ...], wanted: list[list[Any]]) -> None:
         assert reset[lane, step] == first
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     selection=selections(),
     lanes=st.integers(1, 4),
@@ -121,7 +120,6 @@ def lanes_of(batches: Any) -> list[list[int]]:
     return [x[reset, 0].tolist() for x, reset in zip(xs, resets, strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
 @given(lanes=st.integers(1, 4), steps=st.integers(1, 20), align=st.booleans(), epoch=st.integers(0, 9))
 def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(
     given_store: Numbered, lanes: int, steps: int, epoch: int, *, align: bool

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
@@ -260,7 +260,6 @@ def sequences(draw: st.DrawFn) -> list[np.ndarray[Any, Any]]:
     return [np.sort(rng.integers(0, 40, length)) for length in lengths]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     times=sequences(),
     low=st.integers(-3, 45) | st.none(),
@@ -296,7 +295,6 @@ def test_windows_before_and_after_a_moment_are_those_of_the_steps_there(
             assert same(sample[0][0], store[sequence][0][start])
 
 
-@settings(max_examples=60, deadline=None)
 @given(times=sequences(), at=st.integers(-5, 45) | st.sampled_from([-(2**63), -(2**63) - 1, 2**63 - 1, 2**63, 2**90]))
 def test_steps_before_a_moment_are_counted_as_a_loop_does(tmp_path_factory, times, at):
     store = write(tmp_path_factory.mktemp("times") / "store", times)

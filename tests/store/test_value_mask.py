@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -114,7 +114,6 @@ options_of_padded = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     axis=st.sampled_from(["step", "sequence", "own"]),
@@ -145,7 +144,6 @@ def test_padded_batches_tell_which_values_are_real(
             assert np.array_equal(batch[place], wanted_values(one, batch[0], batch[2]))
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     axis=st.sampled_from(["step", "sequence"]),

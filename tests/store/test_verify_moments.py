@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.format.moments import Moments, moments
@@ -47,7 +47,6 @@ def sequences(draw):
     return rows.astype(dtype), bounds, cuts
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data(), drawn=sequences(), block=st.sampled_from([1, 7, 64, 2**16]), few=st.sampled_from([1, 128]))
 def test_what_is_right_is_sure_and_what_is_wrong_is_not(data, drawn, block, few):
     rows, bounds, cuts = drawn
@@ -69,7 +68,6 @@ def test_what_is_right_is_sure_and_what_is_wrong_is_not(data, drawn, block, few)
         assert (sure(rows, bounds, said, cuts) == (filled & (np.arange(len(filled)) != number))).all()
 
 
-@settings(max_examples=50, deadline=None)
 @given(data=st.data(), drawn=sequences())
 def test_values_that_are_not_finite_are_never_sure(data, drawn):
     rows, bounds, cuts = drawn

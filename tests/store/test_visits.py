@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.windows import loading
@@ -28,7 +28,6 @@ def visits_of(visits: Visits, total: int) -> list[list[int]]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
 @given(plans(), st.integers(1, 400), st.integers(0, 3))
 def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: Visits, total: int, seed: int):
     expected: list[int] = []
@@ -50,7 +49,6 @@ def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: Visits
     assert sorted(expected) == list(range(total))
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 5000))
 def test_the_rows_of_a_group_of_all_lanes_fit_the_cache(window: int, stride: int, row: int):
     shape = WindowShape(window=window, stride=stride)

@@ -44,7 +44,6 @@ def assert_windows(given: Numbered, selection: list[int], shape: WindowShape) ->
         assert same(windows[number - len(wanted)], wanted[number])
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(selection=selections(), shape=shapes())
 def test_windows_are_those_that_loops_list(by_step: Numbered, selection: list[int], shape: WindowShape):
     assert_windows(by_step, selection, shape)
@@ -189,7 +188,6 @@ def test_statistics_of_another_schema_are_refused_with_both_counts(tmp_path: Pat
         store.windows(4, normalize=other.stats())
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(
     bounds=st.lists(st.tuples(st.integers(0, sum(LENGTHS)), st.integers(0, 9)), max_size=12),
     name=st.sampled_from(["inputs", "labels"]),
