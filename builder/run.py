@@ -13,13 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from builder.batch import BATCH_SECONDS, Part, Processed, Summary, compress, process_all, process_batch, summarise
+from builder.batch import Part, Processed, Summary, compress, process_all, process_batch, summarise
+from builder.batch_queue import BatchInFlight, BatchQueue, Work
 from builder.crashes import find_crashes
-from builder.engine import AHEAD, Engine, Task
+from builder.engine import Engine, Task
 from builder.errors import BuildError
 from builder.fingerprints import SeenFiles
 from builder.interrupts import Interrupts
@@ -36,7 +35,6 @@ from store_spec.schema import Schema
 BATCH_MEMORY = 2**27  # bytes of a batch's rows that lie in memory: four times those of a batch that was judged well
 COMMIT_SECONDS = 5.0
 COMMIT_SEQUENCES = 100_000  # or when so many wait: their table rows are in memory until then
-AHEAD_SECONDS = 60.0  # of each worker's time that may be finished behind an unfinished source, and so not committed
 STOP_SECONDS = 10.0  # that an interrupted build waits for the batches that workers have in hand
 LOOK_SECONDS = 0.1  # between looks at whether a signal came, or a commit is due
 LISTED_DEAD = 20  # sources that an error names
@@ -65,34 +63,11 @@ class Tally:
         return time.monotonic() - self.started
 
 
-class Work(Protocol):
-    """Some sources that follow one another, as a worker takes them."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the sources."""
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A batch that is not in shards yet."""
-
-    work: Work
-    nbytes: int  # of its rows, in memory; an estimate until its summary comes
-    folder: Path = Path()  # for the others
-    submitted: bool = False
-    summary: Summary | None = None
-    rows: Task | None = None  # None when pieces of it are all that is needed
-    to_put: int = 0  # rows, of all axes, that lie in no shard yet
-    spilled: bool = False  # whether there are files of them
-    again: bool = False  # whether it is processed for the second time, since workers died of it
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
     """The rows of a batch that go into one shard of each array on an axis."""
 
-    held: _Held
+    batch: BatchInFlight
     part: Part
     source: Task  # the batch, or this part of it, compressed where it was
     compressed: bool
@@ -118,10 +93,11 @@ class Run:
     ) -> None:
         self._engine = engine
         self._ledger = ledger
-        self._batches = batches
         self._tally = tally
-        self._memory = memory
         self._batch_memory = batch_memory
+        self._queue = BatchQueue(
+            batches, workers=engine.workers, memory=memory, batch_memory=batch_memory, folder=ledger.spilled
+        )
         self._on_progress = on_progress
         self._process = process
         self._before_commit = before_commit
@@ -131,19 +107,12 @@ class Run:
         self._arrays = self._schema.sharded()
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
         # Tasks under way: a batch, or shards with the batches that have rows in them and how many.
-        self._open: dict[Task, _Held | tuple[tuple[ShardJob, ...], list[tuple[_Held, int]]]] = {}
-        self._order: deque[_Held] = deque()  # the batches that are not registered, in the order of their sources
-        self._folders = 0  # that were named
-        self._unread = 0  # batches that are submitted, and not processed yet
-        self._sources_per_second = 0.0  # by the last batch that was processed; 0: there is none yet
+        self._open: dict[Task, BatchInFlight | tuple[tuple[ShardJob, ...], list[tuple[BatchInFlight, int]]]] = {}
         # Registered, in order, and in no shard yet.
         self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
         self._partial: dict[tuple[str, int], int] = {}  # bytes of shards that this run put and that are not full yet
-        self._bytes_held = 0
-        self._exhausted = False
         self._committing = False  # all that is registered was handed out, and is committed when it is put
         self._last_commit = time.monotonic()
-        self._stopping = False
         self._interrupts = Interrupts()
         self._interrupt: KeyboardInterrupt | None = None
 
@@ -188,15 +157,15 @@ class Run:
     def _go_on(self, task: Task) -> None:
         """Take what a task gave."""
         what = self._open.pop(task)
-        if isinstance(what, _Held):
+        if isinstance(what, BatchInFlight):
             self._take(task, what)
         else:
             jobs, parts = what
-            self._put(jobs, parts, self._result(task, [held for held, _ in parts]))
+            self._put(jobs, parts, self._result(task, [batch for batch, _ in parts]))
 
     def _commit_if_due(self) -> None:
         """Hand out the shards that are full, or all of them if a commit is due; commit when these are put."""
-        last = self._exhausted and not self._order
+        last = self._queue.is_done
         if not self._committing:
             self._committing = self._is_due()
             self._submit_jobs(final=last or self._committing)
@@ -206,7 +175,7 @@ class Run:
             self._submit_jobs(final=last)
 
     def _has_open_jobs(self) -> bool:
-        return any(not isinstance(what, _Held) for what in self._open.values())
+        return any(not isinstance(what, BatchInFlight) for what in self._open.values())
 
     def _is_due(self) -> bool:
         """Tell whether it is time for a commit, and there is something to commit."""
@@ -218,9 +187,9 @@ class Run:
 
         Sources that come after one that is not finished are left out: rows are in the order of the sources.
         """
-        self._stopping = True
+        self._queue.is_stopping = True
         deadline = time.monotonic() + STOP_SECONDS
-        while self._engine.workers and any(isinstance(what, _Held) for what in self._open.values()):
+        while self._engine.workers and any(isinstance(what, BatchInFlight) for what in self._open.values()):
             self._interrupts.check()  # a second one ends this
             if self._engine.wait(LOOK_SECONDS):
                 self._go_on(self._engine.finished())
@@ -242,18 +211,18 @@ class Run:
         if self._ledger.ready():
             self._commit()
 
-    def _result(self, task: Task, batches: list[_Held]) -> Any:
+    def _result(self, task: Task, batches: list[BatchInFlight]) -> Any:
         try:
             return task.result()
         except self._engine.lost as error:
             raise self._died(batches) from error
 
-    def _died(self, batches: list[_Held]) -> BuildError:
+    def _died(self, batches: list[BatchInFlight]) -> BuildError:
         # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
-        batches += [what for what in self._open.values() if isinstance(what, _Held)]
-        return workers_died(sorted({name for held in batches for name in held.work.names}))
+        batches += [what for what in self._open.values() if isinstance(what, BatchInFlight)]
+        return workers_died(sorted({name for batch in batches for name in batch.work.names}))
 
-    def _take(self, task: Task, held: _Held) -> None:
+    def _take(self, task: Task, batch: BatchInFlight) -> None:
         """Take the summary of a batch; have it processed again without the sources of which workers died, if they did.
 
         Where none of them ends a process alone, the worker may have died of another batch that it had in hand.
@@ -261,97 +230,46 @@ class Run:
         try:
             summary = task.result()
         except self._engine.lost as error:
-            if self._stopping:
+            if self._queue.is_stopping:
                 return  # the next build finds out why
-            if held.again or not isinstance(held.work, Batch):
-                raise self._died([held]) from error
+            if batch.retried or not isinstance(batch.work, Batch):
+                raise self._died([batch]) from error
             with self._interrupts.allowed():  # it may take long
-                crashed = find_crashes(held.work, self._process, self._schema, Space(memory=self._batch_memory))
-            held.work, held.again = replace(held.work, crashed=crashed), True
-            self._submit_batch(held)
+                crashed = find_crashes(batch.work, self._process, self._schema, Space(memory=self._batch_memory))
+            batch.work, batch.retried = replace(batch.work, crashed=crashed), True
+            self._submit_batch(batch)
         else:
-            self._summarised(held, summary)
+            self._take_summary(batch, summary)
 
     def _submit_batches(self) -> None:
-        most = AHEAD * max(1, self._engine.workers)
-        while (self._bytes_held < self._memory or not self._open) and self._unread < most:
-            held = self._next_batch()
-            if held is None:
+        while self._queue.has_room() or not self._open:
+            batch = self._queue.next()
+            if batch is None:
                 return
-            self._unread += 1
-            self._bytes_held += held.nbytes
-            self._submit_batch(held)
+            self._submit_batch(batch)
 
-    def _next_batch(self) -> _Held | None:
-        """Return the next batch to submit, small enough for its sources to take about half of BATCH_SECONDS."""
-        held = next((one for one in self._order if not one.submitted), None)
-        if (held is None or not self._is_followed(held)) and (self._stopping or self._is_far_ahead()):
-            return None
-        if held is None:
-            work, nbytes = next(self._batches, (None, 0))
-            if work is None:
-                self._exhausted = True
-                return None
-            held = _Held(work, nbytes)
-            self._order.append(held)
-        if self._sources_per_second:
-            self._split(held, max(1, int(self._sources_per_second * BATCH_SECONDS / 2)))
-        held.nbytes = min(held.nbytes, self._batch_memory)
-        held.folder = self._ledger.spilled / str(self._folders)
-        self._folders += 1
-        held.submitted = True
-        return held
+    def _submit_batch(self, batch: BatchInFlight) -> None:
+        batch.rows = self._engine.submit(self._process, batch.work, self._schema, self._queue.space(batch))
+        self._open[self._engine.submit(summarise, batch.rows, watch=True, urgent=True)] = batch
 
-    def _is_followed(self, held: _Held) -> bool:
-        """Tell whether a later batch was submitted before this one."""
-        return any(one.submitted for one in islice(self._order, self._order.index(held), None))
-
-    def _is_far_ahead(self) -> bool:
-        """Tell whether too much work is finished behind an unfinished source: a kill would lose it.
-
-        Each worker may be one batch ahead, however long that batch took.
-        """
-        seconds = [one.summary.seconds for one in self._order if one.summary is not None]
-        return len(seconds) > self._engine.workers and sum(seconds) > AHEAD_SECONDS * self._engine.workers
-
-    def _split(self, held: _Held, count: int) -> None:
-        """Keep the first `count` sources in a batch, and make a new batch of the others, to be submitted after it."""
-        total = len(held.work.names)
-        if isinstance(held.work, Batch) and count < total:
-            nbytes = held.nbytes * (total - count) // total
-            self._order.insert(self._order.index(held) + 1, _Held(held.work.part(count, total), nbytes))
-            held.work, held.nbytes = held.work.part(0, count), held.nbytes - nbytes
-
-    def _submit_batch(self, held: _Held) -> None:
-        held.rows = self._engine.submit(self._process, held.work, self._schema, self._space(held))
-        self._open[self._engine.submit(summarise, held.rows, watch=True, urgent=True)] = held
-
-    def _space(self, held: _Held) -> Space:
-        return Space(memory=self._batch_memory, folder=held.folder)
-
-    def _summarised(self, held: _Held, summary: Summary) -> None:
-        self._unread -= 1
-        self._bytes_held -= held.nbytes
-        self._split(held, summary.done)
-        if isinstance(held.work, Batch):
-            arguments = held.rows, held.work, self._schema, self._space(held)
-            held.rows = self._engine.submit(process_all, *arguments, urgent=True)
-        self._bytes_held += summary.in_memory
-        held.nbytes, held.spilled, held.summary = summary.in_memory, summary.spilled, summary
-        self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
+    def _take_summary(self, batch: BatchInFlight, summary: Summary) -> None:
+        self._queue.note_summary(batch, summary)
+        if isinstance(batch.work, Batch):
+            arguments = batch.rows, batch.work, self._schema, self._queue.space(batch)
+            batch.rows = self._engine.submit(process_all, *arguments, urgent=True)
         self._interrupt = self._interrupt or summary.interrupt
-        while self._order and (first := self._order[0].summary) is not None:
-            self._register(self._order.popleft(), first)
+        for processed, of_it in self._queue.pop_processed():
+            self._register(processed, of_it)
 
-    def _register(self, held: _Held, summary: Summary) -> None:
+    def _register(self, batch: BatchInFlight, summary: Summary) -> None:
         """Give a batch's rows their place, after those of all batches before it."""
         records = summary.records
         for axis in self._arrays:
             rows = int((records.label_lengths if axis == "label_step" else records.lengths).sum())
-            self._cut(held, axis, rows)
-        held.rows = None  # its memory is free when its pieces are compressed
+            self._cut(batch, axis, rows)
+        batch.rows = None  # its memory is free when its pieces are compressed
         self._ledger.register(records)
-        self._let_go(held, 0)
+        self._let_go(batch, 0)
         tally = self._tally
         tally.done += len(set(records.sources)) + len(summary.failures)
         tally.sequences += len(records)
@@ -361,27 +279,27 @@ class Run:
         tally.bytes_decoded += summary.nbytes
         tally.failures += summary.failures
         if self._seen is not None:
-            self._seen.add(summary.seen, held.work.names)
+            self._seen.add(summary.seen, batch.work.names)
         if len(tally.failures) > self._most_failures:
             raise too_many_failed(tally, self._most_failures)
 
-    def _cut(self, held: _Held, axis: str, rows: int) -> None:
+    def _cut(self, batch: BatchInFlight, axis: str, rows: int) -> None:
         """Cut a batch's rows into pieces, each for a shard, and have those compressed that wait for others to fill it.
 
         A piece that fills a shard is compressed when that is put: a large batch has many, and needs no memory for all.
         """
         names = self._arrays[axis]
         chunking = self._schema.chunking(names[0])
-        assert held.rows is not None
+        assert batch.rows is not None
         begin, done = self._ends[axis], 0
         self._ends[axis] += rows
-        held.to_put += rows
+        batch.rows_left += rows
         while done < rows:
             first = begin + done
             count = min(chunking.shard - first % chunking.shard, rows - done)
             part, fills = Part(names=names, rows=slice(done, done + count), first=first), count == chunking.shard
-            source = held.rows if fills else self._engine.submit(compress, held.rows, part, self._schema, urgent=True)
-            self._pieces[axis].append(_Piece(held, part, source, compressed=not fills))
+            source = batch.rows if fills else self._engine.submit(compress, batch.rows, part, self._schema, urgent=True)
+            self._pieces[axis].append(_Piece(batch, part, source, compressed=not fills))
             done += count
 
     def _submit_jobs(self, *, final: bool) -> None:
@@ -393,7 +311,7 @@ class Run:
                 while missing:
                     pieces.append(self._pieces[axis].popleft())
                     missing -= len(pieces[-1].part)
-                self._open[self._submit_job(jobs, pieces)] = jobs, [(one.held, len(one.part)) for one in pieces]
+                self._open[self._submit_job(jobs, pieces)] = jobs, [(one.batch, len(one.part)) for one in pieces]
 
     def _submit_job(self, jobs: tuple[ShardJob, ...], pieces: list[_Piece]) -> Task:
         sources = [piece.source for piece in pieces]
@@ -402,23 +320,23 @@ class Run:
         arguments = *sources, pieces[0].part, self._schema
         return self._engine.submit(compress_and_put, jobs, *arguments, watch=True, urgent=True)
 
-    def _put(self, jobs: tuple[ShardJob, ...], parts: list[tuple[_Held, int]], written: int) -> None:
+    def _put(self, jobs: tuple[ShardJob, ...], parts: list[tuple[BatchInFlight, int]], written: int) -> None:
         for job in jobs:
             self._ledger.done(job)
         shard = jobs[0].name, jobs[0].number
         self._tally.bytes_written += written - self._partial.pop(shard, 0)
         if jobs[0].stop % self._schema.chunking(jobs[0].name).shard:
             self._partial[shard] = written
-        for held, rows in parts:
-            self._let_go(held, rows)
+        for batch, rows in parts:
+            self._let_go(batch, rows)
 
-    def _let_go(self, held: _Held, rows: int) -> None:
+    def _let_go(self, batch: BatchInFlight, rows: int) -> None:
         """Take note that so many rows of a batch lie in shards."""
-        held.to_put -= rows
-        if not held.to_put:
-            self._bytes_held -= held.nbytes
-            if held.spilled:
-                shutil.rmtree(held.folder, ignore_errors=True)  # what is left goes with the ledger
+        batch.rows_left -= rows
+        if not batch.rows_left:
+            self._queue.nbytes -= batch.nbytes
+            if batch.spilled:
+                shutil.rmtree(batch.folder, ignore_errors=True)  # what is left goes with the ledger
 
     def _commit(self) -> None:
         self._before_commit(self._ledger)
