@@ -19,9 +19,8 @@ from builder.tables.class_columns import refuse_changes, refuse_policies, stacke
 from builder.tables.cleaning import Cleaned, Policy, cleaned, marked, nothing_left, parse_policies
 from builder.tables.groups import Group, of_types
 from builder.tables.row_options import COUNTS, RowOptions
-from builder.tables.time_text import Zone
-from builder.tables.timeline import Stretch, in_time
-from builder.tables.times import stamps_in
+from builder.tables.timeline import Stretch, stretches_of
+from builder.tables.times import Stamps, stamps_in
 from builder.tables.transforms import parse_transform, transformed
 
 
@@ -91,22 +90,22 @@ class Rows:
         refuse_changes(transforms, names, self.options.duplicates, self.wanted.classes, self.source)
         waiting: SourceSequence | None = None
         lost, nothing = 0, None
-        for stretch in chain.from_iterable(map(self._stretches, groups)):
-            changed = transformed(stretch.table, transforms, names, self.source)
+        for values, stretch in chain.from_iterable(map(self._stretches, groups)):
+            table, first = transformed(Table.of(stretch.frame), transforms, names, self.source)
             left = cleaned(
-                changed.table,
+                table,
                 policies,
                 self.source,
                 limit=self.options.ffill_limit,
-                first=changed.first,
-                time=stretch.time,
+                first=first,
+                time=None if stretch.stamps is None else stretch.stamps.values,
                 why=self.why,
             )
             lost += stretch.dropped
-            if stretch.table.rows + stretch.dropped and not len(left.lengths):
-                lost, nothing = lost + stretch.table.rows, changed.table
+            if table.rows + stretch.dropped and not len(left.lengths):
+                lost, nothing = lost + table.rows, table
                 continue
-            for sequence in self._parts(left, stretch):
+            for sequence in self._parts(left, values, stretch.stamps):
                 if waiting is not None:
                     yield waiting
                 waiting, lost = _more_dropped(sequence, lost), 0
@@ -117,23 +116,22 @@ class Rows:
         else:
             raise SourceError(self.source, "has no rows, and so no group of them; remove the file")
 
-    def _stretches(self, group: Group) -> Iterator[_Run]:
-        """Give the rows of a group that follow one another, with their times, if there are any."""
-        values = of_types(group.values, self.types, self.source)
-        table = marked(group.table, self.na_values) if self.na_values else group.table
+    def _stretches(self, group: Group) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
+        """Give the rows of a group that follow one another, with the values of the columns that it is grouped by."""
+        values, frame = of_types(group[0], self.types, self.source), marked(group[1], self.na_values)
         if not self.wanted.time:
-            yield _Run(table, values)
+            yield values, Stretch(frame)
             return
         how = replace(self.options.how, columns=self.wanted.time, decimal=self.decimal)
-        stamps = stamps_in(group.raw, how, self.source, table.number)
+        stamps = stamps_in(frame, how, self.source)
         name = ",".join(self.wanted.time)
         without = self._policies()[self.wanted.time[0]].end
-        found = in_time(table, stamps, self.options.rules, without, name=name, source=self.source)
-        none = Stretch(table.taken(np.zeros(0, np.int64)), stamps, np.zeros(0, np.int64), table.rows)
-        for one in chain((next(found, none),), found):
-            yield _Run(one.table, values, one.dropped, one.time, stamps.array(one.rows), stamps.zone)
+        stretches = stretches_of(frame, stamps, self.options.rules, without, name=name, source=self.source)
+        none = Stretch(frame.slice(0, 0), len(frame), stamps.taken(np.zeros(0, np.int64)))
+        for one in chain((next(stretches, none),), stretches):
+            yield values, one
 
-    def _parts(self, left: Cleaned, stretch: _Run) -> Iterator[SourceSequence]:
+    def _parts(self, left: Cleaned, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
         """Give each part of what is left of a stretch."""
         wanted = self.wanted
         inputs = stack(left.table, wanted.inputs, dtype=self.dtype, source=self.source)
@@ -141,13 +139,13 @@ class Rows:
         if wanted.labels:
             labels = stacked_labels(left.table, wanted.labels, wanted.classes, dtype=self.dtype, source=self.source)
         filled = _stacked_fills(left, wanted.inputs, inputs.shape) if self.options.mask else None
-        when = None if stretch.stamps is None else stretch.stamps[left.rows]
+        when = None if stamps is None else stamps.array[left.rows]
         if when is not None and not len(when) and not self.options.how.elapsed:
             when = when.view(np.int64)  # nothing tells the unit and the zone: it goes with those of any store
         ends = list(accumulate(left.lengths.tolist())) or [0]  # a file without rows is a sequence without steps
         for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             own = inputs[begin:end]
-            columns = dict(stretch.values)
+            columns = dict(values)
             if self.options.counts:
                 counted = zip(COUNTS, (left.dropped, left.filled), strict=True)
                 columns |= {name: int(counts[number]) if len(counts) else 0 for name, counts in counted}
@@ -156,7 +154,7 @@ class Rows:
                 labels[begin:end] if labels is not None else own if wanted.own else wanted.other,
                 columns=columns,
                 time=None if when is None else when[begin:end],
-                zone=stretch.zone,
+                zone=None if stamps is None else stamps.zone,
                 filled=None if filled is None else filled[begin:end],
             )
 
@@ -187,27 +185,6 @@ class Rows:
                     f"{listed(self.wanted.columns)}; leave it out there, or name it in --inputs or --labels as well",
                 )
         return names
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Run:
-    """Rows that follow one another.
-
-    Args:
-        table: They.
-        values: Of the columns that the file is grouped by.
-        dropped: How many rows beside them were left out.
-        time: (rows,) when each was, as whole numbers; None: nobody knows.
-        stamps: The same as datetime64 or timedelta64.
-        zone: Of these.
-    """
-
-    table: Table
-    values: Mapping[str, Any]
-    dropped: int = 0
-    time: NDArray[np.int64] | None = None
-    stamps: NDArray[Any] | None = None
-    zone: Zone = None
 
 
 def _stacked_fills(left: Cleaned, names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, format_for, open_table
 from builder.formats.columns import in_order_of_store, parse_columns, select
 from builder.formats.convert import parse_dtype, require_values, stack
-from builder.formats.table import Array, DType, OpenTable, Table
+from builder.formats.table import Array, DType, OpenTable
 from builder.labels.beside import pairing_of
 from builder.labels.joined import WithLabels, with_labels
 from builder.labels.label_source import Join, LabelSource, label_source_of
@@ -20,9 +20,9 @@ from builder.labels.name_labels import labels_in, target_names
 from builder.labels.text_classes import CODES, classes_text, of_targets, parse_classes, texts_of
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
-from builder.tables.class_columns import ClassTable, stacked_labels, texts_in, with_classes
+from builder.tables.class_columns import ClassTable, numbers_in, stacked_labels, texts_in, with_classes
 from builder.tables.cleaning import missing_words
-from builder.tables.groups import Group, Groups, columns_to_group_by, grouped
+from builder.tables.groups import Group, columns_to_group_by, groups_in
 from builder.tables.row_options import RowOptions, float_dtype_needed
 from builder.tables.rows import Rows, Wanted
 from builder.tables.timeline import Duplicates
@@ -123,8 +123,8 @@ class Tabular:
                 x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
                 return x, self._labels_by_name(source, dtype) if y is None else y
             wanted = wanted_of_arrays(arrays, source, dtype, lambda: self._labels_by_name(source, dtype))
-            groups = Groups(iter((Group({}, arrays.steps, None),)), None)
-            opened = None
+            groups: Iterator[Group] = iter([({}, arrays.steps)])
+            beside, opened = None, None
         else:
             opened, inputs, labels = self._opened(path, source)
             other = None if labels else self._labels_by_name(source, dtype)
@@ -141,23 +141,28 @@ class Tabular:
             if self._is_plain:
                 pieces = table.pieces() if (table.rows or 0) * len(wanted.columns) * 8 > LONG_BYTES else ()
                 if len(pieces) <= 1:
-                    return self._plain(table.read(wanted.columns, dtype), wanted, source)
+                    return self._plain(table, wanted, source)
                 return LongSequence(self._plain_pieces(pieces, wanted, source))
             by, as_text = columns_to_group_by(self.rows.group_by, opened.groups, source)
-            groups = grouped(table, wanted.columns, dtype, source, by=by, as_text=as_text, raw=when)
+            groups, beside = groups_in(table, wanted.columns, dtype, source, by=by, as_text=as_text, raw=when)
         types = dict(self.store_columns)
         decimal = "." if opened is None else opened.decimal
         # A number among them is one in every file, whatever stands before decimals of text.
         words = [word.replace(self.read.decimal, ".") for word in self.read.na_values]
         taken = Rows(wanted, self.rows, source, dtype, words, types, decimal)
         taken = replace(taken, why=opened.why_missing) if isinstance(opened, WithLabels) else taken
-        found = taken.sequences(groups.each)
+        found = taken.sequences(groups)
         found = opened.counted(found) if self.rows.on and isinstance(opened, WithLabels) else found
-        return Parts(found, groups.beside)
+        return Parts(found, beside)
 
-    def _plain(self, rows: Table, wanted: Wanted, source: str) -> tuple[Array, Array | None]:
-        """Return inputs and labels of rows that are taken as they are."""
+    def _plain(
+        self, table: OpenTable | ClassTable, wanted: Wanted, source: str, before: int = 0
+    ) -> tuple[Array, Array | None]:
+        """Return inputs and labels of rows that are taken as they are; so many come before them in the file."""
         dtype = parse_dtype(self.dtype)
+        rows = numbers_in(table, wanted.columns, dtype)
+        if before:
+            rows = replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows))
         require_values(rows, source)
         x = stack(rows, wanted.inputs, dtype=dtype, source=source)
         if not wanted.labels:
@@ -168,12 +173,11 @@ class Tabular:
         self, pieces: Sequence[OpenTable | ClassTable], wanted: Wanted, source: str
     ) -> Iterator[SourceSequence]:
         """Give the same of a file that is read piece by piece."""
-        dtype, before = parse_dtype(self.dtype), 0
+        before = 0
         for piece in pieces:
-            rows = piece.read(wanted.columns, dtype)
-            numbers = np.arange(before + 1, before + rows.rows + 1)
-            before += rows.rows
-            yield SourceSequence(*self._plain(replace(rows, numbers=numbers), wanted, source))
+            x, y = self._plain(piece, wanted, source, before)
+            before += len(x)
+            yield SourceSequence(x, y)
 
     def columns(self, path: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
         """Return the names of the features and of the targets of a source; None where they have no names.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
 from builder.formats.convert import refuse_any
-from builder.formats.table import Array, Table
+from builder.formats.table import ROW, Frame, Table, column_of
 from builder.tables.cleaning import End
 from builder.tables.times import PER_SECOND, Stamps
 from builder.tables.transforms import as_floats
@@ -79,24 +80,17 @@ def duration_text(text: str, option: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """Rows that follow one another in time, without a jump.
+    """Rows that follow one another, in time without a jump if there are times.
 
     Args:
-        table: They.
-        stamps: When each was, rising.
-        rows: Which of the stamps are theirs.
+        frame: The rows.
         dropped: How many rows beside them were left out: without a time, or with that of another.
+        stamps: When each was, rising; None: nobody knows.
     """
 
-    table: Table
-    stamps: Stamps
-    rows: NDArray[np.int64]
-    dropped: int
-
-    @property
-    def time(self) -> NDArray[np.int64]:
-        """When each row was, in the unit of the stamps."""
-        return self.stamps.values[self.rows]
+    frame: Frame
+    dropped: int = 0
+    stamps: Stamps | None = None
 
 
 def nanoseconds(text: str, option: str) -> int:
@@ -128,13 +122,13 @@ def _unit(written: str) -> str:
     return _LETTERS.get(written) or _WORDS.get(written.lower(), written)
 
 
-def in_time(
-    table: Table, stamps: Stamps, rules: TimeRules, without: End, *, name: str, source: str
+def stretches_of(
+    frame: Frame, stamps: Stamps, rules: TimeRules, without: End, *, name: str, source: str
 ) -> Iterator[Stretch]:
     """Give the stretches of some rows, one after another.
 
     Args:
-        table: The rows.
+        frame: The rows.
         stamps: When each was.
         rules: What that has to be like.
         without: What becomes of rows without a time: `drop` leaves them out, `split` ends the stretch there as well,
@@ -147,39 +141,38 @@ def in_time(
     """
     if stamps.absent.any() and without not in ("drop", "split"):
         advice = f"fill it in, or leave such rows out with --missing {name}=drop"
-        refuse_any({name: stamps.absent}, table, source, "missing value", advice)
+        refuse_any({name: stamps.absent}, Table.of(frame), source, "missing value", advice)
     rows = np.flatnonzero(~stamps.absent)
     if rules.sort:
         rows = rows[np.argsort(stamps.values[rows], kind="stable")]
-    said = _Said(table, stamps, rows, name, source)
     now, before = stamps.values[rows[1:]], stamps.values[rows[:-1]]
+    wrong = partial(_wrong, frame, stamps, rows, f"column {name}", source)
     if (falls := now < before).any():
         clocks = (
             "" if stamps.zone or stamps.elapsed else "; where clocks were set back, write the zone beside each time"
         )
-        raise said.wrong(falls, "comes before", f"--sort-time sorts the rows{clocks}")
+        raise wrong(falls, "comes before", f"--sort-time sorts the rows{clocks}")
     same = np.zeros(len(rows), np.bool_)
     same[1:] = now == before
     if same.any() and rules.duplicates == "error":
-        raise said.wrong(same[1:], "is the time of", "--duplicates first, last or mean says which is taken")
+        raise wrong(same[1:], "is the time of", "--duplicates first, last or mean says which is taken")
     first, last = ~same, ~np.append(same[1:], False)[: len(rows)]  # whether each row is that of its time
-    kept = last if rules.duplicates == "last" else first
-    moment = np.cumsum(~same) - 1  # of each row, which of the different times it has
-    times = rows[kept]
+    times = rows[last if rules.duplicates == "last" else first]
     jumps = _jumps(stamps, times, rules.max_gap)
     if without == "split" and not rules.sort:
         gone = np.cumsum(stamps.absent)
         jumps[1:] |= gone[rows[first]][1:] > gone[rows[last]][:-1]
-    _check_step(_Said(table, stamps, times, name, source), jumps, rules.every)
-    number = np.cumsum(jumps)  # of each time, which stretch it is in
-    lost = _left_out(stamps.absent, rows, number[moment], sort=rules.sort) - np.bincount(number)
+    wrong = partial(_wrong, frame, stamps, times, f"column {name}", source)
+    _check_step(stamps, times, jumps, rules.every, wrong)
+    moment, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # of each row its time, of each time its stretch
+    dropped = _left_out(stamps.absent, rows, number[moment], sort=rules.sort) - np.bincount(number)
     if rules.duplicates == "mean":
-        table = _means(table, rows, moment, source)
-    places = np.arange(len(times)) if rules.duplicates == "mean" else times
-    begins = [0, *np.flatnonzero(jumps).tolist()][: len(lost)]
-    for begin, end, count in zip(begins, [*begins[1:], len(times)][: len(lost)], lost.tolist(), strict=True):
-        whole = len(lost) == 1 and np.array_equal(places, np.arange(table.rows))
-        yield Stretch(table if whole else table.taken(places[begin:end]), stamps, times[begin:end], count)
+        frame = _means(frame, rows, moment, times, source)
+    elif len(times) < len(frame) or rules.sort:
+        frame = frame.take(column_of(times))
+    for one, count in enumerate(dropped.tolist()):
+        start, stop = np.searchsorted(number, [one, one + 1]).tolist()
+        yield Stretch(frame.slice(start, stop - start), count, stamps.taken(times[start:stop]))
 
 
 def _jumps(stamps: Stamps, rows: NDArray[np.int64], max_gap: str | None) -> NDArray[np.bool_]:
@@ -197,19 +190,23 @@ def _steps(stamps: Stamps, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
     return values[1:] - values[:-1]
 
 
-def _check_step(said: _Said, jumps: NDArray[np.bool_], every: str | None) -> None:
+def _check_step(
+    stamps: Stamps,
+    rows: NDArray[np.int64],
+    jumps: NDArray[np.bool_],
+    every: str | None,
+    wrong: Callable[..., SourceError],
+) -> None:
+    """Refuse rows of which one is not `every` after the last, but where a stretch begins."""
     if every is None:
         return
-    size = PER_SECOND["ns"] // PER_SECOND[said.stamps.unit]
+    size = PER_SECOND["ns"] // PER_SECOND[stamps.unit]
     step, rest = divmod(nanoseconds(every, "every"), size)
-    found = _steps(said.stamps, said.rows)
-    off = ((found != step) if not rest else np.ones(len(found), np.bool_)) & ~jumps[1:]
+    steps = _steps(stamps, rows)
+    off = ((steps != step) if not rest else np.ones(len(steps), np.bool_)) & ~jumps[1:]
     if off.any():
-        first = int(off.argmax())
-        away = f"{int(found[first]) * size / PER_SECOND['ns']:.9g} s"
-        raise said.wrong(
-            off, f"is {away} after", f"each step should be {every}; --max-gap ends a sequence at longer ones"
-        )
+        away = f"{int(steps[off.argmax()]) * size / PER_SECOND['ns']:.9g} s"
+        raise wrong(off, f"is {away} after", f"each step should be {every}; --max-gap ends a sequence at longer ones")
 
 
 def _left_out(
@@ -231,42 +228,41 @@ def _left_out(
     return counts
 
 
-def _means(table: Table, rows: NDArray[np.int64], moment: NDArray[np.int64], source: str) -> Table:
+def _means(
+    frame: Frame, rows: NDArray[np.int64], moment: NDArray[np.int64], times: NDArray[np.int64], source: str
+) -> Frame:
     """Return the mean of each column over the rows of each moment, as floats; what is missing does not count."""
-    count = int(moment[-1]) + 1 if len(moment) else 0
-    columns: dict[str, Array] = {}
+    table = Table.of(frame)
+    means = frame.select([ROW]).take(column_of(times))
     for name in table.columns:
         floats = as_floats(table, name, source)
         gaps = table.absent(name)
         absent = np.zeros(floats.shape, np.bool_) if gaps is None else gaps
         known = np.where(absent, 0.0, floats)[rows].astype(np.float64)
-        sums = np.zeros((count, *floats.shape[1:]))
+        sums = np.zeros((len(times), *floats.shape[1:]))
         counts = np.zeros(sums.shape, np.int64)
         np.add.at(sums, moment, known)
         np.add.at(counts, moment, ~absent[rows])
         with np.errstate(invalid="ignore", divide="ignore"):
-            columns[name] = (sums / counts).astype(floats.dtype)
-    first = np.flatnonzero(np.diff(moment, prepend=-1))
-    return Table(columns=columns, numbers=np.array([table.number(row) for row in rows[first].tolist()], np.int64))
+            means = means.append_column(name, column_of((sums / counts).astype(floats.dtype)))
+    return means
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Said:
-    """What errors say of rows and their times."""
-
-    table: Table
-    stamps: Stamps
-    rows: NDArray[np.int64]
-    name: str
-    source: str
-
-    def wrong(self, where: NDArray[np.bool_], what: str, advice: str) -> SourceError:
-        """Say what is wrong between a row and the one before; (rows - 1,) where that is."""
-        first = int(where.argmax())
-        before, row = int(self.rows[first]), int(self.rows[first + 1])
-        count = f"{int(where.sum()):,} in all"
-        return SourceError(
-            self.source,
-            f"row {self.table.number(row):,}, column {self.name}: {self.stamps.text(row)} {what} "
-            f"{self.stamps.text(before)} in row {self.table.number(before):,} ({count}); {advice}",
-        )
+def _wrong(  # noqa: PLR0917
+    frame: Frame,
+    stamps: Stamps,
+    rows: NDArray[np.int64],
+    column: str,
+    source: str,
+    where: NDArray[np.bool_],
+    what: str,
+    advice: str,
+) -> SourceError:
+    """Say what is wrong between a row and the one before; `where` (rows - 1,) that is."""
+    before, row = rows[where.argmax() :][:2].tolist()
+    number, other = (frame[ROW][one].as_py() for one in (row, before))
+    return SourceError(
+        source,
+        f"row {number:,}, {column}: {stamps.text(row)} {what} {stamps.text(before)} in row {other:,} "
+        f"({int(where.sum()):,} in all); {advice}",
+    )

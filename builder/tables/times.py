@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal, get_args
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from builder.errors import SourceError, UsageError
 from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.decimals import widest
+from builder.formats.table import HIDDEN, ROW, Frame
 from builder.formats.text_numbers import otherwise_written, with_point
 from builder.tables.time_text import Moments, StampError, Zone, by_formats, calendar, iso
 
@@ -78,35 +78,39 @@ class Stamps:
     zone: Zone = None
     elapsed: bool = False
 
-    def array(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return those of some rows as datetime64 or timedelta64."""
-        return self.values[rows].view(f"{'m' if self.elapsed else 'M'}8[{self.unit}]")
+    @property
+    def array(self) -> NDArray[Any]:
+        """They as datetime64 or timedelta64."""
+        return self.values.view(f"{'m' if self.elapsed else 'M'}8[{self.unit}]")
+
+    def taken(self, rows: NDArray[np.int64]) -> Stamps:
+        """Return those of some rows."""
+        return replace(self, values=self.values[rows], absent=self.absent[rows])
 
     def text(self, row: int) -> str:
         """Write one down."""
         if self.elapsed:
             return f"{self.values[row]:,} {self.unit}"
-        stamp = np.datetime_as_string(self.array(np.array([row]))[0], unit="auto")
+        stamp = np.datetime_as_string(self.array[row], unit="auto")
         return f"{stamp}{'Z' if self.zone else ''}"
 
 
-def stamps_in(raw: Any, how: TimeFormat, source: str, number: Callable[[int], int]) -> Stamps:
-    """Read the time stamps of some rows.
+def stamps_in(frame: Frame, how: TimeFormat, source: str) -> Stamps:
+    """Read the time stamps of some rows, from hidden columns that have them as they are.
 
     Args:
-        raw: A pyarrow.Table with the columns as they are.
+        frame: The rows.
         how: How they are written.
         source: For errors.
-        number: Which row of the file, from 1, the row with an index is.
 
     Raises:
         SourceError: One cannot be read without guessing, or does not fit into the unit.
     """
     name = ",".join(how.columns)
     try:
-        return _read([raw[column].combine_chunks() for column in how.columns], how, source, name)
+        return _read([frame[HIDDEN + column].combine_chunks() for column in how.columns], how, source, name)
     except StampError as error:
-        raise SourceError(source, f"row {number(error.row):,}, column {name}: {error.why}") from None
+        raise SourceError(source, f"row {frame[ROW][error.row].as_py():,}, column {name}: {error.why}") from None
 
 
 def _read(columns: list[Any], how: TimeFormat, source: str, name: str) -> Stamps:

@@ -79,12 +79,13 @@ def wanted_of_arrays(
     arrays: WholeArrays, source: str, dtype: DType | None, by_name: Callable[[], Array | None]
 ) -> Wanted:
     """Return what is taken of an NPZ file; where it has no labels, `by_name` gives them, or None."""
-    inputs, groups = tuple(arrays.inputs.columns), alone(tuple(arrays.steps.columns))
+    inputs = tuple(arrays.inputs.columns)
     if arrays.labels is None:
-        return Wanted(inputs, (), groups, by_name())
+        return Wanted(inputs, (), alone(inputs), by_name())
     if arrays.of_sequence:
-        return Wanted(inputs, (), groups, arrays.whole_labels(source, dtype))
-    return Wanted(inputs, tuple(arrays.labels.columns), groups)
+        return Wanted(inputs, (), alone(inputs), arrays.whole_labels(source, dtype))
+    labels = tuple(arrays.labels.columns)
+    return Wanted(inputs, labels, alone((*inputs, *labels)))
 
 
 def _as_it_is(table: Table, source: str, dtype: DType | None) -> Array:

@@ -8,6 +8,7 @@ import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.errors import SourceError, UsageError
+from builder.formats.table import HIDDEN, ROW
 from builder.tables.tabular import tabular
 from builder.tables.times import PER_SECOND, UNITS, Stamps, TimeFormat, stamps_in
 
@@ -26,7 +28,13 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def read(values: object, **how: object) -> Stamps:
     """Read one column `t`."""
-    return stamps_in(pa.table({"t": values}), TimeFormat(columns=("t",), **how), "x.csv", lambda row: row + 1)  # type: ignore[arg-type]
+    return stamps_of(pa.table({"t": values}), TimeFormat(columns=("t",), **how), "x.csv")  # type: ignore[arg-type]
+
+
+def stamps_of(table: Any, how: TimeFormat, source: str) -> Stamps:
+    """Read the time stamps of a table that has nothing else."""
+    hidden = table.rename_columns([f"{HIDDEN}{name}" for name in table.column_names])
+    return stamps_in(hidden.append_column(ROW, pa.array(range(1, len(table) + 1))), how, source)
 
 
 def nanoseconds(moment: datetime) -> int:
@@ -166,7 +174,7 @@ def test_numbers_are_whole_numbers_of_their_unit_or_rounded_to_nanoseconds(unit)
 
 def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
     table = pa.table({"d": ["2020-02-29", "2020-03-01"], "c": ["01:02:03.5", "00:00"]})
-    stamps = stamps_in(table, TimeFormat(columns=("d", "c")), "x", lambda row: row + 1)
+    stamps = stamps_of(table, TimeFormat(columns=("d", "c")), "x")
     expected = [datetime(2020, 2, 29, 1, 2, 3, 500_000), datetime(2020, 3, 1)]
     assert stamps.values.tolist() == [nanoseconds(one) for one in expected]
     parts = {"y": [2020, 1900], "m": [2, 12], "d": [29, 31], "h": [23, 0], "min": [59, 0], "s": [1, 0]}
@@ -175,7 +183,7 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
         names = list(parts)[:count]
         for kind in (pa.int64(), pa.float64(), pa.string()):
             table = pa.table({name: pa.array(parts[name]).cast(kind) for name in names})
-            stamps = stamps_in(table, TimeFormat(columns=tuple(names)), "x", lambda row: row + 1)
+            stamps = stamps_of(table, TimeFormat(columns=tuple(names)), "x")
             cut = [datetime.strptime(one.isoformat()[: 4 + 3 * (count - 1)], FORMS[count]) for one in whole]
             assert stamps.values.tolist() == [nanoseconds(one) // 10**9 for one in cut]
             assert (stamps.unit, stamps.zone) == ("s", None)
@@ -231,7 +239,7 @@ def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
 def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
     table = pa.table({name: [value] for name, value in zip("ymd", parts, strict=True)})
     with pytest.raises(SourceError, match=message):
-        stamps_in(table, TimeFormat(columns=("y", "m", "d")), "x", lambda row: row + 1)
+        stamps_of(table, TimeFormat(columns=("y", "m", "d")), "x")
 
 
 @pytest.mark.parametrize(
