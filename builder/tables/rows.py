@@ -122,11 +122,10 @@ class Rows:
         if not self.wanted.time:
             yield values, Stretch(frame)
             return
-        how = replace(self.options.how, columns=self.wanted.time, decimal=self.decimal)
-        stamps = stamps_in(frame, how, self.source)
+        stamps = stamps_in(frame, self.wanted.time, self.options, self.source, self.decimal)
         name = ",".join(self.wanted.time)
         without = self._policies()[self.wanted.time[0]].end
-        stretches = stretches_of(frame, stamps, self.options.rules, without, name=name, source=self.source)
+        stretches = stretches_of(frame, stamps, self.options, without, name=name, source=self.source)
         none = Stretch(frame.slice(0, 0), len(frame), stamps.taken(np.zeros(0, np.int64)))
         for one in chain((next(stretches, none),), stretches):
             yield values, one
@@ -140,7 +139,7 @@ class Rows:
             labels = stacked_labels(left.table, wanted.labels, wanted.classes, dtype=self.dtype, source=self.source)
         filled = _stacked_fills(left, wanted.inputs, inputs.shape) if self.options.mask else None
         when = None if stamps is None else stamps.array[left.rows]
-        if when is not None and not len(when) and not self.options.how.elapsed:
+        if when is not None and not len(when) and not self.options.elapsed:
             when = when.view(np.int64)  # nothing tells the unit and the zone: it goes with those of any store
         ends = list(accumulate(left.lengths.tolist())) or [0]  # a file without rows is a sequence without steps
         for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):

@@ -23,10 +23,9 @@ from builder.sequence import Sequence as SourceSequence
 from builder.tables.class_columns import ClassTable, numbers_in, stacked_labels, texts_in, with_classes
 from builder.tables.cleaning import missing_words
 from builder.tables.groups import Group, columns_to_group_by, groups_in
-from builder.tables.row_options import RowOptions, float_dtype_needed
+from builder.tables.row_options import Duplicates, RowOptions, float_dtype_needed
 from builder.tables.rows import Rows, Wanted
-from builder.tables.timeline import Duplicates
-from builder.tables.times import Unit
+from builder.tables.time_text import Unit
 from builder.tables.whole_arrays import WholeArrays, read_whole_arrays, wanted_of_arrays
 from store_spec.format.class_names import Classes
 

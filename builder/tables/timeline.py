@@ -2,80 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
-from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import SourceError, UsageError
+from builder.errors import SourceError
 from builder.formats.convert import refuse_any
 from builder.formats.table import ROW, Frame, Table, column_of
 from builder.tables.cleaning import End
+from builder.tables.durations import nanoseconds
+from builder.tables.row_options import RowOptions
 from builder.tables.times import PER_SECOND, Stamps
 from builder.tables.transforms import as_floats
-
-Duplicates = Literal["error", "first", "last", "mean"]
-DUPLICATES: Final[tuple[Duplicates, ...]] = get_args(Duplicates)
-_NANOSECONDS: Final = {
-    "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9,
-    "w": 7 * 86_400 * 10**9,
-}  # fmt: skip
-# As pandas writes them, a letter each, but for those that may be another unit too.
-_LETTERS: Final = {"S": "s", "T": "min", "H": "h", "D": "d", "W": "w", "\u00b5s": "us", "\u03bcs": "us"}
-_WORDS: Final = {
-    word + plural: unit
-    for word, unit in {
-        "nanosecond": "ns", "microsecond": "us", "millisecond": "ms", "sec": "s", "second": "s", "min": "min",
-        "minute": "min", "hr": "h", "hour": "h", "day": "d", "week": "w",
-    }.items()
-    for plural in ("", "s")
-}  # fmt: skip
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z\u00b5\u03bc]+)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeRules:
-    """What the times of a file have to be like, and what becomes of rows whose are not.
-
-    Args:
-        sort: Put rows in the order of their times; otherwise that of the file must be that.
-        duplicates: Of rows of one time: refuse them, take the first or the last, or the mean of each column, as floats.
-        max_gap: A longer time between two rows ends a part, as `"2h"`.
-        every: The time between any two rows of a part, as `"10s"`.
-    """
-
-    sort: bool = False
-    duplicates: Duplicates = "error"
-    max_gap: str | None = None
-    every: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.duplicates not in DUPLICATES:
-            raise UsageError(f"duplicates={self.duplicates!r:.80} is none of {', '.join(DUPLICATES)}")
-        for option in ("max_gap", "every"):
-            text = getattr(self, option)
-            if text is not None:
-                object.__setattr__(self, option, duration_text(text, option))
-        if self.max_gap and self.every and nanoseconds(self.max_gap, "") < nanoseconds(self.every, ""):
-            raise UsageError(f"max_gap={self.max_gap} is less than every={self.every}, so that each step is a gap")
-
-
-def duration_text(text: str, option: str) -> str:
-    """Return a length of time in one form for all ways to write it.
-
-    >>> duration_text("1.50 h", "every"), duration_text("3600s", "every"), duration_text("1500ms", "every")
-    ('90min', '1h', '1500ms')
-    >>> duration_text("60T", "every"), duration_text("24 Hours", "every"), duration_text("7D", "every")
-    ('1h', '1d', '1w')
-    """
-    length = nanoseconds(text, option)
-    unit = [unit for unit, size in _NANOSECONDS.items() if not length % size][-1]
-    return f"{length // _NANOSECONDS[unit]}{unit}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,44 +34,15 @@ class Stretch:
     stamps: Stamps | None = None
 
 
-def nanoseconds(text: str, option: str) -> int:
-    """Return how long a time is.
-
-    Raises:
-        UsageError: It is not written as one, or not a whole number of nanoseconds above 0.
-
-    >>> nanoseconds("1.5h", "max_gap") == 5400 * 10**9
-    True
-    """
-    found = _DURATION.fullmatch(text.strip())
-    size = _NANOSECONDS.get(_unit(found[2])) if found else None
-    value = Decimal(found[1]) * size if found and size else Decimal(0)
-    if found and found[2] in ("m", "M"):
-        raise UsageError(
-            f"{option}={text!r:.80} is of months or of minutes, and nothing says which; write {found[1]}min for "
-            "minutes; months are of no one length, so give days, as 31d"
-        )
-    if not value or value != value.to_integral_value():
-        raise UsageError(
-            f"{option}={text!r:.80} is no length of time; write a number and one of {', '.join(_NANOSECONDS)}, as 2h"
-        )
-    return int(value)
-
-
-def _unit(written: str) -> str:
-    """Return the name of a unit of time, whatever way it is written; of what is none, something else."""
-    return _LETTERS.get(written) or _WORDS.get(written.lower(), written)
-
-
 def stretches_of(
-    frame: Frame, stamps: Stamps, rules: TimeRules, without: End, *, name: str, source: str
+    frame: Frame, stamps: Stamps, options: RowOptions, without: End, *, name: str, source: str
 ) -> Iterator[Stretch]:
     """Give the stretches of some rows, one after another.
 
     Args:
         frame: The rows.
         stamps: When each was.
-        rules: What that has to be like.
+        options: What that has to be like: `sort_time`, `duplicates`, `max_gap`, `every`.
         without: What becomes of rows without a time: `drop` leaves them out, `split` ends the stretch there as well,
             unless they are sorted; anything else refuses them.
         name: The column of the times, for errors.
@@ -143,7 +55,7 @@ def stretches_of(
         advice = f"fill it in, or leave such rows out with --missing {name}=drop"
         refuse_any({name: stamps.absent}, Table.of(frame), source, "missing value", advice)
     rows = np.flatnonzero(~stamps.absent)
-    if rules.sort:
+    if options.sort_time:
         rows = rows[np.argsort(stamps.values[rows], kind="stable")]
     now, before = stamps.values[rows[1:]], stamps.values[rows[:-1]]
     wrong = partial(_wrong, frame, stamps, rows, f"column {name}", source)
@@ -154,21 +66,21 @@ def stretches_of(
         raise wrong(falls, "comes before", f"--sort-time sorts the rows{clocks}")
     same = np.zeros(len(rows), np.bool_)
     same[1:] = now == before
-    if same.any() and rules.duplicates == "error":
+    if same.any() and options.duplicates == "error":
         raise wrong(same[1:], "is the time of", "--duplicates first, last or mean says which is taken")
     first, last = ~same, ~np.append(same[1:], False)[: len(rows)]  # whether each row is that of its time
-    times = rows[last if rules.duplicates == "last" else first]
-    jumps = _jumps(stamps, times, rules.max_gap)
-    if without == "split" and not rules.sort:
+    times = rows[last if options.duplicates == "last" else first]
+    jumps = _jumps(stamps, times, options.max_gap)
+    if without == "split" and not options.sort_time:
         gone = np.cumsum(stamps.absent)
         jumps[1:] |= gone[rows[first]][1:] > gone[rows[last]][:-1]
     wrong = partial(_wrong, frame, stamps, times, f"column {name}", source)
-    _check_step(stamps, times, jumps, rules.every, wrong)
+    _check_step(stamps, times, jumps, options.every, wrong)
     moment, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # of each row its time, of each time its stretch
-    dropped = _left_out(stamps.absent, rows, number[moment], sort=rules.sort) - np.bincount(number)
-    if rules.duplicates == "mean":
+    dropped = _left_out(stamps.absent, rows, number[moment], sort=options.sort_time) - np.bincount(number)
+    if options.duplicates == "mean":
         frame = _means(frame, rows, moment, times, source)
-    elif len(times) < len(frame) or rules.sort:
+    elif len(times) < len(frame) or options.sort_time:
         frame = frame.take(column_of(times))
     for one, count in enumerate(dropped.tolist()):
         start, stop = np.searchsorted(number, [one, one + 1]).tolist()
