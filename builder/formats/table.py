@@ -191,7 +191,11 @@ class OpenTable(Protocol):
 
 def raw_columns(table: OpenTable, names: Sequence[str]) -> Frame:
     """Read columns of a table as they are, under their own names."""
-    frame = table.read((), None, names)
+    return hidden(table.read((), None, names), names)
+
+
+def hidden(frame: Frame, names: Sequence[str]) -> Frame:
+    """Return the columns of a frame that were read as they are, under their own names."""
     return frame.select([HIDDEN + name for name in names]).rename_columns(list(names))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from builder.errors import SourceError
+from builder.formats import ReadOptions
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.files import most_unpacked, unpacks_to_much
 from builder.formats.table import HIDDEN, DType, Frame, OpenTable, alone, reading, shortened
@@ -35,11 +36,10 @@ class TextTable:
 
     path: Path
     source: str
-    compression: str | None
-    delimiter: str | None  # None: runs of blanks
+    compression: str | None  # None, "gzip" or "zstd"
+    delimiter: str | None  # one character; None: runs of blanks
+    options: ReadOptions
     start: TextStart
-    na_values: tuple[str, ...] = ()  # beside what usually stands for a missing value
-    decimal: str = "."  # before decimals
     is_text: bool = True
 
     @property
@@ -66,11 +66,13 @@ class TextTable:
                 # Rare: signs, blanks around words, or text, which is then named by row and column.
                 parsed = self.texts([*names, *texts])
                 for name in names:
-                    columns[name] = numbers(parsed[name], name, self.source, dtype, self.na_values, self.decimal)
+                    columns[name] = numbers(
+                        parsed[name], name, self.source, dtype, self.options.na_values, self.decimal
+                    )
         others = self.texts([name for name in raw if name in names]) if len(texts) < len(raw) else parsed
         for name in raw:
             text = parsed[name] if name in texts else others[name]
-            columns[HIDDEN + name] = without_blanks(text, [*MISSING, *self.na_values])
+            columns[HIDDEN + name] = without_blanks(text, [*MISSING, *self.options.na_values])
         return pa.table(columns)
 
     def _kinds(self, names: Sequence[str], dtype: DType | None) -> dict[str, Any]:
@@ -107,6 +109,11 @@ class TextTable:
                 return self.parse({name: pa.string() for name in names})
             except pa.ArrowInvalid:
                 raise self.not_utf8(names) from None
+
+    @property
+    def decimal(self) -> str:
+        """What stands before decimals."""
+        return self.options.decimal
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the file as one piece."""
@@ -145,7 +152,7 @@ class TextTable:
             "convert_options": csv.ConvertOptions(
                 column_types={name: kind for name, kind in kinds.items() if kind is not None},
                 include_columns=list(kinds),
-                null_values=[*MISSING, *self.na_values],
+                null_values=[*MISSING, *self.options.na_values],
                 true_values=TRUE,
                 false_values=FALSE,
                 strings_can_be_null=False,
@@ -284,59 +291,25 @@ class DropLastBlankLines:
 
 
 def open_text(
-    path: Path,
-    *,
-    source: str,
-    compression: str | None,
-    delimiter: str | None,
-    header: bool | None,
-    column_names: tuple[str, ...] | None,
-    na_values: tuple[str, ...] = (),
-    skip: int = 0,
-    decimal: str = ".",
+    path: Path, *, source: str, compression: str | None, delimiter: str | None, options: ReadOptions
 ) -> TextTable:
-    """Open a text file and read its first lines.
-
-    Args:
-        path: Where it lies.
-        source: What to call it in errors.
-        compression: None, "gzip" or "zstd".
-        delimiter: One character; None for runs of blanks.
-        header: Whether it starts with names; None: it does, unless it is blank-separated.
-        column_names: Names where it has none.
-        na_values: What stands for missing values, beside what usually does.
-        skip: Lines before its names or its first row, which are left out.
-        decimal: What stands before decimals.
+    """Open a text file and read its first lines; see `TextTable`.
 
     Raises:
-        SourceError: It is empty or broken, or that stands between fields as well.
+        SourceError: It is empty or broken, or what stands before decimals stands between fields as well.
     """
     advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
     with reading(source, advice=advice), _stream(path, compression, source) as stream:
-        start = read_start(
-            stream,
-            source=source,
-            delimiter=delimiter,
-            header=header,
-            column_names=column_names,
-            skip=skip,
-            decimal=decimal,
-        )
+        start = read_start(stream, source, delimiter, options)
     # Not before: that one column would be several by another delimiter says more.
-    if decimal == delimiter:
+    if options.decimal == delimiter:
         raise SourceError(
             source,
-            f"--decimal {decimal!r} is to stand before decimals, and {delimiter!r} stands between the fields of such a "
-            "file; say what does so with --delimiter, as ';'",
+            f"--decimal {delimiter!r} is to stand before decimals, and {delimiter!r} stands between the fields of such "
+            "a file; say what does so with --delimiter, as ';'",
         )
     return TextTable(
-        path=path,
-        source=source,
-        compression=compression,
-        delimiter=delimiter,
-        start=start,
-        na_values=na_values,
-        decimal=decimal,
+        path=path, source=source, compression=compression, delimiter=delimiter, options=options, start=start
     )
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.errors import SourceError
 from builder.formats import ReadOptions, format_of, open_table
 from builder.formats.columns import in_order_of_store, select
 from builder.formats.convert import require_values, stack
-from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, raw_columns
+from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden
 from builder.labels.join_keys import key_text, label_rows
 from builder.labels.label_source import Join
 from builder.sequence import Sequence as SourceSequence
@@ -57,7 +56,6 @@ class WithLabels:
             for group, names in labels.groups.items()
             for name in dict.fromkeys((group, *names))
         }
-        self._pairs: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
@@ -131,22 +129,30 @@ class WithLabels:
         """
         own = [name for name in names if name not in self._names]
         others = [name for name in names if name in self._names]
-        frame = self.inputs.read(own, dtype, raw)
+        frame = self.inputs.read(own, dtype, tuple(dict.fromkeys((*raw, *self.on))))
         frame = frame.append_column(ROW, column_of(np.arange(1, len(frame) + 1)))
-        labels: Frame = self.labels.read([self._names[name] for name in others], dtype) if others else None
-        if others and not self.on and len(frame) != len(labels):
+        labels = self.labels.read([self._names[name] for name in others], dtype, self._label_on)
+        if self.on:
+            frame, labels = self._paired(frame, labels)
+        elif others and len(frame) != len(labels):
             raise SourceError(
                 self._source,
                 f"it has {len(frame):,} rows, and its labels {self.label_file} have {len(labels):,}; pair rows by a "
                 "column of both with --on, or say --label-axis own where labels have a length of their own",
             )
-        if self.on:
-            rows, theirs = self._joined()
-            frame = frame.take(column_of(rows))
-            labels = labels and labels.take(column_of(theirs, theirs < 0))
         for name in others:
             frame = frame.append_column(name, labels[self._names[name]])
         return frame.select([*names, *(HIDDEN + name for name in raw), ROW])
+
+    def _paired(self, frame: Frame, labels: Frame) -> tuple[Frame, Frame]:
+        """Return the rows that are not left out, and of each its labels, which may be missing."""
+        self._keys = hidden(frame, self.on)
+        names, decimals = (self._source, self.label_file), (self.inputs.decimal, self.labels.decimal)
+        self._theirs = label_rows(self._keys, hidden(labels, self._label_on), names, decimals)
+        rows = np.arange(len(frame)) if self._join == "left" else np.flatnonzero(self._theirs >= 0)
+        self.dropped = len(frame) - len(rows)
+        theirs = self._theirs[rows]
+        return frame.take(column_of(rows)), labels.take(column_of(theirs, theirs < 0))
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the whole: a row's labels can lie anywhere in their file."""
@@ -166,25 +172,10 @@ class WithLabels:
 
     def why_missing(self, name: str, row: int) -> str:
         """Say why a value is missing, if it is since no row of labels has the key of that row of the source, from 1."""
-        if self._join == "inner" or name not in self._names or self._joined()[1][row - 1] >= 0:
+        if self._join == "inner" or name not in self._names or self._theirs[row - 1] >= 0:
             return ""
-        key = key_text(raw_columns(self.inputs, self.on), row - 1)
+        key = key_text(self._keys, row - 1)
         return f", since no row of its labels {self.label_file} has {','.join(self._label_on)} {key}"
-
-    def _joined(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return which rows of the source are not left out, and which rows of the labels theirs are; -1: none is."""
-        if self._pairs is None:
-            found = label_rows(
-                raw_columns(self.inputs, self.on),
-                raw_columns(self.labels, self._label_on),
-                self._source,
-                self.label_file,
-                (self.inputs.decimal, self.labels.decimal),
-            )
-            kept = np.arange(len(found)) if self._join == "left" else np.flatnonzero(found >= 0)
-            self._pairs = kept, found[kept]
-            self.dropped = len(found) - len(kept)
-        return self._pairs
 
 
 def _sides(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:

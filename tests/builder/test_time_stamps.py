@@ -35,9 +35,8 @@ def read(values: object, decimal: str = ".", **how: object) -> Stamps:
 def stamps_of(table: Any, options: RowOptions, decimal: str = ".") -> Stamps:
     """Read the time stamps of a table that has nothing else."""
     hidden = table.rename_columns([f"{HIDDEN}{name}" for name in table.column_names])
-    return stamps_in(
-        hidden.append_column(ROW, pa.array(range(1, len(table) + 1))), options.time, options, "x.csv", decimal
-    )
+    frame = hidden.append_column(ROW, pa.array(range(1, len(table) + 1)))
+    return stamps_in(frame, options.time, options, "x.csv", decimal)
 
 
 def nanoseconds(moment: datetime) -> int:
@@ -116,9 +115,8 @@ def test_nine_digits_of_a_second_are_kept_and_coarser_units_hold_only_what_they_
 def test_given_formats_are_read_as_python_reads_them(found):
     form = "%d.%m.%Y, %H h %M:%S.%f"
     texts = [one.strftime(form) for one in found]
-    assert read(pa.array(texts, pa.string()), time_format=(form,)).values.tolist() == [
-        nanoseconds(one) for one in found
-    ]
+    stamps = read(pa.array(texts, pa.string()), time_format=(form,))
+    assert stamps.values.tolist() == [nanoseconds(one) for one in found]
     zoned = pa.array([f"{text} +0200" for text in texts], pa.string())
     stamps = read(zoned, time_format=("%Y", f"{form} %z"))
     assert stamps.values.tolist() == [nanoseconds(one) - 7_200 * 10**9 for one in found]
