@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from builder.fingerprints import BUFFER_BYTES, Fingerprint, Seen
+from builder.frames.counts import StoreCleaning, cleaning_of
+from builder.frames.tabular import Tabular
 from builder.given import Pieces, looked_at, taken
 from builder.one_source import Batch, Failure, UnusableError, read_source
 from builder.process import searching
 from builder.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
-from builder.tables.counts import StoreCleaning, cleaning_of
-from builder.tables.tabular import Tabular
 from store_spec.format import shard
 from store_spec.format.records import Records, no_records
 from store_spec.format.sequence_columns import SequenceColumn

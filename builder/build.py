@@ -20,6 +20,8 @@ from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.crashes import find_crashes
 from builder.engine import Engine, InProcess, start_engine
 from builder.errors import BuildError, UsageError
+from builder.frames.counts import CleanedSource
+from builder.frames.tabular import Tabular
 from builder.function_options import FunctionOptions
 from builder.manifest.table import ManifestLabels
 from builder.one_source import Batch, Failure
@@ -28,8 +30,6 @@ from builder.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.process import Process
 from builder.reading import Reading, find_sources, opened
 from builder.run import Run, Tally, note_build, too_many_failed, workers_died
-from builder.tables.counts import CleanedSource
-from builder.tables.tabular import Tabular
 from builder.text_labels import TextLabels
 from store_spec.disk.ledger import Ledger
 from store_spec.reading.sizes import parse_bytes

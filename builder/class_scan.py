@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from builder.engine import Engine, Task, as_done
 from builder.errors import SourceError, UsageError
+from builder.frames.tabular import Tabular
 from builder.labels.name_labels import target_names, texts_in_name
 from builder.labels.text_classes import MOST_CLASSES, is_number, of_targets, unseen_class
 from builder.one_source import Batch
 from builder.plan import Plan
 from builder.reading import Reading
 from builder.run import workers_died
-from builder.tables.tabular import Tabular
 from builder.text_labels import classes_given
 from store_spec.format.class_names import Classes
 

@@ -20,6 +20,7 @@ import store_spec
 from builder.errors import SourceError, UsageError
 from builder.fingerprints import Fingerprint, read_fingerprint
 from builder.formats.files import unreadable
+from builder.frames.tabular import Tabular
 from builder.labels.beside import LABELS_SHA256
 from builder.labels.name_labels import NameLabels
 from builder.manifest.kept import Kept
@@ -27,7 +28,6 @@ from builder.process import Process
 from builder.row_blocks import SpillError
 from builder.row_dtypes import ARRAYS, Conversions, converted_as
 from builder.sequence import LongSequence, Sequence, changed, rows_beside, sequences_of
-from builder.tables.tabular import Tabular
 from store_spec.errors import SequenceError
 from store_spec.format.records import SourceId
 

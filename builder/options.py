@@ -10,14 +10,14 @@ from typing import Any
 
 from builder.arguments import Argument
 from builder.errors import NoSuchProcessError, UsageError
+from builder.frames.described import described_options, tabular_as_described
+from builder.frames.tabular import Tabular, tabular
 from builder.function_options import NOTHING_ASKED, FunctionOptions
 from builder.labels.name_labels import NameLabels
 from builder.manifest.table import ManifestLabels
 from builder.process import Process, describe_process, load_process, load_recorded_process
 from builder.process_code import NO_CODE, ProcessCode, code_of
 from builder.recorded import ELSEWHERE, Recorded
-from builder.tables.described import described_options, tabular_as_described
-from builder.tables.tabular import Tabular, tabular
 from store_spec import open_store
 from store_spec.errors import StoreError
 from store_spec.schema import LABEL_AXES, LabelAxis

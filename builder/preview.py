@@ -13,6 +13,8 @@ from builder.batch import Found, probe, process_batch
 from builder.build import BATCH_BYTES, check_vanished, manifest_labels, memory_in_flight, schema_of, worker_count
 from builder.class_scan import looking_here, with_classes
 from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
+from builder.frames.counts import StoreCleaning
+from builder.frames.tabular import Tabular
 from builder.function_options import FunctionOptions
 from builder.inspection import labels_json
 from builder.one_source import Failure
@@ -22,8 +24,6 @@ from builder.process import Process
 from builder.recorded_failures import failures_in
 from builder.row_blocks import Space
 from builder.sources import MISNAMED
-from builder.tables.counts import StoreCleaning
-from builder.tables.tabular import Tabular
 from store_spec.format.layout import Counts, Root
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema

@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 
 from builder.errors import NoSuchProcessError, UsageError
-from builder.tables.tabular import Tabular
+from builder.frames.tabular import Tabular
 
 # Of a path, and of `arguments` by name; it returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
 # these.

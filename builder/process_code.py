@@ -40,8 +40,8 @@ from types import (
 from typing import Any, Final
 
 from builder.definitions import Definition, all_names, definitions_beside, imported, imports, names_read
+from builder.frames.tabular import Tabular
 from builder.process import OWN_PACKAGES, Process, is_installed, searching
-from builder.tables.tabular import Tabular
 
 UNKNOWN_CODE = "unknown"
 ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.errors import SourceError, UsageError
+from builder.frames.tabular import Tabular
 from builder.function_options import NOTHING_ASKED, FunctionOptions
 from builder.labels.beside import LABELS_SHA256, check_below, without_label_files
 from builder.labels.name_labels import NameLabels, target_names
@@ -26,7 +27,6 @@ from builder.process import Portable, Process
 from builder.process_code import ProcessCode
 from builder.recorded import Recorded, describe_build
 from builder.sources import MISNAMED, SourceList, discover
-from builder.tables.tabular import Tabular
 from builder.text_labels import classes_given
 from store_spec.disk.lock import build_folder
 from store_spec.errors import DAMAGE, MissingStoreError

@@ -16,9 +16,9 @@ import numpy as np
 
 from builder.errors import SourceError
 from builder.formats.table import Array
+from builder.frames.tabular import Tabular
 from builder.labels.text_classes import CODES, Given, of_targets, parse_classes, unseen_class
 from builder.sequence import LongSequence, Parts, Sequence, rows_beside, sequences_of
-from builder.tables.tabular import Tabular
 from store_spec.errors import SequenceError
 from store_spec.format.class_names import Classes
 from store_spec.format.records import with_masks

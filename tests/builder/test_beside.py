@@ -20,8 +20,8 @@ from builder import tabular
 from builder.against_sources import verify_sources
 from builder.cli import main
 from builder.errors import SourceError, UsageError
+from builder.frames.join_keys import label_rows
 from builder.labels.beside import Pairing, check_below, without_label_files
-from builder.labels.join_keys import label_rows
 from builder.preview import preview
 from builder.sources import SourceList
 from store_spec.verification.verify import verify
@@ -490,7 +490,7 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
     assert CliRunner().invoke(main, [*build, *asked, *given]).exit_code == 0
     before = files(store)
     with monkeypatch.context() as patch:
-        patch.setattr("builder.tables.tabular.with_labels", None)  # whoever opens such a file calls it
+        patch.setattr("builder.frames.tabular.with_labels", None)  # whoever opens such a file calls it
         for command in (
             build,
             [*build, "--dry-run"],

@@ -18,8 +18,8 @@ from builder.build import build
 from builder.errors import SourceError, UsageError
 from builder.formats import open_table
 from builder.formats.table import HIDDEN, ROW
-from builder.tables.groups import groups_in
-from builder.tables.tabular import tabular
+from builder.frames.groups import groups_in
+from builder.frames.tabular import tabular
 from store_spec import open_store
 
 WITHIN_TMP = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

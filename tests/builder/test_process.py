@@ -15,6 +15,7 @@ import pytest
 
 from builder.build import build
 from builder.errors import UsageError
+from builder.frames.tabular import tabular
 from builder.process import (
     Portable,
     describe_process,
@@ -23,7 +24,6 @@ from builder.process import (
     searching,
 )
 from builder.sequence import Sequence, sequences_of
-from builder.tables.tabular import tabular
 
 X, Y = np.zeros((3, 2)), np.ones(3)
 

@@ -22,8 +22,8 @@ import builder
 import store_spec
 from builder import process_code
 from builder.cli import main
+from builder.frames.tabular import tabular
 from builder.process_code import UNKNOWN_CODE, code_of
-from builder.tables.tabular import tabular
 from tests.store.oracle import files
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import SourceError
-from builder.tables.tabular import tabular
+from builder.frames.tabular import tabular
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
 
 WITHIN_TMP = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -18,8 +18,8 @@ import store_spec
 from builder import build, inspect, preview, tabular
 from builder.cli import main
 from builder.errors import UsageError
+from builder.frames import class_columns
 from builder.labels.text_classes import classes_text, of_targets, parse_classes
-from builder.tables import class_columns
 
 WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from builder.errors import SourceError, UsageError
 from builder.formats.table import HIDDEN, ROW
-from builder.tables.row_options import RowOptions
-from builder.tables.tabular import tabular
-from builder.tables.times import PER_SECOND, Stamps, stamps_in
+from builder.frames.row_options import RowOptions
+from builder.frames.tabular import tabular
+from builder.frames.times import PER_SECOND, Stamps, stamps_in
 
 FORMS = {3: "%Y-%m-%d", 4: "%Y-%m-%dT%H", 5: "%Y-%m-%dT%H:%M", 6: "%Y-%m-%dT%H:%M:%S"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,13 +9,13 @@ import numpy as np
 
 from builder.errors import UsageError
 from builder.formats.table import DType
+from builder.frames.cleaning import parse_policies, policies_text
+from builder.frames.durations import duration_text, nanoseconds
+from builder.frames.groups import AS_TEXT
+from builder.frames.iso_times import Unit
+from builder.frames.transforms import parse_transform
 from builder.labels.beside import pairing_of
 from builder.labels.label_source import Join
-from builder.tables.cleaning import parse_policies, policies_text
-from builder.tables.durations import duration_text, nanoseconds
-from builder.tables.groups import AS_TEXT
-from builder.tables.time_text import Unit
-from builder.tables.transforms import parse_transform
 
 Duplicates = Literal["error", "first", "last", "mean"]
 

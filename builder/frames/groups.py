@@ -14,7 +14,7 @@ from builder.formats.columns import as_option, select
 from builder.formats.decimals import widest
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, column_of
 from builder.formats.text_numbers import first_that_fails
-from builder.tables.class_columns import ClassTable, numbers_in
+from builder.frames.class_columns import CategoricalTable, numbers_in
 
 AS_TEXT: Final = ":text"
 Value = str | int
@@ -65,7 +65,7 @@ def of_types(values: dict[str, Value], types: Mapping[str, str], source: str) ->
 
 
 def groups_in(
-    table: OpenTable | ClassTable,
+    table: OpenTable | CategoricalTable,
     names: Sequence[str],
     dtype: DType | None,
     source: str,
@@ -103,7 +103,7 @@ def groups_in(
 
 
 def _frames(
-    pieces: Iterable[OpenTable | ClassTable], names: Sequence[str], dtype: DType | None, raw: Sequence[str]
+    pieces: Iterable[OpenTable | CategoricalTable], names: Sequence[str], dtype: DType | None, raw: Sequence[str]
 ) -> Iterator[Frame]:
     """Read pieces one after another, each row with its number in the file."""
     before = 0
@@ -134,7 +134,7 @@ def _cut(frames: Iterable[Frame], runs: Iterable[Run], by: Sequence[str]) -> Ite
 
 
 def _whole(
-    table: OpenTable | ClassTable,
+    table: OpenTable | CategoricalTable,
     names: Sequence[str],
     dtype: DType | None,
     source: str,
@@ -159,7 +159,7 @@ def _whole(
 
 
 def _adjacent(
-    pieces: Sequence[OpenTable | ClassTable], by: Sequence[str], as_text: Collection[str], source: str
+    pieces: Sequence[OpenTable | CategoricalTable], by: Sequence[str], as_text: Collection[str], source: str
 ) -> list[Run] | None:
     """Return each group and how many rows it has, from the columns to group by alone; None if one comes twice."""
     runs: list[Run] = []

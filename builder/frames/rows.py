@@ -14,18 +14,18 @@ from builder.errors import SourceError
 from builder.formats.columns import listed, select
 from builder.formats.convert import stack
 from builder.formats.table import Array, DType, Table
+from builder.frames.class_columns import refuse_changes, refuse_policies, stacked_labels
+from builder.frames.cleaning import CleanRows, Policy, clean, mark_missing, nothing_left, parse_policies
+from builder.frames.groups import Group, of_types
+from builder.frames.row_options import COUNTS, RowOptions
+from builder.frames.timeline import Stretch, split_by_time
+from builder.frames.times import Stamps, stamps_in
+from builder.frames.transforms import apply_transforms, parse_transform
 from builder.sequence import Sequence as SourceSequence
-from builder.tables.class_columns import refuse_changes, refuse_policies, stacked_labels
-from builder.tables.cleaning import Cleaned, Policy, cleaned, marked, nothing_left, parse_policies
-from builder.tables.groups import Group, of_types
-from builder.tables.row_options import COUNTS, RowOptions
-from builder.tables.timeline import Stretch, stretches_of
-from builder.tables.times import Stamps, stamps_in
-from builder.tables.transforms import parse_transform, transformed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
+class SelectedColumns:
     """What is taken of a file.
 
     Args:
@@ -53,7 +53,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class RowPipeline:
     """From the rows of one file to its sequences.
 
     Args:
@@ -67,7 +67,7 @@ class Rows:
         why: Says why a value is missing, by its column and its row of the file.
     """
 
-    wanted: Wanted
+    wanted: SelectedColumns
     options: RowOptions
     source: str
     dtype: DType | None
@@ -91,8 +91,8 @@ class Rows:
         waiting: SourceSequence | None = None
         lost, nothing = 0, None
         for values, stretch in chain.from_iterable(map(self._stretches, groups)):
-            table, first = transformed(Table.of(stretch.frame), transforms, names, self.source)
-            left = cleaned(
+            table, first = apply_transforms(Table.of(stretch.frame), transforms, names, self.source)
+            left = clean(
                 table,
                 policies,
                 self.source,
@@ -118,19 +118,19 @@ class Rows:
 
     def _stretches(self, group: Group) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
         """Give the rows of a group that follow one another, with the values of the columns that it is grouped by."""
-        values, frame = of_types(group[0], self.types, self.source), marked(group[1], self.na_values)
+        values, frame = of_types(group[0], self.types, self.source), mark_missing(group[1], self.na_values)
         if not self.wanted.time:
             yield values, Stretch(frame)
             return
         stamps = stamps_in(frame, self.wanted.time, self.options, self.source, self.decimal)
         name = ",".join(self.wanted.time)
         without = self._policies()[self.wanted.time[0]].end
-        stretches = stretches_of(frame, stamps, self.options, without, name=name, source=self.source)
+        stretches = split_by_time(frame, stamps, self.options, without, name=name, source=self.source)
         none = Stretch(frame.slice(0, 0), len(frame), stamps.taken(np.zeros(0, np.int64)))
         for one in chain((next(stretches, none),), stretches):
             yield values, one
 
-    def _parts(self, left: Cleaned, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
+    def _parts(self, left: CleanRows, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
         """Give each part of what is left of a stretch."""
         wanted = self.wanted
         inputs = stack(left.table, wanted.inputs, dtype=self.dtype, source=self.source)
@@ -186,7 +186,7 @@ class Rows:
         return names
 
 
-def _stacked_fills(left: Cleaned, names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _stacked_fills(left: CleanRows, names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return where values were filled in, of columns as `stack` makes an array of this shape of them."""
     filled = np.zeros(shape, np.bool_)
     for number, name in enumerate(names):

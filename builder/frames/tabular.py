@@ -13,20 +13,20 @@ from builder.formats import ReadOptions, format_for, open_table
 from builder.formats.columns import in_order_of_store, parse_columns, select
 from builder.formats.convert import parse_dtype, require_values, stack
 from builder.formats.table import Array, DType, OpenTable
+from builder.frames.class_columns import CategoricalTable, numbers_in, stacked_labels, texts_in, with_classes
+from builder.frames.cleaning import missing_words
+from builder.frames.groups import Group, columns_to_group_by, groups_in
+from builder.frames.iso_times import Unit
+from builder.frames.label_join import WithLabels, with_labels
+from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, wanted_of_arrays
+from builder.frames.row_options import Duplicates, RowOptions, float_dtype_needed
+from builder.frames.rows import RowPipeline, SelectedColumns
 from builder.labels.beside import pairing_of
-from builder.labels.joined import WithLabels, with_labels
 from builder.labels.label_source import Join, LabelSource, label_source_of
 from builder.labels.name_labels import labels_in, target_names
 from builder.labels.text_classes import CODES, classes_text, of_targets, parse_classes, texts_of
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
-from builder.tables.class_columns import ClassTable, numbers_in, stacked_labels, texts_in, with_classes
-from builder.tables.cleaning import missing_words
-from builder.tables.groups import Group, columns_to_group_by, groups_in
-from builder.tables.row_options import Duplicates, RowOptions, float_dtype_needed
-from builder.tables.rows import Rows, Wanted
-from builder.tables.time_text import Unit
-from builder.tables.whole_arrays import WholeArrays, read_whole_arrays, wanted_of_arrays
 from store_spec.format.class_names import Classes
 
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
@@ -136,7 +136,7 @@ class Tabular:
                 other, labels, classes = opened.own_labels(labels, CODES if classes else dtype), (), ()
             when = select(self.rows.time, opened.groups, source)
             own = self.label_source == "inputs"
-            wanted = Wanted(inputs, labels, opened.groups, other, own=own, time=when, classes=classes)
+            wanted = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=when, classes=classes)
             if self._is_plain:
                 pieces = table.pieces() if (table.rows or 0) * len(wanted.columns) * 8 > LONG_BYTES else ()
                 if len(pieces) <= 1:
@@ -148,14 +148,14 @@ class Tabular:
         decimal = "." if opened is None else opened.decimal
         # A number among them is one in every file, whatever stands before decimals of text.
         words = [word.replace(self.read.decimal, ".") for word in self.read.na_values]
-        taken = Rows(wanted, self.rows, source, dtype, words, types, decimal)
+        taken = RowPipeline(wanted, self.rows, source, dtype, words, types, decimal)
         taken = replace(taken, why=opened.why_missing) if isinstance(opened, WithLabels) else taken
         found = taken.sequences(groups)
         found = opened.counted(found) if self.rows.on and isinstance(opened, WithLabels) else found
         return Parts(found, beside)
 
     def _plain(
-        self, table: OpenTable | ClassTable, wanted: Wanted, source: str, before: int = 0
+        self, table: OpenTable | CategoricalTable, wanted: SelectedColumns, source: str, before: int = 0
     ) -> tuple[Array, Array | None]:
         """Return inputs and labels of rows that are taken as they are; so many come before them in the file."""
         dtype = parse_dtype(self.dtype)
@@ -169,7 +169,7 @@ class Tabular:
         return x, stacked_labels(rows, wanted.labels, wanted.classes, dtype=dtype, source=source)
 
     def _plain_pieces(
-        self, pieces: Sequence[OpenTable | ClassTable], wanted: Wanted, source: str
+        self, pieces: Sequence[OpenTable | CategoricalTable], wanted: SelectedColumns, source: str
     ) -> Iterator[SourceSequence]:
         """Give the same of a file that is read piece by piece."""
         before = 0

@@ -98,7 +98,7 @@ def _number(kind: Kind, text: str, whole_text: str) -> float:
     return value
 
 
-def transformed(
+def apply_transforms(
     table: Table, transforms: Sequence[Transform], names: Sequence[Sequence[str]], source: str
 ) -> tuple[Table, Mapping[str, int]]:
     """Change columns, one transform after another.

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from builder.errors import SourceError
 from builder.formats.convert import refuse_any
 from builder.formats.table import ROW, Frame, Table, column_of
-from builder.tables.cleaning import End
-from builder.tables.durations import nanoseconds
-from builder.tables.row_options import RowOptions
-from builder.tables.times import PER_SECOND, Stamps
-from builder.tables.transforms import as_floats
+from builder.frames.cleaning import End
+from builder.frames.durations import nanoseconds
+from builder.frames.row_options import RowOptions
+from builder.frames.times import PER_SECOND, Stamps
+from builder.frames.transforms import as_floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,7 @@ class Stretch:
     stamps: Stamps | None = None
 
 
-def stretches_of(
+def split_by_time(
     frame: Frame, stamps: Stamps, options: RowOptions, without: End, *, name: str, source: str
 ) -> Iterator[Stretch]:
     """Give the stretches of some rows, one after another.

@@ -16,7 +16,7 @@ from builder.errors import SourceError, UsageError
 from builder.formats.columns import number_in, parse_columns, quoted
 from builder.formats.convert import FILL_IN, per_row, refuse_any, require_finite
 from builder.formats.table import HIDDEN, Array, Frame, Table, array_of, column_of
-from builder.tables.transforms import as_floats
+from builder.frames.transforms import as_floats
 
 Fill = Literal["ffill", "interpolate"]
 End = Literal["error", "drop", "keep", "split"]
@@ -66,7 +66,7 @@ class Policies:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cleaned:
+class CleanRows:
     """The steps that are left of a table, cut into parts.
 
     Args:
@@ -167,7 +167,7 @@ def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> 
     return parse_columns(na_values, "na_values") or ()
 
 
-def marked(rows: Frame, na_values: Sequence[str]) -> Frame:
+def mark_missing(rows: Frame, na_values: Sequence[str]) -> Frame:
     """Take the numbers among these words for missing values, wherever they stand.
 
     They are compared as numbers of the column's own dtype: -999.9 is found among float32 as it is rounded there.
@@ -195,7 +195,7 @@ def _equals(column: Array, number: float) -> NDArray[np.bool_]:
     return np.asarray(column == whole)  # of any size: NumPy compares Python's whole numbers exactly
 
 
-def cleaned(
+def clean(
     table: Table,
     policies: Mapping[str, Policy],
     source: str,
@@ -204,7 +204,7 @@ def cleaned(
     first: Mapping[str, int] | None = None,
     time: NDArray[np.int64] | None = None,
     why: Callable[[str, int], str] = lambda _, __: "",
-) -> Cleaned:
+) -> CleanRows:
     """Fill the gaps of each column, and then leave out, keep or cut at what is still missing.
 
     The columns are filled first, from all rows; then a step goes, or ends a part, if any column says so.
@@ -256,11 +256,11 @@ def _floats_where_asked(table: Table, policies: Mapping[str, Policy], source: st
     return Table(columns=columns, missing=table.missing, numbers=table.numbers)
 
 
-def _whole(table: Table) -> Cleaned:
+def _whole(table: Table) -> CleanRows:
     """Return a table of which nothing is missing."""
     none = np.zeros(min(1, table.rows), np.int64)
     table = Table(columns=table.columns, block=table.block, numbers=table.numbers)
-    return Cleaned(table, np.arange(table.rows), none + table.rows, none, none)
+    return CleanRows(table, np.arange(table.rows), none + table.rows, none, none)
 
 
 def _left_out(  # noqa: PLR0917
@@ -294,18 +294,18 @@ def _left_out(  # noqa: PLR0917
     return gone, ends
 
 
-def _parts(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> Cleaned:
+def _parts(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> CleanRows:
     """Cut what is left into parts; the numbers `part`, one a row, rise from one to the next."""
     present, lengths = np.unique(part[rows], return_counts=True)
     if not len(present):
-        return Cleaned(_taken(table, rows), rows, lengths, lengths, lengths)
+        return CleanRows(_taken(table, rows), rows, lengths, lengths, lengths)
     dropped = np.zeros(len(present), np.int64)
     gone = np.ones(table.rows, np.bool_)
     gone[rows] = False
     np.add.at(dropped, np.minimum(np.searchsorted(present, part[gone]), len(present) - 1), 1)
     added = np.zeros(len(present), np.int64)
     np.add.at(added, np.searchsorted(present, part[rows]), filled[rows])
-    return Cleaned(_taken(table, rows), rows, lengths.astype(np.int64), dropped, added)
+    return CleanRows(_taken(table, rows), rows, lengths.astype(np.int64), dropped, added)
 
 
 def _taken(table: Table, rows: NDArray[np.int64]) -> Table:

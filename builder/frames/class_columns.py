@@ -13,7 +13,9 @@ from builder.formats.columns import as_option
 from builder.formats.convert import stack
 from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, raw_columns
 from builder.formats.text_numbers import nearly_number, without_blanks
-from builder.labels.joined import WithLabels
+from builder.frames.cleaning import Policy
+from builder.frames.label_join import WithLabels
+from builder.frames.transforms import Transform
 from builder.labels.text_classes import (
     CODES,
     MOST_CLASSES,
@@ -23,13 +25,11 @@ from builder.labels.text_classes import (
     of_targets,
     parse_classes,
 )
-from builder.tables.cleaning import Policy
-from builder.tables.transforms import Transform
 from store_spec.format.class_names import Classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassTable:
+class CategoricalTable:
     """An opened table of which some columns are classes: read as their codes, int64.
 
     Args:
@@ -70,7 +70,7 @@ class ClassTable:
         """As the table has it."""
         return self.inner.is_text
 
-    def pieces(self) -> Sequence[ClassTable]:
+    def pieces(self) -> Sequence[CategoricalTable]:
         """Return the pieces of the table, each with the same classes."""
         parts = self.inner.pieces()
         return tuple(replace(self, inner=part, earlier=tuple(parts[:number])) for number, part in enumerate(parts))
@@ -144,7 +144,7 @@ def with_classes(
     *,
     source: str,
     na_values: tuple[str, ...],
-) -> tuple[OpenTable | ClassTable, tuple[str, ...]]:
+) -> tuple[OpenTable | CategoricalTable, tuple[str, ...]]:
     """Return a table that gives the codes of the labels that are classes, and the names of these.
 
     Args:
@@ -165,7 +165,7 @@ def with_classes(
     if isinstance(opened, WithLabels):  # none of them is a column of the source
         plain = opened.plain(labels)
         table, _ = with_classes(opened.labels, (), plain, classes, given, source=opened.label_file, na_values=na_values)
-        coded = table.classes if isinstance(table, ClassTable) else ()
+        coded = table.classes if isinstance(table, CategoricalTable) else ()
         return opened.with_table(table), tuple(one for one, name in zip(labels, plain, strict=True) if name in coded)
     if classes is None and given:
         classes = of_targets(parse_classes(given), labels)
@@ -177,7 +177,7 @@ def with_classes(
                 f"column {name} holds classes, and is an input too: the order of classes says nothing; leave it out of "
                 "the inputs (--inputs)",
             )
-    table = ClassTable(
+    table = CategoricalTable(
         inner=opened, classes=found, labels=tuple(labels), source=source, na_values=na_values, given=bool(given)
     )
     return table, tuple(found)
@@ -206,9 +206,9 @@ def texts_in(opened: OpenTable, name: str, source: str, na_values: Sequence[str]
     return None if any(nearly_number(text, opened.decimal) for text in found or ()) else found
 
 
-def numbers_in(table: OpenTable | ClassTable, names: Sequence[str], dtype: DType | None) -> Table:
+def numbers_in(table: OpenTable | CategoricalTable, names: Sequence[str], dtype: DType | None) -> Table:
     """Read columns as arrays: those of an NPY file, which has them so, without a copy."""
-    inner = table.inner if isinstance(table, ClassTable) and not table.classes else table
+    inner = table.inner if isinstance(table, CategoricalTable) and not table.classes else table
     if isinstance(inner, NpyTable):
         return Table.from_block(inner.block(names), names)
     return Table.of(table.read(names, dtype))

@@ -15,7 +15,7 @@ from builder.formats import ReadOptions, format_of, open_table
 from builder.formats.columns import in_order_of_store, select
 from builder.formats.convert import require_values, stack
 from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden
-from builder.labels.join_keys import key_text, label_rows
+from builder.frames.join_keys import key_text, label_rows
 from builder.labels.label_source import Join
 from builder.sequence import Sequence as SourceSequence
 

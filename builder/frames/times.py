@@ -15,8 +15,8 @@ from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.decimals import widest
 from builder.formats.table import HIDDEN, ROW, Frame
 from builder.formats.text_numbers import otherwise_written, with_point
-from builder.tables.row_options import RowOptions
-from builder.tables.time_text import StampError, Unit, Zone, by_formats, in_unit, iso, of_calendar
+from builder.frames.iso_times import StampError, Unit, Zone, by_formats, in_unit, iso, of_calendar
+from builder.frames.row_options import RowOptions
 
 PER_SECOND: Final[dict[Unit, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Of text, whatever its digits: a coarser one, that holds the first file, may not hold the next.
