@@ -167,17 +167,18 @@ def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> 
     return parse_columns(na_values, "na_values") or ()
 
 
-def mark_missing(rows: Frame, na_values: Sequence[str]) -> Frame:
+def mark_missing(rows: Frame, na_values: Sequence[str], classes: Sequence[str] = ()) -> Frame:
     """Take the numbers among these words for missing values, wherever they stand.
 
     They are compared as numbers of the column's own dtype: -999.9 is found among float32 as it is rounded there.
+    Columns of classes are left alone: what is missing among their texts is known, and their codes are no numbers.
     """
     numbers = [number for number in map(number_in, na_values) if number is not None and not math.isnan(number)]
     if not numbers:
         return rows
     frame = rows.frame if isinstance(rows, Table) else rows
     for place, name in enumerate(frame.column_names):
-        if name.startswith(HIDDEN):
+        if name.startswith(HIDDEN) or name in classes:
             continue
         array, absent = array_of(frame[name])
         equal = np.logical_or.reduce([_equals(array, number) for number in numbers])

@@ -90,7 +90,7 @@ class RowPipeline:
         refuse_changes(transforms, names, self.options.duplicates, self.wanted.classes, self.source)
         waiting: SourceSequence | None = None
         lost, nothing = 0, None
-        for values, stretch in chain.from_iterable(map(self._stretches, groups)):
+        for values, stretch in chain.from_iterable(self._stretches(group, policies) for group in groups):
             table, first = apply_transforms(Table.of(stretch.frame), transforms, names, self.source)
             left = clean(
                 table,
@@ -116,15 +116,16 @@ class RowPipeline:
         else:
             raise SourceError(self.source, "has no rows, and so no group of them; remove the file")
 
-    def _stretches(self, group: Group) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
+    def _stretches(self, group: Group, policies: Mapping[str, Policy]) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
         """Give the rows of a group that follow one another, with the values of the columns that it is grouped by."""
-        values, frame = of_types(group[0], self.types, self.source), mark_missing(group[1], self.na_values)
+        values = of_types(group[0], self.types, self.source)
+        frame = mark_missing(group[1], self.na_values, self.wanted.classes)
         if not self.wanted.time:
             yield values, Stretch(frame)
             return
         stamps = stamps_in(frame, self.wanted.time, self.options, self.source, self.decimal)
         name = ",".join(self.wanted.time)
-        without = self._policies()[self.wanted.time[0]].end
+        without = policies[self.wanted.time[0]].end
         stretches = split_by_time(frame, stamps, self.options, without, name=name, source=self.source)
         none = Stretch(frame.slice(0, 0), len(frame), stamps.taken(np.zeros(0, np.int64)))
         for one in chain((next(stretches, none),), stretches):

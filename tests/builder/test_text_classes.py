@@ -478,6 +478,12 @@ def test_of_parquet_files_the_label_columns_alone_are_looked_at(tmp_path, monkey
     assert loaded == [["b"]]
 
 
+def test_a_number_that_stands_for_missing_values_is_no_code_of_a_class(tmp_path):
+    (tmp_path / "x.csv").write_text("a,y\n1,cat\n2,dog\n3,cat\n")
+    (only,) = tabular(inputs="a", labels="y", classes="cat,dog", na_values="1", missing="drop")(tmp_path / "x.csv")
+    assert (only.inputs.tolist(), only.labels.tolist(), only.columns["dropped"]) == ([[2], [3]], [[1], [0]], 1)
+
+
 def test_given_classes_need_no_store_and_no_look_at_the_sources(tmp_path, monkeypatch):
     write(tmp_path / "src", [[("cat", "u")], [("dog", "u")]], ".csv")
     process = tabular(inputs="x", labels="a", classes="dog,cat")
