@@ -28,6 +28,7 @@ from builder.labels.text_classes import CODES, classes_text, of_targets, parse_c
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from store_spec.format.class_names import Classes
+from store_spec.schema import LabelAxis
 
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
 
@@ -63,6 +64,28 @@ class Tabular:
     store_classes: Classes | None = field(default=None)  # of each target
     # The options that an old store must have been built with; the others are as it records them. None: all.
     given: tuple[str, ...] | None = field(default=None)
+
+    is_custom = False
+
+    @property
+    def format(self) -> str | None:
+        """The format that all sources have; None: it goes by the suffix."""
+        return self.read.format
+
+    @property
+    def labels_from(self) -> str | None:
+        """The pattern of the files of labels beside the sources; None: there are none."""
+        return self.rows.labels_from
+
+    @property
+    def label_axis(self) -> LabelAxis | None:
+        """The label axis, if the options tell."""
+        return self.rows.label_axis or ("step" if self.label_source == "columns" else None)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether NaN stands for missing values."""
+        return self.rows.keeps
 
     def __repr__(self) -> str:
         usual = tabular().describe()
@@ -205,6 +228,14 @@ class Tabular:
             SourceError: Its name does not fit `labels_from`.
         """
         return None if self.rows.labels_from is None else pairing_of(self.rows.labels_from).label_file(source)
+
+    def labels_in_name(self, source: str) -> None:  # of the protocol
+        """Return None: labels in names come with the rows."""
+        del source
+
+    def classes_of_targets(self, targets: int) -> None:  # of the protocol
+        """Return None: the sources tell which classes there are."""
+        del targets
 
     def under(self, root: Path) -> "Tabular":
         """Return the same, for sources named relative to `root`."""

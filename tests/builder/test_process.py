@@ -16,8 +16,8 @@ import pytest
 from builder.build import build
 from builder.errors import UsageError
 from builder.frames.tabular import tabular
+from builder.function_process import Portable
 from builder.process import (
-    Portable,
     describe_process,
     load_process,
     load_recorded_process,
