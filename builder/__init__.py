@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from builder.build import Report, build
     from builder.compact import Compacted, compact
     from builder.errors import BuildError, SourceError, UsageError
+    from builder.frames.tabular import Tabular, tabular
     from builder.inspection import Inspection, inspect
     from builder.preview import Preview, preview
     from builder.repair import Repair, repair
     from builder.report import write_report
     from builder.sequence import LongSequence, Sequence
     from builder.source_inspection import SourceInspection, inspect_source
-    from builder.tables.tabular import Tabular, tabular
     from builder.verification import verify
 
 __all__ = [
@@ -53,7 +53,7 @@ _HOMES = {
     "Sequence": "builder.sequence",
     "SourceError": "builder.errors",
     "SourceInspection": "builder.source_inspection",
-    "Tabular": "builder.tables.tabular",
+    "Tabular": "builder.frames.tabular",
     "UsageError": "builder.errors",
     "build": "builder.build",
     "compact": "builder.compact",
@@ -61,7 +61,7 @@ _HOMES = {
     "inspect_source": "builder.source_inspection",
     "preview": "builder.preview",
     "repair": "builder.repair",
-    "tabular": "builder.tables.tabular",
+    "tabular": "builder.frames.tabular",
     "verify": "builder.verification",
     "write_report": "builder.report",
 }

@@ -19,7 +19,7 @@ from builder.fingerprints import BUFFER_BYTES
 from builder.given import check_given
 from builder.one_source import Batch, UnusableError, read_source
 from builder.plan import check_root
-from builder.process import Process, searching
+from builder.process import ProcessFunction, searching
 from builder.reading import dealt
 from builder.recorded_failures import failures_in
 from builder.run import workers_died
@@ -34,7 +34,7 @@ def verify_sources(
     store: str | PathLike[str],
     sources: str | PathLike[str],
     *,
-    process: Process | str | None = None,
+    process: ProcessFunction | str | None = None,
     manifest: str | PathLike[str] | None = None,
     workers: int | None = None,
     scheduler: Any = None,

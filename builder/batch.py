@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from builder.fingerprints import BUFFER_BYTES, Fingerprint, Seen
+from builder.frames.counts import StoreCleaning, cleaning_of
 from builder.given import Pieces, looked_at, taken
 from builder.one_source import Batch, Failure, UnusableError, read_source
 from builder.process import searching
 from builder.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
-from builder.tables.counts import StoreCleaning, cleaning_of
-from builder.tables.tabular import Tabular
 from store_spec.format import shard
 from store_spec.format.records import Records, no_records
 from store_spec.format.sequence_columns import SequenceColumn
@@ -102,7 +101,7 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
     rows, pieces = BatchRows(schema, space), Pieces()
     finished: list[Failure | tuple[list[Records], Fingerprint]] = []  # of each source that was processed
     marks: list[Mapping[str, tuple[int, int]]] = []  # where the rows ended before each source
-    take = partial(taken, schema, rows, pieces, ours=isinstance(batch.process, Tabular))
+    take = partial(taken, schema, rows, pieces, ours=not batch.process.is_custom)
     buffer = memoryview(bytearray(BUFFER_BYTES))
     started, interrupt = time.monotonic(), None
     limit = math.inf if whole else BATCH_SECONDS

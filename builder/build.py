@@ -20,17 +20,15 @@ from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.crashes import find_crashes
 from builder.engine import Engine, InProcess, start_engine
 from builder.errors import BuildError, UsageError
+from builder.frames.counts import CleanedSource
 from builder.function_options import FunctionOptions
 from builder.manifest.table import ManifestLabels
 from builder.one_source import Batch, Failure
 from builder.packing import Packing
 from builder.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
-from builder.process import Process
+from builder.process import ProcessFunction
 from builder.reading import Reading, find_sources, opened
 from builder.run import Run, Tally, note_build, too_many_failed, workers_died
-from builder.tables.counts import CleanedSource
-from builder.tables.tabular import Tabular
-from builder.text_labels import TextLabels
 from store_spec.disk.ledger import Ledger
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import LabelAxis, Rows, Schema
@@ -88,7 +86,7 @@ def build(
     sources: str | PathLike[str],
     store: str | PathLike[str],
     *,
-    process: Process | str | None = None,
+    process: ProcessFunction | str | None = None,
     arguments: Mapping[str, Argument] | None = None,
     missing: Literal["error", "keep"] | None = None,
     classes: str | Sequence[str] | None = None,
@@ -301,7 +299,10 @@ def manifest_labels(
 
 
 def read_again(
-    store: Path, sources: str | PathLike[str], process: Process | str | None, manifest: str | PathLike[str] | None
+    store: Path,
+    sources: str | PathLike[str],
+    process: ProcessFunction | str | None,
+    manifest: str | PathLike[str] | None,
 ) -> tuple[store_spec.Store, Reading]:
     """Return a store, and how to read its sources as the build did that made it.
 
@@ -442,14 +443,10 @@ def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
 
 def schema_of(plan: Plan, found: Found, packing: Packing) -> Schema:
     """Return the schema of a new store, from what the first usable source is like."""
-    names: tuple[tuple[str, ...] | None, tuple[str, ...] | None] = (None, None)
-    if isinstance(plan.reading.process, Tabular):
-        names = plan.reading.process.columns(plan.reading.sources.root.absolute() / found.source)
-    inputs, labels = _named(found.inputs, names[0]), _named(found.labels, plan.reading.label_names or names[1])
-    process, classes = plan.reading.process, plan.reading.classes
-    if isinstance(process, TextLabels):
-        classes = classes or process.of_labels(labels.features)
-    labels = replace(labels, classes=classes)
+    process = plan.reading.process
+    features, targets = process.columns(plan.reading.sources.root.absolute() / found.source)
+    inputs, labels = _named(found.inputs, features), _named(found.labels, plan.reading.label_names or targets)
+    labels = replace(labels, classes=plan.reading.classes or process.classes_of_targets(labels.features))
     return packing.schema(
         inputs,
         labels,

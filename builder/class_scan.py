@@ -12,13 +12,11 @@ from dataclasses import replace
 from builder.engine import Engine, Task, as_done
 from builder.errors import SourceError, UsageError
 from builder.labels.name_labels import target_names, texts_in_name
-from builder.labels.text_classes import MOST_CLASSES, is_number, of_targets, unseen_class
+from builder.labels.text_classes import MOST_CLASSES, is_number, of_targets, parse_classes, unseen_class
 from builder.one_source import Batch
 from builder.plan import Plan
 from builder.reading import Reading
 from builder.run import workers_died
-from builder.tables.tabular import Tabular
-from builder.text_labels import classes_given
 from store_spec.format.class_names import Classes
 
 Texts = tuple[str, ...] | None  # of a target in a source, in order; (): no value, None: they are no text
@@ -31,7 +29,6 @@ _ASKED = 5  # of those that come first, where one has text: a single broken file
 
 def look_at(batch: Batch) -> list[Looked]:
     """Return what the label columns of some sources hold. It runs on a worker."""
-    assert isinstance(batch.process, Tabular)
     found: list[Looked] = []
     for name in batch.names:
         try:
@@ -84,7 +81,7 @@ def with_classes(plan: Plan, look: Look, batch_bytes: int, numbers: Sequence[int
         return plan  # of numbers, for ever
     reading, process = plan.reading, plan.reading.process
     if reading.texts is not None:
-        given = of_targets(classes_given(process), reading.targets)
+        given = of_targets(parse_classes(process.classes), reading.targets)
         names = [None if texts is None else reading.targets[i] for i, texts in enumerate(reading.texts)]
         _check_given(reading, given, plan.numbers)
         found: Iterator[Looked] = (
@@ -93,10 +90,6 @@ def with_classes(plan: Plan, look: Look, batch_bytes: int, numbers: Sequence[int
         )
         begin = tuple(None if name is None else (known or given)[i] or given[i] or () for i, name in enumerate(names))
         return _of(plan, _merged(found, [name or "" for name in names], begin, given))
-    if reading.in_names is not None:
-        return _of(plan, _in_names(plan, reading.in_names.pattern, known))
-    if not isinstance(process, Tabular):
-        return plan
     if process.label_pattern is not None:
         return _of(plan, _in_names(plan, process.label_pattern, known))
     if process.label_source != "columns":
@@ -107,11 +100,13 @@ def with_classes(plan: Plan, look: Look, batch_bytes: int, numbers: Sequence[int
     else:
         first = _first_looks(plan, look, len(plan.numbers) if numbers is None else _FIRST)
         kinds, targets = _decided(first)
-        begin = of_targets(classes_given(process), targets)
+        begin = of_targets(parse_classes(process.classes), targets)
         # A column without a value in any source may be either: as numbers, each is missing, which is no class.
         begin = tuple(one or (None if not kind else ()) for kind, one in zip(kinds, begin, strict=True))
     given = (
-        of_targets(classes_given(process), targets or [str(i) for i in range(len(begin))]) if process.classes else ()
+        of_targets(parse_classes(process.classes), targets or [str(i) for i in range(len(begin))])
+        if process.classes
+        else ()
     )
     fixed = tuple(given) or (None,) * len(begin)
     if any(one is not None and fixed[i] is None for i, one in enumerate(begin)):
@@ -137,7 +132,7 @@ def _check_without_rows(plan: Plan, look: Look) -> None:
         UsageError: It is so.
     """
     held, process = plan.held, plan.reading.process
-    if held is None or held.snapshot.offsets[-1] or not isinstance(process, Tabular):
+    if held is None or held.snapshot.offsets[-1]:
         return
     if process.label_source != "columns" or process.label_pattern is not None:
         return
@@ -189,7 +184,7 @@ def _in_names(plan: Plan, pattern: str, known: Classes | None) -> Classes | None
     if not found:
         return known
     groups = target_names(pattern) or tuple(str(place + 1) for place in range(len(found[0])))
-    given = of_targets(classes_given(plan.reading.process), groups)
+    given = of_targets(parse_classes(plan.reading.process.classes), groups)
     first = next((texts for texts in found if all(texts)), found[0])
     begin = known or tuple(
         names or (None if is_number(text) or not text else ()) for names, text in zip(given, first, strict=True)

@@ -8,10 +8,10 @@ from typing import Any, Final, Literal, Self
 
 from builder.arguments import Argument, can_be, checked_arguments, with_arguments
 from builder.errors import UsageError
-from builder.labels.name_labels import NameLabels, check_pattern
+from builder.function_process import FunctionProcess, Portable
+from builder.labels.name_labels import check_pattern
 from builder.labels.text_classes import classes_text, parse_classes
-from builder.process import Process
-from builder.text_labels import TextLabels
+from builder.process import ProcessFunction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +76,6 @@ class FunctionOptions:
         return self.missing == "keep"
 
     @property
-    def in_names(self) -> NameLabels | None:
-        """The labels in sources' names; None: they are not there."""
-        if self.label_pattern is None:
-            return None
-        return NameLabels(pattern=self.label_pattern, given=bool(self.classes))
-
-    @property
     def first_given(self) -> str | None:
         """What is given, in words; None: nothing is."""
         if self.arguments:
@@ -104,17 +97,23 @@ class FunctionOptions:
         }
         return {name: value for name, value in every.items() if value}
 
-    def applied(self, function: Process, *, labels_in_manifest: bool) -> Process:
-        """Return the function as it is called.
+    def applied(self, function: ProcessFunction, *, in_manifest: bool) -> FunctionProcess:
+        """Return the function as a process.
+
+        Args:
+            function: The function.
+            in_manifest: Whether the manifest has the labels.
 
         Raises:
-            UsageError: It takes no such argument, or lacks one.
+            UsageError: The function takes no such argument, or lacks one.
         """
-        called = with_arguments(function, self.arguments)
-        if not self.classes:
-            return called
-        elsewhere = labels_in_manifest or self.label_pattern is not None
-        return TextLabels(function=called, classes=self.classes, elsewhere=elsewhere)
+        return FunctionProcess(
+            function=Portable(with_arguments(function, self.arguments)),
+            classes=self.classes,
+            label_pattern=self.label_pattern,
+            in_manifest=in_manifest,
+            keeps=self.keeps,
+        )
 
     def differences(self, held: Self) -> Iterator[tuple[str, str]]:
         """Give what is given here and is another there: what it is there, and here."""

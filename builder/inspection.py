@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from builder.amounts import count_text
 from builder.errors import UsageError
+from builder.frames.counts import StoreCleaning, cleaning_of_store
 from builder.length_bins import Lengths, describe_lengths
 from builder.packing import codec_text
 from builder.recorded_failures import failures_in
 from builder.sequence_values import ColumnValues, Times, column_values, times_of
-from builder.tables.counts import StoreCleaning, cleaning_of_store
 from builder.twins import Twins, twins_of
 from store_spec import Store, StoreLocation, open_store
 from store_spec.errors import WindowError

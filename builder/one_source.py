@@ -21,13 +21,11 @@ from builder.errors import SourceError, UsageError
 from builder.fingerprints import Fingerprint, read_fingerprint
 from builder.formats.files import unreadable
 from builder.labels.beside import LABELS_SHA256
-from builder.labels.name_labels import NameLabels
 from builder.manifest.kept import Kept
 from builder.process import Process
 from builder.row_blocks import SpillError
 from builder.row_dtypes import ARRAYS, Conversions, converted_as
 from builder.sequence import LongSequence, Sequence, changed, rows_beside, sequences_of
-from builder.tables.tabular import Tabular
 from store_spec.errors import SequenceError
 from store_spec.format.records import SourceId
 
@@ -54,7 +52,6 @@ class Batch:
     names: tuple[str, ...]
     labels: NDArray[Any] | None  # (sources, targets), where they come from the manifest
     process: Process
-    in_names: NameLabels | None = None  # where a process function's sources have their labels in their names
     kept: tuple[Kept, ...] = ()  # of the manifest, (sources,) each
     search: tuple[str, ...] = ()  # folders to search for the process function's module
     converted: Conversions = ()  # what rows become before they are stored, where `compact` changed a dtype
@@ -90,9 +87,8 @@ class Batch:
         Raises:
             SourceError: They should be in its name, and are not.
         """
-        if self.in_names is not None:
-            return self.in_names.of(self.names[number])
-        return None if self.labels is None else self.labels[number]
+        in_name = self.process.labels_in_name(self.names[number])
+        return in_name if self.labels is None else self.labels[number]
 
 
 @dataclass(slots=True)
@@ -128,7 +124,7 @@ def read_source(
             read = read_fingerprint(path, buffer)
         except OSError as error:
             raise unreadable(name, error) from error
-        if isinstance(batch.process, Tabular) and (beside := batch.process.label_file(name)) is not None:
+        if (beside := batch.process.label_file(name)) is not None:
             try:
                 labels_read = read_fingerprint(batch.root / beside, buffer)
             except FileNotFoundError as error:
@@ -159,7 +155,7 @@ def read_source(
     # ever where one leaves a task.
     except BaseException as error:
         _let_pass(error)
-        where = "" if isinstance(batch.process, Tabular) or isinstance(error, MemoryError) else _where(error)
+        where = _where(error) if batch.process.is_custom and not isinstance(error, MemoryError) else ""
         raise UnusableError(_failure(batch, name, _why(error) + where)) from error
     return results, read
 

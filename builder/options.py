@@ -10,14 +10,13 @@ from typing import Any
 
 from builder.arguments import Argument
 from builder.errors import NoSuchProcessError, UsageError
+from builder.frames.described import described_options, tabular_as_described
+from builder.frames.tabular import Tabular, tabular
 from builder.function_options import NOTHING_ASKED, FunctionOptions
-from builder.labels.name_labels import NameLabels
 from builder.manifest.table import ManifestLabels
-from builder.process import Process, describe_process, load_process, load_recorded_process
+from builder.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
 from builder.process_code import NO_CODE, ProcessCode, code_of
 from builder.recorded import ELSEWHERE, Recorded
-from builder.tables.described import described_options, tabular_as_described
-from builder.tables.tabular import Tabular, tabular
 from store_spec import open_store
 from store_spec.errors import StoreError
 from store_spec.schema import LABEL_AXES, LabelAxis
@@ -30,44 +29,39 @@ class Options:
     Args:
         process: What reads a source.
         named: What the store records of it.
-        code: Its fingerprint, as `code_of` finds it.
-        in_names: Labels in the names of the sources of a process function; None: it returns them, or the manifest has
-            them, or tables.
+        code: The fingerprint of the process function.
         manifest: Where labels come from, and which sources there are; its path is None where the store has to tell.
-        label_axis: None: the first source tells.
-        keeps: Whether NaN may stand for missing values.
+        label_axis: None: the process, or the first source, tells.
     """
 
     process: Process
     named: dict[str, Any]
     code: ProcessCode = NO_CODE
-    in_names: NameLabels | None = None
     manifest: ManifestLabels | None = None
     label_axis: LabelAxis | None = None
-    keeps: bool = False
 
     def __post_init__(self) -> None:
         if self.label_axis is not None and self.label_axis not in LABEL_AXES:
             raise UsageError(f"label_axis={self.label_axis!r} is not one of {', '.join(LABEL_AXES)}")
-        own_labels = isinstance(self.process, Tabular) and self.process.label_source in ("columns", "pattern")
-        if own_labels and self.manifest is not None and self.manifest.columns is not None:
-            raise UsageError("labels come from the process function and from the manifest's label_column; choose one")
-        if self.in_names is not None and self.manifest is not None and self.manifest.columns is not None:
-            raise UsageError("labels come from label_pattern and from the manifest's label_column; choose one")
+        if self.has_labels_in_manifest and self.process.label_source in {"columns", "pattern"}:
+            place = "label_pattern" if self.process.label_source == "pattern" else "the process function"
+            raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")
         if (where := self.labels_of_sequences) is not None and self.label_axis not in (None, "sequence"):
             raise UsageError(
                 f"label_axis={self.label_axis} (--label-axis): labels in {where} are one row a sequence; leave it out"
             )
 
     @property
+    def has_labels_in_manifest(self) -> bool:
+        """Whether the manifest has the labels."""
+        return self.manifest is not None and self.manifest.columns is not None
+
+    @property
     def labels_of_sequences(self) -> str | None:
         """Where the labels are that are one row a sequence, whatever the sources hold; None: they are elsewhere."""
-        if self.manifest is not None and self.manifest.columns is not None:
+        if self.has_labels_in_manifest:
             return "a manifest (label_column)"
-        in_names = self.in_names is not None or (
-            isinstance(self.process, Tabular) and self.process.label_source == "pattern"
-        )
-        return "names (label_pattern)" if in_names else None
+        return "names (label_pattern)" if self.process.label_source == "pattern" else None
 
 
 def asked_of(
@@ -76,7 +70,7 @@ def asked_of(
     given: Collection[str],
     store: Path,
     arguments: Mapping[str, Argument],
-) -> tuple[Process | str | None, FunctionOptions]:
+) -> tuple[ProcessFunction | str | None, FunctionOptions]:
     """Return the process function, and what is asked of it, where some options are of either: tables, or functions.
 
     Args:
@@ -138,8 +132,13 @@ def _process_recorded(store: Path) -> dict[str, Any]:
     return {}
 
 
+def gives(process: ProcessFunction | str | None, option: str) -> bool:
+    """Tell whether a process function that a caller gives is one of tables, with this option."""
+    return isinstance(process, Tabular) and process.has_given(option)
+
+
 def options_of_new(
-    process: Process | str | None,
+    process: ProcessFunction | str | None,
     manifest: ManifestLabels | None,
     label_axis: LabelAxis | None,
     of_function: FunctionOptions = NOTHING_ASKED,
@@ -157,24 +156,19 @@ def options_of_new(
     named = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
         _refuse_of_tables(of_function)
-        return Options(
-            process=function, named=named, manifest=manifest, label_axis=label_axis, keeps=function.rows.keeps
-        )
-    in_manifest = manifest is not None and manifest.columns is not None
+        return Options(process=function, named=named, manifest=manifest, label_axis=label_axis)
     return Options(
-        process=of_function.applied(function, labels_in_manifest=in_manifest),
+        process=of_function.applied(function, in_manifest=manifest is not None and manifest.columns is not None),
         named=named | of_function.described(),
         code=code_of(function),
-        in_names=of_function.in_names,
         manifest=manifest,
         label_axis=label_axis,
-        keeps=of_function.keeps,
     )
 
 
 def options_of_old(
     recorded: Recorded,
-    process: Process | str | None,
+    process: ProcessFunction | str | None,
     manifest: ManifestLabels | None,
     label_axis: LabelAxis | None,
     of_function: FunctionOptions = NOTHING_ASKED,
@@ -184,16 +178,18 @@ def options_of_old(
     Raises:
         UsageError: One that is given differs (the error has both values); or the function cannot be found.
     """
-    if isinstance(process, str) and isinstance(loaded := load_process(process), Tabular):
-        process = loaded
     if manifest is not None and manifest.path is None and recorded.manifest is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
-    if "tabular" in recorded.process and (process is None or isinstance(process, Tabular)):
-        _refuse_of_tables(of_function)
-    held = FunctionOptions.recorded(recorded.process)
-    _refuse_other(recorded, process)
-    differing = of_function.differences(held)
-    for before, now in (*_all_differences(recorded, process, manifest, label_axis), *differing):
+    function = None if process is None else load_process(process)
+    tables = function if isinstance(function, Tabular) else None
+    if function is None or tables is not None:
+        if "tabular" in recorded.process:
+            _refuse_of_tables(of_function)
+    else:
+        _refuse_other(recorded, function, process if isinstance(process, str) else None)
+    of_stored_function = FunctionOptions.recorded(recorded.process)
+    differing = of_function.differences(of_stored_function)
+    for before, now in (*_all_differences(recorded, tables, manifest, label_axis), *differing):
         raise UsageError(
             f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
             f"store records it, or {ELSEWHERE}"
@@ -207,26 +203,25 @@ def options_of_old(
             keep=recorded.manifest["keep"],
             only_listed=recorded.manifest["only_listed"],
         )
-    function = _as_recorded(recorded) if process is None or isinstance(process, Tabular) else load_process(process)
-    in_names, code = None, code_of(function)
-    if isinstance(function, Tabular):
-        keeps = function.rows.keeps
-    else:
-        in_names = held.in_names
-        in_manifest = table is not None and table.columns is not None
-        keeps, function = held.keeps, held.applied(function, labels_in_manifest=in_manifest)
+    try:
+        if "tabular" in recorded.process:
+            described = tabular_as_described(recorded.process["tabular"])
+            return Options(process=described, named=recorded.process, manifest=table, label_axis=recorded.label_axis)
+        if function is None or tables is not None:
+            function = load_recorded_process(recorded.process["function"])
+    except UsageError as error:
+        raise UsageError(f"{recorded.store}: {error}") from None
+    in_manifest = table is not None and table.columns is not None
     return Options(
-        process=function,
+        process=of_stored_function.applied(function, in_manifest=in_manifest),
         named=recorded.process,
-        code=code,
-        in_names=in_names,
+        code=code_of(function),
         manifest=table,
         label_axis=recorded.label_axis,
-        keeps=keeps,
     )
 
 
-def _refuse_other(recorded: Recorded, process: Process | str | None) -> None:
+def _refuse_other(recorded: Recorded, process: ProcessFunction, given: str | None) -> None:
     """Refuse another function than the store records, unless the recorded name leads nowhere.
 
     The store goes on to record its own, so that its bytes do not depend on how often it was built, and by what name.
@@ -234,11 +229,9 @@ def _refuse_other(recorded: Recorded, process: Process | str | None) -> None:
     Raises:
         UsageError: The function that is given is not the one that the store records.
     """
-    if process is None or isinstance(process, Tabular):
-        return
-    now = describe_process(load_process(process), process if isinstance(process, str) else None)
+    now = describe_process(process, given)
     function = recorded.process.get("function")
-    if function is not None and function in (now["function"], process):
+    if function is not None and function in (now["function"], given):
         return
     was, instead = "tabular", "leave that option out, as the store records it"
     if function is not None:
@@ -266,15 +259,6 @@ def _refuse_of_tables(of_function: FunctionOptions) -> None:
         raise UsageError(f"{given} is for a process function; {instead}")
 
 
-def _as_recorded(recorded: Recorded) -> Process:
-    try:
-        if "function" in recorded.process:
-            return load_recorded_process(recorded.process["function"])
-        return tabular_as_described(recorded.process["tabular"])
-    except UsageError as error:
-        raise UsageError(f"{recorded.store}: {error}") from None
-
-
 def _first_given(manifest: ManifestLabels) -> str:
     """Return the option of a manifest that is given."""
     if manifest.key is not None:
@@ -285,10 +269,10 @@ def _first_given(manifest: ManifestLabels) -> str:
 
 
 def _all_differences(
-    recorded: Recorded, process: Process | str | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
+    recorded: Recorded, process: Tabular | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
 ) -> Iterator[tuple[str, str]]:
     """Give the options that are given and differ: what each was, and what it is now."""
-    if isinstance(process, Tabular):
+    if process is not None:
         yield from _tabular_differences(recorded.process, process)
     before: dict[str, Any] = {"label_axis": recorded.label_axis}
     now: dict[str, Any] = {"label_axis": label_axis}

@@ -15,7 +15,7 @@ from builder.fingerprints import SeenFiles, read_fingerprint
 from builder.function_options import NOTHING_ASKED, FunctionOptions
 from builder.manifest.table import ManifestLabels
 from builder.one_source import Batch, Failure
-from builder.process import Process
+from builder.process import ProcessFunction
 from builder.reading import Reading, dealt, find_sources, opened
 from builder.sources import SourceList
 from store_spec.disk.storage import check_local, check_outside
@@ -87,7 +87,7 @@ def make_plan(
     sources: str | Path,
     store: Path,
     *,
-    process: Process | str | None = None,
+    process: ProcessFunction | str | None = None,
     manifest: ManifestLabels | None = None,
     label_axis: LabelAxis | None = None,
     of_function: FunctionOptions = NOTHING_ASKED,

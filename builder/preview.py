@@ -13,17 +13,16 @@ from builder.batch import Found, probe, process_batch
 from builder.build import BATCH_BYTES, check_vanished, manifest_labels, memory_in_flight, schema_of, worker_count
 from builder.class_scan import looking_here, with_classes
 from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
+from builder.frames.counts import StoreCleaning
 from builder.function_options import FunctionOptions
 from builder.inspection import labels_json
 from builder.one_source import Failure
 from builder.packing import Packing, codec_text
 from builder.plan import Plan, make_plan
-from builder.process import Process
+from builder.process import ProcessFunction
 from builder.recorded_failures import failures_in
 from builder.row_blocks import Space
 from builder.sources import MISNAMED
-from builder.tables.counts import StoreCleaning
-from builder.tables.tabular import Tabular
 from store_spec.format.layout import Counts, Root
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema
@@ -109,7 +108,7 @@ def preview(
     sources: str | PathLike[str],
     store: str | PathLike[str],
     *,
-    process: Process | str | None = None,
+    process: ProcessFunction | str | None = None,
     arguments: Mapping[str, Argument] | None = None,
     missing: Literal["error", "keep"] | None = None,
     classes: str | Sequence[str] | None = None,
@@ -290,7 +289,7 @@ def _estimate(
         files=sum(_files(Root(schema=schema, counts=after))),
         memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + reading,
         whole_bytes=whole,
-        own_function=not isinstance(plan.reading.process, Tabular),
+        own_function=plan.reading.process.is_custom,
     )
 
 

@@ -1,29 +1,94 @@
-"""Process functions: what turns one source into sequences, named by the user or made by `tabular`."""
+"""What turns one source into sequences: the protocol, and process functions that are found by name."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
-import cloudpickle  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 from builder.errors import NoSuchProcessError, UsageError
-from builder.tables.tabular import Tabular
+from builder.frames.tabular import Tabular
+from store_spec.format.class_names import Classes
+from store_spec.schema import LabelAxis
 
 # Of a path, and of `arguments` by name; it returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
 # these.
-Process = Callable[..., Any]
+ProcessFunction = Callable[..., Any]
+Names = tuple[str, ...] | None
+
+
+class Process(Protocol):
+    """What makes sequences of a source: `Tabular`, or a `FunctionProcess`."""
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it is a function of the user's own, which may take any time, and may crash."""
+
+    @property
+    def format(self) -> str | None:
+        """The format that all sources have; None: it goes by the suffix, or the function knows."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the user gave, as `classes_text` writes them."""
+
+    @property
+    def label_pattern(self) -> str | None:
+        """The regular expression that finds labels in sources' names; None: they are elsewhere."""
+
+    @property
+    def label_source(self) -> str:
+        """Where labels come from: columns, inputs, pattern, manifest or function."""
+
+    @property
+    def labels_from(self) -> str | None:
+        """The pattern of the files of labels beside the sources; None: there are none."""
+
+    @property
+    def label_axis(self) -> LabelAxis | None:
+        """The label axis, if the options tell."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether NaN stands for missing values."""
+
+    def __call__(self, path: Path) -> Any:
+        """Return what a process function returns of a source."""
+
+    def labels_in_name(self, source: str) -> NDArray[Any] | None:
+        """Return the labels (targets,) in a source's name, if the call does not return them."""
+
+    def label_file(self, source: str) -> str | None:
+        """Return the name of a source's file of labels, relative to the root; None: there is none."""
+
+    def columns(self, path: Path) -> tuple[Names, Names]:
+        """Return the names of the features and of the targets of a source; None where they have no names."""
+
+    def classes_in(self, path: Path) -> dict[str, Names]:
+        """Return the classes of each label column of a source; None: it holds numbers."""
+
+    def classes_of_targets(self, targets: int) -> Classes | None:
+        """Return the classes of labels with so many targets, if they are known without reading sources."""
+
+    def for_store(
+        self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = (), classes: Classes | None = None
+    ) -> Self:
+        """Return the same for a store with these names, further columns of sequences, and classes."""
+
+    def under(self, root: Path) -> Self:
+        """Return the same for sources below this folder."""
+
 
 OWN_PACKAGES = ("builder", "store_spec")
 
 
-def load_process(process: Process | str | None) -> Process:
+def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
     """Return the function that `module:function` names; one given as such is returned as it is.
 
     The working folder is searched too, as `python` itself would.
@@ -66,7 +131,7 @@ def load_process(process: Process | str | None) -> Process:
     return function  # type: ignore[no-any-return]
 
 
-def load_recorded_process(name: str) -> Process:
+def load_recorded_process(name: str) -> ProcessFunction:
     """Return the function whose name a store records.
 
     A store can come from a stranger, and installed packages have functions that do harm to whatever path they are
@@ -81,7 +146,7 @@ def load_recorded_process(name: str) -> Process:
     module, _, function = name.partition(":")
     if module == "__main__" or not all(part.isidentifier() for part in (*module.split("."), function)):
         raise NoSuchProcessError(f"the process function {name!r:.200} cannot be found by its name; {again}")
-    process: Process | None = None
+    process: ProcessFunction | None = None
     if not is_installed(module):
         try:
             process = load_process(name)
@@ -109,7 +174,7 @@ def is_installed(module: str) -> bool:
     return any(not {"site-packages", "dist-packages"}.isdisjoint(Path(place).parts) for place in places)
 
 
-def describe_process(process: Process, given: str | None = None) -> dict[str, Any]:
+def describe_process(process: ProcessFunction, given: str | None = None) -> dict[str, Any]:
     """Return what the store records of a process function: its options, or its name.
 
     Args:
@@ -121,7 +186,7 @@ def describe_process(process: Process, given: str | None = None) -> dict[str, An
     return {"function": _name(process, given)}
 
 
-def _name(process: Process, given: str | None) -> str:
+def _name(process: ProcessFunction, given: str | None) -> str:
     """Return where a function is defined, if that leads to it; else how it was given, or what leads nowhere."""
     module = getattr(process, "__module__", None) or "?"
     name = getattr(process, "__qualname__", type(process).__qualname__)
@@ -129,47 +194,6 @@ def _name(process: Process, given: str | None) -> str:
         return f"{module}:{name}"
     # An object that can be called, or the function inside a decorated one: the bare name would lead to another.
     return given or f"{module}:{name}{'()' if name.isidentifier() else ''}"
-
-
-class Portable:
-    """A process function that travels to the workers as bytes, and is unpickled where it is called.
-
-    So a module that is not there is an error of the call, as any other; a worker that fails to read a message drops
-    it, and asks for it again for ever.
-
-    Raises:
-        UsageError: When called: it cannot be imported there.
-    """
-
-    def __init__(self, process: Process) -> None:
-        self._process: Process | None = process
-        self._data = b""
-
-    def __call__(self, path: Path) -> Any:
-        """Call the function."""
-        if self._process is None:
-            try:
-                self._process = pickle.loads(self._data)  # noqa: S301  # made by our own coordinator
-            except Exception as error:
-                raise UsageError(
-                    f"the process function cannot be imported on a worker: {type(error).__name__}: {error}; "
-                    "its module must be installed there, or lie in the folder that the build is started from"
-                ) from error
-        return self._process(path)
-
-    def __getstate__(self) -> bytes:
-        if not self._data:
-            try:
-                self._data = cloudpickle.dumps(self._process)
-            except Exception as error:  # whatever an object of the user's own raises
-                raise UsageError(
-                    f"the process function cannot be sent to workers: {type(error).__name__}: {error}; have it make "
-                    "what cannot be sent when it is called, or work in this process: workers=0 (--workers 0)"
-                ) from error
-        return self._data
-
-    def __setstate__(self, data: bytes) -> None:
-        self._process, self._data = None, data
 
 
 @contextmanager

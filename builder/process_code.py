@@ -40,8 +40,8 @@ from types import (
 from typing import Any, Final
 
 from builder.definitions import Definition, all_names, definitions_beside, imported, imports, names_read
-from builder.process import OWN_PACKAGES, Process, is_installed, searching
-from builder.tables.tabular import Tabular
+from builder.frames.tabular import Tabular
+from builder.process import OWN_PACKAGES, ProcessFunction, is_installed, searching
 
 UNKNOWN_CODE = "unknown"
 ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...))
@@ -69,10 +69,8 @@ class ProcessCode:
 NO_CODE: Final = ProcessCode()
 
 
-def code_of(process: Process) -> ProcessCode:
+def code_of(process: ProcessFunction) -> ProcessCode:
     """Return the fingerprint of a process function."""
-    if isinstance(process, Tabular):
-        return NO_CODE
     walk = _Walk(process)
     try:
         with searching([str(Path.cwd())]):

@@ -16,18 +16,16 @@ import store_spec
 from builder.errors import SourceError, UsageError
 from builder.function_options import NOTHING_ASKED, FunctionOptions
 from builder.labels.beside import LABELS_SHA256, check_below, without_label_files
-from builder.labels.name_labels import NameLabels, target_names
+from builder.labels.text_classes import parse_classes
 from builder.manifest.classes import Texts, check_kinds, coded, texts_given, texts_wanted
 from builder.manifest.kept import Kept
 from builder.manifest.table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.one_source import Batch, Failure
-from builder.options import Options, options_of_new, options_of_old
-from builder.process import Portable, Process
+from builder.options import gives, options_of_new, options_of_old
+from builder.process import Process, ProcessFunction
 from builder.process_code import ProcessCode
 from builder.recorded import Recorded, describe_build
 from builder.sources import MISNAMED, SourceList, discover
-from builder.tables.tabular import Tabular
-from builder.text_labels import classes_given
 from store_spec.disk.lock import build_folder
 from store_spec.errors import DAMAGE, MissingStoreError
 from store_spec.format.class_names import Classes
@@ -45,12 +43,10 @@ class Reading:
     names: tuple[str, ...]  # of those to use: the manifest may list some alone
     labels: NDArray[Any] | None  # (names, targets), where they come from a manifest
     label_names: tuple[str, ...] | None
-    in_names: NameLabels | None  # labels in the names of sources, where these are not tables
     texts: Texts | None  # of labels that are text in the manifest: their codes are -1 until the classes are known
     targets: tuple[str, ...]  # the columns of the manifest that are labels
     kept: tuple[Kept, ...]  # columns of the manifest, (names,) each
     process: Process
-    portable: Process  # the same, as it goes to the workers
     described: dict[str, Any]  # what a new store records of all this
     label_axis: LabelAxis | None  # None: the first source's labels tell
     code: ProcessCode  # of the process function
@@ -66,7 +62,7 @@ class Reading:
 
     def label_file(self, name: str) -> str | None:
         """Return the name of the file of a source's labels, if there is one, relative to the root."""
-        return self.process.label_file(name) if isinstance(self.process, Tabular) else None
+        return self.process.label_file(name)
 
     def file_bytes(self, name: str) -> int:
         """Return the bytes to read of a source, its labels in another file among them; 0 of what is not there."""
@@ -79,11 +75,9 @@ class Reading:
     def for_schema(self, schema: Schema) -> Reading:
         """Return the same for a store whose features have names: columns are found by them in every source."""
         reading = self.with_classes(schema.labels.classes, schema.labels.names)
-        if not isinstance(reading.process, Tabular):
-            return reading
         columns = [(column.name, column.dtype) for column in schema.columns]
         process = reading.process.for_store(schema.inputs.names, schema.labels.names, columns, schema.labels.classes)
-        return replace(reading, process=process, portable=process)
+        return replace(reading, process=process)
 
     def with_classes(self, classes: Classes | None, targets: Sequence[str] | None) -> Reading:
         """Return the same where labels have these classes: text becomes their codes.
@@ -92,16 +86,11 @@ class Reading:
             classes: Of each target.
             targets: The label columns that these are of; None: they have no names.
         """
-        reading = replace(self, classes=classes)
-        if self.in_names is not None:
-            reading = replace(reading, in_names=replace(self.in_names, classes=classes))
+        names = None if targets is None else tuple(targets)
+        reading = replace(self, classes=classes, process=self.process.for_store(None, names, classes=classes))
         if self.texts is not None and self.labels is not None and classes is not None:
             reading = replace(reading, labels=coded(self.labels, self.texts, classes))
-        if not isinstance(self.process, Tabular):
-            return reading
-        names = None if targets is None else tuple(targets)
-        process = self.process.for_store(None, names, classes=classes)
-        return replace(reading, process=process, portable=process)
+        return reading
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Return some sources, by their place among the names, as a worker takes them."""
@@ -109,8 +98,7 @@ class Reading:
             root=self.sources.root.absolute(),
             names=tuple(self.names[number] for number in numbers),
             labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
-            process=self.portable,
-            in_names=self.in_names,
+            process=self.process,
             kept=tuple(kept[np.array(numbers, np.int64)] for kept in self.kept),
             search=self.search,
             converted=() if self.recorded is None else self.recorded.converted,
@@ -123,7 +111,7 @@ class Reading:
         is kept out of this process.
         """
         cost = sum(file_bytes) + FILE_COST * len(file_bytes)
-        return isinstance(self.process, Tabular) and cost <= 2 * batch_bytes
+        return not self.process.is_custom and cost <= 2 * batch_bytes
 
 
 def opened(path: Path) -> store_spec.Store | None:
@@ -147,7 +135,7 @@ def find_sources(
     store: Path,
     held: store_spec.Store | None,
     *,
-    process: Process | str | None = None,
+    process: ProcessFunction | str | None = None,
     manifest: ManifestLabels | None = None,
     label_axis: LabelAxis | None = None,
     of_function: FunctionOptions = NOTHING_ASKED,
@@ -173,33 +161,30 @@ def find_sources(
     asked = process, manifest, label_axis, of_function
     options = options_of_new(*asked) if recorded is None else options_of_old(recorded, *asked)
     function, table = options.process, options.manifest
-    is_tabular = isinstance(function, Tabular)
     found = discover(
         sources,
-        format=function.read.format if isinstance(function, Tabular) else None,
-        any_suffix=not is_tabular,
+        format=function.format,
+        any_suffix=function.is_custom,
         exclude=[store, build_folder(store), *([table.path] if table is not None and table.path is not None else [])],
         allow_none=allow_none,
     )
-    if isinstance(function, Tabular):
-        function = function.under(found.root.absolute())
-        if function.rows.labels_from is not None:
-            if recorded is not None and not (isinstance(process, Tabular) and process.has_given("labels_from")):
-                check_below(found, function.label_file, recorded.store, function.rows.labels_from)
-            found = without_label_files(found, function.label_file, function.rows.labels_from)
+    function = function.under(found.root.absolute())
+    if function.labels_from is not None:
+        if recorded is not None and not gives(process, "labels_from"):
+            check_below(found, function.label_file, recorded.store, function.labels_from)
+        found = without_label_files(found, function.label_file, function.labels_from)
     if recorded is not None and table is not None:
         found, table = recorded.with_manifest(found, table)
-    names, labels, in_names = found.names, None, options.in_names
-    label_names = None if in_names is None else target_names(in_names.pattern)
+    names, labels, label_names = found.names, None, None
     texts: Texts | None = None
     targets: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
-    if table is not None and table.kept is not None and LABELS_SHA256 in table.kept and is_tabular:
+    if table is not None and table.kept is not None and LABELS_SHA256 in table.kept and not function.is_custom:
         raise UsageError(f"keep={LABELS_SHA256}: a column of that name has the hash of a source's labels; rename it")
     if table is not None and table.path is not None:
         types = {} if held is None else {column.name: column for column in held.schema.columns}
         text = [name for name, column in types.items() if column.dtype == "string"]
-        labels_as_text = texts_wanted(table.parts, classes_given(function), held)
+        labels_as_text = texts_wanted(table.parts, parse_classes(function.classes), held)
         rows = read_manifest(
             table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ()
         )
@@ -209,7 +194,7 @@ def find_sources(
         names, places = tuple(matched), np.array(list(matched.values()), np.int64)
         if table.parts is not None:
             labels, targets, texts = rows.labels(
-                table.parts, given=texts_given(table.parts, classes_given(function)), order=places
+                table.parts, given=texts_given(table.parts, parse_classes(function.classes)), order=places
             )
             check_kinds(held, targets, texts, table.path)
             label_names = table.parts if len(table.parts) == labels.shape[1] else None
@@ -220,18 +205,16 @@ def find_sources(
         names=names,
         labels=labels,
         label_names=label_names,
-        in_names=in_names,
         texts=texts,
         targets=targets,
         kept=kept,
         process=function,
-        portable=function if is_tabular else Portable(function),
         described=describe_build(options.named, options.label_axis, table, found.root),
-        label_axis=options.label_axis or _label_axis(options),
+        label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
         code=options.code,
         recorded=recorded,
-        search=() if is_tabular else (str(Path.cwd()),),
-        missing="keep" if options.keeps else "error",
+        search=(str(Path.cwd()),) if function.is_custom else (),
+        missing="keep" if function.keeps else "error",
     )
 
 
@@ -272,13 +255,3 @@ def dealt(
         size += cost
     if start < len(file_bytes):
         yield slice(start, len(file_bytes)), size
-
-
-def _label_axis(options: Options) -> LabelAxis | None:
-    """Return the label axis where the options tell: a first source of as many steps as targets would mislead."""
-    process = options.process
-    if isinstance(process, Tabular) and process.rows.label_axis is not None:
-        return process.rows.label_axis
-    if options.labels_of_sequences is not None:
-        return "sequence"
-    return "step" if isinstance(process, Tabular) and process.label_source == "columns" else None

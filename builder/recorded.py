@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.errors import UsageError
+from builder.frames.tabular import tabular
 from builder.function_options import are_recorded
 from builder.manifest.table import DEFAULT_KEY, ManifestLabels, found_below, place_below
 from builder.row_dtypes import Conversions, conversions_recorded
 from builder.sources import SourceList
-from builder.tables.tabular import tabular
 from store_spec.schema import LabelAxis
 
 ELSEWHERE = "build to another path"

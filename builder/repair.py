@@ -17,7 +17,7 @@ from builder.engine import start_engine
 from builder.errors import UsageError
 from builder.lost_names import told_names
 from builder.one_source import Failure
-from builder.process import Process
+from builder.process import ProcessFunction
 from builder.reading import Reading
 from builder.restoring import Dealing, Result, labels_gone, origins_of, restore_names
 from builder.verification import Checking, verify
@@ -53,7 +53,7 @@ def repair(
     store: str | PathLike[str],
     sources: str | PathLike[str],
     *,
-    process: Process | str | None = None,
+    process: ProcessFunction | str | None = None,
     manifest: str | PathLike[str] | None = None,
     workers: int | None = None,
     scheduler: Any = None,

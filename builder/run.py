@@ -21,12 +21,12 @@ from builder.crashes import find_crashes
 from builder.engine import Engine, Task
 from builder.errors import BuildError
 from builder.fingerprints import SeenFiles
+from builder.frames.counts import StoreCleaning
 from builder.interrupts import Interrupts
 from builder.one_source import Batch, Failure
 from builder.recorded import note_code
 from builder.recorded_failures import FAILURES, failures_recorded
 from builder.row_blocks import Space
-from builder.tables.counts import StoreCleaning
 from store_spec.disk.job import ShardJob
 from store_spec.disk.ledger import Ledger
 from store_spec.format.shard import Stretch

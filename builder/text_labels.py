@@ -6,75 +6,42 @@ it is not called twice for every source: which classes there are has to be given
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from builder.errors import SourceError
 from builder.formats.table import Array
-from builder.labels.text_classes import CODES, Given, of_targets, parse_classes, unseen_class
-from builder.sequence import LongSequence, Parts, Sequence, rows_beside, sequences_of
-from builder.tables.tabular import Tabular
+from builder.labels.text_classes import CODES, Given, of_targets, unseen_class
+from builder.sequence import LongSequence, Sequence, sequences_of
 from store_spec.errors import SequenceError
-from store_spec.format.class_names import Classes
 from store_spec.format.records import with_masks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextLabels:
-    """A process function whose labels that are text become codes.
+def coded_sequences(result: Any, given: Given, source: str) -> Iterator[Sequence | LongSequence]:
+    """Yield the sequences that a process function returned, with the codes of classes in place of text.
 
     Args:
-        function: It.
-        classes: As `classes_text` writes them; of several targets, each is named by its place, as `"0=cat,dog"`.
-        elsewhere: Whether the labels come from the manifest, or from sources' names, instead.
+        result: What the function returned.
+        given: The classes of each target, by its place.
+        source: The path of the source, for errors.
+
+    Raises:
+        SourceError: A label is none of the classes.
     """
 
-    function: Callable[[Path], Any]
-    classes: tuple[str, ...]
-    elsewhere: bool
+    def coded(sequence: Sequence) -> Sequence:
+        return replace(sequence, labels=coded_labels(sequence.labels, given, source))
 
-    def __call__(self, path: Path) -> Any:
-        """Call the function.
+    def pieces(long: LongSequence) -> Iterator[Sequence]:
+        for number, piece in enumerate(long.checked()):
+            # On the axis `sequence` the labels are those of the first piece, so that others need none.
+            yield piece if number and piece.labels is None else coded(piece)
 
-        Raises:
-            SourceError: A label is none of the classes.
-        """
-        result = self.function(path)
-        if self.elsewhere or inspect.iscoroutine(result):  # whoever reads sources says that it cannot be used
-            return result
-        return Parts(self._coded(result, str(path)), rows_beside(result))
-
-    def of_labels(self, targets: int) -> Classes | None:
-        """Return the classes of labels with so many targets; None: the labels come from elsewhere.
-
-        Raises:
-            UsageError: They are of others.
-        """
-        return None if self.elsewhere else of_targets(parse_classes(self.classes), [str(at) for at in range(targets)])
-
-    def _coded(self, result: Any, source: str) -> Iterator[Sequence | LongSequence]:
-        given = parse_classes(self.classes)
-
-        def coded(sequence: Sequence) -> Sequence:
-            return replace(sequence, labels=coded_labels(sequence.labels, given, source))
-
-        def pieces(long: LongSequence) -> Iterator[Sequence]:
-            for number, piece in enumerate(long.checked()):
-                # On the axis `sequence` the labels are those of the first piece, so that others need none.
-                yield piece if number and piece.labels is None else coded(piece)
-
-        for sequence in sequences_of(result):
-            yield LongSequence(pieces(sequence)) if isinstance(sequence, LongSequence) else coded(sequence)
-
-
-def classes_given(process: object) -> Given:
-    """Return the classes that are given with a process function."""
-    return parse_classes(process.classes) if isinstance(process, Tabular | TextLabels) else ()
+    for sequence in sequences_of(result):
+        yield LongSequence(pieces(sequence)) if isinstance(sequence, LongSequence) else coded(sequence)
 
 
 def coded_labels(labels: Any, given: Given, source: str) -> Array:

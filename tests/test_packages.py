@@ -19,9 +19,9 @@ LAYERS = {
     "store_spec/whole": {"errors", "format", "reading", "windows", "store"},
     "store_spec/verification": {"errors", "schema", "format", "disk", "reading"},
     "builder/formats": {"errors"},
-    "builder/labels": {"errors", "formats", "sequence", "sources"},
-    "builder/tables": {"errors", "formats", "labels", "sequence"},
-    "builder/manifest": {"errors", "formats", "labels", "tables", "text_labels"},
+    "builder/labels": {"errors", "formats", "sources"},
+    "builder/frames": {"errors", "formats", "labels", "sequence"},
+    "builder/manifest": {"errors", "formats", "labels", "text_labels"},
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {extra: needs for extra, needs in PROJECT["optional-dependencies"].items() if extra != "test"}

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from builder.amounts import bytes_text, count_text, printable, ratio_text
 from builder.cli.tables import columns, pairs, section
+from builder.frames.counts import StoreCleaning
 from builder.inspection import ColumnStatistics, Inspection, Shuffled
 from builder.length_bins import Lengths
 from builder.notes import notes_of
 from builder.recorded import options_given
 from builder.sequence_values import ColumnValues, Times
-from builder.tables.counts import StoreCleaning
 
 SHOWN_STATISTICS = 20
 SHOWN_FAILURES = 20

@@ -14,7 +14,7 @@ from builder.cli.ending import FAILED, ending_plainly, stdout_kept
 from builder.cli.paths import GivenPath
 
 if TYPE_CHECKING:
-    from builder.process import Process
+    from builder.process import ProcessFunction
     from builder.repair import Repair
 
 
@@ -86,7 +86,7 @@ def verify(
         from store_spec import Problem, StoreError, open_store
 
         name = store.name or str(store)
-        function: Process | str | None = process
+        function: ProcessFunction | str | None = process
         if labels_from is not None:
             from builder.options import tabular_given
 

@@ -153,11 +153,7 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
             source=source,
             compression=_split_compression(path.name)[1],
             delimiter=None if blanks else options.delimiter or _DELIMITERS[found] or ",",
-            header=options.header if options.column_names is None else False,
-            column_names=options.column_names,
-            na_values=options.na_values,
-            skip=options.skip_lines,
-            decimal=options.decimal,
+            options=options,
         )
     if options.column_names is not None:
         raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")

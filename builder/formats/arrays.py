@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from builder.errors import SourceError
 from builder.formats.columns import listed
 from builder.formats.files import check_is, first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.npy_header import LONGEST_HEADER, MAGIC, NpyHeader, read_header
-from builder.formats.table import Array, DType, OpenTable, Table, alone, check_unique, reading
+from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, alone, check_unique, column_of, reading
 
 _FIRST: Final = 1 << 18  # bytes; a file no larger is read once, with its header
 _PIECE: Final = 1 << 20
@@ -31,14 +31,26 @@ class NpyTable:
     names: tuple[str, ...]
     named: bool
     decimal: str = "."  # of no text
+    is_text: bool = False
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """Each column, alone in its group."""
         return alone(self.names)
 
-    def read(self, names: Sequence[str], dtype: DType | None) -> Table:  # noqa: ARG002 - binary: nothing to parse
-        """Read the array, and take these columns of it."""
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:  # noqa: ARG002
+        """Read these columns; steps that are arrays are lists."""
+        import pyarrow as pa
+
+        if raw and len(self.header.shape) > 2:
+            shape = self.header.shape[2:]
+            raise SourceError(self.source, f"column {raw[0]} holds arrays of shape {shape}, not one value")
+        block = self.block(tuple(dict.fromkeys((*names, *raw))))
+        columns = {name: column_of(block[:, place]) for place, name in enumerate(dict.fromkeys((*names, *raw)))}
+        return pa.table({name: columns[name] for name in names} | {HIDDEN + name: columns[name] for name in raw})
+
+    def block(self, names: Sequence[str]) -> Array:
+        """Read the array, and take these columns of it: (rows, columns, ...)."""
         header = self.header
         with reading(self.source):
             if self.whole is not None:
@@ -52,17 +64,7 @@ class NpyTable:
         if tuple(names) != self.names:
             position = {name: number for number, name in enumerate(self.names)}
             block = block[:, [position[name] for name in names]]
-        return Table.from_block(block, names)
-
-    def raw(self, names: Sequence[str]) -> Any:
-        """Return columns as a pyarrow.Table."""
-        import pyarrow as pa
-
-        columns = self.read(names, None).columns
-        for name, column in columns.items():
-            if column.ndim > 1:
-                raise SourceError(self.source, f"column {name} holds arrays of shape {column.shape[1:]}, not one value")
-        return pa.table({name: np.ascontiguousarray(column) for name, column in columns.items()})
+        return block
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return rows that follow one another, where there are many bytes of them, and rows lie in one place each."""

@@ -1,4 +1,4 @@
-"""Reading Parquet files and Arrow IPC files and streams, and turning their columns into NumPy arrays."""
+"""Reading Parquet files and Arrow IPC files and streams, and finding the numbers in their columns."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,9 +8,6 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from builder.errors import SourceError
 from builder.formats.arrow_sizes import ARROW_MAGIC, declared
 from builder.formats.decimals import TooLargeError, plain_numbers
@@ -18,11 +15,11 @@ from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.parquet_sizes import declared_values
 from builder.formats.table import (
     DATES,
+    HIDDEN,
     TIME_STAMPS,
-    Array,
     DType,
+    Frame,
     OpenTable,
-    Table,
     check_unique,
     check_width,
     not_numbers,
@@ -45,17 +42,10 @@ class ArrowTable:
     rows: int
     named: bool = True
     decimal: str = "."  # of text in it too: no option is for it
+    is_text: bool = False
     # Reads as `load`, the rows of one row group after another's; and how many rows that are.
     cut: tuple[tuple[Callable[[list[str]], Any], int], ...] = ()
     before: int = 0  # rows of the file that come before these
-
-    def raw(self, names: Sequence[str]) -> Any:
-        """Return columns as they are, as a pyarrow.Table."""
-        for name in names:
-            if self.groups.get(name) != (name,):
-                raise SourceError(self.source, f"column {name} is one of lists; a column of single values is needed")
-        with reading(self.source):
-            return self.load(list(names)).select(list(names))
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return each row group of a Parquet file."""
@@ -67,31 +57,23 @@ class ArrowTable:
             for (load, rows), end in zip(self.cut, ends, strict=True)
         )
 
-    def read(self, names: Sequence[str], dtype: DType | None) -> Table:
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read these columns; of a list column, its elements."""
+        import pyarrow as pa
+
         place = {name: (column, i) for column, names in self.groups.items() for i, name in enumerate(names)}
         wanted = list(dict.fromkeys(place[name][0] for name in names))
+        for name in raw:
+            if self.groups.get(name) != (name,):
+                raise SourceError(self.source, f"column {name} is one of lists; a column of single values is needed")
         with reading(self.source):
             for column in wanted:
                 self._check_numbers(column)
-            table = self.load(wanted)
-        values: dict[str, Array] = {}
-        missing: dict[str, NDArray[np.bool_]] = {}
-        for column in wanted:
-            width = len(self.groups[column])
-            scalar = self.groups[column] == (column,)
-            with reading(self.source):
-                array, absent = _numbers(
-                    table[column], column, None if scalar else width, dtype, self.source, self.before
-                )
-            for i, name in enumerate(self.groups[column]):
-                values[name] = array[:, i]
-                if absent is not None and absent[:, i].any():
-                    missing[name] = absent[:, i]
-        return Table(
-            columns={name: values[name] for name in names},
-            missing={name: missing[name] for name in names if name in missing},
-        )
+            lists = self.load([*wanted, *(name for name in raw if name not in wanted)])
+            for column in wanted:
+                self._check_lengths(lists[column], column)
+            columns = {name: self._numbers(lists[place[name][0]], name, place[name][1], dtype) for name in names}
+            return pa.table(columns | {HIDDEN + name: lists[name] for name in raw})
 
     def _check_numbers(self, column: str) -> None:
         """Refuse a column of anything else before it is loaded: text can take any memory. Show its first value."""
@@ -109,6 +91,36 @@ class ArrowTable:
                 break
         shown = str(value) if hasattr(value, "isoformat") else value
         raise not_numbers(self.source, column, what_it_holds(kind), shown, row)
+
+    def _check_lengths(self, column: Any, name: str) -> None:
+        """Refuse lists of other lengths than the first."""
+        import pyarrow.compute as pc
+
+        if not _is_list(column.type):
+            return
+        width, lengths = len(self.groups[name]), pc.list_value_length(column)
+        row = pc.index(pc.fill_null(pc.not_equal(lengths, width), False), True).as_py()
+        if row >= 0:
+            raise SourceError(
+                self.source,
+                f"column {name} holds {lengths[row].as_py():,} values in row {self.before + row + 1:,}, but {width:,} "
+                "in row 1; lists must have one length to be features",
+            )
+
+    def _numbers(self, column: Any, name: str, element: int, dtype: DType | None) -> Any:
+        """Return a column, or an element of its lists, as numbers; a row without a list lacks all its elements."""
+        import pyarrow.compute as pc
+
+        if _is_list(column.type):
+            column = pc.list_element(column, element)
+        try:
+            return numbers_of(column, dtype)
+        except TooLargeError as error:  # said as of the whole numbers of other types, when they are converted
+            raise SourceError(
+                self.source,
+                f"row {self.before + error.row + 1:,}, column {name}: {error.value} does not fit into {dtype} "
+                f"({error.count:,} in all); choose another --dtype, or leave the column out with --exclude",
+            ) from None
 
 
 def open_parquet(path: Path, *, source: str) -> ArrowTable:
@@ -190,34 +202,23 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
     return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups, rows=said.rows)
 
 
-def column_values(column: Any, dtype: DType | None = None) -> tuple[Array, NDArray[np.bool_] | None]:
-    """Turn a pyarrow column of numbers or bool into an array.
+def numbers_of(column: Any, dtype: DType | None = None) -> Any:
+    """Return a pyarrow column of numbers, bool or nothing as one that NumPy has too; decimals are the nearest floats.
 
     Args:
-        column: The column; decimals are floats, each the nearest.
+        column: The column, of any encoding.
         dtype: What the values will be converted to: decimals are kept whole where they are whole, and that is asked.
-
-    Returns:
-        The values (rows,), and where they are missing (rows,); None where none is, or where NaN says so.
 
     Raises:
         TooLargeError: A decimal does not fit into whole numbers of that dtype.
     """
     import pyarrow as pa
 
-    # Only chunked arrays copy where they must.
-    column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if pa.types.is_null(column.type):
-        return np.full(len(column), np.nan), None
-    if pa.types.is_decimal(column.type):
-        column = plain_numbers(column, dtype)
-    if not column.null_count:
-        # A single chunk is not copied, but comes read-only.
-        return column.to_numpy(), None
-    if pa.types.is_floating(column.type):
-        return column.to_numpy(), None
-    absent = column.is_null().to_numpy()
-    return column.fill_null(False if pa.types.is_boolean(column.type) else 0).to_numpy(), absent
+        return pa.chunked_array([pa.nulls(len(column), pa.float64())])
+    return plain_numbers(column, dtype) if pa.types.is_decimal(column.type) else column
 
 
 def is_numeric(kind: Any) -> bool:
@@ -317,53 +318,3 @@ def _groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str
     }
     check_unique(source, [name for names in groups.values() for name in names])
     return groups
-
-
-def _numbers(  # noqa: PLR0917
-    column: Any, name: str, width: int | None, dtype: DType | None, source: str, before: int
-) -> tuple[Array, NDArray[np.bool_] | None]:
-    """Return what `column_values` does, as (rows, width); width None is 1, for a column that is no list."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if width is None:
-        try:
-            array, absent = column_values(column, dtype)
-        except TooLargeError as error:
-            raise _too_large(error, f"row {before + error.row + 1:,}, column {name}", dtype, source) from None
-        return array[:, None], None if absent is None else absent[:, None]
-    lengths, null = column_values(pc.list_value_length(column))
-    ragged = lengths != width if null is None else (lengths != width) & ~null
-    if ragged.any():
-        row = int(ragged.argmax())
-        raise SourceError(
-            source,
-            f"column {name} holds {int(lengths[row]):,} values in row {before + row + 1:,}, but {width:,} in row 1; "
-            "lists must have one length to be features",
-        )
-    lists = column.combine_chunks()
-    # A row without a list lacks all its elements.
-    present = np.ones(len(column), np.bool_) if null is None else ~null
-    try:
-        flat, absent = column_values(lists.drop_null().flatten(), dtype)
-    except TooLargeError as error:
-        row, element = int(np.flatnonzero(present)[error.row // width]), error.row % width
-        where = f"row {before + row + 1:,}, column {name}[{element}]"
-        raise _too_large(error, where, dtype, source) from None
-    values = np.zeros((len(column), width), flat.dtype)
-    values[present] = flat.reshape(-1, width)
-    missing = np.repeat(~present[:, None], width, axis=1)
-    if absent is not None:
-        missing[present] |= absent.reshape(-1, width)
-    return values, missing if missing.any() else None
-
-
-def _too_large(error: TooLargeError, where: str, dtype: DType | None, source: str) -> SourceError:
-    """Say it as of the whole numbers of other types, when they are converted."""
-    return SourceError(
-        source,
-        f"{where}: {error.value} does not fit into {dtype} ({error.count:,} in all); choose another --dtype, or leave "
-        "the column out with --exclude",
-    )

@@ -18,27 +18,56 @@ from store_spec.format.records import surely_finite
 
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
+# Rows of a source, a pyarrow.Table: a column for each name, and beside them hidden ones, whose names begin with HIDDEN.
+Frame: TypeAlias = Any
 
 TIME_STAMPS: Final = "time stamps"  # what a column holds that is none of numbers, in words
 DATES: Final = "dates"  # without a time of day
+HIDDEN: Final = "\0"
+ROW: Final = "\0row"  # the hidden column that says which row of the file, from 1, each is
 
 _MOST_COLUMNS: Final = 2**20  # names are made of them all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Columns of one source, in the order in which they were asked for."""
+    """Columns of numbers as NumPy arrays: what is computed with, bit for bit as NumPy does it."""
 
     columns: Mapping[str, Array]  # each (rows, ...), numbers or bool
     block: Array | None = None  # the same columns as one array (rows, columns, ...), where they have one dtype
-    # Where values are missing that the dtype cannot say, as NaN can: (rows,) each, or of the column's shape.
+    # Where values are missing that the dtype cannot say, as NaN can: each of the column's shape.
     missing: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     numbers: NDArray[np.int64] | None = None  # (rows,) which row of the file each is, from 1; None: 1, 2, 3, ...
 
-    def __post_init__(self) -> None:
-        lengths = {len(column) for column in self.columns.values()}
-        if len(lengths) != 1:
-            raise ValueError(f"a table needs columns of one length, not of {sorted(lengths)}")
+    @classmethod
+    def of(cls, frame: Frame) -> "Table":
+        """Return the columns of numbers of a frame; a table as it is."""
+        import pyarrow as pa
+
+        if isinstance(frame, cls):
+            return frame
+        names = [name for name in frame.column_names if not name.startswith(HIDDEN)]
+        numbers = frame[ROW].to_numpy() if ROW in frame.column_names else None
+        kinds = {frame.schema.field(name).type for name in names}
+        if len(kinds) == 1 and pa.types.is_floating(*kinds):
+            return replace(cls.from_block(_block(frame.select(names), *kinds), names), numbers=numbers)
+        values = {name: array_of(frame[name]) for name in names}
+        missing = {name: absent for name, (_, absent) in values.items() if absent is not None}
+        return cls(columns={name: array for name, (array, _) in values.items()}, missing=missing, numbers=numbers)
+
+    @classmethod
+    def from_block(cls, block: Array, names: Sequence[str]) -> "Table":
+        """Make a table of the columns `block[:, i]`, without a copy."""
+        return cls(columns={name: block[:, number] for number, name in enumerate(names)}, block=block)
+
+    @property
+    def frame(self) -> Frame:
+        """The same as a frame."""
+        import pyarrow as pa
+
+        columns = {name: column_of(column, self.missing.get(name)) for name, column in self.columns.items()}
+        numbers = np.arange(1, self.rows + 1) if self.numbers is None else self.numbers
+        return pa.table({**columns, ROW: column_of(numbers)})
 
     @property
     def rows(self) -> int:
@@ -51,12 +80,10 @@ class Table:
 
     def absent(self, name: str) -> NDArray[np.bool_] | None:
         """Return where a column has no value, of its shape (rows, ...); None: nowhere."""
-        column, mask = self.columns[name], self.missing.get(name)
-        found = np.isnan(column) if column.dtype.kind == "f" else None
-        if mask is not None:
-            mask = mask.reshape(len(mask), *[1] * (column.ndim - mask.ndim), *mask.shape[1:])
-            found = np.broadcast_to(mask, column.shape) if found is None else found | mask
-        return found if found is not None and found.any() else None
+        column, absent = self.columns[name], self.missing.get(name)
+        if column.dtype.kind == "f":
+            absent = np.isnan(column) if absent is None else np.isnan(column) | absent
+        return absent if absent is not None and absent.any() else None
 
     @property
     def is_full(self) -> bool:
@@ -71,34 +98,56 @@ class Table:
         """Return what `absent` does, of the columns that lack a value somewhere."""
         return {name: mask for name in self.columns if (mask := self.absent(name)) is not None}
 
-    def taken(self, rows: NDArray[np.int64]) -> "Table":
-        """Return the rows with these indices, in that order, copied."""
-        numbers = rows + 1 if self.numbers is None else self.numbers[rows]
-        missing = {name: mask[rows] for name, mask in self.missing.items()}
-        if self.block is not None:
-            return replace(Table.from_block(self.block[rows], tuple(self.columns)), missing=missing, numbers=numbers)
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        return Table(columns=columns, missing=missing, numbers=numbers)
 
-    @classmethod
-    def joined(cls, tables: Sequence["Table"]) -> "Table":
-        """Return tables of the same columns, one below the other; each knows which rows of the file it has."""
-        if len(tables) == 1:
-            return tables[0]
-        columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in tables[0].columns}
-        gaps = {name for table in tables for name in table.missing}
-        missing = {
-            name: np.concatenate([table.missing.get(name, np.zeros(table.rows, np.bool_)) for table in tables])
-            for name in columns
-            if name in gaps
-        }
-        numbers = [np.arange(1, table.rows + 1) if table.numbers is None else table.numbers for table in tables]
-        return cls(columns=columns, missing=missing, numbers=np.concatenate(numbers))
+def array_of(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
+    """Turn a pyarrow column of numbers, bool, or lists of one length into an array (rows, ...).
 
-    @classmethod
-    def from_block(cls, block: Array, names: Sequence[str]) -> "Table":
-        """Make a table of the columns `block[:, i]`, without a copy."""
-        return cls(columns={name: block[:, number] for number, name in enumerate(names)}, block=block)
+    Returns:
+        The values, and where they are missing, of the same shape; None where none is, or where NaN says so.
+    """
+    import pyarrow as pa
+
+    # Only chunked arrays copy where they must.
+    column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
+    if pa.types.is_fixed_size_list(column.type):
+        whole = column.combine_chunks()
+        flat, absent = array_of(whole.flatten())
+        present = whole.is_valid().to_numpy(zero_copy_only=False)
+        shape = (-1, column.type.list_size, *flat.shape[1:])
+        if absent is None and present.all():
+            return flat.reshape(shape), None
+        values = np.zeros((len(whole), *shape[1:]), flat.dtype)
+        missing = np.ones(values.shape, np.bool_)
+        values[present] = flat.reshape(shape)
+        missing[present] = False if absent is None else absent.reshape(shape)
+        return values, missing
+    if not column.null_count or pa.types.is_floating(column.type):
+        # A single chunk is not copied, but comes read-only.
+        return column.to_numpy(), None
+    absent = column.is_null().to_numpy()
+    return column.fill_null(False if pa.types.is_boolean(column.type) else 0).to_numpy(), absent
+
+
+def column_of(array: Array, absent: NDArray[np.bool_] | None = None) -> Any:
+    """Turn an array (rows, ...) into a pyarrow column, with null where a value is absent."""
+    import pyarrow as pa
+
+    column = pa.array(np.ascontiguousarray(array).reshape(-1), mask=None if absent is None else absent.reshape(-1))
+    for size in reversed(array.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    return column
+
+
+def _block(frame: Frame, kind: Any) -> Array:
+    """Copy columns of one type of floats into one array (rows, columns); missing is NaN."""
+    out = np.empty((frame.num_columns, frame.num_rows), kind.to_pandas_dtype()).T  # column by column, as they come
+    start = 0
+    for batch in frame.to_batches():
+        stop = start + batch.num_rows
+        for number, column in enumerate(batch.columns):
+            out[start:stop, number] = column.to_numpy(zero_copy_only=False)
+        start = stop
+    return out
 
 
 class OpenTable(Protocol):
@@ -112,26 +161,24 @@ class OpenTable(Protocol):
     def named(self) -> bool:
         """Whether the names come from the file or the user; if not, they are the numbers of the columns."""
 
-    def read(self, names: Sequence[str], dtype: DType | None) -> Table:
-        """Read these columns (elements, not groups).
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+        """Read these columns (elements, not groups), as numbers or bool, with null where one is missing.
 
         Args:
-            names: Which, in the order wanted; at least one.
+            names: Which, in the order wanted.
             dtype: What they will be converted to: text is parsed so that nothing is lost on the way there.
+            raw: Columns that are read as they are, those of text files as text, and hidden.
 
         Raises:
-            SourceError: The file cannot be read, or such a column is not made of numbers.
-        """
-
-    def raw(self, names: Sequence[str]) -> Any:
-        """Read these columns as they are, as a pyarrow.Table: those of text files as text.
-
-        Raises:
-            SourceError: The file cannot be read, or a column is one of lists.
+            SourceError: The file cannot be read, such a column is not made of numbers, or one of `raw` is of lists.
         """
 
     def pieces(self) -> Sequence["OpenTable"]:
         """Return the table cut into rows that are read on their own, one after another; often it is one piece."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is text, in which no column has a type."""
 
     @property
     def decimal(self) -> str:
@@ -140,6 +187,16 @@ class OpenTable(Protocol):
     @property
     def rows(self) -> int | None:
         """How many rows the file says that it has; None: reading it tells."""
+
+
+def raw_columns(table: OpenTable, names: Sequence[str]) -> Frame:
+    """Read columns of a table as they are, under their own names."""
+    return hidden(table.read((), None, names), names)
+
+
+def hidden(frame: Frame, names: Sequence[str]) -> Frame:
+    """Return the columns of a frame that were read as they are, under their own names."""
+    return frame.select([HIDDEN + name for name in names]).rename_columns(list(names))
 
 
 @contextmanager

@@ -7,15 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.errors import SourceError
-from builder.formats.arrow import column_values
+from builder.formats import ReadOptions
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.files import most_unpacked, unpacks_to_much
-from builder.formats.table import Array, DType, OpenTable, Table, alone, reading, shortened
+from builder.formats.table import HIDDEN, DType, Frame, OpenTable, alone, reading, shortened
 from builder.formats.text_header import FIRST, TextStart, read_start
-from builder.formats.text_numbers import FALSE, MISSING, TRUE, first_that_fails, numbers, refuse_large
+from builder.formats.text_numbers import (
+    FALSE,
+    MISSING,
+    TRUE,
+    first_that_fails,
+    number_type,
+    numbers,
+    refuse_large,
+    without_blanks,
+)
 from builder.formats.text_quotes import QuoteCount, unclosed
 
 _BLOCK = FIRST  # bytes that pyarrow parses at once
@@ -28,11 +36,11 @@ class TextTable:
 
     path: Path
     source: str
-    compression: str | None
-    delimiter: str | None  # None: runs of blanks
+    compression: str | None  # None, "gzip" or "zstd"
+    delimiter: str | None  # one character; None: runs of blanks
+    options: ReadOptions
     start: TextStart
-    na_values: tuple[str, ...] = ()  # beside what usually stands for a missing value
-    decimal: str = "."  # before decimals
+    is_text: bool = True
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
@@ -44,42 +52,68 @@ class TextTable:
         """Whether the columns have names."""
         return self.start.named
 
-    def read(self, names: Sequence[str], dtype: DType | None) -> Table:
-        """Parse these columns as float64, or as int64 or uint64 where whole numbers are asked for."""
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+        """Parse columns as float64, or as int64 or uint64 where whole numbers are asked for; raw ones are trimmed."""
         import pyarrow as pa
 
-        whole = dtype is not None and dtype.kind in "iu"
-        number = pa.float64() if not whole else pa.uint64() if dtype == np.uint64 else pa.int64()
-        words = dict(zip(self.start.names, self.start.first, strict=False))
-        kinds = {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else number for name in names}
+        columns = {}
+        texts = {name: pa.string() for name in raw if name not in names}
         with reading(self.source):
             try:
-                parsed = self.parse(kinds)
+                parsed = self.parse(self._kinds(names, dtype) | texts)
+                columns = {name: self._checked(parsed[name], name, dtype) for name in names}
             except pa.ArrowInvalid:
                 # Rare: signs, blanks around words, or text, which is then named by row and column.
-                return self._read_as_text(names, dtype)
-            if whole:
-                return _from_columns({name: column_values(parsed[name]) for name in names}, dtype)
-            block = _block(parsed)
-        if dtype is None and block.size:
-            self._refuse_large(names, block)
-        return Table.from_block(block, names)
+                parsed = self.texts([*names, *texts])
+                for name in names:
+                    columns[name] = numbers(
+                        parsed[name], name, self.source, dtype, self.options.na_values, self.decimal
+                    )
+        others = self.texts([name for name in raw if name in names]) if len(texts) < len(raw) else parsed
+        for name in raw:
+            text = parsed[name] if name in texts else others[name]
+            columns[HIDDEN + name] = without_blanks(text, [*MISSING, *self.options.na_values])
+        return pa.table(columns)
 
-    def raw(self, names: Sequence[str]) -> Any:
-        """Return columns of text as a pyarrow.Table, without the blanks around it; what is missing is null."""
+    def _kinds(self, names: Sequence[str], dtype: DType | None) -> dict[str, Any]:
+        """Return the types that columns are parsed as: bool where the first row has such a word."""
         import pyarrow as pa
-        import pyarrow.compute as pc
+
+        words = dict(zip(self.start.names, self.start.first, strict=False))
+        number = number_type(dtype)
+        return {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else number for name in names}
+
+    def _checked(self, column: Any, name: str, dtype: DType | None) -> Any:
+        """Return a column of numbers, with 1 for true; refuse whole numbers in text that float64 does not hold."""
+        import pyarrow as pa
+
+        if pa.types.is_boolean(column.type):
+            return column.cast(pa.uint8()).cast(number_type(dtype))
+        if dtype is None:
+            values = column.to_numpy()
+            # fmax and fmin, as NaN here is a missing value. pyarrow's min_max takes ten times as long.
+            if max(np.fmax.reduce(values, initial=0), -np.fmin.reduce(values, initial=0)) >= EXACT_IN_FLOAT64:
+                refuse_large(self.texts([name])[name], values, name, self.source)
+        return column
+
+    def texts(self, names: Sequence[str]) -> Frame:
+        """Return columns as the text that stands in the file.
+
+        Raises:
+            SourceError: Some of it is not UTF-8.
+        """
+        import pyarrow as pa
 
         with reading(self.source):
             try:
-                texts = self.parse({name: pa.string() for name in names})
+                return self.parse({name: pa.string() for name in names})
             except pa.ArrowInvalid:
                 raise self.not_utf8(names) from None
-            words = pa.array([*MISSING, *self.na_values])
-            trimmed = {name: pc.utf8_trim_whitespace(texts[name]) for name in names}
-            return pa.table(
-                {name: pc.if_else(pc.is_in(text, value_set=words), None, text) for name, text in trimmed.items()}
-            )
+
+    @property
+    def decimal(self) -> str:
+        """What stands before decimals."""
+        return self.options.decimal
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the file as one piece."""
@@ -118,7 +152,7 @@ class TextTable:
             "convert_options": csv.ConvertOptions(
                 column_types={name: kind for name, kind in kinds.items() if kind is not None},
                 include_columns=list(kinds),
-                null_values=[*MISSING, *self.na_values],
+                null_values=[*MISSING, *self.options.na_values],
                 true_values=TRUE,
                 false_values=FALSE,
                 strings_can_be_null=False,
@@ -195,17 +229,6 @@ class TextTable:
             f"({shortened(repr(text), 80)}); {advice}"
         )
 
-    def _read_as_text(self, names: Sequence[str], dtype: DType | None) -> Table:
-        """Read the columns as text, and make numbers of that, column by column."""
-        import pyarrow as pa
-
-        try:
-            texts = self.parse({name: pa.string() for name in names})
-        except pa.ArrowInvalid:
-            raise self.not_utf8(names) from None
-        columns = {name: numbers(texts[name], name, self.source, dtype, self.na_values, self.decimal) for name in names}
-        return _from_columns(columns, dtype)
-
     def not_utf8(self, names: Sequence[str]) -> SourceError:
         """Find the first value of some columns that is not UTF-8; there must be one."""
         import pyarrow as pa
@@ -222,19 +245,6 @@ class TextTable:
         return SourceError(
             self.source, f"row {row + 1:,}, column {name}: {shown} is not valid UTF-8; write the file as UTF-8"
         )
-
-    def _refuse_large(self, names: Sequence[str], block: Array) -> None:
-        """Refuse whole numbers in text that a float64 does not hold."""
-        import pyarrow as pa
-
-        # fmax and fmin, as NaN here is a missing value.
-        largest = np.maximum(np.fmax.reduce(block, axis=0), -np.fmin.reduce(block, axis=0))
-        large = [name for name, most in zip(names, largest, strict=True) if most >= EXACT_IN_FLOAT64]
-        if large:
-            with reading(self.source):
-                texts = self.parse({name: pa.string() for name in large})
-            for name in large:
-                refuse_large(texts[name], block[:, list(names).index(name)], name, self.source)
 
 
 class CollapseBlanks:
@@ -281,59 +291,25 @@ class DropLastBlankLines:
 
 
 def open_text(
-    path: Path,
-    *,
-    source: str,
-    compression: str | None,
-    delimiter: str | None,
-    header: bool | None,
-    column_names: tuple[str, ...] | None,
-    na_values: tuple[str, ...] = (),
-    skip: int = 0,
-    decimal: str = ".",
+    path: Path, *, source: str, compression: str | None, delimiter: str | None, options: ReadOptions
 ) -> TextTable:
-    """Open a text file and read its first lines.
-
-    Args:
-        path: Where it lies.
-        source: What to call it in errors.
-        compression: None, "gzip" or "zstd".
-        delimiter: One character; None for runs of blanks.
-        header: Whether it starts with names; None: it does, unless it is blank-separated.
-        column_names: Names where it has none.
-        na_values: What stands for missing values, beside what usually does.
-        skip: Lines before its names or its first row, which are left out.
-        decimal: What stands before decimals.
+    """Open a text file and read its first lines; see `TextTable`.
 
     Raises:
-        SourceError: It is empty or broken, or that stands between fields as well.
+        SourceError: It is empty or broken, or what stands before decimals stands between fields as well.
     """
     advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
     with reading(source, advice=advice), _stream(path, compression, source) as stream:
-        start = read_start(
-            stream,
-            source=source,
-            delimiter=delimiter,
-            header=header,
-            column_names=column_names,
-            skip=skip,
-            decimal=decimal,
-        )
+        start = read_start(stream, source, delimiter, options)
     # Not before: that one column would be several by another delimiter says more.
-    if decimal == delimiter:
+    if options.decimal == delimiter:
         raise SourceError(
             source,
-            f"--decimal {decimal!r} is to stand before decimals, and {delimiter!r} stands between the fields of such a "
-            "file; say what does so with --delimiter, as ';'",
+            f"--decimal {delimiter!r} is to stand before decimals, and {delimiter!r} stands between the fields of such "
+            "a file; say what does so with --delimiter, as ';'",
         )
     return TextTable(
-        path=path,
-        source=source,
-        compression=compression,
-        delimiter=delimiter,
-        start=start,
-        na_values=na_values,
-        decimal=decimal,
+        path=path, source=source, compression=compression, delimiter=delimiter, options=options, start=start
     )
 
 
@@ -355,28 +331,3 @@ def _stream(path: Path, compression: str | None, source: str) -> Any:
         return piece
 
     return pa.TransformInputStream(stream, counted)
-
-
-def _block(parsed: Any) -> Array:
-    """Copy a pyarrow.Table of float64 and bool into one array; missing is NaN."""
-    import pyarrow as pa
-
-    out = np.empty((parsed.num_columns, parsed.num_rows)).T  # column by column in memory, as they come
-    start = 0
-    for batch in parsed.to_batches():
-        stop = start + batch.num_rows
-        for number, column in enumerate(batch.columns):
-            values = column if pa.types.is_floating(column.type) else column.cast(pa.uint8()).cast(pa.float64())
-            out[start:stop, number] = values.to_numpy(zero_copy_only=False)
-        start = stop
-    return out
-
-
-def _from_columns(columns: Mapping[str, tuple[Array, NDArray[np.bool_] | None]], dtype: DType | None) -> Table:
-    """Make a table of columns that may differ in dtype, bool ones as what the others are parsed as."""
-    whole = dtype is not None and dtype.kind in "iu"
-    values = {
-        name: array.astype(np.uint8 if whole else np.float64) if array.dtype.kind == "b" else array
-        for name, (array, _) in columns.items()
-    }
-    return Table(columns=values, missing={name: absent for name, (_, absent) in columns.items() if absent is not None})

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Protocol
 
 from builder.errors import SourceError
+from builder.formats import ReadOptions
 from builder.formats.columns import listed
 from builder.formats.files import check_is
 from builder.formats.table import check_unique, shortened
@@ -43,30 +44,20 @@ class TextStart:
     rest: bytes | None  # the data, where the file is so small that it has been read
 
 
-def read_start(
-    stream: Readable,
-    *,
-    source: str,
-    delimiter: str | None,
-    header: bool | None,
-    column_names: tuple[str, ...] | None,
-    skip: int = 0,
-    decimal: str = ".",
-) -> TextStart:
+def read_start(stream: Readable, source: str, delimiter: str | None, options: ReadOptions) -> TextStart:
     """Read the header, and look at the first data row.
 
     Args:
         stream: The text, decompressed.
         source: For errors.
         delimiter: Between fields; None for runs of blanks.
-        header: Whether there are names; None: there are, unless the format has none.
-        column_names: Names where the file has none.
-        skip: Lines before all that, which are left out.
-        decimal: What stands before decimals.
+        options: Whether there are names, and what they are, and lines before all that, which are left out.
 
     Raises:
         SourceError: There is nothing, no names where there should be, or one twice.
     """
+    skip, decimal, column_names = options.skip_lines, options.decimal, options.column_names
+    header = False if column_names is not None else options.header
     head, rows, whole = _first_rows(stream, delimiter, source, skip)
     check_is("text", head, source)
     if head[:4] in _UTF32:
@@ -89,7 +80,7 @@ def read_start(
             _check_delimiter(names[0], delimiter.join(data), delimiter, source)
     else:
         data, offset = first, _end_of(head, skip) or (len(_BOM) if head.startswith(_BOM) else 0)
-        if header is None and column_names is None and len(rows) > 1:
+        if header is None and len(rows) > 1:
             _check_no_names(first, rows[1][0], source, decimal)
         names = column_names or tuple(map(str, range(len(first))))
         if len(names) != len(first):

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.errors import SourceError
-from builder.formats.arrow import column_values
 from builder.formats.columns import as_option
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import TIME_STAMPS, Array, DType, not_numbers, shortened
@@ -44,22 +42,37 @@ ROUNDED: Final = f"is beyond 2**53 = {EXACT_IN_FLOAT64:,}, so float64 would roun
 _DELIMITED = re.compile(r"[^;|\t]*([;|\t]).*", re.DOTALL)
 
 
+def number_type(dtype: DType | None) -> Any:
+    """Return the pyarrow type that numbers in text are parsed as, where these will be converted to a dtype."""
+    import pyarrow as pa
+
+    if dtype is None or dtype.kind not in "iu":
+        return pa.float64()
+    return pa.uint64() if dtype == np.uint64 else pa.int64()
+
+
+def without_blanks(column: Any, missing: Sequence[str], blanks: str | None = None) -> Any:
+    """Return a pyarrow column of text of any kind as strings, without blanks around them; what is missing is null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = column.cast(pa.string())
+    trimmed = pc.utf8_trim_whitespace(texts) if blanks is None else pc.utf8_trim(texts, blanks)
+    return pc.if_else(pc.is_in(trimmed, value_set=pa.array(["", *missing])), None, trimmed)
+
+
 def numbers(  # noqa: PLR0917
     texts: Any, name: str, source: str, dtype: DType | None, na_values: Sequence[str] = (), decimal: str = "."
-) -> tuple[Array, NDArray[np.bool_] | None]:
-    """Parse a pyarrow column of strings.
+) -> Any:
+    """Parse a pyarrow column of strings: as whole numbers if these are asked for and all are, else as float64.
 
     Args:
         texts: The column.
         name: Its name.
         source: For errors.
-        dtype: What the numbers will be converted to: whole numbers are parsed as such, if they are, others as
-            float64. None: float64, and whole numbers that it does not hold are refused.
+        dtype: What the numbers will be converted to. None: whole numbers that float64 does not hold are refused.
         na_values: What stands for missing values, beside what usually does.
         decimal: What stands before decimals.
-
-    Returns:
-        The values (rows,), float64, int64, uint64 or bool; and where they are missing, unless as NaN.
 
     Raises:
         SourceError: With the row and the value that is not a number.
@@ -67,26 +80,24 @@ def numbers(  # noqa: PLR0917
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = pc.utf8_trim(texts, _BLANKS)
-    given = pc.if_else(pc.is_in(trimmed, value_set=pa.array([*MISSING, *na_values])), None, trimmed)
-    is_word = pc.is_in(given, value_set=pa.array([*TRUE, *FALSE]))
-    if given.null_count < len(given) == pc.sum(is_word).as_py() + given.null_count:
-        words = pc.if_else(pc.is_valid(given), pc.is_in(given, value_set=pa.array(TRUE)), None)
-        return column_values(words)
+    known = without_blanks(texts, [*MISSING, *na_values], _BLANKS)
+    kind = number_type(dtype)
+    is_word = pc.is_in(known, value_set=pa.array([*TRUE, *FALSE]))
+    if known.null_count < len(known) == pc.sum(is_word).as_py() + known.null_count:
+        words = pc.if_else(pc.is_valid(known), pc.is_in(known, value_set=pa.array(TRUE)), None)
+        return words.cast(pa.uint8()).cast(kind)
     # pyarrow does not know the plus sign in whole numbers.
-    plain = pc.replace_substring_regex(with_points(given, decimal), r"^\+([0-9.])", r"\1")
-    if dtype is not None and dtype.kind in "iu":
-        try:
-            return column_values(plain.cast(pa.uint64() if dtype == np.uint64 else pa.int64()))
-        except pa.ArrowInvalid:
-            pass  # written as floats, perhaps whole ones
+    plain = pc.replace_substring_regex(with_points(known, decimal), r"^\+([0-9.])", r"\1")
+    if kind != pa.float64():
+        with contextlib.suppress(pa.ArrowInvalid):  # written as floats, perhaps whole ones
+            return plain.cast(kind)
     try:
-        values, _ = column_values(plain.cast(pa.float64()))
+        values = plain.cast(pa.float64())
     except pa.ArrowInvalid:
-        raise _no_number(plain, given, name, source, decimal) from None
+        raise _no_number(plain, known, name, source, decimal) from None
     if dtype is None or dtype.kind != "f":
-        refuse_large(plain, values, name, source, dtype)
-    return values, None
+        refuse_large(plain, values.to_numpy(), name, source, dtype)
+    return values
 
 
 def with_points(texts: Any, decimal: str) -> Any:
@@ -206,17 +217,17 @@ def otherwise_written(text: str, decimal: str = ".") -> str:
     return ""
 
 
-def _no_number(plain: Any, given: Any, name: str, source: str, decimal: str) -> SourceError:
+def _no_number(plain: Any, known: Any, name: str, source: str, decimal: str) -> SourceError:
     """Say which value is the first that is not a number, and what it may be."""
     import pyarrow as pa
 
     row = first_that_fails(plain, pa.float64())
-    text = given[row].as_py()
+    text = known[row].as_py()
     if _TIME_STAMP.match(text):
         return not_numbers(source, name, TIME_STAMPS, text, row + 1)
     hint = _hint(text, decimal)
     # The first value that is there tells a column of text from a slip of the pen.
-    if not hint and given.slice(0, row).null_count == row:
+    if not hint and known.slice(0, row).null_count == row:
         return not_numbers(source, name, "text", text, row + 1, if_missing(text))
     choices = [if_missing(text), f"correct it, or leave the column out with --exclude {as_option(name)}"]
     advice = hint or ", ".join(filter(None, choices))

@@ -1,1 +1,1 @@
-"""Where the labels of a source come from, how they meet its rows, and classes that are text."""
+"""Where the labels of a source come from, and classes that are text."""

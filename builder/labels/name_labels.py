@@ -3,7 +3,6 @@ r"""Labels that are numbers or classes in a source's name, as `spk(\d+)` finds t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,32 +14,6 @@ from builder.labels.text_classes import CODES, unseen_class
 from store_spec.format.class_names import Classes
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameLabels:
-    """The labels of sources that a process function reads: those in their names, whatever it returns.
-
-    Args:
-        pattern: A regular expression, with a group for each target.
-        classes: Of each target, once they are known; None: all are numbers.
-        given: Whether the user gave classes.
-    """
-
-    pattern: str
-    classes: Classes | None = None
-    given: bool = False
-
-    def __post_init__(self) -> None:
-        check_pattern(self.pattern)
-
-    def of(self, source: str) -> Array:
-        """Return the labels (targets,) of a source, as `labels_in` does for tables.
-
-        Raises:
-            SourceError: As `labels_in`.
-        """
-        return labels_in(source, self.pattern, None, self.classes, given=self.given)
 
 
 def check_pattern(pattern: str) -> None:

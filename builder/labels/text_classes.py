@@ -109,10 +109,10 @@ def codes_of(
     source: str,
     *,
     named: bool,
-    number: Callable[[int], int],
+    before: int,
     decimal: str = ".",
-) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-    """Return the codes (rows,) of texts, and where they are missing, None: nowhere.
+) -> Any:
+    """Return the codes of texts, a pyarrow column of int64.
 
     Args:
         texts: A pyarrow column of strings; null is missing.
@@ -120,7 +120,7 @@ def codes_of(
         name: Of the column, for errors.
         source: For errors.
         named: Whether the user gave the classes.
-        number: Which row of the file, from 1, the row with an index is.
+        before: How many rows of the file come before these.
         decimal: What stands before decimals of numbers in it.
 
     Raises:
@@ -129,14 +129,12 @@ def codes_of(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = pc.index_in(texts, value_set=pa.array(classes, pa.string()))
-    absent = texts.is_null().to_numpy()
-    unseen = found.is_null().to_numpy() & ~absent
-    if unseen.any():
-        row = int(unseen.argmax())
-        where = f"row {number(row):,}, column {name}"
+    codes = pc.index_in(texts, value_set=pa.array(classes, pa.string()))
+    if codes.null_count > texts.null_count:
+        row = pc.index(pc.and_(codes.is_null(), texts.is_valid()), True).as_py()
+        where = f"row {before + row + 1:,}, column {name}"
         raise unseen_class(texts[row].as_py(), where, classes, source, named=named, decimal=decimal)
-    return found.fill_null(0).to_numpy().astype(np.int64), absent if absent.any() else None
+    return codes.cast(pa.int64())
 
 
 def texts_of(labels: NDArray[Any], classes: Classes) -> NDArray[np.object_]:
@@ -213,15 +211,6 @@ def distinct(texts: Any, name: str, source: str, *, typed: bool, decimal: str = 
     for text in found:
         _check_name(text, f"column {name}", lambda words: SourceError(source, words))
     return tuple(found)
-
-
-def without_blanks(column: Any, missing: Sequence[str]) -> Any:
-    """Return a pyarrow column of text of any kind as strings, without blanks around them; what is missing is null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    return pc.if_else(pc.is_in(trimmed, value_set=pa.array(["", *missing])), None, trimmed)
 
 
 def _check_name(name: str, where: str, error: Callable[[str], Exception]) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import UsageError
-from builder.formats.arrow import column_values, is_text, what_it_holds
+from builder.formats.arrow import is_text, numbers_of, what_it_holds
 from builder.formats.convert import EXACT_IN_FLOAT64
+from builder.formats.table import array_of
 from store_spec.errors import SchemaError
 from store_spec.format.sequence_columns import ColumnType, SequenceColumn
 
@@ -105,7 +106,7 @@ def _held(column: Any, dtype: ColumnType) -> str:
 
 
 def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[Any]:
-    values, absent = column_values(column)
+    values, absent = array_of(numbers_of(column))
     if dtype == "bool" and absent is not None:
         raise UsageError(
             f"{where}: row {int(absent.argmax()) + 1:,}, column {name}: missing value ({int(absent.sum()):,} in all); "

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, format_of, open_table, stem_of
-from builder.formats.arrow import ArrowTable, column_values, is_numeric, is_text, what_it_holds
+from builder.formats.arrow import ArrowTable, is_numeric, is_text, numbers_of, what_it_holds
 from builder.formats.columns import parse_columns, select, there_are
 from builder.formats.convert import EXACT_IN_FLOAT64, stack
-from builder.formats.table import Array, OpenTable, Table, reading
+from builder.formats.table import Array, OpenTable, Table, array_of, reading
 from builder.formats.text import TextTable
-from builder.formats.text_numbers import MISSING, ROUNDED, first_large
-from builder.labels.text_classes import CODES, without_blanks
+from builder.formats.text_numbers import MISSING, ROUNDED, first_large, without_blanks
+from builder.labels.text_classes import CODES
 from builder.manifest.classes import Texts, checked_texts
 from builder.manifest.kept import Kept, kept_column
 from store_spec.format.sequence_columns import SequenceColumn
@@ -251,7 +251,7 @@ class Manifest:
                 f"{self.path}: row {row + 1:,}, column {name} holds {holds} ({column[row]}); labels are numbers, "
                 "bool or text"
             )
-        values, absent = column_values(column)
+        values, absent = array_of(numbers_of(column))
         for what, mask in (
             ("missing", np.isnan(values) if values.dtype.kind == "f" else absent),
             ("infinite", np.isinf(values)),
@@ -381,7 +381,7 @@ def _faults(table: Any, opened: TextTable) -> dict[str, str]:
         if pa.types.is_binary(table[name].type):
             faults[name] = opened.not_utf8([name]).reason
         elif pa.types.is_floating(table[name].type):
-            values, _ = column_values(table[name])
+            values = table[name].to_numpy()
             if not (np.abs(values) >= EXACT_IN_FLOAT64).any():
                 continue
             found = first_large(opened.parse({name: pa.string()})[name], values)

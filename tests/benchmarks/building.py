@@ -17,7 +17,7 @@ import pytest
 
 from builder.build import build
 from builder.engine import Engine, OnDask, start_engine
-from builder.tables.tabular import Tabular, tabular
+from builder.frames.tabular import Tabular, tabular
 from tests.benchmarks.children import measure, processor_seconds, processor_seconds_since
 from tests.benchmarks.floors import FLOOR, STEPS, WHOLE, floor
 from tests.benchmarks.sources import FEATURES, write_sources

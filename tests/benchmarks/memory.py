@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import builder
-from builder.tables.tabular import tabular
+from builder.frames.tabular import tabular
 from tests.benchmarks.building import process_for
 from tests.benchmarks.children import measure
 from tests.benchmarks.control_group import control_group, limit_memory

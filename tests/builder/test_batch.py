@@ -19,11 +19,10 @@ from builder.batch import Found, Part, Processed, compress, probe, summarise
 from builder.batch import process_batch as process_batch_in
 from builder.errors import UsageError
 from builder.fingerprints import Seen
+from builder.function_process import FunctionProcess, Portable
 from builder.one_source import Batch, Failure
-from builder.process import Portable
 from builder.row_blocks import RowBlocks, Space
 from builder.sequence import LongSequence, Sequence
-from builder.text_labels import TextLabels
 from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
 from tests.builder.made_sources import (
@@ -49,6 +48,7 @@ def process_batch(batch: Batch, schema: Schema) -> Processed:
 
 
 def batch_of(folder: Path, *names: str, process: Any = read_made, labels: Any = None) -> Batch:
+    process = process if hasattr(process, "is_custom") else FunctionProcess(function=process)
     return Batch(root=folder, names=names, labels=labels, process=process)
 
 
@@ -151,7 +151,7 @@ def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_pat
         yield await read(path)
 
     (tmp_path / "x").write_text("x")
-    process = TextLabels(function=read, classes=classes, elsewhere=labels is not None) if classes else read
+    process = FunctionProcess(function=read, classes=classes, in_manifest=labels is not None)
     for function in (process, give):
         failures = process_batch(batch_of(tmp_path, "x", process=function, labels=labels), STEP).failures
         assert failures[0].reason.startswith("the process function is async (async def), and nothing awaits what it")
@@ -235,7 +235,7 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
     blocks = RowBlocks()
     for one in np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []:
         blocks.blocks.append(one)
-    records = process_batch(Batch(root=Path(), names=(), labels=None, process=read_made), STEP).records
+    records = process_batch(batch_of(Path()), STEP).records
     processed = Processed(records, {"inputs": blocks}, [], Seen.of({}), 0, done=0)
     schema = schema_for("step", chunk=60, chunks=100)
     stop, first = min(stop, len(rows)), first - first % schema.steps.chunk

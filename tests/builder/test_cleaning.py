@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import SourceError, UsageError
-from builder.formats.table import Table
-from builder.tables.cleaning import cleaned, marked, parse_policies
-from builder.tables.tabular import tabular
-from builder.tables.transforms import parse_transform, transformed
+from builder.formats.table import Table, column_of
+from builder.frames.cleaning import clean, mark_missing, parse_policies
+from builder.frames.tabular import tabular
+from builder.frames.transforms import apply_transforms, parse_transform
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
 
 POLICIES = (
@@ -53,9 +53,9 @@ def test_rows_and_counts_are_those_of_a_loop(rows, dtypes, policies, limit):
     asked = {name: parse_policies([policy]).general for name, policy in zip(table.columns, policies, strict=True)}
     if expected is None:
         with pytest.raises(SourceError, match=r"x.csv: row \d+, column c\d: missing value"):
-            cleaned(table, asked, "x.csv", limit=limit)
+            clean(table, asked, "x.csv", limit=limit)
         return
-    found = cleaned(table, asked, "x.csv", limit=limit)
+    found = clean(table, asked, "x.csv", limit=limit)
     assert found.lengths.tolist() == [len(part.rows) for part in expected]
     assert found.dropped.tolist() == [part.dropped for part in expected]
     assert found.filled.tolist() == [part.filled for part in expected]
@@ -71,25 +71,25 @@ def test_rows_and_counts_are_those_of_a_loop(rows, dtypes, policies, limit):
 def test_a_gap_is_interpolated_in_time_where_there_is_time():
     table = Table(columns={"a": np.array([0.0, math.nan, math.nan, 10.0])})
     policies = {"a": parse_policies(["interpolate"]).general}
-    assert cleaned(table, policies, "x").table.columns["a"].tolist() == [0, 10 * (1 / 3), 10 * (2 / 3), 10]
+    assert clean(table, policies, "x").table.columns["a"].tolist() == [0, 10 * (1 / 3), 10 * (2 / 3), 10]
     time = np.array([0, 1, 9, 10], np.int64) * 10**9
-    assert cleaned(table, policies, "x", time=time).table.columns["a"].tolist() == [0, 1, 9, 10]
+    assert clean(table, policies, "x", time=time).table.columns["a"].tolist() == [0, 1, 9, 10]
 
 
 def test_the_ends_of_a_line_can_be_farther_apart_than_floats_reach():
     table = Table(columns={"a": np.array([-1.5e308, math.nan, 1.5e308])})
-    assert cleaned(table, {"a": parse_policies(["interpolate"]).general}, "x").table.columns["a"][1] == 0
+    assert clean(table, {"a": parse_policies(["interpolate"]).general}, "x").table.columns["a"][1] == 0
 
 
 def test_steps_of_any_shape_are_cleaned_number_by_number():
     values = np.arange(24.0).reshape(4, 2, 3)
     values[1, 0, 1] = values[0, 1, 2] = math.nan
     table = Table.from_block(values, ("0", "1"))
-    found = cleaned(table, {name: parse_policies(["ffill+keep"]).general for name in ("0", "1")}, "x.npy")
+    found = clean(table, {name: parse_policies(["ffill+keep"]).general for name in ("0", "1")}, "x.npy")
     assert found.table.columns["0"][1, 1] == values[0, 0, 1]
     assert np.isnan(found.table.columns["1"][0, 2])
     assert found.filled.tolist() == [1]
-    found = cleaned(table, {name: parse_policies(["split"]).general for name in ("0", "1")}, "x.npy")
+    found = clean(table, {name: parse_policies(["split"]).general for name in ("0", "1")}, "x.npy")
     assert (found.lengths.tolist(), found.dropped.tolist()) == ([2], [2])
     assert found.table.block is None
 
@@ -134,8 +134,8 @@ def test_numbers_that_stand_for_missing_values_are_found_as_numbers_in_every_for
     ],
 )
 def test_a_number_is_compared_in_the_columns_dtype(dtype, values, word, found):
-    absent = marked(Table(columns={"a": np.array(values, dtype)}), ["word", word]).absent("a")
-    assert (absent.tolist() if absent is not None else [False] * len(values)) == found
+    frame = mark_missing(pa.table({"a": column_of(np.array(values, dtype))}), ["word", word])
+    assert frame["a"].is_null().to_pylist() == found
 
 
 def test_infinite_values_can_be_called_missing_and_are_refused_otherwise(tmp_path):
@@ -217,14 +217,14 @@ def test_transforms_are_those_of_a_loop_one_after_another(values, dtype, kinds):
     transforms = [parse_transform(kind) for kind in kinds]
     if refused:
         with pytest.raises(SourceError, match=r"x.csv: row \d+, column a: .* has no logarithm .* --clip a=LOW:"):
-            transformed(table, transforms, [("a",)] * len(kinds), "x.csv")
+            apply_transforms(table, transforms, [("a",)] * len(kinds), "x.csv")
         return
-    found = transformed(table, transforms, [("a",)] * len(kinds), "x.csv")
-    column = found.table.columns["a"]
+    found, first = apply_transforms(table, transforms, [("a",)] * len(kinds), "x.csv")
+    column = found.columns["a"]
     wanted = np.array([math.nan if value is None else value for value in expected], dtype)
     np.testing.assert_array_equal(column, wanted)
     assert column.dtype == dtype
-    assert found.first.get("a", 0) == min(kinds.count("diff a"), len(values))
+    assert first.get("a", 0) == min(kinds.count("diff a"), len(values))
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,10 @@ def test_transforms_are_those_of_a_loop_one_after_another(values, dtype, kinds):
     ],
 )
 def test_whole_numbers_and_bool_become_what_the_documentation_says(dtype, transform, values, expected, after):
-    found = transformed(Table(columns={"a": np.array(values, dtype)}), [parse_transform(transform)], [("a",)], "x")
-    column, absent = found.table.columns["a"], found.table.absent("a")
+    found, _ = apply_transforms(
+        Table(columns={"a": np.array(values, dtype)}), [parse_transform(transform)], [("a",)], "x"
+    )
+    column, absent = found.columns["a"], found.absent("a")
     gaps = np.zeros(len(values), np.bool_) if absent is None else absent
     assert [None if gap else value for value, gap in zip(column.tolist(), gaps, strict=True)] == expected
     assert column.dtype == after
@@ -267,7 +269,7 @@ def test_whole_numbers_and_bool_become_what_the_documentation_says(dtype, transf
 )
 def test_what_a_transform_cannot_do_names_the_row(dtype, transform, values, message):
     with pytest.raises(SourceError, match=message):
-        transformed(Table(columns={"a": np.array(values, dtype)}), [parse_transform(transform)], [("a",)], "x")
+        apply_transforms(Table(columns={"a": np.array(values, dtype)}), [parse_transform(transform)], [("a",)], "x")
 
 
 @pytest.mark.parametrize("policy", [None, "drop", "split", "ffill", "interpolate", "interpolate+split"])
@@ -354,10 +356,10 @@ def test_what_is_missing_among_whole_numbers_has_no_part_in_a_transform():
     missing = np.array([False, True, False, False, True, True])
     table = Table(columns={"a": column}, missing={"a": missing})
     for kind, expected in (("diff a", [None, None, None, 1, None, None]), ("log a", [np.log(5.0), None, np.log(7.0)])):
-        found = transformed(table, [parse_transform(kind)], [("a",)], "x").table
+        found = apply_transforms(table, [parse_transform(kind)], [("a",)], "x")[0]
         absent = found.absent("a")
         assert absent is not None
         values = zip(found.columns["a"].tolist(), absent.tolist(), strict=True)
         assert [None if gap else value for value, gap in values][: len(expected)] == expected
     floats = Table(columns={"a": np.array([-999.0, 1.0])}, missing={"a": np.array([True, False])})
-    assert transformed(floats, [parse_transform("log a")], [("a",)], "x").table.columns["a"][1] == 0
+    assert apply_transforms(floats, [parse_transform("log a")], [("a",)], "x")[0].columns["a"][1] == 0

@@ -19,7 +19,7 @@ import builder
 import store_spec
 from builder.against_sources import verify_sources
 from builder.cli import main
-from builder.tables.tabular import tabular
+from builder.frames.tabular import tabular
 from store_spec.verification.verify import verify
 from tests.store.oracle import files
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from builder.crashes import find_crashes
+from builder.function_process import FunctionProcess
 from builder.manifest.kept import Kept
 from builder.one_source import Batch
 from store_spec.format.sequence_columns import SequenceColumn
@@ -23,7 +24,7 @@ NAMES = ("a", "b", "c", "d", "e")
 
 
 def batch_of(folder: Path, *, labels: Any = None, kept: tuple[Kept, ...] = ()) -> Batch:
-    return Batch(root=folder, names=NAMES, labels=labels, process=print, kept=kept)
+    return Batch(root=folder, names=NAMES, labels=labels, process=FunctionProcess(function=print), kept=kept)
 
 
 def end_some(batch: Batch, how: dict[str, int]) -> None:

@@ -21,11 +21,11 @@ from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, open_table
 from builder.formats.text_header import FIRST
 from builder.formats.text_numbers import MISSING
+from builder.frames.cleaning import missing_words
+from builder.frames.described import tabular_as_described
+from builder.frames.tabular import tabular
 from builder.labels.text_classes import is_number
 from builder.process import describe_process
-from builder.tables.cleaning import missing_words
-from builder.tables.described import tabular_as_described
-from builder.tables.tabular import tabular
 from store_spec import open_store
 from tests.store.oracle import files
 

@@ -17,7 +17,7 @@ from pyarrow import ipc
 
 from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, format_of, open_table, stem_of, text_header
-from builder.formats.arrays import read_npz
+from builder.formats.arrays import NpyTable, read_npz
 from builder.formats.table import OpenTable, Table
 from builder.formats.text import CollapseBlanks, DropLastBlankLines
 
@@ -30,7 +30,7 @@ def names_of(table: OpenTable) -> list[str]:
 
 def read_all(path: Path, *, dtype=None, **options) -> Table:
     table = open_table(path, source=path.name, options=ReadOptions(**options))
-    return table.read(names_of(table), None if dtype is None else np.dtype(dtype))
+    return Table.of(table.read(names_of(table), None if dtype is None else np.dtype(dtype)))
 
 
 def array_of(table: Table) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_delimited_text_is_what_float_makes_of_each_field(tmp_path, rows, suffix
     path = packed(tmp_path / f"x{suffix}", (end.join(lines) + final.replace("\n", end)).encode())
     table = open_table(path, source="x")
     assert (names_of(table), table.named) == (names, True)
-    read = table.read(names, None)
+    read = Table.of(table.read(names, None))
     assert same_bits(array_of(read), np.array(rows, np.float64).reshape(len(rows), width))
     assert read.block is not None
 
@@ -229,7 +229,7 @@ def test_whole_numbers_are_parsed_whole_where_they_are_asked_for(tmp_path, dtype
 def test_columns_that_are_not_asked_for_may_hold_anything(tmp_path):
     (tmp_path / "x.csv").write_text("t,a,u\n2020-01-01,1,x\n,2,\n")
     table = open_table(tmp_path / "x.csv", source="x.csv")
-    assert array_of(table.read(["a"], None)).tolist() == [[1], [2]]
+    assert array_of(Table.of(table.read(["a"], None))).tolist() == [[1], [2]]
 
 
 ARROW_DTYPES = [np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_]
@@ -282,7 +282,7 @@ def test_arrow_files_are_read_column_by_column(tmp_path, suffix):
     write_arrow(tmp_path / f"x{suffix}", table)
     opened = open_table(tmp_path / f"x{suffix}", source="x")
     assert opened.groups == {"t": ("t",), "a.b": ("a.b",), "a": ("a",), "e": ("e[0]", "e[1]")}
-    assert array_of(opened.read(["e[1]", "a", "a.b"], None)).tolist() == [[2, 3, 1], [4, 4, 2]]
+    assert array_of(Table.of(opened.read(["e[1]", "a", "a.b"], None))).tolist() == [[2, 3, 1], [4, 4, 2]]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
@@ -327,9 +327,10 @@ def test_npy_files_keep_shape_and_dtype(tmp_path, shape, dtype, order):
     expected = array[:, None] if array.ndim == 1 else array
     native = np.ascontiguousarray(expected).astype(expected.dtype.newbyteorder("="))
     assert list(read.columns) == [str(i) for i in range(expected.shape[1])]
-    assert read.block is not None
-    assert same_bits(np.ascontiguousarray(read.block), native)
     assert same_bits(array_of(read), native)
+    opened = open_table(tmp_path / "x.npy", source="x")
+    assert isinstance(opened, NpyTable)
+    assert same_bits(np.ascontiguousarray(opened.block(names_of(opened))), native)
 
 
 def test_npy_columns_can_be_named_and_chosen(tmp_path):
@@ -338,7 +339,7 @@ def test_npy_columns_can_be_named_and_chosen(tmp_path):
     options = ReadOptions(column_names=("a", "b", "c"))
     table = open_table(tmp_path / "x.npy", source="x", options=options)
     assert table.named
-    assert array_of(table.read(["c", "a"], None)).tolist() == array[:, [2, 0]].tolist()
+    assert array_of(Table.of(table.read(["c", "a"], None))).tolist() == array[:, [2, 0]].tolist()
 
 
 def test_npz_arrays_are_read_by_key(tmp_path):
@@ -620,7 +621,7 @@ def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, ski
     opened = open_table(path, source=path.name, options=ReadOptions(skip_lines=skip, header=header))
     wanted = ("a", "b", "c") if header else ("0", "1", "2")
     assert tuple(opened.groups) == wanted
-    read = opened.read(wanted, None)
+    read = Table.of(opened.read(wanted, None))
     assert [read.columns[name].tolist() for name in wanted] == [
         [factor * number for number in range(size)] for factor in (1, 2, -1)
     ]

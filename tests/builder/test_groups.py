@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,9 @@ from hypothesis import strategies as st
 from builder.build import build
 from builder.errors import SourceError, UsageError
 from builder.formats import open_table
-from builder.formats.table import Table
-from builder.tables.groups import grouped
-from builder.tables.tabular import tabular
+from builder.formats.table import HIDDEN, ROW
+from builder.frames.groups import groups_in
+from builder.frames.tabular import tabular
 from store_spec import open_store
 
 
@@ -86,42 +84,36 @@ def test_rows_keep_the_numbers_that_they_have_in_the_file(tmp_path, rows, row_gr
         ordered = sorted(rows, key=lambda row: row[0]) if adjacent else rows
         write(path, [(*row[:2], number + 1, row[3]) for number, row in enumerate(ordered)], row_group)
         opened = open_table(path, source="x")
-        for group in grouped(opened, ("a",), None, "x", by=("who",), raw=("run", "a")).each:
-            numbers = [group.table.number(row) for row in range(group.table.rows)]
-            assert numbers == group.table.columns["a"].tolist() == group.raw["a"].to_pylist()
+        groups, _ = groups_in(opened, ("a",), None, "x", by=("who",), raw=("run", "a"))
+        for _, frame in groups:
+            assert frame[ROW].to_pylist() == frame["a"].to_pylist() == frame[f"{HIDDEN}a"].to_pylist()
 
 
 def test_a_parquet_file_of_adjacent_groups_is_read_row_group_by_row_group(tmp_path, monkeypatch):
-    """What is in memory at a time is counted: a row group, and the rows of the group that it ends in."""
-    lengths = [7, 40, 3, 25, 1, 60, 12]
+    """What is in memory is looked at whenever one was read: it, and the rows of the group that it ends in."""
+    lengths = [7_000, 40_000, 3_000, 25_000, 1_000, 60_000, 12_000] * 3
     rows = [("g", number, float(i), 0.0) for number, length in enumerate(lengths) for i in range(length)]
-    write(tmp_path / "x.parquet", rows, 10)
-    alive: dict[int, int] = {}
-    most = 0
-    init = Table.__post_init__
+    write(tmp_path / "x.parquet", rows, 10_000)
+    seen: list[int] = []
+    before, read = pa.total_allocated_bytes(), pq.ParquetFile.read_row_group
 
-    def counted(self: Table) -> None:
-        nonlocal most
-        init(self)
-        first = next(iter(self.columns.values()))
-        base = first if first.base is None else first.base
-        if id(base) not in alive and len(first) > 1:
-            alive[id(base)] = len(first)
-            weakref.finalize(base, alive.pop, id(base), None)
-        most = max(most, sum(alive.values()))
+    def noted(*given, **options):
+        table = read(*given, **options)
+        seen.append(pa.total_allocated_bytes() - before)
+        return table
 
-    monkeypatch.setattr(Table, "__post_init__", counted)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
     monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("the file is read whole"))
     found: list[int] = []
     groups: Iterator[Any] = tabular(inputs="a", group_by="run")(tmp_path / "x.parquet")
     for sequence in groups:
         found.append(len(sequence.inputs))
         del sequence
-        gc.collect()
+        seen.append(pa.total_allocated_bytes() - before)
     assert found == lengths
-    # A group twice, while its pieces are joined, and the row group that it ends in; not the 148 rows of the file.
-    assert 60 <= most <= 2 * 60 + 10 + 12
-    assert len(rows) == 148
+    # Of each row `a` and its number: those of the largest group twice at most; not the 444,000 of the file.
+    assert 60_000 * 16 <= max(seen) <= 2 * 60_000 * 16
+    assert len(rows) == 444_000
 
 
 def test_rows_that_are_not_adjacent_are_read_whole_and_in_file_order(tmp_path):

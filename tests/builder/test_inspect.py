@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from builder.build import build
 from builder.cli import main
+from builder.frames.tabular import tabular
 from builder.inspection import inspect
 from builder.length_bins import LARGEST_BINS, length_bins
 from builder.notes import notes_of
 from builder.sequence_values import Times
-from builder.tables.tabular import tabular
 from store_spec import Rows, create_store, open_store
 from store_spec.format.times import Time
 

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder.against_sources import verify_sources
+from builder.frames.tabular import tabular
 from builder.sequence import LongSequence, Sequence
-from builder.tables.tabular import tabular
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.made_sources import Made, assert_store, read_made, sources_in, write_made
@@ -234,7 +234,7 @@ def test_long_files_are_read_piece_by_piece_to_the_bytes_that_they_have_when_rea
             pq.write_table(pa.table({str(i): values[:, i] for i in range(3)}), source, row_group_size=row_group)
         with monkeypatch.context() as patch:
             builder.build(source.parent, place / f"{kind} whole", process=tabular(**options), **SMALL)
-            patch.setattr(sys.modules["builder.tables.tabular"], "LONG_BYTES", 0)
+            patch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
             patch.setattr("builder.formats.arrays.LARGE_PIECE", 24 * row_group)
             builder.build(source.parent, place / f"{kind} pieces", process=tabular(**options), batch=batch, **SMALL)
             assert files(place / f"{kind} pieces") == files(place / f"{kind} whole")
@@ -243,7 +243,7 @@ def test_long_files_are_read_piece_by_piece_to_the_bytes_that_they_have_when_rea
 
 
 def test_a_value_that_is_missing_in_a_long_file_is_named_by_its_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["builder.tables.tabular"], "LONG_BYTES", 0)
+    monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
     (tmp_path / "src").mkdir()
     values = np.arange(100.0)
     values[77] = np.nan
@@ -345,7 +345,7 @@ BOUNDED: dict[str, Any] = {"batch": "2MB", "shard": "4MB"}
 @pytest.mark.parametrize("kind", ["groups", "one sequence", "npy", "function"])
 def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_it(tmp_path, monkeypatch, kind):
     """In this process, where every array is counted: 200 MB of rows, with inputs as labels."""
-    monkeypatch.setattr(sys.modules["builder.tables.tabular"], "LONG_BYTES", 2**22)
+    monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 2**22)
     monkeypatch.setattr("builder.formats.arrays.LARGE_PIECE", 2**20)
     source = tmp_path / "src" / ("x.npy" if kind == "npy" else "x.json" if kind == "function" else "x.parquet")
     one = kind in ("one sequence", "npy")

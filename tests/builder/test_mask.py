@@ -13,8 +13,8 @@ from builder import Sequence, build
 from builder.cli import main
 from builder.compact import compact
 from builder.errors import UsageError
+from builder.frames.tabular import tabular
 from builder.repair import repair
-from builder.tables.tabular import tabular
 from tests.store.oracle import files
 
 MOMENTS = 24  # of each file

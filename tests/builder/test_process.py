@@ -15,15 +15,15 @@ import pytest
 
 from builder.build import build
 from builder.errors import UsageError
+from builder.frames.tabular import tabular
+from builder.function_process import Portable
 from builder.process import (
-    Portable,
     describe_process,
     load_process,
     load_recorded_process,
     searching,
 )
 from builder.sequence import Sequence, sequences_of
-from builder.tables.tabular import tabular
 
 X, Y = np.zeros((3, 2)), np.ones(3)
 

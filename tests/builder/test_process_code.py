@@ -23,7 +23,6 @@ import store_spec
 from builder import process_code
 from builder.cli import main
 from builder.process_code import UNKNOWN_CODE, code_of
-from builder.tables.tabular import tabular
 from tests.store.oracle import files
 
 ROOT = Path(__file__).parents[2]
@@ -355,10 +354,6 @@ def test_what_is_nested_too_deeply_is_unknown():
     code = code_of(functools.partial(len, deep))
     assert code.sha256 == UNKNOWN_CODE
     assert "(nested too deeply)" in str(code.uncompared)
-
-
-def test_options_of_tables_have_no_fingerprint():
-    assert code_of(tabular()).sha256 is None
 
 
 # Builds.

@@ -28,13 +28,13 @@ from builder.cli import main
 from builder.cli.build import OF_BUILDS, OF_TABLES, BuildCommand, options_of_tables
 from builder.cli.build import build as build_command
 from builder.errors import UsageError
+from builder.frames.described import tabular_as_described
+from builder.frames.tabular import Tabular, tabular
 from builder.function_options import NOTHING_ASKED, FunctionOptions, are_recorded
 from builder.manifest.table import found_below, place_below
 from builder.preview import preview
 from builder.process import load_process
 from builder.process_code import code_of
-from builder.tables.described import tabular_as_described
-from builder.tables.tabular import Tabular, tabular
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError

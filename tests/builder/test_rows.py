@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import SourceError
-from builder.tables.tabular import tabular
+from builder.frames.tabular import tabular
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
 
 Row = tuple[str, int, float | None, float | None]

@@ -18,6 +18,7 @@ import store_spec
 from builder.batch import process_batch, summarise
 from builder.engine import AHEAD, InProcess
 from builder.errors import BuildError
+from builder.function_process import FunctionProcess
 from builder.one_source import Batch
 from builder.run import Run, Tally
 from store_spec.disk.ledger import Ledger
@@ -53,7 +54,8 @@ def batches_of(folder: Path, names: list[str], cuts: list[int]) -> Iterator[tupl
     bounds = [0, *sorted(cut % (len(names) + 1) for cut in cuts), len(names)]
     for start, stop in pairwise(bounds):
         if start < stop:
-            yield Batch(root=folder, names=tuple(names[start:stop]), labels=None, process=read_made), 100
+            process = FunctionProcess(function=read_made)
+            yield Batch(root=folder, names=tuple(names[start:stop]), labels=None, process=process), 100
 
 
 def run(

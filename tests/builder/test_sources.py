@@ -242,7 +242,7 @@ def test_errors_are_one_tree_and_survive_pickling():
 
 def test_importing_the_source_side_loads_no_pyarrow_dask_or_zarr():
     code = (
-        "import sys, builder.sources, builder.tables.tabular, builder.manifest.table, builder.formats\n"
+        "import sys, builder.sources, builder.frames.tabular, builder.manifest.table, builder.formats\n"
         "print(sorted({'pyarrow', 'dask', 'zarr'} & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

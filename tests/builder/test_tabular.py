@@ -22,8 +22,8 @@ from builder import LongSequence, Sequence, build
 from builder.cli import main
 from builder.errors import SourceError, UsageError
 from builder.formats.columns import as_option, parse_columns, select
+from builder.frames.tabular import tabular
 from builder.sequence import sequences_of
-from builder.tables.tabular import tabular
 from store_spec import open_store
 
 
@@ -563,7 +563,7 @@ def test_its_sequences_are_of_one_kind_whatever_the_options_and_the_file(tmp_pat
     process = tabular(**options)
     wanted = [one for one in sequences_of(process(path)) if isinstance(one, Sequence)]
     if long:
-        monkeypatch.setattr(sys.modules["builder.tables.tabular"], "LONG_BYTES", 0)
+        monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
         assert isinstance(process(path), LongSequence) == ("missing" not in options)
     found = list(process.sequences(path))
     assert len(found) == len(wanted) == (2 if "group_by" in options else 1)

@@ -18,8 +18,8 @@ import store_spec
 from builder import build, inspect, preview, tabular
 from builder.cli import main
 from builder.errors import UsageError
+from builder.frames import class_columns
 from builder.labels.text_classes import classes_text, of_targets, parse_classes
-from builder.tables import class_columns
 
 Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
 
@@ -473,6 +473,12 @@ def test_of_parquet_files_the_label_columns_alone_are_looked_at(tmp_path, monkey
     loaded.clear()
     assert tabular(labels="a,b", classes="a=cat,dog").classes_in(path) == {"a": ("cat", "dog"), "b": ("u", "v")}
     assert loaded == [["b"]]
+
+
+def test_a_number_that_stands_for_missing_values_is_no_code_of_a_class(tmp_path):
+    (tmp_path / "x.csv").write_text("a,y\n1,cat\n2,dog\n3,cat\n")
+    (only,) = tabular(inputs="a", labels="y", classes="cat,dog", na_values="1", missing="drop")(tmp_path / "x.csv")
+    assert (only.inputs.tolist(), only.labels.tolist(), only.columns["dropped"]) == ([[2], [3]], [[1], [0]], 1)
 
 
 def test_given_classes_need_no_store_and_no_look_at_the_sources(tmp_path, monkeypatch):

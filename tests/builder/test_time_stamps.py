@@ -8,6 +8,7 @@ import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,16 +18,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import SourceError, UsageError
-from builder.tables.tabular import tabular
-from builder.tables.times import PER_SECOND, UNITS, Stamps, TimeFormat, stamps_in
+from builder.formats.table import HIDDEN, ROW
+from builder.frames.row_options import RowOptions
+from builder.frames.tabular import tabular
+from builder.frames.times import PER_SECOND, Stamps, stamps_in
 
 FORMS = {3: "%Y-%m-%d", 4: "%Y-%m-%dT%H", 5: "%Y-%m-%dT%H:%M", 6: "%Y-%m-%dT%H:%M:%S"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read(values: object, **how: object) -> Stamps:
+def read(values: object, decimal: str = ".", **how: object) -> Stamps:
     """Read one column `t`."""
-    return stamps_in(pa.table({"t": values}), TimeFormat(columns=("t",), **how), "x.csv", lambda row: row + 1)  # type: ignore[arg-type]
+    return stamps_of(pa.table({"t": values}), RowOptions(time=("t",), **how), decimal)  # type: ignore[arg-type]
+
+
+def stamps_of(table: Any, options: RowOptions, decimal: str = ".") -> Stamps:
+    """Read the time stamps of a table that has nothing else."""
+    hidden = table.rename_columns([f"{HIDDEN}{name}" for name in table.column_names])
+    frame = hidden.append_column(ROW, pa.array(range(1, len(table) + 1)))
+    return stamps_in(frame, options.time, options, "x.csv", decimal)
 
 
 def nanoseconds(moment: datetime) -> int:
@@ -87,12 +97,12 @@ def test_the_ways_to_write_iso_8601(text, expected):
 
 def test_nine_digits_of_a_second_are_kept_and_coarser_units_hold_only_what_they_can():
     assert read(["2020-01-01T00:00:00.123456789"]).values[0] % 10**9 == 123_456_789
-    assert read(["2020-01-01T00:00:00.123"], unit="ms").values.tolist() == [1577836800123]
+    assert read(["2020-01-01T00:00:00.123"], time_unit="ms").values.tolist() == [1577836800123]
     with pytest.raises(
         SourceError, match=r"row 2, column t: its time is no whole number of s \(1 in all\); store it in"
     ):
-        read(["2020-01-01", "2020-01-01T00:00:00.5"], unit="s")
-    assert read(["0001-01-01", "9999-12-31"], unit="s").values.tolist() == [-62135596800, 253402214400]
+        read(["2020-01-01", "2020-01-01T00:00:00.5"], time_unit="s")
+    assert read(["0001-01-01", "9999-12-31"], time_unit="s").values.tolist() == [-62135596800, 253402214400]
     with pytest.raises(
         SourceError, match="the year 9999 is beyond what int64 holds in ns; store it with --time-unit s"
     ):
@@ -103,9 +113,10 @@ def test_nine_digits_of_a_second_are_kept_and_coarser_units_hold_only_what_they_
 def test_given_formats_are_read_as_python_reads_them(found):
     form = "%d.%m.%Y, %H h %M:%S.%f"
     texts = [one.strftime(form) for one in found]
-    assert read(pa.array(texts, pa.string()), formats=(form,)).values.tolist() == [nanoseconds(one) for one in found]
+    stamps = read(pa.array(texts, pa.string()), time_format=(form,))
+    assert stamps.values.tolist() == [nanoseconds(one) for one in found]
     zoned = pa.array([f"{text} +0200" for text in texts], pa.string())
-    stamps = read(zoned, formats=("%Y", f"{form} %z"))
+    stamps = read(zoned, time_format=("%Y", f"{form} %z"))
     assert stamps.values.tolist() == [nanoseconds(one) - 7_200 * 10**9 for one in found]
     assert stamps.zone == ("UTC" if found else None)
 
@@ -113,58 +124,58 @@ def test_given_formats_are_read_as_python_reads_them(found):
 def test_several_formats_must_not_say_different_moments():
     both = ("%d/%m/%Y", "%m/%d/%Y")
     days = [datetime(2020, 1, 31), datetime(2020, 3, 3), datetime(2020, 12, 31)]
-    assert read(["31/01/2020", "03/03/2020", "12/31/2020"], formats=both).values.tolist() == list(
+    assert read(["31/01/2020", "03/03/2020", "12/31/2020"], time_format=both).values.tolist() == list(
         map(nanoseconds, days)
     )
     with pytest.raises(SourceError, match=r"row 2, .*'01/02/2020' is 2020-02-01 00:00:00 by '%d/%m/%Y' and 2020-01-02"):
-        read(["31/01/2020", "01/02/2020"], formats=both)
+        read(["31/01/2020", "01/02/2020"], time_format=both)
 
 
 def test_formats_with_a_zone_and_without_are_not_mixed():
     with pytest.raises(SourceError, match=r"row 3, .*'2020 1 .0200' has a zone, but '2020 1' before it has none"):
-        read([None, "2020 1", "2020 1 +0200"], formats=("%Y %m", "%Y %m %z"))
+        read([None, "2020 1", "2020 1 +0200"], time_format=("%Y %m", "%Y %m %z"))
 
 
 def test_columns_of_time_stamps_keep_their_unit_and_zone():
-    for unit in UNITS:
+    for unit in PER_SECOND:
         for zone in (None, "UTC", "Europe/Berlin"):
             column = pa.array([0, 1577836800 * PER_SECOND[unit], None], pa.timestamp(unit, zone))
             stamps = read(column)
             assert (stamps.unit, stamps.zone) == (unit, zone and "UTC")
             assert stamps.values.tolist() == [0, 1577836800 * PER_SECOND[unit], 0]
             assert stamps.absent.tolist() == [False, False, True]
-            for other in UNITS:
-                assert read(column, unit=other).values.tolist() == [0, 1577836800 * PER_SECOND[other], 0]
+            for other in PER_SECOND:
+                assert read(column, time_unit=other).values.tolist() == [0, 1577836800 * PER_SECOND[other], 0]
     stamps = read(pa.array([date(2020, 1, 1), None]))
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([1577836800, 0], "s", None)
-    assert read(pa.array([date(2020, 1, 1)], pa.date64()), unit="us").values.tolist() == [1577836800 * 10**6]
+    assert read(pa.array([date(2020, 1, 1)], pa.date64()), time_unit="us").values.tolist() == [1577836800 * 10**6]
     with pytest.raises(SourceError, match="its time is no whole number of s"):
-        read(pa.array([1], pa.timestamp("ms")), unit="s")
+        read(pa.array([1], pa.timestamp("ms")), time_unit="s")
     with pytest.raises(SourceError, match="4,000,000,000,000 s is beyond what int64 holds in ns"):
-        read(pa.array([4 * 10**12], pa.timestamp("s")), unit="ns")
+        read(pa.array([4 * 10**12], pa.timestamp("s")), time_unit="ns")
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", PER_SECOND)
 def test_numbers_are_whole_numbers_of_their_unit_or_rounded_to_nanoseconds(unit):
     per_second = PER_SECOND[unit]
-    stamps = read(pa.array([0, 1577836800, None], pa.int32()), unit=unit)
+    stamps = read(pa.array([0, 1577836800, None], pa.int32()), time_unit=unit)
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([0, 1577836800, 0], unit, "UTC")
     floats = [0.1, -2.5, 1 / 3, 1e6]
     for values in (pa.array(floats), pa.array([repr(value) for value in floats])):
-        stamps = read(values, unit=unit, elapsed=True)
+        stamps = read(values, time_unit=unit, elapsed=True)
         assert (stamps.unit, stamps.zone, stamps.elapsed) == ("ns", None, True)
         expected = [round(Fraction(value) * (10**9 // per_second)) for value in floats]
         assert stamps.values.tolist() == expected
     # Text is stored in nanoseconds whether it is whole or not: another file's may not be.
-    stamps = read(pa.array(["1577836800", None]), unit="s")
+    stamps = read(pa.array(["1577836800", None]), time_unit="s")
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([1577836800 * 10**9, 0], "ns", "UTC")
-    assert read(pa.array(["1577836800.123456789"]), unit="s").values.tolist() == [1577836800123456789]
-    assert read(pa.array([1.0, math.nan]), unit="s").absent.tolist() == [False, True]
+    assert read(pa.array(["1577836800.123456789"]), time_unit="s").values.tolist() == [1577836800123456789]
+    assert read(pa.array([1.0, math.nan]), time_unit="s").absent.tolist() == [False, True]
 
 
 def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
     table = pa.table({"d": ["2020-02-29", "2020-03-01"], "c": ["01:02:03.5", "00:00"]})
-    stamps = stamps_in(table, TimeFormat(columns=("d", "c")), "x", lambda row: row + 1)
+    stamps = stamps_of(table, RowOptions(time=("d", "c")))
     expected = [datetime(2020, 2, 29, 1, 2, 3, 500_000), datetime(2020, 3, 1)]
     assert stamps.values.tolist() == [nanoseconds(one) for one in expected]
     parts = {"y": [2020, 1900], "m": [2, 12], "d": [29, 31], "h": [23, 0], "min": [59, 0], "s": [1, 0]}
@@ -173,7 +184,7 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
         names = list(parts)[:count]
         for kind in (pa.int64(), pa.float64(), pa.string()):
             table = pa.table({name: pa.array(parts[name]).cast(kind) for name in names})
-            stamps = stamps_in(table, TimeFormat(columns=tuple(names)), "x", lambda row: row + 1)
+            stamps = stamps_of(table, RowOptions(time=tuple(names)))
             cut = [datetime.strptime(one.isoformat()[: 4 + 3 * (count - 1)], FORMS[count]) for one in whole]
             assert stamps.values.tolist() == [nanoseconds(one) // 10**9 for one in cut]
             assert (stamps.unit, stamps.zone) == ("s", None)
@@ -193,11 +204,11 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
         (["2016-12-31T23:59:60Z"], {}, "is no moment of any calendar"),
         (["now"], {}, "'now' is no time stamp of ISO 8601, as 2020-01-31T12:00:00Z; say how it is written with --tim"),
         (["1577836800"], {}, "'1577836800' is a number; say what it counts with --time-unit, as s"),
-        (["1577836800", "x"], {"unit": "s"}, "row 2, column t: 'x' is no number of s, as others are"),
-        (["1e30"], {"unit": "s"}, "1e30 s is beyond what int64 holds in nanoseconds"),
+        (["1577836800", "x"], {"time_unit": "s"}, "row 2, column t: 'x' is no number of s, as others are"),
+        (["1e30"], {"time_unit": "s"}, "1e30 s is beyond what int64 holds in nanoseconds"),
         ([1577836800], {}, "column t holds numbers; say what they count with --time-unit, as s"),
-        (pa.array([2**63], pa.uint64()), {"unit": "ns"}, "9223372036854775808 ns is beyond what int64 holds"),
-        ([1e300], {"unit": "s"}, r"1e\+300 s is beyond what int64 holds in nanoseconds"),
+        (pa.array([2**63], pa.uint64()), {"time_unit": "ns"}, "9223372036854775808 ns is beyond what int64 holds"),
+        ([1e300], {"time_unit": "s"}, r"1e\+300 s is beyond what int64 holds in nanoseconds"),
         ([[1]], {}, "column t holds values of type list"),
         (
             ["2020-01-01T00:00", "2020-01-01T00:00Z"],
@@ -209,7 +220,7 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
             {},
             "row 2, .*'2020-01-01' has no zone, but '2020-01-01T00:00Z' before it",
         ),
-        (["5:00"], {"formats": ("%Y %H",)}, "'5:00' is not of the format '%Y %H'; correct it, or --time-format"),
+        (["5:00"], {"time_format": ("%Y %H",)}, "'5:00' is not of the format '%Y %H'; correct it, or --time-format"),
     ],
 )
 def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
@@ -229,7 +240,7 @@ def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
 def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
     table = pa.table({name: [value] for name, value in zip("ymd", parts, strict=True)})
     with pytest.raises(SourceError, match=message):
-        stamps_in(table, TimeFormat(columns=("y", "m", "d")), "x", lambda row: row + 1)
+        stamps_of(table, RowOptions(time=("y", "m", "d")))
 
 
 @pytest.mark.parametrize(
@@ -283,5 +294,5 @@ def test_times_go_with_their_rows_from_every_format(tmp_path):
 
 def test_what_stands_before_decimals_of_text_says_nothing_of_columns_of_decimals():
     """Files of text with decimal commas and Parquet files can be the sources of one store."""
-    stamps = read(pa.array([Decimal("1.50"), Decimal("2.25")], pa.decimal128(5, 2)), unit="s", decimal=",")
+    stamps = read(pa.array([Decimal("1.50"), Decimal("2.25")], pa.decimal128(5, 2)), time_unit="s", decimal=",")
     assert stamps.values.tolist() == [1_500_000_000, 2_250_000_000]

@@ -7,16 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import build
 from builder.errors import SourceError, UsageError
-from builder.formats.table import Table
-from builder.tables.tabular import tabular
-from builder.tables.timeline import TimeRules, in_time
-from builder.tables.times import Stamps
+from builder.formats.table import ROW, column_of
+from builder.frames.row_options import RowOptions
+from builder.frames.tabular import tabular
+from builder.frames.timeline import Stretch, split_by_time
+from builder.frames.times import Stamps
+
+
+def frame_of(**columns):
+    """Return columns with their rows numbered."""
+    found = {name: column_of(np.array(values)) for name, values in columns.items()}
+    return pa.table({**found, ROW: range(1, len(next(iter(found.values()))) + 1)})
+
+
+def times_of(stretch: Stretch) -> list[int]:
+    assert stretch.stamps is not None
+    return [int(time) for time in stretch.stamps.values]
 
 
 def cuts_by_loop(times):
@@ -58,9 +71,9 @@ def stretches_by_loop(times, values, rules, without):
     rows = [(time, value) for time, value in zip(times, values, strict=True) if time is not None]
     if len(rows) < len(times) and without not in ("drop", "split"):
         return "missing value"
-    if rules.sort:
+    if rules.sort_time:
         rows.sort(key=lambda row: row[0])
-    found = moments_by_loop(rows, cuts_by_loop(times) if without == "split" and not rules.sort else set())
+    found = moments_by_loop(rows, cuts_by_loop(times) if without == "split" and not rules.sort_time else set())
     if isinstance(found, str):
         return found
     if rules.duplicates == "error" and any(len(same) > 1 for _, same, _ in found):
@@ -93,55 +106,56 @@ def test_stretches_are_those_of_a_loop(times, ordered, values, sort, duplicates,
         rising = iter(sorted(time for time in times if time is not None))
         times = [None if time is None else next(rising) for time in times]
     values = values[: len(times)]
-    rules = TimeRules(sort=sort, duplicates=duplicates, max_gap=max_gap, every=every)
+    rules = RowOptions(time=("t",), sort_time=sort, duplicates=duplicates, max_gap=max_gap, every=every)
     stamps = Stamps(
         np.array([77 if time is None else time for time in times], np.int64),
         "s",
         np.array([time is None for time in times], np.bool_),
     )
-    table = Table.from_block(np.array([[value, -value] for value in values]).reshape(-1, 2), ("a", "b"))
+    floats = np.array(values, np.float64)
+    table = frame_of(a=floats, b=-floats)
     expected = stretches_by_loop(times, values, rules, without)
     if isinstance(expected, str):
         with pytest.raises(SourceError, match=rf"x.csv: row \d+, column t: .*{expected}"):
-            list(in_time(table, stamps, rules, without, name="t", source="x.csv"))
+            list(split_by_time(table, stamps, rules, without, name="t", source="x.csv"))
         return
-    found = list(in_time(table, stamps, rules, without, name="t", source="x.csv"))
-    assert [one.time.tolist() for one in found] == [when for _, when in expected]
+    found = list(split_by_time(table, stamps, rules, without, name="t", source="x.csv"))
+    assert [times_of(one) for one in found] == [when for _, when in expected]
     for one, (rows, _) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.table.columns["a"], rows)
-        np.testing.assert_array_equal(one.table.columns["b"], [-value for value in rows])
+        np.testing.assert_array_equal(one.frame["a"].to_numpy(), rows)
+        np.testing.assert_array_equal(one.frame["b"].to_numpy(), [-value for value in rows])
     if found:
-        assert sum(one.dropped + one.table.rows for one in found) == len(times)
+        assert sum(one.dropped + len(one.frame) for one in found) == len(times)
     if duplicates != "mean":
-        numbers = [one.table.number(row) for one in found for row in range(one.table.rows)]
+        numbers = [number for one in found for number in one.frame[ROW].to_pylist()]
         known = [values[number - 1] for number in numbers]
         np.testing.assert_array_equal(known, [value for rows, _ in expected for value in rows])
 
 
 def test_the_mean_of_whole_numbers_is_a_float_in_files_without_duplicates_too():
-    table = Table(columns={"a": np.array([1, 2, 4], np.int16)})
+    table = frame_of(a=np.array([1, 2, 4], np.int16))
     for times, expected in (([0, 1, 1], [1, 3]), ([0, 1, 2], [1, 2, 4])):
         stamps = Stamps(np.array(times, np.int64), "s", np.zeros(3, np.bool_))
-        (one,) = in_time(table, stamps, TimeRules(duplicates="mean"), "error", name="t", source="x")
-        assert one.table.columns["a"].dtype == np.float64
-        assert one.table.columns["a"].tolist() == expected
-    nothing = Table(columns={"a": np.array([5, 6], np.int16)}, missing={"a": np.array([True, True])})
+        (one,) = split_by_time(table, stamps, RowOptions(time=("t",), duplicates="mean"), "error", name="t", source="x")
+        assert one.frame["a"].type == pa.float64()
+        assert one.frame["a"].to_pylist() == expected
+    nothing = pa.table({"a": pa.nulls(2, pa.int16()), ROW: [1, 2]})
     stamps = Stamps(np.zeros(2, np.int64), "s", np.zeros(2, np.bool_))
-    (one,) = in_time(nothing, stamps, TimeRules(duplicates="mean"), "error", name="t", source="x")
-    assert np.isnan(one.table.columns["a"]).tolist() == [True]
+    (one,) = split_by_time(nothing, stamps, RowOptions(time=("t",), duplicates="mean"), "error", name="t", source="x")
+    assert np.isnan(one.frame["a"].to_numpy()).tolist() == [True]
 
 
 def test_times_can_be_as_far_apart_as_int64_reaches():
     limits = np.iinfo(np.int64)
-    table = Table(columns={"a": np.array([1.0, 2.0])})
+    table = frame_of(a=[1.0, 2.0])
     stamps = Stamps(np.array([limits.min, limits.max]), "ns", np.zeros(2, np.bool_), elapsed=True)
-    found = list(in_time(table, stamps, TimeRules(max_gap="1d"), "error", name="t", source="x"))
-    assert [one.time.tolist() for one in found] == [[limits.min], [limits.max]]
+    found = list(split_by_time(table, stamps, RowOptions(time=("t",), max_gap="1d"), "error", name="t", source="x"))
+    assert [times_of(one) for one in found] == [[limits.min], [limits.max]]
     turned = Stamps(stamps.values[::-1].copy(), "ns", stamps.absent, elapsed=True)
     with pytest.raises(
         SourceError, match=r"row 2, column t: -9,223,372,036,854,775,808 ns comes before 9,223,372,036,"
     ):
-        list(in_time(table, turned, TimeRules(), "error", name="t", source="x"))
+        list(split_by_time(table, turned, RowOptions(time=("t",)), "error", name="t", source="x"))
 
 
 def write(path: Path, *rows: str) -> Path:

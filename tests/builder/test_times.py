@@ -12,9 +12,9 @@ import store_spec
 from builder import build
 from builder.against_sources import verify_sources
 from builder.compact import compact
+from builder.frames.tabular import tabular
 from builder.repair import repair
 from builder.sequence import Sequence
-from builder.tables.tabular import tabular
 from store_spec.format.times import Time
 from tests.store.oracle import files, same
 

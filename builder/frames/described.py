@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.errors import UsageError
-from builder.tables.tabular import Tabular, tabular
+from builder.frames.tabular import Tabular, tabular
 
 _LISTS = ("inputs", "labels", "column_names")  # None: not given
 _EMPTY_LISTS = (

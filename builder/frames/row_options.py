@@ -9,14 +9,17 @@ import numpy as np
 
 from builder.errors import UsageError
 from builder.formats.table import DType
+from builder.frames.cleaning import parse_policies, policies_text
+from builder.frames.durations import duration_text, nanoseconds
+from builder.frames.groups import AS_TEXT
+from builder.frames.iso_times import Unit
+from builder.frames.transforms import parse_transform
 from builder.labels.beside import pairing_of
 from builder.labels.label_source import Join
-from builder.tables.cleaning import parse_policies, policies_text
-from builder.tables.groups import AS_TEXT
-from builder.tables.timeline import Duplicates, TimeRules
-from builder.tables.times import TimeFormat, Unit
-from builder.tables.transforms import parse_transform
 
+Duplicates = Literal["error", "first", "last", "mean"]
+
+MOST_TIME_COLUMNS: Final = 6
 _OF_TIME: Final = {
     "time_format": (), "time_unit": None, "elapsed": False, "sort_time": False, "duplicates": "error", "max_gap": None,
     "every": None,
@@ -30,14 +33,15 @@ class RowOptions:
 
     Args:
         group_by: Columns; the rows that have the same values in them are sequences of their own.
-        time: Columns that tell when each row was; see `TimeFormat`, as for the next three.
-        time_format: How they are written.
-        time_unit: What numbers count, and what is stored.
-        elapsed: Whether numbers count from some beginning.
-        sort_time: Whether rows are sorted by time; see `TimeRules`, as for the next three.
-        duplicates: What becomes of rows of one time.
-        max_gap: A longer time between two rows ends a sequence.
-        every: The time between any two rows.
+        time: Columns that tell when each row was.
+        time_format: How they are written, as `datetime.strptime` reads them; none: ISO 8601.
+        time_unit: What numbers count, and what is stored; None: there are no numbers, and time stamps of text are
+            stored in nanoseconds. So are numbers that are text, floats or decimals, whatever they count.
+        elapsed: Whether numbers count from some beginning, and not from 1970.
+        sort_time: Whether rows are sorted by time; otherwise they must be in that order.
+        duplicates: Of rows of one time: refuse them, take the first or the last, or the mean of each column, as floats.
+        max_gap: A longer time between two rows ends a sequence, as `"2h"`.
+        every: The time between any two rows of a sequence, as `"10s"`.
         missing: Policies, as `parse_policies` reads them.
         ffill_limit: How many steps in a row `ffill` fills at most.
         mask: Keep which values of inputs were filled in.
@@ -119,25 +123,34 @@ class RowOptions:
 
     def _check_time(self) -> None:
         """Refuse what cannot be of the options of times; write the others in one form."""
-        if self.time:
-            _, rules = self.how, self.rules
-            object.__setattr__(self, "max_gap", rules.max_gap)
-            object.__setattr__(self, "every", rules.every)
+        if not self.time:
+            for option, usual in _OF_TIME.items():
+                if getattr(self, option) != usual:
+                    flag = f"--{option.replace('_', '-')}"
+                    raise UsageError(f"{option} ({flag}) goes with time: name the column of the times with --time")
             return
-        for option, usual in _OF_TIME.items():
-            if getattr(self, option) != usual:
-                flag = f"--{option.replace('_', '-')}"
-                raise UsageError(f"{option} ({flag}) goes with time: name the column of the times with --time")
+        if len(self.time) > MOST_TIME_COLUMNS:
+            raise UsageError(
+                f"time={','.join(self.time)} has {len(self.time)} columns; it is one, or a date and a time, or "
+                "year, month, day, hour, minute, second"
+            )
+        for option, kinds in (("time_unit", get_args(Unit)), ("duplicates", get_args(Duplicates))):
+            if (value := getattr(self, option)) not in (None, *kinds):
+                raise UsageError(f"{option}={value!r:.80} is none of {', '.join(kinds)}")
+        if self.elapsed and (self.time_unit is None or self.time_format or len(self.time) > 1):
+            raise UsageError("elapsed is for one column of numbers; say what they count with time_unit (--time-unit)")
+        for form in self.time_format:
+            if not any(year in form for year in ("%Y", "%y", "%G", "%c", "%x", "%D", "%s")):
+                raise UsageError(f"time_format={form!r:.80} has no year, as %Y; see Python's strptime")
+        self._check_durations()
 
-    @property
-    def how(self) -> TimeFormat:
-        """How times are written."""
-        return TimeFormat(columns=self.time, formats=self.time_format, unit=self.time_unit, elapsed=self.elapsed)
-
-    @property
-    def rules(self) -> TimeRules:
-        """What times have to be like."""
-        return TimeRules(sort=self.sort_time, duplicates=self.duplicates, max_gap=self.max_gap, every=self.every)
+    def _check_durations(self) -> None:
+        """Write lengths of time in one form."""
+        for option in ("max_gap", "every"):
+            if (text := getattr(self, option)) is not None:
+                object.__setattr__(self, option, duration_text(text, option))
+        if self.max_gap and self.every and nanoseconds(self.max_gap, "") < nanoseconds(self.every, ""):
+            raise UsageError(f"max_gap={self.max_gap} is less than every={self.every}, so that each step is a gap")
 
     @property
     def changes(self) -> bool:

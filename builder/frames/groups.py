@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,46 +12,17 @@ from builder.errors import SourceError
 from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.columns import as_option, select
 from builder.formats.decimals import widest
-from builder.formats.table import DType, OpenTable, Table
-from builder.formats.text import TextTable
+from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, column_of
 from builder.formats.text_numbers import first_that_fails
-from builder.labels.joined import WithLabels
-from builder.tables.class_columns import ClassTable
+from builder.frames.class_columns import CategoricalTable, numbers_in
 
 AS_TEXT: Final = ":text"
 Value = str | int
 VALUE_BYTES: Final = 8  # that a value takes at most
 Run = tuple[tuple[Value, ...], int]  # the values of some rows that follow one another, and how many these are
+Group = tuple[dict[str, Value], Frame]  # the values of each column; and the rows in order, perhaps as a Table already
 
 _WHOLE: Final = r"^(0|-?[1-9][0-9]{0,17})$"  # a whole number as it would be written again: 007 is a name
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """The rows of a file that have the same values in the columns that it is grouped by.
-
-    Args:
-        values: These, of each column.
-        table: The rows, in the order of the file.
-        raw: Further columns of them as they are, a pyarrow.Table.
-    """
-
-    values: dict[str, Value]
-    table: Table
-    raw: Any
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Groups:
-    """The groups of a file.
-
-    Args:
-        each: They, in the order in which they first appear.
-        beside: Bytes of rows that are in memory beside each; None: all are.
-    """
-
-    each: Iterator[Group]
-    beside: int | None
 
 
 def columns_to_group_by(
@@ -94,8 +64,8 @@ def of_types(values: dict[str, Value], types: Mapping[str, str], source: str) ->
     return {name: str(value) if types.get(name) == "string" else value for name, value in values.items()}
 
 
-def grouped(
-    opened: OpenTable | ClassTable,
+def groups_in(
+    table: OpenTable | CategoricalTable,
     names: Sequence[str],
     dtype: DType | None,
     source: str,
@@ -103,34 +73,68 @@ def grouped(
     by: Sequence[str] = (),
     as_text: Collection[str] = (),
     raw: Sequence[str] = (),
-) -> Groups:
-    """Return the groups of a file.
+) -> tuple[Iterator[Group], int | None]:
+    """Return the groups of a file, in the order in which they first appear: the values of each, and its rows.
 
-    Where the rows of each group follow one another, a Parquet file is read row group by row group: there is never more
-    in memory than one of them, and the largest group. Otherwise the columns are read whole.
+    Where the rows of each group follow one another, a Parquet file is read row group by row group: there are never more
+    in memory than those in which the rows of the largest group lie. Otherwise the columns are read whole.
 
     Args:
-        opened: The file.
+        table: The file.
         names: The columns of numbers to read.
         dtype: What these will be converted to.
         source: For errors.
         by: The columns to group by; none: all rows are one group.
         as_text: Those of them whose whole numbers are to be text.
-        raw: Further columns, to read as they are.
+        raw: Further columns, to read as they are, hidden.
+
+    Returns:
+        The groups; and the bytes of rows that are in memory beside each, None where all are.
 
     Raises:
         SourceError: The file cannot be read, or a value to group by is missing, or of no type that can be.
     """
-    pieces = opened.pieces()
+    pieces = table.pieces()
     runs = _adjacent(pieces, by, as_text, source) if by and len(pieces) > 1 else None
-    if runs is None:
-        return Groups(_whole(opened, names, dtype, source, by=by, as_text=as_text, raw=raw), None)
-    beside = max(piece.rows or 0 for piece in pieces) * len({*names, *raw}) * VALUE_BYTES
-    return Groups(_streamed(pieces, runs, names, dtype, by=by, raw=raw), beside)
+    if runs is not None:
+        beside = max(piece.rows or 0 for piece in pieces) * len({*names, *raw}) * VALUE_BYTES
+        return _cut(_frames(pieces, names, dtype, raw), runs, by), beside
+    return _whole(table, names, dtype, source, by=by, as_text=as_text, raw=raw), None
+
+
+def _frames(
+    pieces: Iterable[OpenTable | CategoricalTable], names: Sequence[str], dtype: DType | None, raw: Sequence[str]
+) -> Iterator[Frame]:
+    """Read pieces one after another, each row with its number in the file."""
+    before = 0
+    for piece in pieces:
+        frame = piece.read(names, dtype, raw)
+        if ROW not in frame.column_names:
+            frame = frame.append_column(ROW, column_of(np.arange(before + 1, before + 1 + len(frame))))
+        before += len(frame)
+        yield frame
+
+
+def _cut(frames: Iterable[Frame], runs: Iterable[Run], by: Sequence[str]) -> Iterator[Group]:
+    """Give groups whose rows follow one another in frames that follow one another."""
+    import pyarrow as pa
+
+    waiting = iter(runs)
+    values, lacking = next(waiting, ((), 0))
+    parts: list[Frame] = []
+    for frame in frames:
+        start = 0
+        while start < len(frame):
+            parts.append(frame.slice(start, lacking))
+            start, lacking = start + len(parts[-1]), lacking - len(parts[-1])
+            if not lacking:
+                yield dict(zip(by, values, strict=True)), pa.concat_tables(parts)
+                parts = []
+                values, lacking = next(waiting, ((), 0))
 
 
 def _whole(
-    opened: OpenTable | ClassTable,
+    table: OpenTable | CategoricalTable,
     names: Sequence[str],
     dtype: DType | None,
     source: str,
@@ -140,70 +144,33 @@ def _whole(
     raw: Sequence[str],
 ) -> Iterator[Group]:
     """Give groups whose rows lie anywhere in the file, which is read whole."""
-    table = opened.read(names, dtype)
-    beside = opened.raw(raw) if raw else None
-    if not by:
-        yield Group({}, table, beside)
+    if not by and not raw:
+        yield {}, numbers_in(table, names, dtype)
         return
-    values, codes = _keys(_of(opened, by), as_text, source)
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(values))).tolist()
-    for group, begin, end in zip(values, [0, *ends], ends, strict=False):
-        rows = order[begin:end]
-        yield Group(dict(zip(by, group, strict=True)), table.taken(rows), None if beside is None else beside.take(rows))
-
-
-def _streamed(
-    pieces: Sequence[OpenTable],
-    runs: list[Run],
-    names: Sequence[str],
-    dtype: DType | None,
-    *,
-    by: Sequence[str],
-    raw: Sequence[str],
-) -> Iterator[Group]:
-    """Give groups whose rows follow one another, piece by piece."""
-    import pyarrow as pa
-
-    waiting = iter(runs)
-    values, missing = next(waiting, ((), 0))
-    tables: list[Table] = []
-    besides: list[Any] = []
-    before = 0  # rows of the file that come before the piece
-    for piece in pieces:
-        table, beside = piece.read(names, dtype), piece.raw(raw) if raw else None
-        place = 0
-        while place < table.rows:
-            count = min(missing, table.rows - place)
-            rows = table.taken(np.arange(place, place + count))
-            tables.append(
-                Table(columns=rows.columns, missing=rows.missing, numbers=np.arange(count) + before + place + 1)
-            )
-            if beside is not None:
-                besides.append(beside.slice(place, count))
-            place, missing = place + count, missing - count
-            if not missing:
-                stacked = pa.concat_tables(besides) if besides else None
-                yield Group(dict(zip(by, values, strict=True)), Table.joined(tables), stacked)
-                tables, besides = [], []
-                values, missing = next(waiting, ((), 0))
-        before += table.rows
-        del table, beside
+    (frame,) = _frames([table], names, dtype, list(dict.fromkeys((*raw, *by))))
+    if not by:
+        yield {}, frame
+        return
+    values, codes = _keys(frame, by, as_text, source, is_text=table.is_text)
+    counts = np.bincount(codes, minlength=len(values)).tolist()
+    if (np.diff(codes) < 0).any():
+        frame = frame.take(column_of(np.argsort(codes, kind="stable")))
+    yield from _cut([frame], zip(values, counts, strict=True), by)
 
 
 def _adjacent(
-    pieces: Sequence[OpenTable], by: Sequence[str], as_text: Collection[str], source: str
+    pieces: Sequence[OpenTable | CategoricalTable], by: Sequence[str], as_text: Collection[str], source: str
 ) -> list[Run] | None:
     """Return each group and how many rows it has, from the columns to group by alone; None if one comes twice."""
     runs: list[Run] = []
     seen: set[tuple[Value, ...]] = set()
     before = 0
     for piece in pieces:
-        values, codes = _keys(_of(piece, by), as_text, source, before)
+        values, codes = _keys(piece.read((), None, by), by, as_text, source, before, is_text=piece.is_text)
         before += len(codes)
-        begins = np.flatnonzero(np.diff(codes, prepend=-1))
-        lengths = np.diff(begins, append=len(codes)).tolist()
-        for code, length in zip(codes[begins].tolist(), lengths, strict=True):
+        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        lengths = np.diff(starts, append=len(codes)).tolist()
+        for code, length in zip(codes[starts].tolist(), lengths, strict=True):
             if runs and runs[-1][0] == values[code]:
                 runs[-1] = values[code], runs[-1][1] + length
             elif values[code] in seen:
@@ -215,20 +182,16 @@ def _adjacent(
 
 
 def _keys(
-    table: Any, as_text: Collection[str], source: str, before: int = 0
+    frame: Frame, by: Sequence[str], as_text: Collection[str], source: str, before: int = 0, *, is_text: bool
 ) -> tuple[list[tuple[Value, ...]], NDArray[np.int64]]:
     """Return the different values in the order in which they appear, and for each row which of them it has."""
-    columns = [_encoded(table[name], name, source, before, as_text=name in as_text) for name in table.column_names]
-    codes = np.zeros(len(table), np.int64)
-    for values, column in columns:
-        codes = codes * max(1, len(values)) + column
-        _, codes = np.unique(codes, return_inverse=True)  # so that no product of many columns is beyond int64
-    _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    found = [tuple(values[column[row]] for values, column in columns) for row in first[order].tolist()]
-    return found, rank[codes]
+    raw = {name: _whole_numbers(frame[HIDDEN + name]) if is_text else frame[HIDDEN + name] for name in by}
+    columns = [_encoded(column, name, source, before, as_text=name in as_text) for name, column in raw.items()]
+    codes = np.zeros(len(frame), np.int64)
+    for values, column in columns:  # numbered anew each time, so that no product of many columns is beyond int64
+        codes = column_of(codes * max(1, len(values)) + column).dictionary_encode().indices.to_numpy().astype(np.int64)
+    rows = np.unique(codes, return_index=True)[1].tolist()
+    return [tuple(values[column[row]] for values, column in columns) for row in rows], codes
 
 
 def _encoded(
@@ -270,15 +233,9 @@ def _encoded(
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
-def _of(opened: OpenTable, by: Sequence[str]) -> Any:
-    """Read the columns to group by; of text files, those that are whole numbers throughout as such."""
+def _whole_numbers(column: Any) -> Any:
+    """Return text as whole numbers, if it is such throughout."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    raw = opened.raw(by)
-    own = opened.inner if isinstance(opened, ClassTable) else opened
-    own = own.inputs if isinstance(own, WithLabels) else own
-    if not isinstance(own, TextTable):
-        return raw
-    whole = {name: pc.all(pc.match_substring_regex(raw[name].drop_null(), _WHOLE)).as_py() for name in by}
-    return pa.table({name: raw[name].cast(pa.int64()) if whole[name] else raw[name] for name in by})
+    return column.cast(pa.int64()) if pc.all(pc.match_substring_regex(column.drop_null(), _WHOLE)).as_py() else column

@@ -9,67 +9,67 @@ from numpy.typing import NDArray
 
 from builder.errors import SourceError
 from builder.formats.arrow import is_text, what_it_holds
+from builder.formats.table import Frame
 from builder.formats.text_numbers import with_points
 
 _WHOLE: Final = r"^[+-]?[0-9]{1,20}$"
 _LONG: Final = r"[0-9.]{19}"  # more digits than any float64 is written with: others would become the same one
-Rows = NDArray[np.int64]
 
 
-def label_rows(left: Any, right: Any, source: str, label_file: str, decimals: tuple[str, str] = (".", ".")) -> Rows:
+def label_rows(
+    left: Frame, right: Frame, files: tuple[str, str], decimals: tuple[str, str] = (".", ".")
+) -> NDArray[np.int64]:
     """Return for each row of a source which row of its labels is its own; -1: none is.
 
     Text is compared as numbers where all of it is numbers in both files (so `07` is `7`), by all of their digits, dates
     and time stamps as the moments that they are, and other text as it is.
 
     Args:
-        left: Columns of the source, a pyarrow.Table.
+        left: Columns of the source.
         right: Those of its labels, in the same order.
-        source: What the source is called in errors.
-        label_file: What the file of its labels is called.
-        decimals: What stands before decimals of numbers that are text, in the source and in its labels.
+        files: What the source and the file of its labels are called in errors.
+        decimals: What stands before decimals of numbers that are text, in each.
 
     Raises:
         SourceError: A value is missing, comes twice, or cannot be compared; or no row has labels.
     """
     codes = np.zeros(len(left) + len(right), np.int64)
-    names = [*zip(left.column_names, right.column_names, strict=True)]
-    for one, other in names:
-        column = _encoded((left[one], right[other]), (one, other), (source, label_file), decimals)
+    for names in zip(left.column_names, right.column_names, strict=True):
+        column = _encoded((left[names[0]], right[names[1]]), names, files, decimals)
         codes = codes * (int(column.max(initial=0)) + 1) + column
         _, codes = np.unique(codes, return_inverse=True)  # so that no product of many columns is beyond int64
     ours, theirs = codes[: len(left)], codes[len(left) :]
-    for table, part, file, side in ((left, ours, source, 0), (right, theirs, label_file, 1)):
-        _refuse_twice(table, part, file, ",".join(pair[side] for pair in names))
+    _refuse_twice(left, ours, files[0])
+    _refuse_twice(right, theirs, files[1])
     row = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
     row[theirs] = np.arange(len(theirs))
-    found = row[ours]
-    if len(left) and not (found >= 0).any():
+    rows = row[ours]
+    if len(left) and not (rows >= 0).any():
         shown = [key_text(table, 0) if len(table) else "nothing" for table in (left, right)]
         raise SourceError(
-            source,
-            f"none of its {len(left):,} rows has the {','.join(pair[0] for pair in names)} of one of the "
-            f"{len(right):,} rows of its labels {label_file}; the first are "
+            files[0],
+            f"none of its {len(left):,} rows has the {','.join(left.column_names)} of one of the "
+            f"{len(right):,} rows of its labels {files[1]}; the first are "
             f"{shown[0]} and {shown[1]}: are they written alike?",
         )
-    return found
+    return rows
 
 
-def _refuse_twice(table: Any, codes: Rows, file: str, name: str) -> None:
+def _refuse_twice(table: Frame, codes: NDArray[np.int64], file: str) -> None:
     _, first, counts = np.unique(codes, return_index=True, return_counts=True)
     if (counts > 1).any():
         code = codes[first[counts > 1].min()]
         before, again = np.flatnonzero(codes == code)[:2].tolist()
         raise SourceError(
             file,
-            f"row {again + 1:,}, column {name}: {key_text(table, again)} is in row {before + 1:,} as well, so that "
-            "nobody can say which of them has which labels (--on); leave one out",
+            f"row {again + 1:,}, column {','.join(table.column_names)}: {key_text(table, again)} is in row "
+            f"{before + 1:,} as well, so that nobody can say which of them has which labels (--on); leave one out",
         )
 
 
 def _encoded(
     columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str], decimals: tuple[str, str]
-) -> Rows:
+) -> NDArray[np.int64]:
     """Return a number for each value of two columns, one after the other: the same where these are the same."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -155,7 +155,7 @@ def _zoned(type_: Any) -> bool:
     return bool(getattr(type_, "tz", None))
 
 
-def key_text(table: Any, row: int) -> str:
+def key_text(table: Frame, row: int) -> str:
     """Write the values by which a row is paired."""
     return " ".join(_shown(table[name][row].as_py()) for name in table.column_names)
 

@@ -14,19 +14,18 @@ from builder.errors import SourceError
 from builder.formats.columns import listed, select
 from builder.formats.convert import stack
 from builder.formats.table import Array, DType, Table
+from builder.frames.class_columns import refuse_changes, refuse_policies, stacked_labels
+from builder.frames.cleaning import CleanRows, Policy, clean, mark_missing, nothing_left, parse_policies
+from builder.frames.groups import Group, of_types
+from builder.frames.row_options import COUNTS, RowOptions
+from builder.frames.timeline import Stretch, split_by_time
+from builder.frames.times import Stamps, stamps_in
+from builder.frames.transforms import apply_transforms, parse_transform
 from builder.sequence import Sequence as SourceSequence
-from builder.tables.class_columns import refuse_changes, refuse_policies, stacked_labels
-from builder.tables.cleaning import Cleaned, Policy, cleaned, marked, nothing_left, parse_policies
-from builder.tables.groups import Group, of_types
-from builder.tables.row_options import COUNTS, RowOptions
-from builder.tables.time_text import Zone
-from builder.tables.timeline import Stretch, in_time
-from builder.tables.times import stamps_in
-from builder.tables.transforms import parse_transform, transformed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
+class SelectedColumns:
     """What is taken of a file.
 
     Args:
@@ -54,7 +53,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class RowPipeline:
     """From the rows of one file to its sequences.
 
     Args:
@@ -68,7 +67,7 @@ class Rows:
         why: Says why a value is missing, by its column and its row of the file.
     """
 
-    wanted: Wanted
+    wanted: SelectedColumns
     options: RowOptions
     source: str
     dtype: DType | None
@@ -91,22 +90,22 @@ class Rows:
         refuse_changes(transforms, names, self.options.duplicates, self.wanted.classes, self.source)
         waiting: SourceSequence | None = None
         lost, nothing = 0, None
-        for stretch in chain.from_iterable(map(self._stretches, groups)):
-            changed = transformed(stretch.table, transforms, names, self.source)
-            left = cleaned(
-                changed.table,
+        for values, stretch in chain.from_iterable(self._stretches(group, policies) for group in groups):
+            table, first = apply_transforms(Table.of(stretch.frame), transforms, names, self.source)
+            left = clean(
+                table,
                 policies,
                 self.source,
                 limit=self.options.ffill_limit,
-                first=changed.first,
-                time=stretch.time,
+                first=first,
+                time=None if stretch.stamps is None else stretch.stamps.values,
                 why=self.why,
             )
             lost += stretch.dropped
-            if stretch.table.rows + stretch.dropped and not len(left.lengths):
-                lost, nothing = lost + stretch.table.rows, changed.table
+            if table.rows + stretch.dropped and not len(left.lengths):
+                lost, nothing = lost + table.rows, table
                 continue
-            for sequence in self._parts(left, stretch):
+            for sequence in self._parts(left, values, stretch.stamps):
                 if waiting is not None:
                     yield waiting
                 waiting, lost = _more_dropped(sequence, lost), 0
@@ -117,23 +116,22 @@ class Rows:
         else:
             raise SourceError(self.source, "has no rows, and so no group of them; remove the file")
 
-    def _stretches(self, group: Group) -> Iterator[_Run]:
-        """Give the rows of a group that follow one another, with their times, if there are any."""
-        values = of_types(group.values, self.types, self.source)
-        table = marked(group.table, self.na_values) if self.na_values else group.table
+    def _stretches(self, group: Group, policies: Mapping[str, Policy]) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
+        """Give the rows of a group that follow one another, with the values of the columns that it is grouped by."""
+        values = of_types(group[0], self.types, self.source)
+        frame = mark_missing(group[1], self.na_values, self.wanted.classes)
         if not self.wanted.time:
-            yield _Run(table, values)
+            yield values, Stretch(frame)
             return
-        how = replace(self.options.how, columns=self.wanted.time, decimal=self.decimal)
-        stamps = stamps_in(group.raw, how, self.source, table.number)
+        stamps = stamps_in(frame, self.wanted.time, self.options, self.source, self.decimal)
         name = ",".join(self.wanted.time)
-        without = self._policies()[self.wanted.time[0]].end
-        found = in_time(table, stamps, self.options.rules, without, name=name, source=self.source)
-        none = Stretch(table.taken(np.zeros(0, np.int64)), stamps, np.zeros(0, np.int64), table.rows)
-        for one in chain((next(found, none),), found):
-            yield _Run(one.table, values, one.dropped, one.time, stamps.array(one.rows), stamps.zone)
+        without = policies[self.wanted.time[0]].end
+        stretches = split_by_time(frame, stamps, self.options, without, name=name, source=self.source)
+        none = Stretch(frame.slice(0, 0), len(frame), stamps.taken(np.zeros(0, np.int64)))
+        for one in chain((next(stretches, none),), stretches):
+            yield values, one
 
-    def _parts(self, left: Cleaned, stretch: _Run) -> Iterator[SourceSequence]:
+    def _parts(self, left: CleanRows, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
         """Give each part of what is left of a stretch."""
         wanted = self.wanted
         inputs = stack(left.table, wanted.inputs, dtype=self.dtype, source=self.source)
@@ -141,13 +139,13 @@ class Rows:
         if wanted.labels:
             labels = stacked_labels(left.table, wanted.labels, wanted.classes, dtype=self.dtype, source=self.source)
         filled = _stacked_fills(left, wanted.inputs, inputs.shape) if self.options.mask else None
-        when = None if stretch.stamps is None else stretch.stamps[left.rows]
-        if when is not None and not len(when) and not self.options.how.elapsed:
+        when = None if stamps is None else stamps.array[left.rows]
+        if when is not None and not len(when) and not self.options.elapsed:
             when = when.view(np.int64)  # nothing tells the unit and the zone: it goes with those of any store
         ends = list(accumulate(left.lengths.tolist())) or [0]  # a file without rows is a sequence without steps
         for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             own = inputs[begin:end]
-            columns = dict(stretch.values)
+            columns = dict(values)
             if self.options.counts:
                 counted = zip(COUNTS, (left.dropped, left.filled), strict=True)
                 columns |= {name: int(counts[number]) if len(counts) else 0 for name, counts in counted}
@@ -156,7 +154,7 @@ class Rows:
                 labels[begin:end] if labels is not None else own if wanted.own else wanted.other,
                 columns=columns,
                 time=None if when is None else when[begin:end],
-                zone=stretch.zone,
+                zone=None if stamps is None else stamps.zone,
                 filled=None if filled is None else filled[begin:end],
             )
 
@@ -189,28 +187,7 @@ class Rows:
         return names
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Run:
-    """Rows that follow one another.
-
-    Args:
-        table: They.
-        values: Of the columns that the file is grouped by.
-        dropped: How many rows beside them were left out.
-        time: (rows,) when each was, as whole numbers; None: nobody knows.
-        stamps: The same as datetime64 or timedelta64.
-        zone: Of these.
-    """
-
-    table: Table
-    values: Mapping[str, Any]
-    dropped: int = 0
-    time: NDArray[np.int64] | None = None
-    stamps: NDArray[Any] | None = None
-    zone: Zone = None
-
-
-def _stacked_fills(left: Cleaned, names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _stacked_fills(left: CleanRows, names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return where values were filled in, of columns as `stack` makes an array of this shape of them."""
     filled = np.zeros(shape, np.bool_)
     for number, name in enumerate(names):

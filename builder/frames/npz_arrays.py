@@ -12,7 +12,7 @@ from builder.errors import SourceError
 from builder.formats import check_file
 from builder.formats.convert import require_values, stack
 from builder.formats.table import Array, DType, Table, alone
-from builder.tables.rows import Wanted
+from builder.frames.rows import SelectedColumns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,14 +77,15 @@ def read_whole_arrays(path: Path, source: str, input_key: str, label_key: str | 
 
 def wanted_of_arrays(
     arrays: WholeArrays, source: str, dtype: DType | None, by_name: Callable[[], Array | None]
-) -> Wanted:
+) -> SelectedColumns:
     """Return what is taken of an NPZ file; where it has no labels, `by_name` gives them, or None."""
-    inputs, groups = tuple(arrays.inputs.columns), alone(tuple(arrays.steps.columns))
+    inputs = tuple(arrays.inputs.columns)
     if arrays.labels is None:
-        return Wanted(inputs, (), groups, by_name())
+        return SelectedColumns(inputs, (), alone(inputs), by_name())
     if arrays.of_sequence:
-        return Wanted(inputs, (), groups, arrays.whole_labels(source, dtype))
-    return Wanted(inputs, tuple(arrays.labels.columns), groups)
+        return SelectedColumns(inputs, (), alone(inputs), arrays.whole_labels(source, dtype))
+    labels = tuple(arrays.labels.columns)
+    return SelectedColumns(inputs, labels, alone((*inputs, *labels)))
 
 
 def _as_it_is(table: Table, source: str, dtype: DType | None) -> Array:

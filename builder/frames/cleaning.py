@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from builder.errors import SourceError, UsageError
 from builder.formats.columns import number_in, parse_columns, quoted
 from builder.formats.convert import FILL_IN, per_row, refuse_any, require_finite
-from builder.formats.table import Array, Table
-from builder.tables.transforms import as_floats
+from builder.formats.table import HIDDEN, Array, Frame, Table, array_of, column_of
+from builder.frames.transforms import as_floats
 
 Fill = Literal["ffill", "interpolate"]
 End = Literal["error", "drop", "keep", "split"]
@@ -66,7 +66,7 @@ class Policies:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cleaned:
+class CleanRows:
     """The steps that are left of a table, cut into parts.
 
     Args:
@@ -167,21 +167,24 @@ def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> 
     return parse_columns(na_values, "na_values") or ()
 
 
-def marked(table: Table, na_values: Sequence[str]) -> Table:
+def mark_missing(rows: Frame, na_values: Sequence[str], classes: Sequence[str] = ()) -> Frame:
     """Take the numbers among these words for missing values, wherever they stand.
 
     They are compared as numbers of the column's own dtype: -999.9 is found among float32 as it is rounded there.
+    Columns of classes are left alone: what is missing among their texts is known, and their codes are no numbers.
     """
     numbers = [number for number in map(number_in, na_values) if number is not None and not math.isnan(number)]
-    missing = dict(table.missing)
-    for name, column in table.columns.items():
-        found = np.zeros(column.shape, np.bool_)
-        for number in numbers:
-            found |= _equals(column, number)
-        if found.any():
-            absent = table.absent(name)
-            missing[name] = found if absent is None else found | absent
-    return Table(columns=table.columns, block=table.block, missing=missing, numbers=table.numbers)
+    if not numbers:
+        return rows
+    frame = rows.frame if isinstance(rows, Table) else rows
+    for place, name in enumerate(frame.column_names):
+        if name.startswith(HIDDEN) or name in classes:
+            continue
+        array, absent = array_of(frame[name])
+        equal = np.logical_or.reduce([_equals(array, number) for number in numbers])
+        if equal.any():
+            frame = frame.set_column(place, name, column_of(array, equal if absent is None else equal | absent))
+    return frame
 
 
 def _equals(column: Array, number: float) -> NDArray[np.bool_]:
@@ -193,7 +196,7 @@ def _equals(column: Array, number: float) -> NDArray[np.bool_]:
     return np.asarray(column == whole)  # of any size: NumPy compares Python's whole numbers exactly
 
 
-def cleaned(
+def clean(
     table: Table,
     policies: Mapping[str, Policy],
     source: str,
@@ -202,7 +205,7 @@ def cleaned(
     first: Mapping[str, int] | None = None,
     time: NDArray[np.int64] | None = None,
     why: Callable[[str, int], str] = lambda _, __: "",
-) -> Cleaned:
+) -> CleanRows:
     """Fill the gaps of each column, and then leave out, keep or cut at what is still missing.
 
     The columns are filled first, from all rows; then a step goes, or ends a part, if any column says so.
@@ -254,11 +257,11 @@ def _floats_where_asked(table: Table, policies: Mapping[str, Policy], source: st
     return Table(columns=columns, missing=table.missing, numbers=table.numbers)
 
 
-def _whole(table: Table) -> Cleaned:
+def _whole(table: Table) -> CleanRows:
     """Return a table of which nothing is missing."""
     none = np.zeros(min(1, table.rows), np.int64)
     table = Table(columns=table.columns, block=table.block, numbers=table.numbers)
-    return Cleaned(table, np.arange(table.rows), none + table.rows, none, none)
+    return CleanRows(table, np.arange(table.rows), none + table.rows, none, none)
 
 
 def _left_out(  # noqa: PLR0917
@@ -292,18 +295,24 @@ def _left_out(  # noqa: PLR0917
     return gone, ends
 
 
-def _parts(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> Cleaned:
+def _parts(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> CleanRows:
     """Cut what is left into parts; the numbers `part`, one a row, rise from one to the next."""
     present, lengths = np.unique(part[rows], return_counts=True)
     if not len(present):
-        return Cleaned(table.taken(rows), rows, lengths, lengths, lengths)
+        return CleanRows(_taken(table, rows), rows, lengths, lengths, lengths)
     dropped = np.zeros(len(present), np.int64)
     gone = np.ones(table.rows, np.bool_)
     gone[rows] = False
     np.add.at(dropped, np.minimum(np.searchsorted(present, part[gone]), len(present) - 1), 1)
     added = np.zeros(len(present), np.int64)
     np.add.at(added, np.searchsorted(present, part[rows]), filled[rows])
-    return Cleaned(table.taken(rows), rows, lengths.astype(np.int64), dropped, added)
+    return CleanRows(_taken(table, rows), rows, lengths.astype(np.int64), dropped, added)
+
+
+def _taken(table: Table, rows: NDArray[np.int64]) -> Table:
+    """Return some rows of a table of which nothing is missing any more."""
+    numbers = rows + 1 if table.numbers is None else table.numbers[rows]
+    return Table(columns={name: column[rows] for name, column in table.columns.items()}, numbers=numbers)
 
 
 def _filled(

@@ -1,10 +1,9 @@
-"""Time stamps out of text, as seconds since 1970 and nanoseconds: nothing is guessed, what is unsure is refused."""
+"""Time stamps out of text: nothing is guessed, what is unsure is refused."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -15,12 +14,19 @@ from builder.formats.table import shortened
 from builder.formats.text_numbers import first_that_fails, with_point
 
 Zone = Literal["UTC"] | None
+Unit = Literal["s", "ms", "us", "ns"]
 
-_ISO: Final = (
-    r"^(?P<date>\d{4}-\d\d(?:-\d\d)?)"
-    r"(?:[T ](?P<clock>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<part>\d{1,9}))?\s?(?P<zone>Z|z|[+-]\d\d(?::?\d\d)?)?)?$"
+DIGITS: Final[dict[Unit, int]] = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_ZONE: Final = r"(Z|[+-]\d\d(:?\d\d)?)$"
+_ISO: Final = rf"^\d{{4}}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{{1,9}})?)?{_ZONE[:-1]}?)?$"  # as pyarrow reads it
+_OTHER_ISO: Final = (  # what is written in other ways, and how pyarrow reads it
+    (r"^(\d{4})(\d\d)(\d\d)[T ](\d\d)(\d\d)(\d\d)([.,Zz+-].*)?$", r"\1-\2-\3T\4:\5:\6\7"),
+    (r"^(\d{4})(\d\d)(\d\d)[T ](\d\d)(\d\d)([Zz+-].*)?$", r"\1-\2-\3T\4:\5\6"),
+    (r"^(\d{4}-\d\d)([T ].*)?$", r"\1-01\2"),
+    (r"(\d),(\d)", r"\1.\2"),
+    (r"(\d)\s?[Zz]$", r"\1Z"),
+    (rf"(\d)\s{_ZONE}", r"\1\2"),
 )
-_BASIC: Final = r"^(\d{4})(\d\d)(\d\d)[T ](\d\d)(\d\d)(\d\d)?([.,Zz+-].*)?$"  # without hyphens and colons
 _DAY_OR_MONTH: Final = re.compile(r"\d\d?([./-])\d\d?\1(\d{4}|\d\d)\b")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,109 +44,84 @@ class StampError(Exception):
         self.row, self.why = row, why
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Moments:
-    """When each row was, as (rows,) seconds since 1970, and the nanoseconds that follow; anything where it has no time.
-
-    Args:
-        seconds: Rounded down.
-        nanoseconds: At least 0, and below 10**9.
-        zone: `"UTC"`, or None for local times without a zone.
-    """
-
-    seconds: NDArray[np.int64]
-    nanoseconds: NDArray[np.int64]
-    zone: Zone = None
-
-
-def iso(column: Any, decimal: str = ".") -> Moments:
+def iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.int64], Zone]:
     """Read ISO 8601: a date, or a date and a time of day, with a zone or without; basic (20200131T1200Z) or extended.
 
     Args:
         column: A pyarrow array of text; nulls are passed over.
+        unit: What is counted from 1970; it has to hold each time exactly.
         decimal: What stands before decimals of what is a number instead; those of seconds may have either mark.
 
     Raises:
-        StampError: One is written otherwise, is no moment, or some have a zone and others none.
+        StampError: One is written otherwise, is no moment, does not fit into the unit, or some have a zone and others
+            none.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = pc.extract_regex(column, _ISO)
-    wrong = pc.and_(column.is_valid(), found.is_null())
-    if pc.any(wrong).as_py():
-        found = pc.extract_regex(_extended(column), _ISO)
-        wrong = pc.and_(column.is_valid(), found.is_null())
-    if pc.any(wrong).as_py():
-        row = wrong.index(True).as_py()
+    text = column
+    if (row := _first(text, _ISO, fits=False)) is not None:
+        for pattern, written in _OTHER_ISO:
+            text = pc.replace_substring_regex(text, pattern, written)
+        row = _first(text, _ISO, fits=False)
+    if row is not None:
         raise StampError(row, _not_iso(column[row].as_py(), decimal))
-    date, clock, part, zone = (pc.struct_field(found, name) for name in ("date", "clock", "part", "zone"))
-    whole = pc.if_else(pc.equal(pc.utf8_length(date), 7), pc.binary_join_element_wise(date, "01", "-"), date)
-    clock = pc.if_else(pc.equal(clock, ""), "00:00", clock)
-    clock = pc.if_else(pc.equal(pc.utf8_length(clock), 5), pc.binary_join_element_wise(clock, "00", ":"), clock)
-    text = pc.binary_join_element_wise(whole, clock, "T")
+    zoned = pc.match_substring_regex(text, rf":.*{_ZONE}").fill_null(False).to_numpy(zero_copy_only=False)
+    _refuse_mix(zoned, column)
+    zone: Zone = "UTC" if zoned.any() else None
+    if unit != "ns":
+        finer = rf"([.]\d{{{DIGITS[unit]}}})\d*"
+        if (row := _first(text, rf"{finer}[1-9]", fits=True)) is not None:
+            count = pc.sum(pc.match_substring_regex(text, rf"{finer}[1-9]")).as_py()
+            raise StampError(row, _inexact(count, unit))
+        text = pc.replace_substring_regex(text, finer, r"\1" if DIGITS[unit] else "")
     try:
-        seconds = _filled(text.cast(pa.timestamp("s")).cast(pa.int64()))
+        values = text.cast(pa.timestamp(unit, zone))
     except pa.ArrowInvalid:
-        row = first_that_fails(text, pa.timestamp("s"))
-        raise StampError(row, f"{_shown(column[row].as_py())} is no moment of any calendar; correct it") from None
-    nanoseconds = _filled(pc.utf8_rpad(part, 9, padding="0").cast(pa.int64()))
-    zoned = pc.not_equal(zone, "")
-    _refuse_mix(zoned.fill_null(False).to_numpy(zero_copy_only=False), column)
-    if not pc.any(zoned).as_py():
-        return Moments(seconds, nanoseconds)
-    digits = pc.utf8_rpad(pc.replace_substring_regex(zone, "[Zz:+-]", ""), 4, padding="0").cast(pa.int64())
-    offset = _filled(digits)
-    minutes = offset // 100 * 60 + offset % 100
-    sign = np.where(pc.starts_with(zone, "-").fill_null(False).to_numpy(zero_copy_only=False), -1, 1)
-    return Moments(seconds - sign * minutes * 60, nanoseconds, "UTC")
+        row = first_that_fails(text, pa.timestamp(unit, zone))
+        why = "is no moment of any calendar; correct it"
+        second = pc.replace_substring_regex(text.slice(row, 1), r"[.]\d+", "")
+        try:
+            year = second.cast(pa.timestamp("s", zone))[0].as_py().year
+        except pa.ArrowInvalid:
+            raise StampError(row, f"{_shown(column[row].as_py())} {why}") from None
+        why = f"the year {year} is beyond what int64 holds in {unit}; store it with --time-unit s"
+        raise StampError(row, why) from None
+    return values.cast(pa.int64()).fill_null(0).to_numpy(), zone
 
 
-def _extended(column: Any) -> Any:
-    """Put hyphens and colons into what is written without any."""
+def _first(text: Any, pattern: str, *, fits: bool) -> int | None:
+    """Return the first row of text that fits a regular expression, or does not; None: there is none."""
     import pyarrow.compute as pc
 
-    to_the_minute = r"\1-\2-\3T\4:\5"
-    basic = pc.match_substring_regex(column, _BASIC)
-    second = pc.match_substring_regex(column, r"^\d{8}[T ]\d{6}")
-    written = pc.if_else(
-        second,
-        pc.replace_substring_regex(column, _BASIC, rf"{to_the_minute}:\6\7"),
-        pc.replace_substring_regex(column, _BASIC, rf"{to_the_minute}\7"),
-    )
-    return pc.if_else(basic, written, column)
+    row: int = pc.index(pc.match_substring_regex(text, pattern), fits).as_py()
+    return None if row < 0 else row
 
 
-def by_formats(column: Any, formats: Sequence[str]) -> Moments:
-    """Read text as `datetime.strptime` does, by the one of some formats that fits.
+def by_formats(column: Any, formats: Sequence[str]) -> tuple[NDArray[np.int64], Zone]:
+    """Read text as `datetime.strptime` does, by the one of some formats that fits, as microseconds since 1970.
 
     Raises:
         StampError: None fits one of them, several do and say different moments, or some have a zone and others none.
     """
     encoded = column.dictionary_encode()
-    texts = encoded.dictionary.to_pylist()
-    codes = encoded.indices.fill_null(0).to_numpy().astype(np.int64)
-    if not texts:
-        return Moments(np.zeros(len(column), np.int64), np.zeros(len(column), np.int64))
-    moments = [_moment(text, formats) for text in texts]
+    moments = [_moment(text, formats) for text in encoded.dictionary.to_pylist()]
     for code, moment in enumerate(moments):
         if isinstance(moment, str):
             raise StampError(encoded.indices.index(code).as_py(), moment)
-    zoned = np.array([isinstance(moment, datetime) and moment.tzinfo is not None for moment in moments])
+    known = [moment for moment in moments if isinstance(moment, datetime)]
     valid = column.is_valid().to_numpy(zero_copy_only=False)
-    _refuse_mix(zoned[codes] & valid, column)
-    since = [
-        (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
-        for moment in moments
-        if isinstance(moment, datetime)
-    ]
-    seconds = np.array([one // timedelta(seconds=1) for one in since], np.int64)
-    nanoseconds = np.array([one % timedelta(seconds=1) // timedelta(microseconds=1) * 1_000 for one in since], np.int64)
-    return Moments(seconds[codes], nanoseconds[codes], "UTC" if zoned.any() else None)
+    codes = encoded.indices.to_numpy(zero_copy_only=False)[valid].astype(np.int64)
+    zoned, values = np.zeros(len(column), np.bool_), np.zeros(len(column), np.int64)
+    zoned[valid] = np.array([moment.tzinfo is not None for moment in known], np.bool_)[codes]
+    _refuse_mix(zoned, column)
+    since = [(moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH for moment in known]
+    values[valid] = np.array([one // timedelta(microseconds=1) for one in since], np.int64)[codes]
+    return values, "UTC" if zoned.any() else None
 
 
-def calendar(columns: Sequence[NDArray[np.int64]]) -> Moments:
-    """Put together year, month, day, and perhaps hour, minute and second, of a local time.
+def of_calendar(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Put together year, month, day, and perhaps hour, minute and second, of a local time, as seconds since 1970.
 
     Raises:
         StampError: There is no such day, or time of day.
@@ -160,7 +141,32 @@ def calendar(columns: Sequence[NDArray[np.int64]]) -> Moments:
     seconds = days.astype(np.int64) * 86_400
     for column, size in zip(columns[3:], (3_600, 60, 1), strict=False):
         seconds = seconds + column * size
-    return Moments(seconds, np.zeros_like(seconds))
+    return seconds
+
+
+def in_unit(values: NDArray[np.int64], has: Unit, unit: Unit) -> NDArray[np.int64]:
+    """Return whole numbers of one unit as those of another.
+
+    Raises:
+        StampError: One is not a whole number of that, or beyond int64.
+    """
+    finer = DIGITS[has] - DIGITS[unit]
+    if finer > 0:
+        size = 10**finer
+        if (wrong := values % size != 0).any():
+            raise StampError(int(wrong.argmax()), _inexact(int(wrong.sum()), unit))
+        return np.asarray(values // size)
+    size = 10**-finer
+    if (wrong := np.abs(values) > np.iinfo(np.int64).max // size).any():
+        row = int(wrong.argmax())
+        raise StampError(
+            row, f"{values[row]:,} {has} is beyond what int64 holds in {unit}; correct it, or store it in {has}"
+        )
+    return np.asarray(values * size)
+
+
+def _inexact(count: int, unit: Unit) -> str:
+    return f"its time is no whole number of {unit} ({count:,} in all); store it in a finer --time-unit"
 
 
 def _moment(text: str, formats: Sequence[str]) -> datetime | str:
@@ -208,11 +214,6 @@ def _not_iso(text: str, decimal: str) -> str:
             "--time-format, as '%d.%m.%Y %H:%M'"
         )
     return f"{_shown(text)} is a number; say what it counts with --time-unit, as s"
-
-
-def _filled(column: Any) -> NDArray[np.int64]:
-    values: NDArray[np.int64] = column.fill_null(0).to_numpy(zero_copy_only=False)
-    return values
 
 
 def _shown(text: str) -> str:

@@ -51,19 +51,6 @@ class Transform:
         return f"{self.kind} {','.join(map(quoted, self.columns))}" + (f"={values}" if self.numbers else "")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Transformed:
-    """A table with changed columns.
-
-    Args:
-        table: It.
-        first: For columns that were differenced, how many rows at the start have no value for that reason alone.
-    """
-
-    table: Table
-    first: Mapping[str, int]
-
-
 @lru_cache(maxsize=64)
 def parse_transform(text: str) -> Transform:
     """Read what `str` of a transform writes.
@@ -111,9 +98,9 @@ def _number(kind: Kind, text: str, whole_text: str) -> float:
     return value
 
 
-def transformed(
+def apply_transforms(
     table: Table, transforms: Sequence[Transform], names: Sequence[Sequence[str]], source: str
-) -> Transformed:
+) -> tuple[Table, Mapping[str, int]]:
     """Change columns, one transform after another.
 
     A value that is missing stays so, and a difference to or from one is missing. Floats keep their dtype. Of whole
@@ -126,11 +113,14 @@ def transformed(
         names: The columns that each changes.
         source: For errors.
 
+    Returns:
+        The table; and of columns that were differenced, how many rows at the start have no value for that reason alone.
+
     Raises:
         SourceError: A logarithm of what is not positive, or a result that its dtype does not hold.
     """
     if not transforms:
-        return Transformed(table, {})
+        return table, {}
     columns, missing, first = dict(table.columns), dict(table.missing), dict[str, int]()
     for transform, chosen in zip(transforms, names, strict=True):
         for name in chosen:
@@ -140,7 +130,7 @@ def transformed(
             missing = {other: mask for other, mask in missing.items() if other != name} | dict(after.missing)
             if transform.kind == "diff":
                 first[name] = min(first.get(name, 0) + 1, table.rows)
-    return Transformed(Table(columns=columns, missing=missing, numbers=table.numbers), first)
+    return Table(columns=columns, missing=missing, numbers=table.numbers), first
 
 
 def _only(missing: Mapping[str, NDArray[np.bool_]], name: str) -> dict[str, NDArray[np.bool_]]:

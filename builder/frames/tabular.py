@@ -12,23 +12,23 @@ from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, format_for, open_table
 from builder.formats.columns import in_order_of_store, parse_columns, select
 from builder.formats.convert import parse_dtype, require_values, stack
-from builder.formats.table import Array, DType, OpenTable, Table
+from builder.formats.table import Array, DType, OpenTable
+from builder.frames.class_columns import CategoricalTable, numbers_in, stacked_labels, texts_in, with_classes
+from builder.frames.cleaning import missing_words
+from builder.frames.groups import Group, columns_to_group_by, groups_in
+from builder.frames.iso_times import Unit
+from builder.frames.label_join import WithLabels, with_labels
+from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, wanted_of_arrays
+from builder.frames.row_options import Duplicates, RowOptions, float_dtype_needed
+from builder.frames.rows import RowPipeline, SelectedColumns
 from builder.labels.beside import pairing_of
-from builder.labels.joined import WithLabels, with_labels
 from builder.labels.label_source import Join, LabelSource, label_source_of
 from builder.labels.name_labels import labels_in, target_names
 from builder.labels.text_classes import CODES, classes_text, of_targets, parse_classes, texts_of
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
-from builder.tables.class_columns import ClassTable, stacked_labels, texts_in, with_classes
-from builder.tables.cleaning import missing_words
-from builder.tables.groups import Group, Groups, columns_to_group_by, grouped
-from builder.tables.row_options import RowOptions, float_dtype_needed
-from builder.tables.rows import Rows, Wanted
-from builder.tables.timeline import Duplicates
-from builder.tables.times import Unit
-from builder.tables.whole_arrays import WholeArrays, read_whole_arrays, wanted_of_arrays
 from store_spec.format.class_names import Classes
+from store_spec.schema import LabelAxis
 
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
 
@@ -64,6 +64,28 @@ class Tabular:
     store_classes: Classes | None = field(default=None)  # of each target
     # The options that an old store must have been built with; the others are as it records them. None: all.
     given: tuple[str, ...] | None = field(default=None)
+
+    is_custom = False
+
+    @property
+    def format(self) -> str | None:
+        """The format that all sources have; None: it goes by the suffix."""
+        return self.read.format
+
+    @property
+    def labels_from(self) -> str | None:
+        """The pattern of the files of labels beside the sources; None: there are none."""
+        return self.rows.labels_from
+
+    @property
+    def label_axis(self) -> LabelAxis | None:
+        """The label axis, if the options tell."""
+        return self.rows.label_axis or ("step" if self.label_source == "columns" else None)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether NaN stands for missing values."""
+        return self.rows.keeps
 
     def __repr__(self) -> str:
         usual = tabular().describe()
@@ -123,8 +145,8 @@ class Tabular:
                 x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
                 return x, self._labels_by_name(source, dtype) if y is None else y
             wanted = wanted_of_arrays(arrays, source, dtype, lambda: self._labels_by_name(source, dtype))
-            groups = Groups(iter((Group({}, arrays.steps, None),)), None)
-            opened = None
+            groups: Iterator[Group] = iter([({}, arrays.steps)])
+            beside, opened = None, None
         else:
             opened, inputs, labels = self._opened(path, source)
             other = None if labels else self._labels_by_name(source, dtype)
@@ -137,27 +159,32 @@ class Tabular:
                 other, labels, classes = opened.own_labels(labels, CODES if classes else dtype), (), ()
             when = select(self.rows.time, opened.groups, source)
             own = self.label_source == "inputs"
-            wanted = Wanted(inputs, labels, opened.groups, other, own=own, time=when, classes=classes)
+            wanted = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=when, classes=classes)
             if self._is_plain:
                 pieces = table.pieces() if (table.rows or 0) * len(wanted.columns) * 8 > LONG_BYTES else ()
                 if len(pieces) <= 1:
-                    return self._plain(table.read(wanted.columns, dtype), wanted, source)
+                    return self._plain(table, wanted, source)
                 return LongSequence(self._plain_pieces(pieces, wanted, source))
             by, as_text = columns_to_group_by(self.rows.group_by, opened.groups, source)
-            groups = grouped(table, wanted.columns, dtype, source, by=by, as_text=as_text, raw=when)
+            groups, beside = groups_in(table, wanted.columns, dtype, source, by=by, as_text=as_text, raw=when)
         types = dict(self.store_columns)
         decimal = "." if opened is None else opened.decimal
         # A number among them is one in every file, whatever stands before decimals of text.
         words = [word.replace(self.read.decimal, ".") for word in self.read.na_values]
-        taken = Rows(wanted, self.rows, source, dtype, words, types, decimal)
+        taken = RowPipeline(wanted, self.rows, source, dtype, words, types, decimal)
         taken = replace(taken, why=opened.why_missing) if isinstance(opened, WithLabels) else taken
-        found = taken.sequences(groups.each)
+        found = taken.sequences(groups)
         found = opened.counted(found) if self.rows.on and isinstance(opened, WithLabels) else found
-        return Parts(found, groups.beside)
+        return Parts(found, beside)
 
-    def _plain(self, rows: Table, wanted: Wanted, source: str) -> tuple[Array, Array | None]:
-        """Return inputs and labels of rows that are taken as they are."""
+    def _plain(
+        self, table: OpenTable | CategoricalTable, wanted: SelectedColumns, source: str, before: int = 0
+    ) -> tuple[Array, Array | None]:
+        """Return inputs and labels of rows that are taken as they are; so many come before them in the file."""
         dtype = parse_dtype(self.dtype)
+        rows = numbers_in(table, wanted.columns, dtype)
+        if before:
+            rows = replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows))
         require_values(rows, source)
         x = stack(rows, wanted.inputs, dtype=dtype, source=source)
         if not wanted.labels:
@@ -165,15 +192,14 @@ class Tabular:
         return x, stacked_labels(rows, wanted.labels, wanted.classes, dtype=dtype, source=source)
 
     def _plain_pieces(
-        self, pieces: Sequence[OpenTable | ClassTable], wanted: Wanted, source: str
+        self, pieces: Sequence[OpenTable | CategoricalTable], wanted: SelectedColumns, source: str
     ) -> Iterator[SourceSequence]:
         """Give the same of a file that is read piece by piece."""
-        dtype, before = parse_dtype(self.dtype), 0
+        before = 0
         for piece in pieces:
-            rows = piece.read(wanted.columns, dtype)
-            numbers = np.arange(before + 1, before + rows.rows + 1)
-            before += rows.rows
-            yield SourceSequence(*self._plain(replace(rows, numbers=numbers), wanted, source))
+            x, y = self._plain(piece, wanted, source, before)
+            before += len(x)
+            yield SourceSequence(x, y)
 
     def columns(self, path: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
         """Return the names of the features and of the targets of a source; None where they have no names.
@@ -202,6 +228,14 @@ class Tabular:
             SourceError: Its name does not fit `labels_from`.
         """
         return None if self.rows.labels_from is None else pairing_of(self.rows.labels_from).label_file(source)
+
+    def labels_in_name(self, source: str) -> None:  # of the protocol
+        """Return None: labels in names come with the rows."""
+        del source
+
+    def classes_of_targets(self, targets: int) -> None:  # of the protocol
+        """Return None: the sources tell which classes there are."""
+        del targets
 
     def under(self, root: Path) -> "Tabular":
         """Return the same, for sources named relative to `root`."""

@@ -11,10 +11,11 @@ from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, holds_nothing, is_numeric, is_text, what_it_holds
 from builder.formats.columns import as_option
 from builder.formats.convert import stack
-from builder.formats.table import Array, DType, OpenTable, Table
-from builder.formats.text import TextTable
-from builder.formats.text_numbers import nearly_number
-from builder.labels.joined import WithLabels
+from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, raw_columns
+from builder.formats.text_numbers import nearly_number, without_blanks
+from builder.frames.cleaning import Policy
+from builder.frames.label_join import WithLabels
+from builder.frames.transforms import Transform
 from builder.labels.text_classes import (
     CODES,
     MOST_CLASSES,
@@ -23,15 +24,12 @@ from builder.labels.text_classes import (
     distinct,
     of_targets,
     parse_classes,
-    without_blanks,
 )
-from builder.tables.cleaning import Policy
-from builder.tables.transforms import Transform
 from store_spec.format.class_names import Classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassTable:
+class CategoricalTable:
     """An opened table of which some columns are classes: read as their codes, int64.
 
     Args:
@@ -67,11 +65,12 @@ class ClassTable:
         """As the table has it."""
         return self.inner.decimal
 
-    def raw(self, names: Sequence[str]) -> Any:
-        """Return columns as they are."""
-        return self.inner.raw(names)
+    @property
+    def is_text(self) -> bool:
+        """As the table has it."""
+        return self.inner.is_text
 
-    def pieces(self) -> Sequence[ClassTable]:
+    def pieces(self) -> Sequence[CategoricalTable]:
         """Return the pieces of the table, each with the same classes."""
         parts = self.inner.pieces()
         return tuple(replace(self, inner=part, earlier=tuple(parts[:number])) for number, part in enumerate(parts))
@@ -81,56 +80,44 @@ class ClassTable:
         """As the table has them."""
         return self.inner.rows
 
-    def read(self, names: Sequence[str], dtype: DType | None) -> Table:
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns, those of classes as codes."""
-        if not self.classes:
-            return self._read_numbers(names, dtype)
-        others = [name for name in names if name not in self.classes]
-        columns: dict[str, Array] = {}
-        missing: dict[str, Any] = {}
-        if others:
-            table = self.inner.read(others, dtype)
-            columns, missing = dict(table.columns), dict(table.missing)
+        import pyarrow as pa
+
         coded = [name for name in names if name in self.classes]
-        raw = self.inner.raw(coded)
+        numbers = [name for name in names if name not in self.classes]
+        frame = self._read_inner(numbers, dtype, [*coded, *(name for name in raw if name not in coded)])
+        columns = {name: self._codes(frame[HIDDEN + name], name) if name in coded else frame[name] for name in names}
+        return pa.table(columns | {HIDDEN + name: frame[HIDDEN + name] for name in raw})
 
-        def number(row: int) -> int:
-            return row + 1 + sum(len(piece.raw(coded)) for piece in self.earlier)
-
-        for name in coded:
-            texts = _texts(self.inner, raw, name, self.na_values)
-            if texts is None:
-                what = "--classes names" if self.given else "the store has"
-                raise SourceError(
-                    self.source,
-                    f"column {name} holds {_holds(raw[name].type)}, where {what} classes of text; leave --classes out "
-                    "of a first build, or write the column as text",
-                )
-            try:
-                columns[name], absent = codes_of(
-                    texts,
-                    self.classes[name],
-                    name,
-                    self.source,
-                    named=self.given,
-                    number=number,
-                    decimal=self.decimal,
-                )
-            except SourceError:
-                if not self.given and not self.earlier:  # numbers among the texts say more than one that is unknown
-                    typed = not isinstance(self.inner, TextTable)
-                    distinct(texts, name, self.source, typed=typed, decimal=self.decimal)
-                raise
-            if absent is not None:
-                missing[name] = absent
-        return Table(columns={name: columns[name] for name in names}, missing=missing)
-
-    def _read_numbers(self, names: Sequence[str], dtype: DType | None) -> Table:
-        """Read columns of which none is of classes; a label that is text is no slip."""
+    def _codes(self, column: Any, name: str) -> Any:
+        """Return the codes of a column of classes."""
+        texts = _texts(self.inner, column, self.na_values)
+        if texts is None:
+            what = "--classes names" if self.given else "the store has"
+            raise SourceError(
+                self.source,
+                f"column {name} holds {_holds(column.type)}, where {what} classes of text; leave --classes out "
+                "of a first build, or write the column as text",
+            )
+        before = sum(piece.rows or 0 for piece in self.earlier)
         try:
-            return self.inner.read(names, dtype)
+            return codes_of(
+                texts, self.classes[name], name, self.source, named=self.given, before=before, decimal=self.decimal
+            )
+        except SourceError:
+            if not self.given and not self.earlier:  # numbers among the texts say more than one that is unknown
+                distinct(texts, name, self.source, typed=not self.is_text, decimal=self.decimal)
+            raise
+
+    def _read_inner(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
+        """Read columns, none of them as codes; a label that is text is no slip."""
+        try:
+            return self.inner.read(names, dtype, raw)
         except SourceError:
             for name in self.labels:
+                if name in self.classes:
+                    continue
                 try:
                     texts = texts_in(self.inner, name, self.source, self.na_values)
                 except MixedTextError:
@@ -157,7 +144,7 @@ def with_classes(
     *,
     source: str,
     na_values: tuple[str, ...],
-) -> tuple[OpenTable | ClassTable, tuple[str, ...]]:
+) -> tuple[OpenTable | CategoricalTable, tuple[str, ...]]:
     """Return a table that gives the codes of the labels that are classes, and the names of these.
 
     Args:
@@ -178,7 +165,7 @@ def with_classes(
     if isinstance(opened, WithLabels):  # none of them is a column of the source
         plain = opened.plain(labels)
         table, _ = with_classes(opened.labels, (), plain, classes, given, source=opened.label_file, na_values=na_values)
-        coded = table.classes if isinstance(table, ClassTable) else ()
+        coded = table.classes if isinstance(table, CategoricalTable) else ()
         return opened.with_table(table), tuple(one for one, name in zip(labels, plain, strict=True) if name in coded)
     if classes is None and given:
         classes = of_targets(parse_classes(given), labels)
@@ -190,7 +177,7 @@ def with_classes(
                 f"column {name} holds classes, and is an input too: the order of classes says nothing; leave it out of "
                 "the inputs (--inputs)",
             )
-    table = ClassTable(
+    table = CategoricalTable(
         inner=opened, classes=found, labels=tuple(labels), source=source, na_values=na_values, given=bool(given)
     )
     return table, tuple(found)
@@ -209,14 +196,22 @@ def texts_in(opened: OpenTable, name: str, source: str, na_values: Sequence[str]
         return _texts_of_typed(opened, name, source, na_values)
     if isinstance(opened, NpyTable):
         return None
-    texts = _texts(opened, opened.raw([name]), name, na_values)
+    texts = _texts(opened, raw_columns(opened, [name])[name], na_values)
     if texts is None:
         return None
-    if not isinstance(opened, TextTable):
+    if not opened.is_text:
         return distinct(texts, name, source, typed=True)
     found = distinct(texts, name, source, typed=False, decimal=opened.decimal)
     # What is nearly a number, as 1,5 or a time stamp, is a slip or no label at all: reading it says so.
     return None if any(nearly_number(text, opened.decimal) for text in found or ()) else found
+
+
+def numbers_in(table: OpenTable | CategoricalTable, names: Sequence[str], dtype: DType | None) -> Table:
+    """Read columns as arrays: those of an NPY file, which has them so, without a copy."""
+    inner = table.inner if isinstance(table, CategoricalTable) and not table.classes else table
+    if isinstance(inner, NpyTable):
+        return Table.from_block(inner.block(names), names)
+    return Table.of(table.read(names, dtype))
 
 
 def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], source: str) -> None:
@@ -278,13 +273,11 @@ def stacked_labels(
         ) from None
 
 
-def _texts(opened: OpenTable, raw: Any, name: str, na_values: Sequence[str]) -> Any:
+def _texts(table: OpenTable, column: Any, na_values: Sequence[str]) -> Any:
     """Return a column as text; None where it is none."""
-    if isinstance(opened, TextTable):
-        return raw[name]
-    if isinstance(opened, ArrowTable) and (is_text(raw[name].type) or holds_nothing(raw[name].type)):
-        return without_blanks(raw[name], na_values)
-    return None
+    if table.is_text:
+        return column
+    return without_blanks(column, na_values) if is_text(column.type) or holds_nothing(column.type) else None
 
 
 def _texts_of_typed(opened: ArrowTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
@@ -300,7 +293,7 @@ def _texts_of_typed(opened: ArrowTable, name: str, source: str, na_values: Seque
         return None
     found: dict[str, None] = {}
     for piece in opened.pieces():
-        texts = _texts(piece, piece.raw([name]), name, na_values)
+        texts = _texts(piece, raw_columns(piece, [name])[name], na_values)
         if texts is None:
             return None
         found |= dict.fromkeys(distinct(texts, name, source, typed=True) or ())

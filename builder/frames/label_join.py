@@ -6,17 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.errors import SourceError
 from builder.formats import ReadOptions, format_of, open_table
 from builder.formats.columns import in_order_of_store, select
 from builder.formats.convert import require_values, stack
-from builder.formats.table import Array, DType, OpenTable, Table
-from builder.labels.join_keys import key_text, label_rows
+from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden
+from builder.frames.join_keys import key_text, label_rows
 from builder.labels.label_source import Join
 from builder.sequence import Sequence as SourceSequence
 
@@ -57,7 +56,6 @@ class WithLabels:
             for group, names in labels.groups.items()
             for name in dict.fromkeys((group, *names))
         }
-        self._pairs: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
@@ -72,8 +70,13 @@ class WithLabels:
         return self.inputs.named
 
     @property
+    def is_text(self) -> bool:
+        """Whether the source is text."""
+        return self.inputs.is_text
+
+    @property
     def decimal(self) -> str:
-        """What stands before decimals of the columns that `raw` gives: those of the source."""
+        """What stands before decimals of the columns that are read as they are: those of the source."""
         return self.inputs.decimal
 
     def of_source(self, columns: Sequence[str]) -> tuple[str, ...]:
@@ -114,11 +117,11 @@ class WithLabels:
     def own_labels(self, targets: Sequence[str], dtype: DType | None) -> Array:
         """Return all rows of the labels, (label steps, targets), which have a length of their own."""
         names = self.plain(targets)
-        table = self.labels.read(names, dtype)
+        table = Table.of(self.labels.read(names, dtype))
         require_values(table, self.label_file)
         return stack(table, names, dtype=dtype, source=self.label_file)
 
-    def read(self, names: Sequence[str], dtype: DType | None) -> Table:
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns of both; see `OpenTable`.
 
         Raises:
@@ -126,33 +129,30 @@ class WithLabels:
         """
         own = [name for name in names if name not in self._names]
         others = [name for name in names if name in self._names]
-        table = self.inputs.read(own, dtype)
-        if not others:
-            return self._left(table)
-        labels = self.labels.read([self._names[name] for name in others], dtype)
-        if not self.on and table.rows != labels.rows:
+        frame = self.inputs.read(own, dtype, tuple(dict.fromkeys((*raw, *self.on))))
+        frame = frame.append_column(ROW, column_of(np.arange(1, len(frame) + 1)))
+        labels = self.labels.read([self._names[name] for name in others], dtype, self._label_on)
+        if self.on:
+            frame, labels = self._paired(frame, labels)
+        elif others and len(frame) != len(labels):
             raise SourceError(
                 self._source,
-                f"it has {table.rows:,} rows, and its labels {self.label_file} have {labels.rows:,}; pair rows by a "
+                f"it has {len(frame):,} rows, and its labels {self.label_file} have {len(labels):,}; pair rows by a "
                 "column of both with --on, or say --label-axis own where labels have a length of their own",
             )
-        without = np.zeros(0, np.bool_)
-        if self.on:
-            rows = self._joined()[1]
-            without = rows < 0
-            labels = labels.taken(np.where(without, 0, rows))
-        table = self._left(table)
-        found = {one: labels.columns[self._names[one]] for one in others}
-        gaps = {one: labels.missing[self._names[one]] for one in others if self._names[one] in labels.missing}
-        if without.any():
-            gaps = {one: _either(gaps.get(one), without) for one in others}
-        columns = {name: found[name] if name in found else table.columns[name] for name in names}
-        return Table(columns=columns, missing={**table.missing, **gaps}, numbers=table.numbers)
+        for name in others:
+            frame = frame.append_column(name, labels[self._names[name]])
+        return frame.select([*names, *(HIDDEN + name for name in raw), ROW])
 
-    def raw(self, names: Sequence[str]) -> Any:
-        """Read columns of the source as they are, of the rows that are not left out."""
-        table = self.inputs.raw(names)
-        return table.take(self._joined()[0]) if self.on else table
+    def _paired(self, frame: Frame, labels: Frame) -> tuple[Frame, Frame]:
+        """Return the rows that are not left out, and of each its labels, which may be missing."""
+        self._keys = hidden(frame, self.on)
+        names, decimals = (self._source, self.label_file), (self.inputs.decimal, self.labels.decimal)
+        self._theirs = label_rows(self._keys, hidden(labels, self._label_on), names, decimals)
+        rows = np.arange(len(frame)) if self._join == "left" else np.flatnonzero(self._theirs >= 0)
+        self.dropped = len(frame) - len(rows)
+        theirs = self._theirs[rows]
+        return frame.take(column_of(rows)), labels.take(column_of(theirs, theirs < 0))
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the whole: a row's labels can lie anywhere in their file."""
@@ -172,33 +172,10 @@ class WithLabels:
 
     def why_missing(self, name: str, row: int) -> str:
         """Say why a value is missing, if it is since no row of labels has the key of that row of the source, from 1."""
-        if self._join == "inner" or name not in self._names or self._joined()[1][row - 1] >= 0:
+        if self._join == "inner" or name not in self._names or self._theirs[row - 1] >= 0:
             return ""
-        key = key_text(self.inputs.raw(self.on), row - 1)
+        key = key_text(self._keys, row - 1)
         return f", since no row of its labels {self.label_file} has {','.join(self._label_on)} {key}"
-
-    def _left(self, table: Table) -> Table:
-        return table.taken(self._joined()[0]) if self.on and self._join == "inner" else table
-
-    def _joined(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return which rows of the source are not left out, and which rows of the labels theirs are; -1: none is."""
-        if self._pairs is None:
-            found = label_rows(
-                self.inputs.raw(self.on),
-                self.labels.raw(self._label_on),
-                self._source,
-                self.label_file,
-                (self.inputs.decimal, self.labels.decimal),
-            )
-            kept = np.arange(len(found)) if self._join == "left" else np.flatnonzero(found >= 0)
-            self._pairs = kept, found[kept]
-            self.dropped = len(found) - len(kept)
-        return self._pairs
-
-
-def _either(mask: NDArray[np.bool_] | None, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return where a value is missing: by a mask (rows, ...), or since the whole row is."""
-    return rows if mask is None else mask | rows.reshape(len(rows), *[1] * (mask.ndim - 1))
 
 
 def _sides(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
