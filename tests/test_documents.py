@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import wave
@@ -44,7 +45,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def after_main_job(tmp_path_factory: pytest.TempPathFactory, environment) -> Path:
+def clone(tmp_path_factory: pytest.TempPathFactory, environment) -> Path:
     """A folder like a clone in which the README's first command was run, but for the installation."""
     folder = tmp_path_factory.mktemp("clone")
     (folder / "tests").mkdir()
@@ -64,11 +65,14 @@ def after_main_job(tmp_path_factory: pytest.TempPathFactory, environment) -> Pat
     return folder
 
 
-def run_section(section: tuple[str, str], after_main_job: Path, environment: dict[str, str]) -> str:
-    """Run a section's blocks in that folder; return what they print.
+@pytest.fixture
+def after_main_job(clone: Path, tmp_path: Path) -> Path:
+    """A copy of that folder: each section needs only what the first command left."""
+    return Path(shutil.copytree(clone, tmp_path / "clone", symlinks=True))
 
-    The sections share it, as for a reader who follows them all, but each needs only what the main job left.
-    """
+
+def run_section(section: tuple[str, str], after_main_job: Path, environment: dict[str, str]) -> str:
+    """Run a section's blocks in that folder; return what they print."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.document_section", *section],
         cwd=after_main_job,
