@@ -9,12 +9,11 @@ if TYPE_CHECKING:
     from builder.build import Report, build
     from builder.compact import Compacted, compact
     from builder.errors import BuildError, SourceError, UsageError
-    from builder.inspection import Inspection, inspect
+    from builder.inspection import Inspection, SourceInspection, inspect, inspect_source
+    from builder.inspection.as_html import write_report
     from builder.preview import Preview, preview
     from builder.repair import Repair, repair
-    from builder.report import write_report
     from builder.sequence import LongSequence, Sequence
-    from builder.source_inspection import SourceInspection, inspect_source
     from builder.tables.tabular import Tabular, tabular
     from builder.verification import verify
 
@@ -52,18 +51,18 @@ _HOMES = {
     "Report": "builder.build",
     "Sequence": "builder.sequence",
     "SourceError": "builder.errors",
-    "SourceInspection": "builder.source_inspection",
+    "SourceInspection": "builder.inspection",
     "Tabular": "builder.tables.tabular",
     "UsageError": "builder.errors",
     "build": "builder.build",
     "compact": "builder.compact",
     "inspect": "builder.inspection",
-    "inspect_source": "builder.source_inspection",
+    "inspect_source": "builder.inspection",
     "preview": "builder.preview",
     "repair": "builder.repair",
     "tabular": "builder.tables.tabular",
     "verify": "builder.verification",
-    "write_report": "builder.report",
+    "write_report": "builder.inspection.as_html",
 }
 
 
