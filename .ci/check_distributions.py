@@ -11,9 +11,8 @@ from pathlib import Path
 NEEDED = (
     "builder/__init__.py",
     "builder/py.typed",
-    "builder/report/templates/page.html",
-    "builder/report/templates/parts.html",
-    "builder/report/templates/style.css",
+    "builder/inspection/templates/page.html",
+    "builder/inspection/templates/style.css",
     "store_spec/__init__.py",
     "store_spec/py.typed",
     "store_spec/SPEC.md",

@@ -10,12 +10,11 @@ if TYPE_CHECKING:
     from builder.compact import Compacted, compact
     from builder.errors import BuildError, SourceError, UsageError
     from builder.frames.tabular import Tabular, tabular
-    from builder.inspection import Inspection, inspect
+    from builder.inspection import Inspection, SourceInspection, inspect, inspect_source
+    from builder.inspection.as_html import write_report
     from builder.preview import Preview, preview
     from builder.repair import Repair, repair
-    from builder.report import write_report
     from builder.sequence import LongSequence, Sequence
-    from builder.source_inspection import SourceInspection, inspect_source
     from builder.verification import verify
 
 __all__ = [
@@ -52,18 +51,18 @@ _HOMES = {
     "Report": "builder.build",
     "Sequence": "builder.sequence",
     "SourceError": "builder.errors",
-    "SourceInspection": "builder.source_inspection",
+    "SourceInspection": "builder.inspection",
     "Tabular": "builder.frames.tabular",
     "UsageError": "builder.errors",
     "build": "builder.build",
     "compact": "builder.compact",
     "inspect": "builder.inspection",
-    "inspect_source": "builder.source_inspection",
+    "inspect_source": "builder.inspection",
     "preview": "builder.preview",
     "repair": "builder.repair",
     "tabular": "builder.frames.tabular",
     "verify": "builder.verification",
-    "write_report": "builder.report",
+    "write_report": "builder.inspection.as_html",
 }
 
 

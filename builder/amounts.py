@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
+LONGEST_NAME = 80
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
@@ -53,6 +55,43 @@ def count_text(count: int, one: str, many: str = "") -> str:
     ('1 source', '4,274 steps', '0 series')
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def number_text(value: float | None) -> str:
+    """Write a number: a whole one exactly, others in about five digits.
+
+    >>> number_text(12_345_678), number_text(0.000123456), number_text(-1533.9), number_text(True), number_text(None)
+    ('12,345,678', '0.00012346', '-1,533.9', 'True', '-')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) or (value == round(value) and abs(value) < 1e9):
+        return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"
+    return f"{value:,.5g}" if abs(value) < 1e5 or abs(value) >= 1e9 else f"{value:,.0f}"
+
+
+def percent_text(share: float) -> str:
+    """Write a share in three digits; 0 and 100 % only where it is exactly nothing or all.
+
+    >>> percent_text(0.0), percent_text(1e-6), percent_text(0.00225), percent_text(0.9999), percent_text(1.0)
+    ('0 %', '<0.01 %', '0.225 %', '>99.9 %', '100 %')
+    """
+    percent = 100 * share
+    if 0 < percent < 0.01:
+        return "<0.01 %"
+    return ">99.9 %" if 99.9 < percent < 100 else f"{percent:.3g} %"
+
+
+def short_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """Write a name on one line; of a long one, start and end.
+
+    >>> short_name("a" * 60 + "b" * 60, longest=10)
+    'aaaa…bbbbb'
+    """
+    text, half = printable(name), longest // 2
+    return text if len(text) <= longest else f"{text[: longest - half - 1]}…{text[-half:]}"
 
 
 def printable(text: str) -> str:

@@ -15,7 +15,7 @@ from builder.class_scan import looking_here, with_classes
 from builder.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.frames.counts import StoreCleaning
 from builder.function_options import FunctionOptions
-from builder.inspection import labels_json
+from builder.inspection.document import labels_json
 from builder.one_source import Failure
 from builder.packing import Packing, codec_text
 from builder.plan import Plan, make_plan

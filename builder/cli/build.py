@@ -422,7 +422,7 @@ def _print_preview(seen: Preview, *, as_json: bool, quiet: bool) -> None:
         click.echo(json.dumps(seen.to_json(), indent=2, allow_nan=False))
     elif not quiet:
         from builder.cli.preview import preview_text
-        from builder.cli.tables import plain_console, show
+        from builder.inspection.terminal import plain_console, show
 
         show(preview_text(seen), plain_console())
 

@@ -14,6 +14,7 @@ from builder.cli.ending import ending_plainly
 from builder.cli.paths import GivenPath
 
 if TYPE_CHECKING:
+    from builder.inspection import Inspection, SourceInspection
     from store_spec.windows.shape import Short, Target
 
 # What goes with --shuffle alone.
@@ -71,8 +72,8 @@ def inspect(
 ) -> None:
     """Say what STORE holds: schema, lengths, sizes, splits, statistics, failures. No row is read.
 
-    --html FILE writes it as one page that needs no network, with how values lie, some sequences as lines, and the
-    splits beside one another. Some rows are read for it, always the same ones.
+    --html FILE writes it as one page that needs no network, with histograms, some sequences as lines, and the splits
+    compared. Some rows are read for it, always the same ones, and --json then has what they say too.
 
     With --shuffle it says how well shuffled batches of windows mix, beside a global shuffle: how many sequences a batch
     comes from, and how far apart in the epoch windows come that are neighbours in the store.
@@ -86,14 +87,16 @@ def inspect(
         raise click.UsageError("--split-by goes without --sequence")
     with ending_plainly():
         if source is not None:
-            _one_source(store, source, as_json=as_json)
+            from builder.inspection import inspect_source
+
+            _show(inspect_source(store, source), as_json=as_json)
             return
         from builder.inspection import Shuffle
         from builder.inspection import inspect as inspect_store
 
-        asked = None
+        shuffled = None
         if shuffle is not None:
-            asked = Shuffle(
+            shuffled = Shuffle(
                 window=shuffle,
                 stride=stride,
                 horizon=horizon,
@@ -106,32 +109,24 @@ def inspect(
                 seed=seed,
                 epoch=epoch,
             )
+        document = inspect_store(store, shuffle=shuffled, split_by=split_by, rows=html is not None)
         if html is not None:
-            from builder.report import write_report
+            from builder.inspection.as_html import write_page
 
-            write_report(store, html, shuffle=asked, split_by=split_by)
+            write_page(document, html)
             click.echo(f"wrote {printable(str(html))}", err=as_json)
-            if not as_json:
-                return
-        found = inspect_store(store, shuffle=asked, split_by=split_by)
-        if as_json:
-            click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
-            return
-        from builder.cli.inspection import inspection_text
-        from builder.cli.tables import plain_console, show
-
-        console = plain_console()
-        show(inspection_text(found, bar="█" if console.encoding.startswith("utf") else "#"), console)
+        if html is None or as_json:
+            _show(document, as_json=as_json)
 
 
-def _one_source(store: Path, source: str, *, as_json: bool) -> None:
-    from builder.source_inspection import inspect_source
-
-    found = inspect_source(store, source)
+def _show(document: Inspection | SourceInspection, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
+        click.echo(json.dumps(document.to_json(), indent=2, allow_nan=False))
         return
-    from builder.cli.source_inspection import source_text
-    from builder.cli.tables import plain_console, show
+    from builder.inspection import Inspection
+    from builder.inspection.as_text import inspection_text, source_text
+    from builder.inspection.terminal import plain_console, show
 
-    show(source_text(found), plain_console())
+    console = plain_console()
+    bar = "█" if console.encoding.startswith("utf") else "#"
+    show(inspection_text(document, bar=bar) if isinstance(document, Inspection) else source_text(document), console)

@@ -8,8 +8,8 @@ from rich.console import RenderableType
 
 from builder.amounts import bytes_text, count_text, printable
 from builder.cli.attention import first_of, ignored_text
-from builder.cli.inspection import classes_text, rows_text
-from builder.cli.tables import columns, pairs, section
+from builder.inspection.as_text import classes_text, rows_text
+from builder.inspection.terminal import columns, pairs, section
 from builder.preview import Preview, StorePreview
 
 

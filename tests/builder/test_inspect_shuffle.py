@@ -52,7 +52,7 @@ def test_it_is_what_the_reader_measures_for_these_arguments(store: Path):
     mixing = measure(open_store(store).windows(8, stride=2), 32, memory="64kB", seed=5)
     assert mixing.pools > 2
     assert found == {
-        "asked": asdict(Shuffle(window=8, stride=2, batch=32, memory="64kB", seed=5)),
+        "shuffle": asdict(Shuffle(window=8, stride=2, batch=32, memory="64kB", seed=5)),
         "mixing": asdict(mixing),
     }
 
@@ -162,7 +162,7 @@ def test_an_empty_store_is_refused(tmp_path: Path):
 
 
 def test_windows_of_each_split_are_counted_and_none_is_said(tmp_path: Path):
-    rows = np.zeros((200, 1), np.float32)
+    rows = np.arange(200, dtype=np.float32)[:, None]
     with create_store(tmp_path / "s.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
         for number in range(60):
             short = position(f"s{number:02}", 0) >= 0.9  # the test split

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import UsageError
-from builder.inspection import ColumnStatistics, column_statistics, split_numbers
+from builder.inspection.features import ColumnStatistics, column_statistics
+from builder.inspection.split_sizes import split_numbers
 from builder.recorded_failures import failures_in
 from store_spec import Store, open_store
 from store_spec.format import retired
 from store_spec.reading.splits import DEFAULT_SPLITS
 from store_spec.schema import NO_FILE
 
-SHOWN_ROWS = 3  # at either end of a sequence
-SHOWN_VALUES = 64  # of a row
-SHOWN_PARTS = 10  # of which rows are shown
+LISTED_ROWS = 3  # at either end of a sequence
+LISTED_VALUES = 64  # of a row
+LISTED_PARTS = 10  # of which rows are listed
 SUGGESTED = 5
 
 Value = bool | int | float | str | None
@@ -29,7 +30,7 @@ Value = bool | int | float | str | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of `inputs` or `labels`: its first values, one after another; None where one is NaN."""
+    """The first values of one row of `inputs` or `labels`; None for NaN."""
 
     step: int
     values: tuple[Value, ...]
@@ -42,12 +43,12 @@ class PartInspection:
     Args:
         part: Which part of the source it is: 0, 1, ...
         number: Of the sequence in the store, retired ones counted.
-        retired: It is no more: readers skip it.
+        retired: True: readers skip it.
         steps: Rows of inputs.
         label_rows: Rows of labels.
-        times: When its first and its last step was; None where the store keeps no time, or it has no step.
-        columns: What else the store keeps of it, by name, as what was dropped and filled in; None where one is NaN.
-        inputs: The first and last rows; none of parts after the first few.
+        times: The times of the first and last step; None if the store has no times, or the sequence no step.
+        columns: Its further columns, by name; None for NaN.
+        inputs: The first and last rows; empty for all but the first parts.
         labels: The same.
     """
 
@@ -64,16 +65,16 @@ class PartInspection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceInspection:
-    """What a store has of one source.
+    """What a store has of one source. Its JSON has the same keys.
 
     Args:
         split: Which of the default splits it is in, by a hash of its name with seed 0.
-        file_size: Bytes of the file that its latest sequences come from; None where it was none.
+        file_size: Bytes of the file that its latest sequences come from; None if they come from no file.
         file_sha256: Of these bytes.
         steps: Of the sequences that are not retired.
         classes: The names of the classes of each target; None where it has none.
         parts: All its sequences, in the order of the store, retired ones among them.
-        statistics: Of the sequences that are not retired; of all where all are.
+        statistics: Of the sequences that are not retired; of all if all are.
     """
 
     store: Path
@@ -89,8 +90,8 @@ class SourceInspection:
     statistics: tuple[ColumnStatistics, ...]
 
     def __repr__(self) -> str:
-        held = f"{self.sequences:,} sequences, {self.steps:,} steps, {self.retired:,} retired"
-        return f"<source {self.source!r} in {self.store.name}: {held}, split {self.split}>"
+        counts = f"{self.sequences:,} sequences, {self.steps:,} steps, {self.retired:,} retired"
+        return f"<source {self.source!r} in {self.store.name}: {counts}, split {self.split}>"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -114,8 +115,8 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
     >>> with store_spec.create_store(path, inputs=("float32", (2,)), labels=("float32", (1,))) as writer:
     ...     writer.append(np.ones((5, 2), "float32"), np.zeros((5, 1), "float32"), source="walk-0")
-    >>> found = inspect_source(path, "walk-0")
-    >>> found.steps, found.split, found.parts[0].inputs[-1]
+    >>> walk = inspect_source(path, "walk-0")
+    >>> walk.steps, walk.split, walk.parts[0].inputs[-1]
     (5, 'train', Row(step=4, values=(1.0, 1.0)))
     """
     opened = open_store(store)
@@ -127,37 +128,33 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
                 raise UsageError(f"{opened.path}: no sequence of source {source!r}: it failed: {failure.reason}")
         raise UsageError(f"{opened.path}: no sequence of source {source!r}; {_suggestion(names, source)}")
     every = Store(opened.snapshot, numbers)
-    gone = np.isin(numbers, retired.members(opened.snapshot.root.retired))
-    live = every.select(~gone)
-    stats = (live if len(live) else every).stats()
+    is_retired = np.isin(numbers, retired.members(opened.snapshot.root.retired))
+    current = every if is_retired.all() else Store(opened.snapshot, numbers[~is_retired])
     size, sha256 = _file(every)
     return SourceInspection(
         store=opened.path,
         source=source,
-        split=tuple(DEFAULT_SPLITS)[int(split_numbers(every)[0])],
+        split=tuple(DEFAULT_SPLITS)[split_numbers(every)[0]],
         file_size=size,
         file_sha256=sha256,
-        sequences=len(live),
-        retired=int(gone.sum()),
-        steps=int(live.lengths.sum()),
+        sequences=int((~is_retired).sum()),
+        retired=int(is_retired.sum()),
+        steps=int(every.lengths[~is_retired].sum()),
         classes=opened.schema.labels.classes or (),
-        parts=tuple(_part(every, place, retired=bool(gone[place])) for place in range(len(every))),
-        statistics=(
-            *column_statistics("inputs", opened.schema.inputs, stats.inputs),
-            *column_statistics("labels", opened.schema.labels, stats.labels),
-        ),
+        parts=tuple(_part(every, place, retired=bool(is_retired[place])) for place in range(len(every))),
+        statistics=column_statistics(current),
     )
 
 
 def _suggestion(names: list[str], source: str) -> str:
-    """Name sources that may have been meant: of the same file name or stem, or those that hold the text."""
+    """Name sources with the same file name, or whose name contains the text."""
     if not names:
         return "it has no sequences at all"
     stem = PurePosixPath(source).stem
     near = dict.fromkeys(name for name in names if PurePosixPath(name).stem == stem)
     near |= dict.fromkeys(name for name in names if source and source in name)
-    found = list(near)[:SUGGESTED]
-    return f"it has {', '.join(map(repr, found))}" if found else f"its sources are named like {names[0]!r}"
+    first = list(near)[:SUGGESTED]
+    return f"it has {', '.join(map(repr, first))}" if first else f"its sources are named like {names[0]!r}"
 
 
 def _file(every: Store) -> tuple[int | None, str | None]:
@@ -171,7 +168,7 @@ def _file(every: Store) -> tuple[int | None, str | None]:
 
 def _part(every: Store, place: int, *, retired: bool) -> PartInspection:
     steps = int(every.lengths[place])
-    shown = place < SHOWN_PARTS
+    rows = {array: _rows(every, array, place) if place < LISTED_PARTS else () for array in ("inputs", "labels")}
     return PartInspection(
         part=int(every.parts[place]),
         number=int(every.selection[place]),
@@ -179,11 +176,9 @@ def _part(every: Store, place: int, *, retired: bool) -> PartInspection:
         steps=steps,
         label_rows=int(every.label_lengths[place]),
         times=_times(every, place) if steps else None,
-        columns={
-            one.name: _value(every.sequences[one.name][place : place + 1].tolist()[0]) for one in every.schema.columns
-        },
-        inputs=_rows(every, "inputs", int(every.starts[place]), steps) if shown else (),
-        labels=_rows(every, "labels", int(every.label_starts[place]), int(every.label_lengths[place])) if shown else (),
+        columns={one.name: _value(every.sequences[one.name].tolist()[place]) for one in every.schema.columns},
+        inputs=rows["inputs"],
+        labels=rows["labels"],
     )
 
 
@@ -195,18 +190,19 @@ def _times(every: Store, place: int) -> tuple[str, str] | None:
     return time.shown(int(first[0])), time.shown(int(last[0]))
 
 
-def _rows(every: Store, name: str, start: int, count: int) -> tuple[Row, ...]:
+def _rows(every: Store, array: str, place: int) -> tuple[Row, ...]:
     """Return the first and last rows of a sequence, each once."""
-    ranges = [range(count)] if count <= 2 * SHOWN_ROWS else [range(SHOWN_ROWS), range(count - SHOWN_ROWS, count)]
+    start, count = (int(each[place]) for each in every.places(array))
+    both = [range(LISTED_ROWS), range(count - LISTED_ROWS, count)] if count > 2 * LISTED_ROWS else [range(count)]
     return tuple(
         Row(step=step, values=_values(row))
-        for steps in ranges
-        for step, row in zip(steps, every.snapshot.rows(name, start + steps.start, start + steps.stop), strict=True)
+        for steps in both
+        for step, row in zip(steps, every.snapshot.rows(array, start + steps.start, start + steps.stop), strict=True)
     )
 
 
 def _values(row: NDArray[Any]) -> tuple[Value, ...]:
-    return tuple(_value(value) for value in row.reshape(-1)[:SHOWN_VALUES].tolist())
+    return tuple(_value(value) for value in row.reshape(-1)[:LISTED_VALUES].tolist())
 
 
 def _value(value: Any) -> Value:

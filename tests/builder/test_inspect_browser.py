@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import builder
-from tests.builder.report_stores import SECTIONS, hostile_store, wide_store
-from tests.builder.test_report_page import Page
+from tests.builder.inspected_stores import SECTIONS, hostile_store, wide_store
+from tests.builder.test_inspect_page import Page
 
 pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

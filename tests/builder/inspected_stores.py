@@ -1,4 +1,4 @@
-"""Stores whose pages are looked at."""
+"""Stores to inspect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOSTILE = (
 )
 SECTIONS = (
     *("overview", "lengths", "features", "labels", "sequences"),
-    *("splits", "failures", "retired", "arrays", "shuffle", "build"),
+    *("splits", "failures", "arrays", "shuffle", "build"),
 )
 
 

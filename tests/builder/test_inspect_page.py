@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 import builder
+from builder.amounts import LONGEST_NAME, number_text, short_name
 from builder.cli import main
 from builder.errors import UsageError
-from builder.inspection import Shuffle
-from builder.report import svg
-from builder.report.content import SHOWN_FAILURES
-from builder.report.features import distribute
-from builder.report.page import OPEN_FAILURES
-from builder.report.words import LONGEST_NAME, long_text, name_text, number_text
+from builder.frames.counts import CleanedSource, Cleaning, StoreCleaning
+from builder.inspection import Inspection, Shuffle, charts, inspect
+from builder.inspection.as_html import LISTED_FAILURES, html_of
+from builder.inspection.as_text import inspection_text
+from builder.inspection.examples import Line
+from builder.inspection.values import describe_column
 from store_spec import Rows, create_store, open_store
 from store_spec.errors import MissingStoreError, StoreError
+from store_spec.format.times import Time
 from store_spec.schema import LabelAxis
-from tests.builder.report_stores import (
+from tests.builder.inspected_stores import (
+    HOSTILE,
     SECTIONS,
     SHORT_COLUMNS,
     hostile_store,
@@ -127,7 +132,7 @@ def test_what_the_page_says_is_said(hostile: Path):
         "NaN stands for missing values",
         "2 sources could not be used",
         "broken",
-        "Classes of target",
+        f"Classes of {HOSTILE[0]}",
         "sequences in a batch",
         "zstd:3",
         open_store(hostile).identity,
@@ -200,8 +205,9 @@ def test_every_kind_of_store_has_a_page(tmp_path: Path, axis: LabelAxis, dtype: 
             writer.append(rows, labels, source=f"s{number}")
     page = checked(page_of(path))
     assert "4 sequences" in page.text
-    if axis == "own":
-        assert "Labels have lengths of their own, so there are no windows to shuffle." in page.text
+    measured = "sequences in a batch" in page.text
+    assert measured == (axis != "own")
+    assert ("or says why there are none" in page.text) == (axis == "own")
 
 
 def test_a_store_without_sequences_has_a_page(tmp_path: Path):
@@ -213,7 +219,7 @@ def test_a_store_without_sequences_has_a_page(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("lengths", "said"),
-    [([1], "The only sequence has 1 step."), ([7, 7], "Every sequence has 7 steps."), ([1, 7], "longest 7")],
+    [([1], "The only sequence has 1 step."), ([7, 7], "Every sequence has 7 steps."), ([1, 7], "longest 7 steps")],
 )
 def test_sequences_of_one_length_make_no_chart(tmp_path: Path, lengths: list[int], said: str):
     with create_store(tmp_path / "l.zarr", inputs=("int8", ()), labels=("int8", ())) as writer:
@@ -221,7 +227,7 @@ def test_sequences_of_one_length_make_no_chart(tmp_path: Path, lengths: list[int
             writer.append(np.zeros(length, np.int8), np.zeros(length, np.int8), source=f"s{number}")
     text = page_of(tmp_path / "l.zarr")
     assert said in checked(text).text
-    assert ("bars tall" in text.split("</style>")[1]) == (len(set(lengths)) > 1)
+    assert ('aria-label="Lengths"' in text) == (len(set(lengths)) > 1)
 
 
 def test_values_at_the_ends_of_float64_have_a_page(tmp_path: Path):
@@ -236,7 +242,7 @@ def test_values_at_the_ends_of_float64_have_a_page(tmp_path: Path):
 
 def test_windows_asked_for_are_shown(hostile: Path):
     page = checked(page_of(hostile, shuffle=Shuffle(window=5, stride=3, batch=16, memory="64MB")))
-    assert "Windows of 5 steps in batches of 16, stride 3, within 64MB of memory" in page.text
+    assert "Windows of 5, stride 3, batches of 16, memory 64MB, seed 0: " in page.text
     with pytest.raises(UsageError, match="fit nowhere: the longest of"):
         page_of(hostile, shuffle=Shuffle(window=5000))
 
@@ -303,7 +309,7 @@ def test_options_and_schema_are_told_apart(tmp_path: Path):
         assert said in re.sub(r"(inputs|on)(?=[a\[])", r"\1\n", text), name
 
 
-def test_of_many_failures_the_first_are_seen_and_the_others_unfold(tmp_path: Path):
+def test_of_many_failures_the_first_are_listed(tmp_path: Path):
     listed = [{"source": f"bad-{number}.csv", "reason": "broken"} for number in range(150)]
     with create_store(
         tmp_path / "f.zarr",
@@ -312,14 +318,8 @@ def test_of_many_failures_the_first_are_seen_and_the_others_unfold(tmp_path: Pat
         provenance={"failures": {"count": 170, "listed": listed}},
     ) as writer:
         writer.append(np.zeros(3, np.int8), np.zeros(3, np.int8), source="a")
-    text = page_of(tmp_path / "f.zarr")
-    page = checked(text)
-    shown = [number for number in range(150) if f"bad-{number}.csv" in page.text]
-    assert shown == list(range(SHOWN_FAILURES))
-    assert [number for number in shown if page.text.count(f"bad-{number}.csv") != 1] == []
-    seen, folded = text.split("80 more sources</summary>")
-    assert f"bad-{OPEN_FAILURES - 1}.csv" in seen
-    assert f"bad-{OPEN_FAILURES}.csv" in folded
+    page = checked(page_of(tmp_path / "f.zarr"))
+    assert [number for number in range(150) if f"bad-{number}.csv" in page.text] == list(range(LISTED_FAILURES))
     assert "and 70 more." in page.text
 
 
@@ -357,30 +357,100 @@ def test_a_malformed_store_is_refused_with_its_own_error(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_numbers_that_no_writer_lets_in_are_borne():
+def test_a_line_of_missing_values_has_none_to_draw(tmp_path: Path):
+    with create_store(
+        tmp_path / "l.zarr", inputs=("float32", (2,)), labels=("int8", ()), missing="keep", label_axis="sequence"
+    ) as writer:
+        writer.append(np.array([[0, np.nan], [1, np.nan]], np.float32), np.int8(0), source="a")
+    assert "feature 1 <small>all missing</small>" in page_of(tmp_path / "l.zarr")
+
+
+def test_charts_are_in_proportion_and_broken_where_values_are_missing():
+    assert (
+        charts.bars([(0, 0, 1), (1, 1, 0), (2, 2, 4), (3, 3, 1000)]) == "M.1 1V.98h.8V1zM2.1 1V.98h.8V1zM3.1 1V0h.8V1z"
+    )
+    line = Line(array="inputs", title="a", low=1.0, high=2.0, spans=((1.0, 1.0), (2.0, 2.0), None, (1.0, 1.5)))
+    assert charts.curve(line) == "M.5 1L1.5 0L1.5 0L.5 1M3.5 .5L3.5 1"
+    far = Line(array="inputs", title="a", low=-1.7e308, high=1.7e308, spans=((-1.7e308, 1.7e308),))
+    assert charts.curve(far) == "M.5 0L.5 1"
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Inspection:
+    return inspect(hostile_store(tmp_path / "h.zarr"), rows=True)
+
+
+def test_columns_times_and_names_of_classes_are_shown(tmp_path: Path):
+    with create_store(
+        tmp_path / "k.zarr",
+        inputs=("float32", ()),
+        labels=Rows(np.dtype("int8"), (), None, (("calm", HOSTILE[0]),)),
+        columns={"site": "string"},
+        time=Time("s", zone="UTC"),
+    ) as writer:
+        for number in range(3):
+            rows = np.arange(3)
+            labels = np.array([0, 1, 1], np.int8)
+            times = rows * 60 + 86400 * number
+            columns = {"site": HOSTILE[1]}
+            writer.append(rows.astype("float32"), labels, source=f"s{number}", time=times, columns=columns)
+    page = checked(page_of(tmp_path / "k.zarr"))
+    assert "Steps are from 1970-01-01T00:00:00Z to 1970-01-03T00:02:00Z." in page.text
+    assert f"{HOSTILE[1]} 3" in page.text
+    assert f"1 {HOSTILE[0]}" in page.text
+    assert "0 calm" in page.text
+
+
+def test_the_label_of_a_sequence_has_its_name(tmp_path: Path):
+    with create_store(
+        tmp_path / "k.zarr",
+        inputs=("float32", ()),
+        labels=Rows(np.dtype("int8"), (2,), ("kind", "more"), (("calm", HOSTILE[0]), None)),
+        label_axis="sequence",
+    ) as writer:
+        writer.append(np.zeros(3, "float32"), np.array([1, 5], np.int8), source="a")
+    assert f", kind {HOSTILE[0]}, more 5" in checked(page_of(tmp_path / "k.zarr")).text
+
+
+def test_columns_and_cleaning_have_sections_if_there_are_any(document: Inspection):
+    assert not {"columns", "cleaning"} & set(checked(html_of(document)).ids)
+    columns = (
+        describe_column(HOSTILE[0], "string", np.array([HOSTILE[1], HOSTILE[1], ""], object)),
+        describe_column("age", "float64", np.array([1.5, np.nan, 40.0])),
+        describe_column("always", "int64", np.array([7, 7])),
+        describe_column("never", "float64", np.array([np.nan])),
+        describe_column("ok", "bool", np.array([True, False])),
+    )
+    page = checked(html_of(replace(document, columns=columns)))
+    assert "columns" in page.ids
+    assert f"{HOSTILE[1]} 2" in page.text
+    assert "always 7" in page.text
+    assert "mean 20.75" in page.text
+
+
+def test_cleaning_is_shown_with_the_worst_sources(document: Inspection):
+    worst = CleanedSource(source=HOSTILE[0], sequences=2, steps=75, dropped=25, filled=3)
+    total = Cleaning(dropped=26, filled=1, several=1)
+    cleaning = StoreCleaning(total=total, touched=4, named=4, worst=(worst,))
+    page = checked(html_of(replace(document, cleaning=cleaning)))
+    assert "26 steps dropped, 1 value filled in, of 4 sources; 1 source gave several sequences" in page.text
+    assert "25 %" in page.text
+    assert "and 3 sources more" in page.text
+    nothing = replace(document, cleaning=StoreCleaning())
+    sentence = "no step was dropped, no value was filled in, and no source gave several sequences"
+    assert sentence in checked(html_of(nothing)).text
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(*inspection_text(nothing))
+    assert sentence in captured.get()
+
+
+def test_names_and_reasons_are_cut_to_what_a_page_can_show(document: Inspection):
+    assert len(short_name("x" * 9999)) == LONGEST_NAME
+    assert short_name("x" * LONGEST_NAME) == "x" * LONGEST_NAME
+    page = checked(html_of(replace(document, failures_listed=(("s" * 9999, "y" * 9999),))))
+    assert [max(map(len, re.findall(f"{letter}+…{letter}+", page.text))) for letter in "sy"] == [LONGEST_NAME, 300]
+
+
+def test_numbers_that_no_writer_lets_in_can_be_written():
     assert (number_text(np.inf), number_text(np.nan)) == ("inf", "nan")
-    found = distribute(np.array([1.0, np.inf, -np.inf, 4.0]))
-    assert found is not None
-    assert (found.low, found.high, sum(found.counts)) == (1.0, 4.0, 2)
-
-
-def test_names_and_reasons_are_cut_to_what_a_page_can_show():
-    assert len(name_text("x" * 9999)) == LONGEST_NAME
-    assert name_text("x" * LONGEST_NAME) == "x" * LONGEST_NAME
-    assert long_text("y" * 9999).endswith("y…")
-
-
-def test_charts_escape_their_words():
-    chart = svg.histogram([1, 0, 2], 'a "title" <b>', ["<script>", "", "&"])
-    assert "<script>" not in chart.text
-    assert "&lt;script&gt;" in chart.text
-    Page(chart.text)
-
-
-def test_a_line_is_broken_where_values_are_missing():
-    chart = svg.line([(1.0, 1.0), (2.0, 2.0), None, (1.0, 1.0)], 1.0, 2.0, "line")
-    assert chart.text.count("<path") == 2
-    assert 'd="M30 42L90 2"' in chart.text
-    assert chart.text.count('class="stroke point"') == 1  # the last value, alone
-    band = svg.line([(1.0, 2.0), (1.0, 1.0)], 1.0, 2.0, "band")
-    assert 'class="band"' in band.text

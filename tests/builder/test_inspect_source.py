@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from builder import build, inspect_source, tabular
 from builder.cli import main
 from builder.errors import UsageError
-from builder.source_inspection import SHOWN_PARTS, SHOWN_VALUES
+from builder.inspection.source import LISTED_PARTS, LISTED_VALUES
 from store_spec import create_store, open_store
+from store_spec.format.times import Time
 from store_spec.reading.splits import position
 from store_spec.schema import LabelAxis
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
@@ -91,11 +92,11 @@ def test_every_label_axis_and_dtype_can_be_shown(tmp_path: Path, axis: LabelAxis
     path = tmp_path / "k.zarr"
     with create_store(path, inputs=("complex64", (9, 9)), labels=("float32", ()), label_axis=axis, missing="keep") as w:
         labels = {"step": np.full(8, np.nan), "sequence": np.float32(2), "own": np.ones(20, np.float32)}[axis]
-        for _ in range(SHOWN_PARTS + 2):
+        for _ in range(LISTED_PARTS + 2):
             w.append(np.full((8, 9, 9), 1 + 2j, np.complex64), np.asarray(labels, np.float32), source="x")
     found = json.loads(run(path, "--sequence", "x", "--json").stdout)
     parts = found["parts"]
-    assert parts[0]["inputs"][0]["values"] == ["(1+2j)"] * SHOWN_VALUES
+    assert parts[0]["inputs"][0]["values"] == ["(1+2j)"] * LISTED_VALUES
     assert [row["values"] for row in parts[0]["labels"]][:1] == {"step": [[None]], "sequence": [[2.0]], "own": [[1.0]]}[
         axis
     ]
@@ -146,6 +147,19 @@ def test_what_was_cleaned_and_the_names_of_classes_are_said(tmp_path: Path):
     labels = text.index("  row  labels")
     assert text[labels + 1 : labels + 3] == ["    0  0 cat", "    1  0 cat"]
     assert text[text.index("Rows of part 1") + 5 :] == ["  row  labels", "    0  1 dog", "    1  1 dog"]
+
+
+def test_the_times_of_each_part_are_shown(tmp_path: Path):
+    with create_store(
+        tmp_path / "t.zarr", inputs=("int8", ()), labels=("int8", ()), time=Time("s", zone="UTC")
+    ) as writer:
+        for steps in (3, 0):
+            rows = np.zeros(steps, np.int8)
+            writer.append(rows, rows, source="a", time=np.arange(steps) * 60 + 86400)
+    first, empty = inspect_source(tmp_path / "t.zarr", "a").parts
+    assert (first.times, empty.times) == (("1970-01-02T00:00:00Z", "1970-01-02T00:02:00Z"), None)
+    text = " ".join(run(tmp_path / "t.zarr", "--sequence", "a").stdout.split())
+    assert "0 0 3 3 1970-01-02T00:00:00Z to 1970-01-02T00:02:00Z 1 1 0 0 -" in text
 
 
 def test_json_is_what_the_function_returns(store: Path):

@@ -1,0 +1,131 @@
+"""An inspection as one page of HTML that needs nothing but itself: no network, no script."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from builder.amounts import bytes_text, count_text, number_text, percent_text, ratio_text, short_name
+from builder.errors import UsageError
+from builder.inspection import as_text, charts
+from builder.inspection.document import Inspection, inspect
+from builder.inspection.features import ARRAYS, DRIFT, SPREAD
+from builder.inspection.notes import notes_on
+from builder.inspection.sampling import RUN
+from builder.inspection.shuffle import Shuffle
+from builder.recorded import options_given
+
+LONGEST_TEXT = 300  # of a reason, or an option's value
+LISTED_COLUMNS = 100  # of sequences
+LISTED_FAILURES = 100
+LISTED_OPTIONS = 100  # more than a build has; a stranger's store can have any number
+WITH_CLASSES = 8  # targets whose classes are listed
+COMPARED = 40  # columns that differ most between splits
+
+
+def write_report(
+    store: str | PathLike[str],
+    path: str | PathLike[str],
+    *,
+    shuffle: Shuffle | None = None,
+    split_by: str | None = None,
+) -> None:
+    """Write one page of HTML that shows what a store holds. It needs nothing but itself: no network, no script.
+
+    What comes from the tables of the store is exact; what needs rows is from a sample of some MB, always the same.
+    The page says which is which. The same store gives the same bytes, less than 2 MB.
+
+    Args:
+        store: Its path.
+        path: The file; one that is there is replaced.
+        shuffle: Windows and batches, to show how well an epoch of them mixes. None: of windows that most sequences
+            have.
+        split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
+
+    Raises:
+        UsageError: The file cannot be written, or is in the store; or there are no such windows or batches, or no
+            such column.
+        MissingStoreError: There is no store at that path.
+        FormatError: What is there is not a store that this version may read.
+        ChecksumError: The bytes of a chunk are not those that were written.
+
+    >>> import tempfile, numpy as np, store_spec
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with store_spec.create_store(folder / "w.zarr", inputs=("float32", (2,)), labels=("float32", (1,))) as writer:
+    ...     writer.append(np.ones((5, 2), "float32"), np.zeros((5, 1), "float32"), source="walk-0")
+    >>> write_report(folder / "w.zarr", folder / "w.html")
+    >>> (folder / "w.html").read_text()[:15]
+    '<!doctype html>'
+    """
+    write_page(inspect(store, shuffle=shuffle, split_by=split_by, rows=True), path)
+
+
+def write_page(document: Inspection, path: str | PathLike[str]) -> None:
+    """Write an inspection with rows as a page.
+
+    Raises:
+        UsageError: The file cannot be written, or is in the store.
+    """
+    path = Path(path).absolute()
+    if isinstance(document.store, Path) and path.resolve().is_relative_to(document.store.resolve()):
+        raise UsageError(f"{path}: lies in the store, which has files of its own alone; write it elsewhere")
+    page = html_of(document).encode()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            beside.write_bytes(page)
+            beside.replace(path)  # who has the old page open never sees half of the new one
+        except OSError:
+            with suppress(OSError):
+                beside.unlink()
+            raise
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def html_of(document: Inspection) -> str:
+    """Return the page of an inspection with rows."""
+    environment = Environment(
+        loader=PackageLoader("builder.inspection"),
+        autoescape=True,  # names come from strangers
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "amount": bytes_text,
+        "counted": count_text,
+        "name": short_name,
+        "long": lambda text: short_name(text, LONGEST_TEXT),
+        "number": number_text,
+        "percent": percent_text,
+        "ratio": ratio_text,
+        "bars": charts.bars,
+        "curve": charts.curve,
+    }
+    features, targets = ([one for one in document.statistics if one.array == array] for array in ARRAYS)
+    compared = features if document.labels_are_inputs else features + targets
+    return environment.get_template("page.html").render(
+        document=document,
+        notes=tuple(notes_on(document)),
+        features=features,
+        targets=targets,
+        compared=sorted(compared, key=lambda one: -one.distance),
+        options=list(options_given(document.build or {}))[:LISTED_OPTIONS],
+        text=as_text,
+        limits={"columns": LISTED_COLUMNS, "failures": LISTED_FAILURES, "compared": COMPARED, "targets": WITH_CLASSES},
+        figures={"run": RUN, "drift": DRIFT, "spread": SPREAD},
+        made_by=_made_by(),
+    )
+
+
+def _made_by() -> str:
+    try:
+        return f"seqzarr {version('seqzarr')}"
+    except PackageNotFoundError:  # run from its source
+        return "seqzarr"

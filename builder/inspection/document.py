@@ -1,0 +1,249 @@
+"""What a store is, as one document: from its metadata and tables; rows are read only when asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.frames.counts import StoreCleaning, cleaning_of_store
+from builder.inspection.examples import ExampleSequence, example_sequences
+from builder.inspection.features import ColumnStatistics, column_statistics
+from builder.inspection.sampling import SampledArray, sample_array
+from builder.inspection.shuffle import Shuffle, ShuffleMixing, measure_shuffle, usual_shuffle, windows_of
+from builder.inspection.split_sizes import Duplicates, SplitSize, duplicates_across_splits, split_numbers, split_sizes
+from builder.inspection.values import (
+    ColumnValues,
+    Lengths,
+    TimeRange,
+    describe_column,
+    describe_lengths,
+    describe_times,
+)
+from builder.packing import codec_text
+from builder.recorded_failures import failures_in
+from store_spec import Store, StoreLocation, open_store
+from store_spec.format.layout import ROOT
+from store_spec.format.missing_runs import runs_of_sequences
+from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned
+from store_spec.schema import GROUPS, VERSION, ArrayFact, Schema
+
+TEXT_LENGTH_BYTES = 4  # that a string takes beside its characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArraySize:
+    """One array: what it holds, and what that takes on disk."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    axis: str  # the name of the first dimension
+    codec: str
+    decoded_bytes: int
+    stored_bytes: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSample:
+    """What some rows say, from all over the store.
+
+    Args:
+        labels: None if labels are the inputs.
+    """
+
+    inputs: SampledArray
+    labels: SampledArray | None
+    sequences: tuple[ExampleSequence, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What `inspect` finds. Its JSON has the same keys."""
+
+    store: Any  # where it is: a Path; of a store of zarr, a text with a name
+    version: str
+    identity: str
+    sequences: int  # without retired ones, as everything below but the sizes on disk
+    retired: int  # sequences that readers skip; their rows stay on disk
+    sources: int
+    steps: int
+    label_steps: int
+    inputs: dict[str, Any]  # dtype, shape, names
+    labels: dict[str, Any]  # the same, and the classes of each target if any has some
+    label_axis: str
+    labels_are_inputs: bool
+    missing: str
+    missing_inputs: int | None  # steps that miss a value of inputs; None: the store keeps no missing values
+    missing_labels: int | None  # rows of labels that miss one
+    codec: str
+    chunk_steps: int
+    chunk_bytes: int  # decoded, of inputs
+    shard_steps: int
+    shard_bytes: int
+    files: int
+    stored_bytes: int
+    decoded_bytes: int
+    lengths: Lengths | None  # None: there is no sequence
+    arrays: tuple[ArraySize, ...]
+    time: TimeRange | None  # None: the store has no times
+    columns: tuple[ColumnValues, ...]  # the further ones of sequences
+    split_by: str | None  # the column of sequences that the splits are by; None: the sources' names
+    pinned: bool  # True: that column has the names of the splits, and nothing is hashed
+    splits: tuple[SplitSize, ...]
+    duplicates: Duplicates
+    statistics: tuple[ColumnStatistics, ...]
+    cleaning: StoreCleaning | None  # None: the store does not count what was done to its rows
+    build: dict[str, Any] | None  # the options of the build; None: no build made it
+    failures: int  # sources that the last build could not use
+    failures_listed: tuple[tuple[str, str], ...]  # (source, reason) of the first of them
+    shuffle: ShuffleMixing | None  # None: nothing was measured
+    rows: RowSample | None  # None: no row was read
+
+    def __repr__(self) -> str:
+        rows = f"{self.sequences:,} sequences of {self.sources:,} sources, {self.steps:,} steps"
+        disk = f"{self.stored_bytes:,} bytes in {self.files:,} files"
+        return f"<inspection of {self.store.name}: {rows}, {disk}, {self.failures:,} failures>"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document as JSON can hold it."""
+        failures = [{"source": source, "reason": reason} for source, reason in self.failures_listed]
+        return asdict(self) | {"store": str(self.store), "failures_listed": failures}
+
+
+def inspect(
+    store: StoreLocation, *, shuffle: Shuffle | None = None, split_by: str | None = None, rows: bool = False
+) -> Inspection:
+    """Say what a store is: schema, lengths, sizes, splits, statistics, how it was built, and what failed.
+
+    Args:
+        store: Its path, or a store of zarr.
+        shuffle: Windows and batches, to measure how well an epoch of them mixes. None: nothing is measured, or with
+            `rows` windows that most sequences have.
+        split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
+        rows: True: read some rows, always the same ones, for histograms, classes, and a few sequences as lines.
+
+    Raises:
+        UsageError: This store has no such windows or batches, or no such column.
+        MissingStoreError: There is no store at that path.
+        FormatError: What is there is not a store that this version may read.
+        ChecksumError: The bytes on disk are not those that were written.
+
+    >>> import tempfile, numpy as np, store_spec
+    >>> path = tempfile.mkdtemp() + "/walks.zarr"
+    >>> with store_spec.create_store(path, inputs=("float32", (2,)), labels=("float32", (1,))) as writer:
+    ...     writer.append(np.ones((5, 2), "float32"), np.zeros((5, 1), "float32"), source="walk-0")
+    >>> document = inspect(path)
+    >>> document.sequences, document.steps, document.statistics[0].mean
+    (1, 5, 1.0)
+    """
+    opened = open_store(store)
+    schema, steps = opened.schema, opened.schema.steps
+    numbers = split_numbers(opened, split_by)
+    mixing, windows = None, None
+    if shuffle is not None:
+        mixing = measure_shuffle(opened, shuffle)  # first: it refuses what cannot be
+        windows = [len(windows_of(opened.select(numbers == split), shuffle)) for split in range(len(DEFAULT_SPLITS))]
+    elif rows:
+        mixing = usual_shuffle(opened)
+    arrays = tuple(_array_size(opened, fact) for fact in schema.arrays())
+    documents = _sizes(opened, [ROOT, *(f"{name}/{ROOT}" for name in GROUPS)])
+    statistics = column_statistics(opened, numbers)
+    failures, listed = failures_in(opened.provenance)
+    build = opened.provenance.get("build")
+    return Inspection(
+        store=opened.path,
+        version=".".join(map(str, VERSION)),
+        identity=opened.identity,
+        sequences=len(opened),
+        retired=opened.counts.sequences - len(opened),
+        sources=len(set(opened.sources)),
+        steps=int(opened.lengths.sum()),
+        label_steps=int(opened.label_lengths.sum()) if schema.label_axis == "own" else 0,
+        inputs=schema.inputs.to_json(),
+        labels=labels_json(schema),
+        label_axis=schema.label_axis,
+        labels_are_inputs=opened.snapshot.labels_are_inputs(),
+        missing=schema.missing,
+        missing_inputs=_missing_rows(opened, "inputs"),
+        missing_labels=_missing_rows(opened, "labels"),
+        codec=codec_text(schema.codec),
+        chunk_steps=steps.chunk,
+        chunk_bytes=steps.chunk * schema.inputs.nbytes,
+        shard_steps=steps.shard,
+        shard_bytes=steps.shard * schema.inputs.nbytes,
+        files=sum(array.files for array in arrays) + len(documents),
+        stored_bytes=sum(array.stored_bytes for array in arrays) + sum(documents),
+        decoded_bytes=sum(array.decoded_bytes for array in arrays),
+        lengths=describe_lengths(opened.lengths),
+        arrays=arrays,
+        time=describe_times(opened),
+        columns=tuple(describe_column(one.name, one.dtype, opened.sequences[one.name]) for one in schema.columns),
+        split_by=split_by,
+        pinned=split_by is not None and are_pinned(opened.grouped(split_by), DEFAULT_SPLITS),
+        splits=split_sizes(opened, split_by, numbers, windows),
+        duplicates=duplicates_across_splits(opened, numbers),
+        statistics=statistics,
+        cleaning=cleaning_of_store(opened),
+        build=build if isinstance(build, dict) else None,
+        failures=failures,
+        failures_listed=tuple((one.source, one.reason) for one in listed),
+        shuffle=mixing,
+        rows=_row_sample(opened, statistics, numbers) if rows else None,
+    )
+
+
+def labels_json(schema: Schema) -> dict[str, Any]:
+    """Return what a row of labels is: dtype, shape, names; and the classes of each target if any has some."""
+    classes = schema.labels.classes
+    listed = None if classes is None else [None if names is None else list(names) for names in classes]
+    return schema.labels.to_json() | ({} if listed is None else {"classes": listed})
+
+
+def _missing_rows(store: Store, array: str) -> int | None:
+    """Count the rows of an array that miss a value, by the runs that the store keeps."""
+    if store.schema.missing != "keep":
+        return None
+    starts, lengths = store.places(array)
+    _, runs = runs_of_sequences(store.snapshot.missing(array), starts, starts + lengths)
+    return int((runs[:, 1] - runs[:, 0]).sum())
+
+
+def _array_size(store: Store, fact: ArrayFact) -> ArraySize:
+    schema = store.schema
+    rows = store.snapshot.root.committed(fact.name)
+    shape = (rows, *schema.shape(fact))
+    if fact.dtype == "string":
+        texts = store.snapshot.table(fact.name)  # those of retired sequences too
+        decoded = sum(len(str(text).encode()) for text in texts) + TEXT_LENGTH_BYTES * rows
+    else:
+        decoded = math.prod(shape) * schema.dtype(fact).itemsize
+    files = _sizes(store, [f"{fact.name}/{entry.name}" for entry in store.snapshot.storage.list(fact.name)])
+    return ArraySize(
+        name=fact.name,
+        dtype=fact.dtype or schema.dtype(fact).name,
+        shape=shape,
+        axis=schema.axis(fact),
+        codec=codec_text(schema.codec_of(fact)),
+        decoded_bytes=decoded,
+        stored_bytes=sum(files),
+        files=len(files),
+    )
+
+
+def _sizes(store: Store, keys: list[str]) -> list[int]:
+    """Return the bytes of each file that is there; those of a commit in progress can go at any moment."""
+    return [size for key in keys if (size := store.snapshot.storage.size(key))]
+
+
+def _row_sample(store: Store, statistics: tuple[ColumnStatistics, ...], numbers: NDArray[np.int64]) -> RowSample:
+    same = store.snapshot.labels_are_inputs()
+    return RowSample(
+        inputs=sample_array(store, "inputs", numbers),
+        labels=None if same else sample_array(store, "labels", numbers),
+        sequences=example_sequences(store, [one for one in statistics if one.array == "inputs" or not same], numbers),
+    )

@@ -1,0 +1,186 @@
+"""What needs rows: how values are distributed, and which classes labels have. The rows are always the same."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.inspection.values import Bin, histogram
+from store_spec import Store
+from store_spec.reading.splits import DEFAULT_SPLITS
+
+SAMPLED_BYTES = 2**23  # decoded, of each of inputs and labels; but one row at least
+SAMPLED_ROWS = 2**20
+PIECES = 16  # places of the store that rows are read from
+RUN = 8  # equal values in a row that count as standing still
+SAMPLED_COLUMNS = {"inputs": 500, "labels": 100}
+MOST_CLASSES = 64  # different whole numbers that are counted as classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """Some rows of `inputs` or `labels`, in the order of the store.
+
+    Args:
+        rows: (rows, places, features): a row with several axes has several places for each feature.
+        follows: Bool (rows,): True if the row before it in the sample is the step before it.
+        sequence: Int64 (rows,): the sequence of each row.
+        total: The number of rows in the store.
+    """
+
+    rows: NDArray[Any]
+    follows: NDArray[np.bool_]
+    sequence: NDArray[np.int64]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassCount:
+    """How often one class occurs in the sampled labels.
+
+    Args:
+        splits: Its count in each split.
+    """
+
+    code: int
+    name: str | None
+    count: int
+    splits: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledColumn:
+    """One feature or target in the sampled rows.
+
+    Args:
+        still: The share of rows in runs of `RUN` equal ones or more; None if no row was sampled.
+        bins: A histogram of the values.
+        classes: Of labels that are few different whole numbers: each of them, the most frequent first.
+    """
+
+    column: int
+    still: float | None
+    bins: tuple[Bin, ...]
+    classes: tuple[ClassCount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledArray:
+    """The sampled rows of `inputs` or `labels`.
+
+    Args:
+        rows: How many were sampled.
+        total: How many there are.
+        columns: The first features or targets.
+    """
+
+    rows: int
+    total: int
+    columns: tuple[SampledColumn, ...]
+
+
+def sample_array(store: Store, array: str, splits: NDArray[np.int64]) -> SampledArray:
+    """Sample the rows of `inputs` or `labels`; `splits` (sequences,) has the split of each sequence."""
+    sample, names = sample_rows(store, array), store.schema.labels.classes or ()
+    columns = []
+    for column in range(min(store.schema.rows(array).features, SAMPLED_COLUMNS[array])):
+        values = sample.rows[:, :, column]
+        classes = count_classes(values, splits[sample.sequence]) if array == "labels" else []
+        of_target = names[column] if classes and names else None
+        columns.append(
+            SampledColumn(
+                column=column,
+                still=still_share(values, sample.follows),
+                bins=histogram(values.reshape(-1)),
+                classes=tuple(
+                    ClassCount(code=code, name=class_name(of_target, code), count=sum(counts), splits=tuple(counts))
+                    for code, counts in classes
+                ),
+            )
+        )
+    return SampledArray(rows=len(sample.rows), total=sample.total, columns=tuple(columns))
+
+
+def sample_rows(store: Store, array: str, most_bytes: int = SAMPLED_BYTES) -> Sample:
+    """Read rows of `inputs` or `labels` from places that are evenly spread over a store, or all if they are few.
+
+    Rows of retired sequences are left out.
+    """
+    schema = store.schema.rows(array)
+    starts, lengths = store.places(array)
+    sequences = np.flatnonzero(lengths)
+    sequences = sequences[np.argsort(starts[sequences], kind="stable")]
+    starts, lengths = starts[sequences], lengths[sequences]
+    total, last = int(lengths.sum()), int((starts + lengths).max(initial=0))
+    pieces, row, which = [schema.empty(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for piece in _pieces(starts, lengths, max(1, min(SAMPLED_ROWS, most_bytes // max(1, schema.nbytes)))):
+        rows = np.arange(piece.start, min(piece.stop, last))
+        sequence = np.searchsorted(starts, rows, side="right") - 1
+        ours = rows < (starts + lengths)[sequence]
+        pieces.append(store.snapshot.rows(array, piece.start, piece.start + len(rows))[ours])
+        row.append(rows[ours])
+        which.append(sequence[ours])
+    numbers, sequence = np.concatenate(row), np.concatenate(which)
+    array_of_rows = np.concatenate(pieces)
+    return Sample(
+        rows=array_of_rows.reshape(len(numbers), math.prod(schema.shape[:-1]), schema.features),
+        follows=(numbers == np.append(-2, numbers[:-1]) + 1) & (numbers != starts[sequence]),
+        sequence=sequences[sequence],
+        total=total,
+    )
+
+
+def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64], most: int) -> list[range]:
+    """Return ranges of rows, ascending and apart, of at most so many rows together."""
+    if not len(starts):
+        return []
+    ends, first = np.cumsum(lengths), int(starts[0])
+    if int(starts[-1] + lengths[-1]) - first <= most:
+        return [range(first, first + most)]
+    count = min(PIECES, most)
+    pieces, stop = [], 0
+    for number in range(count):
+        at = number * int(ends[-1]) // count  # the place among the rows of all sequences
+        sequence = int(np.searchsorted(ends, at, side="right"))
+        start = max(stop, int(starts[sequence] + at - (ends[sequence] - lengths[sequence])))
+        stop = start + most // count
+        pieces.append(range(start, stop))
+    return pieces
+
+
+def still_share(values: NDArray[Any], follows: NDArray[np.bool_]) -> float | None:
+    """Return the share of rows (rows, places) that are in runs of `RUN` equal ones or more. NaN equals nothing.
+
+    >>> still_share(np.array([[1.0]] * 9 + [[2.0]]), np.array([False] + [True] * 9))
+    0.9
+    """
+    if not len(values):
+        return None
+    same = np.append(False, (values[1:] == values[:-1]).all(axis=1)) & follows
+    runs = np.diff(np.append(np.flatnonzero(~same), len(values)))
+    return float(runs[runs >= RUN].sum() / len(values))
+
+
+def count_classes(values: NDArray[Any], splits: NDArray[np.int64]) -> list[tuple[int, list[int]]]:
+    """Count labels (rows, places) that are classes in each split: (class, counts), the most frequent first.
+
+    Only few different whole numbers are classes.
+    """
+    if values.dtype.kind not in "biu":
+        return []
+    codes, which = np.unique(values.reshape(-1), return_inverse=True)
+    if len(codes) > MOST_CLASSES:
+        return []
+    table = np.zeros((len(codes), len(DEFAULT_SPLITS)), np.int64)
+    np.add.at(table, (which.reshape(-1), np.repeat(splits, values.shape[1])), 1)
+    order = np.argsort(-table.sum(axis=1), kind="stable")
+    return [(int(codes[place]), table[place].tolist()) for place in order.tolist()]
+
+
+def class_name(names: tuple[str, ...] | None, code: float) -> str | None:
+    """Return the name of a class; None if it has none."""
+    return names[int(code)] if names and float(code).is_integer() and 0 <= code < len(names) else None

@@ -1,0 +1,97 @@
+"""How well shuffled batches of windows mix the sequences of a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from builder.amounts import count_text
+from builder.errors import UsageError
+from store_spec import Store
+from store_spec.errors import WindowError
+from store_spec.windows.mixing import Mixing, measure
+from store_spec.windows.shape import Short, Target
+from store_spec.windows.windows import Windows
+
+LONGEST_WINDOW = 256  # steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shuffle:
+    """What to shuffle: `store.windows(window, ...).batches(batch, shuffle=True, ...)` with these arguments.
+
+    `target=None` is `"future"`, and where a sequence has one label `"sequence"`.
+    """
+
+    window: int
+    stride: int = 1
+    horizon: int = 1
+    lead: int = 0
+    sampling_rate: int = 1
+    target: Target | None = None
+    short: Short = "drop"
+    batch: int = 256
+    memory: int | str = "256MB"
+    seed: int = 0
+    epoch: int = 0
+
+    @property
+    def further(self) -> str:
+        """The less usual arguments that are not the default, as `", horizon 12"`."""
+        names = ("horizon", "lead", "sampling_rate", "target", "short", "epoch")
+        values = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        return "".join(f", {name.replace('_', ' ')} {values[name]}" for name in names if name in values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffleMixing:
+    """How well a shuffle mixes."""
+
+    shuffle: Shuffle
+    mixing: Mixing
+
+
+def windows_of(store: Store, shuffle: Shuffle) -> Windows:
+    """Return the windows that are shuffled."""
+    return store.windows(
+        shuffle.window,
+        stride=shuffle.stride,
+        horizon=shuffle.horizon,
+        lead=shuffle.lead,
+        sampling_rate=shuffle.sampling_rate,
+        target=shuffle.target or ("sequence" if store.schema.label_axis == "sequence" else "future"),
+        short=shuffle.short,
+    )
+
+
+def measure_shuffle(store: Store, shuffle: Shuffle) -> ShuffleMixing:
+    """Measure how well a shuffle mixes. No row is read.
+
+    Raises:
+        UsageError: This store has no such windows or batches.
+    """
+    try:
+        windows = windows_of(store, shuffle)
+        if len(store) and not len(windows):
+            raise UsageError(
+                f"{store.path}: windows of {shuffle.window:,} steps fit nowhere: the longest of "
+                f"{count_text(len(store), 'sequence')} has {count_text(int(store.lengths.max()), 'step')}, which have "
+                "to hold the label too; ask for fewer steps"
+            )
+        mixing = measure(windows, shuffle.batch, seed=shuffle.seed, epoch=shuffle.epoch, memory=shuffle.memory)
+    except WindowError as error:
+        raise UsageError(str(error)) from error
+    return ShuffleMixing(shuffle=shuffle, mixing=mixing)
+
+
+def usual_shuffle(store: Store) -> ShuffleMixing | None:
+    """Measure windows that most sequences have: half the median length, a power of 2.
+
+    None if they cannot be shuffled.
+    """
+    half = int(np.median(store.lengths)) // 2 if len(store) else 0
+    try:
+        return measure_shuffle(store, Shuffle(window=min(LONGEST_WINDOW, 2 ** max(0, half.bit_length() - 1))))
+    except UsageError:
+        return None

@@ -1,0 +1,91 @@
+"""The splits of a store: how large they are, and which sources have the same bytes in two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.errors import UsageError
+from store_spec import Store
+from store_spec.errors import WindowError
+from store_spec.reading.splits import DEFAULT_SPLITS, split_of_each
+from store_spec.schema import NO_FILE
+
+LISTED_DUPLICATES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSize:
+    """One of the default splits, by the hash of the sources' names, or of a column's values, with seed 0."""
+
+    name: str
+    share: float
+    groups: int  # different sources, or values of the column
+    sequences: int
+    steps: int
+    windows: int | None = None  # None: no shuffle was measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicates:
+    """Sources with the same bytes in different splits: what is trained on one is tested on the other.
+
+    Args:
+        count: Groups of such sources.
+        examples: Two sources of each of the first groups.
+    """
+
+    count: int
+    examples: tuple[tuple[str, str], ...]
+
+
+def split_numbers(store: Store, by: str | None = None) -> NDArray[np.int64]:
+    """Return (sequences,), the default split of each sequence, as `store.split` has it.
+
+    Raises:
+        UsageError: There is no column `by`, or it has values by which sequences cannot be split.
+    """
+    try:
+        return split_of_each(store.grouped(by), DEFAULT_SPLITS, 0, sources=None if by is None else store.sources)
+    except WindowError as error:
+        raise UsageError(str(error)) from error
+
+
+def split_sizes(
+    store: Store, by: str | None, numbers: NDArray[np.int64], windows: Sequence[int] | None
+) -> tuple[SplitSize, ...]:
+    """Return the size of each split; `numbers` (sequences,) has the split of each sequence."""
+    groups = np.array(store.grouped(by), object)
+    return tuple(
+        SplitSize(
+            name=name,
+            share=share,
+            groups=len(set(groups[numbers == number].tolist())),
+            sequences=int((numbers == number).sum()),
+            steps=int(store.lengths[numbers == number].sum()),
+            windows=None if windows is None else windows[number],
+        )
+        for number, (name, share) in enumerate(DEFAULT_SPLITS.items())
+    )
+
+
+def duplicates_across_splits(store: Store, numbers: NDArray[np.int64]) -> Duplicates:
+    """Find sequences of different splits that are the same part of files with the same bytes."""
+    sizes = store.snapshot.table("sequences/source_size")[store.selection]
+    of_files = np.flatnonzero(sizes != NO_FILE)
+    if not len(of_files):
+        return Duplicates(count=0, examples=())
+    keys = np.zeros((len(of_files), 40), np.uint8)  # the hash, and the part: other parts of a file are other rows
+    keys[:, :32] = store.snapshot.table("sequences/source_sha256")[store.selection[of_files]]
+    keys[:, 32:] = np.ascontiguousarray(store.parts[of_files]).view(np.uint8).reshape(-1, 8)
+    _, group = np.unique(keys.view("V40").reshape(-1), return_inverse=True)
+    order = np.lexsort((of_files, group))
+    group, sequences = group[order], of_files[order]
+    apart = np.flatnonzero((group[1:] == group[:-1]) & (numbers[sequences[1:]] != numbers[sequences[:-1]]))
+    _, first = np.unique(group[apart], return_index=True)  # one pair of each group
+    pairs = sorted(zip(sequences[apart[first]].tolist(), sequences[apart[first] + 1].tolist(), strict=True))
+    named = dict.fromkeys((store.sources[a], store.sources[b]) for a, b in pairs)
+    return Duplicates(count=len(named), examples=tuple(named)[:LISTED_DUPLICATES])
