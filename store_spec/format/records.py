@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -23,7 +23,6 @@ from store_spec.schema import DTYPES, LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS,
 SOURCES = f"{TABLES}/source"
 SHA256_DIGITS = 64
 NAMED_TOGETHER = 2**12  # sequences whose numbers are lists at a time: these take far more memory than arrays
-ZEROS = 2**20  # bytes whose checksum is computed at once
 CHECKED_VALUES = 2**20  # values that are looked at together
 MOST_AXES = 32  # of arrays that come as lists in lists
 
@@ -292,32 +291,6 @@ def recorded_row(
         {name: np.asarray(value)[None] for name, value in columns.items()} | first.columns,
         {MISSING_RUNS[name]: SequenceRuns(np.array([len(runs)], np.int64), runs) for name, runs in missing.items()},
     )
-
-
-def zeros_described(schema: Schema, source: SourceId, lengths: Mapping[str, int]) -> Records:
-    """Return the table rows of a sequence of zeros; no memory is taken by their number in each array."""
-    first = {name: schema.rows(name).zeros(min(lengths[name], 1)) for name in schema.row_arrays}
-    one_each = {name: moments(first[name]) for name in MISSING_RUNS}
-    columns: dict[str, NDArray[Any]] = {
-        one.array: np.full(1, "", object) if one.dtype == "string" else np.zeros(1, one.dtype) for one in schema.columns
-    }
-    return recorded_row(
-        schema,
-        source,
-        lengths=lengths,
-        checksums={name: _crc_of_zeros(schema.rows(name).nbytes * lengths[name]) for name in schema.row_arrays},
-        statistics={name: replace(found, count=found.count * lengths[name]) for name, found in one_each.items()},
-        missing={name: no_runs() for name in MISSING_RUNS} if schema.missing == "keep" else {},
-        times=None if schema.time is None else (0, 0),
-        first=Checked(first, columns),
-    )
-
-
-def _crc_of_zeros(nbytes: int) -> int:
-    zeros, crc = bytes(ZEROS), 0
-    for start in range(0, nbytes, ZEROS):
-        crc = crc32c(zeros[: nbytes - start], crc)
-    return crc
 
 
 def no_records(schema: Schema) -> Records:

@@ -30,7 +30,7 @@ from store_spec.format.layout import (
 from store_spec.format.missing_runs import Runs, wrong_run
 from store_spec.format.records import SOURCES, Records, proved
 from store_spec.format.sequence_columns import wrong_value
-from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, SKIPPED, TABLES
+from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
 from store_spec.verification.parts import Bounds, Checked, Part, cut, overlapping
 from store_spec.verification.problems import Problem, Report
 from store_spec.verification.rows import check_part
@@ -77,8 +77,7 @@ def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
         report.error(error)
     else:
         names = _verify(snapshot, report, mapper)
-        problems = report.problems(names, snapshot.root.retired)
-        return [one for one in problems if not (one.retired and one.sources == (SKIPPED,))]  # no file need have these
+        return report.problems(names, snapshot.root.retired)
     return report.problems()
 
 
