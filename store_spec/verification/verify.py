@@ -35,7 +35,6 @@ from store_spec.verification.parts import Bounds, Checked, Part, cut, overlappin
 from store_spec.verification.problems import Problem, Report
 from store_spec.verification.rows import check_part
 from store_spec.verification.tables import Table, committed_files
-from store_spec.verification.workspace import Workspace
 
 Columns = dict[str, NDArray[Any] | None]
 Check = Callable[[Part], Checked]
@@ -86,8 +85,7 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
     schema = snapshot.root.schema
     before = _strays(snapshot)
     facts = [fact for fact in schema.arrays() if not schema.is_sharded(fact.name)]
-    workspace = Workspace()
-    tables = {fact.name: Table(snapshot, report, fact, workspace.chunks) for fact in facts}
+    tables = {fact.name: Table(snapshot, report, fact) for fact in facts}
     offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
     label_offsets = {
         "step": offsets,
@@ -96,7 +94,7 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
     }[schema.label_axis]
     every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
     parts = list(_parts(snapshot, report, tables, every))
-    results = iter(mapper(partial(check_part, snapshot.slim(compared=False), workspace), parts))
+    results = iter(mapper(partial(check_part, snapshot.slim(compared=False)), parts))
     first = list(islice(results, 1))  # from here on, the other processes of a mapper check further parts meanwhile
     columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
     _check_sources(report, tables, columns, snapshot.root.retired)
