@@ -103,7 +103,7 @@ def taken(
     """Check one sequence, and take its rows; `ours` says that nobody else has its arrays."""
     if isinstance(sequence, LongSequence):
         described = Piecewise(schema, origin)
-        for piece, checked in _checked_pieces(schema, origin, sequence):
+        for piece, checked in checked_pieces(schema, origin, sequence):
             described.add(checked)
             pieces.piece(_nbytes(checked))
             _take(rows, piece, checked, ours=ours)
@@ -128,12 +128,17 @@ def _nbytes(checked: Checked) -> int:
     return sum(rows.nbytes for rows in checked.rows.values())
 
 
-def _checked_pieces(schema: Schema, origin: SourceId, sequence: LongSequence) -> Iterator[tuple[Sequence, Checked]]:
-    """Give each piece of a sequence, and what will be stored of it.
+def checked_pieces(
+    schema: Schema, origin: SourceId, sequence: Sequence | LongSequence
+) -> Iterator[tuple[Sequence, Checked]]:
+    """Yield each piece of a sequence, or the whole of one without pieces, and what will be stored of it.
 
     Raises:
         SequenceError: It does not fit the store.
     """
+    if not isinstance(sequence, LongSequence):
+        yield sequence, check_given(schema, origin, sequence)
+        return
     start, once = 0, dict[str, Any]()
     for given in sequence.checked():
         piece = replace(given, **once)
@@ -161,7 +166,7 @@ def _joined(schema: Schema, origin: SourceId, sequence: LongSequence) -> Checked
     # Copied: the next piece may come in the same arrays.
     pieces = [
         Checked({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
-        for _, checked in _checked_pieces(schema, origin, sequence)
+        for _, checked in checked_pieces(schema, origin, sequence)
     ]
     if not pieces:
         raise _no_piece(origin)
@@ -195,7 +200,7 @@ def looked_at(
         raise _no_piece(origin)
     schema, look = _schema_for(label_axis, missing, kept, origin, first)
     steps = nbytes = 0
-    for _, checked in _checked_pieces(schema, origin, LongSequence(chain([first], pieces))):
+    for _, checked in checked_pieces(schema, origin, LongSequence(chain([first], pieces))):
         steps += len(checked.rows["inputs"])
         nbytes += _nbytes(checked)
     return replace(look, steps=steps, nbytes=nbytes)

@@ -220,7 +220,7 @@ def find_sources(
 
 def _sources_of(held: store_spec.Store | None) -> Sequence[str]:
     """Return the names of the sources that a store has, retired ones too; none where they cannot be read."""
-    with suppress(*DAMAGE):  # who asks says it, or puts them again
+    with suppress(*DAMAGE):  # who asks says it
         return () if held is None else held.snapshot.sources()
     return ()
 

@@ -50,7 +50,6 @@ LARGEST_SHARD_CHUNKS = 2**20  # the index of a shard is 16 bytes a chunk
 HASH_BYTES = 32
 SHOWN_NAMES = 8  # of features, in the text of a schema
 TABLE_CODEC = Codec("zstd", 3)  # of all arrays without shards: small, and mostly zeros behind the last row
-SKIPPED = "(skipped)"  # the source of rows that no file need have: up to the shard behind one that was lost
 NO_FILE = -1  # `sequences/source_size` of a sequence that was appended as arrays
 
 Tail = Literal["", "inputs", "labels", "features", "targets", "hash", "run"]

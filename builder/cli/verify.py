@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     type=GivenPath(readable=False),
     help="Read the sources again, and compare every row with them.",
 )
-@click.option("--repair", is_flag=True, help="Put what is damaged again, from SOURCES, as it was.")
+@click.option("--repair", is_flag=True, help="Restore damaged shards of rows from SOURCES, byte for byte.")
 @click.option(
     "--process",
     metavar="MODULE:FUNCTION",
@@ -64,8 +64,8 @@ def verify(
 
     With --sources it says more: whether each row is what the sources say today. They are processed as the build did.
 
-    With --repair it processes those sources again whose sequences are damaged, and puts the files as they were. Where a
-    source changed since, its sequences and others that lost rows with them are retired, and built again at the end.
+    With --repair it restores damaged shards of rows: it processes the sources again that lost rows, and puts a shard
+    only where they give the rows that it had. Other damage needs a new store, as the messages say.
     """
     with_sources = {
         "--manifest": manifest,
@@ -97,14 +97,9 @@ def verify(
             shown = showing(name, of_check, begin="reading the tables", visible=not quiet)
             with stdout_kept(), shown as show:
                 done = repair_store(
-                    store,
-                    sources,
-                    process=function,
-                    manifest=manifest,
-                    workers=workers,
-                    scheduler=scheduler,
+                    store, sources, process=function, manifest=manifest, workers=workers, scheduler=scheduler,
                     on_progress=show,
-                )
+                )  # fmt: skip
             _print_repair(store, done, as_json=as_json, quiet=quiet)
             return
         with stdout_kept():
@@ -142,26 +137,22 @@ def verify(
 
 
 def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> None:
-    """Say what was damaged, what was put again, and what could not be; end with the exit status."""
+    """Say what was damaged, what was restored, and what could not be; end with the exit status."""
     from dataclasses import asdict
 
     if as_json:
         click.echo(json.dumps({"store": str(store)} | asdict(done), indent=2))
     else:
         left = {problem.where for problem in done.left}
-        for problem in done.found:
-            if not quiet and problem.where not in left:
-                click.echo(printable(f"was wrong: {problem}"))
+        was = [] if quiet else [f"was wrong: {problem}" for problem in done.found if problem.where not in left]
+        for line in (*was, *done.left):
+            click.echo(printable(str(line)))
         for failure in done.failures:
             click.echo(printable(str(failure)), err=True)
-        for problem in done.left:
-            click.echo(printable(str(problem)))
         if not quiet:
-            again = f", {count_text(len(done.rebuilt), 'source')} built again" if done.rebuilt else ""
-            put = f"{count_text(len(done.files), 'file')} put again as they were"
-            was = "nothing was wrong" if not done.found else f"{put}{again}"
             alone = ", of retired sequences alone" if all(problem.retired for problem in done.left) else ""
+            did = f"{count_text(len(done.files), 'file')} restored" if done.found else "nothing was wrong"
             now = f"{count_text(len(done.left), 'problem')} left{alone}" if done.left else "all well"
-            click.echo(f"{store.name or store}: {was}; {now}")
+            click.echo(f"{store.name or store}: {did}; {now}")
     if not all(problem.retired for problem in done.left):
         sys.exit(FAILED)

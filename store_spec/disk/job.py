@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
-from store_spec.errors import ConflictError, FormatError, MissingStoreError
+from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError
 from store_spec.format import shard
 from store_spec.format.layout import ROOT, Root, chunk_key
 
 ADD_NOTHING = (
-    "; new rows follow in that file, so nothing was added: put it again first (seqzarr verify STORE --sources SOURCES "
-    "--repair)"
+    "; new rows follow in that file, so nothing was added: restore it first (seqzarr verify STORE --sources SOURCES "
+    "--repair), or build again into a new store"
 )
 
 
@@ -67,6 +67,26 @@ class ShardJob:
                 f"{storage.path(self.name)}: rows from {self.start:,} were to be put, but {committed:,} are committed: "
                 "another writer, without the lock, was faster; open the store again"
             )
+
+
+def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]) -> bool:
+    """Put a shard again, given all its committed rows, and sync it; tell whether it was another file before.
+
+    Raises:
+        ConflictError: A writer committed more rows meanwhile. The lock keeps writers out; this is for a process that
+            outlives the one that holds it.
+    """
+    schema, storage = snapshot.root.schema, LocalStorage(snapshot.storage.root)
+    place, key = shard.Place(name, number), chunk_key(name, number, rows.ndim)
+    pieces = shard.encode([rows], place, schema.rows(name), schema.chunking(name), schema.codec)
+    with suppress(*DAMAGE):
+        if storage.get(key) == b"".join(pieces):
+            return False
+    if Snapshot.of(storage).root.counts != snapshot.root.counts:
+        raise ConflictError(f"{storage.root}: a writer committed meanwhile; nothing was put: check it again")
+    storage.put(key, pieces)
+    storage.sync([name])
+    return True
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ from store_spec.format.layout import (
     table_chunk,
     tables_document,
 )
-from store_spec.format.records import SOURCES, Records, SourceId, no_records, zeros_described
-from store_spec.schema import GROUPS, MISSING_RUNS, SKIPPED, TABLES, ArrayFact, Schema
+from store_spec.format.records import SOURCES, Records, no_records
+from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 
 NEW = "new"  # the store in the build folder, until its first commit
 JOINED = 1024  # records of one or some sequences that are joined: one by one they take six times the memory
@@ -191,23 +191,6 @@ class Ledger:
         schema = replace(self._schema, labels=labels)
         replace(self.root, schema=schema).encode()  # refuses now what no commit could write
         self._schema = schema
-
-    def skip_shards(self, arrays: Collection[str]) -> None:
-        """Let the next rows begin new shards, where the last, partial one of these arrays can be read no more.
-
-        It stays as it is. The rows from there to the next shard are those of a sequence of zeros, which the next commit
-        retires as it makes it visible, and which no file need have. Nothing may be registered before.
-        """
-        lengths = {"labels": 1}  # of the sequence axis
-        for axis, names in self.schema.sharded().items():
-            chunking = self.schema.chunking(names[0])
-            left = -self.root.counts.of(axis) % chunking.shard
-            lengths |= dict.fromkeys(names, 0 if set(names).isdisjoint(arrays) else left)
-        if not any(lengths[name] for name in self._registered):
-            return
-        self.register(zeros_described(self.schema, SourceId(name=SKIPPED), lengths))
-        self._handed, self._put = dict(self._registered), dict(self._registered)
-        self.retire([self.sequences - 1])
 
     def retire(self, numbers: Iterable[int]) -> None:
         """Have the next commit retire these sequences: readers of it skip them."""

@@ -131,10 +131,6 @@ class Snapshot:
             self._missing[name] = runs  # which another thread that meets an error forgets
         return runs
 
-    def had(self, name: str, number: int, rows: NDArray[Any]) -> bool:
-        """Tell whether these are all rows of a sequence, by the checksum that is kept of them."""
-        return crc32c(rows) == int(self._checksums()[name][number])
-
     def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
         """Hold all rows of a sequence against the checksum that is kept of them: that of a chunk binds no place.
 

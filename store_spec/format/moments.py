@@ -36,6 +36,10 @@ class Moments:
         shown = (f"{name}={_array_text(getattr(self, name))}" for name in ("count", "mean", "std", "min", "max"))
         return f"Moments({', '.join(shown)})"
 
+    def as_row(self) -> Moments:
+        """Return the same with a first axis of 1."""
+        return Moments(self.count[None], self.mean[None], self.m2[None], self.min[None], self.max[None])
+
     @property
     def std(self) -> Floats:
         """Standard deviation of the values (not of a sample: divided by the count); NaN where there is none."""
@@ -156,6 +160,33 @@ def moments_of_each(windows: NDArray[Any], real: NDArray[np.int64] | None = None
     )
 
 
+def moments_of_sequences(rows: NDArray[Any], bounds: NDArray[np.int64]) -> Moments:
+    """Return the moments of sequences that follow one another, (sequences, features): the bits of each one's `moments`.
+
+    Args:
+        rows: (rows, ..., features).
+        bounds: (sequences + 1,), where each begins in these rows, and the last one ends.
+    """
+    if len(bounds) == 2:
+        return moments(rows).as_row()
+    lengths, values = np.diff(bounds), max(1, rows[:1].size)
+    several = np.unique(lengths)
+    parts, order = [], []
+    for length in several.tolist():
+        which = np.flatnonzero(lengths == length)
+        order.append(which)
+        if len(which) == 1 or not 0 < length * values <= BLOCK_VALUES or rows.dtype.kind == "c":
+            parts += [stacked([moments(rows[start : start + length]) for start in bounds[which].tolist()])]
+        elif len(several) == 1:
+            parts.append(moments_of_each(rows.reshape(len(which), length, *rows.shape[1:])))
+        else:
+            parts.append(moments_of_each(rows[bounds[which][:, None] + np.arange(length)]))
+    places = np.argsort(np.concatenate([np.zeros(0, np.int64), *order]))
+    return _rows(
+        Moments(*(np.concatenate([getattr(part, name) for part in parts]) for name in Moments.__slots__)), places
+    )
+
+
 def _of_values(values: NDArray[np.float64]) -> Moments:
     """Return the moments of each row, whose values are overwritten."""
     features, steps = values.shape
@@ -222,5 +253,5 @@ def stacked(several: Sequence[Moments]) -> Moments:
     return Moments(*(np.stack([getattr(one, name) for one in several]) for name in Moments.__slots__))
 
 
-def _rows(each: Moments, rows: slice) -> Moments:
+def _rows(each: Moments, rows: slice | NDArray[np.int64]) -> Moments:
     return Moments(*(getattr(each, name)[rows] for name in Moments.__slots__))

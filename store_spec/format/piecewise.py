@@ -7,11 +7,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from store_spec.errors import SequenceError
-from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import RunningRuns
-from store_spec.format.moments import RunningMoments
 from store_spec.format.records import Checked, Records, SourceId, recorded_row
-from store_spec.schema import Schema
+from store_spec.format.row_facts import RunningRows
+from store_spec.schema import MISSING_RUNS, Schema
 
 
 class Piecewise:
@@ -35,16 +34,10 @@ class Piecewise:
 
     def __init__(self, schema: Schema, source: SourceId) -> None:
         self._schema, self._source = schema, source
-        self._crcs = dict.fromkeys(schema.row_arrays, 0)
-        self._lengths = dict.fromkeys(schema.row_arrays, 0)
-        self._moments = {
-            name: RunningMoments(schema.rows(name).shape, schema.rows(name).dtype) for name in ("inputs", "labels")
-        }
-        kept = self._moments if schema.missing == "keep" else ()
-        self._missing = {name: RunningRuns() for name in kept}
+        self._rows = {name: RunningRows(name, schema.rows(name)) for name in schema.row_arrays}
+        self._missing = {name: RunningRuns() for name in (MISSING_RUNS if schema.missing == "keep" else ())}
         self._labels: NDArray[Any] | None = None  # the first row
         self._columns: dict[str, NDArray[Any]] | None = None  # of the first piece
-        self._times: list[int] = []  # the first, and the last so far
 
     def add(self, checked: Checked) -> None:
         """Take the next piece, of all arrays or of some; its arrays stay the caller's.
@@ -63,10 +56,7 @@ class Piecewise:
         if "time" in checked.rows:
             self._check_times(checked.rows["time"])
         for name, rows in checked.rows.items():
-            self._crcs[name] = crc32c(rows, self._crcs[name])
-            self._lengths[name] += len(rows)
-            if name in self._moments:
-                self._moments[name].add(rows)
+            self._rows[name].add(rows)
             if name in self._missing:
                 self._missing[name].add(rows)
 
@@ -78,27 +68,22 @@ class Piecewise:
         """
         if self._columns is None or self._labels is None:
             raise SequenceError(f"{self._source}: a sequence that comes in pieces has at least one; give an empty one")
-        times = (self._times[0], self._times[1]) if self._times else (0, 0)
+        facts = (running.result().columns(name) for name, running in self._rows.items())
         return recorded_row(
             self._schema,
             self._source,
-            lengths=self._lengths,
-            checksums=self._crcs,
-            statistics={name: running.result() for name, running in self._moments.items()},
+            lengths={name: running.length for name, running in self._rows.items()},
+            columns={name: column for columns in facts for name, column in columns.items()},
             missing={name: running.result() for name, running in self._missing.items()},
-            times=None if self._schema.time is None else times,
             first=Checked({"labels": self._labels}, self._columns),
         )
 
     def _check_times(self, times: NDArray[Any]) -> None:
-        if not len(times):
-            return
-        first, last = int(times[0]), int(times[-1])
-        if self._times and first < self._times[1]:
+        before = self._rows["time"]
+        if len(times) and before.length and int(times[0]) < before.last:
             time = self._schema.time
             assert time is not None
             raise SequenceError(
-                f"{self._source}: time falls at step {self._lengths['time']:,}, from {time.shown(self._times[1])} to "
-                f"{time.shown(first)}; sort the steps, or split the sequence there"
+                f"{self._source}: time falls at step {before.length:,}, from {time.shown(before.last)} to "
+                f"{time.shown(int(times[0]))}; sort the steps, or split the sequence there"
             )
-        self._times = [self._times[0] if self._times else first, last]

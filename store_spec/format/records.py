@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -13,17 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceError
 from store_spec.format.class_names import wrong_code
-from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import Runs, SequenceRuns, missing_runs, no_runs
-from store_spec.format.moments import Moments, moments
+from store_spec.format.row_facts import RowFacts, derived, describe_rows
 from store_spec.format.sequence_columns import checked_columns, columns_crc32c
 from store_spec.format.times import checked_times
-from store_spec.schema import DTYPES, LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE, TABLES, Missing, Rows, Schema
+from store_spec.schema import DTYPES, LARGEST_NAME_BYTES, MISSING_RUNS, NO_FILE, TABLES, Missing, Rows, Schema
 
 SOURCES = f"{TABLES}/source"
 SHA256_DIGITS = 64
 NAMED_TOGETHER = 2**12  # sequences whose numbers are lists at a time: these take far more memory than arrays
-ZEROS = 2**20  # bytes whose checksum is computed at once
 CHECKED_VALUES = 2**20  # values that are looked at together
 MOST_AXES = 32  # of arrays that come as lists in lists
 
@@ -38,15 +36,6 @@ def proved(schema: Schema) -> tuple[str, ...]:
     """Return the tables that, with the names and the lengths, have the identity in the root."""
     names = (fact.name for fact in schema.arrays() if fact.name.startswith(f"{TABLES}/"))
     return tuple(name for name in names if name not in (SOURCES, *derived("time")))
-
-
-def derived(array: str) -> tuple[str, ...]:
-    """Return the tables whose rows follow from the rows of an array, beside its checksums."""
-    if array == "time":
-        return f"{TABLES}/time_first", f"{TABLES}/time_last"
-    if array == "filled":
-        return ()
-    return tuple(f"stats/{array}_{moment}" for moment in MOMENTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,27 +212,18 @@ def _check_classes(labels: NDArray[Any], rows: Rows, source: SourceId) -> None:
 
 def describe(schema: Schema, checked: Checked, source: SourceId) -> Records:
     """Return the table rows of one sequence that `check_sequence` has passed."""
-    rows, times = checked.rows, checked.rows.get("time")
-    same = rows["labels"] is rows["inputs"]  # as for forecasting: they are looked at once
-    statistics = {"inputs": moments(rows["inputs"])}
-    statistics["labels"] = statistics["inputs"] if same else moments(rows["labels"])
-    checksums: dict[str, int] = {}
-    for name, array in rows.items():
-        checksums[name] = checksums["inputs"] if same and name == "labels" else crc32c(array)
+    columns: dict[str, NDArray[Any]] = {}
     missing: dict[str, Runs] = {}
-    for name, found in statistics.items() if schema.missing == "keep" else ():
-        whole = int(found.count.sum()) == rows[name].size  # as most are, then nobody need look again
-        missing[name] = no_runs() if whole else missing_runs(rows[name])
-    return recorded_row(
-        schema,
-        source,
-        lengths={name: len(array) for name, array in rows.items()},
-        checksums=checksums,
-        statistics=statistics,
-        missing=missing,
-        times=None if times is None else ((int(times[0]), int(times[-1])) if len(times) else (0, 0)),
-        first=checked,
-    )
+    facts: RowFacts | None = None
+    for name, rows in checked.rows.items():  # of these `inputs` come first
+        if facts is None or name != "labels" or rows is not checked.rows["inputs"]:  # as for forecasting
+            facts = describe_rows(name, rows, np.array([0, len(rows)]))
+        columns |= facts.columns(name)
+        if schema.missing == "keep" and facts.moments is not None:
+            whole = int(facts.moments.count.sum()) == rows.size  # as most are, then nobody need look again
+            missing[name] = no_runs() if whole else missing_runs(rows)
+    lengths = {name: len(rows) for name, rows in checked.rows.items()}
+    return recorded_row(schema, source, lengths=lengths, columns=columns, missing=missing, first=checked)
 
 
 def recorded_row(
@@ -251,10 +231,8 @@ def recorded_row(
     source: SourceId,
     *,
     lengths: Mapping[str, int],
-    checksums: Mapping[str, int],
-    statistics: Mapping[str, Moments],
+    columns: Mapping[str, NDArray[Any]],
     missing: Mapping[str, Runs],
-    times: tuple[int, int] | None,
     first: Checked,
 ) -> Records:
     """Return the table rows of one sequence.
@@ -263,61 +241,27 @@ def recorded_row(
         schema: Of the store.
         source: Where it comes from.
         lengths: Rows of each array.
-        checksums: The crc32c of each.
-        statistics: The moments of inputs and labels.
-        missing: The runs of rows of these that miss a value, where the store keeps such; otherwise empty.
-        times: The first and the last, 0 where there is no step; None where the store keeps none.
+        columns: What follows from these rows, (1, ...) each, by the tables' names.
+        missing: The runs of rows of inputs and labels that miss a value, where the store keeps such; otherwise empty.
         first: Its further columns, and the first row of its labels.
     """
-    columns: dict[str, Any] = {
-        "sequences/part": np.int64(source.part),
-        "sequences/source_size": np.int64(source.size),
-        "sequences/source_sha256": np.frombuffer(source.sha256, np.uint8),
+    columns = {
+        "sequences/part": np.array([source.part], np.int64),
+        "sequences/source_size": np.array([source.size], np.int64),
+        "sequences/source_sha256": np.frombuffer(source.sha256, np.uint8)[None],
+        **columns,
+        **first.columns,
     }
-    for name, found in statistics.items():
-        columns[f"sequences/{name}_crc32c"] = np.uint32(checksums[name])
-        columns |= {f"stats/{name}_{moment}": getattr(found, moment) for moment in MOMENTS}
-    if times is not None:
-        columns |= dict(zip(derived("time"), map(np.int64, times), strict=True))
-        columns[f"{TABLES}/time_crc32c"] = np.uint32(checksums["time"])
-    if schema.filled:
-        columns[f"{TABLES}/filled_crc32c"] = np.uint32(checksums["filled"])
     if schema.label_axis == "sequence":
-        columns["labels"] = first.rows["labels"][0].copy()  # the caller may fill the same array again
+        columns["labels"] = first.rows["labels"][:1].copy()  # the caller may fill the same array again
     own = lengths["labels"] if schema.label_axis == "own" else 0
     return Records(
         (source.name,),
         np.array([lengths["inputs"]], np.int64),
         np.array([own], np.int64),
-        {name: np.asarray(value)[None] for name, value in columns.items()} | first.columns,
+        columns,
         {MISSING_RUNS[name]: SequenceRuns(np.array([len(runs)], np.int64), runs) for name, runs in missing.items()},
     )
-
-
-def zeros_described(schema: Schema, source: SourceId, lengths: Mapping[str, int]) -> Records:
-    """Return the table rows of a sequence of zeros; no memory is taken by their number in each array."""
-    first = {name: schema.rows(name).zeros(min(lengths[name], 1)) for name in schema.row_arrays}
-    one_each = {name: moments(first[name]) for name in MISSING_RUNS}
-    columns: dict[str, NDArray[Any]] = {
-        one.array: np.full(1, "", object) if one.dtype == "string" else np.zeros(1, one.dtype) for one in schema.columns
-    }
-    return recorded_row(
-        schema,
-        source,
-        lengths=lengths,
-        checksums={name: _crc_of_zeros(schema.rows(name).nbytes * lengths[name]) for name in schema.row_arrays},
-        statistics={name: replace(found, count=found.count * lengths[name]) for name, found in one_each.items()},
-        missing={name: no_runs() for name in MISSING_RUNS} if schema.missing == "keep" else {},
-        times=None if schema.time is None else (0, 0),
-        first=Checked(first, columns),
-    )
-
-
-def _crc_of_zeros(nbytes: int) -> int:
-    zeros, crc = bytes(ZEROS), 0
-    for start in range(0, nbytes, ZEROS):
-        crc = crc32c(zeros[: nbytes - start], crc)
-    return crc
 
 
 def no_records(schema: Schema) -> Records:

@@ -1,1 +1,1 @@
-"""What is wrong with a store, and how files of it are put again."""
+"""What is wrong with a store."""

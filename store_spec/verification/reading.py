@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,6 @@ from store_spec.format.retired import Ranges
 from store_spec.verification.parts import Part, overlapping
 from store_spec.verification.problems import Report
 from store_spec.verification.tables import Table
-from store_spec.verification.workspace import Workspace
 
 PIECE_BYTES = 2**21  # decoded, but two chunks at least: few sequences lie in two pieces, and each takes some calls
 
@@ -31,25 +29,28 @@ class PartRows:
     Args:
         snapshot: The store.
         part: Which rows.
-        workspace: Where to read them.
     """
 
-    def __init__(self, snapshot: Snapshot, part: Part, workspace: Workspace) -> None:
+    def __init__(self, snapshot: Snapshot, part: Part) -> None:
         self.report = Report(snapshot.storage.root)
         self.tables: dict[str, Table] = {}
-        self.snapshot, self.part, self.workspace = snapshot, part, workspace
-        workspace.turn_to(part.array)
+        self.snapshot, self.part = snapshot, part
         schema, array = snapshot.root.schema, part.array
         self.of, self._in_shards = schema.rows(array), schema.is_sharded(array)
         self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
+        self._buffer: NDArray[Any] | None = None  # for the rows of each piece in turn: new memory is dear
 
     def pieces(self) -> Iterator[Piece]:
         """Yield all rows once, in their order; those of a piece stay as they are until the next one."""
-        yield from self._pieces(self.part.start, self.part.stop, again=False)
-
-    def again(self, number: int) -> Iterator[Piece]:
-        """Yield the rows of one sequence, while a piece is in use."""
-        yield from self._pieces(*self.bounds(number), again=True)
+        at, stop = self.part.start, self.part.stop
+        for number in self.part.files:
+            first, last = max(at, number * self._size), min(stop, (number + 1) * self._size)
+            if at < first:
+                yield at, first, None
+            yield from self._pieces_of_file(first, last)
+            at = last
+        if at < stop:
+            yield at, stop, None
 
     def bounds(self, number: int) -> tuple[int, int]:
         """Return where a sequence begins and ends."""
@@ -57,31 +58,38 @@ class PartRows:
         at = number - self.part.first
         return int(self.part.bounds[at]), int(self.part.bounds[at + 1])
 
-    def lengths(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return how many rows each of some sequences has."""
-        assert self.part.bounds is not None
-        return np.diff(self.part.bounds[start - self.part.first : stop - self.part.first + 1])
+    def sequences(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which sequence each of some rows is of; none where nobody knows."""
+        if self.part.bounds is None:
+            return rows[:0]
+        return self.part.first + np.searchsorted(self.part.bounds, rows, "right") - 1
 
     def table(self, name: str) -> Table:
         """Return a table, of which the listing of its files is known to have been checked."""
         if name not in self.tables:
             fact = self.snapshot.root.schema.fact(name)
-            self.tables[name] = Table(self.snapshot, self.report, fact, self.workspace.chunks, listed=False)
+            self.tables[name] = Table(self.snapshot, self.report, fact, listed=False)
         return self.tables[name]
 
-    def check_finite(self, start: int, rows: NDArray[Any]) -> None:
-        """Report values that the store may not hold: infinite ones, and NaN unless values may be missing."""
+    def check_finite(self, start: int, rows: NDArray[Any]) -> bool:
+        """Report values that the store may not hold: infinite ones, and NaN unless values may be missing.
+
+        Returns:
+            Whether every value is a finite number.
+        """
         if surely_finite(rows):
-            return
+            return True
         missing = self.snapshot.root.schema.missing
         good = allowed(rows, missing)
         if good.all():
-            return
+            return False
         every = np.flatnonzero(~good.reshape(len(rows), -1).all(axis=1)) + start
         wanted = "finite numbers" if missing == "error" else "finite numbers or NaN"
         for bad in np.split(every, np.flatnonzero(np.diff(every // self._chunk)) + 1):
             what = f"row {bad[0]:,} holds other values than {wanted}, as do {len(bad) - 1:,} more rows of its chunk"
-            self.report.add(self._key(int(bad[0])), what, kind="finite", sequences=self._with_rows(bad))
+            sequences = retired.add((), self.sequences(bad))
+            self.report.add(self._key(int(bad[0])), what, kind="finite", sequences=sequences)
+        return False
 
     def wrong_sequence(self, number: int, what: str, kind: str) -> None:
         """Report what is wrong with the rows of a sequence, under the file in which it begins."""
@@ -94,23 +102,12 @@ class PartRows:
         where = self.table(name).key(number)
         self.report.add(where, f"{what}; restore or rebuild that file", kind=kind, sequences=((number, number + 1),))
 
-    def _pieces(self, start: int, stop: int, *, again: bool) -> Iterator[Piece]:
-        at, files = start, self.part.files
-        for number in files[bisect_left(files, start // self._size) : bisect_left(files, -(-stop // self._size))]:
-            first, last = max(at, number * self._size), min(stop, (number + 1) * self._size)
-            if at < first:
-                yield at, first, None
-            yield from self._pieces_of_file(first, last, again=again)
-            at = last
-        if at < stop:
-            yield at, stop, None
-
-    def _pieces_of_file(self, first: int, last: int, *, again: bool) -> Iterator[Piece]:
+    def _pieces_of_file(self, first: int, last: int) -> Iterator[Piece]:
         start, together = first, self._chunk * max(2, PIECE_BYTES // max(1, self._chunk * self.of.nbytes))
         while start < last:
             stop = min(start - start % self._chunk + together, last)
             try:
-                yield start, stop, self._piece(start, stop, again=again)
+                yield start, stop, self._piece(start, stop)
             except DAMAGE as error:
                 if together > self._chunk:
                     together = self._chunk  # from here on, so that no more is lost than the chunk that is damaged
@@ -124,25 +121,18 @@ class PartRows:
                 yield start, stop, None
             start = stop
 
-    def _piece(self, start: int, stop: int, *, again: bool) -> NDArray[Any] | None:
+    def _piece(self, start: int, stop: int) -> NDArray[Any] | None:
         if self._in_shards:
-            before = None if again else self.workspace.rows
-            found = self.snapshot.rows_in(before, self.part.array, start, stop)
-            if not again and (before is None or len(found) > len(before)):
-                self.workspace.rows = found
-            return found
+            rows = self.snapshot.rows_in(self._buffer, self.part.array, start, stop)
+            if self._buffer is None or len(rows) > len(self._buffer):
+                self._buffer = rows
+            return rows
         rows, known = self.table(self.part.array).rows(start, stop)
         return rows if known.all() else None
 
     def _overlapping(self, start: int, stop: int) -> Ranges:
         first = self.part.first
         return tuple((first + low, first + high) for low, high in overlapping(self.part.bounds, start, stop))
-
-    def _with_rows(self, rows: NDArray[np.int64]) -> Ranges:
-        """Return the sequences that these rows are of."""
-        if self.part.bounds is None:
-            return ()
-        return retired.add((), self.part.first + np.searchsorted(self.part.bounds, rows, "right") - 1)
 
     def _key(self, row: int) -> str:
         return chunk_key(self.part.array, row // self._size, 1 + len(self.of.shape))

@@ -15,7 +15,6 @@ from store_spec.format.layout import chunk_key, chunk_number, rows_in_file, tabl
 from store_spec.format.retired import Ranges
 from store_spec.schema import MISSING_RUNS, ArrayFact
 from store_spec.verification.problems import Report
-from store_spec.verification.workspace import Chunks
 
 NAMED = 20  # files of an array that are named when they are lost; a root may count more than there are atoms
 
@@ -64,24 +63,22 @@ class Table:
         snapshot: The store.
         report: Takes what is wrong.
         fact: The table.
-        chunks: Of each table the chunk that was read last; whoever checks the next part is going to want it again.
         listed: Look which of its files are there; otherwise each is missed when it is read.
     """
 
-    def __init__(
-        self, snapshot: Snapshot, report: Report, fact: ArrayFact, chunks: Chunks, *, listed: bool = True
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, report: Report, fact: ArrayFact, *, listed: bool = True) -> None:
         schema = snapshot.root.schema
         self.count = snapshot.root.committed(fact.name)
         self.seen: set[int] = set()  # chunks that were read
         self.size = table_chunk(schema, fact)
-        self._snapshot, self._report, self._chunks, self.fact = snapshot, report, chunks, fact
+        self._snapshot, self._report, self.fact = snapshot, report, fact
         self._shape, self._dtype = schema.shape(fact), schema.dtype(fact)
         self._present: set[int] | None = None
         self.lost = False
         if listed:
             self._present, self.lost = committed_files(snapshot, report, fact.name, self._concerned)
         self._unreadable: set[int] = set()
+        self._last: tuple[int, NDArray[Any]] | None = None  # the chunk that was read last
         self._whole: NDArray[Any] | None = None
 
     def key(self, row: int) -> str:
@@ -124,9 +121,8 @@ class Table:
         if number in self._unreadable or (self._present is not None and number not in self._present):
             return None
         self.seen.add(number)
-        last = self._chunks.get(self.fact.name)
-        if last is not None and last[0] == number:
-            return last[1]
+        if self._last is not None and self._last[0] == number:
+            return self._last[1]
         try:
             self._snapshot.tables.check_size(self.fact, number)
             out = np.empty((self.size, *self._shape), self._dtype)
@@ -135,7 +131,7 @@ class Table:
             self._unreadable.add(number)
             self._report.error(error, self._concerned(number * self.size, (number + 1) * self.size))
             return None
-        self._chunks[self.fact.name] = number, out
+        self._last = number, out
         return out
 
     def _concerned(self, start: int, stop: int) -> Ranges:

@@ -30,12 +30,11 @@ from store_spec.format.layout import (
 from store_spec.format.missing_runs import Runs, wrong_run
 from store_spec.format.records import SOURCES, Records, proved
 from store_spec.format.sequence_columns import wrong_value
-from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, SKIPPED, TABLES
+from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
 from store_spec.verification.parts import Bounds, Checked, Part, cut, overlapping
 from store_spec.verification.problems import Problem, Report
 from store_spec.verification.rows import check_part
 from store_spec.verification.tables import Table, committed_files
-from store_spec.verification.workspace import Workspace
 
 Columns = dict[str, NDArray[Any] | None]
 Check = Callable[[Part], Checked]
@@ -77,8 +76,7 @@ def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
         report.error(error)
     else:
         names = _verify(snapshot, report, mapper)
-        problems = report.problems(names, snapshot.root.retired)
-        return [one for one in problems if not (one.retired and one.sources == (SKIPPED,))]  # no file need have these
+        return report.problems(names, snapshot.root.retired)
     return report.problems()
 
 
@@ -87,8 +85,7 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
     schema = snapshot.root.schema
     before = _strays(snapshot)
     facts = [fact for fact in schema.arrays() if not schema.is_sharded(fact.name)]
-    workspace = Workspace()
-    tables = {fact.name: Table(snapshot, report, fact, workspace.chunks) for fact in facts}
+    tables = {fact.name: Table(snapshot, report, fact) for fact in facts}
     offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
     label_offsets = {
         "step": offsets,
@@ -97,7 +94,7 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
     }[schema.label_axis]
     every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
     parts = list(_parts(snapshot, report, tables, every))
-    results = iter(mapper(partial(check_part, snapshot.slim(compared=False), workspace), parts))
+    results = iter(mapper(partial(check_part, snapshot.slim(compared=False)), parts))
     first = list(islice(results, 1))  # from here on, the other processes of a mapper check further parts meanwhile
     columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
     _check_sources(report, tables, columns, snapshot.root.retired)

@@ -211,11 +211,11 @@ def test_kept_columns_of_a_manifest_go_with_labels_in_names_and_its_labels_do_no
     assert not (tmp_path / "u").exists()
 
 
-def test_damaged_labels_are_put_again(tmp_path):
+def test_damaged_inputs_are_restored(tmp_path):
     src = write(tmp_path / "src", "a_cat.json", "b_dog.json", "c_cat.json")
     build(src, tmp_path / "t", process=read, label_pattern="_([a-z]+)", workers=0)
     before = files(tmp_path / "t")
-    name = next(name for name in before if name.startswith("labels/c"))
+    name = next(name for name in before if name.startswith("inputs/c"))
     (tmp_path / "t" / name).write_bytes(before[name][:-1] + b"?")
     repair(tmp_path / "t", src, workers=0)
     assert files(tmp_path / "t")[name] == before[name]

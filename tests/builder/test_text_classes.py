@@ -133,7 +133,7 @@ def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
     assert done.exit_code == 0, done.output
 
 
-def test_damaged_labels_are_put_again_with_the_codes_of_the_store(tmp_path):
+def test_damaged_labels_are_restored_with_the_codes_of_the_store(tmp_path):
     write(tmp_path / "src", [[("cat", "u"), ("dog", "v")], [("eel", "u")]], ".csv")
     build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="a,b"), workers=0)
     before = files_of(tmp_path / "t.zarr")

@@ -27,6 +27,7 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.format import codec, shard
 from store_spec.format.codec import CRC_BYTES, Buffer, Codec, flat_bytes
+from store_spec.format.row_facts import RowFacts
 from store_spec.verification.rows import RowCheck
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rot_damage import ROOT, Case, additions, flips, losses, older_copies, swaps
@@ -187,5 +188,5 @@ def _body_unchecked(chunk: Codec, stored: Buffer, where: str) -> tuple[NDArray[n
     return body, len(body) if chunk.name == "none" else codec._blosc_size(body, where)
 
 
-def _compare_nothing(check: RowCheck) -> None:
-    check._finished = []
+def _compare_nothing(_: RowCheck, __: RowFacts) -> None:
+    """Let whatever the rows give be right."""

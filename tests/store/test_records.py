@@ -9,18 +9,14 @@ import pytest
 from store_spec.errors import SequenceError
 from store_spec.format import records as records_module
 from store_spec.format.records import (
-    Checked,
     Records,
     SourceId,
     check_sequence,
     describe,
     no_records,
-    zeros_described,
 )
-from store_spec.format.sequence_columns import ColumnType
-from store_spec.format.times import Time
 from store_spec.schema import Schema, rows_of
-from tests.store.oracle import Recipe, same
+from tests.store.oracle import same
 
 SCHEMA = Schema.plan(rows_of("float32", (2,)), rows_of("int8", ()), label_axis="own")
 
@@ -215,24 +211,3 @@ def test_a_dtype_is_advised_only_if_it_holds_all_of_both(given, stored, value, a
 
 
 PINNED = "24f4020b8b1b10c1b760f59bb26c30565b98b2fe609a01efa43c3d1bc65d5012"
-
-
-@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-@pytest.mark.parametrize("dtype", ["float32", "complex64", "uint8", "bool"])
-@pytest.mark.parametrize("count", [0, 1, 7, 2**19])
-def test_zeros_are_described_as_their_rows_would_be(axis, dtype, count):
-    columns: tuple[tuple[str, ColumnType], ...] = (("site", "string"), ("age", "int64"), ("in", "bool"))
-    recipe = Recipe(inputs=(dtype, (2,)), label_axis=axis, columns=columns, time=Time("s"), filled=True, missing="keep")
-    schema = recipe.schema()
-    lengths = {"inputs": count, "time": count, "filled": count, "labels": 1 if axis == "sequence" else count}
-    rows = {name: schema.rows(name).zeros(length) for name, length in lengths.items()}
-    given = {f"sequences/{name}": np.array([value]) for name, value in (("age", 0), ("in", False))}
-    source = SourceId(name="zeros")
-    due = describe(schema, Checked(rows, given | {"sequences/site": np.array([""], object)}), source)
-    found = zeros_described(schema, source, lengths)
-    assert (found.sources, found.lengths, found.label_lengths) == (due.sources, due.lengths, due.label_lengths)
-    assert found.columns.keys() == due.columns.keys() == no_records(schema).columns.keys()
-    for name, column in due.columns.items():
-        assert found.columns[name].dtype == column.dtype, name
-        np.testing.assert_array_equal(found.columns[name], column, err_msg=name)
-    assert {name: len(runs.runs) for name, runs in found.missing.items()} == dict.fromkeys(due.missing, 0)

@@ -312,14 +312,17 @@ def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, mo
     waiting = []
     compare = verify_rows.RowCheck._compare
 
-    def counting(self):
-        waiting.append(len(self._finished))
-        compare(self)
+    def counting(self, facts):
+        waiting.append(len(facts.crcs))
+        compare(self, facts)
 
     monkeypatch.setattr(verify_rows.RowCheck, "_compare", counting)
-    monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", 3)
     assert found(path) == {}
-    assert waiting == [3, 3, 2] * 3
+    assert max(waiting) > 1
+    waiting.clear()
+    monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", 1)
+    assert found(path) == {}
+    assert waiting == [1] * 3 * len(LENGTHS)
 
 
 @pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
@@ -373,6 +376,13 @@ def test_sequences_without_rows_are_compared_too(tmp_path):
     assert list(found(path)) == ["stats/inputs_count/c.0.0"]
 
 
+def test_sequences_without_rows_are_compared_though_the_rows_around_them_are_lost(tmp_path):
+    path = write(RECIPE, tmp_path / "store", make(RECIPE, [5, 0, 2]))
+    forge(path, stats__inputs_count=put((1, 0), 3))
+    (path / "inputs/c.0.0").unlink()
+    assert set(found(path)) == {"inputs/c.0.0", "stats/inputs_count/c.0.0"}
+
+
 def forge(path, *, seal=True, **changes):
     """Change decoded chunks and write them with right checksums, as a foreign writer might."""
     snapshot = Snapshot.open(path)
@@ -420,6 +430,14 @@ def test_times_that_fall_are_found(path):
     problems = found(path)
     assert list(problems) == ["time/c.1"]
     assert re.fullmatch(r"time falls at step 2, from 5 to 4; concerns sequence 3 \(.*\)", problems["time/c.1"])
+
+
+def test_times_that_fall_from_one_piece_to_the_next_are_found(path):
+    """Row 16 begins a shard, and lies within sequence 3."""
+    sealed(path, lambda times: times.__setitem__(15, times[39]))
+    (problem,) = store_spec.verify(path)
+    assert (problem.where, problem.kind) == ("time/c.1", "order")
+    assert problem.what.startswith("time falls at step 3, from ")
 
 
 def test_a_time_that_is_none_is_found(path):
