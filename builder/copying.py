@@ -20,7 +20,7 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import RunningRuns, SequenceRuns
 from store_spec.format.piecewise import Piecewise
-from store_spec.format.records import SOURCES, Checked, Records, SourceId, recorded
+from store_spec.format.records import SOURCES, CheckedSequence, Records, SourceId, recorded
 from store_spec.reading.spans import read_spans
 from store_spec.schema import MISSING_RUNS, TABLES, Schema
 
@@ -79,7 +79,7 @@ def copy(work: Copy, schema: Schema, space: Space) -> Processed:
         records = anew.records()
     else:
         found = {MISSING_RUNS[name]: [one.result() for one in each] for name, each in missing.items()}
-        records = replace(records, missing={name: SequenceRuns.joined(runs) for name, runs in found.items()})
+        records = replace(records, missing={name: SequenceRuns.join(runs) for name, runs in found.items()})
     kept = rows.close()
     return Processed(records, kept, [], Seen.of({}), sum(one.nbytes for one in kept.values()), len(work.names))
 
@@ -96,7 +96,7 @@ class _Anew:
         if place not in self._of:
             self._of[place] = Piecewise(self._schema, _origin(self._records, place))
         columns = {one.array: self._records.columns[one.array][place : place + 1] for one in self._schema.columns}
-        self._of[place].add(Checked({name: rows}, columns))
+        self._of[place].add(CheckedSequence({name: rows}, columns))
 
     def records(self) -> Records:
         """Return the table rows of all sequences."""

@@ -1,4 +1,4 @@
-"""What the tables keep of a sequence whose rows come piece by piece: the same bits as if they came at once."""
+"""Compute the table rows of a sequence from pieces of its rows: the bits are the same as for all rows at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from store_spec.errors import SequenceError
 from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import RunningRuns
 from store_spec.format.moments import RunningMoments
-from store_spec.format.records import Checked, Records, SourceId, recorded_row
+from store_spec.format.records import CheckedSequence, Records, SourceId, recorded_row
 from store_spec.schema import Schema
 
 
 class Piecewise:
-    """One sequence, of which `check_sequence` passes one piece after another.
+    """One sequence that is added piece by piece; `check_sequence` has checked each piece.
 
-    On the label axis `sequence` the labels are those of the first piece; so are the further columns on every axis.
+    The further columns are taken from the first piece, and so are the labels on the label axis `sequence`.
 
     >>> import numpy as np
     >>> from store_spec.format.records import check_sequence, describe
@@ -40,29 +40,29 @@ class Piecewise:
         self._moments = {
             name: RunningMoments(schema.rows(name).shape, schema.rows(name).dtype) for name in ("inputs", "labels")
         }
-        kept = self._moments if schema.missing == "keep" else ()
-        self._missing = {name: RunningRuns() for name in kept}
+        arrays = self._moments if schema.missing == "keep" else ()
+        self._missing = {name: RunningRuns() for name in arrays}
         self._labels: NDArray[Any] | None = None  # the first row
         self._columns: dict[str, NDArray[Any]] | None = None  # of the first piece
         self._times: list[int] = []  # the first, and the last so far
 
-    def add(self, checked: Checked) -> None:
-        """Take the next piece, of all arrays or of some; its arrays stay the caller's.
+    def add(self, piece: CheckedSequence) -> None:
+        """Add the next piece, of all arrays or of some; no reference to them is kept.
 
         Raises:
-            SequenceError: Its times are before those of the piece before it.
+            SequenceError: Its times are before those of the previous piece.
         """
         if self._columns is None:
-            self._columns = dict(checked.columns)
-        if "labels" in checked.rows:
+            self._columns = dict(piece.columns)
+        if "labels" in piece.rows:
             if self._labels is None:
-                self._labels = checked.rows["labels"][:1].copy()
+                self._labels = piece.rows["labels"][:1].copy()
             elif self._schema.label_axis == "sequence":
-                others = {name: rows for name, rows in checked.rows.items() if name != "labels"}
-                checked = Checked(others, checked.columns)
-        if "time" in checked.rows:
-            self._check_times(checked.rows["time"])
-        for name, rows in checked.rows.items():
+                others = {name: rows for name, rows in piece.rows.items() if name != "labels"}
+                piece = CheckedSequence(others, piece.columns)
+        if "time" in piece.rows:
+            self._check_times(piece.rows["time"])
+        for name, rows in piece.rows.items():
             self._crcs[name] = crc32c(rows, self._crcs[name])
             self._lengths[name] += len(rows)
             if name in self._moments:
@@ -71,7 +71,7 @@ class Piecewise:
                 self._missing[name].add(rows)
 
     def record(self) -> Records:
-        """Return the table rows of all pieces; no more can be added.
+        """Return the table rows of the sequence; no piece can be added afterwards.
 
         Raises:
             SequenceError: There was no piece.
@@ -87,7 +87,7 @@ class Piecewise:
             statistics={name: running.result() for name, running in self._moments.items()},
             missing={name: running.result() for name, running in self._missing.items()},
             times=None if self._schema.time is None else times,
-            first=Checked({"labels": self._labels}, self._columns),
+            first=CheckedSequence({"labels": self._labels}, self._columns),
         )
 
     def _check_times(self, times: NDArray[Any]) -> None:

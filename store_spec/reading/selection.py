@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.tables import kept
+from store_spec.disk.tables import read_only
 from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
@@ -32,7 +32,7 @@ class Selection:
 
     def __init__(self, snapshot: Snapshot, selection: NDArray[np.int64] | None = None) -> None:
         self._snapshot = snapshot
-        self._selection = None if selection is None else kept(selection)  # None: all that are not retired
+        self._selection = None if selection is None else read_only(selection)  # None: all that are not retired
 
     def __repr__(self) -> str:
         schema, what = self.schema, "" if self._selection is None else f" of {self._live:,}"
@@ -101,7 +101,7 @@ class Selection:
         if self._selection is not None:
             return self._selection
         every = len(self._snapshot.offsets) - 1  # checked against the files, unlike the count
-        return kept(retired.others(self._snapshot.root.retired, every))
+        return read_only(retired.others(self._snapshot.root.retired, every))
 
     @cached_property
     def contents(self) -> str:
@@ -119,22 +119,22 @@ class Selection:
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `inputs` at which each sequence begins."""
-        return kept(self._snapshot.offsets[:-1][self.selection])
+        return read_only(self._snapshot.offsets[:-1][self.selection])
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the steps of each sequence."""
-        return kept(np.diff(self._snapshot.offsets)[self.selection])
+        return read_only(np.diff(self._snapshot.offsets)[self.selection])
 
     @cached_property
     def label_starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `labels` at which each sequence's labels begin."""
-        return kept(self._snapshot.label_offsets[:-1][self.selection])
+        return read_only(self._snapshot.label_offsets[:-1][self.selection])
 
     @cached_property
     def label_lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the label rows of each sequence."""
-        return kept(np.diff(self._snapshot.label_offsets)[self.selection])
+        return read_only(np.diff(self._snapshot.label_offsets)[self.selection])
 
     def places(self, array: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where each sequence begins in an array of rows, and how many it has there: (sequences,) each."""
@@ -151,7 +151,7 @@ class Selection:
     @cached_property
     def parts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the part of its source that each sequence is: 0, 1, ..."""
-        return kept(self._snapshot.table("sequences/part")[self.selection])
+        return read_only(self._snapshot.table("sequences/part")[self.selection])
 
     @cached_property
     def sequences(self) -> SequenceTable:

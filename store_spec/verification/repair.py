@@ -297,7 +297,7 @@ def restore_rows(
     _check_current(snapshot)
     key = chunk_key(name, damaged.number, out.ndim)
     if schema.is_sharded(name):
-        place, chunking = shard.Place(name, damaged.number), schema.chunking(name)
+        place, chunking = shard.ShardId(name, damaged.number), schema.chunking(name)
         _folder(snapshot).put(key, shard.encode([out], place, schema.rows(name), chunking, schema.codec))
     else:
         _put_rows(snapshot, schema.fact(name), start, out)
@@ -313,7 +313,7 @@ def is_closed(snapshot: Snapshot, damaged: DamagedFile) -> bool:
     if not schema.is_sharded(damaged.array) or start + size <= rows:
         return False
     try:
-        snapshot.stretch(damaged.array, start, rows)
+        snapshot.encoded_rows(damaged.array, start, rows)
     except DAMAGE:
         return True
     return False

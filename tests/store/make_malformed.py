@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from store_spec.format.shard import Place
+from store_spec.format.shard import ShardId
 from tests.store.damage import (
     GONE,
     ROOT,
@@ -298,10 +298,10 @@ BYTES = (
     Fault("index-overflow", 17, "chunk 1 ends at byte", index(FULL_SHARD, 1, (2**64 - 2, 57))),
     Fault("chunk-over-index", 17, "chunk 1 ends at byte", index(LAST_SHARD, 1, (100, 68))),
     Fault("stamp-bit", 17, "its stamp has crc32c", flipped(FULL_SHARD, -50), error=CHECKSUM),
-    Fault("shard-of-another-number", 17, "is shard 1 of 'inputs'", stamped(FULL_SHARD, Place("inputs", 1), 8)),
-    Fault("shard-of-another-array", 17, "is shard 0 of 'labels'", stamped(FULL_SHARD, Place("labels", 0), 8)),
-    Fault("full-shard-older", 17, "has 7 rows, by its stamp", stamped(FULL_SHARD, Place("inputs", 0), 7)),
-    Fault("last-shard-older", 17, "has 0 rows, by its stamp", stamped(LAST_SHARD, Place("inputs", 2), 0)),
+    Fault("shard-of-another-number", 17, "is shard 1 of 'inputs'", stamped(FULL_SHARD, ShardId("inputs", 1), 8)),
+    Fault("shard-of-another-array", 17, "is shard 0 of 'labels'", stamped(FULL_SHARD, ShardId("labels", 0), 8)),
+    Fault("full-shard-older", 17, "has 7 rows, by its stamp", stamped(FULL_SHARD, ShardId("inputs", 0), 7)),
+    Fault("last-shard-older", 17, "has 0 rows, by its stamp", stamped(LAST_SHARD, ShardId("inputs", 2), 0)),
     Fault("table-chunk-short", 18, "a chunk of 64 bytes where", table(OFFSETS, lambda rows: rows[:8])),
     Fault("table-chunk-long", 18, "a chunk of 524,288 bytes", table(OFFSETS, lambda rows: rows.repeat(2))),
     Fault("shard-chunk-short", 18, "chunk 1: a chunk of 36 bytes where", second_chunk(lambda _: compressed(NINE))),

@@ -9,7 +9,7 @@ import pytest
 from store_spec.errors import SequenceError
 from store_spec.format import records as records_module
 from store_spec.format.records import (
-    Checked,
+    CheckedSequence,
     Records,
     SourceId,
     check_sequence,
@@ -228,7 +228,7 @@ def test_zeros_are_described_as_their_rows_would_be(axis, dtype, count):
     rows = {name: schema.rows(name).zeros(length) for name, length in lengths.items()}
     given = {f"sequences/{name}": np.array([value]) for name, value in (("age", 0), ("in", False))}
     source = SourceId(name="zeros")
-    due = describe(schema, Checked(rows, given | {"sequences/site": np.array([""], object)}), source)
+    due = describe(schema, CheckedSequence(rows, given | {"sequences/site": np.array([""], object)}), source)
     found = zeros_described(schema, source, lengths)
     assert (found.sources, found.lengths, found.label_lengths) == (due.sources, due.lengths, due.label_lengths)
     assert found.columns.keys() == due.columns.keys() == no_records(schema).columns.keys()
