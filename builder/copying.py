@@ -21,7 +21,7 @@ from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import RunningRuns, SequenceRuns
 from store_spec.format.piecewise import Piecewise
 from store_spec.format.records import SOURCES, CheckedSequence, Records, SourceId, recorded
-from store_spec.reading.spans import read_spans
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.schema import MISSING_RUNS, TABLES, Schema
 
 
@@ -152,6 +152,6 @@ def _read(work: Copy, name: str, most: int) -> Iterator[tuple[int, NDArray[Any],
             for low in range(begin, end, most):
                 yield first, work.snapshot.rows(name, low, min(low + most, end)), low + most >= end
         else:
-            for number, one in enumerate(read_spans(work.snapshot, name, starts[first:last], stops[first:last])):
+            for number, one in enumerate(read_ranges(work.snapshot, name, starts[first:last], stops[first:last])):
                 yield first + number, one, True
         first = last

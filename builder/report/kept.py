@@ -12,7 +12,7 @@ from builder.labels.beside import LABELS_SHA256
 from builder.report.features import Distribution, distribute
 from builder.sequence_values import ColumnValues
 from store_spec import Store
-from store_spec.reading.sequences import OWN
+from store_spec.reading.sequence_table import OWN
 
 SHOWN_COLUMNS = 50
 # The page has them in other places; the last one is for the next build alone.

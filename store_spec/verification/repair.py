@@ -25,7 +25,7 @@ from store_spec.format.layout import BLANK, LARGEST_DOCUMENT, ROOT, Root, chunk_
 from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.moments import moments
 from store_spec.format.records import SOURCES, Records, proved
-from store_spec.reading.spans import read_spans
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.schema import MISSING_RUNS, MOMENTS, TABLES, ArrayFact
 from store_spec.verification.damage import BOUNDS, DamagedFile
 from store_spec.verification.parts import Part
@@ -200,7 +200,7 @@ def describe_part(snapshot: Snapshot, part: Part) -> dict[str, NDArray[Any]]:
         StoreError: Some of its rows cannot be read.
     """
     assert part.bounds is not None
-    every = read_spans(snapshot, part.array, part.bounds[:-1], part.bounds[1:])
+    every = read_ranges(snapshot, part.array, part.bounds[:-1], part.bounds[1:])
     columns: dict[str, NDArray[Any]] = {
         f"{TABLES}/{part.array}_crc32c": np.array([crc32c(rows) for rows in every], np.uint32)
     }

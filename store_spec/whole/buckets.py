@@ -118,7 +118,7 @@ class Batching:
         else:
             samples, ranks = len(order), self.world_size
             turns = Turns(samples=samples, size=self.size, world_size=ranks, drop_last=self.drop_last).after(*begun)
-            first = np.array([turns.taken(number) for number in range(len(turns) + 1)], np.int64)
+            first = np.array([turns.samples_before(number) for number in range(len(turns) + 1)], np.int64)
         if self.bucket and self.shuffle:
             turn = np.repeat(random.permutation(len(first) - 1), np.diff(first))
             order, sizes = order[np.argsort(turn, kind="stable")], np.bincount(turn)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import StateError, WindowError
-from store_spec.reading.normalization import Normalize, Own, named, scales_of, without_windows
+from store_spec.reading.grouped_prefetch import Batch, GroupedPrefetch
+from store_spec.reading.normalization import Normalize, Own, scales_of, state_name, without_windows
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.reading.scaling import Scaler
-from store_spec.reading.sequences import static_columns, static_parameter
-from store_spec.reading.together import Batch, Together
+from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.whole.buckets import Batching, BatchPlan
 from store_spec.whole.padding import Padding, Side
 from store_spec.whole.value_mask import ValueMask
@@ -195,7 +195,7 @@ class PaddedBatches(OneEpoch[Batch]):
             taken=self._taken,
             memory=self._memory,
         )
-        self._together = Together(reader.read, reader.most, step, len(self))
+        self._together = GroupedPrefetch(reader.read, reader.most, step, len(self))
 
     def __repr__(self) -> str:
         asked = self._batching
@@ -263,7 +263,7 @@ class PaddedBatches(OneEpoch[Batch]):
             "truncate": self._truncate,
             "truncate_side": self._truncate_side,
             "drop_last": bool(batching.drop_last),
-            "normalize": named(normalize),
+            "normalize": state_name(normalize),
             "static": static_parameter(self._static, static_columns(store, self._static)),
             "value_mask": self._value_mask is not None,
         }

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.reading.grouped_prefetch import Batch
 from store_spec.reading.normalization import Scales, row_bytes
-from store_spec.reading.pieces import PIECE_BYTES, read_pieces
-from store_spec.reading.together import Batch
+from store_spec.reading.read_by_chunk import PIECE_BYTES, read_by_chunk
 from store_spec.whole.value_mask import ValueMask
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Padding:
         begin = starts[every]
         if self.truncate_side == "start":
             begin = begin + whole[every] - lengths[every]
-        pieces = read_pieces(snapshot, name, begin, begin + lengths[every])
+        pieces = read_by_chunk(snapshot, name, begin, begin + lengths[every])
         padded: Rows = []
         steps: Steps = []
         places: list[NDArray[Any]] = []  # where the rows of each sequence go

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from store_spec.reading.grouped_prefetch import Batch
 from store_spec.reading.normalization import Scales
-from store_spec.reading.pieces import read_pieces
-from store_spec.reading.scaling import OfSequences, Scale, normalized_dtype
-from store_spec.reading.together import Batch
+from store_spec.reading.read_by_chunk import read_by_chunk
+from store_spec.reading.scaling import Scale, SequenceScales, normalized_dtype
 from store_spec.whole.lanes import Slices
 from store_spec.whole.value_mask import ValueMask
 
@@ -59,7 +59,7 @@ def read_slices(
 def _rows(store: Store, name: str, slices: Slices, shape: Shape) -> list[NDArray[Any]]:
     """Return rows of `inputs`, `labels` or `filled`, one a step, as they are stored."""
     begin = store.starts[slices.sequence] + slices.start
-    pieces = read_pieces(store.snapshot, name, begin, begin + slices.count)
+    pieces = read_by_chunk(store.snapshot, name, begin, begin + slices.count)
     rows = store.schema.rows(name)
     arrays = _zeros(shape, rows.shape, rows.dtype)
     places = _places(arrays, slices)
@@ -73,7 +73,7 @@ def _rows(store: Store, name: str, slices: Slices, shape: Shape) -> list[NDArray
 def _labels(store: Store, slices: Slices, shape: Shape) -> list[NDArray[Any]]:
     """Return the label of each step's sequence."""
     begin = store.label_starts[slices.sequence]
-    pieces = read_pieces(store.snapshot, "labels", begin, begin + 1)
+    pieces = read_by_chunk(store.snapshot, "labels", begin, begin + 1)
     arrays = _zeros(shape, store.schema.labels.shape, store.schema.labels.dtype)
     places = _places(arrays, slices)
     for number, _, piece in pieces:
@@ -83,7 +83,7 @@ def _labels(store: Store, slices: Slices, shape: Shape) -> list[NDArray[Any]]:
 
 
 def _normalized(
-    store: Store, name: str, slices: Slices, arrays: list[NDArray[Any]], scale: Scale | OfSequences | None
+    store: Store, name: str, slices: Slices, arrays: list[NDArray[Any]], scale: Scale | SequenceScales | None
 ) -> list[NDArray[Any]]:
     """Return the arrays of batches with their slices normalised; what is none of them stays zero."""
     if scale is None:

@@ -9,20 +9,20 @@ import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
+from store_spec.reading.grouped_prefetch import Batch, GroupedPrefetch
 from store_spec.reading.normalization import (
     Normalize,
     Own,
     Scales,
-    named,
     row_bytes,
     scales_of,
+    state_name,
     without_windows,
 )
 from store_spec.reading.one_epoch import OneEpoch
-from store_spec.reading.pieces import PIECE_BYTES
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
+from store_spec.reading.read_by_chunk import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
-from store_spec.reading.together import Batch, Together
 from store_spec.whole import lanes as lanes_module
 from store_spec.whole.lanes import LanePlan
 from store_spec.whole.slices import read_slices
@@ -182,7 +182,7 @@ class Streams(OneEpoch[Batch]):
             value_mask=self._value_mask,
             fitting=self._spare // 2 // (self._batch_bytes + slices * PIECE_BYTES),
         )
-        self._together = Together(reader.read, reader.most, step, len(self))
+        self._together = GroupedPrefetch(reader.read, reader.most, step, len(self))
 
     def __repr__(self) -> str:
         order = f"shuffled, seed {self._random[0]}, epoch {self._random[1]}" if self._shuffle else "in order"
@@ -232,7 +232,7 @@ class Streams(OneEpoch[Batch]):
             "shuffle": self._shuffle,
             "seed": self._random[0],
             "epoch": self._random[1],
-            "normalize": named(normalize),
+            "normalize": state_name(normalize),
             "value_mask": self._value_mask is not None,
         }
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import StateError, WindowError
-from store_spec.reading.normalization import named
+from store_spec.reading.normalization import state_name
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.windows.draws import checked_weights
@@ -240,11 +240,11 @@ class Batches(OneEpoch[Any]):
         the same arguments goes on from it, in another process, and with another `world_size` where
         `size * world_size` is the same and a window is left for each rank.
         """
-        step = min(len(self), max(self._plan.turns.begun[0], self._next - self._workers + 1))
+        step = min(len(self), max(self._plan.turns.resumed[0], self._next - self._workers + 1))
         state = state_of(KIND, self.windows.store, self._sequences, self._parameters(self._plan), step)
         # Workers stand at different batches, and have to be dealt the last ones alike.
         last = {} if self._workers == 1 else {"last": self._plan.turns.last[1]}
-        return state | {"taken": self._plan.turns.taken(step)} | last
+        return state | {"taken": self._plan.turns.samples_before(step)} | last
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called; nothing of what comes before is read.
@@ -260,7 +260,7 @@ class Batches(OneEpoch[Any]):
         store = store_at(state, KIND, self._asked.store)
         sequences, normalize = state["store"]["sequences"], normalized_then(self._asked.normalize, state)
         plan = self._plan
-        if len(store) != len(plan.asked.store) or named(normalize) != named(plan.asked.normalize):
+        if len(store) != len(plan.asked.store) or state_name(normalize) != state_name(plan.asked.normalize):
             weights = self._asked_weights
             if weights is not None:  # of those that were there
                 weights = weights[self._asked.store.selection < sequences]
@@ -269,7 +269,7 @@ class Batches(OneEpoch[Any]):
             except WindowError as error:
                 raise StateError(f"the epoch of the state cannot go on here: {error}") from error
         step = step_at(state, self._parameters(plan), len(plan.turns), store)
-        turns = replace(plan.turns, begun=(0, 0))  # not as a state that was loaded before had them
+        turns = replace(plan.turns, resumed=(0, 0))  # not as a state that was loaded before had them
         try:
             if "last" in state:
                 turns = turns.after(turns.last[0], state["last"])

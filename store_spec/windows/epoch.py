@@ -130,7 +130,7 @@ class Epoch:
         pools = ahead(lambda: self._pools(at, cancelled), 2, "seqzarr pools", cancelled)
         try:
             pool = next(pools)
-            first = [self.turns.own(int(windows)) for windows in self.order.first]
+            first = [self.turns.share(int(windows)) for windows in self.order.first]
             for start, stop in map(self.turns.__getitem__, numbers):
                 parts, begin = [], start
                 while begin < stop:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from store_spec.reading.normalization import OfWindows
+from store_spec.reading.normalization import WindowScales
 from store_spec.windows.shape import WindowShape
 
 UNLOCKED = 501  # values, from which on NumPy gathers without the interpreter's lock
@@ -71,7 +71,7 @@ class Pool:
     position: NDArray[np.signedinteger] | Slots
     real: NDArray[np.int64] | None
     index: bool
-    of_windows: OfWindows | None = None
+    of_windows: WindowScales | None = None
     masks: tuple[NDArray[np.bool_], ...] = ()
 
     def cut(self, start: int, stop: int) -> Batch:

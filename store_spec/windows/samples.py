@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.reading.spans import read_spans
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.windows.pools import Batch
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ READ_TOGETHER = 64  # windows
 def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[np.int64]) -> list[Batch]:
     """Return the samples of windows that start at these steps of these sequences, in the order given."""
     shape = windows.shape
-    read = partial(read_spans, windows.store.snapshot, recent=True)
+    read = partial(read_ranges, windows.store.snapshot, recent=True)
     real = windows.index.real_rows(sequences, first)
     start = windows.store.starts[sequences] + first
     last = start + (real - 1) * shape.sampling_rate
@@ -54,7 +54,7 @@ def read_labels(store: Store, sequences: NDArray[np.int64]) -> list[NDArray[Any]
         ChecksumError: It is not the one that was written: a file is another's, or an older copy.
     """
     row = store.label_starts[sequences]
-    found = read_spans(store.snapshot, "labels", row, row + 1, recent=True)
+    found = read_ranges(store.snapshot, "labels", row, row + 1, recent=True)
     for number, rows in zip(store.selection[sequences].tolist(), found, strict=True):
         store.snapshot.check("labels", number, rows)
     return found

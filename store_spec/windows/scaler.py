@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.scaling import Scale, Scaler, unchanged
-from store_spec.reading.spans import read_spans
 from store_spec.windows.samples import READ_TOGETHER
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _scale_of_windows(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Sc
     start = windows.store.starts[sequences] + first
     column, shape = windows.columns["inputs"], windows.shape
     inputs = np.zeros((len(numbers), shape.window, *column.shape), column.dtype)
-    spans = read_spans(windows.store.snapshot, "inputs", start, start + (real - 1) * shape.sampling_rate + 1)
+    spans = read_ranges(windows.store.snapshot, "inputs", start, start + (real - 1) * shape.sampling_rate + 1)
     for window, rows, count in zip(inputs, spans, real.tolist(), strict=True):
         window[:count] = column(rows[:: shape.sampling_rate])
     return windows.of_windows.scale(inputs, real)

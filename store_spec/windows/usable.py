@@ -9,7 +9,7 @@ import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.times import moment
-from store_spec.reading.before import steps_before
+from store_spec.reading.time_cut import steps_before
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.shape import WindowShape
 

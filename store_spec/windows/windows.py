@@ -13,10 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.notebook import option_text, table_html
-from store_spec.reading.columns import Column, chosen
-from store_spec.reading.normalization import Normalize, OfWindows, Own, labels_are_numbers, named, resolved, scales_of
+from store_spec.reading.columns import Column, feature_positions
+from store_spec.reading.normalization import (
+    Normalize,
+    Own,
+    WindowScales,
+    labels_are_numbers,
+    resolve,
+    scales_of,
+    state_name,
+)
 from store_spec.reading.scaling import Scaler
-from store_spec.reading.sequences import static_columns, static_parameter
+from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.windows.kept import Keeper
 from store_spec.windows.missing_values import gaps_of, masks_of
 from store_spec.windows.pools import Batch
@@ -133,7 +141,7 @@ class Windows:
             raise WindowError(f'{store.path}: missing={missing!r:.80}; it must be "keep" or "skip"')
         self.store = store
         self.shape = shape
-        self.normalize = resolved(normalize, store.path)
+        self.normalize = resolve(normalize, store.path)
         scales = scales_of(store, self.normalize)
         self.static = static_columns(store, static)  # (sequences, columns)
         self._options: dict[str, Any] = {
@@ -151,7 +159,7 @@ class Windows:
         if missing == "skip":
             self.index = replace(self.index, gaps=gaps_of(store, shape, future=future is not None))
         rows, where = store.schema.inputs, store.path
-        take = chosen("features", features, rows, where)
+        take = feature_positions("features", features, rows, where)
         self.columns = {
             "inputs": Column(array="inputs", rows=rows, take=take, scale=scales["inputs"]),
             "labels": Column(array="labels", rows=store.schema.labels, scale=scales["labels"]),
@@ -159,15 +167,15 @@ class Windows:
         if future is not None:
             if shape.target != "future":
                 raise WindowError(f'{where}: future={future!r:.80} with target="{shape.target}"; use target="future"')
-            known = chosen("future", future, rows, where)
+            known = feature_positions("future", future, rows, where)
             self.columns["future"] = Column(array="inputs", rows=rows, take=known, scale=scales["inputs"])
         if mask:
             self.columns |= masks_of(store, take)
-        self.of_windows: OfWindows | None = None
+        self.of_windows: WindowScales | None = None
         if self.normalize == "window":
             known = self.columns["future"].take if "future" in self.columns else None
             labels = store.schema.labels if labels_are_numbers(store) else None
-            self.of_windows = OfWindows.plan(rows, labels, take, known)
+            self.of_windows = WindowScales.plan(rows, labels, take, known)
         self.base = self.index  # the same for the windows of each epoch, as what keeps rows for them
         self.keeper = Keeper()
         self._epoch: tuple[int, int] | None = None  # seed and epoch, of windows that start elsewhere in each
@@ -207,7 +215,7 @@ class Windows:
             "steps": None if shape.steps is None else list(shape.steps),
             "features": None if (take := self.columns["inputs"].take) is None else brief(take),
             "future": brief(self.columns["future"].take or ()) if "future" in self.columns else None,
-            "normalize": named(self.normalize),
+            "normalize": state_name(self.normalize),
             **self._moments,
             "static": static_parameter(self._options["static"], self.static),
             "missing": self._options["missing"],

@@ -28,7 +28,7 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
-from store_spec.reading.together import Batch
+from store_spec.reading.grouped_prefetch import Batch
 from store_spec.store import Store
 from store_spec.whole import streams
 from store_spec.whole.slices import read_slices

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
-from store_spec.reading.together import Batch
+from store_spec.reading.grouped_prefetch import Batch
 from store_spec.whole.buckets import Batching
 from store_spec.whole.padding import Padding
 from tests.store.oracle import Recipe, append, make, write
