@@ -1,6 +1,6 @@
 """Exact quantiles of a selection of sequences, in memory that does not grow with it.
 
-A sketch (t-digest, KLL, DDSketch) would read the rows once, or never if the store had one for each sequence. But it only
+A sketch (t-digest, KLL, DDSketch) would read the rows once, or never if the store had one per sequence. But it only
 approximates quantiles, and mostly depends on chance or on the order of the values. The method here is exact and
 reproducible. It maps values to whole numbers in the same order, and counts them by their leading bits. Then it counts
 those that share these bits with a quantile by their next bits, and so on, until few enough are left to sort. Float32

@@ -16,10 +16,10 @@ from store_spec.errors import StateError, WindowError
 from store_spec.reading.normalization import state_name
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
-from store_spec.windows.draws import checked_weights
 from store_spec.windows.epoch import Epoch, Transform
 from store_spec.windows.order import VERSION
 from store_spec.windows.state import normalized_then, state_of, step_at, store_at
+from store_spec.windows.weighted import checked_weights
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows

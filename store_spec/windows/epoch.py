@@ -15,11 +15,11 @@ from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
 from store_spec.reading.ranks import Turns
-from store_spec.windows.kept import Kept
 from store_spec.windows.loading import Loader
-from store_spec.windows.order import Order
+from store_spec.windows.order import EpochOrder
 from store_spec.windows.pools import Batch, Pool, join
-from store_spec.windows.ranges import Ranges, joined
+from store_spec.windows.ranges import Ranges, join_ranges
+from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.units import Costs
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Epoch:
     """
 
     windows: Windows
-    order: Order
+    order: EpochOrder
     rows: Ranges | None
     turns: Turns
     slots: int
@@ -80,7 +80,7 @@ class Epoch:
         store = windows.store
         store.snapshot.check_files()  # the plan takes memory by the steps that are said to be there
         costs = _costs(windows)
-        order = Order(
+        order = EpochOrder(
             windows.index,
             store.starts,
             chunk=store.schema.steps.chunk,
@@ -88,7 +88,7 @@ class Epoch:
             budget=memory * POOL // EIGHTHS,
             random=random,
             weights=weights,
-            joined=all(column.plain for column in windows.columns.values()),
+            join=all(column.plain for column in windows.columns.values()),
         )
         batch = min(turns.size, len(windows)) * _sample_bytes(windows)
         chunk = _chunk_bytes(windows)
@@ -148,14 +148,14 @@ class Epoch:
 
     def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
         """Yield the pools from that one on."""
-        turns, keeper = self.turns, self.windows.keeper
+        turns, keeper = self.turns, self.windows.row_cache
         kept = None
         if self.rows is None:
             keeper.drop()
         else:
             kept = keeper.take()
             if kept is None or kept.ranges.rows > self.rows.rows:  # more memory had room for rows between them
-                kept = Kept(ranges=self.rows)
+                kept = CachedRows(ranges=self.rows)
         loader = Loader(
             self.windows,
             self.order,
@@ -215,7 +215,7 @@ def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:
     first = store.starts[some] + windows.base.begin[some]
     start, stop = merged(first, first + lengths[some])
     if all(column.plain for column in windows.columns.values()):
-        start, stop = joined(start, stop, room, store.schema.steps.chunk)
+        start, stop = join_ranges(start, stop, room, store.schema.steps.chunk)
     return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
 
 

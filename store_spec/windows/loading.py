@@ -18,10 +18,10 @@ from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
-from store_spec.windows.kept import Kept
-from store_spec.windows.order import Order
+from store_spec.windows.order import EpochOrder
 from store_spec.windows.pools import Pool, Slots
 from store_spec.windows.ranges import Ints, Ranges
+from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.samples import read_labels
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ class Loader:
     def __init__(
         self,
         windows: Windows,
-        order: Order,
+        order: EpochOrder,
         rank: int,
         world_size: int,
         *,
-        kept: Kept | None = None,
+        kept: CachedRows | None = None,
         index: bool,
         together: int,
         cancelled: threading.Event,
@@ -118,7 +118,7 @@ class Loader:
         if shape.short == "pad" or shape.target == "sequence" or windows.static is not None or self._index:
             total = int(pieces.count.sum())
             position = Slots(
-                order=self._order.arranged(number, share, np.arange(total, dtype=small)),
+                order=self._order.arrange(number, share, np.arange(total, dtype=small)),
                 before=(np.cumsum(pieces.count) - pieces.count).astype(small),
                 place=place,
                 number=pieces.number,
@@ -126,7 +126,7 @@ class Loader:
             )
         else:
             positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
-            position = self._order.arranged(number, share, positions)
+            position = self._order.arrange(number, share, positions)
         if shape.target == "sequence":
             found = read_labels(windows.store, pieces.sequence)
             labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *found]))

@@ -8,7 +8,7 @@ from store_spec.errors import WindowError
 from store_spec.format.missing_runs import runs_of_sequences
 from store_spec.reading.columns import Column
 from store_spec.windows.shape import Target, WindowShape
-from store_spec.windows.stretches import Gaps, Taken
+from store_spec.windows.stretches import Gaps, GapUse
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 def gaps_of(store: Store, shape: WindowShape, *, future: bool) -> tuple[Gaps, ...]:
     """Return the steps of these sequences that miss a value, by what windows would take them as."""
-    by_target: dict[Target, Taken] = {
+    by_target: dict[Target, GapUse] = {
         "future": "horizon", "last": "last", "aligned": "window", "sequence": "sequence",
     }  # fmt: skip
-    wanted: list[tuple[str, Taken]] = [("inputs", "window"), ("labels", by_target[shape.target])]
+    wanted: list[tuple[str, GapUse]] = [("inputs", "window"), ("labels", by_target[shape.target])]
     if future:
         wanted.append(("inputs", "horizon"))
     found = []
     for array, taken in wanted:
         starts, lengths = store.places(array)
         sequence, runs = runs_of_sequences(store.snapshot.missing(array), starts, starts + lengths)
-        found.append(Gaps(sequence=sequence, start=runs[:, 0], stop=runs[:, 1], taken=taken))
+        found.append(Gaps(sequence=sequence, start=runs[:, 0], stop=runs[:, 1], use=taken))
     return tuple(found)
 
 

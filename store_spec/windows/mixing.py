@@ -24,7 +24,7 @@ from store_spec.format.runs import spread
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.windows.epoch import Epoch
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.order import Order, Share
+from store_spec.windows.order import EpochOrder, Share
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
@@ -134,10 +134,10 @@ def measure(windows: Windows, size: int, *, seed: int = 0, epoch: int = 0, memor
     if len(windows) < 2:
         few = "1 window" if len(windows) else "0 windows"
         raise WindowError(f"{windows.store.path}: {few}; there is no mixing of fewer than 2")
-    return of_order(plan.order, windows.index, windows.store.starts, size)
+    return measure_order(plan.order, windows.index, windows.store.starts, size)
 
 
-def of_order(order: Order, index: WindowIndex, starts: Ints, size: int) -> Mixing:
+def measure_order(order: EpochOrder, index: WindowIndex, starts: Ints, size: int) -> Mixing:
     """Measure an order of at least two windows.
 
     Args:
@@ -263,7 +263,7 @@ def _expected_distance(quantile: float) -> float:
     return float(1 - np.sqrt(1 - quantile))
 
 
-def _batches(order: Order, size: int) -> tuple[Ints, set[int]]:
+def _batches(order: EpochOrder, size: int) -> tuple[Ints, set[int]]:
     """Choose batches: (batches,), where in the epoch each begins, ascending; and the pools that they are of."""
     total, pools = int(order.first[-1]), len(order)
     if total // size <= BATCHES:
@@ -277,7 +277,7 @@ def _batches(order: Order, size: int) -> tuple[Ints, set[int]]:
     return begins, set(spread(low, high + 1 - low).tolist())
 
 
-def _batches_of(order: Order, pool: int, size: int, count: int) -> Ints:
+def _batches_of(order: EpochOrder, pool: int, size: int, count: int) -> Ints:
     """Return the numbers of some batches of a pool, evenly spaced; of one that begins before it if none lies in it."""
     low, high = -(-int(order.first[pool]) // size), int(order.first[pool + 1]) // size - 1
     if high < low:
@@ -306,11 +306,11 @@ def _lanes_of(share: Share, rows: _Rows, wanted: Ints) -> list[int]:
     return sorted(set(lanes.tolist()))
 
 
-def _lane(order: Order, number: int, lane: int, lanes: int, rows: _Rows) -> tuple[Ints, Ints]:
+def _lane(order: EpochOrder, number: int, lane: int, lanes: int, rows: _Rows) -> tuple[Ints, Ints]:
     """Return where in the epoch the windows of one lane of a pool come, ascending, and which they are."""
     begin = int(order.first[number]) + lane
     share = order.share(number, begin % lanes, lanes)  # lanes take turns as ranks do
-    windows = order.arranged(number, share, spread(rows.pieces(share), share.pieces.count))
+    windows = order.arrange(number, share, spread(rows.pieces(share), share.pieces.count))
     return begin + lanes * np.arange(len(windows)), windows.astype(np.int64, copy=False)
 
 

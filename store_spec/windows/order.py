@@ -29,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.runs import merged, spread
-from store_spec.windows.draws import DRAWN_BYTES, drawn_windows, takes, unit_masses
+from store_spec.windows.cache_order import CacheOrder
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.ranges import FEW_MORE, Ints, Ranges, joined
+from store_spec.windows.ranges import FEW_MORE, Ints, Ranges, join_ranges
 from store_spec.windows.units import Costs, least_unit, pools_of, unit_size
-from store_spec.windows.visits import Visits
+from store_spec.windows.weighted import DRAWN_BYTES, draw_units, draw_windows, unit_masses
 
 VERSION = 6  # raised by whatever changes the order of an epoch, so that no state goes on in another one
 LANES = 48  # a multiple of the usual world sizes: 1, 2, 3, 4, 6, 8, 12, 16, 24, 48
@@ -42,7 +42,7 @@ ORDERED_POOL_BYTES = 2**24  # not shuffled, a pool is gathered faster out of the
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pieces:
+class WindowRuns:
     """Runs of windows, each of one sequence.
 
     Args:
@@ -75,7 +75,7 @@ class Share(Ranges):
             comes once.
     """
 
-    pieces: Pieces
+    pieces: WindowRuns
     lanes: Ints
     begin: Ints
     size: Ints
@@ -84,7 +84,7 @@ class Share(Ranges):
     drawn: Ints | None = None
 
 
-class Order:
+class EpochOrder:
     """The order of one epoch: all windows of an index, each once.
 
     Args:
@@ -96,7 +96,7 @@ class Order:
         random: (seed, epoch) to shuffle; None to keep windows in the order of their numbers.
         weights: (sequences,), to draw as many windows as there are, with replacement, by the weight of the sequence
             that each is of; None to take each once. Only shuffled.
-        joined: Whether to read a few rows that no window takes as well, where there is room, so that ranges of rows
+        join: Whether to read a few rows that no window takes as well, where there is room, so that ranges of rows
             join: worth it where rows are kept as they are stored.
 
     Attributes:
@@ -117,7 +117,7 @@ class Order:
         budget: int,
         random: tuple[int, int] | None,
         weights: NDArray[np.float64] | None = None,
-        joined: bool = False,
+        join: bool = False,
     ) -> None:
         self._index, self._starts, self._random, self._chunk = index, starts, random, chunk
         counts = np.diff(index.stretches.first)
@@ -144,14 +144,14 @@ class Order:
         self.beside = costs.pool + len(index) * costs.window + (len(cost) + len(stretches)) * costs.piece
         again = len(cost) * (chunk + max(0, index.shape.span - index.shape.stride))
         self.decompressed = (total + again) * costs.stored / (max(1, len(index)) * costs.sample)
-        self._visits = Visits.plan(index.shape, costs.row, LANES)
-        # With room for rows between those that are needed, so that few are copied: see `joined`.
-        taken = np.minimum(cost + between * costs.row, np.maximum(cost, budget)) if joined else cost
+        self._visits = CacheOrder.plan(index.shape, costs.row, LANES)
+        # With room for rows between those that are needed, so that few are copied: see `join_ranges`.
+        taken = np.minimum(cost + between * costs.row, np.maximum(cost, budget)) if join else cost
         self._order = np.arange(len(cost))
         if random is not None and weights is not None:
             bounds = np.minimum(np.arange(len(cost) + 1) * self._unit, len(index))
             masses = unit_masses(bounds, self._before, weights)
-            self._order, drawn = takes(masses, len(index), self._unit, _generator(random, 4))
+            self._order, drawn = draw_units(masses, len(index), self._unit, _generator(random, 4))
             mixed = _generator(random, 0).permutation(len(self._order))
             self._order, self._drawn = self._order[mixed], drawn[mixed]
         elif random is not None:
@@ -160,7 +160,7 @@ class Order:
             budget = min(budget, max(most, ORDERED_POOL_BYTES))
         self._pools = pools_of(taken[self._order], budget)
         of_pools, each = (np.diff(_before(all_[self._order])[self._pools]) for all_ in (needed, cost))
-        gaps = int(np.ptp(skipped)) if joined and len(skipped) else 0  # rows beside those that are needed
+        gaps = int(np.ptp(skipped)) if join and len(skipped) else 0  # rows beside those that are needed
         self._room = np.minimum((budget - each).clip(0) // max(1, costs.row), of_pools // FEW_MORE).clip(max=gaps)
         self.most_rows = int((of_pools + self._room).max(initial=0))
         windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._drawn
@@ -179,7 +179,7 @@ class Order:
         if self._weights is not None and self._random is not None:
             # From here on runs are of what was drawn: each window as often as it was.
             generator, drawn = _generator(self._random, 5, number), self._drawn[some]
-            windows = drawn_windows((low, low + count), drawn, self._before, self._weights, generator)
+            windows = draw_windows((low, low + count), drawn, self._before, self._weights, generator)
             low, count = np.cumsum(drawn) - drawn, drawn
         total = int(count.sum())
         first = (rank - int(self.first[number])) % world_size
@@ -203,7 +203,7 @@ class Order:
             before = np.cumsum(high - low) - (high - low)
             slots = windows[spread(at, count)] + np.repeat(before - low, count)
         pieces = self._pieces(low, high)
-        start, stop = joined(*merged(pieces.row, pieces.stop), int(self._room[number]), self._chunk)
+        start, stop = join_ranges(*merged(pieces.row, pieces.stop), int(self._room[number]), self._chunk)
         before = np.cumsum(stop - start) - (stop - start)
         return Share(
             pieces=pieces,
@@ -218,7 +218,7 @@ class Order:
             drawn=slots,
         )
 
-    def arranged(self, number: int, share: Share, windows: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    def arrange(self, number: int, share: Share, windows: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
         """Return what belongs to the windows of a share in their order; given are they as pieces have them."""
         if share.drawn is not None:
             windows = windows[share.drawn]
@@ -234,7 +234,7 @@ class Order:
             if self._visits is None:
                 generator.shuffle(mine)
             elif len(mine):
-                mine = self._visits.arranged(mine, generator)
+                mine = self._visits.arrange(mine, generator)
             turns[turn :: len(share.lanes)] = mine
         return turns[share.first :: share.step]
 
@@ -284,7 +284,7 @@ class Order:
         between = (skipped[last] - skipped[first]).clip(0, needed // FEW_MORE)
         return np.asarray(needed, np.int64), np.asarray(between, np.int64), np.asarray(each, np.int64)
 
-    def _pieces(self, low: Ints, high: Ints) -> Pieces:
+    def _pieces(self, low: Ints, high: Ints) -> WindowRuns:
         """Return the pieces of runs of windows, in the order of the runs."""
         index, stride = self._index, self._index.shape.stride
         first, last = (np.searchsorted(self._before, at, side="right") - 1 for at in (low, high - 1))
@@ -295,7 +295,7 @@ class Order:
         sequence, stretch = self._sequences[which], self._stretches[which]
         begin = index.stretches.begin[stretch] + (at - self._before[which]) * stride
         stop = index.last_rows(sequence, begin + (count - 1) * stride) + 1 + index.shape.label_span
-        return Pieces(
+        return WindowRuns(
             sequence=sequence,
             number=index.stretches.first[stretch] + at - self._before[which],
             count=count,

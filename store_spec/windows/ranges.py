@@ -48,7 +48,7 @@ class Ranges:
         return np.asarray(rows - self.start[each] + self.before[each], np.int64)
 
 
-def joined(start: Ints, stop: Ints, room: int, chunk: int) -> tuple[Ints, Ints]:
+def join_ranges(start: Ints, stop: Ints, room: int, chunk: int) -> tuple[Ints, Ints]:
     """Return ranges that hold these, with rows between them that nobody needs as far as there is room for them.
 
     Rows that are read in one piece are decompressed where they are to lie; of others each piece is copied there.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from store_spec.errors import WindowError
-from store_spec.windows.numbers import INT64_MAX, checked_count, checked_fractions
+from store_spec.windows.validation import INT64_MAX, checked_count, checked_fractions
 
 Target = Literal["future", "last", "aligned", "sequence"]
 Short = Literal["drop", "pad", "error"]

@@ -22,7 +22,7 @@ from store_spec.format.runs import merged, spread
 from store_spec.windows.shape import WindowShape
 
 Ints = NDArray[np.int64]
-Taken = Literal["window", "horizon", "last", "sequence"]
+GapUse = Literal["window", "horizon", "last", "sequence"]
 
 TOGETHER = 2**18  # ranges of starts that are worked out at once, of some 100 bytes each meanwhile
 
@@ -42,13 +42,13 @@ class Gaps:
     sequence: Ints
     start: Ints
     stop: Ints
-    taken: Taken
+    use: GapUse
 
     def __len__(self) -> int:
         return len(self.sequence)
 
     def __getitem__(self, some: slice) -> Gaps:
-        return Gaps(sequence=self.sequence[some], start=self.start[some], stop=self.stop[some], taken=self.taken)
+        return Gaps(sequence=self.sequence[some], start=self.start[some], stop=self.stop[some], use=self.use)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,12 +128,12 @@ def _touching(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Ga
     sequence, count = gaps.sequence, first[gaps.sequence + 1] - first[gaps.sequence]
     some = count > 0
     sequence, count, start, stop = sequence[some], count[some], gaps.start[some], gaps.stop[some]
-    if gaps.taken == "sequence":
+    if gaps.use == "sequence":
         return first[sequence], first[sequence + 1]
     # A window that starts at s takes the rows s + offset + k * step, k from 0 up to, not including, `rows`.
     step, rows, offset = shape.sampling_rate, real[sequence], np.zeros_like(start)
-    if gaps.taken != "window":
-        horizon = gaps.taken == "horizon"
+    if gaps.use != "window":
+        horizon = gaps.use == "horizon"
         offset = (rows - 1) * step + (1 + shape.lead if horizon else 0)
         step, rows = 1, np.full_like(rows, shape.horizon if horizon else 1)
     if step > 1 and shape.stride % step == 0:

@@ -25,14 +25,14 @@ from store_spec.reading.normalization import (
 )
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
-from store_spec.windows.kept import Keeper
 from store_spec.windows.missing_values import gaps_of, masks_of
 from store_spec.windows.pools import Batch
+from store_spec.windows.row_cache import RowCache
 from store_spec.windows.samples import READ_TOGETHER, read_samples
 from store_spec.windows.scaler import scaler_of
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.state import brief
-from store_spec.windows.usable import check_target, index_of, moment_of
+from store_spec.windows.targets import check_target, index_of, moment_of
 
 if TYPE_CHECKING:
     from store_spec.reading.classes import ByClass
@@ -177,7 +177,7 @@ class Windows:
             labels = store.schema.labels if labels_are_numbers(store) else None
             self.of_windows = WindowScales.plan(rows, labels, take, known)
         self.base = self.index  # the same for the windows of each epoch, as what keeps rows for them
-        self.keeper = Keeper()
+        self.row_cache = RowCache()
         self._epoch: tuple[int, int] | None = None  # seed and epoch, of windows that start elsewhere in each
 
     def __reduce__(self) -> tuple[partial[Windows], tuple[Any, ...]]:

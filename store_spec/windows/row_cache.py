@@ -15,7 +15,7 @@ MOST_IDLE = 4  # windows that keep rows between their epochs: for training, vali
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Kept:
+class CachedRows:
     """All rows that windows may take, as far as they have been read. What is there is never written again.
 
     Args:
@@ -52,20 +52,20 @@ class Kept:
             there[begin:end] = True
 
 
-class Keeper:
+class RowCache:
     """Keeps the rows of windows between epochs. An epoch takes them, so that no other one fills them meanwhile."""
 
     def __init__(self) -> None:
-        self._idle: list[Kept] = []
+        self._idle: list[CachedRows] = []
 
-    def take(self) -> Kept | None:
+    def take(self) -> CachedRows | None:
         """Return what is kept, which nobody else gets before it is given back; None if there is nothing."""
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
-    def give_back(self, kept: Kept) -> None:
+    def give_back(self, kept: CachedRows) -> None:
         """Keep these, or those that were given back meanwhile if more is there, until others have kept theirs since."""
         self._idle[:] = [max([kept, *self._idle], key=lambda one: one.chunks)]
         _RECENT.pop(id(self), None)
@@ -81,4 +81,4 @@ class Keeper:
 
 
 # By id, the last that were given something: the oldest first.
-_RECENT: dict[int, weakref.ref[Keeper]] = {}
+_RECENT: dict[int, weakref.ref[RowCache]] = {}

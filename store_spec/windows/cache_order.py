@@ -28,13 +28,13 @@ LEAST_GAIN = 2  # times that a row has to be gathered in a visit, or it is not w
 
 
 @dataclass(frozen=True, slots=True)
-class Visits:
+class CacheOrder:
     """How a lane is cut.
 
     Args:
         run: Windows in a run.
         phases: How many visits a run gets: one takes its windows i, i + phases, ...
-        together: Visits in a group.
+        together: CacheOrder in a group.
     """
 
     run: int
@@ -42,9 +42,9 @@ class Visits:
     together: int
 
     @classmethod
-    def plan(cls, shape: WindowShape, row: int, lanes: int) -> Visits | None:
+    def plan(cls, shape: WindowShape, row: int, lanes: int) -> CacheOrder | None:
         """Choose from the bytes of a row in memory; None where the cache gives nothing, or too few places fit it."""
-        found: Visits | None = None
+        found: CacheOrder | None = None
         for cached, least in GROUPS:
             found = cls._within(cached // (lanes * max(1, row)), least, shape) or found
             if found is not None and found.phases > 1:  # neighbours come in groups far from each other
@@ -52,7 +52,7 @@ class Visits:
         return found
 
     @classmethod
-    def _within(cls, cached: int, least: int, shape: WindowShape) -> Visits | None:
+    def _within(cls, cached: int, least: int, shape: WindowShape) -> CacheOrder | None:
         """Choose from the rows of one lane that are to be in the cache."""
         run = (min(2 * shape.span, cached // least) - shape.span) // shape.stride + 1
         if run < 2:
@@ -63,7 +63,7 @@ class Visits:
             return None
         return cls(run=run, phases=phases, together=cached // rows)
 
-    def arranged(self, windows: NDArray[np.signedinteger], generator: np.random.Generator) -> NDArray[np.signedinteger]:
+    def arrange(self, windows: NDArray[np.signedinteger], generator: np.random.Generator) -> NDArray[np.signedinteger]:
         """Return a lane's windows in the order in which they are drawn."""
         total = len(windows)
         visits = -(-total // self.run) * self.phases

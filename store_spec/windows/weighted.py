@@ -68,7 +68,7 @@ def unit_masses(bounds: Ints, before: Ints, weights: Floats) -> Floats:
     return np.asarray(np.diff(total[sequence] + within), np.float64)
 
 
-def takes(masses: Floats, windows: int, most: int, random: np.random.Generator) -> tuple[Ints, Ints]:
+def draw_units(masses: Floats, windows: int, most: int, random: np.random.Generator) -> tuple[Ints, Ints]:
     """Return the unit of each take, and how many windows are drawn in it: at least one, and at most `most`.
 
     Args:
@@ -88,7 +88,7 @@ def takes(masses: Floats, windows: int, most: int, random: np.random.Generator) 
     return np.repeat(some, parts), np.repeat(each, parts) + (turn < np.repeat(more, parts))
 
 
-def drawn_windows(
+def draw_windows(
     units: tuple[Ints, Ints], drawn: Ints, before: Ints, weights: Floats, random: np.random.Generator
 ) -> Ints:
     """Return the windows of some takes, one take after another, ascending in each.
