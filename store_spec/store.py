@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from store_spec.reading.normalization import Normalize
     from store_spec.reading.quantiles import Quantiles
     from store_spec.reading.statistics import Statistics
-    from store_spec.whole.padded import PaddedBatches
-    from store_spec.whole.padding import Side
-    from store_spec.whole.streams import Streams
+    from store_spec.sequences.padded import PaddedBatches
+    from store_spec.sequences.padding import Side
+    from store_spec.sequences.streams import Streams
     from store_spec.windows.shape import Phase, Short, Target
     from store_spec.windows.windows import MissingValues, Windows
 
@@ -321,7 +321,7 @@ class Store(Selection):
         index: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each; `PaddedBatches` says what is what."""
-        from store_spec.whole.padded import PaddedBatches
+        from store_spec.sequences.padded import PaddedBatches
 
         return PaddedBatches(
             self,
@@ -362,7 +362,7 @@ class Store(Selection):
         normalize: Normalize | None = None,
     ) -> Streams:
         """Return batches of which each goes on where the one before ended: see `Streams`."""
-        from store_spec.whole.streams import Streams
+        from store_spec.sequences.streams import Streams
 
         return Streams(
             self,

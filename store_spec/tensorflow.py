@@ -10,8 +10,8 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from store_spec.errors import WindowError
-from store_spec.whole.padded import PaddedBatches
-from store_spec.whole.streams import Streams
+from store_spec.sequences.padded import PaddedBatches
+from store_spec.sequences.streams import Streams
 from store_spec.windows.batches import Batches
 from store_spec.windows.epoch import Transform
 from store_spec.windows.windows import Windows

@@ -53,8 +53,8 @@ class Batches(OneEpoch[Any]):
 
     Without `shuffle`, windows are in the order of their numbers. With it, short runs of windows are read in random
     order, many from all over the store are in memory at a time, and windows are drawn at random from these. The order
-    is a pure function of `seed`, `epoch`, the windows, the places of their sequences in the store, the size of its chunks,
-    and `memory`; it does not depend on `size`, `rank` or `world_size`.
+    is a pure function of `seed`, `epoch`, the windows, the places of their sequences in the store, the size of its
+    chunks, and `memory`; it does not depend on `size`, `rank` or `world_size`.
 
     Threads read and gather ahead. They are started by the first `next`, and end when the iterator is exhausted, closed
     or deleted. An error in them is raised by `next`, and ends the epoch: each later `next`, in any thread, raises a

@@ -273,7 +273,8 @@ class Windows:
         """Return weights for `batches(..., weights=...)`, so that windows of all classes are drawn equally often.
 
         They are those of `store.sequence_weights` for the sequences that have windows, divided by the number of
-        windows, so that the length of a sequence does not matter. Arguments and errors are those of `store.sequence_weights`.
+        windows, so that the length of a sequence does not matter. Arguments and errors are those of
+        `store.sequence_weights`.
 
         Returns:
             Float64 (sequences,), 0 where a sequence has no window.
