@@ -52,8 +52,8 @@ class Streams(OneEpoch[Batch]):
 
     In a lane, sequences follow each other without gaps, and lanes have about the same length. There is padding only
     after the last sequence of each lane; `padding` is its share. As a sequence may start in the middle of a batch,
-    reset has a value for each step, for networks that loop over steps themselves. Networks that process a batch as a whole,
-    such as `torch.nn.LSTM` and Keras, can reset their state only between two calls. Pass them a batch in parts:
+    reset has a value for each step, for networks that loop over steps themselves. Networks that process a batch as a
+    whole, such as `torch.nn.LSTM` and Keras, can reset their state only between two calls. Pass them a batch in parts:
 
         cuts = [0, *np.flatnonzero(reset[:, 1:].any(axis=0)) + 1, steps]  # one part, unless a sequence starts inside
         for start, stop in itertools.pairwise(cuts):
