@@ -155,4 +155,6 @@ def _rows(name: str, rows: Rows | tuple[DTypeLike, tuple[int, ...]]) -> Rows:
     except SchemaError:
         raise
     except (TypeError, ValueError) as error:
-        raise SchemaError(f"{name}={rows!r:.200} says no row; give for example ('float32', (17,))") from error
+        raise SchemaError(
+            f"{name}={rows!r:.200} does not describe a row; give for example ('float32', (17,))"
+        ) from error

@@ -140,7 +140,7 @@ class Rows:
             object.__setattr__(self, "names", tuple(self.names))
             for name in self.names:
                 if not isinstance(name, str):
-                    raise SchemaError(f"the name {name!r:.80} is no text; names are strings, or None for all of them")
+                    raise SchemaError(f"the name {name!r:.80} is not text; names are strings, or None for all of them")
             if len(self.names) != self.features:
                 raise SchemaError(f"{len(self.names)} names for {self.features} features; give one for each, or none")
             if len(set(self.names)) != len(self.names):

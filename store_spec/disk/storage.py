@@ -44,8 +44,8 @@ def check_local(path: Path) -> None:
     """
     if path.parts and _SCHEME.fullmatch(path.parts[0]):
         raise SchemaError(
-            f"{path}: a store lies on a local disk, and {path.parts[0]}// is none; give the path of a folder, and copy "
-            "the finished store"
+            f"{path}: a store lies on a local disk, and {path.parts[0]}// is not one; give the path of a folder, and "
+            "copy the finished store"
         )
 
 

@@ -42,7 +42,7 @@ def _checked_names(value: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
     names = tuple(value)
     for name in names:
         if not isinstance(name, str) or not name:
-            raise SchemaError(f"the class name {name!r:.80} is no text, or empty; give each class a name")
+            raise SchemaError(f"the class name {name!r:.80} is not text, or empty; give each class a name")
         try:
             size = len(name.encode())
         except UnicodeEncodeError as error:

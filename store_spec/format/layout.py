@@ -395,13 +395,13 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _dict(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     value = document.get(key)
     if not isinstance(value, dict):
-        hint = "; this is no seqzarr store" if key in ("attributes", facts.ATTRIBUTE) else ""
+        hint = "; this is not a seqzarr store" if key in ("attributes", facts.ATTRIBUTE) else ""
         raise FormatError(f"{where}: {key!r} is {value!r:.80} where an object is due{hint}")
     return value
 

@@ -67,7 +67,7 @@ class SourceId:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
-            raise SequenceError(f"source={self.name!r:.200} is no text; a source has a name: str(...) makes one")
+            raise SequenceError(f"source={self.name!r:.200} is not text; a source has a name: str(...) makes one")
         if not self.name:
             raise SequenceError("a sequence needs the name of its source; the name given is empty")
         try:
@@ -420,7 +420,7 @@ def _array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: S
         as_here = _is_listed(values) and array.dtype.kind == "f" and rows.dtype.kind in "fc"
         return np.asarray(values, rows.dtype) if as_here else array
     except (TypeError, ValueError, OverflowError) as error:  # lists of unequal length
-        raise SequenceError(f"{source}: {name} are no array ({error})") from error
+        raise SequenceError(f"{source}: {name} are not an array ({error})") from error
 
 
 def _is_listed(values: object) -> bool:

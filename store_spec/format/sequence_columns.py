@@ -46,7 +46,7 @@ class SequenceColumn:
                 f"column {self.name!r:.80} is of {self.dtype!r:.80}; take one of {', '.join(COLUMN_TYPES)}"
             )
         if not isinstance(self.name, str):
-            raise SchemaError(f"the column name {self.name!r:.80} is no text; names are strings")
+            raise SchemaError(f"the column name {self.name!r:.80} is not text; names are strings")
         if not self.name:
             raise SchemaError("a column of sequences has an empty name; give it one")
         try:

@@ -72,7 +72,7 @@ class Time:
         except TypeError:
             dtype = np.dtype(object)
         if dtype.kind not in "mM":
-            raise SchemaError(f"time={value!r:.80} is no time; give a unit as 'ns', or a dtype as 'timedelta64[ms]'")
+            raise SchemaError(f"time={value!r:.80} is not a time; give a unit as 'ns', or a dtype as 'timedelta64[ms]'")
         unit, count = np.datetime_data(dtype)  # type: ignore[arg-type]  # its kind was looked at
         if unit not in UNITS or count != 1:
             raise SchemaError(f"time={value!r:.80}: take one of the units {', '.join(UNITS)}")
@@ -176,14 +176,16 @@ def _in_unit(time: Time, array: NDArray[Any], source: object) -> NDArray[np.int6
     if unit in ("Y", "M") and kind == "M":
         array, unit, count = array.astype("datetime64[D]"), "D", 1
     if unit not in _SECONDS:
-        raise SequenceError(f"{source}: time is {array.dtype}, whose unit is none of seconds; convert it yourself")
+        raise SequenceError(
+            f"{source}: time is {array.dtype}, whose unit is not a number of seconds; convert it yourself"
+        )
     factor = _SECONDS[unit] * count / _SECONDS[time.unit]
     values = array.astype(array.dtype.newbyteorder("=")).view(np.int64)
     none = values == NOT_A_TIME
     limit = (2**63 - 1) // factor.numerator
     over = ~none & ((values > limit) | (values < -limit))
     rest = ~none & (values % factor.denominator != 0) if factor.denominator > 1 else np.zeros(len(values), bool)
-    for wrong, why in ((over, "does not fit int64"), (rest, "is no whole number")):
+    for wrong, why in ((over, "does not fit int64"), (rest, "is not a whole number")):
         if wrong.any():
             step = int(wrong.argmax())
             raise SequenceError(
@@ -217,12 +219,12 @@ def moment(time: Time, name: str, value: Any, where: object) -> int:
         of = "its dates are UTC: give that" if time.zone else "its times are local, without a zone: leave the zone out"
         raise WindowError(f"{where}: {name}={value!r:.80} has a time zone; {of}")
     if text.strip().lower() in ("", "nat"):  # for these NumPy makes a date without a unit, and warns
-        raise WindowError(f"{where}: {name}={value!r:.80} is no moment")
+        raise WindowError(f"{where}: {name}={value!r:.80} is not a moment")
     try:
         parsed = value if isinstance(value, np.datetime64) else np.datetime64(text.strip())
     except ValueError as error:
         raise WindowError(
-            f"{where}: {name}={value!r:.80} is no date ({error}); write it as '2020-01-01T12:00'"
+            f"{where}: {name}={value!r:.80} is not a date ({error}); write it as '2020-01-01T12:00'"
         ) from error
     return _ceiling(time, name, parsed, value, where)
 
@@ -236,7 +238,7 @@ def _elapsed(time: Time, name: str, value: Any, where: object) -> int:
             "timedelta64"
         )
     if not math.isfinite(value):
-        raise WindowError(f"{where}: {name}={value!r:.80} is no number of {time.unit}")
+        raise WindowError(f"{where}: {name}={value!r:.80} is not a number of {time.unit}")
     return int(value) if isinstance(value, int | np.integer) else math.ceil(value)
 
 
@@ -245,5 +247,5 @@ def _ceiling(time: Time, name: str, parsed: np.datetime64 | np.timedelta64, valu
     if unit in ("Y", "M") and parsed.dtype.kind == "M":
         parsed, unit, count = parsed.astype("datetime64[D]"), "D", 1
     if np.isnat(parsed) or unit not in _SECONDS:
-        raise WindowError(f"{where}: {name}={value!r:.80} is no moment")
+        raise WindowError(f"{where}: {name}={value!r:.80} is not a moment")
     return math.ceil(int(parsed.astype(np.int64)) * _SECONDS[unit] * count / _SECONDS[time.unit])

@@ -98,7 +98,7 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
         open_ = {sequence: open_.get(sequence, set()) | pairs.of(sequence) for sequence in last.tolist()}
         if len(rows) > MOST_CLASSES:
             raise WindowError(
-                f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are no classes, but "
+                f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are not classes, but "
                 "numbers: use stats or quantiles"
             )
     found = sorted(rows)

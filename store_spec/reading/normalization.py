@@ -88,7 +88,7 @@ def row_bytes(rows: Rows, scale: Scale | SequenceScales | None) -> int:
 def without_windows(normalize: Normalize | None, where: object) -> Scaler | Own | None:
     """Check the argument like `resolve`, for batches that are not of windows."""
     if normalize == "window":
-        raise WindowError(f'{where}: normalize="window", but these are no windows; use "sequence", or statistics')
+        raise WindowError(f'{where}: normalize="window", but these are not windows; use "sequence", or statistics')
     return resolve(normalize, where)
 
 

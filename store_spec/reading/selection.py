@@ -200,7 +200,8 @@ class Selection:
             return self.sources if by is None else groups(by, len(self))
         if by not in self.sequences:
             raise WindowError(
-                f"{self.path}: by={by!r:.80} is no column of its sequences; there are {', '.join(self.sequences):.400}"
+                f"{self.path}: by={by!r:.80} is not a column of its sequences; there are "
+                f"{', '.join(self.sequences):.400}"
             )
         return groups(self.sequences[by], len(self), f"{self.path}: sequences[{by!r:.80}]")
 

@@ -54,7 +54,7 @@ def store_at(state: object, kind: str, store: Store) -> Store:
     """
     where = store.path
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
-        raise StateError(f"{where}: {state!r:.80} is no state: pass what state_dict returned")
+        raise StateError(f"{where}: {state!r:.80} is not a state: pass what state_dict returned")
     if state["format"] > FORMAT:
         raise StateError(
             f"{where}: a state of format {state['format']:,}, and this version reads {FORMAT}; upgrade seqzarr"
@@ -63,7 +63,7 @@ def store_at(state: object, kind: str, store: Store) -> Store:
         raise StateError(f"{where}: a state of {state.get('kind')!r:.40}, loaded by {kind!r}")
     contents = state.get("store")
     if not isinstance(contents, dict) or not all(type(contents.get(key)) is int for key in ("sequences", "selected")):
-        raise StateError(f"{where}: the state says not which store it is of ({contents!r:.80})")
+        raise StateError(f"{where}: the state does not say which store it is of ({contents!r:.80})")
     then, now = contents["sequences"], store.counts.sequences
     if then > now:
         raise StateError(

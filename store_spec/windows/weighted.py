@@ -38,7 +38,7 @@ def checked_weights(weights: ArrayLike, counts: Ints, where: object) -> Floats:
     try:
         values = np.array(weights, np.float64)
     except (TypeError, ValueError) as error:
-        raise WindowError(f"{where}: weights are no numbers ({error}); give one for each sequence") from error
+        raise WindowError(f"{where}: weights are not numbers ({error}); give one for each sequence") from error
     if values.shape != counts.shape:
         raise WindowError(f"{where}: weights of shape {values.shape}; give one for each of {len(counts):,} sequences")
     wrong = ~((values >= 0) & np.isfinite(values))

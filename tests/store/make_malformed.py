@@ -122,13 +122,13 @@ ROOT_BYTES = (
     Fault("root-nested", 2, "not JSON", contents(ROOT, lambda _: b'{"a":' * 100_000), committed=False),
     Fault("root-huge", 2, "at most 67,108,864 are read", sparse(ROOT, 2**40), committed=False),
     Fault("member-twice", 2, "two members 'missing'", swapped(ROOT, b'"missing"', b'"missing": "keep", "missing"')),
-    Fault("count-nan", 2, "NaN is no JSON number", attribute("counts steps", float("nan"))),
-    Fault("count-infinity", 2, "Infinity is no JSON number", attribute("counts steps", float("inf"))),
+    Fault("count-nan", 2, "NaN is not a JSON number", attribute("counts steps", float("nan"))),
+    Fault("count-infinity", 2, "Infinity is not a JSON number", attribute("counts steps", float("inf"))),
 )
 ROOT_MEMBERS = (
     Fault("root-of-zarr-2", 3, "zarr_format 2", member("zarr_format", 2)),
     Fault("root-is-array", 3, "node_type 'array'", member("node_type", "array")),
-    Fault("attribute-missing", 3, "this is no seqzarr store", swapped(ROOT, b'"seqzarr": {', b'"other": {')),
+    Fault("attribute-missing", 3, "this is not a seqzarr store", swapped(ROOT, b'"seqzarr": {', b'"other": {')),
     Fault("version-number", 4, "format version 1.0 is not of the form", attribute("version", 1.0)),
     Fault("version-odd", 4, "format version '1.0rc1' is not of the form", attribute("version", "1.0rc1")),
     Fault("version-digits", 4, "is not of the form", attribute("version", "\u0661.0")),
@@ -162,8 +162,8 @@ ROOT_MEMBERS = (
     Fault("classes-missing", 8, "KeyError: 'classes'", classes(GONE)),
     Fault("classes-text", 8, "classes 'cat' are not null", classes("cat")),
     Fault("classes-of-text", 8, "classes ['cat'] are not null", classes(["cat"])),
-    Fault("classes-of-numbers", 8, "the class name 1 is no text", classes([["a", 1]])),
-    Fault("classes-empty", 8, "the class name '' is no text, or empty", classes([[""]])),
+    Fault("classes-of-numbers", 8, "the class name 1 is not text", classes([["a", 1]])),
+    Fault("classes-empty", 8, "the class name '' is not text, or empty", classes([[""]])),
     Fault("classes-twice", 8, "the class name 'a' is given twice", classes([["a", "b", "a"]])),
     Fault(
         "classes-too-few",

@@ -293,7 +293,7 @@ def test_sequences_of_weight_0_are_not_read(in_chunks: Numbered, monkeypatch: py
         ({"weights": [np.inf, *WEIGHTS[1:]]}, r"weights\[0\] is inf"),
         ({"weights": np.zeros(18)}, "windows make 0.0; nothing can be drawn by that"),
         ({"weights": np.full(18, 1e308)}, "windows make inf"),
-        ({"weights": ["a"] * 18}, "weights are no numbers"),
+        ({"weights": ["a"] * 18}, "weights are not numbers"),
     ],
 )
 def test_weights_that_are_none_are_refused(in_chunks: Numbered, options: dict[str, Any], message: str):
