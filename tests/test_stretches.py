@@ -224,7 +224,7 @@ def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
     starts = np.cumsum(lengths) - lengths
     costs = Costs(row=1, window=0)
     order = EpochOrder(index, starts, chunk=4, costs=costs, budget=40, random=None)
-    rows, until = order._rows_used(np.diff(order._before))
+    rows, until = order._row_bounds(np.diff(order._before))
     _, _, each = order._unit_costs(rows, until, np.zeros_like(rows), costs)
     for number, cost in enumerate(each.tolist()):
         taken: dict[int, set[int]] = {}

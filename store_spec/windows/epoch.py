@@ -92,12 +92,12 @@ class Epoch:
         )
         batch = min(turns.size, len(windows)) * _sample_bytes(windows)
         chunk = _chunk_bytes(windows)
-        needed = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH, chunk) if len(order) else 0
-        if needed > memory:
+        least_memory = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH, chunk) if len(order) else 0
+        if least_memory > memory:
             raise WindowError(
                 f"{store.path}: memory={memory:,} bytes is too little: the rows of a run of windows take "
                 f"{order.largest:,} and may take {POOL} eighths, a batch takes {batch:,} and may take one, a chunk "
-                f"{chunk:,}; give memory={needed}"
+                f"{chunk:,}; give memory={least_memory}"
             )
         slots = max(2, min(MOST_BATCHES, 2 * memory * BATCH // EIGHTHS // max(1, batch)))
         return cls(

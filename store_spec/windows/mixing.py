@@ -300,9 +300,9 @@ def _lanes_of(share: Share, rows: _Rows, windows: Ints) -> list[int]:
     before = np.cumsum(share.pieces.count) - share.pieces.count
     each = spread(low[some], (high - low)[some])
     places = np.repeat(before[some] - start[some], (high - low)[some]) + windows[each]
-    by_start = np.argsort(share.begin, kind="stable")
+    by_start = np.argsort(share.lane_start, kind="stable")
     by_start = by_start[share.size[by_start] > 0]
-    lanes = by_start[np.searchsorted(share.begin[by_start], places, side="right") - 1]
+    lanes = by_start[np.searchsorted(share.lane_start[by_start], places, side="right") - 1]
     return sorted(set(lanes.tolist()))
 
 

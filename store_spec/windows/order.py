@@ -67,20 +67,20 @@ class Share(Ranges):
     Args:
         pieces: Its windows, in the order of units and lanes.
         lanes: (lanes,), the lanes in the order of their turns; a single lane if windows are not shuffled.
-        begin: (lanes,), the position of each lane's first window among these windows.
+        lane_start: (lanes,), the position of each lane's first window among these windows.
         size: (lanes,), how many windows each lane has.
         first: The first turn of this rank.
         step: The number of turns to its next one.
-        drawn: (windows,), the window of the pieces for each draw with replacement; None if each window occurs once.
+        draws: (windows,), the window of the pieces for each draw with replacement; None if each window occurs once.
     """
 
     pieces: WindowRuns
     lanes: Ints
-    begin: Ints
+    lane_start: Ints
     size: Ints
     first: int
     step: int
-    drawn: Ints | None = None
+    draws: Ints | None = None
 
 
 class EpochOrder:
@@ -129,7 +129,7 @@ class EpochOrder:
         self._stretches, self._sequences = stretches, sequences
         counts = counts[stretches]
         self._before = _before(counts)
-        rows, until = self._rows_used(counts)
+        rows, until = self._row_bounds(counts)
         skipped = starts[sequences] + index.stretches.begin[stretches] - rows  # unused rows of the store before each
         if weights is not None:
             weights = weights[sequences]
@@ -138,7 +138,7 @@ class EpochOrder:
         budget = max(0, budget - costs.pool)
         total = int(until.max(initial=0))
         self._unit = unit_size(index, total, chunk, costs, budget, shuffled=random is not None)
-        needed, between, cost, most = self._divided(rows, until, skipped, costs, budget)
+        unit_rows, between, cost, most = self._divide(rows, until, skipped, costs, budget)
         self.largest = costs.pool + most
         self.beside = costs.pool + len(index) * costs.window + (len(cost) + len(stretches)) * costs.piece
         again = len(cost) * (chunk + max(0, index.shape.span - index.shape.stride))
@@ -150,19 +150,19 @@ class EpochOrder:
         if random is not None and weights is not None:
             bounds = np.minimum(np.arange(len(cost) + 1) * self._unit, len(index))
             masses = unit_masses(bounds, self._before, weights)
-            self._order, drawn = draw_units(masses, len(index), self._unit, _generator(random, 4))
+            self._order, draws = draw_units(masses, len(index), self._unit, _generator(random, 4))
             mixed = _generator(random, 0).permutation(len(self._order))
-            self._order, self._drawn = self._order[mixed], drawn[mixed]
+            self._order, self._draws = self._order[mixed], draws[mixed]
         elif random is not None:
             self._order = _generator(random, 0).permutation(len(cost))
         elif not (np.diff(starts[sequences]) < 0).any():
             budget = min(budget, max(most, ORDERED_POOL_BYTES))
         self._pools = pools_of(with_room[self._order], budget)
-        of_pools, each = (np.diff(_before(all_[self._order])[self._pools]) for all_ in (needed, cost))
+        of_pools, each = (np.diff(_before(all_[self._order])[self._pools]) for all_ in (unit_rows, cost))
         gaps = int(np.ptp(skipped)) if join and len(skipped) else 0  # unneeded rows
         self._room = np.minimum((budget - each).clip(0) // max(1, costs.row), of_pools // FEW_MORE).clip(max=gaps)
         self.most_rows = int((of_pools + self._room).max(initial=0))
-        windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._drawn
+        windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._draws
         self.first = np.concatenate((np.zeros(1, np.int64), np.cumsum(windows)))[self._pools]
 
     def __len__(self) -> int:
@@ -177,9 +177,9 @@ class EpochOrder:
         windows = None
         if self._weights is not None and self._random is not None:
             # From here on, runs consist of the windows that were drawn, each as often as it was.
-            generator, drawn = _generator(self._random, 5, number), self._drawn[some]
-            windows = draw_windows((low, low + count), drawn, self._before, self._weights, generator)
-            low, count = np.cumsum(drawn) - drawn, drawn
+            generator, draws = _generator(self._random, 5, number), self._draws[some]
+            windows = draw_windows((low, low + count), draws, self._before, self._weights, generator)
+            low, count = np.cumsum(draws) - draws, draws
         total = int(count.sum())
         first = (rank - int(self.first[number])) % world_size
         turns = np.arange(1 if self._random is None else LANES)
@@ -187,13 +187,13 @@ class EpochOrder:
         size = (total - turns + len(turns) - 1) // len(turns)
         of_lane = np.empty_like(size)
         of_lane[lanes] = size
-        begin = (np.cumsum(of_lane) - of_lane)[lanes]
+        lane_start = (np.cumsum(of_lane) - of_lane)[lanes]
         step = world_size
         if len(turns) % world_size == 0 and world_size > 1:
             mine, first, step = turns[first::world_size], 0, 1
             lanes, size = lanes[mine], size[mine]
-            low, count = _some(low, count, begin[mine], size)
-            begin = np.cumsum(size) - size
+            low, count = _some(low, count, lane_start[mine], size)
+            lane_start = np.cumsum(size) - size
         slots = None
         if windows is None:
             high = low + count
@@ -210,22 +210,22 @@ class EpochOrder:
             stop=stop,
             before=before,
             lanes=lanes,
-            begin=begin,
+            lane_start=lane_start,
             size=size,
             first=first,
             step=step,
-            drawn=slots,
+            draws=slots,
         )
 
     def arrange(self, number: int, share: Share, windows: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
         """Put values of the windows of a share, which are in the order of its pieces, into the order of the epoch."""
-        if share.drawn is not None:
-            windows = windows[share.drawn]
+        if share.draws is not None:
+            windows = windows[share.draws]
         if self._random is None:
             return windows[share.first :: share.step]
         turns = np.empty_like(windows)
         for turn, (lane, low, high) in enumerate(
-            zip(share.lanes.tolist(), share.begin.tolist(), (share.begin + share.size).tolist(), strict=True)
+            zip(share.lanes.tolist(), share.lane_start.tolist(), (share.lane_start + share.size).tolist(), strict=True)
         ):
             mine = windows[low:high]
             # Seeded for each pool and lane, so that they do not depend on earlier ones.
@@ -237,26 +237,26 @@ class EpochOrder:
             turns[turn :: len(share.lanes)] = mine
         return turns[share.first :: share.step]
 
-    def _rows_used(self, counts: Ints) -> tuple[Ints, Ints]:
+    def _row_bounds(self, counts: Ints) -> tuple[Ints, Ints]:
         """Return the first row of each stretch with windows, and the row after its last, counting only used rows."""
         index, shape, sequences = self._index, self._index.shape, self._sequences
-        begin = index.stretches.begin[self._stretches]
+        start = index.stretches.begin[self._stretches]
         if shape.short != "pad":
-            used = counts - 1  # in place from here on, as there may be millions
-            used *= shape.stride
-            used += shape.span
+            row_counts = counts - 1  # in place from here on, as there may be millions
+            row_counts *= shape.stride
+            row_counts += shape.span
         else:
-            last = index.last_rows(sequences, begin + (counts - 1) * shape.stride)
-            used = np.asarray(last + 1 + shape.label_span - begin, np.int64)
+            last = index.last_rows(sequences, start + (counts - 1) * shape.stride)
+            row_counts = np.asarray(last + 1 + shape.label_span - start, np.int64)
         if index.stretches.sequence is None:
-            rows = _before(used)
+            rows = _before(row_counts)
             return rows[:-1], rows[1:]
         # Windows before a gap may share rows with those after it: rows of the lead, or between their rows.
-        ahead = np.where(sequences[1:] == sequences[:-1], np.minimum(np.diff(begin), used[:-1]), used[:-1])
-        rows = _before(ahead)[: len(used)]
-        return rows, rows + used
+        ahead = np.where(sequences[1:] == sequences[:-1], np.minimum(np.diff(start), row_counts[:-1]), row_counts[:-1])
+        rows = _before(ahead)[: len(row_counts)]
+        return rows, rows + row_counts
 
-    def _divided(
+    def _divide(
         self, rows: Ints, until: Ints, skipped: Ints, costs: Costs, budget: int
     ) -> tuple[Ints, Ints, Ints, int]:
         """Halve units until each fits the budget; return the result of `_unit_costs`, and the bytes of the largest."""
@@ -264,10 +264,10 @@ class EpochOrder:
         # If a single window does not fit, return at once instead of planning an epoch of single windows.
         one = shape.span * costs.row + costs.window + costs.piece if len(self._index) and shape.short != "pad" else 0
         while True:
-            needed, between, cost = self._unit_costs(rows, until, skipped, costs)
+            unit_rows, between, cost = self._unit_costs(rows, until, skipped, costs)
             most = int(cost.max(initial=0))
             if most <= budget or self._unit <= least or one > budget:
-                return needed, between, cost, one if one > budget else most
+                return unit_rows, between, cost, one if one > budget else most
             self._unit = max(least, self._unit // 2)
 
     def _unit_costs(self, rows: Ints, until: Ints, skipped: Ints, costs: Costs) -> tuple[Ints, Ints, Ints]:
@@ -278,10 +278,10 @@ class EpochOrder:
         first, last = (np.searchsorted(self._before, at, side="right") - 1 for at in (low, high))
         from_row = rows[first] + (low - self._before[first]) * shape.stride
         to_row = np.minimum(rows[last] + (high - self._before[last]) * shape.stride + shape.span, until[last])
-        needed = to_row - from_row
-        each = needed * costs.row + (high + 1 - low) * costs.window + (last + 1 - first) * costs.piece
-        between = (skipped[last] - skipped[first]).clip(0, needed // FEW_MORE)
-        return np.asarray(needed, np.int64), np.asarray(between, np.int64), np.asarray(each, np.int64)
+        unit_rows = to_row - from_row
+        each = unit_rows * costs.row + (high + 1 - low) * costs.window + (last + 1 - first) * costs.piece
+        between = (skipped[last] - skipped[first]).clip(0, unit_rows // FEW_MORE)
+        return np.asarray(unit_rows, np.int64), np.asarray(between, np.int64), np.asarray(each, np.int64)
 
     def _pieces(self, low: Ints, high: Ints) -> WindowRuns:
         """Divide ranges of windows into runs that are each in one sequence."""
@@ -292,13 +292,13 @@ class EpochOrder:
         at = np.maximum(low[run], self._before[which])
         count = np.minimum(high[run], self._before[which + 1]) - at
         sequence, stretch = self._sequences[which], self._stretches[which]
-        begin = index.stretches.begin[stretch] + (at - self._before[which]) * stride
-        stop = index.last_rows(sequence, begin + (count - 1) * stride) + 1 + index.shape.label_span
+        start = index.stretches.begin[stretch] + (at - self._before[which]) * stride
+        stop = index.last_rows(sequence, start + (count - 1) * stride) + 1 + index.shape.label_span
         return WindowRuns(
             sequence=sequence,
             number=index.stretches.first[stretch] + at - self._before[which],
             count=count,
-            row=self._starts[sequence] + begin,
+            row=self._starts[sequence] + start,
             stop=self._starts[sequence] + stop,
         )
 

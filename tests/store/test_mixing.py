@@ -41,7 +41,7 @@ class Listed(EpochOrder):
             stop=zero,
             before=zero,
             lanes=zero,
-            begin=zero,
+            lane_start=zero,
             size=np.array([len(numbers)]),
             first=0,
             step=1,
