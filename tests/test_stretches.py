@@ -43,7 +43,7 @@ def index_of(missing: list[list[Row]], shape: WindowShape, *, known: bool = Fals
     if known:
         gaps.append(gaps_of(missing, 0, "horizon"))
     plain = WindowIndex.from_lengths([len(rows) for rows in missing], shape)
-    return WindowIndex(begin=plain.begin, end=plain.end, shape=shape, gaps=tuple(gaps))
+    return WindowIndex(start=plain.start, stop=plain.stop, shape=shape, gaps=tuple(gaps))
 
 
 def listed(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> list[Listed]:
@@ -157,7 +157,7 @@ def test_stretches_are_as_few_as_can_be(missing: list[list[Row]], shape: WindowS
     assert (counts > 0).all()
     for one, other in itertools.pairwise(range(len(counts))):
         if left.sequence[one] == left.sequence[other]:
-            assert left.begin[one] + counts[one] * shape.stride < left.begin[other]
+            assert left.start[one] + counts[one] * shape.stride < left.start[other]
 
 
 @given(sequences_of_rows, any_shape)
@@ -172,7 +172,7 @@ def test_many_gaps_are_worked_out_a_few_at_a_time_with_the_same_result(
         parts = index_of(missing, shape).stretches
     finally:
         stretches_module.TOGETHER = before
-    for name in ("begin", "first", "number"):
+    for name in ("start", "first", "number"):
         assert getattr(whole, name).tolist() == getattr(parts, name).tolist()
 
 
@@ -240,9 +240,9 @@ def test_without_gaps_nothing_more_is_kept() -> None:
     lengths = np.full(1000, 50)
     plain = WindowIndex.from_lengths(lengths, WindowShape(window=4))
     none = Gaps(sequence=np.zeros(0, np.int64), start=np.zeros(0, np.int64), stop=np.zeros(0, np.int64), use="window")
-    index = WindowIndex(begin=plain.begin, end=plain.end, shape=plain.shape, gaps=(none,))
+    index = WindowIndex(start=plain.start, stop=plain.stop, shape=plain.shape, gaps=(none,))
     assert index.stretches.sequence is None
-    assert index.stretches.begin is index.begin
+    assert index.stretches.start is index.start
 
 
 def test_memory_grows_with_the_gaps_and_not_with_the_windows() -> None:
@@ -250,9 +250,9 @@ def test_memory_grows_with_the_gaps_and_not_with_the_windows() -> None:
     at = np.arange(10) * 100_000 + 50_000
     gaps = Gaps(sequence=np.zeros(10, np.int64), start=at, stop=at + 3, use="window")
     index = WindowIndex(
-        begin=np.zeros(1, np.int64), end=np.array([10**6]), shape=WindowShape(window=24, horizon=1), gaps=(gaps,)
+        start=np.zeros(1, np.int64), stop=np.array([10**6]), shape=WindowShape(window=24, horizon=1), gaps=(gaps,)
     )
-    assert len(index.stretches.begin) == 11
+    assert len(index.stretches.start) == 11
     assert len(index) == 10**6 - 24 - 10 * (24 + 2)
 
 
@@ -262,6 +262,6 @@ def test_labels_of_sequences_that_miss_a_value_leave_out_whole_sequences(rate: i
     plain = WindowIndex.from_lengths([9, 8, 0, 7], shape)
     one, none = np.array([1]), np.zeros(1, np.int64)
     gaps = Gaps(sequence=one, start=none, stop=one, use="sequence")
-    index = WindowIndex(begin=plain.begin, end=plain.end, shape=shape, gaps=(gaps,))
+    index = WindowIndex(start=plain.start, stop=plain.stop, shape=shape, gaps=(gaps,))
     places = [plain.locate(number) for number in range(len(plain))]
     assert [index.locate(number) for number in range(len(index))] == [place for place in places if place[0] != 1]

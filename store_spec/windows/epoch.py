@@ -207,12 +207,12 @@ def _chunk_bytes(windows: Windows) -> int:
 
 def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:
     """Return all rows that windows may use in any epoch, if they take at most `budget` bytes, at `row` bytes each."""
-    store, lengths = windows.store, windows.base.end - windows.base.begin
+    store, lengths = windows.store, windows.base.stop - windows.base.start
     room = budget // max(1, row) - int(lengths.sum())
     if room < 0:
         return None
     some = np.flatnonzero(lengths)
-    first = store.starts[some] + windows.base.begin[some]
+    first = store.starts[some] + windows.base.start[some]
     start, stop = merged(first, first + lengths[some])
     if all(column.plain for column in windows.columns.values()):
         start, stop = join_ranges(start, stop, room, store.schema.steps.chunk)

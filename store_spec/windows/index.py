@@ -36,14 +36,14 @@ _MOST_WINDOWS = 2**62
 class WindowIndex:
     """Where each window starts. The index takes 16 bytes per sequence, regardless of the number of windows.
 
-    Windows are numbered sequence by sequence, and by their start within a sequence. A sequence's starts are `begin`,
-    `begin + stride`, ..., as long as the window's `span` steps end at or before `end`, without those whose windows
+    Windows are numbered sequence by sequence, and by their position within a sequence. They are at the steps `start`,
+    `start + stride`, ..., as long as the window's `span` steps end at or before `stop`, without those whose windows
     use a gap. Gaps take about 100 bytes each; with a `sampling_rate` that does not divide the stride, gaps that are
     shorter than it may take as much for each row of a window.
 
     Args:
-        begin: (sequences,) int64, each sequence's first usable step, counted from its step 0.
-        end: (sequences,) int64, the step after its last usable one; at most 2**53.
+        start: (sequences,) int64, each sequence's first usable step, counted from its step 0.
+        stop: (sequences,) int64, the step after its last usable one; at most 2**53.
         shape: The shape of a window.
         gaps: Steps that no window may use.
 
@@ -52,7 +52,7 @@ class WindowIndex:
         stretches: The same windows in runs without any left out; without gaps each sequence is one run.
 
     Raises:
-        WindowError: `begin` and `end` are not as above, there are more than 2**62 windows, or `shape.short`
+        WindowError: `start` and `stop` are not as above, there are more than 2**62 windows, or `shape.short`
             is `"error"` and a sequence has fewer than `shape.span` usable steps.
 
     >>> shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, stride=3)
@@ -61,8 +61,8 @@ class WindowIndex:
     (3, [(0, 0), (0, 3), (2, 0)])
     """
 
-    begin: NDArray[np.int64]
-    end: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
     shape: WindowShape
     gaps: tuple[Gaps, ...] = ()
     first: NDArray[np.int64] = field(init=False)
@@ -70,28 +70,28 @@ class WindowIndex:
     _every: NDArray[np.int64] = field(init=False, repr=False)  # `first`, if no window were left out
 
     def __post_init__(self) -> None:
-        begin, end = step_counts("begin", self.begin), step_counts("end", self.end)
-        if begin.shape != end.shape:
-            raise WindowError(f"begin has {begin.size:,} sequences but end has {end.size:,}; use one of each")
-        if (begin > end).any():
-            at = int(np.argmax(begin > end))
-            raise WindowError(f"sequence {at:,} begins at step {begin[at]:,} but ends at {end[at]:,}")
-        first = _first_numbers(end - begin, self.shape)
-        for name, array in (("begin", begin), ("end", end), ("first", first)):
+        start, stop = step_counts("start", self.start), step_counts("stop", self.stop)
+        if start.shape != stop.shape:
+            raise WindowError(f"start has {start.size:,} sequences but stop has {stop.size:,}; use one of each")
+        if (start > stop).any():
+            at = int(np.argmax(start > stop))
+            raise WindowError(f"sequence {at:,} begins at step {start[at]:,} but ends at {stop[at]:,}")
+        first = _first_numbers(stop - start, self.shape)
+        for name, array in (("start", start), ("stop", stop), ("first", first)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         object.__setattr__(self, "_every", first)
-        runs = Stretches(sequence=None, begin=begin, first=first, number=first[:-1])
+        runs = Stretches(sequence=None, start=start, first=first, number=first[:-1])
         if any(map(len, self.gaps)):
-            runs = stretches(self.shape, begin, first, self.real_rows(np.arange(len(begin)), begin), self.gaps)
+            runs = stretches(self.shape, start, first, self.real_rows(np.arange(len(start)), start), self.gaps)
             assert runs.sequence is not None
-            first = runs.first[np.searchsorted(runs.sequence, np.arange(len(begin) + 1))]
+            first = runs.first[np.searchsorted(runs.sequence, np.arange(len(start) + 1))]
             first.setflags(write=False)
             object.__setattr__(self, "first", first)
         object.__setattr__(self, "stretches", runs)
 
     def __repr__(self) -> str:
-        return f"<index of {len(self):,} windows of {len(self.begin):,} sequences: {self.shape}>"
+        return f"<index of {len(self):,} windows of {len(self.start):,} sequences: {self.shape}>"
 
     @classmethod
     def from_lengths(cls, lengths: ArrayLike, shape: WindowShape) -> Self:
@@ -107,9 +107,9 @@ class WindowIndex:
         steps = step_counts("lengths", lengths)
         if shape.steps is None:
             zeros = np.broadcast_to(np.zeros(1, np.int64), steps.shape)  # takes no memory
-            return cls(begin=zeros, end=steps, shape=shape)
+            return cls(start=zeros, stop=steps, shape=shape)
         low, high = shape.steps
-        return cls(begin=fraction_of(steps, low), end=fraction_of(steps, high), shape=shape)
+        return cls(start=fraction_of(steps, low), stop=fraction_of(steps, high), shape=shape)
 
     def __len__(self) -> int:
         return int(self.first[-1])
@@ -148,10 +148,10 @@ class WindowIndex:
         return self._place(positions)
 
     def _no_such(self, number: int) -> SequenceIndexError:
-        why, most = no_such("window", number, len(self)), int((self.end - self.begin).max(initial=0))
+        why, most = no_such("window", number, len(self)), int((self.stop - self.start).max(initial=0))
         if not len(self) and most < self.shape.span:
             why += (
-                f", as a window and its label need {self.shape.span:,} steps, and of {self.begin.size:,} sequences the "
+                f", as a window and its label need {self.shape.span:,} steps, and of {self.start.size:,} sequences the "
                 f"longest has {most:,} usable ones"
             )
         return SequenceIndexError(why)
@@ -159,7 +159,7 @@ class WindowIndex:
     def _place(self, numbers: NDArray[np.int64] | np.int64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         runs = self.stretches
         which = np.asarray(np.searchsorted(runs.first, numbers, side="right") - 1, np.int64)
-        return runs.sequences(which), runs.begin[which] + (numbers - runs.first[which]) * self.shape.stride
+        return runs.sequences(which), runs.start[which] + (numbers - runs.first[which]) * self.shape.stride
 
     @overload
     def windows_in(self, sequence: int, low: int, high: int) -> tuple[int, int]: ...
@@ -183,10 +183,10 @@ class WindowIndex:
         (5, 7)
         """
         sequences = self._sequences(sequence)
-        begin, end, first = self.begin[sequences], self.end[sequences], self._every[sequences]
+        start, stop, first = self.start[sequences], self.stop[sequences], self._every[sequences]
         # Clipped first, so that no distance overflows, however far a bound is outside the sequence.
-        to_low = np.clip(int64("low", low), begin, end) - begin
-        to_high = np.clip(int64("high", high), begin, end) - begin
+        to_low = np.clip(int64("low", low), start, stop) - start
+        to_high = np.clip(int64("high", high), start, stop) - start
         count, stride = self._every[sequences + 1] - first, self.shape.stride
         number_low = first + np.minimum(-(-to_low // stride), count)
         number_high = np.maximum(first + np.minimum(-(-to_high // stride), count), number_low)
@@ -199,9 +199,9 @@ class WindowIndex:
         """Return how many input rows of each window are real; the rows after them are padding.
 
         All `window` rows are real, unless `short="pad"` and the sequence has fewer than `span` usable steps. Then as
-        many are real as fit before a whole label: `begin + k * sampling_rate < end - label_span`. The label follows the
-        last real row: `"future"` starts `1 + lead` steps after it, `"last"` is its label row, and `"aligned"` has as
-        many real rows as the input.
+        many are real as fit before a whole label: `start + k * sampling_rate < stop - label_span`. The label follows
+        the last real row: `"future"` starts `1 + lead` steps after it, `"last"` is its label row, and `"aligned"` has
+        as many real rows as the input.
 
         Args:
             sequences: Integers, the windows' sequences.
@@ -217,7 +217,7 @@ class WindowIndex:
         where, at = np.broadcast_arrays(self._sequences(sequences), int64("starts", starts))
         if self.shape.short != "pad":
             return np.full(where.shape, self.shape.window, np.int64)
-        fitting = -((at - self.end[where] + self.shape.label_span) // self.shape.sampling_rate)
+        fitting = -((at - self.stop[where] + self.shape.label_span) // self.shape.sampling_rate)
         return np.asarray(np.minimum(fitting, self.shape.window), np.int64)
 
     def last_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
@@ -232,9 +232,9 @@ class WindowIndex:
     def _sequences(self, sequences: ArrayLike) -> NDArray[np.int64]:
         """Check positions of sequences, and return them as int64; negative ones are refused."""
         positions = int64("sequences", sequences)
-        absent = (positions < 0) | (positions >= self.begin.size)
+        absent = (positions < 0) | (positions >= self.start.size)
         if absent.any():
-            raise SequenceIndexError(no_such("sequence", int(positions[absent][0]), self.begin.size))
+            raise SequenceIndexError(no_such("sequence", int(positions[absent][0]), self.start.size))
         return positions
 
 

@@ -130,7 +130,7 @@ class EpochOrder:
         counts = counts[stretches]
         self._before = _before(counts)
         rows, until = self._row_bounds(counts)
-        skipped = starts[sequences] + index.stretches.begin[stretches] - rows  # unused rows of the store before each
+        skipped = starts[sequences] + index.stretches.start[stretches] - rows  # unused rows of the store before each
         if weights is not None:
             weights = weights[sequences]
             costs = replace(costs, window=costs.window + DRAWN_BYTES)  # each draw of a unit has at most its windows
@@ -240,7 +240,7 @@ class EpochOrder:
     def _row_bounds(self, counts: Ints) -> tuple[Ints, Ints]:
         """Return the first row of each stretch with windows, and the row after its last, counting only used rows."""
         index, shape, sequences = self._index, self._index.shape, self._sequences
-        start = index.stretches.begin[self._stretches]
+        start = index.stretches.start[self._stretches]
         if shape.short != "pad":
             row_counts = counts - 1  # in place from here on, as there may be millions
             row_counts *= shape.stride
@@ -292,7 +292,7 @@ class EpochOrder:
         at = np.maximum(low[run], self._before[which])
         count = np.minimum(high[run], self._before[which + 1]) - at
         sequence, stretch = self._sequences[which], self._stretches[which]
-        start = index.stretches.begin[stretch] + (at - self._before[which]) * stride
+        start = index.stretches.start[stretch] + (at - self._before[which]) * stride
         stop = index.last_rows(sequence, start + (count - 1) * stride) + 1 + index.shape.label_span
         return WindowRuns(
             sequence=sequence,

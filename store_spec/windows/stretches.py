@@ -57,13 +57,13 @@ class Stretches:
 
     Args:
         sequence: (stretches,), the position of each stretch's sequence, ascending; None: one stretch per sequence.
-        begin: (stretches,), the start of its first window, counted from the first step of the sequence.
+        start: (stretches,), the start of its first window, counted from the first step of the sequence.
         first: (stretches + 1,), the number of its first window, then the number of windows.
         number: (stretches,), the number that its first window would have if none were left out.
     """
 
     sequence: Ints | None
-    begin: Ints
+    start: Ints
     first: Ints
     number: Ints
 
@@ -82,17 +82,17 @@ class Stretches:
         return np.asarray(np.where(which < 0, 0, self.first[which] + inside), np.int64)
 
 
-def stretches(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> Stretches:
+def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> Stretches:
     """Return the windows of all sequences that use no gap.
 
     Args:
         shape: The shape of a window.
-        begin: (sequences,), the start of each sequence's first window.
+        first_start: (sequences,), the start of each sequence's first window.
         first: (sequences + 1,), the number of its first window if none were left out, then the number of windows.
         real: (sequences,), how many input rows the first window of each sequence has; all others have as many.
         gaps: The steps that windows may not use.
     """
-    low, high = merged(*_skipped(shape, begin, first, real, gaps))
+    low, high = merged(*_skipped(shape, first_start, first, real, gaps))
     from_number, to_number = np.append(np.zeros(1, np.int64), high), np.append(low, first[-1:])
     some = from_number < to_number
     from_number, to_number = from_number[some], to_number[some]
@@ -104,13 +104,13 @@ def stretches(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Se
     sequence, number = sequence[some], number[some]
     return Stretches(
         sequence=sequence,
-        begin=begin[sequence] + (number - first[sequence]) * shape.stride,
+        start=first_start[sequence] + (number - first[sequence]) * shape.stride,
         first=np.append(np.zeros(1, np.int64), np.cumsum(count[some])),
         number=number,
     )
 
 
-def _skipped(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> tuple[Ints, Ints]:
+def _skipped(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> tuple[Ints, Ints]:
     """Return ranges of numbers of windows that use a gap; they may overlap."""
     ranges: list[tuple[Ints, Ints]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for each in gaps:
@@ -118,13 +118,13 @@ def _skipped(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Seq
         while at < len(each):
             # With a sampling rate, a short gap may rule out a range of starts for each row of a window.
             some = max(1, TOGETHER // (shape.window if shape.sampling_rate > 1 else 1))
-            ranges.append(merged(*_windows_with(shape, begin, first, real, each[at : at + some])))
+            ranges.append(merged(*_windows_with(shape, first_start, first, real, each[at : at + some])))
             at += some
     low, high = (np.concatenate(bounds) for bounds in zip(*ranges, strict=True))
     return low, high
 
 
-def _windows_with(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Gaps) -> tuple[Ints, Ints]:
+def _windows_with(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Gaps) -> tuple[Ints, Ints]:
     sequence, count = gaps.sequence, first[gaps.sequence + 1] - first[gaps.sequence]
     some = count > 0
     sequence, count, start, stop = sequence[some], count[some], gaps.start[some], gaps.stop[some]
@@ -138,7 +138,7 @@ def _windows_with(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps
         step, rows = 1, np.full_like(rows, shape.horizon if horizon else 1)
     if step > 1 and shape.stride % step == 0:
         # All windows of a sequence use the same rows, `step` apart; only these rows of a gap count.
-        start = start + (begin[sequence] + offset - start) % step
+        start = start + (first_start[sequence] + offset - start) % step
         stop = start + (stop - 1 - start) // step * step + 1
     elif step > 1:
         # A gap shorter than a step may be between the rows of a window.
@@ -149,8 +149,8 @@ def _windows_with(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps
             np.repeat(each, parts) for each in (sequence, count, start, stop, rows, offset, short)
         )
         start, stop, rows = start - back, stop - back, np.where(short, 1, rows)
-    low = start - offset - (rows - 1) * step - begin[sequence]
-    high = stop - offset - begin[sequence]
+    low = start - offset - (rows - 1) * step - first_start[sequence]
+    high = stop - offset - first_start[sequence]
     low, high = (np.clip(-(-bound // shape.stride), 0, count) for bound in (low, high))
     some = (low < high) & (start < stop)
     return first[sequence[some]] + low[some], first[sequence[some]] + high[some]

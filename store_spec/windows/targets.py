@@ -59,9 +59,9 @@ def index_of(store: Store, shape: WindowShape, before: int | None, after: int | 
     if before is None and after is None:
         return WindowIndex.from_lengths(store.lengths, shape)
     every = WindowIndex.from_lengths(store.lengths, replace(shape, short="drop"))  # short sequences are checked below
-    start, stop = every.begin, every.end
+    start, stop = every.start, every.stop
     if after is not None:
         start = np.maximum(start, steps_before(store, after))
     if before is not None:
         stop = np.minimum(stop, steps_before(store, before))
-    return WindowIndex(begin=np.minimum(start, stop), end=stop, shape=shape)
+    return WindowIndex(start=np.minimum(start, stop), stop=stop, shape=shape)

@@ -194,17 +194,17 @@ class Windows:
         """
         if self.shape.phase == "first":
             return self
-        room = np.minimum(self.shape.stride, self.index.end - self.index.begin - self.shape.span + 1)
+        room = np.minimum(self.shape.stride, self.index.stop - self.index.start - self.shape.span + 1)
         random = np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(2,)))
-        starts = self.index.begin + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
+        starts = self.index.start + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
         windows = object.__new__(Windows)
         windows.__dict__ |= self.__dict__  # nothing is read again
         windows._epoch = seed, epoch
-        windows.index = replace(self.index, begin=starts)
+        windows.index = replace(self.index, start=starts)
         # Between gaps there may be room for windows without an offset only.
         none = (np.diff(windows.index.first) == 0) & (np.diff(self.index.first) > 0)
         if none.any():
-            windows.index = replace(self.index, begin=np.where(none, self.index.begin, starts))
+            windows.index = replace(self.index, start=np.where(none, self.index.start, starts))
         return windows
 
     def parameters(self) -> dict[str, Any]:

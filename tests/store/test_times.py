@@ -288,7 +288,7 @@ def test_windows_before_and_after_a_moment_are_those_of_the_steps_there(
         ]
         plain = store.select([number]).windows(window, **options)
         first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
-        index = type(plain.index)(begin=np.array([first]), end=np.array([last]), shape=plain.shape)
+        index = type(plain.index)(start=np.array([first]), stop=np.array([last]), shape=plain.shape)
         expected += [(number, index.locate(at)[1]) for at in range(len(index))]
     assert [found.index.locate(at) for at in range(len(found))] == expected
     for numbers in (range(len(found)),):
@@ -351,8 +351,8 @@ def test_batches_and_states_are_of_the_windows_of_that_time(tmp_path):
     with pytest.raises(StateError, match="before"):
         store.windows(2, before="2020-01-06").batches(3, shuffle=True).load_state_dict(state)
     late = store.windows(2, after="2020-01-05", phase="random", stride=2)
-    begins = late.of_epoch(1, 2).index.begin
-    assert (begins >= late.index.begin).all()
+    begins = late.of_epoch(1, 2).index.start
+    assert (begins >= late.index.start).all()
     assert len(late) > 0
     every = store.windows(2)
     both = len(store.windows(2, before="2020-01-05")) + len(store.windows(2, after="2020-01-05"))
