@@ -26,7 +26,7 @@ from builder.run import workers_died
 from builder.sequence import LongSequence, Sequence
 from builder.verification import Checking
 from store_spec.errors import DAMAGE, SequenceError
-from store_spec.format.records import Checked, SourceId
+from store_spec.format.records import CheckedSequence, SourceId
 from store_spec.verification.problems import Problem
 
 
@@ -116,16 +116,16 @@ def compare_batch(batch: Batch, store: store_spec.Store, numbers: list[list[int]
     return found
 
 
-def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | LongSequence) -> Checked | str:
+def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence | str:
     """Return a sequence as the store would have it, copied: a process function may fill its arrays again."""
     try:
         checked = check_given(store.schema, origin, sequence)
     except SequenceError as error:
         return str(error).removeprefix(f"{origin}: ")
-    return Checked({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
+    return CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
 
 
-def _differences(store: store_spec.Store, numbers: list[int], given: list[Checked | str]) -> Iterator[str]:
+def _differences(store: store_spec.Store, numbers: list[int], given: list[CheckedSequence | str]) -> Iterator[str]:
     if len(given) != len(numbers):
         yield f"number of sequences: {len(given):,}, where the store has {len(numbers):,}"
         return

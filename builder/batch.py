@@ -17,7 +17,7 @@ from builder.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
 from store_spec.format import shard
 from store_spec.format.records import Records, no_records
 from store_spec.format.sequence_columns import SequenceColumn
-from store_spec.format.shard import Stretch
+from store_spec.format.shard import EncodedRows
 from store_spec.format.times import Time
 from store_spec.schema import TABLES, LabelAxis, Missing, Rows, Schema
 
@@ -208,9 +208,9 @@ class Part:
         return self.rows.stop - self.rows.start  # type: ignore[no-any-return]
 
 
-def compress(processed: Processed, part: Part, schema: Schema) -> dict[str, Stretch]:
+def compress(processed: Processed, part: Part, schema: Schema) -> dict[str, EncodedRows]:
     """Compress some rows of a batch; those in files are read, array after array."""
-    stretches: dict[str, Stretch] = {}
+    stretches: dict[str, EncodedRows] = {}
     for name in part.names:
         blocks = processed.rows[name]
         same = next((other for other in stretches if processed.rows[other] is blocks), None)

@@ -20,8 +20,8 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.format.codec import crc32c
 from store_spec.format.missing_runs import RunningRuns, SequenceRuns
 from store_spec.format.piecewise import Piecewise
-from store_spec.format.records import SOURCES, Checked, Records, SourceId, recorded
-from store_spec.reading.spans import read_spans
+from store_spec.format.records import SOURCES, CheckedSequence, Records, SourceId, recorded
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.schema import MISSING_RUNS, TABLES, Schema
 
 
@@ -79,7 +79,7 @@ def copy(work: Copy, schema: Schema, space: Space) -> Processed:
         records = anew.records()
     else:
         found = {MISSING_RUNS[name]: [one.result() for one in each] for name, each in missing.items()}
-        records = replace(records, missing={name: SequenceRuns.joined(runs) for name, runs in found.items()})
+        records = replace(records, missing={name: SequenceRuns.join(runs) for name, runs in found.items()})
     kept = rows.close()
     return Processed(records, kept, [], Seen.of({}), sum(one.nbytes for one in kept.values()), len(work.names))
 
@@ -96,7 +96,7 @@ class _Anew:
         if place not in self._of:
             self._of[place] = Piecewise(self._schema, _origin(self._records, place))
         columns = {one.array: self._records.columns[one.array][place : place + 1] for one in self._schema.columns}
-        self._of[place].add(Checked({name: rows}, columns))
+        self._of[place].add(CheckedSequence({name: rows}, columns))
 
     def records(self) -> Records:
         """Return the table rows of all sequences."""
@@ -152,6 +152,6 @@ def _read(work: Copy, name: str, most: int) -> Iterator[tuple[int, NDArray[Any],
             for low in range(begin, end, most):
                 yield first, work.snapshot.rows(name, low, min(low + most, end)), low + most >= end
         else:
-            for number, one in enumerate(read_spans(work.snapshot, name, starts[first:last], stops[first:last])):
+            for number, one in enumerate(read_ranges(work.snapshot, name, starts[first:last], stops[first:last])):
                 yield first + number, one, True
         first = last

@@ -15,7 +15,7 @@ from builder.sequence import LongSequence, Sequence
 from builder.text_labels import refuse_text
 from store_spec.errors import SequenceError
 from store_spec.format.piecewise import Piecewise
-from store_spec.format.records import Checked, Records, SourceId, check_sequence, describe
+from store_spec.format.records import CheckedSequence, Records, SourceId, check_sequence, describe
 from store_spec.format.sequence_columns import ColumnType, SequenceColumn, column_type
 from store_spec.format.times import Time, checked_times, time_like
 from store_spec.schema import LabelAxis, Missing, Rows, Schema
@@ -35,7 +35,7 @@ class Look:
     steps: int
 
 
-def check_given(schema: Schema, origin: SourceId, sequence: Sequence | LongSequence) -> Checked:
+def check_given(schema: Schema, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence:
     """Return a sequence as it will be stored; its arrays may still be those that were given. One in pieces is joined.
 
     Raises:
@@ -115,7 +115,7 @@ def taken(
     return record
 
 
-def _take(rows: BatchRows, given: Sequence, checked: Checked, *, ours: bool) -> None:
+def _take(rows: BatchRows, given: Sequence, checked: CheckedSequence, *, ours: bool) -> None:
     arrays = checked.rows
     if ours:
         rows.add(arrays)
@@ -124,13 +124,13 @@ def _take(rows: BatchRows, given: Sequence, checked: Checked, *, ours: bool) -> 
     rows.add(arrays, [name for name in arrays if np.may_share_memory(arrays[name], np.asarray(getattr(given, name)))])
 
 
-def _nbytes(checked: Checked) -> int:
+def _nbytes(checked: CheckedSequence) -> int:
     return sum(rows.nbytes for rows in checked.rows.values())
 
 
 def checked_pieces(
     schema: Schema, origin: SourceId, sequence: Sequence | LongSequence
-) -> Iterator[tuple[Sequence, Checked]]:
+) -> Iterator[tuple[Sequence, CheckedSequence]]:
     """Yield each piece of a sequence, or the whole of one without pieces, and what will be stored of it.
 
     Raises:
@@ -157,7 +157,7 @@ def checked_pieces(
                 once["labels"] = checked.rows["labels"].copy()
 
 
-def _joined(schema: Schema, origin: SourceId, sequence: LongSequence) -> Checked:
+def _joined(schema: Schema, origin: SourceId, sequence: LongSequence) -> CheckedSequence:
     """Return a sequence in pieces as it will be stored, in memory: the pieces are read as `taken` reads them.
 
     Raises:
@@ -165,7 +165,7 @@ def _joined(schema: Schema, origin: SourceId, sequence: LongSequence) -> Checked
     """
     # Copied: the next piece may come in the same arrays.
     pieces = [
-        Checked({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
+        CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
         for _, checked in checked_pieces(schema, origin, sequence)
     ]
     if not pieces:
@@ -175,7 +175,7 @@ def _joined(schema: Schema, origin: SourceId, sequence: LongSequence) -> Checked
     if schema.label_axis == "sequence":
         rows["labels"] = first.rows["labels"]
     checked_times(schema.time, rows.get("time"), len(rows["inputs"]), origin)  # they may fall between two pieces
-    return Checked(rows, first.columns)
+    return CheckedSequence(rows, first.columns)
 
 
 def _no_piece(origin: SourceId) -> SequenceError:

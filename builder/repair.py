@@ -19,7 +19,7 @@ from builder.errors import UsageError
 from builder.fingerprints import BUFFER_BYTES, Fingerprint
 from builder.given import checked_pieces
 from builder.one_source import Batch, Failure, UnusableError, read_source
-from builder.process import searching
+from builder.process import ProcessFunction, searching
 from builder.reading import Reading
 from builder.run import workers_died
 from builder.sequence import LongSequence, Sequence

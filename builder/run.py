@@ -29,7 +29,7 @@ from builder.recorded_failures import FAILURES, failures_recorded
 from builder.row_blocks import Space
 from store_spec.disk.job import ShardJob
 from store_spec.disk.ledger import Ledger
-from store_spec.format.shard import Stretch
+from store_spec.format.shard import EncodedRows
 from store_spec.schema import Schema
 
 BATCH_MEMORY = 2**27  # bytes of a batch's rows that lie in memory: four times those of a batch that was judged well
@@ -322,7 +322,7 @@ class Run:
 
     def _put(self, jobs: tuple[ShardJob, ...], parts: list[tuple[BatchInFlight, int]], written: int) -> None:
         for job in jobs:
-            self._ledger.done(job)
+            self._ledger.mark_done(job)
         shard = jobs[0].name, jobs[0].number
         self._tally.bytes_written += written - self._partial.pop(shard, 0)
         if jobs[0].stop % self._schema.chunking(jobs[0].name).shard:
@@ -379,7 +379,7 @@ def too_many_failed(tally: Tally, most: float) -> BuildError:
     )
 
 
-def put_shards(jobs: tuple[ShardJob, ...], *parts: dict[str, Stretch]) -> int:
+def put_shards(jobs: tuple[ShardJob, ...], *parts: dict[str, EncodedRows]) -> int:
     """Put one shard of each array on an axis, from their stretches; return the bytes written."""
     return sum(job.write([stretches[job.name] for stretches in parts]) for job in jobs)
 

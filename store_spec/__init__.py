@@ -1,4 +1,4 @@
-"""The ragged store: its format, writing, verifying, and reading as windows, padded sequences and batches."""
+"""Write, verify and read ragged stores: as windows, padded sequences, streams and batches of them."""
 
 from __future__ import annotations
 
@@ -61,30 +61,30 @@ def create_store(
     """Start a new store and return its writer. The store appears at `path` with the first commit.
 
     Args:
-        path: A folder that is not there yet.
+        path: A folder that does not exist yet.
         inputs: What one row is: `("float32", (17,))`, or `Rows` with names for the features.
         labels: The same for one row of labels.
-        label_axis: `step`: one label row for each input row. `sequence`: one for the whole sequence.
-            `own`: label sequences with lengths of their own.
+        label_axis: `step`: one label row for each input row. `sequence`: one label row for the whole sequence.
+            `own`: label sequences with their own lengths.
         missing: `error` refuses NaN, `keep` lets it stand for missing values. Infinities are always refused.
-        chunk: Decoded bytes that are compressed and read together, as `"1MB"`; by default 256 KiB.
+        chunk: Decoded bytes that are compressed and read together, such as `"1MB"`; by default 256 KiB.
         shard: Decoded bytes in one file; by default 64 MiB.
-        codec: `lz4`, which is read two to three times as fast, or `zstd`, which is smaller; with a level as in
+        codec: `lz4`, which is read two to three times as fast, or `zstd`, which is smaller, with a level as in
             `zstd:5`; or `none`.
-        columns: What else is kept of each sequence: a name, and `string`, `int64`, `float64` or `bool`, as in
+        columns: Further columns of each sequence, by name and type: `string`, `int64`, `float64` or `bool`, as in
             `{"site": "string", "age": "float64"}`.
-        time: What the time of each step is: `"s"`, `"ms"`, `"us"` or `"ns"` for dates, as `"timedelta64[ms]"` for
-            elapsed time, or a `Time`, which can have a zone; None: none is kept.
-        classes: Names for the integers of labels: for each target a list, of which the k-th is what k stands for, or
+        time: Store the time of each step, in this unit: `"s"`, `"ms"`, `"us"` or `"ns"` for dates, a dtype such as
+            `"timedelta64[ms]"` for elapsed time, or a `Time`, which can have a zone. None: no times.
+        classes: Names for the integers of labels: for each target a list, whose item k is the name of the integer k, or
             None; as in `[["cat", "dog"]]`. `writer.extend_classes` adds more.
-        filled: Keep which values of inputs were filled in, so that `windows(..., mask=True)` can tell, and `padded` and
-            `streams` with `value_mask=True`.
-        provenance: Whatever JSON should be kept about where the data come from.
+        filled: Record which values of inputs were filled in, for `windows(..., mask=True)`, and for `value_mask=True`
+            of `padded` and `streams`.
+        provenance: Any JSON object to store about where the data come from.
 
     Raises:
         StoreExistsError: Something is at that path already.
-        SchemaError: Such a store is impossible, or the path is a URL: stores lie on local disks.
-        LockedError: Another writer is creating it.
+        SchemaError: Such a store is impossible, or the path is a URL: stores are written to local disks.
+        LockedError: Another writer is creating the store.
 
     >>> import tempfile, numpy as np
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -119,21 +119,21 @@ def open_store(path: StoreLocation, mode: Literal["r"] = "r") -> Store: ...
 @overload
 def open_store(path: str | PathLike[str], mode: Literal["a"]) -> Writer: ...
 def open_store(path: StoreLocation, mode: Literal["r", "a"] = "r") -> Store | Writer:
-    """Open a store: to read the state it is in now (`r`), or to append to it (`a`), which gives a writer.
+    """Open a store, to read its present state (`r`), or to append to it (`a`), which returns a writer.
 
-    Reading is cheap to start: one document and the lengths, no rows. What was read from stays open, up to 32 files of
-    a store, until it is gone.
+    Opening reads one document and the lengths, but no rows. Up to 32 files of a store stay open after they were read,
+    until the store object is deleted.
 
     Args:
-        path: Where it lies; or, to read, a store of zarr: a `MemoryStore`, `ZipStore`, `FsspecStore`, `ObjectStore` or
-            any other one. A `LocalStore` is read as its path is.
+        path: The path of the store; or, to read, a zarr store: a `MemoryStore`, `ZipStore`, `FsspecStore`,
+            `ObjectStore` or any other one. A `LocalStore` is read like its path.
         mode: `r` or `a`.
 
     Raises:
         MissingStoreError: There is no store at that path.
-        FormatError: What is there is not a store that this version may read.
+        FormatError: What is there is not a store that this version can read.
         SchemaError: The path is a URL, or there is no such mode.
-        LockedError: Another writer has it open (mode `a`).
+        LockedError: Another writer has the store open (mode `a`).
     """
     if mode == "r":
         return Store(Snapshot.open(path))
@@ -155,4 +155,6 @@ def _rows(name: str, rows: Rows | tuple[DTypeLike, tuple[int, ...]]) -> Rows:
     except SchemaError:
         raise
     except (TypeError, ValueError) as error:
-        raise SchemaError(f"{name}={rows!r:.200} says no row; give for example ('float32', (17,))") from error
+        raise SchemaError(
+            f"{name}={rows!r:.200} does not describe a row; give for example ('float32', (17,))"
+        ) from error

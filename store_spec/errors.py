@@ -1,29 +1,29 @@
-"""Everything that `store_spec` raises, one tree, branching by what a caller would do about it.
+"""The exceptions of `store_spec`: one hierarchy, divided by what a caller can do about them.
 
 StoreError
-├── SchemaError         the store asked for is impossible: change the arguments (also a ValueError)
+├── SchemaError         a store like this is impossible: change the arguments (also a ValueError)
 ├── SequenceError       a sequence does not fit the store: fix or leave out that sequence (also a ValueError)
-├── WindowError         windows or batches asked for are impossible: change the arguments (also a ValueError)
-├── StateError          a state is not of these batches: make those that it is of (also a ValueError)
+├── WindowError         windows or batches like this are impossible: change the arguments (also a ValueError)
+├── StateError          a state does not belong to these batches: make batches that match it (also a ValueError)
 ├── SequenceIndexError  a number beyond the last sequence, step or window (also an IndexError)
 ├── MissingStoreError   there is no store at that path (also a FileNotFoundError)
 ├── StoreExistsError    something is at that path already (also a FileExistsError)
 ├── LockedError         another writer has the store open: wait for it
-├── ConflictError       the store was changed by somebody who did not hold the lock: open it again
-├── StorageError        the disk refused an operation: make room, raise the limit, try again
-│   └── UnreadableError it does not give what a file holds: restore that file
-└── FormatError         what is on disk is not a store that this version may read
-    ├── VersionError    it is of a later major version: upgrade seqzarr
+├── ConflictError       the store was changed by a writer without the lock: open it again
+├── StorageError        the disk reported an error: make room, raise the limit, try again
+│   └── UnreadableError a file cannot be read: restore that file
+└── FormatError         what is on disk is not a store that this version can read
+    ├── VersionError    it has a later major version: upgrade seqzarr
     └── ChecksumError   bytes are not those that were written: restore or rebuild that file
 """
 
 
 class StoreError(Exception):
-    """Root of all errors of `store_spec`."""
+    """The base class of all errors of `store_spec`."""
 
 
 class SchemaError(StoreError, ValueError):
-    """The store asked for is impossible."""
+    """A store like this is impossible."""
 
 
 class SequenceError(StoreError, ValueError):
@@ -31,11 +31,11 @@ class SequenceError(StoreError, ValueError):
 
 
 class WindowError(StoreError, ValueError):
-    """The windows or batches asked for are impossible."""
+    """Windows or batches like this are impossible."""
 
 
 class StateError(StoreError, ValueError):
-    """A state is not of the batches that are to go on from it."""
+    """A state does not belong to the batches that load it."""
 
 
 class SequenceIndexError(StoreError, IndexError):
@@ -55,28 +55,28 @@ class LockedError(StoreError):
 
 
 class ConflictError(StoreError):
-    """The store was changed by somebody who did not hold the lock."""
+    """The store was changed by a writer without the lock."""
 
 
 class StorageError(StoreError, OSError):
-    """The disk refused an operation; the message names the file and the step."""
+    """The disk reported an error; the message names the file and the step."""
 
 
 class UnreadableError(StorageError):
-    """The disk does not give what a file holds."""
+    """A file cannot be read."""
 
 
 class FormatError(StoreError):
-    """What is on disk is not a store that this version may read."""
+    """What is on disk is not a store that this version can read."""
 
 
 class VersionError(FormatError):
-    """The store is of a later major version."""
+    """The store has a later major version."""
 
 
 class ChecksumError(FormatError):
     """Bytes are not those that were written."""
 
 
-# What tells that something is wrong with a file; other errors, as of a full disk or of too many open files, do not.
+# Errors that mean that a file is damaged. Other errors, for example of a full disk or too many open files, do not.
 DAMAGE = (FormatError, MissingStoreError, UnreadableError)

@@ -1,4 +1,4 @@
-"""What notebooks show of a store and its windows: a small table of HTML, in which names of strangers are text."""
+"""HTML tables of stores and windows for notebooks, in which all names are escaped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def table_html(title: str, pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def rows_text(rows: Rows, per: str) -> str:
-    """Say what one row is, and of what.
+    """Describe one row.
 
     >>> rows_text(Rows("float32", (2,), ("open", "close")), "step"), rows_text(Rows("int64", ()), "sequence")
     ('float32 (2,) a step: open, close', 'int64, one number a sequence')
@@ -39,14 +39,14 @@ def rows_text(rows: Rows, per: str) -> str:
 
 
 def names_text(names: Sequence[str]) -> str:
-    """Write the first names, each cut where it is long."""
+    """Return the first names as text; long names are shortened."""
     first = [shown(name) for name in names[:NAMES]]
     text = ", ".join(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in first)
     return text if len(names) <= NAMES else f"{text} and {len(names) - NAMES:,} more"
 
 
 def option_text(value: object) -> str:
-    """Write the value of an option: of names the first, of statistics and the like only what they are.
+    """Return the value of an option as text: the first names of a list, only the type of statistics and the like.
 
     >>> option_text("skip"), option_text(["open", "close"]), option_text(np.datetime64("2020-01-01"))
     ('skip', 'open, close', '2020-01-01')

@@ -1,6 +1,6 @@
-"""The facts of format version 1, once: names, dtypes, dimensions, defaults. SPEC.md says the same in words.
+"""The constants and types of format version 1: names, dtypes, dimensions, defaults.
 
-A test reads SPEC.md and fails where the two differ.
+A test compares them with SPEC.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from store_spec.format.sequence_columns import SequenceColumn, as_columns
 from store_spec.format.times import Time
 
 VERSION = (1, 0)
-ATTRIBUTE = "seqzarr"  # the root attribute that holds everything of ours
+ATTRIBUTE = "seqzarr"  # the root attribute that has everything of this format
 CONVENTION = {
     "uuid": "b1d3a6c8-2f0e-4f5b-9a57-6f3c6a0e8d21",
     "name": "seqzarr",
@@ -45,8 +45,8 @@ CHUNK_BYTES = 2**18
 SHARD_BYTES = 2**26
 TABLE_CHUNK_BYTES = 2**18
 LARGEST_NAME_BYTES = 2**12  # of a source, in UTF-8
-STRING_BYTES = 32  # what a source's name is taken to need when the chunk of a table is chosen
-LARGEST_SHARD_CHUNKS = 2**20  # the index of a shard is 16 bytes a chunk
+STRING_BYTES = 32  # the assumed size of a string when the chunk of a table is chosen
+LARGEST_SHARD_CHUNKS = 2**20  # the index of a shard has 16 bytes per chunk
 HASH_BYTES = 32
 SHOWN_NAMES = 8  # of features, in the text of a schema
 TABLE_CODEC = Codec("zstd", 3)  # of all arrays without shards: small, and mostly zeros behind the last row
@@ -60,10 +60,10 @@ class ArrayFact:
     """One array of the store: a line of the table "Arrays" in SPEC.md."""
 
     name: str
-    dtype: str  # empty: as the schema says
-    axis: str  # the name of the first dimension; empty: as the label axis says
-    tail: Tail  # what the further dimensions are
-    only: Literal["", "own", "time", "keep", "filled"] = ""  # the label axis, or what else a store with this array has
+    dtype: str  # empty: from the schema
+    axis: str  # the name of the first dimension; empty: from the label axis
+    tail: Tail  # the further dimensions
+    only: Literal["", "own", "time", "keep", "filled"] = ""  # the array exists only with this label axis or option
 
 
 ARRAYS = (
@@ -98,9 +98,9 @@ ARRAYS = (
     ArrayFact("stats/labels_min", "float64", "sequence", "targets"),
     ArrayFact("stats/labels_max", "float64", "sequence", "targets"),
 )
-MISSING_RUNS = {"inputs": "missing_inputs", "labels": "missing_labels"}  # where rows of these miss a value
-ROW_ARRAYS = ("inputs", "labels", "time", "filled")  # with rows of sequences; labels of whole ones lie in a table
-TABLES = "sequences"  # the group of what is kept of each sequence, but statistics
+MISSING_RUNS = {"inputs": "missing_inputs", "labels": "missing_labels"}  # the runs of rows with a missing value
+ROW_ARRAYS = ("inputs", "labels", "time", "filled")  # rows of sequences; labels of whole sequences are in a table
+TABLES = "sequences"  # the group of tables, except statistics
 GROUPS = (TABLES, "stats")
 MOMENTS = ("count", "mean", "m2", "min", "max")
 _FACTS = {fact.name: fact for fact in ARRAYS}
@@ -112,10 +112,10 @@ class Rows:
 
     Args:
         dtype: Any numeric dtype or bool, in this machine's byte order.
-        shape: Shape of one row: `(17,)`, `(64, 64, 3)`, or `()` for a plain number.
-        names: A name for each feature (for each place on the last axis), or None.
-        classes: Of labels that are integers: for each target the names of its classes, or None where it has none. The
-            code k stands for the class `names[k]`. None: no target has any.
+        shape: Shape of one row: `(17,)`, `(64, 64, 3)`, or `()` for a single number.
+        names: A name for each feature (for each position on the last axis), or None.
+        classes: For labels that are integers: for each target the names of its classes, or None if it has none. The
+            code k stands for the class `names[k]`. None: no target has classes.
     """
 
     dtype: np.dtype[Any]
@@ -139,7 +139,7 @@ class Rows:
             object.__setattr__(self, "names", tuple(self.names))
             for name in self.names:
                 if not isinstance(name, str):
-                    raise SchemaError(f"the name {name!r:.80} is no text; names are strings, or None for all of them")
+                    raise SchemaError(f"the name {name!r:.80} is not text; names are strings, or None for all of them")
             if len(self.names) != self.features:
                 raise SchemaError(f"{len(self.names)} names for {self.features} features; give one for each, or none")
             if len(set(self.names)) != len(self.names):
@@ -154,7 +154,7 @@ class Rows:
 
     @property
     def features(self) -> int:
-        """How many features a row has for statistics: the size of its last axis."""
+        """The number of features for statistics: the size of the last axis."""
         return self.shape[-1] if self.shape else 1
 
     @property
@@ -163,15 +163,15 @@ class Rows:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def empty(self, rows: int) -> NDArray[Any]:
-        """Return an array of that many rows, not filled."""
+        """Return an array of `rows` rows, not initialised."""
         return np.empty((rows, *self.shape), self.dtype)
 
     def zeros(self, rows: int) -> NDArray[Any]:
-        """Return an array of that many rows of zeros."""
+        """Return an array of `rows` rows of zeros."""
         return np.zeros((rows, *self.shape), self.dtype)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what stands in the root attributes."""
+        """Return the member of the root attributes."""
         names = None if self.names is None else list(self.names)
         return {"dtype": self.dtype.name, "shape": list(self.shape), "names": names}
 
@@ -180,7 +180,7 @@ TIMES = Rows(np.dtype(np.int64), ())  # a row of `time`
 
 
 def _names_text(names: tuple[str, ...] | None) -> str:
-    """Write names as Python would; of many, the first and the last."""
+    """Return the `repr` of names; if there are many, only of the first ones and the last."""
     if names is None or len(names) <= SHOWN_NAMES:
         return repr(names)
     return f"({', '.join(map(repr, names[: SHOWN_NAMES - 1]))}, ..., {names[-1]!r}; {len(names):,} in all)"
@@ -229,7 +229,7 @@ class Chunking:
 
 
 def sizes_for(chunk: int | None, shard: int | None) -> tuple[int, int]:
-    """Return decoded bytes of a chunk and of a shard, where either may be None: the one not given makes way.
+    """Return decoded bytes of a chunk and of a shard. If one is None, it is chosen to fit the other.
 
     >>> sizes_for(None, 2**10), sizes_for(2**27, None)
     ((1024, 1024), (134217728, 134217728))
@@ -240,20 +240,20 @@ def sizes_for(chunk: int | None, shard: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """What every sequence of a store is.
+    """The schema of a store: dtypes, shapes, chunks and options.
 
     Args:
         inputs: One row of `inputs`.
         labels: One row of `labels`.
         steps: Chunks and shards of the arrays on the step axis.
         label_steps: The same for labels of the `own` axis; None on other axes.
-        label_axis: `step`: one label row for each input row. `sequence`: one for the whole sequence.
-            `own`: label sequences with lengths of their own.
-        missing: `error`: NaN is refused. `keep`: NaN may stand for missing values. Infinities are refused always.
-        codec: How the chunks of rows are compressed; tables have a codec of their own.
-        columns: What else is kept of each sequence.
-        time: What the time of each step is; None where none is kept.
-        filled: Whether the store says which values of inputs were filled in.
+        label_axis: `step`: one label row for each input row. `sequence`: one label row for the whole sequence.
+            `own`: label sequences with their own lengths.
+        missing: `error`: NaN is refused. `keep`: NaN may stand for missing values. Infinities are always refused.
+        codec: How the chunks of rows are compressed; tables always have the same codec.
+        columns: Further columns of each sequence.
+        time: The unit and meaning of times; None if the store has no times.
+        filled: Whether the store records which values of inputs were filled in.
     """
 
     inputs: Rows
@@ -302,7 +302,7 @@ class Schema:
         time: Time | None = None,
         filled: bool = False,
     ) -> Schema:
-        """Choose chunks and shards from the widest row on each axis and the decoded bytes wanted in them."""
+        """Choose chunks and shards by the widest row on each axis, and by their decoded sizes in bytes."""
 
         def fit(row_bytes: int) -> Chunking:
             return Chunking.for_rows(row_bytes, chunk_bytes=chunk_bytes, shard_bytes=shard_bytes)
@@ -333,35 +333,35 @@ class Schema:
         return max(self.rows(name).nbytes for name in self.sharded()["step"])
 
     def is_sharded(self, name: str) -> bool:
-        """Tell whether an array lies in shards; all others are tables, of which `labels` may be one."""
+        """Return whether an array is in shards; all other arrays are tables, and `labels` may be one of them."""
         return name in ROW_ARRAYS and (name, self.label_axis) != ("labels", "sequence")
 
     def chunking(self, name: str) -> Chunking:
-        """Return the chunks of an array that lies in shards."""
+        """Return the chunks of an array in shards."""
         assert self.is_sharded(name), f"{name} is a table"
         return self.label_steps if name == "labels" and self.label_steps is not None else self.steps
 
     def sharded(self) -> dict[str, tuple[str, ...]]:
-        """Return the arrays that lie in shards, by axis: those on one have the same rows in the same shards.
+        """Return the arrays in shards, by axis. Arrays on the same axis have the same rows in the same shards.
 
         >>> Schema.plan(rows_of("float32", (12,)), rows_of("int64", ()), label_axis="step").sharded()
         {'step': ('inputs', 'labels')}
         """
-        found: dict[str, tuple[str, ...]] = {}
+        by_axis: dict[str, tuple[str, ...]] = {}
         for fact in self.arrays():
             if self.is_sharded(fact.name):
-                found[self.axis(fact)] = (*found.get(self.axis(fact), ()), fact.name)
-        return found
+                by_axis[self.axis(fact)] = (*by_axis.get(self.axis(fact), ()), fact.name)
+        return by_axis
 
     @property
     def labels_like_inputs(self) -> bool:
-        """Whether rows of `inputs` may be rows of `labels` too, as they are for forecasting."""
+        """Whether rows of `inputs` have the type of rows of `labels`, as for forecasting."""
         x, y = self.inputs, self.labels
         return self.label_axis == "step" and (x.dtype, x.shape) == (y.dtype, y.shape)
 
     @property
     def row_arrays(self) -> tuple[str, ...]:
-        """The arrays with rows of the sequences, of which some may lie in a table."""
+        """The arrays with rows of the sequences; `labels` may be a table."""
         return tuple(fact.name for fact in self.arrays() if fact.name in ROW_ARRAYS)
 
     def codec_of(self, fact: ArrayFact) -> Codec:
@@ -376,22 +376,26 @@ class Schema:
         """Return the arrays that a store of this schema has."""
         present = ["", self.label_axis, self.missing]
         present += (["time"] if self.time is not None else []) + (["filled"] if self.filled else [])
-        ours = (fact for fact in ARRAYS if fact.only in present)
-        return (*ours, *(ArrayFact(column.array, column.dtype, "sequence", "") for column in self.columns))
+        facts = (fact for fact in ARRAYS if fact.only in present)
+        return (*facts, *(ArrayFact(column.array, column.dtype, "sequence", "") for column in self.columns))
 
     def folders(self) -> tuple[str, ...]:
-        """Return the folders below that of a store of this schema: its groups, then its arrays."""
+        """Return the folders inside a store of this schema: its groups, then its arrays."""
         return (*GROUPS, *(fact.name for fact in self.arrays()))
 
     def fact(self, name: str) -> ArrayFact:
-        """Return an array by its name; one that the store lacks is a LookupError."""
-        found = _FACTS.get(name)
-        if found is None:
+        """Return an array by its name.
+
+        Raises:
+            LookupError: The store has no such array.
+        """
+        fact = _FACTS.get(name)
+        if fact is None:
             column = next((one for one in self.columns if one.array == name), None)
             if column is None:
                 raise LookupError(f"there is no array {name!r:.200}")
             return ArrayFact(column.array, column.dtype, "sequence", "")
-        return found
+        return fact
 
     def shape(self, fact: ArrayFact) -> tuple[int, ...]:
         """Return the shape of one row of an array."""

@@ -1,4 +1,4 @@
-"""A store that is open for reading: sequences by number, selections of them, their statistics, windows and batches."""
+"""The `Store` class: sequences by number, selections of them, their statistics, windows and batches."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from store_spec.reading.normalization import Normalize
     from store_spec.reading.quantiles import Quantiles
     from store_spec.reading.statistics import Statistics
-    from store_spec.whole.padded import PaddedBatches
-    from store_spec.whole.padding import Side
-    from store_spec.whole.streams import Streams
+    from store_spec.sequences.padded import PaddedBatches
+    from store_spec.sequences.padding import Side
+    from store_spec.sequences.streams import Streams
     from store_spec.windows.shape import Phase, Short, Target
     from store_spec.windows.windows import MissingValues, Windows
 
@@ -31,8 +31,8 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 class Store(Selection):
     """Sequences of one committed state of a store, or a selection of them. Get one from `open_store`.
 
-    It goes on showing the state that it was opened with, whatever is appended meanwhile. It can be pickled, and used
-    in other threads and after a fork.
+    It shows the state at the time when it was opened, regardless of later commits. It can be pickled, and used in other
+    threads and after a fork.
     """
 
     @overload
@@ -40,9 +40,9 @@ class Store(Selection):
     @overload
     def __getitem__(self, number: slice) -> Store: ...
     def __getitem__(self, number: int | slice) -> Pair | Store:
-        """Return one whole sequence: inputs (steps, ...) and labels, read and decompressed now.
+        """Read one whole sequence: inputs (steps, ...) and labels.
 
-        A slice selects sequences, and reads nothing.
+        A slice selects sequences without reading them.
         """
         if isinstance(number, slice):
             return Store(self._snapshot, self.selection[number])
@@ -52,11 +52,11 @@ class Store(Selection):
         return (self.read(number) for number in range(len(self)))
 
     def read(self, number: int, start: int = 0, stop: int | None = None) -> Pair:
-        """Return steps `start` to `stop` of one sequence, without the rest of it.
+        """Read steps `start` to `stop` of one sequence.
 
         Returns:
-            inputs (stop - start, *feature shape) and labels: of the same steps on the `step` axis, otherwise the
-            sequence's own, whole: (*target shape) on the `sequence` axis, (rows, *target shape) on the `own` axis.
+            inputs (stop - start, *feature shape) and labels: on the `step` axis those of the same steps, otherwise all
+            labels of the sequence: (*target shape) on the `sequence` axis, (rows, *target shape) on the `own` axis.
 
         Raises:
             SequenceIndexError: There is no such sequence, or it has no such steps.
@@ -79,13 +79,13 @@ class Store(Selection):
         return inputs, labels[0] if self.schema.label_axis == "sequence" else labels
 
     def times(self, number: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Return when steps `start` to `stop` of one sequence were.
+        """Read the times of steps `start` to `stop` of one sequence.
 
         Returns:
-            (stop - start,) datetime64 of the store's unit, or timedelta64 where times are elapsed ones.
+            (stop - start,) datetime64 of the store's unit, or timedelta64 for elapsed times.
 
         Raises:
-            SequenceIndexError: There is no such sequence, or it has no such steps; or the store keeps no time.
+            SequenceIndexError: There is no such sequence, it has no such steps, or the store has no times.
             ChecksumError: The bytes on disk are not those that were written.
         """
         if self.schema.time is None:
@@ -99,9 +99,9 @@ class Store(Selection):
 
     @property
     def group(self) -> zarr.Group:
-        """The whole store as a group of zarr, to read: of this state, whatever is appended meanwhile or selected here.
+        """The whole store in this state as a zarr group for reading, regardless of later commits and this selection.
 
-        A chunk that is missing is an error, as here. What zarr decodes it checks less: no sizes, no sequences.
+        A missing chunk is an error. zarr checks less than `read`: neither sizes nor checksums of sequences.
         """
         import zarr
 
@@ -127,16 +127,16 @@ class Store(Selection):
         names = [fact.name for fact in self.schema.arrays()]
         if name not in names:
             raise SchemaError(f"{self.path}: there is no array {name!r:.80}; there are {', '.join(names):.400}")
-        found = self.group[name]
-        assert isinstance(found, zarr.Array)
-        return found
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array
 
     def select(self, which: ArrayLike | str | Sequence[str]) -> Store:
-        """Return a view of some sequences, in the order given.
+        """Return a view of some sequences, in this order.
 
         Args:
-            which: Numbers (negative ones count from the end), a mask of bool (one a sequence), or names of sources:
-                all parts of each.
+            which: Numbers (negative ones count from the end), a bool mask (sequences,), or names of sources, which
+                select all parts of each.
 
         Raises:
             SequenceIndexError: There is no such sequence or source, or the mask has another length.
@@ -144,7 +144,7 @@ class Store(Selection):
         return Store(self._snapshot, self.selection[self.numbers(which)])
 
     def first(self, count: int) -> Store:
-        """Return a view of those among the first `count` sequences of the whole store: what was here before others."""
+        """Return a view of the sequences that are among the first `count` of the whole store."""
         return Store(self._snapshot, self.selection[self.selection < count])
 
     def splits(
@@ -163,7 +163,7 @@ class Store(Selection):
         Args:
             shares: Each split's share of the sources, 1 together. The range of the hash is divided in the order train,
                 val, test, and then other splits by name.
-            seed: Another seed deals the sources anew; at least 0.
+            seed: Another seed gives other splits; at least 0.
             by: A column of `sequences`, or (sequences,): text or whole numbers. It is hashed instead of the source, so
                 sequences with one value, a patient say, are in one split. If the values are names of the splits, each
                 sequence is in the split that its value names, or in that of its source if its value is empty. Case
@@ -175,8 +175,8 @@ class Store(Selection):
                 values of another type; or only some of its values are names of splits.
         """
         sources = None if by is None else self.sources
-        found = members(self.grouped(by), shares, shares, seed, sources=sources, allow_empty=allow_empty)
-        return {name: Store(self._snapshot, self.selection[numbers]) for name, numbers in found.items()}
+        numbers_of = members(self.grouped(by), shares, shares, seed, sources=sources, allow_empty=allow_empty)
+        return {name: Store(self._snapshot, self.selection[numbers]) for name, numbers in numbers_of.items()}
 
     def split(
         self,
@@ -200,41 +200,42 @@ class Store(Selection):
             WindowError: There is no such split; or as `splits`.
         """
         sources = None if by is None else self.sources
-        found = members(self.grouped(by), [name], shares, seed, sources=sources, allow_empty=allow_empty)
-        return Store(self._snapshot, self.selection[found[name]])
+        numbers_of = members(self.grouped(by), [name], shares, seed, sources=sources, allow_empty=allow_empty)
+        return Store(self._snapshot, self.selection[numbers_of[name]])
 
     def folds(self, count: int, *, seed: int = 0, by: str | ArrayLike | None = None) -> list[tuple[Store, Store]]:
-        """Return pairs of views to train on and to hold out, of which each source is held out once.
+        """Return pairs of views, to train on and to hold out; each source is held out once.
 
-        By a hash, like `split`: folds are of about the same size, and stay what they are as files are added.
+        A hash decides, as for `splits`: folds have about the same size, and no source changes its fold when files are
+        added.
 
         Args:
-            count: How many.
-            seed: Another seed deals the sources anew; at least 0.
-            by: As for `splits`; names of splits have no meaning here.
+            count: How many folds.
+            seed: Another seed gives other folds; at least 0.
+            by: As for `splits`, but names of splits have no special meaning.
 
         Raises:
             WindowError: An argument is not as above, or a fold would hold out nothing.
         """
-        held = folds(self.grouped(by), count, seed)
+        masks = folds(self.grouped(by), count, seed)
         return [
-            (Store(self._snapshot, self.selection[~out]), Store(self._snapshot, self.selection[out])) for out in held
+            (Store(self._snapshot, self.selection[~out]), Store(self._snapshot, self.selection[out])) for out in masks
         ]
 
     def stats(self) -> Statistics:
-        """Return exact statistics of all features and targets of these sequences, from moments: no row is read."""
+        """Return exact statistics of all features and targets of these sequences, without reading rows."""
         from store_spec.reading.statistics import Statistics, moments_of
 
         return Statistics(inputs=moments_of(self, "inputs"), labels=moments_of(self, "labels"), store=self)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
-        """Return exact quantiles, `[0.25, 0.5, 0.75]` or any others, by some looks at the rows: see `quantiles`."""
+        """Return exact quantiles, such as `[0.25, 0.5, 0.75]`, by reading the rows several times: see `quantiles`."""
         from store_spec.reading.quantiles import quantiles
 
         return quantiles(self, q)
 
     def class_counts(self, target: str | int | None = None) -> ClassCounts:
-        """Return how many label rows and sequences have each class, and weights by that: see `class_counts`."""
+        """Return how many label rows and sequences have each class: see `class_counts`."""
         from store_spec.reading.classes import class_counts
 
         return class_counts(self, target)
@@ -266,10 +267,10 @@ class Store(Selection):
         missing: MissingValues = "keep",
         mask: bool = False,
     ) -> Windows:
-        """Return all windows of these sequences: `WindowShape` and `Windows` have the arguments. Nothing is read.
+        """Return all windows of these sequences, without reading rows; see `WindowShape` and `Windows` for arguments.
 
-        A sequence that is too short for a window has none, unless `short` says otherwise: there may be no windows at
-        all, and then no batches. `len` tells.
+        A sequence that is too short for a window has none, unless `short` says otherwise. So there may be no windows at
+        all, and no batches: check `len`.
         """
         from store_spec.windows.shape import WindowShape
         from store_spec.windows.windows import Windows
@@ -320,8 +321,8 @@ class Store(Selection):
         lengths: bool = False,
         index: bool = False,
     ) -> PaddedBatches:
-        """Return batches of whole sequences, padded to the longest of each; `PaddedBatches` says what is what."""
-        from store_spec.whole.padded import PaddedBatches
+        """Return batches of whole sequences, padded to the longest of each batch: see `PaddedBatches`."""
+        from store_spec.sequences.padded import PaddedBatches
 
         return PaddedBatches(
             self,
@@ -361,8 +362,8 @@ class Store(Selection):
         memory: int | str = "256MB",
         normalize: Normalize | None = None,
     ) -> Streams:
-        """Return batches of which each goes on where the one before ended: see `Streams`."""
-        from store_spec.whole.streams import Streams
+        """Return batches that continue where the previous one ended: see `Streams`."""
+        from store_spec.sequences.streams import Streams
 
         return Streams(
             self,

@@ -1,4 +1,4 @@
-"""Batches as torch takes them: of windows, through a `DataLoader` or without; of whole sequences, packed."""
+"""Batches for torch: of windows, with or without a `DataLoader`, and of whole sequences, packed."""
 
 import pickle
 from collections.abc import Callable, Mapping
@@ -21,14 +21,14 @@ class WindowBatches(IterableDataset[Any]):
     """The batches of `windows.batches` as tensors. Each iteration is an epoch, the same one until `set_epoch`.
 
     Iterate over it, or over `DataLoader(dataset, batch_size=None, num_workers=...)`: the batches and their order are
-    the same for any number of workers. Workers help only a slow `transform`; otherwise the threads that read ahead are
-    faster, as each worker reads all rows, takes `memory` of its own, and copies its batches to the training process.
+    the same for any number of workers. Workers help only with a slow `transform`. Otherwise the threads that read ahead
+    are faster: each worker reads all rows, uses its own `memory`, and copies its batches to the training process.
 
     Args:
-        windows: Whose windows.
-        size: Windows in a batch. `Batches` has the other arguments and the errors, but for these:
-        rank, world_size: None for those of `torch.distributed`, once it is initialised. Where Accelerate deals: 0, 1.
-        transform: Arrays in what it returns become tensors. Workers that are not forked need one that can be pickled.
+        windows: The windows.
+        size: Windows in a batch. See `Batches` for the other arguments and the errors, except for these:
+        rank, world_size: None for those of `torch.distributed`, once it is initialised. With Accelerate: 0, 1.
+        transform: Arrays in its result become tensors. It must be picklable for workers that are not forked.
     """
 
     def __init__(
@@ -49,23 +49,23 @@ class WindowBatches(IterableDataset[Any]):
     ) -> None:
         batches = partial(windows.batches, size, shuffle=shuffle, seed=seed, drop_last=drop_last, transform=transform)
         self._ranks, self._batches = (rank, world_size), partial(batches, memory=memory, index=index, weights=weights)
-        self._begin(epoch)  # what is wrong is said now, and not in a worker
-        self._epoch, self._first = torch.tensor(epoch).share_memory_(), epoch  # shared with workers; and not
+        self._start(epoch)  # raises errors now, and not in a worker
+        self._epoch, self._first = torch.tensor(epoch).share_memory_(), epoch  # only the first is shared with workers
 
     def __getstate__(self) -> dict[str, Any]:
-        """Take the rank along, if there is one by now: workers that are not forked know no `torch.distributed`."""
+        """Include the present rank: `torch.distributed` is not initialised in workers that are not forked."""
         return self.__dict__ | {"_ranks": self._place(self._ranks)}
 
     def __iter__(self) -> "TensorBatches":
-        first, self._first = self._first, -1 if get_worker_info() else self._first  # set when a worker was started
-        return TensorBatches(self._begin, int(self._epoch) if first < 0 else first)
+        first, self._first = self._first, -1 if get_worker_info() else self._first  # in a worker, only valid once
+        return TensorBatches(self._start, int(self._epoch) if first < 0 else first)
 
     def __len__(self) -> int:
-        return len(self._begin(int(self._epoch)))
+        return len(self._start(int(self._epoch)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be that epoch, in the workers of a `DataLoader` too."""
-        self._begin(epoch)
+        """Make the next iteration that epoch, also in the workers of a `DataLoader`."""
+        self._start(epoch)
         self._first = int(self._epoch.fill_(epoch))
 
     def _place(self, alone: tuple[Any, Any] = (0, 1)) -> tuple[Any, Any]:
@@ -74,17 +74,17 @@ class WindowBatches(IterableDataset[Any]):
         rank, world_size = self._ranks
         return here[0] if rank is None else rank, here[1] if world_size is None else world_size
 
-    def _begin(self, epoch: int) -> Batches:
+    def _start(self, epoch: int) -> Batches:
         rank, world_size = self._place()
         batches, worker = self._batches(epoch=epoch, rank=rank, world_size=world_size), get_worker_info()
         return batches if worker is None else batches.of_worker(worker.id, worker.num_workers)
 
 
 class TensorBatches:
-    """An iterator over an epoch of `WindowBatches`, with a state as `Batches` has. torchdata's loaders save it too."""
+    """An iterator over an epoch of `WindowBatches`. Its state is that of `Batches`; torchdata's loaders can save it."""
 
-    def __init__(self, begin: Callable[[int], Batches], epoch: int) -> None:
-        self._begin, self._batches = begin, begin(epoch)
+    def __init__(self, start: Callable[[int], Batches], epoch: int) -> None:
+        self._start, self._batches = start, start(epoch)
 
     def __iter__(self) -> Self:
         return self
@@ -99,15 +99,15 @@ class TensorBatches:
             raise
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the epoch stands."""
+        """Return the state of the epoch."""
         return self._batches.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was called, in the epoch of the state."""
+        """Continue where `state_dict` was called, in the epoch of the state."""
         try:
-            batches = self._begin(state["parameters"]["epoch"])
+            batches = self._start(state["parameters"]["epoch"])
         except (KeyError, TypeError, WindowError):
-            batches = self._batches  # which says what is wrong
+            batches = self._batches  # `load_state_dict` below raises the error
         batches.load_state_dict(state)
         self._batches = batches
 

@@ -268,7 +268,7 @@ def test_steps_cut_a_sequence_of_any_length_in_two(length: int, at: float) -> No
         WindowIndex.from_lengths([length], WindowShape(window=1, target="last", steps=steps))
         for steps in ((0, at), (at, 1))
     )
-    bounds = [int(bound) for index in (early, late) for bound in (index.begin[0], index.end[0])]
+    bounds = [int(bound) for index in (early, late) for bound in (index.start[0], index.stop[0])]
     middle = math.floor(round(length * at, 6))
     assert bounds == [0, middle, middle, length]
     assert len(early) + len(late) == length
@@ -279,7 +279,7 @@ def test_steps_in_hundredths_are_exact() -> None:
     lengths = np.arange(1001)
     for hundredths in range(1, 101):
         shape = WindowShape(window=1, steps=(0, hundredths / 100))
-        assert (WindowIndex.from_lengths(lengths, shape).end == lengths * hundredths // 100).all()
+        assert (WindowIndex.from_lengths(lengths, shape).stop == lengths * hundredths // 100).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 30, 31])
@@ -522,9 +522,9 @@ def test_spans_follow_from_the_fields(target: Target, label_span: int, label_ste
 
 
 def test_an_index_over_steps_of_the_callers_own_keeps_to_them() -> None:
-    """`begin` and `end` may come from anywhere, a time array for instance."""
+    """`start` and `stop` may come from anywhere, a time array for instance."""
     begin, end = np.array([3, 0, 8]), np.array([9, 0, 10])
-    index = WindowIndex(begin=begin, end=end, shape=WindowShape(window=3, stride=2, short="pad"))
+    index = WindowIndex(start=begin, stop=end, shape=WindowShape(window=3, stride=2, short="pad"))
     places = [index.locate(number) for number in range(len(index))]
     assert places == [(0, 3), (0, 5), (2, 8)]
     assert index.real_rows(*index.locate_many(range(3))).tolist() == [3, 3, 1]
@@ -533,17 +533,17 @@ def test_an_index_over_steps_of_the_callers_own_keeps_to_them() -> None:
 @pytest.mark.parametrize(
     ("begin", "end", "said"),
     [
-        ([0, 0], [5], "begin has 2 sequences but end has 1; use one of each"),
+        ([0, 0], [5], "start has 2 sequences but stop has 1; use one of each"),
         ([0, 4, 5], [5, 3, 2], "sequence 1 begins at step 4 but ends at 3"),
-        ([0, -4], [5, 3], r"begin\[1\] is -4; it must be from 0 to 9,007,199,254,740,992"),
-        ([0.5], [5], "begin has dtype float64; it must hold integers that fit int64"),
-        ([0], [2**60], rf"end\[0\] is {2**60:,}; it must be from 0 to 9,007,199,254,740,992"),
+        ([0, -4], [5, 3], r"start\[1\] is -4; it must be from 0 to 9,007,199,254,740,992"),
+        ([0.5], [5], "start has dtype float64; it must hold integers that fit int64"),
+        ([0], [2**60], rf"stop\[0\] is {2**60:,}; it must be from 0 to 9,007,199,254,740,992"),
     ],
 )
 def test_usable_steps_that_contradict_each_other_are_refused(begin: Any, end: Any, said: str) -> None:
     """The first offender's position and both values."""
     with pytest.raises(WindowError, match=f"^{said}$"):
-        WindowIndex(begin=np.array(begin), end=np.array(end), shape=WindowShape(window=3))
+        WindowIndex(start=np.array(begin), stop=np.array(end), shape=WindowShape(window=3))
 
 
 def test_an_index_does_not_change_with_the_array_it_came_from() -> None:
@@ -551,8 +551,8 @@ def test_an_index_does_not_change_with_the_array_it_came_from() -> None:
     lengths = np.array([5, 6])
     index = WindowIndex.from_lengths(lengths, WindowShape(window=2))
     lengths[:] = 0
-    assert index.end.tolist() == [5, 6]
-    for array in (index.first, index.begin, index.end):
+    assert index.stop.tolist() == [5, 6]
+    for array in (index.first, index.start, index.stop):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
 
@@ -561,7 +561,7 @@ def test_memory_is_three_numbers_a_sequence_whatever_the_windows() -> None:
     """A thousand million windows take what three do."""
     for length in (3, 10**9):
         index = WindowIndex.from_lengths([length] * 10, WindowShape(window=2))
-        assert index.first.nbytes + index.begin.nbytes + index.end.nbytes == 8 * (3 * 10 + 1)
+        assert index.first.nbytes + index.start.nbytes + index.stop.nbytes == 8 * (3 * 10 + 1)
 
 
 def test_an_index_survives_a_pickle() -> None:
@@ -593,7 +593,7 @@ def test_the_module_imports_numpy_and_nothing_that_reads() -> None:
         "numpy",
         "numpy.typing",
         "store_spec.errors",
-        "store_spec.windows.numbers",
+        "store_spec.windows.validation",
         "store_spec.windows.shape",
         "store_spec.windows.stretches",
     }

@@ -16,7 +16,7 @@ LAYERS = {
     "store_spec/disk": {"errors", "schema", "format"},
     "store_spec/reading": {"errors", "schema", "format", "disk", "store", "notebook"},
     "store_spec/windows": {"errors", "format", "reading", "store", "notebook"},
-    "store_spec/whole": {"errors", "format", "reading", "windows", "store"},
+    "store_spec/sequences": {"errors", "format", "reading", "windows", "store"},
     "store_spec/verification": {"errors", "schema", "format", "disk", "reading"},
     "builder/formats": {"errors"},
     "builder/labels": {"errors", "formats", "sources"},

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from store_spec.format.missing_runs import missing_runs
 from store_spec.windows import stretches as stretches_module
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.order import Order
+from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.stretches import Gaps, Taken
+from store_spec.windows.stretches import Gaps, GapUse
 from store_spec.windows.units import Costs
 from tests.test_index import TARGETS, Listed, list_windows, shapes
 
 Row = tuple[bool, bool]  # whether a step misses an input, and a label
 
 
-def gaps_of(missing: list[list[Row]], which: int, taken: Taken) -> Gaps:
+def gaps_of(missing: list[list[Row]], which: int, taken: GapUse) -> Gaps:
     """Return the gaps of inputs (0) or labels (1) of sequences, each of which says so of every step."""
     found = [
         (number, *run)
@@ -29,19 +29,19 @@ def gaps_of(missing: list[list[Row]], which: int, taken: Taken) -> Gaps:
         for run in missing_runs(np.array([np.nan if row[which] else 0.0 for row in rows])).tolist()
     ]
     sequence, start, stop = np.array(found, np.int64).reshape(-1, 3).T
-    return Gaps(sequence=sequence, start=start, stop=stop, taken=taken)
+    return Gaps(sequence=sequence, start=start, stop=stop, use=taken)
 
 
 def index_of(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> WindowIndex:
     """Return the index without windows that touch what is missing."""
-    as_label: Taken | None = {"future": "horizon", "last": "last", "aligned": "window"}.get(shape.target)  # type: ignore[assignment]
+    as_label: GapUse | None = {"future": "horizon", "last": "last", "aligned": "window"}.get(shape.target)  # type: ignore[assignment]
     gaps = [gaps_of(missing, 0, "window")]
     if as_label is not None:
         gaps.append(gaps_of(missing, 1, as_label))
     if known:
         gaps.append(gaps_of(missing, 0, "horizon"))
     plain = WindowIndex.from_lengths([len(rows) for rows in missing], shape)
-    return WindowIndex(begin=plain.begin, end=plain.end, shape=shape, gaps=tuple(gaps))
+    return WindowIndex(start=plain.start, stop=plain.stop, shape=shape, gaps=tuple(gaps))
 
 
 def listed(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> list[Listed]:
@@ -152,7 +152,7 @@ def test_stretches_are_as_few_as_can_be(missing: list[list[Row]], shape: WindowS
     assert (counts > 0).all()
     for one, other in itertools.pairwise(range(len(counts))):
         if left.sequence[one] == left.sequence[other]:
-            assert left.begin[one] + counts[one] * shape.stride < left.begin[other]
+            assert left.start[one] + counts[one] * shape.stride < left.start[other]
 
 
 @given(sequences_of_rows, any_shape)
@@ -166,7 +166,7 @@ def test_many_gaps_are_worked_out_a_few_at_a_time_with_the_same_result(
         parts = index_of(missing, shape).stretches
     finally:
         stretches_module.TOGETHER = before
-    for name in ("begin", "first", "number"):
+    for name in ("start", "first", "number"):
         assert getattr(whole, name).tolist() == getattr(parts, name).tolist()
 
 
@@ -182,7 +182,7 @@ def test_an_epoch_has_each_window_that_is_left_once_and_reads_its_rows(
 ) -> None:
     index, lengths = index_of(missing, shape), np.array([len(rows) for rows in missing], np.int64)
     starts = np.cumsum(lengths) - lengths
-    order = Order(
+    order = EpochOrder(
         index, starts, chunk=4, costs=Costs(row=8, window=8), budget=budget, random=(seed, 0) if shuffle else None
     )
     numbers: list[int] = []
@@ -192,7 +192,7 @@ def test_an_epoch_has_each_window_that_is_left_once_and_reads_its_rows(
         each = [
             number + turn for number, count in zip(pieces.number, pieces.count, strict=True) for turn in range(count)
         ]
-        numbers += order.arranged(pool, share, np.array(each, np.int64)).tolist()
+        numbers += order.arrange(pool, share, np.array(each, np.int64)).tolist()
         for sequence, number, count, row in zip(pieces.sequence, pieces.number, pieces.count, pieces.row, strict=True):
             for turn in range(count):
                 assert index.locate(int(number + turn)) == (sequence, row + turn * shape.stride - starts[sequence])
@@ -215,8 +215,8 @@ def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
     index, lengths = index_of(missing, shape), np.array([len(rows) for rows in missing], np.int64)
     starts = np.cumsum(lengths) - lengths
     costs = Costs(row=1, window=0)
-    order = Order(index, starts, chunk=4, costs=costs, budget=40, random=None)
-    rows, until = order._rows_used(np.diff(order._before))
+    order = EpochOrder(index, starts, chunk=4, costs=costs, budget=40, random=None)
+    rows, until = order._row_bounds(np.diff(order._before))
     _, _, each = order._unit_costs(rows, until, np.zeros_like(rows), costs)
     for number, cost in enumerate(each.tolist()):
         taken: dict[int, set[int]] = {}
@@ -231,20 +231,20 @@ def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
 def test_without_gaps_nothing_more_is_kept() -> None:
     lengths = np.full(1000, 50)
     plain = WindowIndex.from_lengths(lengths, WindowShape(window=4))
-    none = Gaps(sequence=np.zeros(0, np.int64), start=np.zeros(0, np.int64), stop=np.zeros(0, np.int64), taken="window")
-    index = WindowIndex(begin=plain.begin, end=plain.end, shape=plain.shape, gaps=(none,))
+    none = Gaps(sequence=np.zeros(0, np.int64), start=np.zeros(0, np.int64), stop=np.zeros(0, np.int64), use="window")
+    index = WindowIndex(start=plain.start, stop=plain.stop, shape=plain.shape, gaps=(none,))
     assert index.stretches.sequence is None
-    assert index.stretches.begin is index.begin
+    assert index.stretches.start is index.start
 
 
 def test_memory_grows_with_the_gaps_and_not_with_the_windows() -> None:
     """A million windows less those of ten gaps are eleven stretches."""
     at = np.arange(10) * 100_000 + 50_000
-    gaps = Gaps(sequence=np.zeros(10, np.int64), start=at, stop=at + 3, taken="window")
+    gaps = Gaps(sequence=np.zeros(10, np.int64), start=at, stop=at + 3, use="window")
     index = WindowIndex(
-        begin=np.zeros(1, np.int64), end=np.array([10**6]), shape=WindowShape(window=24, horizon=1), gaps=(gaps,)
+        start=np.zeros(1, np.int64), stop=np.array([10**6]), shape=WindowShape(window=24, horizon=1), gaps=(gaps,)
     )
-    assert len(index.stretches.begin) == 11
+    assert len(index.stretches.start) == 11
     assert len(index) == 10**6 - 24 - 10 * (24 + 2)
 
 
@@ -253,7 +253,7 @@ def test_labels_of_sequences_that_miss_a_value_leave_out_whole_sequences(rate: i
     shape = WindowShape(window=3, sampling_rate=rate, target="sequence")
     plain = WindowIndex.from_lengths([9, 8, 0, 7], shape)
     one, none = np.array([1]), np.zeros(1, np.int64)
-    gaps = Gaps(sequence=one, start=none, stop=one, taken="sequence")
-    index = WindowIndex(begin=plain.begin, end=plain.end, shape=shape, gaps=(gaps,))
+    gaps = Gaps(sequence=one, start=none, stop=one, use="sequence")
+    index = WindowIndex(start=plain.start, stop=plain.stop, shape=shape, gaps=(gaps,))
     places = [plain.locate(number) for number in range(len(plain))]
     assert [index.locate(number) for number in range(len(index))] == [place for place in places if place[0] != 1]

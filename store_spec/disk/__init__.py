@@ -1,1 +1,1 @@
-"""A store on disk: the only way to its files, one committed state, and the protocol by which another follows."""
+"""Access to the files of a store: storage, locks, snapshots of committed states, and the commit protocol."""

@@ -1,4 +1,4 @@
-"""A shard to be put: what the ledger hands out, and any process may do."""
+"""Jobs of writing one shard, which the ledger creates and any process may do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADD_NOTHING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardJob:
-    """One shard to be put: rows `start` to `stop` of an array, after those that are committed in it already."""
+    """Write one shard: rows `start` to `stop` of an array, after the rows that are already committed in the shard."""
 
     folder: Path
     root: Root
@@ -33,34 +33,36 @@ class ShardJob:
     start: int
     stop: int
 
-    def write(self, parts: Sequence[NDArray[Any] | shard.Stretch], threads: int = 1) -> int:
-        """Encode and put the shard; `parts` are its new rows, one array after another. Return the bytes put.
+    def write(self, parts: Sequence[NDArray[Any] | shard.EncodedRows], threads: int = 1) -> int:
+        """Encode and write the shard; `parts` are its new rows. Return the number of bytes written.
 
-        Safe to do twice, in two processes at once: each puts the same bytes, whole.
+        It may be done twice, even by two processes at once: each writes the same bytes in one step.
 
         Raises:
             ConflictError: Another writer, without the lock, committed rows that this would replace.
         """
         schema = self.root.schema
         chunking, rows = schema.chunking(self.name), schema.rows(self.name)
-        given = sum(map(len, parts))
-        if given != self.stop - self.start:
-            raise ValueError(f"shard {self.number} of {self.name}: {given:,} rows for {self.stop - self.start:,}")
+        count = sum(map(len, parts))
+        if count != self.stop - self.start:
+            raise ValueError(f"shard {self.number} of {self.name}: {count:,} rows for {self.stop - self.start:,}")
         storage, first = LocalStorage(self.folder), self.number * chunking.shard
-        with needed():
-            kept = [Snapshot(storage, self.root).stretch(self.name, first, self.start)] if first < self.start else []
-        place = shard.Place(self.name, self.number)
-        pieces = shard.encode([*kept, *parts], place, rows, chunking, schema.codec, threads=threads)
+        old = []
+        if first < self.start:
+            with advice_to_repair():
+                old = [Snapshot(storage, self.root).encoded_rows(self.name, first, self.start)]
+        shard_id = shard.ShardId(self.name, self.number)
+        pieces = shard.encode([*old, *parts], shard_id, rows, chunking, schema.codec, threads=threads)
         self._check_uncommitted(storage)
         storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
         return sum(map(len, pieces))
 
     def _check_uncommitted(self, storage: LocalStorage) -> None:
-        """Refuse to replace what others committed. Our own ledger commits no row before its shard was put."""
+        """Refuse to replace rows that others committed. Our own ledger commits no row before its shard is written."""
         try:
             root = Root.decode(storage.get(ROOT), str(storage.path(ROOT)))
         except MissingStoreError:
-            return  # a store that has no commit yet
+            return  # the store has no commit yet
         committed = root.committed(self.name)
         if committed > self.start:
             raise ConflictError(
@@ -77,8 +79,8 @@ def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]
             outlives the one that holds it.
     """
     schema, storage = snapshot.root.schema, LocalStorage(snapshot.storage.root)
-    place, key = shard.Place(name, number), chunk_key(name, number, rows.ndim)
-    pieces = shard.encode([rows], place, schema.rows(name), schema.chunking(name), schema.codec)
+    shard_id, key = shard.ShardId(name, number), chunk_key(name, number, rows.ndim)
+    pieces = shard.encode([rows], shard_id, schema.rows(name), schema.chunking(name), schema.codec)
     with suppress(*DAMAGE):
         if storage.get(key) == b"".join(pieces):
             return False
@@ -90,8 +92,8 @@ def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]
 
 
 @contextmanager
-def needed() -> Iterator[None]:
-    """Say of rows that cannot be read that others have to follow them in the same file."""
+def advice_to_repair() -> Iterator[None]:
+    """Add to the error, if old rows of a file cannot be read, that new rows cannot follow them before a repair."""
     try:
         yield
     except FormatError as error:

@@ -1,7 +1,7 @@
-"""The commit protocol (SPEC.md, "Commits"): what is registered, what lies in shards, and what readers see.
+"""The commit protocol (SPEC.md, "Commits"): which sequences are registered, written to shards, and visible.
 
-Sequences are registered in order; the rows that fill a shard are then handed out as a job, which any process may do;
-a commit makes every sequence visible whose rows lie wholly in shards that were put.
+Sequences are registered in order. Rows that fill a shard become a job, which any process may do. A commit makes all
+sequences visible whose rows are completely in shards that were written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.job import ShardJob, needed
+from store_spec.disk.job import ShardJob, advice_to_repair
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import PARTIAL, LocalStorage, check_local, check_outside, sync_folder
@@ -40,8 +40,8 @@ from store_spec.format.records import SOURCES, Records, no_records
 from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 
 NEW = "new"  # the store in the build folder, until its first commit
-JOINED = 1024  # records of one or some sequences that are joined: one by one they take six times the memory
-SPILLED = "spilled"  # rows there that do not fit into memory, until they lie in shards
+JOIN_RECORDS = 1024  # so many records are joined: kept one by one they take six times the memory
+SPILLED = "spilled"  # the folder of rows that do not fit into memory, until they are in shards
 
 
 class Ledger:
@@ -49,21 +49,21 @@ class Ledger:
 
     def __init__(self, path: Path, storage: LocalStorage, root: Root, committed: bytes | None, beside: Path) -> None:
         self.path = path
-        # For what does not fit into memory: removed when this is closed, and when it is opened again.
+        # The folder for rows that do not fit into memory; it is removed when a ledger is opened or closed.
         self.spilled = beside / SPILLED
         self.root = root
         self.provenance = dict(root.provenance)
         self._schema = root.schema  # of the next commit
         self._storage = storage
-        self._committed = committed  # the bytes of the root that we started from; None: no commit yet
+        self._committed = committed  # the bytes of the last root; None: no commit yet
         self._pending = [no_records(root.schema)]  # registered and not committed
-        self._latest: list[Records] = []  # the last of them, not joined yet
+        self._latest: list[Records] = []  # the last of these, not joined yet
         self.waiting = 0  # sequences registered and not committed
         arrays = [name for names in root.schema.sharded().values() for name in names]
-        # Rows by array: registered, handed out as jobs, and put without a gap; `ahead`: jobs done before earlier ones.
+        # Rows by array: registered, part of a job, and written without a gap; `ahead`: jobs done before earlier ones.
         self._registered = {name: root.committed(name) for name in arrays}
-        self._handed = dict(self._registered)
-        self._put = dict(self._registered)
+        self._in_jobs = dict(self._registered)
+        self._written = dict(self._registered)
         self._ahead: dict[str, dict[int, int]] = {name: {} for name in arrays}
         self._retiring: set[int] = set()
         self._replaced: dict[str, Sequence[int]] = {}
@@ -71,18 +71,18 @@ class Ledger:
     @classmethod
     @contextlib.contextmanager
     def create(cls, path: Path, schema: Schema, provenance: dict[str, Any] | None = None) -> Iterator[Ledger]:
-        """Start a store; it appears at `path` with its first commit, and not at all without one.
+        """Start a new store. It appears at `path` with its first commit.
 
         Raises:
-            StoreExistsError: Something is at that path already, or it lies inside of another store.
-            SchemaError: `provenance` is no JSON, or the path a URL.
-            LockedError: Another writer is creating it.
+            StoreExistsError: Something is at that path already, or the path is inside another store.
+            SchemaError: `provenance` is not JSON, or the path is a URL.
+            LockedError: Another writer is creating the store.
         """
         check_local(path)
         check_outside(path)
         path = path.absolute()  # the caller may change to another folder before the commit
         root = Root(schema=schema, provenance={} if provenance is None else provenance)
-        root.encode()  # refuses now what no commit could write
+        root.encode()  # raises now what a commit would raise later
         with locked(path) as folder:
             if path.exists() or path.is_symlink():
                 raise StoreExistsError(f"{path}: something is there already; remove it, or open it with mode='a'")
@@ -95,7 +95,7 @@ class Ledger:
             for name in GROUPS:
                 storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
             try:
-                with folder_locked(new):  # it is still locked when it has its name
+                with folder_locked(new):  # the lock stays when the folder is renamed
                     yield cls(path, storage, root, None, folder)
             finally:
                 _remove_tree(new)
@@ -104,12 +104,12 @@ class Ledger:
     @classmethod
     @contextlib.contextmanager
     def open(cls, path: Path) -> Iterator[Ledger]:
-        """Open a store to append to it, after putting right what a writer left that died.
+        """Open a store to append to it, and clean up after a writer that died.
 
         Raises:
             MissingStoreError: There is no store at that path.
-            LockedError: Another writer has it open.
-            FormatError: It is not one that may be written to, or its root is an older copy.
+            LockedError: Another writer has the store open.
+            FormatError: The store cannot be written to by this version, or its root is an older copy.
             SchemaError: The path is a URL.
         """
         check_local(path)
@@ -122,11 +122,11 @@ class Ledger:
     @classmethod
     @contextlib.contextmanager
     def under_lock(cls, path: Path, folder: Path) -> Iterator[Ledger]:
-        """Open a store likewise whose lock the caller holds, which is in that folder.
+        """Open a store like `open`; the caller holds the lock, which is in `folder`.
 
         Raises:
             MissingStoreError: There is no store at that path.
-            FormatError: It is not one that may be written to, or its root is an older copy.
+            FormatError: The store cannot be written to by this version, or its root is an older copy.
         """
         path = path.absolute()
         _remove_tree(folder / NEW)
@@ -136,7 +136,7 @@ class Ledger:
             data = storage.get(ROOT)
         except MissingStoreError as error:
             raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
-        # Its writer may have died before it was safe; what is built on it, or acknowledged again, has to be.
+        # An earlier writer may have died before its commit was synced, and this writer builds on that commit.
         storage.sync([""])
         sync_folder(path.parent)
         snapshot = Snapshot.open(path)
@@ -150,12 +150,12 @@ class Ledger:
 
     @property
     def schema(self) -> Schema:
-        """What every sequence of the store is, as the next commit has it."""
+        """The schema of the store as of the next commit."""
         return self._schema
 
     @property
     def is_new(self) -> bool:
-        """Whether there was no commit yet: the first one moves the store, so no job may be under way then."""
+        """Whether there was no commit yet. The first commit moves the store, so no job may be running then."""
         return self._committed is None
 
     @property
@@ -164,13 +164,13 @@ class Ledger:
         return self.root.counts.sequences + self.waiting
 
     def snapshot(self) -> Snapshot:
-        """Return what is committed."""
+        """Return the committed state."""
         return Snapshot(self._storage, self.root)
 
     def register(self, records: Records) -> None:
-        """Take the next sequences; their rows follow those registered before."""
+        """Add the next sequences; their rows follow those registered before."""
         self._latest.append(records)
-        if len(self._latest) == JOINED:
+        if len(self._latest) == JOIN_RECORDS:
             self._pending.append(Records.concatenate(self._latest))
             self._latest = []
         self.waiting += len(records)
@@ -178,34 +178,34 @@ class Ledger:
             self._registered[name] += int(lengths.sum())
 
     def extend_classes(self, classes: Classes | None) -> None:
-        """Have the next commit name more classes: those there are keep their numbers.
+        """Add classes in the next commit; existing classes keep their numbers.
 
         Args:
-            classes: Of each target, all of its classes: those before, and others after them.
+            classes: For each target all of its classes: the existing ones, then the new ones.
 
         Raises:
-            SchemaError: They are not that.
+            SchemaError: An existing class is missing or has another number.
         """
         labels = replace(self._schema.labels, classes=classes)
         check_extended(self._schema.labels.classes, labels.classes)
         schema = replace(self._schema, labels=labels)
-        replace(self.root, schema=schema).encode()  # refuses now what no commit could write
+        replace(self.root, schema=schema).encode()  # raises now what a commit would raise later
         self._schema = schema
 
     def retire(self, numbers: Iterable[int]) -> None:
-        """Have the next commit retire these sequences: readers of it skip them."""
+        """Retire these sequences in the next commit: its readers skip them."""
         self._retiring.update(numbers)
 
     def replace(self, source: str, numbers: Sequence[int]) -> None:
-        """Have the commit that makes new sequences of a source visible retire its old ones."""
+        """Retire old sequences of a source in the commit that makes its new ones visible."""
         self._replaced[source] = numbers
 
     def jobs(self, *, final: bool = False) -> list[ShardJob]:
-        """Return the shards that registered rows fill, each once; with `final` the last, partial ones too."""
+        """Return a job for each shard that registered rows fill, each once; with `final` also for partial shards."""
         jobs, slim = [], replace(self.root, provenance={}, retired=())
         for name, registered in self._registered.items():
             chunking = self.schema.chunking(name)
-            while (start := self._handed[name]) < registered:
+            while (start := self._in_jobs[name]) < registered:
                 number = start // chunking.shard
                 stop = min((number + 1) * chunking.shard, registered)
                 if stop % chunking.shard and not final:
@@ -213,43 +213,43 @@ class Ledger:
                 jobs.append(
                     ShardJob(folder=self._storage.root, root=slim, name=name, number=number, start=start, stop=stop)
                 )
-                self._handed[name] = stop
+                self._in_jobs[name] = stop
         return jobs
 
-    def done(self, job: ShardJob) -> None:
-        """Take note that a shard was put."""
+    def mark_done(self, job: ShardJob) -> None:
+        """Record that a shard was written."""
         ahead = self._ahead[job.name]
         ahead[job.start] = job.stop
-        while self._put[job.name] in ahead:
-            self._put[job.name] = ahead.pop(self._put[job.name])
+        while self._written[job.name] in ahead:
+            self._written[job.name] = ahead.pop(self._written[job.name])
 
     def tidy(self) -> None:
-        """Remove what puts left that were cut off: those of a worker that died. No job may be under way."""
+        """Remove partial files that a dead worker left. No job may be running."""
         for key in ("", *self.schema.folders()):
             for entry in self._storage.list(key):
                 if entry.name.endswith(PARTIAL):
                     self._storage.delete(f"{key}/{entry.name}" if key else entry.name)
 
     def ready(self) -> int:
-        """Return how many sequences a commit would add: those that lie wholly in shards that were put."""
-        pending = self._joined()
+        """Return how many sequences a commit would add: those that are completely in shards that were written."""
+        pending = self._join_pending()
         covered = len(pending)
         for name, lengths in self._lengths(pending).items():
             ends = self.root.committed(name) + np.cumsum(lengths)
-            covered = min(covered, int(np.searchsorted(ends, self._put[name], "right")))
+            covered = min(covered, int(np.searchsorted(ends, self._written[name], "right")))
         # The parts of a source become visible together.
         while 0 < covered < len(pending) and pending.sources[covered - 1] == pending.sources[covered]:
             covered -= 1
         return covered
 
     def commit(self) -> int:
-        """Make visible every sequence that lies wholly in shards that were put; return how many readers see now.
+        """Make visible all sequences that are completely in shards that were written; return how many readers see.
 
         Raises:
-            ConflictError: Somebody else wrote to the store.
-            StorageError: The disk refused; what was committed before is untouched.
+            ConflictError: Another process wrote to the store.
+            StorageError: The disk reported an error; earlier commits are untouched.
         """
-        pending, covered = self._joined(), self.ready()
+        pending, covered = self._join_pending(), self.ready()
         new = pending[:covered]
         counts = Counts(
             sequences=self.root.counts.sequences + covered,
@@ -257,12 +257,12 @@ class Ledger:
             label_steps=self.root.counts.label_steps + int(new.label_lengths.sum()),
             **{name: getattr(self.root.counts, name) + len(each.runs) for name, each in new.missing.items()},
         )
-        gone = [number for source in set(new.sources) for number in self._replaced.pop(source, ())]
+        replaced = [number for source in set(new.sources) for number in self._replaced.pop(source, ())]
         root = replace(
             self.root,
             schema=self._schema,
             counts=counts,
-            retired=retired.add(self.root.retired, [*gone, *self._retiring]),
+            retired=retired.add(self.root.retired, [*replaced, *self._retiring]),
             identity=new.identity(self.root.identity, self.schema),
             provenance=self.provenance,
         )
@@ -275,7 +275,7 @@ class Ledger:
         return counts.sequences - retired.count(root.retired)
 
     def _write(self, new: Records, root: Root, data: bytes) -> None:
-        """Put tables and root, in the order that leaves a whole store whenever it is cut off."""
+        """Write tables and root, in an order that leaves a valid store if it is interrupted at any point."""
         self._check_root()  # before the last chunks of the tables are replaced
         for fact in self.schema.arrays():
             self._put_table(fact, new)
@@ -292,8 +292,8 @@ class Ledger:
         self._storage.sync([""])
         self._put_documents(root)
 
-    def _joined(self) -> Records:
-        """Return what is registered and not committed."""
+    def _join_pending(self) -> Records:
+        """Join the records that are registered and not committed, and return them."""
         self._pending, self._latest = [Records.concatenate(self._pending + self._latest)], []
         return self._pending[0]
 
@@ -315,10 +315,12 @@ class Ledger:
         self._storage = LocalStorage(self.path)
 
     def _put_documents(self, root: Root) -> list[str]:
-        """Refresh the arrays' own metadata, for readers that skip the root; offsets last: none sees too much.
+        """Refresh the arrays' own metadata, for readers that skip the root.
+
+        Offsets come last, so that no such reader sees more than the other arrays have.
 
         Returns:
-            The folders of what was not as it is now, which are not synced.
+            The folders in which something changed; they are not synced yet.
         """
         last = ("label_offsets", "offsets")
         facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
@@ -338,7 +340,7 @@ class Ledger:
         return folders
 
     def _put_table(self, fact: ArrayFact, new: Records) -> None:
-        """Put the chunks that the new rows of a table touch; the last one is replaced as a whole."""
+        """Write the chunks of a table that have new rows; its last chunk so far is replaced as a whole."""
         rows = self._table_rows(fact, new)
         if rows is None or not len(rows):
             return
@@ -346,67 +348,67 @@ class Ledger:
         before = 0 if self._committed is None else self.root.committed(fact.name)
         first = before - before % size
         if first < before:
-            with needed():
+            with advice_to_repair():
                 rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
-        from store_spec.disk.zarr_arrays import put_rows  # late, as zarr takes 0.1 s to import
+        from store_spec.disk.zarr_arrays import put_rows  # here, because zarr takes 0.1 s to import
 
         put_rows(self._storage, self.schema, fact, first, rows)
 
     def _table_rows(self, fact: ArrayFact, new: Records) -> NDArray[Any] | None:
-        """Return the new rows of a table; None for the arrays that lie in shards."""
+        """Return the new rows of a table; None for arrays in shards."""
         if fact.name in new.columns:
             return new.columns[fact.name]
-        own = fact.name.startswith("label_")
-        lengths = new.label_lengths if own else new.lengths
+        of_labels = fact.name.startswith("label_")
+        lengths = new.label_lengths if of_labels else new.lengths
         if fact.name in ("row_size", "label_row_size"):
             return lengths
         if fact.name in ("offsets", "label_offsets"):
             counts = self.root.counts
-            ends = np.cumsum(lengths, dtype=np.int64) + (counts.label_steps if own else counts.steps)
+            ends = np.cumsum(lengths, dtype=np.int64) + (counts.label_steps if of_labels else counts.steps)
             return ends if self._committed is not None else np.concatenate([np.zeros(1, np.int64), ends])
         if fact.name == SOURCES:
             return np.array(new.sources, object)
         if fact.name in new.missing:
-            return new.missing[fact.name].shifted(self._begins(new, fact.name))
+            return new.missing[fact.name].shifted(self._starts(new, fact.name))
         return None
 
-    def _begins(self, new: Records, name: str) -> NDArray[np.int64]:
-        """Return where each new sequence begins in the array of which `name` has the runs."""
+    def _starts(self, new: Records, name: str) -> NDArray[np.int64]:
+        """Return the first row of each new sequence in the array whose runs are in the table `name`."""
         of_labels = name == MISSING_RUNS["labels"]
         counts, axis = self.root.counts, self.schema.label_axis
         if of_labels and axis == "sequence":
             return counts.sequences + np.arange(len(new))
-        own = of_labels and axis == "own"
-        lengths = new.label_lengths if own else new.lengths
-        return (counts.label_steps if own else counts.steps) + np.cumsum(lengths) - lengths
+        own_lengths = of_labels and axis == "own"
+        lengths = new.label_lengths if own_lengths else new.lengths
+        return (counts.label_steps if own_lengths else counts.steps) + np.cumsum(lengths) - lengths
 
     def _recover(self) -> None:
-        """Remove what no commit owns, and bring the arrays' own metadata up to the root."""
+        """Remove files that belong to no commit, and bring the arrays' own metadata up to date with the root."""
         for fact in self.schema.arrays():
             dimensions = 1 + len(self.schema.shape(fact))
-            owned = self.root.files(fact.name)
+            files = self.root.files(fact.name)
             for entry in self._storage.list(fact.name):
                 number = chunk_number(entry.name, dimensions)
-                if number is not None and number >= owned:
+                if number is not None and number >= files:
                     self._storage.delete(f"{fact.name}/{entry.name}")
         self.tidy()
-        # A document that was lost is no more than behind the root if the power goes once this has returned.
+        # After this, a power cut leaves documents that are at worst behind the root.
         self._storage.sync(self._put_documents(self.root))
 
     def _lengths(self, records: Records) -> dict[str, NDArray[np.int64]]:
-        """Return the rows of each sequence, for each array that lies in shards."""
-        own = ("labels",) if self.schema.label_axis == "own" else ()
-        return {name: records.label_lengths if name in own else records.lengths for name in self._registered}
+        """Return the number of rows of each sequence, for each array in shards."""
+        own_lengths = ("labels",) if self.schema.label_axis == "own" else ()
+        return {name: records.label_lengths if name in own_lengths else records.lengths for name in self._registered}
 
 
 def check_root(snapshot: Snapshot) -> None:
-    """Refuse a root that is older than what the arrays say of themselves: a writer would remove all that is newer.
+    """Refuse a root that is older than the arrays' own documents: a writer would remove everything newer.
 
-    The arrays' own documents are put after the root was synced, so no crash leaves this behind.
+    These documents are written after the root was synced, so no crash leads to this.
 
     Raises:
-        FormatError: It is; nothing must be written before the right one is back.
-        StorageError: The process has too many open files, or too little memory, to tell.
+        FormatError: The root is older; nothing must be written before the right one is restored.
+        StorageError: The process has too many open files, or too little memory, to check.
     """
     root, read, more = snapshot.root, 0, []
     for fact in root.schema.arrays():
@@ -414,12 +416,12 @@ def check_root(snapshot: Snapshot) -> None:
             data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
             shape = decode_document(bytes(data), fact.name).get("shape")
         except DAMAGE:
-            continue  # one that is lost says nothing
+            continue  # a lost document proves nothing
         rows, counted = shape[0] if isinstance(shape, list) and shape else None, root.committed(fact.name)
         read += 1
         if type(rows) is int and rows > counted:
             more.append(f"{counted:,} rows of {fact.name}, which has {rows:,}")
-    if 2 * len(more) > read:  # else these few are damaged, or another array's
+    if 2 * len(more) > read:  # otherwise these few are damaged, or belong to other arrays
         raise FormatError(
             f"{snapshot.storage.path(ROOT)}: an older copy: it counts {more[0]} by its own {ROOT}, and so with "
             f"{len(more) - 1} others; restore the root first: nothing was touched"

@@ -1,4 +1,4 @@
-"""One writer at a time: `flock` on a file in `<store>.build/`. It is free at once when its holder dies."""
+"""One writer at a time: `flock` on a file in `<store>.build/`, which the system releases when the holder dies."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
 HOLDER_TRIES = 50
-BESIDE = ".build"  # what the name of the folder beside a store has more than its own
+BESIDE = ".build"  # appended to the name of a store, gives the folder beside it
 
 
 def build_folder(store: Path) -> Path:
-    """Return the folder beside a store that holds the lock and whatever is no part of the store."""
-    # A store that is reached through a link, or as ".", has one lock all the same.
+    """Return the folder beside a store that has the lock, and other files that are not part of the store."""
+    # Resolved, so that a store has the same lock when it is reached through a link, or as ".".
     place = store.resolve() if store.is_dir() else Path(os.path.abspath(store))
     return place.with_name(place.name + BESIDE)
 
 
 @contextlib.contextmanager
 def locked(store: Path) -> Iterator[Path]:
-    """Hold the store's lock; give the build folder, which is removed at the end if nothing else lies in it.
+    """Hold the store's lock, and yield the build folder, which is removed at the end if it is otherwise empty.
 
     Raises:
-        LockedError: Another writer holds it; the message says which process on which host.
+        LockedError: Another writer holds the lock; the message says which process on which host.
     """
     folder = build_folder(store)
     descriptor = _acquire(folder, store)
@@ -38,7 +38,7 @@ def locked(store: Path) -> Iterator[Path]:
         with folder_locked(store):
             yield folder
     finally:
-        # Removed while the lock is held: whoever waits for this file notices that it is no longer the one there.
+        # Removed while the lock is held: a process that waits for this file notices that another one replaced it.
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink()
             folder.rmdir()
@@ -47,20 +47,20 @@ def locked(store: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def folder_locked(store: Path) -> Iterator[None]:
-    """Hold a lock on the store's folder itself, if there is one: for writers that do not share the lock's file.
+    """Hold a lock on the store's folder itself, if it exists, against writers that do not use the same lock file.
 
-    They may have removed it, or reach the store by another path.
+    They may have removed that file, or reach the store by another path.
 
     Raises:
-        LockedError: Another writer holds it.
+        LockedError: Another writer holds the lock.
     """
     try:
         descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # it is about to be created, or is no store, as who opens it will say
+    except OSError:  # the folder is about to be created, or is not a store, which opening it will report
         yield
         return
     try:
-        # NFS locks no folders; the file is locked all the same.
+        # NFS cannot lock folders; there the lock file alone has to do.
         with contextlib.suppress(OSError):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,7 +81,7 @@ def _acquire(folder: Path, store: Path) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             if isinstance(error, FileExistsError) and (folder.is_dir() or not os.path.lexists(folder)):
-                continue  # the last holder removed it between two looks
+                continue  # the last holder removed it at this moment
             what = f"{path}: locking failed: making the folder: {error.strerror}"
             raise StorageError(error.errno, what) from error
         try:
@@ -112,10 +112,10 @@ def _acquire(folder: Path, store: Path) -> int:
 
 
 def _check_that_locks_work(path: Path) -> None:
-    """Try to take the lock once more: some file systems say yes to everybody.
+    """Try to take the lock a second time: on some file systems every attempt succeeds.
 
     Raises:
-        StorageError: So does this one.
+        StorageError: The second attempt succeeded.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -129,7 +129,7 @@ def _check_that_locks_work(path: Path) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Return who holds the lock; it writes that down a moment after it took it."""
+    """Return who holds the lock. The holder writes that into the file a moment after it took the lock."""
     for _ in range(HOLDER_TRIES):
         if holder := os.pread(descriptor, 200, 0).decode(errors="replace"):
             return holder
@@ -138,6 +138,6 @@ def _holder(descriptor: int) -> str:
 
 
 def _close(descriptor: int) -> None:
-    """Close a file, which frees its lock even where the system reports an error: nothing in it matters."""
+    """Close a file, which releases its lock. Errors do not matter, because nothing in the file does."""
     with contextlib.suppress(OSError):
         os.close(descriptor)

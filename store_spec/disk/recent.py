@@ -1,4 +1,4 @@
-"""The chunks that a thread decompressed last, where only some of their rows were wanted: those beside may be next."""
+"""A cache of the chunks that a thread decompressed last and needed only in part: it may need the rest next."""
 
 from __future__ import annotations
 
@@ -7,49 +7,48 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_CHUNKS = 6  # two of inputs, of labels and of what was filled in: a window may lie in two
-MOST_BYTES = 2**20  # of each; larger ones are not kept
+MOST_CHUNKS = 6  # two of each of inputs, labels and filled: a window may be in two chunks
+MOST_BYTES = 2**20  # larger chunks are not cached
 
-Key = tuple[object, str, int, int]  # what nothing but one snapshot has, array, shard, chunk
+ChunkKey = tuple[object, str, int, int]  # a unique object of the snapshot, array, shard, chunk
 
 
 class RecentChunks(threading.local):
-    """Decompressed chunks of a thread, in memory that it uses again.
+    """Decompressed chunks of a thread, in memory that is reused.
 
-    Made anew each time, that is given back to the system and cleared again: a window then takes three times as long.
-    Of a chunk without a key nothing is asked for again: its memory is the same each time, which stays in the
-    processor's cache.
+    The system would clear new memory for each chunk, and a window would take three times as long. A chunk without a key
+    is not cached: such chunks share one buffer, which stays in the processor's cache.
     """
 
     def __init__(self) -> None:
-        self.chunks: dict[Key, NDArray[np.uint8]] = {}  # the oldest first; without those in use
-        self.spare: list[NDArray[np.uint8]] = []  # one at most; none while it is in use
+        self.chunks: dict[ChunkKey, NDArray[np.uint8]] = {}  # the oldest first; without those in use
+        self.spare: list[NDArray[np.uint8]] = []  # at most one buffer; empty while that is in use
 
-    def take(self, key: Key) -> NDArray[np.uint8] | None:
-        """Return the bytes of a chunk, if it is there, and maybe others after them; nobody else gets them meanwhile."""
+    def take(self, key: ChunkKey) -> NDArray[np.uint8] | None:
+        """Remove a chunk from the cache and return its buffer, which may be longer; None if it is not cached."""
         return self.chunks.pop(key, None)
 
-    def room(self, key: Key | None, nbytes: int) -> NDArray[np.uint8]:
-        """Return that many bytes or more for a chunk; nobody else gets them before they are given back."""
-        room = None
+    def buffer(self, key: ChunkKey | None, nbytes: int) -> NDArray[np.uint8]:
+        """Return a buffer of at least `nbytes` bytes, which nothing else uses until it is given back."""
+        buffer = None
         if key is None:
-            room = self.spare.pop() if self.spare else None
+            buffer = self.spare.pop() if self.spare else None
         elif len(self.chunks) >= MOST_CHUNKS:
-            room = self._oldest()
-        return room if room is not None and len(room) >= nbytes else np.empty(nbytes, np.uint8)
+            buffer = self._remove_oldest()
+        return buffer if buffer is not None and len(buffer) >= nbytes else np.empty(nbytes, np.uint8)
 
-    def give_back(self, key: Key | None, room: NDArray[np.uint8]) -> None:
-        """Keep them, with that chunk in them, unless they are many."""
-        if len(room) > MOST_BYTES:
+    def give_back(self, key: ChunkKey | None, buffer: NDArray[np.uint8]) -> None:
+        """Cache a buffer with a chunk in it, unless it is large."""
+        if len(buffer) > MOST_BYTES:
             return
         if key is None:
-            self.spare = [room]
+            self.spare = [buffer]
             return
-        self.chunks[key] = room
+        self.chunks[key] = buffer
         if len(self.chunks) > MOST_CHUNKS:
-            self._oldest()
+            self._remove_oldest()
 
-    def _oldest(self) -> NDArray[np.uint8] | None:
-        # What interrupts this thread between the two calls, as a signal does, may read too, and take it.
+    def _remove_oldest(self) -> NDArray[np.uint8] | None:
+        # A signal handler that runs between the two calls may read too, and take the chunk.
         keys = list(self.chunks)
         return self.chunks.pop(keys[0], None) if keys else None

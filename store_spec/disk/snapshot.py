@@ -1,4 +1,4 @@
-"""One commit of a store: rows of the sharded arrays, whole columns of the tables, and what is kept to check them by.
+"""One committed state of a store: rows of the sharded arrays, columns of the tables, and their checks.
 
 Everything is clipped to the counts of the one root document that was read.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from store_spec.disk.committed import part_of
 from store_spec.disk.shards import Shards
 from store_spec.disk.storage import Storage, StoreLocation, storage_of
-from store_spec.disk.tables import Tables, kept
+from store_spec.disk.tables import Tables, read_only
 from store_spec.errors import ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
 from store_spec.format.codec import crc32c
@@ -28,17 +28,17 @@ from store_spec.schema import MISSING_RUNS
 
 
 class Snapshot:
-    """A committed state of a store. Picklable: what is cached stays behind.
+    """A committed state of a store. It can be pickled, without its caches.
 
     Args:
-        storage: Where the store lies.
+        storage: Where the store is.
         root: The root document of the state.
-        compared: Whether whoever reads holds each sequence against its checksum: see `Shards`.
-        once: Whether whoever reads does so once: after an error only files are opened anew, and what was found in them
-            is kept. Such readers meet many, and the last shard, which is read in one piece, may be large.
+        compared: Whether the caller compares each sequence with its checksum: see `Shards`.
+        once: Whether the caller reads everything only once. Such callers may meet many errors, and the last shard,
+            which is read in one piece, may be large; so after an error only open files are forgotten, not the caches.
 
     Attributes:
-        tables: The arrays that do not lie in shards.
+        tables: The arrays that are not in shards.
     """
 
     def __init__(self, storage: Storage, root: Root, *, compared: bool = False, once: bool = False) -> None:
@@ -52,18 +52,18 @@ class Snapshot:
 
     @classmethod
     def open(cls, store: StoreLocation) -> Snapshot:
-        """Read the root once; nothing else is read before it is asked for.
+        """Read the root; everything else is read when it is needed.
 
         Raises:
             MissingStoreError: There is no store at that path.
-            FormatError: It is not one that may be read.
+            FormatError: What is there is not a store that this version can read.
             SchemaError: The path is a URL.
         """
         return cls.of(storage_of(store))
 
     @classmethod
     def of(cls, storage: Storage) -> Snapshot:
-        """Read the root likewise of the store that lies there."""
+        """Read the root of the store in a storage, like `open`."""
         try:
             data = storage.get(ROOT, 0, LARGEST_DOCUMENT + 1)
         except MissingStoreError as error:
@@ -81,17 +81,17 @@ class Snapshot:
         return partial(Snapshot, compared=self._compared, once=self._once), (self.storage, self.root)
 
     def slim(self, *, compared: bool = True) -> Snapshot:
-        """Return the same for other processes, which read once: without what these do not need.
+        """Return a copy for other processes, which read everything once, without the data they do not need.
 
         Args:
-            compared: Whether they hold each sequence against its checksum; others need to know which are retired.
+            compared: Whether they compare each sequence with its checksum; otherwise the retired ranges are included.
         """
         root = replace(self.root, provenance={}, retired=() if compared else self.root.retired)
         return Snapshot(self.storage, root, compared=compared, once=True)
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        """Int64 (sequences + 1,): sequence i is rows offsets[i] to offsets[i + 1]. Checked."""
+        """Int64 (sequences + 1,), checked: sequence i has the rows offsets[i] to offsets[i + 1]."""
         return self.tables.offsets
 
     @property
@@ -100,15 +100,15 @@ class Snapshot:
         return self.tables.label_offsets
 
     def bounds(self, name: str) -> NDArray[np.int64]:
-        """Int64 (sequences + 1,): where the sequences begin and end in `inputs`, `labels` or `time`. Checked."""
+        """Return the offsets of the sequences in `inputs`, `labels` or `time`: int64 (sequences + 1,), checked."""
         return self.tables.bounds(name)
 
     def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Return rows of an array that has one row a sequence (or a bound)."""
+        """Return rows of a table."""
         return self.tables.read(name, start, stop)
 
     def labels_are_inputs(self) -> bool:
-        """Tell whether labels repeat the inputs, as forecasting has them; by the checksums of all sequences."""
+        """Return whether labels repeat the inputs, as for forecasting, according to the checksums of all sequences."""
         schema = self.root.schema
         if schema.label_axis != "step" or schema.inputs != schema.labels or not self.root.counts.sequences:
             return False
@@ -120,71 +120,72 @@ class Snapshot:
         return [str(source) for source in self.table("sequences/source")]
 
     def missing(self, name: str) -> Runs:
-        """Int64 (runs, 2): rows of `inputs` or `labels` that miss a value, one run after another. Checked."""
+        """Return the runs of rows of `inputs` or `labels` with a missing value: int64 (runs, 2), checked."""
         if self.root.schema.missing != "keep":
             return no_runs()
         runs = self._missing.get(name)
         if runs is None:
-            runs = kept(self.table(MISSING_RUNS[name]))
+            runs = read_only(self.table(MISSING_RUNS[name]))
             if (wrong := wrong_run(runs, self.bounds(name))) is not None:
                 raise FormatError(f"{self.storage.path(MISSING_RUNS[name])}: {wrong[1]}")
-            self._missing[name] = runs  # which another thread that meets an error forgets
+            self._missing[name] = runs  # another thread may clear this after an error, so `runs` is returned
         return runs
 
     def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
-        """Hold all rows of a sequence against the checksum that is kept of them: that of a chunk binds no place.
+        """Compare all rows of a sequence with its checksum, which shows misplaced chunks too.
 
         Raises:
-            ChecksumError: A file is another one, or an older copy of itself.
+            ChecksumError: A file was swapped, or replaced by an older copy.
         """
         self.check_crc(name, number, crc32c(rows))
 
-    def check_crc(self, name: str, number: int, found: int) -> None:
-        """Hold the crc32c of all rows of a sequence against the one that is kept.
+    def check_crc(self, name: str, number: int, actual: int) -> None:
+        """Compare the crc32c of all rows of a sequence with the recorded one.
 
         Raises:
-            ChecksumError: They are not the same.
+            ChecksumError: They differ.
         """
-        said = int(self._checksums()[name][number])
-        if found != said:
+        expected = int(self._checksums()[name][number])
+        if actual != expected:
             self._forget(self._shards)
             source = shown(self.table("sequences/source", number, number + 1)[0])
             raise ChecksumError(
-                f"{self.storage.path(name)}: sequence {number:,} ({source}) has crc32c {found:08x}, not {said:08x} as "
-                "its table has: a file is another's, or an older copy; verify says which, restore or rebuild it"
+                f"{self.storage.path(name)}: sequence {number:,} ({source}) has crc32c {actual:08x}, not "
+                f"{expected:08x} as its table has: a file is another's, or an older copy; "
+                "verify says which, restore or rebuild it"
             )
 
     def _checksums(self) -> dict[str, NDArray[np.uint32]]:
-        # No cached property: Python 3.11 has a lock for these, and a thread that reads ahead may hold it at a fork.
-        found = self._crcs
-        if found is None:
-            found = {name: self.table(f"sequences/{name}_crc32c") for name in self.root.schema.row_arrays}
-            self._crcs = found
-        return found
+        # Not a cached property: Python 3.11 has a lock for these, which a thread that reads ahead may hold at a fork.
+        crcs = self._crcs
+        if crcs is None:
+            crcs = {name: self.table(f"sequences/{name}_crc32c") for name in self.root.schema.row_arrays}
+            self._crcs = crcs
+        return crcs
 
     def rows(self, name: str, start: int, stop: int, *, recent: bool = False) -> NDArray[Any]:
-        """Return rows `start` to `stop` of `inputs`, `labels` or `time`, committed ones: the caller has checked.
+        """Return rows `start` to `stop` of an array with rows of sequences; the caller has checked that they exist.
 
-        Of `recent` ones, others of their chunks may be asked for next: this thread keeps some of these.
+        With `recent`, this thread caches the chunks, because it may need their other rows next.
         """
         return self.rows_in(None, name, start, stop, recent=recent)
 
     def rows_in(
         self, buffer: NDArray[Any] | None, name: str, start: int, stop: int, *, recent: bool = False
     ) -> NDArray[Any]:
-        """Return rows `start` to `stop` likewise; those of arrays in shards in the buffer, if it has enough rows."""
+        """Return rows like `rows`; those of arrays in shards are read into `buffer` if it has enough rows."""
         if not self.root.schema.is_sharded(name):
             return self.table(name, start, stop)
         count = stop - start
         with self._reading() as shards:
-            shards.check_sizes(name, start, stop)  # first: a hostile root may count rows that are nowhere
+            shards.check_sizes(name, start, stop)  # first: a malicious root may count rows that do not exist
             if buffer is None or len(buffer) < count:
                 buffer = self.root.schema.rows(name).empty(count)
             shards.fill(name, start, buffer[:count], recent=recent)
         return buffer[:count]
 
     def fill(self, name: str, start: int, out: NDArray[Any]) -> None:
-        """Fill the contiguous array `out` with rows of `inputs` or `labels` from `start` on, committed ones only."""
+        """Fill the contiguous array `out` with committed rows of `inputs` or `labels` from `start` on."""
         if not self.root.schema.is_sharded(name):
             out[:] = self.table(name, start, start + len(out))
             return
@@ -192,20 +193,21 @@ class Snapshot:
             shards.check_sizes(name, start, start + len(out))
             shards.fill(name, start, out, recent=False)
 
-    def stretch(self, name: str, start: int, stop: int) -> shard.Stretch:
-        """Return rows of one shard, from its first on: whole chunks as they are stored, the rest decoded."""
+    def encoded_rows(self, name: str, start: int, stop: int) -> shard.EncodedRows:
+        """Return the first rows of a shard, up to `stop`: whole chunks as they are stored, the rest decoded."""
         chunking, rows = self.root.schema.chunking(name), self.root.schema.rows(name)
         whole = (stop - start) // chunking.chunk
         shards = self._shards
         shards.check_sizes(name, start, start + whole * chunking.chunk)
         stored = tuple(map(bytes, shards.stored(name, start // chunking.shard, range(whole))))
-        return shard.Stretch(rows.empty(0), stored, self.rows(name, start + whole * chunking.chunk, stop), stop - start)
+        tail = self.rows(name, start + whole * chunking.chunk, stop)
+        return shard.EncodedRows(rows.empty(0), stored, tail, stop - start)
 
     def stored(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
-        """Return bytes of a chunk or shard with committed rows, as they are stored and as `Storage.get` counts them.
+        """Return stored bytes of a chunk or shard with committed rows; `start` and `length` are as in `Storage.get`.
 
         Raises:
-            FormatError: It is missing, or a shard lacks a chunk or is an older copy.
+            FormatError: The chunk or shard is missing, or the shard lacks a chunk or is an older copy.
         """
         if not self.root.schema.is_sharded(name):
             return part_of(self.tables.stored(self.root.schema.fact(name), number), start, length)
@@ -213,12 +215,12 @@ class Snapshot:
             return shards.value(name, number, start, length)
 
     def check_files(self) -> None:
-        """Check that there are as many shards as readers see rows of, for who takes memory by the count of these."""
+        """Check that all shards with visible rows exist, before memory is allocated by their number."""
         self._shards.check_files()
 
     @contextmanager
     def _reading(self) -> Iterator[Shards]:
-        """Give the shards with what was found in them so far, which is forgotten after an error."""
+        """Yield the shards with their caches, which are dropped after an error."""
         shards = self._shards
         try:
             yield shards

@@ -1,4 +1,4 @@
-"""The only way to the bytes of a store: `Storage` to read them, and `LocalStorage`, a folder, to write them too."""
+"""Access to the files of a store: `Storage` reads them; `LocalStorage`, a folder, also writes them."""
 
 from __future__ import annotations
 
@@ -28,77 +28,77 @@ from store_spec.schema import CONVENTION
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
-StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, or a store of zarr
+StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, or a zarr store
 
-RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # which tells nothing of the file that is read
-PARTIAL = ".partial"  # ends the name of a file that is being written; never a key
-_OF_OURS, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # bytes at the start of a root document
+RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that say nothing about the file
+PARTIAL = ".partial"  # the suffix of a file that is being written; keys never have it
+_UUID, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # the UUID is within the first bytes of a root document
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def check_local(path: Path) -> None:
-    """Refuse a URL, which as a path would make folders called `s3:` and the like where the process happens to be.
+    """Refuse a URL: as a path it would create folders such as `s3:` in the working directory.
 
     Raises:
-        SchemaError: It is one.
+        SchemaError: The path is a URL.
     """
     if path.parts and _SCHEME.fullmatch(path.parts[0]):
         raise SchemaError(
-            f"{path}: a store lies on a local disk, and {path.parts[0]}// is none; give the path of a folder, and copy "
-            "the finished store"
+            f"{path}: a store lies on a local disk, and {path.parts[0]}// is not one; give the path of a folder, and "
+            "copy the finished store"
         )
 
 
 def check_outside(path: Path) -> None:
-    """Refuse a path for a new store inside of another one, which holds nothing else.
+    """Refuse a path for a new store inside another store.
 
     Raises:
-        StoreExistsError: It lies there.
+        StoreExistsError: The path is inside another store.
     """
-    for folder in path.resolve().parents:  # with `..` and links taken as they are
+    for folder in path.resolve().parents:  # resolved, as the path may have `..` and links
         if is_store(folder):
             raise StoreExistsError(f"{path}: lies inside of the store {folder}; give a path that does not")
 
 
 def is_store(folder: Path | str) -> bool:
-    """Tell whether a folder says that it is a store, whole or not."""
+    """Return whether a folder is a store, complete or not, by the UUID in its root document."""
     try:
         with open(f"{folder}/{ROOT}", "rb") as file:
-            return _OF_OURS in file.read(_WITHIN)
+            return _UUID in file.read(_WITHIN)
     except OSError:
         return False
 
 
 class Address(str):
-    """The text that messages use for a store, or a key of one, outside of a folder."""
+    """The name in messages of a store that is not a folder, or of one of its keys."""
 
     __slots__ = ()
 
     @property
     def name(self) -> str:
-        """The last part of it."""
+        """The last part of the address."""
         return self.rstrip("/)>\"'").rpartition("/")[2]
 
 
-class Readable(Protocol):
-    """A file, or another value of a key, for many reads."""
+class ReadableFile(Protocol):
+    """A file, or another kind of value of a key, that is read many times."""
 
     def read(self, start: int, length: int) -> bytes | memoryview:
         """Return `length` bytes from `start` on, or as many as there are."""
 
 
 class Entry(Protocol):
-    """What lies in a folder."""
+    """A file, a folder or a link in a folder."""
 
     @property
     def name(self) -> str:
-        """Its name in the folder."""
+        """The name in the folder."""
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is a file."""
+        """Return whether the entry is a file."""
 
     def is_symlink(self) -> bool:
-        """Tell whether it is a link."""
+        """Return whether the entry is a link."""
 
 
 class Storage(Protocol):
@@ -106,18 +106,18 @@ class Storage(Protocol):
 
     @property
     def root(self) -> Any:
-        """What messages call it: a Path for a folder, else an Address."""
+        """The name in messages: a Path for a folder, otherwise an Address."""
 
     def path(self, key: str) -> Any: ...  # noqa: D102
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | memoryview: ...  # noqa: D102
-    def open(self, key: str) -> Readable: ...  # noqa: D102
+    def open(self, key: str) -> ReadableFile: ...  # noqa: D102
     def size(self, key: str) -> int: ...  # noqa: D102
     def list(self, key: str = "") -> Sequence[Entry]: ...  # noqa: D102
     def check_folder(self, key: str) -> None: ...  # noqa: D102
 
 
 def storage_of(store: StoreLocation) -> Storage:
-    """Return where a store lies, by its path or as a store of zarr.
+    """Return the storage of a store, from its path or from a zarr store.
 
     Raises:
         MissingStoreError: There is no folder at that path.
@@ -131,12 +131,12 @@ def storage_of(store: StoreLocation) -> Storage:
 
 
 class OpenFile:
-    """A plain file that is open for reading, until nobody holds it any more.
+    """A plain file that is open for reading; it is closed when the object is deleted.
 
     Raises:
         MissingStoreError: There is no such file.
-        FormatError: It is a link, or not a plain file.
-        UnreadableError: The disk does not give it.
+        FormatError: The file is a link, or not a plain file.
+        UnreadableError: The file cannot be read.
         StorageError: The process has too many open files, or too little memory.
     """
 
@@ -145,7 +145,7 @@ class OpenFile:
     def __init__(self, path: str) -> None:
         self._path, self._descriptor = path, -1
         try:
-            # Not by a Path: making one takes as long as reading some ten kilobytes.
+            # Not a Path: creating one takes as long as reading ten kilobytes.
             self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingStoreError(f"{path}: there is no such file") from error
@@ -159,14 +159,14 @@ class OpenFile:
             raise _unreadable(Path(path), "reading", error) from error
         if not stat.S_ISREG(status.st_mode):
             raise FormatError(f"{path}: not a plain file")
-        self.size = status.st_size  # when it was opened
+        self.size = status.st_size  # when the file was opened
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be gone when Python ends
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be unloaded when Python exits
         if self._descriptor >= 0:
             close(self._descriptor)
 
     def read(self, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start` on, or as many as there are, and were when it was opened."""
+        """Return `length` bytes from `start` on, or as many as there were when the file was opened."""
         try:
             return _read(self._descriptor, start, min(length, self.size - start))
         except OSError as error:
@@ -175,16 +175,16 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class LocalStorage:
-    """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads out."""
+    """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads outside."""
 
     root: Path
 
     @classmethod
     def of(cls, path: Path) -> LocalStorage:
-        """Return that of a folder which is there.
+        """Return the storage of an existing folder.
 
         Raises:
-            MissingStoreError: There is none.
+            MissingStoreError: There is no folder at that path.
             SchemaError: The path is a URL.
         """
         check_local(path)
@@ -194,7 +194,7 @@ class LocalStorage:
         return cls(path)
 
     def path(self, key: str) -> Path:
-        """Return where a key lies."""
+        """Return the path of a key."""
         return self.root / key
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -204,15 +204,15 @@ class LocalStorage:
             StoreError: As `OpenFile` says.
         """
         file = self.open(key)
-        begin = start if start >= 0 else max(0, file.size + start)
-        return file.read(begin, file.size if length is None else length)
+        first = start if start >= 0 else max(0, file.size + start)
+        return file.read(first, file.size if length is None else length)
 
     def open(self, key: str) -> OpenFile:
         """Open a file for many reads."""
         return OpenFile(f"{self.root}/{key}")
 
     def size(self, key: str) -> int:
-        """Return the bytes of a file; 0 where there is none."""
+        """Return the size of a file; 0 if it does not exist."""
         try:
             return self.path(key).lstat().st_size
         except FileNotFoundError:
@@ -221,10 +221,10 @@ class LocalStorage:
             raise _unreadable(self.path(key), "looking at", error) from error
 
     def check_folder(self, key: str) -> None:
-        """Check that a folder is there, and no link.
+        """Check that a folder exists and is not a link.
 
         Raises:
-            FormatError: It is not.
+            FormatError: The folder is missing, a link, or not a folder.
         """
         path = self.path(key)
         try:
@@ -236,14 +236,14 @@ class LocalStorage:
             raise FormatError(f"{path}: {kind}")
 
     def put(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
-        """Write a file whole: under another name beside it, synced, then renamed over it.
+        """Write a file in one step: to a temporary name in the same folder, synced, then renamed.
 
         The folder is not synced: `sync` does that once for many files.
         """
         self._put(key, parts, sync=True)
 
     def put_for_now(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
-        """Write a file whole that nobody misses after a power cut: it need never reach the disk."""
+        """Write a file in one step without syncing it: it may be lost in a power cut."""
         self._put(key, parts, sync=False)
 
     def _put(self, key: str, parts: Iterable[bytes | memoryview], *, sync: bool) -> None:
@@ -264,12 +264,12 @@ class LocalStorage:
             step = "renaming"
             os.replace(partial, path)
         except OSError as error:
-            with contextlib.suppress(OSError):  # what it was refused first is what has to be told
+            with contextlib.suppress(OSError):  # the first error is the one to report
                 partial.unlink()
             raise _refused(path, step, error) from error
 
     def make_folder(self, key: str = "") -> None:
-        """Make a folder below the root (the root itself for an empty key), and its parents."""
+        """Create a folder below the root (the root itself for an empty key), and its parents."""
         try:
             self.path(key).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -281,7 +281,7 @@ class LocalStorage:
             sync_folder(self.path(key))
 
     def list(self, key: str = "") -> list[os.DirEntry[str]]:
-        """Return what lies in a folder, by name; nothing where there is no such folder."""
+        """Return the entries of a folder, sorted by name; an empty list if the folder does not exist."""
         try:
             with os.scandir(self.path(key)) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
@@ -311,7 +311,7 @@ def sync_folder(path: Path) -> None:
 
 
 def _read(descriptor: int, start: int, length: int) -> bytes:
-    """Read until there is no more: one call of the system may give less than asked for."""
+    """Read until the end or `length` bytes: one system call may return less."""
     parts = []
     while length > 0:
         part = os.pread(descriptor, min(length, 2**30), start)

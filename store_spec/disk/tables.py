@@ -1,4 +1,4 @@
-"""Arrays that do not lie in shards, most of one row a sequence: chunks as they are read."""
+"""Read the tables: arrays that are not in shards, most of which have one row per sequence."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact
 
 
 class Tables:
-    """Those of one committed state: nothing behind its counts is looked at.
+    """The tables of one committed state: rows beyond its counts are ignored.
 
     Args:
-        storage: Where the store lies.
+        storage: Where the store is.
         root: The root document of the state.
     """
 
@@ -31,8 +31,8 @@ class Tables:
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
-        """Int64 (sequences + 1,): sequence i is rows offsets[i] to offsets[i + 1]. Checked."""
-        return kept(self._offsets("offsets", "row_size", self.root.counts.steps))
+        """Int64 (sequences + 1,), checked: sequence i has the rows offsets[i] to offsets[i + 1]."""
+        return read_only(self._offsets("offsets", "row_size", self.root.counts.steps))
 
     @cached_property
     def label_offsets(self) -> NDArray[np.int64]:
@@ -41,15 +41,15 @@ class Tables:
         if axis == "step":
             return self.offsets
         if axis == "sequence":
-            return kept(np.arange(len(self.offsets)))  # their number is known to be true
-        return kept(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
+            return read_only(np.arange(len(self.offsets)))  # the number of offsets has been checked
+        return read_only(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
 
     def bounds(self, name: str) -> NDArray[np.int64]:
-        """Int64 (sequences + 1,): where the sequences begin and end in `inputs`, `labels` or `time`. Checked."""
+        """Return the offsets of the sequences in `inputs`, `labels` or `time`: int64 (sequences + 1,), checked."""
         return self.label_offsets if name == "labels" else self.offsets
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Return rows of an array, all that are committed by default."""
+        """Return rows of a table, by default all committed ones."""
         schema, fact = self.root.schema, self.root.schema.fact(name)
         stop = self.root.committed(name) if stop is None else stop
         size = table_chunk(schema, fact)
@@ -68,18 +68,18 @@ class Tables:
         return out[start - first * size : stop - first * size] if chunks else out
 
     def check_size(self, fact: ArrayFact, number: int) -> None:
-        """Check that a chunk has as many stored bytes as it needs, if it is larger than most are."""
+        """Check the stored size of a chunk that is larger than usual."""
         schema = self.root.schema
         decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
         if decoded > TABLE_CHUNK_BYTES:  # one wide row
             key = chunk_key(fact.name, number, 1 + len(schema.shape(fact)))
             least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
-            found = self.storage.size(key)
-            if not least <= found <= most:
-                raise wrong_size(str(self.storage.path(key)), found, least, most, decoded)
+            size = self.storage.size(key)
+            if not least <= size <= most:
+                raise wrong_size(str(self.storage.path(key)), size, least, most, decoded)
 
     def fill_from_chunk(self, fact: ArrayFact, number: int, out: NDArray[Any]) -> None:
-        """Decode one chunk into `out`, which has the rows of a whole chunk."""
+        """Decode one chunk into `out`, which has the size of a whole chunk."""
         where = str(self.storage.path(chunk_key(fact.name, number, out.ndim)))
         text, stored = fact.dtype == "string", self.stored(fact, number)
         codec = self.root.schema.codec_of(fact)
@@ -89,7 +89,7 @@ class Tables:
             codec.decode(stored, out, where)
             committed = out[: max(0, self.root.committed(fact.name) - number * len(out))]
             if out.dtype == bool and (committed.view(np.uint8) > 1).any():
-                # NumPy counts such a mask wrong, and then selects by it out of bounds.
+                # NumPy miscounts such a mask, and selecting by it then goes out of bounds.
                 raise FormatError(f"{where}: a bool of {committed.view(np.uint8).max()}, where 0 or 1 is due")
 
     def stored(self, fact: ArrayFact, number: int) -> bytes | memoryview:
@@ -102,10 +102,10 @@ class Tables:
     def check_offsets(
         self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int
     ) -> NDArray[np.int64]:
-        """Return offsets that begin with 0, never fall, end with `last`, and agree with the lengths.
+        """Check offsets, and return them: they begin with 0, never decrease, end with `last`, and agree with `sizes`.
 
         Raises:
-            FormatError: They do not.
+            FormatError: One of these is not so.
         """
         where = self.storage.path(name)
         if offsets[0] != 0:
@@ -131,7 +131,7 @@ class Tables:
         return self.check_offsets(name, self.read(name), sizes_name, self.read(sizes_name), last)
 
 
-def kept(array: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Make an array that is kept one that nobody can write to: what is read follows from it."""
+def read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Make a cached array read-only, because later reads depend on it; return it."""
     array.setflags(write=False)
     return array

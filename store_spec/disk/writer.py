@@ -23,21 +23,21 @@ from store_spec.schema import Schema
 class Writer:
     """A store that is open for appending. Get one from `create_store`, or from `open_store` with mode="a".
 
-    As a context manager it commits at the end, unless an error came: then what was appended since the last commit is
-    dropped. An error of the disk, or Ctrl-C, that was caught within comes again at the end, unless it was closed.
-    Readers see a commit whole, or not at all, whatever becomes of this process.
+    As a context manager it commits at the end. If an error is raised, sequences since the last commit are dropped. If a
+    disk error or Ctrl-C is caught inside the `with` block, the end of the block raises an error, unless the writer was
+    closed. Readers see all of a commit or nothing of it, whatever happens to this process.
 
-    Threads may share it: one after another does what it asks for, and the order of sequences is that of their calls.
+    Threads may share a writer: their calls are serialised, and sequences are in the order of the calls.
     """
 
     def __init__(self, ledger: Ledger, resources: ExitStack) -> None:
         self._ledger = ledger
         self._resources = resources
-        # Rows that lie in no shard yet, by array.
+        # Rows that are in no shard yet, by array.
         self._waiting: dict[str, deque[NDArray[Any]]] = {
             name: deque() for names in ledger.schema.sharded().values() for name in names
         }
-        self._committed: dict[str, list[int]] = {}  # the numbers of each source's sequences, but retired ones
+        self._committed: dict[str, list[int]] = {}  # the numbers of each source's sequences that are not retired
         if ledger.root.counts.sequences:
             names = ledger.snapshot().sources()
             for number in retired.others(ledger.root.retired, len(names)).tolist():
@@ -57,11 +57,11 @@ class Writer:
 
     @property
     def schema(self) -> Schema:
-        """What every sequence of the store is."""
+        """The schema of the store."""
         return self._ledger.schema
 
     def __len__(self) -> int:
-        """Sequences in the store, those not yet committed among them."""
+        """Return the number of sequences in the store, including those not yet committed."""
         return self._ledger.sequences - retired.count(self._ledger.root.retired) - self._retiring
 
     def append(
@@ -77,25 +77,25 @@ class Writer:
         """Append one sequence. Sequences of the same source follow one another and become its parts 0, 1, ...
 
         Args:
-            inputs: (steps, *feature shape), of the store's dtype, or of one whose every value it can hold.
+            inputs: (steps, *feature shape), of the store's dtype, or of another one if no value changes.
             labels: (steps, *target shape) on the `step` axis, (*target shape) on the `sequence` axis, or
                 (any number of rows, *target shape) on the `own` axis.
-            source: A name for where it comes from, unique in the store.
-            columns: A value for each further column of the store. What is left out, or None, is missing: `""` in one
-                of text, NaN in one of floats; the others have nothing that stands for it.
-            time: (steps,) when each step was, where the store keeps that: datetime64, or timedelta64 of elapsed time,
-                which must be whole numbers of the store's unit; or int64 of that unit. It never falls.
-            filled: Bool (steps, *feature shape), True where a value of inputs was filled in, where the store keeps
-                that; None: nothing was.
+            source: A name for where the sequence comes from, unique in the store.
+            columns: A value for each further column of the store. A value that is left out, or None, is stored as `""`
+                in columns of text and as NaN in columns of floats; other columns need a value.
+            time: (steps,) the time of each step, if the store has times: datetime64, or timedelta64 for elapsed time,
+                in whole numbers of the store's unit; or int64 of that unit. Times never decrease.
+            filled: Bool (steps, *feature shape), True where a value of inputs was filled in, if the store records that;
+                None if no value was.
 
         Raises:
-            SequenceError: It does not fit; nothing was appended, and the writer stays usable.
-            StorageError: The disk refused; open the store again to go on from its last commit.
+            SequenceError: The sequence does not fit the store; nothing was appended, and the writer stays usable.
+            StorageError: The disk reported an error; open the store again to continue from its last commit.
         """
         with self._alone():
             self._append({"inputs": inputs, "labels": labels, "time": time, "filled": filled}, source, columns)
 
-    def _append(self, given: dict[str, Any], source: str, columns: Mapping[str, Any] | None) -> None:
+    def _append(self, arrays: dict[str, Any], source: str, columns: Mapping[str, Any] | None) -> None:
         part = self._parts if source == self._last else 0
         if (source in self._committed or source in self._new) and source != self._last:
             raise SequenceError(
@@ -105,20 +105,20 @@ class Writer:
         origin = SourceId(name=source, part=part)
         checked = check_sequence(
             self.schema,
-            given["inputs"],
-            given["labels"],
+            arrays["inputs"],
+            arrays["labels"],
             origin,
             columns=columns,
-            time=given["time"],
-            filled=given["filled"],
+            time=arrays["time"],
+            filled=arrays["filled"],
         )
         rows = checked.rows
         for name in self._waiting:
             # The caller may fill the same array again for the next sequence.
-            if np.may_share_memory(rows[name], np.asarray(given[name])):
+            if np.may_share_memory(rows[name], np.asarray(arrays[name])):
                 rows[name] = rows[name].copy()
         record = describe(self.schema, checked, origin)
-        # Nothing above changed this writer; from here on the disk can fail, or Ctrl-C come.
+        # Nothing above changed this writer; from here on a disk error or Ctrl-C leaves it unusable.
         with self._broken_by_errors():
             self._ledger.register(record)
             self._new.setdefault(source, []).append(self._ledger.sequences - 1)
@@ -128,11 +128,11 @@ class Writer:
             self._put(self._ledger.jobs())
 
     def extend_classes(self, classes: Sequence[Sequence[str] | None]) -> None:
-        """Have the next commit name more classes of labels; what is appended from now on may be of them.
+        """Add classes of labels; sequences that are appended from now on may use them.
 
         Args:
-            classes: For each target all of its classes, those before in their order and others after them; None for
-                one that has none.
+            classes: For each target all of its classes: the existing ones in their order, then the new ones; None for
+                a target without classes.
 
         Raises:
             SchemaError: A class would get another number.
@@ -141,10 +141,10 @@ class Writer:
             self._ledger.extend_classes(tuple(None if names is None else tuple(names) for names in classes))
 
     def retire(self, source: str) -> None:
-        """Have the next commit take the sequences of a source away: readers of it skip them.
+        """Retire the sequences of a source in the next commit: its readers skip them.
 
-        Their rows stay where they are, for readers that have the store open. New sequences of the source may be
-        appended at once: the same commit then puts these in their place, at the end.
+        Their rows stay in the store, for readers that have it open. New sequences of the source may be appended at
+        once, and replace the old ones in the same commit; they are added at the end.
 
         Raises:
             SequenceError: There is no committed sequence of that source.
@@ -152,30 +152,30 @@ class Writer:
         with self._alone():
             numbers = self._committed.get(source)
             if numbers is None:
-                known = "it was appended and is not committed yet" if source in self._new else "there is none"
-                raise SequenceError(f"{source}: only committed sequences can be retired, and {known}")
+                why = "it was appended and is not committed yet" if source in self._new else "there is none"
+                raise SequenceError(f"{source}: only committed sequences can be retired, and {why}")
             with self._broken_by_errors():
                 self._ledger.retire(numbers)
                 self._retiring += len(numbers)
                 del self._committed[source]
 
     def commit(self) -> int:
-        """Make all that was appended visible to readers, and take away what was retired, in one step.
+        """Make appended sequences visible to readers, and retired ones invisible, in one step.
 
         Returns:
-            How many sequences a reader now sees.
+            How many sequences readers see now.
         """
         with self._alone(), self._broken_by_errors():
             self._put(self._ledger.jobs(final=True))
-            self._last = ""  # a source whose parts are visible gets no further ones
+            self._last = ""  # no parts are added to a source that is visible
             sequences = self._ledger.commit()
             self._committed |= self._new
             self._new, self._retiring = {}, 0
             return sequences
 
     def close(self) -> None:
-        """Drop what was not committed and release the lock."""
-        with self._lock:  # not in the middle of what another thread appends
+        """Drop sequences that were not committed, and release the lock."""
+        with self._lock:  # not while another thread appends
             self._broken = self._broken or "it was closed"
             self._closed = True
             self._resources.close()
@@ -188,18 +188,18 @@ class Writer:
     ) -> None:
         try:
             if kind is None and not self._closed:
-                self.commit()  # says so where what was appended cannot be committed, as an error came that was caught
+                self.commit()  # raises if an earlier error was caught, and the sequences cannot be committed
         finally:
             self.close()
 
     def _put(self, jobs: list[ShardJob]) -> None:
         for job in jobs:
             job.write(_take(self._waiting[job.name], job.stop - job.start))
-            self._ledger.done(job)
+            self._ledger.mark_done(job)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let no other thread in meanwhile, nor this one again, as a handler of a signal might."""
+        """Exclude other threads, and calls of the same thread by a signal handler."""
         with self._lock:
             if self._at_work:
                 raise StoreError(
@@ -215,7 +215,7 @@ class Writer:
 
     @contextmanager
     def _broken_by_errors(self) -> Iterator[None]:
-        """Rows may be half way to the disk when an error comes: only a recovery can go on from there."""
+        """Mark the writer as unusable after an error: rows may be partly written, and only a recovery can continue."""
         try:
             yield
         except BaseException as error:
@@ -231,12 +231,12 @@ class Writer:
 
 
 def _take(waiting: deque[NDArray[Any]], count: int) -> list[NDArray[Any]]:
-    """Remove the first `count` rows from arrays that follow one another, and return them."""
-    taken = []
+    """Remove the first `count` rows from consecutive arrays, and return them."""
+    parts = []
     while count:
         rows = waiting.popleft()
-        taken.append(rows[:count])
+        parts.append(rows[:count])
         if len(rows) > count:
             waiting.appendleft(rows[count:])
-        count -= len(taken[-1])
-    return taken
+        count -= len(parts[-1])
+    return parts

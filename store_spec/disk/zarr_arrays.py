@@ -1,4 +1,4 @@
-"""A committed state as zarr sees it: groups and arrays to read, and the chunks of tables, which zarr makes."""
+"""Where zarr is used: a committed state as groups and arrays to read, and the chunks of tables to write."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from store_spec.schema import GROUPS, TABLES, ArrayFact, Schema
 
 
 class SnapshotStore(Store):
-    """The documents and the chunks of a committed state, whatever was committed after it.
+    """The documents and the chunks of a committed state, regardless of later commits.
 
-    A chunk that is missing is an error, where other stores of zarr leave zarr to take fill values for it.
+    A missing chunk is an error; with other zarr stores, zarr takes fill values for it.
 
     Args:
         snapshot: The state.
@@ -66,7 +66,7 @@ class SnapshotStore(Store):
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return the value of a key, or a range of it; None for a key that the state does not have."""
         start, length = _start_and_length(byte_range)
-        # In another thread: a store of zarr below this one may need the event loop that this is called in.
+        # In another thread: this may read from another zarr store, which needs the event loop that is running here.
         data = await asyncio.to_thread(self._get, key, start, length)
         return None if data is None else prototype.buffer.from_bytes(data)
 
@@ -77,11 +77,11 @@ class SnapshotStore(Store):
         return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def exists(self, key: str) -> bool:
-        """Tell whether the state has a key."""
+        """Return whether the state has a key."""
         return self._document(key) is not None or self._chunk(key) is not None
 
-    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002  # as zarr has it
-        """Refuse to put anything."""
+    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002  # zarr's signature
+        """Refuse to write anything."""
         self._check_writable()
 
     async def delete(self, key: str) -> None:
@@ -94,13 +94,13 @@ class SnapshotStore(Store):
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Yield the keys that begin so."""
+        """Yield the keys that begin with `prefix`."""
         for key in self._keys():
             if key.startswith(prefix):
                 yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Yield what lies below a folder, each once."""
+        """Yield the names in a folder, each once."""
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
         inside = (key.removeprefix(folder) for key in self._keys() if key.startswith(folder))
         for name in dict.fromkeys(key.partition("/")[0] for key in inside):
@@ -114,7 +114,7 @@ class SnapshotStore(Store):
         return None if chunk is None else self._snapshot.stored(*chunk, start, length)
 
     def _document(self, key: str) -> bytes | None:
-        """Return a metadata document, by what the root says."""
+        """Return a metadata document, computed from the root."""
         root = self._snapshot.root
         if key == ROOT:
             return root.encode()
@@ -149,9 +149,9 @@ class SnapshotStore(Store):
 
 
 def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
-    """Put the chunks of a table that begin with row `first`, which begins one; the last may not be full.
+    """Write the chunks of a table from row `first` on, the first row of a chunk; the last chunk may be partial.
 
-    zarr makes the chunks, in memory: an exception that ends a put, or Ctrl-C, does not reach zarr's event loop.
+    zarr encodes the chunks in memory, so that an exception while writing, or Ctrl-C, does not reach zarr's event loop.
     """
     size = table_chunk(schema, fact)
     if first % size:
@@ -160,7 +160,7 @@ def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int,
     document["shape"][0] = first + len(rows)
     chunks = dict[str, Buffer]()
     place = StorePath(MemoryStore(chunks), fact.name)
-    # A chunk of zeros is written too, so that a chunk which is missing is always one that was lost.
+    # Chunks of zeros are written too, so that a missing chunk always means a lost one.
     array = zarr.Array[Any](zarr.AsyncArray(document, place, {"write_empty_chunks": True}))
     for start in range(0, len(rows), size):
         array[first + start : first + start + size] = rows[start : start + size]

@@ -1,7 +1,7 @@
-"""Stores of zarr, in memory, a zip file or a bucket, behind `Storage`: for reading.
+"""`Storage` for zarr stores, such as memory, a zip file or a bucket, for reading.
 
-Each has a coroutine that gets a range of a key, which zarr runs in the event loop of a thread of its own. That costs 40
-to 180 us a call, so stores that can be asked without it are.
+Zarr stores have a coroutine that reads a range of a key, and zarr runs it in the event loop of another thread. That
+costs 40 to 180 us per call, so it is avoided for stores that have another way.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _T = TypeVar("_T")
 
 
 def storage_of_zarr_store(store: Store) -> Storage:
-    """Return where a store of zarr has its keys: for a `LocalStore` the folder itself.
+    """Return the storage of a zarr store; for a `LocalStore` that of its folder.
 
     Raises:
-        SchemaError: It is no store of zarr.
+        SchemaError: The object is not a zarr store.
     """
     if isinstance(store, LocalStore):
         return LocalStorage.of(Path(store.root))
@@ -48,47 +48,47 @@ def storage_of_zarr_store(store: Store) -> Storage:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key in a listing. A store of zarr has no links, or follows them."""
+    """A key in a listing. A zarr store has no links, or follows them."""
 
     name: str
 
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002  # as os.DirEntry has it
-        """Tell whether it is a file."""
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002  # the signature of os.DirEntry
+        """Return whether the key is a file."""
         return True
 
     def is_symlink(self) -> bool:
-        """Tell whether it is a link."""
+        """Return whether the key is a link."""
         return False
 
 
 class ZarrStorage:
-    """The keys of any store of zarr. Picklable where the store is.
+    """The keys of any zarr store. It can be pickled if the store can be.
 
-    Stores differ in what they do with a range that ends beyond the end of a value: some give what there is, and some
-    raise one error or another. Here it is always what there is.
+    Stores differ in how they treat a range beyond the end of a value: some return the bytes there are, and some raise
+    various errors. This class always returns the bytes there are.
     """
 
     def __init__(self, store: Store) -> None:
         self.root = Address(store)
-        self._opened = self._open(store), os.getpid()
+        self._store_and_process = self._open(store), os.getpid()
 
     def __reduce__(self) -> tuple[Callable[[Store], ZarrStorage], tuple[Store]]:
-        return type(self), (self._opened[0],)
+        return type(self), (self._store_and_process[0],)
 
     @property
     def _store(self) -> Any:
-        store, process = self._opened
+        store, process = self._store_and_process
         if process != os.getpid():
-            store, _ = self._opened = self._after_fork(store), os.getpid()
+            store, _ = self._store_and_process = self._after_fork(store), os.getpid()
         return store
 
     def _open(self, store: Store) -> Store:
         return sync(StorePath.open(store, "", mode=None)).store
 
     def _after_fork(self, store: Store) -> Store:
-        """Return the store for a forked child, without the file or the connection that the parent goes on using."""
+        """Return a copy of the store for a forked child, without the file or connection that the parent uses."""
         try:
-            return self._open(pickle.loads(pickle.dumps(store)))  # noqa: S301  # what was pickled here and now
+            return self._open(pickle.loads(pickle.dumps(store)))  # noqa: S301  # pickled in the same expression
         except Exception as error:
             raise StorageError(
                 errno.EBADF,
@@ -96,15 +96,15 @@ class ZarrStorage:
             ) from error
 
     def path(self, key: str) -> Address:
-        """Return where a key lies."""
+        """Return the address of a key."""
         return Address(f"{self.root}/{key}")
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> Data:
-        """Return the value of a key from `start` on, or `length` bytes of it; of a negative `start` the last bytes.
+        """Return the value of a key from `start` on, or `length` bytes of it; a negative `start` counts from the end.
 
         Raises:
             MissingStoreError: There is no such key.
-            UnreadableError: The store does not give it.
+            UnreadableError: The store cannot read it.
         """
         if length is not None and length <= 0:
             return b""
@@ -113,43 +113,43 @@ class ZarrStorage:
             data = self._get(store, key, start, length)
         except _ABSENT:
             data = None
-        except Exception as error:  # noqa: BLE001  # each kind of store has errors of its own
+        except Exception as error:  # noqa: BLE001  # each kind of store raises other errors
             data = self._get_within(store, key, start, length, error)
         if data is None:
             raise MissingStoreError(f"{self.path(key)}: there is no such key")
         return data
 
     def _get_within(self, store: Any, key: str, start: int, length: int | None, error: Exception) -> Data | None:
-        """Return what there is of a range that a store refused with an error, as ending beyond the end of the value."""
+        """Return the existing bytes of a range after the store raised an error, maybe for a range beyond the end."""
         try:
             size = self._size(store, key)
-            begin = start if start >= 0 else max(0, size + start)
-            within = size - begin if length is None else min(length, size - begin)
+            first = start if start >= 0 else max(0, size + start)
+            within = size - first if length is None else min(length, size - first)
             if within <= 0:
                 return b""
-            if (begin, within) != (start, length):
-                return self._get(store, key, begin, within)
+            if (first, within) != (start, length):
+                return self._get(store, key, first, within)
         except Exception as again:
             raise self._refused(key, "reading", error) from again
         raise self._refused(key, "reading", error) from error
 
     def open(self, key: str) -> ZarrValue:
-        """Return the value of a key for many reads; nothing is asked for yet."""
+        """Return the value of a key for many reads; nothing is read yet."""
         return ZarrValue(self, key)
 
     def size(self, key: str) -> int:
-        """Return how many bytes the value of a key has; 0 where there is none."""
+        """Return the size of a value; 0 if there is no such key."""
         store = self._store
         try:
-            return self._asked(key, "looking at", lambda: self._size(store, key))
+            return self._call(key, "looking at", lambda: self._size(store, key))
         except _ABSENT:
             return 0
 
     def list(self, key: str = "") -> Sequence[Key]:
-        """Return what lies below a key, by name; nothing where nothing does."""
+        """Return the keys below a key, sorted by name; an empty list if there are none."""
         store = self._store
         try:
-            names = self._asked(key, "listing", lambda: self._names(store, key))
+            names = self._call(key, "listing", lambda: self._names(store, key))
         except _ABSENT:
             return []
         return [Key(name) for name in sorted(names)]
@@ -157,10 +157,10 @@ class ZarrStorage:
     def check_folder(self, key: str) -> None:
         """Do nothing: there are no folders."""
 
-    def _asked(self, key: str, step: str, ask: Callable[[], _T]) -> _T:
-        """Ask a store, and take whatever it raises for an error of reading it, unless the key is absent."""
+    def _call(self, key: str, step: str, function: Callable[[], _T]) -> _T:
+        """Call a function of a store. Any error, unless the key is absent, becomes an UnreadableError."""
         try:
-            return ask()
+            return function()
         except _ABSENT:
             raise
         except Exception as error:
@@ -171,26 +171,26 @@ class ZarrStorage:
 
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
         if start < 0:
-            wanted: Any = SuffixByteRequest(-start)
+            request: Any = SuffixByteRequest(-start)
         elif length is not None:
-            wanted = RangeByteRequest(start, start + length)
+            request = RangeByteRequest(start, start + length)
         else:
-            wanted = OffsetByteRequest(start) if start else None
-        found = sync(store.get(key, default_buffer_prototype(), wanted))
-        return None if found is None else found.as_numpy_array().data
+            request = OffsetByteRequest(start) if start else None
+        buffer = sync(store.get(key, default_buffer_prototype(), request))
+        return None if buffer is None else buffer.as_numpy_array().data
 
     def _size(self, store: Any, key: str) -> int:
         return int(sync(store.getsize(key)))
 
     def _names(self, store: Any, key: str) -> Iterable[str]:
-        async def names() -> Iterable[str]:  # some stores begin where they are called, which has to be in the loop
+        async def names() -> Iterable[str]:  # some stores start listing when they are called, so call them in the loop
             return [name async for name in store.list_dir(key)]
 
         return sync(names())
 
 
 class ZarrValue:
-    """The value of a key that a commit has counted, for many reads."""
+    """The value of a key with committed rows, for many reads."""
 
     __slots__ = ("_key", "_storage")
 
@@ -203,26 +203,26 @@ class ZarrValue:
 
 
 class MemoryStorage(ZarrStorage):
-    """A `MemoryStore`: asked without an event loop, and shared with a forked child."""
+    """A `MemoryStore`: read without an event loop, and shared with a forked child."""
 
     def _after_fork(self, store: Store) -> Store:
         return store
 
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
-        found = store.get_sync(key, prototype=default_buffer_prototype())
-        if found is None:
+        buffer = store.get_sync(key, prototype=default_buffer_prototype())
+        if buffer is None:
             return None
-        return part_of(found.as_numpy_array().data, start, length)
+        return part_of(buffer.as_numpy_array().data, start, length)
 
 
 class ObjectStorage(ZarrStorage):
-    """An `ObjectStore`: asked through obstore's own functions, which need no event loop of Python's.
+    """An `ObjectStore`: read through obstore's own functions, which need no event loop in Python.
 
-    Its threads do not survive a fork: every call of a child hangs if the parent has used obstore before, for this store
-    or another one. So such a call is refused.
+    The threads of obstore do not survive a fork: if the parent has used obstore before, for any store, every call in
+    the child hangs. So such a call is refused.
     """
 
-    _process: ClassVar[int] = 0  # the one that asked first, of this one's ancestors and itself
+    _process: ClassVar[int] = 0  # the first process that used obstore: this one or an ancestor
 
     @property
     def _store(self) -> Any:
@@ -232,7 +232,7 @@ class ObjectStorage(ZarrStorage):
                 errno.EDEADLK,
                 f"{self.root}: obstore cannot be used in a forked process after its parent; start it by spawn",
             )
-        return self._opened[0]
+        return self._store_and_process[0]
 
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
         import obstore
@@ -250,6 +250,6 @@ class ObjectStorage(ZarrStorage):
     def _names(self, store: Any, key: str) -> Iterable[str]:
         import obstore
 
-        found = obstore.list_with_delimiter(store.store, key)
-        paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+        listing = obstore.list_with_delimiter(store.store, key)
+        paths = [*listing["common_prefixes"], *(one["path"] for one in listing["objects"])]
         return [path.rpartition("/")[2] for path in paths]

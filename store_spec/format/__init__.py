@@ -1,1 +1,1 @@
-"""What the files of a store hold: bytes of chunks and shards, documents, and what the tables say of sequences."""
+"""The content of a store's files: chunks and shards, metadata documents, and the table rows of sequences."""

@@ -1,4 +1,4 @@
-"""Names of classes: which of the integers of a target stands for which, checked and extended."""
+"""Names of classes: what each integer of a target stands for."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ Classes = tuple[tuple[str, ...] | None, ...]  # for each target; None for one wi
 LARGEST_CLASS_NAME = 2**12  # bytes of UTF-8
 
 
-def checked_classes(given: Any, dtype: np.dtype[Any], targets: int) -> Classes | None:
-    """Return classes as tuples; None where no target has any.
+def checked_classes(names_by_target: Any, dtype: np.dtype[Any], targets: int) -> Classes | None:
+    """Return classes as tuples; None if no target has any.
 
     Raises:
-        SchemaError: There is not a list for each target, labels are no integers, or names are no text, the same, or
-            more than the dtype has numbers from 0 on.
+        SchemaError: There is not one list for each target, the labels are not integers, a name is not text or occurs
+            twice, or there are more names than the dtype has numbers from 0 on.
     """
-    if given is None:
+    if names_by_target is None:
         return None
-    if isinstance(given, str):
-        raise SchemaError(f"classes={given!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]")
-    classes = tuple(None if names is None else _checked(names, dtype) for names in given)
+    if isinstance(names_by_target, str):
+        raise SchemaError(
+            f"classes={names_by_target!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]"
+        )
+    classes = tuple(None if names is None else _checked_names(names, dtype) for names in names_by_target)
     if len(classes) != targets:
         raise SchemaError(
             f"classes of {len(classes):,} targets, where labels have {targets:,}; give a list for each, or None"
@@ -32,15 +34,15 @@ def checked_classes(given: Any, dtype: np.dtype[Any], targets: int) -> Classes |
     return None if all(names is None for names in classes) else classes
 
 
-def _checked(given: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise SchemaError(f"classes: {given!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]")
+def _checked_names(value: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise SchemaError(f"classes: {value!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]")
     if dtype.kind not in "iu":
         raise SchemaError(f"classes of labels that are {dtype}; integers stand for classes, as int64")
-    names = tuple(given)
+    names = tuple(value)
     for name in names:
         if not isinstance(name, str) or not name:
-            raise SchemaError(f"the class name {name!r:.80} is no text, or empty; give each class a name")
+            raise SchemaError(f"the class name {name!r:.80} is not text, or empty; give each class a name")
         try:
             size = len(name.encode())
         except UnicodeEncodeError as error:
@@ -64,10 +66,10 @@ def _checked(given: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
 
 
 def check_extended(old: Classes | None, new: Classes | None) -> None:
-    """Refuse classes that are not the old ones, with others after them.
+    """Check that the new classes are the old ones, with others after them.
 
     Raises:
-        SchemaError: A class would get another number, or a target that has classes would have none, or the reverse.
+        SchemaError: A class would change its number, or a target would gain its first classes or lose all of them.
     """
     if old is None or new is None:
         if old is not new:
@@ -88,12 +90,12 @@ def check_extended(old: Classes | None, new: Classes | None) -> None:
 
 
 def wrong_code(classes: Classes, least: NDArray[Any], greatest: NDArray[Any]) -> tuple[int, Any, int] | None:
-    """Return the first target with a code that is none of its classes, that code, and how many classes it has.
+    """Find the first target that has a code without a class; return it, the code, and how many classes it has.
 
     Args:
         classes: The names.
-        least: (targets,) the least code of each; NaN where there is none.
-        greatest: (targets,) the greatest.
+        least: (targets,) the smallest code of each target; NaN if it has no labels.
+        greatest: (targets,) the largest code.
     """
     for target, names in enumerate(classes):
         for code in () if names is None else (least[target], greatest[target]):

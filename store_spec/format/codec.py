@@ -1,4 +1,4 @@
-"""One chunk: rows to stored bytes and back. A chunk is compressed by Blosc and always ends in its crc32c."""
+"""Encode and decode single chunks. A chunk is compressed by Blosc and always ends with its crc32c."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle"
 CRC_BYTES = 4
 _CRC = struct.Struct("<I")
 BLOSC_HEADER_BYTES = 16
-BLOSC_SIZES = struct.Struct("<4xI4xI")  # of a header: bytes of what it holds, and of the buffer
-LARGEST_OVERHEAD = BLOSC_HEADER_BYTES + CRC_BYTES  # what Blosc cannot compress it copies, after its header
-LARGEST_RATIO = 2**15  # a block of zstd has at least 4 bytes and gives at most 128 KiB; one of lz4 gives far less
+BLOSC_SIZES = struct.Struct("<4xI4xI")  # in the header: decoded bytes, and bytes of the whole buffer
+LARGEST_OVERHEAD = BLOSC_HEADER_BYTES + CRC_BYTES  # Blosc copies what it cannot compress, after its header
+LARGEST_RATIO = 2**15  # a zstd block has at least 4 bytes and decodes to at most 128 KiB; an lz4 block to far less
 LARGEST_CHUNK_BYTES = 2**31 - 1 - 16  # Blosc 1 counts in signed 32 bits and adds a header of 16 bytes
 
 
 def crc32c(data: Buffer | NDArray[Any], before: int = 0) -> int:
-    """Return the crc32c (Castagnoli) of a contiguous buffer, or go on from that of the bytes before it."""
+    """Return the crc32c (Castagnoli) of a contiguous buffer; `before` is that of the preceding bytes."""
     return int(google_crc32c.extend(before, flat_bytes(data)))
 
 
 def flat_bytes(data: Buffer | NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the bytes of a contiguous buffer as an array, which what is written in C takes; no memoryview."""
+    """Return the bytes of a contiguous buffer as an array: the C extensions take arrays, but not all memoryviews."""
     return data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How chunks are compressed: by Blosc, `zstd` with bit-shuffle or `lz4` with byte-shuffle, 1 to 9, or `none`.
+    """How chunks are compressed by Blosc: `zstd` with bit-shuffle or `lz4` with byte-shuffle, or `none`.
 
-    A level of 0 is the codec's own default.
+    The level is 1 to 9; 0 stands for the default of the codec.
     """
 
     name: str = "lz4"
@@ -87,12 +87,16 @@ class Codec:
     def _shuffle(self, itemsize: int) -> str:
         if itemsize == 1:
             return "noshuffle"
-        # By bits, floats get smaller with zstd; with lz4 they do not, and it takes two to three times as long.
+        # Bit-shuffle makes floats smaller with zstd; with lz4 it does not, and takes two to three times as long.
         return "bitshuffle" if self.name == "zstd" else "shuffle"
 
     @classmethod
     def from_metadata(cls, codecs: Any, itemsize: int, where: str) -> Codec:
-        """Read back what `metadata` gives; anything else is a FormatError."""
+        """Read codecs that `metadata` returned.
+
+        Raises:
+            FormatError: They are other codecs.
+        """
         if codecs == cls("none").metadata(itemsize):
             return cls("none")
         try:
@@ -123,7 +127,7 @@ class Codec:
 
         Raises:
             ChecksumError: The bytes are not those that were written.
-            FormatError: They hold another number of bytes than `out`; seen before anything is decompressed.
+            FormatError: The chunk does not have the size of `out`; this is checked before decompressing.
         """
         body, size = self._body(stored, where)
         if size != out.nbytes:
@@ -140,17 +144,18 @@ class Codec:
         return out.tobytes()
 
     def _body(self, stored: Buffer, where: str) -> tuple[NDArray[np.uint8], int]:
-        """Return what stands before the checksum, and how many bytes it says that it decodes to."""
-        # As few calls as can be: there are thousands of chunks a second.
+        """Check the checksum; return the bytes before it, and how many bytes they claim to decode to."""
+        # As few calls as possible: there are thousands of chunks per second.
         data = stored if isinstance(stored, np.ndarray) else np.frombuffer(stored, np.uint8)
         end = len(data) - CRC_BYTES
         if end < 0:
             raise ChecksumError(f"{where}: {len(data)} bytes, too few for a checksum; restore or rebuild that file")
         body = data[:end]
-        found, (said,) = google_crc32c.extend(0, body), _CRC.unpack_from(data.data, end)
-        if found != said:
+        actual, (expected,) = google_crc32c.extend(0, body), _CRC.unpack_from(data.data, end)
+        if actual != expected:
             raise ChecksumError(
-                f"{where}: its bytes have crc32c {found:08x}, not {said:08x} as stored; restore or rebuild that file"
+                f"{where}: its bytes have crc32c {actual:08x}, not {expected:08x} as stored; "
+                "restore or rebuild that file"
             )
         return body, end if self.name == "none" else _blosc_size(body, where)
 
@@ -165,7 +170,7 @@ class Codec:
 
 
 def _blosc_size(body: NDArray[np.uint8], where: str) -> int:
-    """Return how many bytes a Blosc buffer says that it holds, after checking that it is as long as it says."""
+    """Return the decoded size that a Blosc buffer claims, after checking its own length."""
     if len(body) < BLOSC_HEADER_BYTES:
         raise FormatError(f"{where}: {len(body)} bytes are too few for a Blosc buffer")
     size, stored = BLOSC_SIZES.unpack_from(body.data)

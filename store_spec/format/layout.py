@@ -1,4 +1,4 @@
-"""The Zarr metadata documents: made from a schema, and read back with nothing taken on trust."""
+"""The Zarr metadata documents: written from a schema, and checked against the schema when they are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST_DOCUMENT = 2**26
 LARGEST_COUNT = 2**62
 LARGEST_DIMENSIONS = 63  # of a row: a NumPy array has 64 at most
 BLANK = "0" * 64
-COUNTED = ("sequences", "steps", "label_steps")  # by the root of every store
+ROOT_COUNTS = ("sequences", "steps", "label_steps")  # in the root of every store
 _HEX = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
 
@@ -34,12 +34,12 @@ class Counts:
 
     sequences: int = 0
     steps: int = 0
-    label_steps: int = 0  # rows of `labels` where these have lengths of their own, otherwise 0
-    missing_inputs: int = 0  # runs of rows that miss a value, where a store keeps missing values, otherwise 0
+    label_steps: int = 0  # rows of `labels` if these have lengths of their own, otherwise 0
+    missing_inputs: int = 0  # runs of rows with a missing value, if the store allows these, otherwise 0
     missing_labels: int = 0
 
     def of(self, axis: str) -> int:
-        """Return the rows along a dimension."""
+        """Return the size of a dimension."""
         return {
             "step": self.steps,
             "label_step": self.label_steps,
@@ -53,7 +53,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """What the root document says: everything that one commit makes visible."""
+    """The content of the root document: everything that one commit makes visible."""
 
     schema: Schema
     counts: Counts = field(default_factory=Counts)
@@ -66,12 +66,12 @@ class Root:
         return self.counts.of(self.schema.axis(self.schema.fact(name)))
 
     def files(self, name: str) -> int:
-        """Return in how many files they lie."""
+        """Return in how many files these rows are."""
         return -(-self.committed(name) // rows_in_file(self.schema, name))
 
     @property
     def whole_identity(self) -> str:
-        """What names the sequences that are not retired: `identity` alone says what was appended."""
+        """A hash that identifies the sequences that are not retired; `identity` covers all that were appended."""
         if not self.retired:
             return self.identity
         ranges = ",".join(f"{start}-{stop}" for start, stop in self.retired)
@@ -83,7 +83,7 @@ class Root:
         return {"classes": each, "axis": self.schema.label_axis}
 
     def encode(self) -> bytes:
-        """Return the bytes of the root `zarr.json`: its digest is that of these bytes with 64 zeros in its place."""
+        """Return the bytes of the root `zarr.json`. The digest in it is computed with 64 zeros in its place."""
         arrays = {fact.name: array_document(self.schema, fact, self.counts) for fact in self.schema.arrays()}
         members = {name: group_document() for name in facts.GROUPS} | arrays
         document = group_document() | {
@@ -92,7 +92,7 @@ class Root:
                 "zarr_conventions": [facts.CONVENTION],
                 facts.ATTRIBUTE: {
                     "version": ".".join(map(str, facts.VERSION)),
-                    "counts": {name: getattr(self.counts, name) for name in _counted(self.schema)},
+                    "counts": {name: getattr(self.counts, name) for name in _count_names(self.schema)},
                     "retired": [list(pair) for pair in self.retired],
                     "inputs": self.schema.inputs.to_json(),
                     "labels": self.schema.labels.to_json() | self._of_labels(),
@@ -113,7 +113,7 @@ class Root:
         }
         try:
             blank = encode_document(document)
-            decode_document(blank, "the root document")  # nothing is committed that a reader would refuse
+            decode_document(blank, "the root document")  # so that no commit writes what a reader would refuse
         except (TypeError, ValueError, RecursionError, FormatError) as error:
             raise SchemaError(f"provenance or names cannot be stored as JSON: {error!s:.200}") from error
         digest = hashlib.sha256(blank).hexdigest()
@@ -132,15 +132,15 @@ class Root:
                 f"{document.get('node_type')!r:.80}, "
                 "where a store is a group of Zarr format 3"
             )
-        ours = _dict(_dict(document, "attributes", where), facts.ATTRIBUTE, where)
-        _check_version(ours.get("version"), where)
-        _check_digest(data, ours.get("digest"), where)
-        counts = Counts(**{name: _count(ours, name, where) for name in COUNTED})
-        gone = retired.decode(ours.get("retired"), counts.sequences, where)
+        attributes = _dict(_dict(document, "attributes", where), facts.ATTRIBUTE, where)
+        _check_version(attributes.get("version"), where)
+        _check_digest(data, attributes.get("digest"), where)
+        counts = Counts(**{name: _count(attributes, name, where) for name in ROOT_COUNTS})
+        retired_ranges = retired.decode(attributes.get("retired"), counts.sequences, where)
         consolidated = _dict(document, "consolidated_metadata", where)
         members = _dict(consolidated, "metadata", where)
-        schema = _schema(ours, members, where)
-        counts = replace(counts, **{name: _count(ours, name, where) for name in _counted(schema)})
+        schema = _schema(attributes, members, where)
+        counts = replace(counts, **{name: _count(attributes, name, where) for name in _count_names(schema)})
         if counts.label_steps and schema.label_axis != "own":
             raise FormatError(
                 f"{where}: counts: label_steps is {counts.label_steps:,} on label axis {schema.label_axis!r}, "
@@ -153,16 +153,16 @@ class Root:
                 raise FormatError(f"{where}: {fact.name}: {error}") from error
             if not same(members.get(fact.name), expected):
                 raise FormatError(f"{where}: {fact.name}: {difference(members.get(fact.name), expected)}")
-        identity = ours.get("identity")
+        identity = attributes.get("identity")
         if not isinstance(identity, str) or not _HEX.fullmatch(identity):
             raise FormatError(f"{where}: identity {identity!r:.80} is not 64 hexadecimal digits")
-        provenance = _dict(ours, "provenance", where)
-        return cls(schema=schema, counts=counts, retired=gone, identity=identity, provenance=provenance)
+        provenance = _dict(attributes, "provenance", where)
+        return cls(schema=schema, counts=counts, retired=retired_ranges, identity=identity, provenance=provenance)
 
 
-def _counted(schema: Schema) -> tuple[str, ...]:
-    """Return what the root counts: of stores that keep missing values also the runs of rows that miss one."""
-    return (*COUNTED, *(facts.MISSING_RUNS.values() if schema.missing == "keep" else ()))
+def _count_names(schema: Schema) -> tuple[str, ...]:
+    """Return the names of the counts in the root; stores with missing values also count the runs of such rows."""
+    return (*ROOT_COUNTS, *(facts.MISSING_RUNS.values() if schema.missing == "keep" else ()))
 
 
 def encode_document(document: dict[str, Any]) -> bytes:
@@ -176,9 +176,9 @@ def group_document() -> dict[str, Any]:
 
 
 def tables_document(retired_sequences: int) -> dict[str, Any]:
-    """Return the metadata that the group of tables has of its own: it says how many sequences are retired, if any.
+    """Return the own metadata of the group of tables: the number of retired sequences, if there are any.
 
-    A commit may retire sequences and do nothing else. Then this is what shows that a root is an older copy.
+    A commit may do nothing but retire sequences. Then only this document shows that a root is an older copy.
     """
     return group_document() | {"attributes": {"retired": retired_sequences} if retired_sequences else {}}
 
@@ -221,7 +221,7 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
 
 
 def table_chunk(schema: Schema, fact: ArrayFact) -> int:
-    """Return how many rows a chunk of a table holds: a power of two of about 256 KiB, at least one row."""
+    """Return the rows of a chunk of a table: a power of two that makes about 256 KiB, at least one."""
     value = facts.STRING_BYTES if fact.dtype == "string" else schema.dtype(fact).itemsize
     row_bytes = value * math.prod(schema.shape(fact))
     return Chunking.for_rows(row_bytes, chunk_bytes=facts.TABLE_CHUNK_BYTES).chunk
@@ -233,7 +233,7 @@ def chunk_rows(schema: Schema, name: str) -> int:
 
 
 def rows_in_file(schema: Schema, name: str) -> int:
-    """Return how many rows of an array lie in one file: a shard, or a chunk of a table."""
+    """Return how many rows of an array are in one file: a shard, or a chunk of a table."""
     return schema.chunking(name).shard if schema.is_sharded(name) else table_chunk(schema, schema.fact(name))
 
 
@@ -274,9 +274,9 @@ def _fill_value(dtype: str) -> Any:
     return 0.0 if dtype.startswith("float") else 0
 
 
-def _schema(ours: dict[str, Any], members: dict[str, Any], where: str) -> Schema:
-    """Take the schema from our attribute, and chunks and codec from the arrays' own metadata."""
-    labels = _dict(ours, "labels", where)
+def _schema(attributes: dict[str, Any], members: dict[str, Any], where: str) -> Schema:
+    """Read the schema from the attribute `seqzarr`, and chunks and codec from the documents of the arrays."""
+    labels = _dict(attributes, "labels", where)
     documents = {name: _dict(members, name, where) for name in ("inputs", "labels")}
     for name, document in documents.items():
         if not same(document.get("zarr_format"), 3):
@@ -284,7 +284,7 @@ def _schema(ours: dict[str, Any], members: dict[str, Any], where: str) -> Schema
                 f"{where}: {name}: zarr_format is {document.get('zarr_format')!r:.80}, where version 1 has 3"
             )
     try:
-        rows = {name: _rows(_dict(ours, name, where)) for name in documents}
+        rows = {name: _rows(_dict(attributes, name, where)) for name in documents}
         rows["labels"] = replace(rows["labels"], classes=_classes(labels["classes"]))
         axis = labels["axis"]
         chunking = {
@@ -298,13 +298,13 @@ def _schema(ours: dict[str, Any], members: dict[str, Any], where: str) -> Schema
             inputs=rows["inputs"],
             labels=rows["labels"],
             label_axis=axis,
-            missing=ours["missing"],
+            missing=attributes["missing"],
             steps=chunking["inputs"],
             label_steps=chunking["labels"] if axis == "own" else None,
             codec=codec,
-            columns=_columns(ours.get("columns")),
-            time=_time(ours["time"]),
-            filled=_filled(ours),
+            columns=_columns(attributes.get("columns")),
+            time=_time(attributes["time"]),
+            filled=_filled(attributes),
         )
     except SchemaError as error:
         raise FormatError(f"{where}: {error}") from error
@@ -312,8 +312,8 @@ def _schema(ours: dict[str, Any], members: dict[str, Any], where: str) -> Schema
         raise FormatError(f"{where}: its schema cannot be read ({type(error).__name__}: {error!s:.200})") from error
 
 
-def _rows(described: dict[str, Any]) -> Rows:
-    dtype, shape, names = described["dtype"], described["shape"], described["names"]
+def _rows(entry: dict[str, Any]) -> Rows:
+    dtype, shape, names = entry["dtype"], entry["shape"], entry["names"]
     if dtype not in facts.DTYPES:
         raise SchemaError(f"dtype {dtype!r:.80} is not one of {', '.join(facts.DTYPES)}")
     if not isinstance(shape, list) or not all(_is_count(size) for size in shape) or len(shape) > LARGEST_DIMENSIONS:
@@ -323,37 +323,37 @@ def _rows(described: dict[str, Any]) -> Rows:
     return facts.rows_of(dtype, shape, names)
 
 
-def _classes(described: Any) -> Classes | None:
-    if described is None:
+def _classes(entry: Any) -> Classes | None:
+    if entry is None:
         return None
-    lists = described if isinstance(described, list) else [""]
+    lists = entry if isinstance(entry, list) else [""]
     if not all(names is None or isinstance(names, list) for names in lists):
-        raise SchemaError(f"classes {described!r:.200} are not null, and no list with null or names for each target")
+        raise SchemaError(f"classes {entry!r:.200} are not null, and no list with null or names for each target")
     return tuple(lists)
 
 
-def _columns(described: Any) -> tuple[SequenceColumn, ...]:
-    if not isinstance(described, list) or not all(
+def _columns(entry: Any) -> tuple[SequenceColumn, ...]:
+    if not isinstance(entry, list) or not all(
         isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("dtype"), str)
-        for one in described
+        for one in entry
     ):
-        raise SchemaError(f"columns {described!r:.200} are not a list of names and dtypes")
-    return tuple(SequenceColumn(one["name"], one["dtype"]) for one in described)
+        raise SchemaError(f"columns {entry!r:.200} are not a list of names and dtypes")
+    return tuple(SequenceColumn(one["name"], one["dtype"]) for one in entry)
 
 
-def _time(described: Any) -> Time | None:
-    if described is None:
+def _time(entry: Any) -> Time | None:
+    if entry is None:
         return None
-    if not isinstance(described, dict) or not described.keys() >= {"unit", "since", "zone"}:
-        raise SchemaError(f"time {described!r:.200} is not null, and no unit, since and zone")
-    return Time(described["unit"], described["since"], described["zone"])
+    if not isinstance(entry, dict) or not entry.keys() >= {"unit", "since", "zone"}:
+        raise SchemaError(f"time {entry!r:.200} is not null, and no unit, since and zone")
+    return Time(entry["unit"], entry["since"], entry["zone"])
 
 
-def _filled(ours: dict[str, Any]) -> bool:
-    """Tell whether the store says which values were filled in: the member is there, and true, where it does."""
-    if "filled" in ours and ours["filled"] is not True:
-        raise SchemaError(f"filled is {ours['filled']!r:.80}, where it is true if it is there")
-    return "filled" in ours
+def _filled(attributes: dict[str, Any]) -> bool:
+    """Return whether the store records which values were filled in: then the member exists, and is true."""
+    if "filled" in attributes and attributes["filled"] is not True:
+        raise SchemaError(f"filled is {attributes['filled']!r:.80}, where it is true if it is there")
+    return "filled" in attributes
 
 
 def _chunking(document: dict[str, Any], where: str) -> Chunking:
@@ -371,7 +371,7 @@ def decode_document(data: bytes, where: str) -> dict[str, Any]:
     """Read the bytes of a metadata document.
 
     Raises:
-        FormatError: They are not one JSON object, as every reader would read it.
+        FormatError: They are not one JSON object that every reader would read alike.
     """
     if len(data) > LARGEST_DOCUMENT:
         raise FormatError(f"{where}: a document of {len(data):,} bytes; at most {LARGEST_DOCUMENT:,} are read")
@@ -385,23 +385,23 @@ def decode_document(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) != len(members):
-        # Which of the two counts would depend on the reader's JSON library.
+    document = dict(members)
+    if len(document) != len(members):
+        # Libraries for JSON differ in which of the two they take.
         seen: set[str] = set()
         twice = next(name for name, _ in members if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"an object with two members {twice!r:.80}")
-    return found
+    return document
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _dict(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     value = document.get(key)
     if not isinstance(value, dict):
-        hint = "; this is no seqzarr store" if key in ("attributes", facts.ATTRIBUTE) else ""
+        hint = "; this is not a seqzarr store" if key in ("attributes", facts.ATTRIBUTE) else ""
         raise FormatError(f"{where}: {key!r} is {value!r:.80} where an object is due{hint}")
     return value
 
@@ -410,8 +410,8 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= LARGEST_COUNT
 
 
-def _count(ours: dict[str, Any], name: str, where: str) -> int:
-    value = _dict(ours, "counts", where).get(name)
+def _count(attributes: dict[str, Any], name: str, where: str) -> int:
+    value = _dict(attributes, "counts", where).get(name)
     if type(value) is not int or not _is_count(value):
         raise FormatError(f"{where}: counts: {name} is {value!r:.80}, not a whole number from 0 to {LARGEST_COUNT:,}")
     return value
@@ -431,31 +431,31 @@ def _check_digest(data: bytes, digest: object, where: str) -> None:
     if not isinstance(digest, str) or not _HEX.fullmatch(digest):
         raise FormatError(f"{where}: digest {digest!r:.80} is not 64 hexadecimal digits")
     mark = f'"digest": "{digest}"'.encode()
-    found = hashlib.sha256(data.replace(mark, f'"digest": "{BLANK}"'.encode())).hexdigest()
-    if data.count(mark) != 1 or found != digest:
+    actual = hashlib.sha256(data.replace(mark, f'"digest": "{BLANK}"'.encode())).hexdigest()
+    if data.count(mark) != 1 or actual != digest:
         raise ChecksumError(
-            f"{where}: its bytes have the digest {found[:16]}, not {digest[:16]} as stored; restore that file "
+            f"{where}: its bytes have the digest {actual[:16]}, not {digest[:16]} as stored; restore that file "
             "(a store's attributes may be changed through seqzarr only)"
         )
 
 
-def same(found: object, expected: object) -> bool:
-    """Tell whether two JSON values are the same; to Python 1, 1.0 and True are equal, to other readers not."""
-    return json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
+def same(value: object, expected: object) -> bool:
+    """Return whether two JSON values are the same. Python regards 1, 1.0 and True as equal; others do not."""
+    return json.dumps(value, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
-def difference(found: object, expected: object, place: str = "") -> str:
-    """Say what the first wrong entry of an array's metadata is."""
-    if not place and not isinstance(found, dict):
+def difference(value: object, expected: object, place: str = "") -> str:
+    """Describe the first wrong entry of an array's metadata."""
+    if not place and not isinstance(value, dict):
         return "this array is missing from the consolidated metadata"
-    if isinstance(found, dict) and isinstance(expected, dict):
-        for key in [*expected, *found]:
-            if not same(found.get(key), expected.get(key)):
-                name = key if key.isidentifier() else f"{key!r:.80}"  # others may have bytes that a terminal obeys
+    if isinstance(value, dict) and isinstance(expected, dict):
+        for key in [*expected, *value]:
+            if not same(value.get(key), expected.get(key)):
+                name = key if key.isidentifier() else f"{key!r:.80}"  # others may have control characters
                 inside = f"{place}: {name:.80}" if place else f"{name:.80}"
-                return difference(found.get(key), expected.get(key), inside)
-    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
-        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+                return difference(value.get(key), expected.get(key), inside)
+    if isinstance(value, list) and isinstance(expected, list) and len(value) == len(expected):
+        for number, (one, other) in enumerate(zip(value, expected, strict=True)):
             if not same(one, other):
                 return difference(one, other, f"{place}[{number}]")
-    return f"{place} is {found!r:.200}, where version 1 has {expected!r:.200}"
+    return f"{place} is {value!r:.200}, where version 1 has {expected!r:.200}"

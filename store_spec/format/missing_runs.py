@@ -1,10 +1,10 @@
-"""Runs of rows that miss a value: found in rows, kept of each sequence, and read back with nothing taken on trust.
+"""Runs of rows with a missing value: computed from rows, recorded for each sequence, and checked when they are read.
 
-    rows    1.0  nan  nan  2.0  3.0 | nan  4.0        two sequences; row 5 begins the second one
-    runs         [1, 3)             | [5, 6)          of the store, as `missing_inputs` has them
-    runs         [1, 3)             | [0, 1)          of each sequence, as `SequenceRuns` has them
+    rows    1.0  nan  nan  2.0  3.0 | nan  4.0        two sequences; the second starts at row 5
+    runs         [1, 3)             | [5, 6)          of the store, as in `missing_inputs`
+    runs         [1, 3)             | [0, 1)          of each sequence, as in `SequenceRuns`
 
-They follow from the rows, so that windows that touch a missing value can be told without reading any.
+With them a reader can skip windows that have a missing value without reading any rows.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from store_spec.format.runs import merged, spread
 
-Runs = NDArray[np.int64]  # (runs, 2): the first row of each, and the one after its last
+Runs = NDArray[np.int64]  # (runs, 2): the first row of each run, and the row after its last
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceRuns:
-    """Runs of some sequences that follow one another.
+    """Runs of consecutive sequences.
 
     Args:
-        counts: Int64 (sequences,), how many each has.
-        runs: Int64 (runs, 2), counted from each sequence's own first row.
+        counts: Int64 (sequences,), the number of runs of each sequence.
+        runs: Int64 (runs, 2), counted from the first row of the sequence.
     """
 
     counts: NDArray[np.int64]
@@ -39,25 +39,25 @@ class SequenceRuns:
         return SequenceRuns(self.counts[start:stop], self.runs[ends[start] : ends[max(start, stop)]])
 
     @staticmethod
-    def joined(several: Sequence[Runs]) -> SequenceRuns:
-        """Join the runs of each of some sequences."""
+    def join(several: Sequence[Runs]) -> SequenceRuns:
+        """Join the runs of single sequences."""
         counts = np.array([len(runs) for runs in several], np.int64)
         return SequenceRuns(counts, np.concatenate([no_runs(), *several]))
 
     @staticmethod
     def concatenate(several: Sequence[SequenceRuns]) -> SequenceRuns:
-        """Join those of sequences that follow one another; at least one."""
+        """Join the runs of consecutive sequences; `several` has at least one item."""
         return SequenceRuns(
             np.concatenate([each.counts for each in several]), np.concatenate([each.runs for each in several])
         )
 
     def shifted(self, starts: NDArray[np.int64]) -> Runs:
-        """Return the runs counted from where these sequences begin: `starts`, int64 (sequences,)."""
+        """Return the runs as rows of an array in which the sequences start at `starts`, int64 (sequences,)."""
         return self.runs + np.repeat(starts, self.counts)[:, None]
 
 
 class RunningRuns:
-    """The runs of the rows of one sequence that come piece by piece.
+    """Computes the runs of one sequence from pieces of its rows.
 
     >>> runs = RunningRuns()
     >>> for piece in ([1.0, np.nan], [np.nan], [2.0]):
@@ -67,20 +67,20 @@ class RunningRuns:
     """
 
     def __init__(self) -> None:
-        self._rows, self._found = 0, [no_runs()]
+        self._rows, self._runs = 0, [no_runs()]
 
     def add(self, rows: NDArray[Any]) -> None:
-        """Take the next rows; they stay the caller's."""
-        self._found.append(missing_runs(rows) + self._rows)
+        """Add the next rows; no reference to them is kept."""
+        self._runs.append(missing_runs(rows) + self._rows)
         self._rows += len(rows)
 
     def result(self) -> Runs:
-        """Return the runs of all rows so far, as long as can be."""
-        return cut_at(np.concatenate(self._found), np.array([0, self._rows]))
+        """Return the runs of all rows so far, each as long as possible."""
+        return cut_at(np.concatenate(self._runs), np.array([0, self._rows]))
 
 
 def no_runs() -> Runs:
-    """Return the runs of rows that miss nothing."""
+    """Return an empty array of runs."""
     return np.zeros((0, 2), np.int64)
 
 
@@ -91,7 +91,7 @@ def missing_runs(rows: NDArray[Any]) -> Runs:
         rows: (rows, ...).
 
     Returns:
-        Int64 (runs, 2), rising, with a row between each and the next.
+        Int64 (runs, 2), ascending, with at least one row between two runs.
 
     >>> missing_runs(np.array([[1.0, 2.0], [np.nan, 0.0], [np.nan, np.nan], [3.0, 4.0]])).tolist()
     [[1, 3]]
@@ -104,11 +104,11 @@ def missing_runs(rows: NDArray[Any]) -> Runs:
 
 
 def cut_at(runs: Runs, bounds: NDArray[np.int64]) -> Runs:
-    """Return the same rows in runs that are as long as can be, each in one sequence.
+    """Return runs of the same rows, each in one sequence and as long as possible.
 
     Args:
         runs: (runs, 2), rows of an array.
-        bounds: (sequences + 1,), where the sequences of that array begin and end.
+        bounds: (sequences + 1,), where the sequences of that array start and stop.
 
     >>> cut_at(np.array([[1, 3], [3, 7]]), np.array([0, 5, 5, 9])).tolist()
     [[1, 5], [5, 7]]
@@ -116,21 +116,21 @@ def cut_at(runs: Runs, bounds: NDArray[np.int64]) -> Runs:
     low, high = merged(runs[:, 0], runs[:, 1])
     first, last = (np.searchsorted(bounds, row, side="right") - 1 for row in (low, high - 1))
     sequence, run = spread(first, last + 1 - first), np.repeat(np.arange(len(low)), last + 1 - first)
-    found = np.stack([np.maximum(low[run], bounds[sequence]), np.minimum(high[run], bounds[sequence + 1])], axis=1)
-    return np.asarray(found[found[:, 0] < found[:, 1]], np.int64)
+    parts = np.stack([np.maximum(low[run], bounds[sequence]), np.minimum(high[run], bounds[sequence + 1])], axis=1)
+    return np.asarray(parts[parts[:, 0] < parts[:, 1]], np.int64)
 
 
 def wrong_run(runs: Runs, bounds: NDArray[np.int64]) -> tuple[int, str] | None:
-    """Return the first run that cannot be one, and what is wrong with it; None where all can.
+    """Return the number of the first invalid run, and what is wrong with it; None if all are valid.
 
     Args:
         runs: (runs, 2), rows of an array.
-        bounds: (sequences + 1,), where the sequences of that array begin and end.
+        bounds: (sequences + 1,), where the sequences of that array start and stop.
     """
     start, stop = runs[:, 0], runs[:, 1]
     before = np.concatenate([np.zeros(1, np.int64), stop[:-1]])
     last = int(bounds[-1])
-    # One after another, and each inside of what there is, before sequences are looked up.
+    # Before sequences are looked up, runs have to be in order and inside the array.
     wrong = (start < before) | (stop <= start) | (stop > last)
     if wrong.any():
         at = int(np.argmax(wrong))
@@ -148,15 +148,16 @@ def wrong_run(runs: Runs, bounds: NDArray[np.int64]) -> tuple[int, str] | None:
 def runs_of_sequences(
     runs: Runs, starts: NDArray[np.int64], stops: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the runs of some sequences of a store, by the numbers that these have among those given.
+    """Return the runs of some sequences of a store.
 
     Args:
         runs: (runs, 2), of the store.
-        starts: (sequences,), the row at which each begins, in any order.
-        stops: (sequences,), the one after its last.
+        starts: (sequences,), the first row of each sequence, in any order.
+        stops: (sequences,), the row after its last.
 
     Returns:
-        (found,) which of the sequences each run is of, rising; and (found, 2) its rows, counted from that one's first.
+        For each run of these sequences, its sequence as a position in `starts`, ascending; and its rows as (runs, 2),
+        counted from the first row of the sequence.
     """
     first, after = (np.searchsorted(runs[:, 0], rows, side="left") for rows in (starts, stops))
     counts = np.maximum(after - first, 0)

@@ -1,7 +1,7 @@
-"""Statistics of one sequence, and of any selection of them, without a second look at the rows.
+"""Statistics of one sequence, which can be merged into those of any selection without reading the rows again.
 
-Count, mean and sum of squared differences from the mean are kept per feature, in float64, and merged by the parallel
-formula of Chan, Golub and LeVeque (Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979).
+Count, mean and sum of squared differences from the mean are computed per feature, in float64, and merged by the formula
+of Chan, Golub and LeVeque (Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BLOCK_VALUES = 2**16  # values that are looked at together: they stay in the processor's cache
+BLOCK_VALUES = 2**16  # values that are reduced together: they fit into the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Count, mean, sum of squared differences, least and largest value of each feature; NaN values do not count.
+    """Count, mean, sum of squared differences, minimum and maximum of each feature; NaN values are ignored.
 
-    All arrays have the shape (..., features). Where the count is 0 the mean, min and max are NaN, and m2 is 0.
+    All arrays have the shape (..., features). Where the count is 0, mean, min and max are NaN and m2 is 0.
     """
 
     count: NDArray[np.int64]
@@ -42,17 +42,17 @@ class Moments:
 
     @property
     def std(self) -> Floats:
-        """Standard deviation of the values (not of a sample: divided by the count); NaN where there is none."""
+        """Population standard deviation (divided by the count); NaN where the count is 0."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.sqrt(self.m2 / self.count)
 
 
 class RunningMoments:
-    """The moments of rows that come piece by piece: the same bits, however they are cut.
+    """Computes the moments of rows from pieces of them; the bits do not depend on where the pieces are cut.
 
     Args:
         shape: Shape of one row; its last axis is the features.
-        dtype: Complex numbers have no order: only their count is kept.
+        dtype: Of the rows. For complex numbers, which have no order, only the count is computed.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -63,7 +63,7 @@ class RunningMoments:
         self._rest = np.empty((0, self._features), dtype)  # less than a block
 
     def add(self, rows: NDArray[Any], *, last: bool = False) -> None:
-        """Take the next rows; those that fill no block yet are copied, unless they are the last."""
+        """Add the next rows. Rows that do not fill a block yet are copied, unless they are the last."""
         flat = rows.reshape(-1, self._features)
         if len(self._rest):
             missing = self._size - len(self._rest)
@@ -78,7 +78,7 @@ class RunningMoments:
         self._rest = flat[whole:] if last else flat[whole:].copy()
 
     def result(self) -> Moments:
-        """Return the moments of all rows so far; no more can be added."""
+        """Return the moments of all rows; none can be added afterwards."""
         if len(self._rest) or self._total is None:
             self._add_block(self._rest)
         assert self._total is not None
@@ -92,15 +92,15 @@ class RunningMoments:
 def moments(rows: NDArray[Any]) -> Moments:
     """Return the moments of rows of shape (steps, ..., features); for a row of shape () there is one feature.
 
-    Axes between the first and the last count as further rows: an image has one feature a colour. Complex numbers have
-    no order: only their count is kept.
+    Axes between the first and the last count as further rows: an image has one feature per colour. For complex numbers,
+    which have no order, only the count is computed.
 
     >>> moments(np.array([[1.0, 5.0], [3.0, np.nan]])).mean.tolist()
     [2.0, 5.0]
     """
     features = rows.shape[-1] if rows.ndim > 1 else 1
     if 0 < rows.size <= BLOCK_VALUES and rows.dtype.kind != "c":
-        return _of_block(rows.reshape(-1, features))  # one block: the same, sooner
+        return _of_block(rows.reshape(-1, features))  # a single block: the same result, faster
     running = RunningMoments(rows.shape[1:], rows.dtype)
     running.add(rows, last=True)
     return running.result()
@@ -119,23 +119,23 @@ def _count_of_block(block: NDArray[Any]) -> Moments:
 
 
 def _of_block(block: NDArray[Any]) -> Moments:
-    # One feature a row: NumPy reduces along memory several times faster than across it.
+    # One row per feature: NumPy reduces along memory several times faster than across it.
     return _of_values(_floats(block.T))
 
 
 def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN, and no reason to warn
+    with np.errstate(invalid="ignore"):  # a signalling NaN would cause a warning
         return values.astype(np.float64, order="C")
 
 
 def moments_of_each(windows: NDArray[Any], real: NDArray[np.int64] | None = None) -> Moments:
-    """Return the moments of each of many windows of shape (windows, steps, ..., features), of its own values alone.
+    """Return the moments of each of many windows of shape (windows, steps, ..., features).
 
-    They do not depend on which windows are given together: the bits are those of each window alone.
+    The bits for a window do not depend on which other windows are passed with it.
 
     Args:
-        windows: At least one step; without a third axis there is one feature.
-        real: (windows,), how many steps of each are real, the first ones; None for all.
+        windows: With at least one step; without a third axis there is one feature.
+        real: (windows,), how many steps of each window are real, counted from its first; None if all are.
 
     >>> moments_of_each(np.array([[[1.0], [3.0]], [[5.0], [0.0]]]), np.array([2, 1])).mean.tolist()
     [[2.0], [5.0]]
@@ -188,12 +188,12 @@ def moments_of_sequences(rows: NDArray[Any], bounds: NDArray[np.int64]) -> Momen
 
 
 def _of_values(values: NDArray[np.float64]) -> Moments:
-    """Return the moments of each row, whose values are overwritten."""
+    """Return the moments of each row of `values`, which are overwritten."""
     features, steps = values.shape
     if not steps:
         nothing = np.full(features, np.nan)
         return Moments(np.zeros(features, np.int64), nothing, np.zeros(features), nothing, nothing)
-    # Numbers beyond about 1e154 have squares beyond float64: infinite or NaN, but no reason to warn.
+    # Squares of numbers beyond about 1e154 overflow float64; the result is infinite or NaN, without a warning.
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = np.minimum.reduce(values, axis=1), np.maximum.reduce(values, axis=1)
         total = np.add.reduce(values, axis=1)
@@ -203,15 +203,15 @@ def _of_values(values: NDArray[np.float64]) -> Moments:
             count = steps - missing.sum(axis=1, dtype=np.int64)
             mean = np.where(missing, 0.0, values).sum(axis=1) / count
             for each in (mean, low, high):
-                each[count == 0] = np.nan  # one NaN, not whichever the rows or the processor had
+                each[count == 0] = np.nan  # always the same NaN, not one of the rows or of the processor
             values -= mean[:, None]
             values[missing] = 0.0
         else:
             count = np.full(features, steps, np.int64)
             mean = total / steps
             values -= mean[:, None]
-        # A sum of squares, not einsum: that may fuse both into one rounding, on some processors only, and moments
-        # must have the same bits everywhere. For the same reason zeros lose their sign below.
+        # Not einsum: on some processors it fuses multiplication and addition into one rounding, and moments must have
+        # the same bits everywhere. For the same reason zeros lose their sign below.
         np.square(values, out=values)
         return Moments(count, mean, np.add.reduce(values, axis=1), low + 0.0, high + 0.0)
 
@@ -221,7 +221,7 @@ def _merge(a: Moments, b: Moments) -> Moments:
     with np.errstate(over="ignore", invalid="ignore"):
         share = b.count / count
         delta = b.mean - a.mean
-        if a.count.all() and b.count.all():  # as nearly always, and then the same bits in half the time
+        if a.count.all() and b.count.all():  # the usual case: the same bits in half the time
             mean, between = a.mean + delta * share, delta * delta * a.count * share
             return Moments(count, mean, a.m2 + b.m2 + between, np.fmin(a.min, b.min), np.fmax(a.max, b.max))
         mean = np.where(a.count == 0, b.mean, np.where(b.count == 0, a.mean, a.mean + delta * share))
@@ -230,7 +230,7 @@ def _merge(a: Moments, b: Moments) -> Moments:
 
 
 def merge(each: Moments) -> Moments:
-    """Merge moments of shape (sequences, features) into one of shape (features,), two and two, halves before wholes."""
+    """Merge moments of shape (sequences, features) into one of shape (features,), pairwise like a binary tree."""
     count = each.count.shape[0]
     if count == 0:
         features = each.count.shape[1]
@@ -249,7 +249,7 @@ def merge(each: Moments) -> Moments:
 
 
 def stacked(several: Sequence[Moments]) -> Moments:
-    """Return moments of shape (features,) one below another: (several, features)."""
+    """Stack moments of shape (features,) to (several, features)."""
     return Moments(*(np.stack([getattr(one, name) for one in several]) for name in Moments.__slots__))
 
 

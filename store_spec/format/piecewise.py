@@ -1,4 +1,4 @@
-"""What the tables keep of a sequence whose rows come piece by piece: the same bits as if they came at once."""
+"""Compute the table rows of a sequence from pieces of its rows: the bits are the same as for all rows at once."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from store_spec.errors import SequenceError
 from store_spec.format.missing_runs import RunningRuns
-from store_spec.format.records import Checked, Records, SourceId, recorded_row
+from store_spec.format.records import CheckedSequence, Records, SourceId, recorded_row
 from store_spec.format.row_facts import RunningRows
 from store_spec.schema import MISSING_RUNS, Schema
 
 
 class Piecewise:
-    """One sequence, of which `check_sequence` passes one piece after another.
+    """One sequence that is added piece by piece; `check_sequence` has checked each piece.
 
-    On the label axis `sequence` the labels are those of the first piece; so are the further columns on every axis.
+    The further columns are taken from the first piece, and so are the labels on the label axis `sequence`.
 
     >>> import numpy as np
     >>> from store_spec.format.records import check_sequence, describe
@@ -39,29 +39,29 @@ class Piecewise:
         self._labels: NDArray[Any] | None = None  # the first row
         self._columns: dict[str, NDArray[Any]] | None = None  # of the first piece
 
-    def add(self, checked: Checked) -> None:
-        """Take the next piece, of all arrays or of some; its arrays stay the caller's.
+    def add(self, piece: CheckedSequence) -> None:
+        """Add the next piece, of all arrays or of some; no reference to them is kept.
 
         Raises:
-            SequenceError: Its times are before those of the piece before it.
+            SequenceError: Its times are before those of the previous piece.
         """
         if self._columns is None:
-            self._columns = dict(checked.columns)
-        if "labels" in checked.rows:
+            self._columns = dict(piece.columns)
+        if "labels" in piece.rows:
             if self._labels is None:
-                self._labels = checked.rows["labels"][:1].copy()
+                self._labels = piece.rows["labels"][:1].copy()
             elif self._schema.label_axis == "sequence":
-                others = {name: rows for name, rows in checked.rows.items() if name != "labels"}
-                checked = Checked(others, checked.columns)
-        if "time" in checked.rows:
-            self._check_times(checked.rows["time"])
-        for name, rows in checked.rows.items():
+                others = {name: rows for name, rows in piece.rows.items() if name != "labels"}
+                piece = CheckedSequence(others, piece.columns)
+        if "time" in piece.rows:
+            self._check_times(piece.rows["time"])
+        for name, rows in piece.rows.items():
             self._rows[name].add(rows)
             if name in self._missing:
                 self._missing[name].add(rows)
 
     def record(self) -> Records:
-        """Return the table rows of all pieces; no more can be added.
+        """Return the table rows of the sequence; no piece can be added afterwards.
 
         Raises:
             SequenceError: There was no piece.
@@ -75,7 +75,7 @@ class Piecewise:
             lengths={name: running.length for name, running in self._rows.items()},
             columns={name: column for columns in facts for name, column in columns.items()},
             missing={name: running.result() for name, running in self._missing.items()},
-            first=Checked({"labels": self._labels}, self._columns),
+            first=CheckedSequence({"labels": self._labels}, self._columns),
         )
 
     def _check_times(self, times: NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the tables keep of each sequence: checked rows in, one row for each table out."""
+"""Check the rows of a sequence against the schema, and compute its row of each table."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MOST_AXES = 32  # of arrays that come as lists in lists
 
 
 def recorded(schema: Schema) -> tuple[str, ...]:
-    """Return the arrays whose rows stand in `Records.columns`; those of offsets and names follow from other fields."""
+    """Return the arrays in `Records.columns`; offsets and names follow from its other fields."""
     tables = (fact.name for fact in schema.arrays() if "/" in fact.name and fact.name != SOURCES)
     return (*tables, *(name for name in schema.row_arrays if not schema.is_sharded(name)))
 
 
 def proved(schema: Schema) -> tuple[str, ...]:
-    """Return the tables that, with the names and the lengths, have the identity in the root."""
+    """Return the tables that the identity in the root covers, apart from names and lengths."""
     names = (fact.name for fact in schema.arrays() if fact.name.startswith(f"{TABLES}/"))
     return tuple(name for name in names if name not in (SOURCES, *derived("time")))
 
@@ -43,10 +43,10 @@ class SourceId:
     """Where a sequence comes from.
 
     Args:
-        name: The source's POSIX path relative to the root, or any name of the user's.
+        name: The source's POSIX path relative to the root, or any name that the user chose.
         part: 0, 1, ... for the sequences of one source, in order.
-        size: Bytes of the source file; -1 where there is none.
-        sha256: SHA-256 of its bytes; 32 zero bytes where there is none.
+        size: Bytes of the source file; -1 if there is no file.
+        sha256: SHA-256 of its bytes; 32 zero bytes if there is no file.
     """
 
     name: str
@@ -56,7 +56,7 @@ class SourceId:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
-            raise SequenceError(f"source={self.name!r:.200} is no text; a source has a name: str(...) makes one")
+            raise SequenceError(f"source={self.name!r:.200} is not text; a source has a name: str(...) makes one")
         if not self.name:
             raise SequenceError("a sequence needs the name of its source; the name given is empty")
         try:
@@ -74,13 +74,13 @@ class SourceId:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The table rows of some sequences that follow one another, as columns."""
+    """The table rows of consecutive sequences, as columns."""
 
     sources: tuple[str, ...]
     lengths: NDArray[np.int64]
     label_lengths: NDArray[np.int64]  # zeros unless labels have lengths of their own
-    columns: dict[str, NDArray[Any]]  # by array name, one row a sequence
-    missing: dict[str, SequenceRuns] = field(default_factory=dict)  # by array name, where missing values are kept
+    columns: dict[str, NDArray[Any]]  # by array name, one row per sequence
+    missing: dict[str, SequenceRuns] = field(default_factory=dict)  # by array name, if missing values are allowed
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -96,7 +96,7 @@ class Records:
 
     @staticmethod
     def concatenate(several: Sequence[Records]) -> Records:
-        """Join records of sequences that follow one another; at least one."""
+        """Join records of consecutive sequences; `several` has at least one item."""
         if len(several) == 1:
             return several[0]
         return Records(
@@ -111,7 +111,7 @@ class Records:
         )
 
     def identity(self, before: str, schema: Schema) -> str:
-        """Continue the chain of hashes that names what a store holds (SPEC.md, "Identity")."""
+        """Continue the chain of hashes that identifies the content of a store (SPEC.md, "Identity")."""
         digest = bytes.fromhex(before)
         for at in range(0, len(self.sources), NAMED_TOGETHER):
             digest = _chained(digest, self[at : at + NAMED_TOGETHER], schema)
@@ -119,13 +119,13 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Checked:
+class CheckedSequence:
     """One sequence as it will be stored.
 
     Args:
-        rows: `inputs` (steps, *feature shape), `labels` (rows, *target shape), and `time` (steps,) and `filled`
-            (steps, *feature shape) where the store has them, contiguous, of the schema's dtypes.
-        columns: By the names of their arrays, (1,) each.
+        rows: `inputs` (steps, *feature shape), `labels` (rows, *target shape), and, if the store has them, `time`
+            (steps,) and `filled` (steps, *feature shape); contiguous, of the schema's dtypes.
+        columns: The further columns by the names of their arrays, (1,) each.
     """
 
     rows: dict[str, NDArray[Any]]
@@ -141,17 +141,17 @@ def check_sequence(
     columns: Mapping[str, Any] | None = None,
     time: ArrayLike | None = None,
     filled: ArrayLike | None = None,
-) -> Checked:
-    """Return a sequence as it will be stored, after checking it against the schema.
+) -> CheckedSequence:
+    """Check a sequence against the schema, and return it as it will be stored.
 
-    Labels of the `sequence` axis may come as (*target shape) and get a first axis of 1.
+    Labels of the `sequence` axis may have the shape (*target shape); they then get a first axis of 1.
 
     Raises:
         SequenceError: A shape, a dtype or a value does not fit.
     """
     x = _rows("inputs", inputs, schema.inputs, schema.missing, source)
     if labels is inputs and schema.labels_like_inputs:
-        y = x  # one array, which is looked at, kept and compressed once
+        y = x  # a single array, which is checked and compressed only once
     else:
         y = _array("labels", labels, schema.labels, schema.missing, source)
         if schema.label_axis == "sequence" and y.shape == schema.labels.shape:
@@ -177,13 +177,13 @@ def check_sequence(
         rows["time"] = times
     if schema.filled:
         rows["filled"] = np.zeros(x.shape, bool) if filled is None else _checked_filled(filled, x, source)
-    elif filled is not None and (given := _checked_filled(filled, x, source)).any():
+    elif filled is not None and (mask := _checked_filled(filled, x, source)).any():
         raise SequenceError(
-            f"{source}: filled is True for {int(given.sum()):,} of {given.size:,} values, where this store does not "
+            f"{source}: filled is True for {int(mask.sum()):,} of {mask.size:,} values, where this store does not "
             "say which were filled in; a new store does: create_store has filled=True; build has --mask for tables, "
             "and with --process the first sequence of the first source must give filled"
         )
-    return Checked(rows, checked_columns(schema.columns, columns, source))
+    return CheckedSequence(rows, checked_columns(schema.columns, columns, source))
 
 
 def _checked_filled(filled: ArrayLike, inputs: NDArray[Any], source: SourceId) -> NDArray[np.bool_]:
@@ -200,9 +200,9 @@ def _check_classes(labels: NDArray[Any], rows: Rows, source: SourceId) -> None:
     if rows.classes is None or not labels.size:
         return
     codes = labels.reshape(-1, rows.features)
-    found = wrong_code(rows.classes, codes.min(axis=0), codes.max(axis=0))
-    if found is not None:
-        target, code, count = found
+    wrong = wrong_code(rows.classes, codes.min(axis=0), codes.max(axis=0))
+    if wrong is not None:
+        target, code, count = wrong
         step = int((codes[:, target] == code).argmax()) // (len(codes) // len(labels))
         raise SequenceError(
             f"{source}: labels: row {step:,}, target {target:,} is {code}, where this store has {count:,} classes, "
@@ -210,7 +210,7 @@ def _check_classes(labels: NDArray[Any], rows: Rows, source: SourceId) -> None:
         )
 
 
-def describe(schema: Schema, checked: Checked, source: SourceId) -> Records:
+def describe(schema: Schema, checked: CheckedSequence, source: SourceId) -> Records:
     """Return the table rows of one sequence that `check_sequence` has passed."""
     columns: dict[str, NDArray[Any]] = {}
     missing: dict[str, Runs] = {}
@@ -233,7 +233,7 @@ def recorded_row(
     lengths: Mapping[str, int],
     columns: Mapping[str, NDArray[Any]],
     missing: Mapping[str, Runs],
-    first: Checked,
+    first: CheckedSequence,
 ) -> Records:
     """Return the table rows of one sequence.
 
@@ -265,7 +265,7 @@ def recorded_row(
 
 
 def no_records(schema: Schema) -> Records:
-    """Return the records of no sequence."""
+    """Return records without any sequence."""
     nothing = np.zeros(0, np.int64)
     facts = map(schema.fact, recorded(schema))
     columns = {fact.name: np.zeros((0, *schema.shape(fact)), schema.dtype(fact)) for fact in facts}
@@ -274,8 +274,8 @@ def no_records(schema: Schema) -> Records:
     return Records((), nothing, nothing, columns, missing)
 
 
-def _rows(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
-    array = _array(name, given, rows, missing, source)
+def _rows(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
+    array = _array(name, values, rows, missing, source)
     if array.shape == (0,):  # an empty list has no dtype, and no second axis
         return rows.empty(0)
     if array.ndim == 0 or array.shape[1:] != rows.shape:
@@ -289,14 +289,14 @@ def _rows(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: Sou
     return np.ascontiguousarray(array, rows.dtype)
 
 
-def _instead(given: np.dtype[Any], stored: np.dtype[Any]) -> str:
-    """Say what to do about numbers of a dtype of which not all are in the store's."""
-    if given.kind not in "biufc":
+def _instead(dtype: np.dtype[Any], stored: np.dtype[Any]) -> str:
+    """Advise what to do about a dtype that has numbers which the store's dtype lacks."""
+    if dtype.kind not in "biufc":
         return ": convert them yourself: only numbers are stored"
-    both = np.result_type(given, stored)
+    both = np.result_type(dtype, stored)
     if both.name not in DTYPES:  # a long double
         return ": convert them yourself"
-    if _holds_all(both, given) and _holds_all(both, stored):
+    if _holds_all(both, dtype) and _holds_all(both, stored):
         return f": convert them yourself, or make a store of {both}"
     make = "" if both == stored else "make a store of it and "
     return (
@@ -306,90 +306,91 @@ def _instead(given: np.dtype[Any], stored: np.dtype[Any]) -> str:
 
 
 def _holds_all(wide: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
-    """Tell whether what NumPy promotes a dtype to holds all its values: of int64 it takes float64 for that."""
+    """Return whether a dtype that NumPy promotes to has all values: it promotes int64 to float64, which has not."""
     if dtype.kind not in "iu" or wide.kind not in "fc":
         return True
     return 8 * dtype.itemsize - (dtype.kind == "i") <= np.finfo(wide).nmant + 1
 
 
-def with_masks(given: Any) -> Any:
-    """Return lists of arrays of which values are masked as one masked array, and all else as it is.
+def with_masks(values: Any) -> Any:
+    """Return nested lists with masked arrays as one masked array, and anything else unchanged.
 
-    NumPy makes an array of such lists too, of the values below the masks.
+    From such lists NumPy itself would make an array of the values below the masks.
 
     >>> with_masks([np.ma.masked_greater([1, 2], 1), [3, 4]]).tolist()
     [[1, None], [3, 4]]
     """
-    if not isinstance(given, list | tuple):
-        return given
+    if not isinstance(values, list | tuple):
+        return values
     for depth in range(MOST_AXES):
-        level: Iterable[Any] = given
+        level: Iterable[Any] = values
         for _ in range(depth):
             level = chain.from_iterable(level)
-        kinds = {*map(type, level)}  # of a million numbers: quicker than NumPy makes an array of them
-        # A masked number alone is no array, and NumPy makes it NaN.
+        kinds = {*map(type, level)}  # for a million numbers faster than making an array of them
+        # A single masked number is not an array; NumPy makes it NaN.
         if any(issubclass(kind, np.ma.MaskedArray) and kind is not type(np.ma.masked) for kind in kinds):
             try:
-                joined = _joined(given)
-                return joined if np.ma.is_masked(joined) else given
+                masked = _stack_masked(values)
+                return masked if np.ma.is_masked(masked) else values
             except ValueError:  # unequal shapes: NumPy says what is wrong with these
-                return given
+                return values
         if not all(issubclass(kind, list | tuple) for kind in kinds):
             break
-    return given
+    return values
 
 
-def _joined(given: Any) -> Any:
-    return np.ma.stack([_joined(one) for one in given]) if isinstance(given, list | tuple) else given
+def _stack_masked(values: Any) -> Any:
+    return np.ma.stack([_stack_masked(one) for one in values]) if isinstance(values, list | tuple) else values
 
 
-def _array(name: str, given: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
-    given = with_masks(given)
-    if np.ma.is_masked(given):
+def _array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
+    values = with_masks(values)
+    if np.ma.is_masked(values):
         if missing != "keep" or rows.dtype.kind not in "fc":
-            count = int(np.ma.getmaskarray(np.ma.asarray(given)).sum())
+            count = int(np.ma.getmaskarray(np.ma.asarray(values)).sum())
             raise SequenceError(
                 f"{source}: {name}: {count:,} values are masked; fill them, or leave this sequence out "
                 '(a store of floats with missing="keep" takes them as NaN)'
             )
-        found = np.ma.filled(given, 0)
-        if found.dtype.kind in "fc" or not _keeps_values(found, rows):
-            return np.ma.filled(given, np.nan) if found.dtype.kind in "fc" else found
-        found = found.astype(rows.dtype)
-        found[np.ma.getmaskarray(np.ma.asarray(given))] = np.nan
-        return found
+        filled = np.ma.filled(values, 0)
+        if filled.dtype.kind in "fc" or not _keeps_values(filled, rows):
+            return np.ma.filled(values, np.nan) if filled.dtype.kind in "fc" else filled
+        filled = filled.astype(rows.dtype)
+        filled[np.ma.getmaskarray(np.ma.asarray(values))] = np.nan
+        return filled
     try:
-        array = np.asarray(given)
-        # Python's own floats do not say of how many bits they are.
-        as_here = _is_listed(given) and array.dtype.kind == "f" and rows.dtype.kind in "fc"
-        return np.asarray(given, rows.dtype) if as_here else array
+        array = np.asarray(values)
+        # Python's floats do not say how many bits they need.
+        as_here = _is_listed(values) and array.dtype.kind == "f" and rows.dtype.kind in "fc"
+        return np.asarray(values, rows.dtype) if as_here else array
     except (TypeError, ValueError, OverflowError) as error:  # lists of unequal length
-        raise SequenceError(f"{source}: {name} are no array ({error})") from error
+        raise SequenceError(f"{source}: {name} are not an array ({error})") from error
 
 
-def _is_listed(given: object) -> bool:
-    """Tell whether these are plain Python numbers, in lists."""
-    while isinstance(given, list | tuple) and given:
-        given = given[0]
-    return type(given) in (int, float, list, tuple)
+def _is_listed(values: object) -> bool:
+    """Return whether these are plain Python numbers, possibly in nested lists."""
+    while isinstance(values, list | tuple) and values:
+        values = values[0]
+    return type(values) in (int, float, list, tuple)
 
 
 def _keeps_values(array: NDArray[Any], rows: Rows) -> bool:
-    """Tell whether every value is the same in the store's dtype."""
+    """Return whether every value is the same in the store's dtype."""
     if array.dtype.kind in "iu" and rows.dtype.kind in "iu":
         limits = np.iinfo(rows.dtype)
         return not array.size or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
     if array.dtype.kind in "iu" and rows.dtype.kind in "fc":
-        # NumPy calls int64 to float64 safe, but 2**53 + 1 has no float64.
+        # NumPy regards int64 to float64 as safe, but float64 does not have 2**53 + 1.
         with np.errstate(over="ignore", invalid="ignore"):
             floats = array.astype(rows.dtype).real
-            within = np.abs(floats.astype(np.float64)) < 2.0 ** (8 * array.itemsize)  # else the cast back is undefined
+            # The cast back is undefined for larger values.
+            within = np.abs(floats.astype(np.float64)) < 2.0 ** (8 * array.itemsize)
             return bool((within & (np.where(within, floats, 0).astype(array.dtype) == array)).all())
     return np.can_cast(array.dtype, rows.dtype, "safe")
 
 
 def allowed(rows: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
-    """Tell which values a store may hold: of the shape of `rows`, or one True where every value will do."""
+    """Return which values are allowed in a store: a mask of the shape of `rows`, or a single True if all are."""
     if rows.dtype.kind not in "fc":
         return np.ones((), bool)
     good: NDArray[np.bool_] = np.isfinite(rows) if missing == "error" else ~np.isinf(rows)
@@ -397,7 +398,7 @@ def allowed(rows: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
 
 
 def surely_finite(rows: NDArray[Any]) -> bool:
-    """Tell whether every value is finite, as nearly always; False says nothing. One pass, and no array of answers."""
+    """Return True if every value is certainly finite; False means unknown. This takes one pass and no mask."""
     if rows.dtype.kind not in "fc":
         return True
     with np.errstate(over="ignore", invalid="ignore"):
@@ -407,24 +408,24 @@ def surely_finite(rows: NDArray[Any]) -> bool:
 def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceId) -> None:
     if surely_finite(rows):
         return
-    size = max(1, CHECKED_VALUES // max(1, rows[:1].size))  # a large array need not fit into memory
+    size = max(1, CHECKED_VALUES // max(1, rows[:1].size))  # the mask of a large array may not fit into memory
     count, place = 0, tuple[int, ...]()
     for start in range(0, len(rows), size):
         bad = ~allowed(rows[start : start + size], schema.missing)
-        found = int(bad.sum())
-        if found and not count:
+        wrong = int(bad.sum())
+        if wrong and not count:
             row, *rest = (int(axis[0]) for axis in np.nonzero(bad))
             place = start + row, *rest
-        count += found
+        count += wrong
     if not count:
         return
     column = f", column {place[-1]}" if len(place) > 1 else ""
-    wanted = "finite numbers" if schema.missing == "error" else "finite numbers or NaN"
+    allowed_values = "finite numbers" if schema.missing == "error" else "finite numbers or NaN"
     advice = "mend them, or leave this sequence out"
     if schema.missing == "error" and np.isnan(rows[place]):
         advice += '; where NaN stands for missing values, make a store of missing="keep" (--missing keep)'
     raise SequenceError(
-        f"{source}: {name}: row {place[0]}{column} is {rows[place]}, where this store has {wanted} "
+        f"{source}: {name}: row {place[0]}{column} is {rows[place]}, where this store has {allowed_values} "
         f"({count:,} such values); {advice}"
     )
 

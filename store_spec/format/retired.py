@@ -1,6 +1,6 @@
-"""Which sequences are no more: ranges of their numbers, as the root document has them.
+"""Ranges of retired sequences, as in the root document.
 
-Rows of a retired sequence stay where they are, so a snapshot that was opened before still has it.
+The rows of a retired sequence stay in the store, so a snapshot that was opened earlier can still read them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from store_spec.errors import FormatError
 
-Ranges = tuple[tuple[int, int], ...]  # first number, and the one after the last; rising, with gaps between them
+Ranges = tuple[tuple[int, int], ...]  # the first number, and the one after the last; ascending, with gaps between
 
 
 def add(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
-    """Return ranges that hold these numbers too.
+    """Return the ranges with some numbers added.
 
     >>> add(((0, 2),), [5, 2, 1])
     ((0, 3), (5, 6))
@@ -30,17 +30,17 @@ def add(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
 
 
 def members(ranges: Ranges) -> NDArray[np.int64]:
-    """Return the numbers in these ranges, rising."""
+    """Return the numbers in the ranges, ascending."""
     return np.concatenate([np.zeros(0, np.int64), *(np.arange(start, stop) for start, stop in ranges)])
 
 
 def count(ranges: Ranges) -> int:
-    """Return how many numbers the ranges hold."""
+    """Return how many numbers are in the ranges."""
     return sum(stop - start for start, stop in ranges)
 
 
 def others(ranges: Ranges, sequences: int) -> NDArray[np.int64]:
-    """Return the numbers below `sequences` that are in no range, rising.
+    """Return the numbers below `sequences` that are in no range, ascending.
 
     >>> others(((0, 2), (3, 4)), 6).tolist()
     [2, 4, 5]
@@ -55,7 +55,8 @@ def decode(value: Any, sequences: int, where: str) -> Ranges:
     """Read ranges of sequence numbers from JSON.
 
     Raises:
-        FormatError: They are no list of pairs, do not rise with gaps between them, or lie beyond the last sequence.
+        FormatError: The value is not a list of pairs, or these are not in ascending order, not apart, or reach beyond
+            the last sequence.
     """
     if not isinstance(value, list):
         raise FormatError(f"{where}: retired is {value!r:.80}, not a list of ranges")

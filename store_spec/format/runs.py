@@ -1,4 +1,4 @@
-"""Runs of numbers, laid one after another."""
+"""Arithmetic on ranges of numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spread(first: NDArray[Integer], counts: NDArray[np.int64], step: int = 1) ->
 
 
 def merged(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the ranges that these cover together, ascending and apart.
+    """Merge ranges that overlap or touch, and return them in ascending order.
 
     >>> merged(np.array([7, 0, 2]), np.array([9, 2, 4]))
     (array([0, 7]), array([4, 9]))

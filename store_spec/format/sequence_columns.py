@@ -1,4 +1,4 @@
-"""Further columns of sequences: what may be kept of each beside its rows, checked, and as the identity covers it."""
+"""Further columns of sequences: their names and types, checks of their values, and their checksums."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from store_spec.format.codec import crc32c
 
 ColumnType = Literal["string", "int64", "float64", "bool"]
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
-MISSING_VALUES: Mapping[str, Any] = {"string": "", "float64": math.nan}  # int64 and bool have none
-LARGEST_COLUMN_NAME = 128  # bytes of UTF-8: each is the name of a folder
-LARGEST_TEXT = 2**12  # bytes of UTF-8 of one value: a chunk of them stays below what a reader takes
-# What the format calls its own below `sequences/`, and what a reader gives beside it.
+MISSING_VALUES: Mapping[str, Any] = {"string": "", "float64": math.nan}  # int64 and bool cannot express one
+LARGEST_COLUMN_NAME = 128  # bytes of UTF-8: each name is the name of a folder
+LARGEST_TEXT = 2**12  # bytes of UTF-8 of one value: this keeps a chunk of them below the limit for readers
+# The format's own names below `sequences/`, and further names that `store.sequences` has.
 RESERVED = (
     "source", "part", "source_size", "source_sha256", "inputs_crc32c", "labels_crc32c",
     "time_first", "time_last", "time_crc32c", "filled_crc32c", "length", "zarr.json",
@@ -31,9 +31,9 @@ class SequenceColumn:
     """A further column of `sequences/`.
 
     Args:
-        name: 1 to 128 bytes of UTF-8 without slashes and what cannot be printed, that do not begin
-            with two underscores, are not dots alone, do not end with `.partial`, and are no name of the format's own,
-            in any case.
+        name: 1 to 128 bytes of UTF-8. It has no slashes or unprintable characters, does not begin with two underscores,
+            does not consist of dots alone, does not end with `.partial`, and is not, in upper or lower case, one of the
+            format's own names.
         dtype: `string`, `int64`, `float64` or `bool`.
     """
 
@@ -46,7 +46,7 @@ class SequenceColumn:
                 f"column {self.name!r:.80} is of {self.dtype!r:.80}; take one of {', '.join(COLUMN_TYPES)}"
             )
         if not isinstance(self.name, str):
-            raise SchemaError(f"the column name {self.name!r:.80} is no text; names are strings")
+            raise SchemaError(f"the column name {self.name!r:.80} is not text; names are strings")
         if not self.name:
             raise SchemaError("a column of sequences has an empty name; give it one")
         try:
@@ -73,38 +73,38 @@ class SequenceColumn:
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """Of its values in memory; that of text is object."""
+        """The dtype of its values in memory; object for text."""
         return np.dtype(object if self.dtype == "string" else self.dtype)
 
 
 def folded(name: str) -> str:
-    """Return what two names have in common that a file system may take for one."""
+    """Return a form that is equal for all names that a file system may treat as the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def as_columns(given: Mapping[str, ColumnType] | Iterable[SequenceColumn]) -> tuple[SequenceColumn, ...]:
-    """Return columns in the order given, from a mapping of name to type, or as they are.
+def as_columns(columns: Mapping[str, ColumnType] | Iterable[SequenceColumn]) -> tuple[SequenceColumn, ...]:
+    """Return columns as a tuple, in their order, from a mapping of names to types or from columns.
 
     Raises:
-        SchemaError: A name or a type cannot be, or two names are the same but for case.
+        SchemaError: A name or a type is not allowed, or two names differ in case only.
 
     >>> as_columns({"site": "string", "age": "float64"})[1]
     SequenceColumn(name='age', dtype='float64')
     """
-    if isinstance(given, Mapping):
-        found = tuple(SequenceColumn(name, dtype) for name, dtype in given.items())
+    if isinstance(columns, Mapping):
+        result = tuple(SequenceColumn(name, dtype) for name, dtype in columns.items())
     else:
-        found = tuple(given)
+        result = tuple(columns)
     names: dict[str, str] = {}
-    for column in found:
+    for column in result:
         other = names.setdefault(folded(column.name), column.name)
         if other is not column.name:
             raise SchemaError(f"columns {other!r:.80} and {column.name!r:.80} have the same name; rename one")
-    return found
+    return result
 
 
 def column_type(value: Any) -> ColumnType | None:
-    """Return the type of column that holds a value; None where there is none.
+    """Return the type of column for a value; None if no column can have it.
 
     >>> column_type("A"), column_type(np.int8(3)), column_type(True), column_type([1])
     ('string', 'int64', 'bool', None)
@@ -112,7 +112,7 @@ def column_type(value: Any) -> ColumnType | None:
     if isinstance(value, np.ndarray) and not value.ndim:
         value = value[()]
     types: tuple[tuple[tuple[type, ...], ColumnType], ...] = (
-        ((bool, np.bool_), "bool"),  # before whole numbers, of which Python takes it for one
+        ((bool, np.bool_), "bool"),  # first, because to Python a bool is an int
         ((int, np.integer), "int64"),
         ((float, np.floating), "float64"),
         ((str,), "string"),
@@ -121,32 +121,32 @@ def column_type(value: Any) -> ColumnType | None:
 
 
 def checked_columns(
-    columns: Sequence[SequenceColumn], given: Mapping[str, Any] | None, source: object
+    columns: Sequence[SequenceColumn], values: Mapping[str, Any] | None, source: object
 ) -> dict[str, NDArray[Any]]:
     """Return the values of one sequence as they will be stored, (1,) each, by the names of their arrays.
 
-    What is left out, or None, is missing: `""` or NaN; whole numbers and bools must be there.
+    A value that is left out, or None, is stored as `""` or NaN; columns of whole numbers and bools need a value.
 
     Raises:
-        SequenceError: A column is not the store's, or a value cannot be in it.
+        SequenceError: The store has no such column, or a value cannot be stored in it.
     """
-    values = {} if given is None else dict(given)
-    found = {}
+    rest = {} if values is None else dict(values)
+    arrays = {}
     for column in columns:
-        value = _checked(column, values.pop(column.name, None), source)
+        value = _checked_value(column, rest.pop(column.name, None), source)
         array = np.empty(1, column.numpy_dtype)
         array[0] = value
-        found[column.array] = array
-    if values:
+        arrays[column.array] = array
+    if rest:
         there = ", ".join(f"{column.name!r:.80}" for column in columns[:20]) or "none"
         raise SequenceError(
-            f"{source}: column {next(iter(values))!r:.80} is not one of those that this store keeps of a sequence: "
+            f"{source}: column {next(iter(rest))!r:.80} is not one of those that this store keeps of a sequence: "
             f"{there}; leave it out, or make a store that has it"
         )
-    return found
+    return arrays
 
 
-def _checked(column: SequenceColumn, value: Any, source: object) -> Any:
+def _checked_value(column: SequenceColumn, value: Any, source: object) -> Any:
     where = f"{source}: column {column.name!r:.80}"
     if isinstance(value, np.ndarray) and not value.ndim:
         value = value[()]
@@ -154,14 +154,14 @@ def _checked(column: SequenceColumn, value: Any, source: object) -> Any:
         if column.dtype in MISSING_VALUES:
             return MISSING_VALUES[column.dtype]
         raise SequenceError(f"{where}: no value, and {column.dtype} has none that stands for a missing one: give one")
-    found = column_type(value)
-    if found != column.dtype and (found, column.dtype) != ("int64", "float64"):
+    kind = column_type(value)
+    if kind != column.dtype and (kind, column.dtype) != ("int64", "float64"):
         raise SequenceError(
             f"{where} is {value!r:.80} ({type(value).__name__}), where this store has {column.dtype}: convert it"
         )
-    if found == "string":
+    if kind == "string":
         return _text(str(value), where)
-    if found == "bool":
+    if kind == "bool":
         return bool(value)
     if column.dtype == "int64":
         if not -(2**63) <= int(value) < 2**63:
@@ -178,7 +178,7 @@ def _float(value: Any, where: str) -> float:
     if math.isinf(number):
         raise SequenceError(f"{where} is {value!r:.80}; a store has finite numbers, or NaN for a missing one")
     if math.isnan(number):
-        return math.nan  # one pattern of bits for all
+        return math.nan  # always the same bits
     if number != value:
         raise SequenceError(f"{where} is {value!r:.80}, which float64 does not hold exactly: convert it yourself")
     return number
@@ -195,7 +195,7 @@ def _text(value: str, where: str) -> str:
 
 
 def columns_crc32c(columns: Sequence[SequenceColumn], values: Mapping[str, NDArray[Any]]) -> list[int]:
-    """Return the crc32c of all columns of each sequence, as SPEC.md, "Identity", has it."""
+    """Return the crc32c of all columns of each sequence, as in SPEC.md, "Identity"."""
     each = [_bytes_of(column, values[column.array]) for column in columns]
     return [crc32c(b"".join(row)) for row in zip(*each, strict=True)]
 
@@ -209,10 +209,10 @@ def _bytes_of(column: SequenceColumn, values: NDArray[Any]) -> list[bytes]:
 
 
 def wrong_value(column: SequenceColumn, values: NDArray[Any]) -> tuple[int, str] | None:
-    """Return the place of the first value that no writer stores, and what is wrong with it; None if all are right."""
+    """Return the position of the first invalid value and what is wrong with it; None if all are valid."""
     if column.dtype == "string":
         wrong = np.fromiter((len(value.encode()) > LARGEST_TEXT for value in values), bool, len(values))
         what = f"text of more than {LARGEST_TEXT:,} bytes"
     else:
-        wrong, what = np.isinf(values), "an infinite value"  # of whole numbers and bools none is
+        wrong, what = np.isinf(values), "an infinite value"  # which whole numbers and bools never are
     return (int(np.argmax(wrong)), what) if wrong.any() else None

@@ -1,7 +1,7 @@
-"""One shard file: chunks one after another, a stamp, and the index (Zarr's sharding_indexed codec, index at the end).
+"""A shard file: chunks one after another, a stamp, and the index (Zarr's sharding_indexed codec, index at the end).
 
-The stamp says which shard it is, and how many rows it has: a chunk's checksum binds no place. Zarr finds chunks by the
-index, so that other readers never see it.
+The stamp says which shard the file is, and how many rows it has; the checksum of a chunk does not show where the chunk
+belongs. Zarr finds chunks by the index, so other readers skip the stamp.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import CRC_BYTES, Codec, crc32c
 from store_spec.schema import Chunking, Rows
 
-BESIDE = 2**14  # bytes of a chunk from which on it is sent by itself; of smaller ones dask takes longer for each
-Stored = bytes | memoryview  # a compressed chunk, made here or sent
-GROUPS = 8  # of chunks that are compressed one after another, for each thread
+BESIDE = 2**14  # bytes from which on a chunk is sent outside the pickle; for smaller ones dask takes longer that way
+Stored = bytes | memoryview  # a compressed chunk
+GROUPS = 8  # groups of chunks for each thread; a thread compresses a group at a time
 ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
 STAMP = struct.Struct("<16sQQ")  # the array's name, the shard's number, its rows; a crc32c follows
 STAMP_BYTES = STAMP.size + CRC_BYTES
@@ -39,45 +39,45 @@ def tail_bytes(chunking: Chunking) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Which shard it is: of which array, and its number."""
+class ShardId:
+    """The identity of a shard: the name of its array, and its number."""
 
     name: str
     number: int
 
     def stamp(self, rows: int) -> bytes:
-        """Return the stamp of this shard with so many rows."""
+        """Return the stamp of this shard when it has `rows` rows."""
         data = STAMP.pack(self.name.encode(), self.number, rows)
         return data + crc32c(data).to_bytes(CRC_BYTES, "little")
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Some rows of an array on their way into a shard: what fills chunks is compressed, the rest are rows still."""
+class EncodedRows:
+    """Consecutive rows of an array on their way into a shard. Whole chunks are compressed already."""
 
-    head: NDArray[Any]  # rows that end a chunk which began before
+    head: NDArray[Any]  # rows before the first whole chunk
     stored: tuple[Stored, ...]  # whole chunks
-    tail: NDArray[Any]  # rows that begin a chunk which ends later
+    tail: NDArray[Any]  # rows after the last whole chunk
     rows: int
 
     def __len__(self) -> int:
         return self.rows
 
     def __sizeof__(self) -> int:
-        # What dask weighs when it decides where to run the task that needs this.
+        # dask uses this size when it decides where to run a task that needs these rows.
         return self.head.nbytes + self.tail.nbytes + sum(map(len, self.stored))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        """Give large chunks to whoever sends them beside the pickle, as arrays do: in it they are copied twice."""
+        """Pickle large chunks out of band, as arrays do: inside of the pickle they would be copied twice."""
         beside = BESIDE if int(protocol) >= 5 else float("inf")
         stored = tuple(PickleBuffer(chunk) if len(chunk) >= beside else bytes(chunk) for chunk in self.stored)
-        return Stretch, (self.head, stored, self.tail, self.rows)
+        return EncodedRows, (self.head, stored, self.tail, self.rows)
 
 
-def compress(parts: Sequence[Sliceable], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> Stretch:
-    """Compress arrays that follow one another, the first of whose rows is row `first` of the whole array.
+def compress(parts: Sequence[Sliceable], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> EncodedRows:
+    """Compress consecutive parts, the first of whose rows is row `first` of the whole array.
 
-    What is no array yet is made one chunk by chunk.
+    Parts that are not arrays are converted chunk by chunk.
     """
     total = sum(map(len, parts))
     head = min(-first % chunking.chunk, total)
@@ -86,8 +86,8 @@ def compress(parts: Sequence[Sliceable], first: int, rows: Rows, chunking: Chunk
     with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
         chunks = _chunks(whole, rows, chunking.chunk)
         stored = pool.submit(lambda: tuple(_encoded(chunk, codec) for chunk in chunks)).result()
-    return Stretch(
-        # Copies, so that the arrays can go.
+    return EncodedRows(
+        # Copies, so that the arrays can be freed.
         np.concatenate([rows.empty(0), *between(parts, 0, head)]),
         stored,
         np.concatenate([rows.empty(0), *between(parts, total - tail, total)]),
@@ -96,21 +96,29 @@ def compress(parts: Sequence[Sliceable], first: int, rows: Rows, chunking: Chunk
 
 
 def encode(
-    parts: Sequence[NDArray[Any] | Stretch],
-    place: Place,
+    parts: Sequence[NDArray[Any] | EncodedRows],
+    shard: ShardId,
     rows: Rows,
     chunking: Chunking,
     codec: Codec,
     *,
     threads: int = 1,
 ) -> list[Stored]:
-    """Return the pieces of a shard file that holds these rows, one part after another.
+    """Return the bytes of a shard file, in pieces.
 
-    Rows after the last are zeros in the last chunk; chunks that would hold nothing else are left out.
+    The last chunk is padded with zeros; chunks without any row are left out.
+
+    Args:
+        parts: All rows of the shard, in consecutive parts.
+        shard: Which shard it is.
+        rows: What one row is.
+        chunking: The sizes of chunks and shards.
+        codec: Compresses the chunks.
+        threads: How many threads compress.
     """
     index = np.full((chunking.shard // chunking.chunk, 2), ABSENT, "<u8")
     chunks = list(_chunks(_flat(parts), rows, chunking.chunk))
-    # Many at a time: handing over a single chunk may take as long as the work on it.
+    # In groups: handing a single chunk to a thread may take as long as compressing it.
     step = max(1, len(chunks) // (threads * GROUPS))
     groups = (chunks[start : start + step] for start in range(0, len(chunks), step))
     with ThreadPoolExecutor(threads) as pool:  # never in the main thread: see Codec.encode
@@ -120,7 +128,7 @@ def encode(
     index[: len(stored), 1] = sizes
     index[: len(stored), 0] = np.cumsum(sizes) - sizes
     data = index.tobytes()
-    stamp = place.stamp(sum(map(len, parts)))
+    stamp = shard.stamp(sum(map(len, parts)))
     return [*stored, stamp, data, crc32c(data).to_bytes(CRC_BYTES, "little")]
 
 
@@ -128,10 +136,10 @@ def _encoded(chunk: NDArray[Any] | Stored, codec: Codec) -> Stored:
     return chunk if isinstance(chunk, Stored) else codec.encode(chunk)
 
 
-def _flat(parts: Iterable[NDArray[Any] | Stretch]) -> Iterator[NDArray[Any] | Stored]:
-    """Give rows, and chunks that are compressed already."""
+def _flat(parts: Iterable[NDArray[Any] | EncodedRows]) -> Iterator[NDArray[Any] | Stored]:
+    """Yield the rows of all parts, or whole compressed chunks where a part already has them."""
     for part in parts:
-        if isinstance(part, Stretch):
+        if isinstance(part, EncodedRows):
             yield part.head
             yield from part.stored
             yield part.tail
@@ -140,35 +148,35 @@ def _flat(parts: Iterable[NDArray[Any] | Stretch]) -> Iterator[NDArray[Any] | St
 
 
 class Sliceable(Protocol):
-    """Rows, of which slices are the same: an array, or what NumPy makes one of when it needs that."""
+    """An array, or an object that can be sliced like one and that NumPy converts to an array."""
 
     def __len__(self) -> int:
         """Return how many rows."""
 
     def __getitem__(self, rows: slice, /) -> Any:
-        """Return some of them."""
+        """Return some of the rows."""
 
     def __array__(self) -> NDArray[Any]:
-        """Return them all."""
+        """Return all rows."""
 
 
-Part = TypeVar("Part", bound=Sliceable)
+SomeRows = TypeVar("SomeRows", bound=Sliceable)
 
 
-def between(parts: Iterable[Part], start: int, stop: int) -> list[Part]:
-    """Return rows `start` to `stop` of arrays that follow one another, without a copy."""
-    found: list[Part] = []
-    end = 0
+def between(parts: Iterable[SomeRows], start: int, stop: int) -> list[SomeRows]:
+    """Return rows `start` to `stop` of consecutive parts, without a copy."""
+    slices: list[SomeRows] = []
+    part_stop = 0
     for part in parts:
-        begin, end = end, end + len(part)
-        low, high = max(start, begin), min(stop, end)
+        part_start, part_stop = part_stop, part_stop + len(part)
+        low, high = max(start, part_start), min(stop, part_stop)
         if low < high:
-            found.append(part[low - begin : high - begin])
-    return found
+            slices.append(part[low - part_start : high - part_start])
+    return slices
 
 
 def _chunks(parts: Iterable[Sliceable | Stored], rows: Rows, size: int) -> Iterator[NDArray[Any] | Stored]:
-    """Cut arrays that follow one another into chunks, without a copy where a chunk lies in one of them."""
+    """Cut consecutive parts into chunks, without a copy if a chunk is within one part."""
     waiting: list[Any] = []
     have = 0
     for part in parts:
@@ -192,11 +200,11 @@ def _chunks(parts: Iterable[Sliceable | Stored], rows: Rows, size: int) -> Itera
 
 
 def decode_index(data: bytes | memoryview, chunking: Chunking, where: str) -> NDArray[np.uint64]:
-    """Return offset and size of each chunk from a shard's last bytes.
+    """Return offset and size of each chunk from the last bytes of a shard.
 
     Raises:
         ChecksumError: The bytes are not those that were written.
-        FormatError: There are too few of them.
+        FormatError: There are too few bytes.
     """
     expected = tail_bytes(chunking)
     if len(data) < expected:
@@ -204,48 +212,52 @@ def decode_index(data: bytes | memoryview, chunking: Chunking, where: str) -> ND
             f"{where}: {len(data):,} bytes, where its stamp and index alone have {expected:,}; restore that file"
         )
     tail = memoryview(data)[len(data) - index_bytes(chunking) :]
-    found, said = crc32c(tail[:-CRC_BYTES]), int.from_bytes(tail[-CRC_BYTES:], "little")
-    if found != said:
-        raise ChecksumError(f"{where}: its index has crc32c {found:08x}, not {said:08x} as stored; restore that file")
+    actual, expected_crc = crc32c(tail[:-CRC_BYTES]), int.from_bytes(tail[-CRC_BYTES:], "little")
+    if actual != expected_crc:
+        raise ChecksumError(
+            f"{where}: its index has crc32c {actual:08x}, not {expected_crc:08x} as stored; restore that file"
+        )
     return np.frombuffer(tail[:-CRC_BYTES], "<u8").reshape(-1, 2)
 
 
-def stamped_rows(data: bytes | memoryview, chunking: Chunking, place: Place, where: str) -> int:
-    """Return how many rows a shard has, by the stamp in its last bytes.
+def stamped_rows(data: bytes | memoryview, chunking: Chunking, shard: ShardId, where: str) -> int:
+    """Return how many rows a shard has according to the stamp in its last bytes.
 
     Raises:
         ChecksumError: The bytes of the stamp are not those that were written.
         FormatError: The file is another shard's, or another array's.
     """
-    begin = len(data) - tail_bytes(chunking)
-    stamp = data[begin : begin + STAMP.size]
-    found, said = crc32c(stamp), int.from_bytes(data[begin + STAMP.size : begin + STAMP_BYTES], "little")
-    if found != said:
-        raise ChecksumError(f"{where}: its stamp has crc32c {found:08x}, not {said:08x} as stored; restore that file")
+    start = len(data) - tail_bytes(chunking)
+    stamp = data[start : start + STAMP.size]
+    actual, expected = crc32c(stamp), int.from_bytes(data[start + STAMP.size : start + STAMP_BYTES], "little")
+    if actual != expected:
+        raise ChecksumError(
+            f"{where}: its stamp has crc32c {actual:08x}, not {expected:08x} as stored; restore that file"
+        )
     name, number, rows = STAMP.unpack(stamp)
-    if (name.rstrip(b"\0"), number) != (place.name.encode(), place.number):
-        told = f"shard {number:,} of {name.rstrip(bytes(1)).decode('ascii', 'replace')!r:.40}"
-        raise FormatError(f"{where}: is {told}, by its stamp; a file is another's: restore or rebuild it")
+    if (name.rstrip(b"\0"), number) != (shard.name.encode(), shard.number):
+        what = f"shard {number:,} of {name.rstrip(bytes(1)).decode('ascii', 'replace')!r:.40}"
+        raise FormatError(f"{where}: is {what}, by its stamp; a file is another's: restore or rebuild it")
     return int(rows)
 
 
 def chunk_ranges(index: NDArray[np.uint64], chunks: range, size: int, where: str) -> list[tuple[int, int]]:
-    """Return where chunks that follow one another lie in a shard file whose chunks take `size` bytes.
+    """Return offsets and sizes of consecutive chunks in a shard file whose chunks take `size` bytes.
 
     Raises:
-        FormatError: One is missing, or would lie outside the file.
+        FormatError: A chunk is missing, or would be outside the file.
     """
     ranges: list[tuple[int, int]] = list(map(tuple, index[chunks.start : chunks.stop].tolist()))
-    if any(offset + length > size for offset, length in ranges):  # as that of one that is missing is
+    if any(offset + length > size for offset, length in ranges):  # also true for a missing chunk
         return [chunk_range(index, chunk, size, where) for chunk in chunks]
     return ranges
 
 
 def chunk_range(index: NDArray[np.uint64], number: int, size: int, where: str) -> tuple[int, int]:
-    """Return where chunk `number` lies in a shard file whose chunks take `size` bytes.
+    """Return offset and size of chunk `number` in a shard file whose chunks take `size` bytes.
 
     Raises:
-        FormatError: The chunk is missing, or would lie outside the file.
+        FormatError: The chunk is missing, or would be outside the file.
     """
     offset, length = (int(value) for value in index[number])
     if offset == length == ABSENT:

@@ -1,4 +1,4 @@
-"""Chunks of strings, as Zarr's vlen-utf8 codec lays them out: their number, then each one's size and its bytes."""
+"""Chunks of strings in the layout of Zarr's vlen-utf8 codec: their number, then the size and the bytes of each."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def decode_text(data: bytes, chunk: int, where: str) -> NDArray[Any]:
     """Return the strings of a chunk, (chunk,) object.
 
     Raises:
-        FormatError: There are not `chunk` of them, or they do not end where the data end, or are not UTF-8.
+        FormatError: There are not `chunk` strings, they do not end where the data end, or one is not UTF-8.
     """
-    found = int.from_bytes(data[:4], "little")
-    if found != chunk:  # checked first: the codec allocates as many as the data say
-        raise FormatError(f"{where}: a chunk of {found:,} strings where the schema gives {chunk:,}")
+    count = int.from_bytes(data[:4], "little")
+    if count != chunk:  # checked first: the codec allocates as many as the data claim
+        raise FormatError(f"{where}: a chunk of {count:,} strings where the schema gives {chunk:,}")
     try:
         strings: NDArray[Any] = _CODEC.decode(data)
     except UnicodeDecodeError as error:
@@ -29,13 +29,13 @@ def decode_text(data: bytes, chunk: int, where: str) -> NDArray[Any]:
     except ValueError as error:
         raise FormatError(f"{where}: its strings end beyond its {len(data):,} bytes") from error
     end = 4 * (1 + chunk) + len("".join(strings.tolist()).encode())
-    if end != len(data):  # the codec does not look at what follows the last string
+    if end != len(data):  # the codec does not check what follows the last string
         raise FormatError(f"{where}: its strings end at byte {end:,} of {len(data):,}")
     return strings
 
 
 def shown(name: str) -> str:
-    r"""Return a name as a message can have it: on one line, without what a terminal would take for a command.
+    r"""Return a name for use in a message: on one line, and without control characters.
 
     >>> shown("a.csv"), shown("a\nb")
     ('a.csv', "'a\\nb'")

@@ -1,4 +1,4 @@
-"""When steps were: units, what is taken for times, and moments as their numbers. SPEC.md, "Time", says the same."""
+"""Times of steps: units, checks of times, and conversion of moments to numbers (SPEC.md, "Time")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 EPOCH = "1970-01-01"
 ZONES = ("UTC", None)
 CALENDAR = "proleptic_gregorian"  # that of datetime64
-NOT_A_TIME = -(2**63)  # what datetime64 takes for none
+NOT_A_TIME = -(2**63)  # NaT of datetime64
 _CF = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _SECONDS = {
     "W": Fraction(7 * 86400), "D": Fraction(86400), "h": Fraction(3600), "m": Fraction(60), "s": Fraction(1),
@@ -27,18 +27,18 @@ _SECONDS = {
 }  # fmt: skip
 
 
-# A zone behind a time of day: NumPy would convert it, with a warning.
+# A zone after a time of day: NumPy would convert it, with a warning.
 _ZONED = re.compile(r"[T ]\s*\d.*(?:[+-]|Z\s*$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """What the numbers of the array `time` mean.
+    """The meaning of the numbers in the array `time`.
 
     Args:
         unit: `s`, `ms`, `us` or `ns`.
-        since: `1970-01-01` where they are dates, None where they are elapsed time.
-        zone: `UTC` where dates are moments, None where they are local times without a zone, or no dates.
+        since: `1970-01-01` for dates, None for elapsed time.
+        zone: `UTC` for dates in UTC, None for local times without a zone and for elapsed time.
     """
 
     unit: TimeUnit
@@ -54,47 +54,47 @@ class Time:
             raise SchemaError(f"time of the zone {self.zone!r:.80}; take 'UTC' or None for dates, None for others")
 
     @classmethod
-    def of(cls, given: Time | DTypeLike) -> Time:
-        """Return what `create_store(time=...)` means: a Time, a unit of dates, or a dtype of NumPy.
+    def of(cls, value: Time | DTypeLike) -> Time:
+        """Convert the argument of `create_store(time=...)`: a Time, a unit of dates, or a NumPy dtype.
 
         Raises:
-            SchemaError: It is none of these.
+            SchemaError: The argument is something else.
 
         >>> Time.of("ns"), Time.of("timedelta64[ms]").since
         (Time(unit='ns', since='1970-01-01', zone=None), None)
         """
-        if isinstance(given, Time):
-            return given
-        if isinstance(given, str) and given in UNITS:
-            return cls(given)
+        if isinstance(value, Time):
+            return value
+        if isinstance(value, str) and value in UNITS:
+            return cls(value)
         try:
-            dtype = np.dtype(given)
+            dtype = np.dtype(value)
         except TypeError:
             dtype = np.dtype(object)
         if dtype.kind not in "mM":
-            raise SchemaError(f"time={given!r:.80} is no time; give a unit as 'ns', or a dtype as 'timedelta64[ms]'")
+            raise SchemaError(f"time={value!r:.80} is not a time; give a unit as 'ns', or a dtype as 'timedelta64[ms]'")
         unit, count = np.datetime_data(dtype)  # type: ignore[arg-type]  # its kind was looked at
         if unit not in UNITS or count != 1:
-            raise SchemaError(f"time={given!r:.80}: take one of the units {', '.join(UNITS)}")
+            raise SchemaError(f"time={value!r:.80}: take one of the units {', '.join(UNITS)}")
         return cls(unit, EPOCH if dtype.kind == "M" else None)  # type: ignore[arg-type]
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the times as they are given: datetime64, or timedelta64 of elapsed time."""
+        """The dtype of times for users: datetime64, or timedelta64 for elapsed time."""
         return np.dtype(f"{'timedelta64' if self.since is None else 'datetime64'}[{self.unit}]")
 
     def to_json(self) -> dict[str, Any]:
-        """Return what stands in the root attributes."""
+        """Return the member of the root attributes."""
         return {"unit": self.unit, "since": self.since, "zone": self.zone}
 
     def attributes(self) -> dict[str, str]:
-        """Return the attributes of the CF conventions that the array has."""
+        """Return the array's attributes by the CF conventions."""
         if self.since is None:
             return {"units": _CF[self.unit]}
         return {"units": f"{_CF[self.unit]} since {self.since} 00:00:00", "calendar": CALENDAR}
 
     def shown(self, value: int) -> str:
-        """Write one of the numbers as a person reads it."""
+        """Return one of the numbers as text for people."""
         if self.since is None:
             return f"{value:,} {self.unit}"
         whole, dot, part = str(np.datetime64(value, self.unit)).partition(".")
@@ -102,13 +102,13 @@ class Time:
         return f"{whole}{dot if part else ''}{part}{'Z' if self.zone else ''}"
 
 
-def time_like(given: Any, zone: Literal["UTC"] | None, source: object) -> Time:
-    """Return the time that a store gets whose first sequence has these times: of their own unit, or of seconds.
+def time_like(times: Any, zone: Literal["UTC"] | None, source: object) -> Time:
+    """Return the `Time` of a new store whose first sequence has these times: in their own unit, or in seconds.
 
     Raises:
-        SequenceError: They tell no unit, or one that no store has.
+        SequenceError: The times have no unit, or one that stores do not have.
     """
-    array = np.asarray(given)
+    array = np.asarray(times)
     unit = np.datetime_data(array.dtype)[0] if array.dtype.kind in "mM" else ""
     if unit in ("W", "D", "h", "m"):
         unit = "s"
@@ -120,20 +120,20 @@ def time_like(given: Any, zone: Literal["UTC"] | None, source: object) -> Time:
     return Time(unit, EPOCH if array.dtype.kind == "M" else None, zone)  # type: ignore[arg-type]
 
 
-def checked_times(time: Time | None, given: ArrayLike | None, steps: int, source: object) -> NDArray[np.int64] | None:
-    """Return the times of one sequence (steps,) as they will be stored; None where a store has none.
+def checked_times(time: Time | None, times: ArrayLike | None, steps: int, source: object) -> NDArray[np.int64] | None:
+    """Return the times of one sequence (steps,) as they will be stored; None if the store has no times.
 
     Raises:
-        SequenceError: They are not wanted, or lacking, are not one a step, of another kind, no whole number of the
-            store's unit, none (NaT), or fall.
+        SequenceError: The store has no times but some are given, or the reverse; there is not one time per step; they
+            have another dtype; one is NaT or not a whole number of the store's unit; or they decrease.
     """
     if time is None:
-        if given is not None:
+        if times is not None:
             raise SequenceError(f"{source}: time is given, but this store keeps none; leave it out")
         return None
-    if given is None:
+    if times is None:
         raise SequenceError(f"{source}: no time, where this store keeps one for each step; give time=")
-    array = np.asarray(given)
+    array = np.asarray(times)
     if array.shape == (0,):
         array = array.astype(np.int64)
     if array.shape != (steps,):
@@ -156,7 +156,7 @@ def checked_times(time: Time | None, given: ArrayLike | None, steps: int, source
 
 
 def first_fall(values: NDArray[np.int64]) -> int | None:
-    """Return the first step whose time is before that of the step before it; None where there is none."""
+    """Return the first step whose time is before that of the previous step; None if there is no such step."""
     falls = values[1:] < values[:-1]  # not by a difference, which can overflow
     return 1 + int(falls.argmax()) if falls.any() else None
 
@@ -176,14 +176,16 @@ def _in_unit(time: Time, array: NDArray[Any], source: object) -> NDArray[np.int6
     if unit in ("Y", "M") and kind == "M":
         array, unit, count = array.astype("datetime64[D]"), "D", 1
     if unit not in _SECONDS:
-        raise SequenceError(f"{source}: time is {array.dtype}, whose unit is none of seconds; convert it yourself")
+        raise SequenceError(
+            f"{source}: time is {array.dtype}, whose unit is not a number of seconds; convert it yourself"
+        )
     factor = _SECONDS[unit] * count / _SECONDS[time.unit]
     values = array.astype(array.dtype.newbyteorder("=")).view(np.int64)
     none = values == NOT_A_TIME
     limit = (2**63 - 1) // factor.numerator
     over = ~none & ((values > limit) | (values < -limit))
     rest = ~none & (values % factor.denominator != 0) if factor.denominator > 1 else np.zeros(len(values), bool)
-    for wrong, why in ((over, "does not fit int64"), (rest, "is no whole number")):
+    for wrong, why in ((over, "does not fit int64"), (rest, "is not a whole number")):
         if wrong.any():
             step = int(wrong.argmax())
             raise SequenceError(
@@ -194,56 +196,56 @@ def _in_unit(time: Time, array: NDArray[Any], source: object) -> NDArray[np.int6
     return np.where(none, NOT_A_TIME, converted)
 
 
-def moment(time: Time, name: str, given: Any, where: object) -> int:
-    """Return the first number of the unit that is not before a moment: times below it are, and no others.
+def moment(time: Time, name: str, value: Any, where: object) -> int:
+    """Return the smallest number of the store's unit that is not before a moment.
 
     Args:
         time: The store's.
-        name: The argument that gives it.
-        given: Text of a date or datetime64 for dates; a number of the unit, or timedelta64, for elapsed time.
-        where: Named in errors.
+        name: The argument's name, for errors.
+        value: For dates, text or a datetime64; for elapsed time, a number of the unit or a timedelta64.
+        where: The store, for errors.
 
     Raises:
-        WindowError: It is none of these.
+        WindowError: The moment is of another type, or cannot be read.
     """
     if time.since is None:
-        return _elapsed(time, name, given, where)
-    if not isinstance(given, str | np.datetime64):
-        raise WindowError(f"{where}: {name}={given!r:.80}; give a date as text, '2020-01-01T12:00', or a datetime64")
-    text = str(given)
-    if isinstance(given, str) and time.zone == "UTC" and text[-1:] in ("Z", "z"):
+        return _elapsed(time, name, value, where)
+    if not isinstance(value, str | np.datetime64):
+        raise WindowError(f"{where}: {name}={value!r:.80}; give a date as text, '2020-01-01T12:00', or a datetime64")
+    text = str(value)
+    if isinstance(value, str) and time.zone == "UTC" and text[-1:] in ("Z", "z"):
         text = text[:-1]
     if _ZONED.search(text.strip()):
         of = "its dates are UTC: give that" if time.zone else "its times are local, without a zone: leave the zone out"
-        raise WindowError(f"{where}: {name}={given!r:.80} has a time zone; {of}")
-    if text.strip().lower() in ("", "nat"):  # NumPy makes them a date of no unit, and warns of that
-        raise WindowError(f"{where}: {name}={given!r:.80} is no moment")
+        raise WindowError(f"{where}: {name}={value!r:.80} has a time zone; {of}")
+    if text.strip().lower() in ("", "nat"):  # for these NumPy makes a date without a unit, and warns
+        raise WindowError(f"{where}: {name}={value!r:.80} is not a moment")
     try:
-        parsed = given if isinstance(given, np.datetime64) else np.datetime64(text.strip())
+        parsed = value if isinstance(value, np.datetime64) else np.datetime64(text.strip())
     except ValueError as error:
         raise WindowError(
-            f"{where}: {name}={given!r:.80} is no date ({error}); write it as '2020-01-01T12:00'"
+            f"{where}: {name}={value!r:.80} is not a date ({error}); write it as '2020-01-01T12:00'"
         ) from error
-    return _ceiling(time, name, parsed, given, where)
+    return _ceiling(time, name, parsed, value, where)
 
 
-def _elapsed(time: Time, name: str, given: Any, where: object) -> int:
-    if isinstance(given, np.timedelta64):
-        return _ceiling(time, name, given, given, where)
-    if isinstance(given, bool) or not isinstance(given, int | float | np.integer | np.floating):
+def _elapsed(time: Time, name: str, value: Any, where: object) -> int:
+    if isinstance(value, np.timedelta64):
+        return _ceiling(time, name, value, value, where)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise WindowError(
-            f"{where}: {name}={given!r:.80}, but its times are elapsed ones: give a number of {time.unit}, or a "
+            f"{where}: {name}={value!r:.80}, but its times are elapsed ones: give a number of {time.unit}, or a "
             "timedelta64"
         )
-    if not math.isfinite(given):
-        raise WindowError(f"{where}: {name}={given!r:.80} is no number of {time.unit}")
-    return int(given) if isinstance(given, int | np.integer) else math.ceil(given)
+    if not math.isfinite(value):
+        raise WindowError(f"{where}: {name}={value!r:.80} is not a number of {time.unit}")
+    return int(value) if isinstance(value, int | np.integer) else math.ceil(value)
 
 
-def _ceiling(time: Time, name: str, parsed: np.datetime64 | np.timedelta64, given: Any, where: object) -> int:
+def _ceiling(time: Time, name: str, parsed: np.datetime64 | np.timedelta64, value: Any, where: object) -> int:
     unit, count = np.datetime_data(parsed.dtype)
     if unit in ("Y", "M") and parsed.dtype.kind == "M":
         parsed, unit, count = parsed.astype("datetime64[D]"), "D", 1
     if np.isnat(parsed) or unit not in _SECONDS:
-        raise WindowError(f"{where}: {name}={given!r:.80} is no moment")
+        raise WindowError(f"{where}: {name}={value!r:.80} is not a moment")
     return math.ceil(int(parsed.astype(np.int64)) * _SECONDS[unit] * count / _SECONDS[time.unit])

@@ -1,1 +1,1 @@
-"""Rows of many ranges, what is made of them, and what is known of a selection of sequences."""
+"""Selections of sequences, their splits and statistics, normalisation, and reading of many ranges of rows."""

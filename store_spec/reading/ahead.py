@@ -1,4 +1,4 @@
-"""Make things in a thread while those before are in use."""
+"""Run a generator in a thread, ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-BEFORE_THE_END, AT_THE_END = 0.2, 10  # seconds to wait for threads that take batches, and for one that makes them
+BEFORE_THE_END, AT_THE_END = 0.2, 10  # seconds to wait for threads that take batches, and for each maker
 
-Made = TypeVar("Made")
+Item = TypeVar("Item")
 _ENDING = threading.Event()
 
 
 def ahead(
-    make: Callable[[], Generator[Made, None, None]], slots: int, name: str, cancelled: threading.Event
-) -> Generator[Made, None, None]:
-    """Yield what `make()` yields, each made in a thread while those before are in use.
+    make: Callable[[], Generator[Item, None, None]], slots: int, name: str, cancelled: threading.Event
+) -> Generator[Item, None, None]:
+    """Yield what `make()` yields; a thread makes the next items while earlier ones are in use.
 
     Args:
-        make: Its generator runs in the thread, and is closed there.
-        slots: How many things there are at most: the one in use, those that wait, and the one that is being made.
-        name: Of the thread, which is started by the first `next`.
-        cancelled: Set when the generator is closed; the thread is waited for, so `make` should look at it.
+        make: Returns a generator, which runs in the thread and is closed there.
+        slots: The largest number of items at a time: one in use, those that wait, and one that is being made.
+        name: The name of the thread, which is started by the first `next`.
+        cancelled: Set when the generator is closed. Closing waits for the thread, so `make` should check this.
 
     Raises:
-        BaseException: Whatever `make` raised, where its next result would have come.
+        BaseException: Whatever `make` raised, in place of its next item.
     """
     thread = _Maker(make, slots, name, cancelled)
     try:
         while True:
-            more, made = thread.ready.get()
+            more, item = thread.ready.get()
             if not more:
                 try:
-                    if made is not None:
-                        raise made
+                    if item is not None:
+                        raise item
                     return
                 finally:
-                    del made  # an error that its own traceback held would keep what the caller has until it is found
-            yield made
-            del made
+                    del item  # an error in its own traceback would keep the caller's objects alive
+            yield item
+            del item
             thread.free.put(None)
     finally:
         thread.cancel()
@@ -51,14 +51,14 @@ def ahead(
 
 
 class _Maker(threading.Thread):
-    """Puts `(True, made)` for each result, then `(False, error or None)`."""
+    """Puts `(True, item)` for each item, then `(False, error or None)`."""
 
     def __init__(
         self, make: Callable[[], Generator[Any, None, None]], slots: int, name: str, cancelled: threading.Event
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-        self.free: SimpleQueue[None] = SimpleQueue()  # a semaphore, but written in C
+        self.free: SimpleQueue[None] = SimpleQueue()  # used as a semaphore, because it is written in C
         for _ in range(slots):
             self.free.put(None)
         self._make, self._cancelled = make, cancelled
@@ -67,18 +67,18 @@ class _Maker(threading.Thread):
         self.start()
 
     def cancel(self) -> None:
-        """Let it make nothing more."""
+        """Stop the thread after the current item."""
         self._cancelled.set()
         self.free.put(None)
 
-    # What this calls is found now, as names of a module are gone when Python ends.
+    # The functions are default arguments because names of a module are deleted when Python exits.
     def wait(
         self,
         ending: Callable[[], bool] = sys.is_finalizing,
         current: Callable[[], threading.Thread] = threading.current_thread,
     ) -> None:
-        """Wait for the end of the thread, where it can come."""
-        # The garbage collector may close a generator in any thread, this one among them. When Python ends, none runs.
+        """Wait for the thread to end, if it can."""
+        # The garbage collector may close a generator in any thread, even in this one; at exit no thread runs.
         if not ending() and self is not current():
             self.join()
 
@@ -88,13 +88,13 @@ class _Maker(threading.Thread):
             with contextlib.closing(self._make()) as results:
                 self.free.get()
                 while not self._cancelled.is_set():
-                    made = next(results, self)
-                    if made is self:
+                    item = next(results, self)
+                    if item is self:
                         break
-                    self.ready.put((True, made))
-                    del made
+                    self.ready.put((True, item))
+                    del item
                     self.free.get()
-        except BaseException as raised:  # noqa: BLE001  # it is raised where the result is asked for
+        except BaseException as raised:  # noqa: BLE001  # it is raised in the consumer
             error = raised
         self.ready.put((False, error))
         del error  # as above
@@ -102,9 +102,9 @@ class _Maker(threading.Thread):
 
 @atexit.register
 def _end() -> None:
-    """End all threads before Python does, which would kill them in the midst of what they call: JAX aborts at that."""
+    """End all threads before Python exits: it would kill them in the middle of a call, and then JAX aborts."""
     makers = [thread for thread in threading.enumerate() if isinstance(thread, _Maker)]
-    if makers:  # threads of TensorFlow's take some batches in advance: until they have them, Python cannot end either
+    if makers:  # TensorFlow's threads take some batches in advance, and Python cannot exit until they have them
         time.sleep(BEFORE_THE_END)
     _ENDING.set()
     for maker in makers:

@@ -1,4 +1,4 @@
-"""How often each class comes, where labels are whole numbers; weights that make up for what comes seldom."""
+"""Count the classes of labels that are whole numbers, and compute weights that balance them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 ByClass = Literal["balanced"] | Mapping[int, float] | Callable[[NDArray[Any]], ArrayLike]
 
-MOST_CLASSES = 2**16  # beyond that they are no classes, but counts or amounts
+MOST_CLASSES = 2**16  # labels with more values are not classes, but counts or amounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClassCounts:
-    """Which classes there are, and how often. From `store.class_counts`.
+    """The classes of labels and how often they occur. From `store.class_counts`.
 
     Args:
-        values: (classes,), the distinct labels, ascending, of their dtype.
-        rows: Int64 (classes,), label rows that have each; of labels of several axes, places.
-        sequences: Int64 (classes,), sequences that have it at least once.
+        values: (classes,), the distinct labels, ascending, in their dtype.
+        rows: Int64 (classes,), how many label rows have each class; for labels of several axes, how many values.
+        sequences: Int64 (classes,), how many sequences have it at least once.
 
     >>> counts = ClassCounts(values=np.array([3, 7]), rows=np.array([9, 1]), sequences=np.array([2, 1]))
     >>> counts.class_weights().tolist(), counts.class_weights(by="sequences").tolist()
@@ -47,11 +47,11 @@ class ClassCounts:
         """Return balanced weights: total / (classes * count), as scikit-learn defines them.
 
         Args:
-            by: What is counted: `rows`, or `sequences`, whose total is then the sum over classes.
+            by: Which counts to use: `rows` or `sequences`. The total is the sum over all classes.
 
         Returns:
-            Float64 (classes,), in the order of `values`: `dict(zip(counts.values.tolist(), weights))` for Keras. For
-            losses of torch, which take one for each number from 0 on, classes have to be these.
+            Float64 (classes,), in the order of `values`. For Keras use `dict(zip(counts.values.tolist(), weights))`.
+            Losses of torch take one weight for each number from 0 on, so there the classes have to be 0, 1, ...
         """
         if by not in ("rows", "sequences"):
             raise WindowError(f"by={by!r:.80}; it must be 'rows' or 'sequences'")
@@ -60,14 +60,15 @@ class ClassCounts:
 
 
 def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
-    """Count the classes in the labels of these sequences, by one look at them, in bounded memory.
+    """Count the classes in the labels of these sequences. The labels are read once, in bounded memory.
 
     Args:
-        store: Whose labels, whole numbers or bool, on any axis. A sequence that is selected twice counts twice.
-        target: Which one, by name or number, where rows have several.
+        store: The sequences. Their labels are whole numbers or bool, on any axis. A sequence that is selected twice
+            counts twice.
+        target: The target's name or number, if there are several.
 
     Raises:
-        WindowError: Labels are no classes: of another dtype, or of more than 65,536 values; or `target` is not one.
+        WindowError: Labels have another dtype or more than 65,536 different values; or there is no such target.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -82,7 +83,7 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
     place = _place(store, target)
     rows: dict[int, int] = {}
     sequences: dict[int, int] = {}
-    open_: dict[int, set[int]] = {}  # the classes so far of the sequences that the last block ended in
+    open_: dict[int, set[int]] = {}  # the classes so far of the sequences at the end of the last block
     for block, which in every_row(store, "labels"):
         labels = block.reshape(len(block), -1, store.schema.labels.features)[:, :, place]
         values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
@@ -93,11 +94,11 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
         for sequence, before in open_.items():
             for value in before & pairs.of(sequence):
                 sequences[value] -= 1
-        last = np.flatnonzero(store.label_starts == store.label_starts[which[-1]])  # several if it is selected twice
+        last = np.flatnonzero(store.label_starts == store.label_starts[which[-1]])  # several if selected twice
         open_ = {sequence: open_.get(sequence, set()) | pairs.of(sequence) for sequence in last.tolist()}
         if len(rows) > MOST_CLASSES:
             raise WindowError(
-                f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are no classes, but "
+                f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are not classes, but "
                 "numbers: use stats or quantiles"
             )
     found = sorted(rows)
@@ -109,11 +110,11 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
 
 
 class _Pairs:
-    """Which classes the sequences of a block have.
+    """The pairs of sequence and class in a block.
 
     Attributes:
         classes: The distinct values.
-        count: (classes,), sequences that have each.
+        count: (classes,), how many sequences have each class.
     """
 
     def __init__(self, which: Ints, code: NDArray[np.intp], classes: list[int]) -> None:
@@ -129,21 +130,22 @@ class _Pairs:
 
 
 def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | int | None = None) -> Floats:
-    """Return a weight for each sequence by its class, where each sequence has one label.
+    """Return a weight for each sequence by the class of its label.
 
-    They balance sequences. In windows, of which a long sequence has more, `windows.sequence_weights` balances these.
+    These weights balance sequences. To balance windows, of which long sequences have more, use
+    `windows.sequence_weights`.
 
     Args:
-        store: Whose sequences, with labels on the sequence axis.
-        classes: `"balanced"`: sequences / (classes * sequences of its class), so that all classes weigh as much
-            together. Or the weight of each class: as a dict, or as a function of the labels (sequences,).
-        target: Which one, by name or number, where labels have several.
+        store: The sequences, with labels on the sequence axis.
+        classes: `"balanced"`: sequences / (classes * sequences of the class), so that all classes have the same total
+            weight. Or the weight of each class: as a dict, or as a function of the labels (sequences,).
+        target: The target's name or number, if there are several.
 
     Returns:
         Float64 (sequences,).
 
     Raises:
-        WindowError: Labels are on another axis, or no classes, or a class has no weight.
+        WindowError: Labels are on another axis or are not classes, or a class has no weight.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -185,7 +187,7 @@ def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | 
 
 
 def _place(store: Store, target: str | int | None) -> int:
-    """Return which place on the last axis of a label row is meant."""
+    """Return the position of a target on the last axis of a label row."""
     labels = store.schema.labels
     if labels.dtype.kind not in "biu":
         raise WindowError(f"{store.path}: labels are {labels.dtype}; classes are whole numbers or bool")

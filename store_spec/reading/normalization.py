@@ -1,4 +1,4 @@
-"""What the argument `normalize` means: by which numbers inputs and labels of windows, padded sequences, streams go."""
+"""The argument `normalize`: by which numbers inputs and labels are normalised."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import moments_of_each
-from store_spec.reading.scaling import OfSequences, Scale, Scaler, normalized_dtype, standard, unchanged
+from store_spec.reading.scaling import Scale, Scaler, SequenceScales, normalized_dtype, standard, unchanged
 from store_spec.reading.statistics import Statistics
 from store_spec.schema import Rows
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
-Own = Literal["sequence", "window"]  # whose own mean and standard deviation
+Own = Literal["sequence", "window"]  # each one's own mean and standard deviation
 Normalize = Statistics | Scaler | Own
-Scales = dict[str, Scale | OfSequences | None]
+Scales = dict[str, Scale | SequenceScales | None]
 
 
-def resolved(normalize: Normalize | None, where: object) -> Scaler | Own | None:
-    """Return what is meant: statistics stand for their mean and standard deviation.
+def resolve(normalize: Normalize | None, where: object) -> Scaler | Own | None:
+    """Check the argument, and replace statistics by their mean and standard deviation.
 
     Raises:
-        WindowError: It is nothing to normalise by.
+        WindowError: The argument is something else.
     """
     if isinstance(normalize, Statistics):
         return normalize.standard()
     if normalize is None or isinstance(normalize, Scaler):
         return normalize
-    given: object = normalize
-    if isinstance(given, str) and given in get_args(Own):  # an array has no truth
+    value: object = normalize
+    if isinstance(value, str) and value in get_args(Own):  # checked first, as an array cannot be compared like this
         return normalize
     raise WindowError(
         f"{where}: normalize={normalize!r:.80}; give statistics, such as store.stats() or store.stats().minmax(), or "
@@ -41,19 +41,19 @@ def resolved(normalize: Normalize | None, where: object) -> Scaler | Own | None:
     )
 
 
-def named(normalize: Scaler | Own | None) -> str | None:
-    """Return what stands for it in a state."""
+def state_name(normalize: Scaler | Own | None) -> str | None:
+    """Return the argument's value in a state."""
     return normalize.digest() if isinstance(normalize, Scaler) else normalize
 
 
 def scales_of(store: Store, normalize: Scaler | Own | None) -> Scales:
-    """Return what stored rows of `inputs` and `labels` are normalised by; None for what is left as it is stored.
+    """Return how stored rows of `inputs` and `labels` are normalised; None for rows that are not.
 
-    Labels that are not floats, nor the inputs, are taken for classes, and left. So is a sequence's own label with
-    `"sequence"`: a single value has no deviation.
+    Labels that are neither floats nor the inputs are regarded as classes, and not normalised. With `"sequence"`,
+    labels of whole sequences are not normalised either: a single value has no deviation.
 
     Raises:
-        WindowError: It is of other features, or inputs are complex.
+        WindowError: `normalize` is for other features, or inputs are complex.
     """
     schema = store.schema
     if normalize is not None and schema.inputs.dtype.kind == "c":
@@ -67,38 +67,40 @@ def scales_of(store: Store, normalize: Scaler | Own | None) -> Scales:
     if normalize != "sequence":
         return {"inputs": None, "labels": None}
     of_labels = (
-        OfSequences(store.snapshot, "labels") if labels_are_numbers(store) and schema.label_axis != "sequence" else None
+        SequenceScales(store.snapshot, "labels")
+        if labels_are_numbers(store) and schema.label_axis != "sequence"
+        else None
     )
-    return {"inputs": OfSequences(store.snapshot, "inputs"), "labels": of_labels}
+    return {"inputs": SequenceScales(store.snapshot, "inputs"), "labels": of_labels}
 
 
 def labels_are_numbers(store: Store) -> bool:
-    """Tell whether labels are floats, or the inputs, and not classes."""
+    """Return whether labels are floats or the inputs; otherwise they are classes."""
     return store.schema.labels.dtype.kind == "f" or store.snapshot.labels_are_inputs()
 
 
-def row_bytes(rows: Rows, scale: Scale | OfSequences | None) -> int:
-    """Return the bytes that a row takes as it is stored and, where it is copied for that, as it is normalised."""
+def row_bytes(rows: Rows, scale: Scale | SequenceScales | None) -> int:
+    """Return the bytes of a stored row, plus those of its normalised copy if there is one."""
     dtype = rows.dtype if scale is None else normalized_dtype(rows.dtype)
     return rows.nbytes if dtype == rows.dtype else rows.nbytes // rows.dtype.itemsize * dtype.itemsize + rows.nbytes
 
 
 def without_windows(normalize: Normalize | None, where: object) -> Scaler | Own | None:
-    """Return what `resolved` does, where there are no windows to go by."""
+    """Check the argument like `resolve`, for batches that are not of windows."""
     if normalize == "window":
-        raise WindowError(f'{where}: normalize="window", but these are no windows; use "sequence", or statistics')
-    return resolved(normalize, where)
+        raise WindowError(f'{where}: normalize="window", but these are not windows; use "sequence", or statistics')
+    return resolve(normalize, where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfWindows:
+class WindowScales:
     """Normalisation of each window by the mean and standard deviation of its own input steps.
 
-    A target or a future column that is also a feature of these inputs goes by the numbers of that feature, so that
-    what is to be predicted stays comparable with what is known. All others are left as they are.
+    A target or a future column that is also a feature is normalised by the numbers of that feature, so that predictions
+    and inputs stay comparable. Other targets and columns are not normalised.
 
     Args:
-        labels: For each target, which feature it is, -1 for none; None to leave labels as they are stored.
+        labels: For each target the feature that it equals, -1 if there is none; None to leave labels unchanged.
         future: The same for future columns.
     """
 
@@ -108,36 +110,36 @@ class OfWindows:
     @classmethod
     def plan(
         cls, inputs: Rows, labels: Rows | None, features: tuple[int, ...] | None, future: tuple[int, ...] | None
-    ) -> OfWindows:
-        """Find which targets and which future columns are features: by name, or where rows without names are alike.
+    ) -> WindowScales:
+        """Find the targets and future columns that are features: by name, or by position if rows have no names.
 
         Args:
             inputs: What a row of inputs is.
-            labels: What a row of labels is; None where they are classes.
-            features: Which of these features windows have, None for all.
-            future: Which of these features are future columns; None for none.
+            labels: What a row of labels is; None if labels are classes.
+            features: The features of windows, None for all.
+            future: The features that are future columns; None if there are none.
         """
-        given = list(range(inputs.features) if features is None else features)
-        known = {place: at for at, place in enumerate(given)}
+        of_windows = list(range(inputs.features) if features is None else features)
+        position = {feature: at for at, feature in enumerate(of_windows)}
         targets = [-1]
         if labels is None:
             pass
         elif inputs.names and labels.names:
             place = {name: at for at, name in enumerate(inputs.names)}
-            targets = [known.get(place.get(name, -1), -1) for name in labels.names]
+            targets = [position.get(place.get(name, -1), -1) for name in labels.names]
         elif inputs.shape == labels.shape:
-            targets = [known.get(at, -1) for at in range(labels.features)]
+            targets = [position.get(at, -1) for at in range(labels.features)]
         return cls(
             labels=tuple(targets) if max(targets) >= 0 else None,
-            future=None if future is None else tuple(known.get(place, -1) for place in future),
+            future=None if future is None else tuple(position.get(place, -1) for place in future),
         )
 
     def scale(self, inputs: NDArray[Any], real: NDArray[np.int64] | None = None) -> Scale:
-        """Return the numbers of windows (windows, steps, *feature shape), the first `real` steps of which are real."""
+        """Return the numbers of windows (windows, steps, *feature shape), whose first `real` steps are real."""
         return standard(moments_of_each(inputs, real))
 
     def scale_of_labels(self, scale: Scale, targets: int) -> Scale:
-        """Return the numbers of their labels."""
+        """Return the numbers for the labels of the windows."""
         return unchanged(targets) if self.labels is None else scale.take(self.labels)
 
     def __call__(
@@ -147,7 +149,7 @@ class OfWindows:
         future: NDArray[Any] | None,
         real: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
-        """Return inputs, labels and future columns of windows, all normalised; they may be overwritten."""
+        """Return inputs, labels and future columns of windows, normalised; the arguments may be overwritten."""
         scale = self.scale(inputs, real)
         if self.labels is not None:
             labels = scale.take(self.labels).apply(labels, "labels", inplace=True)
@@ -156,7 +158,7 @@ class OfWindows:
         return scale.apply(inputs, inplace=True), labels, future
 
     def dtype(self, name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the dtype of `inputs`, `labels` or `future` that are stored as that one."""
+        """Return the dtype of `inputs`, `labels` or `future` whose stored dtype is `dtype`."""
         return dtype if name == "labels" and self.labels is None else normalized_dtype(dtype)
 
 

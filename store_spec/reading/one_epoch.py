@@ -1,4 +1,4 @@
-"""An iterator over the batches of one epoch, which says so where it is asked for another."""
+"""The base class of iterators over the batches of one epoch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Batch = TypeVar("Batch")
 
 
 class OneEpoch(ABC, Generic[Batch]):
-    """Its batches come once. A loop over what is exhausted would do nothing, and a job train for one epoch of many.
+    """An iterator that refuses a second loop: it would yield nothing, and a job would train for only one epoch.
 
-    Threads that share an iterator may come to it when the others have taken all: those get nothing.
+    Threads that share an iterator are not refused if other threads have taken all batches.
     """
 
-    _of: ClassVar[str]  # whose batches, and how to get those of another epoch
-    # The thread to which it was said that there are no more; not its number, which another may have once it has ended.
+    _of: ClassVar[str]  # the method that returns batches of another epoch, for errors
+    # The thread that got the StopIteration. Not its number, which another thread may get later.
     _exhausted_in: weakref.ref[threading.Thread] | None = None
 
     def __iter__(self) -> Self:
@@ -38,7 +38,7 @@ class OneEpoch(ABC, Generic[Batch]):
             raise
 
     def __getitem__(self, number: object) -> NoReturn:
-        """Refuse: a `DataLoader` takes what has this for a list of samples."""
+        """Refuse: a `DataLoader` would regard an object with this method as a list of samples."""
         raise WindowError(
             f"batches of {self._of} come one after another in a loop, not by number; to a torch DataLoader give "
             "windows, or store_spec.torch.WindowBatches with batch_size=None"

@@ -1,4 +1,4 @@
-"""How the samples of an epoch are dealt to batches and ranks: arithmetic on their positions in its order."""
+"""How the samples of an epoch are distributed over batches and ranks, by their positions in the epoch."""
 
 from __future__ import annotations
 
@@ -12,42 +12,51 @@ from store_spec.reading.sizes import parse_bytes
 
 
 def whole_number(name: str, value: object, least: int) -> int:
-    """Return an argument as an int of at least `least`; anything else is a WindowError."""
+    """Return an argument as an int of at least `least`.
+
+    Raises:
+        WindowError: The argument is not a whole number of at least `least`.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise WindowError(f"{name} is {value!r}; it must be a whole number of at least {least}")
     return int(value)
 
 
 def memory_bytes(memory: int | str) -> int:
-    """Return the argument `memory`, bytes or a text such as `"256MB"`, as an int of at least 1; or raise as above."""
+    """Return the argument `memory`, a number of bytes or a text such as `"256MB"`, as an int of at least 1.
+
+    Raises:
+        WindowError: It is something else.
+    """
     return whole_number("memory", parse_bytes(memory, WindowError) if isinstance(memory, str) else memory, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """The batches of one rank, where ranks take turns: of R ranks, rank r has the samples r, r + R, ... of the epoch.
+    """The batches of one rank. Ranks take turns: of R ranks, rank r has the samples r, r + R, ... of the epoch.
 
         sample   0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15 16 17 18        world_size=2, size=4, 19 samples
         rank 0   |0     1     2     3|   |0     1     2     3|   |0     1|
         rank 1      |0     1     2     3|   |0     1     2     3|   |0|
 
-    Each sample is in one batch of one rank, and all ranks have equally many batches, none of them empty. What is left
-    after the last whole round is one smaller batch for each rank. Where these are fewer samples than ranks, the last
-    whole round is dealt again with them, as two batches for each rank. The order of samples does not depend on how
-    many ranks there are: `size * world_size` samples are taken together, whatever the two are, but for these last two
-    batches. Other ranks that go on after the first of them are dealt what it left: see `after`.
+    A round is one batch of each rank. Each sample is in one batch of one rank, and all ranks have the same number of
+    batches, none of them empty. The samples after the last whole round make one smaller batch for each rank. If there
+    are fewer of them than ranks, they are distributed together with the last whole round, as two batches for each rank.
+    The order of samples does not depend on the number of ranks: each round takes `size * world_size` samples together,
+    except for the last two batches. An epoch can be resumed by another number of ranks: see `after`.
 
     Args:
-        samples: How many there are.
+        samples: How many samples there are.
         size: Samples in a batch.
-        rank: Whose batches, from 0.
+        rank: The number of this rank, from 0.
         world_size: How many ranks there are.
-        drop_last: Leave out what is left after the last whole round: every batch has `size` samples.
-        begun: How many batches each rank had taken, and the samples of all, when the rest was dealt.
+        drop_last: Leave out the samples after the last whole round, so that every batch has `size` samples.
+        resumed: How many batches each rank had taken, and how many samples all ranks together, when the epoch was
+            resumed.
 
     Raises:
-        WindowError: An argument is impossible, or samples would have to be left out and `drop_last` is False: there
-            are fewer of them than ranks, or batches of one sample that do not come out even.
+        WindowError: An argument is impossible; or `drop_last` is False and some samples cannot be distributed, because
+            there are fewer of them than ranks, or batches have one sample and their number is uneven.
 
     >>> [Turns(samples=19, size=4, rank=rank, world_size=2)[2] for rank in (0, 1)]
     [(8, 10), (8, 9)]
@@ -58,7 +67,7 @@ class Turns:
     rank: int = 0
     world_size: int = 1
     drop_last: bool = False
-    begun: tuple[int, int] = (0, 0)
+    resumed: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("world_size", 1), ("rank", 0)):
@@ -67,25 +76,25 @@ class Turns:
             raise WindowError(
                 f"rank={self.rank:,} with world_size={self.world_size:,}; ranks are 0 to {self.world_size - 1:,}"
             )
-        if 0 < self._left < self.world_size and not self.drop_last and (not self._rounds or self.size == 1):
-            left, instead = "", f"drop_last=True, which leaves out {self._left:,}, or fewer ranks"
-            if self.begun[0]:
-                left, instead = " that are left of the epoch", "fewer ranks"
+        if 0 < self._rest < self.world_size and not self.drop_last and (not self._rounds or self.size == 1):
+            which, instead = "", f"drop_last=True, which leaves out {self._rest:,}, or fewer ranks"
+            if self.resumed[0]:
+                which, instead = " that are left of the epoch", "fewer ranks"
             raise WindowError(
-                f"{self._samples:,} samples{left} cannot be dealt to world_size={self.world_size:,} ranks in equally "
+                f"{self._samples:,} samples{which} cannot be dealt to world_size={self.world_size:,} ranks in equally "
                 f"many batches of at most {self.size:,}; use {instead}"
             )
 
     @property
     def last(self) -> tuple[int, int]:
-        """How many batches come before what is dealt otherwise to other ranks, and the samples in them."""
+        """The batches that are the same for any number of ranks: how many each rank has, and the samples of all."""
         whole = self.samples // (self.size * self.world_size)
-        return whole, self.taken(whole)
+        return whole, self.samples_before(whole)
 
     @property
     def _samples(self) -> int:
-        """Samples that are dealt."""
-        return self.samples - self.begun[1]
+        """Samples to distribute."""
+        return self.samples - self.resumed[1]
 
     @property
     def _rounds(self) -> int:
@@ -93,60 +102,61 @@ class Turns:
         return self._samples // (self.size * self.world_size)
 
     @property
-    def _left(self) -> int:
+    def _rest(self) -> int:
         """Samples after the last whole round."""
         return self._samples % (self.size * self.world_size)
 
     @property
-    def _again(self) -> bool:
-        """Whether the last whole round is dealt again."""
-        return 0 < self._left < self.world_size and not self.drop_last
+    def _splits_last_round(self) -> bool:
+        """Whether the last whole round is distributed together with the samples after it."""
+        return 0 < self._rest < self.world_size and not self.drop_last
 
     def __len__(self) -> int:
-        return self.begun[0] + self._rounds + (1 if self._left and not self.drop_last else 0)
+        return self.resumed[0] + self._rounds + (1 if self._rest and not self.drop_last else 0)
 
     def __getitem__(self, number: int) -> tuple[int, int]:
         """Return (start, stop) of a batch, counted in the samples of this rank."""
         if not 0 <= number < len(self):
             raise IndexError(f"batch {number:,} of {len(self):,}")
-        start, stop = self.taken(number), self.taken(number + 1)
-        return self.own(start), self.own(stop)
+        start, stop = self.samples_before(number), self.samples_before(number + 1)
+        return self.share(start), self.share(stop)
 
-    def taken(self, number: int) -> int:
-        """Return how many samples all ranks together have after this many batches of each."""
-        begun, samples = self.begun
-        if number < begun:
+    def samples_before(self, number: int) -> int:
+        """Return how many samples are in the first `number` batches of all ranks together."""
+        batches, samples = self.resumed
+        if number < batches:
             return number * self.size * self.world_size
         if number == len(self) and not self.drop_last:
             return self.samples
-        if number == begun + self._rounds and self._again:
+        if number == batches + self._rounds and self._splits_last_round:
             return self.samples - self.world_size  # the last batch has one sample for each rank
-        return samples + (number - begun) * self.size * self.world_size
+        return samples + (number - batches) * self.size * self.world_size
 
     def after(self, number: int, samples: object) -> Self:
-        """Return the turns of an epoch of which this many batches are taken, by ranks that were as many or others.
+        """Return the turns of a resumed epoch; the number of ranks may have been another one before.
 
         Args:
-            number: Batches that each rank has taken, at most `len`.
-            samples: How many those of all ranks held.
+            number: How many batches each rank has taken, at most `len`.
+            samples: How many samples were in these batches of all ranks.
 
         Raises:
-            WindowError: No ranks that take as many together have taken so many, or what is left are fewer than ranks.
+            WindowError: These numbers are impossible with batches of `size * world_size` samples of all ranks, or fewer
+                samples than ranks are left.
         """
-        if samples == self.taken(number):
+        if samples == self.samples_before(number):
             return self
         together = self.size * self.world_size
         whole = number * together
-        again = not self.drop_last and number == self.samples // together  # some ranks deal what is before that
+        in_last_round = not self.drop_last and number == self.samples // together  # other ranks may have split it
         if type(samples) is not int or not (
-            samples == whole or (again and self.samples - together // 2 <= samples < whole)
+            samples == whole or (in_last_round and self.samples - together // 2 <= samples < whole)
         ):
             raise WindowError(
                 f"{number:,} batches of all ranks, which take {together:,} samples together, do not hold "
-                f"{samples!r:.40}, but {self.taken(number):,}"
+                f"{samples!r:.40}, but {self.samples_before(number):,}"
             )
-        return replace(self, begun=(number, samples))
+        return replace(self, resumed=(number, samples))
 
-    def own(self, samples: int) -> int:
-        """Return how many of the first samples of the epoch are this rank's."""
+    def share(self, samples: int) -> int:
+        """Return how many of the first `samples` samples of the epoch are this rank's."""
         return (samples - self.rank + self.world_size - 1) // self.world_size

@@ -1,4 +1,4 @@
-"""Normalisation: what is taken off each value, and what the rest is divided by, per feature and target."""
+"""Normalisation of values by a center and a scale for each feature and target."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from store_spec.errors import WindowError
 from store_spec.format.moments import Floats, Moments
 from store_spec.schema import MOMENTS
 
-FEW_FEATURES = 16  # of a row; of more, NumPy is about as fast row by row
-MANY_VALUES = 2**13  # of less, it is not worth it
-TOGETHER = 2**9  # values: as many as rows are joined to
+FEW_FEATURES = 16  # with more features, NumPy is about as fast row by row
+MANY_VALUES = 2**13  # with fewer values, joining rows is not worth it
+TOGETHER = 2**9  # values in joined rows
 SMALL = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")  # float32 holds each of their values
 
 
@@ -29,15 +29,15 @@ def normalized_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scale:
-    """What is taken off values, and what the rest is divided by: the same for all, or other numbers for each sample.
+    """A center to subtract from values and a scale to divide by, the same for all samples or one for each.
 
     Args:
         center: Float64 (features,), or (samples, features).
-        scale: The same shape; nowhere 0.
-        names: Of the features; None where they have none, or it is not known.
+        scale: The same shape; never 0.
+        names: Of the features; None if they have no names, or these are unknown.
 
     Raises:
-        WindowError: They are not as above.
+        WindowError: An argument is not as above.
 
     >>> scale = Scale(center=np.array([1.0, 0.0]), scale=np.array([2.0, 1.0]))
     >>> scale.apply(np.array([[5.0, 5.0]])).tolist(), scale.undo(np.array([[2.0, 5.0]])).tolist()
@@ -66,16 +66,16 @@ class Scale:
 
     @property
     def features(self) -> int:
-        """Of how many features it is."""
+        """The number of features."""
         return int(self.center.shape[-1])
 
     def of(self, samples: ArrayLike) -> Scale:
-        """Return the numbers of some samples, (samples, features), or of one; these if they are the same for all."""
+        """Return the numbers for some samples or for one; this object if the numbers are the same for all."""
         at = np.asarray(samples, np.int64)
         return self if self.center.ndim == 1 else Scale(center=self.center[at], scale=self.scale[at])
 
     def take(self, features: ArrayLike) -> Scale:
-        """Return the numbers of these features, in this order; of -1, those that leave a value as it is."""
+        """Return the numbers for these features, in this order; for -1, numbers that do not change a value."""
         places = np.asarray(features, np.int64)
         return Scale(
             center=np.where(places < 0, 0.0, self.center[..., places]),
@@ -83,8 +83,8 @@ class Scale:
         )
 
     def astype(self, dtype: np.dtype[Any]) -> Scale:
-        """Return the same numbers, of another dtype; a scale too small for it becomes 1, as that of a constant is."""
-        with np.errstate(over="ignore"):  # what is too large is refused
+        """Convert the numbers to a dtype; a scale that is too small for it becomes 1, as for a constant feature."""
+        with np.errstate(over="ignore"):  # numbers that are too large are refused when the result is created
             center, scale = self.center.astype(dtype, copy=False), self.scale.astype(dtype, copy=False)
         if not scale.all():
             scale = np.where(scale == 0, dtype.type(1), scale)
@@ -94,9 +94,10 @@ class Scale:
         """Return `(values - center) / scale`, of `normalized_dtype`.
 
         Args:
-            values: (..., features), or any shape where there is one; (samples, ..., features) for numbers of samples.
-            name: Named in errors.
-            inplace: Overwrite them, where they have that dtype.
+            values: (..., features), or any shape if there is one feature; (samples, ..., features) if there are numbers
+                for each sample.
+            name: `inputs` or `labels`, for errors.
+            inplace: Overwrite the values if they have the dtype of the result.
         """
         center, scale = self._fitted(values, name)
         out = values if inplace and values.dtype == center.dtype and values.ndim else None
@@ -110,7 +111,7 @@ class Scale:
         return np.asarray(_by_feature(np.add, result, center, result) if result.ndim else result + center)
 
     def _fitted(self, values: NDArray[Any], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return center and scale, of the dtype of the result, and of a shape that is broadcast against values."""
+        """Return center and scale in the dtype of the result, and in a shape that can be broadcast with the values."""
         if values.dtype.kind == "c":
             raise WindowError(
                 f"{name}: {values.dtype} values cannot be normalised; of complex numbers only the count is kept"
@@ -124,7 +125,7 @@ class Scale:
         numbers = self if self.center.dtype == self.scale.dtype == dtype else self.astype(dtype)
         center, scale = numbers.center, numbers.scale
         if center.ndim == 1:
-            return (center, scale) if self.features > 1 else (center[0], scale[0])  # rows may be plain numbers
+            return (center, scale) if self.features > 1 else (center[0], scale[0])  # rows may be single numbers
         if not values.ndim or len(values) != len(center):
             raise WindowError(
                 f"{name}: {len(values) if values.ndim else 1:,} samples, but these are the numbers of {len(center):,}"
@@ -140,10 +141,10 @@ class Scaler:
     """Normalisation of inputs and labels. From `stats.standard()`, `minmax()`, `robust()`, and `windows.scaler()`.
 
     Args:
-        inputs: What is done to inputs.
-        labels: What is done to labels.
-        earlier: Gives what it would be of the first so many sequences of the store that it was found in; None where it
-            was not found in a store.
+        inputs: The numbers for inputs.
+        labels: The numbers for labels.
+        earlier: Returns the normalisation that follows from only the first so many sequences of its store; None if it
+            does not come from a store.
 
     >>> from store_spec.format.moments import moments
     >>> both = standard(moments(np.array([[1.0], [3.0]])))
@@ -157,22 +158,22 @@ class Scaler:
     earlier: Callable[[int], Scaler] | None = field(default=None, repr=False)
 
     def normalize(self, x: ArrayLike) -> NDArray[Any]:
-        """Return inputs less their center, divided by their scale.
+        """Return inputs minus their center, divided by their scale.
 
         Args:
-            x: (..., features), or any shape where rows are plain numbers. Where each sample has numbers of its own,
-                samples are the first axis.
+            x: (..., features), or any shape if rows are single numbers. If each sample has its own numbers, samples are
+                the first axis.
 
         Returns:
-            The same shape: float32 for float32 and for dtypes whose values it holds, otherwise float64.
+            The same shape: float32 for float32 and for dtypes that fit into it, otherwise float64.
 
         Raises:
-            WindowError: There is another number of features or samples, or they are complex.
+            WindowError: The number of features or samples differs, or values are complex.
         """
         return self.inputs.apply(np.asarray(x))
 
     def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
-        """Return labels less their center, divided by their scale; as `normalize`."""
+        """Return labels minus their center, divided by their scale; as `normalize`."""
         return self.labels.apply(np.asarray(y), "labels")
 
     def inverse(self, y: ArrayLike) -> NDArray[Any]:
@@ -184,7 +185,7 @@ class Scaler:
         return self.inputs.undo(np.asarray(x))
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that stand for all of these numbers."""
+        """Return a hash of all numbers, as 16 hexadecimal digits."""
         digest = hashlib.sha256()
         for each in (self.inputs, self.labels):
             for numbers in (each.center, each.scale):
@@ -195,37 +196,37 @@ class Scaler:
 def _by_feature(
     ufunc: np.ufunc, values: NDArray[Any], numbers: NDArray[Any], out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    """Return `ufunc(values, numbers)`; where rows of few features have a number each, some rows are taken as one.
+    """Return `ufunc(values, numbers)`, treating several rows of few features as one row.
 
-    NumPy takes each row by itself: of three features, that takes five times as long as the arithmetic.
+    NumPy processes each row by itself, which with three features takes five times as long as the arithmetic.
     """
     features = numbers.size
     if numbers.ndim != 1 or features > FEW_FEATURES or values.size < MANY_VALUES or not values.flags.c_contiguous:
         result: NDArray[Any] = ufunc(values, numbers, out=out, dtype=numbers.dtype)
         return result
-    found = np.empty(values.shape, numbers.dtype) if out is None else out
-    rows, places = values.reshape(-1), found.reshape(-1)
-    joined = TOGETHER - TOGETHER % features
-    whole = values.size - values.size % joined
-    for part, size in ((slice(whole), joined), (slice(whole, None), features)):
+    results = np.empty(values.shape, numbers.dtype) if out is None else out
+    rows, places = values.reshape(-1), results.reshape(-1)
+    row_size = TOGETHER - TOGETHER % features
+    whole = values.size - values.size % row_size
+    for part, size in ((slice(whole), row_size), (slice(whole, None), features)):
         ufunc(
             rows[part].reshape(-1, size), np.resize(numbers, size), out=places[part].reshape(-1, size),
             dtype=numbers.dtype,
         )  # fmt: skip
-    return found
+    return results
 
 
 def unchanged(features: int) -> Scale:
-    """Return the numbers that leave so many features as they are."""
+    """Return numbers that do not change values."""
     return Scale(center=np.zeros(features), scale=np.ones(features))
 
 
 def standard(moments: Moments) -> Scale:
-    """Return mean and standard deviation.
+    """Return mean and standard deviation as center and scale.
 
-    A constant feature becomes 0: its value is taken off, and it is divided by 1. One without any value stays as it is.
+    A constant feature gets the scale 1, so it becomes 0. A feature without any value is not changed.
     """
-    # By least and largest value: rounding can leave a constant feature a standard deviation that is not quite 0.
+    # Compare minimum and maximum: by rounding, the standard deviation of a constant feature may not be exactly 0.
     same, none = moments.min == moments.max, moments.count == 0
     return Scale(
         center=np.where(none, 0.0, np.where(same, moments.min, moments.mean)),
@@ -234,18 +235,18 @@ def standard(moments: Moments) -> Scale:
 
 
 def between(center: Floats, low: Floats, high: Floats) -> Scale:
-    """Return that center, and the distance of two values as the scale; 1 where it is 0. As it is where they are NaN."""
-    with np.errstate(over="ignore"):  # `astype` refuses what is too far apart
+    """Return `center`, and `high - low` as the scale, or 1 if that is 0. Features with NaN are not changed."""
+    with np.errstate(over="ignore"):  # `Scale` refuses infinite numbers
         none, distance = np.isnan(center), high - low
     return Scale(center=np.where(none, 0.0, center), scale=np.where(none | (distance == 0), 1.0, distance))
 
 
-class OfSequences:
-    """The mean and standard deviation of each sequence of a store, from its moments: 16 bytes a feature are kept.
+class SequenceScales:
+    """The mean and standard deviation of each sequence, from its moments; they take 16 bytes per feature.
 
     Args:
         snapshot: Of the store.
-        name: `inputs` or `labels`, on the step axis, or also the own axis for `of`.
+        name: `inputs` or `labels`. Labels are on the step axis; for `of` they may also be on the own axis.
     """
 
     def __init__(self, snapshot: Snapshot, name: str) -> None:
@@ -258,13 +259,13 @@ class OfSequences:
         return standard(Moments(*tables)).astype(dtype)
 
     def of(self, numbers: ArrayLike) -> Scale:
-        """Return those of sequences by their number in the whole store, (sequences, features)."""
+        """Return the numbers of sequences by their number in the whole store, (sequences, features)."""
         return self._every.of(numbers)
 
     def of_rows(self, first: int, count: int) -> Scale:
-        """Return those of so many rows of the store from `first` on, each that of its sequence: (rows, features)."""
+        """Return the numbers for `count` rows of the store from `first` on, (rows, features)."""
         offsets = self._snapshot.offsets
-        begin = int(np.searchsorted(offsets, first, side="right")) - 1
-        end = int(np.searchsorted(offsets, first + count, side="left"))
-        rows = np.diff(offsets[begin : end + 1].clip(first, first + count))
-        return self._every.of(np.repeat(np.arange(begin, end), rows))
+        start = int(np.searchsorted(offsets, first, side="right")) - 1
+        stop = int(np.searchsorted(offsets, first + count, side="left"))
+        rows = np.diff(offsets[start : stop + 1].clip(first, first + count))
+        return self._every.of(np.repeat(np.arange(start, stop), rows))

@@ -1,4 +1,4 @@
-"""Which sequences of a store are meant, and all that its tables say of them: no row is read."""
+"""A selection of sequences of a store, and what the tables say about them; no rows are read."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.tables import kept
+from store_spec.disk.tables import read_only
 from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
 from store_spec.notebook import names_text, rows_text, table_html
-from store_spec.reading.sequences import SequenceTable
+from store_spec.reading.sequence_table import SequenceTable
 from store_spec.reading.splits import groups
 from store_spec.schema import Schema
 
 
 class Selection:
-    """Sequences of one committed state, by number: what they are, where they lie, what they are called.
+    """Sequences of one committed state, by number, with their names, places and lengths.
 
     Args:
         snapshot: The committed state.
-        selection: (sequences,), which of its sequences, retired ones counted; None for all that are not retired.
+        selection: (sequences,), numbers of sequences of the state, counting retired ones; None for all that are not
+            retired.
     """
 
     def __init__(self, snapshot: Snapshot, selection: NDArray[np.int64] | None = None) -> None:
         self._snapshot = snapshot
-        self._selection = None if selection is None else kept(selection)  # None: all that are not retired
+        self._selection = None if selection is None else read_only(selection)  # None: all that are not retired
 
     def __repr__(self) -> str:
         schema, what = self.schema, "" if self._selection is None else f" of {self._live:,}"
@@ -43,7 +44,7 @@ class Selection:
         )
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return HTML for notebooks."""
         schema, lengths = self.schema, self.lengths
         of = "" if self._selection is None else f" of {self._live:,}"
         span = f"{lengths.min():,} to {lengths.max():,}, median {np.median(lengths):,.0f}" if len(lengths) else "-"
@@ -67,45 +68,45 @@ class Selection:
 
     @property
     def path(self) -> Any:
-        """Where the store lies: the Path of its folder; of a store of zarr, a text that says which one it is."""
+        """The Path of the store's folder; for a zarr store, a text that identifies it."""
         return self._snapshot.storage.root
 
     @property
     def schema(self) -> Schema:
-        """What every sequence is: dtypes, shapes, names, the label axis."""
+        """The schema: dtypes, shapes, names, the label axis."""
         return self._snapshot.root.schema
 
     @property
     def counts(self) -> Counts:
-        """How much the whole store holds, whatever is selected here, retired sequences among it."""
+        """The counts of the whole store, regardless of this selection, including retired sequences."""
         return self._snapshot.root.counts
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the builder wrote down of the build: options, process, failures."""
+        """What the builder recorded about the build: options, process, failures."""
         return self._snapshot.root.provenance
 
     @property
     def identity(self) -> str:
-        """64 hexadecimal digits that stand for every sequence of the store, and change with any of them."""
+        """A hash of all sequences of the store that are not retired, as 64 hexadecimal digits."""
         return self._snapshot.root.whole_identity
 
     @property
     def snapshot(self) -> Snapshot:
-        """The committed state that this shows."""
+        """The committed state."""
         return self._snapshot
 
     @cached_property
     def selection(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): which sequences of the store these are, by their number, retired ones counted."""
+        """Int64 (sequences,): the numbers of these sequences in the store, counting retired ones."""
         if self._selection is not None:
             return self._selection
-        every = len(self._snapshot.offsets) - 1  # checked against the files, unlike the count
-        return kept(retired.others(self._snapshot.root.retired, every))
+        every = len(self._snapshot.offsets) - 1  # checked against the files, unlike the count in the root
+        return read_only(retired.others(self._snapshot.root.retired, every))
 
     @cached_property
     def contents(self) -> str:
-        """32 hexadecimal digits that stand for the rows of these sequences, where they lie, and their order."""
+        """A hash of the rows of these sequences, their places and their order, as 32 hexadecimal digits."""
         schema = self.schema
         digest = hashlib.sha256(f"{schema.steps.chunk}".encode())
         for rows in (schema.inputs, schema.labels):
@@ -118,26 +119,26 @@ class Selection:
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): the row of `inputs` at which each sequence begins."""
-        return kept(self._snapshot.offsets[:-1][self.selection])
+        """Int64 (sequences,): the row of `inputs` at which each sequence starts."""
+        return read_only(self._snapshot.offsets[:-1][self.selection])
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the steps of each sequence."""
-        return kept(np.diff(self._snapshot.offsets)[self.selection])
+        return read_only(np.diff(self._snapshot.offsets)[self.selection])
 
     @cached_property
     def label_starts(self) -> NDArray[np.int64]:
-        """Int64 (sequences,): the row of `labels` at which each sequence's labels begin."""
-        return kept(self._snapshot.label_offsets[:-1][self.selection])
+        """Int64 (sequences,): the row of `labels` at which each sequence's labels start."""
+        return read_only(self._snapshot.label_offsets[:-1][self.selection])
 
     @cached_property
     def label_lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the label rows of each sequence."""
-        return kept(np.diff(self._snapshot.label_offsets)[self.selection])
+        return read_only(np.diff(self._snapshot.label_offsets)[self.selection])
 
     def places(self, array: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return where each sequence begins in an array of rows, and how many it has there: (sequences,) each."""
+        """Return the first row and the number of rows of each sequence in an array, (sequences,) each."""
         return (self.label_starts, self.label_lengths) if array == "labels" else (self.starts, self.lengths)
 
     @cached_property
@@ -151,15 +152,15 @@ class Selection:
     @cached_property
     def parts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the part of its source that each sequence is: 0, 1, ..."""
-        return kept(self._snapshot.table("sequences/part")[self.selection])
+        return read_only(self._snapshot.table("sequences/part")[self.selection])
 
     @cached_property
     def sequences(self) -> SequenceTable:
-        """Source, part and length of each sequence, and what else the store keeps of it: columns by name."""
+        """Source, part and length of each sequence, and the store's further columns, by name."""
         return SequenceTable(self)
 
     def __contains__(self, source: object) -> bool:
-        """Tell whether a source of that name is selected. Without this Python would read sequence upon sequence."""
+        """Return whether a source of that name is selected. Without this method Python would read all sequences."""
         return isinstance(source, str) and source in self.sources
 
     def __len__(self) -> int:
@@ -170,10 +171,10 @@ class Selection:
         return self.counts.sequences - retired.count(self._snapshot.root.retired)
 
     def class_names(self, target: int | str = 0) -> tuple[str, ...]:
-        """Return the names of a target's classes: the code k in the labels stands for the k-th.
+        """Return the names of a target's classes: the code k in the labels stands for name k.
 
         Args:
-            target: Its number, or its name.
+            target: The target's number or name.
 
         Raises:
             SchemaError: There is no such target, or it has no classes.
@@ -190,36 +191,37 @@ class Selection:
         return found
 
     def grouped(self, by: str | ArrayLike | None) -> Sequence[str]:
-        """Return what `split` and `folds` tell sequences apart by: their sources, or the groups given, as text.
+        """Return the group of each sequence for `split` and `folds`, as text: its source, or the value of `by`.
 
         Raises:
-            WindowError: There is no such column, or it has other values than text and whole numbers.
+            WindowError: There is no such column, or its values are not text or whole numbers.
         """
         if not isinstance(by, str):
             return self.sources if by is None else groups(by, len(self))
         if by not in self.sequences:
             raise WindowError(
-                f"{self.path}: by={by!r:.80} is no column of its sequences; there are {', '.join(self.sequences):.400}"
+                f"{self.path}: by={by!r:.80} is not a column of its sequences; there are "
+                f"{', '.join(self.sequences):.400}"
             )
         return groups(self.sequences[by], len(self), f"{self.path}: sequences[{by!r:.80}]")
 
     def numbers(self, which: ArrayLike | str | Sequence[str]) -> NDArray[np.int64]:
-        """Return the numbers of some of these sequences: `store.select` has the argument and the errors."""
+        """Return the numbers of some of these sequences; see `store.select` for the argument and the errors."""
         names = [which] if isinstance(which, str) else which
-        wanted = np.asarray(names)
-        if wanted.dtype == object and all(isinstance(one, bool | np.bool_) for one in wanted.flat):
-            wanted = wanted.astype(bool)  # a mask of pandas, which could have missing values
-        if wanted.dtype.kind in "UOT" and wanted.size:
-            return self._named([str(name) for name in wanted.reshape(-1)])
-        if wanted.dtype == bool:
-            if wanted.shape != (len(self),):
-                raise SequenceIndexError(f"{self.path}: a mask of shape {wanted.shape} for {len(self):,} sequences")
-            return np.flatnonzero(wanted)
+        values = np.asarray(names)
+        if values.dtype == object and all(isinstance(one, bool | np.bool_) for one in values.flat):
+            values = values.astype(bool)  # a mask of pandas, which could have missing values
+        if values.dtype.kind in "UOT" and values.size:
+            return self._numbers_of_sources([str(name) for name in values.reshape(-1)])
+        if values.dtype == bool:
+            if values.shape != (len(self),):
+                raise SequenceIndexError(f"{self.path}: a mask of shape {values.shape} for {len(self):,} sequences")
+            return np.flatnonzero(values)
         with np.errstate(invalid="ignore"):
-            numbers = wanted.astype(np.int64).reshape(-1) if wanted.dtype.kind in "iuf" or not wanted.size else None
-        if numbers is None or not np.array_equal(numbers, wanted.reshape(-1)):
+            numbers = values.astype(np.int64).reshape(-1) if values.dtype.kind in "iuf" or not values.size else None
+        if numbers is None or not np.array_equal(numbers, values.reshape(-1)):
             raise SequenceIndexError(
-                f"{self.path}: sequences are selected by whole numbers, names or a mask, not by {wanted.dtype}"
+                f"{self.path}: sequences are selected by whole numbers, names or a mask, not by {values.dtype}"
             )
         bad = (numbers < -len(self)) | (numbers >= len(self))
         if bad.any():
@@ -227,7 +229,7 @@ class Selection:
         return numbers
 
     def _steps_of(self, number: int, start: int, stop: int | None) -> tuple[int, int, int]:
-        """Return a sequence's number and which of its steps are asked for, checked."""
+        """Check the number of a sequence and a range of its steps, and return them."""
         number = self._number(number)
         length = int(self.lengths[number])
         try:
@@ -242,7 +244,7 @@ class Selection:
             )
         return number, start, stop
 
-    def _named(self, names: list[str]) -> NDArray[np.int64]:
+    def _numbers_of_sources(self, names: list[str]) -> NDArray[np.int64]:
         numbers: dict[str, list[int]] = {}
         for number, source in enumerate(self.sources):
             numbers.setdefault(source, []).append(number)

@@ -10,7 +10,10 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "m
 
 
 def parse_bytes(size: int | str, error: type[StoreError] = SchemaError) -> int:
-    """Read a size: a number of bytes, or text such as `256MB` (10**6) or `64MiB` (2**20). Or raise that error.
+    """Parse a size: a number of bytes, or text such as `256MB` (10**6) or `64MiB` (2**20).
+
+    Raises:
+        StoreError: The text is not a size; the class of the error is the argument `error`.
 
     >>> parse_bytes("1.5kB"), parse_bytes("64MiB"), parse_bytes(4096)
     (1500, 67108864, 4096)

@@ -1,4 +1,4 @@
-"""Which split a source belongs to: a pure function of its name and a seed, so it stays there as files are added."""
+"""Splits of sources by a hash of their name and a seed, so that no source changes its split when files are added."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from store_spec.errors import WindowError
 from store_spec.reading.ranks import whole_number
 
 DEFAULT_SPLITS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
-LISTED_VALUES = 20  # of each kind, in the error about values of which only some are names of splits
+LISTED_VALUES = 20  # of each kind, in the error that only some values are names of splits
 
 
 def position(source: str, seed: int | str) -> float:
-    """Return where a source lies in [0, 1): the first 53 bits of SHA-256 of `seed`, a colon and its name."""
+    """Return the position of a source in [0, 1): the first 53 bits of SHA-256 of `seed`, a colon and its name."""
     digest = hashlib.sha256(f"{seed}:{source}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
@@ -25,17 +25,17 @@ def position(source: str, seed: int | str) -> float:
 def folds(sources: Sequence[str], count: int, seed: int) -> list[NDArray[np.bool_]]:
     """Return which sequences each of `count` folds holds out: (sequences,), each source in one fold.
 
-    A source stays in its fold when files are added. Where it lies has nothing to do with where it lies for `members`:
-    else the folds of a split would be parts of it of other sizes, and some empty.
+    A source stays in its fold when files are added. Its position is independent of that for `members`; otherwise the
+    folds of a split would differ in size, and some would be empty.
 
     Raises:
-        WindowError: There are fewer than two folds, or one of them is empty; or the seed is no whole number.
+        WindowError: There are fewer than two folds, one of them is empty, or the seed is not a whole number.
     """
     count, seed = whole_number("count", count, 2), whole_number("seed", seed, 0)
     fold = {source: int(position(source, f"folds {seed}") * count) for source in dict.fromkeys(sources)}
-    found = set(fold.values())
-    if len(found) < count:
-        none = next(number for number in range(count) if number not in found)
+    numbers = set(fold.values())
+    if len(numbers) < count:
+        none = next(number for number in range(count) if number not in numbers)
         raise WindowError(
             f"fold {none} of {count:,} would hold out none of {len(fold):,} sources; use fewer folds, or another seed"
         )
@@ -44,15 +44,15 @@ def folds(sources: Sequence[str], count: int, seed: int) -> list[NDArray[np.bool
 
 
 def groups(by: ArrayLike, sequences: int, where: str = "by") -> list[str]:
-    """Return the name of each sequence's group: what it is called, or its number.
+    """Return the name of each sequence's group.
 
     Args:
         by: (sequences,), text or whole numbers.
-        sequences: How many there are.
-        where: What it is called in errors.
+        sequences: How many sequences there are.
+        where: The name of `by` in errors.
 
     Raises:
-        WindowError: It is not as above.
+        WindowError: `by` is not as above.
     """
     values = np.asarray(by)
     if values.shape != (sequences,):
@@ -84,41 +84,41 @@ def members(
         if name not in shares:
             raise WindowError(f"split {name!r} is not one of {', '.join(map(repr, shares))}")
     places = split_of_each(groups, shares, seed, sources=sources)
-    found = {name: np.flatnonzero(places == list(shares).index(name)) for name in names}
-    empty = next((name for name, numbers in found.items() if not len(numbers)), None)
+    splits = {name: np.flatnonzero(places == list(shares).index(name)) for name in names}
+    empty = next((name for name, numbers in splits.items() if not len(numbers)), None)
     if empty is not None and not allow_empty:
         what = "sources" if sources is None else "groups"
         raise WindowError(
             f"split {empty!r}, a share of {shares[empty]}, would have none of {len(set(groups)):,} {what}; use fewer "
             "splits, another seed or another by=, or give allow_empty=True"
         )
-    return found
+    return splits
 
 
 def are_pinned(groups: Sequence[str], shares: Mapping[str, float]) -> bool:
-    """Tell whether the groups are names of splits: each sequence is then in the split that its group names."""
+    """Return whether the groups are names of splits; then each sequence is in the split that its group names."""
     return not {_canonical(name) for name in shares}.isdisjoint(map(_canonical, set(groups)))
 
 
 def split_of_each(
     groups: Sequence[str], shares: Mapping[str, float], seed: int, *, sources: Sequence[str] | None = None
 ) -> NDArray[np.int64]:
-    """Return (sequences,), which of the splits each sequence is in: its place in `shares`.
+    """Return (sequences,), the split of each sequence as its position in `shares`.
 
-    The splits divide [0, 1) in the order train, val, test, and then others by name, whatever the order of `shares`:
-    equal shares give equal splits. In names of splits case does not matter, and `valid` and `validation` are `val`.
+    The splits divide [0, 1) in the order train, val, test, and then others by name, whatever the order of `shares`, so
+    that equal shares give equal splits. Case does not matter in their names, and `valid` and `validation` are `val`.
 
     Args:
         groups: Each sequence's source, or another value: sequences of one group are in one split, by a hash. If the
             groups are names of splits, each sequence is in the split that its group names. If a group is empty, the
             sequence is placed by the hash of its source.
         shares: Each split's share of the groups; positive, 1 together.
-        seed: Another seed deals the groups anew.
-        sources: Each sequence's source; None: the groups are the sources, and name no splits.
+        seed: Another seed gives other splits.
+        sources: Each sequence's source; None if the groups are the sources, which are never names of splits.
 
     Raises:
-        WindowError: The shares are not shares, or two have the same name; some groups are names of splits and others
-            are not; or the seed is no whole number: 1.0 is another text than 1, and would deal otherwise.
+        WindowError: The shares are not positive or do not add up to 1; two of them have the same name; some groups are
+            names of splits and others are not; or the seed is not a whole number (as text, 1.0 differs from 1).
     """
     seed = whole_number("seed", seed, 0)
     if any(not share > 0 for share in shares.values()) or not math.isclose(sum(shares.values()), 1.0):
@@ -132,7 +132,7 @@ def split_of_each(
     order = np.array([places[name] for name in in_order])
     bounds = np.cumsum(np.array(list(shares.values()))[order])[:-1]
     pins, hashed = {}, groups
-    if sources is not None:  # of an empty name whatever else is selected: a source stays in its split
+    if sources is not None:  # for any selection, so that a source with an empty group stays in its split
         hashed = [group or source for group, source in zip(groups, sources, strict=True)]
         values = dict.fromkeys(filter(None, groups))
         pins = {value: places[name] for value in values if (name := _canonical(value)) in places}
@@ -146,11 +146,10 @@ def split_of_each(
     distinct = tuple(dict.fromkeys(hashed))
     at = np.array([position(one, seed) for one in distinct])
     split_of = dict(zip(distinct, order[np.searchsorted(bounds, at, side="right")].tolist(), strict=True))
-    found = [pins.get(group, split_of[one]) for group, one in zip(groups, hashed, strict=True)]
-    return np.array(found, np.int64)
+    return np.array([pins.get(group, split_of[one]) for group, one in zip(groups, hashed, strict=True)], np.int64)
 
 
 def _canonical(name: str) -> str:
-    """Return the name by which a split is compared with others."""
+    """Return the form of a split's name that is used for comparison."""
     name = str(name).casefold()
     return "val" if name in {"valid", "validation"} else name

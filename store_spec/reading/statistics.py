@@ -1,6 +1,6 @@
 """Exact statistics of a selection of sequences, and normalisation by them.
 
-They are merged from the moments that the store keeps for each sequence, so no row is read, but for quantiles.
+They are merged from the moments of each sequence in the store, so no rows are read, except for quantiles.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from store_spec.schema import MOMENTS
 if TYPE_CHECKING:
     from store_spec.store import Store
 
-MERGED_VALUES = 2**20  # of each moment that are in memory together
+MERGED_VALUES = 2**20  # values of each moment that are in memory together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Count, mean, standard deviation, least and largest value of each feature and target. From `store.stats()`.
+    """Count, mean, standard deviation, minimum and maximum of each feature and target. From `store.stats()`.
 
-    A feature is a place on the last axis of a row: an image has one a colour. NaN values do not count.
+    A feature is a position on the last axis of a row: an image has one feature per colour. NaN values are ignored.
 
     Args:
-        inputs: Of the features.
-        labels: Of the targets; `stats.labels.mean` and so on.
-        store: Whose sequences, for what has to read rows; None for none.
+        inputs: The statistics of the features.
+        labels: The statistics of the targets, as in `stats.labels.mean`.
+        store: The sequences, for quantiles, which read rows; None if there are none.
 
     >>> from store_spec.format.moments import moments
     >>> rows = np.array([[1.0, 7.0], [3.0, 7.0]])
@@ -58,7 +58,7 @@ class Statistics:
 
     @property
     def std(self) -> Floats:
-        """Float64 (features,), of the inputs: the root of the mean squared distance from the mean, as `np.std`."""
+        """Float64 (features,), of the inputs: the population standard deviation, as `np.std`."""
         return self.inputs.std
 
     @property
@@ -72,26 +72,25 @@ class Statistics:
         return self.inputs.max
 
     def standard(self) -> Scaler:
-        """Return the normalisation to mean 0 and standard deviation 1. It is what `normalize=stats` means."""
+        """Return the normalisation to mean 0 and standard deviation 1, which is also that of `normalize=stats`."""
         return self._scaler("standard", standard(self.inputs), standard(self.labels))
 
     def minmax(self) -> Scaler:
-        """Return the normalisation to least value 0 and largest 1; a constant feature is 0."""
+        """Return the normalisation to minimum 0 and maximum 1; a constant feature becomes 0."""
         inputs, labels = (between(each.min, each.min, each.max) for each in (self.inputs, self.labels))
         return self._scaler("minmax", inputs, labels)
 
     def robust(self, low: float = 0.25, high: float = 0.75) -> Scaler:
-        """Return the normalisation to median 0 and inter-quartile range 1, which outliers do not move.
+        """Return the normalisation to median 0 and inter-quartile range 1, which outliers do not change.
 
-        A feature whose two quantiles are the same is divided by 1. The rows are read for it, several times: see
-        `quantiles`.
+        A feature whose two quantiles are the same is divided by 1. This reads the rows several times: see `quantiles`.
 
         Args:
-            low: The quantile from which the distance is taken.
-            high: The quantile to which.
+            low: The lower end of the range, as a quantile.
+            high: The upper end.
 
         Raises:
-            WindowError: These are not quantiles of which one is below the other, or these statistics are not from
+            WindowError: `low` is not below `high`, one of them is not a quantile, or these statistics are not from
                 `store.stats()`.
         """
         if not low < high:
@@ -100,29 +99,29 @@ class Statistics:
         return self._scaler("robust", between(*found.inputs), between(*found.labels), low, high)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
-        """Return exact quantiles of the sequences that these statistics are of, as `store.quantiles` does."""
+        """Return exact quantiles of the same sequences, as `store.quantiles` does."""
         if self.store is None:
             raise WindowError("quantiles need the rows, and these statistics are of none: take those of store.stats()")
         return quantiles(self.store, q)
 
     def normalize(self, x: ArrayLike) -> NDArray[Any]:
-        """Return inputs less their mean, divided by their standard deviation: `standard().normalize(x)`.
+        """Return inputs minus their mean, divided by their standard deviation: `standard().normalize(x)`.
 
-        A constant feature is divided by 1; one without any value stays as it is.
+        A constant feature is divided by 1; a feature without any value is not changed.
 
         Args:
-            x: (..., features), or any shape where rows are plain numbers.
+            x: (..., features), or any shape if rows are single numbers.
 
         Returns:
-            The same shape: float32 for float32 and for dtypes whose values it holds, otherwise float64.
+            The same shape: float32 for float32 and for dtypes that fit into it, otherwise float64.
 
         Raises:
-            WindowError: There is another number of features, or they are complex.
+            WindowError: The number of features differs, or values are complex.
         """
         return self.standard().normalize(x)
 
     def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
-        """Return labels less their mean, divided by their standard deviation; as `normalize`."""
+        """Return labels minus their mean, divided by their standard deviation; as `normalize`."""
         return self.standard().normalize_labels(y)
 
     def inverse(self, y: ArrayLike) -> NDArray[Any]:
@@ -134,7 +133,7 @@ class Statistics:
         return self.standard().inverse_inputs(x)
 
     def _scaler(self, how: str, inputs: Scale, labels: Scale, *arguments: float) -> Scaler:
-        """Return what normalises by these, with the names that features and targets have."""
+        """Return a scaler with these numbers, and with the names of features and targets."""
         if self.store is None:
             return Scaler(inputs=inputs, labels=labels)
         schema = self.store.schema
@@ -143,7 +142,7 @@ class Statistics:
 
 
 def _earlier(store: Store, how: str, arguments: tuple[float, ...], count: int) -> Scaler:
-    """Return the scaler of those among the first `count` sequences of the whole store."""
+    """Return the scaler of the selected sequences that are among the first `count` of the whole store."""
     scaler: Scaler = getattr(store.first(count).stats(), how)(*arguments)
     return scaler
 
@@ -151,8 +150,8 @@ def _earlier(store: Store, how: str, arguments: tuple[float, ...], count: int) -
 def moments_of(store: Store, name: str) -> Moments:
     """Return the moments of `inputs` or `labels` of all these sequences together, from the tables."""
     tables = [f"stats/{name}_{moment}" for moment in MOMENTS]
-    numbers, size = store.selection, _merged_together(store, name)
-    if (np.diff(numbers) <= 0).any():  # parts of it can be from all over the store
+    numbers, size = store.selection, _merge_size(store, name)
+    if (np.diff(numbers) <= 0).any():  # not ascending: parts of the selection may be spread over the whole store
         return merge(Moments(*(store.snapshot.table(table)[numbers] for table in tables)))
     parts = []
     for start in range(0, max(1, len(numbers)), size):
@@ -162,6 +161,6 @@ def moments_of(store: Store, name: str) -> Moments:
     return merge(stacked(parts))
 
 
-def _merged_together(store: Store, name: str) -> int:
-    """Return of how many sequences moments are in memory at a time: a power of 2, so that they merge as all do."""
+def _merge_size(store: Store, name: str) -> int:
+    """Return how many sequences to merge at a time: a power of 2, which gives the same bits as merging all at once."""
     return 1 << max(0, (MERGED_VALUES // store.schema.rows(name).features).bit_length() - 1)

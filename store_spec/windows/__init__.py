@@ -1,1 +1,1 @@
-"""Windows by number, in which order an epoch gives them, and the batches that are cut from rows read for that."""
+"""Windows by number, their order in an epoch, and batches of them."""

@@ -1,4 +1,4 @@
-"""One epoch of windows: pools are read, and batches are cut from them, each in a thread of its own."""
+"""One epoch of windows: one thread reads pools, another gathers batches from them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
 from store_spec.reading.ranks import Turns
-from store_spec.windows.kept import Kept
 from store_spec.windows.loading import Loader
-from store_spec.windows.order import Order
+from store_spec.windows.order import EpochOrder
 from store_spec.windows.pools import Batch, Pool, join
-from store_spec.windows.ranges import Ranges, joined
+from store_spec.windows.ranges import Ranges, join_ranges
+from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.units import Costs
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
-# Eighths of the memory: two pools are there at a time, and two batches at least, the one in use and one that is made
-# meanwhile. None of this depends on the size of a batch, as the order of windows does not.
+# Eighths of the memory: two pools are in memory at a time, and at least two batches, one in use and one that is being
+# made. None of this depends on the size of a batch, because the order of windows does not.
 EIGHTHS = 8
 POOL, BATCH = 3, 1
 MOST_BATCHES = 4
-READ_BYTES = 2**21  # more at once is not faster
-READ_SHARE = 64  # of the memory: each thread has as much beside the pools
+READ_BYTES = 2**21  # reading more at once is not faster
+READ_SHARE = 64  # each thread uses this share of the memory, in addition to the pools
 
 Transform = Callable[[Batch], Any]
 
@@ -41,18 +41,18 @@ class Epoch:
     """The batches of one rank, by number. Make one with `plan`.
 
     Args:
-        windows: Whose windows.
-        order: In which order they come.
-        rows: All that windows may take, if they fit into memory, so that they are read once for all epochs; else None.
-        turns: Which of them are in which batch.
-        slots: How many batches there are at a time.
+        windows: The windows.
+        order: Their order.
+        rows: All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
+        turns: Which windows are in which batch.
+        slots: How many batches are in memory at a time.
         together: Bytes of rows that a thread reads at once.
         index: Whether a batch has the numbers of its windows.
-        transform: What is called with each batch.
+        transform: A function that is called with each batch.
     """
 
     windows: Windows
-    order: Order
+    order: EpochOrder
     rows: Ranges | None
     turns: Turns
     slots: int
@@ -72,15 +72,15 @@ class Epoch:
         transform: Transform | None,
         weights: NDArray[np.float64] | None = None,
     ) -> Epoch:
-        """Plan an epoch within that many bytes of memory; `random` are seed and epoch, None not to shuffle.
+        """Plan an epoch that uses at most `memory` bytes; `random` are seed and epoch, or None not to shuffle.
 
         Raises:
             WindowError: A unit or a batch does not fit the memory.
         """
         store = windows.store
-        store.snapshot.check_files()  # the plan takes memory by the steps that are said to be there
+        store.snapshot.check_files()  # the plan allocates memory by the number of steps that the root claims
         costs = _costs(windows)
-        order = Order(
+        order = EpochOrder(
             windows.index,
             store.starts,
             chunk=store.schema.steps.chunk,
@@ -88,16 +88,16 @@ class Epoch:
             budget=memory * POOL // EIGHTHS,
             random=random,
             weights=weights,
-            joined=all(column.plain for column in windows.columns.values()),
+            join=all(column.plain for column in windows.columns.values()),
         )
         batch = min(turns.size, len(windows)) * _sample_bytes(windows)
         chunk = _chunk_bytes(windows)
-        needed = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH, chunk) if len(order) else 0
-        if needed > memory:
+        least_memory = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH, chunk) if len(order) else 0
+        if least_memory > memory:
             raise WindowError(
                 f"{store.path}: memory={memory:,} bytes is too little: the rows of a run of windows take "
                 f"{order.largest:,} and may take {POOL} eighths, a batch takes {batch:,} and may take one, a chunk "
-                f"{chunk:,}; give memory={needed}"
+                f"{chunk:,}; give memory={least_memory}"
             )
         slots = max(2, min(MOST_BATCHES, 2 * memory * BATCH // EIGHTHS // max(1, batch)))
         return cls(
@@ -112,56 +112,56 @@ class Epoch:
         )
 
     def batches(self, numbers: range, *, gathered_ahead: bool = True) -> Generator[Any, None, None]:
-        """Yield the batches of these numbers, which rise; threads read and gather ahead until it is closed.
+        """Yield the batches of these ascending numbers; threads read and gather ahead until the generator is closed.
 
-        Without `gathered_ahead` they read ahead, and a batch is gathered when it is asked for: in a process of which
-        others want some in advance, a thread more is only one more to wait for.
+        Without `gathered_ahead`, rows are read ahead, but a batch is gathered when it is needed. This is for worker
+        processes, which make batches in advance anyway.
         """
         if numbers:
             cancelled = threading.Event()
             if gathered_ahead:
-                yield from ahead(lambda: self._cut(numbers, cancelled), self.slots, "seqzarr batches", cancelled)
+                yield from ahead(lambda: self._gather(numbers, cancelled), self.slots, "seqzarr batches", cancelled)
             else:
-                yield from self._cut(numbers, cancelled)
+                yield from self._gather(numbers, cancelled)
 
-    def _cut(self, numbers: range, cancelled: threading.Event) -> Generator[Any, None, None]:
-        """Yield the batches, each cut out of one pool or several."""
+    def _gather(self, numbers: range, cancelled: threading.Event) -> Generator[Any, None, None]:
+        """Yield the batches, each gathered from one or several pools."""
         at = self._pool_of(numbers[0])
         pools = ahead(lambda: self._pools(at, cancelled), 2, "seqzarr pools", cancelled)
         try:
             pool = next(pools)
-            first = [self.turns.own(int(windows)) for windows in self.order.first]
+            first = [self.turns.share(int(windows)) for windows in self.order.first]
             for start, stop in map(self.turns.__getitem__, numbers):
-                parts, begin = [], start
-                while begin < stop:
-                    while begin >= first[at + 1]:
-                        del pool  # its buffer is filled again
+                parts, low = [], start
+                while low < stop:
+                    while low >= first[at + 1]:
+                        del pool  # its buffer is reused
                         pool = next(pools)
                         at += 1
-                    end = min(stop, first[at + 1])
-                    parts.append(pool.cut(begin - first[at], end - first[at]))
-                    begin = end
+                    high = min(stop, first[at + 1])
+                    parts.append(pool.cut(low - first[at], high - first[at]))
+                    low = high
                 batch = join(parts)
                 yield batch if self.transform is None else self.transform(batch)
         finally:
             pools.close()
 
     def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
-        """Yield the pools from that one on."""
-        turns, keeper = self.turns, self.windows.keeper
-        kept = None
+        """Yield the pools from `number` on."""
+        turns, row_cache = self.turns, self.windows.row_cache
+        cached = None
         if self.rows is None:
-            keeper.drop()
+            row_cache.drop()
         else:
-            kept = keeper.take()
-            if kept is None or kept.ranges.rows > self.rows.rows:  # more memory had room for rows between them
-                kept = Kept(ranges=self.rows)
+            cached = row_cache.take()
+            if cached is None or cached.ranges.rows > self.rows.rows:  # an epoch with more memory had more rows
+                cached = CachedRows(ranges=self.rows)
         loader = Loader(
             self.windows,
             self.order,
             turns.rank,
             turns.world_size,
-            kept=kept,
+            cached=cached,
             index=self.index,
             together=self.together,
             cancelled=cancelled,
@@ -171,11 +171,11 @@ class Epoch:
                 yield loader(pool)
         finally:
             loader.close()
-            if kept is not None:
-                keeper.give_back(kept)
+            if cached is not None:
+                row_cache.give_back(cached)
 
     def _pool_of(self, number: int) -> int:
-        """Return the pool that holds the first window of a batch."""
+        """Return the pool of the first window of a batch."""
         window = self.turns.rank + self.turns[number][0] * self.turns.world_size
         return int(np.searchsorted(self.order.first, window, side="right")) - 1
 
@@ -189,7 +189,7 @@ def _costs(windows: Windows) -> Costs:
     slack = shape.input_span if shape.short == "pad" else 0
     return Costs(
         row=row,
-        window=8,  # its position takes 4: of the pool in use once, of the one that is loaded three times
+        window=8,  # its position takes 4, once for the pool in use and three times for the one that is being loaded
         piece=100 + (windows.columns["labels"].nbytes if of_sequence else 0) + _static_bytes(windows),
         pool=slack * row,
         stored=stored,
@@ -198,7 +198,7 @@ def _costs(windows: Windows) -> Costs:
 
 
 def _chunk_bytes(windows: Windows) -> int:
-    """Bytes of the largest chunk that is read, as it is stored and decompressed."""
+    """Return the bytes of the largest chunk that is read, stored plus decompressed."""
     schema = windows.store.schema
     arrays = {column.array for column in windows.columns.values()}
     sharded = [name for name in arrays if schema.is_sharded(name)]
@@ -206,21 +206,21 @@ def _chunk_bytes(windows: Windows) -> int:
 
 
 def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:
-    """Return the rows that windows may take, in any epoch, if they are no more bytes than that, at `row` bytes each."""
-    store, lengths = windows.store, windows.base.end - windows.base.begin
+    """Return all rows that windows may use in any epoch, if they take at most `budget` bytes, at `row` bytes each."""
+    store, lengths = windows.store, windows.base.stop - windows.base.start
     room = budget // max(1, row) - int(lengths.sum())
     if room < 0:
         return None
     some = np.flatnonzero(lengths)
-    first = store.starts[some] + windows.base.begin[some]
+    first = store.starts[some] + windows.base.start[some]
     start, stop = merged(first, first + lengths[some])
     if all(column.plain for column in windows.columns.values()):
-        start, stop = joined(start, stop, room, store.schema.steps.chunk)
+        start, stop = join_ranges(start, stop, room, store.schema.steps.chunk)
     return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
 
 
 def _sample_bytes(windows: Windows) -> int:
-    """Bytes of one window in a batch."""
+    """Return the bytes of one window in a batch."""
     shape = windows.shape
     future = shape.horizon * windows.row_bytes("future") if "future" in windows.columns else 0
     mask = windows.columns[windows.masks[0]].nbytes if windows.masks else int(shape.short == "pad")
@@ -229,5 +229,5 @@ def _sample_bytes(windows: Windows) -> int:
 
 
 def _static_bytes(windows: Windows) -> int:
-    """Bytes of what is given of the sequence of one window."""
+    """Return the bytes of the static columns of one window."""
     return 0 if windows.static is None else windows.static.shape[1] * windows.static.itemsize

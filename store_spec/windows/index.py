@@ -1,4 +1,4 @@
-"""Where each window starts: arithmetic over the lengths of sequences, which reads nothing.
+"""Where each window starts: arithmetic on the lengths of sequences, without reading any rows.
 
     steps      0  1  2  3  4  5  6  7  8  9 10 11        a sequence of 12 steps
     window 0   I  .  I  .  I  -  L  L                    I: input row, L: label row, -: lead
@@ -20,39 +20,39 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.windows.numbers import (
+from store_spec.windows.shape import WindowShape
+from store_spec.windows.stretches import Gaps, Stretches, stretches
+from store_spec.windows.validation import (
     fraction_of,
     int64,
     no_such,
     step_counts,
 )
-from store_spec.windows.shape import WindowShape
-from store_spec.windows.stretches import Gaps, Stretches, stretches
 
 _MOST_WINDOWS = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WindowIndex:
-    """Where each window starts. Knows lengths only, and takes 16 bytes a sequence, however many its windows.
+    """Where each window starts. The index takes 16 bytes per sequence, regardless of the number of windows.
 
-    Windows are numbered sequence by sequence, and by their start within one. A sequence's starts are `begin`,
-    `begin + stride`, ..., as long as the window's `span` steps end at or before `end`, without those whose windows
-    touch a gap. Gaps take some 100 bytes each; with a `sampling_rate` that does not divide the stride, those that are
+    Windows are numbered sequence by sequence, and by their position within a sequence. They are at the steps `start`,
+    `start + stride`, ..., as long as the window's `span` steps end at or before `stop`, without those whose windows
+    use a gap. Gaps take about 100 bytes each; with a `sampling_rate` that does not divide the stride, gaps that are
     shorter than it may take as much for each row of a window.
 
     Args:
-        begin: (sequences,) int64, each sequence's first usable step, counted from the sequence's own step 0.
-        end: (sequences,) int64, the step after its last usable one; at most 2**53.
-        shape: What one window takes from a sequence.
-        gaps: Steps that no window may take.
+        start: (sequences,) int64, each sequence's first usable step, counted from its step 0.
+        stop: (sequences,) int64, the step after its last usable one; at most 2**53.
+        shape: The shape of a window.
+        gaps: Steps that no window may use.
 
     Attributes:
         first: (sequences + 1,) int64, the number of each sequence's first window, then the number of windows.
-        stretches: The windows again, in runs of which none is left out: each sequence is one where there are no gaps.
+        stretches: The same windows in runs without any left out; without gaps each sequence is one run.
 
     Raises:
-        WindowError: `begin` and `end` are not as above, there are more than 2**62 windows, or `shape.short`
+        WindowError: `start` and `stop` are not as above, there are more than 2**62 windows, or `shape.short`
             is `"error"` and a sequence has fewer than `shape.span` usable steps.
 
     >>> shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, stride=3)
@@ -61,8 +61,8 @@ class WindowIndex:
     (3, [(0, 0), (0, 3), (2, 0)])
     """
 
-    begin: NDArray[np.int64]
-    end: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
     shape: WindowShape
     gaps: tuple[Gaps, ...] = ()
     first: NDArray[np.int64] = field(init=False)
@@ -70,28 +70,28 @@ class WindowIndex:
     _every: NDArray[np.int64] = field(init=False, repr=False)  # `first`, if no window were left out
 
     def __post_init__(self) -> None:
-        begin, end = step_counts("begin", self.begin), step_counts("end", self.end)
-        if begin.shape != end.shape:
-            raise WindowError(f"begin has {begin.size:,} sequences but end has {end.size:,}; use one of each")
-        if (begin > end).any():
-            at = int(np.argmax(begin > end))
-            raise WindowError(f"sequence {at:,} begins at step {begin[at]:,} but ends at {end[at]:,}")
-        first = _first_numbers(end - begin, self.shape)
-        for name, array in (("begin", begin), ("end", end), ("first", first)):
+        start, stop = step_counts("start", self.start), step_counts("stop", self.stop)
+        if start.shape != stop.shape:
+            raise WindowError(f"start has {start.size:,} sequences but stop has {stop.size:,}; use one of each")
+        if (start > stop).any():
+            at = int(np.argmax(start > stop))
+            raise WindowError(f"sequence {at:,} begins at step {start[at]:,} but ends at {stop[at]:,}")
+        first = _first_numbers(stop - start, self.shape)
+        for name, array in (("start", start), ("stop", stop), ("first", first)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         object.__setattr__(self, "_every", first)
-        left = Stretches(sequence=None, begin=begin, first=first, number=first[:-1])
+        runs = Stretches(sequence=None, start=start, first=first, number=first[:-1])
         if any(map(len, self.gaps)):
-            left = stretches(self.shape, begin, first, self.real_rows(np.arange(len(begin)), begin), self.gaps)
-            assert left.sequence is not None
-            first = left.first[np.searchsorted(left.sequence, np.arange(len(begin) + 1))]
+            runs = stretches(self.shape, start, first, self.real_rows(np.arange(len(start)), start), self.gaps)
+            assert runs.sequence is not None
+            first = runs.first[np.searchsorted(runs.sequence, np.arange(len(start) + 1))]
             first.setflags(write=False)
             object.__setattr__(self, "first", first)
-        object.__setattr__(self, "stretches", left)
+        object.__setattr__(self, "stretches", runs)
 
     def __repr__(self) -> str:
-        return f"<index of {len(self):,} windows of {len(self.begin):,} sequences: {self.shape}>"
+        return f"<index of {len(self):,} windows of {len(self.start):,} sequences: {self.shape}>"
 
     @classmethod
     def from_lengths(cls, lengths: ArrayLike, shape: WindowShape) -> Self:
@@ -99,7 +99,7 @@ class WindowIndex:
 
         Args:
             lengths: (sequences,) integers, the steps of each sequence, 0 to 2**53.
-            shape: What one window takes from a sequence; its `steps` say which steps are usable.
+            shape: The shape of a window; its `steps` say which steps are usable.
 
         Raises:
             WindowError: As the class says, or a length is not as above.
@@ -107,9 +107,9 @@ class WindowIndex:
         steps = step_counts("lengths", lengths)
         if shape.steps is None:
             zeros = np.broadcast_to(np.zeros(1, np.int64), steps.shape)  # takes no memory
-            return cls(begin=zeros, end=steps, shape=shape)
+            return cls(start=zeros, stop=steps, shape=shape)
         low, high = shape.steps
-        return cls(begin=fraction_of(steps, low), end=fraction_of(steps, high), shape=shape)
+        return cls(start=fraction_of(steps, low), stop=fraction_of(steps, high), shape=shape)
 
     def __len__(self) -> int:
         return int(self.first[-1])
@@ -121,16 +121,16 @@ class WindowIndex:
             number: The window's number; a negative one counts from the end, as in a list.
 
         Returns:
-            The sequence's position, and the window's first step, counted from the sequence's own step 0.
+            The sequence's position, and the window's first step, counted from the sequence's step 0.
 
         Raises:
             SequenceIndexError: There is no such window.
         """
-        wanted = operator.index(number)
-        if not -len(self) <= wanted < len(self):
-            raise self._no_such(wanted)
-        wanted %= len(self)
-        sequences, starts = self._place(np.int64(wanted))
+        position = operator.index(number)
+        if not -len(self) <= position < len(self):
+            raise self._no_such(position)
+        position %= len(self)
+        sequences, starts = self._place(np.int64(position))
         return int(sequences), int(starts)
 
     def locate_many(self, numbers: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -140,26 +140,26 @@ class WindowIndex:
             SequenceIndexError: There is no window of one of these numbers.
             WindowError: `numbers` are not integers.
         """
-        wanted = int64("numbers", numbers)
-        absent = (wanted < -len(self)) | (wanted >= len(self))
+        positions = int64("numbers", numbers)
+        absent = (positions < -len(self)) | (positions >= len(self))
         if absent.any():
-            raise self._no_such(int(wanted[absent][0]))
-        wanted = np.where(wanted < 0, wanted + len(self), wanted)
-        return self._place(wanted)
+            raise self._no_such(int(positions[absent][0]))
+        positions = np.where(positions < 0, positions + len(self), positions)
+        return self._place(positions)
 
     def _no_such(self, number: int) -> SequenceIndexError:
-        why, most = no_such("window", number, len(self)), int((self.end - self.begin).max(initial=0))
+        why, most = no_such("window", number, len(self)), int((self.stop - self.start).max(initial=0))
         if not len(self) and most < self.shape.span:
             why += (
-                f", as a window and its label need {self.shape.span:,} steps, and of {self.begin.size:,} sequences the "
+                f", as a window and its label need {self.shape.span:,} steps, and of {self.start.size:,} sequences the "
                 f"longest has {most:,} usable ones"
             )
         return SequenceIndexError(why)
 
     def _place(self, numbers: NDArray[np.int64] | np.int64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        left = self.stretches
-        which = np.asarray(np.searchsorted(left.first, numbers, side="right") - 1, np.int64)
-        return left.sequences(which), left.begin[which] + (numbers - left.first[which]) * self.shape.stride
+        runs = self.stretches
+        which = np.asarray(np.searchsorted(runs.first, numbers, side="right") - 1, np.int64)
+        return runs.sequences(which), runs.start[which] + (numbers - runs.first[which]) * self.shape.stride
 
     @overload
     def windows_in(self, sequence: int, low: int, high: int) -> tuple[int, int]: ...
@@ -172,8 +172,8 @@ class WindowIndex:
     ) -> tuple[int, int] | tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the half-open range of numbers of a sequence's windows that start in steps [low, high).
 
-        Steps count from the sequence's own step 0 and may lie outside of it. A range without windows is empty
-        and lies where they would be. Arrays are broadcast against each other and give arrays.
+        Steps count from the sequence's step 0 and may be outside the sequence. A range without windows is empty, at the
+        place where they would be. Arrays are broadcast, and the result then has arrays.
 
         Raises:
             SequenceIndexError: There is no such sequence.
@@ -183,10 +183,10 @@ class WindowIndex:
         (5, 7)
         """
         sequences = self._sequences(sequence)
-        begin, end, first = self.begin[sequences], self.end[sequences], self._every[sequences]
-        # Clipped first, so that no distance overflows however far outside the sequence a bound lies.
-        to_low = np.clip(int64("low", low), begin, end) - begin
-        to_high = np.clip(int64("high", high), begin, end) - begin
+        start, stop, first = self.start[sequences], self.stop[sequences], self._every[sequences]
+        # Clipped first, so that no distance overflows, however far a bound is outside the sequence.
+        to_low = np.clip(int64("low", low), start, stop) - start
+        to_high = np.clip(int64("high", high), start, stop) - start
         count, stride = self._every[sequences + 1] - first, self.shape.stride
         number_low = first + np.minimum(-(-to_low // stride), count)
         number_high = np.maximum(first + np.minimum(-(-to_high // stride), count), number_low)
@@ -196,12 +196,12 @@ class WindowIndex:
         return np.broadcast_to(number_low, number_high.shape), number_high
 
     def real_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
-        """Return how many input rows of each window are real; those after them are padding.
+        """Return how many input rows of each window are real; the rows after them are padding.
 
-        All `window` of them are, unless `short="pad"` and the sequence has fewer than `span` usable steps.
-        Then as many are real as fit before a whole label: `begin + k * sampling_rate < end - label_span`.
-        The label follows the last real row: `"future"` begins `1 + lead` steps after it, `"last"` is its
-        label row, and `"aligned"` has as many real rows as the input.
+        All `window` rows are real, unless `short="pad"` and the sequence has fewer than `span` usable steps. Then as
+        many are real as fit before a whole label: `start + k * sampling_rate < stop - label_span`. The label follows
+        the last real row: `"future"` starts `1 + lead` steps after it, `"last"` is its label row, and `"aligned"` has
+        as many real rows as the input.
 
         Args:
             sequences: Integers, the windows' sequences.
@@ -217,25 +217,25 @@ class WindowIndex:
         where, at = np.broadcast_arrays(self._sequences(sequences), int64("starts", starts))
         if self.shape.short != "pad":
             return np.full(where.shape, self.shape.window, np.int64)
-        fitting = -((at - self.end[where] + self.shape.label_span) // self.shape.sampling_rate)
+        fitting = -((at - self.stop[where] + self.shape.label_span) // self.shape.sampling_rate)
         return np.asarray(np.minimum(fitting, self.shape.window), np.int64)
 
     def last_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
-        """Return the step of each window's last real input row, counted from its sequence's own step 0.
+        """Return the step of each window's last real input row, counted from its sequence's step 0.
 
         The arguments and errors are those of `real_rows`. A `"future"` label is the `horizon` rows from
-        `last_rows(...) + 1 + lead` on, padding or not.
+        `last_rows(...) + 1 + lead` on, with or without padding.
         """
         past_start = (self.real_rows(sequences, starts) - 1) * self.shape.sampling_rate
         return np.asarray(int64("starts", starts) + past_start, np.int64)
 
     def _sequences(self, sequences: ArrayLike) -> NDArray[np.int64]:
-        """Return them as int64. A negative one is refused, as nothing here would return it."""
-        wanted = int64("sequences", sequences)
-        absent = (wanted < 0) | (wanted >= self.begin.size)
+        """Check positions of sequences, and return them as int64; negative ones are refused."""
+        positions = int64("sequences", sequences)
+        absent = (positions < 0) | (positions >= self.start.size)
         if absent.any():
-            raise SequenceIndexError(no_such("sequence", int(wanted[absent][0]), self.begin.size))
-        return wanted
+            raise SequenceIndexError(no_such("sequence", int(positions[absent][0]), self.start.size))
+        return positions
 
 
 def _first_numbers(usable: NDArray[np.int64], shape: WindowShape) -> NDArray[np.int64]:
@@ -248,7 +248,7 @@ def _first_numbers(usable: NDArray[np.int64], shape: WindowShape) -> NDArray[np.
             f" {shape.span:,}; {np.count_nonzero(short):,} of {usable.size:,} sequences are too short;"
             ' use short="drop" or short="pad", or a smaller window'
         )
-    counts = usable - shape.span  # in place from here on, as there may be millions
+    counts = usable - shape.span  # changed in place below, as there may be millions
     counts //= shape.stride
     counts += 1
     counts[short] = 0

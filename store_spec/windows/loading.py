@@ -1,4 +1,4 @@
-"""Read the rows of a pool, many ranges at once, in several threads."""
+"""Read the rows of a pool in several threads."""
 
 from __future__ import annotations
 
@@ -18,60 +18,60 @@ from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
-from store_spec.windows.kept import Kept
-from store_spec.windows.order import Order
+from store_spec.windows.order import EpochOrder
 from store_spec.windows.pools import Pool, Slots
 from store_spec.windows.ranges import Ints, Ranges
+from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.samples import read_labels
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
 MOST_THREADS = 8  # more would wait for the interpreter's lock
-GATHERED = 8  # times as many bytes a thread gathers as one decompresses
-PARTS = 4  # that each thread reads of a pool, so that all end at about the same time
+GATHERED = 8  # a thread gathers about so many times as many bytes as one decompresses
+PARTS = 4  # parts of a pool for each thread, so that all threads end at about the same time
 
 
 def threads(decompressed: float = np.inf) -> int:
-    """Return how many threads decompress: up to 8, and no more than there are processors for this process.
+    """Return how many threads decompress: at most 8, and at most the number of processors for this process.
 
     Args:
-        decompressed: How many bytes for each that is gathered: as much as one thread does while another gathers is left
-            to one, as several would only wait for each other.
+        decompressed: Bytes to decompress for each byte to gather. If one thread can do that while another gathers, one
+            is used, because several would only wait for each other.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, MOST_THREADS, math.ceil(min(decompressed * GATHERED, MOST_THREADS))))
 
 
 class Loader:
-    """Reads what one rank takes of the pools of an epoch. Two buffers take turns: two pools are there at a time.
+    """Reads the share of one rank of the pools of an epoch. Two pools are in memory at a time, in alternating buffers.
 
     Args:
-        windows: Whose windows.
-        order: Which pool has which.
-        rank: Whose share.
+        windows: The windows.
+        order: Their order.
+        rank: The number of the rank.
         world_size: How many ranks there are.
-        kept: What is there already, and keeps what is read; None for rows that go with their pool.
-        index: Whether the number of each window is asked for.
-        together: Bytes of rows that a thread reads at once, where a chunk is smaller.
-        cancelled: Set when nobody wants the rows any more.
+        cached: The cache of rows for this and later epochs; None if rows are dropped with their pool.
+        index: Whether batches have the numbers of windows.
+        together: Bytes of rows that a thread reads at once, if a chunk is smaller.
+        cancelled: Set when the rows are no longer needed.
     """
 
     def __init__(
         self,
         windows: Windows,
-        order: Order,
+        order: EpochOrder,
         rank: int,
         world_size: int,
         *,
-        kept: Kept | None = None,
+        cached: CachedRows | None = None,
         index: bool,
         together: int,
         cancelled: threading.Event,
     ) -> None:
         self._windows, self._order = windows, order
         self._rank, self._world_size = rank, world_size
-        self._kept = kept
+        self._cached = cached
         self._index, self._together, self._cancelled = index, together, cancelled
         self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
         self._scratch = _Scratch()
@@ -83,15 +83,15 @@ class Loader:
         self._threads.shutdown(cancel_futures=True)
 
     def __call__(self, number: int) -> Pool:
-        """Read pool `number` and put its windows into order."""
+        """Read pool `number`, and put its windows in order."""
         share = self._order.share(number, self._rank, self._world_size)
-        windows, pieces, kept = self._windows, share.pieces, self._kept
+        windows, pieces, cached = self._windows, share.pieces, self._cached
         shape, columns = windows.shape, windows.columns
-        # Each buffer is made for the largest pool: a larger one later would be of pages that the system clears first.
+        # Each buffer is made for the largest pool: a larger one later would be new memory, which the system clears.
         ranges: Ranges = share
         buffers, room = self._buffers[number % 2], self._order.most_rows
-        if kept is not None:
-            ranges, buffers, room = kept.ranges, kept.space, kept.ranges.rows
+        if cached is not None:
+            ranges, buffers, room = cached.ranges, cached.space, cached.ranges.rows
         space = {
             name: self._space(name, column, ranges.rows, room, buffers)
             for name, column in columns.items()
@@ -99,14 +99,14 @@ class Loader:
         }
         parts, chunks = [], {}
         for array in ("inputs", "labels", "filled"):
-            given = [(columns[name], rows) for name, rows in space.items() if columns[name].array == array]
-            if not given or not share.rows:  # a rank may have nothing of a pool
+            targets = [(columns[name], rows) for name, rows in space.items() if columns[name].array == array]
+            if not targets or not share.rows:  # a rank may have no rows of a pool
                 continue
             chunks[array] = self._chunks(share, array)
-            stretches = self._stretches(*chunks[array], array)
-            size = -(-len(stretches) // self._parts) or 1
-            parts.append([(array, stretches[at : at + size], ranges, given) for at in range(0, len(stretches), size)])
-        # By turns: labels have small chunks, and threads that read nothing else wait for the interpreter's lock.
+            reads = self._reads(*chunks[array], array)
+            size = -(-len(reads) // self._parts) or 1
+            parts.append([(array, reads[at : at + size], ranges, targets) for at in range(0, len(reads), size)])
+        # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
         real = None
@@ -118,7 +118,7 @@ class Loader:
         if shape.short == "pad" or shape.target == "sequence" or windows.static is not None or self._index:
             total = int(pieces.count.sum())
             position = Slots(
-                order=self._order.arranged(number, share, np.arange(total, dtype=small)),
+                order=self._order.arrange(number, share, np.arange(total, dtype=small)),
                 before=(np.cumsum(pieces.count) - pieces.count).astype(small),
                 place=place,
                 number=pieces.number,
@@ -126,15 +126,15 @@ class Loader:
             )
         else:
             positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
-            position = self._order.arranged(number, share, positions)
+            position = self._order.arrange(number, share, positions)
         if shape.target == "sequence":
-            found = read_labels(windows.store, pieces.sequence)
-            labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *found]))
-        while tasks:  # one that is named here would hold its error, and the error, by its traceback, all of these
-            tasks.popleft().result()  # of an error `close` cancels the others; `cancelled` would end without it
-        if kept is not None:
+            rows_of_labels = read_labels(windows.store, pieces.sequence)
+            labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *rows_of_labels]))
+        while tasks:  # no task is assigned to a name: the traceback of its error would keep all of them alive
+            tasks.popleft().result()  # after an error `close` cancels the other tasks
+        if cached is not None:
             for array, (low, high) in chunks.items():
-                kept.add(array, low, high)
+                cached.add(array, low, high)
         return Pool(
             shape=shape,
             inputs=space["inputs"],
@@ -149,82 +149,84 @@ class Loader:
         )
 
     def _space(self, name: str, column: Column, rows: int, most: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        """Return room for so many rows, and for a window that is padded to reach past the last."""
+        """Return space for `rows` rows, and for a padded window that reaches beyond the last of them."""
         beyond = self._windows.shape.input_span if self._windows.shape.short == "pad" else 0
         if name not in buffers:
             buffers[name] = np.empty((most + beyond, *column.shape), column.dtype)
         return buffers[name][: rows + beyond]
 
     def _chunks(self, rows: Ranges, array: str) -> tuple[Ints, Ints]:
-        """Return ranges of chunks that have these rows, and are not kept: each is decompressed once."""
+        """Return ranges of chunks that have these rows and are not cached; each is decompressed once."""
         chunk = chunk_rows(self._windows.store.schema, array)
         low, high = merged(rows.start // chunk, -(-rows.stop // chunk))
-        return (low, high) if self._kept is None else self._kept.missing(array, low, high)
+        return (low, high) if self._cached is None else self._cached.missing(array, low, high)
 
-    def _stretches(self, low: Ints, high: Ints, array: str) -> list[tuple[int, int]]:
-        """Return the rows of these chunks, as many at a time as a thread reads at once."""
+    def _reads(self, low: Ints, high: Ints, array: str) -> list[tuple[int, int]]:
+        """Return the ranges of rows of these chunks that a thread reads at once."""
         schema, last = self._windows.store.schema, self._windows.store.counts.steps
         chunk = chunk_rows(schema, array)
         step = max(1, self._together // (chunk * schema.rows(array).nbytes))
         return [
-            (at * chunk, min(min(at + step, end) * chunk, last))
-            for begin, end in zip(low.tolist(), high.tolist(), strict=True)
-            for at in range(begin, end, step)
+            (at * chunk, min(min(at + step, stop) * chunk, last))
+            for start, stop in zip(low.tolist(), high.tolist(), strict=True)
+            for at in range(start, stop, step)
         ]
 
     def _read_part(
-        self, array: str, stretches: list[tuple[int, int]], ranges: Ranges, given: list[tuple[Column, NDArray[Any]]]
+        self, array: str, reads: list[tuple[int, int]], ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]
     ) -> None:
-        for low, high in stretches:
-            self._read(array, low, high, ranges, given)
+        for low, high in reads:
+            self._read(array, low, high, ranges, targets)
 
-    def _read(self, array: str, low: int, high: int, ranges: Ranges, given: list[tuple[Column, NDArray[Any]]]) -> None:
-        """Read the rows of these ranges between two rows to their places."""
+    def _read(
+        self, array: str, low: int, high: int, ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]
+    ) -> None:
+        """Read the parts of `ranges` from row `low` to `high` into their places in the targets."""
         if self._cancelled.is_set():
             raise StoreError(f"{self._windows.store.path}: reading ahead was cancelled")
         snapshot = self._windows.store.snapshot
         pieces = ranges.between(low, high)
-        if len(given) == 1 and given[0][0].plain:
+        if len(targets) == 1 and targets[0][0].plain:
             if len(pieces) == 1:
                 ((start, stop, place),) = pieces
-                snapshot.fill(array, start, given[0][1][place : place + stop - start])
+                snapshot.fill(array, start, targets[0][1][place : place + stop - start])
                 return
             cuts = _cuts(pieces, chunk_rows(self._windows.store.schema, array), low, high)
             if len(cuts) > 2:
-                for begin, end in itertools.pairwise(cuts):
-                    self._read(array, begin, end, ranges, given)
+                for start, stop in itertools.pairwise(cuts):
+                    self._read(array, start, stop, ranges, targets)
                 return
         first, last = pieces[0][0], pieces[-1][1]
-        row, room = self._windows.store.schema.rows(array), None
-        if (last - first) * row.nbytes <= self._together:  # for more, memory is taken once it is known to be there
-            room = self._scratch.room(array, last - first, row.empty)
-        rows = snapshot.rows_in(room, array, first, last)
-        for column, space in given:
+        row, buffer = self._windows.store.schema.rows(array), None
+        if (last - first) * row.nbytes <= self._together:  # for more, memory is allocated once the rows are checked
+            buffer = self._scratch.buffer(array, last - first, row.empty)
+        rows = snapshot.rows_in(buffer, array, first, last)
+        for column, space in targets:
             for start, stop, place in pieces:
                 space[place : place + stop - start] = column(rows[start - first : stop - first], start)
 
 
 class _Scratch(threading.local):
-    """Memory of each thread for rows that are copied from there: new memory would be cleared by the system first."""
+    """Buffers of a thread for rows that are copied from there; the system would clear new memory each time."""
 
     def __init__(self) -> None:
-        self._rooms: dict[str, NDArray[Any]] = {}
+        self._buffers: dict[str, NDArray[Any]] = {}
 
-    def room(self, array: str, count: int, make: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
-        """Return room for so many rows of an array or more, made like that; what was there is gone."""
-        if array not in self._rooms or len(self._rooms[array]) < count:
-            self._rooms.pop(array, None)
-            self._rooms[array] = make(count)
-        return self._rooms[array]
+    def buffer(self, array: str, count: int, make: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+        """Return a buffer for at least `count` rows of an array, which `make` creates; its content is lost."""
+        if array not in self._buffers or len(self._buffers[array]) < count:
+            self._buffers.pop(array, None)
+            self._buffers[array] = make(count)
+        return self._buffers[array]
 
 
 def _cuts(pieces: list[tuple[int, int, int]], chunk: int, low: int, high: int) -> list[int]:
-    """Return where to cut rows, from `low` to `high`, so that only chunks that several pieces share hold more than one.
+    """Return where to cut the rows from `low` to `high`, so that only chunks with several pieces are read separately.
 
-    A piece alone is decompressed where it is to lie; others are copied there.
+    A single piece is decompressed directly into its place; several pieces are copied there.
     """
     cuts = {low, high}
     for (_, before, _), (after, _, _) in itertools.pairwise(pieces):
-        begin = after - after % chunk
-        cuts |= {begin, begin + chunk} if before > begin else {begin}
+        start = after - after % chunk
+        cuts |= {start, start + chunk} if before > start else {start}
     return sorted(cut for cut in cuts if low <= cut <= high)

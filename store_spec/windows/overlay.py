@@ -1,4 +1,4 @@
-"""Predictions of windows, laid back over the steps of their sequences."""
+"""Predictions of windows, averaged for each step of their sequences."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Overlaid:
-    """What windows predict of one sequence.
+    """The predictions for one sequence.
 
     Args:
         source: The name of its source.
-        part: Which part of it.
-        sequence: Its number: `windows.store[sequence]` are its inputs and labels.
-        mean: Float64 (steps, ...), the mean of all predictions for each step; NaN where there is none. For
+        part: The part of the source.
+        sequence: The number of the sequence: `windows.store[sequence]` returns its inputs and labels.
+        mean: Float64 (steps, ...), the mean of all predictions for each step; NaN if there are none. For
             `target="sequence"` there is one row.
-        count: Int64 (steps,), how many there are.
-        store: Where its times are; None: predictions are not of steps.
+        count: Int64 (steps,), the number of predictions for each step.
+        store: The store with its times; None if predictions are not for steps.
     """
 
     source: str
@@ -47,9 +47,7 @@ class Overlaid:
 
     @property
     def time(self) -> NDArray[Any] | None:
-        """When each step was, (steps,) as `store.times` has it; None where the store keeps no time.
-
-        It is read when it is asked for.
+        """The time of each step, (steps,), read from `store.times`; None if the store has no times.
 
         Raises:
             ChecksumError: The bytes on disk are not those that were written.
@@ -60,10 +58,10 @@ class Overlaid:
 
 
 class Overlay:
-    """What windows predict, sequence by sequence: `overlay["walk-0"].mean`. Get it from `windows.overlay`.
+    """Predictions by sequence, as in `overlay["walk-0"].mean`. Get it from `windows.overlay`.
 
-    It has the sequences that were predicted, in the order of the whole store. `overlay[source]` is that of a source, or
-    `overlay[source, part]` where it has several parts.
+    It has all sequences with predictions, in the order of the store. Use `overlay[source]`, or `overlay[source, part]`
+    if the source has several parts.
     """
 
     def __init__(self, each: list[Overlaid], where: object) -> None:
@@ -84,7 +82,7 @@ class Overlay:
         """Return the predictions for one sequence.
 
         Raises:
-            SequenceIndexError: Nothing was predicted of it, or several parts of it were; or it is no name.
+            SequenceIndexError: There are no predictions for it, or for several parts; or `name` is not a name.
         """
         key: Any = name
         if not isinstance(key, str) and not (isinstance(key, tuple) and len(key) == 2):
@@ -93,37 +91,37 @@ class Overlay:
                 "overlay[source] or overlay[source, part], and list(overlay) has all"
             )
         source, part = (name, None) if isinstance(name, str) else name
-        found = [each for each in self._each if each.source == source and part in (None, each.part)]
-        if not found:
+        matches = [each for each in self._each if each.source == source and part in (None, each.part)]
+        if not matches:
             raise SequenceIndexError(
                 f"{self._where}: no predictions for {name!r:.200}; {len(self):,} sequences have some"
             )
-        if len(found) > 1:
+        if len(matches) > 1:
             raise SequenceIndexError(
-                f"{self._where}: predictions for {len(found):,} parts of {source!r:.200}: "
-                f"give overlay[{source!r:.80}, {found[0].part}] for one of them"
+                f"{self._where}: predictions for {len(matches):,} parts of {source!r:.200}: "
+                f"give overlay[{source!r:.80}, {matches[0].part}] for one of them"
             )
-        return found[0]
+        return matches[0]
 
 
 def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inverse: bool = False) -> Overlay:
-    """Lay predictions of windows over the steps that they are of, where they may overlap.
+    """Average the predictions of windows, which may overlap, for each step.
 
     Args:
-        windows: Whose windows; with `phase="random"` those of the epoch, `batches.windows`.
-        predictions: For each window what its label has: (windows, horizon, ...) for `target="future"`, (windows,
-            window, ...) for `"aligned"`, (windows, ...) for `"last"` and `"sequence"`. What a step has may be of
-            another shape than in labels: probabilities of classes, say. NaN makes the mean of its step NaN.
-        index: (windows,), their numbers, as `batches(..., index=True)` gives them, in any order, also some of them.
-        inverse: Undo what `normalize` did to labels: predictions then have the shape of labels.
+        windows: The windows; with `phase="random"` those of the epoch, `batches.windows`.
+        predictions: For each window an array like its label: (windows, horizon, ...) for `target="future"`, (windows,
+            window, ...) for `"aligned"`, (windows, ...) for `"last"` and `"sequence"`. The further axes may differ from
+            those of labels, for example for probabilities of classes. NaN makes the mean of its step NaN.
+        index: (windows,), the numbers of the windows, from `batches(..., index=True)`, in any order.
+        inverse: Undo the normalisation of labels; predictions then have the shape of labels.
 
     Returns:
-        Arrays over the steps of each sequence that has one of these windows, and of no other.
+        Predictions for the steps of each sequence that has one of these windows.
 
     Raises:
-        WindowError: Shapes do not fit the windows, `inverse` is asked for where windows are not normalised, or these
-            are not of the epoch with `phase="random"`.
-        SequenceIndexError: There is no window of one of these numbers.
+        WindowError: Shapes do not fit the windows, windows are not normalised but `inverse` is True, or with
+            `phase="random"` these are not the windows of the epoch.
+        SequenceIndexError: There is no window with one of these numbers.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walk.zarr"
@@ -137,32 +135,32 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     """
     windows.check_epoch()
     store, shape, numbers = windows.store, windows.shape, np.asarray(index)
-    given = np.asarray(predictions)
+    values = np.asarray(predictions)
     steps = shape.label_steps
-    wanted = f"({numbers.size:,}, ...)" if steps is None else f"({numbers.size:,}, {steps:,}, ...)"
-    fits = given.ndim > 0 and len(given) == numbers.size and (steps is None or given.shape[1:2] == (steps,))
-    if numbers.ndim != 1 or not fits or given.dtype.kind not in "biuf":
+    expected = f"({numbers.size:,}, ...)" if steps is None else f"({numbers.size:,}, {steps:,}, ...)"
+    fits = values.ndim > 0 and len(values) == numbers.size and (steps is None or values.shape[1:2] == (steps,))
+    if numbers.ndim != 1 or not fits or values.dtype.kind not in "biuf":
         raise WindowError(
-            f"{store.path}: predictions of shape {given.shape} and {given.dtype}, with an index of shape "
-            f'{numbers.shape}; target="{shape.target}" needs numbers of shape {wanted}'
+            f"{store.path}: predictions of shape {values.shape} and {values.dtype}, with an index of shape "
+            f'{numbers.shape}; target="{shape.target}" needs numbers of shape {expected}'
         )
     if inverse:
-        given = windows.scaler(numbers).inverse(given)
+        values = windows.scaler(numbers).inverse(values)
     sequences, row, count = _steps(windows, numbers)
     if steps is None:
-        given = given[:, None]
-    if shape.target == "aligned":  # those of padding are of no step
-        given = given[np.arange(shape.window) < count[:, None]]
-    given = given.reshape(int(count.sum()), *given.shape[1 if shape.target == "aligned" else 2 :])
-    # A sequence may be selected twice: by its number in the store it is one.
-    kept, which = np.unique(store.selection[sequences], return_inverse=True)
-    first = np.full(len(kept), len(store), np.int64)
+        values = values[:, None]
+    if shape.target == "aligned":  # without padding
+        values = values[np.arange(shape.window) < count[:, None]]
+    values = values.reshape(int(count.sum()), *values.shape[1 if shape.target == "aligned" else 2 :])
+    # By their number in the store, so that a sequence that is selected twice occurs once.
+    distinct, which = np.unique(store.selection[sequences], return_inverse=True)
+    first = np.full(len(distinct), len(store), np.int64)
     np.minimum.at(first, which, sequences)
     lengths = np.ones_like(first) if shape.target == "sequence" else store.lengths[first]
     before = np.cumsum(lengths) - lengths
     places = spread(before[which] + row, count, shape.sampling_rate if shape.target == "aligned" else 1)
-    total = np.zeros((int(lengths.sum()), *given.shape[1:]))
-    np.add.at(total, places, given)
+    total = np.zeros((int(lengths.sum()), *values.shape[1:]))
+    np.add.at(total, places, values)
     times = np.bincount(places, minlength=len(total))
     by = times.reshape(-1, *(1 for _ in total.shape[1:]))
     mean = np.divide(total, by, out=np.full(total.shape, np.nan), where=by > 0)
@@ -172,18 +170,18 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
                 source=store.sources[number],
                 part=int(store.parts[number]),
                 sequence=number,
-                mean=mean[begin : begin + length],
-                count=times[begin : begin + length],
+                mean=mean[start : start + length],
+                count=times[start : start + length],
                 store=None if shape.target == "sequence" else store,
             )
-            for number, begin, length in zip(first.tolist(), before.tolist(), lengths.tolist(), strict=True)
+            for number, start, length in zip(first.tolist(), before.tolist(), lengths.tolist(), strict=True)
         ],
         store.path,
     )
 
 
 def _steps(windows: Windows, numbers: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
-    """Return the sequence of each window, the first step that its label is of, and of how many it is."""
+    """Return the sequence of each window, and the first step and the number of steps of its label."""
     shape = windows.shape
     sequences, start = windows.index.locate_many(numbers)
     last = windows.index.last_rows(sequences, start)

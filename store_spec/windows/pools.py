@@ -1,4 +1,4 @@
-"""Windows that lie in memory together, from which batches are gathered."""
+"""Windows whose rows are in memory together, from which batches are gathered."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from store_spec.reading.normalization import OfWindows
+from store_spec.reading.normalization import WindowScales
 from store_spec.windows.shape import WindowShape
 
-UNLOCKED = 501  # values, from which on NumPy gathers without the interpreter's lock
-LEAST_PART = 512  # bytes of a window: smaller pieces take longer to gather than the lock is worth
+UNLOCKED = 501  # from so many values on, NumPy gathers without the interpreter's lock
+LEAST_PART = 512  # bytes: smaller parts of windows take longer to gather than releasing the lock is worth
 
 Batch = tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slots:
-    """Which piece each window is of, without an array that has this for each.
+    """The run that each window belongs to, without an array with an entry for each window.
 
     Args:
-        order: (windows,), the slot of each window: pieces have as many slots as windows, one piece after another.
-        before: (pieces,), how many slots come before each piece.
-        place: (pieces,), where in the pool's rows each piece's first window starts.
-        number: (pieces,), the number of each piece's first window.
-        stride: Rows from one window of a piece to the next.
+        order: (windows,), the slot of each window: runs have as many slots as windows, one run after another.
+        before: (runs,), how many slots come before each run.
+        place: (runs,), where in the pool's rows each run's first window starts.
+        number: (runs,), the number of each run's first window.
+        stride: Rows from one window of a run to the next.
     """
 
     order: NDArray[np.signedinteger]
@@ -38,7 +38,7 @@ class Slots:
     stride: int
 
     def find(self, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
-        """Return where windows `start` to `stop` start, the piece of each, and its number."""
+        """Return where windows `start` to `stop` start in the pool's rows, the run of each, and its number."""
         slot = self.order[start:stop]
         piece = np.searchsorted(self.before, slot, side="right") - 1
         turn = (slot - self.before[piece]).astype(np.int64)
@@ -47,18 +47,18 @@ class Slots:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pool:
-    """Windows in memory, in the order in which batches take them.
+    """Windows in memory, in the order of the epoch.
 
     Args:
-        shape: What a window takes.
-        inputs: (rows, *feature shape); a window that is padded may reach past its sequence, but not past these rows.
-        labels: (rows, *target shape), of the same rows; for `target="sequence"` one row a piece.
-        future: (rows, *shape), the input columns that are known in advance; None if none were asked for.
-        masks: (rows, *feature shape) each, whether each value of `inputs` is real: if all of them say so.
-        static: (pieces, columns), what is given of the sequence of each; None if nothing was asked for.
-        position: (windows,), where in `inputs` each window starts; slots where more than that is needed of each: for
-            padding, for labels of sequences, for static columns, and for the index.
-        real: (pieces,), how many input rows are real, the same for all windows of a piece; None if all are.
+        shape: The shape of a window.
+        inputs: (rows, *feature shape). A padded window may reach beyond its sequence, but not beyond these rows.
+        labels: (rows, *target shape), of the same rows; for `target="sequence"` one row per run.
+        future: (rows, *shape), the input columns that are known in advance; None if there are none.
+        masks: (rows, *feature shape) each; a value of `inputs` is real if all of them are True.
+        static: (runs, columns), the static columns of each run's sequence; None if there are none.
+        position: (windows,), where in `inputs` each window starts; or slots, if the run of each window is needed: for
+            padding, labels of sequences, static columns, and the index.
+        real: (runs,), how many input rows are real, the same for all windows of a run; None if all are.
         index: Whether a batch has the numbers of its windows.
         of_windows: How each window is normalised by its own inputs; None if it is not.
     """
@@ -71,7 +71,7 @@ class Pool:
     position: NDArray[np.signedinteger] | Slots
     real: NDArray[np.int64] | None
     index: bool
-    of_windows: OfWindows | None = None
+    of_windows: WindowScales | None = None
     masks: tuple[NDArray[np.bool_], ...] = ()
 
     def cut(self, start: int, stop: int) -> Batch:
@@ -81,7 +81,7 @@ class Pool:
             at, piece, number = self.position.find(start, stop)
         else:
             at = self.position[start:stop].astype(np.intp)
-            piece, number = at, at  # nobody asks for them
+            piece, number = at, at  # unused
         real = shape.window if self.real is None else self.real[piece]
         inputs = _gathered(self.inputs, at, shape.window, shape.sampling_rate)
         after = at + ((real - 1) * shape.sampling_rate + 1 + shape.lead)
@@ -98,8 +98,8 @@ class Pool:
         padding = None if mask is None or mask.all() else ~mask
         _blank(padding, inputs, labels, shape)
         if self.of_windows is not None:
-            own = None if self.real is None else self.real[piece]
-            inputs, labels, future = self.of_windows(inputs, labels, future, own)
+            real_rows = None if self.real is None else self.real[piece]
+            inputs, labels, future = self.of_windows(inputs, labels, future, real_rows)
             _blank(padding, inputs, labels, shape)
         if self.masks:
             mask = _gathered(self.masks[0], at, shape.window, shape.sampling_rate)
@@ -115,7 +115,7 @@ class Pool:
 
 
 def join(parts: list[Batch]) -> Batch:
-    """Make one batch of what several pools gave."""
+    """Join the parts of a batch that come from several pools."""
     return parts[0] if len(parts) == 1 else tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
@@ -128,7 +128,7 @@ def _blank(padding: NDArray[np.bool_] | None, inputs: NDArray[Any], labels: NDAr
 
 
 def _parts(windows: int, values: int, itemsize: int) -> int:
-    """Return in how many equal parts each window is gathered: enough that NumPy lets other threads run meanwhile."""
+    """Return in how many equal parts to gather each window, so that NumPy releases the interpreter's lock."""
     least = -(-UNLOCKED // max(1, windows))
     most = min(2 * least, values * itemsize // LEAST_PART)
     return next((parts for parts in range(least, most + 1) if values % parts == 0), 1)
@@ -138,7 +138,7 @@ def _gathered(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int) -
     """Return (windows, count, *row shape): the rows `at[i]`, `at[i] + step`, ..., `count` of them, for each i."""
     values = math.prod(rows.shape[1:])
     if step == 1 or count == 1:
-        # A window is one piece of memory: as a value of so many bytes, or as a few, it is copied at once.
+        # A window is contiguous, so it is copied as one value of many bytes, or as a few such values.
         size = count * values
         part = max(1, size // _parts(len(at), size, rows.itemsize))
         pieces: NDArray[Any] = np.ndarray(
@@ -147,9 +147,9 @@ def _gathered(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int) -
             rows,
             strides=(rows.itemsize,),
         )
-        begins = (at[:, None] * values + np.arange(0, size, part)).reshape(-1)
-        found: NDArray[Any] = pieces[begins].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
-        return found
+        starts_of_parts = (at[:, None] * values + np.arange(0, size, part)).reshape(-1)
+        windows: NDArray[Any] = pieces[starts_of_parts].view(rows.dtype).reshape(len(at), count, *rows.shape[1:])
+        return windows
     starts = max(0, len(rows) - (count - 1) * step)
     each = values * rows.itemsize
     strides = (each, each * step, *rows.strides[1:])

@@ -1,4 +1,4 @@
-"""Ranges of a store's rows that lie in memory one after another."""
+"""Ranges of a store's rows that are in memory one after another."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-FEW_MORE = 8  # one row in so many may be one that nobody needs
+FEW_MORE = 8  # one row in so many may be unneeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """Ranges of rows, ascending and apart from each other.
+    """Ranges of rows, ascending and not overlapping.
 
     Args:
-        start: (ranges,), the first row of each.
+        start: (ranges,), the first row of each range.
         stop: (ranges,), the row after its last.
-        before: (ranges,), how many rows come before it.
+        before: (ranges,), how many rows of other ranges come before it.
     """
 
     start: Ints
@@ -28,31 +28,31 @@ class Ranges:
 
     @property
     def rows(self) -> int:
-        """Rows of all."""
+        """The number of rows in all ranges."""
         return int(self.before[-1] + self.stop[-1] - self.start[-1]) if len(self.before) else 0
 
     def between(self, low: int, high: int) -> list[tuple[int, int, int]]:
-        """Return what of each lies between two rows: its first row, the one after its last, and its place in memory."""
+        """Return the parts of ranges between two rows: first row, row after the last, and position in memory."""
         first = int(np.searchsorted(self.stop, low, side="right"))
         after = int(np.searchsorted(self.start, high, side="left"))
         some = (each[first:after].tolist() for each in (self.start, self.stop, self.before))
-        # Not by NumPy, which takes longer to begin with a few numbers than all of this.
+        # Plain Python: for a few numbers NumPy takes longer.
         return [
             (max(low, start), min(stop, high), before + max(0, low - start))
             for start, stop, before in zip(*some, strict=True)
         ]
 
     def places(self, rows: Ints) -> Ints:
-        """Return where rows of the store lie in memory."""
+        """Return the positions in memory of rows of the store."""
         each = np.searchsorted(self.start, rows, side="right") - 1
         return np.asarray(rows - self.start[each] + self.before[each], np.int64)
 
 
-def joined(start: Ints, stop: Ints, room: int, chunk: int) -> tuple[Ints, Ints]:
-    """Return ranges that hold these, with rows between them that nobody needs as far as there is room for them.
+def join_ranges(start: Ints, stop: Ints, room: int, chunk: int) -> tuple[Ints, Ints]:
+    """Join ranges by including unneeded rows between them, as far as there is room.
 
-    Rows that are read in one piece are decompressed where they are to lie; of others each piece is copied there.
-    Of less than a chunk, each row lies in a chunk with one that is needed: no further chunk is read.
+    Rows that are read in one piece are decompressed directly into their place; separate pieces are copied there. Only
+    gaps of less than a chunk are included, so no additional chunk is read.
     """
     if not len(start):
         return start, stop

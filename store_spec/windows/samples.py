@@ -1,4 +1,4 @@
-"""Windows by number, read and put together one by one: each chunk once for all that are asked for together."""
+"""Read windows by number. For windows that are read together, each chunk is read once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.reading.spans import read_spans
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.windows.pools import Batch
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ READ_TOGETHER = 64  # windows
 
 
 def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[np.int64]) -> list[Batch]:
-    """Return the samples of windows that start at these steps of these sequences, in the order given."""
+    """Return the samples of windows that start at the steps `first` of these sequences, in this order."""
     shape = windows.shape
-    read = partial(read_spans, windows.store.snapshot, recent=True)
+    read = partial(read_ranges, windows.store.snapshot, recent=True)
     real = windows.index.real_rows(sequences, first)
     start = windows.store.starts[sequences] + first
     last = start + (real - 1) * shape.sampling_rate
@@ -34,68 +34,67 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
         rows["labels"] = (low, read("labels", low, high))
     for name in windows.masks:
         array = windows.columns[name].array
-        spans = rows["inputs"][1] if array == "inputs" else read(array, start, last + 1)
-        rows[name] = (start, spans)
+        rows[name] = (start, rows["inputs"][1] if array == "inputs" else read(array, start, last + 1))
     if "future" in windows.columns:
         rows["future"] = (after, read("inputs", after, after + shape.horizon))
     samples = []
     for number, count in enumerate(real.tolist()):
-        given = {name: (int(begin[number]), spans[number]) for name, (begin, spans) in rows.items()}
-        samples.append(_sample(windows, given, count))
+        of_window = {name: (int(starts[number]), arrays[number]) for name, (starts, arrays) in rows.items()}
+        samples.append(_sample(windows, of_window, count))
     if windows.static is not None:
         samples = [(*sample, row.copy()) for sample, row in zip(samples, windows.static[sequences], strict=True)]
     return samples
 
 
 def read_labels(store: Store, sequences: NDArray[np.int64]) -> list[NDArray[Any]]:
-    """Return the own label (1, *target shape) of each of some sequences.
+    """Return the labels (1, *target shape) of whole sequences.
 
     Raises:
-        ChecksumError: It is not the one that was written: a file is another's, or an older copy.
+        ChecksumError: A label is not the one that was written: a file was swapped, or replaced by an older copy.
     """
     row = store.label_starts[sequences]
-    found = read_spans(store.snapshot, "labels", row, row + 1, recent=True)
-    for number, rows in zip(store.selection[sequences].tolist(), found, strict=True):
+    labels = read_ranges(store.snapshot, "labels", row, row + 1, recent=True)
+    for number, rows in zip(store.selection[sequences].tolist(), labels, strict=True):
         store.snapshot.check("labels", number, rows)
-    return found
+    return labels
 
 
 def _label_rows(
     windows: Windows, start: NDArray[np.int64], last: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the range of rows of `labels` that each window needs, where these are not the sequences' own."""
+    """Return the range of rows of `labels` for each window, if labels are not those of whole sequences."""
     if windows.shape.target == "future":
         start = last + 1 + windows.shape.lead
         return start, start + windows.shape.horizon
     return (last if windows.shape.target == "last" else start), last + 1
 
 
-def _sample(windows: Windows, given: dict[str, tuple[int, NDArray[Any]]], real: int) -> Batch:
-    """Return the sample of rows that were read, and where in the store they begin."""
+def _sample(windows: Windows, stored: dict[str, tuple[int, NDArray[Any]]], real: int) -> Batch:
+    """Make a sample from stored rows; `stored` has their first row in the store, and the rows, by column."""
     shape, columns = windows.shape, windows.columns
-    begin, rows = given["inputs"]
-    inputs = _padded(columns["inputs"](rows[:: shape.sampling_rate], begin), shape.window)
-    begin, rows = given["labels"]
-    labels = columns["labels"](rows, begin)
+    start, rows = stored["inputs"]
+    inputs = _pad(columns["inputs"](rows[:: shape.sampling_rate], start), shape.window)
+    start, rows = stored["labels"]
+    labels = columns["labels"](rows, start)
     if shape.target == "aligned":
-        labels = _padded(labels[:: shape.sampling_rate], shape.window)
+        labels = _pad(labels[:: shape.sampling_rate], shape.window)
     elif shape.label_steps is None:
         labels = labels[0]
     future = None
-    if "future" in given:
-        begin, rows = given["future"]
-        future = np.ascontiguousarray(columns["future"](rows, begin))
+    if "future" in stored:
+        start, rows = stored["future"]
+        future = np.ascontiguousarray(columns["future"](rows, start))
     if windows.of_windows is not None:
-        known = None if future is None else future[None]
-        xs, ys, known = windows.of_windows(inputs[None], labels[None], known, np.array([real]))
-        inputs, labels, future = xs[0], ys[0], None if known is None else known[0]
+        futures = None if future is None else future[None]
+        xs, ys, futures = windows.of_windows(inputs[None], labels[None], futures, np.array([real]))
+        inputs, labels, future = xs[0], ys[0], None if futures is None else futures[0]
         inputs[real:] = 0
         if shape.target == "aligned":
             labels[real:] = 0
     sample = [inputs, labels]
     if windows.masks:
-        each = [columns[name](given[name][1][:: shape.sampling_rate]) for name in windows.masks]
-        sample.append(_padded(np.logical_and.reduce(each), shape.window))
+        each = [columns[name](stored[name][1][:: shape.sampling_rate]) for name in windows.masks]
+        sample.append(_pad(np.logical_and.reduce(each), shape.window))
     elif shape.short == "pad":
         sample.append(np.arange(shape.window) < real)
     if future is not None:
@@ -103,8 +102,8 @@ def _sample(windows: Windows, given: dict[str, tuple[int, NDArray[Any]]], real: 
     return tuple(sample)
 
 
-def _padded(rows: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return `count` rows, zeros after those given, one after another in memory."""
+def _pad(rows: NDArray[Any], count: int) -> NDArray[Any]:
+    """Pad rows with zeros at the end to `count` rows; the result is contiguous."""
     if len(rows) == count:
         return np.ascontiguousarray(rows)
     padded = np.zeros((count, *rows.shape[1:]), rows.dtype)

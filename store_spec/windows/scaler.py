@@ -1,4 +1,4 @@
-"""What windows were normalised by, so that it can be undone."""
+"""The numbers by which windows were normalised, to undo it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.scaling import Scale, Scaler, unchanged
-from store_spec.reading.spans import read_spans
 from store_spec.windows.samples import READ_TOGETHER
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
-    """Return what these windows are normalised by: the same for all but with `"sequence"` and `"window"`."""
+    """Return the normalisation of these windows, which differs between windows for `"sequence"` and `"window"`."""
     targets = windows.store.schema.labels.features
     if windows.of_windows is not None:
         parts = [
@@ -38,14 +38,14 @@ def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
 
 
 def _scale_of_windows(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scale:
-    """Read the inputs of some windows for their mean and standard deviation."""
+    """Read the inputs of some windows, and return their mean and standard deviation."""
     assert windows.of_windows is not None
     sequences, first = windows.index.locate_many(numbers)
     real = windows.index.real_rows(sequences, first)
     start = windows.store.starts[sequences] + first
     column, shape = windows.columns["inputs"], windows.shape
     inputs = np.zeros((len(numbers), shape.window, *column.shape), column.dtype)
-    spans = read_spans(windows.store.snapshot, "inputs", start, start + (real - 1) * shape.sampling_rate + 1)
-    for window, rows, count in zip(inputs, spans, real.tolist(), strict=True):
+    rows_of_each = read_ranges(windows.store.snapshot, "inputs", start, start + (real - 1) * shape.sampling_rate + 1)
+    for window, rows, count in zip(inputs, rows_of_each, real.tolist(), strict=True):
         window[:count] = column(rows[:: shape.sampling_rate])
     return windows.of_windows.scale(inputs, real)

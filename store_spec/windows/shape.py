@@ -1,4 +1,4 @@
-"""What one window takes from a sequence: its input rows, its label, and which steps it needs for them."""
+"""The shape of a window: its input rows, its label, and the steps it needs for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from store_spec.errors import WindowError
-from store_spec.windows.numbers import INT64_MAX, checked_count, checked_fractions
+from store_spec.windows.validation import INT64_MAX, checked_count, checked_fractions
 
 Target = Literal["future", "last", "aligned", "sequence"]
 Short = Literal["drop", "pad", "error"]
@@ -15,15 +15,15 @@ Phase = Literal["first", "random"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowShape:
-    """What one window takes from a sequence.
+    """The rows that a window takes from a sequence.
 
     The input rows of a window at step `s` are the `window` rows `s`, `s + sampling_rate`, .... Its label is
 
-    * `"future"`: the `horizon` consecutive label rows that begin `1 + lead` steps after the last input row;
-      `sampling_rate` does not thin them,
-    * `"last"`: the one label row of the last input row,
+    * `"future"`: the `horizon` consecutive label rows from `1 + lead` steps after the last input row on, regardless of
+      `sampling_rate`,
+    * `"last"`: the label row of the last input row,
     * `"aligned"`: the label row of each input row,
-    * `"sequence"`: the sequence's own label.
+    * `"sequence"`: the label of the whole sequence.
 
     The last three ignore `horizon` and `lead`.
 
@@ -34,16 +34,16 @@ class WindowShape:
         lead: Steps between the last input row and a `"future"` label, at least 0.
         sampling_rate: Steps between neighbouring input rows, at least 1.
         target: Which label rows belong to a window.
-        short: What becomes of a sequence with fewer than `span` usable steps. `"drop"`: it gives no window, and where
-            all of them are shorter there are no windows, and no batches.
-            `"error"`: it is a `WindowError`. `"pad"`: it gives one window, at its first usable step, if there
-            is room for one input row and a whole label; see `WindowIndex.real_rows`.
-        steps: `(low, high)`, with 0 <= low < high <= 1: of a sequence of n steps, only those from
-            `floor(n * low)` up to, not including, `floor(n * high)` are usable; windows and their labels lie
-            inside. The products are first rounded to six decimals, so 0.29 of 100 steps is 29. None: all are.
+        short: What to do with a sequence of fewer than `span` usable steps. `"drop"`: it has no windows; if all
+            sequences are shorter, there are no windows at all, and no batches. `"error"`: raise a `WindowError`.
+            `"pad"`: it has one window, at its first usable step, if there is room for one input row and a whole label;
+            see `WindowIndex.real_rows`.
+        steps: `(low, high)`, with 0 <= low < high <= 1: of a sequence of n steps, only those from `floor(n * low)` to
+            `floor(n * high)`, the latter excluded, are usable for windows and their labels. The products are first
+            rounded to six decimals, so 0.29 of 100 steps is 29. None: all steps are usable.
         phase: Where the first window of a sequence starts. `"first"`: at its first usable step. `"random"`: in
-            batches at another of the first `stride` steps each epoch, so that with a stride above 1 no step is left
-            out for ever.
+            batches at another of the first `stride` steps in each epoch, so that with a stride above 1 all steps are
+            used in time.
 
     Raises:
         WindowError: A field is not as above, or the span does not fit int64.
@@ -80,12 +80,12 @@ class WindowShape:
 
     @property
     def input_span(self) -> int:
-        """Steps from a window's first input row to its last, both counted."""
+        """Steps from a window's first input row to its last, both included."""
         return (self.window - 1) * self.sampling_rate + 1
 
     @property
     def label_span(self) -> int:
-        """Steps that a label reaches past the window's last input row."""
+        """Steps from a window's last input row to the end of its label."""
         return self.lead + self.horizon if self.target == "future" else 0
 
     @property
@@ -95,7 +95,7 @@ class WindowShape:
 
     @property
     def label_steps(self) -> int | None:
-        """Rows in a label; None where a label is one row without a step axis."""
+        """Rows in a label; None if a label is one row without a step axis."""
         if self.target == "future":
             return self.horizon
         return self.window if self.target == "aligned" else None

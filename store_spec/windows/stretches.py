@@ -1,12 +1,12 @@
-"""Which windows are left out since they touch rows that miss a value: arithmetic over runs of such rows.
+"""Leave out windows with missing values: arithmetic on runs of rows, without reading any.
 
-    steps      0  1  2  3  4  5  6  7  8  9 10 11        a sequence of 12 steps, of which step 5 misses a value
+    steps      0  1  2  3  4  5  6  7  8  9 10 11        a sequence of 12 steps; step 5 has a missing value
                               ?
     starts     0  1  2  .  .  .  6  7  8                 window=3, horizon=1: 3, 4 and 5 would take step 5 as an input,
     starts     0  1  .  .  .  .  6  7  8                 and 2 as a label
     stretches  |--|              |-----|                 windows 0 and 1; windows 2 to 4
 
-A *stretch* is a run of starts of one sequence with none left out between them, each a stride behind the one before.
+A *stretch* is a series of starts in one sequence, each one stride after the previous one, with none left out.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ from store_spec.format.runs import merged, spread
 from store_spec.windows.shape import WindowShape
 
 Ints = NDArray[np.int64]
-Taken = Literal["window", "horizon", "last", "sequence"]
+GapUse = Literal["window", "horizon", "last", "sequence"]
 
-TOGETHER = 2**18  # ranges of starts that are worked out at once, of some 100 bytes each meanwhile
+TOGETHER = 2**18  # ranges of starts that are computed at once, each of about 100 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Gaps:
-    """Steps that no window may take.
+    """Steps that windows may not use.
 
     Args:
-        sequence: (gaps,), the position of the sequence that each is of, rising.
-        start: (gaps,), its first step, counted from the sequence's own step 0.
-        stop: (gaps,), the one after its last.
-        taken: As what a window may not take them: as a row of the `window` itself, of its `horizon`, as its `last`
-            row; or, for labels of whole sequences, at all (`sequence`).
+        sequence: (gaps,), the position of each gap's sequence, ascending.
+        start: (gaps,), the first step of the gap, counted from the first step of the sequence.
+        stop: (gaps,), the step after its last.
+        use: What windows may not use them for: rows of the `window`, rows of its `horizon`, its `last` row; or, for
+            labels of whole sequences, anything (`sequence`).
     """
 
     sequence: Ints
     start: Ints
     stop: Ints
-    taken: Taken
+    use: GapUse
 
     def __len__(self) -> int:
         return len(self.sequence)
 
     def __getitem__(self, some: slice) -> Gaps:
-        return Gaps(sequence=self.sequence[some], start=self.start[some], stop=self.stop[some], taken=self.taken)
+        return Gaps(sequence=self.sequence[some], start=self.start[some], stop=self.stop[some], use=self.use)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stretches:
-    """Runs of windows whose starts follow one another.
+    """Runs of windows without any left out between them.
 
     Args:
-        sequence: (stretches,), the position of the sequence that each is of, rising; None: one of each sequence.
-        begin: (stretches,), where its first window starts, counted from the sequence's own step 0.
+        sequence: (stretches,), the position of each stretch's sequence, ascending; None: one stretch per sequence.
+        start: (stretches,), the start of its first window, counted from the first step of the sequence.
         first: (stretches + 1,), the number of its first window, then the number of windows.
-        number: (stretches,), which number its first window would have if none were left out.
+        number: (stretches,), the number that its first window would have if none were left out.
     """
 
     sequence: Ints | None
-    begin: Ints
+    start: Ints
     first: Ints
     number: Ints
 
@@ -82,17 +82,17 @@ class Stretches:
         return np.asarray(np.where(which < 0, 0, self.first[which] + inside), np.int64)
 
 
-def stretches(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> Stretches:
-    """Return what is left of the windows of all sequences.
+def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> Stretches:
+    """Return the windows of all sequences that use no gap.
 
     Args:
-        shape: What one window takes.
-        begin: (sequences,), where the first window of each starts.
-        first: (sequences + 1,), the number of each one's first window if none were left out, then how many there are.
-        real: (sequences,), how many input rows the first window of each has; all others have as many.
-        gaps: The steps that they may not take.
+        shape: The shape of a window.
+        first_start: (sequences,), the start of each sequence's first window.
+        first: (sequences + 1,), the number of its first window if none were left out, then the number of windows.
+        real: (sequences,), how many input rows the first window of each sequence has; all others have as many.
+        gaps: The steps that windows may not use.
     """
-    low, high = merged(*_left_out(shape, begin, first, real, gaps))
+    low, high = merged(*_skipped(shape, first_start, first, real, gaps))
     from_number, to_number = np.append(np.zeros(1, np.int64), high), np.append(low, first[-1:])
     some = from_number < to_number
     from_number, to_number = from_number[some], to_number[some]
@@ -104,44 +104,44 @@ def stretches(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Se
     sequence, number = sequence[some], number[some]
     return Stretches(
         sequence=sequence,
-        begin=begin[sequence] + (number - first[sequence]) * shape.stride,
+        start=first_start[sequence] + (number - first[sequence]) * shape.stride,
         first=np.append(np.zeros(1, np.int64), np.cumsum(count[some])),
         number=number,
     )
 
 
-def _left_out(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> tuple[Ints, Ints]:
-    """Return ranges of numbers of windows that touch a gap; they may overlap."""
-    found: list[tuple[Ints, Ints]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+def _skipped(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> tuple[Ints, Ints]:
+    """Return ranges of numbers of windows that use a gap; they may overlap."""
+    ranges: list[tuple[Ints, Ints]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for each in gaps:
         at = 0
         while at < len(each):
-            # Where rows are apart, a short gap may leave out a range of starts for each of them.
+            # With a sampling rate, a short gap may rule out a range of starts for each row of a window.
             some = max(1, TOGETHER // (shape.window if shape.sampling_rate > 1 else 1))
-            found.append(merged(*_touching(shape, begin, first, real, each[at : at + some])))
+            ranges.append(merged(*_windows_with(shape, first_start, first, real, each[at : at + some])))
             at += some
-    low, high = (np.concatenate(bounds) for bounds in zip(*found, strict=True))
+    low, high = (np.concatenate(bounds) for bounds in zip(*ranges, strict=True))
     return low, high
 
 
-def _touching(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Gaps) -> tuple[Ints, Ints]:
+def _windows_with(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Gaps) -> tuple[Ints, Ints]:
     sequence, count = gaps.sequence, first[gaps.sequence + 1] - first[gaps.sequence]
     some = count > 0
     sequence, count, start, stop = sequence[some], count[some], gaps.start[some], gaps.stop[some]
-    if gaps.taken == "sequence":
+    if gaps.use == "sequence":
         return first[sequence], first[sequence + 1]
-    # A window that starts at s takes the rows s + offset + k * step, k from 0 up to, not including, `rows`.
+    # A window that starts at s uses the rows s + offset + k * step for k from 0 to rows - 1.
     step, rows, offset = shape.sampling_rate, real[sequence], np.zeros_like(start)
-    if gaps.taken != "window":
-        horizon = gaps.taken == "horizon"
+    if gaps.use != "window":
+        horizon = gaps.use == "horizon"
         offset = (rows - 1) * step + (1 + shape.lead if horizon else 0)
         step, rows = 1, np.full_like(rows, shape.horizon if horizon else 1)
     if step > 1 and shape.stride % step == 0:
-        # All windows of a sequence take every so many of the same rows; of a gap only these count.
-        start = start + (begin[sequence] + offset - start) % step
+        # All windows of a sequence use the same rows, `step` apart; only these rows of a gap count.
+        start = start + (first_start[sequence] + offset - start) % step
         stop = start + (stop - 1 - start) // step * step + 1
     elif step > 1:
-        # A gap shorter than a step lies between the rows of some windows.
+        # A gap shorter than a step may be between the rows of a window.
         short = stop - start < step
         parts = np.where(short, rows, 1)
         back = spread(np.zeros_like(start), parts) * step
@@ -149,8 +149,8 @@ def _touching(shape: WindowShape, begin: Ints, first: Ints, real: Ints, gaps: Ga
             np.repeat(each, parts) for each in (sequence, count, start, stop, rows, offset, short)
         )
         start, stop, rows = start - back, stop - back, np.where(short, 1, rows)
-    low = start - offset - (rows - 1) * step - begin[sequence]
-    high = stop - offset - begin[sequence]
+    low = start - offset - (rows - 1) * step - first_start[sequence]
+    high = stop - offset - first_start[sequence]
     low, high = (np.clip(-(-bound // shape.stride), 0, count) for bound in (low, high))
     some = (low < high) & (start < stop)
     return first[sequence[some]] + low[some], first[sequence[some]] + high[some]

@@ -1,4 +1,4 @@
-"""All windows of a selection of sequences, by number; nothing is stored, and rows are read when asked for."""
+"""All windows of a selection of sequences, by number. Nothing is stored, and rows are read when they are needed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.notebook import option_text, table_html
-from store_spec.reading.columns import Column, chosen
-from store_spec.reading.normalization import Normalize, OfWindows, Own, labels_are_numbers, named, resolved, scales_of
+from store_spec.reading.columns import Column, feature_positions
+from store_spec.reading.normalization import (
+    Normalize,
+    Own,
+    WindowScales,
+    labels_are_numbers,
+    resolve,
+    scales_of,
+    state_name,
+)
 from store_spec.reading.scaling import Scaler
-from store_spec.reading.sequences import static_columns, static_parameter
-from store_spec.windows.kept import Keeper
+from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.windows.missing_values import gaps_of, masks_of
 from store_spec.windows.pools import Batch
+from store_spec.windows.row_cache import RowCache
 from store_spec.windows.samples import READ_TOGETHER, read_samples
 from store_spec.windows.scaler import scaler_of
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.state import brief
-from store_spec.windows.usable import check_target, index_of, moment_of
+from store_spec.windows.targets import check_target, index_of, moment_of
 
 if TYPE_CHECKING:
     from store_spec.reading.classes import ByClass
@@ -38,11 +46,11 @@ MissingValues = Literal["keep", "skip"]
 
 
 class Place(NamedTuple):
-    """Where windows lie.
+    """The place of a window in its source, or of several windows.
 
     Args:
         source: The name of the source, or an array of names.
-        part: Int64, which part of it.
+        part: Int64, the part of the source.
         step: Int64, the step of the sequence at which the window starts.
     """
 
@@ -54,54 +62,54 @@ class Place(NamedTuple):
 class Windows:
     """The windows of a store, numbered sequence by sequence in the store's order. Get them from `store.windows`.
 
-    Sample i is `(inputs, labels)`, with `short="pad"` or `mask=True` a mask, with `future=` and `static=` these:
+    Sample i is a tuple of these arrays. The mask is only there with `short="pad"` or `mask=True`, the last two only
+    with `future=` and `static=`:
 
-    * inputs (window, *feature shape), of the features asked for,
+    * inputs (window, *feature shape), of the selected features,
     * labels (horizon, *target shape) for `target="future"`, (*target shape) for `"last"` and `"sequence"`,
       (window, *target shape) for `"aligned"`,
-    * mask, bool (window,), True where a row is real. Those that are not are zeros, also in `"aligned"` labels. With
-      `mask=True` bool (window, *feature shape), True where a value is real,
-    * future (horizon, *feature shape), input columns that are known in advance, of the steps of a `"future"` label,
+    * mask, bool (window,), True for real rows; padded rows are zero, also in `"aligned"` labels. With `mask=True` bool
+      (window, *feature shape), True for real values,
+    * future (horizon, *feature shape), input columns that are known in advance, at the steps of a `"future"` label,
     * static (columns,), columns of `store.sequences`, the same for all windows of a sequence.
 
-    It has what a torch `DataLoader` and a Grain source ask for, and can be pickled. To train, use `batches`: it reads
-    the same windows many times faster than one after another.
+    Windows can be pickled, and used as the dataset of a torch `DataLoader` or a Grain source. To train, use `batches`,
+    which reads windows many times faster than one after another.
 
     Args:
-        store: Whose windows.
-        shape: What a window takes from a sequence.
-        normalize: What to normalise inputs by, and labels too where these are floats, or the inputs: other labels are
-            taken for classes. Padding stays zero, NaN stays NaN, constants become 0.
+        store: The sequences.
+        shape: The shape of a window.
+        normalize: How to normalise inputs, and also labels that are floats or the inputs; other labels are regarded as
+            classes. Padding stays zero, NaN stays NaN, and constant features become 0.
 
-            * statistics, such as `train.stats()`, for mean 0 and standard deviation 1, or what `train.stats().minmax()`
-              and `train.stats().robust()` return: the same numbers for all windows.
-            * `"sequence"`: each sequence's own mean and standard deviation, as the store keeps them of its inputs and
-              of its labels. They are of the whole sequence, so a window knows them from steps after it.
-            * `"window"`: the mean and standard deviation of each window's own input steps, of the features that it has.
-              Targets and `future` columns that are also features (by name, or where rows without names have the same
-              shape) go by the same numbers; all others are left as they are.
+            * statistics, such as `train.stats()`, for mean 0 and standard deviation 1, or the result of
+              `train.stats().minmax()` or `train.stats().robust()`: the same numbers for all windows.
+            * `"sequence"`: each sequence's own mean and standard deviation, from the tables of the store. They are of
+              the whole sequence, so they reveal something about the steps after a window.
+            * `"window"`: the mean and standard deviation of each window's own input steps, for its features. Targets
+              and `future` columns that are also features (by name, or by position if rows without names have the same
+              shape) are normalised by the same numbers; others are not normalised.
 
-            `scaler` gives the numbers, and its `inverse` undoes it.
-        features: Which features inputs hold, by name or number, on their last axis; None for all.
-        future: Which features are also given for the steps of a `"future"` label; None for no such array.
-        static: Which numeric columns of `store.sequences` are given along, by name, in the dtype that holds them all;
-            None for no such array.
-        before: Only windows that lie, with their labels, wholly before that moment: the text of a date, as
-            "2020-01-01" or "2020-01-01T12:00", or a datetime64; of elapsed times a number of the store's unit, or a
+            `scaler` returns the numbers, and its `inverse` undoes the normalisation.
+        features: The features of inputs, by name or number, on their last axis; None for all.
+        future: Features to add for the steps of a `"future"` label; None for no such array.
+        static: Numeric columns of `store.sequences` to add, by name, in their common dtype; None for no such array.
+        before: Use only windows that are, with their labels, entirely before this moment: a date as text, such as
+            "2020-01-01" or "2020-01-01T12:00", or a datetime64; for elapsed times a number of the store's unit, or a
             timedelta64. The store needs `time`.
-        after: Only windows that lie wholly at or after that moment.
-        missing: What becomes of windows that touch a missing value, in a store that keeps them as NaN. `"keep"`: they
-            are given with it. `"skip"`: they are left out, each of which an input row or a label row (and with `future`
-            an input row of the label's steps) has NaN in any feature or target, asked for or not; rows that lie
-            between those of a window, by `sampling_rate` or `lead`, do not count. The store says where NaN is, so no
-            rows are read for that. With `phase="random"` a sequence with windows keeps one each epoch.
-        mask: Give the mask value by value, of the features asked for: False where a value of inputs was filled in, as
-            a store built with `--mask` (or of `filled=True`) keeps it; False where it is NaN, in a store that keeps
-            missing values; and False in rows of padding.
+        after: Use only windows that are entirely at or after this moment.
+        missing: What to do with windows that have a missing value, in a store with missing values. `"keep"`: return
+            them with NaN. `"skip"`: leave out windows with NaN in an input row or a label row (with `future` also in an
+            input row of the label's steps), in any feature or target, selected or not. Rows between those of a window,
+            by `sampling_rate` or `lead`, do not count. No rows are read for this, as the store lists rows with NaN.
+            With `phase="random"`, a sequence with windows has at least one in each epoch.
+        mask: Add a mask of values of the selected features. It is False for values that were filled in, if the store
+            records that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padded rows.
 
     Raises:
-        WindowError: The label axis cannot give such labels, `normalize` is of other features, there is no such
-            feature, column or time, the store knows nothing for a mask, or a sequence is too short and `short="error"`.
+        WindowError: The label axis does not fit the target, `normalize` is for other features, there is no such
+            feature, column or time, the store has no information for a mask, or a sequence is too short and
+            `short="error"`.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -133,7 +141,7 @@ class Windows:
             raise WindowError(f'{store.path}: missing={missing!r:.80}; it must be "keep" or "skip"')
         self.store = store
         self.shape = shape
-        self.normalize = resolved(normalize, store.path)
+        self.normalize = resolve(normalize, store.path)
         scales = scales_of(store, self.normalize)
         self.static = static_columns(store, static)  # (sequences, columns)
         self._options: dict[str, Any] = {
@@ -151,7 +159,7 @@ class Windows:
         if missing == "skip":
             self.index = replace(self.index, gaps=gaps_of(store, shape, future=future is not None))
         rows, where = store.schema.inputs, store.path
-        take = chosen("features", features, rows, where)
+        take = feature_positions("features", features, rows, where)
         self.columns = {
             "inputs": Column(array="inputs", rows=rows, take=take, scale=scales["inputs"]),
             "labels": Column(array="labels", rows=store.schema.labels, scale=scales["labels"]),
@@ -159,55 +167,55 @@ class Windows:
         if future is not None:
             if shape.target != "future":
                 raise WindowError(f'{where}: future={future!r:.80} with target="{shape.target}"; use target="future"')
-            known = chosen("future", future, rows, where)
-            self.columns["future"] = Column(array="inputs", rows=rows, take=known, scale=scales["inputs"])
+            in_advance = feature_positions("future", future, rows, where)
+            self.columns["future"] = Column(array="inputs", rows=rows, take=in_advance, scale=scales["inputs"])
         if mask:
             self.columns |= masks_of(store, take)
-        self.of_windows: OfWindows | None = None
+        self.of_windows: WindowScales | None = None
         if self.normalize == "window":
-            known = self.columns["future"].take if "future" in self.columns else None
+            in_advance = self.columns["future"].take if "future" in self.columns else None
             labels = store.schema.labels if labels_are_numbers(store) else None
-            self.of_windows = OfWindows.plan(rows, labels, take, known)
-        self.base = self.index  # the same for the windows of each epoch, as what keeps rows for them
-        self.keeper = Keeper()
-        self._epoch: tuple[int, int] | None = None  # seed and epoch, of windows that start elsewhere in each
+            self.of_windows = WindowScales.plan(rows, labels, take, in_advance)
+        self.base = self.index  # this and the cache are the same for the windows of each epoch
+        self.row_cache = RowCache()
+        self._epoch: tuple[int, int] | None = None  # seed and epoch, if windows start elsewhere in each epoch
 
     def __reduce__(self) -> tuple[partial[Windows], tuple[Any, ...]]:
-        return partial(_again, **self._options), (self.store, self.shape, self._epoch)
+        return partial(_unpickle, **self._options), (self.store, self.shape, self._epoch)
 
     def of(self, store: Store, normalize: Scaler | Own | None) -> Windows:
-        """Return the same windows of other sequences, normalised by that."""
+        """Return the same windows of other sequences, with another normalisation."""
         return Windows(store, self.shape, **(self._options | {"normalize": normalize}))
 
     def of_epoch(self, seed: int, epoch: int) -> Windows:
-        """Return the windows of one epoch: these, or with `phase="random"` ones that start elsewhere.
+        """Return the windows of one epoch: these, or with `phase="random"` windows that start elsewhere.
 
-        Each sequence has an offset of its own, below the stride, and such that a sequence with windows keeps one.
+        Each sequence has its own offset, which is less than the stride, and leaves at least one window if it had any.
         """
         if self.shape.phase == "first":
             return self
-        room = np.minimum(self.shape.stride, self.index.end - self.index.begin - self.shape.span + 1)
+        room = np.minimum(self.shape.stride, self.index.stop - self.index.start - self.shape.span + 1)
         random = np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(2,)))
-        begin = self.index.begin + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
+        starts = self.index.start + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
         windows = object.__new__(Windows)
         windows.__dict__ |= self.__dict__  # nothing is read again
         windows._epoch = seed, epoch
-        windows.index = replace(self.index, begin=begin)
-        # Between gaps there may be room for the first phase alone.
+        windows.index = replace(self.index, start=starts)
+        # Between gaps there may be room for windows without an offset only.
         none = (np.diff(windows.index.first) == 0) & (np.diff(self.index.first) > 0)
         if none.any():
-            windows.index = replace(self.index, begin=np.where(none, self.index.begin, begin))
+            windows.index = replace(self.index, start=np.where(none, self.index.start, starts))
         return windows
 
     def parameters(self) -> dict[str, Any]:
-        """Return what these windows are, as JSON can hold it."""
+        """Return the parameters of these windows, for a state, in types of JSON."""
         shape = self.shape
         return {
             **{name: getattr(shape, name) for name in shape.__slots__ if name != "steps"},
             "steps": None if shape.steps is None else list(shape.steps),
             "features": None if (take := self.columns["inputs"].take) is None else brief(take),
             "future": brief(self.columns["future"].take or ()) if "future" in self.columns else None,
-            "normalize": named(self.normalize),
+            "normalize": state_name(self.normalize),
             **self._moments,
             "static": static_parameter(self._options["static"], self.static),
             "missing": self._options["missing"],
@@ -216,7 +224,7 @@ class Windows:
 
     @property
     def masks(self) -> tuple[str, ...]:
-        """The columns that tell which values of inputs are real: all of them have to."""
+        """The columns that say which values of inputs are real; a value is real if all of them are True."""
         return tuple(name for name, column in self.columns.items() if column.real)
 
     def row_bytes(self, name: str) -> int:
@@ -226,18 +234,18 @@ class Windows:
         return column.nbytes // column.dtype.itemsize * dtype.itemsize
 
     def scaler(self, index: ArrayLike | None = None) -> Scaler:
-        """Return what windows are normalised by, to undo it: `windows.scaler(index).inverse(predictions)`.
+        """Return the normalisation of windows, to undo it: `windows.scaler(index).inverse(predictions)`.
 
-        With `phase="random"`, `batches.windows` are those that the index is of.
+        With `phase="random"`, call this on `batches.windows`, whose numbers the index has.
 
         Args:
-            index: (windows,), the numbers of the windows, as `batches(..., index=True)` gives them, or one number. They
-                are needed where `normalize` is `"sequence"` or `"window"`: predictions then have windows as their first
-                axis, as batches have them, but for one number. With `"window"` the inputs of these windows are read.
+            index: (windows,), the numbers of the windows, from `batches(..., index=True)`, or one number. It is needed
+                if `normalize` is `"sequence"` or `"window"`. Predictions then have windows as their first axis, except
+                for a single number. With `"window"`, the inputs of these windows are read.
 
         Raises:
-            WindowError: Windows are not normalised, `index` is needed, or it is of an epoch's windows, and these not.
-            SequenceIndexError: There is no window of one of these numbers.
+            WindowError: Windows are not normalised, `index` is needed, or it has numbers of an epoch's windows.
+            SequenceIndexError: There is no window with one of these numbers.
 
         >>> import tempfile, store_spec
         >>> path = tempfile.mkdtemp() + "/walk.zarr"
@@ -258,14 +266,15 @@ class Windows:
         if index is not None:
             self.check_epoch()
         numbers = np.zeros(0, np.int64) if index is None else np.asarray(index)
-        found = scaler_of(self, numbers.reshape(-1))
-        return found if numbers.ndim else Scaler(inputs=found.inputs.of(0), labels=found.labels.of(0))
+        scaler = scaler_of(self, numbers.reshape(-1))
+        return scaler if numbers.ndim else Scaler(inputs=scaler.inputs.of(0), labels=scaler.labels.of(0))
 
     def sequence_weights(self, classes: ByClass = "balanced", target: str | int | None = None) -> NDArray[np.float64]:
-        """Return weights for `batches(..., weights=...)` by which windows of all classes are drawn equally often.
+        """Return weights for `batches(..., weights=...)`, so that windows of all classes are drawn equally often.
 
-        They are those of `store.sequence_weights` for the sequences that have windows, each over their number, so that
-        it does not matter how long a sequence is. The arguments and errors are those of that.
+        They are those of `store.sequence_weights` for the sequences that have windows, divided by the number of
+        windows, so that the length of a sequence does not matter. Arguments and errors are those of
+        `store.sequence_weights`.
 
         Returns:
             Float64 (sequences,), 0 where a sequence has no window.
@@ -277,10 +286,10 @@ class Windows:
         return weights
 
     def check_epoch(self) -> None:
-        """Refuse numbers of windows where these may be those of an epoch, whose windows start elsewhere.
+        """Refuse numbers of windows if these depend on the epoch, and no epoch is known.
 
         Raises:
-            WindowError: They start elsewhere in each epoch, and these are of none.
+            WindowError: With `phase="random"` these are not the windows of an epoch.
         """
         if self.shape.phase == "random" and self._epoch is None:
             raise WindowError(
@@ -289,13 +298,13 @@ class Windows:
             )
 
     def locate(self, numbers: ArrayLike) -> Place:
-        """Return source, part and first step of a window, or of many: arrays of the shape of `numbers`.
+        """Return source, part and first step of a window, or of many windows as arrays of the shape of `numbers`.
 
-        With `phase="random"`, `batches.windows` are those that the numbers are of.
+        With `phase="random"`, call this on `batches.windows`, whose numbers these are.
 
         Raises:
-            SequenceIndexError: There is no window of one of these numbers.
-            WindowError: They are of an epoch's windows, and these not.
+            SequenceIndexError: There is no window with one of these numbers.
+            WindowError: With `phase="random"` these are not the windows of an epoch.
         """
         self.check_epoch()
         sequences, steps = self.index.locate_many(numbers)
@@ -306,20 +315,20 @@ class Windows:
         return Place(names.reshape(sequences.shape), parts, steps)
 
     def __repr__(self) -> str:
-        options = "".join(f", {name}={text}" for name, text in self._given().items())
+        options = "".join(f", {name}={text}" for name, text in self._option_texts().items())
         return f"<{len(self):,} windows of {self.store.path.name}: {self.shape}{options}>"
 
-    def _given(self) -> dict[str, str]:
-        """Return the options beside the shape that are not as usual, as short text."""
-        usual = {"missing": "keep", "mask": False}
+    def _option_texts(self) -> dict[str, str]:
+        """Return the options that differ from the defaults, without the shape, as short texts."""
+        defaults = {"missing": "keep", "mask": False}
         return {
             name: option_text(value)
             for name, value in self._options.items()
-            if value is not None and not (name in usual and value == usual[name])
+            if value is not None and not (name in defaults and value == defaults[name])
         }
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return HTML for notebooks."""
         shape, inputs = self.shape, self.columns["inputs"]
         labels = self.columns["labels"]
         steps = () if shape.label_steps is None else (shape.label_steps,)
@@ -329,7 +338,7 @@ class Windows:
             ("labels", f"{labels.dtype} {(*steps, *labels.shape)}, {shape.target}"),
             *((name, f"{getattr(shape, name)}") for name in ("stride", "sampling_rate", "lead", "short")),
             ("normalized", "no" if self.normalize is None else "yes"),
-            *((name, text) for name, text in self._given().items() if name != "normalize"),
+            *((name, text) for name, text in self._option_texts().items() if name != "normalize"),
         ]
         return table_html(self.store.path.name, pairs)
 
@@ -337,7 +346,7 @@ class Windows:
         return len(self.index)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield all windows in order; a few are read at a time."""
+        """Yield all windows in order, reading some at a time."""
         for start in range(0, len(self), READ_TOGETHER):
             yield from self.__getitems__(range(start, min(start + READ_TOGETHER, len(self))))
 
@@ -352,16 +361,16 @@ class Windows:
             ChecksumError: The bytes on disk are not those that were written.
         """
         try:
-            wanted = operator.index(number)
+            position = operator.index(number)
         except TypeError:
             raise SequenceIndexError(
                 f"{self.store.path}: window {number!r:.80} asked for; windows go by whole numbers from 0, and batches "
                 "gives many at once"
             ) from None
-        return self.__getitems__([wanted])[0]
+        return self.__getitems__([position])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Batch]:
-        """Read many windows, in the order given, each chunk once; the arguments and errors are those of `[number]`."""
+        """Read many windows, in this order, each chunk once; arguments and errors are those of `[number]`."""
         try:
             sequences, first = self.index.locate_many(np.asarray(numbers))
         except SequenceIndexError as error:
@@ -383,7 +392,7 @@ class Windows:
         weights: ArrayLike | None = None,
         transform: Transform | None = None,
     ) -> Batches:
-        """Return an iterator over one epoch of these windows in batches: `Batches` says what each argument means."""
+        """Return an iterator over one epoch of these windows in batches; see `Batches` for the arguments."""
         from store_spec.windows.batches import Batches
 
         return Batches(
@@ -402,19 +411,18 @@ class Windows:
         )
 
     def mixing(self, size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
-        """Measure how well an epoch of shuffled batches mixes, reading no rows: see `mixing.measure`."""
+        """Measure how well an epoch of shuffled batches mixes, without reading rows: see `mixing.measure`."""
         from store_spec.windows.mixing import measure
 
         return measure(self, size, seed=seed, epoch=epoch, memory=memory)
 
     def overlay(self, predictions: ArrayLike, index: ArrayLike, *, inverse: bool = False) -> Overlay:
-        """Lay predictions back over the steps of their sequences, mean and count for each: see `overlay.overlay`."""
+        """Average predictions for each step of their sequences: see `overlay.overlay`."""
         from store_spec.windows.overlay import overlay
 
         return overlay(self, predictions, index, inverse=inverse)
 
 
-def _again(store: Store, shape: WindowShape, epoch: tuple[int, int] | None, **options: Any) -> Windows:
-    """Make the windows that were pickled."""
+def _unpickle(store: Store, shape: WindowShape, epoch: tuple[int, int] | None, **options: Any) -> Windows:
     windows = Windows(store, shape, **options)
     return windows if epoch is None else windows.of_epoch(*epoch)

@@ -101,7 +101,7 @@ def short_sequences(path: Path, count: int) -> Path:
         ledger.register(replace(records, sources=tuple(f"s{number}" for number in range(count))))
         for job in ledger.jobs(final=True):
             job.write([every[job.start : job.stop]])
-            ledger.done(job)
+            ledger.mark_done(job)
         ledger.commit()
     return path
 

@@ -40,7 +40,7 @@ from tests.builder.made_sources import (
 
 FLOATS = Rows(np.dtype("float32"), (3,))
 STEP = Schema.plan(FLOATS, FLOATS)
-PLACE = shard.Place("inputs", 0)
+PLACE = shard.ShardId("inputs", 0)
 
 
 def process_batch(batch: Batch, schema: Schema) -> Processed:
@@ -256,7 +256,7 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
     compressed: list[Any] = []
     original = shard.compress
 
-    def noted(*arguments: Any) -> shard.Stretch:
+    def noted(*arguments: Any) -> shard.EncodedRows:
         compressed.append(arguments)
         return original(*arguments)
 

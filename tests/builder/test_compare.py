@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
                 rows.append(checked.rows["inputs"])
         for job in ledger.jobs(final=True):
             job.write(rows)
-            ledger.done(job)
+            ledger.mark_done(job)
         ledger.commit()
     return tmp_path
 

@@ -199,7 +199,7 @@ def test_splits_by_a_column_are_those_that_the_reader_makes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--split-by", "patients"], "by='patients' is no column of its sequences; there are source, part, length"),
+        (["--split-by", "patients"], "by='patients' is not a column of its sequences; there are source, part, length"),
         (["--split-by", "patient", "--sequence", "s0"], "--split-by goes without --sequence"),
     ],
 )

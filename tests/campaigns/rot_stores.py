@@ -86,7 +86,7 @@ def write_specimen(recipe: Recipe, path: Path) -> Specimen:
             for job in ledger.jobs(final=True):
                 rows = np.concatenate([sequence.rows(job.name) for sequence in sequences])
                 job.write([rows[job.start : job.stop]])
-                ledger.done(job)
+                ledger.mark_done(job)
             if stop == COMMITS[1]:
                 ledger.replace(sources[UPDATED[0]], UPDATED)
             if stop == done:

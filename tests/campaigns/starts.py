@@ -28,11 +28,11 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
-from store_spec.reading.together import Batch
+from store_spec.reading.grouped_prefetch import Batch
+from store_spec.sequences import streams
+from store_spec.sequences.slices import read_slices
+from store_spec.sequences.streams import Streams
 from store_spec.store import Store
-from store_spec.whole import streams
-from store_spec.whole.slices import read_slices
-from store_spec.whole.streams import Streams
 from store_spec.windows.batches import Batches
 from store_spec.windows.loading import Loader
 from store_spec.windows.pools import Pool

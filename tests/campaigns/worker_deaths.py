@@ -87,7 +87,7 @@ def without_waiting(patch: pytest.MonkeyPatch) -> None:
     def hasty(ledger: Ledger, *, final: bool = False) -> list[ShardJob]:
         handed = jobs(ledger, final=final)
         for job in handed:
-            ledger.done(job)
+            ledger.mark_done(job)
         return handed
 
     patch.setattr(Ledger, "jobs", hasty)

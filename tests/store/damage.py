@@ -17,7 +17,7 @@ from numcodecs import blosc
 from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
-from store_spec.format.shard import STAMP_BYTES, Place
+from store_spec.format.shard import STAMP_BYTES, ShardId
 
 ROOT = "zarr.json"
 GONE = object()  # instead of a value: the member is removed
@@ -187,7 +187,7 @@ def second_chunk(new: Callable[[bytes], bytes], name: str = "inputs/c.0.0") -> D
     return contents(name, put)
 
 
-def stamped(name: str, place: Place, rows: int) -> Damage:
+def stamped(name: str, place: ShardId, rows: int) -> Damage:
     """Have the stamp of a shard of two chunks say something else; it is a sound one."""
     return contents(name, lambda old: old[: -36 - STAMP_BYTES] + place.stamp(rows) + old[-36:])
 

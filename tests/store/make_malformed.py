@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from store_spec.format.shard import Place
+from store_spec.format.shard import ShardId
 from tests.store.damage import (
     GONE,
     ROOT,
@@ -122,13 +122,13 @@ ROOT_BYTES = (
     Fault("root-nested", 2, "not JSON", contents(ROOT, lambda _: b'{"a":' * 100_000), committed=False),
     Fault("root-huge", 2, "at most 67,108,864 are read", sparse(ROOT, 2**40), committed=False),
     Fault("member-twice", 2, "two members 'missing'", swapped(ROOT, b'"missing"', b'"missing": "keep", "missing"')),
-    Fault("count-nan", 2, "NaN is no JSON number", attribute("counts steps", float("nan"))),
-    Fault("count-infinity", 2, "Infinity is no JSON number", attribute("counts steps", float("inf"))),
+    Fault("count-nan", 2, "NaN is not a JSON number", attribute("counts steps", float("nan"))),
+    Fault("count-infinity", 2, "Infinity is not a JSON number", attribute("counts steps", float("inf"))),
 )
 ROOT_MEMBERS = (
     Fault("root-of-zarr-2", 3, "zarr_format 2", member("zarr_format", 2)),
     Fault("root-is-array", 3, "node_type 'array'", member("node_type", "array")),
-    Fault("attribute-missing", 3, "this is no seqzarr store", swapped(ROOT, b'"seqzarr": {', b'"other": {')),
+    Fault("attribute-missing", 3, "this is not a seqzarr store", swapped(ROOT, b'"seqzarr": {', b'"other": {')),
     Fault("version-number", 4, "format version 1.0 is not of the form", attribute("version", 1.0)),
     Fault("version-odd", 4, "format version '1.0rc1' is not of the form", attribute("version", "1.0rc1")),
     Fault("version-digits", 4, "is not of the form", attribute("version", "\u0661.0")),
@@ -162,8 +162,8 @@ ROOT_MEMBERS = (
     Fault("classes-missing", 8, "KeyError: 'classes'", classes(GONE)),
     Fault("classes-text", 8, "classes 'cat' are not null", classes("cat")),
     Fault("classes-of-text", 8, "classes ['cat'] are not null", classes(["cat"])),
-    Fault("classes-of-numbers", 8, "the class name 1 is no text", classes([["a", 1]])),
-    Fault("classes-empty", 8, "the class name '' is no text, or empty", classes([[""]])),
+    Fault("classes-of-numbers", 8, "the class name 1 is not text", classes([["a", 1]])),
+    Fault("classes-empty", 8, "the class name '' is not text, or empty", classes([[""]])),
     Fault("classes-twice", 8, "the class name 'a' is given twice", classes([["a", "b", "a"]])),
     Fault(
         "classes-too-few",
@@ -298,10 +298,10 @@ BYTES = (
     Fault("index-overflow", 17, "chunk 1 ends at byte", index(FULL_SHARD, 1, (2**64 - 2, 57))),
     Fault("chunk-over-index", 17, "chunk 1 ends at byte", index(LAST_SHARD, 1, (100, 68))),
     Fault("stamp-bit", 17, "its stamp has crc32c", flipped(FULL_SHARD, -50), error=CHECKSUM),
-    Fault("shard-of-another-number", 17, "is shard 1 of 'inputs'", stamped(FULL_SHARD, Place("inputs", 1), 8)),
-    Fault("shard-of-another-array", 17, "is shard 0 of 'labels'", stamped(FULL_SHARD, Place("labels", 0), 8)),
-    Fault("full-shard-older", 17, "has 7 rows, by its stamp", stamped(FULL_SHARD, Place("inputs", 0), 7)),
-    Fault("last-shard-older", 17, "has 0 rows, by its stamp", stamped(LAST_SHARD, Place("inputs", 2), 0)),
+    Fault("shard-of-another-number", 17, "is shard 1 of 'inputs'", stamped(FULL_SHARD, ShardId("inputs", 1), 8)),
+    Fault("shard-of-another-array", 17, "is shard 0 of 'labels'", stamped(FULL_SHARD, ShardId("labels", 0), 8)),
+    Fault("full-shard-older", 17, "has 7 rows, by its stamp", stamped(FULL_SHARD, ShardId("inputs", 0), 7)),
+    Fault("last-shard-older", 17, "has 0 rows, by its stamp", stamped(LAST_SHARD, ShardId("inputs", 2), 0)),
     Fault("table-chunk-short", 18, "a chunk of 64 bytes where", table(OFFSETS, lambda rows: rows[:8])),
     Fault("table-chunk-long", 18, "a chunk of 524,288 bytes", table(OFFSETS, lambda rows: rows.repeat(2))),
     Fault("shard-chunk-short", 18, "chunk 1: a chunk of 36 bytes where", second_chunk(lambda _: compressed(NINE))),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.format.codec import Codec
-from store_spec.format.records import Checked, SourceId, check_sequence
+from store_spec.format.records import CheckedSequence, SourceId, check_sequence
 from store_spec.format.sequence_columns import COLUMN_TYPES, ColumnType, as_columns
 from store_spec.format.times import Time
 from store_spec.schema import DTYPES, Schema, rows_of
@@ -163,7 +163,7 @@ def append(writer: store_spec.Writer, sequences: Iterable[Sequence]) -> None:
         )
 
 
-def checked(schema: Schema, sequence: Sequence, source: SourceId) -> Checked:
+def checked(schema: Schema, sequence: Sequence, source: SourceId) -> CheckedSequence:
     """Return a sequence as it is stored."""
     return check_sequence(
         schema,

@@ -26,12 +26,12 @@ from store_spec.disk.shards import Shards
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.reading import statistics as statistics_module
 from store_spec.reading.ahead import ahead
-from store_spec.whole import padded as padded_module
+from store_spec.sequences import padded as padded_module
 from store_spec.windows import batches as batches_module
 from store_spec.windows import windows as windows_module
 from store_spec.windows.batches import Batches
 from store_spec.windows.loading import Loader
-from store_spec.windows.order import Order
+from store_spec.windows.order import EpochOrder
 from store_spec.windows.pools import Batch, Pool
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
@@ -369,7 +369,7 @@ def test_a_cancelled_loader_reads_nothing(in_chunks: Numbered, monkeypatch: pyte
     read = chunks_read(monkeypatch)
     windows = in_chunks.store.windows(4)
     costs = Costs(row=24, window=16)
-    order = Order(windows.index, windows.store.starts, chunk=8, costs=costs, budget=9000, random=None)
+    order = EpochOrder(windows.index, windows.store.starts, chunk=8, costs=costs, budget=9000, random=None)
     cancelled = threading.Event()
     cancelled.set()
     loader = Loader(windows, order, 0, 1, index=False, together=100, cancelled=cancelled)

@@ -128,7 +128,7 @@ def test_weights_of_classes_that_are_none_are_refused(tmp_path: Path):
         by_step.sequence_weights()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classes_module, "MOST_CLASSES", 8)
-        with pytest.raises(WindowError, match="more than 8 different values; they are no classes"):
+        with pytest.raises(WindowError, match="more than 8 different values; they are not classes"):
             by_step.class_counts()
     floats = written(tmp_path / "c.zarr", [np.zeros(3)], "step")
     with pytest.raises(WindowError, match="labels are float64; classes are whole numbers or bool"):

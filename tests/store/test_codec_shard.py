@@ -17,7 +17,7 @@ from store_spec.schema import DTYPES, Chunking, rows_of
 from tests.store.damage import encode_text
 from tests.store.oracle import SHAPES, random_rows, same
 
-PLACE = shard.Place("labels", 3)
+PLACE = shard.ShardId("labels", 3)
 CODECS = [Codec.parse(text) for text in ("zstd", "zstd:9", "lz4", "none")]
 
 
@@ -181,9 +181,9 @@ def test_a_stamp_says_which_shard_it_is_and_how_many_rows_it_has():
     assert data[-104:-72] == b"labels" + bytes(10) + (3).to_bytes(8, "little") + (7).to_bytes(8, "little")
     assert int.from_bytes(data[-72:-68], "little") == google_crc32c.value(data[-104:-72])
     with pytest.raises(FormatError, match="here: is shard 3 of 'labels', by its stamp; a file is another's"):
-        shard.stamped_rows(data, chunking, shard.Place("labels", 2), "here")
+        shard.stamped_rows(data, chunking, shard.ShardId("labels", 2), "here")
     with pytest.raises(FormatError, match="here: is shard 3 of 'labels', by its stamp; a file is another's"):
-        shard.stamped_rows(data, chunking, shard.Place("inputs", 3), "here")
+        shard.stamped_rows(data, chunking, shard.ShardId("inputs", 3), "here")
     for at in (-104, -80, -69):
         other = bytearray(data)
         other[at] ^= 1

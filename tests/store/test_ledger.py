@@ -269,7 +269,7 @@ def test_shards_may_be_put_in_any_order_twice_and_at_once(tmp_path, expected, se
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda job: job.write(rows_of_job(job, SEQUENCES), threads=2), jobs * 2))
         for job in jobs:
-            ledger.done(job)
+            ledger.mark_done(job)
         assert ledger.commit() == 6
     assert files(tmp_path) == expected
 
@@ -285,7 +285,7 @@ def test_a_commit_covers_the_sequences_whose_shards_were_put_without_a_gap(tmp_p
         put = {"inputs": 0, "labels": 0}
         for job in sorted(jobs, key=lambda job: (job.name, job.number)):
             job.write(rows_of_job(job, SEQUENCES))
-            ledger.done(job)
+            ledger.mark_done(job)
             put[job.name] = job.stop
             covered = int(((ends <= put["inputs"]) & (label_ends <= put["labels"])).sum())
             assert ledger.commit() == covered
@@ -299,7 +299,7 @@ def test_a_shard_beyond_a_gap_makes_nothing_visible(tmp_path):
         jobs = [job for job in ledger.jobs(final=True) if (job.name, job.number) != ("inputs", 1)]
         for job in reversed(jobs):
             job.write([np.zeros((job.stop - job.start, *SCHEMA.rows(job.name).shape), SCHEMA.rows(job.name).dtype)])
-            ledger.done(job)
+            ledger.mark_done(job)
         assert ledger.commit() == 0
 
 
@@ -314,7 +314,7 @@ def test_the_parts_of_a_source_become_visible_together(tmp_path):
         jobs = sorted(ledger.jobs(final=True), key=lambda job: (job.name == "inputs", job.number))
         for job in jobs:
             job.write(rows_of_job(job, sequences))
-            ledger.done(job)
+            ledger.mark_done(job)
             seen.append(ledger.commit())
         assert set(seen) == {0, 1, 4}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import store_spec
-from store_spec.disk.ledger import JOINED
+from store_spec.disk.ledger import JOIN_RECORDS
 from store_spec.windows import loading
 
 BESIDE = 700_000  # chunks on their way, threads, the last shard and indexes, which an open store keeps
@@ -91,9 +91,9 @@ def test_a_sequence_that_waits_for_its_commit_takes_little_memory(tmp_path: Path
     ) as writer:
         writer.append(rows, label, source="first")
         tracemalloc.start()
-        for number in range(3 * JOINED):
+        for number in range(3 * JOIN_RECORDS):
             writer.append(rows, label, source=f"s{number}", columns={"site": "a"})
         size, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     # Measured: 850 bytes, and 6,100 where the table rows of each are arrays of their own.
-    assert size / (3 * JOINED) < 2000
+    assert size / (3 * JOIN_RECORDS) < 2000

@@ -192,7 +192,7 @@ def test_phases_are_random_and_no_sequence_loses_all_of_its_windows(by_step: Gap
         now = windows.of_epoch(3, epoch)
         assert ((np.diff(now.index.first) > 0) >= (np.diff(windows.index.first) > 0)).all()
         found = [now.index.locate(number) for number in range(len(now))]
-        begin = now.index.begin
+        begin = now.index.start
         wanted = []
         for number, (x, y) in enumerate(by_step.sequences):
             for start in range(int(begin[number]), len(x) - 4, 7):

@@ -17,8 +17,8 @@ import store_spec
 from store_spec.errors import WindowError
 from store_spec.windows import mixing as mixing_module
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.mixing import Figures, Mixing, measure, of_order
-from store_spec.windows.order import Order, Pieces, Share
+from store_spec.windows.mixing import Figures, Mixing, measure, measure_order
+from store_spec.windows.order import EpochOrder, Share, WindowRuns
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
 from tests.store.window_oracle import LENGTHS, shapes
@@ -26,7 +26,7 @@ from tests.store.window_oracle import LENGTHS, shapes
 COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
 
 
-class Listed(Order):
+class Listed(EpochOrder):
     """Any order that is written down: all of it is one lane of one pool."""
 
     def __init__(self, index: WindowIndex, starts: NDArray[np.int64], numbers: Sequence[int]) -> None:
@@ -36,12 +36,12 @@ class Listed(Order):
         row, zero = starts[sequences] + begin, np.zeros(1, np.int64)
         count = np.ones_like(row)
         self._whole = Share(
-            pieces=Pieces(sequence=sequences, number=np.array(numbers), count=count, row=row, stop=row + 1),
+            pieces=WindowRuns(sequence=sequences, number=np.array(numbers), count=count, row=row, stop=row + 1),
             start=zero,
             stop=zero,
             before=zero,
             lanes=zero,
-            begin=zero,
+            lane_start=zero,
             size=np.array([len(numbers)]),
             first=0,
             step=1,
@@ -59,14 +59,14 @@ def indexed(lengths: Sequence[int], shape: WindowShape) -> tuple[WindowIndex, ND
     return WindowIndex.from_lengths(lengths, shape), np.cumsum([0, *lengths])[:-1]
 
 
-def numbers_of(order: Order) -> list[int]:
+def numbers_of(order: EpochOrder) -> list[int]:
     """Return the numbers of an epoch's windows in their order."""
     found: list[int] = []
     for pool in range(len(order)):
         share = order.share(pool)
         pieces = zip(share.pieces.number.tolist(), share.pieces.count.tolist(), strict=True)
         numbers = [number + turn for number, count in pieces for turn in range(count)]
-        found += order.arranged(pool, share, np.array(numbers, np.int64)).tolist()
+        found += order.arrange(pool, share, np.array(numbers, np.int64)).tolist()
     return found
 
 
@@ -111,8 +111,8 @@ def test_figures_are_those_of_loops_over_the_list_of_windows(
     assume(len(index) >= 2)
     size = max(size, len(index) // mixing_module.BATCHES + 1)
     starts = (np.cumsum(LENGTHS) - LENGTHS)[selection].astype(np.int64)
-    order = Order(index, starts, chunk=8, costs=COSTS, budget=budget, random=random)
-    found = of_order(order, index, starts, size)
+    order = EpochOrder(index, starts, chunk=8, costs=COSTS, budget=budget, random=random)
+    found = measure_order(order, index, starts, size)
     assert values(found.ours) == pytest.approx(looped(numbers_of(order), index, starts, size), abs=1e-12)
     assert (found.windows, found.size, found.pools) == (len(index), min(size, len(index)), len(order))
 
@@ -126,14 +126,14 @@ def test_what_is_ideal_is_the_mean_over_every_possible_batch(lengths: list[int],
         looped(list(batch), index, starts, size)[:2] if size > 1 else [1.0, 0.0]
         for batch in itertools.combinations(range(len(index)), size)
     ]
-    ideal = of_order(Listed(index, starts, range(len(index))), index, starts, size).ideal
+    ideal = measure_order(Listed(index, starts, range(len(index))), index, starts, size).ideal
     assert [ideal.sequences, ideal.overlapping] == pytest.approx(np.mean(every, axis=0).tolist())
 
 
 def test_a_permutation_of_all_windows_has_the_figures_that_are_ideal():
     """Measured by the same function."""
     index, starts = indexed([40 + 7 * number for number in range(60)], WindowShape(window=8))
-    found = of_order(
+    found = measure_order(
         Listed(index, starts, np.random.default_rng(1).permutation(len(index)).tolist()), index, starts, 64
     )
     ours, ideal = found.ours, found.ideal
@@ -148,9 +148,9 @@ def test_windows_in_order_have_correlation_1_and_few_sequences():
     index, starts = indexed([500] * 40, WindowShape(window=8))
     for order in (
         Listed(index, starts, range(len(index))),
-        Order(index, starts, chunk=64, costs=COSTS, budget=10_000, random=None),
+        EpochOrder(index, starts, chunk=64, costs=COSTS, budget=10_000, random=None),
     ):
-        found = of_order(order, index, starts, 64)
+        found = measure_order(order, index, starts, 64)
         assert found.ours.correlation == pytest.approx(1, abs=1e-12)
         assert found.ours.apart == found.ours.near == 1 / len(index)
         assert found.ours.overlapping == 1
@@ -160,7 +160,7 @@ def test_windows_in_order_have_correlation_1_and_few_sequences():
 
 def test_windows_in_reverse_order_have_correlation_minus_1():
     index, starts = indexed([500] * 40, WindowShape(window=8))
-    found = of_order(Listed(index, starts, range(len(index))[::-1]), index, starts, 64)
+    found = measure_order(Listed(index, starts, range(len(index))[::-1]), index, starts, 64)
     assert found.ours.correlation == pytest.approx(-1, abs=1e-12)
 
 
@@ -173,7 +173,7 @@ def test_a_shuffle_within_one_block_after_another_is_seen_to_be_bad(blocks: str)
     if blocks == "shuffled":
         parts = [parts[number] for number in random.permutation(len(parts))]
     numbers = np.concatenate([random.permutation(part) for part in parts]).tolist()
-    found = of_order(Listed(index, starts, numbers), index, starts, 64)
+    found = measure_order(Listed(index, starts, numbers), index, starts, 64)
     assert found.sequences < 0.1
     assert found.ours.apart < found.ideal.apart / 20
     assert found.ours.overlapping > 5 * found.ideal.overlapping
@@ -185,8 +185,8 @@ def test_the_order_of_batches_is_far_better_than_that():
     index, starts = indexed([500] * 400, WindowShape(window=8))
     shares, apart = [], []
     for budget in (60_000, 200_000, 600_000):
-        order = Order(index, starts, chunk=100, costs=COSTS, budget=budget, random=(0, 0))
-        found = of_order(order, index, starts, 64)
+        order = EpochOrder(index, starts, chunk=100, costs=COSTS, budget=budget, random=(0, 0))
+        found = measure_order(order, index, starts, 64)
         assert abs(found.ours.correlation) < 0.1
         shares.append(found.sequences)
         apart.append(found.ours.apart)
@@ -197,12 +197,12 @@ def test_the_order_of_batches_is_far_better_than_that():
 def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pytest.MonkeyPatch):
     """Where it is too large for all of its batches, pools and neighbours to be looked at."""
     index, starts = indexed([700 + number for number in range(150)], WindowShape(window=16, stride=2))
-    order = Order(index, starts, chunk=100, costs=COSTS, budget=30_000, random=(3, 1))
+    order = EpochOrder(index, starts, chunk=100, costs=COSTS, budget=30_000, random=(3, 1))
     assert len(order) > 2 * mixing_module.POOLS
-    some = of_order(order, index, starts, 64).ours
+    some = measure_order(order, index, starts, 64).ours
     monkeypatch.setattr(mixing_module, "BATCHES", 10**6)
     monkeypatch.setattr(mixing_module, "PAIRS", 10**6)
-    every = of_order(order, index, starts, 64).ours
+    every = measure_order(order, index, starts, 64).ours
     assert some != every
     assert some.sequences == pytest.approx(every.sequences, rel=0.05)
     assert some.overlapping == pytest.approx(every.overlapping, rel=0.3)
@@ -213,30 +213,30 @@ def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pyt
 
 def test_a_batch_may_be_larger_than_a_pool(monkeypatch: pytest.MonkeyPatch):
     index, starts = indexed([300] * 30, WindowShape(window=4))
-    order = Order(index, starts, chunk=20, costs=COSTS, budget=5_000, random=(0, 0))
+    order = EpochOrder(index, starts, chunk=20, costs=COSTS, budget=5_000, random=(0, 0))
     size = len(index) // 8
     assert np.diff(order.first).max() < size // 2
     wanted = looped(numbers_of(order), index, starts, size)
     monkeypatch.setattr(mixing_module, "BATCHES", 4)
-    found = of_order(order, index, starts, size)
+    found = measure_order(order, index, starts, size)
     assert found.ours.sequences == pytest.approx(wanted[0], rel=0.05)
 
 
 def test_an_epoch_of_a_thousand_million_windows_is_looked_at_in_part():
     """No more than some lanes of it are worked out, and their numbers are never in memory together."""
 
-    class Counted(Order):
+    class Counted(EpochOrder):
         arranged_windows = 0
 
-        def arranged(self, number: int, share: Share, windows: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+        def arrange(self, number: int, share: Share, windows: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
             self.arranged_windows += len(windows)
             assert len(windows) <= 10**6
-            return super().arranged(number, share, windows)
+            return super().arrange(number, share, windows)
 
     index, starts = indexed([10**8] * 10, WindowShape(window=100, stride=1))
     costs = Costs(row=36, window=8, stored=36, sample=3200)
     order = Counted(index, starts, chunk=10**5, costs=costs, budget=2 * 10**7, random=(0, 0))
-    found = of_order(order, index, starts, 256)
+    found = measure_order(order, index, starts, 256)
     assert found.windows == len(index) > 999_990_000
     assert order.arranged_windows < 5 * 10**7
     assert 0.6 < found.sequences < 1

@@ -438,7 +438,7 @@ def test_numbers_of_windows_are_asked_for_rightly(given_rows: Any):
     with pytest.raises(WindowError, match="labels: 3 samples, but these are the numbers of 2"):
         store.windows(4, normalize="sequence").scaler([0, 1]).inverse(np.zeros((3, 1, 3)))
     for make in (store.padded, store.streams):
-        with pytest.raises(WindowError, match="but these are no windows"):
+        with pytest.raises(WindowError, match="but these are not windows"):
             make(2, **({} if make == store.padded else {"steps": 2}), normalize="window")
     with pytest.raises(WindowError, match=r"a center of shape \(2,\) and a scale of \(3,\)"):
         Scale(center=np.zeros(2), scale=np.ones(3))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from store_spec.format.runs import merged, spread
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.order import LANES, VERSION, Order
+from store_spec.windows.order import LANES, VERSION, EpochOrder
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import MOST_UNITS, Costs, unit_size
 from tests.store.window_oracle import LENGTHS, epoch, numbers_of, shapes
@@ -25,10 +25,10 @@ Arguments = tuple[list[int], WindowShape, int, int, tuple[int, int] | None]
 
 def planned(
     selection: list[int], shape: WindowShape, chunk: int, budget: int, random: tuple[int, int] | None
-) -> tuple[WindowIndex, NDArray[np.int64], Order]:
+) -> tuple[WindowIndex, NDArray[np.int64], EpochOrder]:
     index = WindowIndex.from_lengths(np.array(LENGTHS, np.int64)[selection], shape)
     starts = (ENDS - LENGTHS)[selection].astype(np.int64)
-    order = Order(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, joined=True)
+    order = EpochOrder(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, join=True)
     return index, starts, order
 
 
@@ -101,7 +101,7 @@ def test_ranges_are_joined_where_there_is_room_for_the_rows_between(room: int, c
     index = WindowIndex.from_lengths([13] * 10, WindowShape(window=5, target="last", stride=5))
     needed = COSTS.pool + 100 * COSTS.row + 20 * (COSTS.window + COSTS.piece)  # units are of one window
     budget = needed + room * COSTS.row
-    order = Order(index, np.arange(0, 130, 13), chunk=chunk, costs=COSTS, budget=budget, random=(0, 0), joined=True)
+    order = EpochOrder(index, np.arange(0, 130, 13), chunk=chunk, costs=COSTS, budget=budget, random=(0, 0), join=True)
     assert len(order) == 1
     share = order.share(0)
     assert len(share.start) == ranges
@@ -113,7 +113,7 @@ def test_pools_have_room_for_the_rows_between_those_of_their_units():
     lengths = np.random.default_rng(0).integers(100, 300, 2_000)
     index = WindowIndex.from_lengths(lengths, WindowShape(window=10, target="last", stride=10))
     costs, starts = Costs(row=36, window=8, piece=30, stored=36, sample=360), np.cumsum(lengths) - lengths
-    order = Order(index, starts, chunk=256, costs=costs, budget=10**6, random=(0, 0), joined=True)
+    order = EpochOrder(index, starts, chunk=256, costs=costs, budget=10**6, random=(0, 0), join=True)
     assert len(order) > 10
     unit = unit_size(index, int(lengths.sum()), 256, costs, 10**6, shuffled=True)
     for pool in range(len(order)):
@@ -142,11 +142,11 @@ def test_merged_ranges_cover_the_same_ascending_and_apart(spans: list[tuple[int,
     assert (low[1:] > high[:-1]).all()
 
 
-def long(windows: int, **options: Any) -> Order:
+def long(windows: int, **options: Any) -> EpochOrder:
     """Return the order of one sequence, of a window of 5 steps at each of its steps."""
     index = WindowIndex.from_lengths([windows + 4], WindowShape(window=5, target="last", **options))
     costs = Costs(row=8, window=4, stored=8, sample=40)
-    return Order(index, np.zeros(1, np.int64), chunk=10, costs=costs, budget=4000, random=(0, 0))
+    return EpochOrder(index, np.zeros(1, np.int64), chunk=10, costs=costs, budget=4000, random=(0, 0))
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 6, 8, 12, 16, 24, 48])
@@ -179,7 +179,7 @@ def test_units_grow_as_windows_overlap_less():
     def rows(stride: int) -> float:
         index = WindowIndex.from_lengths([10**7], WindowShape(window=64, stride=stride))
         costs = Costs(row=8, window=4, stored=8, sample=8 * 64)
-        order = Order(index, np.zeros(1, np.int64), chunk=1000, costs=costs, budget=10**7, random=(0, 0))
+        order = EpochOrder(index, np.zeros(1, np.int64), chunk=1000, costs=costs, budget=10**7, random=(0, 0))
         return order._unit * stride
 
     assert rows(1) < 1000
@@ -208,7 +208,7 @@ def test_units_are_halved_until_the_largest_fits_the_budget():
     index = WindowIndex.from_lengths([300] * 50 + [50_000], WindowShape(window=300, target="last"))
     starts = np.cumsum([0] + [300] * 50)
     costs = Costs(row=10, window=0, stored=10, sample=300)
-    order = Order(index, starts, chunk=100, costs=costs, budget=20_000, random=(0, 0))
+    order = EpochOrder(index, starts, chunk=100, costs=costs, budget=20_000, random=(0, 0))
     assert order.largest <= 20_000
     assert 1 < order._unit < unit_size(index, 65_000, 100, costs, 20_000, shuffled=True)
 
@@ -220,7 +220,7 @@ def test_windows_of_a_small_store_come_anywhere_and_with_any_other(lengths: list
     starts = (np.cumsum(lengths) - lengths).astype(np.int64)
     generator, found = np.random.default_rng(0), []
     for number in range(300):
-        order = Order(index, starts, chunk=10**4, costs=COSTS, budget=10**7, random=(0, number), joined=True)
+        order = EpochOrder(index, starts, chunk=10**4, costs=COSTS, budget=10**7, random=(0, number), join=True)
         ours = np.array(epoch(order))
         assert len(order) == 1
         found.append((ours, generator.permutation(len(index))))
@@ -240,7 +240,7 @@ def _batch_of(window: int, order: NDArray[np.int64]) -> list[int]:
     return numbers
 
 
-class Counted(Order):
+class Counted(EpochOrder):
     """Counts for how many units it works out what they cost."""
 
     units: ClassVar[list[int]] = []
@@ -282,7 +282,7 @@ def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_l
     index = WindowIndex.from_lengths([10**6] * 2, WindowShape(window=5))
     costs = Costs(row=64, window=0)
     for starts, small in (([0, 10**6], True), ([10**6, 0], False)):
-        order = Order(index, np.array(starts), chunk=10**4, costs=costs, budget=10**9, random=None)
+        order = EpochOrder(index, np.array(starts), chunk=10**4, costs=costs, budget=10**9, random=None)
         assert (len(order) > 1) == small
 
 
@@ -295,11 +295,11 @@ def test_whatever_the_lengths_each_window_comes_once(lengths: list[int], window:
     index = WindowIndex.from_lengths(lengths, WindowShape(window=window, stride=stride, target="last"))
     starts = np.cumsum(lengths) - np.array(lengths, np.int64)
     costs = Costs(row=36, window=8, piece=100, stored=36, sample=32 * window + 4)
-    order = Order(index, starts, chunk=4096, costs=costs, budget=10**7, random=(0, 0))
+    order = EpochOrder(index, starts, chunk=4096, costs=costs, budget=10**7, random=(0, 0))
     times = np.zeros(len(index), np.int8)
     for pool in range(len(order)):
         share = order.share(pool)
-        numbers = order.arranged(pool, share, spread(share.pieces.number, share.pieces.count))
+        numbers = order.arrange(pool, share, spread(share.pieces.number, share.pieces.count))
         times[numbers] += 1
         assert share.rows * costs.row + len(numbers) * costs.window <= max(10**7, order.largest)
     assert (times == 1).all()
@@ -310,6 +310,6 @@ def test_the_order_of_a_million_tiny_sequences_is_small_arithmetic():
     index = WindowIndex.from_lengths(lengths, WindowShape(window=5))
     starts = np.cumsum(lengths) - lengths
     costs = Costs(row=8, window=8, stored=8, sample=40)
-    order = Order(index, starts, chunk=10_000, costs=costs, budget=10**7, random=(0, 0))
+    order = EpochOrder(index, starts, chunk=10_000, costs=costs, budget=10**7, random=(0, 0))
     assert order.first[-1] == len(index) == 15 * 10**6
     assert len(order._order) < 10**5

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
-from store_spec.reading.together import Batch
-from store_spec.whole.buckets import Batching
-from store_spec.whole.padding import Padding
+from store_spec.reading.grouped_prefetch import Batch
+from store_spec.sequences.buckets import Batching
+from store_spec.sequences.padding import Padding
 from tests.store.oracle import Recipe, append, make, write
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, numbered, selections
 

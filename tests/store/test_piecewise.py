@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from store_spec.errors import SequenceError
 from store_spec.format.piecewise import Piecewise
-from store_spec.format.records import Checked, SourceId, check_sequence, describe
+from store_spec.format.records import CheckedSequence, SourceId, check_sequence, describe
 from store_spec.format.times import Time
 from store_spec.schema import Schema, rows_of
 from tests.store.oracle import Recipe, checked, make, recipes, same
@@ -19,14 +19,14 @@ from tests.store.oracle import Recipe, checked, make, recipes, same
 SOURCE = SourceId(name="s", part=2, size=9, sha256=bytes(range(32)))
 
 
-def cut(whole: Checked, places: list[float]) -> list[Checked]:
+def cut(whole: CheckedSequence, places: list[float]) -> list[CheckedSequence]:
     """Cut the rows of each array at the same shares of its length."""
     bounds = {
         name: [0, *sorted(int(place * (len(rows) + 1)) for place in places), len(rows)]
         for name, rows in whole.rows.items()
     }
     return [
-        Checked(
+        CheckedSequence(
             {name: rows[bounds[name][part] : bounds[name][part + 1]] for name, rows in whole.rows.items()},
             whole.columns,
         )
@@ -45,11 +45,11 @@ def test_any_pieces_give_the_records_of_the_whole(recipe, length, places):
     whole = checked(schema, sequence, SOURCE)
     pieces = cut(whole, places)
     if schema.label_axis == "sequence":  # each says the same
-        pieces = [Checked({**one.rows, "labels": whole.rows["labels"]}, one.columns) for one in pieces]
+        pieces = [CheckedSequence({**one.rows, "labels": whole.rows["labels"]}, one.columns) for one in pieces]
     running = Piecewise(schema, SOURCE)
     for piece in pieces:
         arrays = {name: rows.copy() for name, rows in piece.rows.items()}
-        running.add(Checked(arrays, piece.columns))
+        running.add(CheckedSequence(arrays, piece.columns))
         for rows in arrays.values():
             rows[...] = 0  # the same arrays may be filled again
     found, wanted = running.record(), describe(schema, whole, SOURCE)

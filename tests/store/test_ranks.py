@@ -77,7 +77,7 @@ def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[i
             batches = [range(each.rank, samples, world_size)[slice(*each[number])] for each in dealt]
             assert all(1 <= len(batch) <= size for batch in batches)
             found += itertools.chain(*batches)
-        begun = stop, dealt[0].taken(stop)
+        begun = stop, dealt[0].samples_before(stop)
         assert sorted(found) == list(range(begun[1]))
     return found
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import StoreError
-from store_spec.reading.together import GROWTH, Batch, Together
+from store_spec.reading.grouped_prefetch import GROWTH, Batch, GroupedPrefetch
 from tests.store.oracle import Recipe, make, write
 
 STEPS = 100
@@ -51,7 +51,7 @@ def test_each_batch_comes_once_and_no_more_are_there_than_may_be(most: list[int]
         assert stop - first <= max(1, most[first])
         return made(first, stop)
 
-    together = Together(reading, lambda number: min(most[number], STEPS - number), step, STEPS)
+    together = GroupedPrefetch(reading, lambda number: min(most[number], STEPS - number), step, STEPS)
     found = []
     for batch in together:
         assert together.step == taken + 1
@@ -71,7 +71,7 @@ def test_the_next_ones_are_read_while_those_before_are_in_use():
             assert go.wait(60)
         return made(first, stop)
 
-    together = Together(reading, ten, 0, STEPS)
+    together = GroupedPrefetch(reading, ten, 0, STEPS)
     assert numbers([next(together)]) == [0]
     assert read.wait(60)  # nobody asked for them yet
     go.set()
@@ -85,7 +85,7 @@ def test_where_two_do_not_fit_none_is_read_before_it_is_asked_for():
         read.append(first)
         return made(first, stop)
 
-    together = Together(reading, lambda _: 0, 0, STEPS)
+    together = GroupedPrefetch(reading, lambda _: 0, 0, STEPS)
     for number in range(3):
         assert numbers([next(together)]) == [number]
         assert read == list(range(number + 1))
@@ -101,7 +101,7 @@ def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad
             raise error(f"batch {bad} of {first} to {stop}")
         return made(first, stop)
 
-    together, found = Together(reading, ten, 0, STEPS), list[int]()
+    together, found = GroupedPrefetch(reading, ten, 0, STEPS), list[int]()
     for _ in range(3):
         with pytest.raises(error, match=f"batch {bad} "):
             found.extend(int(batch[0]) for batch in together)
@@ -113,7 +113,7 @@ def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 20])
 def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
-    together = Together(made, ten, 0, STEPS)
+    together = GroupedPrefetch(made, ten, 0, STEPS)
     for number in range(taken):
         assert numbers([next(together)]) == [number]
     left = list(range(taken, STEPS))
@@ -144,7 +144,7 @@ def test_where_no_thread_can_be_started_none_is_needed(monkeypatch: pytest.Monke
         starts(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refused)
-    assert numbers(Together(made, ten, 0, STEPS)) == list(range(STEPS))
+    assert numbers(GroupedPrefetch(made, ten, 0, STEPS)) == list(range(STEPS))
     assert not left
 
 
@@ -209,14 +209,14 @@ next(builtins.left)
 
 def test_the_thread_ends_with_the_batches_and_when_nobody_wants_them():
     others = threads()
-    together = Together(made, ten, 0, STEPS)
+    together = GroupedPrefetch(made, ten, 0, STEPS)
     next(together)
     (thread,) = threads() - others
     for _ in range(STEPS - 1):
         next(together)
     thread.join(60)  # though nobody has asked whether there are more
     assert not thread.is_alive()
-    dropped, others = Together(made, ten, 0, STEPS), threads()
+    dropped, others = GroupedPrefetch(made, ten, 0, STEPS), threads()
     next(dropped)
     (thread,) = threads() - others
     del dropped

@@ -85,23 +85,23 @@ def test_rows_beside_those_read_last_are_not_decompressed_again(stores: Stores, 
 
 def test_memory_is_that_of_the_oldest_and_of_no_more_than_a_few():
     chunks = recent.RecentChunks()
-    keys: list[recent.Key] = [(chunks, "inputs", 0, number) for number in range(recent.MOST_CHUNKS + 2)]
-    rooms = [chunks.room(key, 100) for key in keys]
-    for key, room in zip(keys, rooms, strict=True):
-        chunks.give_back(key, room)
+    keys: list[recent.ChunkKey] = [(chunks, "inputs", 0, number) for number in range(recent.MOST_CHUNKS + 2)]
+    buffers = [chunks.buffer(key, 100) for key in keys]
+    for key, buffer in zip(keys, buffers, strict=True):
+        chunks.give_back(key, buffer)
     assert list(chunks.chunks) == keys[2:]
     assert chunks.take(keys[0]) is None
-    assert chunks.take(keys[2]) is rooms[2]
+    assert chunks.take(keys[2]) is buffers[2]
     assert chunks.take(keys[2]) is None  # it is in use
-    chunks.give_back(keys[2], rooms[2])
-    assert chunks.room(keys[0], 100) is rooms[3]
+    chunks.give_back(keys[2], buffers[2])
+    assert chunks.buffer(keys[0], 100) is buffers[3]
     assert chunks.take(keys[3]) is None  # something else is in it
-    assert len(chunks.room(keys[0], 101)) == 101
-    spare = chunks.room(None, 50)
+    assert len(chunks.buffer(keys[0], 101)) == 101
+    spare = chunks.buffer(None, 50)
     chunks.give_back(None, spare)
-    assert chunks.room(None, 50) is spare
-    assert chunks.room(None, 50) is not spare  # it is in use
-    large = chunks.room(None, recent.MOST_BYTES + 1)
+    assert chunks.buffer(None, 50) is spare
+    assert chunks.buffer(None, 50) is not spare  # it is in use
+    large = chunks.buffer(None, recent.MOST_BYTES + 1)
     chunks.give_back(None, large)
     assert not chunks.spare
 

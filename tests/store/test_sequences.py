@@ -156,7 +156,7 @@ def test_a_value_that_does_not_fit_is_refused_and_the_writer_goes_on(tmp_path, r
     [
         ({"a": "float32"}, "column 'a' is of 'float32'; take one of string, int64, float64, bool"),
         ({"": "bool"}, "empty name"),
-        ({3: "bool"}, "the column name 3 is no text"),
+        ({3: "bool"}, "the column name 3 is not text"),
         ({"a/b": "bool"}, "'a/b' cannot be that of an array"),
         ({"a\\b": "bool"}, "cannot be that of an array"),
         ({".": "bool"}, "cannot be that of an array"),

@@ -290,7 +290,9 @@ def test_a_store_is_split_and_folded_by_a_column(tmp_path):
                 assert one.sources == two.sources
             both = zip(view.folds(3, by=by), view.folds(3, by=values), strict=True)
             assert all((a[0].sources, a[1].sources) == (b[0].sources, b[1].sources) for a, b in both)
-    with pytest.raises(WindowError, match="by='patients' is no column of its sequences; there are source, part, len"):
+    with pytest.raises(
+        WindowError, match="by='patients' is not a column of its sequences; there are source, part, len"
+    ):
         store.split("train", by="patients")
     with pytest.raises(WindowError, match=r"sequences\['age'\]\[0\] is 40\.5; groups are named by text or whole"):
         store.folds(2, by="age")

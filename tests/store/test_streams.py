@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
-from store_spec.whole import lanes as lanes_module
+from store_spec.sequences import lanes as lanes_module
 from tests.store.damage import change_places
 from tests.store.oracle import Recipe, append, make, write
 from tests.store.window_oracle import LENGTHS, Numbered, numbered, selections
@@ -163,7 +163,7 @@ def test_other_sequences_share_a_lane_in_each_epoch():
     for epoch in range(10):
         plan = lanes_module.plan(lengths, lanes=4, steps=16, align=False, random=np.random.default_rng(epoch))
         assert plan.padding < 0.01
-        lane = plan.begin // (plan.batches * plan.steps)
+        lane = plan.start // (plan.batches * plan.steps)
         (mine,) = lane[plan.sequence == 100]
         together.append(frozenset(plan.sequence[lane == mine].tolist()))
     assert len(set(together)) == 10

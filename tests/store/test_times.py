@@ -24,7 +24,7 @@ from store_spec.errors import (
     WindowError,
 )
 from store_spec.format.times import UNITS, Time, moment
-from store_spec.reading.before import steps_before
+from store_spec.reading.time_cut import steps_before
 from tests.store.damage import change_places
 from tests.store.oracle import random_times, same
 
@@ -105,14 +105,14 @@ def test_times_are_converted_exactly(tmp_path, given, unit, due):
         ([1, -(2**63), 3], r"s: time: step 1 has none \(NaT\)"),
         (
             np.array([0, 1000, 1500], "datetime64[ms]"),
-            r"step 2 \(1970-.*:01.500\) is no whole number in .* s:",
+            r"step 2 \(1970-.*:01.500\) is not a whole number in .* s:",
         ),
         (np.array([0, 1, 2**62], "datetime64[D]"), r"step 2 .* does not fit int64 in the store's unit s"),
         (np.array([1, 2, 3], "timedelta64[s]"), r"s: time is timedelta64\[s\], where this store has datetime64\[s\]"),
         ([1.0, 2.0, 3.0], r"s: time is float64, where this store has datetime64\[s\] \(or int64 of that unit\)"),
         (["2020", "2021", "2022"], r"s: time is <U4, where this store has"),
         (np.array([1, 2, 2**63], np.uint64), "time: 9,223,372,036,854,775,808 s do not fit int64"),
-        (np.array([1, 2, 3]).view("datetime64"), "whose unit is none of seconds"),
+        (np.array([1, 2, 3]).view("datetime64"), "whose unit is not a number of seconds"),
     ],
 )
 def test_what_is_no_time_is_refused_and_the_writer_goes_on(tmp_path, time, message):
@@ -224,8 +224,8 @@ def test_a_moment_is_the_first_number_that_is_not_before_it(text, unit, due):
 @pytest.mark.parametrize(
     ("given", "time", "message"),
     [
-        ("soon", Time("s"), "before='soon' is no date"),
-        ("2020-13-01", Time("s"), "before='2020-13-01' is no date"),
+        ("soon", Time("s"), "before='soon' is not a date"),
+        ("2020-13-01", Time("s"), "before='2020-13-01' is not a date"),
         ("2020-01-01T00:00Z", Time("s"), "has a time zone; its times are local, without a zone"),
         ("2020-01-01T00:00+02:00", Time("s", zone="UTC"), "has a time zone; its dates are UTC"),
         ("2020-01-01 00:00Z", Time("s"), "has a time zone; its times are local, without a zone"),
@@ -233,11 +233,11 @@ def test_a_moment_is_the_first_number_that_is_not_before_it(text, unit, due):
         ("2020-01-01 05:00 -0200", Time("s", zone="UTC"), "has a time zone; its dates are UTC"),
         (1577836800, Time("s"), "give a date as text"),
         (np.timedelta64(1, "s"), Time("s"), "give a date as text"),
-        ("NaT", Time("s"), "is no moment"),
+        ("NaT", Time("s"), "is not a moment"),
         ("2020-01-01", Time("s", None), "its times are elapsed ones: give a number of s"),
         (True, Time("s", None), "its times are elapsed ones"),
-        (float("nan"), Time("s", None), "is no number of s"),
-        (np.timedelta64(1, "M"), Time("s", None), "is no moment"),
+        (float("nan"), Time("s", None), "is not a number of s"),
+        (np.timedelta64(1, "M"), Time("s", None), "is not a moment"),
     ],
 )
 def test_what_is_no_moment_is_refused(given, time, message):
@@ -287,7 +287,7 @@ def test_windows_before_and_after_a_moment_are_those_of_the_steps_there(
         ]
         plain = store.select([number]).windows(window, **options)
         first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
-        index = type(plain.index)(begin=np.array([first]), end=np.array([last]), shape=plain.shape)
+        index = type(plain.index)(start=np.array([first]), stop=np.array([last]), shape=plain.shape)
         expected += [(number, index.locate(at)[1]) for at in range(len(index))]
     assert [found.index.locate(at) for at in range(len(found))] == expected
     for numbers in (range(len(found)),):
@@ -349,8 +349,8 @@ def test_batches_and_states_are_of_the_windows_of_that_time(tmp_path):
     with pytest.raises(StateError, match="before"):
         store.windows(2, before="2020-01-06").batches(3, shuffle=True).load_state_dict(state)
     late = store.windows(2, after="2020-01-05", phase="random", stride=2)
-    begins = late.of_epoch(1, 2).index.begin
-    assert (begins >= late.index.begin).all()
+    begins = late.of_epoch(1, 2).index.start
+    assert (begins >= late.index.start).all()
     assert len(late) > 0
     every = store.windows(2)
     both = len(store.windows(2, before="2020-01-05")) + len(store.windows(2, after="2020-01-05"))

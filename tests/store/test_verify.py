@@ -196,7 +196,7 @@ def write_files(recipe, path, count):
         for job in ledger.jobs(final=True):
             whole = np.concatenate([sequence.rows(job.name) for sequence in sequences])
             job.write([whole[job.start : job.stop]])
-            ledger.done(job)
+            ledger.mark_done(job)
         ledger.commit()
     return path
 
@@ -395,7 +395,7 @@ def forge(path, *, seal=True, **changes):
             chunking = schema.chunking(name)
             for number in range(-(-len(rows) // chunking.shard)):
                 part = rows[number * chunking.shard : (number + 1) * chunking.shard]
-                place = shards.Place(name, number)
+                place = shards.ShardId(name, number)
                 data = b"".join(shards.encode([part], place, schema.rows(name), chunking, schema.codec))
                 (path / chunk_key(name, number, rows.ndim)).write_bytes(data)
             continue

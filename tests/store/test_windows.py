@@ -16,7 +16,7 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import Storage
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.format.layout import Root
-from store_spec.reading import spans
+from store_spec.reading import read_ranges
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, listed, numbered, same, selections, shapes
@@ -199,7 +199,7 @@ def test_spans_are_the_rows_asked_for(by_step: Numbered, bounds: list[tuple[int,
     starts = np.array([start for start, _ in bounds], np.int64)
     stops = np.minimum(starts + np.array([count for _, count in bounds], np.int64), len(rows))
     snapshot = CountingSnapshot(store.snapshot.storage, store.snapshot.root)
-    found = spans.read_spans(snapshot, name, starts, stops)
+    found = read_ranges.read_ranges(snapshot, name, starts, stops)
     assert keys([(part,) for part in found]) == keys([(rows[a:b],) for a, b in zip(starts, stops, strict=True)])
     chunk = store.schema.steps.chunk
     needed = {n for a, b in zip(starts, stops, strict=True) if b > a for n in range(a // chunk, -(-b // chunk))}

@@ -92,7 +92,7 @@ def test_a_url_makes_no_folder_of_its_name(tmp_path, monkeypatch, url):
         lambda: store_spec.verify(url),
     )
     for begin in begins:
-        with pytest.raises(SchemaError, match=r"a store lies on a local disk, and (s3|gs|file):// is none"):
+        with pytest.raises(SchemaError, match=r"a store lies on a local disk, and (s3|gs|file):// is not one"):
             begin()
     assert list(tmp_path.iterdir()) == []
 
@@ -129,13 +129,13 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "ragged masked rows": (
         [np.ma.masked_array([1.0], mask=True), np.ma.masked_array([1.0, 2.0], mask=True)],
         LABELS,
-        "bad: inputs are no array",
+        "bad: inputs are not an array",
     ),
     "NaN": (nan_at(2, 1), LABELS, r"bad: inputs: row 2, column 1 is nan.*\(1 such"),
     "infinity": (np.full((4, 3), -np.inf, "float32"), LABELS, r"bad: inputs: row 0, column 0 is -inf.*\(12 such"),
     "lengths": (np.ones((5000, 3), "float32"), np.ones(4999, "int16"), "bad: 5,000 input rows but 4,999 label rows"),
-    "ragged": ([[1.0, 2.0, 3.0], [1.0]], LABELS, "bad: inputs are no array"),
-    "ragged labels": (GOOD, [[1], [2, 3]], "bad: labels are no array"),
+    "ragged": ([[1.0, 2.0, 3.0], [1.0]], LABELS, "bad: inputs are not an array"),
+    "ragged labels": (GOOD, [[1], [2, 3]], "bad: labels are not an array"),
 }
 
 
@@ -347,7 +347,7 @@ def test_what_is_no_store_cannot_be_opened(tmp_path, mode):
         with pytest.raises(MissingStoreError, match=name) as caught:
             store_spec.open_store(tmp_path / name, mode)
         assert isinstance(caught.value, FileNotFoundError)
-    with pytest.raises(FormatError, match="this is no seqzarr store"):
+    with pytest.raises(FormatError, match="this is not a seqzarr store"):
         store_spec.open_store(tmp_path / "group", mode)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "group"]
 
@@ -587,12 +587,12 @@ def test_rows_of_a_list_may_be_masked_too(tmp_path):
 
 @pytest.mark.parametrize("names", [(1, 2), ("a", None)])
 def test_names_of_features_that_are_no_text_are_refused_at_once(names):
-    with pytest.raises(SchemaError, match="is no text"):
+    with pytest.raises(SchemaError, match="is not text"):
         Rows(np.dtype("float32"), (2,), names)
 
 
 def test_a_source_without_a_text_for_a_name_is_refused(tmp_path):
-    with Recipe().create(tmp_path / "store") as writer, pytest.raises(SequenceError, match="is no text"):
+    with Recipe().create(tmp_path / "store") as writer, pytest.raises(SequenceError, match="is not text"):
         writer.append(GOOD, LABELS, source=Path("x"))  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
-from store_spec.windows.order import Order, Share
+from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.shape import Short, Target, WindowShape
 
 Sample = tuple[NDArray[Any], ...]
@@ -135,10 +135,10 @@ def numbers_of(share: Share) -> NDArray[np.int64]:
     return np.array([number + turn for number, count in pieces for turn in range(count)], np.int64)
 
 
-def epoch(order: Order, rank: int = 0, world_size: int = 1) -> list[int]:
+def epoch(order: EpochOrder, rank: int = 0, world_size: int = 1) -> list[int]:
     """Return the numbers of a rank's windows in their order."""
     found: list[int] = []
     for pool in range(len(order)):
         share = order.share(pool, rank, world_size)
-        found += order.arranged(pool, share, numbers_of(share)).tolist()
+        found += order.arrange(pool, share, numbers_of(share)).tolist()
     return found

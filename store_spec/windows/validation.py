@@ -1,4 +1,4 @@
-"""The numbers that windows are given as: counts, fractions, lengths of sequences, checked and as int64."""
+"""Checks of numbers that users pass for windows: counts, fractions, lengths of sequences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_STEPS = 2**53  # float64 is exact up to here, and `steps` multiplies length
 def fraction_of(lengths: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
     """Return floor(lengths * fraction), the product rounded to six decimals.
 
-    Not by `np.round`: it scales by a million, which is not exact for a product above 2**33.
+    `np.round` is not used because it multiplies by a million, which is not exact for a product above 2**33.
     """
     product = lengths * fraction
     nearest = np.rint(product)
@@ -25,14 +25,14 @@ def fraction_of(lengths: NDArray[np.int64], fraction: float) -> NDArray[np.int64
 
 
 def checked_count(name: str, value: object, least: int) -> int:
-    """Return `value` as an int, so that NumPy's narrow integers cannot overflow later."""
+    """Check a count, and return it as an int, so that NumPy's narrow integers cannot overflow later."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= INT64_MAX:
         return int(value)
     raise WindowError(f"{name} is {value!r}; it must be a whole number from {least} to {INT64_MAX:,}")
 
 
 def checked_fractions(steps: object) -> tuple[float, float]:
-    """Return `steps` as a tuple of two floats."""
+    """Check `steps`, and return it as a tuple of two floats."""
     if isinstance(steps, Sequence) and len(steps) == 2 and all(isinstance(bound, Real) for bound in steps):
         low, high = steps
         if 0 <= low < high <= 1:
@@ -43,7 +43,7 @@ def checked_fractions(steps: object) -> tuple[float, float]:
 def step_counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
     """Return a copy as int64, one per sequence, each from 0 to 2**53."""
     counts = int64(name, values)
-    if counts.flags.writeable:  # else nobody will change it
+    if counts.flags.writeable:  # a read-only array cannot change later
         counts = counts.copy()
     if counts.ndim != 1:
         raise WindowError(f"{name} has shape {counts.shape}; it must be (sequences,)")
@@ -55,7 +55,7 @@ def step_counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
 
 
 def int64(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    """Return an int64 array of the same integers."""
+    """Convert integers to an int64 array."""
     array = np.asarray(values)
     if array.size == 0:  # NumPy makes an empty list float64
         return array.astype(np.int64)
@@ -65,6 +65,6 @@ def int64(name: str, values: ArrayLike) -> NDArray[np.int64]:
 
 
 def no_such(noun: str, number: int, count: int) -> str:
-    """Say that `number` is out of range."""
+    """Return the text of an error that `number` is out of range."""
     there = f"there are {count:,}, so the last is {count - 1:,}" if count else "there are none"
     return f"{noun} {number:,} asked for, but {there}"

@@ -1,13 +1,13 @@
-"""Windows drawn with replacement, by weights of their sequences: how often units are taken, and for which windows.
+"""Draw windows with replacement, by the weights of their sequences: first how many of each unit, then which ones.
 
     windows   0  1  2  3  4  5  6  7  8  9      sequences a, b, c of weights 1, 3, 0
               a  a  a  a  b  b  b  b  c  c
     units     |     0    |     1    |   2 |     4 windows each, of mass 4, 12 and 0
-    drawn     3            7          0         ten of them: how many of each unit is a multinomial draw
-    takes     3            4, 3                 of no more windows than a unit has
-    windows   0 2 2        4 5 5 7, 4 6 6       each take: one after another by their weight
+    counts    3            7          0         ten windows are divided among the units by a multinomial draw
+    takes     3            4, 3                 each of at most as many windows as a unit has
+    windows   0 2 2        4 5 5 7, 4 6 6       each take draws its windows one by one by their weight
 
-So planning takes memory by the units, and a pool by the windows in it, however unequal weights are.
+So the memory for planning depends on the number of units, and that of a pool on its windows, even for unequal weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from store_spec.format.runs import spread
 
 Ints = NDArray[np.int64]
 
-DRAWN_BYTES = 64  # for each window that a pool may have drawn, while they are drawn
+DRAWN_BYTES = 64  # of memory for each window of a pool, while windows are drawn
 
 
 def checked_weights(weights: ArrayLike, counts: Ints, where: object) -> Floats:
@@ -29,16 +29,16 @@ def checked_weights(weights: ArrayLike, counts: Ints, where: object) -> Floats:
 
     Args:
         weights: (sequences,), at least 0.
-        counts: (sequences,), how many windows each has.
-        where: Named in errors.
+        counts: (sequences,), how many windows each sequence has.
+        where: The store, for errors.
 
     Raises:
-        WindowError: They are not as above, or leave nothing to be drawn.
+        WindowError: Weights are not as above, or those of all windows are 0.
     """
     try:
         values = np.array(weights, np.float64)
     except (TypeError, ValueError) as error:
-        raise WindowError(f"{where}: weights are no numbers ({error}); give one for each sequence") from error
+        raise WindowError(f"{where}: weights are not numbers ({error}); give one for each sequence") from error
     if values.shape != counts.shape:
         raise WindowError(f"{where}: weights of shape {values.shape}; give one for each of {len(counts):,} sequences")
     wrong = ~((values >= 0) & np.isfinite(values))
@@ -55,12 +55,12 @@ def checked_weights(weights: ArrayLike, counts: Ints, where: object) -> Floats:
 
 
 def unit_masses(bounds: Ints, before: Ints, weights: Floats) -> Floats:
-    """Return the weights of all windows of each unit together, exactly 0 where each of them is 0.
+    """Return the sum of the weights of all windows of each unit, exactly 0 if all of them are 0.
 
     Args:
-        bounds: (units + 1,), where each begins, and the last one ends.
-        before: (sequences + 1,), how many windows come before each sequence, and of all.
-        weights: (sequences,), of each window of theirs.
+        bounds: (units + 1,), the first window of each unit, then the number of windows.
+        before: (sequences + 1,), how many windows come before each sequence, then the number of windows.
+        weights: (sequences,), the weight of each of the sequence's windows.
     """
     total = np.concatenate(([0.0], np.cumsum(np.diff(before) * weights)))
     sequence = np.searchsorted(before, bounds, side="right") - 1
@@ -68,16 +68,16 @@ def unit_masses(bounds: Ints, before: Ints, weights: Floats) -> Floats:
     return np.asarray(np.diff(total[sequence] + within), np.float64)
 
 
-def takes(masses: Floats, windows: int, most: int, random: np.random.Generator) -> tuple[Ints, Ints]:
-    """Return the unit of each take, and how many windows are drawn in it: at least one, and at most `most`.
+def draw_units(masses: Floats, windows: int, most: int, random: np.random.Generator) -> tuple[Ints, Ints]:
+    """Return the unit of each take, and how many windows the take has: at least one, and at most `most`.
 
     Args:
         masses: (units,), see `unit_masses`.
-        windows: How many are drawn in all.
+        windows: How many windows to draw in all.
         most: Windows of a unit.
-        random: Who draws.
+        random: The random generator.
     """
-    # Of the others none may be drawn, which the rounding of their shares could do to the last one.
+    # Units of mass 0 are left out: by rounding, the last one could be drawn.
     some = np.flatnonzero(masses)
     if not len(some):
         return some, some
@@ -88,31 +88,31 @@ def takes(masses: Floats, windows: int, most: int, random: np.random.Generator) 
     return np.repeat(some, parts), np.repeat(each, parts) + (turn < np.repeat(more, parts))
 
 
-def drawn_windows(
-    units: tuple[Ints, Ints], drawn: Ints, before: Ints, weights: Floats, random: np.random.Generator
+def draw_windows(
+    units: tuple[Ints, Ints], counts: Ints, before: Ints, weights: Floats, random: np.random.Generator
 ) -> Ints:
-    """Return the windows of some takes, one take after another, ascending in each.
+    """Draw the windows of some takes; return them take by take, ascending within each.
 
     Args:
-        units: (takes,), the first window of each one's unit, and (takes,), the one after the last.
-        drawn: (takes,), how many are drawn.
+        units: (takes,), the first window of each take's unit, and (takes,), the one after its last.
+        counts: (takes,), how many windows to draw.
         before: As for `unit_masses`.
         weights: As for `unit_masses`.
-        random: Who draws.
+        random: The random generator.
     """
     low, high = units
     first, last = (np.searchsorted(before, at, side="right") - 1 for at in (low, high - 1))
     sequence, take = spread(first, last + 1 - first), np.repeat(np.arange(len(low)), last + 1 - first)
-    # Runs of windows of one weight; those of weight 0 would only be in the way of a draw that is rounded.
+    # Runs of windows with the same weight. Runs of weight 0 are left out: by rounding, they could be drawn.
     some = weights[sequence] > 0
     sequence, take = sequence[some], take[some]
-    begin = np.maximum(low[take], before[sequence])
-    count = np.minimum(high[take], before[sequence + 1]) - begin
+    start = np.maximum(low[take], before[sequence])
+    count = np.minimum(high[take], before[sequence + 1]) - start
     mass = np.concatenate(([0.0], np.cumsum(count * weights[sequence])))
     runs = np.searchsorted(take, np.arange(len(low) + 1))
-    of = np.repeat(np.arange(len(low)), drawn)
+    of = np.repeat(np.arange(len(low)), counts)
     base, top = mass[runs[:-1]], mass[runs[1:]]
     place = base[of] + random.random(len(of)) * (top - base)[of]
     run = (np.searchsorted(mass, place, side="right") - 1).clip(runs[of], runs[of + 1] - 1)
-    window = begin[run] + (random.random(len(of)) * count[run]).astype(np.int64)
+    window = start[run] + (random.random(len(of)) * count[run]).astype(np.int64)
     return np.asarray(window[np.lexsort((window, of))])

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.windows import loading
+from store_spec.windows.cache_order import GROUPS, CacheOrder
 from store_spec.windows.order import LANES, VERSION
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.visits import GROUPS, Visits
 
 
-def plans() -> st.SearchStrategy[Visits]:
-    return st.builds(Visits, run=st.integers(1, 20), phases=st.integers(1, 7), together=st.integers(1, 9))
+def plans() -> st.SearchStrategy[CacheOrder]:
+    return st.builds(CacheOrder, run=st.integers(1, 20), phases=st.integers(1, 7), together=st.integers(1, 9))
 
 
-def visits_of(visits: Visits, total: int) -> list[list[int]]:
+def visits_of(visits: CacheOrder, total: int) -> list[list[int]]:
     """Return the windows of each visit, empty ones too."""
     found = []
     for begin in range(0, total, visits.run):
@@ -29,7 +29,7 @@ def visits_of(visits: Visits, total: int) -> list[list[int]]:
 
 
 @given(plans(), st.integers(1, 400), st.integers(0, 3))
-def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: Visits, total: int, seed: int):
+def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: CacheOrder, total: int, seed: int):
     expected: list[int] = []
     generator = np.random.default_rng(seed)
     each = visits_of(visits, total)
@@ -43,7 +43,7 @@ def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: Visits
         generator.shuffle(drawn)
         expected += drawn.tolist()
     given_windows = np.arange(1000, 1000 + total, dtype=np.int32)
-    found = visits.arranged(given_windows, np.random.default_rng(seed))
+    found = visits.arrange(given_windows, np.random.default_rng(seed))
     assert found.dtype == np.int32
     assert (found - 1000).tolist() == expected
     assert sorted(expected) == list(range(total))
@@ -52,7 +52,7 @@ def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: Visits
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 5000))
 def test_the_rows_of_a_group_of_all_lanes_fit_the_cache(window: int, stride: int, row: int):
     shape = WindowShape(window=window, stride=stride)
-    visits = Visits.plan(shape, row, LANES)
+    visits = CacheOrder.plan(shape, row, LANES)
     if visits is None:
         return
     rows = (visits.run - 1) * stride + shape.span
@@ -71,22 +71,24 @@ def test_the_rows_of_a_group_of_all_lanes_fit_the_cache(window: int, stride: int
     ],
 )
 def test_where_the_cache_gives_nothing_a_lane_is_shuffled_whole(shape: WindowShape, row: int):
-    assert Visits.plan(shape, row, LANES) is None
+    assert CacheOrder.plan(shape, row, LANES) is None
 
 
 def test_overlapping_windows_of_the_benchmarks_have_visits():
     """What is planned is a part of the order: whoever changes it raises `VERSION`."""
     assert VERSION == 6
-    assert Visits.plan(WindowShape(window=128), 36, LANES) == Visits(run=33, phases=2, together=30)
-    assert Visits.plan(WindowShape(window=128), 52, LANES) == Visits(run=40, phases=2, together=40)  # larger rows
+    assert CacheOrder.plan(WindowShape(window=128), 36, LANES) == CacheOrder(run=33, phases=2, together=30)
+    assert CacheOrder.plan(WindowShape(window=128), 52, LANES) == CacheOrder(
+        run=40, phases=2, together=40
+    )  # larger rows
     # Neighbours would come in the same group, be the cache half or whole.
-    assert Visits.plan(WindowShape(window=128, stride=16), 36, LANES) == Visits(run=8, phases=1, together=40)
+    assert CacheOrder.plan(WindowShape(window=128, stride=16), 36, LANES) == CacheOrder(run=8, phases=1, together=40)
 
 
 def test_the_order_stays_what_it_was():
     """On every platform and with every release."""
     generator = np.random.default_rng(np.random.SeedSequence((7, 2)))
-    assert Visits(run=6, phases=2, together=4).arranged(np.arange(40), generator).tolist() == GOLDEN
+    assert CacheOrder(run=6, phases=2, together=4).arrange(np.arange(40), generator).tolist() == GOLDEN
 
 
 GOLDEN = [

@@ -1,4 +1,4 @@
-"""Batches that go on where the one before ended, for networks that keep their state from batch to batch."""
+"""Batches that continue where the previous one ended, for networks that carry their state from batch to batch."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
+from store_spec.reading.grouped_prefetch import Batch, GroupedPrefetch
 from store_spec.reading.normalization import (
     Normalize,
     Own,
     Scales,
-    named,
     row_bytes,
     scales_of,
+    state_name,
     without_windows,
 )
 from store_spec.reading.one_epoch import OneEpoch
-from store_spec.reading.pieces import PIECE_BYTES
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
+from store_spec.reading.read_by_chunk import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
-from store_spec.reading.together import Batch, Together
-from store_spec.whole import lanes as lanes_module
-from store_spec.whole.lanes import LanePlan
-from store_spec.whole.slices import read_slices
-from store_spec.whole.value_mask import ValueMask
+from store_spec.sequences import lanes as lanes_module
+from store_spec.sequences.lanes import LanePlan
+from store_spec.sequences.slices import read_slices
+from store_spec.sequences.value_mask import ValueMask
 from store_spec.windows.state import normalized_then, state_of, step_at, store_at
 
 if TYPE_CHECKING:
@@ -34,61 +34,61 @@ if TYPE_CHECKING:
 
 
 class Streams(OneEpoch[Batch]):
-    """An iterator over batches that go on, lane by lane, where the one before ended. Get one from `store.streams`.
+    """An iterator over batches that continue, lane by lane, where the previous one ended. Get one from `store.streams`.
 
-    Truncated backpropagation through time: the state of the network is kept between batches, gradients are not, and a
-    sequence may be far longer than what is unrolled at once. Each step comes once an epoch. A thread reads ahead, from
-    the first batch on. Threads may share it. After a fork, parent and child each go on with all batches that were left.
-    A second loop over one that is exhausted is a WindowError: each epoch has its own. A batch is a tuple of new arrays:
+    This is for truncated backpropagation through time: the state of the network is carried from batch to batch, but
+    gradients are not, and a sequence may be far longer than a batch. Each step occurs once per epoch. From the first
+    batch on, a thread reads ahead. Threads may share an iterator. After a fork, parent and child both continue with all
+    remaining batches. A second loop over an exhausted iterator raises a WindowError: make a new one for each epoch. A
+    batch is a tuple of new arrays:
 
     * inputs (lanes, steps, *feature shape),
-    * labels (lanes, steps, *target shape): those of the steps, or on the `sequence` axis that of the sequence that the
-      lane is in, at each of its steps,
-    * reset, bool (lanes, steps), True where a sequence begins: before this step, the state of that lane is forgotten,
-    * mask with `mask=True`, bool (lanes, steps), True where a step is real; all else is zero where it is not,
-    * with `value_mask=True`, bool (lanes, steps, *feature shape), True where a value of inputs is real, as `mask=True`
-      of windows gives it.
+    * labels (lanes, steps, *target shape): those of the steps; on the `sequence` axis, for each step the label of its
+      sequence,
+    * reset, bool (lanes, steps), True where a sequence starts: reset the state of this lane before this step,
+    * mask with `mask=True`, bool (lanes, steps), True for real steps; the other arrays are zero at other steps,
+    * with `value_mask=True`, bool (lanes, steps, *feature shape), True for real values of inputs, like `mask=True` of
+      windows.
 
-    Sequences follow one another without a gap, dealt to lanes so that all end at about the same time; then the only
-    padding is behind the last sequence of each lane, and `padding` says how much it is. As a sequence may begin in the
-    middle of a batch, reset is given by step, as networks want it that loop over steps themselves. Those that take a
-    batch whole, such as `torch.nn.LSTM` and Keras, forget state between two calls only. They take a batch in parts:
+    In a lane, sequences follow each other without gaps, and lanes have about the same length. There is padding only
+    after the last sequence of each lane; `padding` is its share. As a sequence may start in the middle of a batch,
+    reset has a value for each step, for networks that loop over steps themselves. Networks that process a batch as a
+    whole, such as `torch.nn.LSTM` and Keras, can reset their state only between two calls. Pass them a batch in parts:
 
-        cuts = [0, *np.flatnonzero(reset[:, 1:].any(axis=0)) + 1, steps]  # one part, unless a sequence begins within
+        cuts = [0, *np.flatnonzero(reset[:, 1:].any(axis=0)) + 1, steps]  # one part, unless a sequence starts inside
         for start, stop in itertools.pairwise(cuts):
             keep = torch.from_numpy(~reset[:, start, None])
             output, state = lstm(x[:, start:stop], tuple(each * keep for each in state))
 
-    or `align=True`, with which sequences begin at the first step of a batch only: `reset[:, 0]` is all that is needed,
-    at the cost of padding behind every sequence, on average half of `steps`: use `mask=True` to leave it out of a loss.
+    Or use `align=True`: sequences then start at the first step of a batch only, so `reset[:, 0]` is enough. This adds
+    padding after every sequence, on average half of `steps`; use `mask=True` to leave it out of the loss.
 
-    Batches are read some at a time, as many as `memory` allows, so that a chunk is decompressed about once for each
-    sequence that it has a part of.
+    Batches are read in groups, as many as `memory` allows, so that a chunk is decompressed about once for each sequence
+    in it.
 
     Args:
-        store: Whose sequences. Those of no steps are left out. Labels may not be on the `own` axis.
-        lanes: Sequences side by side, for each rank.
+        store: The sequences. Sequences without steps are left out. Labels may not be on the `own` axis.
+        lanes: How many sequences are side by side in a batch of each rank.
         steps: Steps of each lane in a batch.
-        align: Begin sequences with a batch.
-        mask: Give the mask of steps too.
-        value_mask: Give the mask of values too: False where a value of inputs was filled in, as a store built with
-            `--mask` (or of `filled=True`) keeps it; False where it is NaN, in a store that keeps missing values; and
-            False in padding.
-        shuffle: In an order that is a pure function of seed, epoch, the lengths, `lanes * world_size`, `steps` and
-            `align`. Otherwise each lane has its sequences in the order of the store.
-        seed: Which order; at least 0.
-        epoch: Another epoch is another order of the same seed; at least 0.
-        rank: Whose lanes: this rank has lanes `rank * lanes` to `(rank + 1) * lanes` of all.
-        world_size: How many ranks there are. All get equally many batches, and together each step once. A state goes
-            on with other ranks if `lanes * world_size` is the same.
-        memory: Bytes that may be taken, as `"256MB"`, beside the batches that were taken, and the last shard, which an
-            open store may keep in memory.
-        normalize: What to normalise inputs by, and labels that are floats or the inputs: statistics, what their
-            `minmax()` or `robust()` returns, or `"sequence"`, as `Windows` says. Padding stays zero.
+        align: Start sequences at the first step of a batch only.
+        mask: Add a mask of steps.
+        value_mask: Add a mask of values. It is False for values of inputs that were filled in, if the store records
+            that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padding.
+        shuffle: Shuffle sequences. The order is a pure function of seed, epoch, the lengths, `lanes * world_size`,
+            `steps` and `align`. Otherwise each lane has its sequences in the order of the store.
+        seed: Determines the order; at least 0.
+        epoch: Another epoch has another order with the same seed; at least 0.
+        rank: The number of this rank: it has lanes `rank * lanes` to `(rank + 1) * lanes` of all.
+        world_size: How many ranks there are. All get the same number of batches, and together each step once. A state
+            can be resumed with another number of ranks if `lanes * world_size` is the same.
+        memory: The bytes that may be used, such as `"256MB"`, in addition to batches in use, and the last shard, which
+            an open store may have in memory.
+        normalize: How to normalise inputs, and labels that are floats or the inputs: statistics, the result of their
+            `minmax()` or `robust()`, or `"sequence"`; see `Windows`. Padding stays zero.
 
     Raises:
-        WindowError: An argument is not as above, labels are on the `own` axis, the store knows nothing for
-            `value_mask`, or a batch does not fit the memory.
+        WindowError: An argument is not as above, labels are on the `own` axis, the store has no information for
+            `value_mask`, or a batch does not fit into the memory.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -129,34 +129,34 @@ class Streams(OneEpoch[Batch]):
         self._random = (whole_number("seed", seed, 0), whole_number("epoch", epoch, 0))
         turns = Turns(samples=0, size=1, rank=rank, world_size=world_size)
         self._rank, self._ranks = turns.rank, turns.world_size
-        allowed = memory_bytes(memory)
+        limit = memory_bytes(memory)
         if store.schema.label_axis == "own":
             raise WindowError(
                 f"{store.path}: labels on the own axis have steps of their own, so it is unknown which of them belong "
                 "to a slice of inputs; streams need labels on the step or sequence axis, padded gives these whole"
             )
         self._normalize = without_windows(normalize, store.path)
-        self._asked = store, self._normalize  # a state may be of fewer sequences
+        self._base = store, self._normalize  # a state may be of fewer sequences
         self._sequences = store.counts.sequences
         self._value_mask = ValueMask.of(store) if value_mask else None
         schema, scales = store.schema, scales_of(store, self._normalize)
         row = sum(row_bytes(schema.rows(name), scales[name]) for name in ("inputs", "labels"))
         row += 0 if self._value_mask is None else self._value_mask.row_bytes
         chunk = max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in ("inputs", "labels"))
-        chunk *= 2  # as it is stored, and decompressed
+        chunk *= 2  # stored, and decompressed
         self._batch_bytes = self._lanes * self._steps * (row + 2)
-        self._spare = allowed - chunk
+        self._spare = limit - chunk
         if self._spare < self._batch_bytes + self._lanes * PIECE_BYTES:
             raise WindowError(
-                f"{store.path}: memory={allowed:,} bytes is too little: a batch of {self._lanes:,} lanes of "
+                f"{store.path}: memory={limit:,} bytes is too little: a batch of {self._lanes:,} lanes of "
                 f"{self._steps:,} steps takes {self._batch_bytes:,}, and {PIECE_BYTES:,} more a lane while it is read, "
                 f"a chunk {chunk:,}; give memory={chunk + self._batch_bytes + self._lanes * PIECE_BYTES}"
             )
-        self._begin(store, self._planned(store), 0)
+        self._start(store, self._make_plan(store), 0)
 
-    def _planned(self, store: Store) -> LanePlan:
-        """Return where each sequence lies in the lanes of all ranks."""
-        store.snapshot.check_files()  # memory is taken by the steps that are said to be there
+    def _make_plan(self, store: Store) -> LanePlan:
+        """Return the place of each sequence in the lanes of all ranks."""
+        store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         sequence = np.random.SeedSequence(self._random, spawn_key=(3,))
         return lanes_module.plan(
             store.lengths,
@@ -166,12 +166,12 @@ class Streams(OneEpoch[Batch]):
             random=np.random.default_rng(sequence) if self._shuffle else None,
         )
 
-    def _begin(self, store: Store, plan: LanePlan, step: int) -> None:
-        """Go on after `step` batches of an epoch."""
+    def _start(self, store: Store, plan: LanePlan, step: int) -> None:
+        """Continue after `step` batches of an epoch."""
         self._exhausted_in = None
         self._store, self._plan = store, plan
         slices = self._lanes + len(plan.sequence) // max(1, plan.batches * self._ranks)  # in a batch, on average
-        reader = _Reader(
+        reader = _StreamReader(
             store=store,
             plan=plan,
             rank=self._rank,
@@ -182,7 +182,7 @@ class Streams(OneEpoch[Batch]):
             value_mask=self._value_mask,
             fitting=self._spare // 2 // (self._batch_bytes + slices * PIECE_BYTES),
         )
-        self._together = Together(reader.read, reader.most, step, len(self))
+        self._together = GroupedPrefetch(reader.read, reader.most, step, len(self))
 
     def __repr__(self) -> str:
         order = f"shuffled, seed {self._random[0]}, epoch {self._random[1]}" if self._shuffle else "in order"
@@ -192,7 +192,7 @@ class Streams(OneEpoch[Batch]):
         return f"<{batches}, {self._together.step:,} taken, {order}, {padding}{ranks}: {self._store!r}>"
 
     def __len__(self) -> int:
-        """Batches in the epoch, those already taken among them; the same for each rank."""
+        """Return the number of batches in the epoch, including those already taken; the same for each rank."""
         return self._plan.batches
 
     def _take(self) -> Batch:
@@ -200,31 +200,31 @@ class Streams(OneEpoch[Batch]):
 
     @property
     def padding(self) -> float:
-        """The share of padding in all steps of the epoch's batches, of all ranks: 0.25 if every fourth is not real."""
+        """The share of padding in the steps of all batches of all ranks, such as 0.25."""
         return self._plan.padding
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the epoch stands, as a small dict of what JSON has. The state of the network is not in it."""
+        """Return the state of the epoch as a small dict for JSON, without the state of the network."""
         return state_of("streams", self._store, self._sequences, self._parameters(self._normalize), self._together.step)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called, in any process: nothing of what was taken is read again.
+        """Continue where `state_dict` was called, in any process; no rows of earlier batches are read.
 
-        If the store was appended to since, these become the batches of the sequences that it had then, and by their
-        statistics where `normalize` is of `stats()` of this store.
+        If sequences were appended since, these become the batches of the sequences at that time, with their statistics
+        if `normalize` is from `stats()` of this store.
 
         Raises:
             StateError: The state is of other sequences or arguments.
         """
-        store = store_at(state, "streams", self._asked[0])
-        plan = self._planned(store)
-        normalize = normalized_then(self._asked[1], state)
+        store = store_at(state, "streams", self._base[0])
+        plan = self._make_plan(store)
+        normalize = normalized_then(self._base[1], state)
         step = step_at(state, self._parameters(normalize), plan.batches, store)
         self._normalize, self._sequences = normalize, state["store"]["sequences"]
-        self._begin(store, plan, step)
+        self._start(store, plan, step)
 
     def _parameters(self, normalize: Scaler | Own | None) -> dict[str, Any]:
-        """Return what the epoch's batches follow from, besides the sequences."""
+        """Return the parameters that determine the epoch's batches, apart from the sequences."""
         return {
             "lanes * world_size": self._lanes * self._ranks,
             "steps": self._steps,
@@ -232,14 +232,14 @@ class Streams(OneEpoch[Batch]):
             "shuffle": self._shuffle,
             "seed": self._random[0],
             "epoch": self._random[1],
-            "normalize": named(normalize),
+            "normalize": state_name(normalize),
             "value_mask": self._value_mask is not None,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Reader:
-    """Reads a rank's batches by number. Not their iterator: that goes, with what was read ahead, when it is dropped."""
+class _StreamReader:
+    """Reads a rank's batches by number. It has no reference to the iterator, which can so be deleted."""
 
     store: Store
     plan: LanePlan
@@ -249,10 +249,10 @@ class _Reader:
     scales: Scales
     mask: bool
     value_mask: ValueMask | None
-    fitting: int  # batches that take half of the memory
+    fitting: int  # how many batches fit into half of the memory
 
     def most(self, step: int) -> int:
-        """Return how many batches take half of the memory, from that one on."""
+        """Return how many batches from `step` on fit into half of the memory."""
         return min(self.fitting, self.plan.batches - step)
 
     def read(self, start: int, stop: int) -> list[Batch]:

@@ -1,4 +1,4 @@
-"""Batches that are read some at a time, as neighbours often need the same chunks, while those before are in use."""
+"""Read batches ahead in groups, because neighbouring batches often need the same chunks."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from store_spec.errors import StoreError
 
 Batch = tuple[NDArray[Any], ...]
 
-GROWTH = 8  # with 2, the first reads took more time than all others in an epoch of 600 batches
+GROWTH = 8  # with 2, the first reads of an epoch of 600 batches took longer than all others
 
 
-class Together:
-    """Reads one batch, then 8, 64, ... at once, as many as may be there together.
+class GroupedPrefetch:
+    """Reads one batch, then groups of 8, 64, ..., as many as memory allows.
 
-    So the first comes soon, and later a chunk is decompressed once for all batches that are read together. From the
-    first batch on, a thread reads the next ones while those that are there are taken. Threads may share it: each batch
-    goes to one of them. After a fork, parent and child each go on with all that were left.
+    So the first batch comes soon, and later each chunk is decompressed once for all batches of a group. From the first
+    batch on, a thread reads the next group while the current one is in use. Threads may share the object: each batch
+    goes to one of them. After a fork, parent and child both continue with all remaining batches.
 
     Args:
-        read: Called with numbers `first` and `stop`: reads batches `first` to `stop`. Also in the thread.
-        most: Called with the number of a batch: how many may be read from it on while as many others are there. 0: one,
-            and only when no others are.
+        read: Called with numbers `first` and `stop`, also in the thread; returns batches `first` to `stop`.
+        most: Called with the number of a batch; returns how many batches from it on may be read while as many others
+            are in memory. 0: a single batch, and only when there are no others.
         step: The number of the first batch.
         steps: The number after the last.
 
@@ -40,14 +40,14 @@ class Together:
         self, read: Callable[[int, int], list[Batch]], most: Callable[[int], int], step: int, steps: int
     ) -> None:
         self._read, self._most, self.step, self._steps = read, most, step, steps
-        self._locks: dict[int, threading.Lock] = {}  # by process: at a fork a thread that is not there may hold it
-        self._begin_here()
+        self._locks: dict[int, threading.Lock] = {}  # by process, as a thread may hold the lock at a fork
+        self._restart()
 
-    def _begin_here(self) -> None:
+    def _restart(self) -> None:
         self._process = os.getpid()
         self._count = 1  # to read next
         self._ready: deque[Batch] = deque()
-        self._ahead: Future[list[Batch]] | None = None  # those after the ones that are ready
+        self._ahead: Future[list[Batch]] | None = None  # the batches after those that are ready
         self._thread: ThreadPoolExecutor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,16 +56,16 @@ class Together:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._begin_here()
+        self._restart()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
-        """Return the next batch. Nothing changes if it cannot be read: it is tried again, not left out."""
+        """Return the next batch. If it cannot be read, the next call tries it again."""
         with self._lock():
-            if self._process != os.getpid():  # what a thread of the other process was about is not known
-                self._begin_here()
+            if self._process != os.getpid():  # the thread of the parent process does not exist here
+                self._restart()
             if self.step == self._steps:
                 raise StopIteration
             if not self._ready:
@@ -91,12 +91,12 @@ class Together:
             self._ahead, self._count = None, 1
             if alone:
                 raise
-            self._fill()  # it is raised by the batch that cannot be read, after those before it
+            self._fill()  # the error is raised later, by the batch that cannot be read
         except Exception:
             self._ahead = None
             raise
         else:
-            # Without a call between them, after which a Ctrl-C could leave these to come twice.
+            # In one statement without a call in between, where Ctrl-C could cause batches to occur twice.
             self._ready, self._ahead, self._count = deque(batches), None, GROWTH * count
 
     def _read_ahead(self) -> None:
@@ -104,11 +104,11 @@ class Together:
         count = min(self._count, self._most(start)) if start < self._steps else 0
         if not count:
             if start == self._steps:
-                self._thread = None  # it ends
+                self._thread = None  # the thread ends
             return
         self._count = count
         try:
             self._thread = self._thread or ThreadPoolExecutor(1, "seqzarr batches")
             self._ahead = self._thread.submit(self._read, start, start + count)
-        except RuntimeError:  # there are as many threads as may be, or Python is about to end
+        except RuntimeError:  # there are too many threads, or Python is about to exit
             self._thread = None

@@ -1,4 +1,4 @@
-"""Whole sequences, or the first or last steps of them, read into arrays that are padded to the longest of a batch."""
+"""Read whole or truncated sequences into arrays that are padded to the longest sequence of a batch."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.reading.grouped_prefetch import Batch
 from store_spec.reading.normalization import Scales, row_bytes
-from store_spec.reading.pieces import PIECE_BYTES, read_pieces
-from store_spec.reading.together import Batch
-from store_spec.whole.value_mask import ValueMask
+from store_spec.reading.read_by_chunk import PIECE_BYTES, read_by_chunk
+from store_spec.sequences.value_mask import ValueMask
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
 Side = Literal["start", "end"]
-Rows = list[NDArray[Any]]  # of each batch
+BatchRows = list[NDArray[Any]]  # of each batch
 Steps = list[NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Padding:
-    """How sequences are cut and padded.
+    """How sequences are truncated and padded.
 
     Args:
-        store: Whose sequences.
-        lengths: (sequences,), the steps of each that are taken.
-        truncate_side: Where the others are cut off.
-        side: Where steps are padded. Labels that are not one a step are padded at the end.
-        scales: What inputs and labels are normalised by.
-        static: (sequences, columns), what else is given of each; None for nothing.
-        value_mask: How it is told which values of inputs are real; None if nobody asks.
-        lengths_too: Whether a batch has the lengths of its sequences, and of label sequences of their own.
+        store: The sequences.
+        lengths: (sequences,), how many steps of each sequence are used.
+        truncate_side: Where sequences are truncated.
+        side: Where padding is added. Labels that do not have one row per step are padded at the end.
+        scales: How inputs and labels are normalised.
+        static: (sequences, columns), further columns of batches; None if there are none.
+        value_mask: How to find the real values of inputs; None if batches have no mask of values.
+        lengths_too: Whether a batch has the lengths of its sequences, and of label sequences on the `own` axis.
         index: Whether a batch has the numbers of its sequences.
     """
 
@@ -48,7 +48,7 @@ class Padding:
     index: bool = False
 
     def batch_bytes(self, longest: NDArray[np.int64], longest_labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return what one sequence takes in batches whose longest sequences have these steps and label rows."""
+        """Return the bytes of one sequence in batches whose longest sequences have these steps and label rows."""
         if self.store.schema.label_axis == "step":
             longest_labels = longest
         inputs, labels = (row_bytes(self.store.schema.rows(name), self.scales[name]) for name in ("inputs", "labels"))
@@ -65,36 +65,38 @@ class Padding:
             beside = {name: self._rows(name, batches)[0] for name in self.value_mask.beside}
             values.append(self.value_mask({"inputs": inputs, **beside}, steps))
             del beside
-        inputs = self._normalized("inputs", batches, inputs, steps)
+        inputs = self._normalize("inputs", batches, inputs, steps)
         labels, label_steps = self._rows("labels", batches)
-        labels = self._normalized("labels", batches, labels, label_steps)
+        labels = self._normalize("labels", batches, labels, label_steps)
         if axis == "sequence":
             labels = [rows[:, 0] for rows in labels]
         masks = [steps, label_steps] if axis == "own" else [steps]
-        given = [inputs, labels, *masks, *values]
+        columns = [inputs, labels, *masks, *values]
         if self.lengths_too:
-            given += [[real.sum(axis=1) for real in mask] for mask in masks]
+            columns += [[real.sum(axis=1) for real in mask] for mask in masks]
         if self.static is not None:
-            given.append([self.static[numbers] for numbers in batches])
+            columns.append([self.static[numbers] for numbers in batches])
         if self.index:
-            given.append([numbers.copy() for numbers in batches])  # these are views of the whole order
-        return list(zip(*given, strict=True))
+            columns.append(
+                [numbers.copy() for numbers in batches]
+            )  # copies, because these are views of the whole order
+        return list(zip(*columns, strict=True))
 
-    def _rows(self, name: str, batches: list[NDArray[np.int64]]) -> tuple[Rows, Steps]:
-        """Return rows of `inputs`, `labels` or `filled` of each batch, as stored, and which of them are real."""
+    def _rows(self, name: str, batches: list[NDArray[np.int64]]) -> tuple[BatchRows, Steps]:
+        """Return stored rows of `inputs`, `labels` or `filled` of each batch, and which of them are real."""
         store, snapshot, rows = self.store, self.store.snapshot, self.store.schema.rows(name)
         starts, whole = store.places(name)
         lengths, side = self.lengths, self.side
         if name == "labels" and store.schema.label_axis != "step":
             lengths, side = whole, "end"
         every = np.concatenate(batches)
-        begin = starts[every]
+        first = starts[every]
         if self.truncate_side == "start":
-            begin = begin + whole[every] - lengths[every]
-        pieces = read_pieces(snapshot, name, begin, begin + lengths[every])
-        padded: Rows = []
+            first = first + whole[every] - lengths[every]
+        pieces = read_by_chunk(snapshot, name, first, first + lengths[every])
+        padded: BatchRows = []
         steps: Steps = []
-        places: list[NDArray[Any]] = []  # where the rows of each sequence go
+        places: list[NDArray[Any]] = []  # the views for the rows of each sequence
         for numbers in batches:
             real = _real(lengths[numbers], side)
             array = np.zeros((*real.shape, *rows.shape), rows.dtype)
@@ -104,22 +106,22 @@ class Padding:
                 places.append(place[:length] if side == "end" else place[len(place) - length :])
         for number, at, piece in pieces:
             places[number][at : at + len(piece)] = piece
-        checked = lengths[every] == whole[every]  # there is no checksum of a part
-        for number in np.flatnonzero(checked).tolist():
+        whole_ones = lengths[every] == whole[every]  # truncated sequences have no checksum
+        for number in np.flatnonzero(whole_ones).tolist():
             snapshot.check(name, int(store.selection[every[number]]), places[number])
         return padded, steps
 
-    def _normalized(self, name: str, batches: list[NDArray[np.int64]], arrays: Rows, steps: Steps) -> Rows:
-        """Return rows of batches of these sequences normalised, their padding still zero; these may be overwritten."""
+    def _normalize(self, name: str, batches: list[NDArray[np.int64]], arrays: BatchRows, steps: Steps) -> BatchRows:
+        """Normalise rows of batches, keeping the padding zero; the arrays may be overwritten."""
         scale = self.scales[name]
         if scale is None:
             return arrays
-        found = []
+        results = []
         for numbers, array, real in zip(batches, arrays, steps, strict=True):
             rows = scale.of(self.store.selection[numbers]).apply(array, name, inplace=True)
             rows[~real] = 0
-            found.append(rows)
-        return found
+            results.append(rows)
+        return results
 
 
 def _real(lengths: NDArray[np.int64], side: Side) -> NDArray[np.bool_]:

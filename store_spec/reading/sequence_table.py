@@ -1,4 +1,4 @@
-"""What a store keeps of each sequence beside its rows, as columns; and those that windows and batches give along."""
+"""The columns of `store.sequences`, and those that windows and batches add as `static`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
     from store_spec.reading.selection import Selection
     from store_spec.store import Store
 
-OWN = ("source", "part", "length")  # of every store, before the further columns of this one
+OWN = ("source", "part", "length")  # columns of every store, before its further columns
 
 
 class SequenceTable(Mapping[str, NDArray[Any]]):
     """Columns with one value for each sequence of a store, in its order. Get one from `store.sequences`.
 
-    `source` (object, of str), `part` and `length` (int64, the steps) are always there, then the store's further
-    columns: text as object, others int64, float64 or bool. A column is read when it is asked for, and cannot be
-    written to.
+    Every store has `source` (object, of str), `part` and `length` (int64, the steps). The store's further columns
+    follow: text as object, others as int64, float64 or bool. A column is read when it is first used, and is read-only.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -42,7 +41,7 @@ class SequenceTable(Mapping[str, NDArray[Any]]):
 
     def __init__(self, store: Selection) -> None:
         self._store = store
-        self._found: dict[str, NDArray[Any]] = {}
+        self._columns: dict[str, NDArray[Any]] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Return a column (sequences,).
@@ -51,11 +50,11 @@ class SequenceTable(Mapping[str, NDArray[Any]]):
             KeyError: There is no such column.
             ChecksumError: The bytes on disk are not those that were written.
         """
-        if name not in self._found:
+        if name not in self._columns:
             column = self._read(name)
             column.setflags(write=False)
-            self._found[name] = column
-        return self._found[name]
+            self._columns[name] = column
+        return self._columns[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter((*OWN, *(column.name for column in self._store.schema.columns)))
@@ -64,7 +63,7 @@ class SequenceTable(Mapping[str, NDArray[Any]]):
         return len(OWN) + len(self._store.schema.columns)
 
     def __contains__(self, name: object) -> bool:
-        return name in tuple(self)  # without reading it
+        return name in tuple(self)  # without reading the column
 
     def __repr__(self) -> str:
         return f"<{', '.join(self)} of {len(self._store):,} sequences of {self._store.path.name}>"
@@ -72,7 +71,7 @@ class SequenceTable(Mapping[str, NDArray[Any]]):
     def _read(self, name: str) -> NDArray[Any]:
         store = self._store
         if name == "source":
-            names = store.sources  # read before memory is taken by what the root counts
+            names = store.sources  # read before memory is allocated by the count in the root
             column = np.empty(len(names), object)
             column[:] = names
             return column
@@ -86,49 +85,49 @@ class SequenceTable(Mapping[str, NDArray[Any]]):
         return store.snapshot.table(found.array)[store.selection]
 
 
-def static_columns(store: Store, wanted: Sequence[str] | None) -> NDArray[Any] | None:
-    """Return numeric columns of the sequences side by side: (sequences, columns), of the dtype that holds them all.
+def static_columns(store: Store, names: Sequence[str] | None) -> NDArray[Any] | None:
+    """Return numeric columns of the sequences as one array (sequences, columns), in their common dtype.
 
     Args:
-        store: Whose sequences.
-        wanted: Names of `store.sequences`; None gives None.
+        store: The sequences.
+        names: Names of columns of `store.sequences`; None for no array.
 
     Raises:
-        WindowError: There is no such column, none is named or one twice, one holds text, or whole numbers would be
-            rounded to stand beside floats.
+        WindowError: There is no such column, the list is empty or has a column twice, a column is text, or whole
+            numbers would be rounded to become floats.
     """
-    if wanted is None:
+    if names is None:
         return None
     where = store.path
-    if isinstance(wanted, str) or not hasattr(wanted, "__len__") or not len(wanted):
-        raise WindowError(f"{where}: static={wanted!r:.80}; give a list of names of columns of store.sequences")
-    if len(set(wanted)) < len(wanted):
-        raise WindowError(f"{where}: static={list(wanted)!r:.80} names a column twice; name each once")
-    for name in wanted:
+    if isinstance(names, str) or not hasattr(names, "__len__") or not len(names):
+        raise WindowError(f"{where}: static={names!r:.80}; give a list of names of columns of store.sequences")
+    if len(set(names)) < len(names):
+        raise WindowError(f"{where}: static={list(names)!r:.80} names a column twice; name each once")
+    for name in names:
         if name not in store.sequences:
             there = ", ".join(store.sequences)
             raise WindowError(f"{where}: static names {name!r:.80}; the columns of sequences are {there}")
-    text = [name for name in wanted if store.sequences[name].dtype == object]
+    text = [name for name in names if store.sequences[name].dtype == object]
     if text:
         raise WindowError(
             f"{where}: static names {text[0]!r:.80}, which holds text; batches have numbers: keep a number for each "
             "text beside it"
         )
-    columns = [store.sequences[name] for name in wanted]
+    columns = [store.sequences[name] for name in names]
     dtype = np.result_type(*columns)
-    for name, column in zip(wanted, columns, strict=True):
+    for name, column in zip(names, columns, strict=True):
         if dtype.kind == "f" and column.dtype.kind == "i" and ((column > 2**53) | (column < -(2**53))).any():
             raise WindowError(
                 f"{where}: static: {name!r:.80} holds whole numbers beyond 2**53, which would be rounded beside the "
                 "floats of the other columns; leave it out, or ask for it alone"
             )
-    found = np.stack([column.astype(dtype) for column in columns], axis=1)
-    found.setflags(write=False)
-    return found
+    values = np.stack([column.astype(dtype) for column in columns], axis=1)
+    values.setflags(write=False)
+    return values
 
 
-def static_parameter(wanted: Sequence[str] | None, found: NDArray[Any] | None) -> list[str] | None:
-    """Return what static columns are, as a state has it: their names, and a hash of their values."""
-    if wanted is None or found is None:
+def static_parameter(names: Sequence[str] | None, values: NDArray[Any] | None) -> list[str] | None:
+    """Return static columns as they are in a state: their names, and a hash of their values."""
+    if names is None or values is None:
         return None
-    return [*wanted, hashlib.sha256(f"{found.dtype.str}".encode() + found.tobytes()).hexdigest()[:16]]
+    return [*names, hashlib.sha256(f"{values.dtype.str}".encode() + values.tobytes()).hexdigest()[:16]]

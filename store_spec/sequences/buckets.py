@@ -1,13 +1,13 @@
-"""Which whole sequences meet in a batch: arithmetic on their lengths, apart from all reading.
+"""Which whole sequences are in a batch together: arithmetic on their lengths, without reading any rows.
 
     sorted, longest first   | bucket 0               | bucket 1               |      size=2, world_size=2
     shuffled within         | round 0    | round 1   | round 2    | round 3   |
-    dealt to ranks          | r 0 | r 1  | r 0 | r 1 | r 0 | r 1  | r 0 | r 1 |
+    batches of ranks        | r 0 | r 1  | r 0 | r 1 | r 0 | r 1  | r 0 | r 1 |
     epoch                   round 2, round 0, round 3, round 1
 
-A round is one batch for each rank, of similar lengths on all of them, so that no rank waits long for another. How
-sequences are put into rounds does not depend on how many ranks share one of `size * world_size` sequences: in buckets,
-the last two rounds share what they have evenly enough for any of them; else, the last are dealt as `ranks.Turns` does.
+A round is one batch for each rank, of similar lengths, so that no rank waits long for another. The rounds do not depend
+on how many ranks share a round of `size * world_size` sequences. With buckets, the last two rounds are divided evenly
+enough for any number of ranks; otherwise, the last sequences are distributed as by `ranks.Turns`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from store_spec.reading.ranks import Turns, whole_number
 
 Ints = NDArray[np.int64]
 
-MANY = 2**31  # more than there are sequences or steps in any batch, so that products stay exact
+MANY = 2**31  # more than the sequences or steps of any batch, small enough that products stay exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BatchPlan:
-    """The batches of an epoch: batch i is the sequences `order[first[i]:first[i + 1]]`.
+    """The batches of an epoch: batch i has the sequences `order[first[i]:first[i + 1]]`.
 
     Args:
-        order: (sequences,), each once, those that are left out apart.
-        first: (batches + 1,). Batch `round * world_size + rank` is one of rank `rank`. None is empty.
+        order: (sequences,), each once, without those that are left out.
+        first: (batches + 1,). Batch `round * world_size + rank` belongs to rank `rank`. No batch is empty.
     """
 
     order: Ints
@@ -44,7 +44,7 @@ class BatchPlan:
         return np.maximum.reduceat(lengths[self.order], starts) if len(starts) else starts
 
     def padding(self, lengths: Ints) -> float:
-        """Return which share of the steps in all batches is padding, 0 to 1."""
+        """Return the share of padding in the steps of all batches, 0 to 1."""
         computed = int((self.longest(lengths) * np.diff(self.first)).sum())
         return 1 - int(lengths[self.order].sum()) / computed if computed else 0.0
 
@@ -54,14 +54,14 @@ class Batching:
     """How whole sequences are put into batches.
 
     Args:
-        size: Sequences in a batch, at most; None for no such limit.
-        max_steps: Steps in a batch, those of padding among them, at most; None for no such limit.
+        size: The largest number of sequences in a batch; None for no such limit.
+        max_steps: The largest number of steps in a batch, including padding; None for no such limit.
         bucket: Put sequences of similar lengths together.
-        shuffle: In an order that is a pure function of seed, epoch, all lengths and these parameters.
-        seed: Which order; at least 0.
-        epoch: Another epoch is another order of the same seed; at least 0.
-        world_size: Ranks that share the batches.
-        drop_last: Leave out what is left after the last round of whole batches; without `max_steps` only.
+        shuffle: Shuffle, in an order that is a pure function of seed, epoch, all lengths and these parameters.
+        seed: Determines the order; at least 0.
+        epoch: Another epoch has another order with the same seed; at least 0.
+        world_size: How many ranks share the batches.
+        drop_last: Leave out the sequences after the last round of whole batches; not with `max_steps`.
 
     Raises:
         WindowError: An argument is impossible.
@@ -92,33 +92,34 @@ class Batching:
                 "short of; leave one of the two out"
             )
 
-    def plan(self, lengths: Ints, begun: tuple[int, object] = (0, 0)) -> BatchPlan:
+    def plan(self, lengths: Ints, resumed: tuple[int, object] = (0, 0)) -> BatchPlan:
         """Return the batches of sequences of these lengths, each of which is at most `max_steps`.
 
         Args:
-            lengths: (sequences,), steps of each.
-            begun: How many rounds were taken, and the sequences in them, by as many ranks or others: see `Turns.after`.
+            lengths: (sequences,), the steps of each sequence.
+            resumed: For an epoch that is resumed, how many rounds were taken and the sequences in them; see
+                `Turns.after`.
 
         Raises:
-            WindowError: They cannot be dealt to so many ranks, each equally many batches; or no ranks that take as many
-                together have begun so.
+            WindowError: The sequences cannot be distributed over so many ranks with the same number of batches each, or
+                `resumed` is impossible.
         """
         random = np.random.default_rng(np.random.SeedSequence((self.seed, self.epoch), spawn_key=(2,)))
         order = random.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
         if self.drop_last and self.shuffle and self.size is not None:  # not the shortest, whatever the buckets are
             order = order[: len(order) - len(order) % (self.size * self.world_size)]
         if not len(order):
-            return _checked(BatchPlan(order=order, first=np.zeros(1, np.int64)), 0, begun)
+            return _check_resumed(BatchPlan(order=order, first=np.zeros(1, np.int64)), 0, resumed)
         if self.bucket:
             order = order[np.argsort(-lengths[order], kind="stable")]
             order, first = self._in_buckets(order, self._round_sizes(lengths[order]), random)
             first = self._even(first)
         elif self.max_steps is not None or self.size is None:
-            first = self._even(self._filled(lengths[order]))
+            first = self._even(self._fill_rounds(lengths[order]))
         else:
             samples, ranks = len(order), self.world_size
-            turns = Turns(samples=samples, size=self.size, world_size=ranks, drop_last=self.drop_last).after(*begun)
-            first = np.array([turns.taken(number) for number in range(len(turns) + 1)], np.int64)
+            turns = Turns(samples=samples, size=self.size, world_size=ranks, drop_last=self.drop_last).after(*resumed)
+            first = np.array([turns.samples_before(number) for number in range(len(turns) + 1)], np.int64)
         if self.bucket and self.shuffle:
             turn = np.repeat(random.permutation(len(first) - 1), np.diff(first))
             order, sizes = order[np.argsort(turn, kind="stable")], np.bincount(turn)
@@ -126,27 +127,27 @@ class Batching:
             order, sizes = order[: first[-1]], np.diff(first)
         shares = sizes[:, None] // self.world_size + (np.arange(self.world_size) < sizes[:, None] % self.world_size)
         plan = BatchPlan(order=order, first=np.concatenate(([0], np.cumsum(shares))))
-        return _checked(plan, self.world_size, begun)
+        return _check_resumed(plan, self.world_size, resumed)
 
     def _round_sizes(self, longest: Ints) -> Ints:
-        """Return how many sequences a round has whose longest has these steps."""
+        """Return how many sequences a round has, by the length of its longest."""
         most = np.full(len(longest), min(self.size or MANY, MANY), np.int64)
         if self.max_steps is not None:
             most = np.minimum(most, min(self.max_steps, MANY) // np.maximum(longest, 1))
         return most * min(self.world_size, MANY)
 
     def _in_buckets(self, order: Ints, sizes: Ints, random: np.random.Generator) -> tuple[Ints, Ints]:
-        """Shuffle sequences, which are sorted, within buckets; return them and where each round begins."""
+        """Shuffle sorted sequences within buckets; return them, and the first position of each round."""
         rounds = 1
         if self.shuffle:
-            # Of R rounds, about 2 sqrt(R) buckets of sqrt(R) / 2 rounds each: the more sequences there are, the less
-            # padding, and the more others a sequence may meet.
+            # For R rounds, about 2 sqrt(R) buckets of sqrt(R) / 2 rounds each: with more sequences there is less
+            # padding, and a sequence may meet more other ones.
             rounds = max(2, math.isqrt(len(order) // int(sizes[len(order) // 2])) // 2)
         first, edges = [0], [0]
-        many = 1 + int(random.integers(rounds)) if self.shuffle else 1  # so that buckets begin elsewhere each epoch
+        many = 1 + int(random.integers(rounds)) if self.shuffle else 1  # buckets start elsewhere in each epoch
         while edges[-1] < len(order):
             start = edges[-1]
-            size = int(sizes[start])  # all others of the bucket are shorter, so as many fit
+            size = int(sizes[start])  # all others in the bucket are shorter, so as many fit
             stop = min(len(order), start + many * size)
             first += [*range(start + size, stop, size), stop]
             edges.append(stop)
@@ -156,11 +157,11 @@ class Batching:
             order = order[np.lexsort((random.random(len(order)), bucket))]
         return order, np.array(first)
 
-    def _filled(self, lengths: Ints) -> Ints:
-        """Return where each round begins if sequences are taken in turn as long as they fit."""
+    def _fill_rounds(self, lengths: Ints) -> Ints:
+        """Return the first position of each round if sequences are added in order as long as they fit."""
         ranks, budget = self.world_size, self.max_steps
         assert budget is not None
-        first, each, longest = [0], 0, 0  # sequences that each rank has so far, and the longest of them
+        first, each, longest = [0], 0, 0  # sequences of each rank in this round so far, and the longest of them
         for number, length in enumerate(np.maximum.reduceat(lengths, np.arange(0, len(lengths), ranks)).tolist()):
             if each == self.size or (each and (each + 1) * max(longest, length) > budget):
                 first.append(number * ranks)
@@ -169,31 +170,31 @@ class Batching:
         return np.array([*first, len(lengths)])
 
     def _even(self, first: Ints) -> Ints:
-        """Let the last round have a sequence for each rank, or leave it out with `drop_last`."""
-        ranks, left = self.world_size, int(first[-1] - first[-2])
+        """Make sure that the last round has a sequence for each rank, or leave it out with `drop_last`."""
+        ranks, rest = self.world_size, int(first[-1] - first[-2])
         least = ranks
         if self.max_steps is None and self.size is not None:
             if self.drop_last:
-                return first if left == self.size * ranks else first[:-1]
-            least = max(ranks, self.size * ranks // 2)  # enough for any ranks that take as many together
-        if left < least:
-            # What is missing comes from the last round that can spare it; those between have one for each rank.
-            spare = np.flatnonzero(np.diff(first[:-1]) >= least - left + ranks)
+                return first if rest == self.size * ranks else first[:-1]
+            least = max(ranks, self.size * ranks // 2)  # enough for any number of ranks with the same product
+        if rest < least:
+            # The missing sequences come from the last round that can spare them; rounds between are shifted.
+            spare = np.flatnonzero(np.diff(first[:-1]) >= least - rest + ranks)
             if len(spare):
                 first = first.copy()
-                first[spare[-1] + 1 : -1] -= least - left
-            elif left < ranks:
+                first[spare[-1] + 1 : -1] -= least - rest
+            elif rest < ranks:
                 raise WindowError(
                     f"{first[-1]:,} sequences cannot be dealt to world_size={ranks:,} ranks in equally many batches: "
-                    f"{left:,} are left over; "
+                    f"{rest:,} are left over; "
                     + ("use drop_last=True or fewer ranks" if self.max_steps is None else "use fewer ranks")
                 )
         return first
 
 
-def _checked(plan: BatchPlan, ranks: int, begun: tuple[int, object]) -> BatchPlan:
-    """Return the plan if so many rounds of it hold so many sequences."""
-    rounds, sequences = begun
+def _check_resumed(plan: BatchPlan, ranks: int, resumed: tuple[int, object]) -> BatchPlan:
+    """Check that the rounds that were taken have the given number of sequences, and return the plan."""
+    rounds, sequences = resumed
     here = int(plan.first[rounds * ranks])
     if here != sequences:
         raise WindowError(f"{rounds:,} batches of all ranks do not hold {sequences!r:.40} sequences, but {here:,}")

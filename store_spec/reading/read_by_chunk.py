@@ -1,4 +1,4 @@
-"""Rows of many ranges, in pieces that each lie in one chunk, so that each chunk is decompressed once."""
+"""Read many ranges of rows in pieces that are each within one chunk, so that each chunk is decompressed once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import spread
 
-PIECE_BYTES = 500  # at most, of what is kept of a range while it is read, beside its rows
+PIECE_BYTES = 500  # at most, in memory for each range while it is read, apart from its rows
 
 
-def read_pieces(
+def read_by_chunk(
     snapshot: Snapshot, name: str, starts: NDArray[np.int64], stops: NDArray[np.int64]
 ) -> Iterator[tuple[int, int, NDArray[Any]]]:
-    """Give (i, at, rows) until rows `starts[i]` to `stops[i]` of `inputs` or `labels` are there for each i.
+    """Yield (i, at, rows) until all rows `starts[i]` to `stops[i]` of `inputs` or `labels` have been read for each i.
 
-    `at` is the place of the first of these rows in its range. Memory holds the rows of one chunk at a time, and `rows`
-    is a view of them: copy it. The first chunk is read by the call: make room for rows after it, as a hostile store may
-    have far fewer than it says.
+    `at` is the position of the first of these rows in its range. The rows of one chunk are in memory at a time, and
+    `rows` is a view of them: copy it. The call itself reads the first chunk. Allocate memory for the rows only after
+    that, because a malicious store may have far fewer rows than it claims.
     """
     pieces = _pieces(snapshot, name, starts, stops)
     return itertools.chain([*itertools.islice(pieces, 1)], pieces)
@@ -44,8 +44,8 @@ def _pieces(
     apart = np.flatnonzero(np.diff(chunk[order])) + 1
     for pieces in np.split(order, apart) if len(order) else ():
         lows, highs = low[pieces], high[pieces]
-        begin = int(lows.min())
-        rows = snapshot.rows(name, begin, int(highs.max()))
-        lows, highs = lows - begin, highs - begin
+        start = int(lows.min())
+        rows = snapshot.rows(name, start, int(highs.max()))
+        lows, highs = lows - start, highs - start
         for piece in zip(number[pieces].tolist(), at[pieces].tolist(), lows.tolist(), highs.tolist(), strict=True):
             yield piece[0], piece[1], rows[piece[2] : piece[3]]

@@ -1,4 +1,4 @@
-"""What windows may take of a store: labels that it has, and steps that lie between two moments."""
+"""Check that a store has the labels that windows need, and find the steps between two moments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.times import moment
-from store_spec.reading.before import steps_before
+from store_spec.reading.time_cut import steps_before
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.shape import WindowShape
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def check_target(store: Store, shape: WindowShape) -> None:
-    """Raise a WindowError where the label axis of the store cannot give such labels."""
+    """Check that the label axis of the store fits the target of windows.
+
+    Raises:
+        WindowError: It does not.
+    """
     axis = store.schema.label_axis
     if axis == "own":
         raise WindowError(
@@ -35,25 +39,29 @@ def check_target(store: Store, shape: WindowShape) -> None:
         )
 
 
-def moment_of(store: Store, name: str, given: Any) -> int | None:
-    """Return the argument `before` or `after` as a number of the store's unit of time; or raise a WindowError."""
-    if given is None:
+def moment_of(store: Store, name: str, value: Any) -> int | None:
+    """Return the argument `before` or `after` as a number of the store's unit of time.
+
+    Raises:
+        WindowError: The store has no times, or the value is not a moment.
+    """
+    if value is None:
         return None
     if store.schema.time is None:
         raise WindowError(
-            f"{store.path}: {name}={given!r:.80}, but this store keeps no time; steps=(0, 0.8) needs none"
+            f"{store.path}: {name}={value!r:.80}, but this store keeps no time; steps=(0, 0.8) needs none"
         )
-    return moment(store.schema.time, name, given, store.path)
+    return moment(store.schema.time, name, value, store.path)
 
 
 def index_of(store: Store, shape: WindowShape, before: int | None, after: int | None) -> WindowIndex:
-    """Return where windows start, of those steps alone that lie before one moment and not before another."""
+    """Return the index of windows whose steps are all before one moment and not before another."""
     if before is None and after is None:
         return WindowIndex.from_lengths(store.lengths, shape)
-    plain = WindowIndex.from_lengths(store.lengths, replace(shape, short="drop"))  # what is too short is told below
-    begin, end = plain.begin, plain.end
+    every = WindowIndex.from_lengths(store.lengths, replace(shape, short="drop"))  # short sequences are checked below
+    start, stop = every.start, every.stop
     if after is not None:
-        begin = np.maximum(begin, steps_before(store, after))
+        start = np.maximum(start, steps_before(store, after))
     if before is not None:
-        end = np.minimum(end, steps_before(store, before))
-    return WindowIndex(begin=np.minimum(begin, end), end=end, shape=shape)
+        stop = np.minimum(stop, steps_before(store, before))
+    return WindowIndex(start=np.minimum(start, stop), stop=stop, shape=shape)

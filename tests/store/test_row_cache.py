@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StoreError, WindowError
-from store_spec.windows import kept as kept_module
 from store_spec.windows import loading, order
-from store_spec.windows.kept import MOST_IDLE, Keeper, Kept
+from store_spec.windows import row_cache as row_cache_module
 from store_spec.windows.pools import Batch
 from store_spec.windows.ranges import Ranges
+from store_spec.windows.row_cache import MOST_IDLE, CachedRows, RowCache
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, selections, shapes
@@ -38,11 +38,11 @@ def store(tmp_path: Path) -> store_spec.Store:
     return numbered(tmp_path / "s.zarr", "step", chunk=8).store
 
 
-def kept_by(windows: Windows) -> Kept | None:
+def kept_by(windows: Windows) -> CachedRows | None:
     """Return what is kept, and leave it there."""
-    kept = windows.keeper.take()
+    kept = windows.row_cache.take()
     if kept is not None:
-        windows.keeper.give_back(kept)
+        windows.row_cache.give_back(kept)
     return kept
 
 
@@ -203,9 +203,9 @@ def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_need
     store = numbered(tmp_path / "s.zarr", "step", chunk=64).store
     windows = store.select([2, 4, 6, 8, 10, 12, 14]).windows(4)
     list(windows.batches(5))
-    most = windows.keeper.take()
+    most = windows.row_cache.take()
     assert most is not None
-    windows.keeper.give_back(most)
+    windows.row_cache.give_back(most)
     memory = next(memory for memory in range(4000, 10**6, 100) if fits(windows, memory))
     list(windows.batches(5, memory=memory))
     kept = kept_by(windows)
@@ -263,7 +263,7 @@ def test_rows_are_given_back_when_nothing_writes_them_any_more(
         next(batches)
     assert reading.wait(60)
     time.sleep(0.2)  # in which the error would be the end, with a thread that writes still
-    assert windows.keeper.take() is None
+    assert windows.row_cache.take() is None
     go_on.set()
     with pytest.raises(ChecksumError):
         list(batches)
@@ -286,8 +286,8 @@ def test_windows_that_are_gone_keep_nothing_and_pickled_ones_take_nothing_along(
     list(windows.batches(5))
     assert len(pickle.dumps(windows)) < before + sum(LENGTHS)
     assert kept_by(pickle.loads(pickle.dumps(windows))) is None
-    number = id(windows.keeper)
-    reference = kept_module._RECENT[number]
+    number = id(windows.row_cache)
+    reference = row_cache_module._RECENT[number]
     del windows
     assert reference() is None
 
@@ -295,17 +295,17 @@ def test_windows_that_are_gone_keep_nothing_and_pickled_ones_take_nothing_along(
 def test_what_one_has_taken_nobody_else_gets(store: store_spec.Store):
     windows = store.windows(4)
     list(windows.batches(5))
-    assert windows.keeper.take() is not None
-    assert windows.keeper.take() is None
+    assert windows.row_cache.take() is not None
+    assert windows.row_cache.take() is None
 
 
 def test_of_two_that_are_given_back_the_one_with_more_is_kept():
     none, one = np.zeros(0, np.int64), np.ones(1, np.int64)
-    more, less = (Kept(ranges=Ranges(start=none, stop=none, before=none)) for _ in range(2))
+    more, less = (CachedRows(ranges=Ranges(start=none, stop=none, before=none)) for _ in range(2))
     more.add("inputs", 0 * one, 2 * one)
     less.add("inputs", 0 * one, one)
     for first, second in ((more, less), (less, more)):
-        keeper = Keeper()
+        keeper = RowCache()
         keeper.give_back(first)
         keeper.give_back(second)
         assert keeper.take() is more
@@ -328,7 +328,7 @@ def test_a_fork_between_epochs_has_what_is_kept(store: store_spec.Store):
 @given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=4), max_size=6))
 def test_missing_chunks_are_those_of_a_set(steps: list[list[tuple[int, int]]]):
     none = np.zeros(0, np.int64)
-    kept, there = Kept(ranges=Ranges(start=none, stop=none, before=none)), set[int]()
+    kept, there = CachedRows(ranges=Ranges(start=none, stop=none, before=none)), set[int]()
     for ranges in steps:
         wanted = {chunk for begin, count in ranges for chunk in range(begin, begin + count)}
         edges = sorted(wanted)

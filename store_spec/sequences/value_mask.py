@@ -1,4 +1,4 @@
-"""Which values of inputs are real, in batches of whole sequences and of streams: what `value_mask=True` gives."""
+"""The mask of `value_mask=True`, in batches of whole sequences and of streams."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ValueMask:
-    """How it is told whether a value of inputs is real.
+    """How to find the real values of inputs.
 
     Args:
-        columns: What tells it of rows as they are stored. All of them have to say so.
+        columns: Convert stored rows to masks; a value is real if all of them are True.
     """
 
     columns: tuple[Column, ...]
 
     @classmethod
     def of(cls, store: Store) -> ValueMask:
-        """Return how this store tells it.
+        """Return the mask for a store.
 
         Raises:
-            WindowError: It does not.
+            WindowError: The store does not record which values are real.
         """
         return cls(tuple(masks_of(store, None, argument="value_mask").values()))
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """The arrays that are read for it, beside `inputs`."""
+        """The arrays to read in addition to `inputs`."""
         return tuple(column.array for column in self.columns if column.array != "inputs")
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row of the mask, and of what is read for it, which are there together."""
+        """Bytes of a row of the mask and of the arrays that are read for it."""
         return self.columns[0].nbytes * (1 + len(self.beside))
 
     def __call__(
         self, stored: Mapping[str, list[NDArray[Any]]], steps: list[NDArray[np.bool_]]
     ) -> list[NDArray[np.bool_]]:
-        """Return for each batch which values are real: bool, of the shape of its inputs.
+        """Return the mask of each batch: bool, of the shape of its inputs.
 
         Args:
-            stored: Of `inputs` and the arrays `beside`, what each batch has of it, as it is stored: NaN that
-                normalising makes of other values is none that was missing.
-            steps: For each batch which of its steps are real; values of all others are not.
+            stored: Rows of `inputs` and the arrays `beside` for each batch, as they are stored: normalisation may
+                produce NaN from values that are not missing.
+            steps: For each batch which of its steps are real; values of other steps are not.
         """
-        found = []
+        masks = []
         for number, real in enumerate(steps):
             mask, *others = (column(stored[column.array][number]) for column in self.columns)
             for other in others:
                 mask &= other
             mask[~real] = False
-            found.append(mask)
-        return found
+            masks.append(mask)
+        return masks

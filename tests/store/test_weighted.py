@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StateError, WindowError
-from store_spec.windows.draws import DRAWN_BYTES, drawn_windows, takes, unit_masses
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.order import Order
+from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
+from store_spec.windows.weighted import DRAWN_BYTES, draw_units, draw_windows, unit_masses
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, epoch, keys, numbered, numbers_of, shapes, unbatched
 
 MEMORY = 60_000
@@ -50,7 +50,7 @@ def test_the_mass_of_a_unit_is_the_weight_of_its_windows(pairs: list[tuple[int, 
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 2.0, 1e6]), max_size=12), st.integers(0, 500), st.integers(1, 9))
 def test_units_are_taken_for_as_many_windows_as_are_drawn_of_them(masses: list[float], windows: int, most: int):
-    unit, drawn = takes(np.array(masses), windows, most, np.random.default_rng(0))
+    unit, drawn = draw_units(np.array(masses), windows, most, np.random.default_rng(0))
     assert drawn.sum() == (windows if any(masses) else 0)
     assert ((drawn >= 1) & (drawn <= most)).all()
     some = [number for number, mass in enumerate(masses) if mass]
@@ -77,7 +77,7 @@ def test_windows_are_drawn_as_a_loop_draws_them(
     chosen = data.draw(st.lists(st.tuples(st.sampled_from(some), st.integers(1, 6)), max_size=6)) if some else []
     units = (np.array([low for (low, _), _ in chosen], np.int64), np.array([high for (_, high), _ in chosen], np.int64))
     drawn = np.array([many for _, many in chosen], np.int64)
-    found = drawn_windows(units, drawn, before, weights, np.random.default_rng(seed))
+    found = draw_windows(units, drawn, before, weights, np.random.default_rng(seed))
 
     random = np.random.default_rng(seed)
     which, within = random.random(int(drawn.sum())), random.random(int(drawn.sum()))
@@ -101,10 +101,12 @@ def test_windows_are_drawn_as_a_loop_draws_them(
     assert (of_window[found] > 0).all()
 
 
-def planned(shape: WindowShape, weights: NDArray[Any], budget: int, random: tuple[int, int], chunk: int = 8) -> Order:
+def planned(
+    shape: WindowShape, weights: NDArray[Any], budget: int, random: tuple[int, int], chunk: int = 8
+) -> EpochOrder:
     index = WindowIndex.from_lengths(np.array(LENGTHS, np.int64), shape)
     starts = np.cumsum(LENGTHS) - np.array(LENGTHS)
-    return Order(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, weights=weights)
+    return EpochOrder(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, weights=weights)
 
 
 some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e6]), min_size=len(LENGTHS), max_size=len(LENGTHS))
@@ -125,7 +127,7 @@ def test_ranks_take_turns_in_what_is_drawn_and_a_share_holds_its_rows(
             share = order.share(pool, rank, world_size)
             given_numbers = numbers_of(share)
             read = {row for a, b in zip(share.start.tolist(), share.stop.tolist(), strict=True) for row in range(a, b)}
-            for number in order.arranged(pool, share, given_numbers).tolist():
+            for number in order.arrange(pool, share, given_numbers).tolist():
                 sequence, start = index.locate(number)
                 row = int(starts[sequence]) + start
                 real = int(index.real_rows(sequence, start))
@@ -287,7 +289,7 @@ def test_sequences_of_weight_0_are_not_read(in_chunks: Numbered, monkeypatch: py
         ({"weights": [np.inf, *WEIGHTS[1:]]}, r"weights\[0\] is inf"),
         ({"weights": np.zeros(18)}, "windows make 0.0; nothing can be drawn by that"),
         ({"weights": np.full(18, 1e308)}, "windows make inf"),
-        ({"weights": ["a"] * 18}, "weights are no numbers"),
+        ({"weights": ["a"] * 18}, "weights are not numbers"),
     ],
 )
 def test_weights_that_are_none_are_refused(in_chunks: Numbered, options: dict[str, Any], message: str):

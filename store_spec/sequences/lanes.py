@@ -1,0 +1,146 @@
+"""The places of sequences in the lanes of a stream: arithmetic on lengths, without reading any rows.
+
+    lane 0 | a a a a | a c c c |              sequences of 5, 4, 3 and 4 steps in two batches of 2 lanes and 4 steps
+    lane 1 | b b b b | d d d d |
+
+    lane 0 | a a a a | a . . . | d d d d |    the same with align=True, in three batches; a dot is padding
+    lane 1 | b b b b | c c c . | . . . . |
+
+These are the lanes of all ranks: their content does not depend on how the ranks share them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.format.runs import spread
+
+Ints = NDArray[np.int64]
+
+ONE_BY_ONE = 2**16  # sequences that are assigned one by one; shorter ones are assigned in groups of similar length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slices:
+    """The slices of sequences in some lanes of some batches.
+
+    Args:
+        batch: (slices,), counted from the first of these batches.
+        lane: (slices,), counted from the first of these lanes.
+        column: (slices,), the first step of the slice in the batch.
+        sequence: (slices,), the sequence of the slice.
+        start: (slices,), the first step of the slice in its sequence; if it is 0, the lane has to be reset.
+        count: (slices,), the number of steps.
+    """
+
+    batch: Ints
+    lane: Ints
+    column: Ints
+    sequence: Ints
+    start: Ints
+    count: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LanePlan:
+    """The places of sequences in the steps of all lanes, one lane after another.
+
+    Args:
+        lanes: How many lanes there are.
+        steps: Steps of each lane in a batch.
+        batches: How many batches there are; a lane has `batches * steps` steps, including padding.
+        sequence: (sequences,), the sequences that have steps, lane by lane, in order.
+        start: (sequences,), the first step of each.
+        stop: (sequences,), the step after its last.
+    """
+
+    lanes: int
+    steps: int
+    batches: int
+    sequence: Ints
+    start: Ints
+    stop: Ints
+
+    @property
+    def padding(self) -> float:
+        """The share of padding in the steps of all lanes."""
+        computed = self.lanes * self.batches * self.steps
+        return 1 - int((self.stop - self.start).sum()) / computed if computed else 0.0
+
+    def slices(self, lanes: range, batches: range) -> Slices:
+        """Return the slices in these lanes of these batches, batch by batch and lane by lane."""
+        batch, lane = np.divmod(np.arange(len(batches) * len(lanes)), len(lanes))
+        low = (lanes.start + lane) * self.batches * self.steps + (batches.start + batch) * self.steps
+        first = np.searchsorted(self.stop, low, side="right")
+        counts = np.searchsorted(self.start, low + self.steps, side="left") - first
+        which, cell = spread(first, counts), np.repeat(np.arange(len(low)), counts)
+        start = np.maximum(self.start[which], low[cell])
+        return Slices(
+            batch=batch[cell],
+            lane=lane[cell],
+            column=start - low[cell],
+            sequence=self.sequence[which],
+            start=start - self.start[which],
+            count=np.minimum(self.stop[which], low[cell] + self.steps) - start,
+        )
+
+
+def plan(lengths: Ints, *, lanes: int, steps: int, align: bool, random: np.random.Generator | None) -> LanePlan:
+    """Assign sequences to lanes with little padding: the longest first, each to the lane that is shortest so far.
+
+    Args:
+        lengths: (sequences,), the steps of each sequence.
+        lanes: How many lanes there are.
+        steps: Steps of each lane in a batch.
+        align: Start sequences at the first step of a batch only.
+        random: For a shuffled order; None for the order of the sequences.
+
+    >>> lane_plan = plan(np.array([5, 4, 3, 4]), lanes=2, steps=4, align=False, random=None)
+    >>> lane_plan.sequence.tolist(), lane_plan.start.tolist(), lane_plan.batches
+    ([0, 2, 1, 3], [0, 5, 8, 12], 2)
+    """
+    sequence = np.flatnonzero(lengths)
+    sizes = -(-lengths[sequence] // steps) * steps if align else lengths[sequence]
+    if random is None:
+        order = np.argsort(-sizes, kind="stable")
+    else:  # nearly the longest first: lengths are rounded to about a tenth, so that other sequences share a lane
+        mantissa, exponent = np.frexp(sizes.astype(np.float64))
+        order = np.lexsort((random.random(len(sizes)), -np.floor(mantissa * 16), -exponent))
+    sequence, sizes = sequence[order], sizes[order]
+    lane = _assign(sizes, lanes)
+    turn = sequence if random is None else random.random(len(sequence))
+    order = np.lexsort((turn, lane))
+    sequence, sizes, lane = sequence[order], sizes[order], lane[order]
+    ends = np.cumsum(sizes)
+    first = np.searchsorted(lane, np.arange(lanes + 1))  # the first sequence of each lane
+    bounds = np.concatenate(([0], ends))[first]
+    batches = -(-int(np.diff(bounds).max()) // steps)
+    start = ends - sizes - bounds[lane] + lane * (batches * steps)
+    return LanePlan(
+        lanes=lanes,
+        steps=steps,
+        batches=batches,
+        sequence=sequence,
+        start=start,
+        stop=start + lengths[sequence],
+    )
+
+
+def _assign(sizes: Ints, lanes: int) -> Ints:
+    """Return the lane of each of some sequences, which are sorted by falling size."""
+    singly = max(ONE_BY_ONE, 64 * lanes)
+    together = -(-max(0, len(sizes) - singly) // singly)  # in groups, so that 10^6 take no longer than the first ones
+    edges = np.arange(min(len(sizes), singly))
+    if together:
+        edges = np.concatenate((edges, np.arange(singly, len(sizes), together)))
+    ends = [(0, lane) for lane in range(lanes)]  # a heap
+    lane_of = []
+    for steps in np.add.reduceat(sizes, edges).tolist() if len(sizes) else ():
+        end, lane = ends[0]
+        lane_of.append(lane)
+        heapq.heapreplace(ends, (end + steps, lane))
+    return np.repeat(np.array(lane_of, np.int64), np.diff(np.append(edges, len(sizes))))

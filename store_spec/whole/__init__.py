@@ -1,1 +1,0 @@
-"""Batches of whole sequences, padded or as streams that go on where the batch before ended."""

@@ -1,0 +1,85 @@
+"""A cache of rows between epochs, used if all rows of the windows fit into the memory of an epoch."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.windows.ranges import Ints, Ranges
+
+MOST_IDLE = 4  # caches that are kept between epochs: for training, validation, testing, and one more
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class CachedRows:
+    """All rows that windows may use, as far as they have been read. Rows that have been read are never overwritten.
+
+    Args:
+        ranges: The rows of the store for which there is space.
+        space: The converted rows, by the names of columns.
+        loaded: (chunks,) for each array of the store, which of its chunks have been read.
+    """
+
+    ranges: Ranges
+    space: dict[str, NDArray[Any]] = field(default_factory=dict)
+    loaded: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks have been read."""
+        return sum(int(loaded.sum()) for loaded in self.loaded.values())
+
+    def missing(self, array: str, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+        """Return the parts of these ranges of chunks, which ascend and do not overlap, that have not been read."""
+        loaded = self.loaded.get(array, np.zeros(0, bool))
+        needed = np.zeros(int(high.max(initial=0)) + 1, bool)  # the last one is always False
+        for start, stop in zip(low.tolist(), high.tolist(), strict=True):
+            needed[start:stop] = True
+        needed[: len(loaded)] &= ~loaded[: len(needed)]
+        edges = np.diff(needed, prepend=False)
+        bounds = np.flatnonzero(edges)
+        return bounds[::2], bounds[1::2]
+
+    def add(self, array: str, low: Ints, high: Ints) -> None:
+        """Record that these ranges of chunks have been read."""
+        loaded = self.loaded.get(array, np.zeros(0, bool))
+        more = np.zeros(max(0, int(high.max(initial=0)) - len(loaded)), bool)
+        self.loaded[array] = loaded = np.append(loaded, more)
+        for start, stop in zip(low.tolist(), high.tolist(), strict=True):
+            loaded[start:stop] = True
+
+
+class RowCache:
+    """Keeps rows between epochs. An epoch takes them out, so that no other epoch can change them meanwhile."""
+
+    def __init__(self) -> None:
+        self._idle: list[CachedRows] = []
+
+    def take(self) -> CachedRows | None:
+        """Remove the cached rows and return them; None if there are none."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def give_back(self, rows: CachedRows) -> None:
+        """Cache these rows, or those of another epoch if more of them have been read; drop the oldest other cache."""
+        self._idle[:] = [max([rows, *self._idle], key=lambda one: one.chunks)]
+        _RECENT.pop(id(self), None)
+        _RECENT[id(self)] = weakref.ref(self)
+        for number in list(_RECENT)[:-MOST_IDLE]:
+            reference = _RECENT.pop(number, None)
+            if reference is not None and (other := reference()) is not None:
+                other.drop()
+
+    def drop(self) -> None:
+        """Drop all rows."""
+        self._idle.clear()
+
+
+# By id, the caches that were used last: the oldest first.
+_RECENT: dict[int, weakref.ref[RowCache]] = {}
