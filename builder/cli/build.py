@@ -59,7 +59,10 @@ TRANSFORMS = ("scale", "clip", "diff", "log")  # in the order of the help; they 
 
 OF_TIMES = ("sort_time", "duplicates", "max_gap", "every")
 
-OF_TEXT = ("format", "delimiter", "decimal", "skip_lines", "header", "column_names")  # most of them of text alone
+OF_TEXT = (  # most of them of text alone
+    *("format", "delimiter", "decimal", "encoding", "comment", "skip_lines", "skip_after_header", "header"),
+    "column_names",
+)
 
 OF_EITHER = ("missing", "classes", "label_pattern")  # tables, or a process function
 
@@ -134,6 +137,11 @@ class BuildCommand(click.Command):
 @click.option(
     "--skip-lines", metavar="N", type=int, help="Lines of text before its header, or first row, to leave out."
 )
+@click.option(
+    "--skip-after-header", metavar="N", type=int, help="Lines behind the header to leave out, as one of units."
+)
+@click.option("--encoding", metavar="NAME", help="Of text, as latin-1 or utf-16. By default UTF-8.")
+@click.option("--comment", metavar="CHAR", help="As #: lines of text that begin with it are left out.")
 @click.option("--header/--no-header", default=None, help="Whether text starts with the names of its columns.")
 @click.option("--column-names", metavar="NAMES", help="Names for the columns of files without a header.")
 @click.option("--input-key", metavar="KEY", help="The inputs in NPZ files. By default inputs.")

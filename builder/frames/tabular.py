@@ -32,7 +32,7 @@ from store_spec.format.class_names import Classes
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
 
 # What is usual, and then not recorded: stores that were built before there was such an option keep their bytes.
-_NOT_RECORDED = {"decimal": "."}
+_NOT_RECORDED = {"decimal": ".", "skip_after_header": 0, "encoding": None, "comment": None}
 _NO_OPTIONS = ("root", "store_inputs", "store_labels", "store_columns", "store_classes", "given")
 
 
@@ -333,6 +333,9 @@ def tabular(
     delimiter: str | None = None,
     decimal: str = ".",
     skip_lines: int = 0,
+    skip_after_header: int = 0,
+    encoding: str | None = None,
+    comment: str | None = None,
     header: bool | None = None,
     column_names: str | Sequence[str] | None = None,
     input_key: str = "inputs",
@@ -376,6 +379,9 @@ def tabular(
         decimal: `","` where numbers in text are written `1,5`; the numbers of options have a point all the same, but
             for those of `na_values`.
         skip_lines: Lines of text before its header, or before its first row, that are left out of every source.
+        skip_after_header: Lines that are left out behind the header, as one of units.
+        encoding: Of text, as `latin-1` or `utf-16`. None: UTF-8.
+        comment: One character, as `#`: lines of text that begin with it are left out, and not counted as lines.
         header: Whether text starts with the column names; None: CSV and TSV do, blank-separated does not.
         column_names: Names for text without a header, and for NPY files.
         input_key: The array of an NPZ file that holds the inputs.
@@ -469,6 +475,9 @@ def tabular(
             delimiter=delimiter,
             decimal=decimal,
             skip_lines=skip_lines,
+            skip_after_header=skip_after_header,
+            encoding=encoding,
+            comment=comment,
             header=header,
             column_names=parse_columns(column_names, "column_names"),
             na_values=missing_too,

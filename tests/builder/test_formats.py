@@ -1,7 +1,9 @@
 """Every format is read as plain Python and NumPy read it, bit for bit, and broken files say what is wrong."""
 
+import bz2
 import gzip
 import io
+import lzma
 import pickle
 import zipfile
 from pathlib import Path
@@ -16,10 +18,10 @@ from hypothesis import strategies as st
 from pyarrow import ipc
 
 from builder.errors import SourceError, UsageError
-from builder.formats import ReadOptions, format_of, open_table, stem_of, text_header
+from builder.formats import ReadOptions, files, format_of, open_table, stem_of, text_header
 from builder.formats.arrays import NpyTable, read_npz
 from builder.formats.table import OpenTable, Table
-from builder.formats.text import CollapseBlanks, DropLastBlankLines
+from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines
 
 WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -48,6 +50,8 @@ def packed(path: Path, text: bytes) -> Path:
         text = gzip.compress(text)
     elif path.suffix == ".zst":
         text = pa.compress(text, codec="zstd", asbytes=True)
+    elif path.suffix in (".bz2", ".xz"):
+        text = (bz2 if path.suffix == ".bz2" else lzma).compress(text)
     path.write_bytes(text)
     return path
 
@@ -139,6 +143,13 @@ def test_collapsing_blanks_does_not_depend_on_how_text_is_cut(pieces):
 def test_only_the_last_blank_lines_are_dropped_however_text_is_cut(pieces):
     drop = DropLastBlankLines()
     assert b"".join(map(drop, pieces)) == b"".join(pieces).rstrip(b"\r\n ")
+
+
+@given(st.lists(st.text("x#\r\n", max_size=5).map(str.encode)))
+def test_only_lines_that_begin_with_the_mark_are_dropped_however_text_is_cut(pieces):
+    drop, text = DropComments("#"), b"".join(pieces)
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(b"#")]
+    assert b"".join(map(drop, pieces)).splitlines() == b"".join(lines).splitlines()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
@@ -629,6 +640,72 @@ def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, ski
     assert [read.columns[name].tolist() for name in wanted] == [
         [factor * number for number in range(size)] for factor in (1, 2, -1)
     ]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "utf-32", "utf-8"])
+@pytest.mark.parametrize("size", [3, 200_000])
+def test_text_of_another_encoding_is_that_of_utf_8(tmp_path, encoding, size):
+    text = "höhe,straße\n" + "".join(f"{number},{-number}\n" for number in range(size))
+    (tmp_path / "x.csv").write_text(text, encoding=encoding)
+    read = read_all(tmp_path / "x.csv", encoding=encoding)
+    assert list(read.columns) == ["höhe", "straße"]
+    assert read.columns["straße"].tolist() == [-number for number in range(size)]
+
+
+def test_text_that_is_not_of_the_encoding_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"a,b\n1,\x81\n")
+    with pytest.raises(SourceError, match=r"is not cp1252 text .* say --encoding with what it is"):
+        read_all(tmp_path / "x.csv", encoding="cp1252")
+    with pytest.raises(SourceError, match=r"row 1, column b: b'\\x81' is not valid UTF-8; .* or say --encoding"):
+        read_all(tmp_path / "x.csv")
+    for encoding in ("klingon", "hex", "a\0b"):
+        with pytest.raises(UsageError, match="is not known; latin-1, cp1252 and utf-16 are some"):
+            ReadOptions(encoding=encoding)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.xz", ".txt", ".txt.bz2"])
+@pytest.mark.parametrize("size", [3, 200_000])
+def test_lines_of_comments_and_of_units_are_left_out(tmp_path, suffix, size):
+    gap = "," if "csv" in suffix else "  "
+    rows = [f"{number}{gap}{-number}" for number in range(size)]
+    lines = ["# station 7", f"a{gap}b", "# units:", f"m{gap}s", *rows[:1], "# a break", *rows[1:], "# the end"]
+    path = packed(tmp_path / f"x{suffix}", "\n".join(lines).encode())
+    read = read_all(path, comment="#", skip_after_header=1, header=True)
+    assert {name: column.tolist() for name, column in read.columns.items()} == {
+        "a": list(range(size)),
+        "b": [-number for number in range(size)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"comment": "//"}, "comment='//' must be one ASCII character"),
+        ({"comment": "#", "format": "npy"}, "comment='#' has no meaning for format='npy'"),
+        ({"skip_after_header": -1}, "skip_after_header=-1; it is a number of lines"),
+        ({"skip_after_header": 1, "header": False}, r"skip_after_header=1 \(--skip-after-header\) is for files with a"),
+        ({"encoding": "latin-1", "format": "parquet"}, "encoding='iso8859-1' has no meaning for format='parquet'"),
+    ],
+)
+def test_options_on_lines_of_text_that_cannot_be(options, message):
+    with pytest.raises(UsageError, match=message):
+        ReadOptions(**options)
+
+
+@pytest.mark.parametrize("suffix", [".csv.bz2", ".csv.xz"])
+def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeypatch, suffix):
+    whole = packed(tmp_path / f"x{suffix}", b"a,b\n" + b"1,2\n" * 200_000).read_bytes()
+    assert format_of(f"x{suffix}") == "csv"
+    (tmp_path / f"cut{suffix}").write_bytes(whole[:-9])
+    with pytest.raises(SourceError, match="is it whole"):
+        read_all(tmp_path / f"cut{suffix}")
+    twice = tmp_path / f"twice{suffix}"
+    twice.write_bytes(whole + packed(tmp_path / f"y{suffix}", b"3,4\n").read_bytes())
+    assert array_of(read_all(twice))[-2:].tolist() == [[1, 2], [3, 4]]
+    monkeypatch.setattr(files, "UNPACKED_FREELY", 1_000)
+    monkeypatch.setattr(files, "UNPACKED_PER_BYTE", 2)
+    with pytest.raises(SourceError, match="bytes unpack to more than"):
+        read_all(tmp_path / f"x{suffix}")
 
 
 def test_more_lines_to_skip_than_there_are(tmp_path):
