@@ -73,7 +73,7 @@ OF_TABLES = {
     "Labels in a file beside it": ("labels_from", "on", "join"),
     "Labels that are text": ("classes",),
     "Many sequences in a file": ("group_by",),
-    "When steps were": ("time", "time_format", "time_unit", "elapsed", *OF_TIMES),
+    "When steps were": ("time", "time_format", "time_unit", "time_zone", "elapsed", *OF_TIMES),
     "Missing values": ("missing", "ffill_limit", "mask", "na_values"),
     "Changes to columns": TRANSFORMS,
 }
@@ -196,6 +196,11 @@ class BuildCommand(click.Command):
     type=click.Choice(["s", "ms", "us", "ns"]),
     help="s, ms, us or ns: what numbers count from 1970, and what stamps are stored in. By default ns; numbers "
     "in text may have fractions, and are stored as ns too.",
+)
+@click.option(
+    "--time-zone",
+    metavar="ZONE",
+    help="As Europe/Berlin: of times that are written without one, which become UTC. By default they are local times.",
 )
 @click.option("--elapsed", is_flag=True, help="The numbers count from some beginning, not from 1970.")
 @click.option("--sort-time", is_flag=True, help="Sort the rows of a sequence by time.")

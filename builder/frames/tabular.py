@@ -32,7 +32,7 @@ from store_spec.format.class_names import Classes
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
 
 # What is usual, and then not recorded: stores that were built before there was such an option keep their bytes.
-_NOT_RECORDED = {"decimal": ".", "skip_after_header": 0, "encoding": None, "comment": None}
+_NOT_RECORDED = {"decimal": ".", "skip_after_header": 0, "encoding": None, "comment": None, "time_zone": None}
 _NO_OPTIONS = ("root", "store_inputs", "store_labels", "store_columns", "store_classes", "given")
 
 
@@ -350,6 +350,7 @@ def tabular(
     time: str | Sequence[str] | None = None,
     time_format: str | Sequence[str] | None = None,
     time_unit: Unit | None = None,
+    time_zone: str | None = None,
     elapsed: bool = False,
     sort_time: bool = False,
     duplicates: Duplicates = "error",
@@ -407,6 +408,8 @@ def tabular(
         time_format: One format of `datetime.strptime` or several.
         time_unit: `s`, `ms`, `us` or `ns`: what numbers count, and what time stamps are stored in, as whole numbers of
             binary files are. Numbers in text and floats are stored in `ns`, since any of them may have a fraction.
+        time_zone: Of times that are written without a zone, as `Europe/Berlin`; they become UTC. An hour that clocks
+            show twice is told apart by the order of the rows, or refused.
         elapsed: The numbers do not count from 1970, but from some beginning.
         sort_time: Sort the rows of a sequence by time; otherwise they must be in that order.
         duplicates: Of rows of one time, `error` refuses them; or take the `first`, the `last`, or the `mean`.
@@ -447,6 +450,7 @@ def tabular(
         time=parse_columns(time, "time") or (),
         time_format=_each(time_format),
         time_unit=time_unit,
+        time_zone=time_zone,
         elapsed=elapsed,
         sort_time=sort_time,
         duplicates=duplicates,

@@ -540,6 +540,7 @@ def test_a_process_function_pickles_and_describes_itself_in_json(tmp_path):
         "time": [],
         "time_format": [],
         "time_unit": None,
+        "time_zone": None,
         "transforms": [],
     }
 
@@ -550,6 +551,8 @@ def test_a_later_build_reads_text_as_the_first_did(tmp_path):
     (src / "a.csv").write_text("# Zürich\nhöhe,b\nm,s\n1,2\n", encoding="latin-1")
     options = tabular(encoding="latin-1", comment="#", skip_after_header=1)
     assert {"encoding", "comment", "skip_after_header"} <= set(options.recorded())
+    assert tabular(time="t", time_zone="Europe/Berlin").recorded()["time_zone"] == "Europe/Berlin"
+    assert "time_zone" not in tabular(time="t").recorded()
     assert not {"encoding", "comment", "skip_after_header"} & set(tabular(encoding="UTF8").recorded())
     build(src, store, process=options, workers=0)
     (src / "b.csv").write_text("höhe,b\n# none\nm,s\n3,4\n", encoding="latin-1")
