@@ -127,7 +127,9 @@ class BuildCommand(click.Command):
 @click.option(
     "--dtype", metavar="DTYPE", help="As float32. By default what files hold, and float64 for text and decimals."
 )
-@click.option("--format", metavar="FORMAT", help="csv, tsv, blank, parquet, arrow, npy or npz. By default by suffix.")
+@click.option(
+    "--format", metavar="FORMAT", help="csv, tsv, blank, jsonl, parquet, arrow, npy, npz. By default by suffix."
+)
 @click.option("--delimiter", metavar="CHAR", help=r"Between the fields of text; \t is a tab.")
 @click.option(
     "--decimal",

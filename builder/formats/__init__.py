@@ -16,6 +16,8 @@ _SUFFIXES: Final = {
     ".tab": "tsv",
     ".txt": "blank",
     ".dat": "blank",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".arrow": "arrow",
@@ -25,6 +27,7 @@ _SUFFIXES: Final = {
     ".npz": "npz",
 }
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t", "blank": None}
+_TEXT: Final = frozenset({*_DELIMITERS, "jsonl"})  # may be packed
 _COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 
 FORMATS: Final = tuple(dict.fromkeys(_SUFFIXES.values()))
@@ -119,7 +122,7 @@ def format_of(name: str) -> str | None:
     stem, compression = _split_compression(name)
     suffix = _suffix(stem)
     found = _SUFFIXES.get(suffix)
-    return found if found in _DELIMITERS or compression is None else None
+    return found if found in _TEXT or compression is None else None
 
 
 def stem_of(name: str) -> str:
@@ -183,6 +186,11 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
         )
     if options.column_names is not None:
         raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")
+    if found == "jsonl":
+        from builder.formats.json_lines import open_json_lines
+
+        compression = _split_compression(path.name)[1]
+        return open_json_lines(path, source=source, compression=compression, options=options)
     if found == "parquet":
         from builder.formats.arrow import open_parquet
 

@@ -147,7 +147,7 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
         size = path.stat().st_size
         if _parquet_values(file.metadata, path) * 8 > most_unpacked(size):
             raise unpacks_to_much(source, size, advice=_SPLIT)
-        groups = _groups(file.schema_arrow, first_rows, source)
+        groups = groups_of(file.schema_arrow, first_rows, source)
         _check_amount(file.metadata.num_rows, groups, file.schema_arrow, source, size)
         metadata = file.metadata
         every = range(metadata.num_row_groups)
@@ -197,7 +197,7 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
         index = {name: number for number, name in enumerate(found.names)}
         if said.nbytes > most_unpacked(size):
             raise unpacks_to_much(source, size, advice=_SPLIT)
-        groups = _groups(found, first_rows, source)
+        groups = groups_of(found, first_rows, source)
         _check_amount(said.rows, groups, found, source, size)
     return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups, rows=said.rows)
 
@@ -297,7 +297,7 @@ def _value_bytes(kind: Any) -> int:
     return 8 + kind.bit_width // 8 if pa.types.is_decimal(kind) else 8
 
 
-def _groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
+def groups_of(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
     """Name every column's elements; the first row tells how many a list has."""
     import pyarrow as pa
     import pyarrow.compute as pc

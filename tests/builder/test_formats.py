@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import json
 import lzma
 import pickle
 import zipfile
@@ -20,7 +21,7 @@ from pyarrow import ipc
 from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, files, format_of, open_table, stem_of, text_header
 from builder.formats.arrays import NpyTable, read_npz
-from builder.formats.table import OpenTable, Table
+from builder.formats.table import OpenTable, Table, raw_columns
 from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines
 
 WITHIN_TMP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -244,6 +245,42 @@ def test_columns_that_are_not_asked_for_may_hold_anything(tmp_path):
     (tmp_path / "x.csv").write_text("t,a,u\n2020-01-01,1,x\n,2,\n")
     table = open_table(tmp_path / "x.csv", source="x.csv")
     assert array_of(Table.of(table.read(["a"], None))).tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.xz"])
+@pytest.mark.parametrize("size", [5, 60_000])
+def test_json_lines_are_what_json_says(tmp_path, suffix, size):
+    rows: list[dict[str, Any]] = [
+        {"t": f"2024-01-{1 + row % 28:02d}", "a": row, "b": row / 8, "e": [row, 0.5], "w": "x"} for row in range(size)
+    ]
+    del rows[3]["b"]
+    rows[1]["a"] = None
+    path = packed(tmp_path / f"x{suffix}", "\n".join(map(json.dumps, rows)).encode())
+    opened = open_table(path, source="x")
+    assert opened.groups == {"t": ("t",), "a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]"), "w": ("w",)}
+    frame = opened.read(["a", "b", "e[1]"], None, ["t", "w"])
+    assert [str(kind) for kind in frame.schema.types] == ["double", "double", "double", "string", "string"]
+    assert frame["a"].to_pylist() == [row["a"] for row in rows]
+    assert frame["b"].to_pylist() == [row.get("b") for row in rows]
+    assert frame["e[1]"].to_pylist() == [0.5] * size
+    assert raw_columns(opened, ["t"])["t"].to_pylist() == [row["t"] for row in rows]
+    assert opened.read(["a"], np.dtype("int32"))["a"].type == pa.int64()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it cut off"),
+        ("[1, 2]\n", r"line 1 is no JSON object \('\[1, 2\]'\)"),
+        (f'{{"a": 1}}\n{{"a": {2**53 + 1}}}\n', "row 2, column a: 9007199254740993 is beyond 2.*--dtype int64"),
+        ('{"a": "x"}\n', "column a holds text, not numbers"),
+        ('{"a": 1}\n{"a": "x"}\n', "the reader says"),
+    ],
+)
+def test_json_lines_that_cannot_be_say_why(tmp_path, text, message):
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(SourceError, match=message):
+        open_table(tmp_path / "x.jsonl", source="x").read(["a"], None)
 
 
 ARROW_DTYPES = [np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_]
