@@ -1,12 +1,10 @@
 """Reading JSON lines: an object a line, whose names are those of columns."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from builder.errors import SourceError
 from builder.formats import ReadOptions
@@ -24,22 +22,22 @@ _LONGEST = 1 << 24  # bytes of a line
 class JsonTable(ArrowTable):
     """A file of JSON lines, in memory; its numbers are floats, as in text, whether they have a fraction or not."""
 
+    large: Mapping[str, tuple[int, int]]  # of columns, the row from 1 and the value of what float64 would round
+
     def _numbers(self, column: Any, name: str, element: int, dtype: DType | None) -> Any:
         """Return a column, or an element of its lists, as float64, or whole numbers where these are asked for."""
         import pyarrow as pa
 
+        if dtype is None and name.split("[", maxsplit=1)[0] in self.large:
+            row, value = self.large[name.split("[", maxsplit=1)[0]]
+            raise SourceError(
+                self.source,
+                f"row {row:,}, column {name}: {value} {ROUNDED}; keep it with --dtype int64, or round it with --dtype "
+                "float64",
+            )
         numbers = ArrowTable._numbers(self, column, name, element, dtype)  # noqa: SLF001  # of the same class
         if not pa.types.is_integer(numbers.type) or (dtype is not None and dtype.kind in "iu"):
             return numbers
-        values = numbers.fill_null(0).to_numpy()
-        large = np.abs(values) > EXACT_IN_FLOAT64
-        if dtype is None and large.any():
-            row = int(large.argmax())
-            raise SourceError(
-                self.source,
-                f"row {row + 1:,}, column {name}: {values[row]} {ROUNDED}; keep it with --dtype int64, or round it "
-                "with --dtype float64",
-            )
         return numbers.cast(pa.float64(), safe=False)
 
 
@@ -62,6 +60,10 @@ def open_json_lines(path: Path, *, source: str, compression: str | None, options
             with open_stream(path, compression, source, options) as stream:
                 _refuse_line(stream, source)
             raise
+        large = {}
+        if any(_may_round(column) for column in table.columns):
+            with open_stream(path, compression, source, options) as stream:
+                large = _rounded(stream)
 
     def load(columns: list[str]) -> Any:
         return table.select(columns)
@@ -76,6 +78,7 @@ def open_json_lines(path: Path, *, source: str, compression: str | None, options
         first_rows=first_rows,
         groups=groups_of(table.schema, first_rows, source),
         rows=len(table),
+        large=large,
     )
 
 
@@ -89,22 +92,44 @@ def _parsed(path: Path, compression: str | None, source: str, options: ReadOptio
         return arrow_json.read_json(stream, read_options=read, parse_options=parse)
 
 
-def _refuse_line(stream: Any, source: str) -> None:
-    """Refuse the first line that is no object."""
-    rest, number = b"", 0
+def _lines(stream: Any) -> Iterator[bytes]:
+    rest = b""
     while piece := stream.read(_BLOCK):
         *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            number += 1
-            _check_line(line, number, source)
-    _check_line(rest, number + 1, source)
+        yield from lines
+    yield rest
 
 
-def _check_line(line: bytes, number: int, source: str) -> None:
-    try:
-        is_object = not line.strip() or isinstance(json.loads(line), dict)
-    except ValueError:
-        is_object = False
-    if not is_object:
-        shown = shortened(repr(line.decode("utf-8", "replace")), 80)
-        raise SourceError(source, f"line {number:,} is no JSON object ({shown}); correct it, or is it cut off?")
+def _refuse_line(stream: Any, source: str) -> None:
+    """Refuse the first line that is no object."""
+    for number, line in enumerate(_lines(stream), 1):
+        try:
+            is_object = not line.strip() or isinstance(json.loads(line), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            shown = shortened(repr(line.decode("utf-8", "replace")), 80)
+            raise SourceError(source, f"line {number:,} is no JSON object ({shown}); correct it, or is it cut off?")
+
+
+def _may_round(column: Any) -> bool:
+    """Whether a column has numbers so large that float64 does not hold every whole one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+    if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)):
+        return False
+    limits = pc.min_max(flat).as_py()
+    return max(-(limits["min"] or 0), limits["max"] or 0) >= EXACT_IN_FLOAT64
+
+
+def _rounded(stream: Any) -> dict[str, tuple[int, int]]:
+    """Return the first whole number of each column that float64 would round, with its row, from 1."""
+    found: dict[str, tuple[int, int]] = {}
+    for row, line in enumerate(filter(bytes.strip, _lines(stream)), 1):
+        for name, value in json.loads(line).items():
+            for one in value if isinstance(value, list) else (value,):
+                if isinstance(one, int) and abs(one) > EXACT_IN_FLOAT64:
+                    found.setdefault(name, (row, one))
+    return found

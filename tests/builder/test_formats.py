@@ -273,6 +273,8 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
         ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it cut off"),
         ("[1, 2]\n", r"line 1 is no JSON object \('\[1, 2\]'\)"),
         (f'{{"a": 1}}\n{{"a": {2**53 + 1}}}\n', "row 2, column a: 9007199254740993 is beyond 2.*--dtype int64"),
+        ('{"a": 0.5}\n\n{"a": 12345678901234567890}\n', "row 2, column a: 12345678901234567890 is beyond 2.*float64"),
+        ('{"a": [1e300, -9007199254740993]}\n', r"row 1, column a\[0\]: -9007199254740993 is beyond"),
         ('{"a": "x"}\n', "column a holds text, not numbers"),
         ('{"a": 1}\n{"a": "x"}\n', "the reader says"),
     ],
@@ -280,7 +282,7 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
 def test_json_lines_that_cannot_be_say_why(tmp_path, text, message):
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(SourceError, match=message):
-        open_table(tmp_path / "x.jsonl", source="x").read(["a"], None)
+        read_all(tmp_path / "x.jsonl")
 
 
 ARROW_DTYPES = [np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_]
