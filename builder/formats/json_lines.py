@@ -8,7 +8,7 @@ from typing import Any
 
 from builder.errors import SourceError
 from builder.formats import ReadOptions
-from builder.formats.arrow import ArrowTable, groups_of
+from builder.formats.arrow import ArrowTable, groups_of, numbers_of
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import DType, reading, shortened
 from builder.formats.text_numbers import ROUNDED
@@ -24,18 +24,18 @@ class JsonTable(ArrowTable):
 
     large: Mapping[str, tuple[int, int]]  # of columns, the row from 1 and the value of what float64 would round
 
-    def _numbers(self, column: Any, name: str, element: int, dtype: DType | None) -> Any:
-        """Return a column, or an element of its lists, as float64, or whole numbers where these are asked for."""
+    def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
+        """Return a column of single values as float64, or whole numbers where these are asked for."""
         import pyarrow as pa
 
-        if dtype is None and name.split("[", maxsplit=1)[0] in self.large:
-            row, value = self.large[name.split("[", maxsplit=1)[0]]
+        if dtype is None and name in self.large:
+            row, value = self.large[name]
             raise SourceError(
                 self.source,
                 f"row {row:,}, column {name}: {value} {ROUNDED}; keep it with --dtype int64, or round it with --dtype "
                 "float64",
             )
-        numbers = ArrowTable._numbers(self, column, name, element, dtype)  # noqa: SLF001  # of the same class
+        numbers = numbers_of(column)
         if not pa.types.is_integer(numbers.type) or (dtype is not None and dtype.kind in "iu"):
             return numbers
         return numbers.cast(pa.float64(), safe=False)
