@@ -59,7 +59,10 @@ TRANSFORMS = ("scale", "clip", "diff", "log")  # in the order of the help; they 
 
 OF_TIMES = ("sort_time", "duplicates", "max_gap", "every")
 
-OF_TEXT = ("format", "delimiter", "decimal", "skip_lines", "header", "column_names")  # most of them of text alone
+OF_TEXT = (  # most of them of text alone
+    *("format", "delimiter", "decimal", "encoding", "comment", "skip_lines", "skip_after_header", "header"),
+    "column_names",
+)
 
 OF_EITHER = ("missing", "classes", "label_pattern")  # tables, or a process function
 
@@ -70,7 +73,7 @@ OF_TABLES = {
     "Labels in a file beside it": ("labels_from", "on", "join"),
     "Labels that are text": ("classes",),
     "Many sequences in a file": ("group_by",),
-    "When steps were": ("time", "time_format", "time_unit", "elapsed", *OF_TIMES),
+    "When steps were": ("time", "time_format", "time_unit", "time_zone", "elapsed", *OF_TIMES),
     "Missing values": ("missing", "ffill_limit", "mask", "na_values"),
     "Changes to columns": TRANSFORMS,
 }
@@ -124,7 +127,9 @@ class BuildCommand(click.Command):
 @click.option(
     "--dtype", metavar="DTYPE", help="As float32. By default what files hold, and float64 for text and decimals."
 )
-@click.option("--format", metavar="FORMAT", help="csv, tsv, blank, parquet, arrow, npy or npz. By default by suffix.")
+@click.option(
+    "--format", metavar="FORMAT", help="csv, tsv, blank, jsonl, parquet, arrow, npy, npz. By default by suffix."
+)
 @click.option("--delimiter", metavar="CHAR", help=r"Between the fields of text; \t is a tab.")
 @click.option(
     "--decimal",
@@ -134,6 +139,11 @@ class BuildCommand(click.Command):
 @click.option(
     "--skip-lines", metavar="N", type=int, help="Lines of text before its header, or first row, to leave out."
 )
+@click.option(
+    "--skip-after-header", metavar="N", type=int, help="Lines behind the header to leave out, as one of units."
+)
+@click.option("--encoding", metavar="NAME", help="Of text, as latin-1 or utf-16. By default UTF-8.")
+@click.option("--comment", metavar="CHAR", help="As #: lines of text that begin with it are left out.")
 @click.option("--header/--no-header", default=None, help="Whether text starts with the names of its columns.")
 @click.option("--column-names", metavar="NAMES", help="Names for the columns of files without a header.")
 @click.option("--input-key", metavar="KEY", help="The inputs in NPZ files. By default inputs.")
@@ -188,6 +198,11 @@ class BuildCommand(click.Command):
     type=click.Choice(["s", "ms", "us", "ns"]),
     help="s, ms, us or ns: what numbers count from 1970, and what stamps are stored in. By default ns; numbers "
     "in text may have fractions, and are stored as ns too.",
+)
+@click.option(
+    "--time-zone",
+    metavar="ZONE",
+    help="As Europe/Berlin: of times that are written without one, which become UTC. By default they are local times.",
 )
 @click.option("--elapsed", is_flag=True, help="The numbers count from some beginning, not from 1970.")
 @click.option("--sort-time", is_flag=True, help="Sort the rows of a sequence by time.")

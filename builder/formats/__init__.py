@@ -1,5 +1,6 @@
 """Which format a source has, by its suffix or by what the user says, and opening it."""
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ _SUFFIXES: Final = {
     ".tab": "tsv",
     ".txt": "blank",
     ".dat": "blank",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".arrow": "arrow",
@@ -24,7 +27,8 @@ _SUFFIXES: Final = {
     ".npz": "npz",
 }
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t", "blank": None}
-_COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
+_TEXT: Final = frozenset({*_DELIMITERS, "jsonl"})  # may be packed
+_COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 
 FORMATS: Final = tuple(dict.fromkeys(_SUFFIXES.values()))
 KNOWN_SUFFIXES: Final = (
@@ -44,21 +48,46 @@ class ReadOptions:
     header: bool | None = None  # whether text starts with names; None: csv and tsv do, blank-separated does not
     column_names: tuple[str, ...] | None = None  # for text without a header, and for NPY
     skip_lines: int = 0  # of text, before its header or first row
+    skip_after_header: int = 0  # lines of text, such as one of units
+    encoding: str | None = None  # of text; None: UTF-8
+    comment: str | None = None  # what lines of text begin with that are left out
     na_values: tuple[str, ...] = ()  # words of text that stand for missing values, beside those that usually do
 
     def __post_init__(self) -> None:
         if self.format is not None:
             check_format(self.format)
         self._check_marks()
-        if self.skip_lines < 0:
-            raise UsageError(f"skip_lines={self.skip_lines}; it is a number of lines, 0 or more")
-        if self.skip_lines and self.format in _BINARY:
-            raise UsageError(f"skip_lines={self.skip_lines} has no meaning for format={self.format!r}")
+        self._check_lines()
         if self.column_names is not None:
             if self.header:
                 raise UsageError("column_names are for files without a header, but header=True")
             if len(set(self.column_names)) != len(self.column_names) or not all(self.column_names):
                 raise UsageError(f"column_names must differ, and none may be empty: {','.join(self.column_names)}")
+
+    def _check_lines(self) -> None:
+        """Refuse what cannot be of the options on lines of text; write the encoding in one form."""
+        for option in ("skip_lines", "skip_after_header"):
+            if getattr(self, option) < 0:
+                raise UsageError(f"{option}={getattr(self, option)}; it is a number of lines, 0 or more")
+        if self.skip_after_header and (self.header is False or self.column_names is not None):
+            raise UsageError(
+                f"skip_after_header={self.skip_after_header} (--skip-after-header) is for files with a header; say "
+                "skip_lines (--skip-lines) where there is none"
+            )
+        if self.comment is not None and (len(self.comment.encode()) != 1 or self.comment in '"\r\n'):
+            raise UsageError(f"comment={self.comment!r} must be one ASCII character, and no quote or line end")
+        if self.encoding is not None:
+            try:
+                "".encode(self.encoding)
+            except (LookupError, ValueError):
+                raise UsageError(
+                    f"encoding={self.encoding!r:.80} is not known; latin-1, cp1252 and utf-16 are some"
+                ) from None
+            name = codecs.lookup(self.encoding).name
+            object.__setattr__(self, "encoding", None if name == "utf-8" else name)
+        for option, usual in (("skip_lines", 0), ("skip_after_header", 0), ("encoding", None), ("comment", None)):
+            if (value := getattr(self, option)) != usual and self.format in _BINARY:
+                raise UsageError(f"{option}={value!r} has no meaning for format={self.format!r}")
 
     def _check_marks(self) -> None:
         """Refuse a delimiter and a mark before decimals that cannot be, or not both."""
@@ -93,7 +122,7 @@ def format_of(name: str) -> str | None:
     stem, compression = _split_compression(name)
     suffix = _suffix(stem)
     found = _SUFFIXES.get(suffix)
-    return found if found in _DELIMITERS or compression is None else None
+    return found if found in _TEXT or compression is None else None
 
 
 def stem_of(name: str) -> str:
@@ -157,6 +186,11 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
         )
     if options.column_names is not None:
         raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")
+    if found == "jsonl":
+        from builder.formats.json_lines import open_json_lines
+
+        compression = _split_compression(path.name)[1]
+        return open_json_lines(path, source=source, compression=compression, options=options)
     if found == "parquet":
         from builder.formats.arrow import open_parquet
 
@@ -169,7 +203,7 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
 
 
 def _split_compression(name: str) -> tuple[str, str | None]:
-    """Cut `.gz` or `.zst` off a name, and name the codec."""
+    """Cut a suffix as `.gz` off a name, and name the codec."""
     for suffix, codec in _COMPRESSIONS.items():
         if name.lower().endswith(suffix):
             return name[: -len(suffix)], codec

@@ -257,7 +257,9 @@ def check_width(width: int, source: str, where: str = "has") -> None:
 
 
 def check_unique(source: str, names: Sequence[str], what: str = "columns") -> None:
-    """Refuse two columns of one name."""
+    """Refuse two columns of one name, and names as hidden columns have them."""
+    if concealed := [name for name in names if name.startswith(HIDDEN)]:
+        raise SourceError(source, f"the name {concealed[0]!r} among its {what} begins with a NUL byte; rename it")
     if len(set(names)) == len(names):
         return
     first: dict[str, int] = {}

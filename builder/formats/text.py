@@ -11,7 +11,6 @@ import numpy as np
 from builder.errors import SourceError
 from builder.formats import ReadOptions
 from builder.formats.convert import EXACT_IN_FLOAT64
-from builder.formats.files import most_unpacked, unpacks_to_much
 from builder.formats.table import HIDDEN, DType, Frame, OpenTable, alone, reading, shortened
 from builder.formats.text_header import FIRST, TextStart, read_start
 from builder.formats.text_numbers import (
@@ -25,6 +24,7 @@ from builder.formats.text_numbers import (
     without_blanks,
 )
 from builder.formats.text_quotes import QuoteCount, unclosed
+from builder.formats.text_streams import CollapseBlanks, DropLastBlankLines, open_stream
 
 _BLOCK = FIRST  # bytes that pyarrow parses at once
 _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
@@ -36,7 +36,7 @@ class TextTable:
 
     path: Path
     source: str
-    compression: str | None  # None, "gzip" or "zstd"
+    compression: str | None
     delimiter: str | None  # one character; None: runs of blanks
     options: ReadOptions
     start: TextStart
@@ -190,7 +190,7 @@ class TextTable:
             for change in changes:
                 rest = change(rest)
             return pa.BufferReader(rest)
-        stream = _stream(self.path, self.compression, self.source)
+        stream = open_stream(self.path, self.compression, self.source, self.options)
         stream.read(self.start.offset)
         for change in changes:
             stream = pa.TransformInputStream(stream, change)
@@ -220,10 +220,8 @@ class TextTable:
         advice = "is it cut off, or the delimiter another?"
         if "\0" in text:
             advice = "it holds NUL bytes, as files have that were being written when the power went; is it whole?"
-        elif any(field.startswith("#") for field in (self.start.names if self.start.named else self.start.first)[:1]):
-            advice = "lines that begin with # are not left out; say --skip-lines with how many come first"
-        elif any(field.startswith("#") for field in self.start.first[:1]):
-            advice = "a line that begins with # is not left out; remove such lines"
+        elif any(first.startswith("#") for first in (*self.start.names[:1], *self.start.first[:1])):
+            advice = "say --comment '#' if lines that begin so are to be left out"
         return (
             f"row {int(row):,} has {int(actual):,} fields, but the first line has {int(expected):,} "
             f"({shortened(repr(text), 80)}); {advice}"
@@ -243,51 +241,10 @@ class TextTable:
         row, name = min(found, key=lambda one: one[0])
         shown = shortened(repr(values[name][row].as_py()), 80)
         return SourceError(
-            self.source, f"row {row + 1:,}, column {name}: {shown} is not valid UTF-8; write the file as UTF-8"
+            self.source,
+            f"row {row + 1:,}, column {name}: {shown} is not valid UTF-8; write the file as UTF-8, "
+            "or say --encoding, as latin-1",
         )
-
-
-class CollapseBlanks:
-    r"""Turn runs of blanks and tabs into one blank, and none at the ends of lines, piece by piece of a text.
-
-    >>> collapse = CollapseBlanks()
-    >>> collapse(b"  1   2 "), collapse(b"\t 3  \n  4 5")
-    (b'1 2', b' 3\n4 5')
-    """
-
-    def __init__(self) -> None:
-        self._last = b"\n"  # the last byte so far; a blank there is held back, as it may end a line
-
-    def __call__(self, piece: bytes) -> bytes:
-        """Return the next piece, collapsed."""
-        text = np.frombuffer(self._last + bytes(piece).replace(b"\t", b" "), np.uint8)
-        # Blanks after a blank or a line end go: bytes up to 32. NumPy is three times as fast as replacing runs.
-        kept = text[1:][(text[1:] != ord(" ")) | (text[:-1] > ord(" "))].tobytes()
-        if self._last == b" ":
-            kept = b" " + kept
-        collapsed: bytes = kept.replace(b" \n", b"\n").replace(b" \r", b"\r")
-        if collapsed:
-            self._last = collapsed[-1:]
-        return collapsed.removesuffix(b" ")
-
-
-class DropLastBlankLines:
-    r"""Take away the line ends, and blanks, that a text ends with, piece by piece.
-
-    >>> drop = DropLastBlankLines()
-    >>> drop(b"1\n2\n \n"), drop(b"\n3\n\n")
-    (b'1\n2', b'\n \n\n3')
-    """
-
-    def __init__(self) -> None:
-        self._held = b""  # line ends and blanks that may be the last
-
-    def __call__(self, piece: bytes) -> bytes:
-        """Return what is known to be no end, of what was held back and the next piece."""
-        text = self._held + bytes(piece)
-        kept = text.rstrip(b"\r\n \t")
-        self._held = text[len(kept) :]
-        return kept
 
 
 def open_text(
@@ -299,7 +256,7 @@ def open_text(
         SourceError: It is empty or broken, or what stands before decimals stands between fields as well.
     """
     advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
-    with reading(source, advice=advice), _stream(path, compression, source) as stream:
+    with reading(source, advice=advice), open_stream(path, compression, source, options) as stream:
         start = read_start(stream, source, delimiter, options)
     # Not before: that one column would be several by another delimiter says more.
     if options.decimal == delimiter:
@@ -311,23 +268,3 @@ def open_text(
     return TextTable(
         path=path, source=source, compression=compression, delimiter=delimiter, options=options, start=start
     )
-
-
-def _stream(path: Path, compression: str | None, source: str) -> Any:
-    """Open a file for reading, decompressed; what unpacks to far more than its size ends in a SourceError."""
-    import pyarrow as pa
-
-    stream = pa.input_stream(str(path), compression=compression)
-    if compression is None:
-        return stream
-    size = path.stat().st_size
-    left = most_unpacked(size)
-
-    def counted(piece: bytes) -> bytes:
-        nonlocal left
-        left -= len(piece)
-        if left < 0:
-            raise unpacks_to_much(source, size)
-        return piece
-
-    return pa.TransformInputStream(stream, counted)

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -58,17 +59,18 @@ def read_start(stream: Readable, source: str, delimiter: str | None, options: Re
     """
     skip, decimal, column_names = options.skip_lines, options.decimal, options.column_names
     header = False if column_names is not None else options.header
-    head, rows, whole = _first_rows(stream, delimiter, source, skip)
+    has_header = header if header is not None else delimiter is not None
+    after = options.skip_after_header if has_header else 0
+    head, rows, whole = _first_rows(stream, delimiter, source, (skip, after))
     check_is("text", head, source)
     if head[:4] in _UTF32:
-        raise SourceError(source, "is UTF-32 text; write it as UTF-8")
+        raise SourceError(source, "is UTF-32 text; write it as UTF-8, or say --encoding utf-32")
     if head[:2] in _UTF16:
-        raise SourceError(source, "is UTF-16 text; write it as UTF-8")
+        raise SourceError(source, "is UTF-16 text; write it as UTF-8, or say --encoding utf-16")
     if not rows and skip:
         raise SourceError(source, f"holds nothing after the {skip:,} lines that are left out; say fewer --skip-lines")
     if not rows:
         raise SourceError(source, "holds no header and no rows; write it again, or remove it")
-    has_header = header if header is not None else delimiter is not None
     first, offset = rows[0]
     if has_header:
         # A quote left open in the header takes the whole file for its last name.
@@ -96,7 +98,7 @@ def read_start(stream: Readable, source: str, delimiter: str | None, options: Re
 
 
 def _first_rows(
-    stream: Readable, delimiter: str | None, source: str, skip: int
+    stream: Readable, delimiter: str | None, source: str, skip: tuple[int, int]
 ) -> tuple[bytes, list[tuple[list[str], int]], bool]:
     """Read until two rows are there: the bytes, the rows and where each ends, and whether it was all."""
     head = b""
@@ -107,7 +109,7 @@ def _first_rows(
         if more and len(head) < size:
             continue
         try:
-            rows = list(_rows(head, delimiter, skip))
+            rows = list(_rows(head, delimiter, *skip))
         except csv.Error as error:
             check_is("text", head, source)
             raise SourceError(
@@ -126,8 +128,11 @@ def _end_of(head: bytes, lines: int) -> int:
     return sum(map(len, islice(_lines(head), lines)))
 
 
-def _rows(head: bytes, delimiter: str | None, skip: int) -> Iterator[tuple[list[str], int]]:
-    """Yield the fields of the first two lines that are not blank, behind those to skip, and where each line ends."""
+def _rows(head: bytes, delimiter: str | None, skip: int, after: int) -> Iterator[tuple[list[str], int]]:
+    """Yield the fields of the first two lines that are not blank, behind those to skip, and where each line ends.
+
+    Lines that are left out `after` the first belong to that.
+    """
     end = 0
 
     def lines() -> Iterator[str]:
@@ -139,13 +144,15 @@ def _rows(head: bytes, delimiter: str | None, skip: int) -> Iterator[tuple[list[
             # Replaced, not refused: the header is looked at below, and data rows are pyarrow's to read.
             yield line.decode("utf-8-sig" if end == len(line) else "utf-8", "replace")
 
-    found = 0
-    fields = map(str.split, lines()) if delimiter is None else csv.reader(lines(), delimiter=delimiter)
+    count, left = 0, lines()
+    fields = map(str.split, left) if delimiter is None else csv.reader(left, delimiter=delimiter)
     for row in fields:
         if len(row) > 1 or any(map(str.strip, row)):
+            count += 1
+            if count == 1:
+                deque(islice(left, after), maxlen=0)
             yield row, end
-            found += 1
-            if found == 2:
+            if count == 2:
                 return
 
 
@@ -167,7 +174,11 @@ def _header_names(fields: list[str], source: str, decimal: str, *, sure: bool) -
     names = tuple(field.strip().lstrip("\ufeff").strip() or f"unnamed_{number}" for number, field in enumerate(fields))
     for name in names:
         if "\ufffd" in name:
-            raise SourceError(source, f"the header is not valid UTF-8 ({_shown(name)}); write the file as UTF-8")
+            raise SourceError(
+                source,
+                f"the header is not valid UTF-8 ({_shown(name)}); write the file as UTF-8, or say "
+                "--encoding, as latin-1",
+            )
         if "\0" in name:
             raise SourceError(source, f"the header holds NUL bytes ({_shown(name)}); is it UTF-16? Write it as UTF-8")
     numbered = names == tuple(map(str, range(len(names))))
@@ -194,8 +205,8 @@ def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
     if name.startswith("#") and (delimiter in line or line.startswith("#")):
         raise SourceError(
             source,
-            f"the first line is a comment ({_shown(name)}), and comments are not left out; say --skip-lines 1, or as "
-            "many as there are",
+            f"the first line is a comment ({_shown(name)}); say --comment '#' if lines that begin so are to be left "
+            "out",
         )
 
 

@@ -66,7 +66,7 @@ def _can_be(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name in ("input_key", "label_key", "duplicates", "join", "decimal"):
         return isinstance(value, str)
-    if name == "skip_lines":
+    if name in ("skip_lines", "skip_after_header"):
         return isinstance(value, int) and not isinstance(value, bool)
     if name == "ffill_limit":
         return value is None or (isinstance(value, int) and not isinstance(value, bool))

@@ -211,9 +211,9 @@ def with_labels(  # noqa: PLR0917  # it makes one thing of all of these
     """
     other = root / label_file
     if other.suffix == path.suffix:
-        alike = replace(read, column_names=None, skip_lines=0)
+        alike = replace(read, column_names=None, skip_lines=0, skip_after_header=0)
     else:
         # Where commas stand between fields, none can stand before decimals.
         decimal = "." if format_of(other.name) == "csv" else read.decimal
-        alike = ReadOptions(na_values=read.na_values, decimal=decimal)
+        alike = ReadOptions(na_values=read.na_values, decimal=decimal, encoding=read.encoding, comment=read.comment)
     return WithLabels(table, open_table(other, source=label_file, options=alike), source, label_file, on, join)

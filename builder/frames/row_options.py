@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
@@ -21,8 +22,8 @@ Duplicates = Literal["error", "first", "last", "mean"]
 
 MOST_TIME_COLUMNS: Final = 6
 _OF_TIME: Final = {
-    "time_format": (), "time_unit": None, "elapsed": False, "sort_time": False, "duplicates": "error", "max_gap": None,
-    "every": None,
+    "time_format": (), "time_unit": None, "time_zone": None, "elapsed": False, "sort_time": False,
+    "duplicates": "error", "max_gap": None, "every": None,
 }  # fmt: skip
 COUNTS = ("dropped", "filled")  # columns of sequences: steps that were left out, and values that were filled in
 
@@ -37,6 +38,7 @@ class RowOptions:
         time_format: How they are written, as `datetime.strptime` reads them; none: ISO 8601.
         time_unit: What numbers count, and what is stored; None: there are no numbers, and time stamps of text are
             stored in nanoseconds. So are numbers that are text, floats or decimals, whatever they count.
+        time_zone: Of times that are written without one, as `Europe/Berlin`; they are stored as UTC.
         elapsed: Whether numbers count from some beginning, and not from 1970.
         sort_time: Whether rows are sorted by time; otherwise they must be in that order.
         duplicates: Of rows of one time: refuse them, take the first or the last, or the mean of each column, as floats.
@@ -56,6 +58,7 @@ class RowOptions:
     time: tuple[str, ...] = ()
     time_format: tuple[str, ...] = ()
     time_unit: Unit | None = None
+    time_zone: str | None = None
     elapsed: bool = False
     sort_time: bool = False
     duplicates: Duplicates = "error"
@@ -139,10 +142,21 @@ class RowOptions:
                 raise UsageError(f"{option}={value!r:.80} is none of {', '.join(kinds)}")
         if self.elapsed and (self.time_unit is None or self.time_format or len(self.time) > 1):
             raise UsageError("elapsed is for one column of numbers; say what they count with time_unit (--time-unit)")
+        if self.time_zone is not None:
+            self._check_zone(self.time_zone)
         for form in self.time_format:
             if not any(year in form for year in ("%Y", "%y", "%G", "%c", "%x", "%D", "%s")):
                 raise UsageError(f"time_format={form!r:.80} has no year, as %Y; see Python's strptime")
         self._check_durations()
+
+    def _check_zone(self, zone: str) -> None:
+        """Refuse what is no time zone."""
+        try:
+            ZoneInfo(zone)
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            raise UsageError(f"time_zone={zone!r:.80} is no zone; Europe/Berlin is one") from None
+        if self.elapsed:
+            raise UsageError(f"time_zone={zone} (--time-zone) is for times of day, and elapsed has none")
 
     def _check_durations(self) -> None:
         """Write lengths of time in one form."""

@@ -18,8 +18,9 @@ from builder.frames.class_columns import refuse_changes, refuse_policies, stacke
 from builder.frames.cleaning import CleanRows, Policy, clean, mark_missing, nothing_left, parse_policies
 from builder.frames.groups import Group, of_types
 from builder.frames.row_options import COUNTS, RowOptions
+from builder.frames.stamps import Stamps
 from builder.frames.timeline import Stretch, split_by_time
-from builder.frames.times import Stamps, stamps_in
+from builder.frames.times import stamps_in
 from builder.frames.transforms import apply_transforms, parse_transform
 from builder.sequence import Sequence as SourceSequence
 

@@ -33,7 +33,7 @@ from store_spec.schema import LabelAxis
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
 
 # What is usual, and then not recorded: stores that were built before there was such an option keep their bytes.
-_NOT_RECORDED = {"decimal": "."}
+_NOT_RECORDED = {"decimal": ".", "skip_after_header": 0, "encoding": None, "comment": None, "time_zone": None}
 _NO_OPTIONS = ("root", "store_inputs", "store_labels", "store_columns", "store_classes", "given")
 
 
@@ -364,6 +364,9 @@ def tabular(
     delimiter: str | None = None,
     decimal: str = ".",
     skip_lines: int = 0,
+    skip_after_header: int = 0,
+    encoding: str | None = None,
+    comment: str | None = None,
     header: bool | None = None,
     column_names: str | Sequence[str] | None = None,
     input_key: str = "inputs",
@@ -378,6 +381,7 @@ def tabular(
     time: str | Sequence[str] | None = None,
     time_format: str | Sequence[str] | None = None,
     time_unit: Unit | None = None,
+    time_zone: str | None = None,
     elapsed: bool = False,
     sort_time: bool = False,
     duplicates: Duplicates = "error",
@@ -407,6 +411,9 @@ def tabular(
         decimal: `","` where numbers in text are written `1,5`; the numbers of options have a point all the same, but
             for those of `na_values`.
         skip_lines: Lines of text before its header, or before its first row, that are left out of every source.
+        skip_after_header: Lines that are left out behind the header, as one of units.
+        encoding: Of text, as `latin-1` or `utf-16`. None: UTF-8.
+        comment: One character, as `#`: lines of text that begin with it are left out, and not counted as lines.
         header: Whether text starts with the column names; None: CSV and TSV do, blank-separated does not.
         column_names: Names for text without a header, and for NPY files.
         input_key: The array of an NPZ file that holds the inputs.
@@ -432,6 +439,8 @@ def tabular(
         time_format: One format of `datetime.strptime` or several.
         time_unit: `s`, `ms`, `us` or `ns`: what numbers count, and what time stamps are stored in, as whole numbers of
             binary files are. Numbers in text and floats are stored in `ns`, since any of them may have a fraction.
+        time_zone: Of times that are written without a zone, as `Europe/Berlin`; they become UTC. An hour that clocks
+            show twice is told apart by the order of the rows, or refused.
         elapsed: The numbers do not count from 1970, but from some beginning.
         sort_time: Sort the rows of a sequence by time; otherwise they must be in that order.
         duplicates: Of rows of one time, `error` refuses them; or take the `first`, the `last`, or the `mean`.
@@ -472,6 +481,7 @@ def tabular(
         time=parse_columns(time, "time") or (),
         time_format=_each(time_format),
         time_unit=time_unit,
+        time_zone=time_zone,
         elapsed=elapsed,
         sort_time=sort_time,
         duplicates=duplicates,
@@ -500,6 +510,9 @@ def tabular(
             delimiter=delimiter,
             decimal=decimal,
             skip_lines=skip_lines,
+            skip_after_header=skip_after_header,
+            encoding=encoding,
+            comment=comment,
             header=header,
             column_names=parse_columns(column_names, "column_names"),
             na_values=missing_too,

@@ -15,7 +15,8 @@ from builder.formats.table import ROW, Frame, Table, column_of
 from builder.frames.cleaning import End
 from builder.frames.durations import nanoseconds
 from builder.frames.row_options import RowOptions
-from builder.frames.times import PER_SECOND, Stamps
+from builder.frames.stamps import Stamps
+from builder.frames.times import PER_SECOND
 from builder.frames.transforms import as_floats
 
 
@@ -60,9 +61,8 @@ def split_by_time(
     now, before = stamps.values[rows[1:]], stamps.values[rows[:-1]]
     wrong = partial(_wrong, frame, stamps, rows, f"column {name}", source)
     if (falls := now < before).any():
-        clocks = (
-            "" if stamps.zone or stamps.elapsed else "; where clocks were set back, write the zone beside each time"
-        )
+        clocks = "; where clocks were set back, say the zone with --time-zone, or write it beside each time"
+        clocks = "" if stamps.zone or stamps.elapsed else clocks
         raise wrong(falls, "comes before", f"--sort-time sorts the rows{clocks}")
     same = np.zeros(len(rows), np.bool_)
     same[1:] = now == before

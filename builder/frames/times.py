@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -17,46 +16,13 @@ from builder.formats.table import HIDDEN, ROW, Frame
 from builder.formats.text_numbers import otherwise_written, with_point
 from builder.frames.iso_times import StampError, Unit, Zone, by_formats, in_unit, iso, of_calendar
 from builder.frames.row_options import RowOptions
+from builder.frames.stamps import Stamps
+from builder.frames.time_zones import in_zone
 
 PER_SECOND: Final[dict[Unit, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Of text, whatever its digits: a coarser one, that holds the first file, may not hold the next.
 DEFAULT_UNIT: Final[Unit] = "ns"
 _HOLDS: Final = np.iinfo(np.int64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stamps:
-    """When each of some rows was.
-
-    Args:
-        values: (rows,) whole numbers of the unit, since 1970, or since some beginning; anything where there is none.
-        unit: Of these.
-        absent: (rows,) where there is none.
-        zone: `"UTC"`, or None for local times without a zone.
-        elapsed: Whether they count from some beginning.
-    """
-
-    values: NDArray[np.int64]
-    unit: Unit
-    absent: NDArray[np.bool_]
-    zone: Zone = None
-    elapsed: bool = False
-
-    @property
-    def array(self) -> NDArray[Any]:
-        """They as datetime64 or timedelta64."""
-        return self.values.view(f"{'m' if self.elapsed else 'M'}8[{self.unit}]")
-
-    def taken(self, rows: NDArray[np.int64]) -> Stamps:
-        """Return those of some rows."""
-        return replace(self, values=self.values[rows], absent=self.absent[rows])
-
-    def text(self, row: int) -> str:
-        """Write one down."""
-        if self.elapsed:
-            return f"{self.values[row]:,} {self.unit}"
-        stamp = np.datetime_as_string(self.array[row], unit="auto")
-        return f"{stamp}{'Z' if self.zone else ''}"
 
 
 def stamps_in(frame: Frame, columns: Sequence[str], options: RowOptions, source: str, decimal: str = ".") -> Stamps:
@@ -66,7 +32,7 @@ def stamps_in(frame: Frame, columns: Sequence[str], options: RowOptions, source:
         frame: The rows.
         columns: The one that has them; or two of text, a date and a time of day; or three to six of whole numbers:
             year, month, day, hour, minute, second.
-        options: How they are written: `time_format`, `time_unit`, `elapsed`.
+        options: How they are written: `time_format`, `time_unit`, `time_zone`, `elapsed`.
         source: For errors.
         decimal: What stands before decimals of numbers that are text.
 
@@ -77,8 +43,12 @@ def stamps_in(frame: Frame, columns: Sequence[str], options: RowOptions, source:
     raw = {column: frame[HIDDEN + column].combine_chunks() for column in columns}
     try:
         if len(columns) > 2:
-            return _of_calendar(raw, options.time_unit or "s", source)
-        return _read(list(raw.values()), options, source, name, decimal)
+            stamps = _of_calendar(raw, options.time_unit or "s", source)
+        else:
+            stamps = _read(list(raw.values()), options, source, name, decimal)
+        if options.time_zone is not None and stamps.zone is None:
+            return in_zone(stamps, options.time_zone, sort=options.sort_time)
+        return stamps
     except StampError as error:
         raise SourceError(source, f"row {frame[ROW][error.row].as_py():,}, column {name}: {error.why}") from None
 

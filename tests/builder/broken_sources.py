@@ -67,6 +67,7 @@ def groups() -> dict[str, list[Source]]:
             *no_text(),
             *packed(),
             *blank(),
+            *json_lines(),
             *parquet(),
             *arrow(),
             *npy(),
@@ -221,6 +222,19 @@ def blank() -> Iterator[Source]:
     yield Source("words.txt", b"1 2\n3 four\n")
     yield Source("binary.dat", np.arange(1.0, 99).tobytes())
     yield Source("commas.txt", b"1,2\n3,4\n")
+
+
+def json_lines() -> Iterator[Source]:
+    """Yield JSON lines."""
+    yield Source("good.jsonl", b'{"a": 1, "b": 2.0}\n\n{"b": 4, "a": 3}\n', GOOD)
+    yield Source("cut.jsonl", b'{"a": 1, "b": 2}\n{"a": 3, "b"')
+    yield Source("an array.jsonl", b"[[1, 2], [3, 4]]\n")
+    yield Source("lines of commas.jsonl", b"a,b\n1,2\n")
+    yield Source("text among numbers.jsonl", b'{"a": 1, "b": 2}\n{"a": 3, "b": "x"}\n')
+    yield Source("missing.jsonl", b'{"a": 1, "b": 2}\n{"a": 3}\n')
+    yield Source("large whole number.jsonl", b'{"a": 1, "b": 9007199254740993}\n')
+    yield Source("not utf-8.jsonl", b'{"a": 1, "\xe9": 2}\n')
+    yield Source("bomb.jsonl.gz", gzip.compress(b'{"a": 0, "b": 0}\n' * 2**17, mtime=0))
 
 
 def parquet() -> Iterator[Source]:

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
+import json
+import lzma
 import re
 import tempfile
 import warnings
@@ -29,7 +32,7 @@ from builder.frames.tabular import tabular
 from tests.builder.broken_sources import arrow_bytes, npy_bytes, npz_bytes, parquet_bytes, zstd
 
 # In these, the end of a file shows that it is the end.
-ENDS: frozenset[str] = frozenset({"csv.gz", "csv.zst", "parquet", "arrow", "ipc", "npy", "npz"})
+ENDS: frozenset[str] = frozenset({"csv.gz", "csv.zst", "csv.bz2", "csv.xz", "parquet", "arrow", "ipc", "npy", "npz"})
 
 
 @dataclass(slots=True)
@@ -66,6 +69,12 @@ def valid_files() -> dict[str, list[bytes]]:
         "tsv": [text.replace(b",", b"\t")],
         "csv.gz": [gzip.compress(text, mtime=0), gzip.compress(text + b"5,6\n" * 9, mtime=0)],
         "csv.zst": [zstd(text), zstd(text + b"5,6\n" * 9)],
+        "csv.bz2": [bz2.compress(text)],
+        "csv.xz": [lzma.compress(text)],
+        "jsonl": [
+            b'{"a": 1.5, "b": -2}\n{"a": 3e-7, "b": 4}\n\n{"b": 1e300, "a": 0}\n',
+            b'{"e": [1, 2]}\n{"e": [3, 4]}',
+        ],
         "txt": [b"1.5 -2\n 3e-7\t4 \n\n0  1e300", b"1\n2\n3\n"],
         "parquet": list(map(parquet_bytes, tables)),
         "arrow": [*map(arrow_bytes, tables), arrow_bytes(others, compression="zstd")],
@@ -158,6 +167,8 @@ def expected_rows(format: str, data: bytes) -> NDArray[Any] | None:  # noqa: A00
             # NumPy knows the format by its first bytes, but an archive may have others in front.
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 return column(np.load(io.BytesIO(archive.read("inputs.npy")), allow_pickle=False))
+    if format == "jsonl":
+        return json_rows(data)
     if format == "csv.gz":
         return text_rows(gzip.decompress(data), ",")
     if format in {"csv", "tsv", "txt"}:
@@ -183,6 +194,18 @@ def text_rows(data: bytes, delimiter: str | None) -> NDArray[np.float64]:
     values = [[one.strip(" \t\r\n\u00a0") for one in row] for row in rows]
     table = [[words[one] if one in words else float(one) for one in row] for row in values]
     return np.array(table, np.float64).reshape(len(rows), len(names))
+
+
+def json_rows(data: bytes) -> NDArray[np.float64] | None:
+    """Read JSON line by line, where all that it holds is numbers."""
+    try:
+        rows = [json.loads(line) for line in data.splitlines() if line.strip()]
+    except ValueError:  # as of two objects in a line, which pyarrow reads
+        return None
+    names = [*dict.fromkeys(name for row in rows for name in row)]
+    lists = [[row[name] if isinstance(row[name], list) else [row[name]] for name in names] for row in rows]
+    table = [[one for values in row for one in values] for row in lists]
+    return np.array(table, np.float64) if all(type(one) in (int, float) for row in table for one in row) else None
 
 
 def damage() -> st.SearchStrategy[Callable[[bytes], bytes]]:

@@ -1,7 +1,10 @@
 """Every format is read as plain Python and NumPy read it, bit for bit, and broken files say what is wrong."""
 
+import bz2
 import gzip
 import io
+import json
+import lzma
 import pickle
 import zipfile
 from pathlib import Path
@@ -16,10 +19,10 @@ from hypothesis import strategies as st
 from pyarrow import ipc
 
 from builder.errors import SourceError, UsageError
-from builder.formats import ReadOptions, format_of, open_table, stem_of, text_header
+from builder.formats import ReadOptions, files, format_of, open_table, stem_of, text_header
 from builder.formats.arrays import NpyTable, read_npz
-from builder.formats.table import OpenTable, Table
-from builder.formats.text import CollapseBlanks, DropLastBlankLines
+from builder.formats.table import OpenTable, Table, raw_columns
+from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -47,6 +50,8 @@ def packed(path: Path, text: bytes) -> Path:
         text = gzip.compress(text)
     elif path.suffix == ".zst":
         text = pa.compress(text, codec="zstd", asbytes=True)
+    elif path.suffix in (".bz2", ".xz"):
+        text = (bz2 if path.suffix == ".bz2" else lzma).compress(text)
     path.write_bytes(text)
     return path
 
@@ -136,6 +141,13 @@ def test_collapsing_blanks_does_not_depend_on_how_text_is_cut(pieces):
 def test_only_the_last_blank_lines_are_dropped_however_text_is_cut(pieces):
     drop = DropLastBlankLines()
     assert b"".join(map(drop, pieces)) == b"".join(pieces).rstrip(b"\r\n ")
+
+
+@given(st.lists(st.text("x#\r\n", max_size=5).map(str.encode)))
+def test_only_lines_that_begin_with_the_mark_are_dropped_however_text_is_cut(pieces):
+    drop, text = DropComments("#"), b"".join(pieces)
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(b"#")]
+    assert b"".join(map(drop, pieces)).splitlines() == b"".join(lines).splitlines()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
@@ -232,6 +244,44 @@ def test_columns_that_are_not_asked_for_may_hold_anything(tmp_path):
     assert array_of(Table.of(table.read(["a"], None))).tolist() == [[1], [2]]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.xz"])
+@pytest.mark.parametrize("size", [5, 60_000])
+def test_json_lines_are_what_json_says(tmp_path, suffix, size):
+    rows: list[dict[str, Any]] = [
+        {"t": f"2024-01-{1 + row % 28:02d}", "a": row, "b": row / 8, "e": [row, 0.5], "w": "x"} for row in range(size)
+    ]
+    del rows[3]["b"]
+    rows[1]["a"] = None
+    path = packed(tmp_path / f"x{suffix}", "\n".join(map(json.dumps, rows)).encode())
+    opened = open_table(path, source="x")
+    assert opened.groups == {"t": ("t",), "a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]"), "w": ("w",)}
+    frame = opened.read(["a", "b", "e[1]"], None, ["t", "w"])
+    assert [str(kind) for kind in frame.schema.types] == ["double", "double", "double", "string", "string"]
+    assert frame["a"].to_pylist() == [row["a"] for row in rows]
+    assert frame["b"].to_pylist() == [row.get("b") for row in rows]
+    assert frame["e[1]"].to_pylist() == [0.5] * size
+    assert raw_columns(opened, ["t"])["t"].to_pylist() == [row["t"] for row in rows]
+    assert opened.read(["a"], np.dtype("int32"))["a"].type == pa.int64()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it cut off"),
+        ("[1, 2]\n", r"line 1 is no JSON object \('\[1, 2\]'\)"),
+        (f'{{"a": 1}}\n{{"a": {2**53 + 1}}}\n', "row 2, column a: 9007199254740993 is beyond 2.*--dtype int64"),
+        ('{"a": 0.5}\n\n{"a": 12345678901234567890}\n', "row 2, column a: 12345678901234567890 is beyond 2.*float64"),
+        ('{"a": [1e300, -9007199254740993]}\n', "row 1, column a: -9007199254740993 is beyond"),
+        ('{"a": "x"}\n', "column a holds text, not numbers"),
+        ('{"a": 1}\n{"a": "x"}\n', "the reader says"),
+    ],
+)
+def test_json_lines_that_cannot_be_say_why(tmp_path, text, message):
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(SourceError, match=message):
+        read_all(tmp_path / "x.jsonl")
+
+
 ARROW_DTYPES = [np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_]
 
 
@@ -274,6 +324,12 @@ def test_arrow_columns_of_every_dtype_and_list_are_read_bit_for_bit(tmp_path, su
     assert not read.missing
     for name, values in expected.items():
         assert same_bits(np.ascontiguousarray(read.columns[name]), np.ascontiguousarray(values)), name
+
+
+def test_a_column_named_as_those_that_are_hidden_is_refused(tmp_path):
+    write_arrow(tmp_path / "x.parquet", pa.table({"a": [1], "\0row": [7]}))
+    with pytest.raises(SourceError, match=r"the name '.x00row' among its columns begins with a NUL byte; rename it"):
+        read_all(tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".ipc"])
@@ -625,6 +681,72 @@ def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, ski
     assert [read.columns[name].tolist() for name in wanted] == [
         [factor * number for number in range(size)] for factor in (1, 2, -1)
     ]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "utf-32", "utf-8"])
+@pytest.mark.parametrize("size", [3, 200_000])
+def test_text_of_another_encoding_is_that_of_utf_8(tmp_path, encoding, size):
+    text = "höhe,straße\n" + "".join(f"{number},{-number}\n" for number in range(size))
+    (tmp_path / "x.csv").write_text(text, encoding=encoding)
+    read = read_all(tmp_path / "x.csv", encoding=encoding)
+    assert list(read.columns) == ["höhe", "straße"]
+    assert read.columns["straße"].tolist() == [-number for number in range(size)]
+
+
+def test_text_that_is_not_of_the_encoding_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"a,b\n1,\x81\n")
+    with pytest.raises(SourceError, match=r"is not cp1252 text .* say --encoding with what it is"):
+        read_all(tmp_path / "x.csv", encoding="cp1252")
+    with pytest.raises(SourceError, match=r"row 1, column b: b'\\x81' is not valid UTF-8; .* or say --encoding"):
+        read_all(tmp_path / "x.csv")
+    for encoding in ("klingon", "hex", "a\0b"):
+        with pytest.raises(UsageError, match="is not known; latin-1, cp1252 and utf-16 are some"):
+            ReadOptions(encoding=encoding)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.xz", ".txt", ".txt.bz2"])
+@pytest.mark.parametrize("size", [3, 200_000])
+def test_lines_of_comments_and_of_units_are_left_out(tmp_path, suffix, size):
+    gap = "," if "csv" in suffix else "  "
+    rows = [f"{number}{gap}{-number}" for number in range(size)]
+    lines = ["# station 7", f"a{gap}b", "# units:", f"m{gap}s", *rows[:1], "# a break", *rows[1:], "# the end"]
+    path = packed(tmp_path / f"x{suffix}", "\n".join(lines).encode())
+    read = read_all(path, comment="#", skip_after_header=1, header=True)
+    assert {name: column.tolist() for name, column in read.columns.items()} == {
+        "a": list(range(size)),
+        "b": [-number for number in range(size)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"comment": "//"}, "comment='//' must be one ASCII character"),
+        ({"comment": "#", "format": "npy"}, "comment='#' has no meaning for format='npy'"),
+        ({"skip_after_header": -1}, "skip_after_header=-1; it is a number of lines"),
+        ({"skip_after_header": 1, "header": False}, r"skip_after_header=1 \(--skip-after-header\) is for files with a"),
+        ({"encoding": "latin-1", "format": "parquet"}, "encoding='iso8859-1' has no meaning for format='parquet'"),
+    ],
+)
+def test_options_on_lines_of_text_that_cannot_be(options, message):
+    with pytest.raises(UsageError, match=message):
+        ReadOptions(**options)
+
+
+@pytest.mark.parametrize("suffix", [".csv.bz2", ".csv.xz"])
+def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeypatch, suffix):
+    whole = packed(tmp_path / f"x{suffix}", b"a,b\n" + b"1,2\n" * 200_000).read_bytes()
+    assert format_of(f"x{suffix}") == "csv"
+    (tmp_path / f"cut{suffix}").write_bytes(whole[:-9])
+    with pytest.raises(SourceError, match="is it whole"):
+        read_all(tmp_path / f"cut{suffix}")
+    twice = tmp_path / f"twice{suffix}"
+    twice.write_bytes(whole + packed(tmp_path / f"y{suffix}", b"3,4\n").read_bytes())
+    assert array_of(read_all(twice))[-2:].tolist() == [[1, 2], [3, 4]]
+    monkeypatch.setattr(files, "UNPACKED_FREELY", 1_000)
+    monkeypatch.setattr(files, "UNPACKED_PER_BYTE", 2)
+    with pytest.raises(SourceError, match="bytes unpack to more than"):
+        read_all(tmp_path / f"x{suffix}")
 
 
 def test_more_lines_to_skip_than_there_are(tmp_path):

@@ -141,7 +141,7 @@ def test_finding_nothing_says_what_is_there(tmp_path, where, message):
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="format='wav' is none of csv, tsv, blank, parquet, arrow, npy, npz"):
+    with pytest.raises(UsageError, match="format='wav' is none of csv, tsv, blank, jsonl, parquet, arrow, npy, npz"):
         discover(tmp_path, format="wav")
 
 

@@ -530,12 +530,35 @@ def test_a_process_function_pickles_and_describes_itself_in_json(tmp_path):
         "na_values": [],
         "on": [],
         "skip_lines": 0,
+        "skip_after_header": 0,
+        "encoding": None,
+        "comment": None,
         "sort_time": False,
         "time": [],
         "time_format": [],
         "time_unit": None,
+        "time_zone": None,
         "transforms": [],
     }
+
+
+def test_a_later_build_reads_text_as_the_first_did(tmp_path):
+    src, store = tmp_path / "src", tmp_path / "s.zarr"
+    src.mkdir()
+    (src / "a.csv").write_text("# Zürich\nhöhe,b\nm,s\n1,2\n", encoding="latin-1")
+    options = tabular(encoding="latin-1", comment="#", skip_after_header=1)
+    assert {"encoding", "comment", "skip_after_header"} <= set(options.recorded())
+    assert tabular(time="t", time_zone="Europe/Berlin").recorded()["time_zone"] == "Europe/Berlin"
+    assert "time_zone" not in tabular(time="t").recorded()
+    assert not {"encoding", "comment", "skip_after_header"} & set(tabular(encoding="UTF8").recorded())
+    build(src, store, process=options, workers=0)
+    (src / "b.csv").write_text("höhe,b\n# none\nm,s\n3,4\n", encoding="latin-1")
+    build(src, store, workers=0)
+    opened = open_store(store)
+    assert opened.schema.inputs.names == ("höhe", "b")
+    assert [opened[number][0].tolist() for number in range(2)] == [[[1, 2]], [[3, 4]]]
+    with pytest.raises(UsageError, match="encoding"):
+        build(src, store, process=tabular(comment="#", skip_after_header=1), workers=0)
 
 
 def test_errors_name_a_source_relative_to_the_root_or_as_it_was_given(tmp_path):

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,9 @@ from hypothesis import strategies as st
 from builder.errors import SourceError, UsageError
 from builder.formats.table import HIDDEN, ROW
 from builder.frames.row_options import RowOptions
+from builder.frames.stamps import Stamps
 from builder.frames.tabular import tabular
-from builder.frames.times import PER_SECOND, Stamps, stamps_in
+from builder.frames.times import PER_SECOND, stamps_in
 
 FORMS = {3: "%Y-%m-%d", 4: "%Y-%m-%dT%H", 5: "%Y-%m-%dT%H:%M", 6: "%Y-%m-%dT%H:%M:%S"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -171,6 +173,72 @@ def test_numbers_are_whole_numbers_of_their_unit_or_rounded_to_nanoseconds(unit)
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([1577836800 * 10**9, 0], "ns", "UTC")
     assert read(pa.array(["1577836800.123456789"]), time_unit="s").values.tolist() == [1577836800123456789]
     assert read(pa.array([1.0, math.nan]), time_unit="s").absent.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"])
+@settings(max_examples=40, deadline=None)
+@given(
+    day=st.integers(0, 364), minutes=st.sampled_from([10, 15, 30]), kind=st.sampled_from(["text", "column", "format"])
+)
+def test_local_times_of_a_zone_are_the_moments_that_zoneinfo_says(zone, day, minutes, kind):
+    start = datetime(2024, 1, 1, 11, tzinfo=UTC) + timedelta(days=day)
+    found = [start + timedelta(minutes=minutes) * number for number in range(1440 // minutes)]
+    local = [one.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for one in found]
+    if kind == "column":
+        stamps = read(pa.array(local, pa.timestamp("ns")), time_zone=zone)
+    elif kind == "text":
+        stamps = read([one.isoformat(" ") for one in local], time_zone=zone)
+    else:
+        stamps = read([f"{one:%d.%m.%Y %H:%M}" for one in local], time_zone=zone, time_format=("%d.%m.%Y %H:%M",))
+    assert stamps.values.tolist() == [nanoseconds(one) for one in found]
+    assert stamps.zone == "UTC"
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (
+            ["2024-03-31 01:00", "2024-03-31 02:30"],
+            {},
+            r"row 2, column t: 2024-03-31T02:30 is no time in Europe/Berlin, w",
+        ),
+        (
+            ["2024-10-27 01:00", "2024-10-27 02:30", "2024-10-27 03:00"],
+            {},
+            "row 2, .*T02:30 comes twice in Europe/Berlin",
+        ),
+        (
+            ["2024-10-27 02:30", "2024-10-27 02:30"],
+            {"sort_time": True},
+            "row 1, .* comes twice in Europe/Berlin, where",
+        ),
+        (
+            ["2024-10-27 02:30"] * 3,
+            {},
+            "row 1, .* the order of the rows does not tell which it is; write the zone beside",
+        ),
+    ],
+)
+def test_local_times_that_clocks_do_not_show_once_are_refused(values, options, message):
+    with pytest.raises(SourceError, match=message):
+        read(values, time_zone="Europe/Berlin", **options)
+
+
+def test_a_zone_is_for_times_without_one():
+    values = ["2024-10-27 02:30Z", None]
+    assert read(values, time_zone="Europe/Berlin").values.tolist() == read(values).values.tolist()
+    assert read([0, 1], time_unit="s", time_zone="Europe/Berlin").values.tolist() == [0, 1]
+    stamps = read(["2024-10-27 01:30", None, "2024-10-27 02:30", None, "2024-10-27 02:00"], time_zone="Europe/Berlin")
+    hours = [23.5, 24.5, 25]
+    day = nanoseconds(datetime(2024, 10, 26))
+    assert stamps.values[::2].tolist() == [day + int(hour * 3600) * 10**9 for hour in hours]
+    for options, message in (
+        ({"time_zone": "Atlantis"}, "time_zone='Atlantis' is no zone; Europe/Berlin is one"),
+        ({"time_zone": "../etc"}, "is no zone"),
+        ({"time_zone": "UTC", "elapsed": True, "time_unit": "s"}, r"time_zone=UTC \(--time-zone\) is for times of day"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            tabular(time="t", **options)
 
 
 def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():

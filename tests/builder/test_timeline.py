@@ -16,9 +16,9 @@ from builder import build
 from builder.errors import SourceError, UsageError
 from builder.formats.table import ROW, column_of
 from builder.frames.row_options import RowOptions
+from builder.frames.stamps import Stamps
 from builder.frames.tabular import tabular
 from builder.frames.timeline import Stretch, split_by_time
-from builder.frames.times import Stamps
 
 
 def frame_of(**columns):
