@@ -176,7 +176,6 @@ def test_numbers_are_whole_numbers_of_their_unit_or_rounded_to_nanoseconds(unit)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"])
-@settings(max_examples=40, deadline=None)
 @given(
     day=st.integers(0, 364), minutes=st.sampled_from([10, 15, 30]), kind=st.sampled_from(["text", "column", "format"])
 )
