@@ -48,9 +48,10 @@ class Table:
             return frame
         names = [name for name in frame.column_names if not name.startswith(HIDDEN)]
         numbers = frame[ROW].to_numpy() if ROW in frame.column_names else None
-        kinds = {frame.schema.field(name).type for name in names}
+        shown = frame.select(names) if len(names) < frame.num_columns else frame
+        kinds = set(shown.schema.types)
         if len(kinds) == 1 and pa.types.is_floating(*kinds):
-            return replace(cls.from_block(_block(frame.select(names), *kinds), names), numbers=numbers)
+            return replace(cls.from_block(_block(shown, *kinds), names), numbers=numbers)
         values = {name: array_of(frame[name]) for name in names}
         missing = {name: absent for name, (_, absent) in values.items() if absent is not None}
         return cls(columns={name: array for name, (array, _) in values.items()}, missing=missing, numbers=numbers)
@@ -73,6 +74,19 @@ class Table:
     def rows(self) -> int:
         """The number of steps."""
         return len(next(iter(self.columns.values())))
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def slice(self, start: int, length: int) -> "Table":
+        """Return rows that follow one another, without a copy, as a frame gives them."""
+        rows = slice(start, start + length)
+        numbers = np.arange(1, self.rows + 1)[rows] if self.numbers is None else self.numbers[rows]
+        if self.block is not None:
+            return replace(Table.from_block(self.block[rows], tuple(self.columns)), numbers=numbers)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        missing = {name: mask[rows] for name, mask in self.missing.items()}
+        return Table(columns=columns, missing=missing, numbers=numbers)
 
     def number(self, row: int) -> int:
         """Return which row of the file, from 1, the row with this index is."""
