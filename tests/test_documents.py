@@ -95,6 +95,7 @@ def test_blocks_of_a_section_do_what_they_show(section, after_main_job, environm
     run_section(section, after_main_job, environment)
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_keras_learns_from_the_same_store(after_main_job, environment):
     printed = run_section(FRAMEWORKS, after_main_job, environment)
@@ -102,6 +103,7 @@ def test_keras_learns_from_the_same_store(after_main_job, environment):
     assert float(percent) > 75  # by chance it would be 11
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_the_training_loop_is_short_and_right_about_nine_of_ten_sequences_that_it_never_saw(
     after_main_job, environment

@@ -247,6 +247,7 @@ def crash(path: Path) -> Any:
     return die_always(path)
 
 
+@pytest.mark.slow
 def test_sources_that_end_the_process_that_reads_them_are_left_out_and_named_and_tried_again(tmp_path):
     sources = {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)}
     write_made(tmp_path / "src", sources)

@@ -112,6 +112,7 @@ def test_sequences_longer_than_a_batch_are_copied_in_parts_and_held_against_thei
         builder.compact(tmp_path / "store", tmp_path / "new", workers=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(kills=st.lists(st.integers(1, 60), min_size=1, max_size=4))
 def test_cut_off_at_any_put_and_started_again_it_ends_with_the_same_bytes(tmp_path_factory, kills):

@@ -92,6 +92,7 @@ def test_another_order_is_bit_for_bit_what_appending_in_that_order_gives(tmp_pat
     assert files(place / "new") == files(place / "expected")
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     recipe=recipes(),

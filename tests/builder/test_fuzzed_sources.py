@@ -18,7 +18,7 @@ EXAMPLES = int(os.environ.get("SEQZARR_FUZZ_EXAMPLES", "150"))
 def test_damaged_sources_are_refused_or_read_as_others_read_them(format):  # noqa: A002
     outcomes = fuzz(format, EXAMPLES, seed=0)
     assert outcomes.refused > 0
-    assert outcomes.read > 0 or format == "npz"
+    assert outcomes.read > 0 or format in {"npz", "csv.xz"}  # which have checksums
 
 
 @pytest.mark.parametrize("format", FORMATS)

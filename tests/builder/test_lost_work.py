@@ -98,6 +98,7 @@ def is_behind() -> bool:
     return not Path("s.zarr").exists() or 2 * len(open_store("s.zarr")) <= len(finished())
 
 
+@pytest.mark.slow
 def test_a_slow_build_that_is_killed_has_committed_more_than_half_of_what_was_finished():
     with slow_build(workers=2) as started:
         at_least = time.monotonic() + 20

@@ -95,6 +95,7 @@ class JumpyClock:
         return self.now
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(data=st.data(), axis=st.sampled_from(AXES), seed=st.integers(0, 2**32))
 def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_the_time_and_the_memory(data, axis, seed):

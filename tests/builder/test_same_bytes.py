@@ -52,6 +52,7 @@ def build(sources: Path, store: Path, **options: Any) -> builder.Report:
     return builder.build(sources, store, **defaults | options)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_and_any_size_of_batches_give_the_same_bytes_and_the_same_report(tmp_path):
     sources = GOOD | BAD
     write_made(tmp_path / "src", sources)
@@ -92,6 +93,7 @@ def killed(folder: Path, job: Callable[[], object], at: int) -> None:
         write_tree(left, folder)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=15, deadline=None, phases=[Phase.reuse, Phase.generate]
 )  # a shorter history takes minutes to find

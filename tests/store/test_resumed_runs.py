@@ -80,6 +80,7 @@ KINDS: dict[str, tuple[Callable[..., Any], Callable[[Any], Samples]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("part", [False, True], ids=["all", "a split"])
 @settings(

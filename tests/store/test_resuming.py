@@ -471,8 +471,8 @@ def batches_of(store: Any) -> Any:
 def test_what_is_no_state_is_refused(in_chunks: Numbered):
     batches = batches_of(in_chunks.store)
     state = saved(batches)
-    refused("no state: pass what state_dict returned", 17, batches_of(in_chunks.store))
-    refused("no state", {}, batches_of(in_chunks.store))
+    refused("is not a state: pass what state_dict returned", 17, batches_of(in_chunks.store))
+    refused("is not a state", {}, batches_of(in_chunks.store))
     refused("format 2, and this version reads 1; upgrade", state | {"format": 2}, batches_of(in_chunks.store))
     refused("a state of 'padded', loaded by 'windows'", state | {"kind": "padded"}, batches_of(in_chunks.store))
     refused("which store it is of", state | {"store": None}, batches_of(in_chunks.store))

@@ -118,6 +118,7 @@ def test_a_problem_is_one_line_with_the_file_first(path):
     )
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_found_or_changes_nothing(path):
     """Each byte of the store in turn, one of its bits: readers of any kind see the same, or verify sees it."""
     original, rng = files(path), random.Random(0)
@@ -140,6 +141,7 @@ def test_every_flipped_byte_is_found_or_changes_nothing(path):
     assert found(path) == {}
 
 
+@pytest.mark.slow
 def test_every_file_that_is_deleted_emptied_halved_or_doubled_is_found(path):
     for name, data in files(path).items():
         if name == ROOT:

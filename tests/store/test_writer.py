@@ -36,6 +36,7 @@ from tests.store.oracle import Recipe, append, assert_holds, files, make, recipe
 LENGTHS = st.lists(st.integers(0, 30), max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(recipe=recipes(), lengths=LENGTHS, seed=st.integers(0, 2**32), data=st.data())
 def test_a_store_is_the_list_of_its_sequences_however_often_it_was_committed_and_reopened(recipe, lengths, seed, data):
