@@ -271,7 +271,7 @@ class PaddedBatches(OneEpoch[Batch]):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _PaddedReader:
-    """Reads a rank's batches by number. It has no reference to the iterator, which can so be deleted."""
+    """Reads a rank's batches by number. It has no reference to the iterator, so that can be deleted."""
 
     padding: Padding
     plan: BatchPlan

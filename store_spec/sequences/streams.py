@@ -239,7 +239,7 @@ class Streams(OneEpoch[Batch]):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _StreamReader:
-    """Reads a rank's batches by number. It has no reference to the iterator, which can so be deleted."""
+    """Reads a rank's batches by number. It has no reference to the iterator, so that can be deleted."""
 
     store: Store
     plan: LanePlan
