@@ -1,21 +1,19 @@
 """The builder: from a folder of files, each a time series of its own length, to a store that training jobs read."""
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from builder.build import Report, build
-    from builder.compact import Compacted, compact
-    from builder.errors import BuildError, SourceError, UsageError
+    from builder.build_errors import BuildError, SourceError, UsageError
+    from builder.execution.build import Report, build
+    from builder.execution.preview import Preview, preview
     from builder.frames.tabular import Tabular, tabular
     from builder.inspection import Inspection, SourceInspection, inspect, inspect_source
     from builder.inspection.as_html import write_report
-    from builder.preview import Preview, preview
-    from builder.repair import Repair, repair
+    from builder.maintenance.compact import Compacted, compact
+    from builder.maintenance.repair import Repair, repair
+    from builder.maintenance.verification import verify
     from builder.sequence import LongSequence, Sequence
-    from builder.verification import verify
 
 __all__ = [
     "BuildError",
@@ -41,46 +39,29 @@ __all__ = [
     "write_report",
 ]
 
-_HOMES = {
-    "BuildError": "builder.errors",
-    "Compacted": "builder.compact",
-    "Inspection": "builder.inspection",
-    "LongSequence": "builder.sequence",
-    "Preview": "builder.preview",
-    "Repair": "builder.repair",
-    "Report": "builder.build",
-    "Sequence": "builder.sequence",
-    "SourceError": "builder.errors",
-    "SourceInspection": "builder.inspection",
-    "Tabular": "builder.frames.tabular",
-    "UsageError": "builder.errors",
-    "build": "builder.build",
-    "compact": "builder.compact",
-    "inspect": "builder.inspection",
-    "inspect_source": "builder.inspection",
-    "preview": "builder.preview",
-    "repair": "builder.repair",
-    "tabular": "builder.frames.tabular",
-    "verify": "builder.verification",
-    "write_report": "builder.inspection.as_html",
+_MODULES = {
+    "build_errors": ("BuildError", "SourceError", "UsageError"),
+    "execution.build": ("Report", "build"),
+    "frames.tabular": ("Tabular", "tabular"),
+    "inspection": ("Inspection", "SourceInspection", "inspect", "inspect_source"),
+    "inspection.as_html": ("write_report",),
+    "maintenance.compact": ("Compacted", "compact"),
+    "maintenance.repair": ("Repair", "repair"),
+    "maintenance.verification": ("verify",),
+    "execution.preview": ("Preview", "preview"),
+    "sequence": ("LongSequence", "Sequence"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: `seqzarr --help` needs none of it, and all of it takes half a second."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    """Import a public name when it is used: `seqzarr --help` needs none of them, and all of them take half a second."""
+    for module, names in _MODULES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"builder.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class _Package(ModuleType):
-    """Keeps `builder.build` a function: importing the module of that name would set the attribute to the module."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return __all__

@@ -11,10 +11,10 @@ from io import TextIOWrapper
 
 import click
 
-from builder.cli.build import build
-from builder.cli.compact import compact
-from builder.cli.inspect import inspect
-from builder.cli.verify import verify
+from builder.cli.build_command import build
+from builder.cli.compact_command import compact
+from builder.cli.inspect_command import inspect
+from builder.cli.verify_command import verify
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  # click's

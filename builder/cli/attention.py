@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from builder.amounts import count_text, printable
 
 if TYPE_CHECKING:
-    from builder.build import Report
+    from builder.execution.build import Report
 
 NAMED = 5
 

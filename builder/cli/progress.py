@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
-from builder.build import Report
 from builder.cli.attention import ignored_text
-from builder.reading import FILE_COST
-from builder.run import Tally
-from builder.verification import Checking
+from builder.execution.build import Report
+from builder.execution.run import Tally
+from builder.maintenance.verification import Checking
+from builder.planning.resolved_sources import FILE_COST
 
 Done = TypeVar("Done")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from builder.errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError
 from builder.formats.files import check_file as check_file
 from builder.formats.table import OpenTable
 from builder.formats.text_numbers import DECIMALS
@@ -173,7 +173,7 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
         return open_npy(path, source=source, column_names=options.column_names)
     check_file(path, source)
     if found in _DELIMITERS:
-        from builder.formats.text import open_text
+        from builder.formats.text_table import open_text
 
         # A delimiter says more than the suffix .txt does.
         blanks = found == "blank" and options.delimiter is None

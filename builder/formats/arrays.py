@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from builder.errors import SourceError
-from builder.formats.columns import listed
+from builder.build_errors import SourceError
+from builder.formats.column_choice import listed
 from builder.formats.files import check_is, first_bytes, most_unpacked, unpacks_to_much
 from builder.formats.npy_header import LONGEST_HEADER, MAGIC, NpyHeader, read_header
 from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, alone, check_unique, column_of, reading

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats.arrow_sizes import ARROW_MAGIC, declared
 from builder.formats.decimals import TooLargeError, plain_numbers
 from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 
 ARROW_MAGIC: Final = b"ARROW1"
 _END_OF_STREAM: Final = (b"\xff\xff\xff\xff\0\0\0\0", b"\0\0\0\0")  # now, and before Arrow 0.15

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 
 # Any file may unpack to so many bytes, and a large one to so many times its own size: what goes beyond is rather made
 # to fill the memory than a recording.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats import ReadOptions
 from builder.formats.arrow import ArrowTable, groups_of, numbers_of
 from builder.formats.convert import EXACT_IN_FLOAT64

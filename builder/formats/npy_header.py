@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.lib import format as npy_format
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats.convert import is_number
 from builder.formats.table import Array, DType, check_width, shortened
 

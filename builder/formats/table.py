@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import BuildError, SourceError
-from builder.formats.columns import as_option
+from builder.build_errors import BuildError, SourceError
+from builder.formats.column_choice import as_option
 from builder.formats.files import check_is, first_bytes, unreadable
 from store_spec.format.records import surely_finite
 

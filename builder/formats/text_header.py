@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats import ReadOptions
-from builder.formats.columns import listed
+from builder.formats.column_choice import listed
 from builder.formats.files import check_is
 from builder.formats.table import check_unique, shortened
 from builder.formats.text_numbers import DECIMALS

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from builder.errors import SourceError
-from builder.formats.columns import as_option
+from builder.build_errors import SourceError
+from builder.formats.column_choice import as_option
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import TIME_STAMPS, Array, DType, not_numbers, shortened
 

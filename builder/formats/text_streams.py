@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats import ReadOptions
 from builder.formats.files import most_unpacked, unpacks_to_much
 

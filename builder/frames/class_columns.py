@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, holds_nothing, is_numeric, is_text, what_it_holds
-from builder.formats.columns import as_option
+from builder.formats.column_choice import as_option
 from builder.formats.convert import stack
 from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, raw_columns
 from builder.formats.text_numbers import nearly_number, without_blanks

@@ -12,8 +12,8 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import SourceError, UsageError
-from builder.formats.columns import number_in, parse_columns, quoted
+from builder.build_errors import SourceError, UsageError
+from builder.formats.column_choice import number_in, parse_columns, quoted
 from builder.formats.convert import FILL_IN, per_row, refuse_any, require_finite
 from builder.formats.table import HIDDEN, Array, Frame, Table, array_of, column_of
 from builder.frames.transforms import as_floats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from builder.frames.tabular import Tabular, tabular
 
 _LISTS = ("inputs", "labels", "column_names")  # None: not given

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Final
 
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 
 _NANOSECONDS: Final = {
     "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9,

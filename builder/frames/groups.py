@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats.arrow import is_text, what_it_holds
-from builder.formats.columns import as_option, select
+from builder.formats.column_choice import as_option, select
 from builder.formats.decimals import widest
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, Table, column_of
 from builder.formats.text_numbers import first_that_fails

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.table import Frame
 from builder.formats.text_numbers import with_points

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats import ReadOptions, format_of, open_table
-from builder.formats.columns import in_order_of_store, select
+from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import require_values, stack
 from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden
 from builder.frames.join_keys import key_text, label_rows

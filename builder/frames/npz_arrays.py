@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats import check_file
 from builder.formats.convert import require_values, stack
 from builder.formats.table import Array, DType, Table, alone
-from builder.frames.rows import SelectedColumns
+from builder.frames.row_pipeline import SelectedColumns
 
 
 @dataclass(frozen=True, slots=True, eq=False)

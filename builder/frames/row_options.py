@@ -8,15 +8,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from builder.formats.table import DType
 from builder.frames.cleaning import parse_policies, policies_text
 from builder.frames.durations import duration_text, nanoseconds
 from builder.frames.groups import AS_TEXT
 from builder.frames.iso_times import Unit
 from builder.frames.transforms import parse_transform
-from builder.labels.beside import pairing_of
 from builder.labels.label_source import Join
+from builder.sources.label_files import pairing_of
 
 Duplicates = Literal["error", "first", "last", "mean"]
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from builder.errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError
 from builder.formats import ReadOptions, format_for, open_table
-from builder.formats.columns import in_order_of_store, parse_columns, select
+from builder.formats.column_choice import in_order_of_store, parse_columns, select
 from builder.formats.convert import parse_dtype, require_values, stack
 from builder.formats.table import Array, DType, OpenTable
 from builder.frames.class_columns import CategoricalTable, numbers_in, stacked_labels, texts_in, with_classes
@@ -20,13 +20,13 @@ from builder.frames.iso_times import Unit
 from builder.frames.label_join import WithLabels, with_labels
 from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, wanted_of_arrays
 from builder.frames.row_options import Duplicates, RowOptions, float_dtype_needed
-from builder.frames.rows import RowPipeline, SelectedColumns
-from builder.labels.beside import pairing_of
+from builder.frames.row_pipeline import RowPipeline, SelectedColumns
 from builder.labels.label_source import Join, LabelSource, label_source_of
 from builder.labels.name_labels import labels_in, target_names
 from builder.labels.text_classes import CODES, classes_text, of_targets, parse_classes, texts_of
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
+from builder.sources.label_files import pairing_of
 from store_spec.format.class_names import Classes
 from store_spec.schema import LabelAxis
 

@@ -9,14 +9,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats.convert import refuse_any
 from builder.formats.table import ROW, Frame, Table, column_of
 from builder.frames.cleaning import End
 from builder.frames.durations import nanoseconds
 from builder.frames.row_options import RowOptions
 from builder.frames.stamps import Stamps
-from builder.frames.times import PER_SECOND
+from builder.frames.step_times import PER_SECOND
 from builder.frames.transforms import as_floats
 
 

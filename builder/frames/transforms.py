@@ -14,8 +14,8 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import SourceError, UsageError
-from builder.formats.columns import as_option, number_in, parse_columns, quoted
+from builder.build_errors import SourceError, UsageError
+from builder.formats.column_choice import as_option, number_in, parse_columns, quoted
 from builder.formats.convert import convert, per_row, refuse_any
 from builder.formats.table import Array, Table
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from builder.amounts import bytes_text, count_text, number_text, percent_text, ratio_text, short_name
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from builder.inspection import as_text, charts
 from builder.inspection.document import Inspection, inspect
 from builder.inspection.features import ARRAYS, DRIFT, SPREAD
 from builder.inspection.notes import notes_on
 from builder.inspection.sampling import RUN
 from builder.inspection.shuffle import Shuffle
-from builder.recorded import options_given
+from builder.planning.provenance import options_given
 
 LONGEST_TEXT = 300  # of a reason, or an option's value
 LISTED_COLUMNS = 100  # of sequences

@@ -18,7 +18,7 @@ from builder.inspection.shuffle import ShuffleMixing
 from builder.inspection.source import PartInspection, Row, SourceInspection, Value
 from builder.inspection.terminal import columns, pairs, section
 from builder.inspection.values import ColumnValues, Lengths, TimeRange
-from builder.recorded import options_given
+from builder.planning.provenance import options_given
 
 LISTED = 20  # statistics, failures, columns of sequences
 LISTED_NAMES = 12

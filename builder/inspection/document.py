@@ -23,8 +23,8 @@ from builder.inspection.values import (
     describe_lengths,
     describe_times,
 )
-from builder.packing import codec_text
-from builder.recorded_failures import failures_in
+from builder.planning.packing import codec_text
+from builder.planning.recorded_failures import failures_in
 from store_spec import Store, StoreLocation, open_store
 from store_spec.format.layout import ROOT
 from store_spec.format.missing_runs import runs_of_sequences

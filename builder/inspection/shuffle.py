@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from builder.amounts import count_text
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from store_spec import Store
 from store_spec.errors import WindowError
 from store_spec.windows.mixing import Mixing, measure

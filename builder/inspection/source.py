@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from builder.inspection.features import ColumnStatistics, column_statistics
 from builder.inspection.split_sizes import split_numbers
-from builder.recorded_failures import failures_in
+from builder.planning.recorded_failures import failures_in
 from store_spec import Store, open_store
 from store_spec.format import retired
 from store_spec.reading.splits import DEFAULT_SPLITS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from store_spec import Store
 from store_spec.errors import WindowError
 from store_spec.reading.splits import DEFAULT_SPLITS, split_of_each

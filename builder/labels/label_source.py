@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from builder.labels.name_labels import check_pattern
 
 LabelSource = Literal["columns", "inputs", "pattern", "manifest"]

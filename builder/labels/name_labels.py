@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from builder.errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError
 from builder.formats.convert import convert
 from builder.formats.table import Array, DType
 from builder.labels.text_classes import CODES, unseen_class

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import SourceError, UsageError
-from builder.formats.columns import as_option, in_quotes, listed, number_in, there_are
+from builder.build_errors import SourceError, UsageError
+from builder.formats.column_choice import as_option, in_quotes, listed, number_in, there_are
 from builder.formats.text_numbers import (
     FALSE,
     MISSING,

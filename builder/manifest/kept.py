@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from builder.formats.arrow import is_text, numbers_of, what_it_holds
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import array_of

@@ -13,7 +13,7 @@ from store_spec.format import retired
 from store_spec.format.layout import rows_in_file
 from store_spec.format.missing_runs import Runs
 from store_spec.format.retired import Ranges
-from store_spec.verification.problems import Report
+from store_spec.verification.problems import ProblemList
 
 PART_BYTES = 2**26  # decoded: so much that the chunks at both ends, which two parts decode, hardly count
 PART_SEQUENCES = 2**14
@@ -51,7 +51,7 @@ class Part:
 class Checked:
     """What a part gave: its problems, and the chunks of tables that were read for it."""
 
-    report: Report
+    report: ProblemList
     seen: dict[str, set[int]] = field(default_factory=dict)
 
 

@@ -45,7 +45,7 @@ class Problem:
         return f"{PurePosixPath(self.store, self.where)}: {self.what}"
 
 
-class Report:
+class ProblemList:
     """Collects problems: each once, and one line for all sequences that have the same with the same file.
 
     It can be pickled, so that several processes collect.
@@ -85,7 +85,7 @@ class Report:
         where, _, what = text.removeprefix(f"{self._root}/" if inside else str(self._root)).partition(": ")
         return self.add(where, what, sequences=sequences)
 
-    def take(self, other: Report) -> None:
+    def take(self, other: ProblemList) -> None:
         """Take note of all that another one found, behind what is here."""
         for key, found in other._found.items():
             mine = self._found.setdefault(key, _Found(found.problem))

@@ -31,10 +31,10 @@ from store_spec.format.missing_runs import Runs, wrong_run
 from store_spec.format.records import SOURCES, Records, proved
 from store_spec.format.sequence_columns import wrong_value
 from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
+from store_spec.verification.described_rows import check_part
 from store_spec.verification.parts import Bounds, Checked, Part, cut, overlapping
-from store_spec.verification.problems import Problem, Report
-from store_spec.verification.rows import check_part
-from store_spec.verification.tables import Table, committed_files
+from store_spec.verification.problems import Problem, ProblemList
+from store_spec.verification.table_reader import TableReader, committed_files
 
 Columns = dict[str, NDArray[Any] | None]
 Check = Callable[[Part], Checked]
@@ -69,7 +69,7 @@ def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
     []
     """
     storage = storage_of(path)
-    report = Report(storage.root)
+    report = ProblemList(storage.root)
     try:
         snapshot = Snapshot.of(storage)
     except FormatError as error:
@@ -80,12 +80,12 @@ def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
     return report.problems()
 
 
-def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str] | None:
+def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence[str] | None:
     """Collect all problems; return the name of each sequence's source, if they can be read."""
     schema = snapshot.root.schema
     before = _strays(snapshot)
     facts = [fact for fact in schema.arrays() if not schema.is_sharded(fact.name)]
-    tables = {fact.name: Table(snapshot, report, fact) for fact in facts}
+    tables = {fact.name: TableReader(snapshot, report, fact) for fact in facts}
     offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
     label_offsets = {
         "step": offsets,
@@ -117,7 +117,7 @@ def _verify(snapshot: Snapshot, report: Report, mapper: Mapper) -> Sequence[str]
 
 
 def _parts(
-    snapshot: Snapshot, report: Report, tables: dict[str, Table], every: dict[str, Bounds | None]
+    snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], every: dict[str, Bounds | None]
 ) -> Iterator[Part]:
     """Cut both arrays into parts, after a look at which of their files are there."""
     for array, bounds in every.items():
@@ -128,7 +128,7 @@ def _parts(
         yield from cut(snapshot, array, bounds, present, _missing(report, tables, array, bounds))
 
 
-def _missing(report: Report, tables: dict[str, Table], array: str, bounds: Bounds | None) -> Runs | None:
+def _missing(report: ProblemList, tables: dict[str, TableReader], array: str, bounds: Bounds | None) -> Runs | None:
     """Return the runs of rows of an array that miss a value; None where it has no such table, or one that is wrong."""
     name = MISSING_RUNS.get(array, "")
     runs = tables[name].whole() if name in tables and bounds is not None else None
@@ -140,7 +140,9 @@ def _missing(report: Report, tables: dict[str, Table], array: str, bounds: Bound
     return runs
 
 
-def _bounds(snapshot: Snapshot, report: Report, tables: dict[str, Table], name: str, sizes_name: str) -> Bounds | None:
+def _bounds(
+    snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], name: str, sizes_name: str
+) -> Bounds | None:
     """Return where sequences begin and end, from the lengths if the offsets are wrong; None if neither can be used."""
     if name not in tables:
         return None
@@ -158,12 +160,14 @@ def _bounds(snapshot: Snapshot, report: Report, tables: dict[str, Table], name: 
     return None
 
 
-def _one_each(labels: Table | None) -> Bounds | None:
+def _one_each(labels: TableReader | None) -> Bounds | None:
     """Return the bounds of sequences that have one row of labels each; None where rows are lost."""
     return None if labels is None or labels.lost else np.arange(labels.count + 1)
 
 
-def _check_sources(report: Report, tables: dict[str, Table], columns: Columns, no_more: retired.Ranges) -> None:
+def _check_sources(
+    report: ProblemList, tables: dict[str, TableReader], columns: Columns, no_more: retired.Ranges
+) -> None:
     """Check that a source's parts are 0, 1, ... next to one another, of one file, and retired together."""
     names, parts, sizes, hashes = (
         columns[f"sequences/{name}"] for name in ("source", "part", "source_size", "source_sha256")
@@ -202,7 +206,7 @@ def _check_sources(report: Report, tables: dict[str, Table], columns: Columns, n
                 report.add(ROOT, what, kind="retired", sequences=((number - 1, number + 1),))
 
 
-def _check_alike(report: Report, tables: dict[str, Table], columns: Columns, number: int) -> None:
+def _check_alike(report: ProblemList, tables: dict[str, TableReader], columns: Columns, number: int) -> None:
     for column, values in columns.items():
         if values is not None and not np.array_equal(values[number], values[number - 1]):
             where = tables[f"sequences/{column}"].key(number)
@@ -210,7 +214,7 @@ def _check_alike(report: Report, tables: dict[str, Table], columns: Columns, num
             report.add(where, what, kind="differs", sequences=((number, number + 1),))
 
 
-def _check_columns(snapshot: Snapshot, report: Report, tables: dict[str, Table], columns: Columns) -> None:
+def _check_columns(snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], columns: Columns) -> None:
     """Check that further columns of sequences have values that a writer stores."""
     for column in snapshot.root.schema.columns:
         values = columns[column.array]
@@ -223,7 +227,7 @@ def _check_columns(snapshot: Snapshot, report: Report, tables: dict[str, Table],
 
 def _check_identity(
     snapshot: Snapshot,
-    report: Report,
+    report: ProblemList,
     columns: Columns,
     offsets: Bounds | None,
     label_offsets: Bounds | None,
@@ -245,7 +249,7 @@ def _check_identity(
         )
 
 
-def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bounds | None]) -> None:
+def _check_documents(snapshot: Snapshot, report: ProblemList, bounds: dict[str, Bounds | None]) -> None:
     """Hold the metadata that each array and group has of its own against the root."""
     schema, counts = snapshot.root.schema, snapshot.root.counts
     _check_groups(snapshot, report)
@@ -280,7 +284,7 @@ def _check_documents(snapshot: Snapshot, report: Report, bounds: dict[str, Bound
             )
 
 
-def _check_groups(snapshot: Snapshot, report: Report) -> None:
+def _check_groups(snapshot: Snapshot, report: ProblemList) -> None:
     count = retired.count(snapshot.root.retired)
     for name in GROUPS:
         key, due = f"{name}/{ROOT}", tables_document(count) if name == TABLES else group_document()
@@ -306,7 +310,7 @@ def _values(bounds: Bounds | None) -> NDArray[np.int64]:
     return np.zeros(0, np.int64) if bounds is None else bounds
 
 
-def _document(snapshot: Snapshot, report: Report, key: str) -> dict[str, Any] | None:
+def _document(snapshot: Snapshot, report: ProblemList, key: str) -> dict[str, Any] | None:
     try:
         data = snapshot.storage.get(key, 0, LARGEST_DOCUMENT + 1)
         return decode_document(bytes(data), str(snapshot.storage.path(key)))

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from builder.build import build
-from builder.engine import Engine, OnDask, start_engine
+from builder.execution.build import build
 from builder.frames.tabular import Tabular, tabular
+from builder.workers.engine import Engine, OnDask, start_engine
 from tests.benchmarks.children import measure, processor_seconds, processor_seconds_since
 from tests.benchmarks.floors import FLOOR, STEPS, WHOLE, floor
 from tests.benchmarks.sources import FEATURES, write_sources
@@ -35,7 +35,7 @@ def process_for(kind: str) -> Tabular:
 def build_once(kind: str, folder: str, processes: int) -> dict[str, Any]:
     """Build a store, with the start and the end of the worker processes timed apart."""
     first = str(min(Path(folder).iterdir()))
-    apart = engine_timed_apart("builder.build", partial(_import_all, kind, first))
+    apart = engine_timed_apart("builder.execution.build", partial(_import_all, kind, first))
     with tempfile.TemporaryDirectory(dir=Path(folder).parent) as place, apart as ends:
         begin = time.perf_counter()
         report = build(folder, Path(place, "store"), process=process_for(kind), workers=processes)
@@ -73,7 +73,7 @@ def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[dic
 
 
 def _import_all(kind: str, path: str) -> None:
-    importlib.import_module("builder.batch")
+    importlib.import_module("builder.workers.batch")
     process_for(kind)(Path(path))
 
 

@@ -16,7 +16,7 @@ from numcodecs import blosc
 
 import builder
 import store_spec
-from builder.build import build
+from builder.execution.build import build
 from tests.benchmarks.building import engine_timed_apart, into_page_cache, process_for
 from tests.benchmarks.children import measure, processor_seconds, processor_seconds_since
 from tests.benchmarks.sources import write_sources
@@ -63,7 +63,7 @@ def _decompress(index_bytes: dict[str, int], files: Sequence[str]) -> None:
 
 def verify(path: str, processes: int) -> dict[str, Any]:
     """Time `verify`, the start and the end of its worker processes not included; one process is this one."""
-    with engine_timed_apart("builder.verification", _import_all) as ends:
+    with engine_timed_apart("builder.maintenance.verification", _import_all) as ends:
         begin = time.perf_counter()
         problems = builder.verify(path, workers=0 if processes == 1 else processes)
         whole = time.perf_counter() - begin
@@ -72,7 +72,7 @@ def verify(path: str, processes: int) -> dict[str, Any]:
 
 
 def _import_all() -> None:
-    importlib.import_module("store_spec.verification.rows")
+    importlib.import_module("store_spec.verification.described_rows")
 
 
 STEPS = {"read + decompress": decompress, "verify": verify}

@@ -27,6 +27,6 @@ def failing_puts(count: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalStorage, "put", failing)
-        patch.setattr("builder.run.COMMIT_SECONDS", 0.0)
-        patch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", 100)
+        patch.setattr("builder.execution.run.COMMIT_SECONDS", 0.0)
+        patch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", 100)
         yield

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
-from builder.fingerprints import CACHE
+from builder.sources.fingerprints import CACHE
 from store_spec.errors import MissingStoreError
 from store_spec.schema import Rows, Schema
 from tests.store.oracle import Sequence, assert_holds, files

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 import store_spec
 from builder import build
-from builder.against_sources import verify_sources
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.errors import UsageError
+from builder.maintenance.source_checks import verify_sources
 from store_spec.errors import StorageError
 from tests.builder.made_sources import Made, read_made, write_made
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import builder
 import store_spec
-from builder.arguments import parse_arguments
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.errors import UsageError
+from builder.processes.arguments import parse_arguments
 
 
 def scaled(path: Path, *, factor, shift=0, name=""):

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.batch import Found, Part, Processed, compress, probe, summarise
-from builder.batch import process_batch as process_batch_in
-from builder.errors import UsageError
-from builder.fingerprints import Seen
-from builder.function_process import FunctionProcess, Portable
-from builder.one_source import Batch, Failure
-from builder.row_blocks import RowBlocks, Space
+from builder.build_errors import UsageError
+from builder.processes.function_process import FunctionProcess, Portable
 from builder.sequence import LongSequence, Sequence
+from builder.sources.fingerprints import Seen
+from builder.workers.batch import BatchPart, Found, Processed, compress, probe, summarise
+from builder.workers.batch import process_batch as process_batch_in
+from builder.workers.process_source import Batch, Failure
+from builder.workers.row_blocks import RowBlocks, Space
 from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
 from tests.builder.made_sources import (
@@ -243,8 +243,8 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
     parts = [
         pickle.loads(pickle.dumps(compress(processed, part, schema)["inputs"]))
         for part in (
-            Part(names=("inputs",), rows=slice(0, cut), first=first),
-            Part(names=("inputs",), rows=slice(cut, stop), first=first + cut),
+            BatchPart(names=("inputs",), rows=slice(0, cut), first=first),
+            BatchPart(names=("inputs",), rows=slice(cut, stop), first=first + cut),
         )
     ]
     assert sum(map(len, parts)) == stop
@@ -271,7 +271,7 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
         assert at_once.records.columns[name].tobytes() == column.tobytes()
     assert (summarise(at_once).nbytes, summarise(at_once).in_memory) == (72_000, 36_000)
     assert (summarise(apart).nbytes, summarise(apart).in_memory) == (72_000, 72_000)
-    part = Part(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
+    part = BatchPart(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
     found = compress(at_once, part, STEP)
     assert len(compressed) == 1
     wanted = compress(apart, part, STEP)

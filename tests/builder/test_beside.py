@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import tabular
-from builder.against_sources import verify_sources
+from builder.build_errors import SourceError, UsageError
 from builder.cli import main
-from builder.errors import SourceError, UsageError
+from builder.execution.preview import preview
 from builder.frames.join_keys import label_rows
-from builder.labels.beside import Pairing, check_below, without_label_files
-from builder.preview import preview
-from builder.sources import SourceList
+from builder.maintenance.source_checks import verify_sources
+from builder.sources.label_files import Pairing, check_below, without_label_files
+from builder.sources.source_list import SourceList
 from store_spec.verification.verify import verify
 from tests.store.oracle import files, same
 
@@ -335,11 +335,11 @@ def test_other_labels_are_another_source(src, tmp_path):
 
 
 def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeypatch):
-    monkeypatch.setattr("builder.fingerprints.SETTLED_NS", -(10**18))
+    monkeypatch.setattr("builder.sources.fingerprints.SETTLED_NS", -(10**18))
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
     builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
     read_again: list[str] = []
-    monkeypatch.setattr("builder.compare.read_fingerprint", read_again.append)
+    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", read_again.append)
     assert builder.build(src, tmp_path / "t.zarr", workers=0).unchanged == 2
     assert not read_again
 

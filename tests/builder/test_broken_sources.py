@@ -18,9 +18,9 @@ from pyarrow import ipc
 
 import store_spec
 from builder import Report, build
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats import arrow_sizes, files, parquet_sizes
-from builder.sources import discover
+from builder.sources.source_list import discover
 from tests.builder import broken_sources
 from tests.builder.broken_sources import GOOD, SNAPSHOT, Source, groups, messages, processes, write
 from tests.store.oracle import files as files_of

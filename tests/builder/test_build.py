@@ -20,9 +20,9 @@ from distributed import Client, LocalCluster
 
 import builder
 import store_spec
-from builder.errors import BuildError, UsageError
-from builder.local_cluster import DASK_CONFIG
-from builder.plan import Plan
+from builder.build_errors import BuildError, UsageError
+from builder.planning.plan import Plan
+from builder.workers.local_cluster import DASK_CONFIG
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.leftovers import threads_left
@@ -280,7 +280,7 @@ def test_workers_that_die_of_what_no_source_does_alone_are_an_error_that_names_t
 
 
 def test_the_first_usable_source_is_found_wherever_it_is_and_each_failure_is_named_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["builder.build"], "PROBED", 2)
+    monkeypatch.setattr(sys.modules["builder.execution.build"], "PROBED", 2)
     bad = {f"a{number:02}.made": Made(fault="raises") for number in range(11)}
     write_made(tmp_path / "src", bad)
     report = build(tmp_path)
@@ -391,7 +391,7 @@ def test_the_settings_are_known_to_dask():
 @pytest.mark.parametrize("together", [2, 64])
 def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, monkeypatch, together):
     """Unless none has any. They come first here, as tables of nothing but a header."""
-    monkeypatch.setattr(import_module("builder.build"), "PROBED", together)  # by its name it is the function
+    monkeypatch.setattr(import_module("builder.execution.build"), "PROBED", together)  # by its name it is the function
     folder, store = tmp_path / "src", tmp_path / "some.zarr"
     folder.mkdir()
     for number in range(9):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError
 from builder.formats.table import Table, column_of
 from builder.frames.cleaning import clean, mark_missing, parse_policies
 from builder.frames.tabular import tabular

@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 
 import builder
 import store_spec
-from builder.against_sources import verify_sources
 from builder.cli import main
 from builder.frames.tabular import tabular
+from builder.maintenance.source_checks import verify_sources
 from store_spec.verification.verify import verify
 from tests.store.oracle import files
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 import builder
 from builder.cli import main
-from builder.cli.build import BuildCommand, build
+from builder.cli.build_command import BuildCommand, build
 from builder.formats import FORMATS
 from store_spec import create_store, open_store
 
@@ -95,7 +95,7 @@ def test_python_m_builder_is_the_same_command():
 
 def test_importing_a_module_of_the_builder_leaves_the_functions_of_the_same_name():
     code = """
-import builder.build, builder.preview, builder.frames.tabular
+import builder.execution.build, builder.execution.preview, builder.frames.tabular
 print(callable(builder.build), callable(builder.preview), callable(builder.tabular))
 """
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True True True\n"

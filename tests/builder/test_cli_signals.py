@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli import main
-from builder.fingerprints import CACHE
+from builder.sources.fingerprints import CACHE
 from store_spec import open_store
 from store_spec.disk.lock import build_folder, locked
 
@@ -53,8 +53,8 @@ import signal
 import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.append({here!r})
-import builder.run
-builder.run.COMMIT_SECONDS = 0
+import builder.execution.run
+builder.execution.run.COMMIT_SECONDS = 0
 from builder.cli import main
 main()
 """
@@ -152,7 +152,7 @@ import threading
 import time
 
 from builder.cli import ending
-from builder.cli.ending import ending_plainly
+from builder.cli.exit_status import ending_plainly
 
 class Losing:
     def __del__(self):
@@ -223,7 +223,9 @@ main({command!r})
 """
 
 
-@pytest.mark.parametrize("module", ["builder.options", "numpy.lib", "numpy.matrixlib", "builder.plan"])
+@pytest.mark.parametrize(
+    "module", ["builder.planning.options", "numpy.lib", "numpy.matrixlib", "builder.planning.plan"]
+)
 @pytest.mark.parametrize("command", ["build", "compact"])
 @pytest.mark.parametrize(
     ("name", "then"), [("SIGINT", "raise"), ("SIGTERM", "raise"), ("SIGTERM", "raise ImportError('of C') from None")]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import builder
 import store_spec
 from builder.cli import main
-from builder.codec_choice import choose, measured
+from builder.planning.codec_choice import choose, measured
 from store_spec.format.codec import Codec
 from store_spec.schema import Schema, rows_of
 

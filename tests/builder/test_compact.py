@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import build
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.compact import compact
-from builder.errors import UsageError
+from builder.maintenance.compact import compact
 from store_spec import StoreError
 from tests.builder.failing_puts import failing_puts
 from tests.builder.made_sources import Made, expected, read_made, write_made
@@ -104,7 +104,7 @@ def test_sequences_longer_than_a_batch_are_copied_in_parts_and_held_against_thei
     built(tmp_path, made, label_axis=axis, chunk=24, shard=48, codec="none")
     builder.compact(tmp_path / "store", tmp_path / "whole", workers=0)
     for size in (1, 25, 40):
-        monkeypatch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", size)
+        monkeypatch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", size)
         builder.compact(tmp_path / "store", tmp_path / str(size), workers=0)
         assert files(tmp_path / str(size)) == files(tmp_path / "whole")
     change_places(*sorted((tmp_path / "store").glob("inputs/c.[01].0")))

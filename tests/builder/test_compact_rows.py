@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import build, tabular
-from builder.against_sources import verify_sources
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.compact import compact
-from builder.errors import UsageError
-from builder.row_dtypes import converted_as
-from builder.row_order import Order
+from builder.maintenance.compact import compact
+from builder.maintenance.row_order import Order
+from builder.maintenance.source_checks import verify_sources
+from builder.processes.row_dtypes import converted_as
 from store_spec import StoreError
 from tests.builder.failing_puts import failing_puts
 from tests.builder.made_sources import Made, read_made, write_made
@@ -87,7 +87,7 @@ def test_another_order_is_bit_for_bit_what_appending_in_that_order_gives(tmp_pat
     record = {} if order == "store" else {"compacted": {"order": order}}
     write(recipe, place / "expected", in_order(sequences, order), {"made": "by a test"} | record)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["builder.compact"], "BATCH_BYTES", 200)
+        patch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", 200)
         compact(place / "old", place / "new", order=order, workers=0)
     assert files(place / "new") == files(place / "expected")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import store_spec
-from builder.compare import Comparison, Held, compare
-from builder.fingerprints import SETTLED_NS, SeenFiles, read_fingerprint
+from builder.planning.comparison import Comparison, Held, compare
+from builder.sources.fingerprints import SETTLED_NS, SeenFiles, read_fingerprint
 from store_spec.disk.ledger import Ledger
 from store_spec.format.records import SourceId, check_sequence, describe
 from store_spec.schema import Schema, rows_of
@@ -22,7 +22,7 @@ SCHEMA = Schema.plan(rows_of("float32", (1,)), rows_of("int8", (2,)), label_axis
 def folder(tmp_path, monkeypatch):
     """A folder of three files, a store that holds them as a build would, and files that count as written long ago."""
     now = time.time_ns
-    monkeypatch.setattr("builder.fingerprints.time.time_ns", lambda: now() + 2 * SETTLED_NS)
+    monkeypatch.setattr("builder.sources.fingerprints.time.time_ns", lambda: now() + 2 * SETTLED_NS)
     (tmp_path / "src").mkdir()
     for name in "abc":
         (tmp_path / "src" / name).write_text(name)
@@ -70,7 +70,7 @@ def test_files_are_read_once_and_then_only_looked_at(folder, monkeypatch):
         read.append(path)
         return read_fingerprint(path)
 
-    monkeypatch.setattr("builder.compare.read_fingerprint", counting)
+    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", counting)
     seen = SeenFiles.load(folder / "store")
     assert look(folder, seen).unchanged == ("a", "b", "c")
     assert len(read) == 3
@@ -91,7 +91,7 @@ def test_a_cache_of_another_store_is_not_believed(folder):
 
 
 def test_a_file_of_another_size_is_not_read_to_know_that_it_changed(folder, monkeypatch):
-    monkeypatch.setattr("builder.compare.read_fingerprint", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", lambda path: pytest.fail(f"{path} was read"))
     for name in "abc":
         (folder / "src" / name).write_text(name * 2)
     assert look(folder).changed == ("a", "b", "c")
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_read_is_neither_changed_nor_unchanged(folder, mon
             raise PermissionError(13, "Permission denied")
         return read_fingerprint(path)
 
-    monkeypatch.setattr("builder.compare.read_fingerprint", read)
+    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", read)
     (folder / "src" / "a").unlink()
     (folder / "src" / "a").symlink_to("nowhere")
     found = look(folder)

@@ -14,10 +14,10 @@ import numpy as np
 import psutil
 import pytest
 
-from builder.crashes import find_crashes
-from builder.function_process import FunctionProcess
 from builder.manifest.kept import Kept
-from builder.one_source import Batch
+from builder.processes.function_process import FunctionProcess
+from builder.workers.crashes import find_crashes
+from builder.workers.process_source import Batch
 from store_spec.format.sequence_columns import SequenceColumn
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -70,7 +70,7 @@ def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, mon
 
     monkeypatch.setattr(sys, "executable", program)
     assert find_crashes(batch_of(tmp_path), end_some, {}) == {}
-    monkeypatch.setattr("builder.crashes.subprocess.Popen", Ended)
+    monkeypatch.setattr("builder.workers.crashes.subprocess.Popen", Ended)
     more_than_a_pipe_holds = {"f" * 2**20: 0}
     for how in ({}, more_than_a_pipe_holds):
         assert find_crashes(batch_of(tmp_path), end_some, how) == {}
@@ -85,7 +85,7 @@ def wait(_: Batch, folder: Path) -> None:
 def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, number):
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell may have it ignored
-        "from pathlib import Path; from builder.crashes import find_crashes; "
+        "from pathlib import Path; from builder.workers.crashes import find_crashes; "
         "from tests.builder.test_crashes import batch_of, wait; "
         f"find_crashes(batch_of(Path({str(tmp_path)!r})), wait, Path({str(tmp_path)!r}))"
     )

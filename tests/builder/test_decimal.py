@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import builder
+from builder.build_errors import SourceError, UsageError
 from builder.cli import main
-from builder.errors import SourceError, UsageError
 from builder.formats import ReadOptions, open_table
 from builder.formats.text_header import FIRST
 from builder.formats.text_numbers import MISSING
@@ -25,7 +25,7 @@ from builder.frames.cleaning import missing_words
 from builder.frames.described import tabular_as_described
 from builder.frames.tabular import tabular
 from builder.labels.text_classes import is_number
-from builder.process import describe_process
+from builder.processes.process import describe_process
 from store_spec import open_store
 from tests.store.oracle import files
 

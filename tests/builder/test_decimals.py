@@ -13,7 +13,7 @@ from pyarrow import ipc
 
 import store_spec
 from builder import build, tabular
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.formats import decimals, open_table
 from builder.formats.table import Table
 

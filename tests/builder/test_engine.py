@@ -15,8 +15,8 @@ import pytest
 from dask.delayed import delayed
 from distributed import Client, LocalCluster
 
-from builder.engine import AHEAD, InProcess, as_done, start_engine
-from builder.errors import BuildError, UsageError
+from builder.build_errors import BuildError, UsageError
+from builder.workers.engine import AHEAD, InProcess, as_done, start_engine
 from tests.builder.leftovers import threads_left
 
 ROOT = Path(__file__).parents[2]
@@ -133,7 +133,7 @@ def test_code_of_others_keeps_its_dask_scheduler():
 
 
 def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
-    monkeypatch.setattr("builder.engine.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
     address = f"tcp://127.0.0.1:{unused_port}"
     with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
         pass
@@ -205,7 +205,7 @@ def unused_port():
 def test_nothing_is_printed_even_when_two_engines_run_and_a_worker_dies(tmp_path):
     code = (
         "import sys\n"
-        "from builder.engine import start_engine\n"
+        "from builder.workers.engine import start_engine\n"
         "from tests.builder.test_engine import add, die_at_first\n"
         "with start_engine(1) as one, start_engine(1) as other:\n"
         "    assert one.submit(die_at_first, sys.argv[1]).result()\n"

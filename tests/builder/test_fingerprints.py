@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.fingerprints import CACHE, SETTLED_NS, Fingerprint, Seen, SeenFiles, State, read_fingerprint
+from builder.sources.fingerprints import CACHE, SETTLED_NS, Fingerprint, Seen, SeenFiles, State, read_fingerprint
 
 
 @pytest.fixture
 def settled(monkeypatch):
     """Let files that were just written count as written long ago: as if this machine's clock were ahead."""
     now = time.time_ns
-    monkeypatch.setattr("builder.fingerprints.time.time_ns", lambda: now() + 2 * SETTLED_NS)
+    monkeypatch.setattr("builder.sources.fingerprints.time.time_ns", lambda: now() + 2 * SETTLED_NS)
 
 
 def write(path: Path, data: bytes) -> Fingerprint:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import ipc
 
-from builder.errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError
 from builder.formats import ReadOptions, files, format_of, open_table, stem_of, text_header
 from builder.formats.arrays import NpyTable, read_npz
 from builder.formats.table import OpenTable, Table, raw_columns

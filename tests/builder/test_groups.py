@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.build import build
-from builder.errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError
+from builder.execution.build import build
 from builder.formats import open_table
 from builder.formats.table import HIDDEN, ROW
 from builder.frames.groups import groups_in

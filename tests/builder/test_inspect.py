@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.build import build
 from builder.cli import main
+from builder.execution.build import build
 from builder.frames.tabular import tabular
 from builder.inspection import inspect
 from builder.inspection.notes import notes_on

@@ -16,8 +16,8 @@ from rich.console import Console
 
 import builder
 from builder.amounts import LONGEST_NAME, number_text, short_name
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.errors import UsageError
 from builder.frames.counts import CleanedSource, Cleaning, StoreCleaning
 from builder.inspection import Inspection, Shuffle, charts, inspect
 from builder.inspection.as_html import LISTED_FAILURES, html_of

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from builder import tabular
-from builder.build import build
 from builder.cli import main
+from builder.execution.build import build
 from builder.inspection import inspect
 from builder.inspection.examples import SEQUENCES, spans_of
 from builder.inspection.features import drift_and_spread

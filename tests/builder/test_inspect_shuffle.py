@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from builder.cli.inspect import inspect as command
-from builder.errors import UsageError
+from builder.build_errors import UsageError
+from builder.cli.inspect_command import inspect as command
 from builder.inspection import Shuffle, inspect
 from store_spec import create_store, open_store
 from store_spec.reading.splits import position

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from builder import build, inspect_source, tabular
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.errors import UsageError
 from builder.inspection.source import LISTED_PARTS, LISTED_VALUES
 from store_spec import create_store, open_store
 from store_spec.format.times import Time

@@ -17,12 +17,12 @@ from click.testing import CliRunner
 
 import store_spec
 from builder import build
-from builder.against_sources import verify_sources
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.compact import compact
-from builder.errors import UsageError
-from builder.preview import preview
-from builder.repair import repair
+from builder.execution.preview import preview
+from builder.maintenance.compact import compact
+from builder.maintenance.repair import repair
+from builder.maintenance.source_checks import verify_sources
 from builder.sequence import Sequence
 from tests.store.oracle import files
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import Sequence, build, tabular
-from builder.against_sources import verify_sources
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.errors import UsageError
-from builder.function_options import are_recorded
-from builder.preview import preview
-from builder.repair import repair
+from builder.execution.preview import preview
+from builder.maintenance.repair import repair
+from builder.maintenance.source_checks import verify_sources
+from builder.processes.function_options import are_recorded
 from builder.sequence import LongSequence
 from tests.store.oracle import files
 

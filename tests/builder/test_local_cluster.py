@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-import builder.local_cluster
-from builder.local_cluster import local_cluster
+import builder.workers.local_cluster
+from builder.workers.local_cluster import local_cluster
 
 SECONDS = 40  # for two processes to start, and for those that were killed to be replaced
 OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, as far as the machine lets it
@@ -29,7 +29,7 @@ OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, as far as th
 def test_workers_that_are_killed_as_they_start_are_replaced(
     chosen: Callable[[list[int]], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder.local_cluster, "START_SECONDS", SECONDS)
+    monkeypatch.setattr(builder.workers.local_cluster, "START_SECONDS", SECONDS)
     others = set(multiprocessing.active_children())
     killed: list[int] = []
 

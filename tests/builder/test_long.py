@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import builder
 import store_spec
-from builder.against_sources import verify_sources
 from builder.frames.tabular import tabular
+from builder.maintenance.source_checks import verify_sources
 from builder.sequence import LongSequence, Sequence
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
@@ -279,7 +279,7 @@ def test_a_disk_that_is_full_while_rows_wait_beside_the_store_leaves_it_as_it_wa
 
         with monkeypatch.context() as patch:
             patch.setattr(LocalStorage, "put_for_now", full)
-            patch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+            patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
             said = "" if refused > enough else rf"store {refused}.build/spilled/.*: writing failed: No space .*; "
             with pytest.raises(StorageError, match=said) if said else nullcontext():
                 builder.build(tmp_path / "all", store, **options)

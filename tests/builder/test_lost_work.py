@@ -43,8 +43,8 @@ import signal
 import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.append({here!r})
-import builder.run
-builder.run.STOP_SECONDS = 60
+import builder.execution.run
+builder.execution.run.STOP_SECONDS = 60
 from builder.cli import main
 main()
 """

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.errors import UsageError
-from builder.formats.columns import parse_columns
-from builder.manifest.table import Manifest, read_manifest
+from builder.build_errors import UsageError
+from builder.formats.column_choice import parse_columns
+from builder.manifest.manifest_table import Manifest, read_manifest
 
 
 def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "labels.csv") -> Manifest:

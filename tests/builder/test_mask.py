@@ -10,11 +10,11 @@ from click.testing import CliRunner
 
 import store_spec
 from builder import Sequence, build
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.compact import compact
-from builder.errors import UsageError
 from builder.frames.tabular import tabular
-from builder.repair import repair
+from builder.maintenance.compact import compact
+from builder.maintenance.repair import repair
 from tests.store.oracle import files
 
 MOMENTS = 24  # of each file

@@ -9,9 +9,9 @@ import pytest
 
 import store_spec
 from builder import build
-from builder.compact import compact
 from builder.frames.tabular import tabular
-from builder.repair import repair
+from builder.maintenance.compact import compact
+from builder.maintenance.repair import repair
 from store_spec import schema as facts
 from store_spec.disk.storage import LocalStorage
 from tests.store.oracle import files

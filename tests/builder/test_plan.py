@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import builder
 import store_spec
-from builder.errors import UsageError
+from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
-from builder.manifest.table import ManifestLabels
-from builder.plan import make_plan
-from builder.reading import FILE_COST, LEAST_BATCH_BYTES, dealt
+from builder.manifest.manifest_table import ManifestLabels
+from builder.planning.plan import make_plan
+from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, dealt
 from tests.builder.made_sources import Made, read_made, write_made
 
 

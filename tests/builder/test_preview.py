@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from builder import LongSequence, Sequence, tabular
-from builder.build import build
 from builder.cli import main
-from builder.preview import WORKER_BYTES, preview, spread
+from builder.execution.build import build
+from builder.execution.preview import WORKER_BYTES, preview, spread
 from store_spec import open_store
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder.build import build
-from builder.errors import UsageError
+from builder.build_errors import UsageError
+from builder.execution.build import build
 from builder.frames.tabular import tabular
-from builder.function_process import Portable
-from builder.process import (
+from builder.processes.function_process import Portable
+from builder.processes.process import (
     describe_process,
     load_process,
     load_recorded_process,

@@ -20,9 +20,9 @@ from click.testing import CliRunner
 
 import builder
 import store_spec
-from builder import process_code
 from builder.cli import main
-from builder.process_code import UNKNOWN_CODE, code_of
+from builder.processes import process_code
+from builder.processes.process_code import UNKNOWN_CODE, code_of
 from tests.store.oracle import files
 
 ROOT = Path(__file__).parents[2]
@@ -301,7 +301,7 @@ def test_an_edit_of_another_module_of_the_user_is_seen(folder, reading):
     for text in ("return 1", "return 2", "return 1  # or 2", "return 1"):
         forget()
         (folder / "kit" / "rows.py").write_text(f"import numpy\ndef other(path): {text}0\ndef read(path): {text}\n")
-        found.append(fingerprint(builder.process.load_process("my_reader:process")))
+        found.append(fingerprint(builder.processes.process.load_process("my_reader:process")))
         assert found[-1] == fingerprint(sys.modules["my_reader"].process)  # imported meanwhile
     assert len(set(found[:3])) == 3
     assert found[3] == found[0]
@@ -309,14 +309,14 @@ def test_an_edit_of_another_module_of_the_user_is_seen(folder, reading):
 
 def test_a_file_that_was_edited_since_it_was_imported_is_not_taken_for_the_code_that_runs(folder):
     (folder / "my_reader.py").write_text("def process(path):\n    return 1\n")
-    loaded = builder.process.load_process("my_reader:process")
+    loaded = builder.processes.process.load_process("my_reader:process")
     before = fingerprint(loaded)
     (folder / "my_reader.py").write_text("# a line more\n\n\ndef process(path):\n    return 1\n")
     assert fingerprint(loaded) == before
     (folder / "my_reader.py").write_text("def process(path):\n    return 23\n")
     stale = fingerprint(loaded)
     forget()
-    assert fingerprint(builder.process.load_process("my_reader:process")) not in {before, stale}
+    assert fingerprint(builder.processes.process.load_process("my_reader:process")) not in {before, stale}
 
 
 def test_a_package_of_the_user_may_be_installed(folder, monkeypatch):
@@ -327,7 +327,7 @@ def test_a_package_of_the_user_may_be_installed(folder, monkeypatch):
     for value in (1, 2, 1):
         forget()
         (place / "__init__.py").write_text(f"def helper(): return {value}\ndef read(path): return helper()\n")
-        found.append(fingerprint(builder.process.load_process("kit:read")))
+        found.append(fingerprint(builder.processes.process.load_process("kit:read")))
     assert (found[0] == found[1], found[0] == found[2]) == (False, True)
 
 
@@ -427,7 +427,7 @@ def test_a_build_sees_that_its_function_was_edited_and_an_update_builds_its_sour
 KILLED = """
 import os, sys
 import builder
-from builder import run
+from builder.execution import run
 from tests.builder.test_process_code import scaled
 
 run.COMMIT_SECONDS = -1.0

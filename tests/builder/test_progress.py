@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 
 from builder.amounts import bytes_text, printable, seconds_text
-from builder.build import Report, build
 from builder.cli.progress import Screen, View, account, fraction_done, of_build, of_check, pace, summary
-from builder.one_source import Failure
-from builder.reading import FILE_COST
-from builder.run import Tally
-from builder.verification import Checking
+from builder.execution.build import Report, build
+from builder.execution.run import Tally
+from builder.maintenance.verification import Checking
+from builder.planning.resolved_sources import FILE_COST
+from builder.workers.process_source import Failure
 
 FAILURES = (Failure("a.csv", "is empty"), Failure("b.csv", "is empty"))
 
@@ -99,7 +99,7 @@ def test_the_fraction_done_counts_files_and_bytes():
 
 def test_the_time_left_is_what_the_rest_takes_at_the_pace_so_far(monkeypatch):
     tally = Tally(sources=4, done=1, bytes_to_read=12_000_000, bytes_read=3_000_000, started=100.0)
-    monkeypatch.setattr("builder.run.time.monotonic", lambda: 130.0)
+    monkeypatch.setattr("builder.execution.run.time.monotonic", lambda: 130.0)
     assert pace(tally) == "25 %, 100.0 kB/s, 1:30 left"
 
 
@@ -126,7 +126,7 @@ def test_the_screen_fits_80_columns_and_names_all_figures():
 def test_a_check_shows_how_far_it_is(monkeypatch):
     checking = Checking(to_check=12_000_000, started=100.0)
     assert of_check(checking) == View(fraction=None, pace="starting", account="0 bytes of 12.0 MB checked")
-    monkeypatch.setattr("builder.verification.time.monotonic", lambda: 130.0)
+    monkeypatch.setattr("builder.maintenance.verification.time.monotonic", lambda: 130.0)
     checking.checked, checking.problems = 3_000_000, 1
     assert of_check(checking) == View(
         fraction=0.25, pace="25 %, 100.0 kB/s, 1:30 left", account="3.0 MB of 12.0 MB checked; 1 problem"

@@ -24,17 +24,17 @@ from hypothesis import strategies as st
 
 import builder
 import store_spec
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.cli.build import OF_BUILDS, OF_TABLES, BuildCommand, options_of_tables
-from builder.cli.build import build as build_command
-from builder.errors import UsageError
+from builder.cli.build_command import OF_BUILDS, OF_TABLES, BuildCommand, options_of_tables
+from builder.cli.build_command import build as build_command
+from builder.execution.preview import preview
 from builder.frames.described import tabular_as_described
 from builder.frames.tabular import Tabular, tabular
-from builder.function_options import NOTHING_ASKED, FunctionOptions, are_recorded
-from builder.manifest.table import found_below, place_below
-from builder.preview import preview
-from builder.process import load_process
-from builder.process_code import code_of
+from builder.manifest.manifest_table import found_below, place_below
+from builder.processes.function_options import NOTHING_ASKED, FunctionOptions, are_recorded
+from builder.processes.process import load_process
+from builder.processes.process_code import code_of
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
@@ -643,7 +643,7 @@ def test_a_build_with_new_code_that_was_cut_off_after_some_commits_ends_with_the
     reader.write(2)
     reader.add(**{f"c{number}": [number, 4] for number in range(8)})
     reader.build("whole")
-    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     with monkeypatch.context() as patch:
         refuse_after(commits, patch)
         with pytest.raises(StorageError):

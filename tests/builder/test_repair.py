@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import store_spec
 from builder import LongSequence, build, tabular
 from builder.cli import main
-from builder.repair import Repair, repair
+from builder.maintenance.repair import Repair, repair
 from store_spec import StoreError
 from store_spec.disk.job import replace_shard
 from store_spec.disk.storage import LocalStorage
@@ -66,7 +66,7 @@ class Counted:
 
 
 def counted(monkeypatch, name):
-    module = sys.modules["builder.repair"]
+    module = sys.modules["builder.maintenance.repair"]
     monkeypatch.setattr(module, name, counter := Counted(getattr(module, name)))
     return counter
 
@@ -408,7 +408,7 @@ def test_a_full_disk_ends_the_repair_with_an_error(damaged, monkeypatch):
 
 def test_too_many_open_files_end_the_repair_with_an_error(damaged, monkeypatch):
     """They say nothing of the rows that the shard still has."""
-    before, module = files(damaged / "s.zarr"), sys.modules["builder.repair"]
+    before, module = files(damaged / "s.zarr"), sys.modules["builder.maintenance.repair"]
     verify, opening = module.verify, LocalStorage.open
 
     def failing(storage, key):
@@ -460,7 +460,7 @@ def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged
 
 
 def test_nobody_writes_while_a_repair_checks(damaged, monkeypatch):
-    module = sys.modules["builder.repair"]
+    module = sys.modules["builder.maintenance.repair"]
     verify, refused = module.verify, []
 
     def checking(*arguments, **options):

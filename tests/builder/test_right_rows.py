@@ -14,8 +14,8 @@ import pytest
 
 import store_spec
 from builder import build, tabular
-from builder.errors import UsageError
-from builder.run import put_shards
+from builder.build_errors import UsageError
+from builder.execution.run import put_shards
 from store_spec.disk.ledger import Ledger
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.store.oracle import files
@@ -195,7 +195,7 @@ def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_
     assert build(tmp_path / "src", tmp_path / "store", process=once, workers=0).added == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
     # The same into a store that is there and empty: it is not waited for a lock that this build holds itself.
-    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     described: dict[str, Any] = {
         "process": {"function": f"{__name__}:{once.__qualname__}"},
         "label_axis": None,
@@ -220,8 +220,8 @@ def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_ends(tmp_pa
             (job.folder / job.name / f"c.{job.number}.0.dead.partial").write_bytes(b"half")
         return put_shards(jobs, *parts)
 
-    monkeypatch.setattr("builder.run.put_shards", litter)
-    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr("builder.execution.run.put_shards", litter)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     build(tmp_path / "src", tmp_path / "store", process=read_made, workers=0, chunk=600, shard=1200)
     assert files(tmp_path / "store") == files(tmp_path / "clean")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.row_blocks import BLOCK_BYTES, BatchRows, RowBlocks, Space, SpillError
+from builder.workers.row_blocks import BLOCK_BYTES, BatchRows, RowBlocks, Space, SpillError
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from store_spec.schema import Schema

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.errors import SourceError
+from builder.build_errors import SourceError
 from builder.frames.tabular import tabular
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
 

@@ -15,12 +15,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from builder.batch import process_batch, summarise
-from builder.engine import AHEAD, InProcess
-from builder.errors import BuildError
-from builder.function_process import FunctionProcess
-from builder.one_source import Batch
-from builder.run import Run, Tally
+from builder.build_errors import BuildError
+from builder.execution.run import Run, Tally
+from builder.processes.function_process import FunctionProcess
+from builder.workers.batch import process_batch, summarise
+from builder.workers.engine import AHEAD, InProcess
+from builder.workers.process_source import Batch
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
@@ -108,7 +108,7 @@ def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_the_
         cuts = data.draw(st.lists(st.integers(0, 9), max_size=9))
         memory = {name: data.draw(st.sampled_from([1, 300, 10**9])) for name in ("memory", "batch_memory")}
         with pytest.MonkeyPatch.context() as patch:
-            for module in ("builder.run", "builder.batch"):
+            for module in ("builder.execution.run", "builder.workers.batch"):
                 patch.setattr(f"{module}.time", JumpyClock(seed))
             second = run(folder, by_chance, sources, schema, engine=Shuffled(seed), cuts=cuts, **memory)
         assert assert_store(by_chance, sources) == assert_store(at_once, sources)
@@ -209,7 +209,7 @@ def test_workers_wait_for_a_slow_source_once_a_minute_of_work_behind_it_is_finis
             self.before_first += first in self.watched
             return later
 
-    monkeypatch.setattr("builder.batch.time", Slow())
+    monkeypatch.setattr("builder.workers.batch.time", Slow())
     engine, each_alone = FirstLast(0), list(range(100))
     run(tmp_path / "src", tmp_path / "store", sources, schema_for("step"), engine=engine, cuts=each_alone, memory=10**9)
     assert 2 * 60 / 10 <= engine.before_first <= 2 * 60 / 10 + AHEAD * engine.workers
@@ -287,7 +287,7 @@ def test_commits_on_the_way_and_the_first_that_moves_the_store_leave_no_trace(tm
     write_made(tmp_path / "src", sources)
     schema = schema_for("step", chunk=48, chunks=2)
     for name, engine, seconds in (("clean", InProcess(), 1e9), ("store", Shuffled(seed), -1.0)):
-        monkeypatch.setattr("builder.run.COMMIT_SECONDS", seconds)
+        monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", seconds)
         cuts, tally = list(range(12)), Tally(sources=len(sources))
         with Ledger.create(tmp_path / name, schema, {}) as ledger:
             batches = batches_of(tmp_path / "src", sorted(sources), cuts)

@@ -116,11 +116,11 @@ def test_any_order_of_tasks_any_kills_and_any_appends_in_order_give_the_bytes_of
         def shuffled(*_: object) -> Iterator[Shuffled]:
             yield Shuffled(data.draw(st.integers(0, 2**32), label="seed"))
 
-        patch.setattr(sys.modules["builder.build"], "start_engine", shuffled)
+        patch.setattr(sys.modules["builder.execution.build"], "start_engine", shuffled)
         ends = data.draw(st.lists(st.integers(1, len(names)), max_size=3).map(sorted), label="sources at first")
         for end in [*ends, len(names)]:
             write_made(place / "some", {name: sources[name] for name in names[:end]})
-            patch.setattr("builder.run.COMMIT_SECONDS", data.draw(st.sampled_from([-1.0, 1e9])))
+            patch.setattr("builder.execution.run.COMMIT_SECONDS", data.draw(st.sampled_from([-1.0, 1e9])))
             # Memory for more workers lets more batches be in flight.
             several = {name: data.draw(st.sampled_from([1, 9, 400]), label=name) for name in ("batch", "workers")}
 

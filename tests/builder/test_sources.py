@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
-from builder.errors import BuildError, SourceError, UsageError
-from builder.sources import SourceList, discover
+from builder.build_errors import BuildError, SourceError, UsageError
+from builder.sources.source_list import SourceList, discover
 
 
 def make(root: Path, *names: str) -> None:
@@ -242,7 +242,7 @@ def test_errors_are_one_tree_and_survive_pickling():
 
 def test_importing_the_source_side_loads_no_pyarrow_dask_or_zarr():
     code = (
-        "import sys, builder.sources, builder.frames.tabular, builder.manifest.table, builder.formats\n"
+        "import sys, builder.sources.source_list, builder.frames.tabular, builder.manifest.manifest_table\n"
         "print(sorted({'pyarrow', 'dask', 'zarr'} & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

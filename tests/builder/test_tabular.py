@@ -19,9 +19,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from builder import LongSequence, Sequence, build
+from builder.build_errors import SourceError, UsageError
 from builder.cli import main
-from builder.errors import SourceError, UsageError
-from builder.formats.columns import as_option, parse_columns, select
+from builder.formats.column_choice import as_option, parse_columns, select
 from builder.frames.tabular import tabular
 from builder.sequence import sequences_of
 from store_spec import open_store

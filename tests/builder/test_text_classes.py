@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import build, inspect, preview, tabular
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.errors import UsageError
 from builder.frames import class_columns
 from builder.labels.text_classes import classes_text, of_targets, parse_classes
 
@@ -433,7 +433,7 @@ def test_classes_are_of_targets():
 
 
 def test_a_column_of_ever_new_texts_is_no_column_of_classes(tmp_path, monkeypatch):
-    monkeypatch.setattr("builder.class_scan.MOST_CLASSES", 3)
+    monkeypatch.setattr("builder.planning.class_scan.MOST_CLASSES", 3)
     write(tmp_path / "src", [[(name, "u")] for name in ("p", "q", "p", "r")], ".csv")
     assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
     write(tmp_path / "src", [[("s", "u")]], ".csv", first=4)

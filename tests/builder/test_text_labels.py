@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 import builder
 import store_spec
-from builder.against_sources import verify_sources
+from builder.build_errors import SourceError, UsageError
 from builder.cli import main
-from builder.errors import SourceError, UsageError
 from builder.labels.text_classes import parse_classes
+from builder.maintenance.source_checks import verify_sources
+from builder.processes.text_labels import coded_labels
 from builder.sequence import LongSequence
-from builder.text_labels import coded_labels
 from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
 from tests.builder.text_sources import given as as_lists
 from tests.store.oracle import files

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError
 from builder.formats.table import HIDDEN, ROW
 from builder.frames.row_options import RowOptions
 from builder.frames.stamps import Stamps
+from builder.frames.step_times import PER_SECOND, stamps_in
 from builder.frames.tabular import tabular
-from builder.frames.times import PER_SECOND, stamps_in
 
 FORMS = {3: "%Y-%m-%d", 4: "%Y-%m-%dT%H", 5: "%Y-%m-%dT%H:%M", 6: "%Y-%m-%dT%H:%M:%S"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import build
-from builder.errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError
 from builder.formats.table import ROW, column_of
 from builder.frames.row_options import RowOptions
 from builder.frames.stamps import Stamps

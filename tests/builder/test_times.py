@@ -10,10 +10,10 @@ import pytest
 
 import store_spec
 from builder import build
-from builder.against_sources import verify_sources
-from builder.compact import compact
 from builder.frames.tabular import tabular
-from builder.repair import repair
+from builder.maintenance.compact import compact
+from builder.maintenance.repair import repair
+from builder.maintenance.source_checks import verify_sources
 from builder.sequence import Sequence
 from store_spec.format.times import Time
 from tests.store.oracle import files, same

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import build
-from builder.build import parse_limit
+from builder.build_errors import BuildError, UsageError
 from builder.cli import main
-from builder.errors import BuildError, UsageError
-from builder.run import Run
+from builder.execution.build import parse_limit
+from builder.execution.run import Run
 from store_spec.disk.ledger import Ledger
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 from tests.store.oracle import assert_holds, files
@@ -196,7 +196,7 @@ def killed_after(place: Path, commits: int) -> None:
 
 @pytest.mark.parametrize("commits", [1, 2, 3])
 def test_an_update_that_was_killed_goes_on_to_the_same_bytes(place, monkeypatch, commits):
-    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     changed(place, "b.made", "d.made", "e.made")
     (place / "src" / "a.made").unlink()
     write_made(place / "src", {"x.made": Made(lengths=(9,)), "y.made": Made(lengths=(30,))})
@@ -266,7 +266,7 @@ def test_what_is_no_limit_is_refused(limit):
 
 
 def test_a_build_gives_up_when_too_many_fail_and_keeps_what_is_committed(tmp_path, monkeypatch):
-    monkeypatch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     good = {f"a{number}.made": Made(lengths=(40,), seed=number) for number in range(8)}
     bad = {f"b{number}.made": Made(fault="raises") for number in range(4)}
     for limit, count in ((0, 1), ("20%", 3), (3, 4)):
@@ -391,7 +391,7 @@ def test_fail_fast_stops_at_the_first(tables):
 
 def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_path, monkeypatch):
     """They are looked at until one is; of a share of them the whole number below it may fail."""
-    monkeypatch.setattr(sys.modules["builder.build"], "PROBED", 3)
+    monkeypatch.setattr(sys.modules["builder.execution.build"], "PROBED", 3)
     write_made(tmp_path / "src", {f"{number:02}.made": Made(fault="raises") for number in range(17)})
     for limit, count, may in ((0, 3, 0), ("10%", 3, 1), (4, 15, 4), ("99%", 17, 16)):
         most = f"at most {may} may" if may else "none may"
@@ -403,7 +403,7 @@ def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_
 
 def test_many_sequences_are_committed_on_the_way_whatever_the_time(tmp_path, monkeypatch):
     """Their table rows are in memory until then."""
-    monkeypatch.setattr("builder.run.COMMIT_SEQUENCES", 3)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SEQUENCES", 3)
     made = {f"{number:02}.made": Made(lengths=(10,), seed=number) for number in range(40)}
     write_made(tmp_path / "src", made)
     seen, commit = [], Run._commit

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 import store_spec
 from builder import build, compact, preview
-from builder.against_sources import verify_sources
+from builder.build_errors import UsageError
 from builder.cli import main
-from builder.errors import UsageError
+from builder.maintenance.source_checks import verify_sources
 from tests.store.oracle import files
 
 NAMES = "abcdef"

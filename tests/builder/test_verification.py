@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import builder
 import store_spec
+from builder.build_errors import BuildError
 from builder.cli import main
-from builder.errors import BuildError
-from builder.verification import BUNDLE_BYTES, Checking, bundles
+from builder.maintenance.verification import BUNDLE_BYTES, Checking, bundles
 from store_spec.verification import parts as verify_parts
 from store_spec.verification.parts import PART_BYTES, Part
 from tests.store.oracle import Recipe, make, write
@@ -92,7 +92,7 @@ def test_where_workers_die_again_and_again_an_error_says_what_was_checked(damage
     def dying(*_):
         raise LostError
 
-    monkeypatch.setattr("builder.engine.InProcess.__init__", _with_lost(LostError))
+    monkeypatch.setattr("builder.workers.engine.InProcess.__init__", _with_lost(LostError))
     monkeypatch.setattr(sys.modules["store_spec.verification.verify"], "check_part", dying)
     with pytest.raises(BuildError, match=r"while rows [\d,]+ to [\d,]+ of inputs were checked"):
         builder.verify(damaged, workers=0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from builder.errors import BuildError
+from builder.build_errors import BuildError
 from store_spec.errors import StoreError
 from tests.campaigns.full_disk import full_disk
 from tests.campaigns.operations import CHANGES, Operation, Watch

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from builder.errors import BuildError
+from builder.build_errors import BuildError
 from store_spec.errors import StoreError
 from tests.campaigns.recording import Checker
 from tests.campaigns.scenario import STORE, Scenario, broken

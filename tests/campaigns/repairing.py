@@ -10,9 +10,9 @@ from operator import itemgetter
 from pathlib import Path
 
 import store_spec
-from builder.build import build
-from builder.errors import BuildError
-from builder.repair import repair
+from builder.build_errors import BuildError
+from builder.execution.build import build
+from builder.maintenance.repair import repair
 from store_spec.errors import StoreError
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.campaigns.scenario import STORE, BrokenError, Scenario, steady_builds

@@ -28,7 +28,7 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.format import codec, shard
 from store_spec.format.codec import CRC_BYTES, Buffer, Codec, flat_bytes
 from store_spec.format.row_facts import RowFacts
-from store_spec.verification.rows import RowCheck
+from store_spec.verification.described_rows import RowCheck
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rot_damage import ROOT, Case, additions, flips, losses, older_copies, swaps
 from tests.campaigns.rot_reading import Pieces, crashes, read_all, refused, wrong

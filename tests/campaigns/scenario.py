@@ -22,8 +22,8 @@ State = list[Sequence] | None  # what readers may see: the sequences of a store,
 def steady_builds() -> Iterator[None]:
     """Let builds commit whenever that would add something, and do the same operations however new their files are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("builder.run.COMMIT_SECONDS", -1.0)
-        patch.setattr("builder.fingerprints.SETTLED_NS", -(10**9))
+        patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
+        patch.setattr("builder.sources.fingerprints.SETTLED_NS", -(10**9))
         yield
 
 

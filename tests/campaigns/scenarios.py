@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import store_spec
-from builder.build import build
+from builder.execution.build import build
 from store_spec.format.times import Time
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.campaigns.repairing import repairs

@@ -19,9 +19,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pytest
 
-from builder import batch, run
-from builder.one_source import read_source
-from builder.run import Run
+from builder.execution import run
+from builder.execution.run import Run
+from builder.workers import batch
+from builder.workers.process_source import read_source
 from store_spec.disk.job import ShardJob
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import PARTIAL, LocalStorage

@@ -82,7 +82,7 @@ def attempt(arguments: list[str], *, at: int) -> bool:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-            patch.setattr("builder.run.COMMIT_SECONDS", -1.0)
+            patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
             patch.setattr(sys, "stdout", nowhere)
             patch.setattr(sys, "stderr", nowhere)
             with Watch(Path.cwd(), before).watching():

@@ -15,7 +15,7 @@ from store_spec.format.codec import crc32c
 from store_spec.format.moments import Moments, moments, moments_of_sequences
 from store_spec.format.row_facts import RowFacts, RunningRows, describe_rows
 from store_spec.schema import MOMENTS, Rows
-from store_spec.verification.rows import rounding
+from store_spec.verification.described_rows import rounding
 from tests.store.oracle import Recipe, make, write
 from tests.store.test_verify import forge, put
 

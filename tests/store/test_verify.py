@@ -27,8 +27,8 @@ from store_spec.format.records import Records, SourceId, describe
 from store_spec.format.sequence_columns import ColumnType
 from store_spec.format.times import Time
 from store_spec.schema import MOMENTS, NO_FILE, TABLE_CODEC
+from store_spec.verification import described_rows as verify_rows
 from store_spec.verification import parts as verify_parts
-from store_spec.verification import rows as verify_rows
 from tests.store.damage import change_places, encode_text
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS
@@ -508,7 +508,7 @@ RUNS = {
 @pytest.mark.parametrize("rows", [1, 1000])
 def test_runs_that_are_not_those_of_the_rows_are_found_however_these_are_cut(gappy, case, rows, monkeypatch):
     monkeypatch.setattr(verify_parts, "PART_BYTES", rows)
-    monkeypatch.setattr("store_spec.verification.reading.PIECE_BYTES", rows)
+    monkeypatch.setattr("store_spec.verification.part_rows.PIECE_BYTES", rows)
     changes, text = RUNS[case]
     forge(gappy, seal=False, **changes)
     problems = found(gappy)

@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from builder.build import build
+from builder.execution.build import build
 from tests.benchmarks.sources import draw_length, walk
 
 ARRAYS = ("inputs", "labels")

@@ -1,0 +1,91 @@
+"""The command `seqzarr compact`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
+from builder.cli.exit_status import ending_plainly, stdout_kept
+from builder.cli.paths import GivenPath
+
+
+@click.command(short_help="Write STORE again, without what is retired, to NEW.")
+@click.argument("store", type=GivenPath(path_type=Path))
+@click.argument("new", type=GivenPath(path_type=Path))
+@click.option("--chunk", metavar="SIZE", help="Decoded bytes that are compressed together. By default as in STORE.")
+@click.option("--shard", metavar="SIZE", help="Decoded bytes in one file. By default as in STORE.")
+@click.option("--codec", metavar="CODEC", help="As in build. By default as in STORE.")
+@click.option(
+    "--dtype",
+    metavar="DTYPE",
+    help="Of inputs, as float32, and of labels that are floats. Values may be rounded; what does not fit is refused.",
+)
+@click.option("--label-dtype", metavar="DTYPE", help="Of the labels, whatever they are.")
+@click.option(
+    "--order",
+    metavar="ORDER",
+    help="Of the sources: name, length (the shortest first), shuffle or shuffle:SEED. By default as in STORE.",
+)
+@click.option(
+    "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler to use instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def compact(
+    *,
+    store: Path,
+    new: Path,
+    chunk: str | None,
+    shard: str | None,
+    codec: str | None,
+    dtype: str | None,
+    label_dtype: str | None,
+    order: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write the sequences of STORE that are not retired to the new store NEW; STORE stays as it is.
+
+    Rows and checksums are the same; chunks, shards, the codec, the order and the dtype can be others. Cut off, the same
+    command goes on.
+    """
+    with ending_plainly(new):
+        from builder.cli.progress import of_build, showing
+        from builder.maintenance.compact import compact as compact_store
+
+        shown = showing(new.name or str(new), of_build, begin="reading the tables", visible=not quiet)
+        with stdout_kept(), shown as show:
+            done = compact_store(
+                store,
+                new,
+                chunk=chunk,
+                shard=shard,
+                codec=codec,
+                dtype=dtype,
+                label_dtype=label_dtype,
+                order=order,
+                workers=workers,
+                scheduler=scheduler,
+                on_progress=show,
+            )
+        if as_json:
+            values = {name: getattr(done, name) for name in done.__slots__ if name != "store"}
+            click.echo(json.dumps({"store": str(done.store)} | values, indent=2))
+        elif not quiet:
+            behind = f"; {count_text(done.retired, 'retired one')} left behind" if done.retired else ""
+            ratio = ratio_text(done.bytes_decoded, done.bytes_written)
+            click.echo(
+                f"{new.name or new}: {count_text(done.sequences, 'sequence')}, {done.copied:,} of them copied now, "
+                f"{bytes_text(done.bytes_decoded)} decoded, {bytes_text(done.bytes_written)} written ({ratio}) in "
+                f"{seconds_text(done.seconds)}{behind}"
+            )
+            if done.codec is not None:
+                click.echo(done.codec)
+            for line in done.costs:
+                click.echo(line)

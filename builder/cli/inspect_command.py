@@ -1,0 +1,132 @@
+"""The command `seqzarr inspect`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from builder.amounts import printable
+from builder.cli.exit_status import ending_plainly
+from builder.cli.paths import GivenPath
+
+if TYPE_CHECKING:
+    from builder.inspection import Inspection, SourceInspection
+    from store_spec.windows.shape import Short, Target
+
+# What goes with --shuffle alone.
+OF_SHUFFLE = ("stride", "horizon", "lead", "sampling_rate", "target", "short", "batch", "memory", "seed", "epoch")
+
+
+@click.command(short_help="Say what STORE holds.", context_settings={"show_default": True})
+@click.argument("store", type=GivenPath(path_type=Path))
+@click.option("--sequence", "source", metavar="NAME", help="Say what it has of one source alone, and show some rows.")
+@click.option("--shuffle", metavar="WINDOW", type=int, help="Say how well shuffled windows of so many steps mix.")
+@click.option("--stride", metavar="N", default=1, help="With --shuffle: steps between their starts.")
+@click.option("--horizon", metavar="N", default=1, help="With --shuffle: label steps after each.")
+@click.option("--lead", metavar="N", default=0, help="With --shuffle: steps between window and label.")
+@click.option("--sampling-rate", metavar="N", default=1, help="With --shuffle: steps between their rows.")
+@click.option(
+    "--target",
+    type=click.Choice(["future", "last", "aligned", "sequence"]),
+    help="With --shuffle: which label is given. By default future, or sequence where each has one.",
+)
+@click.option(
+    "--short",
+    type=click.Choice(["drop", "pad"]),
+    default="drop",
+    help="With --shuffle: what becomes of sequences shorter than a window.",
+)
+@click.option("--batch", metavar="N", default=256, help="With --shuffle: windows in a batch.")
+@click.option("--memory", metavar="SIZE", default="256MB", help="With --shuffle: what reading them may take.")
+@click.option("--seed", metavar="N", default=0, help="With --shuffle: which order.")
+@click.option("--epoch", metavar="N", default=0, help="With --shuffle: which epoch of this order.")
+@click.option("--split-by", metavar="COL", help="Show the splits by a column of the sequences, as store.split(by=COL).")
+@click.option(
+    "--html", metavar="FILE", type=GivenPath(path_type=Path), help="Write a page that shows all of it, for a browser."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+@click.pass_context
+def inspect(
+    context: click.Context,
+    *,
+    store: Path,
+    source: str | None,
+    shuffle: int | None,
+    stride: int,
+    horizon: int,
+    lead: int,
+    sampling_rate: int,
+    target: Target | None,
+    short: Short,
+    batch: int,
+    memory: str,
+    seed: int,
+    epoch: int,
+    split_by: str | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what STORE holds: schema, lengths, sizes, splits, statistics, failures. No row is read.
+
+    --html FILE writes it as one page that needs no network, with histograms, some sequences as lines, and the splits
+    compared. Some rows are read for it, always the same ones, and --json then has what they say too.
+
+    With --shuffle it says how well shuffled batches of windows mix, beside a global shuffle: how many sequences a batch
+    comes from, and how far apart in the epoch windows come that are neighbours in the store.
+    """
+    for name in OF_SHUFFLE:
+        if shuffle is None and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --shuffle")
+    if source is not None and (shuffle is not None or html is not None):
+        raise click.UsageError(f"--sequence shows one source, without --{'html' if shuffle is None else 'shuffle'}")
+    if split_by is not None and source is not None:
+        raise click.UsageError("--split-by goes without --sequence")
+    with ending_plainly():
+        if source is not None:
+            from builder.inspection import inspect_source
+
+            _show(inspect_source(store, source), as_json=as_json)
+            return
+        from builder.inspection import Shuffle
+        from builder.inspection import inspect as inspect_store
+
+        shuffled = None
+        if shuffle is not None:
+            shuffled = Shuffle(
+                window=shuffle,
+                stride=stride,
+                horizon=horizon,
+                lead=lead,
+                sampling_rate=sampling_rate,
+                target=target,
+                short=short,
+                batch=batch,
+                memory=memory,
+                seed=seed,
+                epoch=epoch,
+            )
+        document = inspect_store(store, shuffle=shuffled, split_by=split_by, rows=html is not None)
+        if html is not None:
+            from builder.inspection.as_html import write_page
+
+            write_page(document, html)
+            click.echo(f"wrote {printable(str(html))}", err=as_json)
+        if html is None or as_json:
+            _show(document, as_json=as_json)
+
+
+def _show(document: Inspection | SourceInspection, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(document.to_json(), indent=2, allow_nan=False))
+        return
+    from builder.inspection import Inspection
+    from builder.inspection.as_text import inspection_text, source_text
+    from builder.inspection.terminal import plain_console, show
+
+    console = plain_console()
+    bar = "█" if console.encoding.startswith("utf") else "#"
+    show(inspection_text(document, bar=bar) if isinstance(document, Inspection) else source_text(document), console)

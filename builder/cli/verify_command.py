@@ -1,0 +1,158 @@
+"""The command `seqzarr verify`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from builder.amounts import count_text, printable
+from builder.cli.exit_status import FAILED, ending_plainly, stdout_kept
+from builder.cli.paths import GivenPath
+
+if TYPE_CHECKING:
+    from builder.maintenance.repair import Repair
+    from builder.processes.process import ProcessFunction
+
+
+@click.command(short_help="Check every checksum and invariant of STORE.")
+@click.argument("store", type=GivenPath(path_type=Path))
+@click.option(
+    "--sources",
+    metavar="SOURCES",
+    type=GivenPath(readable=False),
+    help="Read the sources again, and compare every row with them.",
+)
+@click.option("--repair", is_flag=True, help="Restore damaged shards of rows from SOURCES, byte for byte.")
+@click.option(
+    "--process",
+    metavar="MODULE:FUNCTION",
+    help="The process function, where the name that STORE records does not find it.",
+)
+@click.option(
+    "--manifest",
+    metavar="TABLE",
+    type=GivenPath(readable=False),
+    help="The manifest, where it does not lie below SOURCES.",
+)
+@click.option("--labels-from", metavar="PATTERN", help="As the build was given it, where it leads out of SOURCES.")
+@click.option(
+    "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler to use instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+@click.option("--quiet", is_flag=True, help="Print nothing but problems.")
+def verify(
+    *,
+    store: Path,
+    sources: str | None,
+    repair: bool,
+    process: str | None,
+    manifest: str | None,
+    labels_from: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Check every checksum and invariant of STORE: a line for each problem, exit status 1 if there is one.
+
+    A problem of retired sequences alone is said, and is no failure: readers skip these, and compact leaves them behind.
+
+    With --sources it says more: whether each row is what the sources say today. They are processed as the build did.
+
+    With --repair it restores damaged shards of rows: it processes the sources again that lost rows, and puts a shard
+    only where they give the rows that it had. Other damage needs a new store, as the messages say.
+    """
+    with_sources = {
+        "--manifest": manifest,
+        "--process": process,
+        "--labels-from": labels_from,
+        "--repair": repair or None,
+    }
+    for flag, given in with_sources.items():
+        if given is not None and sources is None:
+            raise click.UsageError(f"{flag} goes with --sources")
+    if process is not None and labels_from is not None:
+        raise click.UsageError("--labels-from: for tables, which --process replaces; leave out one or the other")
+    with ending_plainly():
+        from dataclasses import asdict
+
+        from builder.cli.progress import of_check, showing
+        from builder.maintenance.verification import verify as verify_store
+        from store_spec import Problem, StoreError, open_store
+
+        name = store.name or str(store)
+        function: ProcessFunction | str | None = process
+        if labels_from is not None:
+            from builder.planning.options import tabular_given
+
+            function = tabular_given({"labels_from": labels_from}, ["labels_from"], store)
+        if repair and sources is not None:
+            from builder.maintenance.repair import repair as repair_store
+
+            shown = showing(name, of_check, begin="reading the tables", visible=not quiet)
+            with stdout_kept(), shown as show:
+                done = repair_store(
+                    store, sources, process=function, manifest=manifest, workers=workers, scheduler=scheduler,
+                    on_progress=show,
+                )  # fmt: skip
+            _print_repair(store, done, as_json=as_json, quiet=quiet)
+            return
+        with stdout_kept():
+            with showing(name, of_check, begin="reading the tables", visible=not quiet) as show:
+                problems = verify_store(store, workers=workers, scheduler=scheduler, on_progress=show)
+            if sources is not None:
+                from builder.maintenance.source_checks import verify_sources
+
+                with showing(name, of_check, begin="listing the sources", visible=not quiet) as show:
+                    try:
+                        problems += verify_sources(
+                            store,
+                            sources,
+                            process=function,
+                            manifest=manifest,
+                            workers=workers,
+                            scheduler=scheduler,
+                            on_progress=show,
+                        )
+                    except StoreError as error:  # of damaged tables: it is told with all other problems
+                        what = f"not compared with the sources: {error}"
+                        problems.append(Problem(store=name, where="", what=what))
+        if as_json:
+            click.echo(json.dumps({"store": str(store), "problems": [asdict(one) for one in problems]}, indent=2))
+        else:
+            for problem in problems:
+                click.echo(printable(str(problem)))
+        if not all(problem.retired for problem in problems):
+            sys.exit(FAILED)
+        if not as_json and not quiet:
+            counts = open_store(store).counts
+            checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
+            but = " but for what is retired" if problems else ""
+            click.echo(f"all well{but}: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
+
+
+def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> None:
+    """Say what was damaged, what was restored, and what could not be; end with the exit status."""
+    from dataclasses import asdict
+
+    if as_json:
+        click.echo(json.dumps({"store": str(store)} | asdict(done), indent=2))
+    else:
+        left = {problem.where for problem in done.left}
+        was = [] if quiet else [f"was wrong: {problem}" for problem in done.found if problem.where not in left]
+        for line in (*was, *done.left):
+            click.echo(printable(str(line)))
+        for failure in done.failures:
+            click.echo(printable(str(failure)), err=True)
+        if not quiet:
+            alone = ", of retired sequences alone" if all(problem.retired for problem in done.left) else ""
+            did = f"{count_text(len(done.files), 'file')} restored" if done.found else "nothing was wrong"
+            now = f"{count_text(len(done.left), 'problem')} left{alone}" if done.left else "all well"
+            click.echo(f"{store.name or store}: {did}; {now}")
+    if not all(problem.retired for problem in done.left):
+        sys.exit(FAILED)

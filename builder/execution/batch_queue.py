@@ -1,0 +1,152 @@
+"""The batches of a build in the order of their sources: which is next, how large, and which can be registered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from builder.workers.batch import BATCH_SECONDS, Summary
+from builder.workers.engine import AHEAD, Task
+from builder.workers.process_source import Batch
+from builder.workers.row_blocks import Space
+
+AHEAD_SECONDS = 60.0  # of each worker's time that may be finished behind an unfinished source, and so not committed
+
+
+class Work(Protocol):
+    """Consecutive sources, as a worker takes them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the sources."""
+
+
+@dataclass(slots=True, eq=False)
+class BatchInFlight:
+    """A batch whose rows are not all in shards yet.
+
+    Args:
+        work: The sources.
+        nbytes: The bytes of its rows in memory; an estimate until its summary is known.
+        folder: Where rows beyond the memory of a batch wait.
+        submitted: Whether a worker has it.
+        summary: What the worker said of it; None: it is not processed yet.
+        rows: The task that has its rows; None: only pieces of them are needed any more.
+        rows_left: Rows, of all axes, that are in no shard yet.
+        spilled: Whether `folder` has files.
+        retried: Whether it is processed for the second time, since workers died of it.
+    """
+
+    work: Work
+    nbytes: int
+    folder: Path = Path()
+    submitted: bool = False
+    summary: Summary | None = None
+    rows: Task | None = None
+    rows_left: int = 0
+    spilled: bool = False
+    retried: bool = False
+
+
+class BatchQueue:
+    """The batches that are not registered, in the order of their sources.
+
+    Args:
+        batches: The sources of each batch, and the estimated bytes of its rows.
+        workers: How many batches are processed at once; 0: one, in this process.
+        memory: The bytes of rows in memory from which on no further batch is submitted.
+        batch_memory: The bytes of one batch's rows that may be in memory.
+        folder: In which each batch has a folder for the rows beyond.
+    """
+
+    def __init__(
+        self, batches: Iterator[tuple[Work, int]], *, workers: int, memory: int, batch_memory: int, folder: Path
+    ) -> None:
+        self._batches, self._workers = batches, workers
+        self._memory, self._batch_memory, self._folder = memory, batch_memory, folder
+        self._queue: deque[BatchInFlight] = deque()
+        self._folders = 0  # the number of folders that have a name
+        self._processing = 0  # batches that are submitted and not processed yet
+        self._sources_per_second = 0.0  # of the last batch that was processed; 0: there is none yet
+        self._exhausted = False
+        self.nbytes = 0  # of the rows in memory, of registered batches too
+        self.is_stopping = False  # whether no new batches are wanted
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every batch is registered."""
+        return self._exhausted and not self._queue
+
+    def has_room(self) -> bool:
+        """Tell whether memory and workers allow another batch."""
+        return self.nbytes < self._memory and self._processing < self._most
+
+    def next(self) -> BatchInFlight | None:
+        """Return the next batch to submit, with sources for about half of BATCH_SECONDS; None: there is none now."""
+        if self._processing >= self._most:
+            return None
+        batch = next((one for one in self._queue if not one.submitted), None)
+        if (batch is None or not self._is_followed(batch)) and (self.is_stopping or self._is_far_ahead()):
+            return None
+        if batch is None:
+            work, nbytes = next(self._batches, (None, 0))
+            if work is None:
+                self._exhausted = True
+                return None
+            batch = BatchInFlight(work, nbytes)
+            self._queue.append(batch)
+        if self._sources_per_second:
+            self._split(batch, max(1, int(self._sources_per_second * BATCH_SECONDS / 2)))
+        batch.nbytes = min(batch.nbytes, self._batch_memory)
+        batch.folder = self._folder / str(self._folders)
+        self._folders += 1
+        batch.submitted = True
+        self._processing += 1
+        self.nbytes += batch.nbytes
+        return batch
+
+    def space(self, batch: BatchInFlight) -> Space:
+        """Return where the rows of a batch may lie until they are in shards."""
+        return Space(memory=self._batch_memory, folder=batch.folder)
+
+    def note_summary(self, batch: BatchInFlight, summary: Summary) -> None:
+        """Take the summary of a batch. Its sources that were not processed become the next batch."""
+        self._processing -= 1
+        self.nbytes -= batch.nbytes
+        self._split(batch, summary.done)
+        self.nbytes += summary.in_memory
+        batch.nbytes, batch.spilled, batch.summary = summary.in_memory, summary.spilled, summary
+        self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
+
+    def pop_processed(self) -> Iterator[tuple[BatchInFlight, Summary]]:
+        """Yield, and remove, the batches at the front that are processed, with their summaries."""
+        while self._queue and (summary := self._queue[0].summary) is not None:
+            yield self._queue.popleft(), summary
+
+    @property
+    def _most(self) -> int:
+        return AHEAD * max(1, self._workers)
+
+    def _is_followed(self, batch: BatchInFlight) -> bool:
+        """Tell whether a later batch was submitted before this one."""
+        return any(one.submitted for one in islice(self._queue, self._queue.index(batch), None))
+
+    def _is_far_ahead(self) -> bool:
+        """Tell whether too much work is finished behind an unfinished source: a kill would lose it.
+
+        Each worker may be one batch ahead, however long that batch took.
+        """
+        seconds = [one.summary.seconds for one in self._queue if one.summary is not None]
+        return len(seconds) > self._workers and sum(seconds) > AHEAD_SECONDS * self._workers
+
+    def _split(self, batch: BatchInFlight, count: int) -> None:
+        """Keep the first `count` sources in a batch, and make a new batch of the others, to be submitted after it."""
+        total = len(batch.work.names)
+        if isinstance(batch.work, Batch) and count < total:
+            nbytes = batch.nbytes * (total - count) // total
+            self._queue.insert(self._queue.index(batch) + 1, BatchInFlight(batch.work.part(count, total), nbytes))
+            batch.work, batch.nbytes = batch.work.part(0, count), batch.nbytes - nbytes

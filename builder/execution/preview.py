@@ -1,0 +1,307 @@
+"""What a build would make, from a look at a few sources. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from builder.execution.build import (
+    BATCH_BYTES,
+    check_vanished,
+    manifest_labels,
+    memory_in_flight,
+    schema_of,
+    worker_count,
+)
+from builder.frames.counts import StoreCleaning
+from builder.inspection.document import labels_json
+from builder.planning.class_scan import looking_here, with_classes
+from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
+from builder.planning.packing import Packing, codec_text
+from builder.planning.plan import Plan, make_plan
+from builder.planning.recorded_failures import failures_in
+from builder.processes.arguments import Argument
+from builder.processes.function_options import FunctionOptions
+from builder.processes.process import ProcessFunction
+from builder.sources.source_list import MISNAMED
+from builder.workers.batch import Found, probe, process_batch
+from builder.workers.process_source import Failure
+from builder.workers.row_blocks import Space
+from store_spec.format.layout import Counts, Root
+from store_spec.reading.sizes import parse_bytes
+from store_spec.schema import GROUPS, LabelAxis, Schema
+
+SAMPLES = 5
+WORKER_BYTES = 130_000_000  # of a process that has imported everything, and of what it needs beside the rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorePreview:
+    """What the store would be afterwards; numbers are estimates unless every new source was read."""
+
+    sequences: int  # new and old ones
+    steps: int
+    inputs: dict[str, Any]  # dtype, shape, names
+    labels: dict[str, Any]  # the same, and classes: those that were seen, which others may come before or between
+    label_axis: str
+    codec: str
+    codec_why: str | None  # what `auto` chose, and why
+    decoded_bytes: int  # of the rows that would be added
+    chunk_steps: int
+    chunk_bytes: int  # decoded, of inputs
+    shard_steps: int
+    shard_bytes: int
+    files: int
+    memory_bytes: int  # that the build needs at most, all processes together
+    whole_bytes: int  # of them, for sources that are read whole, as many at once as there are workers; 0: none is
+    own_function: bool  # a process function of one's own reads them: what it takes besides is not known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a build would do."""
+
+    store: Path
+    exists: bool
+    sources: int  # found
+    to_process: int  # of them: new ones, and those to be built again
+    new: tuple[str, ...]  # not in the store
+    unchanged: int  # in the store, as they are now
+    changed: tuple[str, ...]  # in the store, and not as they are now
+    vanished: tuple[str, ...]  # in the store, and there no more
+    unreadable: tuple[Failure, ...]  # in the store, and nobody can say
+    failed: tuple[Failure, ...]  # new ones that failed in an earlier build
+    update: bool  # whether changed and outdated ones are built again
+    retire_missing: bool  # whether vanished ones are retired
+    ignored: int  # files that are no sources
+    ignored_listed: tuple[str, ...]  # the first of them
+    bytes_to_read: int
+    dropped: int  # steps that cleaning would leave out of the sources that were read for this
+    filled: int  # values that it would fill in
+    sampled: tuple[str, ...]  # the sources that were read for this
+    failures: tuple[Failure, ...]  # of those, and before them the files that cannot be sources by their names
+    outdated: tuple[str, ...]  # unchanged sources with sequences that come from other code than now
+    result: StorePreview | None  # None: there is nothing new, or no source could be used
+
+    def __repr__(self) -> str:
+        ahead = f"{self.to_process:,} of {self.sources:,} sources to process, {self.bytes_to_read:,} bytes to read"
+        failed = f"{len(self.failures):,} of {len(self.sampled):,} read for this failed"
+        return f"<preview of {self.store.name}: {ahead}, {failed}>"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self) | {"store": str(self.store)}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sum:
+    """What the sources that were read hold, together."""
+
+    sources: int = 0  # those that failed among them: as many of the others will
+    file_bytes: int = 0
+    sequences: int = 0
+    steps: int = 0
+    label_steps: int = 0
+    decoded_bytes: int = 0
+    cleaning: StoreCleaning = field(default_factory=StoreCleaning)
+    whole_bytes: int = 0  # of one source that is read as a whole: of its rows, decoded, twice, and of its file
+    piece_bytes: int = 0  # decoded, of what is in memory at a time of another
+
+
+def preview(
+    sources: str | PathLike[str],
+    store: str | PathLike[str],
+    *,
+    process: ProcessFunction | str | None = None,
+    arguments: Mapping[str, Argument] | None = None,
+    missing: Literal["error", "keep"] | None = None,
+    classes: str | Sequence[str] | None = None,
+    label_pattern: str | None = None,
+    manifest: str | PathLike[str] | None = None,
+    key: str | None = None,
+    label_column: str | None = None,
+    manifest_only: bool = False,
+    keep: str | None = None,
+    label_axis: LabelAxis | None = None,
+    chunk: int | str | None = None,
+    shard: int | str | None = None,
+    codec: str | None = None,
+    workers: int | None = None,
+    batch: int | str = BATCH_BYTES,
+    update: bool = False,
+    retire_missing: bool = False,
+    yes: bool = False,
+) -> Preview:
+    """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
+
+    With `codec="auto"` it also reads the first ones, as `build` does.
+
+    Returns:
+        A Preview; its `failures` are of the sources that were read, and of files with impossible names.
+
+    Raises:
+        UsageError: As `build`: a folder, column or function that is not there, or options that clash.
+        StoreError: There is something else than a store at `store`.
+    """
+    packing = Packing.parse(chunk, shard, codec)
+    labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only, keep=keep)
+    plan = make_plan(
+        Path(sources),
+        Path(store),
+        process=process,
+        manifest=labels,
+        label_axis=label_axis,
+        of_function=FunctionOptions.of(arguments, missing, classes, label_pattern),
+        update=update,
+        allow_none=retire_missing and yes,
+    )
+    if plan.vanished and retire_missing and not yes:
+        check_vanished(plan)
+    batch_bytes = parse_bytes(batch)
+    count = worker_count(workers, small=plan.reading.is_small(plan.new_bytes, batch_bytes))
+    if plan.held is not None:
+        packing.check(plan.held.schema, plan.store)
+    numbers = spread(len(plan.new), SAMPLES)
+    failures: list[Failure] = []
+    plan = with_classes(plan, looking_here, batch_bytes, numbers)
+    schema = _schema(plan, numbers, packing, failures)
+    choice = None
+    if schema is not None and packing.measure and plan.held is None:
+        choice = measured_on_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
+        schema = replace(schema, codec=choice.codec)
+    result, seen = None, _Sum()
+    if schema is not None:
+        seen = _read(plan.for_schema(schema), numbers, schema, failures)
+        if seen.sequences:
+            flight = memory_in_flight(schema, batch_bytes, count)
+            result = _estimate(plan, schema, seen, choice, flight=flight, workers=count)
+    return Preview(
+        store=plan.store,
+        exists=plan.exists,
+        sources=plan.found,
+        to_process=len(plan.new),
+        new=plan.compared.new,
+        unchanged=len(plan.compared.unchanged),
+        changed=plan.compared.changed,
+        vanished=plan.compared.vanished,
+        unreadable=plan.unreadable,
+        failed=_failed_before(plan),
+        update=update,
+        retire_missing=retire_missing,
+        ignored=len(plan.reading.sources.ignored),
+        ignored_listed=plan.reading.sources.ignored_listed,
+        bytes_to_read=plan.bytes_to_read(),
+        dropped=seen.cleaning.total.dropped,
+        filled=seen.cleaning.total.filled,
+        sampled=tuple(plan.new[number] for number in numbers),
+        failures=(*plan.reading.misnamed, *failures),
+        outdated=plan.outdated,
+        result=result,
+    )
+
+
+def _failed_before(plan: Plan) -> tuple[Failure, ...]:
+    """Return the new sources that the last build could not use, as far as the store lists them."""
+    _, listed = failures_in({} if plan.held is None else plan.held.provenance)
+    # What is shown for a name that is no text can be the very name of a new source.
+    failed = {one.source: one for one in listed if one.reason != MISNAMED}
+    return tuple(failed[name] for name in plan.compared.new if name in failed)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return at most `most` numbers below `count`, evenly spread, the first and the last among them.
+
+    >>> spread(270, 5), spread(2, 5)
+    ([0, 67, 134, 201, 269], [0, 1])
+    """
+    taken = min(count, most)
+    return [number * (count - 1) // max(1, taken - 1) for number in range(taken)]
+
+
+def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]) -> Schema | None:
+    """Return the schema of the store that is there, or as the first usable source gives it."""
+    if plan.held is not None:
+        schema = plan.held.schema
+        return replace(schema, labels=replace(schema.labels, classes=plan.reading.classes or schema.labels.classes))
+    without_rows: Found | None = None
+    for number in numbers:
+        found = probe(plan.batch(slice(number, number + 1)), plan.reading.label_axis, plan.reading.missing)
+        if isinstance(found, list):
+            failures += found
+        elif found.steps:
+            return schema_of(plan, found, packing)
+        else:
+            without_rows = without_rows or found
+    return None if without_rows is None else schema_of(plan, without_rows, packing)
+
+
+def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _Sum:
+    """Read the sources with these numbers, but those that failed already."""
+    seen, failed = _Sum(), {failure.source for failure in failures}
+    for number in numbers:
+        seen.sources += 1
+        seen.file_bytes += plan.new_bytes[number]
+        if plan.new[number] in failed:
+            continue
+        processed = process_batch(plan.batch(slice(number, number + 1)), schema, Space(memory=0))
+        failures += processed.failures
+        if processed.failures:
+            continue
+        decoded = sum(rows.nbytes for rows in processed.rows.values())
+        seen.sequences += len(processed.records)
+        seen.steps += int(processed.records.lengths.sum())
+        seen.label_steps += int(processed.records.label_lengths.sum())
+        seen.cleaning += processed.cleaning
+        seen.decoded_bytes += decoded
+        if processed.in_memory.whole:
+            seen.whole_bytes = max(seen.whole_bytes, 2 * processed.in_memory.whole + plan.new_bytes[number])
+        seen.piece_bytes = max(seen.piece_bytes, processed.in_memory.largest)
+    return seen
+
+
+def _estimate(
+    plan: Plan, schema: Schema, seen: _Sum, choice: Choice | None, *, flight: int, workers: int
+) -> StorePreview:
+    """Scale up what was seen: steps by the bytes of the files, sequences by their number."""
+    by_bytes = plan.bytes_to_read() / max(1, seen.file_bytes)
+    by_count = len(plan.new) / seen.sources
+    before = Counts() if plan.held is None else plan.held.counts
+    after = Counts(
+        sequences=before.sequences + round(seen.sequences * by_count),
+        steps=before.steps + round(seen.steps * by_bytes),
+        label_steps=before.label_steps + round(seen.label_steps * by_bytes),
+    )
+    processes = workers + 1 if workers else 1
+    decoded = round(seen.decoded_bytes * by_bytes)
+    # Sources that were not looked at may be larger than those that were, and their pieces are not.
+    at_once = min(max(1, workers), len(plan.new))
+    whole = round(seen.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
+    reading = max(whole, 2 * seen.piece_bytes * at_once)
+    return StorePreview(
+        sequences=after.sequences,
+        steps=after.steps,
+        inputs=schema.inputs.to_json(),
+        labels=labels_json(schema),
+        label_axis=schema.label_axis,
+        codec=codec_text(schema.codec),
+        codec_why=None if choice is None else str(choice),
+        decoded_bytes=decoded,
+        chunk_steps=schema.steps.chunk,
+        chunk_bytes=schema.steps.chunk * schema.inputs.nbytes,
+        shard_steps=schema.steps.shard,
+        shard_bytes=schema.steps.shard * schema.inputs.nbytes,
+        files=sum(_files(Root(schema=schema, counts=after))),
+        memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + reading,
+        whole_bytes=whole,
+        own_function=plan.reading.process.is_custom,
+    )
+
+
+def _files(root: Root) -> Iterator[int]:
+    """Give the files of the root, of each group, and of each array."""
+    yield 1 + len(GROUPS)
+    for fact in root.schema.arrays():
+        yield 1 + root.files(fact.name)

@@ -1,0 +1,171 @@
+"""When each row was: time stamps of any kind, as whole numbers of one unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.build_errors import SourceError
+from builder.formats.arrow import is_text, what_it_holds
+from builder.formats.decimals import widest
+from builder.formats.table import HIDDEN, ROW, Frame
+from builder.formats.text_numbers import otherwise_written, with_point
+from builder.frames.iso_times import StampError, Unit, Zone, by_formats, in_unit, iso, of_calendar
+from builder.frames.row_options import RowOptions
+from builder.frames.stamps import Stamps
+from builder.frames.time_zones import in_zone
+
+PER_SECOND: Final[dict[Unit, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# Of text, whatever its digits: a coarser one, that holds the first file, may not hold the next.
+DEFAULT_UNIT: Final[Unit] = "ns"
+_HOLDS: Final = np.iinfo(np.int64)
+
+
+def stamps_in(frame: Frame, columns: Sequence[str], options: RowOptions, source: str, decimal: str = ".") -> Stamps:
+    """Read the time stamps of some rows, from hidden columns that have them as they are.
+
+    Args:
+        frame: The rows.
+        columns: The one that has them; or two of text, a date and a time of day; or three to six of whole numbers:
+            year, month, day, hour, minute, second.
+        options: How they are written: `time_format`, `time_unit`, `time_zone`, `elapsed`.
+        source: For errors.
+        decimal: What stands before decimals of numbers that are text.
+
+    Raises:
+        SourceError: One cannot be read without guessing, or does not fit into the unit.
+    """
+    name = ",".join(columns)
+    raw = {column: frame[HIDDEN + column].combine_chunks() for column in columns}
+    try:
+        if len(columns) > 2:
+            stamps = _of_calendar(raw, options.time_unit or "s", source)
+        else:
+            stamps = _read(list(raw.values()), options, source, name, decimal)
+        if options.time_zone is not None and stamps.zone is None:
+            return in_zone(stamps, options.time_zone, sort=options.sort_time)
+        return stamps
+    except StampError as error:
+        raise SourceError(source, f"row {frame[ROW][error.row].as_py():,}, column {name}: {error.why}") from None
+
+
+def _read(columns: list[Any], options: RowOptions, source: str, name: str, decimal: str) -> Stamps:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types = pa.types
+    column = columns[0]
+    if len(columns) == 2:
+        column = pc.binary_join_element_wise(*(one.cast(pa.string()) for one in columns), " ")
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    absent = column.is_null().to_numpy(zero_copy_only=False)
+    kind = column.type
+    if types.is_timestamp(kind) or types.is_date(kind):
+        has: Unit = kind.unit if types.is_timestamp(kind) else "s"
+        unit = options.time_unit or has
+        values = column.cast(pa.timestamp(has, getattr(kind, "tz", None))).cast(pa.int64()).fill_null(0).to_numpy()
+        return Stamps(in_unit(values, has, unit), unit, absent, "UTC" if getattr(kind, "tz", None) else None)
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        if options.time_unit is None:
+            raise SourceError(source, f"column {name} holds numbers; say what they count with --time-unit, as s")
+        if types.is_decimal(kind):
+            return _counted_text(column.cast(pa.string()), options.time_unit, absent, elapsed=options.elapsed)
+        return _counted(column, options.time_unit, absent, elapsed=options.elapsed)
+    if not is_text(kind):
+        raise SourceError(source, f"column {name} holds {what_it_holds(kind)}, and no times")
+    unit = options.time_unit or DEFAULT_UNIT
+    if options.time_format:
+        values, zone = by_formats(column, options.time_format)
+        return Stamps(in_unit(values, "us", unit), unit, absent, zone)
+    if options.elapsed or (options.time_unit is not None and _looks_counted(column, decimal)):
+        return _counted_text(column, unit, absent, elapsed=options.elapsed, decimal=decimal)
+    values, zone = iso(column, unit, decimal)
+    return Stamps(values, unit, absent, zone)
+
+
+def _of_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamps:
+    import pyarrow as pa
+
+    whole = []
+    for name, column in columns.items():
+        try:
+            whole.append(widest(column).cast(pa.int64()))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise SourceError(
+                source, f"column {name} holds no whole numbers; of several columns of --time, each is one of "
+                "year, month, day, hour, minute, second",
+            ) from None  # fmt: skip
+    absent = np.logical_or.reduce([column.is_null().to_numpy(zero_copy_only=False) for column in whole])
+    usual = (1970, 1, 1, 0, 0, 0)
+    values = [
+        np.where(absent, one, column.fill_null(one).to_numpy()) for column, one in zip(whole, usual, strict=False)
+    ]
+    return Stamps(np.where(absent, 0, in_unit(of_calendar(values), "s", unit)), unit, absent)
+
+
+def _looks_counted(column: Any, decimal: str) -> bool:
+    """Whether the first stamp of a column of text is a number."""
+    first = next((text.as_py() for text in column if text.is_valid), None)
+    return first is not None and _decimal(first, decimal) is not None
+
+
+def _counted(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool) -> Stamps:
+    """Return numbers of a unit: whole ones in that, and floats to the nearest nanosecond."""
+    import pyarrow as pa
+
+    zone: Zone = None if elapsed else "UTC"
+    if pa.types.is_integer(column.type):
+        try:
+            return Stamps(column.cast(pa.int64()).fill_null(0).to_numpy(), unit, absent, zone, elapsed)
+        except pa.ArrowInvalid:
+            values = column.fill_null(0).to_numpy()
+            row = int((values > _HOLDS.max).argmax())
+            raise StampError(row, f"{values[row]} {unit} is beyond what int64 holds; correct it") from None
+    floats = column.cast(pa.float64()).fill_null(0.0).to_numpy()
+    absent = absent | np.isnan(floats)
+    with np.errstate(over="ignore"):
+        exact = np.where(absent, 0.0, floats) * (PER_SECOND["ns"] // PER_SECOND[unit])
+    if (wrong := ~(np.abs(exact) < float(_HOLDS.max))).any():
+        row = int(wrong.argmax())
+        raise StampError(row, f"{floats[row]} {unit} is beyond what int64 holds in nanoseconds; correct it")
+    return Stamps(np.rint(exact).astype(np.int64), "ns", absent, zone, elapsed)
+
+
+def _counted_text(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool, decimal: str = ".") -> Stamps:
+    """Return numbers in text as nanoseconds, as exact as they are written, whether this file's are whole or not."""
+    import pyarrow as pa
+
+    size = PER_SECOND["ns"] // PER_SECOND[unit]
+    zone: Zone = None if elapsed else "UTC"
+    try:
+        whole = column.cast(pa.int64()).fill_null(0).to_numpy()
+    except pa.ArrowInvalid:
+        pass  # not all are whole numbers
+    else:
+        return Stamps(in_unit(whole, unit, "ns"), "ns", absent, zone, elapsed)
+    values = np.zeros(len(column), np.int64)
+    for row, text in enumerate(column.to_pylist()):
+        if text is None:
+            continue
+        value = _decimal(text, decimal)
+        if value is None:
+            advice = otherwise_written(text, decimal) or "correct it"
+            raise StampError(row, f"{text!r:.80} is no number of {unit}, as others are; {advice}")
+        exact = (value * size).to_integral_value()
+        if abs(exact) > _HOLDS.max:
+            raise StampError(row, f"{text:.80} {unit} is beyond what int64 holds in nanoseconds; correct it")
+        values[row] = int(exact)
+    return Stamps(values, "ns", absent, zone, elapsed)
+
+
+def _decimal(text: str, decimal: str) -> Decimal | None:
+    try:
+        value = Decimal(with_point(text, decimal))
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and abs(value.adjusted()) < 400 else None

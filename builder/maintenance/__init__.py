@@ -1,0 +1,1 @@
+"""What is done with a store after its build: verify, repair and compact it."""

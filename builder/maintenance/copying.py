@@ -1,0 +1,157 @@
+"""What a worker copies of a store: sequences read, held against their checksums, and given other dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.build_errors import SourceError, UsageError
+from builder.execution.build import BATCH_BYTES
+from builder.formats.table import Array, DType
+from builder.processes.row_dtypes import ARRAYS, converted
+from builder.sources.fingerprints import Seen
+from builder.workers.batch import Processed
+from builder.workers.row_blocks import BatchRows, Space
+from store_spec.disk.snapshot import Snapshot
+from store_spec.format.codec import crc32c
+from store_spec.format.missing_runs import RunningRuns, SequenceRuns
+from store_spec.format.piecewise import Piecewise
+from store_spec.format.records import SOURCES, CheckedSequence, Records, SourceId, recorded
+from store_spec.reading.read_ranges import read_ranges
+from store_spec.schema import MISSING_RUNS, TABLES, Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Copy:
+    """Some sequences of a store, of whole sources.
+
+    Args:
+        snapshot: The store.
+        numbers: Int64 (sequences,).
+        names: Of their sources, each once.
+        starts: Int64 (sequences,) for each array: the row at which each begins.
+        stops: The one after its last.
+        records: Their table rows, but for statistics; None: the numbers rise, and all table rows stay as they are.
+    """
+
+    snapshot: Snapshot
+    numbers: NDArray[np.int64]
+    names: tuple[str, ...]
+    starts: dict[str, NDArray[np.int64]]
+    stops: dict[str, NDArray[np.int64]]
+    records: Records | None
+
+
+def copy(work: Copy, schema: Schema, space: Space) -> Processed:
+    """Read sequences, hold each against its checksum, and give them the dtypes of the new store.
+
+    Raises:
+        ChecksumError: One of them has other rows.
+        UsageError: A value does not fit into the dtype.
+        SpillError: Rows do not fit into memory, and the disk refused them.
+    """
+    records = _table_rows(work, schema) if work.records is None else work.records
+    most = {name: max(1, BATCH_BYTES // max(1, schema.rows(name).nbytes)) for name in schema.row_arrays}
+    rows, anew = BatchRows(schema, space), _Anew(records, schema)
+    missing = {name: [RunningRuns() for _ in work.numbers] for name in MISSING_RUNS} if schema.missing == "keep" else {}
+    for name in schema.row_arrays:
+        checksums = records.columns[f"{TABLES}/{name}_crc32c"].tolist()
+        crc = 0
+        for place, old, whole in _read(work, name, most[name]):
+            crc = crc32c(old, crc)
+            if whole:
+                if crc != checksums[place]:
+                    work.snapshot.check_crc(name, int(work.numbers[place]), crc)
+                crc = 0
+            one = old
+            if name in ARRAYS and old.dtype != schema.rows(name).dtype:
+                one = converted_rows(old, schema.rows(name).dtype, name, _origin(records, place))
+            if work.records is not None:
+                anew.add(place, name, one)
+            elif name in missing:
+                missing[name][place].add(one)
+            rows.add({name: one})
+    if work.records is not None:
+        records = anew.records()
+    else:
+        found = {MISSING_RUNS[name]: [one.result() for one in each] for name, each in missing.items()}
+        records = replace(records, missing={name: SequenceRuns.join(runs) for name, runs in found.items()})
+    kept = rows.close()
+    return Processed(records, kept, [], Seen.of({}), sum(one.nbytes for one in kept.values()), len(work.names))
+
+
+class _Anew:
+    """Describes sequences as a writer does, whose rows come array by array, and of a long one piece by piece."""
+
+    def __init__(self, records: Records, schema: Schema) -> None:
+        self._records, self._schema = records, schema
+        self._of: dict[int, Piecewise] = {}
+
+    def add(self, place: int, name: str, rows: Array) -> None:
+        """Take the next rows of an array of a sequence."""
+        if place not in self._of:
+            self._of[place] = Piecewise(self._schema, _origin(self._records, place))
+        columns = {one.array: self._records.columns[one.array][place : place + 1] for one in self._schema.columns}
+        self._of[place].add(CheckedSequence({name: rows}, columns))
+
+    def records(self) -> Records:
+        """Return the table rows of all sequences."""
+        return Records.concatenate([self._of[place].record() for place in range(len(self._records))])
+
+
+def _table_rows(work: Copy, schema: Schema) -> Records:
+    first, last = int(work.numbers[0]), int(work.numbers[-1]) + 1
+
+    def column(name: str) -> NDArray[Any]:
+        return work.snapshot.table(name, first, last)[work.numbers - first]
+
+    lengths = {name: work.stops[name] - work.starts[name] for name in work.starts}
+    own = lengths["labels"] if schema.label_axis == "own" else np.zeros_like(lengths["inputs"])
+    columns = {name: column(name) for name in recorded(schema)}
+    return Records(tuple(map(str, column(SOURCES))), lengths["inputs"], own, columns)
+
+
+def _origin(records: Records, place: int) -> SourceId:
+    part, size, sha256 = (
+        records.columns[f"{TABLES}/{name}"][place] for name in ("part", "source_size", "source_sha256")
+    )
+    return SourceId(name=records.sources[place], part=int(part), size=int(size), sha256=sha256.tobytes())
+
+
+def converted_rows(rows: Array, dtype: DType, name: str, origin: SourceId) -> Array:
+    """Return rows of another dtype.
+
+    Raises:
+        UsageError: A value does not fit into it.
+    """
+    try:
+        return converted(rows, dtype, name, origin)
+    except SourceError as error:
+        option = "--dtype" if name == "inputs" else "--dtype, or one for the labels with --label-dtype"
+        raise UsageError(f"{error}; give another {option}") from None
+
+
+def _read(work: Copy, name: str, most: int) -> Iterator[tuple[int, NDArray[Any], bool]]:
+    """Read the rows of an array, about `most` at a time.
+
+    Yields:
+        Which of the sequences, from 0; some of its rows, one part after another; and whether these are its last.
+    """
+    starts, stops = work.starts[name], work.stops[name]
+    ends = np.cumsum(stops - starts)
+    first = 0
+    while first < len(starts):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + most, "right")))
+        begin, end = int(starts[first]), int(stops[first])
+        if end - begin > most:
+            for low in range(begin, end, most):
+                yield first, work.snapshot.rows(name, low, min(low + most, end)), low + most >= end
+        else:
+            for number, one in enumerate(read_ranges(work.snapshot, name, starts[first:last], stops[first:last])):
+                yield first + number, one, True
+        first = last

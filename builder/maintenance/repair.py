@@ -1,0 +1,287 @@
+"""`verify --repair`: restore damaged shards of rows by processing the sources that have rows in them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.build_errors import UsageError
+from builder.execution.build import BATCH_BYTES, read_again, worker_count
+from builder.maintenance.verification import Checking, verify
+from builder.planning.resolved_sources import Reading
+from builder.processes.process import ProcessFunction, searching
+from builder.sequence import LongSequence, Sequence
+from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint
+from builder.workers.conform import checked_pieces
+from builder.workers.crashes import workers_died
+from builder.workers.engine import Task, as_done, start_engine
+from builder.workers.process_source import Batch, Failure, UnusableError, read_source
+from store_spec.disk.job import replace_shard
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.lock import locked
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage
+from store_spec.errors import DAMAGE, FormatError
+from store_spec.format import retired
+from store_spec.format.codec import crc32c
+from store_spec.format.layout import ROOT, chunk_key, chunk_number
+from store_spec.format.records import SourceId
+from store_spec.schema import TABLES
+from store_spec.verification.parts import overlapping
+from store_spec.verification.problems import Problem
+from store_spec.verification.table_reader import present_files
+
+MOST_MISSING = 10**6  # shards that are restored at once; a root may count more of them than there are atoms
+BUILD_AGAIN = "build again into a new store (seqzarr build SOURCES NEW), which gives the same rows"
+UNPROVED = f"nothing proves rows where a table is damaged, and nothing was restored: {BUILD_AGAIN}"
+NOT_RESTORED = (
+    "not all could be restored: put back the sources named here as they were, or take them as they are now (seqzarr "
+    f"build SOURCES STORE with --update or --retire-missing), or {BUILD_AGAIN}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What a repair did."""
+
+    found: tuple[Problem, ...]  # before
+    files: tuple[str, ...]  # shards that were restored
+    failures: tuple[Failure, ...]  # why others were not, and what to do
+    left: tuple[Problem, ...]  # afterwards
+
+    def __repr__(self) -> str:
+        return f"<repair: {len(self.found):,} problems, {len(self.files):,} files restored, {len(self.left):,} left>"
+
+
+@dataclass(frozen=True, slots=True)
+class LostSequence:
+    """A sequence that lost rows, as the tables describe it: its rows in the array, and their checksum."""
+
+    number: int
+    start: int
+    stop: int
+    source: str
+    part: int
+    size: int  # of the source
+    sha256: list[int]
+    crc32c: int
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedShard:
+    """A shard to restore, and the sequences that lost rows in it, in the order of their rows."""
+
+    array: str
+    number: int
+    lost: tuple[LostSequence, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources to process, each once."""
+        return tuple(dict.fromkeys(one.source for one in self.lost))
+
+
+def repair(
+    store: str | PathLike[str],
+    sources: str | PathLike[str],
+    *,
+    process: ProcessFunction | str | None = None,
+    manifest: str | PathLike[str] | None = None,
+    workers: int | None = None,
+    scheduler: Any = None,
+    on_progress: Callable[[Checking], None] = lambda _: None,
+) -> Repair:
+    """Check a store, and restore damaged shards of rows from the sources, byte for byte; nothing else changes.
+
+    The sources of sequences that lost rows are processed again, as the build did. A shard is put only if every sequence
+    in it has the length and the checksum that the tables record. A shard stays as it is where a source is gone or has
+    changed; `failures` says which. Where tables are damaged, nothing proves rows: the store has to be built again.
+
+    Args:
+        store: The store; its options are as it records them.
+        sources: The folder or glob that it was built from.
+        process: The process function, where the store's name for it finds none, or where `labels_from` of `tabular`
+            leads out of the sources' folder.
+        manifest: The manifest, where it does not lie below the sources.
+        workers: Processes on this machine; 0: work in this process. By default as `build`.
+        scheduler: The address of a dask scheduler, or a dask client, to use instead.
+        on_progress: Called with a `Checking` whenever something was checked.
+
+    Raises:
+        UsageError: There is no such folder or store, no build made the store, or options clash.
+        StoreError: The root is damaged, or an older copy; a writer has the store open; or the disk refused.
+        BuildError: Worker processes died again and again.
+    """
+    place = Path(store)
+    try:
+        held, reading = read_again(place, sources, process, manifest)
+    except FormatError as error:
+        raise type(error)(f"{error}; {BUILD_AGAIN}") from error
+    if not reading.names:
+        raise UsageError(f"{sources}: holds none of the store's sources; is that the right folder, and is it mounted?")
+    check = partial(verify, store, workers=workers, scheduler=scheduler, on_progress=on_progress)
+    with locked(place.absolute()) as folder:  # first: a check may take hours, and a writer would waste them
+        # A repair that was killed may not have synced what it put, and that looks as if it was safe.
+        LocalStorage(held.path).sync(["", *held.snapshot.root.schema.folders()])
+        found = tuple(check())
+        if not found:
+            return Repair(found=(), files=(), failures=(), left=())
+        with Ledger.under_lock(place, folder) as ledger:  # which restores the arrays' own metadata
+            files, failures = _restore(ledger.snapshot(), found, reading, workers, scheduler)
+        left = tuple(check())
+    return Repair(found=found, files=tuple(sorted(files)), failures=tuple(failures) if left else (), left=left)
+
+
+def _restore(
+    snapshot: Snapshot, problems: Iterable[Problem], reading: Reading, workers: int | None, scheduler: Any
+) -> tuple[list[str], list[Failure]]:
+    """Restore the shards that can be; return their names, and why others were not restored."""
+    name = snapshot.storage.root.name
+    try:
+        shards = damaged_shards(snapshot, problems)
+    except DAMAGE as error:
+        return [], [Failure(name, f"{error}; {UNPROVED}")]
+    places = {source: number for number, source in enumerate(reading.names)}
+    ready = [shard for shard in shards if places.keys() >= set(shard.sources)]
+    gone = {source for shard in shards for source in shard.sources if source not in places}
+    files, failures = list[str](), {Failure(source, "it is gone") for source in gone}
+    sizes = [reading.file_bytes(source) for source in {source for shard in ready for source in shard.sources}]
+    count = worker_count(workers, small=scheduler is None and reading.is_small(sizes, BATCH_BYTES))
+    with start_engine(count, scheduler) as engine:
+
+        def submit(shard: DamagedShard) -> Task:
+            batch = reading.batch([places[source] for source in shard.sources])
+            return engine.submit(restore_shard, batch, snapshot.slim(compared=False), shard, watch=True)
+
+        try:
+            for shard, task in as_done(engine, ready, submit):
+                try:
+                    put, why = task.result()
+                except engine.lost as error:
+                    raise workers_died(shard.sources) from error
+                files += put
+                failures.update(why)
+        except BaseException:
+            engine.abandon()  # before the lock is free: no worker may put a file any more
+            raise
+    advice = [Failure(name, NOT_RESTORED)] if failures else []
+    return files, [*sorted(failures, key=str), *advice]
+
+
+def damaged_shards(snapshot: Snapshot, problems: Iterable[Problem]) -> list[DamagedShard]:
+    """Return the shards of rows to restore.
+
+    Raises:
+        FormatError: A table is damaged, or is not as the root has it.
+        StoreError: A table cannot be read.
+    """
+    schema, lost = snapshot.root.schema, dict[tuple[str, int], set[int]]()
+    dimensions = {fact.name: 1 + len(schema.shape(fact)) for fact in schema.arrays()}
+    for problem in problems:
+        folder, _, file = problem.where.rpartition("/")
+        number = chunk_number(file, dimensions[folder]) if folder in dimensions else None
+        array = problem.where if number is None else folder
+        if array not in dimensions and array not in (TABLES, ROOT):
+            continue  # an array's own metadata, or a file that belongs to nothing here
+        if not schema.is_sharded(array):
+            raise FormatError(f"{snapshot.storage.path(problem.where)}: damaged")
+        size, bounds = schema.chunking(array).shard, snapshot.bounds(array)
+        if number is None:  # more of its files are missing than were named
+            present = present_files(snapshot, array)
+            for shard in islice((one for one in range(snapshot.root.files(array)) if one not in present), MOST_MISSING):
+                every = overlapping(bounds, shard * size, (shard + 1) * size)
+                lost[array, shard] = set(retired.members(every).tolist())
+            continue
+        for one in retired.members(problem.sequences).tolist():
+            # Where every chunk is sound, any shard of the sequence may be another store's.
+            some = range(int(bounds[one]) // size, -(-int(bounds[one + 1]) // size))
+            for shard in some if problem.kind == "crc32c" else [number]:
+                lost.setdefault((array, shard), set()).add(one)
+    crcs = {array: f"{array}_crc32c" for array, _ in lost}
+    names = ("source", "part", "source_size", "source_sha256")
+    table = {name: snapshot.table(f"{TABLES}/{name}") for name in (*names, *crcs.values())}
+    shards = []
+    for (array, shard), sequences in sorted(lost.items()):
+        size, bounds, numbers = schema.chunking(array).shard, snapshot.bounds(array), np.array([*sequences], np.int64)
+        numbers.sort()
+        starts, stops = bounds[numbers].clip(shard * size), bounds[numbers + 1].clip(max=(shard + 1) * size)
+        numbers = numbers[starts < stops]  # the others have no rows in it
+        columns = [numbers, bounds[numbers], bounds[numbers + 1]]
+        columns += [table[name][numbers] for name in (*names, crcs[array])]
+        rows: Iterable[Any] = zip(*(column.tolist() for column in columns), strict=True)
+        shards.append(DamagedShard(array, shard, tuple(LostSequence(*row) for row in rows)))
+    return shards
+
+
+def restore_shard(batch: Batch, snapshot: Snapshot, shard: DamagedShard) -> tuple[list[str], list[Failure]]:
+    """Restore one shard, in memory for its rows and one source; return its name if it was put, or why it was not."""
+    failures, buffer = list[Failure](), memoryview(bytearray(BUFFER_BYTES))
+    try:
+        rows = ShardRows(snapshot, shard)
+        with searching(batch.search):
+            for place, source in enumerate(batch.names):
+                try:
+                    _, read = read_source(batch, place, buffer, rows.take)
+                except UnusableError as error:
+                    failures.append(error.failure)
+                    continue
+                mine = [one for one in shard.lost if one.source == source]
+                failures += islice((Failure(source, why) for one in mine if (why := rows.missing(one, read))), 1)
+        if failures or not replace_shard(snapshot, shard.array, shard.number, rows.rows):
+            return [], failures
+        return [chunk_key(shard.array, shard.number, rows.rows.ndim)], []
+    except DAMAGE as error:
+        return [], [Failure(snapshot.storage.root.name, str(error))]
+
+
+class ShardRows:
+    """The rows of a shard: of sequences that lost some from their sources, of all others from the store."""
+
+    def __init__(self, snapshot: Snapshot, shard: DamagedShard) -> None:
+        root, array = snapshot.root, shard.array
+        size = root.schema.chunking(array).shard
+        self._schema, self._shard, self._start = root.schema, shard, shard.number * size
+        at, stop = self._start, min(self._start + size, root.committed(array))
+        self._proved: set[int] = set()  # sequences whose rows are what the tables say
+        self.rows = root.schema.rows(array).empty(stop - at)
+        for one in shard.lost:
+            if at < one.start:
+                self._copy(at, snapshot.rows(array, at, one.start))
+            at = one.stop
+        if at < stop:
+            self._copy(at, snapshot.rows(array, at, stop))
+
+    def take(self, origin: SourceId, sequence: Sequence | LongSequence) -> None:
+        """Take a sequence of a source, piece by piece; of one that lost no rows nothing is kept."""
+        lost = [one for one in self._shard.lost if (one.source, one.part) == (origin.name, origin.part)]
+        length = crc = 0
+        for _, checked in checked_pieces(self._schema, origin, sequence):
+            rows = checked.rows[self._shard.array]
+            for one in lost:
+                self._copy(one.start + length, rows)
+            length, crc = length + len(rows), crc32c(rows, crc)
+        self._proved |= {one.number for one in lost if (one.stop - one.start, one.crc32c) == (length, crc)}
+
+    def missing(self, one: LostSequence, read: Fingerprint) -> str:
+        """Say why the rows of a sequence are not those that it had, if so, from what was read of its source."""
+        if (one.size, bytes(one.sha256)) != (read.state.size, read.sha256):
+            was = f"where the store records {one.size:,} with {bytes(one.sha256).hex()[:8]}"
+            return f"it changed: {read.state.size:,} bytes with SHA-256 {read.sha256.hex()[:8]}, {was}"
+        if one.number not in self._proved:
+            code = "the code that reads it" + (f" or {read.beside[0]}" if read.beside else "")
+            return f"it gives other rows than the store has of sequence {one.number:,}: {code} changed"
+        return ""
+
+    def _copy(self, at: int, rows: NDArray[Any]) -> None:
+        """Copy rows that begin at row `at` of the array, as far as they lie in the shard."""
+        low, high = max(at, self._start), min(at + len(rows), self._start + len(self.rows))
+        if low < high:
+            self.rows[low - self._start : high - self._start] = rows[low - at : high - at]

@@ -1,0 +1,82 @@
+"""In which order `compact` writes the sequences of a store: by name, by length, or shuffled; sources stay whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.build_errors import UsageError
+from store_spec.reading.splits import position
+
+Kind = Literal["store", "name", "length", "shuffle"]
+_KINDS: Final = get_args(Kind)
+_SEED: Final = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order of sources; the parts of each stay together, one after another.
+
+    Args:
+        kind: `store`: as they are. `name`: as a build of all of them has them. `length`: by the steps of all their
+            parts, the shortest first. `shuffle`: by a hash of the name and the seed, whichever others there are.
+        seed: Of `shuffle`.
+    """
+
+    kind: Kind = "store"
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `name`, or `shuffle:7`.
+
+        Raises:
+            UsageError: It is no order.
+
+        >>> Order.parse("shuffle:7"), str(Order.parse("shuffle"))
+        (Order(kind='shuffle', seed=7), 'shuffle:0')
+        """
+        word, colon, seed = text.strip().partition(":")
+        for kind in _KINDS:
+            if word == kind and not colon:
+                return cls(kind)
+        if word == "shuffle" and _SEED.fullmatch(seed):
+            return cls("shuffle", int(seed))
+        raise UsageError(f"order={text!r:.80} is none of {', '.join(_KINDS)}; a seed is a whole number, as shuffle:7")
+
+    def __str__(self) -> str:
+        return f"shuffle:{self.seed}" if self.kind == "shuffle" else self.kind
+
+    def of(self, sources: Sequence[str], parts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return int64 (sequences,): which sequence comes first, second, ...; of equals the one that came before.
+
+        Args:
+            sources: Each sequence's source.
+            parts: (sequences,), which part of its source each is: a source begins at part 0.
+            lengths: (sequences,), the steps of each.
+
+        >>> Order("length").of(["a", "b", "b"], np.array([0, 0, 1]), np.array([9, 2, 3])).tolist()
+        [1, 2, 0]
+        """
+        count = len(sources)
+        if self.kind == "store" or not count:
+            return np.arange(count)
+        begins = np.flatnonzero(parts == 0)
+        of_source = np.searchsorted(begins, np.arange(count), "right") - 1
+        if self.kind == "length":
+            order = np.argsort(np.add.reduceat(lengths, begins), kind="stable")
+        elif self.kind == "name":
+            names = [sources[begin] for begin in begins.tolist()]
+            order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+        else:
+            order = np.argsort(
+                [position(sources[begin], f"order {self.seed}") for begin in begins.tolist()], kind="stable"
+            )
+        place = np.empty(len(begins), np.int64)
+        place[order] = np.arange(len(begins))
+        return np.argsort(place[of_source], kind="stable")

@@ -1,0 +1,132 @@
+"""`verify`, with the work on the rows of a store done by worker processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import store_spec
+from builder.build_errors import BuildError
+from builder.execution.build import worker_count
+from builder.workers.engine import Task, as_done, start_engine
+from store_spec.errors import DAMAGE
+from store_spec.verification.parts import PART_BYTES, Checked, Part
+from store_spec.verification.problems import Problem
+from store_spec.verification.verify import Check
+
+SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
+BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
+
+Bundle = dict[int, Part]
+
+
+@dataclass(slots=True, kw_only=True)
+class Checking:
+    """How far a check is."""
+
+    to_check: int = 0  # bytes: decoded rows, or the sources' files
+    checked: int = 0
+    problems: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the check started."""
+        return time.monotonic() - self.started
+
+
+def verify(
+    store: store_spec.StoreLocation,
+    *,
+    workers: int | None = None,
+    scheduler: Any = None,
+    on_progress: Callable[[Checking], None] = lambda _: None,
+) -> list[Problem]:
+    """Do what `store_spec.verify` does, in several processes: return all that is wrong with a store.
+
+    What is found does not depend on their number.
+
+    Args:
+        store: Its path; or a store of zarr, which worker processes need pickled.
+        workers: Processes on this machine; 0: work in this process. By default one a core, or none where the store
+            is so small that starting them would take longer.
+        scheduler: The address of a dask scheduler, or a dask client, to use instead; its workers read the store.
+        on_progress: Called with a `Checking` whenever something was done.
+
+    Raises:
+        MissingStoreError: There is no store at that path.
+        StorageError: A process has too many open files, or too little memory; or the disk does not give the root, or
+            what lies in a folder.
+        BuildError: Worker processes died again and again.
+    """
+    free = workers is None and scheduler is None  # to choose
+    count = worker_count(workers, small=free and _decoded_bytes(store) <= SMALL_BYTES)
+    checking = Checking()
+    with start_engine(count, scheduler) as engine:
+
+        def mapper(check: Check, parts: Sequence[Part]) -> Iterator[Checked]:
+            """Have each part checked, several at once, and give what was found in the order of the parts."""
+            checking.to_check = sum(part.nbytes for part in parts)
+            on_progress(checking)
+            done: dict[int, Checked] = {}
+            following = 0
+
+            def submit(bundle: Bundle) -> Task:
+                return engine.submit(_check_each, check, list(bundle.values()), watch=True)
+
+            for bundle, task in as_done(engine, bundles(parts, engine.workers), submit):
+                try:
+                    checked = task.result()
+                except engine.lost as error:
+                    part, *more = bundle.values()
+                    beside = f" and of {len(more):,} more such part{'s' * (len(more) > 1)}" if more else ""
+                    raise BuildError(
+                        f"worker processes died again and again while rows {part.start:,} to {part.stop:,} of "
+                        f"{part.array}{beside} were checked; they ran out of memory: check with workers=0 (--workers 0)"
+                    ) from error
+                done.update(zip(bundle, checked, strict=True))
+                checking.checked += sum(part.nbytes for part in bundle.values())
+                checking.problems += sum(each.report.count for each in checked)
+                on_progress(checking)
+                while following in done:
+                    yield done.pop(following)
+                    following += 1
+
+        return store_spec.verify(store, mapper=mapper)
+
+
+def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
+    """Put parts together that one task checks, by their numbers: the longest first, and ever less of them.
+
+    Each task takes some milliseconds of the scheduler's and the workers' time, so there are few; and the last ones are
+    small, so that no process works long while others have nothing left. (Guided self-scheduling: Polychronopoulos and
+    Kuck, IEEE Transactions on Computers C-36, 1987.) Without workers, each part is on its own.
+
+    >>> parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=10)] * 8
+    >>> [list(bundle) for bundle in bundles(parts, workers=2)]
+    [[0, 1, 2, 3], [4, 5], [6], [7]]
+    """
+    left, bundle, size = sum(part.nbytes for part in parts), Bundle(), 0
+    for number, part in sorted(enumerate(parts), key=lambda one: -(one[1].nbytes // PART_BYTES)):
+        bundle[number] = part
+        size += part.nbytes
+        if not workers or size >= min(BUNDLE_BYTES, left / workers):
+            yield bundle
+            left, bundle, size = left - size, Bundle(), 0
+    if bundle:
+        yield bundle
+
+
+def _check_each(check: Check, parts: Sequence[Part]) -> list[Checked]:
+    return [check(part) for part in parts]
+
+
+def _decoded_bytes(store: store_spec.StoreLocation) -> int:
+    """Return how many bytes of rows a store has; 0 where `verify` is going to say that it is none."""
+    try:
+        root = store_spec.open_store(store).snapshot.root
+    except DAMAGE:
+        return 0
+    return sum(root.committed(name) * root.schema.rows(name).nbytes for name in root.schema.row_arrays)

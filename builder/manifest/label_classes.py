@@ -1,0 +1,96 @@
+"""Labels of the manifest that are text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+import store_spec
+from builder.build_errors import UsageError
+from builder.formats.column_choice import listed
+from builder.formats.text_numbers import otherwise_written
+from builder.labels.text_classes import Given, is_number
+from store_spec.format.class_names import Classes
+
+Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # of each target the text of each source; None: it is numbers
+
+
+def texts_given(parts: Sequence[str] | None, given: Given) -> tuple[str, ...]:
+    """Return the label columns of which the classes are given."""
+    return tuple(target or part for target, _ in given for part in (parts or ())[: 1 if target is None else None])
+
+
+def texts_wanted(parts: Sequence[str] | None, given: Given, held: store_spec.Store | None) -> tuple[str, ...]:
+    """Return the label columns that are text whatever they look like: those with classes given, or in the store."""
+    columns = list(texts_given(parts, given))
+    if held is not None and held.schema.labels.classes is not None and held.schema.labels.names is not None:
+        rows = held.schema.labels
+        columns += [name for name, one in zip(rows.names or (), rows.classes or (), strict=True) if one is not None]
+    return tuple(dict.fromkeys(columns))
+
+
+def checked_texts(
+    values: Sequence[str | None], keys: Sequence[str], name: str, path: Path, *, typed: bool
+) -> list[str]:
+    """Return the texts of a column; none may be missing, and all are text where the file does not say so.
+
+    Raises:
+        UsageError: With the row.
+    """
+    absent = [row for row, text in enumerate(values) if text is None]
+    if absent:
+        raise UsageError(
+            f"{path}: row {absent[0] + 1:,} ({keys[absent[0]]}), column {name}: missing value ({len(absent):,} in "
+            "all); every source needs its labels"
+        )
+    texts = [text for text in values if text is not None]
+    numbers = [] if typed else [row for row, text in enumerate(texts) if is_number(text)]
+    if numbers and len(numbers) == len(texts):  # it was read as text since the store has classes
+        raise UsageError(
+            f"{path}: column {name} holds numbers, as {texts[0]!r:.80} in row 1, where the store has classes; give the "
+            "labels as text, as before"
+        )
+    if numbers:
+        word = next(row for row, text in enumerate(texts) if not is_number(text))
+        raise UsageError(
+            f"{path}: row {word + 1:,}, column {name}: {texts[word]!r:.80} is not a number, and "
+            f"{texts[numbers[0]]!r:.80} in row {numbers[0] + 1:,} is one; correct it, or name all classes with "
+            "--classes, which takes all for text"
+        )
+    commas = [] if typed else [row for row, text in enumerate(texts) if otherwise_written(text)]
+    if commas:
+        raise UsageError(
+            f"{path}: row {commas[0] + 1:,}, column {name}: {texts[commas[0]]!r:.80} is no number here "
+            f"({len(commas):,} in all): in a manifest they are written with points and no other marks, as 1234.5; or, "
+            "if these are classes, name all of them with --classes"
+        )
+    return texts
+
+
+def check_kinds(held: store_spec.Store | None, targets: Sequence[str], texts: Texts | None, path: Path) -> None:
+    """Refuse text where a store has numbers, and numbers where it has classes.
+
+    Raises:
+        UsageError: It is so.
+    """
+    if held is None:
+        return
+    classes = held.schema.labels.classes or (None,) * len(targets)
+    for name, names, one in zip(targets, classes, texts or (None,) * len(targets), strict=False):
+        if (names is None) != (one is None):
+            holds, has = ("text", "numbers") if names is None else ("numbers", f"classes ({listed(names)})")
+            raise UsageError(f"{path}: column {name} holds {holds}, where {held.path} has {has}; give the same labels")
+
+
+def coded(labels: NDArray[Any], texts: Texts, classes: Classes) -> NDArray[Any]:
+    """Return labels (sources, targets) with the codes of texts; of those that are no class, -1."""
+    labels = labels.copy()
+    for target, (one, names) in enumerate(zip(texts, classes, strict=True)):
+        if one is not None and names is not None:
+            code = {name: number for number, name in enumerate(names)}
+            labels[:, target] = np.array([code.get(text, -1) for text in one], np.int64)
+    return labels

@@ -1,0 +1,95 @@
+"""`--codec auto`: which codec suits the rows of a new store, by the sizes that the candidates give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.planning.packing import codec_text
+from builder.workers.batch import process_batch
+from builder.workers.process_source import Batch
+from builder.workers.row_blocks import Space
+from store_spec.format.codec import Codec
+from store_spec.format.shard import between
+from store_spec.schema import Schema
+
+SAMPLE_BYTES = 2**24
+SAMPLE_SOURCES = 256  # at most, of a build
+CANDIDATES = (Codec("none"), Codec("lz4"), Codec("zstd"))
+# Sizes alone decide, never a clock: the same sources give the same store on every machine. What a codec costs to read
+# is known: next to nothing without one, and with zstd two to three times the time of lz4.
+LEAST_SAVED = 0.05  # of the size without a codec, or there is no codec
+LEAST_SAVED_MORE = 0.3  # of the size with lz4, or zstd is not worth its time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The codec that was chosen, and what the others would have given.
+
+    Args:
+        codec: The chosen one.
+        shares: For each candidate, its size as a share of the rows' own.
+        nbytes: Of the rows that were compressed.
+    """
+
+    codec: Codec
+    shares: Mapping[str, float]
+    nbytes: int
+
+    def __str__(self) -> str:
+        """Say what was chosen, and why."""
+        if not self.nbytes:
+            return f"codec {codec_text(self.codec)}: there are no rows to measure"
+        names = {"none": "uncompressed"}
+        found = ", ".join(f"{share:.0%} {names.get(name, f'with {name}')}" for name, share in self.shares.items())
+        why = {
+            "none": f"compression saves less than {LEAST_SAVED:.0%}",
+            "lz4": "it is read fastest",
+            "zstd": f"it saves {LEAST_SAVED_MORE:.0%} or more beyond lz4, which is read faster",
+        }
+        return f"codec {codec_text(self.codec)}, as {why[self.codec.name]}: the first rows take {found}"
+
+
+def choose(sizes: Mapping[str, int], nbytes: int) -> Choice:
+    """Choose by the bytes that rows of `nbytes` take with each candidate, by its name.
+
+    >>> str(choose({"none": 1000, "lz4": 600, "zstd": 500}, 1000))
+    'codec lz4:9, as it is read fastest: the first rows take 100% uncompressed, 60% with lz4, 50% with zstd'
+    """
+    codec = Codec("lz4")
+    if nbytes and min(sizes.values()) > (1 - LEAST_SAVED) * sizes["none"]:
+        codec = Codec("none")
+    elif nbytes and sizes["zstd"] <= (1 - LEAST_SAVED_MORE) * sizes["lz4"]:
+        codec = Codec("zstd")
+    return Choice(codec=codec, shares={name: size / max(1, nbytes) for name, size in sizes.items()}, nbytes=nbytes)
+
+
+def measured_on_sources(batch: Batch, schema: Schema) -> Choice:
+    """Choose by the sources of a batch that can be used: the first megabytes of them."""
+    rows: dict[str, list[NDArray[Any]]] = {}
+    for number in range(len(batch)):
+        for name, blocks in process_batch(batch.only(number), schema, Space(memory=SAMPLE_BYTES)).rows.items():
+            rows.setdefault(name, []).extend(map(np.asarray, blocks.between(0, blocks.rows)))
+        if sum(block.nbytes for blocks in rows.values() for block in blocks) >= SAMPLE_BYTES:
+            break
+    return measured(rows, schema)
+
+
+def measured(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> Choice:
+    """Choose by the first rows of some arrays, cut into chunks as the schema has them."""
+    sizes, nbytes = dict.fromkeys((codec.name for codec in CANDIDATES), 0), 0
+    with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
+        for name, blocks in rows.items():
+            chunking = schema.chunking(name)
+            rows_here = min(SAMPLE_BYTES // schema.rows(name).nbytes or 1, sum(map(len, blocks)))
+            for start in range(0, rows_here, chunking.chunk):
+                piece = np.concatenate(between(blocks, start, min(rows_here, start + chunking.chunk)))
+                nbytes += piece.nbytes
+                for codec in CANDIDATES:
+                    sizes[codec.name] += len(pool.submit(codec.encode, piece).result())
+    return choose(sizes, nbytes)

@@ -1,0 +1,312 @@
+"""The options of a build: those that are given, and the others as the store records them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.build_errors import NoSuchProcessError, UsageError
+from builder.frames.described import described_options, tabular_as_described
+from builder.frames.tabular import Tabular, tabular
+from builder.manifest.manifest_table import ManifestLabels
+from builder.planning.provenance import ELSEWHERE, Recorded
+from builder.processes.arguments import Argument
+from builder.processes.function_options import NOTHING_ASKED, FunctionOptions
+from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
+from builder.processes.process_code import NO_CODE, ProcessCode, code_of
+from store_spec import open_store
+from store_spec.errors import StoreError
+from store_spec.schema import LABEL_AXES, LabelAxis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How sources become sequences.
+
+    Args:
+        process: What reads a source.
+        named: What the store records of it.
+        code: The fingerprint of the process function.
+        manifest: Where labels come from, and which sources there are; its path is None where the store has to tell.
+        label_axis: None: the process, or the first source, tells.
+    """
+
+    process: Process
+    named: dict[str, Any]
+    code: ProcessCode = NO_CODE
+    manifest: ManifestLabels | None = None
+    label_axis: LabelAxis | None = None
+
+    def __post_init__(self) -> None:
+        if self.label_axis is not None and self.label_axis not in LABEL_AXES:
+            raise UsageError(f"label_axis={self.label_axis!r} is not one of {', '.join(LABEL_AXES)}")
+        if self.has_labels_in_manifest and self.process.label_source in {"columns", "pattern"}:
+            place = "label_pattern" if self.process.label_source == "pattern" else "the process function"
+            raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")
+        if (where := self.labels_of_sequences) is not None and self.label_axis not in (None, "sequence"):
+            raise UsageError(
+                f"label_axis={self.label_axis} (--label-axis): labels in {where} are one row a sequence; leave it out"
+            )
+
+    @property
+    def has_labels_in_manifest(self) -> bool:
+        """Whether the manifest has the labels."""
+        return self.manifest is not None and self.manifest.columns is not None
+
+    @property
+    def labels_of_sequences(self) -> str | None:
+        """Where the labels are that are one row a sequence, whatever the sources hold; None: they are elsewhere."""
+        if self.has_labels_in_manifest:
+            return "a manifest (label_column)"
+        return "names (label_pattern)" if self.process.label_source == "pattern" else None
+
+
+def asked_of(
+    process: str | None,
+    options: Mapping[str, Any],
+    given: Collection[str],
+    store: Path,
+    arguments: Mapping[str, Argument],
+) -> tuple[ProcessFunction | str | None, FunctionOptions]:
+    """Return the process function, and what is asked of it, where some options are of either: tables, or functions.
+
+    Args:
+        process: The name of a function; None: it is one for tables, or the one that the store records.
+        options: Arguments of `tabular`; it has what is usual for others.
+        given: Those of them that the user gave.
+        store: Where the store is, or will be.
+        arguments: Of the function.
+
+    Raises:
+        UsageError: Options clash.
+    """
+    of_either = bool(given) and {"missing", "classes", "label_pattern"}.issuperset(given)
+    if process is None and not (of_either and "function" in _process_recorded(store)):
+        return tabular_given(options, given, store), FunctionOptions.of(arguments, None, None, None)
+    missing = ",".join(options.get("missing", ())) or None
+    return process, FunctionOptions.of(arguments, missing, options.get("classes"), options.get("label_pattern"))
+
+
+def tabular_given(options: Mapping[str, Any], given: Collection[str], store: Path) -> Tabular:
+    """Make a process function of the options that are given; the others go along where they are needed.
+
+    Some options mean nothing without others, as `ffill_limit` without `missing`. Of a store that is there, these are
+    recorded, so that each of them can be given alone, and is held against what is recorded.
+
+    Args:
+        options: Arguments of `tabular`; it has what is usual for others.
+        given: Those of them that the user gave.
+        store: Where the store is, or will be.
+
+    Raises:
+        UsageError: Options clash.
+    """
+    if "na_values" in given and "decimal" not in given:
+        # What stands before decimals tells where a word among them ends.
+        options = {"decimal": (_options_recorded(store) or {}).get("decimal", "."), **options}
+    try:
+        return tabular(**options).only(given)
+    except UsageError:
+        recorded = _options_recorded(store)
+        if recorded is not None:
+            with suppress(UsageError):  # the first error says what is wrong with those that are given
+                return tabular(**(recorded | {name: options[name] for name in given})).only(given)
+        raise
+
+
+def _options_recorded(store: Path) -> dict[str, Any] | None:
+    """Return the arguments of `tabular` that a store records; None: there is none, or it was built with others."""
+    described = _process_recorded(store).get("tabular")
+    with suppress(UsageError):
+        return None if described is None else described_options(described)
+    return None
+
+
+def _process_recorded(store: Path) -> dict[str, Any]:
+    """Return what a store records of its process function; nothing where it is none."""
+    with suppress(StoreError, UsageError):
+        return Recorded.of(open_store(store)).process
+    return {}
+
+
+def gives(process: ProcessFunction | str | None, option: str) -> bool:
+    """Tell whether a process function that a caller gives is one of tables, with this option."""
+    return isinstance(process, Tabular) and process.has_given(option)
+
+
+def options_of_new(
+    process: ProcessFunction | str | None,
+    manifest: ManifestLabels | None,
+    label_axis: LabelAxis | None,
+    of_function: FunctionOptions = NOTHING_ASKED,
+) -> Options:
+    """Return the options of a first build.
+
+    Raises:
+        UsageError: Options clash, or there is no such function.
+    """
+    if manifest is not None and manifest.path is None:
+        raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
+    if process is None:
+        process = tabular(labels_in_manifest=manifest is not None and manifest.columns is not None)
+    function = load_process(process)
+    named = describe_process(function, process if isinstance(process, str) else None)
+    if isinstance(function, Tabular):
+        _refuse_of_tables(of_function)
+        return Options(process=function, named=named, manifest=manifest, label_axis=label_axis)
+    return Options(
+        process=of_function.applied(function, in_manifest=manifest is not None and manifest.columns is not None),
+        named=named | of_function.described(),
+        code=code_of(function),
+        manifest=manifest,
+        label_axis=label_axis,
+    )
+
+
+def options_of_old(
+    recorded: Recorded,
+    process: ProcessFunction | str | None,
+    manifest: ManifestLabels | None,
+    label_axis: LabelAxis | None,
+    of_function: FunctionOptions = NOTHING_ASKED,
+) -> Options:
+    """Return the options of a later build: as the store records them.
+
+    Raises:
+        UsageError: One that is given differs (the error has both values); or the function cannot be found.
+    """
+    if manifest is not None and manifest.path is None and recorded.manifest is None:
+        raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
+    function = None if process is None else load_process(process)
+    tables = function if isinstance(function, Tabular) else None
+    if function is None or tables is not None:
+        if "tabular" in recorded.process:
+            _refuse_of_tables(of_function)
+    else:
+        _refuse_other(recorded, function, process if isinstance(process, str) else None)
+    of_stored_function = FunctionOptions.recorded(recorded.process)
+    differing = of_function.differences(of_stored_function)
+    for before, now in (*_all_differences(recorded, tables, manifest, label_axis), *differing):
+        raise UsageError(
+            f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
+            f"store records it, or {ELSEWHERE}"
+        )
+    table = None
+    if recorded.manifest is not None:
+        table = ManifestLabels(
+            path=None if manifest is None else manifest.path,
+            key=recorded.manifest["key"],
+            columns=recorded.manifest["columns"],
+            keep=recorded.manifest["keep"],
+            only_listed=recorded.manifest["only_listed"],
+        )
+    try:
+        if "tabular" in recorded.process:
+            described = tabular_as_described(recorded.process["tabular"])
+            return Options(process=described, named=recorded.process, manifest=table, label_axis=recorded.label_axis)
+        if function is None or tables is not None:
+            function = load_recorded_process(recorded.process["function"])
+    except UsageError as error:
+        raise UsageError(f"{recorded.store}: {error}") from None
+    in_manifest = table is not None and table.columns is not None
+    return Options(
+        process=of_stored_function.applied(function, in_manifest=in_manifest),
+        named=recorded.process,
+        code=code_of(function),
+        manifest=table,
+        label_axis=recorded.label_axis,
+    )
+
+
+def _refuse_other(recorded: Recorded, process: ProcessFunction, given: str | None) -> None:
+    """Refuse another function than the store records, unless the recorded name leads nowhere.
+
+    The store goes on to record its own, so that its bytes do not depend on how often it was built, and by what name.
+
+    Raises:
+        UsageError: The function that is given is not the one that the store records.
+    """
+    now = describe_process(process, given)
+    function = recorded.process.get("function")
+    if function is not None and function in (now["function"], given):
+        return
+    was, instead = "tabular", "leave that option out, as the store records it"
+    if function is not None:
+        was = f"function {function}"
+        try:
+            load_recorded_process(function)
+        except NoSuchProcessError:
+            return
+        except UsageError:  # it is found, but not called unless it is given
+            instead = f"give {function} with process (--process)"
+    raise UsageError(
+        f"{recorded.store}: was built with {was}, and now function {now['function']} is asked for; {instead}, or "
+        f"{ELSEWHERE}"
+    )
+
+
+def _refuse_of_tables(of_function: FunctionOptions) -> None:
+    """Refuse what is asked of a process function where tables are read.
+
+    Raises:
+        UsageError: Something is.
+    """
+    if (given := of_function.first_given) is not None:
+        instead = "name one with --process" if of_function.arguments else f"of tables, give {given} to tabular(...)"
+        raise UsageError(f"{given} is for a process function; {instead}")
+
+
+def _first_given(manifest: ManifestLabels) -> str:
+    """Return the option of a manifest that is given."""
+    if manifest.key is not None:
+        return "key"
+    if manifest.columns is not None:
+        return "label_column"
+    return "manifest_only" if manifest.keep is None else "keep"
+
+
+def _all_differences(
+    recorded: Recorded, process: Tabular | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
+) -> Iterator[tuple[str, str]]:
+    """Give the options that are given and differ: what each was, and what it is now."""
+    if process is not None:
+        yield from _tabular_differences(recorded.process, process)
+    before: dict[str, Any] = {"label_axis": recorded.label_axis}
+    now: dict[str, Any] = {"label_axis": label_axis}
+    if manifest is not None and recorded.manifest is None:
+        now["manifest"] = manifest.path
+    elif manifest is not None and recorded.manifest is not None:
+        table, columns = recorded.manifest, manifest.parts
+        before |= {"key": table["key"], "label_column": table["columns"], "manifest_only": table["only_listed"] or None}
+        before |= {"keep": table["keep"]}
+        now |= {"key": manifest.key, "label_column": columns and list(columns)}
+        now |= {"keep": manifest.kept and list(manifest.kept), "manifest_only": manifest.only_listed or None}
+    yield from _differences(before, now, [name for name, value in now.items() if value is not None])
+
+
+def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator[tuple[str, str]]:
+    function = recorded.get("function")
+    asked, given = process.describe(), process.given
+    if function is None:
+        before = tabular().describe() | recorded["tabular"]
+        yield from _differences(before, asked, sorted(asked) if given is None else given)
+    elif given is None:
+        yield f"function {function}", "tabular"
+    else:
+        yield from ((f"function {function}", f"{name} {_said(asked[name])}") for name in given)
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        if before.get(name) != now[name]:
+            yield f"{name} {_said(before.get(name))}", f"{name} {_said(now[name])}"
+
+
+def _said(value: Any) -> str:
+    """Write an option as its user would."""
+    if value is None or value == []:
+        return "not given"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,125 @@
+"""How rows are packed into chunks and shards: chosen for a new store, compared with what an old one has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from builder.build_errors import UsageError
+from store_spec.errors import SchemaError
+from store_spec.format.codec import COMPRESSORS, Codec
+from store_spec.format.sequence_columns import SequenceColumn
+from store_spec.format.times import Time
+from store_spec.reading.sizes import parse_bytes
+from store_spec.schema import Chunking, LabelAxis, Missing, Rows, Schema, sizes_for
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """What was asked for; None: the default for a new store, whatever an old one has.
+
+    Args:
+        chunk: Decoded bytes that are compressed together.
+        shard: Decoded bytes in one file.
+        codec: How chunks are compressed.
+        measure: Whether the codec of a new store is to be chosen by its first rows.
+    """
+
+    chunk: int | None = None
+    shard: int | None = None
+    codec: Codec | None = None
+    measure: bool = False
+
+    def __post_init__(self) -> None:
+        Chunking.for_rows(1, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes)
+
+    @classmethod
+    def parse(cls, chunk: int | str | None, shard: int | str | None, codec: str | None) -> Self:
+        """Read sizes such as `"1MB"`, and a codec such as `"zstd:5"`, or `"auto"`.
+
+        Raises:
+            SchemaError: One of them is none, or a chunk is larger than a shard.
+        """
+        return cls(
+            chunk=None if chunk is None else parse_bytes(chunk),
+            shard=None if shard is None else parse_bytes(shard),
+            codec=None if codec is None or codec == AUTO else _codec(codec),
+            measure=codec == AUTO,
+        )
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Decoded bytes of a chunk of a new store."""
+        return sizes_for(self.chunk, self.shard)[0]
+
+    @property
+    def shard_bytes(self) -> int:
+        """Decoded bytes of a shard of a new store."""
+        return sizes_for(self.chunk, self.shard)[1]
+
+    def schema(
+        self,
+        inputs: Rows,
+        labels: Rows,
+        label_axis: LabelAxis,
+        missing: Missing = "error",
+        *,
+        columns: tuple[SequenceColumn, ...] = (),
+        time: Time | None = None,
+        filled: bool = False,
+    ) -> Schema:
+        """Return the schema of a new store."""
+        return Schema.plan(
+            inputs,
+            labels,
+            label_axis=label_axis,
+            missing=missing,
+            codec=self.codec,
+            chunk_bytes=self.chunk_bytes,
+            shard_bytes=self.shard_bytes,
+            columns=columns,
+            time=time,
+            filled=filled,
+        )
+
+    def check(self, schema: Schema, store: Path) -> None:
+        """Refuse what was asked for where the store has something else.
+
+        Raises:
+            UsageError: Says both values.
+        """
+        widest = schema.step_bytes
+        has, chunk, shard = schema.steps, schema.steps.chunk, schema.steps.shard
+        if self.chunk is not None:
+            chunk = Chunking.for_rows(widest, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes).chunk
+        if self.shard is not None:
+            chunk_bytes = has.chunk * max(1, widest)
+            shard = Chunking.for_rows(widest, chunk_bytes=chunk_bytes, shard_bytes=max(chunk_bytes, self.shard)).shard
+        for before, now in (
+            (f"chunks of {has.chunk:,} steps", f"chunks of {chunk:,} steps"),
+            (f"shards of {has.shard:,} steps", f"shards of {shard:,} steps"),
+            (f"codec {codec_text(schema.codec)}", f"codec {codec_text(self.codec or schema.codec)}"),
+        ):
+            if before != now:
+                raise UsageError(
+                    f"{store}: has {before}, and the option now gives {now}; leave it out, or build to another path"
+                )
+
+
+def _codec(text: str) -> Codec:
+    if text.partition(":")[0] not in COMPRESSORS:
+        known = ", ".join(COMPRESSORS)
+        raise SchemaError(f"codec {text!r:.80} is not known; take one of {known}, {AUTO}, or with a level as 'zstd:5'")
+    return Codec.parse(text)
+
+
+def codec_text(codec: Codec) -> str:
+    """Write a codec as `Packing.parse` reads it.
+
+    >>> codec_text(Codec("lz4", 5)), codec_text(Codec("none"))
+    ('lz4:5', 'none')
+    """
+    return codec.name if codec.name == "none" else f"{codec.name}:{codec.level}"

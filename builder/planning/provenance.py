@@ -1,0 +1,220 @@
+"""What a store records of its builds: the options of the first one, and which code made which sequences.
+
+In `provenance["build"]`: `process`, either `{"tabular": its options}` or `{"function": "module:name"}`, with its
+`arguments`, `missing`, `classes` and `label_pattern` where these are given; `label_axis`, null if it was not given;
+`manifest`, null or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and
+the fingerprint of the process function that made the sequences from that number on (see `process_code`). In a
+store that `compact` gave another dtype, there is `converted` too: pairs of `inputs` or `labels` and a dtype, to which
+rows are converted, one after another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import store_spec
+from builder.build_errors import UsageError
+from builder.frames.tabular import tabular
+from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, found_below, place_below
+from builder.processes.function_options import are_recorded
+from builder.processes.row_dtypes import Conversions, conversions_recorded
+from builder.sources.source_list import SourceList
+from store_spec.schema import LabelAxis
+
+ELSEWHERE = "build to another path"
+Code = tuple[tuple[int, str], ...]  # (number of a sequence, fingerprint of what made it and those after it), rising
+
+
+def describe_build(
+    process: dict[str, Any], label_axis: LabelAxis | None, manifest: ManifestLabels | None, root: Path
+) -> dict[str, Any]:
+    """Return what a new store records of its build."""
+    table = None
+    if manifest is not None and manifest.path is not None:
+        table = {
+            "key": manifest.key or DEFAULT_KEY,
+            "columns": None if manifest.parts is None else list(manifest.parts),
+            "keep": None if manifest.kept is None else list(manifest.kept),
+            "only_listed": bool(manifest.only_listed),
+            "path": place_below(manifest.path, root),
+        }
+    return {"process": process, "label_axis": label_axis, "manifest": table, "code": []}
+
+
+def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
+    """Record that the sequences from number `first` on come from this code, unless those before them do too.
+
+    So it leaves no trace how often a build was cut off and went on.
+    """
+    build = provenance["build"]
+    pairs = build["code"]
+    if not pairs or pairs[-1][1] != code:
+        provenance["build"] = build | {"code": [*pairs, [first, code]]}
+
+
+def of_some(provenance: dict[str, Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what a store records, for a store that holds some of its sequences alone, in this order.
+
+    >>> of_some({"build": {"code": [[0, "a"], [3, "b"], [4, "c"]]}}, np.array([0, 1, 4]))
+    {'build': {'code': [[0, 'a'], [2, 'c']]}}
+    >>> of_some({"build": {"code": []}}, np.array([0, 1]))  # as `tabular` leaves it
+    {'build': {'code': []}}
+    >>> of_some({"build": {"code": [[0, "a"], [3, "b"]]}}, np.array([3, 0, 4]))
+    {'build': {'code': [[0, 'b'], [1, 'a'], [2, 'b']]}}
+    """
+    build = provenance.get("build")
+    if not (isinstance(build, dict) and _is_code(build.get("code"))):
+        return provenance
+    which = np.searchsorted(np.array([first for first, _ in build["code"]], np.int64), numbers, "right")
+    codes = ["", *(code for _, code in build["code"])]  # "": of those before the first that is recorded
+    pairs: list[list[Any]] = []
+    for place in [*range(min(1, len(which))), *(np.flatnonzero(np.diff(which)) + 1).tolist()]:
+        if codes[which[place]] != (pairs[-1][1] if pairs else ""):
+            pairs.append([place, codes[which[place]]])
+    return provenance | {"build": build | {"code": pairs}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The options of the build that made a store."""
+
+    store: Path
+    process: dict[str, Any]  # as `describe_process` gives it
+    manifest: dict[str, Any] | None
+    label_axis: LabelAxis  # that the store has, whether it was given or guessed
+    code: Code
+    converted: Conversions = ()
+
+    @classmethod
+    def of(cls, held: store_spec.Store) -> Recorded:
+        """Read it from a store.
+
+        Raises:
+            UsageError: No build made the store, or what it records cannot be understood.
+        """
+        build = held.provenance.get("build")
+        if not isinstance(build, dict):
+            raise UsageError(f"{held.path}: no build made this store, so none can bring it up to date; {ELSEWHERE}")
+        fitting = {"process": _is_process, "manifest": _is_manifest, "code": _is_code, "converted": _is_converted}
+        for name, fits in fitting.items():
+            if name not in build and name != "converted":
+                raise UsageError(
+                    f"{held.path}: records no {name} of its build, so none can bring it up to date; {ELSEWHERE}"
+                )
+            if not fits(build.get(name)):
+                raise UsageError(
+                    f"{held.path}: records {name} {str(build.get(name))[:200]} of its build, which cannot be "
+                    f"understood; {ELSEWHERE}"
+                )
+        return cls(
+            store=held.path,
+            process=build["process"],
+            manifest=build["manifest"],
+            label_axis=held.schema.label_axis,
+            code=tuple((first, code) for first, code in build["code"]),
+            converted=conversions_recorded(build.get("converted")) or (),
+        )
+
+    def with_manifest(self, found: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
+        """Find the manifest where it lay, unless a path is given; what lies there is no source.
+
+        Raises:
+            UsageError: It is not there.
+        """
+        place = self.manifest["path"] if self.manifest is not None else None
+        path = table.path or (None if place is None else found_below(place, found.root))
+        if path is None:
+            lay = "did not lie below the sources" if place is None else f"lay in {found.root} as {place}, and is gone"
+            raise UsageError(
+                f"{self.store}: was built with a manifest that {lay}; give it again with manifest (--manifest)"
+            )
+        names, ignored = ([name for name in names if name != place] for names in (found.names, found.ignored))
+        return replace(found, names=tuple(names), ignored=tuple(ignored)), replace(table, path=path)
+
+    def outdated(self, code: str | None, held: store_spec.Store) -> tuple[str, ...]:
+        """Return the sources of which sequences come from other code than this, in the order of the store."""
+        if code is None:
+            return ()
+        firsts = np.array([first for first, _ in self.code], np.int64)
+        codes = np.array(["", *(sha256 for _, sha256 in self.code)], object)  # "": before the first that is recorded
+        other = codes[np.searchsorted(firsts, held.selection, "right")] != code
+        return tuple(dict.fromkeys(held.sources[position] for position in np.flatnonzero(other)))
+
+
+def _is_process(value: Any) -> bool:
+    match value:
+        case {"tabular": dict()} if len(value) == 1:
+            return True
+        case {"function": str()}:
+            return are_recorded(value)
+    return False
+
+
+def _is_manifest(value: Any) -> bool:
+    match value:
+        case None:
+            return True
+        case {
+            "key": str(),
+            "columns": list() | None as columns,
+            "keep": list() | None as keep,
+            "only_listed": bool(),
+            "path": str() | None,
+        }:
+            return all(
+                names is None or (bool(names) and all(isinstance(one, str) for one in names))
+                for names in (columns, keep)
+            )
+    return False
+
+
+def _is_converted(value: Any) -> bool:
+    return value is None or conversions_recorded(value) is not None
+
+
+def _is_code(value: Any) -> bool:
+    """Tell whether it is a list of [number, text], the numbers rising from 0 on."""
+    before = -1
+    for pair in value if isinstance(value, list) else (None,):
+        match pair:
+            case [int(first), str()] if not isinstance(first, bool) and before < first < 2**63:
+                before = first
+            case _:
+                return False
+    return True
+
+
+def options_given(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the options of a build that were set, those of the process function among them, as text.
+
+    >>> list(options_given({"process": {"function": "made:read"}, "label_axis": None, "manifest": None, "code": []}))
+    [('function', 'made:read')]
+    """
+    usual = tabular().describe() | {"only_listed": False, "code": []}
+    for name, value in build.items():
+        if isinstance(value, dict):
+            yield from options_given(value)
+        elif value not in (None, usual.get(name)):
+            yield name, _code(value) if name == "code" else _option(value)
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(one, str) and one and "," not in one for one in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _code(pairs: Any) -> str:
+    """Say which code made which sequences, the latest first."""
+    match pairs:
+        case [*earlier, [int(first), str(sha256)]]:
+            rest = f"; {_code(earlier)}" if earlier else ""
+            return f"{sha256[:12]} from sequence {first:,}{rest}"
+    return _option(pairs)

@@ -1,0 +1,28 @@
+"""What a store records of the sources that its last build could not use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from builder.workers.process_source import Failure
+
+FAILURES = "failures"  # in the provenance
+LISTED_FAILURES = 1_000  # that a store lists by name; it counts all
+
+
+def failures_recorded(failures: Sequence[Failure]) -> dict[str, Any]:
+    """Return what a store records of them."""
+    listed = [{"source": one.source, "reason": one.reason} for one in failures[:LISTED_FAILURES]]
+    return {"count": len(failures), "listed": listed}
+
+
+def failures_in(provenance: Mapping[str, Any]) -> tuple[int, tuple[Failure, ...]]:
+    """Return how many there were, and those that are listed; a stranger's store may hold anything there."""
+    recorded = provenance.get(FAILURES)
+    if not isinstance(recorded, dict):
+        return 0, ()
+    count, listed = recorded.get("count"), recorded.get("listed")
+    entries = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    failures = tuple(Failure(str(one.get("source")), str(one.get("reason"))) for one in entries)
+    return count if isinstance(count, int) else len(entries), failures

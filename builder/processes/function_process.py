@@ -1,0 +1,153 @@
+"""A process function of the user's own: how it travels to workers, and where its labels come from."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import cloudpickle  # type: ignore[import-untyped]
+
+from builder.build_errors import UsageError
+from builder.formats.table import Array
+from builder.labels.name_labels import labels_in, target_names
+from builder.labels.text_classes import of_targets, parse_classes
+from builder.processes.text_labels import coded_sequences
+from builder.sequence import Parts, rows_beside
+from store_spec.format.class_names import Classes
+
+Names = tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionProcess:
+    """A process function of the user's own, as `builder.processes.process.Process`.
+
+    Args:
+        function: The function of a path.
+        classes: The classes of labels that are text, as `classes_text` writes them; of several targets, each is named
+            by its place, as `"0=cat,dog"`.
+        label_pattern: A regular expression that finds the labels in the sources' names; None: the function returns
+            them, or the manifest has them.
+        in_manifest: Whether the manifest has the labels.
+        keeps: Whether NaN in its arrays stands for missing values.
+        store_classes: The classes of each target in the store; None: they are not known yet, or labels are numbers.
+    """
+
+    function: Callable[[Path], Any]
+    classes: tuple[str, ...] = ()
+    label_pattern: str | None = None
+    in_manifest: bool = False
+    keeps: bool = False
+    store_classes: Classes | None = None
+
+    is_custom = True
+    format = labels_from = label_axis = None
+
+    @property
+    def label_source(self) -> Literal["pattern", "manifest", "function"]:
+        """Where the labels come from."""
+        if self.label_pattern is not None:
+            return "pattern"
+        return "manifest" if self.in_manifest else "function"
+
+    def __call__(self, path: Path) -> Any:
+        """Call the function. Labels that are text become codes.
+
+        Raises:
+            SourceError: A label is none of the classes.
+        """
+        result = self.function(path)
+        if not self.classes or self.label_source != "function" or inspect.iscoroutine(result):
+            return result  # whoever reads sources says that a coroutine cannot be used
+        return Parts(coded_sequences(result, parse_classes(self.classes), str(path)), rows_beside(result))
+
+    def labels_in_name(self, source: str) -> Array | None:
+        """Return the labels (targets,) in a source's name; None: they are elsewhere.
+
+        Raises:
+            SourceError: The name does not match the pattern, or has what is neither a number nor a class.
+        """
+        if self.label_pattern is None:
+            return None
+        return labels_in(source, self.label_pattern, None, self.store_classes, given=bool(self.classes))
+
+    def label_file(self, source: str) -> None:  # of the protocol
+        """Return None: labels beside the sources are for tables."""
+        del source
+
+    def columns(self, path: Path) -> tuple[Names, Names]:
+        """Return the names of the features and of the targets of a source; None where they have no names."""
+        del path
+        return None, None if self.label_pattern is None else target_names(self.label_pattern)
+
+    def classes_in(self, path: Path) -> dict[str, Names]:  # of the protocol
+        """Return nothing: a function may take any time, so its classes are given."""
+        del path
+        return {}
+
+    def classes_of_targets(self, targets: int) -> Classes | None:
+        """Return the given classes of labels with so many targets; None: the labels come from elsewhere.
+
+        Raises:
+            UsageError: The classes are of other targets.
+        """
+        if not self.classes or self.label_source != "function":
+            return None
+        return of_targets(parse_classes(self.classes), [str(target) for target in range(targets)])
+
+    def for_store(
+        self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = (), classes: Classes | None = None
+    ) -> Self:
+        """Return the same for a store whose labels have these classes."""
+        del inputs, labels, columns
+        return replace(self, store_classes=classes)
+
+    def under(self, root: Path) -> Self:
+        """Return the same: the function takes whole paths."""
+        del root
+        return self
+
+
+class Portable:
+    """A function that travels to the workers as bytes, and is unpickled where it is called.
+
+    A module that a worker lacks is thus an error of the call. A worker that fails to read a message drops it, and asks
+    for it again for ever.
+
+    Raises:
+        UsageError: When called: it cannot be imported there.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function: Callable[..., Any] | None = function
+        self._data = b""
+
+    def __call__(self, path: Path) -> Any:
+        """Call the function."""
+        if self._function is None:
+            try:
+                self._function = pickle.loads(self._data)  # noqa: S301  # made by our own coordinator
+            except Exception as error:
+                raise UsageError(
+                    f"the process function cannot be imported on a worker: {type(error).__name__}: {error}; "
+                    "its module must be installed there, or lie in the folder that the build is started from"
+                ) from error
+        return self._function(path)
+
+    def __getstate__(self) -> bytes:
+        if not self._data:
+            try:
+                self._data = cloudpickle.dumps(self._function)
+            except Exception as error:  # whatever an object of the user's own raises
+                raise UsageError(
+                    f"the process function cannot be sent to workers: {type(error).__name__}: {error}; have it make "
+                    "what cannot be sent when it is called, or work in this process: workers=0 (--workers 0)"
+                ) from error
+        return self._data
+
+    def __setstate__(self, data: bytes) -> None:
+        self._function, self._data = None, data

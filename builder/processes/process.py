@@ -1,0 +1,208 @@
+"""What turns one source into sequences: the protocol, and process functions that are found by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from numpy.typing import NDArray
+
+from builder.build_errors import NoSuchProcessError, UsageError
+from builder.frames.tabular import Tabular
+from store_spec.format.class_names import Classes
+from store_spec.schema import LabelAxis
+
+# Of a path, and of `arguments` by name; it returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
+# these.
+ProcessFunction = Callable[..., Any]
+Names = tuple[str, ...] | None
+
+
+class Process(Protocol):
+    """What makes sequences of a source: `Tabular`, or a `FunctionProcess`."""
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it is a function of the user's own, which may take any time, and may crash."""
+
+    @property
+    def format(self) -> str | None:
+        """The format that all sources have; None: it goes by the suffix, or the function knows."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the user gave, as `classes_text` writes them."""
+
+    @property
+    def label_pattern(self) -> str | None:
+        """The regular expression that finds labels in sources' names; None: they are elsewhere."""
+
+    @property
+    def label_source(self) -> str:
+        """Where labels come from: columns, inputs, pattern, manifest or function."""
+
+    @property
+    def labels_from(self) -> str | None:
+        """The pattern of the files of labels beside the sources; None: there are none."""
+
+    @property
+    def label_axis(self) -> LabelAxis | None:
+        """The label axis, if the options tell."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether NaN stands for missing values."""
+
+    def __call__(self, path: Path) -> Any:
+        """Return what a process function returns of a source."""
+
+    def labels_in_name(self, source: str) -> NDArray[Any] | None:
+        """Return the labels (targets,) in a source's name, if the call does not return them."""
+
+    def label_file(self, source: str) -> str | None:
+        """Return the name of a source's file of labels, relative to the root; None: there is none."""
+
+    def columns(self, path: Path) -> tuple[Names, Names]:
+        """Return the names of the features and of the targets of a source; None where they have no names."""
+
+    def classes_in(self, path: Path) -> dict[str, Names]:
+        """Return the classes of each label column of a source; None: it holds numbers."""
+
+    def classes_of_targets(self, targets: int) -> Classes | None:
+        """Return the classes of labels with so many targets, if they are known without reading sources."""
+
+    def for_store(
+        self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = (), classes: Classes | None = None
+    ) -> Self:
+        """Return the same for a store with these names, further columns of sequences, and classes."""
+
+    def under(self, root: Path) -> Self:
+        """Return the same for sources below this folder."""
+
+
+OWN_PACKAGES = ("builder", "store_spec")
+
+
+def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
+    """Return the function that `module:function` names; one given as such is returned as it is.
+
+    The working folder is searched too, as `python` itself would.
+
+    Raises:
+        NoSuchProcessError: There is no such module or function.
+        UsageError: It is no such name, cannot be called, or its module cannot be imported.
+    """
+    if process is None:
+        raise UsageError("no process function is given")
+    if not isinstance(process, str):
+        if not callable(process):
+            raise UsageError(f"process={process!r:.200} cannot be called; give a function, or its name module:function")
+        return process
+    module_name, colon, name = process.partition(":")
+    if not (colon and name and all(part.isidentifier() for part in module_name.split("."))):
+        raise UsageError(f"process {process!r} is not of the form module:function, as in my_sources:read_wav")
+    with searching([str(Path.cwd())]):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise UsageError(f"process {process!r}: module {module_name} cannot be imported: {error}") from error
+            raise NoSuchProcessError(
+                f"process {process!r}: there is no module {module_name} in {Path.cwd()} or on the search path; "
+                "run from the folder that holds it, or install it"
+            ) from error
+        except Exception as error:
+            raise UsageError(f"process {process!r}: importing it failed: {type(error).__name__}: {error}") from error
+        except SystemExit as error:
+            raise UsageError(
+                f"process {process!r}: {module_name} exits when it is imported ({error.code!r:.200}); put what it does "
+                "as a script under if __name__ == '__main__'"
+            ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        named = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
+        raise NoSuchProcessError(f"process {process!r}: {module_name} has no {name}; it has {named or 'no functions'}")
+    return function  # type: ignore[no-any-return]
+
+
+def load_recorded_process(name: str) -> ProcessFunction:
+    """Return the function whose name a store records.
+
+    A store can come from a stranger, and installed packages have functions that do harm to whatever path they are
+    given: only what modules of the user's own define is called on the word of a store, nothing that they import from
+    there, and nothing of this package, which calls what it is told to.
+
+    Raises:
+        NoSuchProcessError: Nothing is found by that name; it has to be given again, by whatever name it has now.
+        UsageError: It is not the user's own, and has to be given again; or its module cannot be imported.
+    """
+    again = "give it again with process (--process)"
+    module, _, function = name.partition(":")
+    if module == "__main__" or not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise NoSuchProcessError(f"the process function {name!r:.200} cannot be found by its name; {again}")
+    process: ProcessFunction | None = None
+    if not is_installed(module):
+        try:
+            process = load_process(name)
+        except NoSuchProcessError as error:
+            raise NoSuchProcessError(f"{error}; or {again}") from error
+    if process is None or is_installed(process.__module__ or "builtins"):  # where it, or its class, is defined
+        raise UsageError(
+            f"the process function {name!r:.200} is not one of yours but lies in an installed package, and such a one "
+            f"is not called because a store says so; {again}"
+        )
+    return process
+
+
+def is_installed(module: str) -> bool:
+    """Tell whether a module is Python's, ours, or of an installed package."""
+    package = module.partition(".")[0]
+    if package in sys.stdlib_module_names or package in OWN_PACKAGES:
+        return True
+    try:
+        with searching([str(Path.cwd())]):
+            spec = importlib.util.find_spec(package)  # of a name without dots, this imports nothing
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or ())]
+    return any(not {"site-packages", "dist-packages"}.isdisjoint(Path(place).parts) for place in places)
+
+
+def describe_process(process: ProcessFunction, given: str | None = None) -> dict[str, Any]:
+    """Return what the store records of a process function: its options, or its name.
+
+    Args:
+        process: The function.
+        given: The name under which it was given, if it was.
+    """
+    if isinstance(process, Tabular):
+        return {"tabular": process.recorded()}
+    return {"function": _name(process, given)}
+
+
+def _name(process: ProcessFunction, given: str | None) -> str:
+    """Return where a function is defined, if that leads to it; else how it was given, or what leads nowhere."""
+    module = getattr(process, "__module__", None) or "?"
+    name = getattr(process, "__qualname__", type(process).__qualname__)
+    if getattr(sys.modules.get(module), name, None) is process:
+        return f"{module}:{name}"
+    # An object that can be called, or the function inside a decorated one: the bare name would lead to another.
+    return given or f"{module}:{name}{'()' if name.isidentifier() else ''}"
+
+
+@contextmanager
+def searching(folders: Iterable[str]) -> Iterator[None]:
+    """Search these folders for modules as well, after all others."""
+    added = [folder for folder in folders if folder not in sys.path]
+    sys.path.extend(added)
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)

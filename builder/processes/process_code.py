@@ -1,0 +1,291 @@
+"""Whether a process function is what it was: a fingerprint of its code and of the values that it uses.
+
+A store records the fingerprint, so it depends on code and values alone: not on the process, the hash seed, line numbers
+or places of files. It covers all that the function reaches by name: closures, defaults, bound values, and the
+functions, classes and values of its module and of the user's other modules. What an installed package defines counts
+by its module and name.
+
+* A function is the text of its definition, so that another version of Python gives the same fingerprint. Where there is
+  no text, or a file was edited since it was imported, so that its text does not compile to the code that runs, the
+  function is its bytecode, which differs between minor versions of Python.
+* Any other object is what pickle would save of it, in a form of our own: pickle's bytes depend on the order of sets,
+  and on whether equal objects are one. Lists and dictionaries keep their order, which can be that of columns; sets are
+  sorted. An object that cannot be pickled is its type alone, and the user is warned.
+
+What a function looks up by a computed name is not covered, as in `getattr(module, name)` or `globals()[name]`. A value
+that changes while sources are processed in this process (workers=0), such as a cache, changes the fingerprint.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import enum
+import hashlib
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property, partial
+from pathlib import Path, PurePath
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any, Final
+
+from builder.frames.tabular import Tabular
+from builder.processes.definitions import Definition, all_names, definitions_beside, imported, imports, names_read
+from builder.processes.process import OWN_PACKAGES, ProcessFunction, is_installed, searching
+
+UNKNOWN_CODE = "unknown"
+ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...))
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCode:
+    """The fingerprint of a process function.
+
+    Args:
+        sha256: 64 hexadecimal digits; `UNKNOWN_CODE` where nothing can be compared; None for `tabular`, whose options
+            are all there is to know.
+        uncompared: What cannot be compared, as a message; None: everything can.
+    """
+
+    sha256: str | None = None
+    uncompared: str | None = None
+
+    def warn(self, stacklevel: int) -> None:
+        """Say what cannot be compared, if anything cannot."""
+        if self.uncompared is not None:
+            warnings.warn(self.uncompared, stacklevel=stacklevel + 1)
+
+
+NO_CODE: Final = ProcessCode()
+
+
+def code_of(process: ProcessFunction) -> ProcessCode:
+    """Return the fingerprint of a process function."""
+    walk = _Walk(process)
+    try:
+        with searching([str(Path.cwd())]):
+            sha256, unknown = walk.digest(process).hex(), sorted(walk.unknown)
+    except RecursionError:
+        sha256, unknown = UNKNOWN_CODE, ["nested too deeply"]
+    if not unknown:
+        return ProcessCode(sha256)
+    return ProcessCode(
+        sha256,
+        f"the process function uses values that cannot be compared between builds ({', '.join(unknown)}), so that "
+        "changes to them go unnoticed: create them inside the function, or pass plain values with arguments (--arg); "
+        "after a change, name the sources in redo, or build to another path",
+    )
+
+
+class _Walk:
+    """Digests of what a process function reaches, each made of those of its parts."""
+
+    def __init__(self, process: Any) -> None:
+        self.unknown = set[str]()  # what cannot be compared
+        self._done: dict[int, tuple[object, bytes]] = {}  # by id, beside the object, which so keeps its id
+        self._open: dict[int, int] = {}  # the ids of what is being walked, outermost first
+        self._definitions: dict[str, dict[str, list[Definition]]] = {}  # by file
+        self._installed = {"__main__": False}  # whether a package is one whose code is not walked
+        while isinstance(process, partial):
+            process = process.func
+        package = (getattr(process, "__module__", None) or type(process).__module__).partition(".")[0]
+        if package not in {*sys.stdlib_module_names, *OWN_PACKAGES, "numpy"}:
+            self._installed[package] = False  # it is the user's own, even where it is installed as any other
+
+    def digest(self, value: Any) -> bytes:
+        """Return the digest of anything."""
+        if type(value) in ATOMS:
+            return _hashed([type(value).__name__, hex(value) if type(value) is int else repr(value)])
+        key = id(value)
+        if key in self._open:  # a function that calls itself, a list that holds itself
+            return _hashed(["open", str(len(self._open) - self._open[key])])
+        if key not in self._done:
+            self._open[key] = len(self._open)
+            try:
+                self._done[key] = value, _hashed([type(value).__name__, *self._parts(value)])
+            finally:
+                del self._open[key]
+        return self._done[key][1]
+
+    def _parts(self, value: Any) -> Iterable[bytes | str]:
+        match value:
+            case type():
+                return self._of_class(value)
+            case FunctionType():
+                return self._of_function(value)
+            case ModuleType():  # met as a value, so that nothing says what of it is used
+                return self._of_module(value, None)
+            case set() | frozenset():
+                return [self.digest(type(value)), *self._sorted(value), self.digest(_state(value))]
+        parts = _parts_of(value)
+        return self._saved(value) if parts is None else map(self.digest, parts)
+
+    def _sorted(self, values: Iterable[Any]) -> list[bytes]:
+        """Return the digests of the elements of a set, whatever the order in which they are met."""
+        done, digests = self._done, []
+        for value in values:
+            self._done = {}
+            digests.append(self.digest(value))
+        self._done = done
+        return sorted(digests)
+
+    def _saved(self, value: Any) -> Iterable[bytes | str]:
+        """Return what pickle would save of an object."""
+        kind = type(value)
+        try:
+            if "__wrapped__" in _state(value) and self._is_installed(kind.__module__):  # as lru_cache has it
+                return map(self.digest, (kind, value.__wrapped__))
+            reducer: Callable[[Any], Any] | None = copyreg.dispatch_table.get(kind)
+            saved = reducer(value) if reducer is not None else value.__reduce_ex__(4)
+            if not isinstance(saved, str):
+                return map(self.digest, [list(part) if isinstance(part, Iterator) else part for part in saved])
+            module = getattr(value, "__module__", None) or kind.__module__
+        except Exception:  # noqa: BLE001  # whatever an object of the user's own raises
+            return [self._unknown(f"{kind.__module__}.{kind.__qualname__}")]
+        if self._is_installed(module) and _leads_to(module, saved, value):
+            return [f"{module}:{saved}"]
+        return [self._unknown(f"{module}.{saved}")]
+
+    def _of_function(self, function: FunctionType) -> Iterator[bytes | str]:
+        code, module = function.__code__, function.__globals__.get("__name__", "")
+        cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+        values = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
+        names = all_names(code)
+        if self._is_installed(module):
+            yield f"{module}:{code.co_qualname}"
+            if _leads_to(module, function.__qualname__, function):
+                return
+        else:
+            yield self._definition(function)
+            known = names_read(code).intersection(function.__globals__)
+            values |= {name: function.__globals__[name] for name in known if not _is_dunder(name)}
+            for name, taken, level in imports(code):
+                if level or not self._is_installed(name):
+                    yield from (name, _hashed(self._of_module(imported(function, name, taken, level), names)))
+        yield from self._named(values, names)
+        yield from self._named(vars(function), names)
+        yield from map(self.digest, (function.__defaults__, function.__kwdefaults__))
+
+    def _definition(self, function: FunctionType) -> bytes | str:
+        """Return the text of a function, or its bytecode where no text compiles to that."""
+        code = function.__code__
+        if code.co_filename not in self._definitions:
+            self._definitions[code.co_filename] = definitions_beside(function)
+        bytecode = self.digest(code)
+        for one in self._definitions[code.co_filename].get(code.co_qualname, ()):
+            if self.digest(one.code) == bytecode:
+                return one.text
+        return bytecode
+
+    def _of_class(self, kind: type) -> Iterator[bytes | str]:
+        if self._is_installed(kind.__module__):
+            yield f"{kind.__module__}:{kind.__qualname__}"
+            return
+        yield from (kind.__name__, self.digest(kind.__bases__))
+        if issubclass(kind, enum.Enum):
+            yield self.digest({name: member.value for name, member in kind.__members__.items()})
+        if is_dataclass(kind):
+            yield from (self.digest((one.name, one.default, one.default_factory)) for one in fields(kind))
+        yield from self._named({name: one for name, one in vars(kind).items() if _is_written(kind, name, one)}, set())
+
+    def _of_module(self, module: ModuleType | None, names: set[str] | None) -> Iterator[bytes | str]:
+        """Give what a module has under these names; None: any."""
+        if module is None or self._is_installed(module.__name__):
+            yield "" if module is None else module.__name__
+        elif names is None:
+            yield self._unknown(f"the module {module.__name__}")
+        elif id(module) not in self._open:
+            self._open[id(module)] = len(self._open)
+            yield from self._named({name: vars(module)[name] for name in names.intersection(vars(module))}, names)
+            del self._open[id(module)]
+
+    def _named(self, values: dict[str, Any], names: set[str]) -> Iterator[bytes | str]:
+        """Give values by name; of modules among them, what they have under the second names."""
+        for name, value in sorted(values.items()):
+            yield name
+            yield _hashed(self._of_module(value, names)) if isinstance(value, ModuleType) else self.digest(value)
+
+    def _is_installed(self, module: str | None) -> bool:
+        package = (module or "").partition(".")[0]
+        if package not in self._installed:
+            self._installed[package] = is_installed(package)
+        return self._installed[package]
+
+    def _unknown(self, what: str) -> str:
+        self.unknown.add(what)
+        return what
+
+
+def _parts_of(value: Any) -> Iterable[Any] | None:
+    """Return the parts of an object of a type whose pickled form says too little, or too much; None: of another."""
+    match value:
+        case CodeType():  # all but where it stands
+            counts = value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags
+            names = value.co_name, value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars
+            return value.co_code, counts, names, value.co_consts, value.co_exceptiontable
+        case MethodType() | classmethod() | staticmethod():
+            return value.__func__, getattr(value, "__self__", None)
+        case property():
+            return value.fget, value.fset, value.fdel
+        case cached_property():  # it has a lock
+            return (value.func,)
+        case Tabular():
+            return (value.recorded(),)
+        case enum.Enum():
+            return type(value), value.name, value.value
+        case PurePath():  # the name of its class differs between versions of Python
+            return (str(value),)
+        case list() | tuple() if type(value) in {list, tuple}:
+            return value
+        case MappingProxyType():
+            return (dict(value),)
+        case dict() if type(value) is dict:
+            return [part for item in value.items() for part in item]
+    return None
+
+
+def _is_written(kind: type, name: str, member: object) -> bool:
+    """Tell whether an attribute of a class is the user's, not what Python, `dataclass` or `Enum` adds to it."""
+    if issubclass(kind, enum.Enum):
+        return isinstance(member, FunctionType | property | classmethod | staticmethod) and not name.endswith("_")
+    if isinstance(member, MemberDescriptorType | GetSetDescriptorType) or name == "_abc_impl":
+        return False
+    inner = getattr(member, "__wrapped__", member)
+    if is_dataclass(kind) and isinstance(inner, FunctionType):
+        made_by = inner.__globals__.get("__name__"), inner.__code__.co_qualname.partition(".")[0]
+        return "dataclasses" not in made_by and "__create_fn__" not in made_by
+    return not _is_dunder(name) or callable(member) or isinstance(member, classmethod | property)
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def _state(value: object) -> dict[str, Any]:
+    return getattr(value, "__dict__", {})
+
+
+def _leads_to(module: str, name: str, value: object) -> bool:
+    """Tell whether a module has an object by that name."""
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def _hashed(parts: Iterable[bytes | str]) -> bytes:
+    sha256 = hashlib.sha256()
+    for part in parts:
+        data = part.encode(errors="surrogatepass") if isinstance(part, str) else part
+        sha256.update(len(data).to_bytes(8, "big") + data)
+    return sha256.digest()

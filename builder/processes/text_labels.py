@@ -1,0 +1,127 @@
+"""Labels of a process function that are text: the codes of the classes that are given with `classes` (--classes).
+
+Tables are looked at for their classes before any of them is processed. A process function may take any time, so that
+it is not called twice for every source: which classes there are has to be given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from builder.build_errors import SourceError
+from builder.formats.table import Array
+from builder.labels.text_classes import CODES, Given, of_targets, unseen_class
+from builder.sequence import LongSequence, Sequence, sequences_of
+from store_spec.errors import SequenceError
+from store_spec.format.records import with_masks
+
+
+def coded_sequences(result: Any, given: Given, source: str) -> Iterator[Sequence | LongSequence]:
+    """Yield the sequences that a process function returned, with the codes of classes in place of text.
+
+    Args:
+        result: What the function returned.
+        given: The classes of each target, by its place.
+        source: The path of the source, for errors.
+
+    Raises:
+        SourceError: A label is none of the classes.
+    """
+
+    def coded(sequence: Sequence) -> Sequence:
+        return replace(sequence, labels=coded_labels(sequence.labels, given, source))
+
+    def pieces(long: LongSequence) -> Iterator[Sequence]:
+        for number, piece in enumerate(long.checked()):
+            # On the axis `sequence` the labels are those of the first piece, so that others need none.
+            yield piece if number and piece.labels is None else coded(piece)
+
+    for sequence in sequences_of(result):
+        yield LongSequence(pieces(sequence)) if isinstance(sequence, LongSequence) else coded(sequence)
+
+
+def coded_labels(labels: Any, given: Given, source: str) -> Array:
+    """Return labels with the codes of their classes in place of text, int64, of the same shape.
+
+    Args:
+        labels: One text, or an array of any shape; of several targets these are its last axis.
+        given: The classes of each target, by its place.
+        source: For errors.
+
+    Raises:
+        SourceError: A label is none of the classes, or beside them one is no whole number.
+
+    >>> coded_labels(["dog", "cat"], ((None, ("cat", "dog")),), "a.wav").tolist()
+    [1, 0]
+    """
+    labels = with_masks(labels)
+    array = np.asarray(labels, object)
+    if np.ma.is_masked(labels):
+        array = array.copy()
+        array[np.ma.getmaskarray(labels)] = None
+    if len(given) == 1 and given[0][0] is None:
+        return _codes(array, given[0][1], "", source)
+    targets = array.shape[-1] if array.ndim else 1
+    by_place = of_targets(given, [str(at) for at in range(targets)])
+    out = np.empty(array.shape, CODES)
+    for at, names in enumerate(by_place):
+        column, where = array[..., at], f", target {at:,}"
+        out[..., at] = _whole(column, where, source) if names is None else _codes(column, names, where, source)
+    return out
+
+
+def _codes(texts: Array, names: tuple[str, ...], where: str, source: str) -> Array:
+    code = {name: number for number, name in enumerate(names)}
+    flat = texts.reshape(-1).tolist()
+    found = [code.get(text.strip()) if isinstance(text, str) else None for text in flat]
+    if None in found:
+        first = found.index(None)
+        text, at = flat[first], _at(np.unravel_index(first, texts.shape) if texts.ndim else (), where)
+        if isinstance(text, str):
+            raise unseen_class(text, at, names, source, named=True)
+        raise SourceError(source, f"{at}: {text!r:.80} is no text, where --classes names classes of text")
+    return np.array(found, CODES).reshape(texts.shape)
+
+
+def _whole(numbers: Array, where: str, source: str) -> Array:
+    out = np.empty(numbers.shape, CODES)
+    limits = np.iinfo(CODES)
+    for place, number in np.ndenumerate(numbers):
+        whole = isinstance(number, int | np.integer | np.bool_) or (
+            isinstance(number, float | np.floating) and float(number).is_integer()
+        )
+        if not whole or not limits.min <= number <= limits.max:
+            raise SourceError(
+                source,
+                f"{_at(place, where)}: {number!r:.80} is no whole number of 64 bits; labels beside classes are, or "
+                "name the classes of this target too with --classes",
+            )
+        out[place] = int(number)
+    return out
+
+
+def _at(place: tuple[Any, ...], where: str) -> str:
+    return f"labels: row {place[0]:,}{where}" if place else f"labels{where}"
+
+
+def refuse_text(labels: Any, origin: object) -> None:
+    """Refuse labels that are text where no classes are given.
+
+    Raises:
+        SequenceError: They are.
+    """
+    row = labels
+    while isinstance(row, list | tuple) and row and isinstance(row[0], list | tuple | np.ndarray):
+        row = row[0]
+    if isinstance(row, np.ndarray) and row.dtype.kind in "UOT" and row.size:
+        row = row.reshape(-1, row.shape[-1] if row.ndim else 1)[0].tolist()  # of several targets some may be numbers
+    texts = [one for one in (row if isinstance(row, list | tuple) else [row]) if isinstance(one, str)]
+    if texts:
+        raise SequenceError(
+            f"{origin}: labels are text, as {str(texts[0])!r:.80}, where no classes are named; name all of them with "
+            "classes (--classes cat,dog): a process function is not called twice to find them"
+        )

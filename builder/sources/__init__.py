@@ -1,0 +1,1 @@
+"""The source files: which there are, their fingerprints, and which of them changed."""

@@ -1,0 +1,257 @@
+"""Processing one source: what its process function gives of it, and why it cannot be used."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import builder
+import store_spec
+from builder.build_errors import SourceError, UsageError
+from builder.formats.files import unreadable
+from builder.manifest.kept import Kept
+from builder.processes.process import Process
+from builder.processes.row_dtypes import ARRAYS, Conversions, converted_as
+from builder.sequence import LongSequence, Sequence, changed, rows_beside, sequences_of
+from builder.sources.fingerprints import Fingerprint, read_fingerprint
+from builder.sources.label_files import LABELS_SHA256
+from builder.workers.row_blocks import SpillError
+from store_spec.errors import SequenceError
+from store_spec.format.records import SourceId
+
+LONGEST_REASON = 1_000
+_OURS = tuple(f"{Path(module.__file__ or '').parent}{os.sep}" for module in (store_spec, builder))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A source that could not be used, and why."""
+
+    source: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Some sources that follow one another, and how to read them."""
+
+    root: Path
+    names: tuple[str, ...]
+    labels: NDArray[Any] | None  # (sources, targets), where they come from the manifest
+    process: Process
+    kept: tuple[Kept, ...] = ()  # of the manifest, (sources,) each
+    search: tuple[str, ...] = ()  # folders to search for the process function's module
+    converted: Conversions = ()  # what rows become before they are stored, where `compact` changed a dtype
+    crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the sources from `start` up to, not including, `stop`, as a batch."""
+        numbers = np.arange(start, stop)
+        labels = None if self.labels is None else self.labels[start:stop]
+        kept = tuple(one[numbers] for one in self.kept)
+        return replace(self, names=self.names[start:stop], labels=labels, kept=kept)
+
+    def only(self, number: int) -> Batch:
+        """Return one of the sources, as a batch."""
+        return self.part(number, number + 1)
+
+    def refuse_crashed(self, number: int) -> None:
+        """Refuse a source that ended the process that read it.
+
+        Raises:
+            SourceError: It did.
+        """
+        name = self.names[number]
+        if name in self.crashed:
+            raise SourceError(name, self.crashed[name])
+
+    def labels_of(self, number: int) -> NDArray[Any] | None:
+        """Return the labels (targets,) of one of them, where the process function does not give them.
+
+        Raises:
+            SourceError: They should be in its name, and are not.
+        """
+        in_name = self.process.labels_in_name(self.names[number])
+        return in_name if self.labels is None else self.labels[number]
+
+
+@dataclass(slots=True)
+class UnusableError(Exception):
+    """Carries a failure out of the reading of one source."""
+
+    failure: Failure = field()
+
+
+def read_source(
+    batch: Batch,
+    number: int,
+    buffer: memoryview,
+    each: Callable[[SourceId, Sequence | LongSequence], Any],
+    begin: Callable[[int | None], None] = lambda _: None,
+) -> tuple[list[Any], Fingerprint]:
+    """Process one source, and give each of its sequences to a function; return what that gave, and what was read.
+
+    Before the first, `begin` is told how many bytes of the source's rows are in memory beside each; see `rows_beside`.
+
+    Raises:
+        UnusableError: The source cannot be used.
+        UsageError: No source can be: the process function is not to be found.
+        SpillError: The function of the sequences had no room for one.
+    """
+    name = batch.names[number]
+    path = batch.root / name
+    kept = {one.column.name: one.values[number] for one in batch.kept}
+    try:
+        batch.refuse_crashed(number)
+        labels = batch.labels_of(number)  # before it is read and processed, which may take long
+        try:
+            read = read_fingerprint(path, buffer)
+        except OSError as error:
+            raise unreadable(name, error) from error
+        if (beside := batch.process.label_file(name)) is not None:
+            try:
+                labels_read = read_fingerprint(batch.root / beside, buffer)
+            except FileNotFoundError as error:
+                raise SourceError(name, f"there is no {beside}, where its labels should be (--labels-from)") from error
+            except OSError as error:
+                raise SourceError(name, f"its labels are not to be read: {unreadable(beside, error)}") from error
+            read = replace(read, beside=(beside, labels_read))
+            kept[LABELS_SHA256] = labels_read.sha256.hex()
+        results: list[Any] = []
+        result = batch.process(path)
+        _refuse_async(result, name)
+        begin(rows_beside(result))
+        for sequence in _sequences(result, labels, name):
+            origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
+            results.append(each(origin, _prepared(batch, kept, origin, sequence)))
+            del sequence  # its memory is free for the next one
+        if not results:
+            raise SourceError(name, "it gave no sequence")
+        if not read.is_of(os.stat(path)):
+            raise SourceError(name, "it changed while it was read; the next build tries it again")
+        if read.beside is not None and not read.beside[1].is_of(os.stat(batch.root / read.beside[0])):
+            raise SourceError(name, f"{read.beside[0]} changed while it was read; the next build tries it again")
+    except (UsageError, SpillError):
+        raise  # no source is at fault
+    except (SourceError, SequenceError) as error:
+        raise UnusableError(_failure(batch, name, str(error))) from error
+    # Whatever a process function of the user's own raises: a panic of Rust's, say, is no Exception, and dask waits for
+    # ever where one leaves a task.
+    except BaseException as error:
+        _let_pass(error)
+        where = _where(error) if batch.process.is_custom and not isinstance(error, MemoryError) else ""
+        raise UnusableError(_failure(batch, name, _why(error) + where)) from error
+    return results, read
+
+
+def _refuse_async(result: Any, name: str) -> None:
+    if inspect.iscoroutine(result):
+        result.close()  # or Python warns on stderr that nobody awaited it
+    elif not inspect.isasyncgen(result):
+        return
+    raise SourceError(
+        name,
+        "the process function is async (async def), and nothing awaits what it gives; write it with def, and "
+        "asyncio.run(...) inside of it where it has to await something",
+    )
+
+
+def _sequences(result: Any, labels: NDArray[Any] | None, name: str) -> Iterator[Sequence | LongSequence]:
+    if labels is None:
+        return (_labelled(sequence, name) for sequence in sequences_of(result))
+    if hasattr(result, "__array__"):
+        result = (result, None)  # a function need not return labels that stand elsewhere
+    return (changed(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
+
+
+def _labelled(sequence: Sequence | LongSequence, name: str) -> Sequence | LongSequence:
+    """Return a sequence that has labels, which stand nowhere else; of one in pieces, the first piece has."""
+    if isinstance(sequence, LongSequence):
+        return LongSequence(_first_labelled(sequence.checked(), name))
+    return next(_first_labelled(iter([sequence]), name))
+
+
+def _first_labelled(sequences: Iterator[Sequence], name: str) -> Iterator[Sequence]:
+    for number, sequence in enumerate(sequences):
+        if sequence.labels is None and not number:
+            raise SourceError(
+                name,
+                "the process function gives None for labels; give a label a step, or one for the sequence, or name "
+                "columns of a manifest (--label-column); where the labels are the inputs, return (inputs, inputs)",
+            )
+        yield sequence
+
+
+def _prepared(
+    batch: Batch, kept: Mapping[str, Any], origin: SourceId, sequence: Sequence | LongSequence
+) -> Sequence | LongSequence:
+    if kept:
+        sequence = changed(sequence, partial(_with_kept, kept, origin))
+    if batch.converted:
+        sequence = changed(sequence, partial(_converted, batch.converted, origin))
+    return sequence
+
+
+def _with_kept(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) -> Sequence:
+    """Return a sequence with what the manifest says of its source."""
+    twice = [name for name in sequence.columns if name in kept]
+    if twice:
+        raise SequenceError(
+            f"{origin}: column {twice[0]!r:.80} comes from the process function and from the manifest's keep; "
+            "rename one"
+        )
+    return replace(sequence, columns={**sequence.columns, **kept})
+
+
+def _converted(conversions: Conversions, origin: SourceId, sequence: Sequence) -> Sequence:
+    inputs, labels = (converted_as(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
+    return replace(sequence, inputs=inputs, labels=labels)
+
+
+def _let_pass(error: BaseException) -> None:
+    """Raise what is a Ctrl-C: that comes to the main thread alone, which in worker processes reads no sources."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+
+
+def _why(error: BaseException) -> str:
+    """Say what a process function raised."""
+    if isinstance(error, MemoryError):
+        why = f" ({error})" if str(error) else ""
+        return f"it needs more memory than there is{why}; take fewer --workers, or read it in pieces (--process)"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _where(error: BaseException) -> str:
+    """Say in which line it was raised, of a process function's file or one beside it."""
+    folder, where = None, ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if file.startswith((*_OURS, "<")):  # as <string>: code that was generated, as a dataclass's __init__
+            continue
+        folder = folder or os.path.join(os.path.dirname(file), "")
+        if file.startswith(folder):
+            where = f" ({os.path.basename(file)}, line {line:,}, in {frame.f_code.co_name})"
+    return where
+
+
+def _failure(batch: Batch, name: str, message: str) -> Failure:
+    """Name a failure. No path of this machine is kept: the store depends on the sources alone."""
+    reason = message.replace(f"{batch.root}{os.sep}", "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
+    return Failure(name, reason[:LONGEST_REASON])

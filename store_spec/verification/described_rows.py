@@ -1,0 +1,201 @@
+"""Describe the rows of all sequences again, part by part, in any process, and compare with what the tables record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.disk.snapshot import Snapshot
+from store_spec.errors import DAMAGE, StoreError
+from store_spec.format.class_names import wrong_code
+from store_spec.format.layout import ROOT
+from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
+from store_spec.format.moments import Floats, Moments
+from store_spec.format.row_facts import RowFacts, RunningRows, derived, describe_rows
+from store_spec.format.times import NOT_A_TIME
+from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, TABLES
+from store_spec.verification.part_rows import PartRows
+from store_spec.verification.parts import Bounds, Checked, Part
+
+COMPARED_TOGETHER = 1024  # sequences: what their rows give, and what the tables record of them
+COMPARED_VALUES = 2**16  # or fewer, where they have so many features together
+MOMENT_BYTES = 8
+
+
+def check_part(snapshot: Snapshot, part: Part) -> Checked:
+    """Read the rows of a part once, in memory for two chunks or 2 MiB of them, and compare them with the tables."""
+    if not snapshot.storage.size(ROOT):
+        raise StoreError(f"{snapshot.storage.root}: a process that was to check it does not see it there")
+    rows = PartRows(snapshot, part)
+    RowCheck(rows).run()
+    return Checked(rows.report, {name: table.seen for name, table in rows.tables.items()})
+
+
+class RowCheck:
+    """Checks one part; `check_part` does so in one call."""
+
+    def __init__(self, rows: PartRows) -> None:
+        self._rows, self._part = rows, rows.part
+        self._at = 0  # the sequence of the part that comes next, or goes on
+        self._running: RunningRows | None = None  # describes the one that goes on; None: some of its rows are lost
+        self._time: int | None = None  # the last one of the row before
+        self._runs: list[Runs] = [no_runs()]  # of rows that miss a value
+        self._right: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]  # sequences that have their checksum
+
+    def run(self) -> None:
+        """Read all rows once."""
+        bounds = self._part.bounds
+        for start, stop, rows in self._rows.pieces():
+            if rows is not None:
+                self._check_values(start, rows)
+            else:
+                self._time = None
+            if bounds is not None:
+                self._describe(bounds, start, stop, rows)
+        if bounds is not None and self._part.start == self._part.stop:  # sequences without rows
+            self._describe(bounds, self._part.start, self._part.stop, self._rows.of.empty(0))
+        if bounds is not None and self._part.missing is not None:
+            self._compare_runs(bounds, self._part.missing)
+
+    def _check_values(self, start: int, rows: NDArray[Any]) -> None:
+        """ProblemList values that no writer stores, and take note of rows that miss some."""
+        if not self._rows.check_finite(start, rows) and self._part.missing is not None:
+            self._runs.append(missing_runs(rows) + start)
+        if self._part.bounds is None:
+            return
+        if self._part.array == "filled":
+            odd = (rows.view(np.uint8) > 1).any(axis=tuple(range(1, rows.ndim)))
+            for number in np.unique(self._rows.sequences(start + np.flatnonzero(odd))).tolist():
+                self._rows.wrong_sequence(number, "a bool is neither 0 nor 1", "bool")
+        if self._part.array == "time":
+            self._check_times(start, rows)
+
+    def _check_times(self, start: int, times: NDArray[np.int64]) -> None:
+        """ProblemList times that fall within a sequence, and steps that have none."""
+        assert self._part.bounds is not None
+        before = np.concatenate([times[:1] if self._time is None else [self._time], times[:-1]])
+        odd = np.flatnonzero((times < before) | (times == NOT_A_TIME))
+        numbers = self._rows.sequences(start + odd)
+        steps = start + odd - self._part.bounds[numbers - self._part.first]
+        # Where a sequence begins, its time may be before the last one's.
+        some = (steps > 0) | (times[odd] == NOT_A_TIME)
+        numbers, places = np.unique(numbers[some], return_index=True)
+        for number, at, step in zip(numbers.tolist(), odd[some][places], steps[some][places].tolist(), strict=True):
+            what = f"step {step:,} has no time"
+            if step and times[at] < before[at]:
+                what = f"time falls at step {step:,}, from {before[at]} to {times[at]}"
+            self._rows.wrong_sequence(number, what, "order")
+        self._time = int(times[-1])
+
+    def _describe(self, bounds: Bounds, start: int, stop: int, rows: NDArray[Any] | None) -> None:
+        """Describe the sequences of a piece, and compare those that end in it."""
+        at = start
+        if bounds[self._at] < start:  # one goes on
+            at = min(int(bounds[self._at + 1]), stop)
+            if rows is None:
+                self._running = None
+            elif self._running is not None:
+                self._running.add(rows[: at - start])
+            if at < bounds[self._at + 1]:
+                return
+            if self._running is not None:
+                self._compare(self._running.result())
+            self._at += 1
+        last = int(np.searchsorted(bounds, stop, "right")) - 1
+        # Of rows that cannot be read, sequences without any are compared one by one.
+        most = 1 if rows is None else max(1, min(COMPARED_TOGETHER, COMPARED_VALUES // self._rows.of.features))
+        while self._at < last:
+            until = min(self._at + most, last)
+            low, high = int(bounds[self._at]), int(bounds[until])
+            mine = rows[low - start : high - start] if rows is not None else self._rows.of.empty(0)
+            if len(mine) == high - low and self._has_room():
+                self._compare(describe_rows(self._part.array, mine, bounds[self._at : until + 1] - low))
+            self._at = until
+        if self._at < len(bounds) - 1 and bounds[self._at] < stop:  # one begins
+            self._running = None
+            if rows is not None and self._has_room():
+                self._running = RunningRows(self._part.array, self._rows.of)
+                self._running.add(rows[int(bounds[self._at]) - start :])
+
+    def _has_room(self) -> bool:
+        """Tell whether the tables can have what follows from the rows of a sequence: of very wide ones it is large."""
+        if self._rows.of.features * MOMENT_BYTES <= TABLE_CHUNK_BYTES:
+            return True
+        number = self._part.first + self._at
+        try:
+            for name in derived(self._part.array):
+                table = self._rows.table(name)
+                self._rows.snapshot.tables.check_size(table.fact, number // table.size)
+        except DAMAGE as error:
+            self._rows.report.error(error, ((number, number + 1),))
+            return False
+        return True
+
+    def _compare(self, facts: RowFacts) -> None:
+        """Compare the next sequences with the tables; of those with other rows than they had, the checksum alone."""
+        start, array = self._part.first + self._at, self._part.array
+        columns = facts.columns(array)
+        name = f"{TABLES}/{array}_crc32c"
+        found = columns.pop(name)
+        stop = start + len(found)
+        said, known = self._rows.table(name).rows(start, stop)
+        wrong = known & (found != said)
+        for at in np.flatnonzero(wrong).tolist():
+            what = (
+                f"its {array} have crc32c {found[at]:08x}, not {said[at]:08x} as {name} has; a file is another's, or "
+            )
+            self._rows.wrong_sequence(start + at, what + "an older copy: restore or rebuild it", "crc32c")
+        self._right.append(start + np.flatnonzero(~wrong))
+        if facts.moments is not None:
+            self._check_classes(start, facts.moments)
+        for name, values in columns.items():
+            said, known = self._rows.table(name).rows(start, stop)
+            each, told = values.reshape(len(values), -1), said.reshape(len(values), -1)
+            differ = (told != each) & ~(np.isnan(told) & np.isnan(each)) & (known & ~wrong)[:, None]
+            if facts.moments is not None and differ.any():
+                with np.errstate(invalid="ignore", over="ignore"):
+                    differ &= ~(np.abs(told - each) <= rounding(name, facts.moments))
+            for at in np.flatnonzero(differ.any(axis=1)).tolist():
+                column = int(np.argmax(differ[at]))
+                of = "" if facts.moments is None else f"column {column} "
+                what = f"{of}has {told[at, column]}, where its rows give {each[at, column]}"
+                self._rows.wrong_table(name, start + at, what, "moments" if of else "times")
+
+    def _check_classes(self, start: int, moments: Moments) -> None:
+        """Check that every label is the code of a class: the least and the greatest of each sequence tell."""
+        classes, low, high = self._rows.of.classes, moments.min, moments.max
+        if classes is None or wrong_code(classes, np.fmin.reduce(low), np.fmax.reduce(high)) is None:
+            return
+        for at in range(len(low)):
+            if (code := wrong_code(classes, low[at], high[at])) is not None:
+                what = f"target {code[0]:,} has the code {code[1]:.0f}, where there are {code[2]:,} classes"
+                self._rows.wrong_sequence(start + at, what, "classes")
+
+    def _compare_runs(self, bounds: Bounds, said: Runs) -> None:
+        """ProblemList sequences of which the table of runs says something else than their rows do."""
+        found = cut_at(np.concatenate(self._runs), bounds)
+        if np.array_equal(found, said):
+            return
+        ours, theirs = (set(map(tuple, runs.tolist())) for runs in (found, said))
+        differ = sorted(ours ^ theirs)
+        of = self._rows.sequences(np.array([start for start, _ in differ], np.int64))
+        wrong = np.flatnonzero(np.isin(of, np.concatenate(self._right)))
+        if not len(wrong):
+            return  # they are of rows that are damaged themselves
+        run = differ[int(wrong[0])]
+        is_there = "lacks a run that its rows have" if run in ours else "has a run that its rows have not"
+        what = f"{is_there}: {run[0]:,} to {run[1]:,} of {self._part.array} that miss a value; restore or rebuild it"
+        sequences = tuple((number, number + 1) for number in np.unique(of[wrong]).tolist())
+        self._rows.report.add(MISSING_RUNS[self._part.array], what, kind="missing", sequences=sequences)
+
+
+def rounding(table: str, moments: Moments) -> Floats | float:
+    """Return by how much a moment may differ: means and m2 are sums, and other processors add in another order."""
+    largest = np.fmax(np.abs(moments.min), np.abs(moments.max))
+    if table.endswith("_mean"):
+        return np.asarray(1e-9 * largest)
+    if table.endswith("_m2"):
+        return np.asarray(1e-9 * moments.m2 + moments.count * (1e-12 * largest) ** 2)
+    return 0.0
