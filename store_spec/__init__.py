@@ -16,28 +16,82 @@ from store_spec.disk.ledger import Ledger
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import StoreLocation
 from store_spec.disk.writer import Writer
-from store_spec.errors import SchemaError, StoreError
-from store_spec.format.class_names import checked_classes
+from store_spec.errors import (
+    DAMAGE,
+    ChecksumError,
+    ConflictError,
+    FormatError,
+    LockedError,
+    MissingStoreError,
+    SchemaError,
+    SequenceError,
+    SequenceIndexError,
+    StateError,
+    StorageError,
+    StoreError,
+    StoreExistsError,
+    UnreadableError,
+    VersionError,
+    WindowError,
+)
+from store_spec.format.class_names import Classes, checked_classes
 from store_spec.format.codec import Codec
-from store_spec.format.sequence_columns import ColumnType, as_columns
+from store_spec.format.moments import Moments
+from store_spec.format.sequence_columns import ColumnType, SequenceColumn, as_columns
 from store_spec.format.times import Time
+from store_spec.reading.disk_usage import ArraySize
 from store_spec.reading.sizes import parse_bytes
-from store_spec.schema import LabelAxis, Missing, Rows, Schema, sizes_for
+from store_spec.reading.splits import DEFAULT_SPLITS
+from store_spec.schema import VERSION, Chunking, LabelAxis, Missing, Rows, Schema, sizes_for
 from store_spec.store import Store
 from store_spec.verification.problems import Problem
 from store_spec.verification.verify import verify
+from store_spec.windows.mixing import Mixing
+from store_spec.windows.shape import Short, Target
+from store_spec.windows.windows import Windows
 
 __all__ = [
+    "DAMAGE",
+    "DEFAULT_SPLITS",
+    "VERSION",
+    "ArraySize",
+    "ChecksumError",
+    "Chunking",
+    "Classes",
+    "Codec",
+    "ColumnType",
+    "ConflictError",
+    "FormatError",
+    "LabelAxis",
+    "LockedError",
+    "Missing",
+    "MissingStoreError",
+    "Mixing",
+    "Moments",
     "Problem",
     "Rows",
     "Schema",
+    "SchemaError",
+    "SequenceColumn",
+    "SequenceError",
+    "SequenceIndexError",
+    "Short",
+    "StateError",
+    "StorageError",
     "Store",
     "StoreError",
+    "StoreExistsError",
     "StoreLocation",
+    "Target",
     "Time",
+    "UnreadableError",
+    "VersionError",
+    "WindowError",
+    "Windows",
     "Writer",
     "create_store",
     "open_store",
+    "parse_bytes",
     "verify",
 ]
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import store_spec
+from store_spec import building
+
 ROOT = Path(__file__).parents[1]
 # What each imports of its own top package, beside itself; `store` and `sequence` stand for their types everywhere.
 LAYERS = {
@@ -81,6 +84,22 @@ def imported(folder: Path) -> set[str]:
 @pytest.mark.parametrize("package", LAYERS)
 def test_packages_import_one_way(package):
     assert imported(ROOT / package) <= LAYERS[package]
+
+
+def test_builder_uses_only_the_public_names_of_store_spec():
+    public = {"store_spec": set(store_spec.__all__), "store_spec.building": set(building.__all__)}
+    wrong = [
+        f"{module.relative_to(ROOT)}:{node.lineno}"
+        for module in modules_of("builder")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if (
+            isinstance(node, ast.ImportFrom)
+            and str(node.module).partition(".")[0] == "store_spec"
+            and not {alias.name for alias in node.names} <= public.get(str(node.module), set())
+        )
+        or (isinstance(node, ast.Import) and any(alias.name.startswith("store_spec.") for alias in node.names))
+    ]
+    assert not wrong
 
 
 def test_every_package_has_its_layer():

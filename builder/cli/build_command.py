@@ -20,7 +20,7 @@ from builder.cli.paths import EMPTY, GivenPath
 if TYPE_CHECKING:
     from builder.execution.preview import Preview
     from builder.workers.process_source import Failure
-    from store_spec.schema import LabelAxis
+    from store_spec import LabelAxis
 
 LISTED_FAILURES = 20
 

@@ -80,7 +80,7 @@ def _status(error: Exception) -> int | None:
     What the system refuses is one: a path that is too long, or below a folder that one may not enter.
     """
     from builder.build_errors import BuildError, UsageError
-    from store_spec.errors import MissingStoreError, SchemaError, StoreError, StoreExistsError
+    from store_spec import MissingStoreError, SchemaError, StoreError, StoreExistsError
 
     if isinstance(error, UsageError | SchemaError | StoreExistsError | MissingStoreError):
         return WRONG_USAGE
@@ -91,7 +91,7 @@ def _status(error: Exception) -> int | None:
 
 def _text(error: Exception) -> str:
     """Return what an error says; what the system says without a number, behind the path that it is about."""
-    from store_spec.errors import StoreError
+    from store_spec import StoreError
 
     if not isinstance(error, OSError) or isinstance(error, StoreError) or error.strerror is None:
         return str(error)

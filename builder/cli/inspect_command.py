@@ -15,7 +15,7 @@ from builder.cli.paths import GivenPath
 
 if TYPE_CHECKING:
     from builder.inspection import Inspection, SourceInspection
-    from store_spec.windows.shape import Short, Target
+    from store_spec import Short, Target
 
 # What goes with --shuffle alone.
 OF_SHUFFLE = ("stride", "horizon", "lead", "sampling_rate", "target", "short", "batch", "memory", "seed", "epoch")

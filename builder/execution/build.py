@@ -29,9 +29,8 @@ from builder.workers.batch import Found, probe
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcess, start_engine
 from builder.workers.process_source import Batch, Failure
-from store_spec.disk.ledger import Ledger
-from store_spec.reading.sizes import parse_bytes
-from store_spec.schema import LabelAxis, Rows, Schema
+from store_spec import LabelAxis, Rows, Schema, parse_bytes
+from store_spec.building import Ledger
 
 PROBED = 64  # sources that one task probes at first
 BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before its rows go to files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,7 @@ from builder.frames.counts import StoreCleaning
 from builder.inspection.document import labels_json
 from builder.planning.class_scan import looking_here, with_classes
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
-from builder.planning.packing import Packing, codec_text
+from builder.planning.packing import Packing
 from builder.planning.plan import Plan, make_plan
 from builder.planning.recorded_failures import failures_in
 from builder.processes.arguments import Argument
@@ -30,9 +30,8 @@ from builder.sources.source_list import MISNAMED
 from builder.workers.batch import Found, probe, process_batch
 from builder.workers.process_source import Failure
 from builder.workers.row_blocks import Space
-from store_spec.format.layout import Counts, Root
-from store_spec.reading.sizes import parse_bytes
-from store_spec.schema import GROUPS, LabelAxis, Schema
+from store_spec import LabelAxis, Schema, parse_bytes
+from store_spec.building import count_files
 
 SAMPLES = 5
 WORKER_BYTES = 130_000_000  # of a process that has imported everything, and of what it needs beside the rows
@@ -268,12 +267,15 @@ def _estimate(
     """Scale up what was seen: steps by the bytes of the files, sequences by their number."""
     by_bytes = plan.bytes_to_read() / max(1, seen.file_bytes)
     by_count = len(plan.new) / seen.sources
-    before = Counts() if plan.held is None else plan.held.counts
-    after = Counts(
-        sequences=before.sequences + round(seen.sequences * by_count),
-        steps=before.steps + round(seen.steps * by_bytes),
-        label_steps=before.label_steps + round(seen.label_steps * by_bytes),
-    )
+    sequences = round(seen.sequences * by_count)
+    steps, label_steps = (round(count * by_bytes) for count in (seen.steps, seen.label_steps))
+    if plan.held is not None:
+        before = plan.held.counts
+        sequences, steps, label_steps = (
+            sequences + before.sequences,
+            steps + before.steps,
+            label_steps + before.label_steps,
+        )
     processes = workers + 1 if workers else 1
     decoded = round(seen.decoded_bytes * by_bytes)
     # Sources that were not looked at may be larger than those that were, and their pieces are not.
@@ -281,27 +283,20 @@ def _estimate(
     whole = round(seen.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
     reading = max(whole, 2 * seen.piece_bytes * at_once)
     return StorePreview(
-        sequences=after.sequences,
-        steps=after.steps,
+        sequences=sequences,
+        steps=steps,
         inputs=schema.inputs.to_json(),
         labels=labels_json(schema),
         label_axis=schema.label_axis,
-        codec=codec_text(schema.codec),
+        codec=str(schema.codec),
         codec_why=None if choice is None else str(choice),
         decoded_bytes=decoded,
         chunk_steps=schema.steps.chunk,
         chunk_bytes=schema.steps.chunk * schema.inputs.nbytes,
         shard_steps=schema.steps.shard,
         shard_bytes=schema.steps.shard * schema.inputs.nbytes,
-        files=sum(_files(Root(schema=schema, counts=after))),
+        files=count_files(schema, sequences=sequences, steps=steps, label_steps=label_steps),
         memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + reading,
         whole_bytes=whole,
         own_function=plan.reading.process.is_custom,
     )
-
-
-def _files(root: Root) -> Iterator[int]:
-    """Give the files of the root, of each group, and of each array."""
-    yield 1 + len(GROUPS)
-    for fact in root.schema.arrays():
-        yield 1 + root.files(fact.name)

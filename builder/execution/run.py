@@ -27,10 +27,8 @@ from builder.workers.engine import Engine, Task
 from builder.workers.interrupts import Interrupts
 from builder.workers.process_source import Batch, Failure
 from builder.workers.row_blocks import Space
-from store_spec.disk.job import ShardJob
-from store_spec.disk.ledger import Ledger
-from store_spec.format.shard import EncodedRows
-from store_spec.schema import Schema
+from store_spec import Schema
+from store_spec.building import EncodedRows, Ledger, ShardJob
 
 BATCH_MEMORY = 2**27  # bytes of a batch's rows that lie in memory: four times those of a batch that was judged well
 COMMIT_SECONDS = 5.0

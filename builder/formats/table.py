@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from builder.build_errors import BuildError, SourceError
 from builder.formats.column_choice import as_option
 from builder.formats.files import check_is, first_bytes, unreadable
-from store_spec.format.records import surely_finite
 
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
@@ -106,7 +105,7 @@ class Table:
             return False
         # Along the rows, where they lie together: several times as fast as column by column.
         parts = [self.block] if self.block is not None else self.columns.values()
-        return all(surely_finite(part) or bool(np.isfinite(part).all()) for part in parts)
+        return all(bool(np.isfinite(part).all()) for part in parts)
 
     def gaps(self) -> dict[str, NDArray[np.bool_]]:
         """Return what `absent` does, of the columns that lack a value somewhere."""

@@ -25,7 +25,7 @@ from builder.labels.text_classes import (
     of_targets,
     parse_classes,
 )
-from store_spec.format.class_names import Classes
+from store_spec import Classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

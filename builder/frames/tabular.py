@@ -27,8 +27,7 @@ from builder.labels.text_classes import CODES, classes_text, of_targets, parse_c
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.sources.label_files import pairing_of
-from store_spec.format.class_names import Classes
-from store_spec.schema import LabelAxis
+from store_spec import Classes, LabelAxis
 
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
 

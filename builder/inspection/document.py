@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,29 +22,8 @@ from builder.inspection.values import (
     describe_lengths,
     describe_times,
 )
-from builder.planning.packing import codec_text
 from builder.planning.recorded_failures import failures_in
-from store_spec import Store, StoreLocation, open_store
-from store_spec.format.layout import ROOT
-from store_spec.format.missing_runs import runs_of_sequences
-from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned
-from store_spec.schema import GROUPS, VERSION, ArrayFact, Schema
-
-TEXT_LENGTH_BYTES = 4  # that a string takes beside its characters
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArraySize:
-    """One array: what it holds, and what that takes on disk."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    axis: str  # the name of the first dimension
-    codec: str
-    decoded_bytes: int
-    stored_bytes: int
-    files: int
+from store_spec import DEFAULT_SPLITS, VERSION, ArraySize, Schema, Store, StoreLocation, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +128,7 @@ def inspect(
         windows = [len(windows_of(opened.select(numbers == split), shuffle)) for split in range(len(DEFAULT_SPLITS))]
     elif rows:
         mixing = usual_shuffle(opened)
-    arrays = tuple(_array_size(opened, fact) for fact in schema.arrays())
-    documents = _sizes(opened, [ROOT, *(f"{name}/{ROOT}" for name in GROUPS)])
+    usage = opened.disk_usage()
     statistics = column_statistics(opened, numbers)
     failures, listed = failures_in(opened.provenance)
     build = opened.provenance.get("build")
@@ -169,22 +146,22 @@ def inspect(
         label_axis=schema.label_axis,
         labels_are_inputs=opened.snapshot.labels_are_inputs(),
         missing=schema.missing,
-        missing_inputs=_missing_rows(opened, "inputs"),
-        missing_labels=_missing_rows(opened, "labels"),
-        codec=codec_text(schema.codec),
+        missing_inputs=opened.missing_rows("inputs"),
+        missing_labels=opened.missing_rows("labels"),
+        codec=str(schema.codec),
         chunk_steps=steps.chunk,
         chunk_bytes=steps.chunk * schema.inputs.nbytes,
         shard_steps=steps.shard,
         shard_bytes=steps.shard * schema.inputs.nbytes,
-        files=sum(array.files for array in arrays) + len(documents),
-        stored_bytes=sum(array.stored_bytes for array in arrays) + sum(documents),
-        decoded_bytes=sum(array.decoded_bytes for array in arrays),
+        files=usage.files,
+        stored_bytes=usage.stored_bytes,
+        decoded_bytes=sum(array.decoded_bytes for array in usage.arrays),
         lengths=describe_lengths(opened.lengths),
-        arrays=arrays,
+        arrays=usage.arrays,
         time=describe_times(opened),
         columns=tuple(describe_column(one.name, one.dtype, opened.sequences[one.name]) for one in schema.columns),
         split_by=split_by,
-        pinned=split_by is not None and are_pinned(opened.grouped(split_by), DEFAULT_SPLITS),
+        pinned=split_by is not None and opened.names_splits(split_by),
         splits=split_sizes(opened, split_by, numbers, windows),
         duplicates=duplicates_across_splits(opened, numbers),
         statistics=statistics,
@@ -202,42 +179,6 @@ def labels_json(schema: Schema) -> dict[str, Any]:
     classes = schema.labels.classes
     listed = None if classes is None else [None if names is None else list(names) for names in classes]
     return schema.labels.to_json() | ({} if listed is None else {"classes": listed})
-
-
-def _missing_rows(store: Store, array: str) -> int | None:
-    """Count the rows of an array that miss a value, by the runs that the store keeps."""
-    if store.schema.missing != "keep":
-        return None
-    starts, lengths = store.places(array)
-    _, runs = runs_of_sequences(store.snapshot.missing(array), starts, starts + lengths)
-    return int((runs[:, 1] - runs[:, 0]).sum())
-
-
-def _array_size(store: Store, fact: ArrayFact) -> ArraySize:
-    schema = store.schema
-    rows = store.snapshot.root.committed(fact.name)
-    shape = (rows, *schema.shape(fact))
-    if fact.dtype == "string":
-        texts = store.snapshot.table(fact.name)  # those of retired sequences too
-        decoded = sum(len(str(text).encode()) for text in texts) + TEXT_LENGTH_BYTES * rows
-    else:
-        decoded = math.prod(shape) * schema.dtype(fact).itemsize
-    files = _sizes(store, [f"{fact.name}/{entry.name}" for entry in store.snapshot.storage.list(fact.name)])
-    return ArraySize(
-        name=fact.name,
-        dtype=fact.dtype or schema.dtype(fact).name,
-        shape=shape,
-        axis=schema.axis(fact),
-        codec=codec_text(schema.codec_of(fact)),
-        decoded_bytes=decoded,
-        stored_bytes=sum(files),
-        files=len(files),
-    )
-
-
-def _sizes(store: Store, keys: list[str]) -> list[int]:
-    """Return the bytes of each file that is there; those of a commit in progress can go at any moment."""
-    return [size for key in keys if (size := store.snapshot.storage.size(key))]
 
 
 def _row_sample(store: Store, statistics: tuple[ColumnStatistics, ...], numbers: NDArray[np.int64]) -> RowSample:

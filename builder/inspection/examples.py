@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import math
 from collections.abc import Sequence
@@ -13,9 +14,7 @@ from numpy.typing import NDArray
 
 from builder.inspection.features import ARRAYS, ColumnStatistics
 from builder.inspection.sampling import class_name
-from store_spec import Store
-from store_spec.reading.splits import DEFAULT_SPLITS, position
-from store_spec.schema import Rows
+from store_spec import DEFAULT_SPLITS, Rows, Store
 
 SEQUENCES = 6
 LINES = 6  # features, and targets, of each
@@ -75,7 +74,7 @@ def example_sequences(
     first: dict[str, int] = {}
     for number in np.flatnonzero(store.lengths).tolist():
         first.setdefault(store.sources[number], number)
-    chosen = heapq.nsmallest(SEQUENCES, first, key=lambda source: position(source, SEED))
+    chosen = heapq.nsmallest(SEQUENCES, first, key=lambda source: hashlib.sha256(f"{SEED}:{source}".encode()).digest())
     names = tuple(DEFAULT_SPLITS)
     return tuple(_example(store, first[source], statistics, names[splits[first[source]]]) for source in chosen)
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec import Store
-from store_spec.format.moments import Moments
-from store_spec.reading.splits import DEFAULT_SPLITS
+from store_spec import DEFAULT_SPLITS, Moments, Store
 
 ARRAYS = ("inputs", "labels")
 BLOCK_VALUES = 2**20  # of a table that are in memory together

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.inspection.values import Bin, histogram
-from store_spec import Store
-from store_spec.reading.splits import DEFAULT_SPLITS
+from store_spec import DEFAULT_SPLITS, Store
 
 SAMPLED_BYTES = 2**23  # decoded, of each of inputs and labels; but one row at least
 SAMPLED_ROWS = 2**20

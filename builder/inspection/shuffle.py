@@ -8,11 +8,7 @@ import numpy as np
 
 from builder.amounts import count_text
 from builder.build_errors import UsageError
-from store_spec import Store
-from store_spec.errors import WindowError
-from store_spec.windows.mixing import Mixing, measure
-from store_spec.windows.shape import Short, Target
-from store_spec.windows.windows import Windows
+from store_spec import Mixing, Short, Store, Target, WindowError, Windows
 
 LONGEST_WINDOW = 256  # steps
 
@@ -79,7 +75,7 @@ def measure_shuffle(store: Store, shuffle: Shuffle) -> ShuffleMixing:
                 f"{count_text(len(store), 'sequence')} has {count_text(int(store.lengths.max()), 'step')}, which have "
                 "to hold the label too; ask for fewer steps"
             )
-        mixing = measure(windows, shuffle.batch, seed=shuffle.seed, epoch=shuffle.epoch, memory=shuffle.memory)
+        mixing = windows.mixing(shuffle.batch, seed=shuffle.seed, epoch=shuffle.epoch, memory=shuffle.memory)
     except WindowError as error:
         raise UsageError(str(error)) from error
     return ShuffleMixing(shuffle=shuffle, mixing=mixing)

@@ -15,10 +15,7 @@ from builder.build_errors import UsageError
 from builder.inspection.features import ColumnStatistics, column_statistics
 from builder.inspection.split_sizes import split_numbers
 from builder.planning.recorded_failures import failures_in
-from store_spec import Store, open_store
-from store_spec.format import retired
-from store_spec.reading.splits import DEFAULT_SPLITS
-from store_spec.schema import NO_FILE
+from store_spec import DEFAULT_SPLITS, Store, open_store
 
 LISTED_ROWS = 3  # at either end of a sequence
 LISTED_VALUES = 64  # of a row
@@ -128,7 +125,7 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
                 raise UsageError(f"{opened.path}: no sequence of source {source!r}: it failed: {failure.reason}")
         raise UsageError(f"{opened.path}: no sequence of source {source!r}; {_suggestion(names, source)}")
     every = Store(opened.snapshot, numbers)
-    is_retired = np.isin(numbers, retired.members(opened.snapshot.root.retired))
+    is_retired = np.isin(numbers, opened.selection, invert=True)
     current = every if is_retired.all() else Store(opened.snapshot, numbers[~is_retired])
     size, sha256 = _file(every)
     return SourceInspection(
@@ -161,7 +158,7 @@ def _file(every: Store) -> tuple[int | None, str | None]:
     """Return size and hash of the file that the latest sequence comes from."""
     last = int(every.selection[-1])
     size = int(every.snapshot.table("sequences/source_size", last, last + 1)[0])
-    if size == NO_FILE:
+    if size < 0:
         return None, None
     return size, every.snapshot.table("sequences/source_sha256", last, last + 1)[0].tobytes().hex()
 

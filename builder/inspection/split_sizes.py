@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
-from store_spec import Store
-from store_spec.errors import WindowError
-from store_spec.reading.splits import DEFAULT_SPLITS, split_of_each
-from store_spec.schema import NO_FILE
+from store_spec import DEFAULT_SPLITS, Store, WindowError
 
 LISTED_DUPLICATES = 10
 
@@ -49,7 +46,7 @@ def split_numbers(store: Store, by: str | None = None) -> NDArray[np.int64]:
         UsageError: There is no column `by`, or it has values by which sequences cannot be split.
     """
     try:
-        return split_of_each(store.grouped(by), DEFAULT_SPLITS, 0, sources=None if by is None else store.sources)
+        return store.split_numbers(by=by)
     except WindowError as error:
         raise UsageError(str(error)) from error
 
@@ -75,7 +72,7 @@ def split_sizes(
 def duplicates_across_splits(store: Store, numbers: NDArray[np.int64]) -> Duplicates:
     """Find sequences of different splits that are the same part of files with the same bytes."""
     sizes = store.snapshot.table("sequences/source_size")[store.selection]
-    of_files = np.flatnonzero(sizes != NO_FILE)
+    of_files = np.flatnonzero(sizes >= 0)
     if not len(of_files):
         return Duplicates(count=0, examples=())
     keys = np.zeros((len(of_files), 40), np.uint8)  # the hash, and the part: other parts of a file are other rows

@@ -11,7 +11,7 @@ from builder.build_errors import SourceError, UsageError
 from builder.formats.convert import convert
 from builder.formats.table import Array, DType
 from builder.labels.text_classes import CODES, unseen_class
-from store_spec.format.class_names import Classes
+from store_spec import Classes
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 

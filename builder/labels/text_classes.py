@@ -23,7 +23,8 @@ from builder.formats.text_numbers import (
     with_point,
     with_points,
 )
-from store_spec.format.class_names import LARGEST_CLASS_NAME, Classes
+from store_spec import Classes
+from store_spec.building import LARGEST_CLASS_NAME
 
 MOST_CLASSES: Final = 2**16  # of a target: a column of more texts than that has names or remarks in it
 CODES: Final = np.dtype(np.int64)

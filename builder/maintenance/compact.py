@@ -28,10 +28,8 @@ from builder.planning.packing import Packing
 from builder.planning.resolved_sources import opened
 from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversions, costs, dtypes_asked
 from builder.workers.engine import start_engine
-from store_spec.disk.ledger import Ledger
-from store_spec.disk.snapshot import Snapshot
-from store_spec.format.records import SourceId
-from store_spec.schema import Schema
+from store_spec import Schema
+from store_spec.building import Ledger, Snapshot, SourceId
 
 SMALL_BYTES = 2**26  # decoded: copied in less time than worker processes take to start
 

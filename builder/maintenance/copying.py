@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,17 @@ from builder.processes.row_dtypes import ARRAYS, converted
 from builder.sources.fingerprints import Seen
 from builder.workers.batch import Processed
 from builder.workers.row_blocks import BatchRows, Space
-from store_spec.disk.snapshot import Snapshot
-from store_spec.format.codec import crc32c
-from store_spec.format.missing_runs import RunningRuns, SequenceRuns
-from store_spec.format.piecewise import Piecewise
-from store_spec.format.records import SOURCES, CheckedSequence, Records, SourceId, recorded
-from store_spec.reading.read_ranges import read_ranges
-from store_spec.schema import MISSING_RUNS, TABLES, Schema
+from store_spec import Schema
+from store_spec.building import (
+    CheckedSequence,
+    Piecewise,
+    Records,
+    Snapshot,
+    SourceId,
+    crc32c,
+    read_ranges,
+    stored_records,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,12 +58,11 @@ def copy(work: Copy, schema: Schema, space: Space) -> Processed:
         UsageError: A value does not fit into the dtype.
         SpillError: Rows do not fit into memory, and the disk refused them.
     """
-    records = _table_rows(work, schema) if work.records is None else work.records
+    records = stored_records(work.snapshot, work.numbers) if work.records is None else work.records
     most = {name: max(1, BATCH_BYTES // max(1, schema.rows(name).nbytes)) for name in schema.row_arrays}
     rows, anew = BatchRows(schema, space), _Anew(records, schema)
-    missing = {name: [RunningRuns() for _ in work.numbers] for name in MISSING_RUNS} if schema.missing == "keep" else {}
     for name in schema.row_arrays:
-        checksums = records.columns[f"{TABLES}/{name}_crc32c"].tolist()
+        checksums = records.columns[f"sequences/{name}_crc32c"].tolist()
         crc = 0
         for place, old, whole in _read(work, name, most[name]):
             crc = crc32c(old, crc)
@@ -72,14 +75,9 @@ def copy(work: Copy, schema: Schema, space: Space) -> Processed:
                 one = converted_rows(old, schema.rows(name).dtype, name, _origin(records, place))
             if work.records is not None:
                 anew.add(place, name, one)
-            elif name in missing:
-                missing[name][place].add(one)
             rows.add({name: one})
     if work.records is not None:
         records = anew.records()
-    else:
-        found = {MISSING_RUNS[name]: [one.result() for one in each] for name, each in missing.items()}
-        records = replace(records, missing={name: SequenceRuns.join(runs) for name, runs in found.items()})
     kept = rows.close()
     return Processed(records, kept, [], Seen.of({}), sum(one.nbytes for one in kept.values()), len(work.names))
 
@@ -103,21 +101,9 @@ class _Anew:
         return Records.concatenate([self._of[place].record() for place in range(len(self._records))])
 
 
-def _table_rows(work: Copy, schema: Schema) -> Records:
-    first, last = int(work.numbers[0]), int(work.numbers[-1]) + 1
-
-    def column(name: str) -> NDArray[Any]:
-        return work.snapshot.table(name, first, last)[work.numbers - first]
-
-    lengths = {name: work.stops[name] - work.starts[name] for name in work.starts}
-    own = lengths["labels"] if schema.label_axis == "own" else np.zeros_like(lengths["inputs"])
-    columns = {name: column(name) for name in recorded(schema)}
-    return Records(tuple(map(str, column(SOURCES))), lengths["inputs"], own, columns)
-
-
 def _origin(records: Records, place: int) -> SourceId:
     part, size, sha256 = (
-        records.columns[f"{TABLES}/{name}"][place] for name in ("part", "source_size", "source_sha256")
+        records.columns[f"sequences/{name}"][place] for name in ("part", "source_size", "source_sha256")
     )
     return SourceId(name=records.sources[place], part=int(part), size=int(size), sha256=sha256.tobytes())
 

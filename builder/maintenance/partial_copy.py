@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 import store_spec
 from builder.build_errors import UsageError
 from builder.formats.table import DType
@@ -22,9 +19,7 @@ from builder.maintenance.row_order import Order
 from builder.planning.packing import Packing
 from builder.planning.provenance import of_some
 from builder.processes.row_dtypes import ARRAYS, Conversions, check_begun, conversions, conversions_recorded
-from store_spec.disk.ledger import Ledger
-from store_spec.format.layout import BLANK
-from store_spec.format.records import Records, proved
+from store_spec.building import EMPTY_IDENTITY, Ledger, Records, stored_records
 
 RECORD: Final = "compacted"
 
@@ -34,28 +29,19 @@ class Ahead:
 
     def __init__(self, old: store_spec.Store) -> None:
         self._old = old
-        self._identity = (0, BLANK)  # of so many sequences
+        self._identity = (0, EMPTY_IDENTITY)  # of so many sequences
 
     @cached_property
-    def _columns(self) -> dict[str, NDArray[Any]]:
-        return {name: self._old.snapshot.table(name)[self._old.selection] for name in proved(self._old.schema)}
-
-    @cached_property
-    def _label_lengths(self) -> NDArray[np.int64]:
-        return self._old.label_lengths if self._old.schema.label_axis == "own" else np.zeros(len(self._old), np.int64)
+    def _records(self) -> Records:
+        return stored_records(self._old.snapshot, self._old.selection, statistics=False)
 
     def records(self, first: int, last: int) -> Records:
-        """Return the table rows of some sequences, but for statistics."""
-        return Records(
-            self._old.sources[first:last],
-            self._old.lengths[first:last],
-            self._label_lengths[first:last],
-            {name: column[first:last] for name, column in self._columns.items()},
-        )
+        """Return the table rows of some sequences, without statistics."""
+        return self._records[first:last]
 
     def identity(self, count: int) -> str:
         """Return the identity that a store of the first sequences alone has; cheap where `count` rises."""
-        done, before = self._identity if self._identity[0] <= count else (0, BLANK)
+        done, before = self._identity if self._identity[0] <= count else (0, EMPTY_IDENTITY)
         self._identity = count, self.records(done, count).identity(before, self._old.schema)
         return self._identity[1]
 
@@ -146,7 +132,7 @@ def described_copy(old: store_spec.Store, order: Order, changed: Conversions) ->
         pairs = [list(pair) for pair in (*already_converted(old), *changed)]
         provenance["build"] = build | {"converted": pairs}
     if changed or order.kind != "store":
-        provenance[RECORD] = {"order": str(order)} | ({"identity": BLANK} if changed else {})
+        provenance[RECORD] = {"order": str(order)} | ({"identity": EMPTY_IDENTITY} if changed else {})
     return provenance
 
 

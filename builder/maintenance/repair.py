@@ -10,7 +10,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
@@ -24,22 +23,20 @@ from builder.workers.conform import checked_pieces
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
 from builder.workers.process_source import Batch, Failure, UnusableError, read_source
-from store_spec.disk.job import replace_shard
-from store_spec.disk.ledger import Ledger
-from store_spec.disk.lock import locked
-from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import LocalStorage
-from store_spec.errors import DAMAGE, FormatError
-from store_spec.format import retired
-from store_spec.format.codec import crc32c
-from store_spec.format.layout import ROOT, chunk_key, chunk_number
-from store_spec.format.records import SourceId
-from store_spec.schema import TABLES
-from store_spec.verification.parts import overlapping
-from store_spec.verification.problems import Problem
-from store_spec.verification.table_reader import present_files
+from store_spec import DAMAGE, FormatError, Problem
+from store_spec.building import (
+    DamagedShard,
+    Ledger,
+    LocalStorage,
+    LostSequence,
+    Snapshot,
+    SourceId,
+    crc32c,
+    damaged_shards,
+    locked,
+    replace_shard,
+)
 
-MOST_MISSING = 10**6  # shards that are restored at once; a root may count more of them than there are atoms
 BUILD_AGAIN = "build again into a new store (seqzarr build SOURCES NEW), which gives the same rows"
 UNPROVED = f"nothing proves rows where a table is damaged, and nothing was restored: {BUILD_AGAIN}"
 NOT_RESTORED = (
@@ -59,34 +56,6 @@ class Repair:
 
     def __repr__(self) -> str:
         return f"<repair: {len(self.found):,} problems, {len(self.files):,} files restored, {len(self.left):,} left>"
-
-
-@dataclass(frozen=True, slots=True)
-class LostSequence:
-    """A sequence that lost rows, as the tables describe it: its rows in the array, and their checksum."""
-
-    number: int
-    start: int
-    stop: int
-    source: str
-    part: int
-    size: int  # of the source
-    sha256: list[int]
-    crc32c: int
-
-
-@dataclass(frozen=True, slots=True)
-class DamagedShard:
-    """A shard to restore, and the sequences that lost rows in it, in the order of their rows."""
-
-    array: str
-    number: int
-    lost: tuple[LostSequence, ...]
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The sources to process, each once."""
-        return tuple(dict.fromkeys(one.source for one in self.lost))
 
 
 def repair(
@@ -176,51 +145,6 @@ def _restore(
     return files, [*sorted(failures, key=str), *advice]
 
 
-def damaged_shards(snapshot: Snapshot, problems: Iterable[Problem]) -> list[DamagedShard]:
-    """Return the shards of rows to restore.
-
-    Raises:
-        FormatError: A table is damaged, or is not as the root has it.
-        StoreError: A table cannot be read.
-    """
-    schema, lost = snapshot.root.schema, dict[tuple[str, int], set[int]]()
-    dimensions = {fact.name: 1 + len(schema.shape(fact)) for fact in schema.arrays()}
-    for problem in problems:
-        folder, _, file = problem.where.rpartition("/")
-        number = chunk_number(file, dimensions[folder]) if folder in dimensions else None
-        array = problem.where if number is None else folder
-        if array not in dimensions and array not in (TABLES, ROOT):
-            continue  # an array's own metadata, or a file that belongs to nothing here
-        if not schema.is_sharded(array):
-            raise FormatError(f"{snapshot.storage.path(problem.where)}: damaged")
-        size, bounds = schema.chunking(array).shard, snapshot.bounds(array)
-        if number is None:  # more of its files are missing than were named
-            present = present_files(snapshot, array)
-            for shard in islice((one for one in range(snapshot.root.files(array)) if one not in present), MOST_MISSING):
-                every = overlapping(bounds, shard * size, (shard + 1) * size)
-                lost[array, shard] = set(retired.members(every).tolist())
-            continue
-        for one in retired.members(problem.sequences).tolist():
-            # Where every chunk is sound, any shard of the sequence may be another store's.
-            some = range(int(bounds[one]) // size, -(-int(bounds[one + 1]) // size))
-            for shard in some if problem.kind == "crc32c" else [number]:
-                lost.setdefault((array, shard), set()).add(one)
-    crcs = {array: f"{array}_crc32c" for array, _ in lost}
-    names = ("source", "part", "source_size", "source_sha256")
-    table = {name: snapshot.table(f"{TABLES}/{name}") for name in (*names, *crcs.values())}
-    shards = []
-    for (array, shard), sequences in sorted(lost.items()):
-        size, bounds, numbers = schema.chunking(array).shard, snapshot.bounds(array), np.array([*sequences], np.int64)
-        numbers.sort()
-        starts, stops = bounds[numbers].clip(shard * size), bounds[numbers + 1].clip(max=(shard + 1) * size)
-        numbers = numbers[starts < stops]  # the others have no rows in it
-        columns = [numbers, bounds[numbers], bounds[numbers + 1]]
-        columns += [table[name][numbers] for name in (*names, crcs[array])]
-        rows: Iterable[Any] = zip(*(column.tolist() for column in columns), strict=True)
-        shards.append(DamagedShard(array, shard, tuple(LostSequence(*row) for row in rows)))
-    return shards
-
-
 def restore_shard(batch: Batch, snapshot: Snapshot, shard: DamagedShard) -> tuple[list[str], list[Failure]]:
     """Restore one shard, in memory for its rows and one source; return its name if it was put, or why it was not."""
     failures, buffer = list[Failure](), memoryview(bytearray(BUFFER_BYTES))
@@ -235,9 +159,8 @@ def restore_shard(batch: Batch, snapshot: Snapshot, shard: DamagedShard) -> tupl
                     continue
                 mine = [one for one in shard.lost if one.source == source]
                 failures += islice((Failure(source, why) for one in mine if (why := rows.missing(one, read))), 1)
-        if failures or not replace_shard(snapshot, shard.array, shard.number, rows.rows):
-            return [], failures
-        return [chunk_key(shard.array, shard.number, rows.rows.ndim)], []
+        key = None if failures else replace_shard(snapshot, shard.array, shard.number, rows.rows)
+        return [] if key is None else [key], failures
     except DAMAGE as error:
         return [], [Failure(snapshot.storage.root.name, str(error))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
-from store_spec.reading.splits import position
 
 Kind = Literal["store", "name", "length", "shuffle"]
 _KINDS: Final = get_args(Kind)
@@ -74,9 +74,9 @@ class Order:
             names = [sources[begin] for begin in begins.tolist()]
             order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
         else:
-            order = np.argsort(
-                [position(sources[begin], f"order {self.seed}") for begin in begins.tolist()], kind="stable"
-            )
+            texts = [f"order {self.seed}:{sources[begin]}" for begin in begins.tolist()]
+            digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+            order = np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
         place = np.empty(len(begins), np.int64)
         place[order] = np.arange(len(begins))
         return np.argsort(place[of_source], kind="stable")

@@ -25,9 +25,8 @@ from builder.workers.conform import check_given
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
 from builder.workers.process_source import Batch, UnusableError, read_source
-from store_spec.errors import DAMAGE, SequenceError
-from store_spec.format.records import CheckedSequence, SourceId
-from store_spec.verification.problems import Problem
+from store_spec import DAMAGE, Problem, SequenceError
+from store_spec.building import CheckedSequence, SourceId
 
 
 def verify_sources(

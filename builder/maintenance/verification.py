@@ -11,12 +11,11 @@ import store_spec
 from builder.build_errors import BuildError
 from builder.execution.build import worker_count
 from builder.workers.engine import Task, as_done, start_engine
-from store_spec.errors import DAMAGE
-from store_spec.verification.parts import PART_BYTES, Checked, Part
-from store_spec.verification.problems import Problem
-from store_spec.verification.verify import Check
+from store_spec import DAMAGE, Problem
+from store_spec.building import Checked, Part
 
 SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
+ROUGH_BYTES = 2**26  # parts that differ by less count as equally long
 BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
 
 Bundle = dict[int, Part]
@@ -66,7 +65,7 @@ def verify(
     checking = Checking()
     with start_engine(count, scheduler) as engine:
 
-        def mapper(check: Check, parts: Sequence[Part]) -> Iterator[Checked]:
+        def mapper(check: Callable[[Part], Checked], parts: Sequence[Part]) -> Iterator[Checked]:
             """Have each part checked, several at once, and give what was found in the order of the parts."""
             checking.to_check = sum(part.nbytes for part in parts)
             on_progress(checking)
@@ -109,7 +108,7 @@ def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
     [[0, 1, 2, 3], [4, 5], [6], [7]]
     """
     left, bundle, size = sum(part.nbytes for part in parts), Bundle(), 0
-    for number, part in sorted(enumerate(parts), key=lambda one: -(one[1].nbytes // PART_BYTES)):
+    for number, part in sorted(enumerate(parts), key=lambda one: -(one[1].nbytes // ROUGH_BYTES)):
         bundle[number] = part
         size += part.nbytes
         if not workers or size >= min(BUNDLE_BYTES, left / workers):
@@ -119,7 +118,7 @@ def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
         yield bundle
 
 
-def _check_each(check: Check, parts: Sequence[Part]) -> list[Checked]:
+def _check_each(check: Callable[[Part], Checked], parts: Sequence[Part]) -> list[Checked]:
     return [check(part) for part in parts]
 
 

@@ -12,8 +12,7 @@ from builder.build_errors import UsageError
 from builder.formats.arrow import is_text, numbers_of, what_it_holds
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import array_of
-from store_spec.errors import SchemaError
-from store_spec.format.sequence_columns import ColumnType, SequenceColumn
+from store_spec import ColumnType, SchemaError, SequenceColumn
 
 _AS_TEXT: Final = "keep the column as text, which in CSV has a letter before each"
 

@@ -14,7 +14,7 @@ from builder.build_errors import UsageError
 from builder.formats.column_choice import listed
 from builder.formats.text_numbers import otherwise_written
 from builder.labels.text_classes import Given, is_number
-from store_spec.format.class_names import Classes
+from store_spec import Classes
 
 Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # of each target the text of each source; None: it is numbers
 

@@ -21,7 +21,7 @@ from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
 from builder.manifest.kept import Kept, kept_column
 from builder.manifest.label_classes import Texts, checked_texts
-from store_spec.format.sequence_columns import SequenceColumn
+from store_spec import SequenceColumn
 
 # In the order in which they are tried.
 _RULES: Final[dict[str, Callable[[str], str]]] = {

@@ -17,7 +17,7 @@ from builder.planning.resolved_sources import Reading
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Engine, Task, as_done
 from builder.workers.process_source import Batch
-from store_spec.format.class_names import Classes
+from store_spec import Classes
 
 Texts = tuple[str, ...] | None  # of a target in a source, in order; (): no value, None: they are no text
 Looked = dict[str, Texts] | None  # of each label column; None: the source cannot be looked at

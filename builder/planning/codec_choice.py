@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.planning.packing import codec_text
 from builder.workers.batch import process_batch
 from builder.workers.process_source import Batch
 from builder.workers.row_blocks import Space
-from store_spec.format.codec import Codec
-from store_spec.format.shard import between
-from store_spec.schema import Schema
+from store_spec import Codec, Schema
 
 SAMPLE_BYTES = 2**24
 SAMPLE_SOURCES = 256  # at most, of a build
@@ -44,7 +41,7 @@ class Choice:
     def __str__(self) -> str:
         """Say what was chosen, and why."""
         if not self.nbytes:
-            return f"codec {codec_text(self.codec)}: there are no rows to measure"
+            return f"codec {self.codec}: there are no rows to measure"
         names = {"none": "uncompressed"}
         found = ", ".join(f"{share:.0%} {names.get(name, f'with {name}')}" for name, share in self.shares.items())
         why = {
@@ -52,7 +49,7 @@ class Choice:
             "lz4": "it is read fastest",
             "zstd": f"it saves {LEAST_SAVED_MORE:.0%} or more beyond lz4, which is read faster",
         }
-        return f"codec {codec_text(self.codec)}, as {why[self.codec.name]}: the first rows take {found}"
+        return f"codec {self.codec}, as {why[self.codec.name]}: the first rows take {found}"
 
 
 def choose(sizes: Mapping[str, int], nbytes: int) -> Choice:
@@ -86,9 +83,9 @@ def measured(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> Choi
     with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
         for name, blocks in rows.items():
             chunking = schema.chunking(name)
-            rows_here = min(SAMPLE_BYTES // schema.rows(name).nbytes or 1, sum(map(len, blocks)))
-            for start in range(0, rows_here, chunking.chunk):
-                piece = np.concatenate(between(blocks, start, min(rows_here, start + chunking.chunk)))
+            sample = np.concatenate(blocks)[: SAMPLE_BYTES // schema.rows(name).nbytes or 1]
+            for start in range(0, len(sample), chunking.chunk):
+                piece = sample[start : start + chunking.chunk]
                 nbytes += piece.nbytes
                 for codec in CANDIDATES:
                     sizes[codec.name] += len(pool.submit(codec.encode, piece).result())

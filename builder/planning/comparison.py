@@ -16,7 +16,7 @@ import store_spec
 from builder.manifest.kept import Kept
 from builder.sources.fingerprints import Fingerprint, Seen, SeenFiles, State, read_fingerprint
 from builder.sources.label_files import LABELS_SHA256
-from store_spec.format.sequence_columns import SequenceColumn
+from store_spec import SequenceColumn
 
 READERS = 8  # files that are read at once; hashing leaves Python's lock to the others
 

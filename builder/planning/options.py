@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from builder.build_errors import NoSuchProcessError, UsageError
 from builder.frames.described import described_options, tabular_as_described
@@ -17,9 +17,7 @@ from builder.processes.arguments import Argument
 from builder.processes.function_options import NOTHING_ASKED, FunctionOptions
 from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
 from builder.processes.process_code import NO_CODE, ProcessCode, code_of
-from store_spec import open_store
-from store_spec.errors import StoreError
-from store_spec.schema import LABEL_AXES, LabelAxis
+from store_spec import LabelAxis, StoreError, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +39,8 @@ class Options:
     label_axis: LabelAxis | None = None
 
     def __post_init__(self) -> None:
-        if self.label_axis is not None and self.label_axis not in LABEL_AXES:
-            raise UsageError(f"label_axis={self.label_axis!r} is not one of {', '.join(LABEL_AXES)}")
+        if self.label_axis is not None and self.label_axis not in get_args(LabelAxis):
+            raise UsageError(f"label_axis={self.label_axis!r} is not one of {', '.join(get_args(LabelAxis))}")
         if self.has_labels_in_manifest and self.process.label_source in {"columns", "pattern"}:
             place = "label_pattern" if self.process.label_source == "pattern" else "the process function"
             raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")

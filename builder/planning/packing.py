@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from builder.build_errors import UsageError
-from store_spec.errors import SchemaError
-from store_spec.format.codec import COMPRESSORS, Codec
-from store_spec.format.sequence_columns import SequenceColumn
-from store_spec.format.times import Time
-from store_spec.reading.sizes import parse_bytes
-from store_spec.schema import Chunking, LabelAxis, Missing, Rows, Schema, sizes_for
+from store_spec import Chunking, Codec, LabelAxis, Missing, Rows, Schema, SchemaError, SequenceColumn, Time, parse_bytes
+from store_spec.building import sizes_for
 
 AUTO = "auto"
 
@@ -101,7 +97,7 @@ class Packing:
         for before, now in (
             (f"chunks of {has.chunk:,} steps", f"chunks of {chunk:,} steps"),
             (f"shards of {has.shard:,} steps", f"shards of {shard:,} steps"),
-            (f"codec {codec_text(schema.codec)}", f"codec {codec_text(self.codec or schema.codec)}"),
+            (f"codec {schema.codec}", f"codec {self.codec or schema.codec}"),
         ):
             if before != now:
                 raise UsageError(
@@ -110,16 +106,7 @@ class Packing:
 
 
 def _codec(text: str) -> Codec:
-    if text.partition(":")[0] not in COMPRESSORS:
-        known = ", ".join(COMPRESSORS)
+    if text.partition(":")[0] not in Codec.NAMES:
+        known = ", ".join(Codec.NAMES)
         raise SchemaError(f"codec {text!r:.80} is not known; take one of {known}, {AUTO}, or with a level as 'zstd:5'")
     return Codec.parse(text)
-
-
-def codec_text(codec: Codec) -> str:
-    """Write a codec as `Packing.parse` reads it.
-
-    >>> codec_text(Codec("lz4", 5)), codec_text(Codec("none"))
-    ('lz4:5', 'none')
-    """
-    return codec.name if codec.name == "none" else f"{codec.name}:{codec.level}"

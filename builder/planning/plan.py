@@ -18,8 +18,8 @@ from builder.processes.process import ProcessFunction
 from builder.sources.fingerprints import SeenFiles, read_fingerprint
 from builder.sources.source_list import SourceList
 from builder.workers.process_source import Batch, Failure
-from store_spec.disk.storage import check_local, check_outside
-from store_spec.schema import LabelAxis, Schema
+from store_spec import LabelAxis, Schema
+from store_spec.building import check_path
 
 MOST_COMPARED = 64  # files that are hashed to tell whether the root is another one
 LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes a byte of a file; what lies outside is taken for chance
@@ -106,10 +106,8 @@ def make_plan(
             the store was built with.
         StoreError: There is something else than a store at `store`, or that is a URL.
     """
-    check_local(store)
+    check_path(store)
     held = opened(store)
-    if held is None:
-        check_outside(store)
     reading = find_sources(
         sources,
         store,

@@ -26,7 +26,7 @@ from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, found_b
 from builder.processes.function_options import are_recorded
 from builder.processes.row_dtypes import Conversions, conversions_recorded
 from builder.sources.source_list import SourceList
-from store_spec.schema import LabelAxis
+from store_spec import LabelAxis
 
 ELSEWHERE = "build to another path"
 Code = tuple[tuple[int, str], ...]  # (number of a sequence, fingerprint of what made it and those after it), rising

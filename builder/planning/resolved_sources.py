@@ -26,10 +26,8 @@ from builder.processes.process_code import ProcessCode
 from builder.sources.label_files import LABELS_SHA256, check_below, without_label_files
 from builder.sources.source_list import MISNAMED, SourceList, discover
 from builder.workers.process_source import Batch, Failure
-from store_spec.disk.lock import build_folder
-from store_spec.errors import DAMAGE, MissingStoreError
-from store_spec.format.class_names import Classes
-from store_spec.schema import LabelAxis, Missing, Schema
+from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
+from store_spec.building import build_folder
 
 LEAST_BATCH_BYTES = 2**22  # of those that are dealt last: the tasks of a batch take as long as processing some 2 MB
 FILE_COST = 2**16  # bytes that opening a file counts as: reading that much takes about as long

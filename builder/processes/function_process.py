@@ -17,7 +17,7 @@ from builder.labels.name_labels import labels_in, target_names
 from builder.labels.text_classes import of_targets, parse_classes
 from builder.processes.text_labels import coded_sequences
 from builder.sequence import Parts, rows_beside
-from store_spec.format.class_names import Classes
+from store_spec import Classes
 
 Names = tuple[str, ...] | None
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import NoSuchProcessError, UsageError
 from builder.frames.tabular import Tabular
-from store_spec.format.class_names import Classes
-from store_spec.schema import LabelAxis
+from store_spec import Classes, LabelAxis
 
 # Of a path, and of `arguments` by name; it returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
 # these.

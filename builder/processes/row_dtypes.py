@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike
 from builder.build_errors import SourceError, UsageError
 from builder.formats.convert import lost_values, parse_dtype
 from builder.formats.table import Array, DType
-from store_spec.format.records import with_masks
-from store_spec.schema import Schema
+from store_spec import Schema
+from store_spec.building import with_masks
 
 ARRAYS = ("inputs", "labels")
 Conversions = tuple[tuple[str, str], ...]  # (inputs or labels, dtype): one after another, since each may round

@@ -16,8 +16,8 @@ from builder.build_errors import SourceError
 from builder.formats.table import Array
 from builder.labels.text_classes import CODES, Given, of_targets, unseen_class
 from builder.sequence import LongSequence, Sequence, sequences_of
-from store_spec.errors import SequenceError
-from store_spec.format.records import with_masks
+from store_spec import SequenceError
+from store_spec.building import with_masks
 
 
 def coded_sequences(result: Any, given: Given, source: str) -> Iterator[Sequence | LongSequence]:

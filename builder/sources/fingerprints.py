@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.lock import build_folder
-from store_spec.disk.storage import PARTIAL, LocalStorage
-from store_spec.errors import StorageError
+from store_spec import StorageError
+from store_spec.building import LocalStorage, build_folder
 
 CACHE = "seen.npz"
 BUFFER_BYTES = 2**18
@@ -162,7 +161,5 @@ class SeenFiles:
         storage = LocalStorage(build_folder(store))
         with contextlib.suppress(StorageError):
             storage.make_folder()
-            for entry in storage.list(""):
-                if entry.name.endswith(PARTIAL):  # of a build that was cut off just here
-                    storage.delete(entry.name)
+            storage.delete_partial()  # from a build that was stopped at this point
             storage.put(CACHE, [data.getvalue()])

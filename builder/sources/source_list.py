@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, check_format, format_of
-from store_spec.disk.lock import BESIDE
-from store_spec.disk.storage import is_store
+from store_spec.building import belongs_to_store
 
 _WILDCARD = re.compile(r"[*?\[]")
 # How many files are looked at to say, in an error, what is there instead.
@@ -145,7 +144,7 @@ def _walk(folder: str, prefix: str, excluded: frozenset[str], others: list[str])
         if entry.name.startswith((".", "_")) or name in excluded:
             continue
         if entry.is_dir(follow_symlinks=False):
-            if not _is_ours(entry.path):
+            if not belongs_to_store(entry.path):
                 yield from _walk(entry.path, f"{name}/", excluded, others)
         elif _is_file(entry):
             yield name
@@ -168,7 +167,7 @@ def _glob(
         if hidden or name in excluded or not matches(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
-            if (any_depth or rest) and not _is_ours(entry.path):
+            if (any_depth or rest) and not belongs_to_store(entry.path):
                 yield from _glob(entry.path, f"{name}/", parts if any_depth else rest, excluded, others)
         elif not rest and _is_file(entry):
             yield name
@@ -183,11 +182,6 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise UsageError(f"{folder}: the folder cannot be listed: {error.strerror}") from error
-
-
-def _is_ours(folder: str) -> bool:
-    """Tell whether a folder is a store, or the one beside a store: they hold no sources, but files that look so."""
-    return is_store(folder.removesuffix(BESIDE))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

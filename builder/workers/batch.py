@@ -14,12 +14,8 @@ from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Seen
 from builder.workers.conform import Pieces, looked_at, taken
 from builder.workers.process_source import Batch, Failure, UnusableError, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
-from store_spec.format import shard
-from store_spec.format.records import Records, no_records
-from store_spec.format.sequence_columns import SequenceColumn
-from store_spec.format.shard import EncodedRows
-from store_spec.format.times import Time
-from store_spec.schema import TABLES, LabelAxis, Missing, Rows, Schema
+from store_spec import LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
+from store_spec.building import EncodedRows, Records, compress_rows, no_records
 
 BATCH_SECONDS = 2.0  # after which a batch ends, however many of its sources are left
 
@@ -41,7 +37,7 @@ class Processed:
     @property
     def cleaning(self) -> StoreCleaning:
         """What was done to the rows, where the sequences count that."""
-        columns = {name.removeprefix(f"{TABLES}/"): column for name, column in self.records.columns.items()}
+        columns = {name.removeprefix("sequences/"): column for name, column in self.records.columns.items()}
         return cleaning_of(self.records.sources, self.records.lengths, columns)
 
     def __sizeof__(self) -> int:
@@ -218,7 +214,7 @@ def compress(processed: Processed, part: BatchPart, schema: Schema) -> dict[str,
             stretches[name] = stretches[same]
             continue
         parts = blocks.between(part.rows.start, part.rows.stop)
-        stretches[name] = shard.compress(parts, part.first, schema.rows(name), schema.chunking(name), schema.codec)
+        stretches[name] = compress_rows(parts, part.first, schema.rows(name), schema.chunking(name), schema.codec)
     return stretches
 
 

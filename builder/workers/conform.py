@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 from builder.processes.text_labels import refuse_text
 from builder.sequence import LongSequence, Sequence
 from builder.workers.row_blocks import BatchRows
-from store_spec.errors import SequenceError
-from store_spec.format.piecewise import Piecewise
-from store_spec.format.records import CheckedSequence, Records, SourceId, check_sequence, describe
-from store_spec.format.sequence_columns import ColumnType, SequenceColumn, column_type
-from store_spec.format.times import Time, checked_times, time_like
-from store_spec.schema import LabelAxis, Missing, Rows, Schema
+from store_spec import ColumnType, LabelAxis, Missing, Rows, Schema, SequenceColumn, SequenceError, Time
+from store_spec.building import (
+    CheckedSequence,
+    Piecewise,
+    Records,
+    SourceId,
+    check_sequence,
+    checked_times,
+    column_type,
+    describe,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +237,7 @@ def _schema_for(
             f"{origin}: has no rows, so nothing tells the unit and the zone of its times; build with files that have "
             "rows"
         )
-    time = None if sequence.time is None else time_like(sequence.time, sequence.zone, origin)
+    time = None if sequence.time is None else Time.like(sequence.time, sequence.zone, origin)
     filled = sequence.filled is not None
     schema = Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)
     nbytes = x.nbytes + y.nbytes + (0 if time is None else 8 * len(x)) + (x.size if filled else 0)

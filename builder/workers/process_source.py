@@ -26,8 +26,8 @@ from builder.sequence import LongSequence, Sequence, changed, rows_beside, seque
 from builder.sources.fingerprints import Fingerprint, read_fingerprint
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.row_blocks import SpillError
-from store_spec.errors import SequenceError
-from store_spec.format.records import SourceId
+from store_spec import SequenceError
+from store_spec.building import SourceId
 
 LONGEST_REASON = 1_000
 _OURS = tuple(f"{Path(module.__file__ or '').parent}{os.sep}" for module in (store_spec, builder))

@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.storage import LocalStorage
-from store_spec.errors import StorageError, StoreError
-from store_spec.format.shard import between
-from store_spec.schema import Schema
+from store_spec import Schema, StorageError, StoreError
+from store_spec.building import LocalStorage, between
 
 BLOCK_BYTES = 2**16  # small arrays are joined to at least that
 

@@ -71,8 +71,8 @@ class ShardJob:
             )
 
 
-def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]) -> bool:
-    """Put a shard again, given all its committed rows, and sync it; tell whether it was another file before.
+def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]) -> str | None:
+    """Write a shard with all its committed rows and sync it; return its key, or None if it was the same before.
 
     Raises:
         ConflictError: A writer committed more rows meanwhile. The lock keeps writers out; this is for a process that
@@ -83,12 +83,12 @@ def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]
     pieces = shard.encode([rows], shard_id, schema.rows(name), schema.chunking(name), schema.codec)
     with suppress(*DAMAGE):
         if storage.get(key) == b"".join(pieces):
-            return False
+            return None
     if Snapshot.of(storage).root.counts != snapshot.root.counts:
         raise ConflictError(f"{storage.root}: a writer committed meanwhile; nothing was put: check it again")
     storage.put(key, pieces)
     storage.sync([name])
-    return True
+    return key
 
 
 @contextmanager

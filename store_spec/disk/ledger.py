@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from store_spec.disk.job import ShardJob, advice_to_repair
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL, LocalStorage, check_local, check_outside, sync_folder
+from store_spec.disk.storage import LocalStorage, check_local, check_outside, sync_folder
 from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.format import retired
 from store_spec.format.class_names import Classes, check_extended
@@ -226,9 +226,7 @@ class Ledger:
     def tidy(self) -> None:
         """Remove partial files that a dead worker left. No job may be running."""
         for key in ("", *self.schema.folders()):
-            for entry in self._storage.list(key):
-                if entry.name.endswith(PARTIAL):
-                    self._storage.delete(f"{key}/{entry.name}" if key else entry.name)
+            self._storage.delete_partial(key)
 
     def ready(self) -> int:
         """Return how many sequences a commit would add: those that are completely in shards that were written."""

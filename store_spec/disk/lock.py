@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from store_spec.disk.storage import is_store
 from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
@@ -23,6 +24,11 @@ def build_folder(store: Path) -> Path:
     # Resolved, so that a store has the same lock when it is reached through a link, or as ".".
     place = store.resolve() if store.is_dir() else Path(os.path.abspath(store))
     return place.with_name(place.name + BESIDE)
+
+
+def belongs_to_store(folder: str) -> bool:
+    """Return whether a folder is a store, or the build folder of one."""
+    return is_store(folder.removesuffix(BESIDE))
 
 
 @contextlib.contextmanager

@@ -60,6 +60,18 @@ def check_outside(path: Path) -> None:
             raise StoreExistsError(f"{path}: lies inside of the store {folder}; give a path that does not")
 
 
+def check_path(path: Path) -> None:
+    """Refuse a path at which no store can be.
+
+    Raises:
+        SchemaError: The path is a URL.
+        StoreExistsError: The path is inside another store.
+    """
+    check_local(path)
+    if not is_store(path):
+        check_outside(path)
+
+
 def is_store(folder: Path | str) -> bool:
     """Return whether a folder is a store, complete or not, by the UUID in its root document."""
     try:
@@ -296,6 +308,12 @@ class LocalStorage:
             os.unlink(self.path(key))
         except OSError as error:
             raise _refused(self.path(key), "deleting", error) from error
+
+    def delete_partial(self, key: str = "") -> None:
+        """Remove the files in a folder that a dead process left unfinished."""
+        for entry in self.list(key):
+            if entry.name.endswith(PARTIAL):
+                self.delete(f"{key}/{entry.name}" if key else entry.name)
 
 
 def sync_folder(path: Path) -> None:

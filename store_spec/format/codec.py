@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import google_crc32c
 import numpy as np
@@ -45,6 +45,8 @@ class Codec:
     The level is 1 to 9; 0 stands for the default of the codec.
     """
 
+    NAMES: ClassVar = COMPRESSORS
+
     name: str = "lz4"
     level: int = 0
 
@@ -56,12 +58,16 @@ class Codec:
         if self.level not in LEVELS:
             raise SchemaError(f"codec level {self.level} is outside {LEVELS[0]} to {LEVELS[-1]}")
 
+    def __str__(self) -> str:
+        """Write the codec as `parse` reads it: `lz4:5`, or `none`."""
+        return self.name if self.name == "none" else f"{self.name}:{self.level}"
+
     @classmethod
     def parse(cls, text: str) -> Codec:
         """Read `zstd`, `lz4:5` or `none`.
 
-        >>> Codec.parse("lz4:5")
-        Codec(name='lz4', level=5)
+        >>> Codec.parse("lz4:5"), str(Codec("lz4", 5)), str(Codec("none"))
+        (Codec(name='lz4', level=5), 'lz4:5', 'none')
         """
         name, colon, level = text.partition(":")
         if colon and not level.isdecimal():

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -78,6 +78,24 @@ class Time:
             raise SchemaError(f"time={value!r:.80}: take one of the units {', '.join(UNITS)}")
         return cls(unit, EPOCH if dtype.kind == "M" else None)  # type: ignore[arg-type]
 
+    @classmethod
+    def like(cls, times: Any, zone: Literal["UTC"] | None, source: object) -> Self:
+        """Return what a new store has whose first sequence has these times: their own unit, or seconds.
+
+        Raises:
+            SequenceError: The times have no unit, or one that stores do not have.
+        """
+        array = np.asarray(times)
+        unit = np.datetime_data(array.dtype)[0] if array.dtype.kind in "mM" else ""
+        if unit in ("W", "D", "h", "m"):
+            unit = "s"
+        if unit not in UNITS:
+            raise SequenceError(
+                f"{source}: time is {array.dtype}, which tells no unit of {', '.join(UNITS)}: give datetime64 or "
+                "timedelta64 of one of them"
+            )
+        return cls(unit, EPOCH if array.dtype.kind == "M" else None, zone)  # type: ignore[arg-type]
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of times for users: datetime64, or timedelta64 for elapsed time."""
@@ -100,24 +118,6 @@ class Time:
         whole, dot, part = str(np.datetime64(value, self.unit)).partition(".")
         part = part.rstrip("0")
         return f"{whole}{dot if part else ''}{part}{'Z' if self.zone else ''}"
-
-
-def time_like(times: Any, zone: Literal["UTC"] | None, source: object) -> Time:
-    """Return the `Time` of a new store whose first sequence has these times: in their own unit, or in seconds.
-
-    Raises:
-        SequenceError: The times have no unit, or one that stores do not have.
-    """
-    array = np.asarray(times)
-    unit = np.datetime_data(array.dtype)[0] if array.dtype.kind in "mM" else ""
-    if unit in ("W", "D", "h", "m"):
-        unit = "s"
-    if unit not in UNITS:
-        raise SequenceError(
-            f"{source}: time is {array.dtype}, which tells no unit of {', '.join(UNITS)}: give datetime64 or "
-            "timedelta64 of one of them"
-        )
-    return Time(unit, EPOCH if array.dtype.kind == "M" else None, zone)  # type: ignore[arg-type]
 
 
 def checked_times(time: Time | None, times: ArrayLike | None, steps: int, source: object) -> NDArray[np.int64] | None:

@@ -260,7 +260,7 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
         compressed.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(shard, "compress", noted)
+    monkeypatch.setattr("builder.workers.batch.compress_rows", noted)
     x = np.random.default_rng(0).normal(size=(1_000, 3)).astype("float32")
     at_once, apart = (
         process_batch(batch_of(three_files, *"abc", process=process), STEP)

@@ -147,7 +147,7 @@ def _watch(death: Death) -> None:
         case "reading":
             batch.read_source = partial(_before, pass_by, read_source)  # type: ignore[attr-defined]
         case "compressing":
-            shard.compress = partial(_before, pass_by, shard.compress)
+            batch.compress_rows = partial(_before, pass_by, shard.compress)  # type: ignore[attr-defined]
         case "before a put":
             LocalStorage.put = lambda *args: _before(pass_by, put, *args)  # type: ignore[method-assign]
         case "in a put":

@@ -1,0 +1,72 @@
+"""What a builder of stores needs besides the public names of `store_spec`: checked rows, shards, commits, repairs.
+
+`builder` imports from `store_spec` and from this module only.
+"""
+
+from __future__ import annotations
+
+from store_spec.disk.job import ShardJob, replace_shard
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.lock import belongs_to_store, build_folder, locked
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage, check_path
+from store_spec.format.class_names import LARGEST_CLASS_NAME
+from store_spec.format.codec import crc32c
+from store_spec.format.layout import BLANK as EMPTY_IDENTITY
+from store_spec.format.piecewise import Piecewise
+from store_spec.format.records import (
+    CheckedSequence,
+    Records,
+    SourceId,
+    check_sequence,
+    describe,
+    no_records,
+    with_masks,
+)
+from store_spec.format.sequence_columns import column_type
+from store_spec.format.shard import EncodedRows, between
+from store_spec.format.shard import compress as compress_rows
+from store_spec.format.times import checked_times
+from store_spec.reading.disk_usage import count_files
+from store_spec.reading.read_ranges import read_ranges
+from store_spec.reading.stored_records import stored_records
+from store_spec.schema import sizes_for
+from store_spec.verification.damaged_shards import DamagedShard, LostSequence, damaged_shards
+from store_spec.verification.parts import Checked, Part
+
+__all__ = [
+    "EMPTY_IDENTITY",
+    "LARGEST_CLASS_NAME",
+    "Checked",
+    "CheckedSequence",
+    "DamagedShard",
+    "EncodedRows",
+    "Ledger",
+    "LocalStorage",
+    "LostSequence",
+    "Part",
+    "Piecewise",
+    "Records",
+    "ShardJob",
+    "Snapshot",
+    "SourceId",
+    "belongs_to_store",
+    "between",
+    "build_folder",
+    "check_path",
+    "check_sequence",
+    "checked_times",
+    "column_type",
+    "compress_rows",
+    "count_files",
+    "crc32c",
+    "damaged_shards",
+    "describe",
+    "locked",
+    "no_records",
+    "read_ranges",
+    "replace_shard",
+    "sizes_for",
+    "stored_records",
+    "with_masks",
+]
