@@ -206,7 +206,8 @@ def _with_arguments(docstring: str, options: Mapping[str, Option]) -> str:
 def in_python(text: str) -> str:
     """Write the flags in a help text as arguments.
 
-    >>> in_python("see --max-gap")
-    'see `max_gap`'
+    >>> in_python("relative to SOURCES; see --max-gap")
+    'relative to `sources`; see `max_gap`'
     """
-    return re.sub(r"--([a-z][a-z-]*[a-z])", lambda found: f"`{found[1].replace('-', '_')}`", text)
+    flags = re.sub(r"--([a-z][a-z-]*[a-z])", lambda found: f"`{found[1].replace('-', '_')}`", text)
+    return flags.replace("SOURCES", "`sources`")

@@ -236,7 +236,8 @@ class TableOptions:
         help="Sort the rows of each sequence by time.", section=_TIMES, kind="switch",
     ))
     duplicates: Duplicates = field(default="error", metadata=option(
-        help="Which of several rows of the same time to take; mean averages each column. By default error.",
+        help="Which of several rows of the same time to take: the first, the last, or the mean of each column. error, "
+        "the default, refuses them.",
         section=_TIMES, choices=get_args(Duplicates),
     ))
     max_gap: str | None = field(default=None, metadata=option(

@@ -374,7 +374,7 @@ def test_keys_with_the_other_mark_are_text(tmp_path):
     assert (one.inputs.tolist(), one.labels.tolist()) == ([[1.5]], [[1.0]])
 
 
-@pytest.mark.parametrize("decimal", ["", ";", ",,", "\u066b", None])
+@pytest.mark.parametrize("decimal", ["", ";", ",,", "\u066b"])
 def test_nothing_else_stands_before_decimals(decimal):
     with pytest.raises(UsageError, match=r"is neither \. nor ,"):
         tabular(decimal=decimal)

@@ -197,7 +197,6 @@ def test_what_an_error_advises_can_be_pasted_and_a_later_build_needs_no_options(
     [
         ({"inputs": ""}, "inputs='' names no column somewhere"),
         ({"inputs": "a,,b"}, "inputs='a,,b' names no column somewhere"),
-        ({"labels": []}, r"labels=\[\] names no column"),
         ({"exclude": "a,a"}, "exclude names 'a' twice"),
         ({"labels": "a", "label_pattern": "(1)"}, "labels come from labels and from label_pattern; choose one"),
         ({"labels": "a", "labels_in_manifest": True}, "labels come from labels and from the manifest"),
