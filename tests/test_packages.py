@@ -13,7 +13,8 @@ import store_spec
 from store_spec import building
 
 ROOT = Path(__file__).parents[1]
-# What each imports of its own top package, beside itself; `store` and `sequence` stand for their types everywhere.
+# What each imports of its own top package, beside itself; `store`, `sequence` and `options` stand for their types
+# everywhere.
 LAYERS = {
     "store_spec/format": {"errors", "schema"},
     "store_spec/disk": {"errors", "schema", "format"},
@@ -21,11 +22,12 @@ LAYERS = {
     "store_spec/windows": {"errors", "format", "reading", "store", "notebook"},
     "store_spec/sequences": {"errors", "format", "reading", "windows", "store"},
     "store_spec/verification": {"errors", "schema", "format", "disk", "reading"},
-    "builder/formats": {"amounts", "build_errors"},
+    "builder/formats": {"amounts", "build_errors", "options"},
     "builder/sources": {"build_errors", "formats"},
     "builder/labels": {"build_errors", "formats", "sources"},
-    "builder/manifest": {"build_errors", "formats", "labels"},
-    "builder/frames": {"build_errors", "formats", "labels", "sequence", "sources"},
+    "builder/options": {"build_errors", "formats", "labels", "sources"},
+    "builder/manifest": {"build_errors", "formats", "labels", "options"},
+    "builder/frames": {"build_errors", "formats", "labels", "options", "sequence", "sources"},
     "builder/processes": {"build_errors", "formats", "frames", "labels", "sequence"},
     "builder/workers": {"build_errors", "amounts", "formats", "frames", "manifest", "processes", "sequence", "sources"},
     "builder/planning": {
@@ -35,6 +37,7 @@ LAYERS = {
         "frames",
         "labels",
         "manifest",
+        "options",
         "processes",
         "sources",
         "workers",
@@ -46,6 +49,7 @@ LAYERS = {
         "frames",
         "inspection",
         "manifest",
+        "options",
         "planning",
         "processes",
         "sources",

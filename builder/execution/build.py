@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import store_spec
 from builder.build_errors import BuildError, UsageError
+from builder.execution.build_options import BATCH_BYTES, BuildOptions
 from builder.execution.run import Run, Tally, note_build, too_many_failed
 from builder.frames.counts import CleanedSource
 from builder.manifest.manifest_table import ManifestLabels
+from builder.options.declaration import takes
 from builder.planning.class_scan import looking_on, with_classes
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing
 from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.planning.resolved_sources import Reading, find_sources, opened
-from builder.processes.arguments import Argument
-from builder.processes.function_options import FunctionOptions
 from builder.processes.process import ProcessFunction
 from builder.workers.batch import Found, probe
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcess, start_engine
 from builder.workers.process_source import Batch, Failure
-from store_spec import LabelAxis, Rows, Schema, parse_bytes
+from store_spec import Rows, Schema, parse_bytes
 from store_spec.building import Ledger
 
 PROBED = 64  # sources that one task probes at first
 BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before its rows go to files
-BATCH_BYTES = 2**25  # smaller ones take longer in all, larger ones more memory, and longer to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,34 +80,8 @@ class Report:
         return {"store": str(self.store), **others, "failures": failures}
 
 
-def build(
-    sources: str | PathLike[str],
-    store: str | PathLike[str],
-    *,
-    process: ProcessFunction | str | None = None,
-    arguments: Mapping[str, Argument] | None = None,
-    missing: Literal["error", "keep"] | None = None,
-    classes: str | Sequence[str] | None = None,
-    label_pattern: str | None = None,
-    manifest: str | PathLike[str] | None = None,
-    key: str | None = None,
-    label_column: str | None = None,
-    manifest_only: bool = False,
-    keep: str | None = None,
-    label_axis: LabelAxis | None = None,
-    chunk: int | str | None = None,
-    shard: int | str | None = None,
-    codec: str | None = None,
-    workers: int | None = None,
-    scheduler: Any = None,
-    batch: int | str = BATCH_BYTES,
-    update: bool = False,
-    redo: Collection[str] = (),
-    retire_missing: bool = False,
-    yes: bool = False,
-    max_failures: int | str | None = None,
-    on_progress: Callable[[Tally], None] = lambda _: None,
-) -> Report:
+@takes(BuildOptions)
+def build(options: BuildOptions) -> Report:
     """Bring a store up to date with its sources: process those that are new, each on its own, and append them.
 
     Sources that changed since, and those that are there no more, are named in the report, and built again or taken away
@@ -122,50 +95,6 @@ def build(
     Then the process function is imported by the name that the store records, unless it is an installed package's.
     It returns after its last commit, or raises; nothing goes on working behind it.
 
-    Args:
-        sources: A folder, with all below it, or a glob pattern.
-        store: Where the store is, or will be.
-        process: What makes sequences of one source: `tabular(...)` for tables (the default takes every column),
-            a function of a path that returns (inputs, labels) or yields several such pairs, or its name
-            `module:function`. A sequence larger than memory it gives in pieces, as a
-            `LongSequence`. Workers must be able to import it.
-        arguments: Keyword arguments for that function: text, whole numbers, floats and bools, which the store records.
-        missing: `keep`: NaN in the arrays of that function stands for missing values; otherwise it is refused. Of
-            tables it is an option of `tabular(...)`, as the next one.
-        classes: Of labels of that function that are text: `"cat,dog"`, whose codes are 0 and 1; of several targets one
-            list each, by its place, as `"0=cat,dog"`. The store has their names, and text that is none is refused.
-        label_pattern: A regular expression that is searched in the name of each source, relative to `sources`; each of
-            its groups finds a number or a class, a target of the whole sequence. That function need not return labels
-            then. Names of groups are those of the targets, and of their lists in `classes`, which are as the classes
-            first appear if not given. Of tables it is an option of `tabular(...)`.
-        manifest: A table (CSV or Parquet) with one row a source.
-        key: Its column that names the source, by path, file name or stem; `source` if not given.
-        label_column: Its columns, separated by commas, that are the sequence's labels.
-        manifest_only: Take only the sources that it lists.
-        keep: Its columns, separated by commas, that are kept with each sequence of a source: `store.sequences` gives
-            them back, whole numbers as int64 (as float64 where some are missing), floats, bools, and text. Of CSV,
-            numbers of which one begins with a zero, such as 007, are text.
-        label_axis: `step`, `sequence` or `own`; if not given, the first source's labels tell.
-        chunk: Decoded bytes that are compressed together, as `"1MB"`; by default 256 KiB. An old store keeps its own.
-        shard: Decoded bytes in one file; by default 64 MiB.
-        codec: `zstd`, `lz4`, with a level as in `zstd:5`, or `none`; by default `lz4`. `auto` chooses by what the first
-            rows of a new store take with each.
-        workers: Processes on this machine; 0: work in this process. By default one a core, or none where there is
-            so little for `tabular` to read that starting them would take longer.
-        scheduler: The address of a dask scheduler, or a dask client, to use instead.
-        batch: Decoded bytes that one task processes, about; a larger source is a task of its own, and what it has
-            beyond four times as much waits in files beside the store, which needs room for it. By default 32 MiB,
-            and ever less at the end, down to 4 MiB, so that all workers end together.
-        update: Build sources again that changed, or that other code of the process function made: the new sequences go
-            to the end, and the old ones are retired in the same commit.
-        redo: Names of sources to build again in the same way, whether they changed or not; then no others are built.
-        retire_missing: Retire the sequences of sources that are there no more. Where most are gone, the folder may be
-            the wrong one, or not mounted: that is refused.
-        yes: Retire them even then.
-        max_failures: Give up as soon as more sources failed, as a number or a share of those to process, `"10%"`; 0
-            gives up at the first.
-        on_progress: Called with a `Tally` whenever something was done.
-
     Returns:
         A Report; its `failures` are empty if all went well.
 
@@ -175,24 +104,11 @@ def build(
         StoreError: There is something else than a store at `store`, another build is writing to it, or the disk
             refused.
     """
-    packing = Packing.parse(chunk, shard, codec)
-    labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only, keep=keep)
-    place, most = Path(store), parse_limit(max_failures)
-    plan = make_plan(
-        Path(sources),
-        place,
-        process=process,
-        manifest=labels,
-        label_axis=label_axis,
-        of_function=FunctionOptions.of(arguments, missing, classes, label_pattern),
-        update=update,
-        redo=redo,
-        allow_none=retire_missing and yes,
-    )
-    plan.reading.code.warn(stacklevel=2)
-    retiring = plan.vanished if retire_missing else ()
-    if retiring and not yes:
-        check_vanished(plan)
+    packing, plan = planned(options)
+    plan.reading.code.warn(stacklevel=3)
+    most, batch, scheduler = parse_limit(options.max_failures), options.batch, options.scheduler
+    on_progress = options.on_progress
+    retiring = plan.vanished if options.retire_missing else ()
     untried = [*plan.reading.misnamed, *plan.unreadable]
     tally = Tally(
         sources=len(plan.new) + len(untried),
@@ -204,7 +120,9 @@ def build(
     batch_bytes = parse_bytes(batch)
     if batch_bytes < 1:
         raise UsageError(f"batch={batch!r}: a task processes at least 1 byte; give for example 32MiB")
-    count = worker_count(workers, small=scheduler is None and plan.reading.is_small(plan.new_bytes, batch_bytes))
+    count = worker_count(
+        options.workers, small=scheduler is None and plan.reading.is_small(plan.new_bytes, batch_bytes)
+    )
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
     on_progress(tally)
@@ -236,7 +154,9 @@ def build(
                     memory=0 if isinstance(engine, InProcess) else flight,
                     batch_memory=BATCHES_IN_MEMORY * batch_bytes,
                     on_progress=on_progress,
-                    before_commit=partial(note_build, tally=tally, code=plan.reading.code.sha256, only_code=bool(redo)),
+                    before_commit=partial(
+                        note_build, tally=tally, code=plan.reading.code.sha256, only_code=bool(options.redo)
+                    ),
                     seen=plan.seen,
                     most_failures=most(len(plan.new)),
                 )
@@ -261,9 +181,9 @@ def build(
         unchanged=len(compared.unchanged) - sum(name in plan.replaced for name in compared.unchanged),
         added=sum(name not in failed for name in compared.new),
         updated=updated,
-        changed=() if update else compared.changed,
+        changed=() if options.update else compared.changed,
         vanished=compared.vanished,
-        retired=len(compared.vanished) if retire_missing else 0,
+        retired=len(compared.vanished) if options.retire_missing else 0,
         failures=tuple(tally.failures),
         outdated=plan.outdated,
         sequences=tally.sequences,
@@ -282,19 +202,28 @@ def build(
     )
 
 
-def manifest_labels(
-    manifest: str | PathLike[str] | None,
-    key: str | None,
-    label_column: str | None,
-    *,
-    manifest_only: bool,
-    keep: str | None = None,
-) -> ManifestLabels | None:
-    """Return what the options of a manifest say; None where none is given."""
-    if manifest is None and key is None and label_column is None and keep is None and not manifest_only:
-        return None
-    path = None if manifest is None else Path(manifest)
-    return ManifestLabels(path=path, key=key, columns=label_column, only_listed=bool(manifest_only), keep=keep)
+def planned(options: BuildOptions) -> tuple[Packing, Plan]:
+    """Return how rows will be packed, and which sources will be processed.
+
+    Raises:
+        UsageError: A folder, column or function that is not there, or options that clash.
+        StoreError: There is something else than a store.
+    """
+    packing = Packing.parse(options.chunk, options.shard, options.codec)
+    plan = make_plan(
+        Path(options.sources),
+        Path(options.store),
+        process=options.process,
+        manifest=options.manifest_labels,
+        label_axis=options.label_axis,
+        of_function=options.of_function,
+        update=options.update,
+        redo=options.redo,
+        allow_none=options.retire_missing and options.yes,
+    )
+    if plan.vanished and options.retire_missing and not options.yes:
+        check_vanished(plan)
+    return packing, plan
 
 
 def read_again(
@@ -312,7 +241,7 @@ def read_again(
     held = opened(store)
     if held is None:
         raise UsageError(f"{store}: there is no store")
-    labels = manifest_labels(manifest, None, None, manifest_only=False)
+    labels = None if manifest is None else ManifestLabels(path=Path(manifest))
     reading = find_sources(Path(sources), store, held, process=process, manifest=labels, allow_none=True)
     return held, reading.for_schema(held.schema)
 

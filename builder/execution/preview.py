@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from builder.execution.build import (
-    BATCH_BYTES,
-    check_vanished,
-    manifest_labels,
-    memory_in_flight,
-    schema_of,
-    worker_count,
-)
+from builder.execution.build import memory_in_flight, planned, schema_of, worker_count
+from builder.execution.build_options import BuildOptions
 from builder.frames.counts import StoreCleaning
 from builder.inspection.document import labels_json
+from builder.options.declaration import takes
 from builder.planning.class_scan import looking_here, with_classes
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing
-from builder.planning.plan import Plan, make_plan
+from builder.planning.plan import Plan
 from builder.planning.recorded_failures import failures_in
-from builder.processes.arguments import Argument
-from builder.processes.function_options import FunctionOptions
-from builder.processes.process import ProcessFunction
 from builder.sources.source_list import MISNAMED
 from builder.workers.batch import Found, probe, process_batch
 from builder.workers.process_source import Failure
 from builder.workers.row_blocks import Space
-from store_spec import LabelAxis, Schema, parse_bytes
+from store_spec import Schema, parse_bytes
 from store_spec.building import count_files
 
 SAMPLES = 5
@@ -110,30 +100,8 @@ class _Sum:
     piece_bytes: int = 0  # decoded, of what is in memory at a time of another
 
 
-def preview(
-    sources: str | PathLike[str],
-    store: str | PathLike[str],
-    *,
-    process: ProcessFunction | str | None = None,
-    arguments: Mapping[str, Argument] | None = None,
-    missing: Literal["error", "keep"] | None = None,
-    classes: str | Sequence[str] | None = None,
-    label_pattern: str | None = None,
-    manifest: str | PathLike[str] | None = None,
-    key: str | None = None,
-    label_column: str | None = None,
-    manifest_only: bool = False,
-    keep: str | None = None,
-    label_axis: LabelAxis | None = None,
-    chunk: int | str | None = None,
-    shard: int | str | None = None,
-    codec: str | None = None,
-    workers: int | None = None,
-    batch: int | str = BATCH_BYTES,
-    update: bool = False,
-    retire_missing: bool = False,
-    yes: bool = False,
-) -> Preview:
+@takes(BuildOptions)
+def preview(options: BuildOptions) -> Preview:
     """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
 
     With `codec="auto"` it also reads the first ones, as `build` does.
@@ -145,22 +113,10 @@ def preview(
         UsageError: As `build`: a folder, column or function that is not there, or options that clash.
         StoreError: There is something else than a store at `store`.
     """
-    packing = Packing.parse(chunk, shard, codec)
-    labels = manifest_labels(manifest, key, label_column, manifest_only=manifest_only, keep=keep)
-    plan = make_plan(
-        Path(sources),
-        Path(store),
-        process=process,
-        manifest=labels,
-        label_axis=label_axis,
-        of_function=FunctionOptions.of(arguments, missing, classes, label_pattern),
-        update=update,
-        allow_none=retire_missing and yes,
-    )
-    if plan.vanished and retire_missing and not yes:
-        check_vanished(plan)
-    batch_bytes = parse_bytes(batch)
-    count = worker_count(workers, small=plan.reading.is_small(plan.new_bytes, batch_bytes))
+    packing, plan = planned(options)
+    batch_bytes = parse_bytes(options.batch)
+    is_small = options.scheduler is None and plan.reading.is_small(plan.new_bytes, batch_bytes)
+    count = worker_count(options.workers, small=is_small)
     if plan.held is not None:
         packing.check(plan.held.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
@@ -188,8 +144,8 @@ def preview(
         vanished=plan.compared.vanished,
         unreadable=plan.unreadable,
         failed=_failed_before(plan),
-        update=update,
-        retire_missing=retire_missing,
+        update=options.update,
+        retire_missing=options.retire_missing,
         ignored=len(plan.reading.sources.ignored),
         ignored_listed=plan.reading.sources.ignored_listed,
         bytes_to_read=plan.bytes_to_read(),

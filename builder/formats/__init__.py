@@ -1,14 +1,12 @@
 """Which format a source has, by its suffix or by what the user says, and opening it."""
 
-import codecs
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from builder.build_errors import SourceError, UsageError
 from builder.formats.files import check_file as check_file
 from builder.formats.table import OpenTable
-from builder.formats.text_numbers import DECIMALS
+from builder.options.table_options import TableOptions
 
 _SUFFIXES: Final = {
     ".csv": "csv",
@@ -35,76 +33,7 @@ KNOWN_SUFFIXES: Final = (
     *_SUFFIXES,
     *(f"{text}{packed}" for text in (".csv", ".txt") for packed in _COMPRESSIONS),
 )
-_BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz"})  # to which options of text mean nothing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadOptions:
-    """How files are read, where their suffix or content does not say."""
-
-    format: str | None = None  # one of FORMATS; None: by the suffix
-    delimiter: str | None = None  # of text; None: by the format
-    decimal: str = "."  # before decimals in text
-    header: bool | None = None  # whether text starts with names; None: csv and tsv do, blank-separated does not
-    column_names: tuple[str, ...] | None = None  # for text without a header, and for NPY
-    skip_lines: int = 0  # of text, before its header or first row
-    skip_after_header: int = 0  # lines of text, such as one of units
-    encoding: str | None = None  # of text; None: UTF-8
-    comment: str | None = None  # what lines of text begin with that are left out
-    na_values: tuple[str, ...] = ()  # words of text that stand for missing values, beside those that usually do
-
-    def __post_init__(self) -> None:
-        if self.format is not None:
-            check_format(self.format)
-        self._check_marks()
-        self._check_lines()
-        if self.column_names is not None:
-            if self.header:
-                raise UsageError("column_names are for files without a header, but header=True")
-            if len(set(self.column_names)) != len(self.column_names) or not all(self.column_names):
-                raise UsageError(f"column_names must differ, and none may be empty: {','.join(self.column_names)}")
-
-    def _check_lines(self) -> None:
-        """Refuse what cannot be of the options on lines of text; write the encoding in one form."""
-        for option in ("skip_lines", "skip_after_header"):
-            if getattr(self, option) < 0:
-                raise UsageError(f"{option}={getattr(self, option)}; it is a number of lines, 0 or more")
-        if self.skip_after_header and (self.header is False or self.column_names is not None):
-            raise UsageError(
-                f"skip_after_header={self.skip_after_header} (--skip-after-header) is for files with a header; say "
-                "skip_lines (--skip-lines) where there is none"
-            )
-        if self.comment is not None and (len(self.comment.encode()) != 1 or self.comment in '"\r\n'):
-            raise UsageError(f"comment={self.comment!r} must be one ASCII character, and no quote or line end")
-        if self.encoding is not None:
-            try:
-                "".encode(self.encoding)
-            except (LookupError, ValueError):
-                raise UsageError(
-                    f"encoding={self.encoding!r:.80} is not known; latin-1, cp1252 and utf-16 are some"
-                ) from None
-            name = codecs.lookup(self.encoding).name
-            object.__setattr__(self, "encoding", None if name == "utf-8" else name)
-        for option, usual in (("skip_lines", 0), ("skip_after_header", 0), ("encoding", None), ("comment", None)):
-            if (value := getattr(self, option)) != usual and self.format in _BINARY:
-                raise UsageError(f"{option}={value!r} has no meaning for format={self.format!r}")
-
-    def _check_marks(self) -> None:
-        """Refuse a delimiter and a mark before decimals that cannot be, or not both."""
-        if self.delimiter is not None:
-            if len(self.delimiter.encode()) != 1 or self.delimiter in '"\r\n':
-                raise UsageError(f"delimiter={self.delimiter!r} must be one ASCII character, and no quote or line end")
-            if self.format in _BINARY:
-                raise UsageError(f"delimiter={self.delimiter!r} has no meaning for format={self.format!r}")
-        if self.decimal not in DECIMALS:
-            raise UsageError(f"decimal={self.decimal!r:.80} is neither . nor , and nothing else stands before decimals")
-        if self.decimal == self.delimiter:
-            raise UsageError(
-                f"decimal={self.decimal!r} (--decimal) and delimiter={self.delimiter!r} (--delimiter) are one and the "
-                "same: nobody can tell where a field ends; give one of them as the files have it"
-            )
-        if self.decimal != "." and self.format in _BINARY:
-            raise UsageError(f"decimal={self.decimal!r} has no meaning for format={self.format!r}")
+BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz"})  # to which options of text mean nothing
 
 
 def check_format(format: str) -> None:  # noqa: A002 - the option's name
@@ -135,7 +64,7 @@ def stem_of(name: str) -> str:
     return stem[: len(stem) - len(_suffix(stem))]
 
 
-def format_for(path: Path, source: str, options: ReadOptions) -> str:
+def format_for(path: Path, source: str, options: TableOptions) -> str:
     """Return the format to read a source as.
 
     Raises:
@@ -154,7 +83,7 @@ def format_for(path: Path, source: str, options: ReadOptions) -> str:
     return found
 
 
-def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -> OpenTable:
+def open_table(path: Path, *, source: str, options: TableOptions | None = None) -> OpenTable:
     """Open a source of any format but NPZ, and find its columns.
 
     Args:
@@ -165,12 +94,12 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
     Raises:
         SourceError: It is not there, is empty or broken, or has no columns of different names.
     """
-    options = options or ReadOptions()
+    options = options or TableOptions()
     found = format_for(path, source, options)
     if found == "npy":
         from builder.formats.arrays import open_npy
 
-        return open_npy(path, source=source, column_names=options.column_names)
+        return open_npy(path, source=source, column_names=tuple(options.column_names) or None)
     check_file(path, source)
     if found in _DELIMITERS:
         from builder.formats.text_table import open_text
@@ -184,7 +113,7 @@ def open_table(path: Path, *, source: str, options: ReadOptions | None = None) -
             delimiter=None if blanks else options.delimiter or _DELIMITERS[found] or ",",
             options=options,
         )
-    if options.column_names is not None:
+    if options.column_names:
         raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")
     if found == "jsonl":
         from builder.formats.json_lines import open_json_lines

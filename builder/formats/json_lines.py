@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from builder.build_errors import SourceError
-from builder.formats import ReadOptions
 from builder.formats.arrow import ArrowTable, groups_of, numbers_of
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import DType, reading, shortened
 from builder.formats.text_numbers import ROUNDED
 from builder.formats.text_streams import open_stream
+from builder.options.table_options import TableOptions
 
 _BLOCK = 1 << 20  # bytes that are parsed at once
 _LONGEST = 1 << 24  # bytes of a line
@@ -41,7 +41,7 @@ class JsonTable(ArrowTable):
         return numbers.cast(pa.float64(), safe=False)
 
 
-def open_json_lines(path: Path, *, source: str, compression: str | None, options: ReadOptions) -> JsonTable:
+def open_json_lines(path: Path, *, source: str, compression: str | None, options: TableOptions) -> JsonTable:
     """Read a file of JSON lines.
 
     Raises:
@@ -82,7 +82,7 @@ def open_json_lines(path: Path, *, source: str, compression: str | None, options
     )
 
 
-def _parsed(path: Path, compression: str | None, source: str, options: ReadOptions, kinds: dict[str, Any]) -> Any:
+def _parsed(path: Path, compression: str | None, source: str, options: TableOptions, kinds: dict[str, Any]) -> Any:
     import pyarrow as pa
     from pyarrow import json as arrow_json
 

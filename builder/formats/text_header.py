@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Protocol
 
 from builder.build_errors import SourceError
-from builder.formats import ReadOptions
 from builder.formats.column_choice import listed
 from builder.formats.files import check_is
 from builder.formats.table import check_unique, shortened
 from builder.formats.text_numbers import DECIMALS
 from builder.formats.text_quotes import unclosed
+from builder.options.table_options import TableOptions
 
 FIRST = 1 << 20  # bytes; a file no larger is read once
 _PIECE = 1 << 12  # bytes that are cut into lines at once
@@ -45,7 +45,7 @@ class TextStart:
     rest: bytes | None  # the data, where the file is so small that it has been read
 
 
-def read_start(stream: Readable, source: str, delimiter: str | None, options: ReadOptions) -> TextStart:
+def read_start(stream: Readable, source: str, delimiter: str | None, options: TableOptions) -> TextStart:
     """Read the header, and look at the first data row.
 
     Args:
@@ -58,7 +58,7 @@ def read_start(stream: Readable, source: str, delimiter: str | None, options: Re
         SourceError: There is nothing, no names where there should be, or one twice.
     """
     skip, decimal, column_names = options.skip_lines, options.decimal, options.column_names
-    header = False if column_names is not None else options.header
+    header = False if column_names else options.header
     has_header = header if header is not None else delimiter is not None
     after = options.skip_after_header if has_header else 0
     head, rows, whole = _first_rows(stream, delimiter, source, (skip, after))
@@ -84,12 +84,12 @@ def read_start(stream: Readable, source: str, delimiter: str | None, options: Re
         data, offset = first, _end_of(head, skip) or (len(_BOM) if head.startswith(_BOM) else 0)
         if header is None and len(rows) > 1:
             _check_no_names(first, rows[1][0], source, decimal)
-        names = column_names or tuple(map(str, range(len(first))))
+        names = tuple(column_names) or tuple(map(str, range(len(first))))
         if len(names) != len(first):
             raise SourceError(source, f"has {len(first):,} columns, but {len(names):,} column names were given")
     return TextStart(
         names=names,
-        named=has_header or column_names is not None,
+        named=has_header or bool(column_names),
         offset=offset,
         first=tuple(data),
         longest=len(head) if whole else max(rows[0][1], rows[1][1] - rows[0][1]),

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats import ReadOptions
 from builder.formats.files import most_unpacked, unpacks_to_much
+from builder.options.table_options import TableOptions
 
 
-def open_stream(path: Path, compression: str | None, source: str, options: ReadOptions) -> Any:
+def open_stream(path: Path, compression: str | None, source: str, options: TableOptions) -> Any:
     """Open a text file for reading; what unpacks to far more than its size ends in a SourceError.
 
     Args:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats import ReadOptions
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import HIDDEN, DType, Frame, OpenTable, alone, reading, shortened
 from builder.formats.text_header import FIRST, TextStart, read_start
@@ -25,6 +24,7 @@ from builder.formats.text_numbers import (
 )
 from builder.formats.text_quotes import QuoteCount, unclosed
 from builder.formats.text_streams import CollapseBlanks, DropLastBlankLines, open_stream
+from builder.options.table_options import TableOptions
 
 _BLOCK = FIRST  # bytes that pyarrow parses at once
 _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
@@ -38,7 +38,7 @@ class TextTable:
     source: str
     compression: str | None
     delimiter: str | None  # one character; None: runs of blanks
-    options: ReadOptions
+    options: TableOptions
     start: TextStart
     is_text: bool = True
 
@@ -251,7 +251,7 @@ class TextTable:
 
 
 def open_text(
-    path: Path, *, source: str, compression: str | None, delimiter: str | None, options: ReadOptions
+    path: Path, *, source: str, compression: str | None, delimiter: str | None, options: TableOptions
 ) -> TextTable:
     """Open a text file and read its first lines; see `TextTable`.
 

@@ -13,9 +13,7 @@ from builder.formats.column_choice import as_option
 from builder.formats.convert import stack
 from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, raw_columns
 from builder.formats.text_numbers import nearly_number, without_blanks
-from builder.frames.cleaning import Policy
 from builder.frames.label_join import WithLabels
-from builder.frames.transforms import Transform
 from builder.labels.text_classes import (
     CODES,
     MOST_CLASSES,
@@ -25,6 +23,8 @@ from builder.labels.text_classes import (
     of_targets,
     parse_classes,
 )
+from builder.options.policies import Policy
+from builder.options.transform_syntax import Transform
 from store_spec import Classes
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.frames.row_options import COUNTS
+from builder.options.table_options import COUNTS
 from store_spec import Store
 
 WORST = 10  # sources that are named

@@ -7,19 +7,8 @@ from typing import Any
 
 from builder.build_errors import UsageError
 from builder.frames.tabular import Tabular, tabular
-
-_LISTS = ("inputs", "labels", "column_names")  # None: not given
-_EMPTY_LISTS = (
-    "exclude",
-    "group_by",
-    "time",
-    "time_format",
-    "na_values",
-    "missing",
-    "transforms",
-    "on",
-    "classes",
-)  # [] if not given
+from builder.options.declaration import options_of
+from builder.options.table_options import TableOptions
 
 
 def tabular_as_described(described: Mapping[str, Any]) -> Tabular:
@@ -46,28 +35,15 @@ def described_options(described: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: An option is not known to this version, or has a value of another type.
     """
-    options: dict[str, Any] = dict(described)
-    usual = tabular().describe()
-    for name, value in options.items():
-        if name not in usual:
+    arguments: dict[str, Any] = {}
+    for name, value in described.items():
+        option = options_of(TableOptions).get(name)
+        if name == "label_source":
+            arguments["labels_in_manifest"] = value == "manifest"
+        elif option is None or option.record == "never":
             raise UsageError(f"option {name!r:.80} is not known to this version of seqzarr; update it")
-        if not _can_be(name, value):
+        elif not option.can_be_recorded(value):
             raise UsageError(f"{name} is {value!r:.80}, which cannot be")
-    labels_in_manifest = options.pop("label_source", None) == "manifest"
-    options |= {name: options.get(name) or None for name in _EMPTY_LISTS}
-    return options | {"labels_in_manifest": labels_in_manifest}
-
-
-def _can_be(name: str, value: Any) -> bool:
-    """Tell whether an option can have a value of that type."""
-    if name in (*_LISTS, *_EMPTY_LISTS):
-        return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
-    if name in ("elapsed", "sort_time", "mask"):
-        return isinstance(value, bool)
-    if name in ("input_key", "label_key", "duplicates", "join", "decimal"):
-        return isinstance(value, str)
-    if name in ("skip_lines", "skip_after_header"):
-        return isinstance(value, int) and not isinstance(value, bool)
-    if name == "ffill_limit":
-        return value is None or (isinstance(value, int) and not isinstance(value, bool))
-    return value is None or isinstance(value, bool if name == "header" else str)
+        else:
+            arguments[name] = value
+    return arguments

@@ -15,8 +15,8 @@ from builder.formats.decimals import widest
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, Table, column_of
 from builder.formats.text_numbers import first_that_fails
 from builder.frames.class_columns import CategoricalTable, numbers_in
+from builder.options.table_options import AS_TEXT
 
-AS_TEXT: Final = ":text"
 Value = str | int
 VALUE_BYTES: Final = 8  # that a value takes at most
 Run = tuple[tuple[Value, ...], int]  # the values of some rows that follow one another, and how many these are

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from builder.formats.table import shortened
 from builder.formats.text_numbers import first_that_fails, with_point
+from builder.options.table_options import Unit
 
 Zone = Literal["UTC"] | None
-Unit = Literal["s", "ms", "us", "ns"]
 
 DIGITS: Final[dict[Unit, int]] = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _ZONE: Final = r"(Z|[+-]\d\d(:?\d\d)?)$"

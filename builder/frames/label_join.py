@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats import ReadOptions, format_of, open_table
+from builder.formats import format_of, open_table
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import require_values, stack
 from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden
 from builder.frames.join_keys import key_text, label_rows
-from builder.labels.label_source import Join
+from builder.options.table_options import Join, TableOptions
 from builder.sequence import Sequence as SourceSequence
 
 PREFIX: Final = "labels:"  # of a column of labels that is named as one of the source's
@@ -185,14 +186,7 @@ def _sides(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
 
 
 def with_labels(  # noqa: PLR0917  # it makes one thing of all of these
-    table: OpenTable,
-    path: Path,
-    source: str,
-    root: Path,
-    label_file: str,
-    read: ReadOptions,
-    on: Sequence[str],
-    join: Join,
+    table: OpenTable, path: Path, source: str, root: Path, label_file: str, options: TableOptions
 ) -> WithLabels:
     """Return an open source together with its labels.
 
@@ -202,18 +196,26 @@ def with_labels(  # noqa: PLR0917  # it makes one thing of all of these
         source: What it is called in errors.
         root: What `label_file` is relative to.
         label_file: The file of its labels.
-        read: How sources are read; labels of another suffix are read as that says.
-        on: Columns of both that pair rows.
-        join: What becomes of rows without labels.
+        options: How sources are read; labels of another suffix are read as that says.
 
     Raises:
         SourceError: The labels cannot be read.
     """
     other = root / label_file
-    if other.suffix == path.suffix:
-        alike = replace(read, column_names=None, skip_lines=0, skip_after_header=0)
-    else:
+    alike = _options_of_labels(options, has_same_suffix=other.suffix == path.suffix, format=format_of(other.name))
+    opened = open_table(other, source=label_file, options=alike)
+    return WithLabels(table, opened, source, label_file, options.on, options.join)
+
+
+@lru_cache(maxsize=8)
+def _options_of_labels(options: TableOptions, *, has_same_suffix: bool, format: str | None) -> TableOptions:  # noqa: A002
+    """Return how files of labels are read."""
+    if has_same_suffix:
+        return replace(options, column_names=(), skip_lines=0, skip_after_header=0)
+    return TableOptions(
+        na_values=options.na_values,
         # Where commas stand between fields, none can stand before decimals.
-        decimal = "." if format_of(other.name) == "csv" else read.decimal
-        alike = ReadOptions(na_values=read.na_values, decimal=decimal, encoding=read.encoding, comment=read.comment)
-    return WithLabels(table, open_table(other, source=label_file, options=alike), source, label_file, on, join)
+        decimal="." if format == "csv" else options.decimal,
+        encoding=options.encoding,
+        comment=options.comment,
+    )

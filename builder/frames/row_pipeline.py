@@ -15,13 +15,15 @@ from builder.formats.column_choice import listed, select
 from builder.formats.convert import stack
 from builder.formats.table import Array, DType, Table
 from builder.frames.class_columns import refuse_changes, refuse_policies, stacked_labels
-from builder.frames.cleaning import CleanRows, Policy, clean, mark_missing, nothing_left, parse_policies
+from builder.frames.cleaning import CleanRows, clean, mark_missing, nothing_left
 from builder.frames.groups import Group, of_types
-from builder.frames.row_options import COUNTS, RowOptions
 from builder.frames.stamps import Stamps
 from builder.frames.step_times import stamps_in
 from builder.frames.timeline import Stretch, split_by_time
-from builder.frames.transforms import apply_transforms, parse_transform
+from builder.frames.transforms import apply_transforms
+from builder.options.policies import Policy, parse_policies
+from builder.options.table_options import COUNTS, TableOptions
+from builder.options.transform_syntax import parse_transform
 from builder.sequence import Sequence as SourceSequence
 
 
@@ -62,17 +64,15 @@ class RowPipeline:
         options: What is done to its rows.
         source: Its name, for errors.
         dtype: Of inputs and labels; None: what holds the columns' own.
-        na_values: What counts as missing, beside what is.
         decimal: What stands before decimals of numbers of the file that are text.
         types: Of the columns of sequences that the store has; none: there is no store yet.
         why: Says why a value is missing, by its column and its row of the file.
     """
 
     wanted: SelectedColumns
-    options: RowOptions
+    options: TableOptions
     source: str
     dtype: DType | None
-    na_values: Sequence[str]
     types: Mapping[str, str]
     decimal: str = "."
     why: Callable[[str, int], str] = lambda _, __: ""
@@ -120,7 +120,7 @@ class RowPipeline:
     def _stretches(self, group: Group, policies: Mapping[str, Policy]) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
         """Give the rows of a group that follow one another, with the values of the columns that it is grouped by."""
         values = of_types(group[0], self.types, self.source)
-        frame = mark_missing(group[1], self.na_values, self.wanted.classes)
+        frame = mark_missing(group[1], self._words_of_missing, self.wanted.classes)
         if not self.wanted.time:
             yield values, Stretch(frame)
             return
@@ -158,6 +158,11 @@ class RowPipeline:
                 zone=None if stamps is None else stamps.zone,
                 filled=None if filled is None else filled[begin:end],
             )
+
+    @property
+    def _words_of_missing(self) -> list[str]:
+        """What also means that a value is missing; numbers are written with a point."""
+        return [word.replace(self.options.decimal, ".") for word in self.options.na_values]
 
     def _policies(self) -> Mapping[str, Policy]:
         """Return the policy of each column that is wanted, and of those that tell the time."""

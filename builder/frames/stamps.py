@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.frames.iso_times import Unit, Zone
+from builder.frames.iso_times import Zone
+from builder.options.table_options import Unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)

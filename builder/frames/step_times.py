@@ -14,10 +14,10 @@ from builder.formats.arrow import is_text, what_it_holds
 from builder.formats.decimals import widest
 from builder.formats.table import HIDDEN, ROW, Frame
 from builder.formats.text_numbers import otherwise_written, with_point
-from builder.frames.iso_times import StampError, Unit, Zone, by_formats, in_unit, iso, of_calendar
-from builder.frames.row_options import RowOptions
+from builder.frames.iso_times import StampError, Zone, by_formats, in_unit, iso, of_calendar
 from builder.frames.stamps import Stamps
 from builder.frames.time_zones import in_zone
+from builder.options.table_options import TableOptions, Unit
 
 PER_SECOND: Final[dict[Unit, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Of text, whatever its digits: a coarser one, that holds the first file, may not hold the next.
@@ -25,7 +25,7 @@ DEFAULT_UNIT: Final[Unit] = "ns"
 _HOLDS: Final = np.iinfo(np.int64)
 
 
-def stamps_in(frame: Frame, columns: Sequence[str], options: RowOptions, source: str, decimal: str = ".") -> Stamps:
+def stamps_in(frame: Frame, columns: Sequence[str], options: TableOptions, source: str, decimal: str = ".") -> Stamps:
     """Read the time stamps of some rows, from hidden columns that have them as they are.
 
     Args:
@@ -53,7 +53,7 @@ def stamps_in(frame: Frame, columns: Sequence[str], options: RowOptions, source:
         raise SourceError(source, f"row {frame[ROW][error.row].as_py():,}, column {name}: {error.why}") from None
 
 
-def _read(columns: list[Any], options: RowOptions, source: str, name: str, decimal: str) -> Stamps:
+def _read(columns: list[Any], options: TableOptions, source: str, name: str, decimal: str) -> Stamps:
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from builder.build_errors import SourceError
 from builder.formats.convert import refuse_any
 from builder.formats.table import ROW, Frame, Table, column_of
-from builder.frames.cleaning import End
-from builder.frames.durations import nanoseconds
-from builder.frames.row_options import RowOptions
 from builder.frames.stamps import Stamps
 from builder.frames.step_times import PER_SECOND
 from builder.frames.transforms import as_floats
+from builder.options.durations import nanoseconds
+from builder.options.policies import End
+from builder.options.table_options import TableOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class Stretch:
 
 
 def split_by_time(
-    frame: Frame, stamps: Stamps, options: RowOptions, without: End, *, name: str, source: str
+    frame: Frame, stamps: Stamps, options: TableOptions, without: End, *, name: str, source: str
 ) -> Iterator[Stretch]:
     """Give the stretches of some rows, one after another.
 

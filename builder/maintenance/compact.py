@@ -17,7 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 import store_spec
 from builder.build_errors import UsageError
-from builder.execution.build import BATCH_BYTES, memory_in_flight, worker_count
+from builder.execution.build import memory_in_flight, worker_count
+from builder.execution.build_options import BATCH_BYTES
 from builder.execution.run import Run, Tally
 from builder.formats.table import DType
 from builder.maintenance.copying import Copy, converted_rows, copy

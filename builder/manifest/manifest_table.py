@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError, UsageError
-from builder.formats import ReadOptions, format_of, open_table, stem_of
+from builder.formats import format_of, open_table, stem_of
 from builder.formats.arrow import ArrowTable, is_numeric, is_text, numbers_of, what_it_holds
 from builder.formats.column_choice import parse_columns, select, there_are
 from builder.formats.convert import EXACT_IN_FLOAT64, stack
@@ -21,6 +21,7 @@ from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
 from builder.manifest.kept import Kept, kept_column
 from builder.manifest.label_classes import Texts, checked_texts
+from builder.options.table_options import TableOptions
 from store_spec import SequenceColumn
 
 # In the order in which they are tried.
@@ -351,12 +352,12 @@ def _opened(path: Path, source: str) -> OpenTable:
             f"no format has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one",
         )
     try:
-        return open_table(path, source=source, options=ReadOptions(header=True))
+        return open_table(path, source=source, options=TableOptions(header=True))
     except SourceError:
         if found == "csv":
             for delimiter in ";\t|":
                 with contextlib.suppress(SourceError):
-                    opened = open_table(path, source=source, options=ReadOptions(header=True, delimiter=delimiter))
+                    opened = open_table(path, source=source, options=TableOptions(header=True, delimiter=delimiter))
                     if len(opened.groups) > 1:
                         return opened
         raise

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from builder.build_errors import NoSuchProcessError, UsageError
 from builder.frames.described import described_options, tabular_as_described
 from builder.frames.tabular import Tabular, tabular
 from builder.manifest.manifest_table import ManifestLabels
+from builder.options.declaration import differences, value_text
 from builder.planning.provenance import ELSEWHERE, Recorded
 from builder.processes.arguments import Argument
 from builder.processes.function_options import NOTHING_ASKED, FunctionOptions
@@ -39,8 +40,6 @@ class Options:
     label_axis: LabelAxis | None = None
 
     def __post_init__(self) -> None:
-        if self.label_axis is not None and self.label_axis not in get_args(LabelAxis):
-            raise UsageError(f"label_axis={self.label_axis!r} is not one of {', '.join(get_args(LabelAxis))}")
         if self.has_labels_in_manifest and self.process.label_source in {"columns", "pattern"}:
             place = "label_pattern" if self.process.label_source == "pattern" else "the process function"
             raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")
@@ -282,7 +281,7 @@ def _all_differences(
         before |= {"keep": table["keep"]}
         now |= {"key": manifest.key, "label_column": columns and list(columns)}
         now |= {"keep": manifest.kept and list(manifest.kept), "manifest_only": manifest.only_listed or None}
-    yield from _differences(before, now, [name for name, value in now.items() if value is not None])
+    yield from differences(before, now, [name for name, value in now.items() if value is not None])
 
 
 def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator[tuple[str, str]]:
@@ -290,21 +289,8 @@ def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator
     asked, given = process.describe(), process.given
     if function is None:
         before = tabular().describe() | recorded["tabular"]
-        yield from _differences(before, asked, sorted(asked) if given is None else given)
+        yield from differences(before, asked, sorted(asked) if given is None else given)
     elif given is None:
         yield f"function {function}", "tabular"
     else:
-        yield from ((f"function {function}", f"{name} {_said(asked[name])}") for name in given)
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for name in names:
-        if before.get(name) != now[name]:
-            yield f"{name} {_said(before.get(name))}", f"{name} {_said(now[name])}"
-
-
-def _said(value: Any) -> str:
-    """Write an option as its user would."""
-    if value is None or value == []:
-        return "not given"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield from ((f"function {function}", f"{name} {value_text(asked[name])}") for name in given)

@@ -317,7 +317,7 @@ def test_row_numbers_that_pandas_wrote_are_pointed_out(tmp_path, suffix, named):
         else:
             pq.write_table(pa.table({"px": [3.5, 4.5], "__index_level_0__": [0, 1]}), folder / f"{day}.parquet")
     name = "unnamed_0" if suffix == "csv" else "__index_level_0__"
-    build(folder, tmp_path / "s.zarr", process=tabular(inputs=("px", name) if named else None), workers=0)
+    build(folder, tmp_path / "s.zarr", process=tabular(inputs=("px", name) if named else ()), workers=0)
     text = " ".join(shown(tmp_path / "s.zarr").split())
     note = "1 feature without a name in the files. If these are row numbers, as pandas writes, they are no features: "
     assert (f"{note}--exclude {name} leaves it out" in text) is not named

@@ -363,9 +363,9 @@ def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_
         yielded
         if kind == "function"
         else tabular(
-            inputs=None if one else "x0:x7",
-            exclude="g" if kind == "one sequence" else None,
-            group_by=None if one else "g",
+            inputs=() if one else "x0:x7",
+            exclude="g" if kind == "one sequence" else (),
+            group_by=() if one else "g",
         )
     )
     tracemalloc.start()

@@ -132,7 +132,7 @@ def test_labels_of_two_kinds_are_refused(tmp_path):
             manifest=tmp_path / "labels.csv",
             label_column="lab",
         )
-    with pytest.raises(UsageError, match="label_axis='both' is not one of step, sequence, own"):
+    with pytest.raises(UsageError, match="label_axis='both' is none of step, sequence, own"):
         build(tmp_path / "src", tmp_path / "store", label_axis="both")  # type: ignore[arg-type]
 
 

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from builder.build_errors import SourceError, UsageError
 from builder.formats.table import HIDDEN, ROW
-from builder.frames.row_options import RowOptions
 from builder.frames.stamps import Stamps
 from builder.frames.step_times import PER_SECOND, stamps_in
 from builder.frames.tabular import tabular
+from builder.options.table_options import TableOptions
 
 FORMS = {3: "%Y-%m-%d", 4: "%Y-%m-%dT%H", 5: "%Y-%m-%dT%H:%M", 6: "%Y-%m-%dT%H:%M:%S"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,10 +31,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def read(values: object, decimal: str = ".", **how: object) -> Stamps:
     """Read one column `t`."""
-    return stamps_of(pa.table({"t": values}), RowOptions(time=("t",), **how), decimal)  # type: ignore[arg-type]
+    return stamps_of(pa.table({"t": values}), TableOptions(time=("t",), **how), decimal)  # type: ignore[arg-type]
 
 
-def stamps_of(table: Any, options: RowOptions, decimal: str = ".") -> Stamps:
+def stamps_of(table: Any, options: TableOptions, decimal: str = ".") -> Stamps:
     """Read the time stamps of a table that has nothing else."""
     hidden = table.rename_columns([f"{HIDDEN}{name}" for name in table.column_names])
     frame = hidden.append_column(ROW, pa.array(range(1, len(table) + 1)))
@@ -242,7 +242,7 @@ def test_a_zone_is_for_times_without_one():
 
 def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
     table = pa.table({"d": ["2020-02-29", "2020-03-01"], "c": ["01:02:03.5", "00:00"]})
-    stamps = stamps_of(table, RowOptions(time=("d", "c")))
+    stamps = stamps_of(table, TableOptions(time=("d", "c")))
     expected = [datetime(2020, 2, 29, 1, 2, 3, 500_000), datetime(2020, 3, 1)]
     assert stamps.values.tolist() == [nanoseconds(one) for one in expected]
     parts = {"y": [2020, 1900], "m": [2, 12], "d": [29, 31], "h": [23, 0], "min": [59, 0], "s": [1, 0]}
@@ -251,7 +251,7 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
         names = list(parts)[:count]
         for kind in (pa.int64(), pa.float64(), pa.string()):
             table = pa.table({name: pa.array(parts[name]).cast(kind) for name in names})
-            stamps = stamps_of(table, RowOptions(time=tuple(names)))
+            stamps = stamps_of(table, TableOptions(time=tuple(names)))
             cut = [datetime.strptime(one.isoformat()[: 4 + 3 * (count - 1)], FORMS[count]) for one in whole]
             assert stamps.values.tolist() == [nanoseconds(one) // 10**9 for one in cut]
             assert (stamps.unit, stamps.zone) == ("s", None)
@@ -307,7 +307,7 @@ def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
 def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
     table = pa.table({name: [value] for name, value in zip("ymd", parts, strict=True)})
     with pytest.raises(SourceError, match=message):
-        stamps_of(table, RowOptions(time=("y", "m", "d")))
+        stamps_of(table, TableOptions(time=("y", "m", "d")))
 
 
 @pytest.mark.parametrize(

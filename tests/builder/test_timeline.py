@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from builder import build
 from builder.build_errors import SourceError, UsageError
 from builder.formats.table import ROW, column_of
-from builder.frames.row_options import RowOptions
 from builder.frames.stamps import Stamps
 from builder.frames.tabular import tabular
 from builder.frames.timeline import Stretch, split_by_time
+from builder.options.table_options import TableOptions
 
 
 def frame_of(**columns):
@@ -106,7 +106,7 @@ def test_stretches_are_those_of_a_loop(times, ordered, values, sort, duplicates,
         rising = iter(sorted(time for time in times if time is not None))
         times = [None if time is None else next(rising) for time in times]
     values = values[: len(times)]
-    rules = RowOptions(time=("t",), sort_time=sort, duplicates=duplicates, max_gap=max_gap, every=every)
+    rules = TableOptions(time=("t",), sort_time=sort, duplicates=duplicates, max_gap=max_gap, every=every)
     stamps = Stamps(
         np.array([77 if time is None else time for time in times], np.int64),
         "s",
@@ -136,12 +136,14 @@ def test_the_mean_of_whole_numbers_is_a_float_in_files_without_duplicates_too():
     table = frame_of(a=np.array([1, 2, 4], np.int16))
     for times, expected in (([0, 1, 1], [1, 3]), ([0, 1, 2], [1, 2, 4])):
         stamps = Stamps(np.array(times, np.int64), "s", np.zeros(3, np.bool_))
-        (one,) = split_by_time(table, stamps, RowOptions(time=("t",), duplicates="mean"), "error", name="t", source="x")
+        (one,) = split_by_time(
+            table, stamps, TableOptions(time=("t",), duplicates="mean"), "error", name="t", source="x"
+        )
         assert one.frame["a"].type == pa.float64()
         assert one.frame["a"].to_pylist() == expected
     nothing = pa.table({"a": pa.nulls(2, pa.int16()), ROW: [1, 2]})
     stamps = Stamps(np.zeros(2, np.int64), "s", np.zeros(2, np.bool_))
-    (one,) = split_by_time(nothing, stamps, RowOptions(time=("t",), duplicates="mean"), "error", name="t", source="x")
+    (one,) = split_by_time(nothing, stamps, TableOptions(time=("t",), duplicates="mean"), "error", name="t", source="x")
     assert np.isnan(one.frame["a"].to_numpy()).tolist() == [True]
 
 
@@ -149,13 +151,13 @@ def test_times_can_be_as_far_apart_as_int64_reaches():
     limits = np.iinfo(np.int64)
     table = frame_of(a=[1.0, 2.0])
     stamps = Stamps(np.array([limits.min, limits.max]), "ns", np.zeros(2, np.bool_), elapsed=True)
-    found = list(split_by_time(table, stamps, RowOptions(time=("t",), max_gap="1d"), "error", name="t", source="x"))
+    found = list(split_by_time(table, stamps, TableOptions(time=("t",), max_gap="1d"), "error", name="t", source="x"))
     assert [times_of(one) for one in found] == [[limits.min], [limits.max]]
     turned = Stamps(stamps.values[::-1].copy(), "ns", stamps.absent, elapsed=True)
     with pytest.raises(
         SourceError, match=r"row 2, column t: -9,223,372,036,854,775,808 ns comes before 9,223,372,036,"
     ):
-        list(split_by_time(table, turned, RowOptions(time=("t",)), "error", name="t", source="x"))
+        list(split_by_time(table, turned, TableOptions(time=("t",)), "error", name="t", source="x"))
 
 
 def write(path: Path, *rows: str) -> Path:

@@ -1,0 +1,55 @@
+"""Flags of the command line, made of the declarations of options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from builder.cli.paths import GivenPath
+from builder.options.declaration import Option
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def flags_of(options: Iterable[Option]) -> tuple[Option, ...]:
+    """Return the flags of some options, in order."""
+    return tuple(flag for option in options for flag in option.flags)
+
+
+def add_flags(flags: Iterable[Option]) -> Callable[[Function], Function]:
+    """Give a command these flags; each has the name of its option, and None if it is not given."""
+
+    def decorate(function: Function) -> Function:
+        for flag in reversed([*flags]):
+            function = _decorator(flag)(function)
+        return function
+
+    return decorate
+
+
+def sections_of(flags: Iterable[Option]) -> dict[str, list[str]]:
+    """Return the names of flags by the section of the help in which they are."""
+    found: dict[str, list[str]] = {}
+    for flag in flags:
+        found.setdefault(flag.section or "", []).append(flag.name)
+    return found
+
+
+def _decorator(flag: Option) -> Callable[[Function], Function]:
+    if flag.kind == "switch" and flag.default is None:
+        written = f"{flag.written}/--no-{flag.written.removeprefix('--')}"
+        return click.option(written, flag.name, default=None, help=flag.flag_help)
+    if flag.kind == "switch":
+        return click.option(flag.written, flag.name, is_flag=True, help=flag.flag_help)
+    kinds: dict[str, Any] = {"number": int, "path": GivenPath(path_type=Path)}
+    return click.option(
+        flag.written,
+        flag.name,
+        metavar=flag.metavar,
+        type=click.Choice(flag.choices) if flag.choices else kinds.get(flag.kind),
+        multiple=flag.repeated,
+        help=flag.flag_help,
+    )

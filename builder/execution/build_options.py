@@ -1,0 +1,167 @@
+"""The options of a build, each declared once; `build` and `preview` take them.
+
+This module imports nothing that takes long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from builder.options.declaration import option, parse_fields
+
+if TYPE_CHECKING:
+    from builder.execution.run import Tally
+    from builder.manifest.manifest_table import ManifestLabels
+    from builder.processes.arguments import Argument
+    from builder.processes.function_options import FunctionOptions
+    from builder.processes.process import ProcessFunction
+    from store_spec import LabelAxis
+
+BATCH_BYTES: Final = 2**25  # smaller ones take longer in all, larger ones more memory, and longer to end
+
+_MANIFEST: Final = "Labels in a manifest"
+_FUNCTION: Final = "A function of your own"
+_STORE: Final = "The store"
+_OLD_STORE: Final = "A store that is there"
+_FAILURES: Final = "Sources that fail"
+_WORK: Final = "The work"
+
+
+def _nobody(_: Tally) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What a build is asked to do."""
+
+    # fmt: off
+    sources: str | PathLike[str] = field(metadata=option(
+        help="A folder, searched recursively, one file, or a glob pattern.", kind="object",
+    ))
+    store: str | PathLike[str] = field(metadata=option(help="Where the store is, or will be.", kind="object"))
+    _: KW_ONLY
+    manifest: str | PathLike[str] | None = field(default=None, metadata=option(
+        help="A table with one row per source: CSV or Parquet.", section=_MANIFEST, kind="path", metavar="TABLE",
+    ))
+    key: str | None = field(default=None, metadata=option(
+        help="Its column with the path, file name or stem of each source. By default source.",
+        section=_MANIFEST, metavar="COL",
+    ))
+    label_column: str | None = field(default=None, metadata=option(
+        help="Its columns that are the labels of each sequence.", section=_MANIFEST, metavar="COLS",
+    ))
+    keep: str | None = field(default=None, metadata=option(
+        help="Its columns to keep with each sequence, such as site,age; store.sequences returns them: whole numbers as "
+        "int64, or as float64 if some are missing, other numbers, bools, and text. In CSV, numbers are text if one "
+        "begins with a zero, such as 007.",
+        section=_MANIFEST, metavar="COLS",
+    ))
+    manifest_only: bool = field(default=False, metadata=option(
+        help="Take only the sources that it lists.", section=_MANIFEST, kind="switch",
+    ))
+    process: ProcessFunction | str | None = field(default=None, metadata=option(
+        help="What reads one source: tabular(...) in Python, or a function of a path that returns (inputs, labels) or "
+        "yields several such pairs, or its name MODULE:FUNCTION. It returns a sequence that is larger than memory as a "
+        "LongSequence. Workers must be able to import it. By default tables are read, with all their columns.",
+        section=_FUNCTION, metavar="MODULE:FUNCTION",
+    ))
+    arguments: Mapping[str, Argument] | None = field(default=None, metadata=option(
+        help="Arguments for that function, by name: numbers, true, false, or text, which the store records.",
+        section=_FUNCTION, kind="object", metavar="KEY=VALUE", repeated=True, flag="arg",
+    ))
+    missing: Literal["error", "keep"] | None = field(default=None, metadata=option(
+        help="keep: NaN in the arrays of that function stands for missing values, and is otherwise refused. For tables "
+        "give this and the next two to tabular(...).",
+    ))
+    classes: str | Sequence[str] | None = field(default=None, metadata=option(
+        help="The names of labels of that function that are text: cat,dog have the codes 0 and 1, and other text is "
+        "refused. With several targets one list for each, by its place, such as 0=cat,dog.",
+        kind="object",
+    ))
+    label_pattern: str | None = field(default=None, metadata=option(
+        help="A regular expression that is searched in the path of each source, relative to SOURCES. Each group finds "
+        "a number or a class, which is a label of the whole sequence, so that the function need not return labels. "
+        "Names of groups are names of the targets.",
+    ))
+    label_axis: LabelAxis | None = field(default=None, metadata=option(
+        help="step: its labels are one row per step; sequence: one row; own: any number of rows. By default what fits "
+        "the first source.",
+        section=_FUNCTION, metavar="AXIS", choices=("step", "sequence", "own"),
+    ))
+    chunk: int | str | None = field(default=None, metadata=option(
+        help="Decoded bytes that are compressed together, such as 1MB. By default 256KiB. A store that is there keeps "
+        "its own.",
+        section=_STORE, metavar="SIZE",
+    ))
+    shard: int | str | None = field(default=None, metadata=option(
+        help="Decoded bytes in one file. By default 64MiB.", section=_STORE, metavar="SIZE",
+    ))
+    codec: str | None = field(default=None, metadata=option(
+        help="lz4, the default, or zstd, with a level as in zstd:5, or none; auto tries codecs on the first rows of a "
+        "new store.",
+        section=_STORE, metavar="CODEC",
+    ))
+    update: bool = field(default=False, metadata=option(
+        help="Build sources again that changed, or whose process function did. Their new sequences are appended, and "
+        "the old ones are retired in the same commit.",
+        section=_OLD_STORE, kind="switch",
+    ))
+    redo: Collection[str] = field(default=(), metadata=option(
+        help="Names of sources to build again in the same way, changed or not; no others are built then.",
+        kind="object",
+    ))
+    retire_missing: bool = field(default=False, metadata=option(
+        help="Retire the sequences of sources that no longer exist. If most are missing, this is refused: the folder "
+        "may be the wrong one.",
+        section=_OLD_STORE, kind="switch",
+    ))
+    yes: bool = field(default=False, metadata=option(
+        help="Retire them even then.", section=_OLD_STORE, kind="switch",
+    ))
+    max_failures: int | str | None = field(default=None, metadata=option(
+        help="Stop when more sources fail, such as 20, or 10% of those to process; with 0 at the first one.",
+        section=_FAILURES, metavar="N",
+    ))
+    workers: int | None = field(default=None, metadata=option(
+        help="Processes on this machine; 0: work in this one. By default one per core, or 0 for little.",
+        section=_WORK, kind="number", metavar="N",
+    ))
+    scheduler: Any = field(default=None, metadata=option(
+        help="The address of a dask scheduler to use instead; in Python also a dask client.",
+        section=_WORK, metavar="ADDRESS",
+    ))
+    batch: int | str = field(default=BATCH_BYTES, metadata=option(
+        help="Decoded bytes that one task processes, about. A larger source is a task of its own; if it has more than "
+        "four times as many, the rest waits in files beside the store. By default 32MiB, and less at the end.",
+        section=_WORK, metavar="SIZE",
+    ))
+    on_progress: Callable[[Tally], None] = field(default=_nobody, metadata=option(
+        help="Called with a Tally whenever something was done.", kind="object",
+    ))
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        parse_fields(self)
+
+    @property
+    def manifest_labels(self) -> ManifestLabels | None:
+        """What the options of a manifest say; None: none is given."""
+        from builder.manifest.manifest_table import ManifestLabels
+
+        path = None if self.manifest is None else Path(self.manifest)
+        asked = ManifestLabels(
+            path=path, key=self.key, columns=self.label_column, only_listed=bool(self.manifest_only), keep=self.keep
+        )
+        return None if asked == ManifestLabels() else asked
+
+    @property
+    def of_function(self) -> FunctionOptions:
+        """What is asked of a process function."""
+        from builder.processes.function_options import FunctionOptions
+
+        return FunctionOptions.of(self.arguments, self.missing, self.classes, self.label_pattern)

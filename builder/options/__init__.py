@@ -1,0 +1,1 @@
+"""How options are declared, and the options of tables."""

@@ -1,0 +1,160 @@
+"""Which options of tables go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from builder.build_errors import UsageError
+from builder.formats import BINARY
+from builder.formats.text_numbers import DECIMALS
+from builder.labels.text_classes import classes_text, parse_classes
+from builder.options.declaration import options_of
+from builder.options.durations import nanoseconds
+from builder.options.policies import missing_words, parse_policies
+from builder.options.table_options import AS_TEXT, COUNTS, TableOptions
+
+MOST_TIME_COLUMNS: Final = 6
+_OF_TEXT: Final = ("delimiter", "decimal", "skip_lines", "skip_after_header", "encoding", "comment")
+_OF_TIME: Final = ("time_format", "time_unit", "time_zone", "elapsed", "sort_time", "duplicates", "max_gap", "every")
+
+
+def words_of_missing(na_values: str | Sequence[str] | None, decimal: str) -> tuple[str, ...]:
+    """Return the words that mean that a value is missing; which commas are between words, the decimal mark tells."""
+    return missing_words(na_values, decimal) if isinstance(na_values, str) or na_values else ()
+
+
+def classes_in_one_form(classes: Sequence[str], na_values: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes as a store records them."""
+    return classes_text(parse_classes(classes, na_values))
+
+
+def check(options: TableOptions) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UsageError: The message names them.
+    """
+    _check_label_source(options)
+    _check_files(options)
+    _check_times(options)
+    _check_labels_beside(options)
+    _check_missing(options)
+
+
+def _check_label_source(options: TableOptions) -> None:
+    """Refuse labels from several places, and classes of labels that are none."""
+    given = {
+        "labels": bool(options.labels) and options.labels_from is None,  # else they are columns of those files
+        "labels_from": options.labels_from is not None,
+        "label_pattern": options.label_pattern is not None,
+        "the manifest": options.labels_in_manifest,
+    }
+    named = [name for name, is_given in given.items() if is_given]
+    if len(named) > 1:
+        raise UsageError(f"labels come from {' and from '.join(named)}; choose one")
+    if options.classes and options.label_source == "inputs":
+        raise UsageError("classes (--classes) are of labels that are text, and no labels are named; say which they are")
+
+
+def _check_files(options: TableOptions) -> None:
+    """Refuse what cannot be of the options on how files are read."""
+    for option in ("skip_lines", "skip_after_header"):
+        if getattr(options, option) < 0:
+            raise UsageError(f"{option}={getattr(options, option)}; it is a number of lines, 0 or more")
+    if options.skip_after_header and (options.header is False or options.column_names):
+        raise UsageError(
+            f"skip_after_header={options.skip_after_header} (--skip-after-header) is for files with a header; say "
+            "skip_lines (--skip-lines) where there is none"
+        )
+    for option in ("delimiter", "comment"):
+        mark = getattr(options, option)
+        if mark is not None and (len(mark.encode()) != 1 or mark in '"\r\n'):
+            raise UsageError(f"{option}={mark!r} must be one ASCII character, and no quote or line end")
+    if options.decimal not in DECIMALS:
+        raise UsageError(f"decimal={options.decimal!r:.80} is neither . nor , and nothing else stands before decimals")
+    if options.decimal == options.delimiter:
+        raise UsageError(
+            f"decimal={options.decimal!r} (--decimal) and delimiter={options.delimiter!r} (--delimiter) are one and "
+            "the same: nobody can tell where a field ends; give one of them as the files have it"
+        )
+    for option in _OF_TEXT if options.format in BINARY else ():
+        if (value := getattr(options, option)) != options_of(TableOptions)[option].default:
+            raise UsageError(f"{option}={value!r} has no meaning for format={options.format!r}")
+    if options.column_names and options.header:
+        raise UsageError("column_names are for files without a header, but header=True")
+
+
+def _check_times(options: TableOptions) -> None:
+    """Refuse what cannot be of the options of times."""
+    if not options.time:
+        for option in _OF_TIME:
+            if getattr(options, option) != options_of(TableOptions)[option].default:
+                flag = f"--{option.replace('_', '-')}"
+                raise UsageError(f"{option} ({flag}) goes with time: name the column of the times with --time")
+        return
+    if len(options.time) > MOST_TIME_COLUMNS:
+        raise UsageError(
+            f"time={','.join(options.time)} has {len(options.time)} columns; it is one, or a date and a time, or "
+            "year, month, day, hour, minute, second"
+        )
+    if options.elapsed and (options.time_unit is None or options.time_format or len(options.time) > 1):
+        raise UsageError("elapsed is for one column of numbers; say what they count with time_unit (--time-unit)")
+    if options.elapsed and options.time_zone is not None:
+        raise UsageError(f"time_zone={options.time_zone} (--time-zone) is for times of day, and elapsed has none")
+    for form in options.time_format:
+        if not any(year in form for year in ("%Y", "%y", "%G", "%c", "%x", "%D", "%s")):
+            raise UsageError(f"time_format={form!r:.80} has no year, as %Y; see Python's strptime")
+    gap, step = options.max_gap, options.every
+    if gap and step and nanoseconds(gap, "max_gap") < nanoseconds(step, "every"):
+        raise UsageError(f"max_gap={gap} is less than every={step}, so that each step is a gap")
+
+
+def _check_labels_beside(options: TableOptions) -> None:
+    """Refuse what cannot be of the options of labels in another file."""
+    if options.labels_from is None and (options.on or options.label_axis is not None):
+        option = "on (--on)" if options.on else "label_axis (--label-axis)"
+        raise UsageError(f"{option} goes with labels_from: say with --labels-from which file has a source's labels")
+    if options.join != "inner" and not options.on:
+        raise UsageError(
+            f"join={options.join} (--join) goes with on: name the columns that rows are paired by with --on"
+        )
+    if options.label_axis not in (None, "step", "own"):
+        raise UsageError(f"label_axis={options.label_axis!r:.80}: labels in another file are of step, or own")
+    if options.label_axis != "own":
+        return
+    cuts = {
+        "on (--on)": bool(options.on),
+        "group_by (--group-by)": bool(options.group_by),
+        "max_gap (--max-gap)": options.max_gap is not None,
+        "missing=split (--missing)": any(policy.end == "split" for policy in parse_policies(options.missing).every),
+    }
+    for option, is_given in cuts.items():
+        if is_given:
+            raise UsageError(
+                f"{option} and label_axis=own: labels of a length of their own belong to a whole source, and no "
+                "row of theirs to one of its rows; leave out one or the other"
+            )
+
+
+def _check_missing(options: TableOptions) -> None:
+    """Refuse what cannot be of the options of missing values."""
+    policies = parse_policies(options.missing)
+    for name in options.group_by:
+        if options.counts and name.removesuffix(AS_TEXT) in COUNTS:
+            raise UsageError(f"group_by={name}: a column of that name counts what is done; rename the file's")
+    if options.mask and not any(policy.fills for policy in policies.every):
+        raise UsageError(
+            "mask (--mask) keeps which values were filled in, and goes with missing=ffill or interpolate "
+            "(--missing ffill); where missing values are kept, windows(..., mask=True) needs no more"
+        )
+    if options.ffill_limit is not None and options.ffill_limit < 1:
+        raise UsageError(f"ffill_limit={options.ffill_limit}; it is a number of steps, 1 or more")
+    if options.ffill_limit is not None and not any("ffill" in policy.fills for policy in policies.every):
+        raise UsageError(f"ffill_limit={options.ffill_limit} goes with missing=ffill (--missing ffill)")
+    if options.keeps and options.dtype is not None and np.dtype(options.dtype).kind != "f":
+        raise UsageError(
+            f"missing=keep needs a dtype of floats, which have NaN, and not {options.dtype}; as --dtype float32"
+        )

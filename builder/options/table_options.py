@@ -1,0 +1,335 @@
+"""The options of tables, each declared once: how files are read, and what becomes of their rows.
+
+This module imports nothing that takes long; what checks the options is imported when they are given.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from builder.build_errors import UsageError
+from builder.options.declaration import Option, describe, option, parse_fields
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+Unit = Literal["s", "ms", "us", "ns"]
+Duplicates = Literal["error", "first", "last", "mean"]
+LabelSource = Literal["columns", "inputs", "pattern", "manifest"]
+Join = Literal["inner", "left"]  # what becomes of rows of a source that none of its labels is paired with
+
+AS_TEXT: Final = ":text"  # behind a column of `group_by` whose values are kept as text
+COUNTS: Final = ("dropped", "filled")  # columns of sequences: steps that were left out, and values that were filled in
+
+_COLUMNS: Final = "Columns of tables"
+_FILES: Final = "How files are read"
+_NAMES: Final = "Labels in the file's name"
+_BESIDE: Final = "Labels in a file beside it"
+_TEXTS: Final = "Labels that are text"
+_GROUPS: Final = "Many sequences in a file"
+_TIMES: Final = "When steps were"
+_MISSING: Final = "Missing values"
+_CHANGES: Final = "Changes to columns"
+
+
+def _dtype(value: Any, _: str) -> str:
+    from builder.formats.convert import parse_dtype
+
+    parsed = parse_dtype(value)
+    assert parsed is not None
+    return parsed.name
+
+
+def _format(value: str, _: str) -> str:
+    from builder.formats import check_format
+
+    check_format(value)
+    return value
+
+
+def _encoding(value: str, name: str) -> str | None:
+    try:
+        "".encode(value)
+    except (LookupError, ValueError):
+        raise UsageError(f"{name}={value!r:.80} is not known; latin-1, cp1252 and utf-16 are some") from None
+    found = codecs.lookup(value).name
+    return None if found == "utf-8" else found
+
+
+def _pattern(value: str, _: str) -> str:
+    from builder.labels.name_labels import check_pattern
+
+    check_pattern(value)
+    return value
+
+
+def _pairing(value: str, _: str) -> str:
+    from builder.sources.label_files import pairing_of
+
+    pairing_of(value)
+    return value
+
+
+def _zone(value: str, name: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        raise UsageError(f"{name}={value!r:.80} is no zone; Europe/Berlin is one") from None
+    return value
+
+
+def _duration(value: str, name: str) -> str:
+    from builder.options.durations import duration_text
+
+    return duration_text(value, name)
+
+
+def _policies(value: Sequence[str], _: str) -> tuple[str, ...]:
+    from builder.options.policies import parse_policies, policies_text
+
+    return policies_text(parse_policies(value))
+
+
+def _transforms(value: Sequence[str], _: str) -> tuple[str, ...]:
+    from builder.options.transform_syntax import parse_transform
+
+    return tuple(str(parse_transform(text)) for text in value)
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """How sources that are tables become sequences; every way to write an option becomes one form."""
+
+    # fmt: off
+    _: KW_ONLY
+    inputs: Sequence[str] = field(default=(), metadata=option(
+        help="Columns of the inputs: names (open,close), ranges in file order (c1:c12), or numbers from 0 (0:23) where "
+        "columns have no names. Names with commas stand in double quotes. By default all but the labels and those that "
+        "other options name.",
+        section=_COLUMNS, kind="columns", metavar="COLS", null=True,
+    ))
+    labels: Sequence[str] = field(default=(), metadata=option(
+        help="Columns of the labels, one row per step. By default the labels are the inputs.",
+        section=_COLUMNS, kind="columns", metavar="COLS", null=True,
+    ))
+    exclude: Sequence[str] = field(default=(), metadata=option(
+        help="Columns to leave out of both.", section=_COLUMNS, kind="columns", metavar="COLS",
+    ))
+    dtype: DTypeLike | None = field(default=None, metadata=option(
+        help="The dtype of inputs and labels, such as float32. By default that of the files, and float64 for text and "
+        "decimals.",
+        section=_COLUMNS, metavar="DTYPE", parse=_dtype,
+    ))
+    format: str | None = field(default=None, metadata=option(
+        help="The format of all sources: csv, tsv, blank, jsonl, parquet, arrow, npy or npz. By default that of the "
+        "suffix.",
+        section=_FILES, metavar="FORMAT", parse=_format,
+    ))
+    delimiter: str | None = field(default=None, metadata=option(
+        help=r"The character between the fields of text, such as ; or \t for a tab. By default that of the format.",
+        section=_FILES, metavar="CHAR",
+    ))
+    decimal: str = field(default=".", metadata=option(
+        help="A comma if numbers in text are written 1,5. By default a point. Numbers in manifests and in other "
+        "options than --na-values always have a point.",
+        section=_FILES, metavar="CHAR", record="if given",
+    ))
+    encoding: str | None = field(default=None, metadata=option(
+        help="The encoding of text, such as latin-1 or utf-16. By default UTF-8.",
+        section=_FILES, metavar="NAME", parse=_encoding, record="if given",
+    ))
+    comment: str | None = field(default=None, metadata=option(
+        help="Lines of text that begin with this character, such as #, are left out.",
+        section=_FILES, metavar="CHAR", record="if given",
+    ))
+    skip_lines: int = field(default=0, metadata=option(
+        help="How many lines to skip before the header of text, or before its first row.",
+        section=_FILES, kind="number", metavar="N",
+    ))
+    skip_after_header: int = field(default=0, metadata=option(
+        help="How many lines to skip after the header of text, such as one of units.",
+        section=_FILES, kind="number", metavar="N", record="if given",
+    ))
+    header: bool | None = field(default=None, metadata=option(
+        help="Whether text starts with the names of its columns. By default CSV and TSV do, and blank-separated text "
+        "does not.",
+        section=_FILES, kind="switch",
+    ))
+    column_names: Sequence[str] = field(default=(), metadata=option(
+        help="Names for the columns of text without a header, and of NPY files.",
+        section=_FILES, kind="columns", metavar="NAMES", null=True,
+    ))
+    input_key: str = field(default="inputs", metadata=option(
+        help="The array of an NPZ file that contains the inputs. By default inputs.", section=_FILES, metavar="KEY",
+    ))
+    label_key: str = field(default="labels", metadata=option(
+        help="The array of an NPZ file that contains the labels: one row per step, or a single number. By default "
+        "labels.",
+        section=_FILES, metavar="KEY",
+    ))
+    label_pattern: str | None = field(default=None, metadata=option(
+        help=r"A regular expression that is searched in the path of each source, relative to SOURCES, such as "
+        r"'spk(\d+)'. Each group finds a number or a class, which is a label of the whole sequence.",
+        section=_NAMES, metavar="REGEX", parse=_pattern,
+    ))
+    labels_in_manifest: bool = field(default=False, metadata=option(
+        help="The labels come from a manifest: sources have none.", kind="switch", record="never",
+    ))
+    labels_from: str | None = field(default=None, metadata=option(
+        help=r"The file with a source's labels: 'labels/{stem}.csv' with {stem}, {name}, {parent} or {path} of the "
+        r"source, or 'in/(\d+)_.* -> out/{1}.csv' with the groups of a regular expression; relative to SOURCES. "
+        "--labels are then its columns, by default all. Files with such names are no sources.",
+        section=_BESIDE, metavar="PATTERN", parse=_pairing,
+    ))
+    on: Sequence[str] = field(default=(), metadata=option(
+        help="Columns by which the rows of both files are paired, such as time, or time=date if their names differ. By "
+        "default the first row is paired with the first, and so on.",
+        section=_BESIDE, kind="columns", metavar="COLS",
+    ))
+    join: Join = field(default="inner", metadata=option(
+        help="inner, the default, leaves out rows without labels; windows span them unless --max-gap ends a sequence "
+        "there. With left their labels are missing values, see --missing.",
+        section=_BESIDE, choices=get_args(Join),
+    ))
+    label_axis: Literal["step", "own"] | None = field(default=None, metadata=option(
+        help="own: the file of --labels-from has a length of its own, and its rows belong to the whole source.",
+    ))
+    classes: Sequence[str] = field(default=(), metadata=option(
+        help="The names of labels that are text: cat,dog have the codes 0 and 1, and other text is refused; with "
+        "several targets COL=cat,dog for each. By default the texts of a column in the order in which they first "
+        "appear. For text that --process returns they are required, with several targets as 0=cat,dog.",
+        section=_TEXTS, kind="list", metavar="NAMES", repeated=True,
+    ))
+    group_by: Sequence[str] = field(default=(), metadata=option(
+        help="Rows with the same values in these columns become one sequence, adjacent or not. The values are kept "
+        "with the sequence: whole numbers as int64, others as text; COL:text keeps numbers as text.",
+        section=_GROUPS, kind="columns", metavar="COLS",
+    ))
+    time: Sequence[str] = field(default=(), metadata=option(
+        help="The column with the time of each step, which is stored: time stamps, ISO 8601, or what --time-format or "
+        "--time-unit says. Or two columns, a date and a time of day; or several: year,month,day,hour.",
+        section=_TIMES, kind="columns", metavar="COLS",
+    ))
+    time_format: Sequence[str] = field(default=(), metadata=option(
+        help="How times are written, as Python's strptime takes it, such as '%d.%m.%Y %H:%M'; several are tried in "
+        "turn.",
+        section=_TIMES, kind="list", metavar="FORMAT", repeated=True,
+    ))
+    time_unit: Unit | None = field(default=None, metadata=option(
+        help="The unit of numbers, which count from 1970, and of stored times: s, ms, us or ns. By default ns; floats "
+        "and numbers in text, which may have fractions, are always stored as ns.",
+        section=_TIMES, metavar="UNIT", choices=get_args(Unit),
+    ))
+    time_zone: str | None = field(default=None, metadata=option(
+        help="The zone of times that are written without one, such as Europe/Berlin; they are converted to UTC. By "
+        "default they are stored as local times.",
+        section=_TIMES, metavar="ZONE", parse=_zone, record="if given",
+    ))
+    elapsed: bool = field(default=False, metadata=option(
+        help="The numbers count from some start, not from 1970.", section=_TIMES, kind="switch",
+    ))
+    sort_time: bool = field(default=False, metadata=option(
+        help="Sort the rows of each sequence by time.", section=_TIMES, kind="switch",
+    ))
+    duplicates: Duplicates = field(default="error", metadata=option(
+        help="Which of several rows of the same time to take: the first, the last, or the mean of each column. error, "
+        "the default, refuses them.",
+        section=_TIMES, choices=get_args(Duplicates),
+    ))
+    max_gap: str | None = field(default=None, metadata=option(
+        help="A longer time between two rows ends the sequence, such as 2h or 15min; another begins. Rows that "
+        "--missing drops count.",
+        section=_TIMES, metavar="TIME", parse=_duration,
+    ))
+    every: str | None = field(default=None, metadata=option(
+        help="The time between any two rows, such as 10s; any other is refused.",
+        section=_TIMES, metavar="TIME", parse=_duration,
+    ))
+    missing: Sequence[str] = field(default=(), metadata=option(
+        help="What becomes of missing values: error, the default; drop the step, so that windows span it; split the "
+        "sequence there; keep NaN; ffill with the value before; interpolate. ffill+drop says what becomes of what "
+        "ffill leaves, such as leading gaps. COLS=POLICY is for some columns. With --process, error or keep.",
+        section=_MISSING, kind="list", metavar="[COLS=]POLICY", repeated=True, parse=_policies,
+    ))
+    ffill_limit: int | None = field(default=None, metadata=option(
+        help="The most steps in a row that ffill fills.", section=_MISSING, kind="number", metavar="N",
+    ))
+    mask: bool = field(default=False, metadata=option(
+        help="Keep which values of the inputs were filled in, for windows(..., mask=True).",
+        section=_MISSING, kind="switch",
+    ))
+    na_values: Sequence[str] = field(default=(), metadata=option(
+        help="Words and numbers that also mean that a value is missing, such as '-999,?', beside empty fields, NA, NaN "
+        "and the like; with --decimal , as '\"-999,0\",?'.",
+        section=_MISSING, kind="columns", metavar="WORDS",
+    ))
+    transforms: Sequence[str] = field(default=(), metadata=option(
+        help="Changes to columns, in this order, before --missing: 'scale flow=0.001', 'clip flow=0:', 'diff level' "
+        "(the first row has no difference and is left out), 'log flow'.",
+        kind="list", parse=_transforms,
+        parts=(
+            Option(
+                "scale", help="Multiply columns by a number.", section=_CHANGES, metavar="COLS=FACTOR",
+                repeated=True,
+            ),
+            Option(
+                "clip", help="Raise or lower values to limits; one may be left out, as in 0:.", section=_CHANGES,
+                metavar="COLS=LOW:HIGH", repeated=True,
+            ),
+            Option(
+                "diff", help="Take differences to the row before; the first row is left out.", section=_CHANGES,
+                metavar="COLS", repeated=True,
+            ),
+            Option(
+                "log", help="Take natural logarithms. All four are done in the order given, before --missing.",
+                section=_CHANGES, metavar="COLS", repeated=True,
+            ),
+        ),
+    ))
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        from builder.options.table_checks import check, classes_in_one_form, words_of_missing
+
+        object.__setattr__(self, "na_values", words_of_missing(self.na_values, self.decimal))
+        parse_fields(self)
+        object.__setattr__(self, "classes", classes_in_one_form(self.classes, self.na_values))
+        check(self)
+
+    @property
+    def label_source(self) -> LabelSource:
+        """Where the labels come from: the inputs, if the options say nothing."""
+        if self.label_pattern is not None:
+            return "pattern"
+        if self.labels_in_manifest:
+            return "manifest"
+        return "columns" if self.labels or self.labels_from is not None else "inputs"
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether rows are changed, cleaned or cut at all."""
+        return bool(self.group_by or self.time or self.missing or self.transforms or self.on or self.na_values)
+
+    @property
+    def counts(self) -> bool:
+        """Whether steps can be left out, values filled, or sequences split, so that the store counts them."""
+        return (
+            bool(self.missing or self.on or self.max_gap)
+            or self.duplicates != "error"
+            or any(text.startswith("diff ") for text in self.transforms)
+        )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether NaN can stand for missing values in the store."""
+        from builder.options.policies import parse_policies
+
+        return any(policy.end == "keep" for policy in parse_policies(self.missing).every)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the options as JSON can hold them, one form for all ways to write the same."""
+        return dict(sorted((describe(self) | {"label_source": self.label_source}).items()))
