@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from builder.execution.build import (
     BATCH_BYTES,
+    check_labels,
     check_vanished,
     manifest_labels,
     memory_in_flight,
@@ -18,7 +19,6 @@ from builder.execution.build import (
 )
 from builder.frames.counts import StoreCleaning
 from builder.inspection.document import labels_json
-from builder.planning.class_scan import looking_here, with_classes
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing, codec_text
 from builder.planning.plan import Plan, make_plan
@@ -30,6 +30,7 @@ from builder.sources.source_list import MISNAMED
 from builder.workers.batch import Found, probe, process_batch
 from builder.workers.process_source import Failure
 from builder.workers.row_blocks import Space
+from store_spec.format.class_names import Classes
 from store_spec.format.layout import Counts, Root
 from store_spec.reading.sizes import parse_bytes
 from store_spec.schema import GROUPS, LabelAxis, Schema
@@ -107,6 +108,7 @@ class _Sum:
     label_steps: int = 0
     decoded_bytes: int = 0
     cleaning: StoreCleaning = field(default_factory=StoreCleaning)
+    classes: Classes | None = None  # those of the store, and those that the sources add
     whole_bytes: int = 0  # of one source that is read as a whole: of its rows, decoded, twice, and of its file
     piece_bytes: int = 0  # decoded, of what is in memory at a time of another
 
@@ -166,7 +168,6 @@ def preview(
         packing.check(plan.held.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
     failures: list[Failure] = []
-    plan = with_classes(plan, looking_here, batch_bytes, numbers)
     schema = _schema(plan, numbers, packing, failures)
     choice = None
     if schema is not None and packing.measure and plan.held is None:
@@ -175,6 +176,7 @@ def preview(
     result, seen = None, _Sum()
     if schema is not None:
         seen = _read(plan.for_schema(schema), numbers, schema, failures)
+        schema = replace(schema, labels=replace(schema.labels, classes=seen.classes or schema.labels.classes))
         if seen.sequences:
             flight = memory_in_flight(schema, batch_bytes, count)
             result = _estimate(plan, schema, seen, choice, flight=flight, workers=count)
@@ -224,18 +226,25 @@ def spread(count: int, most: int) -> list[int]:
 def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]) -> Schema | None:
     """Return the schema of the store that is there, or as the first usable source gives it."""
     if plan.held is not None:
-        schema = plan.held.schema
-        return replace(schema, labels=replace(schema.labels, classes=plan.reading.classes or schema.labels.classes))
+        if not plan.held.snapshot.offsets[-1] and (found := _first_usable(plan, numbers, [])) is not None:
+            check_labels(plan, found)
+        return plan.held.schema
+    found = _first_usable(plan, numbers, failures)
+    return None if found is None else schema_of(plan, found, packing)
+
+
+def _first_usable(plan: Plan, numbers: list[int], failures: list[Failure]) -> Found | None:
+    """Probe sources until one is usable; one without rows does where no other has any."""
     without_rows: Found | None = None
     for number in numbers:
         found = probe(plan.batch(slice(number, number + 1)), plan.reading.label_axis, plan.reading.missing)
         if isinstance(found, list):
             failures += found
         elif found.steps:
-            return schema_of(plan, found, packing)
+            return found
         else:
             without_rows = without_rows or found
-    return None if without_rows is None else schema_of(plan, without_rows, packing)
+    return without_rows
 
 
 def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _Sum:
@@ -246,11 +255,14 @@ def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure
         seen.file_bytes += plan.new_bytes[number]
         if plan.new[number] in failed:
             continue
-        processed = process_batch(plan.batch(slice(number, number + 1)), schema, Space(memory=0))
+        batch = plan.batch(slice(number, number + 1))
+        batch = batch.with_classes(seen.classes or batch.process.store_classes)
+        processed = process_batch(batch, schema, Space(memory=0))
         failures += processed.failures
         if processed.failures:
             continue
         decoded = sum(rows.nbytes for rows in processed.rows.values())
+        seen.classes = processed.classes
         seen.sequences += len(processed.records)
         seen.steps += int(processed.records.lengths.sum())
         seen.label_steps += int(processed.records.label_lengths.sum())
