@@ -23,6 +23,7 @@ from store_spec.format.records import (
     no_records,
     with_masks,
 )
+from store_spec.format.row_facts import RunningRows
 from store_spec.format.sequence_columns import column_type
 from store_spec.format.shard import EncodedRows, between
 from store_spec.format.shard import compress as compress_rows
@@ -47,6 +48,7 @@ __all__ = [
     "Part",
     "Piecewise",
     "Records",
+    "RunningRows",
     "ShardJob",
     "Snapshot",
     "SourceId",

@@ -13,6 +13,7 @@ from builder.workers.batch import BATCH_SECONDS, Summary
 from builder.workers.engine import AHEAD, Task
 from builder.workers.process_source import Batch
 from builder.workers.row_blocks import Space
+from store_spec import Classes
 
 AHEAD_SECONDS = 60.0  # of each worker's time that may be finished behind an unfinished source, and so not committed
 
@@ -39,6 +40,9 @@ class BatchInFlight:
         rows_left: Rows, of all axes, that are in no shard yet.
         spilled: Whether `folder` has files.
         retried: Whether it is processed for the second time, since workers died of it.
+        classes: Those of all sources up to here; None: they have no codes yet, or labels are numbers.
+        coded: Whether its classes have codes.
+        ready: Whether its rows and its summary have these codes.
     """
 
     work: Work
@@ -50,6 +54,9 @@ class BatchInFlight:
     rows_left: int = 0
     spilled: bool = False
     retried: bool = False
+    classes: Classes | None = None
+    coded: bool = False
+    ready: bool = False
 
 
 class BatchQueue:
@@ -122,9 +129,14 @@ class BatchQueue:
         batch.nbytes, batch.spilled, batch.summary = summary.in_memory, summary.spilled, summary
         self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
 
-    def pop_processed(self) -> Iterator[tuple[BatchInFlight, Summary]]:
-        """Yield, and remove, the batches at the front that are processed, with their summaries."""
-        while self._queue and (summary := self._queue[0].summary) is not None:
+    def next_to_code(self) -> tuple[BatchInFlight, Summary] | None:
+        """Return the next batch in order whose classes get codes, with its summary; None: it is not processed yet."""
+        batch = next((one for one in self._queue if not one.coded), None)
+        return None if batch is None or batch.summary is None else (batch, batch.summary)
+
+    def pop_ready(self) -> Iterator[tuple[BatchInFlight, Summary]]:
+        """Yield, and remove, the batches at the front that can be registered, with their summaries."""
+        while self._queue and self._queue[0].ready and (summary := self._queue[0].summary) is not None:
             yield self._queue.popleft(), summary
 
     @property

@@ -17,9 +17,9 @@ from builder.build_errors import BuildError, UsageError
 from builder.execution.build_options import BATCH_BYTES, BuildOptions
 from builder.execution.run import Run, Tally, note_build, too_many_failed
 from builder.frames.counts import CleanedSource
+from builder.labels.class_codes import first_classes
 from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import takes
-from builder.planning.class_scan import looking_on, with_classes
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing
 from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
@@ -99,7 +99,8 @@ def build(options: BuildOptions) -> Report:
         A Report; its `failures` are empty if all went well.
 
     Raises:
-        UsageError: A folder, column or function that is not there, or options that clash; nothing was changed.
+        UsageError: A folder, column or function that is not there, or options that clash; nothing was changed. Or
+            labels have too many different texts for classes; what was committed stays.
         BuildError: The build cannot go on; what was committed stays, and the next build goes on from there.
         StoreError: There is something else than a store at `store`, another build is writing to it, or the disk
             refused.
@@ -131,9 +132,9 @@ def build(options: BuildOptions) -> Report:
     with ExitStack() as stack:
         if plan.new:
             engine = stack.enter_context(start_engine(count, scheduler))
-            plan = with_classes(plan, looking_on(engine), batch_bytes)
             found = _first_usable(engine, plan, tally, most(len(plan.new)))
             if found is not None:
+                check_labels(plan, found)
                 if packing.measure and not plan.exists:
                     choice = _measured(engine, plan, schema_of(plan, found, packing))
                     packing = replace(packing, codec=choice.codec)
@@ -360,8 +361,6 @@ def check_vanished(plan: Plan) -> None:
 def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
     if plan.exists:
         with _opened(plan) as ledger:
-            if plan.reading.classes is not None:
-                ledger.extend_classes(plan.reading.classes)
             yield ledger
         return
     schema = schema_of(plan, found, packing)
@@ -369,12 +368,32 @@ def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
         yield ledger
 
 
+def check_labels(plan: Plan, found: Found) -> None:
+    """Refuse text where nothing but the lack of rows made labels of the store numbers.
+
+    Raises:
+        UsageError: The first usable source has text.
+    """
+    held = plan.held
+    if held is None or held.snapshot.offsets[-1] or held.schema.labels.classes:
+        return
+    if plan.reading.process.label_source != "columns":
+        return
+    for target, texts in found.texts.items():
+        if texts:
+            raise UsageError(
+                f"{held.path}: none of its sources had rows, so that labels {target} were taken for numbers, and now "
+                f"they hold text, as {texts[0]!r:.80}; build all sources to another path, or remove this store first"
+            )
+
+
 def schema_of(plan: Plan, found: Found, packing: Packing) -> Schema:
     """Return the schema of a new store, from what the first usable source is like."""
     process = plan.reading.process
     features, targets = process.columns(plan.reading.sources.root.absolute() / found.source)
     inputs, labels = _named(found.inputs, features), _named(found.labels, plan.reading.label_names or targets)
-    labels = replace(labels, classes=plan.reading.classes or process.classes_of_targets(labels.features))
+    classes = first_classes(found.texts, process.classes) or process.classes_of_targets(labels.features)
+    labels = replace(labels, classes=classes)
     return packing.schema(
         inputs,
         labels,

@@ -6,12 +6,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from builder.execution.build import memory_in_flight, planned, schema_of, worker_count
+from builder.execution.build import (
+    check_labels,
+    memory_in_flight,
+    planned,
+    schema_of,
+    worker_count,
+)
 from builder.execution.build_options import BuildOptions
 from builder.frames.counts import StoreCleaning
 from builder.inspection.document import labels_json
 from builder.options.declaration import takes
-from builder.planning.class_scan import looking_here, with_classes
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing
 from builder.planning.plan import Plan
@@ -20,7 +25,7 @@ from builder.sources.source_list import MISNAMED
 from builder.workers.batch import Found, probe, process_batch
 from builder.workers.process_source import Failure
 from builder.workers.row_blocks import Space
-from store_spec import Schema, parse_bytes
+from store_spec import Classes, Schema, parse_bytes
 from store_spec.building import count_files
 
 SAMPLES = 5
@@ -96,6 +101,7 @@ class _Sum:
     label_steps: int = 0
     decoded_bytes: int = 0
     cleaning: StoreCleaning = field(default_factory=StoreCleaning)
+    classes: Classes | None = None  # those of the store, and those that the sources add
     whole_bytes: int = 0  # of one source that is read as a whole: of its rows, decoded, twice, and of its file
     piece_bytes: int = 0  # decoded, of what is in memory at a time of another
 
@@ -121,7 +127,6 @@ def preview(options: BuildOptions) -> Preview:
         packing.check(plan.held.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
     failures: list[Failure] = []
-    plan = with_classes(plan, looking_here, batch_bytes, numbers)
     schema = _schema(plan, numbers, packing, failures)
     choice = None
     if schema is not None and packing.measure and plan.held is None:
@@ -130,6 +135,7 @@ def preview(options: BuildOptions) -> Preview:
     result, seen = None, _Sum()
     if schema is not None:
         seen = _read(plan.for_schema(schema), numbers, schema, failures)
+        schema = replace(schema, labels=replace(schema.labels, classes=seen.classes or schema.labels.classes))
         if seen.sequences:
             flight = memory_in_flight(schema, batch_bytes, count)
             result = _estimate(plan, schema, seen, choice, flight=flight, workers=count)
@@ -179,18 +185,25 @@ def spread(count: int, most: int) -> list[int]:
 def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]) -> Schema | None:
     """Return the schema of the store that is there, or as the first usable source gives it."""
     if plan.held is not None:
-        schema = plan.held.schema
-        return replace(schema, labels=replace(schema.labels, classes=plan.reading.classes or schema.labels.classes))
+        if not plan.held.snapshot.offsets[-1] and (found := _first_usable(plan, numbers, [])) is not None:
+            check_labels(plan, found)
+        return plan.held.schema
+    found = _first_usable(plan, numbers, failures)
+    return None if found is None else schema_of(plan, found, packing)
+
+
+def _first_usable(plan: Plan, numbers: list[int], failures: list[Failure]) -> Found | None:
+    """Probe sources until one is usable; one without rows does where no other has any."""
     without_rows: Found | None = None
     for number in numbers:
         found = probe(plan.batch(slice(number, number + 1)), plan.reading.label_axis, plan.reading.missing)
         if isinstance(found, list):
             failures += found
         elif found.steps:
-            return schema_of(plan, found, packing)
+            return found
         else:
             without_rows = without_rows or found
-    return None if without_rows is None else schema_of(plan, without_rows, packing)
+    return without_rows
 
 
 def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _Sum:
@@ -201,11 +214,14 @@ def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure
         seen.file_bytes += plan.new_bytes[number]
         if plan.new[number] in failed:
             continue
-        processed = process_batch(plan.batch(slice(number, number + 1)), schema, Space(memory=0))
+        batch = plan.batch(slice(number, number + 1))
+        batch = batch.with_classes(seen.classes or batch.process.store_classes)
+        processed = process_batch(batch, schema, Space(memory=0))
         failures += processed.failures
         if processed.failures:
             continue
         decoded = sum(rows.nbytes for rows in processed.rows.values())
+        seen.classes = processed.classes
         seen.sequences += len(processed.records)
         seen.steps += int(processed.records.lengths.sum())
         seen.label_steps += int(processed.records.label_lengths.sum())

@@ -106,7 +106,7 @@ class CategoricalTable:
                 texts, self.classes[name], name, self.source, named=self.given, before=before, decimal=self.decimal
             )
         except SourceError:
-            if not self.given and not self.earlier:  # numbers among the texts say more than one that is unknown
+            if not self.given:  # numbers among the texts say more than one that is unknown
                 distinct(texts, name, self.source, typed=not self.is_text, decimal=self.decimal)
             raise
 

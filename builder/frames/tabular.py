@@ -115,9 +115,9 @@ class Tabular:
         ...         yield replace(sequence, labels=sequence.inputs.mean(axis=0))
         """
         names: Classes = ()
-        if self.label_source == "columns" and not self.classes and format_for(path, str(path), self.options) != "npz":
+        if self.label_source == "columns" and not self.classes:
             names = tuple(found or None for found in self.classes_in(path).values())
-        coded = replace(self, store_classes=names) if any(names) else self
+        coded = self.with_classes(names) if any(names) else self
         for given in sequences_of(coded(path)):
             once = self.label_source == "pattern"
             sequence = given.whole(labels_once=once) if isinstance(given, LongSequence) else given
@@ -248,6 +248,10 @@ class Tabular:
         """Tell whether the caller gave an option; one of Python gives all of them."""
         return self.given is None or option in self.given
 
+    def with_classes(self, classes: Classes | None) -> "Tabular":
+        """Return the same for labels with these classes."""
+        return replace(self, store_classes=classes)
+
     def for_store(
         self,
         inputs: tuple[str, ...] | None,
@@ -271,6 +275,8 @@ class Tabular:
             SourceError: They cannot be read.
         """
         source = self._name(path)
+        if format_for(path, source, self.options) == "npz":
+            return {}
         opened, _, labels = self._opened(path, source)
         names = opened.plain(labels) if isinstance(opened, WithLabels) else labels
         given = of_targets(parse_classes(self.classes), names)

@@ -3,6 +3,7 @@ r"""Labels that are numbers or classes in a source's name, as `spk(\d+)` finds t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from builder.build_errors import SourceError, UsageError
 from builder.formats.convert import convert
 from builder.formats.table import Array, DType
-from builder.labels.text_classes import CODES, unseen_class
+from builder.labels.text_classes import CODES, Texts, is_number, of_targets, parse_classes, unseen_class
 from store_spec import Classes
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
@@ -50,6 +51,22 @@ def texts_in_name(source: str, pattern: str) -> tuple[str, ...]:
             "the file out of the sources",
         )
     return tuple(text or "" for text in found.groups())
+
+
+def classes_in_name(source: str, pattern: str, given: Sequence[str]) -> dict[str, Texts]:
+    """Return the classes of each target in a source's name: those given, else its text; None: it is a number.
+
+    Raises:
+        SourceError: The pattern finds nothing.
+        UsageError: Classes are given for what is no group.
+    """
+    texts = texts_in_name(source, pattern)
+    groups = target_names(pattern) or tuple(str(place + 1) for place in range(len(texts)))
+    lists = of_targets(parse_classes(given), groups)
+    return {
+        group: names or (None if is_number(text) else (text,) if text else ())
+        for group, text, names in zip(groups, texts, lists, strict=True)
+    }
 
 
 def labels_in(

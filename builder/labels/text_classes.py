@@ -28,6 +28,7 @@ from store_spec.building import LARGEST_CLASS_NAME
 
 MOST_CLASSES: Final = 2**16  # of a target: a column of more texts than that has names or remarks in it
 CODES: Final = np.dtype(np.int64)
+Texts = tuple[str, ...] | None  # of a target in a source, in order; (): no value, None: they are no text
 Given = tuple[tuple[str | None, tuple[str, ...]], ...]  # the classes of a target; None: of the only one
 
 _QUOTED_TARGET: Final = re.compile(r'\s*"((?:[^"]|"")*)"\s*=')
@@ -154,7 +155,8 @@ def unseen_class(
     known = f"{'one class' if len(classes) == 1 else f'{len(classes):,} classes'} ({listed(classes)})"
     advice = "correct it, or build to another path with --classes that name it"
     if is_number(text, decimal) and not any(is_number(name, decimal) for name in classes):
-        why = f"is a number, where --classes names {known}" if named else f"is a number, where the store has {known}"
+        # What a source fails with is the same whatever sources came before it: it names no classes that these have.
+        why = f"is a number, where --classes names {known}" if named else "is a number, where the store has classes"
         why += "; labels of one column are text throughout, or numbers"
         return SourceError(source, f"{where}: {text!r:.80} {why}: {advice}")
     if named:

@@ -13,7 +13,7 @@ import store_spec
 from builder.build_errors import UsageError
 from builder.formats.column_choice import listed
 from builder.formats.text_numbers import otherwise_written
-from builder.labels.text_classes import Given, is_number
+from builder.labels.text_classes import Given, is_number, unseen_class
 from store_spec import Classes
 
 Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # of each target the text of each source; None: it is numbers
@@ -84,6 +84,34 @@ def check_kinds(held: store_spec.Store | None, targets: Sequence[str], texts: Te
         if (names is None) != (one is None):
             holds, has = ("text", "numbers") if names is None else ("numbers", f"classes ({listed(names)})")
             raise UsageError(f"{path}: column {name} holds {holds}, where {held.path} has {has}; give the same labels")
+
+
+def check_given(
+    targets: Sequence[str], given: Classes, texts: Texts, sources: Sequence[str], new: Sequence[int]
+) -> None:
+    """Refuse what a manifest has beside the classes that are given.
+
+    Args:
+        targets: Its columns.
+        given: The classes of each.
+        texts: The labels.
+        sources: The names of all sources.
+        new: Those to process, by their place among the names.
+
+    Raises:
+        UsageError: A label is none of the classes, or a number.
+    """
+    for target, names, column in zip(targets, given, texts, strict=True):
+        if names is None:
+            continue
+        if column is None:
+            raise UsageError(
+                f"classes are given for the manifest's column {target}, which holds numbers; leave them out"
+            )
+        for number in new:
+            if column[number] not in names:
+                where = f"column {target} of the manifest"
+                raise UsageError(str(unseen_class(column[number], where, names, sources[number], named=True)))
 
 
 def coded(labels: NDArray[Any], texts: Texts, classes: Classes) -> NDArray[Any]:

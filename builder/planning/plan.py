@@ -122,8 +122,8 @@ def make_plan(
     holding = None if held is None else Held(held)
     root, beside = reading.sources.root.absolute(), reading.label_file
     # Text is compared as the codes that the store has for it; a class that it has not is another label than any.
-    known = reading if held is None else reading.with_classes(held.schema.labels.classes, held.schema.labels.names)
-    compared = compare(root, names, holding, seen, known.labels, kept=reading.kept, label_file=beside)
+    known = reading.labels if held is None else reading.labels_with(held.schema.labels.classes)
+    compared = compare(root, names, holding, seen, known, kept=reading.kept, label_file=beside)
     outdated: tuple[str, ...] = ()
     if held is not None:
         check_root(held, reading.sources, compared.new)
@@ -135,10 +135,11 @@ def make_plan(
         wanted = set(redo).intersection(names)
     # Arrays take a fifth of the memory of tuples, and there may be millions.
     new = array("q", (number for number, name in enumerate(names) if name in wanted))
+    reading.check_given(new)
     numbers = {} if holding is None else holding.numbers
     return Plan(
         store=store,
-        reading=reading,
+        reading=reading if held is None else reading.for_schema(held.schema),
         numbers=new,
         new_bytes=array("q", (reading.file_bytes(names[number]) for number in new)),
         outdated=() if update else outdated,

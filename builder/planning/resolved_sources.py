@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.build_errors import SourceError, UsageError
-from builder.labels.text_classes import parse_classes
+from builder.labels.text_classes import of_targets, parse_classes
 from builder.manifest.kept import Kept
-from builder.manifest.label_classes import Texts, check_kinds, coded, texts_given, texts_wanted
+from builder.manifest.label_classes import Texts, check_given, check_kinds, coded, texts_given, texts_wanted
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.planning.options import gives, options_of_new, options_of_old
 from builder.planning.provenance import Recorded, describe_build
@@ -51,7 +51,6 @@ class Reading:
     recorded: Recorded | None  # what the store records; None: there is none yet
     search: tuple[str, ...]
     missing: Missing = "error"  # whether NaN may stand for missing values in a new store
-    classes: Classes | None = None  # of the labels, as a new store has them
 
     @property
     def misnamed(self) -> tuple[Failure, ...]:
@@ -72,23 +71,25 @@ class Reading:
 
     def for_schema(self, schema: Schema) -> Reading:
         """Return the same for a store whose features have names: columns are found by them in every source."""
-        reading = self.with_classes(schema.labels.classes, schema.labels.names)
         columns = [(column.name, column.dtype) for column in schema.columns]
-        process = reading.process.for_store(schema.inputs.names, schema.labels.names, columns, schema.labels.classes)
-        return replace(reading, process=process)
+        process = self.process.for_store(schema.inputs.names, schema.labels.names, columns, schema.labels.classes)
+        return replace(self, process=process)
 
-    def with_classes(self, classes: Classes | None, targets: Sequence[str] | None) -> Reading:
-        """Return the same where labels have these classes: text becomes their codes.
+    def labels_with(self, classes: Classes | None) -> NDArray[Any] | None:
+        """Return the labels of the manifest, with the codes of these classes in place of text."""
+        if self.texts is None or self.labels is None or classes is None:
+            return self.labels
+        return coded(self.labels, self.texts, classes)
 
-        Args:
-            classes: Of each target.
-            targets: The label columns that these are of; None: they have no names.
+    def check_given(self, new: Sequence[int]) -> None:
+        """Refuse labels of the manifest beside the classes that are given, of sources by their place among the names.
+
+        Raises:
+            UsageError: There is one; or classes are given for what is no target.
         """
-        names = None if targets is None else tuple(targets)
-        reading = replace(self, classes=classes, process=self.process.for_store(None, names, classes=classes))
-        if self.texts is not None and self.labels is not None and classes is not None:
-            reading = replace(reading, labels=coded(self.labels, self.texts, classes))
-        return reading
+        if self.texts is not None:
+            given = of_targets(parse_classes(self.process.classes), self.targets)
+            check_given(self.targets, given, self.texts, self.names, new)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Return some sources, by their place among the names, as a worker takes them."""
@@ -97,6 +98,10 @@ class Reading:
             names=tuple(self.names[number] for number in numbers),
             labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
             process=self.process,
+            texts={
+                target: texts and tuple(texts[number] for number in numbers)
+                for target, texts in zip(self.targets, self.texts or (), strict=False)
+            },
             kept=tuple(kept[np.array(numbers, np.int64)] for kept in self.kept),
             search=self.search,
             converted=() if self.recorded is None else self.recorded.converted,

@@ -99,12 +99,16 @@ class FunctionProcess:
             return None
         return of_targets(parse_classes(self.classes), [str(target) for target in range(targets)])
 
+    def with_classes(self, classes: Classes | None) -> Self:
+        """Return the same for labels with these classes."""
+        return replace(self, store_classes=classes)
+
     def for_store(
         self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = (), classes: Classes | None = None
     ) -> Self:
         """Return the same for a store whose labels have these classes."""
         del inputs, labels, columns
-        return replace(self, store_classes=classes)
+        return self.with_classes(classes)
 
     def under(self, root: Path) -> Self:
         """Return the same: the function takes whole paths."""

@@ -38,6 +38,10 @@ class Process(Protocol):
         """The classes that the user gave, as `classes_text` writes them."""
 
     @property
+    def store_classes(self) -> Classes | None:
+        """The classes of each target that have codes; None: labels are numbers, or nothing is known of them yet."""
+
+    @property
     def label_pattern(self) -> str | None:
         """The regular expression that finds labels in sources' names; None: they are elsewhere."""
 
@@ -74,6 +78,9 @@ class Process(Protocol):
 
     def classes_of_targets(self, targets: int) -> Classes | None:
         """Return the classes of labels with so many targets, if they are known without reading sources."""
+
+    def with_classes(self, classes: Classes | None) -> Self:
+        """Return the same for labels with these classes."""
 
     def for_store(
         self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = (), classes: Classes | None = None

@@ -1,7 +1,6 @@
 """Labels of a process function that are text: the codes of the classes that are given with `classes` (--classes).
 
-Tables are looked at for their classes before any of them is processed. A process function may take any time, so that
-it is not called twice for every source: which classes there are has to be given.
+Tables, names and manifests are searched for classes; what a process function returns is not.
 """
 
 from __future__ import annotations
@@ -123,5 +122,5 @@ def refuse_text(labels: Any, origin: object) -> None:
     if texts:
         raise SequenceError(
             f"{origin}: labels are text, as {str(texts[0])!r:.80}, where no classes are named; name all of them with "
-            "classes (--classes cat,dog): a process function is not called twice to find them"
+            "classes (--classes cat,dog)"
         )

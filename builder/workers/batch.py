@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from builder.frames.counts import StoreCleaning, cleaning_of
+from builder.labels.class_codes import ClassCodes
+from builder.labels.text_classes import Texts
 from builder.processes.process import searching
 from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Seen
 from builder.workers.conform import Pieces, looked_at, taken
 from builder.workers.process_source import Batch, Failure, UnusableError, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
-from store_spec import LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
+from store_spec import Classes, LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
 from store_spec.building import EncodedRows, Records, compress_rows, no_records
 
 BATCH_SECONDS = 2.0  # after which a batch ends, however many of its sources are left
@@ -30,6 +33,7 @@ class Processed:
     seen: Seen
     bytes_read: int
     done: int  # sources that were processed: the first so many of the batch
+    classes: Classes | None = None  # of each target, in the order of their codes in the rows; None: as the store has
     seconds: float = 0.0  # that it took
     interrupt: KeyboardInterrupt | None = None  # what cut it off before the end of the batch
     in_memory: Pieces = field(default_factory=Pieces)  # while the sources are read
@@ -54,6 +58,7 @@ class Summary:
     seen: Seen
     bytes_read: int
     done: int  # sources that were processed: the first so many of the batch
+    classes: Classes | None  # of each target, in the order of their codes in the rows; None: as the store has
     seconds: float  # that it took
     interrupt: KeyboardInterrupt | None
     nbytes: int  # of the rows
@@ -68,6 +73,7 @@ class Found:
 
     inputs: Rows
     labels: Rows
+    texts: Mapping[str, Texts]  # of each target
     label_axis: LabelAxis
     columns: tuple[SequenceColumn, ...]  # that the process function gives, and that are kept of the manifest
     time: Time | None
@@ -94,9 +100,12 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
         SpillError: Rows do not fit into memory, and the disk refused them.
         UsageError: The process function is not to be found.
     """
+    codes = ClassCodes(batch.process.store_classes) if batch.may_add_classes else None
+    if codes is not None:  # which gives the codes: the schema need not have all classes
+        schema = replace(schema, labels=replace(schema.labels, classes=None))
     rows, pieces = BatchRows(schema, space), Pieces()
     finished: list[Failure | tuple[list[Records], Fingerprint]] = []  # of each source that was processed
-    marks: list[Mapping[str, tuple[int, int]]] = []  # where the rows ended before each source
+    marks: list[tuple[Mapping[str, tuple[int, int]], list[int]]] = []  # where rows and classes ended before each source
     take = partial(taken, schema, rows, pieces, ours=not batch.process.is_custom)
     buffer = memoryview(bytearray(BUFFER_BYTES))
     started, interrupt = time.monotonic(), None
@@ -106,13 +115,13 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
             try:
                 if finished and time.monotonic() - started >= limit:
                     break
-                marks.append(rows.marked())
+                marks.append((rows.marked(), [] if codes is None else codes.marked()))
                 try:
                     one: Failure | tuple[list[Records], Fingerprint]
-                    one = read_source(batch, number, buffer, take, pieces.begin)
+                    one = read_source(batch, number, buffer, take, pieces.begin, codes=codes)
                 except UnusableError as error:
                     one = error.failure
-                    rows.cut(marks[-1])
+                    _go_back(rows, codes, *marks[-1])
                 finished.append(one)
             except KeyboardInterrupt as error:
                 interrupt = error
@@ -120,8 +129,17 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
     if interrupt is not None and not finished:
         raise interrupt
     if len(marks) > len(finished):  # the last source was cut off
-        rows.cut(marks[-1])
-    return _processed(batch, schema, finished, rows, pieces, seconds=time.monotonic() - started, interrupt=interrupt)
+        _go_back(rows, codes, *marks[-1])
+    processed = _processed(batch, schema, finished, rows, pieces)
+    processed.classes = None if codes is None else codes.classes
+    processed.seconds, processed.interrupt = time.monotonic() - started, interrupt
+    return processed
+
+
+def _go_back(rows: BatchRows, codes: ClassCodes | None, *mark: Any) -> None:
+    rows.cut(mark[0])
+    if codes is not None:
+        codes.cut(mark[1])
 
 
 def _processed(
@@ -130,9 +148,6 @@ def _processed(
     finished: Sequence[Failure | tuple[list[Records], Fingerprint]],
     rows: BatchRows,
     pieces: Pieces,
-    *,
-    seconds: float,
-    interrupt: KeyboardInterrupt | None,
 ) -> Processed:
     """Join what the sources of a batch gave."""
     records: list[Records] = [no_records(schema)]
@@ -154,8 +169,6 @@ def _processed(
         seen=Seen.of(seen),
         bytes_read=bytes_read,
         done=len(finished),
-        seconds=seconds,
-        interrupt=interrupt,
         in_memory=pieces,
     )
 
@@ -177,6 +190,7 @@ def summarise(processed: Processed) -> Summary:
         seen=processed.seen,
         bytes_read=processed.bytes_read,
         done=processed.done,
+        classes=processed.classes,
         seconds=processed.seconds,
         interrupt=processed.interrupt,
         nbytes=sum(rows.nbytes for rows in processed.rows.values()),
@@ -227,9 +241,10 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
     buffer = memoryview(bytearray(BUFFER_BYTES))
     for number in range(len(batch)):
         try:
+            codes = ClassCodes(batch.process.store_classes, batch.process.classes)
             with searching(batch.search):
                 look = partial(looked_at, label_axis, missing, {kept.column.name: kept.column for kept in batch.kept})
-                sequences, read = read_source(batch, number, buffer, look)
+                sequences, read = read_source(batch, number, buffer, look, codes=codes)
         except UnusableError as error:
             failures.append(error.failure)
             continue
@@ -237,6 +252,7 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
         found = Found(
             inputs=first.inputs,
             labels=first.labels,
+            texts=codes.found,
             label_axis=first.label_axis,
             columns=first.columns,
             time=first.time,

@@ -24,6 +24,9 @@ DASK_CONFIG = {
     # which takes more than twice the time of all the work on it.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
+    # A worker that died is started again. Where that takes longer than this, by default 15 s, dask gives it up for
+    # good, and a build without workers would wait for ever.
+    "distributed.deploy.lost-worker-timeout": f"{START_SECONDS} s",
     "distributed.admin.tick.interval": "1s",  # by default 50 looks a second, in each process, at how late they come
 }
 
@@ -62,9 +65,15 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
         _kill(others)
 
     # No default of this process: code of others keeps its scheduler.
-    with _environment_kept(), no_dask_log(), cluster, Client(cluster, set_as_default=False) as client:
+    with (
+        _environment_kept(),
+        no_dask_log(),
+        config.set(DASK_CONFIG),
+        cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
         try:
-            with _main_not_imported(), config.set(DASK_CONFIG):
+            with _main_not_imported():
                 cluster.scale(workers)
                 _wait_for_workers(cluster, client, workers)
             yield client, stop

@@ -7,6 +7,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ import builder
 import store_spec
 from builder.build_errors import SourceError, UsageError
 from builder.formats.files import unreadable
+from builder.labels.class_codes import ClassCodes
+from builder.labels.name_labels import classes_in_name
+from builder.labels.text_classes import Texts
 from builder.manifest.kept import Kept
 from builder.processes.process import Process
 from builder.processes.row_dtypes import ARRAYS, Conversions, converted_as
@@ -26,7 +30,7 @@ from builder.sequence import LongSequence, Sequence, changed, rows_beside, seque
 from builder.sources.fingerprints import Fingerprint, read_fingerprint
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.row_blocks import SpillError
-from store_spec import SequenceError
+from store_spec import Classes, SequenceError
 from store_spec.building import SourceId
 
 LONGEST_REASON = 1_000
@@ -50,8 +54,9 @@ class Batch:
 
     root: Path
     names: tuple[str, ...]
-    labels: NDArray[Any] | None  # (sources, targets), where they come from the manifest
+    labels: NDArray[Any] | None  # (sources, targets), where they come from the manifest; of text -1
     process: Process
+    texts: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)  # of the manifest's targets
     kept: tuple[Kept, ...] = ()  # of the manifest, (sources,) each
     search: tuple[str, ...] = ()  # folders to search for the process function's module
     converted: Conversions = ()  # what rows become before they are stored, where `compact` changed a dtype
@@ -64,8 +69,19 @@ class Batch:
         """Return the sources from `start` up to, not including, `stop`, as a batch."""
         numbers = np.arange(start, stop)
         labels = None if self.labels is None else self.labels[start:stop]
+        texts = {target: texts and texts[start:stop] for target, texts in self.texts.items()}
         kept = tuple(one[numbers] for one in self.kept)
-        return replace(self, names=self.names[start:stop], labels=labels, kept=kept)
+        return replace(self, names=self.names[start:stop], labels=labels, texts=texts, kept=kept)
+
+    def with_classes(self, classes: Classes | None) -> Batch:
+        """Return the same sources for labels with these classes."""
+        return replace(self, process=self.process.with_classes(classes))
+
+    @property
+    def may_add_classes(self) -> bool:
+        """Whether sources may have other classes than those that are known: not all are given."""
+        classes = self.process.store_classes or ()
+        return sum(names is not None for names in classes) > len(self.process.classes)
 
     def only(self, number: int) -> Batch:
         """Return one of the sources, as a batch."""
@@ -81,14 +97,43 @@ class Batch:
         if name in self.crashed:
             raise SourceError(name, self.crashed[name])
 
-    def labels_of(self, number: int) -> NDArray[Any] | None:
+    def classes_in(self, number: int) -> Mapping[str, Texts]:
+        """Return the classes of each target in one of them, wherever its labels are; None: they are numbers.
+
+        Raises:
+            SourceError: They cannot be read.
+            UsageError: Classes are given for what is no target.
+        """
+        process = self.process
+        if self.labels is not None:
+            return {target: texts and (texts[number],) for target, texts in self.texts.items()}
+        if process.label_pattern is not None:
+            return classes_in_name(self.names[number], process.label_pattern, process.classes)
+        return process.classes_in(self.root / self.names[number]) if process.label_source == "columns" else {}
+
+    def process_with(self, codes: ClassCodes, number: int) -> Process:
+        """Return the process function with the codes for one of them, whose classes are added to these.
+
+        Raises:
+            UsageError: There are too many classes, or classes are given for what is no target.
+        """
+        with suppress(SourceError):  # reading the source says what is wrong
+            codes.add(self.classes_in(number))
+        return self.process.with_classes(codes.classes)
+
+    def labels_of(self, number: int, process: Process) -> NDArray[Any] | None:
         """Return the labels (targets,) of one of them, where the process function does not give them.
 
         Raises:
             SourceError: They should be in its name, and are not.
         """
-        in_name = self.process.labels_in_name(self.names[number])
-        return in_name if self.labels is None else self.labels[number]
+        if self.labels is None:
+            return process.labels_in_name(self.names[number])
+        labels = self.labels[number].copy()
+        for target, (texts, names) in enumerate(zip(self.texts.values(), process.store_classes or (), strict=False)):
+            if texts is not None and names is not None and texts[number] in names:
+                labels[target] = names.index(texts[number])
+        return labels  # type: ignore[no-any-return]
 
 
 @dataclass(slots=True)
@@ -104,10 +149,13 @@ def read_source(
     buffer: memoryview,
     each: Callable[[SourceId, Sequence | LongSequence], Any],
     begin: Callable[[int | None], None] = lambda _: None,
+    *,
+    codes: ClassCodes | None = None,
 ) -> tuple[list[Any], Fingerprint]:
     """Process one source, and give each of its sequences to a function; return what that gave, and what was read.
 
     Before the first, `begin` is told how many bytes of the source's rows are in memory beside each; see `rows_beside`.
+    With `codes`, the classes of the source are added there first.
 
     Raises:
         UnusableError: The source cannot be used.
@@ -119,7 +167,6 @@ def read_source(
     kept = {one.column.name: one.values[number] for one in batch.kept}
     try:
         batch.refuse_crashed(number)
-        labels = batch.labels_of(number)  # before it is read and processed, which may take long
         try:
             read = read_fingerprint(path, buffer)
         except OSError as error:
@@ -133,8 +180,10 @@ def read_source(
                 raise SourceError(name, f"its labels are not to be read: {unreadable(beside, error)}") from error
             read = replace(read, beside=(beside, labels_read))
             kept[LABELS_SHA256] = labels_read.sha256.hex()
+        process = batch.process if codes is None else batch.process_with(codes, number)
+        labels = batch.labels_of(number, process)  # before it is processed, which may take long
         results: list[Any] = []
-        result = batch.process(path)
+        result = process(path)
         _refuse_async(result, name)
         begin(rows_beside(result))
         for sequence in _sequences(result, labels, name):

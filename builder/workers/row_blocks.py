@@ -6,7 +6,7 @@ A file, unlike memory, can be read from any process: rows in files do not travel
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Spilled:
         shape: Of a row.
         start: The first row, by its place in the file.
         rows: How many.
+        change: What becomes of rows that are read; None: nothing.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Spilled:
     shape: tuple[int, ...]
     start: int
     rows: int
+    change: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
     def __len__(self) -> int:
         return self.rows
@@ -82,7 +84,8 @@ class Spilled:
             raise SpillError(
                 None, f"{self.path}: {len(data):,} bytes of {self.nbytes:,} were read; what was committed is untouched"
             )
-        return np.asarray(np.frombuffer(data, self.dtype).reshape(self.rows, *self.shape), dtype)
+        rows = np.frombuffer(data, self.dtype).reshape(self.rows, *self.shape)
+        return np.asarray(rows if self.change is None else self.change(rows), dtype)
 
     @property
     def _row_bytes(self) -> int:
@@ -153,6 +156,12 @@ class RowBlocks:
     def copy(self) -> RowBlocks:
         """Return the same rows, to which others may be added; they are not copied."""
         return replace(self, blocks=[*self.blocks], _small=[*self._small])
+
+    def recoded(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> RowBlocks:
+        """Return as many other rows of the same type; those in files are changed whenever they are read."""
+        self.close()
+        blocks = [replace(one, change=change) if isinstance(one, Spilled) else change(one) for one in self.blocks]
+        return replace(self, blocks=blocks)
 
     def between(self, start: int, stop: int) -> list[NDArray[Any] | Spilled]:
         """Return some of the rows, one part after another."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from dask import config
 
 import builder.workers.local_cluster
 from builder.workers.local_cluster import local_cluster
@@ -58,3 +59,14 @@ def test_workers_that_are_killed_as_they_start_are_replaced(
     assert killed
     assert len(pids) == 2
     assert not set(pids) & set(killed)
+
+
+def test_a_worker_that_is_slow_to_start_again_is_waited_for() -> None:
+    """Not given up as soon as dask is told to, which here is long before it can have started."""
+    with (
+        config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}),
+        local_cluster(1) as (client, _),
+    ):
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        assert client.submit(os.getpid, pure=False).result(timeout=SECONDS) != pid
