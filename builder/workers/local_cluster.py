@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from builder.build_errors import BuildError
+from builder.workers.memory import limit_memory, worker_memory
 
 START_SECONDS = 60  # for the worker processes to start
 LOOK_SECONDS = 1  # between looks at whether one of them died meanwhile
@@ -38,13 +40,13 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
         BuildError: They do not start in time.
     """
     from dask import config
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, SpecCluster
 
     # Processes of others, which are not to be stopped.
     others = frozenset(multiprocessing.active_children())
     with _interrupts_for_this_thread_only(), config.set(DASK_CONFIG):
         # Without workers at first: a cluster that is interrupted while it starts them could not be stopped.
-        cluster = LocalCluster(
+        cluster: Any = LocalCluster(
             n_workers=0,
             threads_per_worker=2,  # one processes sources, one has shards: it waits for the disk
             resources=ONE_BATCH,
@@ -54,6 +56,8 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
             memory_limit=0,  # ours to bound: dask would spill to disk, pause, or kill
             silence_logs=logging.CRITICAL,
         )
+        # Else a worker that died is given up if no other is in its place 15 s later, as that may just have died too.
+        cluster._update_worker_status = super(SpecCluster, cluster)._update_worker_status  # noqa: SLF001
 
     def stop() -> None:
         for nanny in list(cluster.workers.values()):
@@ -65,6 +69,7 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
     with _environment_kept(), no_dask_log(), cluster, Client(cluster, set_as_default=False) as client:
         try:
             with _main_not_imported(), config.set(DASK_CONFIG):
+                client.register_worker_callbacks(partial(limit_memory, worker_memory(workers)))
                 cluster.scale(workers)
                 _wait_for_workers(cluster, client, workers)
             yield client, stop
