@@ -28,6 +28,7 @@ from builder.processes.process import ProcessFunction
 from builder.workers.batch import Found, probe
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcess, start_engine
+from builder.workers.memory import worker_memory
 from builder.workers.process_source import Batch, Failure
 from store_spec import Rows, Schema, parse_bytes
 from store_spec.building import Ledger
@@ -293,7 +294,7 @@ def _asked(engine: Engine, batch: Batch, function: Callable[..., Any], *argument
     try:
         return engine.finished().result()
     except engine.lost as error:
-        crashed = {} if batch.crashed else find_crashes(batch, function, *arguments)
+        crashed = {} if batch.crashed else find_crashes(batch, worker_memory(engine.workers), function, *arguments)
         if not crashed:
             raise workers_died(batch.names) from error
     return _asked(engine, replace(batch, crashed=crashed), function, *arguments)

@@ -26,6 +26,7 @@ from builder.workers.batch import BatchPart, Processed, Summary, compress, proce
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, Task
 from builder.workers.interrupts import Interrupts
+from builder.workers.memory import worker_memory
 from builder.workers.process_source import Batch, Failure
 from builder.workers.recode import recode, records_of
 from builder.workers.row_blocks import Space
@@ -226,27 +227,40 @@ class Run:
 
     def _died(self, batches: list[BatchInFlight]) -> BuildError:
         # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
-        batches += [what for what in self._open.values() if isinstance(what, BatchInFlight)]
-        return workers_died(sorted({name for batch in batches for name in batch.work.names}))
+        return workers_died(sorted({name for batch in (*batches, *self._in_hand()) for name in batch.work.names}))
 
     def _take(self, task: Task, batch: BatchInFlight) -> None:
         """Take the summary of a batch; have it processed again without the sources of which workers died, if they did.
 
-        Where none of them ends a process alone, the worker may have died of another batch that it had in hand.
+        Where none of them ends a process alone, the worker may have died of another batch that it had in hand: then
+        the other batches are looked at too, and the build ends if none of those ends a process either.
         """
         try:
             summary = task.result()
         except self._engine.lost as error:
             if self._queue.is_stopping:
                 return  # the next build finds out why
-            if batch.retried or not isinstance(batch.work, Batch):
+            crashed = self._find_crashes(batch)
+            if batch.retried and not crashed and not any(self._find_crashes(one) for one in self._in_hand()):
                 raise self._died([batch]) from error
-            with self._interrupts.allowed():  # it may take long
-                crashed = find_crashes(batch.work, self._process, self._schema, Space(memory=self._batch_memory))
-            batch.work, batch.retried = replace(batch.work, crashed=crashed), True
+            if isinstance(batch.work, Batch):
+                batch.work = replace(batch.work, crashed={**batch.work.crashed, **crashed})
+            batch.retried = True
             self._submit_batch(batch)
         else:
             self._take_summary(batch, summary)
+
+    def _find_crashes(self, batch: BatchInFlight) -> dict[str, str]:
+        """Return which sources of a batch end the process that reads them, beside those that are known, and how."""
+        if not isinstance(batch.work, Batch):
+            return {}
+        space, memory = Space(memory=self._batch_memory), worker_memory(self._engine.workers)
+        with self._interrupts.allowed():  # it may take long
+            return find_crashes(batch.work, memory, self._process, self._schema, space)
+
+    def _in_hand(self) -> list[BatchInFlight]:
+        """Return the batches that workers have."""
+        return [what for what in self._open.values() if isinstance(what, BatchInFlight)]
 
     def _submit_batches(self) -> None:
         while self._queue.has_room() or not self._open:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, islice
@@ -11,10 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats.arrow_sizes import ARROW_MAGIC, declared
 from builder.formats.decimals import TooLargeError, plain_numbers
 from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
-from builder.formats.parquet_sizes import declared_values
 from builder.formats.table import (
     DATES,
     HIDDEN,
@@ -31,7 +30,7 @@ from builder.formats.table import (
 )
 
 _LOOKED_AT: Final = 1_000  # rows, for a value to show
-_SPLIT: Final = "split it into smaller files"
+_MAGIC: Final = b"ARROW1"  # that Arrow files begin with, and streams do not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class ArrowTable:
     load: Callable[[list[str]], Any]  # reads top-level columns, as a pyarrow.Table
     first_rows: Callable[[str], Iterator[Any]]  # reads a top-level column row by row, as pyarrow.RecordBatch each
     groups: Mapping[str, tuple[str, ...]]
-    rows: int
+    rows: int | None  # None: reading it tells
     named: bool = True
     decimal: str = "."  # of text in it too: no option is for it
     is_text: bool = False
@@ -159,25 +158,18 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
         file = pq.ParquetFile(path)
 
     def load(columns: list[str]) -> Any:
-        table = file.read(columns=columns, use_threads=False)
-        table.validate(full=True)
-        return table
+        return _checked(file.read(columns=columns, use_threads=False), source, size)
 
     def load_group(number: int, columns: list[str]) -> Any:
-        table = file.read_row_group(number, columns=columns, use_threads=False)
-        table.validate(full=True)
-        return table
+        return _checked(file.read_row_group(number, columns=columns, use_threads=False), source, size)
 
     def first_rows(column: str) -> Iterator[Any]:
         return iter(file.iter_batches(batch_size=1, columns=[column], use_threads=False))
 
     with reading(source, advice="is it a whole Parquet file?"):
-        size = path.stat().st_size
-        if _parquet_values(file.metadata, path) * 8 > most_unpacked(size):
-            raise unpacks_to_much(source, size, advice=_SPLIT)
+        size, metadata = path.stat().st_size, file.metadata
         groups = groups_of(file.schema_arrow, first_rows, source)
-        _check_amount(file.metadata.num_rows, groups, file.schema_arrow, source, size)
-        metadata = file.metadata
+        _check_amount(metadata.num_rows, file.schema_arrow, source, size)
         every = range(metadata.num_row_groups)
         cut = tuple((partial(load_group, number), metadata.row_group(number).num_rows) for number in every)
     return ArrowTable(
@@ -196,38 +188,55 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
     import pyarrow as pa
     from pyarrow import ipc
 
-    start, size = first_bytes(path, source, len(ARROW_MAGIC))
+    start, size = first_bytes(path, source, len(_MAGIC))
     if start[:4] == b"FEA1":
         raise SourceError(source, "is a Feather file of version 1; write it again as version 2")
-    opened = ipc.open_file if start == ARROW_MAGIC else ipc.open_stream
+    is_file = start == _MAGIC
 
     def schema() -> Any:
         with pa.OSFile(str(path)) as file:
-            return opened(file).schema
+            return (ipc.open_file if is_file else ipc.open_stream)(file).schema
 
     def load(columns: list[str]) -> Any:
         # Not mapped into memory: a file cut short while it is read would end the process.
-        included = [index[name] for name in columns]
+        options = ipc.IpcReadOptions(included_fields=[index[name] for name in columns], use_threads=False)
         with pa.OSFile(str(path)) as file:
-            options = ipc.IpcReadOptions(included_fields=included, use_threads=False)
-            table = opened(file, options=options).read_all()
-        # A hostile file can hold offsets that point anywhere.
-        table.validate(full=True)
-        return table
+            table = ipc.open_file(file, options=options).read_all() if is_file else _read_stream(file, options, source)
+        return _checked(table, source, size)
 
     def first_rows(column: str) -> Iterator[Any]:
         return iter(load([column]).to_batches(max_chunksize=1))
 
     with reading(source, path=path, format="Arrow", advice="is it a whole Arrow file?"):
-        # Before pyarrow sets memory aside for what is not there.
-        said = declared(path, source)
         found = schema()
         index = {name: number for number, name in enumerate(found.names)}
-        if said.nbytes > most_unpacked(size):
-            raise unpacks_to_much(source, size, advice=_SPLIT)
         groups = groups_of(found, first_rows, source)
-        _check_amount(said.rows, groups, found, source, size)
-    return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups, rows=said.rows)
+    return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups, rows=None)
+
+
+def _read_stream(file: Any, options: Any, source: str) -> Any:
+    """Read all record batches of a stream.
+
+    Raises:
+        SourceError: It has no end mark, so it may be cut off.
+    """
+    import pyarrow as pa
+    from pyarrow import ipc
+
+    reader, batches = ipc.open_stream(file, options=options), []
+    with suppress(StopIteration):
+        while True:
+            place = file.tell()
+            batches.append(reader.read_next_batch())
+    file.seek(place)
+    messages = ipc.MessageReader.open_stream(file)  # dictionaries may come after the last batch
+    with suppress(StopIteration):
+        while True:
+            place = file.tell()
+            messages.read_next_message()
+    if file.tell() == place:  # pyarrow takes the end of the file for the end of the stream
+        raise SourceError(source, "cannot be read: the stream has no end mark; is it a whole Arrow file?")
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def numbers_of(column: Any, dtype: DType | None = None) -> Any:
@@ -302,26 +311,23 @@ def _is_list(kind: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _parquet_values(metadata: Any, path: Path) -> int:
-    """Return how many values, or cells of a list, a Parquet file says that it has, at most."""
-    # Only lists have more values than rows, and to read the metadata again takes longer than to read a small file.
-    if any(metadata.schema.column(number).max_repetition_level for number in range(metadata.num_columns)):
-        return declared_values(path)
-    return int(metadata.num_rows * metadata.num_columns)
+def _checked(table: Any, source: str, size: int) -> Any:
+    """Return a table that was read from a file of `size` bytes, once it is known to be sound."""
+    table.validate(full=True)  # a hostile file can hold offsets that point anywhere
+    _check_amount(table.num_rows, table.schema, source, size, table.nbytes)
+    return table
 
 
-def _check_amount(rows: int, groups: Mapping[str, tuple[str, ...]], schema: Any, source: str, size: int) -> None:
+def _check_amount(rows: int, schema: Any, source: str, size: int, nbytes: int = 0) -> None:
     """Refuse what takes far more memory than the file has bytes, as columns without values can."""
-    row_bytes = sum(len(names) * _value_bytes(schema.field(name).type) for name, names in groups.items())
-    if rows * row_bytes > most_unpacked(size):
-        raise unpacks_to_much(source, size, advice=_SPLIT)
+    if max(nbytes, rows * sum(_value_bytes(kind) for kind in schema.types)) > most_unpacked(size):
+        raise unpacks_to_much(source, size, advice="split it into smaller files")
 
 
 def _value_bytes(kind: Any) -> int:
     """Return what a value takes: decimals, and beside them the floats that they become; of others, what most take."""
     import pyarrow as pa
 
-    kind = kind.value_type if _is_list(kind) else kind
     return 8 + kind.bit_width // 8 if pa.types.is_decimal(kind) else 8
 
 

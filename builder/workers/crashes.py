@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from builder.build_errors import BuildError
+from builder.workers.memory import limit_memory
 from builder.workers.process_source import Batch
 
 LISTED_DEAD = 20  # sources that an error names
@@ -21,18 +22,19 @@ _END = b"end"
 _ADVICE = "what reads it crashes, or there was too little memory"
 
 
-def find_crashes(batch: Batch, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
+def find_crashes(batch: Batch, memory: int, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
     """Call a function of each source of a batch alone, in a process beside; say of those that end it how it ended.
 
     Args:
         batch: The sources.
+        memory: The bytes that the process may have, as many as a worker.
         function: What is called with a batch of one source, and the arguments. What it returns or raises is dropped.
         *arguments: They are pickled, as the batch is.
     """
     crashed: dict[str, str] = {}
     start = 0
     while start < len(batch):
-        told, status = _call_each(pickle.dumps((function, batch, arguments, start)))
+        told, status = _call_each(pickle.dumps((memory, function, batch, arguments, start)))
         if not told or told[-1] == _END:  # or it could not be started, or not read what it is to do
             break
         at = int(told[-1])
@@ -75,7 +77,8 @@ def call_each() -> None:
     """Do what comes on stdin, and tell on stdout which source is next; end when the other process does."""
     stream, out = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(2, 1)  # what sources print is no answer
-    function, batch, arguments, start = pickle.load(stream)  # noqa: S301  # made by our own coordinator
+    memory, function, batch, arguments, start = pickle.load(stream)  # noqa: S301  # made by our own coordinator
+    limit_memory(memory)
     threading.Thread(target=lambda: (stream.read(), os._exit(1)), daemon=True).start()
     for number in range(start, len(batch)):
         os.write(out, b"%d\n" % number)

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from builder.build_errors import BuildError
+from builder.workers.memory import limit_memory, worker_memory
 
 START_SECONDS = 60  # for the worker processes to start
 LOOK_SECONDS = 1  # between looks at whether one of them died meanwhile
@@ -74,6 +76,7 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
     ):
         try:
             with _main_not_imported():
+                client.register_worker_callbacks(partial(limit_memory, worker_memory(workers)))
                 cluster.scale(workers)
                 _wait_for_workers(cluster, client, workers)
             yield client, stop

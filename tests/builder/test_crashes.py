@@ -20,6 +20,7 @@ from builder.workers.crashes import find_crashes
 from builder.workers.process_source import Batch
 from store_spec.format.sequence_columns import SequenceColumn
 
+MEMORY = 2**31
 NAMES = ("a", "b", "c", "d", "e")
 
 
@@ -39,14 +40,14 @@ def end_some(batch: Batch, how: dict[str, int]) -> None:
 
 def test_each_source_that_ends_its_process_is_told_with_how(tmp_path):
     how = {"a": -signal.SIGSEGV, "b": -signal.SIGKILL, "d": 0, "e": 3}
-    found = find_crashes(batch_of(tmp_path), end_some, how)
+    found = find_crashes(batch_of(tmp_path), MEMORY, end_some, how)
     assert list(found) == ["a", "b", "d", "e"]
     said = ["by SIGSEGV;", "by SIGKILL;", "with exit status 0;", "with exit status 3;"]
     assert all(
         text.startswith(f"it ended the process that read it, {end}")
         for text, end in zip(found.values(), said, strict=True)
     )
-    assert find_crashes(batch_of(tmp_path), end_some, {}) == {}
+    assert find_crashes(batch_of(tmp_path), MEMORY, end_some, {}) == {}
 
 
 def fail(batch: Batch, folder: Path) -> None:
@@ -57,7 +58,7 @@ def fail(batch: Batch, folder: Path) -> None:
 def test_errors_are_no_crashes_and_each_source_comes_alone_with_what_is_its_own(tmp_path):
     kept = Kept(SequenceColumn("site", "int64"), np.arange(10, 15))
     batch = batch_of(tmp_path, labels=np.arange(5.0).reshape(5, 1), kept=(kept,))
-    assert find_crashes(batch, fail, tmp_path) == {}
+    assert find_crashes(batch, MEMORY, fail, tmp_path) == {}
     assert [(tmp_path / name).read_text() for name in NAMES] == [f"[[{at}.]] [[{10 + at}]]" for at in range(5)]
 
 
@@ -69,11 +70,11 @@ def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, mon
             self.wait()  # before it is told anything
 
     monkeypatch.setattr(sys, "executable", program)
-    assert find_crashes(batch_of(tmp_path), end_some, {}) == {}
+    assert find_crashes(batch_of(tmp_path), MEMORY, end_some, {}) == {}
     monkeypatch.setattr("builder.workers.crashes.subprocess.Popen", Ended)
     more_than_a_pipe_holds = {"f" * 2**20: 0}
     for how in ({}, more_than_a_pipe_holds):
-        assert find_crashes(batch_of(tmp_path), end_some, how) == {}
+        assert find_crashes(batch_of(tmp_path), MEMORY, end_some, how) == {}
 
 
 def wait(_: Batch, folder: Path) -> None:
@@ -86,8 +87,8 @@ def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, nu
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell may have it ignored
         "from pathlib import Path; from builder.workers.crashes import find_crashes; "
-        "from tests.builder.test_crashes import batch_of, wait; "
-        f"find_crashes(batch_of(Path({str(tmp_path)!r})), wait, Path({str(tmp_path)!r}))"
+        "from tests.builder.test_crashes import MEMORY, batch_of, wait; "
+        f"find_crashes(batch_of(Path({str(tmp_path)!r})), MEMORY, wait, Path({str(tmp_path)!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as starter:
         deadline = time.monotonic() + 30
