@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from builder.execution.build import memory_in_flight, planned, schema_of, worker_count
-from builder.execution.build_options import BuildOptions
 from builder.frames.counts import StoreCleaning
 from builder.inspection.document import labels_json
 from builder.options.declaration import takes
+from builder.planning.build_options import BuildOptions
 from builder.planning.class_scan import looking_here, with_classes
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing, codec_text
