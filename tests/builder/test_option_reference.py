@@ -35,7 +35,7 @@ def test_functions_have_the_declared_arguments_and_document_each(function, decla
     }
     documented = re.findall(r"^    (\w+): ", str(inspect.getdoc(function)).partition("\nReturns:")[0], re.MULTILINE)
     assert documented == [*parameters] == [*options_of(declaration)]
-    with pytest.raises(TypeError, match="^got an unexpected keyword argument 'inptus'"):
+    with pytest.raises(TypeError, match=r"^got an unexpected keyword argument 'inptus'"):
         function(*["x"] * (declaration is BuildOptions) * 2, inptus="a")
 
 
