@@ -17,9 +17,9 @@ from builder.cli.attention import attention
 from builder.cli.exit_status import FAILED, ending_plainly, stdout_kept
 from builder.cli.option_flags import add_flags, flags_of, sections_of
 from builder.cli.paths import EMPTY
-from builder.execution.build_options import BuildOptions
 from builder.options.declaration import Option, options_of
 from builder.options.table_options import TableOptions
+from builder.planning.build_options import BuildOptions
 
 if TYPE_CHECKING:
     from builder.execution.preview import Preview

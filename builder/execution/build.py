@@ -14,12 +14,11 @@ from typing import Any
 
 import store_spec
 from builder.build_errors import BuildError, UsageError
-from builder.execution.build_options import BATCH_BYTES, BuildOptions
 from builder.execution.run import Run, Tally, note_build, too_many_failed
 from builder.frames.counts import CleanedSource
 from builder.labels.class_codes import first_classes
-from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import takes
+from builder.planning.build_options import BATCH_BYTES, BuildOptions
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing
 from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
@@ -212,17 +211,7 @@ def planned(options: BuildOptions) -> tuple[Packing, Plan]:
         StoreError: There is something else than a store.
     """
     packing = Packing.parse(options.chunk, options.shard, options.codec)
-    plan = make_plan(
-        Path(options.sources),
-        Path(options.store),
-        process=options.process,
-        manifest=options.manifest_labels,
-        label_axis=options.label_axis,
-        of_function=options.of_function,
-        update=options.update,
-        redo=options.redo,
-        allow_none=options.retire_missing and options.yes,
-    )
+    plan = make_plan(options)
     if plan.vanished and options.retire_missing and not options.yes:
         check_vanished(plan)
     return packing, plan
@@ -243,8 +232,8 @@ def read_again(
     held = opened(store)
     if held is None:
         raise UsageError(f"{store}: there is no store")
-    labels = None if manifest is None else ManifestLabels(path=Path(manifest))
-    reading = find_sources(Path(sources), store, held, process=process, manifest=labels, allow_none=True)
+    options = BuildOptions(sources, store, process=process, manifest=manifest)
+    reading = find_sources(options, held, allow_none=True)
     return held, reading.for_schema(held.schema)
 
 

@@ -13,10 +13,10 @@ from builder.execution.build import (
     schema_of,
     worker_count,
 )
-from builder.execution.build_options import BuildOptions
 from builder.frames.counts import StoreCleaning
 from builder.inspection.document import labels_json
 from builder.options.declaration import takes
+from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing
 from builder.planning.plan import Plan

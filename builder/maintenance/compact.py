@@ -18,12 +18,12 @@ from numpy.typing import DTypeLike, NDArray
 import store_spec
 from builder.build_errors import UsageError
 from builder.execution.build import memory_in_flight, worker_count
-from builder.execution.build_options import BATCH_BYTES
 from builder.execution.run import Run, Tally
 from builder.formats.table import DType
 from builder.maintenance.copying import Copy, converted_rows, copy
 from builder.maintenance.partial_copy import Ahead, Begun, already_converted, described_copy, note_copied
 from builder.maintenance.row_order import Order
+from builder.planning.build_options import BATCH_BYTES
 from builder.planning.codec_choice import SAMPLE_BYTES, Choice, measured
 from builder.planning.packing import Packing
 from builder.planning.resolved_sources import opened

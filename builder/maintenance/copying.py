@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError, UsageError
-from builder.execution.build_options import BATCH_BYTES
 from builder.formats.table import Array, DType
+from builder.planning.build_options import BATCH_BYTES
 from builder.processes.row_dtypes import ARRAYS, converted
 from builder.sources.fingerprints import Seen
 from builder.workers.batch import Processed

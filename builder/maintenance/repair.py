@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
 from builder.execution.build import read_again, worker_count
-from builder.execution.build_options import BATCH_BYTES
 from builder.maintenance.verification import Checking, verify
+from builder.planning.build_options import BATCH_BYTES
 from builder.planning.resolved_sources import Reading
 from builder.processes.process import ProcessFunction, searching
 from builder.sequence import LongSequence, Sequence

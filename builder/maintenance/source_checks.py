@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.execution.build import read_again, worker_count
-from builder.execution.build_options import BATCH_BYTES
 from builder.maintenance.verification import Checking
+from builder.planning.build_options import BATCH_BYTES
 from builder.planning.comparison import Held
 from builder.planning.plan import check_root
 from builder.planning.recorded_failures import failures_in

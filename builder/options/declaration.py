@@ -83,10 +83,10 @@ class Option:
         Raises:
             UsageError: It cannot be.
         """
-        if value is None:
-            return self.default
         if self.kind == "object":
             return value
+        if value is None:
+            return self.default
         if self.kind == "columns":
             from builder.formats.column_choice import parse_columns
 

@@ -13,9 +13,10 @@ from builder.frames.described import described_options, tabular_as_described
 from builder.frames.tabular import Tabular, tabular
 from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import differences, value_text
+from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import ELSEWHERE, Recorded
 from builder.processes.arguments import Argument
-from builder.processes.function_options import NOTHING_ASKED, FunctionOptions
+from builder.processes.function_options import FunctionOptions
 from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
 from builder.processes.process_code import NO_CODE, ProcessCode, code_of
 from store_spec import LabelAxis, StoreError, open_store
@@ -134,17 +135,13 @@ def gives(process: ProcessFunction | str | None, option: str) -> bool:
     return isinstance(process, Tabular) and process.has_given(option)
 
 
-def options_of_new(
-    process: ProcessFunction | str | None,
-    manifest: ManifestLabels | None,
-    label_axis: LabelAxis | None,
-    of_function: FunctionOptions = NOTHING_ASKED,
-) -> Options:
+def options_of_new(asked: BuildOptions) -> Options:
     """Return the options of a first build.
 
     Raises:
         UsageError: Options clash, or there is no such function.
     """
+    process, manifest, of_function = asked.process, asked.manifest_labels, asked.of_function
     if manifest is not None and manifest.path is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
     if process is None:
@@ -153,28 +150,23 @@ def options_of_new(
     named = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
         _refuse_of_tables(of_function)
-        return Options(process=function, named=named, manifest=manifest, label_axis=label_axis)
+        return Options(process=function, named=named, manifest=manifest, label_axis=asked.label_axis)
     return Options(
         process=of_function.applied(function, in_manifest=manifest is not None and manifest.columns is not None),
         named=named | of_function.described(),
         code=code_of(function),
         manifest=manifest,
-        label_axis=label_axis,
+        label_axis=asked.label_axis,
     )
 
 
-def options_of_old(
-    recorded: Recorded,
-    process: ProcessFunction | str | None,
-    manifest: ManifestLabels | None,
-    label_axis: LabelAxis | None,
-    of_function: FunctionOptions = NOTHING_ASKED,
-) -> Options:
+def options_of_old(recorded: Recorded, asked: BuildOptions) -> Options:
     """Return the options of a later build: as the store records them.
 
     Raises:
         UsageError: One that is given differs (the error has both values); or the function cannot be found.
     """
+    process, manifest, of_function = asked.process, asked.manifest_labels, asked.of_function
     if manifest is not None and manifest.path is None and recorded.manifest is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
     function = None if process is None else load_process(process)
@@ -186,7 +178,7 @@ def options_of_old(
         _refuse_other(recorded, function, process if isinstance(process, str) else None)
     of_stored_function = FunctionOptions.recorded(recorded.process)
     differing = of_function.differences(of_stored_function)
-    for before, now in (*_all_differences(recorded, tables, manifest, label_axis), *differing):
+    for before, now in (*_all_differences(recorded, tables, manifest, asked.label_axis), *differing):
         raise UsageError(
             f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
             f"store records it, or {ELSEWHERE}"

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import store_spec
 from builder.build_errors import UsageError
-from builder.manifest.manifest_table import ManifestLabels
+from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, Held, compare
 from builder.planning.resolved_sources import Reading, dealt, find_sources, opened
-from builder.processes.function_options import NOTHING_ASKED, FunctionOptions
-from builder.processes.process import ProcessFunction
 from builder.sources.fingerprints import SeenFiles, read_fingerprint
 from builder.sources.source_list import SourceList
 from builder.workers.process_source import Batch, Failure
-from store_spec import LabelAxis, Schema
+from store_spec import Schema
 from store_spec.building import check_path
 
 MOST_COMPARED = 64  # files that are hashed to tell whether the root is another one
@@ -83,41 +81,22 @@ class Plan:
         return sum(self.new_bytes)
 
 
-def make_plan(
-    sources: str | Path,
-    store: Path,
-    *,
-    process: ProcessFunction | str | None = None,
-    manifest: ManifestLabels | None = None,
-    label_axis: LabelAxis | None = None,
-    of_function: FunctionOptions = NOTHING_ASKED,
-    update: bool = False,
-    redo: Collection[str] = (),
-    allow_none: bool = False,
-) -> Plan:
+def make_plan(options: BuildOptions) -> Plan:
     """Find the sources, match the manifest, and leave out what the store holds already.
 
     What is not given is as the first build of the store recorded it. With `update`, sources that changed, and those
     that other code of the process function made, are to be processed again. With `redo`
-    these alone are, whether they changed or not. `allow_none` lets a folder be empty.
+    these alone are, whether they changed or not.
 
     Raises:
         UsageError: A folder, file, column or function that is not there, or options that clash, or are not those that
             the store was built with.
         StoreError: There is something else than a store at `store`, or that is a URL.
     """
+    store = Path(options.store)
     check_path(store)
     held = opened(store)
-    reading = find_sources(
-        sources,
-        store,
-        held,
-        process=process,
-        manifest=manifest,
-        label_axis=label_axis,
-        of_function=of_function,
-        allow_none=allow_none,
-    )
+    reading = find_sources(options, held, allow_none=options.retire_missing and options.yes)
     names, seen = reading.names, SeenFiles.load(store)
     holding = None if held is None else Held(held)
     root, beside = reading.sources.root.absolute(), reading.label_file
@@ -130,9 +109,9 @@ def make_plan(
         there = set(compared.unchanged)
         assert reading.recorded is not None
         outdated = tuple(name for name in reading.recorded.outdated(reading.code.sha256, held) if name in there)
-    wanted = {*compared.new, *(compared.changed + outdated if update else ())}
-    if redo:
-        wanted = set(redo).intersection(names)
+    wanted = {*compared.new, *(compared.changed + outdated if options.update else ())}
+    if options.redo:
+        wanted = set(options.redo).intersection(names)
     # Arrays take a fifth of the memory of tuples, and there may be millions.
     new = array("q", (number for number, name in enumerate(names) if name in wanted))
     reading.check_given(new)
@@ -142,7 +121,7 @@ def make_plan(
         reading=reading if held is None else reading.for_schema(held.schema),
         numbers=new,
         new_bytes=array("q", (reading.file_bytes(names[number]) for number in new)),
-        outdated=() if update else outdated,
+        outdated=() if options.update else outdated,
         compared=compared,
         replaced={name: numbers[name] for name in wanted if name in numbers},
         vanished=tuple(number for name in compared.vanished for number in numbers[name]),

@@ -17,11 +17,11 @@ from builder.build_errors import SourceError, UsageError
 from builder.labels.text_classes import of_targets, parse_classes
 from builder.manifest.kept import Kept
 from builder.manifest.label_classes import Texts, check_given, check_kinds, coded, texts_given, texts_wanted
-from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
+from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
+from builder.planning.build_options import BuildOptions
 from builder.planning.options import gives, options_of_new, options_of_old
 from builder.planning.provenance import Recorded, describe_build
-from builder.processes.function_options import NOTHING_ASKED, FunctionOptions
-from builder.processes.process import Process, ProcessFunction
+from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
 from builder.sources.label_files import LABELS_SHA256, check_below, without_label_files
 from builder.sources.source_list import MISNAMED, SourceList, discover
@@ -133,27 +133,12 @@ def opened(path: Path) -> store_spec.Store | None:
         raise UsageError(f"{path}: is {what}; give another path for the store, or remove what is there") from error
 
 
-def find_sources(
-    sources: str | Path,
-    store: Path,
-    held: store_spec.Store | None,
-    *,
-    process: ProcessFunction | str | None = None,
-    manifest: ManifestLabels | None = None,
-    label_axis: LabelAxis | None = None,
-    of_function: FunctionOptions = NOTHING_ASKED,
-    allow_none: bool = False,
-) -> Reading:
+def find_sources(asked: BuildOptions, held: store_spec.Store | None, *, allow_none: bool = False) -> Reading:
     """Find the sources and match the manifest; what is not given is as the first build of the store recorded it.
 
     Args:
-        sources: A folder, one file, or a glob.
-        store: Where the store is, or will be.
-        held: What is there.
-        process: What makes sequences of a source.
-        manifest: What labels come from a manifest.
-        label_axis: Of the labels.
-        of_function: What is asked of a process function of the user's own.
+        asked: The options of the build.
+        held: The store that is there.
         allow_none: Let a folder be empty.
 
     Raises:
@@ -161,11 +146,11 @@ def find_sources(
             the store was built with.
     """
     recorded = None if held is None else Recorded.of(held)
-    asked = process, manifest, label_axis, of_function
-    options = options_of_new(*asked) if recorded is None else options_of_old(recorded, *asked)
+    options = options_of_new(asked) if recorded is None else options_of_old(recorded, asked)
+    store = Path(asked.store)
     function, table = options.process, options.manifest
     found = discover(
-        sources,
+        Path(asked.sources),
         format=function.format,
         any_suffix=function.is_custom,
         exclude=[store, build_folder(store), *([table.path] if table is not None and table.path is not None else [])],
@@ -173,7 +158,7 @@ def find_sources(
     )
     function = function.under(found.root.absolute())
     if function.labels_from is not None:
-        if recorded is not None and not gives(process, "labels_from"):
+        if recorded is not None and not gives(asked.process, "labels_from"):
             check_below(found, function.label_file, recorded.store, function.labels_from)
         found = without_label_files(found, function.label_file, function.labels_from)
     if recorded is not None and table is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 from builder.build_errors import UsageError
 from builder.labels.name_labels import check_pattern
@@ -148,6 +148,3 @@ def are_recorded(process: Mapping[str, Any]) -> bool:
         return classes is None or (isinstance(classes, list) and list(classes_text(parse_classes(classes))) == classes)
     except (UsageError, TypeError, AttributeError):
         return False
-
-
-NOTHING_ASKED: Final = FunctionOptions()

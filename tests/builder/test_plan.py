@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import builder
 import store_spec
 from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
-from builder.manifest.manifest_table import ManifestLabels
+from builder.planning.build_options import BuildOptions
 from builder.planning.plan import make_plan
 from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, dealt
 from tests.builder.made_sources import Made, read_made, write_made
@@ -28,7 +29,7 @@ def test_batches_hold_every_source_once_in_order_and_no_more_bytes_than_asked_fo
         for number, size in enumerate(sizes):
             with (folder / f"{number:02}.made").open("wb") as file:
                 file.truncate(size)
-        plan = make_plan(folder, Path(place, "store"), process=read_made)
+        plan = make_plan(BuildOptions(folder, Path(place, "store"), process=read_made))
         batches = list(plan.batches(budget, 2.0))
         assert plan.bytes_to_read() == sum(sizes)
     names = [name for batch, _ in batches for name in batch.names]
@@ -66,7 +67,7 @@ def test_sources_that_the_store_holds_are_not_new_and_failed_ones_are(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made(), "b.made": Made(fault="raises"), "c.made": Made()})
     builder.build(tmp_path / "src", tmp_path / "store", process=read_made, workers=0)
     write_made(tmp_path / "src", {"aa.made": Made()})
-    plan = make_plan(tmp_path / "src", tmp_path / "store", process=read_made)
+    plan = make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=read_made))
     assert plan.new == ("aa.made", "b.made")
     assert plan.compared.unchanged == ("a.made", "c.made")
     assert plan.exists
@@ -75,8 +76,8 @@ def test_sources_that_the_store_holds_are_not_new_and_failed_ones_are(tmp_path):
 def test_a_manifest_gives_each_new_source_its_labels_and_leaves_out_what_it_does_not_list(tmp_path):
     write_made(tmp_path / "src", {name: Made() for name in ("a.made", "b.made", "c.made")})
     (tmp_path / "m.csv").write_text("source,speaker,age\nc.made,3,30\na.made,1,10\n")
-    labels = ManifestLabels(path=tmp_path / "m.csv", columns="speaker,age", only_listed=True)
-    plan = make_plan(tmp_path / "src", tmp_path / "store", process=read_made, manifest=labels)
+    labels: dict[str, Any] = {"manifest": tmp_path / "m.csv", "label_column": "speaker,age", "manifest_only": True}
+    plan = make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=read_made, **labels))
     assert plan.new == ("a.made", "c.made")
     assert plan.reading.labels is not None
     assert plan.reading.labels.tolist() == [[1, 10], [3, 30]]
@@ -93,12 +94,13 @@ def test_another_option_than_that_of_the_first_build_is_refused_with_both_values
     before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*"))
     other = tabular(inputs="0", labels="2")
     with pytest.raises(UsageError, match="built with inputs 0:1, and now inputs 0 is asked for"):
-        make_plan(tmp_path / "src", tmp_path / "store", process=other)
+        make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=other))
     with pytest.raises(UsageError, match=r"built with label_axis .*, and now label_axis .*own.* is asked for"):
-        make_plan(tmp_path / "src", tmp_path / "store", process=first, label_axis="own")
+        make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=first, label_axis="own"))
     with pytest.raises(UsageError, match=r"now function tests\.builder\.made_sources:read_made is asked for"):
-        make_plan(tmp_path / "src", tmp_path / "store", process=read_made)
-    assert make_plan(tmp_path / "src", tmp_path / "store", process=tabular(inputs=["0:1"], labels=["2"])).new == ()
+        make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=read_made))
+    same = tabular(inputs=["0:1"], labels=["2"])
+    assert make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=same)).new == ()
     assert before == sorted(path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*"))
 
 
@@ -108,4 +110,4 @@ def test_a_store_that_no_build_made_is_not_built_to(tmp_path):
     with store_spec.create_store(tmp_path / "store", inputs=rows, labels=rows) as writer:
         writer.append(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32), source="a")
     with pytest.raises(UsageError, match="no build made this store"):
-        make_plan(tmp_path / "src", tmp_path / "store", process=read_made)
+        make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=read_made))

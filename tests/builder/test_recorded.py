@@ -32,7 +32,7 @@ from builder.execution.preview import preview
 from builder.frames.described import tabular_as_described
 from builder.frames.tabular import Tabular, tabular
 from builder.manifest.manifest_table import found_below, place_below
-from builder.processes.function_options import NOTHING_ASKED, FunctionOptions, are_recorded
+from builder.processes.function_options import FunctionOptions, are_recorded
 from builder.processes.process import load_process
 from builder.processes.process_code import code_of
 from store_spec.disk.ledger import Ledger
@@ -803,4 +803,4 @@ def test_a_store_that_lacks_a_member_of_its_build_is_refused_with_a_message(tmp_
 def test_what_is_null_of_a_function_is_not_given():
     options = {"arguments": None, "missing": None, "classes": None, "label_pattern": None}
     assert are_recorded({"function": "made:read"} | options)
-    assert FunctionOptions.recorded({"function": "made:read"} | options) == NOTHING_ASKED
+    assert FunctionOptions.recorded({"function": "made:read"} | options) == FunctionOptions()

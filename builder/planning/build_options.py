@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder.options.declaration import option, parse_fields
 
 if TYPE_CHECKING:
-    from builder.execution.run import Tally
     from builder.manifest.manifest_table import ManifestLabels
     from builder.processes.arguments import Argument
     from builder.processes.function_options import FunctionOptions
     from builder.processes.process import ProcessFunction
-    from store_spec import LabelAxis
 
 BATCH_BYTES: Final = 2**25  # smaller ones take longer in all, larger ones more memory, and longer to end
 
@@ -31,7 +29,7 @@ _FAILURES: Final = "Sources that fail"
 _WORK: Final = "The work"
 
 
-def _nobody(_: Tally) -> None:
+def _nobody(_: Any) -> None:
     """Show no progress."""
 
 
@@ -88,7 +86,7 @@ class BuildOptions:
         "a number or a class, which is a label of the whole sequence, so that the function need not return labels. "
         "Names of groups are names of the targets.",
     ))
-    label_axis: LabelAxis | None = field(default=None, metadata=option(
+    label_axis: Literal["step", "sequence", "own"] | None = field(default=None, metadata=option(
         help="step: its labels are one row per step; sequence: one row; own: any number of rows. By default what fits "
         "the first source.",
         section=_FUNCTION, metavar="AXIS", choices=("step", "sequence", "own"),
@@ -140,7 +138,7 @@ class BuildOptions:
         "four times as many, the rest waits in files beside the store. By default 32MiB, and less at the end.",
         section=_WORK, metavar="SIZE",
     ))
-    on_progress: Callable[[Tally], None] = field(default=_nobody, metadata=option(
+    on_progress: Callable[[Any], None] = field(default=_nobody, metadata=option(
         help="Called with a Tally whenever something was done.", kind="object",
     ))
     # fmt: on
