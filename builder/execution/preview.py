@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from builder.execution.build import (
     BATCH_BYTES,
-    check_labels,
     check_vanished,
     manifest_labels,
     memory_in_flight,
@@ -227,7 +226,7 @@ def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Fai
     """Return the schema of the store that is there, or as the first usable source gives it."""
     if plan.held is not None:
         if not plan.held.snapshot.offsets[-1] and (found := _first_usable(plan, numbers, [])) is not None:
-            check_labels(plan, found)
+            plan.check_text(found.texts)
         return plan.held.schema
     found = _first_usable(plan, numbers, failures)
     return None if found is None else schema_of(plan, found, packing)
