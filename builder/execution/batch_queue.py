@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from builder.labels.class_codes import ClassCodes, Recoding
 from builder.workers.batch import BATCH_SECONDS, Summary
 from builder.workers.engine import AHEAD, Task
 from builder.workers.process_source import Batch
 from builder.workers.row_blocks import Space
-from store_spec import Classes
+from store_spec import Classes, Rows
 
 AHEAD_SECONDS = 60.0  # of each worker's time that may be finished behind an unfinished source, and so not committed
 
@@ -68,14 +69,24 @@ class BatchQueue:
         memory: The bytes of rows in memory from which on no further batch is submitted.
         batch_memory: The bytes of one batch's rows that may be in memory.
         folder: In which each batch has a folder for the rows beyond.
+        labels: Those of the store.
     """
 
     def __init__(
-        self, batches: Iterator[tuple[Work, int]], *, workers: int, memory: int, batch_memory: int, folder: Path
+        self,
+        batches: Iterator[tuple[Work, int]],
+        *,
+        workers: int,
+        memory: int,
+        batch_memory: int,
+        folder: Path,
+        labels: Rows,
     ) -> None:
         self._batches, self._workers = batches, workers
         self._memory, self._batch_memory, self._folder = memory, batch_memory, folder
         self._queue: deque[BatchInFlight] = deque()
+        self._codes = ClassCodes(labels.classes or ())
+        self._targets = labels.names or tuple(map(str, range(labels.features)))
         self._folders = 0  # the number of folders that have a name
         self._processing = 0  # batches that are submitted and not processed yet
         self._sources_per_second = 0.0  # of the last batch that was processed; 0: there is none yet
@@ -108,6 +119,8 @@ class BatchQueue:
             self._queue.append(batch)
         if self._sources_per_second:
             self._split(batch, max(1, int(self._sources_per_second * BATCH_SECONDS / 2)))
+        if isinstance(batch.work, Batch):
+            batch.work = batch.work.with_classes(self._codes.classes)  # then hardly any batch is to be recoded
         batch.nbytes = min(batch.nbytes, self._batch_memory)
         batch.folder = self._folder / str(self._folders)
         self._folders += 1
@@ -129,10 +142,22 @@ class BatchQueue:
         batch.nbytes, batch.spilled, batch.summary = summary.in_memory, summary.spilled, summary
         self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
 
-    def next_to_code(self) -> tuple[BatchInFlight, Summary] | None:
-        """Return the next batch in order whose classes get codes, with its summary; None: it is not processed yet."""
-        batch = next((one for one in self._queue if not one.coded), None)
-        return None if batch is None or batch.summary is None else (batch, batch.summary)
+    def give_codes(self) -> Iterator[tuple[BatchInFlight, Recoding]]:
+        """Give the classes of processed batches their codes, in order; yield those to be recoded, and how.
+
+        Raises:
+            UsageError: There are too many classes.
+        """
+        for batch in self._queue:
+            if batch.summary is None:
+                return
+            if batch.coded:
+                continue
+            classes = batch.summary.classes
+            recoding = None if classes is None else self._codes.recoding(classes, self._targets)
+            batch.classes, batch.coded, batch.ready = self._codes.classes, True, recoding is None
+            if recoding is not None:
+                yield batch, recoding
 
     def pop_ready(self) -> Iterator[tuple[BatchInFlight, Summary]]:
         """Yield, and remove, the batches at the front that can be registered, with their summaries."""

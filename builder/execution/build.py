@@ -134,7 +134,7 @@ def build(options: BuildOptions) -> Report:
             engine = stack.enter_context(start_engine(count, scheduler))
             found = _first_usable(engine, plan, tally, most(len(plan.new)))
             if found is not None:
-                check_labels(plan, found)
+                plan.check_text(found.texts)
                 if packing.measure and not plan.exists:
                     choice = _measured(engine, plan, schema_of(plan, found, packing))
                     packing = replace(packing, codec=choice.codec)
@@ -358,32 +358,13 @@ def _ledger(plan: Plan, found: Found, packing: Packing) -> Iterator[Ledger]:
         yield ledger
 
 
-def check_labels(plan: Plan, found: Found) -> None:
-    """Refuse text where nothing but the lack of rows made labels of the store numbers.
-
-    Raises:
-        UsageError: The first usable source has text.
-    """
-    held = plan.held
-    if held is None or held.snapshot.offsets[-1] or held.schema.labels.classes:
-        return
-    if plan.reading.process.label_source != "columns":
-        return
-    for target, texts in found.texts.items():
-        if texts:
-            raise UsageError(
-                f"{held.path}: none of its sources had rows, so that labels {target} were taken for numbers, and now "
-                f"they hold text, as {texts[0]!r:.80}; build all sources to another path, or remove this store first"
-            )
-
-
 def schema_of(plan: Plan, found: Found, packing: Packing) -> Schema:
     """Return the schema of a new store, from what the first usable source is like."""
     process = plan.reading.process
     features, targets = process.columns(plan.reading.sources.root.absolute() / found.source)
     inputs, labels = _named(found.inputs, features), _named(found.labels, plan.reading.label_names or targets)
-    classes = first_classes(found.texts, process.classes) or process.classes_of_targets(labels.features)
-    labels = replace(labels, classes=classes)
+    texts = found.texts or dict.fromkeys(map(str, range(labels.features)))  # a function's targets go by their places
+    labels = replace(labels, classes=first_classes(texts, process.classes))
     return packing.schema(
         inputs,
         labels,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from builder.execution.build import (
-    check_labels,
     memory_in_flight,
     planned,
     schema_of,
@@ -186,7 +185,7 @@ def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Fai
     """Return the schema of the store that is there, or as the first usable source gives it."""
     if plan.held is not None:
         if not plan.held.snapshot.offsets[-1] and (found := _first_usable(plan, numbers, [])) is not None:
-            check_labels(plan, found)
+            plan.check_text(found.texts)
         return plan.held.schema
     found = _first_usable(plan, numbers, failures)
     return None if found is None else schema_of(plan, found, packing)

@@ -18,7 +18,6 @@ from typing import Any
 from builder.build_errors import BuildError
 from builder.execution.batch_queue import BatchInFlight, BatchQueue, Work
 from builder.frames.counts import StoreCleaning
-from builder.labels.class_codes import ClassCodes
 from builder.planning.provenance import note_code
 from builder.planning.recorded_failures import FAILURES, failures_recorded
 from builder.sources.fingerprints import SeenFiles
@@ -96,7 +95,12 @@ class Run:
         self._tally = tally
         self._batch_memory = batch_memory
         self._queue = BatchQueue(
-            batches, workers=engine.workers, memory=memory, batch_memory=batch_memory, folder=ledger.spilled
+            batches,
+            workers=engine.workers,
+            memory=memory,
+            batch_memory=batch_memory,
+            folder=ledger.spilled,
+            labels=ledger.schema.labels,
         )
         self._on_progress = on_progress
         self._process = process
@@ -105,10 +109,7 @@ class Run:
         self._most_failures = most_failures
         self._schema = ledger.schema
         self._arrays = self._schema.sharded()
-        labels = self._schema.labels
-        self._targets = labels.names or tuple(map(str, range(labels.features)))
-        self._codes = ClassCodes(labels.classes or ())
-        self._classes = labels.classes  # of the sequences that are registered
+        self._classes = self._schema.labels.classes  # of the sequences that are registered
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
         # Tasks under way: a batch, or shards with the batches that have rows in them and how many.
         self._open: dict[Task, BatchInFlight | tuple[tuple[ShardJob, ...], list[tuple[BatchInFlight, int]]]] = {}
@@ -162,11 +163,9 @@ class Run:
         """Take what a task gave."""
         what = self._open.pop(task)
         if isinstance(what, BatchInFlight):
-            if what.coded:
-                self._take_recoded(task, what)
-            else:
-                self._take(task, what)
-            self._register_ready()
+            (self._take_recoded if what.coded else self._take)(task, what)
+            for batch, summary in self._queue.pop_ready():
+                self._register(batch, summary)
         else:
             jobs, parts = what
             self._put(jobs, parts, self._result(task, [batch for batch, _ in parts]))
@@ -270,8 +269,6 @@ class Run:
             self._submit_batch(batch)
 
     def _submit_batch(self, batch: BatchInFlight) -> None:
-        if isinstance(batch.work, Batch) and batch.work.may_add_classes:
-            batch.work = batch.work.with_classes(self._codes.classes)  # then the batch hardly ever is to be recoded
         batch.rows = self._engine.submit(self._process, batch.work, self._schema, self._queue.space(batch))
         self._open[self._engine.submit(summarise, batch.rows, watch=True, urgent=True)] = batch
 
@@ -281,25 +278,14 @@ class Run:
             arguments = batch.rows, batch.work, self._schema, self._queue.space(batch)
             batch.rows = self._engine.submit(process_all, *arguments, urgent=True)
         self._interrupt = self._interrupt or summary.interrupt
-        while (following := self._queue.next_to_code()) is not None:
-            self._give_codes(*following)
-
-    def _give_codes(self, batch: BatchInFlight, summary: Summary) -> None:
-        """Give codes to the classes of a batch, after those of all batches before it."""
-        recoding = None if summary.classes is None else self._codes.recoding(summary.classes, self._targets)
-        batch.classes, batch.coded, batch.ready = self._codes.classes, True, recoding is None
-        if recoding is not None:
-            batch.rows = self._engine.submit(recode, batch.rows, recoding, self._schema, urgent=True)
-            self._open[self._engine.submit(records_of, batch.rows, watch=True, urgent=True)] = batch
+        for other, recoding in self._queue.give_codes():
+            other.rows = self._engine.submit(recode, other.rows, recoding, self._schema, urgent=True)
+            self._open[self._engine.submit(records_of, other.rows, watch=True, urgent=True)] = other
 
     def _take_recoded(self, task: Task, batch: BatchInFlight) -> None:
         """Take what the tables record about a batch with the codes of the store."""
         assert batch.summary is not None
         batch.summary, batch.ready = replace(batch.summary, records=self._result(task, [batch])), True
-
-    def _register_ready(self) -> None:
-        for batch, summary in self._queue.pop_ready():
-            self._register(batch, summary)
 
     def _register(self, batch: BatchInFlight, summary: Summary) -> None:
         """Give a batch's rows their place, after those of all batches before it."""

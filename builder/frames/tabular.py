@@ -232,10 +232,6 @@ class Tabular:
         """Return None: labels in names come with the rows."""
         del source
 
-    def classes_of_targets(self, targets: int) -> None:  # of the protocol
-        """Return None: the sources tell which classes there are."""
-        del targets
-
     def under(self, root: Path) -> "Tabular":
         """Return the same, for sources named relative to `root`."""
         return replace(self, root=root)
@@ -257,16 +253,14 @@ class Tabular:
         inputs: tuple[str, ...] | None,
         labels: tuple[str, ...] | None,
         columns: Sequence[tuple[str, str]] = (),
-        classes: Classes | None = None,
     ) -> "Tabular":
-        """Return the same for a store whose features and targets have these names, columns these types, labels classes.
+        """Return the same for a store whose features and targets have these names, and columns these types.
 
         A source's columns are then found by name and taken in this order, whatever theirs is; where they are
         others, the source does not fit.
         """
         labels = labels if self.label_source == "columns" else None
-        columns = tuple(columns)
-        return replace(self, store_inputs=inputs, store_labels=labels, store_columns=columns, store_classes=classes)
+        return replace(self, store_inputs=inputs, store_labels=labels, store_columns=tuple(columns))
 
     def classes_in(self, path: Path) -> dict[str, tuple[str, ...] | None]:
         """Return the classes of each label column: those given, else its texts in order; None: it is no text.

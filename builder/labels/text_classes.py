@@ -155,13 +155,13 @@ def unseen_class(
     known = f"{'one class' if len(classes) == 1 else f'{len(classes):,} classes'} ({listed(classes)})"
     advice = "correct it, or build to another path with --classes that name it"
     if is_number(text, decimal) and not any(is_number(name, decimal) for name in classes):
-        # What a source fails with is the same whatever sources came before it: it names no classes that these have.
+        # Which classes the store has so far depends on the batch, and what a source fails with does not.
         why = f"is a number, where --classes names {known}" if named else "is a number, where the store has classes"
         why += "; labels of one column are text throughout, or numbers"
         return SourceError(source, f"{where}: {text!r:.80} {why}: {advice}")
     if named:
         return SourceError(source, f"{where}: {text!r:.80} is none of the {known} that --classes names; {advice}")
-    return SourceError(source, f"{where}: {text!r:.80} is none of the {known} of the store; a build adds it")
+    return SourceError(source, f"{where}: {text!r:.80} is not a class of the store; a build adds it")
 
 
 def is_number(text: str, decimal: str = ".") -> bool:

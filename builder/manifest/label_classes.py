@@ -13,7 +13,7 @@ import store_spec
 from builder.build_errors import UsageError
 from builder.formats.column_choice import listed
 from builder.formats.text_numbers import otherwise_written
-from builder.labels.text_classes import Given, is_number, unseen_class
+from builder.labels.text_classes import Given, is_number, of_targets, parse_classes, unseen_class
 from store_spec import Classes
 
 Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # of each target the text of each source; None: it is numbers
@@ -87,21 +87,21 @@ def check_kinds(held: store_spec.Store | None, targets: Sequence[str], texts: Te
 
 
 def check_given(
-    targets: Sequence[str], given: Classes, texts: Texts, sources: Sequence[str], new: Sequence[int]
+    targets: Sequence[str], given: Sequence[str], texts: Texts, sources: Sequence[str], new: Sequence[int]
 ) -> None:
     """Refuse what a manifest has beside the classes that are given.
 
     Args:
         targets: Its columns.
-        given: The classes of each.
+        given: Classes as `parse_classes` reads them.
         texts: The labels.
         sources: The names of all sources.
         new: Those to process, by their place among the names.
 
     Raises:
-        UsageError: A label is none of the classes, or a number.
+        UsageError: A label is none of the classes, or a number; or they are given for what is no target.
     """
-    for target, names, column in zip(targets, given, texts, strict=True):
+    for target, names, column in zip(targets, of_targets(parse_classes(given), targets), texts, strict=True):
         if names is None:
             continue
         if column is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import store_spec
 from builder.build_errors import UsageError
+from builder.labels.text_classes import Texts
+from builder.manifest.label_classes import check_given
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, Held, compare
 from builder.planning.resolved_sources import Reading, dealt, find_sources, opened
@@ -76,6 +78,26 @@ class Plan:
         for part, size in dealt(self.new_bytes, batch_bytes, ratio, workers=workers):
             yield self.batch(part), size
 
+    def check_text(self, texts: Mapping[str, Texts]) -> None:
+        """Refuse text where nothing but the lack of rows made labels of the store numbers.
+
+        Args:
+            texts: Of each target, in the first usable source.
+
+        Raises:
+            UsageError: There is text.
+        """
+        held = self.held
+        if held is None or held.schema.labels.classes or self.reading.process.label_source != "columns":
+            return
+        for target, found in texts.items():
+            if found and not held.snapshot.offsets[-1]:
+                raise UsageError(
+                    f"{held.path}: none of its sources had rows, so that labels {target} were taken for numbers, and "
+                    f"now they hold text, as {found[0]!r:.80}; build all sources to another path, or remove this store "
+                    "first"
+                )
+
     def bytes_to_read(self) -> int:
         """Return the bytes of the files of the sources to process."""
         return sum(self.new_bytes)
@@ -114,7 +136,8 @@ def make_plan(options: BuildOptions) -> Plan:
         wanted = set(options.redo).intersection(names)
     # Arrays take a fifth of the memory of tuples, and there may be millions.
     new = array("q", (number for number, name in enumerate(names) if name in wanted))
-    reading.check_given(new)
+    if reading.texts is not None:
+        check_given(reading.targets, reading.process.classes, reading.texts, names, new)
     numbers = {} if holding is None else holding.numbers
     return Plan(
         store=store,

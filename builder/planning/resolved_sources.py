@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.build_errors import SourceError, UsageError
-from builder.labels.text_classes import of_targets, parse_classes
+from builder.labels.text_classes import parse_classes
 from builder.manifest.kept import Kept
-from builder.manifest.label_classes import Texts, check_given, check_kinds, coded, texts_given, texts_wanted
+from builder.manifest.label_classes import Texts, check_kinds, coded, texts_given, texts_wanted
 from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.options import gives, options_of_new, options_of_old
@@ -72,24 +72,14 @@ class Reading:
     def for_schema(self, schema: Schema) -> Reading:
         """Return the same for a store whose features have names: columns are found by them in every source."""
         columns = [(column.name, column.dtype) for column in schema.columns]
-        process = self.process.for_store(schema.inputs.names, schema.labels.names, columns, schema.labels.classes)
-        return replace(self, process=process)
+        process = self.process.for_store(schema.inputs.names, schema.labels.names, columns)
+        return replace(self, process=process.with_classes(schema.labels.classes))
 
     def labels_with(self, classes: Classes | None) -> NDArray[Any] | None:
         """Return the labels of the manifest, with the codes of these classes in place of text."""
         if self.texts is None or self.labels is None or classes is None:
             return self.labels
         return coded(self.labels, self.texts, classes)
-
-    def check_given(self, new: Sequence[int]) -> None:
-        """Refuse labels of the manifest beside the classes that are given, of sources by their place among the names.
-
-        Raises:
-            UsageError: There is one; or classes are given for what is no target.
-        """
-        if self.texts is not None:
-            given = of_targets(parse_classes(self.process.classes), self.targets)
-            check_given(self.targets, given, self.texts, self.names, new)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Return some sources, by their place among the names, as a worker takes them."""

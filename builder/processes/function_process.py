@@ -14,7 +14,7 @@ import cloudpickle  # type: ignore[import-untyped]
 from builder.build_errors import UsageError
 from builder.formats.table import Array
 from builder.labels.name_labels import labels_in, target_names
-from builder.labels.text_classes import of_targets, parse_classes
+from builder.labels.text_classes import parse_classes
 from builder.processes.text_labels import coded_sequences
 from builder.sequence import Parts, rows_beside
 from store_spec import Classes
@@ -89,26 +89,14 @@ class FunctionProcess:
         del path
         return {}
 
-    def classes_of_targets(self, targets: int) -> Classes | None:
-        """Return the given classes of labels with so many targets; None: the labels come from elsewhere.
-
-        Raises:
-            UsageError: The classes are of other targets.
-        """
-        if not self.classes or self.label_source != "function":
-            return None
-        return of_targets(parse_classes(self.classes), [str(target) for target in range(targets)])
-
     def with_classes(self, classes: Classes | None) -> Self:
         """Return the same for labels with these classes."""
         return replace(self, store_classes=classes)
 
-    def for_store(
-        self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = (), classes: Classes | None = None
-    ) -> Self:
-        """Return the same for a store whose labels have these classes."""
+    def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
+        """Return the same: the function knows no store."""
         del inputs, labels, columns
-        return self.with_classes(classes)
+        return self
 
     def under(self, root: Path) -> Self:
         """Return the same: the function takes whole paths."""

@@ -76,16 +76,11 @@ class Process(Protocol):
     def classes_in(self, path: Path) -> dict[str, Names]:
         """Return the classes of each label column of a source; None: it holds numbers."""
 
-    def classes_of_targets(self, targets: int) -> Classes | None:
-        """Return the classes of labels with so many targets, if they are known without reading sources."""
-
     def with_classes(self, classes: Classes | None) -> Self:
         """Return the same for labels with these classes."""
 
-    def for_store(
-        self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = (), classes: Classes | None = None
-    ) -> Self:
-        """Return the same for a store with these names, further columns of sequences, and classes."""
+    def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
+        """Return the same for a store with these names, and further columns of sequences."""
 
     def under(self, root: Path) -> Self:
         """Return the same for sources below this folder."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from builder.frames.counts import StoreCleaning, cleaning_of
 from builder.labels.class_codes import ClassCodes
@@ -33,7 +32,7 @@ class Processed:
     seen: Seen
     bytes_read: int
     done: int  # sources that were processed: the first so many of the batch
-    classes: Classes | None = None  # of each target, in the order of their codes in the rows; None: as the store has
+    classes: Classes | None = None  # of each target, in the order of their codes in these rows
     seconds: float = 0.0  # that it took
     interrupt: KeyboardInterrupt | None = None  # what cut it off before the end of the batch
     in_memory: Pieces = field(default_factory=Pieces)  # while the sources are read
@@ -58,7 +57,7 @@ class Summary:
     seen: Seen
     bytes_read: int
     done: int  # sources that were processed: the first so many of the batch
-    classes: Classes | None  # of each target, in the order of their codes in the rows; None: as the store has
+    classes: Classes | None  # of each target, in the order of their codes in these rows
     seconds: float  # that it took
     interrupt: KeyboardInterrupt | None
     nbytes: int  # of the rows
@@ -100,8 +99,8 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
         SpillError: Rows do not fit into memory, and the disk refused them.
         UsageError: The process function is not to be found.
     """
-    codes = ClassCodes(batch.process.store_classes) if batch.may_add_classes else None
-    if codes is not None:  # which gives the codes: the schema need not have all classes
+    codes = ClassCodes(batch.process.store_classes or ())
+    if batch.may_add_classes:  # the codes are from there, and the schema need not have all
         schema = replace(schema, labels=replace(schema.labels, classes=None))
     rows, pieces = BatchRows(schema, space), Pieces()
     finished: list[Failure | tuple[list[Records], Fingerprint]] = []  # of each source that was processed
@@ -115,13 +114,16 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
             try:
                 if finished and time.monotonic() - started >= limit:
                     break
-                marks.append((rows.marked(), [] if codes is None else codes.marked()))
+                marks.append((rows.marked(), codes.marked()))
                 try:
                     one: Failure | tuple[list[Records], Fingerprint]
-                    one = read_source(batch, number, buffer, take, pieces.begin, codes=codes)
+                    one = read_source(
+                        batch, number, buffer, take, pieces.begin, codes=codes if batch.may_add_classes else None
+                    )
                 except UnusableError as error:
                     one = error.failure
-                    _go_back(rows, codes, *marks[-1])
+                    rows.cut(marks[-1][0])
+                    codes.cut(marks[-1][1])
                 finished.append(one)
             except KeyboardInterrupt as error:
                 interrupt = error
@@ -129,17 +131,11 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
     if interrupt is not None and not finished:
         raise interrupt
     if len(marks) > len(finished):  # the last source was cut off
-        _go_back(rows, codes, *marks[-1])
+        rows.cut(marks[-1][0])
+        codes.cut(marks[-1][1])
     processed = _processed(batch, schema, finished, rows, pieces)
-    processed.classes = None if codes is None else codes.classes
-    processed.seconds, processed.interrupt = time.monotonic() - started, interrupt
+    processed.classes, processed.seconds, processed.interrupt = codes.classes, time.monotonic() - started, interrupt
     return processed
-
-
-def _go_back(rows: BatchRows, codes: ClassCodes | None, *mark: Any) -> None:
-    rows.cut(mark[0])
-    if codes is not None:
-        codes.cut(mark[1])
 
 
 def _processed(

@@ -96,7 +96,7 @@ class Sources:
         with opened as ledger:
             schema = ledger.schema
             process = process_of(self.axis).under(self.folder)
-            process = process.for_store(schema.inputs.names, schema.labels.names, (), schema.labels.classes)
+            process = process.for_store(schema.inputs.names, schema.labels.names).with_classes(schema.labels.classes)
             there = set(store_spec.open_store(store).sources) if store.exists() else set()
             names = [name for name in self.names if name not in there]
             batches = (
