@@ -128,7 +128,7 @@ class BuildCommand(click.Command):
     "--dtype", metavar="DTYPE", help="As float32. By default what files hold, and float64 for text and decimals."
 )
 @click.option(
-    "--format", metavar="FORMAT", help="csv, tsv, blank, jsonl, parquet, arrow, npy, npz. By default by suffix."
+    "--format", metavar="FORMAT", help="csv, tsv, blank, jsonl, parquet, arrow, npy, npz, netcdf. By default by suffix."
 )
 @click.option("--delimiter", metavar="CHAR", help=r"Between the fields of text; \t is a tab.")
 @click.option(

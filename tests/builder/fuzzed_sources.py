@@ -29,10 +29,12 @@ from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
 from builder.frames.tabular import tabular
-from tests.builder.broken_sources import arrow_bytes, npy_bytes, npz_bytes, parquet_bytes, zstd
+from tests.builder.broken_sources import arrow_bytes, netcdf_bytes, npy_bytes, npz_bytes, parquet_bytes, zstd
 
 # In these, the end of a file shows that it is the end.
-ENDS: frozenset[str] = frozenset({"csv.gz", "csv.zst", "csv.bz2", "csv.xz", "parquet", "arrow", "ipc", "npy", "npz"})
+ENDS: frozenset[str] = frozenset(
+    {"csv.gz", "csv.zst", "csv.bz2", "csv.xz", "parquet", "arrow", "ipc", "npy", "npz", "nc"}
+)
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ def valid_files() -> dict[str, list[bytes]]:
         }
     )
     tables = [table, others]
+    variables = {"a": ("time", values[:, 0]), "b": ("time", np.array([1, 2, 3], np.int16))}
     arrays = [
         values,
         np.arange(5, dtype=">i4"),
@@ -79,6 +82,7 @@ def valid_files() -> dict[str, list[bytes]]:
         "parquet": list(map(parquet_bytes, tables)),
         "arrow": [*map(arrow_bytes, tables), arrow_bytes(others, compression="zstd")],
         "ipc": [arrow_bytes(one, stream=True, compression=packed) for one in tables for packed in (None, "lz4")],
+        "nc": [netcdf_bytes(variables, {}), netcdf_bytes(variables, {"a": {"zlib": True, "fletcher32": True}})],
         "npy": list(map(npy_bytes, arrays)),
         "npz": [
             npz_bytes({"inputs": npy_bytes(array), "labels": npy_bytes(array)}, compression)
