@@ -83,7 +83,7 @@ def _dataset(path: Path, source: str) -> Iterator[Any]:
 
 
 def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> None:
-    """Refuse variables that are no columns of one table."""
+    """Refuse variables that cannot be columns of one table."""
     steps: tuple[Any, ...] | None = None
     for name, own in dimensions.items():
         steps = steps or own
