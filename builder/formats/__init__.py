@@ -23,6 +23,10 @@ _SUFFIXES: Final = {
     ".ipc": "arrow",
     ".npy": "npy",
     ".npz": "npz",
+    ".nc": "netcdf",
+    ".nc4": "netcdf",
+    ".h5": "netcdf",
+    ".hdf5": "netcdf",
 }
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t", "blank": None}
 _TEXT: Final = frozenset({*_DELIMITERS, "jsonl"})  # may be packed
@@ -33,7 +37,7 @@ KNOWN_SUFFIXES: Final = (
     *_SUFFIXES,
     *(f"{text}{packed}" for text in (".csv", ".txt") for packed in _COMPRESSIONS),
 )
-BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz"})  # to which options of text mean nothing
+BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz", "netcdf"})  # to which options of text mean nothing
 
 
 def check_format(format: str) -> None:  # noqa: A002 - the option's name
@@ -128,6 +132,10 @@ def open_table(path: Path, *, source: str, options: TableOptions | None = None) 
         from builder.formats.arrow import open_ipc
 
         return open_ipc(path, source=source)
+    if found == "netcdf":
+        from builder.formats.netcdf import open_netcdf
+
+        return open_netcdf(path, source=source)
     raise SourceError(source, "an npz file is no table: its inputs and labels are whole arrays")
 
 

@@ -125,7 +125,7 @@ class TableOptions:
         section=_COLUMNS, metavar="DTYPE", parse=_dtype,
     ))
     format: str | None = field(default=None, metadata=option(
-        help="The format of all sources: csv, tsv, blank, jsonl, parquet, arrow, npy or npz. By default that of the "
+        help="The format of all sources: csv, tsv, blank, jsonl, parquet, arrow, npy, npz or netcdf. By default that of the "
         "suffix.",
         section=_FILES, metavar="FORMAT", parse=_format,
     ))

@@ -1,0 +1,120 @@
+"""Reading NetCDF files of version 4, and other HDF5 files: their variables along one dimension are columns."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from builder.build_errors import SourceError, UsageError
+from builder.formats.arrow import ArrowTable
+from builder.formats.column_choice import as_option
+from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
+from builder.formats.table import Array, DType, check_unique, reading
+
+
+def open_netcdf(path: Path, *, source: str) -> ArrowTable:
+    """Open a NetCDF or HDF5 file. Single values, and groups within the file, are left out.
+
+    Raises:
+        UsageError: The libraries that read it are not installed.
+        SourceError: It is broken, or has no variables with a dimension.
+    """
+    import pyarrow as pa
+
+    start, size = first_bytes(path, source, 3)
+    if start == b"CDF":
+        raise SourceError(source, "is a NetCDF file of version 3; write it again as version 4, as with nccopy -k nc4")
+
+    def load(columns: list[str]) -> Any:
+        with _dataset(path, source) as dataset:
+            variables = {name: dataset.variables[name] for name in columns}
+            _check_dimensions({name: variable.dims for name, variable in variables.items()}, source)
+            if sum(variable.nbytes for variable in variables.values()) > most_unpacked(size):
+                raise unpacks_to_much(source, size, advice="split it into smaller files")
+            return pa.table({name: _column(variable.values, variable.dtype) for name, variable in variables.items()})
+
+    def first_rows(column: str) -> Iterator[Any]:
+        return iter(load([column]).to_batches(max_chunksize=1))
+
+    with _dataset(path, source) as dataset:
+        kinds = {name: _kind(variable.dtype) for name, variable in dataset.variables.items() if variable.dims}
+    names = tuple(kinds)
+    check_unique(source, names)
+    if not names:
+        raise SourceError(source, "has no variables with a dimension; groups within the file are not read")
+    return ArrowTable(
+        source=source,
+        schema=pa.schema(kinds.items()),
+        load=load,
+        first_rows=first_rows,
+        groups={name: (name,) for name in names},
+        rows=None,
+    )
+
+
+@contextmanager
+def _dataset(path: Path, source: str) -> Iterator[Any]:
+    """Open a file as an xarray.Dataset, which decodes times, scales and fill values when it is read."""
+    try:
+        import h5netcdf
+        import h5py
+        import xarray
+    except ImportError as error:
+        raise UsageError(f"NetCDF and HDF5 files need {error.name}; pip install 'seqzarr[netcdf]'") from error
+    with (
+        warnings.catch_warnings(action="ignore"),
+        reading(source, path=path, format="HDF5", advice="is it a whole HDF5 file?"),
+        # Closed in any case: xarray leaves open what it cannot read, and HDF5 would give that for what is at its place
+        # later.
+        h5py.File(path) as file,
+    ):
+        file.attrs.get(
+            "_nc3_strict"
+        )  # if this fails, better here: h5netcdf asks for it too, and then complains on stderr
+        with (
+            # Where dimensions have no names, those of one length are the same.
+            h5netcdf.File(file, "r", phony_dims="access", decode_vlen_strings=True) as netcdf,
+            xarray.open_dataset(xarray.backends.H5NetCDFStore(netcdf), decode_timedelta=False) as dataset,
+        ):
+            yield dataset
+
+
+def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> None:
+    """Refuse variables that cannot be columns of one table."""
+    steps: tuple[Any, ...] | None = None
+    for name, own in dimensions.items():
+        steps = steps or own
+        if len(own) > 1 or own != steps:
+            along = f"{len(own)} dimensions ({', '.join(map(str, own))})"
+            if len(own) == 1:
+                along = f"the dimension {own[0]}, but {next(iter(dimensions))} has {steps[0]}"
+            raise SourceError(
+                source,
+                f"variable {name} has {along}; columns have one dimension, and all the same: leave it out with "
+                f"--exclude {as_option(name)}, name the columns to take with --inputs, or give --process with a "
+                "function that reads the file",
+            )
+
+
+def _kind(dtype: DType) -> Any:
+    """Return the pyarrow type of a variable's values."""
+    import pyarrow as pa
+
+    if dtype.kind in "biufMm":
+        return pa.from_numpy_dtype(dtype.newbyteorder("="))
+    return pa.string() if dtype.kind in "OSUT" else pa.binary()
+
+
+def _column(values: Array, dtype: DType) -> Any:
+    """Return the values of a variable as a pyarrow array."""
+    import pyarrow as pa
+
+    kind = _kind(dtype)
+    if pa.types.is_binary(kind):
+        return pa.array([value.tobytes() for value in values], kind)
+    if pa.types.is_string(kind):
+        return pa.array(np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.tolist(), kind)
+    return pa.array(np.ascontiguousarray(values, values.dtype.newbyteorder("=")), kind)
