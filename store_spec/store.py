@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from store_spec.reading.normalization import Normalize
     from store_spec.reading.quantiles import Quantiles
     from store_spec.reading.statistics import Statistics
-    from store_spec.sequences.padded import PaddedBatches
-    from store_spec.sequences.padding import Side
+    from store_spec.sequences.padded import PaddedBatches, Side
     from store_spec.sequences.streams import Streams
     from store_spec.windows.shape import Phase, Short, Target
     from store_spec.windows.windows import MissingValues, Windows
@@ -273,7 +272,7 @@ class Store(Selection):
         all, and no batches: check `len`.
         """
         from store_spec.windows.shape import WindowShape
-        from store_spec.windows.windows import Windows
+        from store_spec.windows.windows import WindowOptions, Windows
 
         shape = WindowShape(
             window=window,
@@ -286,9 +285,7 @@ class Store(Selection):
             steps=steps,
             phase=phase,
         )
-        return Windows(
-            self,
-            shape,
+        options = WindowOptions(
             normalize=normalize,
             features=features,
             future=future,
@@ -298,6 +295,7 @@ class Store(Selection):
             missing=missing,
             mask=mask,
         )
+        return Windows(self, shape, options)
 
     def padded(
         self,
@@ -322,11 +320,10 @@ class Store(Selection):
         index: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each batch: see `PaddedBatches`."""
-        from store_spec.sequences.padded import PaddedBatches
+        from store_spec.sequences.padded import PaddedBatches, PaddedOptions
 
-        return PaddedBatches(
-            self,
-            size,
+        options = PaddedOptions(
+            size=size,
             max_steps=max_steps,
             bucket=bucket,
             shuffle=shuffle,
@@ -339,12 +336,12 @@ class Store(Selection):
             world_size=world_size,
             drop_last=drop_last,
             memory=memory,
-            normalize=normalize,
             static=static,
             value_mask=value_mask,
             lengths=lengths,
             index=index,
         )
+        return PaddedBatches(options, self, normalize)
 
     def streams(
         self,
@@ -363,12 +360,11 @@ class Store(Selection):
         normalize: Normalize | None = None,
     ) -> Streams:
         """Return batches that continue where the previous one ended: see `Streams`."""
-        from store_spec.sequences.streams import Streams
+        from store_spec.sequences.streams import StreamOptions, Streams
 
-        return Streams(
-            self,
-            lanes,
-            steps,
+        options = StreamOptions(
+            lanes=lanes,
+            steps=steps,
             align=align,
             mask=mask,
             value_mask=value_mask,
@@ -378,5 +374,5 @@ class Store(Selection):
             rank=rank,
             world_size=world_size,
             memory=memory,
-            normalize=normalize,
         )
+        return Streams(options, self, normalize)

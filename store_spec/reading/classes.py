@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats
-from store_spec.reading.every_row import every_row
+from store_spec.reading.read_ranges import every_row
 
 if TYPE_CHECKING:
     from store_spec.store import Store

@@ -15,10 +15,10 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, WindowError
 from store_spec.format.moments import moments
-from store_spec.reading import every_row as every_row_module
 from store_spec.reading import quantiles as quantiles_module
-from store_spec.reading.every_row import every_row
+from store_spec.reading import read_ranges as read_ranges_module
 from store_spec.reading.quantiles import of_columns
+from store_spec.reading.read_ranges import every_row
 from store_spec.reading.statistics import Statistics
 from store_spec.schema import DTYPES
 from tests.store.oracle import Recipe, Sequence, make, recipes, same, write
@@ -122,7 +122,7 @@ def test_every_row_gives_the_rows_of_a_selection_each_as_often_as_it_is_selected
     store = store_spec.open_store(write(recipe, tmp_path_factory.mktemp("rows") / "s.zarr", sequences))
     some = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=6)) if lengths else []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(every_row_module, "BLOCK_BYTES", data.draw(st.sampled_from([1, 300, 10**6])))
+        patch.setattr(read_ranges_module, "BLOCK_BYTES", data.draw(st.sampled_from([1, 300, 10**6])))
         for name in ("inputs", "labels"):
             given_blocks = list(every_row(store.select(some), name))
             for at, number in enumerate(some):

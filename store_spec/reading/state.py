@@ -29,7 +29,7 @@ def state_of(kind: str, store: Store, sequences: int, parameters: Mapping[str, A
     """Return the state of an epoch after `step` batches.
 
     Args:
-        kind: The kind of batches: `windows`, `padded` or `streams`.
+        kind: The kind of batches: such as `windows`.
         store: The sequences; the state depends on their rows, places and order.
         sequences: How many the whole store had when the epoch was started.
         parameters: Everything that determines the order of the epoch, in types of JSON: lists, not tuples.
