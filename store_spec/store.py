@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from store_spec.reading.classes import ByClass, ClassCounts
     from store_spec.reading.normalization import Normalize
-    from store_spec.reading.quantiles import Quantiles
-    from store_spec.reading.statistics import Statistics
+    from store_spec.reading.statistics import Quantiles, Statistics
     from store_spec.sequences.padded import PaddedBatches, Side
     from store_spec.sequences.streams import Streams
     from store_spec.windows.shape import Phase, Short, Target
@@ -229,7 +228,7 @@ class Store(Selection):
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles, such as `[0.25, 0.5, 0.75]`, by reading the rows several times: see `quantiles`."""
-        from store_spec.reading.quantiles import quantiles
+        from store_spec.reading.statistics import quantiles
 
         return quantiles(self, q)
 

@@ -234,7 +234,7 @@ def standard(moments: Moments) -> Scale:
     )
 
 
-def between(center: Floats, low: Floats, high: Floats) -> Scale:
+def range_scale(center: Floats, low: Floats, high: Floats) -> Scale:
     """Return `center`, and `high - low` as the scale, or 1 if that is 0. Features with NaN are not changed."""
     with np.errstate(over="ignore"):  # `Scale` refuses infinite numbers
         none, distance = np.isnan(center), high - low
