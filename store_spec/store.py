@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from store_spec.reading.statistics import Quantiles, Statistics
     from store_spec.sequences.padded import PaddedBatches, Side
     from store_spec.sequences.streams import Streams
-    from store_spec.windows.shape import Phase, Short, Target
-    from store_spec.windows.windows import MissingValues, Windows
+    from store_spec.windows.shape import MissingValues, Phase, Short, Target
+    from store_spec.windows.windows import Windows
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
@@ -270,8 +270,8 @@ class Store(Selection):
         A sequence that is too short for a window has none, unless `short` says otherwise. So there may be no windows at
         all, and no batches: check `len`.
         """
-        from store_spec.windows.shape import WindowShape
-        from store_spec.windows.windows import WindowOptions, Windows
+        from store_spec.windows.shape import WindowOptions, WindowShape
+        from store_spec.windows.windows import Windows
 
         shape = WindowShape(
             window=window,

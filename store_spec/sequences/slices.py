@@ -16,7 +16,7 @@ from store_spec.reading.columns import Column
 from store_spec.reading.normalization import Normalize, Own, Scales, row_bytes, scales_of, without_windows
 from store_spec.reading.read_ranges import read_by_chunk
 from store_spec.reading.scaling import Scaler, by_feature, normalized_dtype
-from store_spec.windows.missing_values import masks_of
+from store_spec.windows.targets import masks_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store

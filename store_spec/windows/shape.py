@@ -1,16 +1,19 @@
-"""The shape of a window: its input rows, its label, and the steps it needs for them."""
+"""The shape of a window: its input rows, its label, and the steps it needs for them; and the options of windows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from store_spec.errors import WindowError
+from store_spec.reading.normalization import Normalize
 from store_spec.windows.validation import INT64_MAX, checked_count, checked_fractions
 
 Target = Literal["future", "last", "aligned", "sequence"]
 Short = Literal["drop", "pad", "error"]
 Phase = Literal["first", "random"]
+MissingValues = Literal["keep", "skip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +102,17 @@ class WindowShape:
         if self.target == "future":
             return self.horizon
         return self.window if self.target == "aligned" else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WindowOptions:
+    """The arguments of `Windows`, apart from the sequences and the shape."""
+
+    normalize: Normalize | None = None
+    features: Sequence[str | int] | None = None
+    future: Sequence[str | int] | None = None
+    static: Sequence[str] | None = None
+    before: Any = None
+    after: Any = None
+    missing: MissingValues = "keep"
+    mask: bool = False

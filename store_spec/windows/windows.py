@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.notebook import option_text, table_html
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.normalization import (
-    Normalize,
     Own,
     WindowScales,
     labels_are_numbers,
@@ -25,13 +23,11 @@ from store_spec.reading.normalization import (
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.reading.state import brief
-from store_spec.windows.missing_values import gaps_of, masks_of
 from store_spec.windows.pools import Batch
 from store_spec.windows.row_cache import RowCache
-from store_spec.windows.samples import READ_TOGETHER, read_samples
-from store_spec.windows.scaler import scaler_of
-from store_spec.windows.shape import WindowShape
-from store_spec.windows.targets import check_target, index_of, moment_of
+from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
+from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
+from store_spec.windows.targets import check_target, gaps_of, index_of, masks_of, moment_of
 
 if TYPE_CHECKING:
     from store_spec.reading.classes import ByClass
@@ -40,8 +36,6 @@ if TYPE_CHECKING:
     from store_spec.windows.epoch import Transform
     from store_spec.windows.mixing import Mixing
     from store_spec.windows.overlay import Overlay
-
-MissingValues = Literal["keep", "skip"]
 
 
 class Place(NamedTuple):
@@ -56,20 +50,6 @@ class Place(NamedTuple):
     source: Any
     part: Any
     step: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WindowOptions:
-    """The arguments of `Windows`, apart from the sequences and the shape."""
-
-    normalize: Normalize | None = None
-    features: Sequence[str | int] | None = None
-    future: Sequence[str | int] | None = None
-    static: Sequence[str] | None = None
-    before: Any = None
-    after: Any = None
-    missing: MissingValues = "keep"
-    mask: bool = False
 
 
 class Windows:
@@ -307,28 +287,9 @@ class Windows:
         return Place(names.reshape(sequences.shape), parts, steps)
 
     def __repr__(self) -> str:
-        options = "".join(f", {name}={text}" for name, text in self._option_texts().items())
+        every = [(one.name, getattr(self._options, one.name), one.default) for one in fields(WindowOptions)]
+        options = "".join(f", {name}={_shown(value)}" for name, value, default in every if value is not default)
         return f"<{len(self):,} windows of {self.store.path.name}: {self.shape}{options}>"
-
-    def _option_texts(self) -> dict[str, str]:
-        """Return the options that differ from the defaults, without the shape, as short texts."""
-        every = {one.name: (getattr(self._options, one.name), one.default) for one in fields(WindowOptions)}
-        return {name: option_text(value) for name, (value, default) in every.items() if value is not default}
-
-    def _repr_html_(self) -> str:
-        """Return HTML for notebooks."""
-        shape, inputs = self.shape, self.columns["inputs"]
-        labels = self.columns["labels"]
-        steps = () if shape.label_steps is None else (shape.label_steps,)
-        pairs = [
-            ("windows", f"{len(self):,} of {len(self.store):,} sequences"),
-            ("inputs", f"{inputs.dtype} {(shape.window, *inputs.shape)}"),
-            ("labels", f"{labels.dtype} {(*steps, *labels.shape)}, {shape.target}"),
-            *((name, f"{getattr(shape, name)}") for name in ("stride", "sampling_rate", "lead", "short")),
-            ("normalized", "no" if self.normalize is None else "yes"),
-            *((name, text) for name, text in self._option_texts().items() if name != "normalize"),
-        ]
-        return table_html(self.store.path.name, pairs)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -415,3 +376,10 @@ class Windows:
 def _unpickle(store: Store, shape: WindowShape, options: WindowOptions, epoch: tuple[int, int] | None) -> Windows:
     windows = Windows(store, shape, options)
     return windows if epoch is None else windows.of_epoch(*epoch)
+
+
+def _shown(value: object) -> str:
+    """Return an option as text: the first items of a list, only the type of statistics and the like."""
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return f"{list(value)!r:.200}"
+    return f"{value!r:.80}" if isinstance(value, str | bool | int | float | np.generic) else type(value).__name__

@@ -18,8 +18,8 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import FormatError, SequenceError, StateError, WindowError
 from store_spec.schema import LabelAxis
-from store_spec.windows.shape import WindowShape
-from store_spec.windows.windows import WindowOptions, Windows
+from store_spec.windows.shape import WindowOptions, WindowShape
+from store_spec.windows.windows import Windows
 from tests.store.damage import values
 from tests.store.window_oracle import (
     LENGTHS,

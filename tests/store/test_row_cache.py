@@ -23,8 +23,8 @@ from store_spec.windows import row_cache as row_cache_module
 from store_spec.windows.pools import Batch
 from store_spec.windows.ranges import Ranges
 from store_spec.windows.row_cache import MOST_IDLE, CachedRows, RowCache
-from store_spec.windows.shape import WindowShape
-from store_spec.windows.windows import WindowOptions, Windows
+from store_spec.windows.shape import WindowOptions, WindowShape
+from store_spec.windows.windows import Windows
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, selections, shapes
 
 

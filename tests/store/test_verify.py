@@ -508,7 +508,7 @@ RUNS = {
 @pytest.mark.parametrize("rows", [1, 1000])
 def test_runs_that_are_not_those_of_the_rows_are_found_however_these_are_cut(gappy, case, rows, monkeypatch):
     monkeypatch.setattr(verify_parts, "PART_BYTES", rows)
-    monkeypatch.setattr("store_spec.verification.part_rows.PIECE_BYTES", rows)
+    monkeypatch.setattr("store_spec.verification.parts.PIECE_BYTES", rows)
     changes, text = RUNS[case]
     forge(gappy, seal=False, **changes)
     problems = found(gappy)
