@@ -82,11 +82,6 @@ class Root:
         ranges = ",".join(f"{start}-{stop}" for start, stop in self.retired)
         return hashlib.sha256(f"{self.identity}\n{ranges}".encode()).hexdigest()
 
-    def _of_labels(self) -> dict[str, Any]:
-        classes = self.schema.labels.classes
-        each = None if classes is None else [None if names is None else list(names) for names in classes]
-        return {"classes": each, "axis": self.schema.label_axis}
-
     def encode(self) -> bytes:
         """Return the bytes of the root `zarr.json`. The digest in it is computed with 64 zeros in its place."""
         arrays = {fact.name: array_document(self.schema, fact, self.counts) for fact in self.schema.arrays()}
@@ -100,7 +95,8 @@ class Root:
                     "counts": {name: getattr(self.counts, name) for name in _count_names(self.schema)},
                     "retired": [list(pair) for pair in self.retired],
                     "inputs": self.schema.inputs.to_json(),
-                    "labels": self.schema.labels.to_json() | self._of_labels(),
+                    "labels": self.schema.labels.to_json()
+                    | {"classes": self.schema.labels.classes, "axis": self.schema.label_axis},
                     "columns": [{"name": one.name, "dtype": one.dtype} for one in self.schema.columns],
                     "time": None if self.schema.time is None else self.schema.time.to_json(),
                     "missing": self.schema.missing,

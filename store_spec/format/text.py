@@ -43,7 +43,7 @@ def check_text(text: str, what: str, most: int, error: type[StoreError]) -> None
     try:
         size = len(text.encode())
     except UnicodeEncodeError as cause:
-        raise error(f"{what} is not valid Unicode; rename it") from cause
+        raise error(f"{what} is not valid Unicode") from cause
     if size > most:
         raise error(f"{what} has {size:,} bytes; at most {most:,} are kept: shorten it")
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceError
 from store_spec.format.class_names import wrong_code
-from store_spec.schema import DTYPES, Missing, Rows
+from store_spec.schema import Missing, Rows
 
 CHECKED_VALUES = 2**20  # values that are looked at together
 MOST_AXES = 32  # of arrays that come as lists in lists
@@ -27,33 +27,10 @@ def checked_rows(name: str, values: ArrayLike, rows: Rows, missing: Missing, sou
         raise SequenceError(f"{source}: {name} have shape {array.shape}, where this store has ({expected})")
     if array.dtype.newbyteorder("=") != rows.dtype and not _keeps_values(array, rows):
         raise SequenceError(
-            f"{source}: {name} are {array.dtype}, where this store has {rows.dtype}; converting could lose values"
-            + _instead(array.dtype, rows.dtype)
+            f"{source}: {name} are {array.dtype}, where this store has {rows.dtype}; converting could lose values: "
+            "convert them yourself, or make a store of another dtype"
         )
     return np.ascontiguousarray(array, rows.dtype)
-
-
-def _instead(dtype: np.dtype[Any], stored: np.dtype[Any]) -> str:
-    """Advise what to do about a dtype that has numbers which the store's dtype lacks."""
-    if dtype.kind not in "biufc":
-        return ": convert them yourself: only numbers are stored"
-    both = np.result_type(dtype, stored)
-    if both.name not in DTYPES:  # a long double
-        return ": convert them yourself"
-    if _holds_all(both, dtype) and _holds_all(both, stored):
-        return f": convert them yourself, or make a store of {both}"
-    make = "" if both == stored else "make a store of it and "
-    return (
-        f", and no dtype holds all of both; {both} rounds whole numbers beyond 2**53: if it may, {make}convert them "
-        f"yourself (a first build does so with --dtype {both})"
-    )
-
-
-def _holds_all(wide: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
-    """Return whether a dtype that NumPy promotes to has all values: it promotes int64 to float64, which has not."""
-    if dtype.kind not in "iu" or wide.kind not in "fc":
-        return True
-    return 8 * dtype.itemsize - (dtype.kind == "i") <= np.finfo(wide).nmant + 1
 
 
 def with_masks(values: Any) -> Any:

@@ -159,7 +159,9 @@ def _earlier(store: Store, how: str, arguments: tuple[float, ...], count: int) -
 def moments_of(store: Store, name: str) -> Moments:
     """Return the moments of `inputs` or `labels` of all these sequences together, from the tables."""
     tables = [f"stats/{name}_{moment}" for moment in MOMENTS]
-    numbers, size = store.selection, _merge_size(store, name)
+    numbers = store.selection
+    # A power of 2 gives the same bits as merging all sequences at once.
+    size = 1 << max(0, (MERGED_VALUES // store.schema.rows(name).features).bit_length() - 1)
     if (np.diff(numbers) <= 0).any():  # not ascending: parts of the selection may be spread over the whole store
         return merge(Moments(*(store.snapshot.table(table)[numbers] for table in tables)))
     parts = []
@@ -168,11 +170,6 @@ def moments_of(store: Store, name: str) -> Moments:
         low, high = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 0)
         parts.append(merge(Moments(*(store.snapshot.table(table, low, high)[some - low] for table in tables))))
     return merge(stacked(parts))
-
-
-def _merge_size(store: Store, name: str) -> int:
-    """Return how many sequences to merge at a time: a power of 2, which gives the same bits as merging all at once."""
-    return 1 << max(0, (MERGED_VALUES // store.schema.rows(name).features).bit_length() - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

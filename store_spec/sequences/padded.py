@@ -19,7 +19,7 @@ from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.sequences.buckets import Batching, BatchPlan
-from store_spec.sequences.slices import Batch, SliceReader, Slices
+from store_spec.sequences.slices import Batch, ReaderPlan, SliceReader, Slices
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -49,7 +49,7 @@ class PaddedOptions(Batching):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PaddedPlan:
+class PaddedPlan(ReaderPlan):
     """The batches of one rank in an epoch of whole sequences. Make one with `make`.
 
     Args:
@@ -97,16 +97,6 @@ class PaddedPlan:
         return cls(options=options, reader=reader, lengths=lengths, order=options.plan(lengths), static=static)
 
     @property
-    def store(self) -> Store:
-        """The sequences."""
-        return self.reader.store
-
-    @property
-    def normalize(self) -> Scaler | Own | None:
-        """How they are normalised."""
-        return self.reader.normalize
-
-    @property
     def padding(self) -> float:
         """The share of padding in the steps of all batches of all ranks."""
         return self.order.padding(self.lengths)
@@ -118,9 +108,6 @@ class PaddedPlan:
         size, most = self.options.size, self.options.max_steps
         limit = f"{most:,} padded steps" if size is None else f"{size:,} sequences"
         return f"up to {limit} with {100 * self.padding:.1f} % padding"
-
-    def __repr__(self) -> str:
-        return repr(self.store)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""

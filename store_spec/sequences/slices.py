@@ -157,3 +157,23 @@ class SliceReader:
             by_feature(np.subtract, rows, center, place)
             by_feature(np.divide, place, divisor, place)
         return results
+
+
+class ReaderPlan:
+    """What the plans of batches of whole sequences and of slices have in common."""
+
+    __slots__ = ()
+    reader: SliceReader
+
+    @property
+    def store(self) -> Store:
+        """The sequences."""
+        return self.reader.store
+
+    @property
+    def normalize(self) -> Scaler | Own | None:
+        """How they are normalised."""
+        return self.reader.normalize
+
+    def __repr__(self) -> str:
+        return repr(self.store)

@@ -18,7 +18,7 @@ from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
 from store_spec.sequences import lanes as lanes_module
 from store_spec.sequences.lanes import LanePlan
-from store_spec.sequences.slices import Batch, SliceReader
+from store_spec.sequences.slices import Batch, ReaderPlan, SliceReader
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -41,7 +41,7 @@ class StreamOptions(EpochOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class StreamPlan:
+class StreamPlan(ReaderPlan):
     """The batches of one rank in an epoch of streams. Make one with `make`.
 
     Args:
@@ -93,25 +93,12 @@ class StreamPlan:
         fitting = (limit - chunk) // 2 // (batch + slices * PIECE_BYTES)
         return cls(options=options, reader=reader, places=places, fitting=fitting)
 
-    @property
-    def store(self) -> Store:
-        """The sequences."""
-        return self.reader.store
-
-    @property
-    def normalize(self) -> Scaler | Own | None:
-        """How they are normalised."""
-        return self.reader.normalize
-
     def __len__(self) -> int:
         return self.places.batches
 
     def __str__(self) -> str:
         options, padding = self.options, 100 * self.places.padding
         return f"{options.lanes:,} lanes of {options.steps:,} steps with {padding:.1f} % padding"
-
-    def __repr__(self) -> str:
-        return repr(self.store)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
