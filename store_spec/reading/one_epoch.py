@@ -162,15 +162,8 @@ class OneEpoch(ABC, Generic[Batch, Plan]):
         return self
 
     def __next__(self) -> Batch:
-        if self._process not in (0, os.getpid()):
-            # Threads that read ahead do not exist after a fork, and waiting for them would not end.
-            if not self._restarts:
-                raise WindowError(
-                    f"these batches were begun in process {self._process}, but are asked for in {os.getpid()}; "
-                    f"call {self._of} there"
-                )
-            self._process, self._batches = 0, None
         with self._lock():
+            self._check_process()
             if self._ended_by is not None:
                 raise WindowError(
                     f"{self._plan.store.path}: these batches ended with an error, {self._ended_by:.200}; call "
@@ -191,6 +184,17 @@ class OneEpoch(ABC, Generic[Batch, Plan]):
                     self._ended_by = repr(error)
                 raise
             return batch
+
+    def _check_process(self) -> None:
+        """After a fork, drop the batches that threads of the parent process read ahead, or refuse to continue."""
+        if self._process in (0, os.getpid()):
+            return
+        if not self._restarts:
+            raise WindowError(
+                f"these batches were begun in process {self._process}, but are asked for in {os.getpid()}; "
+                f"call {self._of} there"
+            )
+        self._process, self._batches = 0, None
 
     def _lock(self) -> threading.Lock:
         return self._locks.setdefault(os.getpid(), threading.Lock())
