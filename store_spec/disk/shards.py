@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.committed import get_part, get_whole, open_file, part_of, wrong_size
 from store_spec.disk.recent import ChunkKey, RecentChunks
 from store_spec.disk.storage import OpenFile, ReadableFile
-from store_spec.disk.tables import Tables
+from store_spec.disk.tables import Tables, get_part, get_whole, open_file, part_of, wrong_size
 from store_spec.errors import FormatError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.committed import part_of
 from store_spec.disk.shards import Shards
 from store_spec.disk.storage import Storage, StoreLocation, storage_of
-from store_spec.disk.tables import Tables, read_only
+from store_spec.disk.tables import Tables, part_of, read_only
 from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
 from store_spec.format.codec import crc32c

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from store_spec.reading.columns import Column
 from store_spec.reading.normalization import Normalize, Own, Scales, row_bytes, scales_of, without_windows
 from store_spec.reading.read_ranges import read_by_chunk
-from store_spec.reading.scaling import Scaler, by_feature, normalized_dtype
+from store_spec.reading.scaling import Scale, Scaler, by_feature, normalized_dtype
 from store_spec.windows.targets import masks_of
 
 if TYPE_CHECKING:
@@ -148,11 +148,14 @@ class SliceReader:
         scale, dtype = self._scales[name], normalized_dtype(self.store.schema.rows(name).dtype)
         if scale is None:
             return arrays
+        if isinstance(scale, Scale):  # the same for all slices
+            results = [scale.apply(array, name, inplace=True) for array in arrays]
+            for rows, real in zip(results, slices.real(), strict=True):
+                rows[~real] = 0
+            return results
         results = [array if array.dtype == dtype else np.zeros(array.shape, dtype) for array in arrays]
         each = scale.of(self.store.selection[slices.sequence]).astype(dtype)
-        shape = len(slices.sequence), each.features
-        centers, scales = (np.broadcast_to(numbers, shape) for numbers in (each.center, each.scale))
-        places = zip(slices.places(arrays), slices.places(results), centers, scales, strict=True)
+        places = zip(slices.places(arrays), slices.places(results), each.center, each.scale, strict=True)
         for rows, place, center, divisor in places:
             by_feature(np.subtract, rows, center, place)
             by_feature(np.divide, place, divisor, place)

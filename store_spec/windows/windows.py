@@ -20,9 +20,9 @@ from store_spec.reading.normalization import (
     scales_of,
     state_name,
 )
+from store_spec.reading.one_epoch import brief
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
-from store_spec.reading.state import brief
 from store_spec.windows.pools import Batch
 from store_spec.windows.row_cache import RowCache
 from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
