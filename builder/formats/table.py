@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from builder.build_errors import BuildError, SourceError
 from builder.formats.column_choice import as_option
 from builder.formats.files import check_is, first_bytes, unreadable
-from store_spec.format.values import surely_finite
+from store_spec.format.value_checks import surely_finite
 
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from builder.build_errors import SourceError, UsageError
 from builder.formats.convert import lost_values, parse_dtype
 from builder.formats.table import Array, DType
-from store_spec.format.values import with_masks
+from store_spec.format.value_checks import with_masks
 from store_spec.schema import Schema
 
 ARRAYS = ("inputs", "labels")

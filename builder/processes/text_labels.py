@@ -17,7 +17,7 @@ from builder.formats.table import Array
 from builder.labels.text_classes import CODES, Given, of_targets, unseen_class
 from builder.sequence import LongSequence, Sequence, sequences_of
 from store_spec.errors import SequenceError
-from store_spec.format.values import with_masks
+from store_spec.format.value_checks import with_masks
 
 
 def coded_sequences(result: Any, given: Given, source: str) -> Iterator[Sequence | LongSequence]:

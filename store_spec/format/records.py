@@ -16,7 +16,7 @@ from store_spec.format.row_facts import RowFacts, derived, describe_rows
 from store_spec.format.sequence_columns import checked_columns, columns_crc32c
 from store_spec.format.text import check_text
 from store_spec.format.times import checked_times
-from store_spec.format.values import as_array, check_classes, check_finite, checked_filled, checked_rows
+from store_spec.format.value_checks import as_array, check_classes, check_finite, checked_filled, checked_rows
 from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, NO_FILE, TABLES, Schema
 
 SOURCES = f"{TABLES}/source"
