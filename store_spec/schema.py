@@ -66,6 +66,9 @@ class ArrayFact:
     only: Literal["", "own", "time", "keep", "filled"] = ""  # the array exists only with this label axis or option
 
 
+MOMENTS = ("count", "mean", "m2", "min", "max")
+_STATISTICS: dict[str, Tail] = {"inputs": "features", "labels": "targets"}
+
 ARRAYS = (
     ArrayFact("inputs", "", "step", "inputs"),
     ArrayFact("labels", "", "", "labels"),
@@ -87,22 +90,16 @@ ARRAYS = (
     ArrayFact("sequences/time_last", "int64", "sequence", "", "time"),
     ArrayFact("sequences/time_crc32c", "uint32", "sequence", "", "time"),
     ArrayFact("sequences/filled_crc32c", "uint32", "sequence", "", "filled"),
-    ArrayFact("stats/inputs_count", "int64", "sequence", "features"),
-    ArrayFact("stats/inputs_mean", "float64", "sequence", "features"),
-    ArrayFact("stats/inputs_m2", "float64", "sequence", "features"),
-    ArrayFact("stats/inputs_min", "float64", "sequence", "features"),
-    ArrayFact("stats/inputs_max", "float64", "sequence", "features"),
-    ArrayFact("stats/labels_count", "int64", "sequence", "targets"),
-    ArrayFact("stats/labels_mean", "float64", "sequence", "targets"),
-    ArrayFact("stats/labels_m2", "float64", "sequence", "targets"),
-    ArrayFact("stats/labels_min", "float64", "sequence", "targets"),
-    ArrayFact("stats/labels_max", "float64", "sequence", "targets"),
+    *(
+        ArrayFact(f"stats/{array}_{moment}", "int64" if moment == "count" else "float64", "sequence", tail)
+        for array, tail in _STATISTICS.items()
+        for moment in MOMENTS
+    ),
 )
 MISSING_RUNS = {"inputs": "missing_inputs", "labels": "missing_labels"}  # the runs of rows with a missing value
 ROW_ARRAYS = ("inputs", "labels", "time", "filled")  # rows of sequences; labels of whole sequences are in a table
 TABLES = "sequences"  # the group of tables, except statistics
 GROUPS = (TABLES, "stats")
-MOMENTS = ("count", "mean", "m2", "min", "max")
 _FACTS = {fact.name: fact for fact in ARRAYS}
 
 
@@ -165,10 +162,6 @@ class Rows:
     def empty(self, rows: int) -> NDArray[Any]:
         """Return an array of `rows` rows, not initialised."""
         return np.empty((rows, *self.shape), self.dtype)
-
-    def zeros(self, rows: int) -> NDArray[Any]:
-        """Return an array of `rows` rows of zeros."""
-        return np.zeros((rows, *self.shape), self.dtype)
 
     def to_json(self) -> dict[str, Any]:
         """Return the member of the root attributes."""
@@ -293,33 +286,21 @@ class Schema:
         inputs: Rows,
         labels: Rows,
         *,
-        label_axis: LabelAxis = "step",
-        missing: Missing = "error",
-        codec: Codec | None = None,
         chunk_bytes: int = CHUNK_BYTES,
         shard_bytes: int = SHARD_BYTES,
-        columns: tuple[SequenceColumn, ...] = (),
-        time: Time | None = None,
-        filled: bool = False,
+        **options: Any,
     ) -> Schema:
-        """Choose chunks and shards by the widest row on each axis, and by their decoded sizes in bytes."""
+        """Choose chunks and shards by the widest row on each axis; `options` are further fields of the schema."""
 
         def fit(row_bytes: int) -> Chunking:
             return Chunking.for_rows(row_bytes, chunk_bytes=chunk_bytes, shard_bytes=shard_bytes)
 
-        on_steps = [inputs, *([labels] if label_axis == "step" else []), *([TIMES] if time is not None else [])]
-        return cls(
-            inputs=inputs,
-            labels=labels,
-            steps=fit(max(rows.nbytes for rows in on_steps)),
-            label_axis=label_axis,
-            label_steps=fit(labels.nbytes) if label_axis == "own" else None,
-            missing=missing,
-            codec=codec or Codec(),
-            columns=columns,
-            time=time,
-            filled=filled,
-        )
+        axis = options.get("label_axis", "step")
+        on_steps = [inputs, *([labels] if axis == "step" else []), *([TIMES] if options.get("time") else [])]
+        steps = fit(max(rows.nbytes for rows in on_steps))
+        label_steps = fit(labels.nbytes) if axis == "own" else None
+        options["codec"] = options.get("codec") or Codec()
+        return cls(inputs=inputs, labels=labels, steps=steps, label_steps=label_steps, **options)
 
     def rows(self, name: str) -> Rows:
         """Return the rows of `inputs`, `labels`, `time` or `filled`."""
@@ -342,11 +323,7 @@ class Schema:
         return self.label_steps if name == "labels" and self.label_steps is not None else self.steps
 
     def sharded(self) -> dict[str, tuple[str, ...]]:
-        """Return the arrays in shards, by axis. Arrays on the same axis have the same rows in the same shards.
-
-        >>> Schema.plan(rows_of("float32", (12,)), rows_of("int64", ()), label_axis="step").sharded()
-        {'step': ('inputs', 'labels')}
-        """
+        """Return the arrays in shards, by axis. Arrays on the same axis have the same rows in the same shards."""
         by_axis: dict[str, tuple[str, ...]] = {}
         for fact in self.arrays():
             if self.is_sharded(fact.name):

@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from store_spec.reading.classes import ByClass, ClassCounts
     from store_spec.reading.disk_usage import DiskUsage
     from store_spec.reading.normalization import Normalize
-    from store_spec.reading.quantiles import Quantiles
-    from store_spec.reading.statistics import Statistics
-    from store_spec.sequences.padded import PaddedBatches
-    from store_spec.sequences.padding import Side
+    from store_spec.reading.statistics import Quantiles, Statistics
+    from store_spec.sequences.padded import PaddedBatches, Side
     from store_spec.sequences.streams import Streams
-    from store_spec.windows.shape import Phase, Short, Target
-    from store_spec.windows.windows import MissingValues, Windows
+    from store_spec.windows.shape import MissingValues, Phase, Short, Target
+    from store_spec.windows.windows import Windows
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
@@ -263,7 +261,7 @@ class Store(Selection):
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles, such as `[0.25, 0.5, 0.75]`, by reading the rows several times: see `quantiles`."""
-        from store_spec.reading.quantiles import quantiles
+        from store_spec.reading.statistics import quantiles
 
         return quantiles(self, q)
 
@@ -305,7 +303,7 @@ class Store(Selection):
         A sequence that is too short for a window has none, unless `short` says otherwise. So there may be no windows at
         all, and no batches: check `len`.
         """
-        from store_spec.windows.shape import WindowShape
+        from store_spec.windows.shape import WindowOptions, WindowShape
         from store_spec.windows.windows import Windows
 
         shape = WindowShape(
@@ -319,9 +317,7 @@ class Store(Selection):
             steps=steps,
             phase=phase,
         )
-        return Windows(
-            self,
-            shape,
+        options = WindowOptions(
             normalize=normalize,
             features=features,
             future=future,
@@ -331,6 +327,7 @@ class Store(Selection):
             missing=missing,
             mask=mask,
         )
+        return Windows(self, shape, options)
 
     def padded(
         self,
@@ -355,11 +352,10 @@ class Store(Selection):
         index: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each batch: see `PaddedBatches`."""
-        from store_spec.sequences.padded import PaddedBatches
+        from store_spec.sequences.padded import PaddedBatches, PaddedOptions
 
-        return PaddedBatches(
-            self,
-            size,
+        options = PaddedOptions(
+            size=size,
             max_steps=max_steps,
             bucket=bucket,
             shuffle=shuffle,
@@ -372,12 +368,12 @@ class Store(Selection):
             world_size=world_size,
             drop_last=drop_last,
             memory=memory,
-            normalize=normalize,
             static=static,
             value_mask=value_mask,
             lengths=lengths,
             index=index,
         )
+        return PaddedBatches(options, self, normalize)
 
     def streams(
         self,
@@ -396,12 +392,11 @@ class Store(Selection):
         normalize: Normalize | None = None,
     ) -> Streams:
         """Return batches that continue where the previous one ended: see `Streams`."""
-        from store_spec.sequences.streams import Streams
+        from store_spec.sequences.streams import StreamOptions, Streams
 
-        return Streams(
-            self,
-            lanes,
-            steps,
+        options = StreamOptions(
+            lanes=lanes,
+            steps=steps,
             align=align,
             mask=mask,
             value_mask=value_mask,
@@ -411,5 +406,5 @@ class Store(Selection):
             rank=rank,
             world_size=world_size,
             memory=memory,
-            normalize=normalize,
         )
+        return Streams(options, self, normalize)

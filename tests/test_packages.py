@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "store_spec/format": {"errors", "schema"},
     "store_spec/disk": {"errors", "schema", "format"},
-    "store_spec/reading": {"errors", "schema", "format", "disk", "store", "notebook"},
-    "store_spec/windows": {"errors", "format", "reading", "store", "notebook"},
+    "store_spec/reading": {"errors", "schema", "format", "disk", "store"},
+    "store_spec/windows": {"errors", "format", "reading", "store"},
     "store_spec/sequences": {"errors", "format", "reading", "windows", "store"},
     "store_spec/verification": {"errors", "schema", "format", "disk", "reading"},
     "builder/formats": {"amounts", "build_errors", "options"},

@@ -125,8 +125,8 @@ class TableOptions:
         section=_COLUMNS, metavar="DTYPE", parse=_dtype,
     ))
     format: str | None = field(default=None, metadata=option(
-        help="The format of all sources: csv, tsv, blank, jsonl, parquet, arrow, npy, npz or netcdf. By default that of the "
-        "suffix.",
+        help="The format of all sources: csv, tsv, blank, jsonl, parquet, arrow, npy, npz or netcdf. By default that "
+        "of the suffix.",
         section=_FILES, metavar="FORMAT", parse=_format,
     ))
     delimiter: str | None = field(default=None, metadata=option(

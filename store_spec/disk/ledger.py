@@ -7,7 +7,6 @@ sequences visible whose rows are completely in shards that were written.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,24 +17,13 @@ from numpy.typing import NDArray
 
 from store_spec.disk.job import ShardJob, advice_to_repair
 from store_spec.disk.lock import folder_locked, locked
-from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import LocalStorage, check_local, check_outside, sync_folder
-from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError, StorageError, StoreExistsError
+from store_spec.disk.snapshot import Snapshot, check_root
+from store_spec.disk.storage import LocalStorage, check_local, check_outside, remove_tree, sync_folder
+from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.format import retired
 from store_spec.format.class_names import Classes, check_extended
-from store_spec.format.layout import (
-    LARGEST_DOCUMENT,
-    ROOT,
-    Counts,
-    Root,
-    array_document,
-    chunk_number,
-    decode_document,
-    encode_document,
-    group_document,
-    table_chunk,
-    tables_document,
-)
+from store_spec.format.documents import encode_document, group_document, tables_document
+from store_spec.format.layout import ROOT, Counts, Root, array_document, chunk_number, table_chunk
 from store_spec.format.records import SOURCES, Records, no_records
 from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 
@@ -87,8 +75,8 @@ class Ledger:
             if path.exists() or path.is_symlink():
                 raise StoreExistsError(f"{path}: something is there already; remove it, or open it with mode='a'")
             new = folder / NEW
-            _remove_tree(new)
-            _remove_tree(folder / SPILLED)
+            remove_tree(new)
+            remove_tree(folder / SPILLED)
             storage = LocalStorage(new)
             for key in ("", *schema.folders()):
                 storage.make_folder(key)
@@ -98,8 +86,8 @@ class Ledger:
                 with folder_locked(new):  # the lock stays when the folder is renamed
                     yield cls(path, storage, root, None, folder)
             finally:
-                _remove_tree(new)
-                _remove_tree(folder / SPILLED)
+                remove_tree(new)
+                remove_tree(folder / SPILLED)
 
     @classmethod
     @contextlib.contextmanager
@@ -129,8 +117,8 @@ class Ledger:
             FormatError: The store cannot be written to by this version, or its root is an older copy.
         """
         path = path.absolute()
-        _remove_tree(folder / NEW)
-        _remove_tree(folder / SPILLED)
+        remove_tree(folder / NEW)
+        remove_tree(folder / SPILLED)
         storage = LocalStorage(path)
         try:
             data = storage.get(ROOT)
@@ -146,7 +134,7 @@ class Ledger:
         try:
             yield ledger
         finally:
-            _remove_tree(folder / SPILLED)
+            remove_tree(folder / SPILLED)
 
     @property
     def schema(self) -> Schema:
@@ -397,39 +385,3 @@ class Ledger:
         """Return the number of rows of each sequence, for each array in shards."""
         own_lengths = ("labels",) if self.schema.label_axis == "own" else ()
         return {name: records.label_lengths if name in own_lengths else records.lengths for name in self._registered}
-
-
-def check_root(snapshot: Snapshot) -> None:
-    """Refuse a root that is older than the arrays' own documents: a writer would remove everything newer.
-
-    These documents are written after the root was synced, so no crash leads to this.
-
-    Raises:
-        FormatError: The root is older; nothing must be written before the right one is restored.
-        StorageError: The process has too many open files, or too little memory, to check.
-    """
-    root, read, more = snapshot.root, 0, []
-    for fact in root.schema.arrays():
-        try:
-            data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
-            shape = decode_document(bytes(data), fact.name).get("shape")
-        except DAMAGE:
-            continue  # a lost document proves nothing
-        rows, counted = shape[0] if isinstance(shape, list) and shape else None, root.committed(fact.name)
-        read += 1
-        if type(rows) is int and rows > counted:
-            more.append(f"{counted:,} rows of {fact.name}, which has {rows:,}")
-    if 2 * len(more) > read:  # otherwise these few are damaged, or belong to other arrays
-        raise FormatError(
-            f"{snapshot.storage.path(ROOT)}: an older copy: it counts {more[0]} by its own {ROOT}, and so with "
-            f"{len(more) - 1} others; restore the root first: nothing was touched"
-        )
-
-
-def _remove_tree(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise StorageError(error.errno, f"{folder}: removing failed: {error.strerror}") from error

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.committed import get_part, get_whole, open_file, part_of, wrong_size
 from store_spec.disk.recent import ChunkKey, RecentChunks
 from store_spec.disk.storage import OpenFile, ReadableFile
-from store_spec.disk.tables import Tables
+from store_spec.disk.tables import Tables, get_part, get_whole, open_file, part_of, wrong_size
 from store_spec.errors import FormatError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer
@@ -30,14 +29,13 @@ MOST_INDEXES = 4096  # indexes of shards that are cached, of about 10 kB each
 MOST_OPEN = 32  # files of shards that stay open
 
 
-def _share_of_open_files() -> int:
+def most_open_of_all() -> int:
     """Return how many files all readers of this process may keep open: a quarter of its limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 256 if limit == resource.RLIM_INFINITY else min(256, limit // 4)
 
 
 _RECENT = RecentChunks()
-MOST_OPEN_OF_ALL = _share_of_open_files()
 _ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
 
@@ -266,7 +264,7 @@ class Shards:
             return file
         if len(self._open) >= MOST_OPEN:
             self._open.clear()
-        if len(_ALL_OPEN) < MOST_OPEN_OF_ALL:
+        if len(_ALL_OPEN) < most_open_of_all():
             self._open[key] = file
             _ALL_OPEN.add(file)
         return file

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.committed import part_of
 from store_spec.disk.shards import Shards
 from store_spec.disk.storage import Storage, StoreLocation, storage_of
-from store_spec.disk.tables import Tables, read_only
-from store_spec.errors import ChecksumError, FormatError, MissingStoreError, StoreError
+from store_spec.disk.tables import Tables, part_of, read_only
+from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
 from store_spec.format.codec import crc32c
-from store_spec.format.layout import LARGEST_DOCUMENT, ROOT, Root
+from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
+from store_spec.format.layout import ROOT, Root
 from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.text import shown
 from store_spec.schema import MISSING_RUNS
@@ -234,3 +234,30 @@ class Snapshot:
             self._shards = Shards(self.tables, compared=self._compared)
             self._crcs = None
             self._missing.clear()
+
+
+def check_root(snapshot: Snapshot) -> None:
+    """Refuse a root that is older than the arrays' own documents: a writer would remove everything newer.
+
+    These documents are written after the root was synced, so no crash leads to this.
+
+    Raises:
+        FormatError: The root is older; nothing must be written before the right one is restored.
+        StorageError: The process has too many open files, or too little memory, to check.
+    """
+    root, read, more = snapshot.root, 0, []
+    for fact in root.schema.arrays():
+        try:
+            data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
+            shape = decode_document(bytes(data), fact.name).get("shape")
+        except DAMAGE:
+            continue  # a lost document proves nothing
+        rows, counted = shape[0] if isinstance(shape, list) and shape else None, root.committed(fact.name)
+        read += 1
+        if type(rows) is int and rows > counted:
+            more.append(f"{counted:,} rows of {fact.name}, which has {rows:,}")
+    if 2 * len(more) > read:  # otherwise these few are damaged, or belong to other arrays
+        raise FormatError(
+            f"{snapshot.storage.path(ROOT)}: an older copy: it counts {more[0]} by its own {ROOT}, and so with "
+            f"{len(more) - 1} others; restore the root first: nothing was touched"
+        )

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -326,6 +327,16 @@ def sync_folder(path: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         raise _refused(path, "syncing", error) from error
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all that is in it, if it exists."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StorageError(error.errno, f"{folder}: removing failed: {error.strerror}") from error
 
 
 def _read(descriptor: int, start: int, length: int) -> bytes:

@@ -103,15 +103,8 @@ class Writer:
                 "to put others in their place"
             )
         origin = SourceId(name=source, part=part)
-        checked = check_sequence(
-            self.schema,
-            arrays["inputs"],
-            arrays["labels"],
-            origin,
-            columns=columns,
-            time=arrays["time"],
-            filled=arrays["filled"],
-        )
+        inputs, labels, time, filled = arrays.values()
+        checked = check_sequence(self.schema, inputs, labels, origin, columns=columns, time=time, filled=filled)
         rows = checked.rows
         for name in self._waiting:
             # The caller may fill the same array again for the next sequence.
@@ -208,7 +201,11 @@ class Writer:
                 )
             try:
                 self._at_work = True
-                self._check_usable()
+                if self._broken:
+                    raise StoreError(
+                        f"{self._ledger.path}: this writer cannot be used: {self._broken}; open the store again to go "
+                        "on from its last commit"
+                    )
                 yield
             finally:
                 self._at_work = False
@@ -221,13 +218,6 @@ class Writer:
         except BaseException as error:
             self._broken = f"it failed before ({str(error) or type(error).__name__})"
             raise
-
-    def _check_usable(self) -> None:
-        if self._broken:
-            raise StoreError(
-                f"{self._ledger.path}: this writer cannot be used: {self._broken}; open the store again to go on from "
-                "its last commit"
-            )
 
 
 def _take(waiting: deque[NDArray[Any]], count: int) -> list[NDArray[Any]]:

@@ -12,20 +12,11 @@ from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.storage import MemoryStore, StorePath
 
-from store_spec.disk.committed import part_of
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
-from store_spec.format.layout import (
-    ROOT,
-    Root,
-    array_document,
-    chunk_key,
-    chunk_number,
-    encode_document,
-    group_document,
-    table_chunk,
-    tables_document,
-)
+from store_spec.disk.tables import part_of
+from store_spec.format.documents import encode_document, group_document, tables_document
+from store_spec.format.layout import ROOT, Root, array_document, chunk_key, chunk_number, table_chunk
 from store_spec.format.retired import count
 from store_spec.schema import GROUPS, TABLES, ArrayFact, Schema
 

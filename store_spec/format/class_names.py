@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import SchemaError
+from store_spec.format.text import check_text
 
 Classes = tuple[tuple[str, ...] | None, ...]  # for each target; None for one without
 LARGEST_CLASS_NAME = 2**12  # bytes of UTF-8
@@ -43,21 +45,10 @@ def _checked_names(value: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name:
             raise SchemaError(f"the class name {name!r:.80} is not text, or empty; give each class a name")
-        try:
-            size = len(name.encode())
-        except UnicodeEncodeError as error:
-            raise SchemaError(f"the class name {name!r:.80} is not valid Unicode; rename it") from error
-        if size > LARGEST_CLASS_NAME:
-            raise SchemaError(
-                f"the class name {name!r:.80} has {size:,} bytes; at most {LARGEST_CLASS_NAME:,} are kept"
-            )
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise SchemaError(
-                f"the class name {name!r:.80} is given twice; names of the classes of a target must differ"
-            )
-        seen.add(name)
+        check_text(name, f"the class name {name!r:.80}", LARGEST_CLASS_NAME, SchemaError)
+    if len(set(names)) < len(names):
+        twice = next(name for name, times in Counter(names).items() if times > 1)
+        raise SchemaError(f"the class name {twice!r:.80} is given twice; names of the classes of a target must differ")
     if len(names) > int(np.iinfo(dtype).max) + 1:
         raise SchemaError(
             f"{len(names):,} classes, where {dtype} has {int(np.iinfo(dtype).max) + 1:,} numbers from 0 on"

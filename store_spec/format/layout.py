@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,18 @@ from store_spec.errors import ChecksumError, FormatError, SchemaError, VersionEr
 from store_spec.format import retired
 from store_spec.format.class_names import Classes
 from store_spec.format.codec import Codec
+from store_spec.format.documents import (
+    decode_document,
+    difference,
+    encode_document,
+    group_document,
+    same,
+)
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.format.times import Time
 from store_spec.schema import ArrayFact, Chunking, Rows, Schema
 
 ROOT = "zarr.json"
-LARGEST_DOCUMENT = 2**26
 LARGEST_COUNT = 2**62
 LARGEST_DIMENSIONS = 63  # of a row: a NumPy array has 64 at most
 BLANK = "0" * 64
@@ -77,11 +82,6 @@ class Root:
         ranges = ",".join(f"{start}-{stop}" for start, stop in self.retired)
         return hashlib.sha256(f"{self.identity}\n{ranges}".encode()).hexdigest()
 
-    def _of_labels(self) -> dict[str, Any]:
-        classes = self.schema.labels.classes
-        each = None if classes is None else [None if names is None else list(names) for names in classes]
-        return {"classes": each, "axis": self.schema.label_axis}
-
     def encode(self) -> bytes:
         """Return the bytes of the root `zarr.json`. The digest in it is computed with 64 zeros in its place."""
         arrays = {fact.name: array_document(self.schema, fact, self.counts) for fact in self.schema.arrays()}
@@ -95,7 +95,8 @@ class Root:
                     "counts": {name: getattr(self.counts, name) for name in _count_names(self.schema)},
                     "retired": [list(pair) for pair in self.retired],
                     "inputs": self.schema.inputs.to_json(),
-                    "labels": self.schema.labels.to_json() | self._of_labels(),
+                    "labels": self.schema.labels.to_json()
+                    | {"classes": self.schema.labels.classes, "axis": self.schema.label_axis},
                     "columns": [{"name": one.name, "dtype": one.dtype} for one in self.schema.columns],
                     "time": None if self.schema.time is None else self.schema.time.to_json(),
                     "missing": self.schema.missing,
@@ -163,24 +164,6 @@ class Root:
 def _count_names(schema: Schema) -> tuple[str, ...]:
     """Return the names of the counts in the root; stores with missing values also count the runs of such rows."""
     return (*ROOT_COUNTS, *(facts.MISSING_RUNS.values() if schema.missing == "keep" else ()))
-
-
-def encode_document(document: dict[str, Any]) -> bytes:
-    """Return a metadata document as bytes, always the same for the same content."""
-    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def group_document() -> dict[str, Any]:
-    """Return the metadata of a group."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": {}}
-
-
-def tables_document(retired_sequences: int) -> dict[str, Any]:
-    """Return the own metadata of the group of tables: the number of retired sequences, if there are any.
-
-    A commit may do nothing but retire sequences. Then only this document shows that a root is an older copy.
-    """
-    return group_document() | {"attributes": {"retired": retired_sequences} if retired_sequences else {}}
 
 
 def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str, Any]:
@@ -367,37 +350,6 @@ def _chunking(document: dict[str, Any], where: str) -> Chunking:
     return Chunking(chunk, shard)
 
 
-def decode_document(data: bytes, where: str) -> dict[str, Any]:
-    """Read the bytes of a metadata document.
-
-    Raises:
-        FormatError: They are not one JSON object that every reader would read alike.
-    """
-    if len(data) > LARGEST_DOCUMENT:
-        raise FormatError(f"{where}: a document of {len(data):,} bytes; at most {LARGEST_DOCUMENT:,} are read")
-    try:
-        document = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: not JSON ({error!s:.200}); restore that file") from error
-    if not isinstance(document, dict):
-        raise FormatError(f"{where}: a JSON {type(document).__name__} where an object is due")
-    return document
-
-
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(members)
-    if len(document) != len(members):
-        # Libraries for JSON differ in which of the two they take.
-        seen: set[str] = set()
-        twice = next(name for name, _ in members if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"an object with two members {twice!r:.80}")
-    return document
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not a JSON number")
-
-
 def _dict(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     value = document.get(key)
     if not isinstance(value, dict):
@@ -437,25 +389,3 @@ def _check_digest(data: bytes, digest: object, where: str) -> None:
             f"{where}: its bytes have the digest {actual[:16]}, not {digest[:16]} as stored; restore that file "
             "(a store's attributes may be changed through seqzarr only)"
         )
-
-
-def same(value: object, expected: object) -> bool:
-    """Return whether two JSON values are the same. Python regards 1, 1.0 and True as equal; others do not."""
-    return json.dumps(value, sort_keys=True) == json.dumps(expected, sort_keys=True)
-
-
-def difference(value: object, expected: object, place: str = "") -> str:
-    """Describe the first wrong entry of an array's metadata."""
-    if not place and not isinstance(value, dict):
-        return "this array is missing from the consolidated metadata"
-    if isinstance(value, dict) and isinstance(expected, dict):
-        for key in [*expected, *value]:
-            if not same(value.get(key), expected.get(key)):
-                name = key if key.isidentifier() else f"{key!r:.80}"  # others may have control characters
-                inside = f"{place}: {name:.80}" if place else f"{name:.80}"
-                return difference(value.get(key), expected.get(key), inside)
-    if isinstance(value, list) and isinstance(expected, list) and len(value) == len(expected):
-        for number, (one, other) in enumerate(zip(value, expected, strict=True)):
-            if not same(one, other):
-                return difference(one, other, f"{place}[{number}]")
-    return f"{place} is {value!r:.200}, where version 1 has {expected!r:.200}"

@@ -7,7 +7,7 @@ of Chan, Golub and LeVeque (Updating Formulae and a Pairwise Algorithm for Compu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Moments:
 
     def as_row(self) -> Moments:
         """Return the same with a first axis of 1."""
-        return Moments(self.count[None], self.mean[None], self.m2[None], self.min[None], self.max[None])
+        return stacked([self])
 
     @property
     def std(self) -> Floats:
@@ -152,12 +152,7 @@ def moments_of_each(windows: NDArray[Any], real: NDArray[np.int64] | None = None
             unreal = np.arange(values.shape[2]) >= padded[start : start + size, None]
             values[np.broadcast_to(unreal[:, None], values.shape)] = np.nan
         parts.append(_of_values(values.reshape(-1, values.shape[2])))
-    return Moments(
-        *(
-            np.concatenate([getattr(part, name) for part in parts]).reshape(count, features)
-            for name in Moments.__slots__
-        )
-    )
+    return _joined(parts, lambda values: np.concatenate(values).reshape(count, features))
 
 
 def moments_of_sequences(rows: NDArray[Any], bounds: NDArray[np.int64]) -> Moments:
@@ -182,9 +177,7 @@ def moments_of_sequences(rows: NDArray[Any], bounds: NDArray[np.int64]) -> Momen
         else:
             parts.append(moments_of_each(rows[bounds[which][:, None] + np.arange(length)]))
     places = np.argsort(np.concatenate([np.zeros(0, np.int64), *order]))
-    return _rows(
-        Moments(*(np.concatenate([getattr(part, name) for part in parts]) for name in Moments.__slots__)), places
-    )
+    return _rows(_joined(parts, np.concatenate), places)
 
 
 def _of_values(values: NDArray[np.float64]) -> Moments:
@@ -233,25 +226,25 @@ def merge(each: Moments) -> Moments:
     """Merge moments of shape (sequences, features) into one of shape (features,), pairwise like a binary tree."""
     count = each.count.shape[0]
     if count == 0:
-        features = each.count.shape[1]
-        nothing = np.full(features, np.nan)
-        return Moments(np.zeros(features, np.int64), nothing, np.zeros(features), nothing, nothing)
+        return _of_values(np.zeros((each.count.shape[1], 0)))
     while count > 1:
         even, odd = _rows(each, slice(0, count - 1, 2)), _rows(each, slice(1, count, 2))
         merged = _merge(even, odd)
         if count % 2:
-            last = _rows(each, slice(count - 1, count))
-            merged = Moments(
-                *(np.concatenate([getattr(part, name) for part in (merged, last)]) for name in Moments.__slots__)
-            )
+            merged = _joined([merged, _rows(each, slice(count - 1, count))], np.concatenate)
         each, count = merged, merged.count.shape[0]
-    return Moments(*(getattr(each, name)[0] for name in Moments.__slots__))
+    return _joined([each], lambda values: values[0][0])
 
 
 def stacked(several: Sequence[Moments]) -> Moments:
     """Stack moments of shape (features,) to (several, features)."""
-    return Moments(*(np.stack([getattr(one, name) for one in several]) for name in Moments.__slots__))
+    return _joined(several, np.stack)
 
 
 def _rows(each: Moments, rows: slice | NDArray[np.int64]) -> Moments:
-    return Moments(*(getattr(each, name)[rows] for name in Moments.__slots__))
+    return _joined([each], lambda values: values[0][rows])
+
+
+def _joined(several: Sequence[Moments], join: Callable[[list[Any]], Any]) -> Moments:
+    """Return moments whose arrays are made by `join` from those of some others."""
+    return Moments(*(join([getattr(one, name) for one in several]) for name in Moments.__slots__))

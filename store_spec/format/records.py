@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceError
-from store_spec.format.class_names import wrong_code
 from store_spec.format.missing_runs import Runs, SequenceRuns, missing_runs, no_runs
 from store_spec.format.row_facts import RowFacts, derived, describe_rows
 from store_spec.format.sequence_columns import checked_columns, columns_crc32c
+from store_spec.format.text import check_text
 from store_spec.format.times import checked_times
-from store_spec.schema import DTYPES, LARGEST_NAME_BYTES, MISSING_RUNS, NO_FILE, TABLES, Missing, Rows, Schema
+from store_spec.format.value_checks import as_array, check_classes, check_finite, checked_filled, checked_rows
+from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, NO_FILE, TABLES, Schema
 
 SOURCES = f"{TABLES}/source"
 SHA256_DIGITS = 64
 NAMED_TOGETHER = 2**12  # sequences whose numbers are lists at a time: these take far more memory than arrays
-CHECKED_VALUES = 2**20  # values that are looked at together
-MOST_AXES = 32  # of arrays that come as lists in lists
 
 
 def recorded(schema: Schema) -> tuple[str, ...]:
@@ -59,14 +57,7 @@ class SourceId:
             raise SequenceError(f"source={self.name!r:.200} is not text; a source has a name: str(...) makes one")
         if not self.name:
             raise SequenceError("a sequence needs the name of its source; the name given is empty")
-        try:
-            size = len(self.name.encode())
-        except UnicodeEncodeError as error:
-            raise SequenceError(f"source {self.name!r}: its name is not valid Unicode; rename it") from error
-        if size > LARGEST_NAME_BYTES:
-            raise SequenceError(
-                f"source {self.name[:80]!r}...: its name has {size:,} bytes; at most {LARGEST_NAME_BYTES:,} are kept"
-            )
+        check_text(self.name, f"source {self.name!r:.80}: its name", LARGEST_NAME_BYTES, SequenceError)
 
     def __str__(self) -> str:
         return f"{self.name} (part {self.part})" if self.part else self.name
@@ -149,14 +140,14 @@ def check_sequence(
     Raises:
         SequenceError: A shape, a dtype or a value does not fit.
     """
-    x = _rows("inputs", inputs, schema.inputs, schema.missing, source)
+    x = checked_rows("inputs", inputs, schema.inputs, schema.missing, source)
     if labels is inputs and schema.labels_like_inputs:
         y = x  # a single array, which is checked and compressed only once
     else:
-        y = _array("labels", labels, schema.labels, schema.missing, source)
+        y = as_array("labels", labels, schema.labels, schema.missing, source)
         if schema.label_axis == "sequence" and y.shape == schema.labels.shape:
             y = y[None]
-        y = _rows("labels", y, schema.labels, schema.missing, source)
+        y = checked_rows("labels", y, schema.labels, schema.missing, source)
     if schema.label_axis == "step" and len(x) != len(y):
         one = '; one for all of them is a label of label_axis="sequence" (--label-axis)' if len(y) == 1 else ""
         raise SequenceError(
@@ -168,46 +159,22 @@ def check_sequence(
             f"{source}: {len(y):,} label rows, where the sequence axis has 1: give shape {schema.labels.shape}"
         )
     rows = {"inputs": x, "labels": y}
-    _check_finite("inputs", x, schema, source)
+    check_finite("inputs", x, schema.missing, source)
     if y is not x:
-        _check_finite("labels", y, schema, source)
-    _check_classes(y, schema.labels, source)
+        check_finite("labels", y, schema.missing, source)
+    check_classes(y, schema.labels, source)
     times = checked_times(schema.time, time, len(x), source)
     if times is not None:
         rows["time"] = times
     if schema.filled:
-        rows["filled"] = np.zeros(x.shape, bool) if filled is None else _checked_filled(filled, x, source)
-    elif filled is not None and (mask := _checked_filled(filled, x, source)).any():
+        rows["filled"] = np.zeros(x.shape, bool) if filled is None else checked_filled(filled, x, source)
+    elif filled is not None and (mask := checked_filled(filled, x, source)).any():
         raise SequenceError(
             f"{source}: filled is True for {int(mask.sum()):,} of {mask.size:,} values, where this store does not "
             "say which were filled in; a new store does: create_store has filled=True; build has --mask for tables, "
             "and with --process the first sequence of the first source must give filled"
         )
     return CheckedSequence(rows, checked_columns(schema.columns, columns, source))
-
-
-def _checked_filled(filled: ArrayLike, inputs: NDArray[Any], source: SourceId) -> NDArray[np.bool_]:
-    array = np.asarray(filled)
-    if array.dtype != bool or array.shape != inputs.shape:
-        raise SequenceError(
-            f"{source}: filled is {array.dtype} of shape {array.shape}; it is bool of shape {inputs.shape}, as inputs: "
-            "True where a value was filled in"
-        )
-    return np.ascontiguousarray(array)
-
-
-def _check_classes(labels: NDArray[Any], rows: Rows, source: SourceId) -> None:
-    if rows.classes is None or not labels.size:
-        return
-    codes = labels.reshape(-1, rows.features)
-    wrong = wrong_code(rows.classes, codes.min(axis=0), codes.max(axis=0))
-    if wrong is not None:
-        target, code, count = wrong
-        step = int((codes[:, target] == code).argmax()) // (len(codes) // len(labels))
-        raise SequenceError(
-            f"{source}: labels: row {step:,}, target {target:,} is {code}, where this store has {count:,} classes, "
-            "from 0 on; give the code of one, or extend the classes first"
-        )
 
 
 def describe(schema: Schema, checked: CheckedSequence, source: SourceId) -> Records:
@@ -272,162 +239,6 @@ def no_records(schema: Schema) -> Records:
     arrays = MISSING_RUNS.values() if schema.missing == "keep" else ()
     missing = {name: SequenceRuns(nothing, no_runs()) for name in arrays}
     return Records((), nothing, nothing, columns, missing)
-
-
-def _rows(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
-    array = _array(name, values, rows, missing, source)
-    if array.shape == (0,):  # an empty list has no dtype, and no second axis
-        return rows.empty(0)
-    if array.ndim == 0 or array.shape[1:] != rows.shape:
-        expected = ", ".join(["rows", *map(str, rows.shape)])
-        raise SequenceError(f"{source}: {name} have shape {array.shape}, where this store has ({expected})")
-    if array.dtype.newbyteorder("=") != rows.dtype and not _keeps_values(array, rows):
-        raise SequenceError(
-            f"{source}: {name} are {array.dtype}, where this store has {rows.dtype}; converting could lose values"
-            + _instead(array.dtype, rows.dtype)
-        )
-    return np.ascontiguousarray(array, rows.dtype)
-
-
-def _instead(dtype: np.dtype[Any], stored: np.dtype[Any]) -> str:
-    """Advise what to do about a dtype that has numbers which the store's dtype lacks."""
-    if dtype.kind not in "biufc":
-        return ": convert them yourself: only numbers are stored"
-    both = np.result_type(dtype, stored)
-    if both.name not in DTYPES:  # a long double
-        return ": convert them yourself"
-    if _holds_all(both, dtype) and _holds_all(both, stored):
-        return f": convert them yourself, or make a store of {both}"
-    make = "" if both == stored else "make a store of it and "
-    return (
-        f", and no dtype holds all of both; {both} rounds whole numbers beyond 2**53: if it may, {make}convert them "
-        f"yourself (a first build does so with --dtype {both})"
-    )
-
-
-def _holds_all(wide: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
-    """Return whether a dtype that NumPy promotes to has all values: it promotes int64 to float64, which has not."""
-    if dtype.kind not in "iu" or wide.kind not in "fc":
-        return True
-    return 8 * dtype.itemsize - (dtype.kind == "i") <= np.finfo(wide).nmant + 1
-
-
-def with_masks(values: Any) -> Any:
-    """Return nested lists with masked arrays as one masked array, and anything else unchanged.
-
-    From such lists NumPy itself would make an array of the values below the masks.
-
-    >>> with_masks([np.ma.masked_greater([1, 2], 1), [3, 4]]).tolist()
-    [[1, None], [3, 4]]
-    """
-    if not isinstance(values, list | tuple):
-        return values
-    for depth in range(MOST_AXES):
-        level: Iterable[Any] = values
-        for _ in range(depth):
-            level = chain.from_iterable(level)
-        kinds = {*map(type, level)}  # for a million numbers faster than making an array of them
-        # A single masked number is not an array; NumPy makes it NaN.
-        if any(issubclass(kind, np.ma.MaskedArray) and kind is not type(np.ma.masked) for kind in kinds):
-            try:
-                masked = _stack_masked(values)
-                return masked if np.ma.is_masked(masked) else values
-            except ValueError:  # unequal shapes: NumPy says what is wrong with these
-                return values
-        if not all(issubclass(kind, list | tuple) for kind in kinds):
-            break
-    return values
-
-
-def _stack_masked(values: Any) -> Any:
-    return np.ma.stack([_stack_masked(one) for one in values]) if isinstance(values, list | tuple) else values
-
-
-def _array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: SourceId) -> NDArray[Any]:
-    values = with_masks(values)
-    if np.ma.is_masked(values):
-        if missing != "keep" or rows.dtype.kind not in "fc":
-            count = int(np.ma.getmaskarray(np.ma.asarray(values)).sum())
-            raise SequenceError(
-                f"{source}: {name}: {count:,} values are masked; fill them, or leave this sequence out "
-                '(a store of floats with missing="keep" takes them as NaN)'
-            )
-        filled = np.ma.filled(values, 0)
-        if filled.dtype.kind in "fc" or not _keeps_values(filled, rows):
-            return np.ma.filled(values, np.nan) if filled.dtype.kind in "fc" else filled
-        filled = filled.astype(rows.dtype)
-        filled[np.ma.getmaskarray(np.ma.asarray(values))] = np.nan
-        return filled
-    try:
-        array = np.asarray(values)
-        # Python's floats do not say how many bits they need.
-        as_here = _is_listed(values) and array.dtype.kind == "f" and rows.dtype.kind in "fc"
-        return np.asarray(values, rows.dtype) if as_here else array
-    except (TypeError, ValueError, OverflowError) as error:  # lists of unequal length
-        raise SequenceError(f"{source}: {name} are not an array ({error})") from error
-
-
-def _is_listed(values: object) -> bool:
-    """Return whether these are plain Python numbers, possibly in nested lists."""
-    while isinstance(values, list | tuple) and values:
-        values = values[0]
-    return type(values) in (int, float, list, tuple)
-
-
-def _keeps_values(array: NDArray[Any], rows: Rows) -> bool:
-    """Return whether every value is the same in the store's dtype."""
-    if array.dtype.kind in "iu" and rows.dtype.kind in "iu":
-        limits = np.iinfo(rows.dtype)
-        return not array.size or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
-    if array.dtype.kind in "iu" and rows.dtype.kind in "fc":
-        # NumPy regards int64 to float64 as safe, but float64 does not have 2**53 + 1.
-        with np.errstate(over="ignore", invalid="ignore"):
-            floats = array.astype(rows.dtype).real
-            # The cast back is undefined for larger values.
-            within = np.abs(floats.astype(np.float64)) < 2.0 ** (8 * array.itemsize)
-            return bool((within & (np.where(within, floats, 0).astype(array.dtype) == array)).all())
-    return np.can_cast(array.dtype, rows.dtype, "safe")
-
-
-def allowed(rows: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
-    """Return which values are allowed in a store: a mask of the shape of `rows`, or a single True if all are."""
-    if rows.dtype.kind not in "fc":
-        return np.ones((), bool)
-    good: NDArray[np.bool_] = np.isfinite(rows) if missing == "error" else ~np.isinf(rows)
-    return good
-
-
-def surely_finite(rows: NDArray[Any]) -> bool:
-    """Return True if every value is certainly finite; False means unknown. This takes one pass and no mask."""
-    if rows.dtype.kind not in "fc":
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(rows.sum()))
-
-
-def _check_finite(name: str, rows: NDArray[Any], schema: Schema, source: SourceId) -> None:
-    if surely_finite(rows):
-        return
-    size = max(1, CHECKED_VALUES // max(1, rows[:1].size))  # the mask of a large array may not fit into memory
-    count, place = 0, tuple[int, ...]()
-    for start in range(0, len(rows), size):
-        bad = ~allowed(rows[start : start + size], schema.missing)
-        wrong = int(bad.sum())
-        if wrong and not count:
-            row, *rest = (int(axis[0]) for axis in np.nonzero(bad))
-            place = start + row, *rest
-        count += wrong
-    if not count:
-        return
-    column = f", column {place[-1]}" if len(place) > 1 else ""
-    allowed_values = "finite numbers" if schema.missing == "error" else "finite numbers or NaN"
-    advice = "mend them, or leave this sequence out"
-    if schema.missing == "error" and np.isnan(rows[place]):
-        advice += '; where NaN stands for missing values, make a store of missing="keep" (--missing keep)'
-    raise SequenceError(
-        f"{source}: {name}: row {place[0]}{column} is {rows[place]}, where this store has {allowed_values} "
-        f"({count:,} such values); {advice}"
-    )
 
 
 def _chained(digest: bytes, records: Records, schema: Schema) -> bytes:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import SchemaError, SequenceError
 from store_spec.format.codec import crc32c
+from store_spec.format.text import check_text
 
 ColumnType = Literal["string", "int64", "float64", "bool"]
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
@@ -49,14 +50,7 @@ class SequenceColumn:
             raise SchemaError(f"the column name {self.name!r:.80} is not text; names are strings")
         if not self.name:
             raise SchemaError("a column of sequences has an empty name; give it one")
-        try:
-            size = len(self.name.encode())
-        except UnicodeEncodeError as error:
-            raise SchemaError(f"the column name {self.name!r:.80} is not valid Unicode; rename it") from error
-        if size > LARGEST_COLUMN_NAME:
-            raise SchemaError(
-                f"the column name {self.name!r:.80} has {size:,} bytes; at most {LARGEST_COLUMN_NAME} are allowed"
-            )
+        check_text(self.name, f"the column name {self.name!r:.80}", LARGEST_COLUMN_NAME, SchemaError)
         slashed = "/" in self.name or "\\" in self.name
         if slashed or not (self.name.isprintable() and self.name.strip(".")) or self.name.startswith("__"):
             raise SchemaError(
@@ -160,7 +154,8 @@ def _checked_value(column: SequenceColumn, value: Any, source: object) -> Any:
             f"{where} is {value!r:.80} ({type(value).__name__}), where this store has {column.dtype}: convert it"
         )
     if kind == "string":
-        return _text(str(value), where)
+        check_text(value, f"{where}: {value!r:.80}", LARGEST_TEXT, SequenceError)
+        return str(value)
     if kind == "bool":
         return bool(value)
     if column.dtype == "int64":
@@ -182,16 +177,6 @@ def _float(value: Any, where: str) -> float:
     if number != value:
         raise SequenceError(f"{where} is {value!r:.80}, which float64 does not hold exactly: convert it yourself")
     return number
-
-
-def _text(value: str, where: str) -> str:
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError as error:
-        raise SequenceError(f"{where} is {value!r:.80}, which is not valid Unicode") from error
-    if size > LARGEST_TEXT:
-        raise SequenceError(f"{where} has {size:,} bytes of text; at most {LARGEST_TEXT:,} are kept: shorten it")
-    return value
 
 
 def columns_crc32c(columns: Sequence[SequenceColumn], values: Mapping[str, NDArray[Any]]) -> list[int]:

@@ -7,11 +7,11 @@ belongs. Zarr finds chunks by the index, so other readers skip the stamp.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pickle import PickleBuffer
-from typing import Any, Protocol, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class EncodedRows:
         return EncodedRows, (self.head, stored, self.tail, self.rows)
 
 
-def compress(parts: Sequence[Sliceable], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> EncodedRows:
+def compress(parts: Sequence[Any], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> EncodedRows:
     """Compress consecutive parts, the first of whose rows is row `first` of the whole array.
 
     Parts that are not arrays are converted chunk by chunk.
@@ -147,20 +147,7 @@ def _flat(parts: Iterable[NDArray[Any] | EncodedRows]) -> Iterator[NDArray[Any] 
             yield part
 
 
-class Sliceable(Protocol):
-    """An array, or an object that can be sliced like one and that NumPy converts to an array."""
-
-    def __len__(self) -> int:
-        """Return how many rows."""
-
-    def __getitem__(self, rows: slice, /) -> Any:
-        """Return some of the rows."""
-
-    def __array__(self) -> NDArray[Any]:
-        """Return all rows."""
-
-
-SomeRows = TypeVar("SomeRows", bound=Sliceable)
+SomeRows = TypeVar("SomeRows", bound=Sized)
 
 
 def between(parts: Iterable[SomeRows], start: int, stop: int) -> list[SomeRows]:
@@ -171,11 +158,11 @@ def between(parts: Iterable[SomeRows], start: int, stop: int) -> list[SomeRows]:
         part_start, part_stop = part_stop, part_stop + len(part)
         low, high = max(start, part_start), min(stop, part_stop)
         if low < high:
-            slices.append(part[low - part_start : high - part_start])
+            slices.append(part[low - part_start : high - part_start])  # type: ignore[index]
     return slices
 
 
-def _chunks(parts: Iterable[Sliceable | Stored], rows: Rows, size: int) -> Iterator[NDArray[Any] | Stored]:
+def _chunks(parts: Iterable[Any], rows: Rows, size: int) -> Iterator[NDArray[Any] | Stored]:
     """Cut consecutive parts into chunks, without a copy if a chunk is within one part."""
     waiting: list[Any] = []
     have = 0

@@ -7,7 +7,7 @@ from typing import Any
 from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
-from store_spec.errors import FormatError
+from store_spec.errors import FormatError, StoreError
 
 LARGEST_TEXT_BYTES = 2**26  # of a decoded chunk: 8,192 names of 4,096 bytes need half of it
 _CODEC = VLenUTF8()
@@ -32,6 +32,20 @@ def decode_text(data: bytes, chunk: int, where: str) -> NDArray[Any]:
     if end != len(data):  # the codec does not check what follows the last string
         raise FormatError(f"{where}: its strings end at byte {end:,} of {len(data):,}")
     return strings
+
+
+def check_text(text: str, what: str, most: int, error: type[StoreError]) -> None:
+    """Check that a text is valid Unicode, and has at most so many bytes of UTF-8; `what` begins the error.
+
+    Raises:
+        StoreError: It is not; the class of the error is the argument `error`.
+    """
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as cause:
+        raise error(f"{what} is not valid Unicode") from cause
+    if size > most:
+        raise error(f"{what} has {size:,} bytes; at most {most:,} are kept: shorten it")
 
 
 def shown(name: str) -> str:

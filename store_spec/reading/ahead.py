@@ -1,4 +1,4 @@
-"""Run a generator in a thread, ahead of its consumer."""
+"""The prefetcher of all batches: run a generator in a thread, ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from store_spec.errors import StoreError
+
+GROWTH = 8  # with 2, the first reads of an epoch of 600 batches took longer than all others
 BEFORE_THE_END, AT_THE_END = 0.2, 10  # seconds to wait for threads that take batches, and for each maker
 
 Item = TypeVar("Item")
@@ -22,6 +25,8 @@ def ahead(
 ) -> Generator[Item, None, None]:
     """Yield what `make()` yields; a thread makes the next items while earlier ones are in use.
 
+    If no thread can be started, items are made when they are needed.
+
     Args:
         make: Returns a generator, which runs in the thread and is closed there.
         slots: The largest number of items at a time: one in use, those that wait, and one that is being made.
@@ -31,7 +36,11 @@ def ahead(
     Raises:
         BaseException: Whatever `make` raised, in place of its next item.
     """
-    thread = _Maker(make, slots, name, cancelled)
+    try:
+        thread = _Maker(make, slots, name, cancelled)
+    except RuntimeError:  # there are too many threads, or Python is about to exit
+        yield from make()
+        return
     try:
         while True:
             more, item = thread.ready.get()
@@ -48,6 +57,53 @@ def ahead(
     finally:
         thread.cancel()
         thread.wait()
+
+
+def in_groups(
+    read: Callable[[int, int], list[Item]], most: Callable[[int], int], numbers: range
+) -> Generator[Item, None, None]:
+    """Yield batches that are read in groups of 1, 8, 64, ..., as many as memory allows.
+
+    So the first batch comes soon, and later each chunk is decompressed once for all batches of a group. A thread reads
+    the next group while the current one is in use. If a group cannot be read, its batches are read one by one, so that
+    those before the damaged one are still returned.
+
+    Args:
+        read: Called in the thread with numbers `first` and `stop`; returns batches `first` to `stop`.
+        most: Called with the number of a batch; returns how many batches from it on may be read while as many others
+            are in memory. 0: a single batch, and only when there are no others.
+        numbers: The numbers of the batches.
+
+    Raises:
+        StoreError: A batch cannot be read.
+    """
+    cancelled = threading.Event()
+    for group in ahead(lambda: _groups(read, most, numbers, cancelled), 2, "seqzarr batches", cancelled):
+        group.reverse()
+        while group:
+            yield group.pop()
+
+
+def _groups(
+    read: Callable[[int, int], list[Item]], most: Callable[[int], int], numbers: range, cancelled: threading.Event
+) -> Generator[list[Item], None, None]:
+    start, count = numbers.start, 1
+    while start < numbers.stop and not cancelled.is_set():
+        fitting = most(start)
+        if not fitting:
+            yield []  # takes the place of a group, so the next one is read once there is no other
+        count = max(1, min(count, fitting))
+        try:
+            group = read(start, start + count)
+        except StoreError:
+            if count == 1:
+                raise
+            count = 1
+            continue
+        start += count
+        count *= GROWTH
+        yield group
+        del group
 
 
 class _Maker(threading.Thread):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats
-from store_spec.reading.every_row import every_row
+from store_spec.reading.read_ranges import every_row
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -81,21 +82,20 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
     ([0, 1, 2, 5], [7, 1, 1, 3], [3, 1, 1, 3])
     """
     place = _place(store, target)
-    rows: dict[int, int] = {}
-    sequences: dict[int, int] = {}
-    open_: dict[int, set[int]] = {}  # the classes so far of the sequences at the end of the last block
+    rows, sequences = Counter[int](), Counter[int]()
+    last: set[tuple[int, int]] = set()  # the classes of sequences that may go on in the next block
     for block, which in every_row(store, "labels"):
         labels = block.reshape(len(block), -1, store.schema.labels.features)[:, :, place]
         values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
-        pairs = _Pairs(which, code.reshape(labels.shape), values.tolist())
-        for counts, more in ((rows, count), (sequences, pairs.count)):
-            for value, times in zip(pairs.classes, more.tolist(), strict=True):
-                counts[value] = counts.get(value, 0) + times
-        for sequence, before in open_.items():
-            for value in before & pairs.of(sequence):
-                sequences[value] -= 1
-        last = np.flatnonzero(store.label_starts == store.label_starts[which[-1]])  # several if selected twice
-        open_ = {sequence: open_.get(sequence, set()) | pairs.of(sequence) for sequence in last.tolist()}
+        pairs = np.unique(which[:, None] * len(values) + code.reshape(labels.shape))
+        sequence, of = np.divmod(pairs, len(values))
+        for counts, more in ((rows, count), (sequences, np.bincount(of, minlength=len(values)))):
+            counts.update(dict(zip(values.tolist(), more.tolist(), strict=True)))
+        ends = np.flatnonzero(store.label_starts == store.label_starts[which[-1]])  # several if selected twice
+        some = np.isin(sequence, [*ends.tolist(), *(before for before, _ in last)])
+        here = set(zip(sequence[some].tolist(), values[of[some]].tolist(), strict=True))
+        sequences.subtract(value for _, value in here & last)
+        last = {pair for pair in here | last if pair[0] in ends}
         if len(rows) > MOST_CLASSES:
             raise WindowError(
                 f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are not classes, but "
@@ -107,26 +107,6 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
         rows=np.array([rows[value] for value in found], np.int64),
         sequences=np.array([sequences[value] for value in found], np.int64),
     )
-
-
-class _Pairs:
-    """The pairs of sequence and class in a block.
-
-    Attributes:
-        classes: The distinct values.
-        count: (classes,), how many sequences have each class.
-    """
-
-    def __init__(self, which: Ints, code: NDArray[np.intp], classes: list[int]) -> None:
-        pairs = np.unique(which[:, None] * len(classes) + code)
-        self._sequence, self._class = np.divmod(pairs, len(classes))
-        self.classes = classes
-        self.count = np.bincount(self._class, minlength=len(classes))
-
-    def of(self, sequence: int) -> set[int]:
-        """Return the classes of one sequence."""
-        first, after = (int(np.searchsorted(self._sequence, sequence, side=side)) for side in ("left", "right"))
-        return {self.classes[number] for number in self._class[first:after].tolist()}
 
 
 def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | int | None = None) -> Floats:

@@ -89,7 +89,11 @@ def feature_positions(name: str, features: Any, rows: Rows, where: object) -> tu
         raise WindowError(
             f"{where}: {name}={list(features)!r:.80}, but a row of inputs is a plain number: leave it out"
         )
-    return _distinct(name, [_position(name, feature, rows, where) for feature in features], where)
+    places = [_position(name, feature, rows, where) for feature in features]
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise WindowError(f"{where}: {name} has feature {twice:,} twice; name each once")
+    return tuple(places)
 
 
 def _position(name: str, feature: Any, rows: Rows, where: object) -> int:
@@ -104,10 +108,3 @@ def _position(name: str, feature: Any, rows: Rows, where: object) -> int:
     if not isinstance(feature, int | np.integer) or not -count <= feature < count:
         raise WindowError(f"{where}: {name} asks for feature {feature!r:.80}; there are {count:,}, 0 to {count - 1:,}")
     return int(feature) % count
-
-
-def _distinct(name: str, places: list[int], where: object) -> tuple[int, ...]:
-    if len(set(places)) < len(places):
-        twice = next(place for place in places if places.count(place) > 1)
-        raise WindowError(f"{where}: {name} has feature {twice:,} twice; name each once")
-    return tuple(places)

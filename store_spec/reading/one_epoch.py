@@ -1,26 +1,168 @@
-"""The base class of iterators over the batches of one epoch."""
+"""Iterate over the batches of one epoch: order, threads, errors, forks, pickling and states of all kinds of batches.
+
+A kind of batches is a plan, which knows the rows of each batch and how they are assembled: see `EpochPlan`. The state
+of an epoch is a small dict for JSON:
+
+    {"format": 1, "kind": "windows", "store": {...}, "parameters": {...}, "step": 17}
+
+`step` is the number of batches that each rank has taken. The order of an epoch is a pure function of the store's
+contents and the parameters, so nothing else is needed to resume it, and no rows are read.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
 
-from store_spec.errors import WindowError
+import numpy as np
+
+from store_spec.errors import StateError, WindowError
+from store_spec.reading.normalization import Own, state_name
+from store_spec.reading.ranks import Turns, memory_bytes, whole_number
+from store_spec.reading.scaling import Scaler
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+
+FORMAT = 1  # of a state
+FEW = 16  # up to so many numbers are in a state one by one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EpochOptions:
+    """The arguments that all kinds of batches have; `PaddedBatches`, `Streams` and `Batches` explain them.
+
+    Raises:
+        WindowError: An argument is impossible.
+    """
+
+    shuffle: bool = False
+    seed: int = 0
+    epoch: int = 0
+    rank: int = 0
+    world_size: int = 1
+    memory: int | str = "256MB"
+
+    def __post_init__(self) -> None:
+        turns = Turns(samples=0, size=1, rank=self.rank, world_size=self.world_size)
+        self._set("seed", whole_number("seed", self.seed, 0))
+        self._set("epoch", whole_number("epoch", self.epoch, 0))
+        self._set("rank", turns.rank)
+        self._set("world_size", turns.world_size)
+        self._set("shuffle", bool(self.shuffle))
+        self._set("memory", memory_bytes(self.memory))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def random(self) -> tuple[int, int]:
+        """Seed and epoch."""
+        return self.seed, self.epoch
+
+    @property
+    def limit(self) -> int:
+        """The memory in bytes."""
+        return int(self.memory)
+
+
+class EpochPlan(Protocol):
+    """The batches of one rank in an epoch. It has no reference to their iterator, so that can be deleted."""
+
+    @property
+    def store(self) -> Store:
+        """The sequences."""
+
+    @property
+    def normalize(self) -> Scaler | Own | None:
+        """How they are normalised."""
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+
+    def __str__(self) -> str:
+        """Describe a batch, for the `repr` of the iterator."""
+
+    def __repr__(self) -> str:
+        """Describe what the batches are of."""
+
+    def batches(self, numbers: range) -> Generator[Any, None, None]:
+        """Yield the batches of these numbers; threads read ahead until the generator is closed."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return what a state after `step` batches has in addition."""
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
+        """Return the plan of an epoch of which `step` batches were taken, perhaps by another number of ranks.
+
+        Raises:
+            WindowError: The rest cannot be distributed like this.
+        """
+
 
 Batch = TypeVar("Batch")
+Plan = TypeVar("Plan", bound=EpochPlan)
 
 
-class OneEpoch(ABC, Generic[Batch]):
+class OneEpoch(ABC, Generic[Batch, Plan]):
     """An iterator that refuses a second loop: it would yield nothing, and a job would train for only one epoch.
 
-    Threads that share an iterator are not refused if other threads have taken all batches.
+    Threads that share an iterator are not refused if other threads have taken all batches. After a fork, parent and
+    child both continue with all remaining batches, and after an error the next call tries the same batch again; a
+    subclass may refuse both.
+
+    Args:
+        options: The arguments of these batches.
+        plan: The plan for all sequences, by `_make_plan`.
     """
 
     _of: ClassVar[str]  # the method that returns batches of another epoch, for errors
-    # The thread that got the StopIteration. Not its number, which another thread may get later.
-    _exhausted_in: weakref.ref[threading.Thread] | None = None
+    _kind: ClassVar[str]  # in states
+    _restarts = True  # whether it continues after an error or a fork
+    _every = 1  # the distance between the numbers of its batches
+
+    def __init__(self, options: EpochOptions, plan: Plan) -> None:
+        self._options = options
+        self._base = plan  # a state may be of fewer sequences
+        self._sequences = plan.store.counts.sequences
+        self._locks: dict[int, threading.Lock] = {}  # by process, as a thread may hold the lock at a fork
+        self._start(plan, 0)
+
+    def _start(self, plan: Plan, step: int) -> None:
+        """Continue after `step` batches of a plan."""
+        # The thread that got the StopIteration. Not its number, which another thread may get later.
+        self._exhausted_in: weakref.ref[threading.Thread] | None = None
+        self._plan, self._next = plan, step
+        self._batches: Generator[Batch, None, None] | None = None
+        self._process = 0  # that has made `_batches`
+        self._ended_by: str | None = None
+
+    @abstractmethod
+    def _make_plan(self, store: Store, normalize: Scaler | Own | None) -> Plan:
+        """Plan the epoch of these sequences."""
+
+    def _open(self) -> Generator[Batch, None, None]:
+        """Return the batches that are left."""
+        return self._plan.batches(range(self._next, len(self)))
+
+    def __repr__(self) -> str:
+        options, count = self._options, min(self._step(), len(self))
+        order = f"shuffled, seed {options.seed}, epoch {options.epoch}" if options.shuffle else "in order"
+        ranks = f", rank {options.rank} of {options.world_size}" if options.world_size > 1 else ""
+        return f"<{len(self):,} batches of {self._plan}, {count:,} taken, {order}{ranks}: {self._plan!r}>"
+
+    def __len__(self) -> int:
+        """Return the number of batches of this rank in the epoch, including those already taken."""
+        return len(self._plan)
 
     def __iter__(self) -> Self:
         if self._exhausted_in is not None and self._exhausted_in() is threading.current_thread():
@@ -31,11 +173,42 @@ class OneEpoch(ABC, Generic[Batch]):
         return self
 
     def __next__(self) -> Batch:
-        try:
-            return self._take()
-        except StopIteration:
-            self._exhausted_in = weakref.ref(threading.current_thread())
-            raise
+        with self._lock():
+            self._check_process()
+            if self._ended_by is not None:
+                raise WindowError(
+                    f"{self._plan.store.path}: these batches ended with an error, {self._ended_by:.200}; call "
+                    f"{self._of} anew, and load a state to go on after the batches that came before"
+                )
+            try:
+                if self._batches is None:
+                    self._process, self._batches = os.getpid(), self._open()
+                batch = next(self._batches)
+                self._next += self._every
+            except StopIteration:
+                self._exhausted_in = weakref.ref(threading.current_thread())
+                raise
+            except BaseException as error:
+                if self._restarts:
+                    self._batches = None
+                else:
+                    self._ended_by = repr(error)
+                raise
+            return batch
+
+    def _check_process(self) -> None:
+        """After a fork, drop the batches that threads of the parent process read ahead, or refuse to continue."""
+        if self._process in (0, os.getpid()):
+            return
+        if not self._restarts:
+            raise WindowError(
+                f"these batches were begun in process {self._process}, but are asked for in {os.getpid()}; "
+                f"call {self._of} there"
+            )
+        self._process, self._batches = 0, None
+
+    def _lock(self) -> threading.Lock:
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def __getitem__(self, number: object) -> NoReturn:
         """Refuse: a `DataLoader` would regard an object with this method as a list of samples."""
@@ -45,8 +218,167 @@ class OneEpoch(ABC, Generic[Batch]):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_exhausted_in"}
+        with self._lock():
+            return self.__dict__ | {"_locks": {}, "_batches": None, "_process": 0, "_exhausted_in": None}
 
-    @abstractmethod
-    def _take(self) -> Batch:
-        """Return the next batch."""
+    def close(self) -> None:
+        """Stop reading ahead and free the memory, except for rows cached by windows; no more batches are returned.
+
+        A thread that waits for a batch gets it first.
+        """
+        if self._process in (0, os.getpid()):  # after a fork there are no threads to stop
+            with self._lock():
+                if self._batches is None:
+                    self._batches = self._open()
+                self._batches.close()
+
+    def _step(self) -> int:
+        """Return how many batches of this rank were taken."""
+        return self._next
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state after the batches taken so far: a small dict, some hundred bytes as JSON.
+
+        It is the same for every rank that has taken as many batches. Batches with the same arguments can continue from
+        it with `load_state_dict`, in any process.
+        """
+        plan, step = self._plan, self._step()
+        return state_of(self._kind, plan.store, self._sequences, plan.parameters(), step) | plan.state(step)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was called; no rows of earlier batches are read.
+
+        The store may have more sequences by now. The epoch continues with the sequences it was started with, and with
+        their statistics if `normalize` is from `stats()` of this store. (If batches of all sequences raise an error,
+        make them from `store.first(sequences)`.)
+
+        Raises:
+            StateError: The state is of another store, other arguments or a later version, is not a state, or its
+                rest cannot be distributed over this number of ranks. Then nothing has changed.
+        """
+        plan, store = self._base, store_at(state, self._kind, self._base.store)
+        normalize = normalized_then(plan.normalize, state)
+        try:
+            if len(store) != len(plan.store) or state_name(normalize) != state_name(plan.normalize):
+                plan = self._make_plan(store, normalize)
+            step = step_at(state, plan.parameters(), len(plan), store)
+            plan = plan.resumed(step, state)
+        except WindowError as error:
+            raise StateError(f"{store.path}: the epoch of the state cannot go on here: {error}") from error
+        self.close()
+        self._sequences = state["store"]["sequences"]
+        self._start(plan, step)
+
+
+def state_of(kind: str, store: Store, sequences: int, parameters: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Return the state of an epoch after `step` batches.
+
+    Args:
+        kind: The kind of batches: such as `windows`.
+        store: The sequences; the state depends on their rows, places and order.
+        sequences: How many the whole store had when the epoch was started.
+        parameters: Everything that determines the order of the epoch, in types of JSON: lists, not tuples.
+        step: Batches that each rank has taken.
+    """
+    contents = {"sequences": sequences, "selected": len(store), "contents": store.contents}
+    return {"format": FORMAT, "kind": kind, "store": contents, "parameters": dict(parameters), "step": step}
+
+
+def brief(numbers: tuple[int, ...]) -> list[int | str]:
+    """Return numbers as they are in a state: a hash if there are many."""
+    if len(numbers) <= FEW:
+        return list(numbers)
+    return [len(numbers), hashlib.sha256(np.asarray(numbers, "<i8").tobytes()).hexdigest()[:16]]
+
+
+def store_at(state: object, kind: str, store: Store) -> Store:
+    """Return the sequences of a state: those of `store` without the ones that were appended since.
+
+    Raises:
+        StateError: The state has another kind or a later format, or its sequences are not those of `store`.
+    """
+    where = store.path
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+        raise StateError(f"{where}: {state!r:.80} is not a state: pass what state_dict returned")
+    if state["format"] > FORMAT:
+        raise StateError(
+            f"{where}: a state of format {state['format']:,}, and this version reads {FORMAT}; upgrade seqzarr"
+        )
+    if state.get("kind") != kind:
+        raise StateError(f"{where}: a state of {state.get('kind')!r:.40}, loaded by {kind!r}")
+    contents = state.get("store")
+    if not isinstance(contents, dict) or not all(type(contents.get(key)) is int for key in ("sequences", "selected")):
+        raise StateError(f"{where}: the state does not say which store it is of ({contents!r:.80})")
+    then, now = contents["sequences"], store.counts.sequences
+    if then > now:
+        raise StateError(
+            f"{where}: the state is of a store of {then:,} sequences, and this one has {now:,}; "
+            "it is another store, or an older copy of it"
+        )
+    first = store.first(then)
+    if len(first) != contents["selected"]:
+        raise StateError(
+            f"{where}: the state is of {contents['selected']:,} of the first {then:,} sequences, and {len(first):,} "
+            "are selected here; take the selection of the run: sequences that were retired since cannot be had again"
+        )
+    if first.contents != contents.get("contents"):
+        raise StateError(
+            f"{where}: the state is of other rows ({contents.get('contents')!r:.40}) than the {len(first):,} sequences "
+            f"here ({first.contents!r}): of another store, another selection, or a rewritten copy"
+        )
+    return first
+
+
+def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int, store: Store) -> int:
+    """Return after how many batches the epoch is resumed.
+
+    Args:
+        state: A state that `store_at` has accepted.
+        parameters: The parameters of the batches here.
+        steps: Batches in the epoch.
+        store: The sequences that `store_at` returned.
+
+    Raises:
+        StateError: The state has other parameters, or there is no such batch.
+    """
+    where, saved = store.path, state.get("parameters")
+    if not isinstance(saved, dict):
+        raise StateError(f"{where}: the state has no parameters ({saved!r:.80})")
+    for name in [*parameters, *(name for name in saved if name not in parameters)]:
+        here, there = parameters.get(name), saved.get(name)
+        if here != there:
+            raise StateError(
+                f"{where}: the state is of {name}={there!r:.80}, and these batches are of {here!r:.80}; "
+                "an epoch goes on with the parameters that it was begun with" + _of_before(name, state, store)
+            )
+    step = state.get("step")
+    if type(step) is not int or not 0 <= step <= steps:
+        raise StateError(f"{where}: the state is after {step!r:.40} batches, and the epoch has {steps:,}")
+    return step
+
+
+def normalized_then(normalize: Scaler | Own | None, state: Mapping[str, Any]) -> Scaler | Own | None:
+    """Return the normalisation of a resumed epoch; the statistics may cover more sequences by now.
+
+    Args:
+        normalize: The argument of the batches here; it is returned if it has not changed, or is not from a store.
+        state: A state that `store_at` has accepted.
+    """
+    saved = state.get("parameters")
+    digest = saved.get("normalize") if isinstance(saved, dict) else None  # `step_at` refuses a state without it
+    if isinstance(normalize, Scaler) and normalize.earlier is not None and normalize.digest() != digest:
+        earlier = normalize.earlier(state["store"]["sequences"])
+        if earlier.digest() == digest:
+            return earlier
+    return normalize
+
+
+def _of_before(name: str, state: Mapping[str, Any], store: Store) -> str:
+    """Return advice for an error, if normalisation or weights differ because there are more sequences by now."""
+    then, now = state["store"]["sequences"], store.counts.sequences
+    if name not in ("normalize", "weights") or then == now:
+        return ""
+    return (
+        f": it was begun with {then:,} sequences in the store, which has {now:,}, so let all that it takes be of "
+        f"store.first({then}), statistics and weights too"
+    )

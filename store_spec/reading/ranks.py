@@ -10,16 +10,18 @@ import numpy as np
 from store_spec.errors import WindowError
 from store_spec.reading.sizes import parse_bytes
 
+INT64_MAX = 2**63 - 1
+
 
 def whole_number(name: str, value: object, least: int) -> int:
-    """Return an argument as an int of at least `least`.
+    """Return an argument as an int of at least `least`, so that NumPy's narrow integers cannot overflow later.
 
     Raises:
-        WindowError: The argument is not a whole number of at least `least`.
+        WindowError: The argument is not a whole number of at least `least` that fits int64.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise WindowError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-    return int(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= INT64_MAX:
+        return int(value)
+    raise WindowError(f"{name} is {value!r}; it must be a whole number of at least {least} that fits int64")
 
 
 def memory_bytes(memory: int | str) -> int:
@@ -106,11 +108,6 @@ class Turns:
         """Samples after the last whole round."""
         return self._samples % (self.size * self.world_size)
 
-    @property
-    def _splits_last_round(self) -> bool:
-        """Whether the last whole round is distributed together with the samples after it."""
-        return 0 < self._rest < self.world_size and not self.drop_last
-
     def __len__(self) -> int:
         return self.resumed[0] + self._rounds + (1 if self._rest and not self.drop_last else 0)
 
@@ -128,8 +125,8 @@ class Turns:
             return number * self.size * self.world_size
         if number == len(self) and not self.drop_last:
             return self.samples
-        if number == batches + self._rounds and self._splits_last_round:
-            return self.samples - self.world_size  # the last batch has one sample for each rank
+        if number == batches + self._rounds and 0 < self._rest < self.world_size and not self.drop_last:
+            return self.samples - self.world_size  # the last round is split; its last batch has one sample of each rank
         return samples + (number - batches) * self.size * self.world_size
 
     def after(self, number: int, samples: object) -> Self:

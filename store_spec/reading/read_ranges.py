@@ -1,26 +1,36 @@
-"""Read many short ranges of rows at once, each chunk once."""
+"""Read many ranges of rows, each chunk once: as arrays, in pieces of a chunk, or all rows of a selection in blocks."""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.format.layout import chunk_rows
+from store_spec.format.runs import merged, spread
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+
+PIECE_BYTES = 500  # at most, in memory for each range while it is read in pieces, apart from its rows
+BLOCK_BYTES = 2**23  # decompressed together by `every_row`; at least one chunk
+
+Ints = NDArray[np.int64]
 
 
 def read_ranges(
-    snapshot: Snapshot, name: str, starts: NDArray[np.int64], stops: NDArray[np.int64], *, recent: bool = False
+    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, *, recent: bool = False
 ) -> list[NDArray[Any]]:
     """Return rows `starts[i]` to `stops[i]` of `inputs` or `labels` for each i, as separate arrays.
 
     Ranges that share a chunk are read together, and the chunks of one such group are in memory at a time. `recent` is
     as in `Snapshot.rows`.
     """
-    rows = snapshot.root.schema.rows(name)
-    arrays = [rows.empty(0)] * len(starts)
+    arrays = [snapshot.root.schema.rows(name).empty(0)] * len(starts)
     order = np.flatnonzero(stops > starts)
     order = order[np.argsort(starts[order], kind="stable")]
     if not order.size:
@@ -35,3 +45,62 @@ def read_ranges(
             part = together[starts[number] - low : stops[number] - low]
             arrays[number] = part if len(group) == 1 else part.copy()
     return arrays
+
+
+def read_by_chunk(snapshot: Snapshot, name: str, starts: Ints, stops: Ints) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    """Yield (i, at, rows) until all rows `starts[i]` to `stops[i]` of `inputs` or `labels` have been read for each i.
+
+    `at` is the position of the first of these rows in its range. The rows of one chunk are in memory at a time, and
+    `rows` is a view of them: copy it. The call itself reads the first chunk. Allocate memory for the rows only after
+    that, because a malicious store may have far fewer rows than it claims.
+    """
+    pieces = _pieces(snapshot, name, starts, stops)
+    return itertools.chain([*itertools.islice(pieces, 1)], pieces)
+
+
+def _pieces(snapshot: Snapshot, name: str, starts: Ints, stops: Ints) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    size = chunk_rows(snapshot.root.schema, name)
+    first = starts // size
+    counts = np.where(stops > starts, -(-stops // size) - first, 0)
+    number = np.repeat(np.arange(len(starts)), counts)
+    chunk = spread(first, counts)
+    low = np.maximum(starts[number], chunk * size)
+    high = np.minimum(stops[number], (chunk + 1) * size)
+    at = low - starts[number]
+    order = np.argsort(chunk, kind="stable")
+    apart = np.flatnonzero(np.diff(chunk[order])) + 1
+    for pieces in np.split(order, apart) if len(order) else ():
+        lows, highs = low[pieces], high[pieces]
+        start = int(lows.min())
+        rows = snapshot.rows(name, start, int(highs.max()))
+        lows, highs = lows - start, highs - start
+        for piece in zip(number[pieces].tolist(), at[pieces].tolist(), lows.tolist(), highs.tolist(), strict=True):
+            yield piece[0], piece[1], rows[piece[2] : piece[3]]
+
+
+def every_row(store: Store, name: str) -> Iterator[tuple[NDArray[Any], Ints]]:
+    """Yield blocks of rows of `inputs` or `labels`, and the sequence of each row, in the order of the store.
+
+    Each chunk is decompressed once, and one block is in memory. Rows of a sequence that is selected twice occur twice.
+    """
+    store.snapshot.check_files()  # memory is allocated by the number of rows that the root claims
+    starts, lengths = store.places(name)
+    order = np.flatnonzero(lengths)
+    order = order[np.argsort(starts[order], kind="stable")]
+    starts = starts[order]
+    stops = starts + lengths[order]  # ascending too, because two sequences are the same or do not overlap
+    chunk = chunk_rows(store.schema, name)
+    step = max(1, BLOCK_BYTES // max(1, chunk * store.schema.rows(name).nbytes))
+    low, high = merged(starts // chunk, -(-stops // chunk))
+    for first_chunk, last in zip(low.tolist(), high.tolist(), strict=True):
+        for at in range(first_chunk, last, step):
+            start, stop = at * chunk, min(at + step, last) * chunk
+            first = int(np.searchsorted(stops, start, side="right"))
+            after = int(np.searchsorted(starts, stop, side="left"))
+            from_row, to_row = starts[first:after].clip(min=start), stops[first:after].clip(max=stop)
+            count = to_row - from_row
+            start = int(from_row[0])
+            block = store.snapshot.rows(name, start, int(to_row[-1]))
+            if not np.array_equal(from_row[1:], to_row[:-1]):  # some rows are not selected, or more than once
+                block = block[spread(from_row - start, count)]
+            yield block, np.repeat(order[first:after], count)

@@ -101,14 +101,14 @@ class Scale:
         """
         center, scale = self._fitted(values, name)
         out = values if inplace and values.dtype == center.dtype and values.ndim else None
-        result = _by_feature(np.subtract, values, center, out)
-        return np.asarray(_by_feature(np.divide, result, scale, result) if result.ndim else result / scale)
+        result = by_feature(np.subtract, values, center, out)
+        return np.asarray(by_feature(np.divide, result, scale, result) if result.ndim else result / scale)
 
     def undo(self, values: NDArray[Any], name: str = "inputs") -> NDArray[Any]:
         """Return `values * scale + center`, a new array; the arguments are as for `apply`."""
         center, scale = self._fitted(values, name)
-        result = _by_feature(np.multiply, values, scale)
-        return np.asarray(_by_feature(np.add, result, center, result) if result.ndim else result + center)
+        result = by_feature(np.multiply, values, scale)
+        return np.asarray(by_feature(np.add, result, center, result) if result.ndim else result + center)
 
     def _fitted(self, values: NDArray[Any], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return center and scale in the dtype of the result, and in a shape that can be broadcast with the values."""
@@ -193,7 +193,7 @@ class Scaler:
         return digest.hexdigest()[:16]
 
 
-def _by_feature(
+def by_feature(
     ufunc: np.ufunc, values: NDArray[Any], numbers: NDArray[Any], out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
     """Return `ufunc(values, numbers)`, treating several rows of few features as one row.
@@ -234,7 +234,7 @@ def standard(moments: Moments) -> Scale:
     )
 
 
-def between(center: Floats, low: Floats, high: Floats) -> Scale:
+def range_scale(center: Floats, low: Floats, high: Floats) -> Scale:
     """Return `center`, and `high - low` as the scale, or 1 if that is 0. Features with NaN are not changed."""
     with np.errstate(over="ignore"):  # `Scale` refuses infinite numbers
         none, distance = np.isnan(center), high - low

@@ -16,7 +16,6 @@ from store_spec.disk.tables import read_only
 from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
-from store_spec.notebook import names_text, rows_text, table_html
 from store_spec.reading.sequence_table import SequenceTable
 from store_spec.reading.splits import groups
 from store_spec.schema import Schema
@@ -41,29 +40,6 @@ class Selection:
             f"<seqzarr store {self.path.name}: {len(self):,}{what} sequences, {int(self.lengths.sum()):,} steps, "
             f"inputs {schema.inputs.shape} {schema.inputs.dtype}, "
             f"labels {schema.labels.shape} {schema.labels.dtype} per {schema.label_axis}>"
-        )
-
-    def _repr_html_(self) -> str:
-        """Return HTML for notebooks."""
-        schema, lengths = self.schema, self.lengths
-        of = "" if self._selection is None else f" of {self._live:,}"
-        span = f"{lengths.min():,} to {lengths.max():,}, median {np.median(lengths):,.0f}" if len(lengths) else "-"
-        per = {"own": "label row"}.get(schema.label_axis, schema.label_axis)
-        columns = names_text([column.name for column in schema.columns])
-        time = "" if schema.time is None else str(schema.time.dtype)
-        return table_html(
-            self.path.name,
-            [
-                ("sequences", f"{len(self):,}{of}"),
-                ("steps", f"{int(lengths.sum()):,}"),
-                ("lengths", span),
-                ("inputs", rows_text(schema.inputs, "step")),
-                ("labels", rows_text(schema.labels, per)),
-                *(("classes", names_text(names)) for names in schema.labels.classes or () if names is not None),
-                ("NaN", "stands for missing values" if schema.missing == "keep" else "there is none"),
-                ("chunk, shard", f"{schema.steps.chunk:,} steps, {schema.steps.shard:,} steps"),
-                *((name, text) for name, text in (("columns", columns), ("time", time)) if text),
-            ],
         )
 
     @property

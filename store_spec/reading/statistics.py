@@ -1,10 +1,15 @@
 """Exact statistics of a selection of sequences, and normalisation by them.
 
-They are merged from the moments of each sequence in the store, so no rows are read, except for quantiles.
+They are merged from the moments of each sequence in the store, so no rows are read, except for quantiles. These map
+values to whole numbers in the same order, and find the bits of each quantile's two neighbours, the leading bits first.
+
+    float32   value        -2.5   -0.0    0.0    1.0   1.5           all bits of a negative value are inverted,
+              whole number 3fdf.. 7fff.. 8000.. bf80.. bfc0..        only the first bit of other values
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,14 +19,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats, Moments, merge, stacked
-from store_spec.reading.quantiles import Quantiles, quantiles
-from store_spec.reading.scaling import Scale, Scaler, between, standard
+from store_spec.reading.read_ranges import every_row
+from store_spec.reading.scaling import Scale, Scaler, range_scale, standard
 from store_spec.schema import MOMENTS
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
 MERGED_VALUES = 2**20  # values of each moment that are in memory together
+COUNTERS = 2**21  # counters of quantiles in one pass, 16 MiB
+MOST_BITS, LEAST_BITS = 16, 4  # bits that are counted in one pass
+
+Blocks = Callable[[], Iterable[NDArray[Any]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +86,7 @@ class Statistics:
 
     def minmax(self) -> Scaler:
         """Return the normalisation to minimum 0 and maximum 1; a constant feature becomes 0."""
-        inputs, labels = (between(each.min, each.min, each.max) for each in (self.inputs, self.labels))
+        inputs, labels = (range_scale(each.min, each.min, each.max) for each in (self.inputs, self.labels))
         return self._scaler("minmax", inputs, labels)
 
     def robust(self, low: float = 0.25, high: float = 0.75) -> Scaler:
@@ -96,7 +105,7 @@ class Statistics:
         if not low < high:
             raise WindowError(f"robust(low={low}, high={high}); low is below high, both from 0 to 1")
         found = self.quantiles([0.5, low, high])
-        return self._scaler("robust", between(*found.inputs), between(*found.labels), low, high)
+        return self._scaler("robust", range_scale(*found.inputs), range_scale(*found.labels), low, high)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles of the same sequences, as `store.quantiles` does."""
@@ -150,7 +159,9 @@ def _earlier(store: Store, how: str, arguments: tuple[float, ...], count: int) -
 def moments_of(store: Store, name: str) -> Moments:
     """Return the moments of `inputs` or `labels` of all these sequences together, from the tables."""
     tables = [f"stats/{name}_{moment}" for moment in MOMENTS]
-    numbers, size = store.selection, _merge_size(store, name)
+    numbers = store.selection
+    # A power of 2 gives the same bits as merging all sequences at once.
+    size = 1 << max(0, (MERGED_VALUES // store.schema.rows(name).features).bit_length() - 1)
     if (np.diff(numbers) <= 0).any():  # not ascending: parts of the selection may be spread over the whole store
         return merge(Moments(*(store.snapshot.table(table)[numbers] for table in tables)))
     parts = []
@@ -161,6 +172,118 @@ def moments_of(store: Store, name: str) -> Moments:
     return merge(stacked(parts))
 
 
-def _merge_size(store: Store, name: str) -> int:
-    """Return how many sequences to merge at a time: a power of 2, which gives the same bits as merging all at once."""
-    return 1 << max(0, (MERGED_VALUES // store.schema.rows(name).features).bit_length() - 1)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Quantiles:
+    """Quantiles of each feature and target. From `store.quantiles`.
+
+    Args:
+        q: (quantiles,), numbers from 0 to 1.
+        inputs: Float64 (quantiles, features), of the inputs: the result of `np.nanquantile` for float64. NaN for a
+            feature without any value, and for complex numbers, which have no order.
+        labels: Float64 (quantiles, targets), of the labels.
+    """
+
+    q: Floats
+    inputs: Floats
+    labels: Floats
+
+
+def quantiles(store: Store, q: ArrayLike) -> Quantiles:
+    """Return exact quantiles of all features and targets of these sequences. Their rows are read several times.
+
+    Args:
+        store: The sequences. A feature is a position on the last axis of a row, as for `stats`; NaN is ignored.
+        q: One or more numbers from 0 to 1. Quantiles between two values are interpolated, as by `np.quantile`.
+
+    Raises:
+        WindowError: `q` is not as above.
+        ChecksumError: The bytes on disk are not those that were written.
+
+    >>> import tempfile, store_spec
+    >>> path = tempfile.mkdtemp() + "/walk.zarr"
+    >>> with store_spec.create_store(path, inputs=("float32", (2,)), labels=("int64", ())) as writer:
+    ...     writer.append(np.arange(10, dtype="float32").reshape(5, 2), np.arange(5), source="walk")
+    >>> found = quantiles(store_spec.open_store(path), [0.25, 0.5, 0.75])
+    >>> found.inputs.tolist(), found.labels.tolist()
+    ([[2.0, 3.0], [4.0, 5.0], [6.0, 7.0]], [[1.0], [2.0], [3.0]])
+    """
+    fractions = np.atleast_1d(np.asarray(q, np.float64))
+    if fractions.ndim != 1 or not ((fractions >= 0) & (fractions <= 1)).all():
+        raise WindowError(f"{store.path}: q={q!r:.80}; quantiles are numbers from 0 to 1")
+    results = {}
+    for name in ("inputs", "labels"):
+        rows = store.schema.rows(name)
+
+        def blocks(name: str = name, features: int = rows.features) -> Iterable[NDArray[Any]]:
+            return (block.reshape(-1, features) for block, _ in every_row(store, name))
+
+        results[name] = quantiles_of_columns(blocks, rows.features, rows.dtype, fractions)
+    return Quantiles(q=fractions, **results)
+
+
+def quantiles_of_columns(blocks: Blocks, features: int, dtype: np.dtype[Any], q: Floats) -> Floats:
+    """Return (quantiles, features) of blocks of shape (rows, features); `blocks` is called for each pass."""
+    if dtype.kind == "c" or not len(q):
+        return np.full((len(q), features), np.nan)
+    keys = np.zeros((2, len(q), features), np.uint64)  # the known bits of the values below and above each quantile
+    part, rank = np.zeros(keys.shape[1:]), np.zeros(keys.shape, np.int64)  # the rank among values with the same bits
+    count = np.zeros(features, np.int64)
+    bits = unknown = 8 * dtype.itemsize
+    while unknown:
+        prefixes = [np.unique(keys[:, :, column]) for column in range(features)]
+        room = COUNTERS // sum(map(len, prefixes))
+        width = min(unknown, max(LEAST_BITS, min(MOST_BITS, room.bit_length() - 1)))
+        counts = [np.zeros((len(each), 2**width), np.int64) for each in prefixes]
+        for block in blocks():
+            if unknown == bits:
+                count += len(block) - (np.isnan(block).sum(axis=0) if dtype.kind == "f" else 0)
+            for column, values in enumerate(_keys(block)):
+                for number, prefix in enumerate(prefixes[column]):
+                    some = values if unknown == bits else values[values >> unknown == prefix]
+                    next_bits = (some >> (unknown - width)) & (2**width - 1)
+                    counts[column][number] += np.bincount(next_bits.astype(np.intp), minlength=2**width)
+        if unknown == bits:
+            last = np.maximum(count - 1, 0)
+            below = np.floor(last * q[:, None])
+            part = last * q[:, None] - below
+            rank[:] = below, np.minimum(below + 1, last)
+        unknown -= width
+        before = keys.copy()
+        for column, each in enumerate(prefixes):
+            for prefix, counters in zip(each, counts[column], strict=True):
+                mine, ends = before[:, :, column] == prefix, np.cumsum(counters)
+                at = np.searchsorted(ends, rank[mine, column], side="right").clip(max=2**width - 1)
+                rank[mine, column] -= (ends - counters)[at]
+                keys[mine, column] = (prefix << width) | at.astype(np.uint64)
+    low, high = _values(keys, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = high - low
+        between = np.where(part >= 0.5, high - distance * (1 - part), low + distance * part)
+    return np.where(count == 0, np.nan, between + 0.0)  # -0.0 becomes 0.0
+
+
+def _keys(block: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Map values to unsigned whole numbers in the same order, (columns, rows); NaN becomes the largest number."""
+    values = block.T.copy(order="C")  # overwritten below
+    size, kind = values.dtype.itemsize, values.dtype.kind
+    bits = values.view(f"u{size}")
+    sign = bits.dtype.type(1 << (8 * size - 1))
+    if kind == "f":
+        missing = np.isnan(values)
+        negative = values.view(f"i{size}") >> (8 * size - 1)  # all bits, or none
+        bits ^= negative.view(bits.dtype) | sign
+        bits[missing] = np.iinfo(bits.dtype).max
+    if kind == "i":
+        bits ^= sign
+    return bits
+
+
+def _values(keys: NDArray[np.uint64], dtype: np.dtype[Any]) -> Floats:
+    """Undo `_keys`, and return float64."""
+    bits = keys.astype(f"u{dtype.itemsize}")
+    sign = bits.dtype.type(1 << (8 * dtype.itemsize - 1))
+    if dtype.kind == "f":
+        bits = np.where(bits & sign, bits ^ sign, ~bits)
+    elif dtype.kind == "i":
+        bits = bits ^ sign
+    return bits.view(dtype).astype(np.float64)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
+from store_spec.reading.one_epoch import EpochOptions
 from store_spec.reading.ranks import Turns, whole_number
 
 Ints = NDArray[np.int64]
@@ -49,18 +50,16 @@ class BatchPlan:
         return 1 - int(lengths[self.order].sum()) / computed if computed else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batching:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batching(EpochOptions):
     """How whole sequences are put into batches.
+
+    The order is a pure function of seed, epoch, all lengths and these arguments.
 
     Args:
         size: The largest number of sequences in a batch; None for no such limit.
         max_steps: The largest number of steps in a batch, including padding; None for no such limit.
         bucket: Put sequences of similar lengths together.
-        shuffle: Shuffle, in an order that is a pure function of seed, epoch, all lengths and these parameters.
-        seed: Determines the order; at least 0.
-        epoch: Another epoch has another order with the same seed; at least 0.
-        world_size: How many ranks share the batches.
         drop_last: Leave out the sequences after the last round of whole batches; not with `max_steps`.
 
     Raises:
@@ -74,18 +73,15 @@ class Batching:
     size: int | None = None
     max_steps: int | None = None
     bucket: bool = False
-    shuffle: bool = False
-    seed: int = 0
-    epoch: int = 0
-    world_size: int = 1
     drop_last: bool = False
 
     def __post_init__(self) -> None:
         if self.size is None and self.max_steps is None:
             raise WindowError("neither size nor max_steps is given; a batch needs one of them, or both, as its limit")
-        for name, least in (("size", 1), ("max_steps", 1), ("seed", 0), ("epoch", 0), ("world_size", 1)):
+        for name in ("size", "max_steps"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+                self._set(name, whole_number(name, getattr(self, name), 1))
+        EpochOptions.__post_init__(self)
         if self.drop_last and self.max_steps is not None:
             raise WindowError(
                 f"drop_last=True with max_steps={self.max_steps:,}: such batches have no set size that one could fall "
@@ -104,7 +100,7 @@ class Batching:
             WindowError: The sequences cannot be distributed over so many ranks with the same number of batches each, or
                 `resumed` is impossible.
         """
-        random = np.random.default_rng(np.random.SeedSequence((self.seed, self.epoch), spawn_key=(2,)))
+        random = np.random.default_rng(np.random.SeedSequence(self.random, spawn_key=(2,)))
         order = random.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
         if self.drop_last and self.shuffle and self.size is not None:  # not the shortest, whatever the buckets are
             order = order[: len(order) - len(order) % (self.size * self.world_size)]

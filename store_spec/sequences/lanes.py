@@ -18,31 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.runs import spread
+from store_spec.sequences.slices import Slices
 
 Ints = NDArray[np.int64]
 
 ONE_BY_ONE = 2**16  # sequences that are assigned one by one; shorter ones are assigned in groups of similar length
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Slices:
-    """The slices of sequences in some lanes of some batches.
-
-    Args:
-        batch: (slices,), counted from the first of these batches.
-        lane: (slices,), counted from the first of these lanes.
-        column: (slices,), the first step of the slice in the batch.
-        sequence: (slices,), the sequence of the slice.
-        start: (slices,), the first step of the slice in its sequence; if it is 0, the lane has to be reset.
-        count: (slices,), the number of steps.
-    """
-
-    batch: Ints
-    lane: Ints
-    column: Ints
-    sequence: Ints
-    start: Ints
-    count: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,6 +60,7 @@ class LanePlan:
         which, cell = spread(first, counts), np.repeat(np.arange(len(low)), counts)
         start = np.maximum(self.start[which], low[cell])
         return Slices(
+            shapes=[(len(lanes), self.steps)] * len(batches),
             batch=batch[cell],
             lane=lane[cell],
             column=start - low[cell],

@@ -2,30 +2,194 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.errors import StateError, WindowError
-from store_spec.reading.grouped_prefetch import Batch, GroupedPrefetch
-from store_spec.reading.normalization import Normalize, Own, scales_of, state_name, without_windows
+from store_spec.errors import WindowError
+from store_spec.format.runs import spread
+from store_spec.reading.ahead import in_groups
+from store_spec.reading.normalization import Normalize, Own, state_name
 from store_spec.reading.one_epoch import OneEpoch
-from store_spec.reading.ranks import Turns, memory_bytes, whole_number
+from store_spec.reading.ranks import whole_number
+from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.sequences.buckets import Batching, BatchPlan
-from store_spec.sequences.padding import Padding, Side
-from store_spec.sequences.value_mask import ValueMask
-from store_spec.windows.state import normalized_then, state_of, step_at, store_at
+from store_spec.sequences.slices import Batch, ReaderPlan, SliceReader, Slices
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
+Side = Literal["start", "end"]
 
-class PaddedBatches(OneEpoch[Batch]):
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PaddedOptions(Batching):
+    """The arguments of `PaddedBatches`, apart from the sequences and their normalisation."""
+
+    side: Side = "end"
+    truncate: int | None = None
+    truncate_side: Side = "end"
+    static: Sequence[str] | None = None
+    value_mask: bool = False
+    lengths: bool = False
+    index: bool = False
+
+    def __post_init__(self) -> None:
+        Batching.__post_init__(self)
+        for name, value in (("side", self.side), ("truncate_side", self.truncate_side)):
+            if value not in {"start", "end"}:
+                raise WindowError(f"{name} is {value!r}; it must be 'start' or 'end'")
+        if self.truncate is not None:
+            self._set("truncate", whole_number("truncate", self.truncate, 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PaddedPlan(ReaderPlan):
+    """The batches of one rank in an epoch of whole sequences. Make one with `make`.
+
+    Args:
+        options: The arguments of the batches.
+        reader: Reads the rows.
+        lengths: (sequences,), how many steps of each sequence are used.
+        order: Which sequences are in which batch.
+        static: (sequences, columns), further columns of batches; None if there are none.
+    """
+
+    options: PaddedOptions
+    reader: SliceReader
+    lengths: NDArray[np.int64]
+    order: BatchPlan
+    static: NDArray[Any] | None
+    _total_bytes: NDArray[np.int64] = field(init=False)  # of each of the rank's batches and all before it
+
+    def __post_init__(self) -> None:
+        axis, order = self.store.schema.label_axis, self.order
+        longest = order.longest(self.lengths)
+        labels = longest if axis == "step" else order.longest(self.store.label_lengths)
+        static = 0 if self.static is None else self.static.shape[1] * self.static.itemsize
+        each = longest * (self.reader.row_bytes("inputs") + 1) + labels * (self.reader.row_bytes("labels") + 1)
+        each = (each + static + 2 * PIECE_BYTES) * np.diff(order.first)
+        object.__setattr__(self, "_total_bytes", np.cumsum(each[self.options.rank :: self.options.world_size]))
+
+    @classmethod
+    def make(cls, options: PaddedOptions, store: Store, normalize: Normalize | None) -> Self:
+        """Plan an epoch of these sequences.
+
+        Raises:
+            WindowError: An argument does not fit the store, or a sequence is longer than `max_steps`.
+        """
+        reader = SliceReader(store, normalize, value_mask=options.value_mask)
+        static = static_columns(store, options.static)
+        store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
+        lengths = store.lengths if options.truncate is None else np.minimum(store.lengths, options.truncate)
+        most = options.max_steps
+        if most is not None and lengths.max(initial=0) > most:
+            number = int(np.argmax(lengths > most))
+            raise WindowError(
+                f"{store.path}: sequence {number:,} ({store.sources[number]}) has {lengths[number]:,} steps, and a "
+                f"whole batch max_steps={most:,}; give truncate={most} or max_steps={lengths.max()}"
+            )
+        return cls(options=options, reader=reader, lengths=lengths, order=options.plan(lengths), static=static)
+
+    @property
+    def padding(self) -> float:
+        """The share of padding in the steps of all batches of all ranks."""
+        return self.order.padding(self.lengths)
+
+    def __len__(self) -> int:
+        return (len(self.order.first) - 1) // self.options.world_size
+
+    def __str__(self) -> str:
+        size, most = self.options.size, self.options.max_steps
+        limit = f"{most:,} padded steps" if size is None else f"{size:,} sequences"
+        return f"up to {limit} with {100 * self.padding:.1f} % padding"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+        options, names = self.options, ("max_steps", "shuffle", "seed", "epoch", "side", "truncate", "truncate_side")
+        return {name: getattr(options, name) for name in names} | {
+            "size * world_size": options.size and options.size * options.world_size,
+            "world_size": options.max_steps and options.world_size,  # with `max_steps`, rounds depend on it
+            "bucket": bool(options.bucket),
+            "drop_last": bool(options.drop_last),
+            "normalize": state_name(self.normalize),
+            "static": static_parameter(options.static, self.static),
+            "value_mask": bool(options.value_mask),
+        }
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return what a state has in addition: how many sequences all ranks have taken."""
+        return {"taken": int(self.order.first[step * self.options.world_size])}
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
+        """Return the plan of the rest of an epoch; another number of ranks distributed its last sequences differently.
+
+        Raises:
+            WindowError: The rest cannot be distributed over this number of ranks.
+        """
+        taken = state.get("taken")
+        if self.state(step)["taken"] == taken:
+            return self
+        return replace(self, order=self.options.plan(self.lengths, (step, taken)))
+
+    def batches(self, numbers: range) -> Generator[Batch, None, None]:
+        """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
+        return in_groups(self._read, self._most, numbers)
+
+    def _most(self, step: int) -> int:
+        """Return how many batches from `step` on fit into half of the memory."""
+        before = int(self._total_bytes[step - 1]) if step else 0
+        return int(np.searchsorted(self._total_bytes, before + self.options.limit // 2, side="right")) - step
+
+    def _read(self, start: int, stop: int) -> list[Batch]:
+        """Read batches `start` to `stop`, each chunk once for all of them."""
+        ranks, first, axis = self.options.world_size, self.order.first, self.store.schema.label_axis
+        which = range(start * ranks + self.options.rank, stop * ranks, ranks)
+        batches = [self.order.order[first[batch] : first[batch + 1]] for batch in which]
+        options, slices = self.options, self._slices(batches, self.lengths, self.options.side)
+        inputs, value_masks = self.reader.inputs(slices)
+        masks = [slices.real()]
+        if axis == "step":
+            labels = self.reader.labels(slices)
+        else:
+            label_slices = self._slices(batches, self.store.label_lengths, "end")
+            labels = self.reader.labels(label_slices)
+            if axis == "own":
+                masks.append(label_slices.real())
+            else:
+                labels = [rows[:, 0] for rows in labels]
+        columns = [inputs, labels, *masks, *value_masks]
+        if options.lengths:
+            columns += [[real.sum(axis=1) for real in mask] for mask in masks]
+        if self.static is not None:
+            columns.append([self.static[numbers] for numbers in batches])
+        if options.index:
+            columns.append([numbers.copy() for numbers in batches])  # they are views of the whole order
+        return list(zip(*columns, strict=True))
+
+    def _slices(self, batches: list[NDArray[np.int64]], lengths: NDArray[np.int64], side: Side) -> Slices:
+        """Return the places of sequences of these lengths in batches: a lane for each of them."""
+        every, sizes = np.concatenate(batches), np.array([len(numbers) for numbers in batches])
+        count, longest = lengths[every], np.array([lengths[numbers].max() for numbers in batches])
+        cut = self.store.lengths[every] - count if lengths is self.lengths else np.zeros_like(count)
+        none = np.zeros_like(count)
+        return Slices(
+            shapes=list(zip(sizes.tolist(), longest.tolist(), strict=True)),
+            batch=np.repeat(np.arange(len(sizes)), sizes),
+            lane=spread(np.zeros_like(sizes), sizes),
+            column=none if side == "end" else np.repeat(longest, sizes) - count,
+            sequence=every,
+            start=cut if self.options.truncate_side == "start" else none,
+            count=count,
+        )
+
+
+class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
     """An iterator over batches of whole sequences, each sequence once per epoch. Get one from `store.padded`.
 
     From the first batch on, a thread reads ahead. Threads may share an iterator. After a fork, parent and child both
@@ -106,187 +270,15 @@ class PaddedBatches(OneEpoch[Batch]):
     (0.154, 0.043)
     """
 
-    _of = "store.padded"
+    _of, _kind = "store.padded", "padded"
 
-    def __init__(
-        self,
-        store: Store,
-        size: int | None = None,
-        *,
-        max_steps: int | None = None,
-        bucket: bool = False,
-        shuffle: bool = False,
-        seed: int = 0,
-        epoch: int = 0,
-        side: Side = "end",
-        truncate: int | None = None,
-        truncate_side: Side = "end",
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
-        memory: int | str = "256MB",
-        normalize: Normalize | None = None,
-        static: Sequence[str] | None = None,
-        value_mask: bool = False,
-        lengths: bool = False,
-        index: bool = False,
-    ) -> None:
-        self._batching = Batching(
-            size=size,
-            max_steps=max_steps,
-            bucket=bucket,
-            shuffle=shuffle,
-            seed=seed,
-            epoch=epoch,
-            world_size=world_size,
-            drop_last=drop_last,
-        )
-        self._rank = Turns(samples=0, size=1, rank=rank, world_size=world_size).rank
-        for name, value in (("side", side), ("truncate_side", truncate_side)):
-            if value not in {"start", "end"}:
-                raise WindowError(f"{name} is {value!r}; it must be 'start' or 'end'")
-        self._side, self._truncate_side = side, truncate_side
-        self._truncate = None if truncate is None else whole_number("truncate", truncate, 1)
-        self._memory = memory_bytes(memory)
-        self._normalize = without_windows(normalize, store.path)
-        self._base = store, self._normalize  # a state may be of fewer sequences
-        self._sequences = store.counts.sequences
-        self._static = static
-        self._value_mask = ValueMask.of(store) if value_mask else None
-        self._lengths_too, self._index = lengths, index
-        self._start(store, *self._make_plan(store), 0)
+    def __init__(self, options: PaddedOptions, store: Store, normalize: Normalize | None) -> None:
+        super().__init__(options, PaddedPlan.make(options, store, normalize))
 
-    def _make_plan(self, store: Store) -> tuple[NDArray[np.int64], BatchPlan]:
-        """Return how many steps of each sequence are used, and the batches of the epoch."""
-        store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
-        lengths = store.lengths if self._truncate is None else np.minimum(store.lengths, self._truncate)
-        most = self._batching.max_steps
-        if most is not None and lengths.max(initial=0) > most:
-            number = int(np.argmax(lengths > most))
-            raise WindowError(
-                f"{store.path}: sequence {number:,} ({store.sources[number]}) has {lengths[number]:,} steps, and a "
-                f"whole batch max_steps={most:,}; give truncate={most} or max_steps={lengths.max()}"
-            )
-        return lengths, self._batching.plan(lengths)
-
-    def _start(self, store: Store, lengths: NDArray[np.int64], plan: BatchPlan, step: int) -> None:
-        """Continue after `step` batches of an epoch."""
-        self._exhausted_in = None
-        self._store, self._lengths, self._plan = store, lengths, plan
-        self._padding = Padding(
-            store=store,
-            lengths=lengths,
-            truncate_side=self._truncate_side,
-            side=self._side,
-            scales=scales_of(store, self._normalize),
-            static=static_columns(store, self._static),
-            value_mask=self._value_mask,
-            lengths_too=self._lengths_too,
-            index=self._index,
-        )
-        each = self._padding.batch_bytes(plan.longest(lengths), plan.longest(store.label_lengths))
-        self._total_bytes = np.cumsum((each * np.diff(plan.first))[self._rank :: self._batching.world_size])
-        reader = _PaddedReader(
-            padding=self._padding,
-            plan=plan,
-            rank=self._rank,
-            ranks=self._batching.world_size,
-            total_bytes=self._total_bytes,
-            memory=self._memory,
-        )
-        self._together = GroupedPrefetch(reader.read, reader.most, step, len(self))
-
-    def __repr__(self) -> str:
-        batching = self._batching
-        limit = f"{batching.max_steps:,} padded steps" if batching.size is None else f"{batching.size:,} sequences"
-        order = f"shuffled, seed {batching.seed}, epoch {batching.epoch}" if batching.shuffle else "in order"
-        ranks = f", rank {self._rank} of {batching.world_size}" if batching.world_size > 1 else ""
-        what = f"{len(self):,} batches of up to {limit}, {self._together.step:,} taken, {order}"
-        return f"<{what}, {100 * self.padding:.1f} % padding{ranks}: {self._store!r}>"
-
-    def __len__(self) -> int:
-        """Return the number of batches of this rank in the epoch, including those already taken."""
-        return len(self._total_bytes)
-
-    def _take(self) -> Batch:
-        return next(self._together)
+    def _make_plan(self, store: Store, normalize: Scaler | Own | None) -> PaddedPlan:
+        return PaddedPlan.make(self._base.options, store, normalize)
 
     @property
     def padding(self) -> float:
         """The share of padding in the steps of all batches of all ranks, such as 0.25."""
-        return self._plan.padding(self._lengths)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the epoch as a small dict for JSON."""
-        step = self._together.step
-        sequences = self._plan.first[step * self._batching.world_size]
-        parameters = self._parameters(self._store, self._normalize)
-        return state_of("padded", self._store, self._sequences, parameters, step) | {"taken": int(sequences)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was called, in any process; no rows of earlier batches are read.
-
-        If sequences were appended since, these become the batches of the sequences at that time, with their statistics
-        if `normalize` is from `stats()` of this store. (If batches of all sequences raise an error, for example because
-        one is longer than `max_steps`, make them from `store.first(sequences)`.)
-
-        Raises:
-            StateError: The state is of other sequences or arguments, or the remaining sequences cannot be distributed
-                over this number of ranks.
-        """
-        store = store_at(state, "padded", self._base[0])
-        lengths, plan = self._make_plan(store)
-        ranks = self._batching.world_size
-        normalize = normalized_then(self._base[1], state)
-        step = step_at(state, self._parameters(store, normalize), (len(plan.first) - 1) // ranks, store)
-        sequences = state.get("taken")
-        if int(plan.first[step * ranks]) != sequences:  # another number of ranks distributed the last ones differently
-            try:
-                plan = self._batching.plan(lengths, (step, sequences))
-            except WindowError as error:
-                raise StateError(f"{store.path}: the epoch of the state cannot go on here: {error}") from error
-        self._normalize, self._sequences = normalize, state["store"]["sequences"]
-        self._start(store, lengths, plan, step)
-
-    def _parameters(self, store: Store, normalize: Scaler | Own | None) -> dict[str, Any]:
-        """Return the parameters that determine the epoch's batches, apart from the sequences."""
-        batching = self._batching
-        return {
-            "size * world_size": batching.size and batching.size * batching.world_size,
-            "world_size": batching.max_steps and batching.world_size,  # with `max_steps`, rounds depend on it
-            "max_steps": batching.max_steps,
-            "bucket": bool(batching.bucket),
-            "shuffle": bool(batching.shuffle),
-            "seed": batching.seed,
-            "epoch": batching.epoch,
-            "side": self._side,
-            "truncate": self._truncate,
-            "truncate_side": self._truncate_side,
-            "drop_last": bool(batching.drop_last),
-            "normalize": state_name(normalize),
-            "static": static_parameter(self._static, static_columns(store, self._static)),
-            "value_mask": self._value_mask is not None,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _PaddedReader:
-    """Reads a rank's batches by number. It has no reference to the iterator, so that can be deleted."""
-
-    padding: Padding
-    plan: BatchPlan
-    rank: int
-    ranks: int
-    total_bytes: NDArray[np.int64]  # of each of the rank's batches and all before it
-    memory: int
-
-    def most(self, step: int) -> int:
-        """Return how many batches from `step` on fit into half of the memory."""
-        before = int(self.total_bytes[step - 1]) if step else 0
-        return int(np.searchsorted(self.total_bytes, before + self.memory // 2, side="right")) - step
-
-    def read(self, start: int, stop: int) -> list[Batch]:
-        """Read batches `start` to `stop`."""
-        order, first = self.plan.order, self.plan.first
-        batches = range(start * self.ranks + self.rank, stop * self.ranks, self.ranks)
-        return self.padding.read([order[first[batch] : first[batch + 1]] for batch in batches])
+        return self._plan.padding

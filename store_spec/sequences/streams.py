@@ -2,38 +2,145 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
-from store_spec.reading.grouped_prefetch import Batch, GroupedPrefetch
-from store_spec.reading.normalization import (
-    Normalize,
-    Own,
-    Scales,
-    row_bytes,
-    scales_of,
-    state_name,
-    without_windows,
-)
-from store_spec.reading.one_epoch import OneEpoch
-from store_spec.reading.ranks import Turns, memory_bytes, whole_number
-from store_spec.reading.read_by_chunk import PIECE_BYTES
+from store_spec.reading.ahead import in_groups
+from store_spec.reading.normalization import Normalize, Own, state_name
+from store_spec.reading.one_epoch import EpochOptions, OneEpoch
+from store_spec.reading.ranks import whole_number
+from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
 from store_spec.sequences import lanes as lanes_module
 from store_spec.sequences.lanes import LanePlan
-from store_spec.sequences.slices import read_slices
-from store_spec.sequences.value_mask import ValueMask
-from store_spec.windows.state import normalized_then, state_of, step_at, store_at
+from store_spec.sequences.slices import Batch, ReaderPlan, SliceReader
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
 
-class Streams(OneEpoch[Batch]):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StreamOptions(EpochOptions):
+    """The arguments of `Streams`, apart from the sequences and their normalisation."""
+
+    lanes: int
+    steps: int
+    align: bool = False
+    mask: bool = False
+    value_mask: bool = False
+
+    def __post_init__(self) -> None:
+        self._set("lanes", whole_number("lanes", self.lanes, 1))
+        self._set("steps", whole_number("steps", self.steps, 1))
+        EpochOptions.__post_init__(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class StreamPlan(ReaderPlan):
+    """The batches of one rank in an epoch of streams. Make one with `make`.
+
+    Args:
+        options: The arguments of the batches.
+        reader: Reads the rows.
+        places: The places of sequences in the lanes of all ranks.
+        fitting: How many batches fit into half of the memory.
+    """
+
+    options: StreamOptions
+    reader: SliceReader
+    places: LanePlan
+    fitting: int
+
+    @classmethod
+    def make(cls, options: StreamOptions, store: Store, normalize: Normalize | None) -> Self:
+        """Plan an epoch of these sequences.
+
+        Raises:
+            WindowError: An argument does not fit the store, or a batch does not fit into the memory.
+        """
+        schema, lanes, steps, limit = store.schema, options.lanes, options.steps, options.limit
+        if schema.label_axis == "own":
+            raise WindowError(
+                f"{store.path}: labels on the own axis have steps of their own, so it is unknown which of them belong "
+                "to a slice of inputs; streams need labels on the step or sequence axis, padded gives these whole"
+            )
+        reader = SliceReader(store, normalize, value_mask=options.value_mask)
+        # A chunk is in memory stored and decompressed.
+        chunk = 2 * max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in ("inputs", "labels"))
+        batch = lanes * steps * (reader.row_bytes("inputs") + reader.row_bytes("labels") + 2)
+        least = chunk + batch + lanes * PIECE_BYTES
+        if limit < least:
+            raise WindowError(
+                f"{store.path}: memory={limit:,} bytes is too little: a batch of {lanes:,} lanes of {steps:,} steps "
+                f"takes {batch:,}, and {PIECE_BYTES:,} more a lane while it is read, a chunk {chunk:,}; give "
+                f"memory={least}"
+            )
+        store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
+        sequence = np.random.SeedSequence(options.random, spawn_key=(3,))
+        places = lanes_module.plan(
+            store.lengths,
+            lanes=lanes * options.world_size,
+            steps=steps,
+            align=options.align,
+            random=np.random.default_rng(sequence) if options.shuffle else None,
+        )
+        slices = lanes + len(places.sequence) // max(1, places.batches * options.world_size)  # in a batch, on average
+        fitting = (limit - chunk) // 2 // (batch + slices * PIECE_BYTES)
+        return cls(options=options, reader=reader, places=places, fitting=fitting)
+
+    def __len__(self) -> int:
+        return self.places.batches
+
+    def __str__(self) -> str:
+        options, padding = self.options, 100 * self.places.padding
+        return f"{options.lanes:,} lanes of {options.steps:,} steps with {padding:.1f} % padding"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+        options = self.options
+        return {
+            "lanes * world_size": options.lanes * options.world_size,
+            "steps": options.steps,
+            "align": bool(options.align),
+            "shuffle": options.shuffle,
+            "seed": options.seed,
+            "epoch": options.epoch,
+            "normalize": state_name(self.normalize),
+            "value_mask": bool(options.value_mask),
+        }
+
+    def state(self, step: int) -> dict[str, Any]:  # noqa: ARG002
+        """Return what a state has in addition: nothing."""
+        return {}
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002
+        """Return this plan: lanes do not depend on the number of ranks."""
+        return self
+
+    def batches(self, numbers: range) -> Generator[Batch, None, None]:
+        """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
+        return in_groups(self._read, lambda step: min(self.fitting, len(self) - step), numbers)
+
+    def _read(self, start: int, stop: int) -> list[Batch]:
+        """Read batches `start` to `stop`, each chunk once for all of them."""
+        first, lanes = self.options.rank * self.options.lanes, self.options.lanes
+        slices = self.places.slices(range(first, first + lanes), range(start, stop))
+        inputs, masks = self.reader.inputs(slices)
+        of_sequence = self.store.schema.label_axis == "sequence"
+        labels = self.reader.labels_of_steps(slices) if of_sequence else self.reader.labels(slices)
+        resets = slices.zeros((), np.bool_)
+        for place, step in zip(slices.places(resets), slices.start.tolist(), strict=True):
+            place[0] = step == 0
+        masks = [slices.real(), *masks] if self.options.mask else masks
+        return list(zip(inputs, labels, resets, *masks, strict=True))
+
+
+class Streams(OneEpoch[Batch, StreamPlan]):
     """An iterator over batches that continue, lane by lane, where the previous one ended. Get one from `store.streams`.
 
     This is for truncated backpropagation through time: the state of the network is carried from batch to batch, but
@@ -105,158 +212,15 @@ class Streams(OneEpoch[Batch]):
     (0.0, 0.333)
     """
 
-    _of = "store.streams"
+    _of, _kind = "store.streams", "streams"
 
-    def __init__(
-        self,
-        store: Store,
-        lanes: int,
-        steps: int,
-        *,
-        align: bool = False,
-        mask: bool = False,
-        value_mask: bool = False,
-        shuffle: bool = False,
-        seed: int = 0,
-        epoch: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        memory: int | str = "256MB",
-        normalize: Normalize | None = None,
-    ) -> None:
-        self._lanes, self._steps = whole_number("lanes", lanes, 1), whole_number("steps", steps, 1)
-        self._align, self._mask, self._shuffle = bool(align), bool(mask), bool(shuffle)
-        self._random = (whole_number("seed", seed, 0), whole_number("epoch", epoch, 0))
-        turns = Turns(samples=0, size=1, rank=rank, world_size=world_size)
-        self._rank, self._ranks = turns.rank, turns.world_size
-        limit = memory_bytes(memory)
-        if store.schema.label_axis == "own":
-            raise WindowError(
-                f"{store.path}: labels on the own axis have steps of their own, so it is unknown which of them belong "
-                "to a slice of inputs; streams need labels on the step or sequence axis, padded gives these whole"
-            )
-        self._normalize = without_windows(normalize, store.path)
-        self._base = store, self._normalize  # a state may be of fewer sequences
-        self._sequences = store.counts.sequences
-        self._value_mask = ValueMask.of(store) if value_mask else None
-        schema, scales = store.schema, scales_of(store, self._normalize)
-        row = sum(row_bytes(schema.rows(name), scales[name]) for name in ("inputs", "labels"))
-        row += 0 if self._value_mask is None else self._value_mask.row_bytes
-        chunk = max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in ("inputs", "labels"))
-        chunk *= 2  # stored, and decompressed
-        self._batch_bytes = self._lanes * self._steps * (row + 2)
-        self._spare = limit - chunk
-        if self._spare < self._batch_bytes + self._lanes * PIECE_BYTES:
-            raise WindowError(
-                f"{store.path}: memory={limit:,} bytes is too little: a batch of {self._lanes:,} lanes of "
-                f"{self._steps:,} steps takes {self._batch_bytes:,}, and {PIECE_BYTES:,} more a lane while it is read, "
-                f"a chunk {chunk:,}; give memory={chunk + self._batch_bytes + self._lanes * PIECE_BYTES}"
-            )
-        self._start(store, self._make_plan(store), 0)
+    def __init__(self, options: StreamOptions, store: Store, normalize: Normalize | None) -> None:
+        super().__init__(options, StreamPlan.make(options, store, normalize))
 
-    def _make_plan(self, store: Store) -> LanePlan:
-        """Return the place of each sequence in the lanes of all ranks."""
-        store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
-        sequence = np.random.SeedSequence(self._random, spawn_key=(3,))
-        return lanes_module.plan(
-            store.lengths,
-            lanes=self._lanes * self._ranks,
-            steps=self._steps,
-            align=self._align,
-            random=np.random.default_rng(sequence) if self._shuffle else None,
-        )
-
-    def _start(self, store: Store, plan: LanePlan, step: int) -> None:
-        """Continue after `step` batches of an epoch."""
-        self._exhausted_in = None
-        self._store, self._plan = store, plan
-        slices = self._lanes + len(plan.sequence) // max(1, plan.batches * self._ranks)  # in a batch, on average
-        reader = _StreamReader(
-            store=store,
-            plan=plan,
-            rank=self._rank,
-            lanes=self._lanes,
-            steps=self._steps,
-            scales=scales_of(store, self._normalize),
-            mask=self._mask,
-            value_mask=self._value_mask,
-            fitting=self._spare // 2 // (self._batch_bytes + slices * PIECE_BYTES),
-        )
-        self._together = GroupedPrefetch(reader.read, reader.most, step, len(self))
-
-    def __repr__(self) -> str:
-        order = f"shuffled, seed {self._random[0]}, epoch {self._random[1]}" if self._shuffle else "in order"
-        ranks = f", rank {self._rank} of {self._ranks}" if self._ranks > 1 else ""
-        batches = f"{len(self):,} batches of {self._lanes:,} lanes of {self._steps:,} steps"
-        padding = f"{100 * self.padding:.1f} % padding"
-        return f"<{batches}, {self._together.step:,} taken, {order}, {padding}{ranks}: {self._store!r}>"
-
-    def __len__(self) -> int:
-        """Return the number of batches in the epoch, including those already taken; the same for each rank."""
-        return self._plan.batches
-
-    def _take(self) -> Batch:
-        return next(self._together)
+    def _make_plan(self, store: Store, normalize: Scaler | Own | None) -> StreamPlan:
+        return StreamPlan.make(self._base.options, store, normalize)
 
     @property
     def padding(self) -> float:
         """The share of padding in the steps of all batches of all ranks, such as 0.25."""
-        return self._plan.padding
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the epoch as a small dict for JSON, without the state of the network."""
-        return state_of("streams", self._store, self._sequences, self._parameters(self._normalize), self._together.step)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was called, in any process; no rows of earlier batches are read.
-
-        If sequences were appended since, these become the batches of the sequences at that time, with their statistics
-        if `normalize` is from `stats()` of this store.
-
-        Raises:
-            StateError: The state is of other sequences or arguments.
-        """
-        store = store_at(state, "streams", self._base[0])
-        plan = self._make_plan(store)
-        normalize = normalized_then(self._base[1], state)
-        step = step_at(state, self._parameters(normalize), plan.batches, store)
-        self._normalize, self._sequences = normalize, state["store"]["sequences"]
-        self._start(store, plan, step)
-
-    def _parameters(self, normalize: Scaler | Own | None) -> dict[str, Any]:
-        """Return the parameters that determine the epoch's batches, apart from the sequences."""
-        return {
-            "lanes * world_size": self._lanes * self._ranks,
-            "steps": self._steps,
-            "align": self._align,
-            "shuffle": self._shuffle,
-            "seed": self._random[0],
-            "epoch": self._random[1],
-            "normalize": state_name(normalize),
-            "value_mask": self._value_mask is not None,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _StreamReader:
-    """Reads a rank's batches by number. It has no reference to the iterator, so that can be deleted."""
-
-    store: Store
-    plan: LanePlan
-    rank: int
-    lanes: int
-    steps: int
-    scales: Scales
-    mask: bool
-    value_mask: ValueMask | None
-    fitting: int  # how many batches fit into half of the memory
-
-    def most(self, step: int) -> int:
-        """Return how many batches from `step` on fit into half of the memory."""
-        return min(self.fitting, self.plan.batches - step)
-
-    def read(self, start: int, stop: int) -> list[Batch]:
-        """Read batches `start` to `stop`."""
-        slices = self.plan.slices(range(self.rank * self.lanes, (self.rank + 1) * self.lanes), range(start, stop))
-        shape = (stop - start, self.lanes, self.steps)
-        return read_slices(self.store, slices, shape, self.scales, mask=self.mask, value_mask=self.value_mask)
+        return self._plan.places.padding

@@ -16,8 +16,7 @@ from store_spec.format.moments import Floats, Moments
 from store_spec.format.row_facts import RowFacts, RunningRows, derived, describe_rows
 from store_spec.format.times import NOT_A_TIME
 from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, TABLES
-from store_spec.verification.part_rows import PartRows
-from store_spec.verification.parts import Bounds, Checked, Part
+from store_spec.verification.parts import Bounds, Checked, Part, PartRows
 
 COMPARED_TOGETHER = 1024  # sequences: what their rows give, and what the tables record of them
 COMPARED_VALUES = 2**16  # or fewer, where they have so many features together

@@ -1,24 +1,30 @@
-"""The rows of a store in parts that can be checked each on its own, in any process."""
+"""The rows of a store in parts that any process can check on its own; rows that cannot be read are reported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
+from store_spec.errors import DAMAGE, UnreadableError
 from store_spec.format import retired
-from store_spec.format.layout import rows_in_file
+from store_spec.format.layout import chunk_key, chunk_rows, rows_in_file
 from store_spec.format.missing_runs import Runs
 from store_spec.format.retired import Ranges
+from store_spec.format.value_checks import allowed, surely_finite
 from store_spec.verification.problems import ProblemList
+from store_spec.verification.table_reader import TableReader
 
 PART_BYTES = 2**26  # decoded: so much that the chunks at both ends, which two parts decode, hardly count
 PART_SEQUENCES = 2**14
+PIECE_BYTES = 2**21  # decoded, but two chunks at least: few sequences lie in two pieces, and each takes some calls
 
 Bounds = NDArray[np.int64]  # offsets or label offsets that can be used
+Piece = tuple[int, int, NDArray[Any] | None]  # start, stop and rows; no rows where none can be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,3 +113,118 @@ def overlapping(bounds: Bounds | None, start: int, stop: int) -> Ranges:
     last = int(np.searchsorted(bounds, stop, "left"))
     with_rows = np.flatnonzero(np.diff(bounds[first : last + 1]))
     return ((first, last),) if len(with_rows) == last - first else retired.add((), first + with_rows)
+
+
+class PartRows:
+    """The rows of a part, the tables beside them, and what is wrong with either.
+
+    Args:
+        snapshot: The store.
+        part: Which rows.
+    """
+
+    def __init__(self, snapshot: Snapshot, part: Part) -> None:
+        self.report = ProblemList(snapshot.storage.root)
+        self.tables: dict[str, TableReader] = {}
+        self.snapshot, self.part = snapshot, part
+        schema, array = snapshot.root.schema, part.array
+        self.of, self._in_shards = schema.rows(array), schema.is_sharded(array)
+        self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
+        self._buffer: NDArray[Any] | None = None  # for the rows of each piece in turn: new memory is dear
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield all rows once, in their order; those of a piece stay as they are until the next one."""
+        at, stop = self.part.start, self.part.stop
+        for number in self.part.files:
+            first, last = max(at, number * self._size), min(stop, (number + 1) * self._size)
+            if at < first:
+                yield at, first, None
+            yield from self._pieces_of_file(first, last)
+            at = last
+        if at < stop:
+            yield at, stop, None
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return where a sequence begins and ends."""
+        assert self.part.bounds is not None
+        at = number - self.part.first
+        return int(self.part.bounds[at]), int(self.part.bounds[at + 1])
+
+    def sequences(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which sequence each of some rows is of; none where nobody knows."""
+        if self.part.bounds is None:
+            return rows[:0]
+        return self.part.first + np.searchsorted(self.part.bounds, rows, "right") - 1
+
+    def table(self, name: str) -> TableReader:
+        """Return a table, of which the listing of its files is known to have been checked."""
+        if name not in self.tables:
+            fact = self.snapshot.root.schema.fact(name)
+            self.tables[name] = TableReader(self.snapshot, self.report, fact, listed=False)
+        return self.tables[name]
+
+    def check_finite(self, start: int, rows: NDArray[Any]) -> bool:
+        """ProblemList values that the store may not hold: infinite ones, and NaN unless values may be missing.
+
+        Returns:
+            Whether every value is a finite number.
+        """
+        if surely_finite(rows):
+            return True
+        missing = self.snapshot.root.schema.missing
+        good = allowed(rows, missing)
+        if good.all():
+            return False
+        every = np.flatnonzero(~good.reshape(len(rows), -1).all(axis=1)) + start
+        wanted = "finite numbers" if missing == "error" else "finite numbers or NaN"
+        for bad in np.split(every, np.flatnonzero(np.diff(every // self._chunk)) + 1):
+            what = f"row {bad[0]:,} holds other values than {wanted}, as do {len(bad) - 1:,} more rows of its chunk"
+            sequences = retired.add((), self.sequences(bad))
+            self.report.add(self._key(int(bad[0])), what, kind="finite", sequences=sequences)
+        return False
+
+    def wrong_sequence(self, number: int, what: str, kind: str) -> None:
+        """ProblemList what is wrong with the rows of a sequence, under the file in which it begins."""
+        count = self.snapshot.root.committed(self.part.array)
+        start = min(self.bounds(number)[0], max(0, count - 1))  # a last one without rows begins behind all files
+        self.report.add(self._key(start), what, kind=kind, sequences=((number, number + 1),))
+
+    def wrong_table(self, name: str, number: int, what: str, kind: str) -> None:
+        """ProblemList that a table says of a sequence what its rows do not."""
+        where = self.table(name).key(number)
+        self.report.add(where, f"{what}; restore or rebuild that file", kind=kind, sequences=((number, number + 1),))
+
+    def _pieces_of_file(self, first: int, last: int) -> Iterator[Piece]:
+        start, together = first, self._chunk * max(2, PIECE_BYTES // max(1, self._chunk * self.of.nbytes))
+        while start < last:
+            stop = min(start - start % self._chunk + together, last)
+            try:
+                yield start, stop, self._piece(start, stop)
+            except DAMAGE as error:
+                if together > self._chunk:
+                    together = self._chunk  # from here on, so that no more is lost than the chunk that is damaged
+                    continue
+                new = self.report.error(error, self._overlapping(start, stop))
+                if not new and not isinstance(error, UnreadableError):
+                    # The same again: it is the shard that cannot be read.
+                    self.report.error(error, self._overlapping(start, last))
+                    yield start, last, None
+                    return
+                yield start, stop, None
+            start = stop
+
+    def _piece(self, start: int, stop: int) -> NDArray[Any] | None:
+        if self._in_shards:
+            rows = self.snapshot.rows_in(self._buffer, self.part.array, start, stop)
+            if self._buffer is None or len(rows) > len(self._buffer):
+                self._buffer = rows
+            return rows
+        rows, known = self.table(self.part.array).rows(start, stop)
+        return rows if known.all() else None
+
+    def _overlapping(self, start: int, stop: int) -> Ranges:
+        first = self.part.first
+        return tuple((first + low, first + high) for low, high in overlapping(self.part.bounds, start, stop))
+
+    def _key(self, row: int) -> str:
+        return chunk_key(self.part.array, row // self._size, 1 + len(self.of.shape))

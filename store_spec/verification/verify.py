@@ -14,19 +14,15 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import PARTIAL, StoreLocation, storage_of
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format import retired
-from store_spec.format.layout import (
-    BLANK,
+from store_spec.format.documents import (
     LARGEST_DOCUMENT,
-    ROOT,
-    array_document,
-    chunk_number,
     decode_document,
     difference,
     group_document,
-    rows_in_file,
     same,
     tables_document,
 )
+from store_spec.format.layout import BLANK, ROOT, array_document, chunk_number, rows_in_file
 from store_spec.format.missing_runs import Runs, wrong_run
 from store_spec.format.records import SOURCES, Records, proved
 from store_spec.format.sequence_columns import wrong_value

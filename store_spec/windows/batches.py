@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from store_spec.errors import StateError, WindowError
-from store_spec.reading.normalization import state_name
+from store_spec.errors import WindowError
+from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import OneEpoch
-from store_spec.reading.ranks import Turns, memory_bytes, whole_number
-from store_spec.windows.epoch import Epoch, Transform
-from store_spec.windows.order import VERSION
-from store_spec.windows.state import normalized_then, state_of, step_at, store_at
+from store_spec.reading.ranks import whole_number
+from store_spec.reading.scaling import Scaler
+from store_spec.windows.epoch import BatchOptions, Epoch
 from store_spec.windows.weighted import checked_weights
 
 if TYPE_CHECKING:
+    from store_spec.store import Store
     from store_spec.windows.windows import Windows
 
-KIND = "windows"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Plan:
-    """An epoch of windows: which windows, their weights, and how they are distributed and read."""
-
-    base: Windows
-    windows: Windows  # of the epoch
-    weights: NDArray[np.float64] | None
-    epoch: Epoch
-
-    @property
-    def turns(self) -> Turns:
-        """How windows are distributed over batches and ranks."""
-        return self.epoch.turns
-
-
-class Batches(OneEpoch[Any]):
+class Batches(OneEpoch[Any, Epoch]):
     """An iterator over the batches of one epoch. Get one from `windows.batches`.
 
     A batch is a tuple of new arrays, which stack the arrays of samples (see `Windows`): inputs (size, window, *feature
@@ -106,114 +84,40 @@ class Batches(OneEpoch[Any]):
     [2]
     """
 
-    _of = "windows.batches"
+    _of, _kind, _restarts = "windows.batches", "windows", False
 
-    def __init__(
-        self,
-        windows: Windows,
-        size: int,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        epoch: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
-        memory: int | str = "256MB",
-        index: bool = False,
-        weights: ArrayLike | None = None,
-        transform: Transform | None = None,
-    ) -> None:
-        self._random = (whole_number("seed", seed, 0), whole_number("epoch", epoch, 0))
-        self._shuffle, self._drop_last, self._index = shuffle, drop_last, index
-        self._memory = memory_bytes(memory)
-        self._rank, self._size, self._world_size = rank, size, world_size
-        if transform is not None and not callable(transform):
-            raise WindowError(f"{windows.store.path}: transform={transform!r:.80}; give a function of the batch")
-        self._transform = transform
-        self._base = windows  # `load_state_dict` may go back to fewer sequences
-        self._sequences = windows.store.counts.sequences
-        self._worker, self._workers, self._of_worker = 0, 1, False
-        self._process = 0
-        self._lock = threading.Lock()
-        self._ended_by: str | None = None
-        self._base_weights = None
-        if weights is not None:
-            if not shuffle:
-                raise WindowError(f"{windows.store.path}: weights with shuffle=False, but they draw at random")
-            self._base_weights = checked_weights(weights, np.diff(windows.index.first), windows.store.path)
-        self._plan = self._make_plan(windows, self._base_weights)
-        self._start(0)
+    def __init__(self, windows: Windows, options: BatchOptions) -> None:
+        path, weights = windows.store.path, None
+        if options.transform is not None and not callable(options.transform):
+            raise WindowError(f"{path}: transform={options.transform!r:.80}; give a function of the batch")
+        if options.weights is not None:
+            if not options.shuffle:
+                raise WindowError(f"{path}: weights with shuffle=False, but they draw at random")
+            weights = checked_weights(options.weights, np.diff(windows.index.first), path)
+        self._worker = 0
+        self._of_worker = False
+        super().__init__(options, Epoch.plan(windows, options, weights))
 
     @property
     def windows(self) -> Windows:
         """The windows; with `phase="random"` those of this epoch."""
         return self._plan.windows
 
-    def _make_plan(self, base: Windows, weights: NDArray[np.float64] | None) -> _Plan:
-        """Plan the epoch of these windows."""
-        windows = base.of_epoch(*self._random)
-        turns = Turns(
-            samples=len(windows),
-            size=self._size,
-            rank=self._rank,
-            world_size=self._world_size,
-            drop_last=self._drop_last,
-        )
-        epoch = Epoch.plan(
-            windows,
-            turns,
-            memory=self._memory,
-            random=self._random if self._shuffle else None,
-            index=self._index,
-            transform=self._transform,
-            weights=weights,
-        )
-        return _Plan(base=base, windows=windows, weights=weights, epoch=epoch)
+    def _make_plan(self, store: Store, normalize: Scaler | Own | None) -> Epoch:
+        weights = self._base.weights
+        if weights is not None:  # only of the sequences at that time
+            weights = weights[self._base.store.selection <= store.selection.max(initial=-1)]
+        return Epoch.plan(self._base.windows.of(store, normalize), self._base.options, weights)
 
-    def _start(self, number: int) -> None:
-        """Continue with batch `number` of this rank, or the first one after it that belongs to this worker."""
-        self._exhausted_in, self._ended_by = None, None
-        self._next = number + (self._worker - number) % self._workers
-        numbers = range(self._next, len(self), self._workers)
-        self._batches = self._plan.epoch.batches(numbers, gathered_ahead=not self._of_worker)
+    def _start(self, plan: Epoch, step: int) -> None:
+        super()._start(plan, step)
+        self._next += (self._worker - step) % self._every  # the first one that belongs to this worker
 
-    def __repr__(self) -> str:
-        order = f"shuffled, seed {self._random[0]}, epoch {self._random[1]}" if self._shuffle else "in order"
-        ranks = f", rank {self._rank} of {self._world_size}" if self._world_size > 1 else ""
-        count = min(self._next // self._workers, len(self))
-        return f"<{len(self):,} batches of {self._size:,} windows, {count:,} taken, {order}{ranks}: {self.windows!r}>"
+    def _open(self) -> Generator[Any, None, None]:
+        numbers = range(self._next, len(self), self._every)
+        return self._plan.batches(numbers, gathered_ahead=not self._of_worker)
 
-    def __len__(self) -> int:
-        """Return the number of batches of this rank in the epoch, including those already taken."""
-        return len(self._plan.turns)
-
-    def _take(self) -> Any:
-        process = os.getpid()
-        if self._process not in (0, process):
-            # Threads that read ahead or hold the lock do not exist after a fork, and waiting for them would not end.
-            raise WindowError(
-                f"these batches were begun in process {self._process}, but are asked for in {process}; "
-                "call windows.batches there"
-            )
-        self._process = process
-        with self._lock:
-            if self._ended_by is not None:
-                raise WindowError(
-                    f"{self.windows.store.path}: these batches ended with an error, {self._ended_by:.200}; call "
-                    "windows.batches anew, and load a state to go on after the batches that came before"
-                )
-            try:
-                batch = next(self._batches)
-            except StopIteration:
-                raise
-            except BaseException as error:
-                self._ended_by = repr(error)
-                raise
-            self._next += self._workers
-            return batch
-
-    def __reduce__(self) -> tuple[type[Batches], tuple[Windows, int]]:
+    def __reduce__(self) -> tuple[type[Batches], tuple[Any, ...]]:
         raise WindowError(
             "batches cannot be pickled, as a thread reads ahead for them; pickle the windows, and call batches there"
         )
@@ -229,9 +133,12 @@ class Batches(OneEpoch[Any]):
         workers, worker = whole_number("workers", workers, 1), whole_number("worker", worker, 0)
         if worker >= workers:
             raise WindowError(f"worker={worker:,} of {workers:,} workers; they are 0 to {workers - 1:,}")
-        self._worker, self._workers, self._of_worker = worker, workers, True
-        self._start(self._next)
+        self._worker, self._every, self._of_worker = worker, workers, True
+        self._start(self._plan, self._next)
         return self
+
+    def _step(self) -> int:
+        return min(len(self), max(self._plan.turns.resumed[0], self._next - self._every + 1))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after the batches taken so far: a small dict, some hundred bytes as JSON.
@@ -240,73 +147,6 @@ class Batches(OneEpoch[Any]):
         it with `load_state_dict`, in another process, and with another `world_size` if `size * world_size` is the same
         and there is a window left for each rank.
         """
-        step = min(len(self), max(self._plan.turns.resumed[0], self._next - self._workers + 1))
-        state = state_of(KIND, self.windows.store, self._sequences, self._parameters(self._plan), step)
         # Workers have taken different numbers of batches, but must agree on how the last ones are distributed.
-        last = {} if self._workers == 1 else {"last": self._plan.turns.last[1]}
-        return state | {"taken": self._plan.turns.samples_before(step)} | last
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was called; no rows of earlier batches are read.
-
-        The store may have more sequences by now. The epoch continues with the sequences it was started with, and with
-        their statistics if `normalize` is from `stats()` of this store. (If batches of all sequences raise an error,
-        make them from `store.first(sequences)`.)
-
-        Raises:
-            StateError: The state is of another store, other arguments or a later version, is not a state, or its
-                windows cannot be distributed like this. Then nothing has changed.
-        """
-        store = store_at(state, KIND, self._base.store)
-        sequences, normalize = state["store"]["sequences"], normalized_then(self._base.normalize, state)
-        plan = self._plan
-        if len(store) != len(plan.base.store) or state_name(normalize) != state_name(plan.base.normalize):
-            weights = self._base_weights
-            if weights is not None:  # only of the sequences at that time
-                weights = weights[self._base.store.selection < sequences]
-            try:
-                plan = self._make_plan(self._base.of(store, normalize), weights)
-            except WindowError as error:
-                raise StateError(f"the epoch of the state cannot go on here: {error}") from error
-        step = step_at(state, self._parameters(plan), len(plan.turns), store)
-        turns = replace(plan.turns, resumed=(0, 0))  # without the effect of a state that was loaded before
-        try:
-            if "last" in state:
-                turns = turns.after(turns.last[0], state["last"])
-            turns = turns.after(step, state.get("taken"))
-        except WindowError as error:
-            raise StateError(f"{store.path}: the epoch of the state cannot go on here: {error}") from error
-        plan = replace(plan, epoch=replace(plan.epoch, turns=turns))
-        self.close()
-        self._plan, self._process, self._sequences = plan, 0, sequences
-        self._start(step)
-
-    def close(self) -> None:
-        """Stop reading ahead and free the memory, except for rows cached by the windows; no more batches are returned.
-
-        A thread that waits for a batch gets it first.
-        """
-        if self._process in (0, os.getpid()):  # after a fork there are no threads to stop or to release the lock
-            with self._lock:
-                self._batches.close()
-
-    def _parameters(self, plan: _Plan) -> dict[str, Any]:
-        seed, epoch = self._random
-        random = np.random.default_rng(np.random.SeedSequence(self._random))
-        order, weights = random.permutation(64), None
-        if plan.weights is not None:
-            weights = hashlib.sha256(plan.weights.astype("<f8").tobytes()).hexdigest()[:16]
-            order = np.append(order, random.multinomial(10**6, np.arange(64) / 2016))
-        return {
-            **plan.windows.parameters(),
-            "size * world_size": plan.turns.size * plan.turns.world_size,
-            "shuffle": bool(self._shuffle),
-            "seed": seed,
-            "epoch": epoch,
-            "drop_last": bool(self._drop_last),
-            "memory": self._memory,
-            "weights": weights,
-            "order": VERSION,
-            # A new version of NumPy may shuffle differently, which changes the order.
-            "generator": hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:8],
-        }
+        last = {} if self._every == 1 else {"last": self._plan.turns.last[1]}
+        return super().state_dict() | last

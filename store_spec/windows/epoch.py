@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
+from store_spec.reading.normalization import Own
+from store_spec.reading.one_epoch import EpochOptions
 from store_spec.reading.ranks import Turns
+from store_spec.reading.scaling import Scaler
 from store_spec.windows.loading import Loader
-from store_spec.windows.order import EpochOrder
+from store_spec.windows.order import VERSION, EpochOrder
 from store_spec.windows.pools import Batch, Pool, join
 from store_spec.windows.ranges import Ranges, join_ranges
 from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.units import Costs
 
 if TYPE_CHECKING:
+    from store_spec.store import Store
     from store_spec.windows.windows import Windows
 
 # Eighths of the memory: two pools are in memory at a time, and at least two batches, one in use and one that is being
@@ -37,46 +42,55 @@ Transform = Callable[[Batch], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchOptions(EpochOptions):
+    """The arguments of `Batches`, apart from the windows."""
+
+    size: int
+    drop_last: bool = False
+    index: bool = False
+    weights: ArrayLike | None = None
+    transform: Transform | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Epoch:
-    """The batches of one rank, by number. Make one with `plan`.
+    """The batches of windows of one rank, by number. Make one with `plan`.
 
     Args:
-        windows: The windows.
+        windows: The windows of the epoch.
+        options: The arguments of the batches.
+        weights: (sequences,), the weights of these windows; None if each occurs once.
         order: Their order.
         rows: All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
         turns: Which windows are in which batch.
         slots: How many batches are in memory at a time.
         together: Bytes of rows that a thread reads at once.
-        index: Whether a batch has the numbers of its windows.
-        transform: A function that is called with each batch.
     """
 
     windows: Windows
+    options: BatchOptions
+    weights: NDArray[np.float64] | None
     order: EpochOrder
     rows: Ranges | None
     turns: Turns
     slots: int
     together: int
-    index: bool
-    transform: Transform | None
 
     @classmethod
-    def plan(
-        cls,
-        windows: Windows,
-        turns: Turns,
-        *,
-        memory: int,
-        random: tuple[int, int] | None,
-        index: bool,
-        transform: Transform | None,
-        weights: NDArray[np.float64] | None = None,
-    ) -> Epoch:
-        """Plan an epoch that uses at most `memory` bytes; `random` are seed and epoch, or None not to shuffle.
+    def plan(cls, windows: Windows, options: BatchOptions, weights: NDArray[np.float64] | None = None) -> Self:
+        """Plan an epoch.
 
         Raises:
-            WindowError: A unit or a batch does not fit the memory.
+            WindowError: A unit or a batch does not fit the memory, or windows cannot be distributed over the ranks.
         """
+        windows, memory = windows.of_epoch(*options.random), options.limit
+        turns = Turns(
+            samples=len(windows),
+            size=options.size,
+            rank=options.rank,
+            world_size=options.world_size,
+            drop_last=options.drop_last,
+        )
         store = windows.store
         store.snapshot.check_files()  # the plan allocates memory by the number of steps that the root claims
         costs = _costs(windows)
@@ -86,7 +100,7 @@ class Epoch:
             chunk=store.schema.steps.chunk,
             costs=costs,
             budget=memory * POOL // EIGHTHS,
-            random=random,
+            random=options.random if options.shuffle else None,
             weights=weights,
             join=all(column.plain for column in windows.columns.values()),
         )
@@ -102,14 +116,70 @@ class Epoch:
         slots = max(2, min(MOST_BATCHES, 2 * memory * BATCH // EIGHTHS // max(1, batch)))
         return cls(
             windows=windows,
+            options=options,
+            weights=weights,
             order=order,
             rows=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
             turns=turns,
             slots=slots,
             together=min(READ_BYTES, memory // READ_SHARE),
-            index=index,
-            transform=transform,
         )
+
+    @property
+    def store(self) -> Store:
+        """The sequences."""
+        return self.windows.store
+
+    @property
+    def normalize(self) -> Scaler | Own | None:
+        """How they are normalised."""
+        return self.windows.normalize
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __str__(self) -> str:
+        return f"{self.options.size:,} windows"
+
+    def __repr__(self) -> str:
+        return repr(self.windows)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+        options = self.options
+        random = np.random.default_rng(np.random.SeedSequence(options.random))
+        order, weights = random.permutation(64), None
+        if self.weights is not None:
+            weights = hashlib.sha256(self.weights.astype("<f8").tobytes()).hexdigest()[:16]
+            order = np.append(order, random.multinomial(10**6, np.arange(64) / 2016))
+        return {
+            **self.windows.parameters(),
+            "size * world_size": self.turns.size * self.turns.world_size,
+            "shuffle": options.shuffle,
+            "seed": options.seed,
+            "epoch": options.epoch,
+            "drop_last": bool(options.drop_last),
+            "memory": options.limit,
+            "weights": weights,
+            "order": VERSION,
+            # A new version of NumPy may shuffle differently, which changes the order.
+            "generator": hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:8],
+        }
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return what a state has in addition: how many windows all ranks have taken."""
+        return {"taken": self.turns.samples_before(step)}
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
+        """Return the plan of the rest of an epoch; another number of ranks distributed its last windows differently.
+
+        Raises:
+            WindowError: The rest cannot be distributed over this number of ranks.
+        """
+        turns = self.turns
+        if "last" in state:
+            turns = turns.after(turns.last[0], state["last"])
+        return replace(self, turns=turns.after(step, state.get("taken")))
 
     def batches(self, numbers: range, *, gathered_ahead: bool = True) -> Generator[Any, None, None]:
         """Yield the batches of these ascending numbers; threads read and gather ahead until the generator is closed.
@@ -126,7 +196,7 @@ class Epoch:
 
     def _gather(self, numbers: range, cancelled: threading.Event) -> Generator[Any, None, None]:
         """Yield the batches, each gathered from one or several pools."""
-        at = self._pool_of(numbers[0])
+        at, transform = self._pool_of(numbers[0]), self.options.transform
         pools = ahead(lambda: self._pools(at, cancelled), 2, "seqzarr pools", cancelled)
         try:
             pool = next(pools)
@@ -142,7 +212,7 @@ class Epoch:
                     parts.append(pool.cut(low - first[at], high - first[at]))
                     low = high
                 batch = join(parts)
-                yield batch if self.transform is None else self.transform(batch)
+                yield batch if transform is None else transform(batch)
         finally:
             pools.close()
 
@@ -162,7 +232,7 @@ class Epoch:
             turns.rank,
             turns.world_size,
             cached=cached,
-            index=self.index,
+            index=self.options.index,
             together=self.together,
             cancelled=cancelled,
         )

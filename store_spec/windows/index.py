@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
-from typing import Self, overload
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,12 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.stretches import Gaps, Stretches, stretches
-from store_spec.windows.validation import (
-    fraction_of,
-    int64,
-    no_such,
-    step_counts,
-)
+from store_spec.windows.validation import fraction_of, int64, no_such, step_counts
 
 _MOST_WINDOWS = 2**62
 
@@ -161,15 +156,7 @@ class WindowIndex:
         which = np.asarray(np.searchsorted(runs.first, numbers, side="right") - 1, np.int64)
         return runs.sequences(which), runs.start[which] + (numbers - runs.first[which]) * self.shape.stride
 
-    @overload
-    def windows_in(self, sequence: int, low: int, high: int) -> tuple[int, int]: ...
-    @overload
-    def windows_in(
-        self, sequence: NDArray[np.int64], low: NDArray[np.int64] | int, high: NDArray[np.int64] | int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
-    def windows_in(
-        self, sequence: NDArray[np.int64] | int, low: NDArray[np.int64] | int, high: NDArray[np.int64] | int
-    ) -> tuple[int, int] | tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def windows_in(self, sequence: ArrayLike, low: ArrayLike, high: ArrayLike) -> tuple[Any, Any]:
         """Return the half-open range of numbers of a sequence's windows that start in steps [low, high).
 
         Steps count from the sequence's step 0 and may be outside the sequence. A range without windows is empty, at the

@@ -18,7 +18,7 @@ from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
-from store_spec.windows.order import EpochOrder
+from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.pools import Pool, Slots
 from store_spec.windows.ranges import Ints, Ranges
 from store_spec.windows.row_cache import CachedRows
@@ -109,24 +109,7 @@ class Loader:
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
-        real = None
-        if shape.short == "pad":
-            real = windows.index.real_rows(pieces.sequence, pieces.row - windows.store.starts[pieces.sequence])
-        place = ranges.places(pieces.row)
-        small = np.dtype(np.int32 if ranges.rows < 2**31 else np.int64)
-        position: NDArray[np.signedinteger] | Slots
-        if shape.short == "pad" or shape.target == "sequence" or windows.static is not None or self._index:
-            total = int(pieces.count.sum())
-            position = Slots(
-                order=self._order.arrange(number, share, np.arange(total, dtype=small)),
-                before=(np.cumsum(pieces.count) - pieces.count).astype(small),
-                place=place,
-                number=pieces.number,
-                stride=shape.stride,
-            )
-        else:
-            positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
-            position = self._order.arrange(number, share, positions)
+        position, real = self._positions(number, share, ranges)
         if shape.target == "sequence":
             rows_of_labels = read_labels(windows.store, pieces.sequence)
             labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *rows_of_labels]))
@@ -147,6 +130,28 @@ class Loader:
             index=self._index,
             of_windows=windows.of_windows,
         )
+
+    def _positions(
+        self, number: int, share: Share, ranges: Ranges
+    ) -> tuple[NDArray[np.signedinteger] | Slots, Ints | None]:
+        """Return where each window of a pool starts, in the order of the epoch, and how many of its rows are real."""
+        windows, shape, pieces, real = self._windows, self._windows.shape, share.pieces, None
+        if shape.short == "pad":
+            real = windows.index.real_rows(pieces.sequence, pieces.row - windows.store.starts[pieces.sequence])
+        place = ranges.places(pieces.row)
+        small = np.dtype(np.int32 if ranges.rows < 2**31 else np.int64)
+        if shape.short == "pad" or shape.target == "sequence" or windows.static is not None or self._index:
+            total = int(pieces.count.sum())
+            slots = Slots(
+                order=self._order.arrange(number, share, np.arange(total, dtype=small)),
+                before=(np.cumsum(pieces.count) - pieces.count).astype(small),
+                place=place,
+                number=pieces.number,
+                stride=shape.stride,
+            )
+            return slots, real
+        positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
+        return self._order.arrange(number, share, positions), real
 
     def _space(self, name: str, column: Column, rows: int, most: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Return space for `rows` rows, and for a padded window that reaches beyond the last of them."""

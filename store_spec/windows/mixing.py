@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.runs import spread
-from store_spec.reading.ranks import Turns, memory_bytes, whole_number
-from store_spec.windows.epoch import Epoch
+from store_spec.windows.epoch import BatchOptions, Epoch
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
 
@@ -121,16 +120,9 @@ def measure(windows: Windows, size: int, *, seed: int = 0, epoch: int = 0, memor
     >>> round(mixing.ideal.sequences, 2), 0.8 < mixing.sequences < 1.2
     (5.29, True)
     """
-    random = (whole_number("seed", seed, 0), whole_number("epoch", epoch, 0))
-    windows = windows.of_epoch(*random)
-    plan = Epoch.plan(
-        windows,
-        Turns(samples=len(windows), size=size),
-        memory=memory_bytes(memory),
-        random=random,
-        index=False,
-        transform=None,
-    )
+    options = BatchOptions(size=size, shuffle=True, seed=seed, epoch=epoch, memory=memory)
+    plan = Epoch.plan(windows, options)
+    windows = plan.windows
     if len(windows) < 2:
         few = "1 window" if len(windows) else "0 windows"
         raise WindowError(f"{windows.store.path}: {few}; there is no mixing of fewer than 2")

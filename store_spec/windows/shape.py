@@ -1,16 +1,20 @@
-"""The shape of a window: its input rows, its label, and the steps it needs for them."""
+"""The shape of a window: its input rows, its label, and the steps it needs for them; and the options of windows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from store_spec.errors import WindowError
-from store_spec.windows.validation import INT64_MAX, checked_count, checked_fractions
+from store_spec.reading.normalization import Normalize
+from store_spec.reading.ranks import INT64_MAX, whole_number
+from store_spec.windows.validation import checked_fractions
 
 Target = Literal["future", "last", "aligned", "sequence"]
 Short = Literal["drop", "pad", "error"]
 Phase = Literal["first", "random"]
+MissingValues = Literal["keep", "skip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,7 @@ class WindowShape:
 
     def __post_init__(self) -> None:
         for name, least in (("window", 1), ("stride", 1), ("horizon", 1), ("lead", 0), ("sampling_rate", 1)):
-            object.__setattr__(self, name, checked_count(name, getattr(self, name), least))
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         for name, allowed in (("target", get_args(Target)), ("short", get_args(Short)), ("phase", get_args(Phase))):
             if getattr(self, name) not in allowed:
                 choices = ", ".join(f'"{choice}"' for choice in allowed)
@@ -99,3 +103,17 @@ class WindowShape:
         if self.target == "future":
             return self.horizon
         return self.window if self.target == "aligned" else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WindowOptions:
+    """The arguments of `Windows`, apart from the sequences and the shape."""
+
+    normalize: Normalize | None = None
+    features: Sequence[str | int] | None = None
+    future: Sequence[str | int] | None = None
+    static: Sequence[str] | None = None
+    before: Any = None
+    after: Any = None
+    missing: MissingValues = "keep"
+    mask: bool = False

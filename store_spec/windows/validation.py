@@ -1,4 +1,4 @@
-"""Checks of numbers that users pass for windows: counts, fractions, lengths of sequences."""
+"""Checks of numbers that users pass for windows: fractions, numbers, lengths of sequences."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
+from store_spec.reading.ranks import INT64_MAX
 
-INT64_MAX = 2**63 - 1
 MOST_STEPS = 2**53  # float64 is exact up to here, and `steps` multiplies lengths by a fraction
 
 
@@ -22,13 +22,6 @@ def fraction_of(lengths: NDArray[np.int64], fraction: float) -> NDArray[np.int64
     product = lengths * fraction
     nearest = np.rint(product)
     return np.asarray(np.where(np.abs(product - nearest) <= 5e-7, nearest, np.floor(product)), np.int64)
-
-
-def checked_count(name: str, value: object, least: int) -> int:
-    """Check a count, and return it as an int, so that NumPy's narrow integers cannot overflow later."""
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= INT64_MAX:
-        return int(value)
-    raise WindowError(f"{name} is {value!r}; it must be a whole number from {least} to {INT64_MAX:,}")
 
 
 def checked_fractions(steps: object) -> tuple[float, float]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.notebook import option_text, table_html
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.normalization import (
-    Normalize,
     Own,
     WindowScales,
     labels_are_numbers,
@@ -23,16 +20,14 @@ from store_spec.reading.normalization import (
     scales_of,
     state_name,
 )
+from store_spec.reading.one_epoch import brief
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
-from store_spec.windows.missing_values import gaps_of, masks_of
 from store_spec.windows.pools import Batch
 from store_spec.windows.row_cache import RowCache
-from store_spec.windows.samples import READ_TOGETHER, read_samples
-from store_spec.windows.scaler import scaler_of
-from store_spec.windows.shape import WindowShape
-from store_spec.windows.state import brief
-from store_spec.windows.targets import check_target, index_of, moment_of
+from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
+from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
+from store_spec.windows.targets import check_target, gaps_of, index_of, masks_of, moment_of
 
 if TYPE_CHECKING:
     from store_spec.reading.classes import ByClass
@@ -41,8 +36,6 @@ if TYPE_CHECKING:
     from store_spec.windows.epoch import Transform
     from store_spec.windows.mixing import Mixing
     from store_spec.windows.overlay import Overlay
-
-MissingValues = Literal["keep", "skip"]
 
 
 class Place(NamedTuple):
@@ -122,44 +115,23 @@ class Windows:
     (4, (4, 2), (2, 1))
     """
 
-    def __init__(
-        self,
-        store: Store,
-        shape: WindowShape,
-        *,
-        normalize: Normalize | None = None,
-        features: Sequence[str | int] | None = None,
-        future: Sequence[str | int] | None = None,
-        static: Sequence[str] | None = None,
-        before: Any = None,
-        after: Any = None,
-        missing: MissingValues = "keep",
-        mask: bool = False,
-    ) -> None:
+    def __init__(self, store: Store, shape: WindowShape, options: WindowOptions | None = None) -> None:
+        options = WindowOptions() if options is None else options
         check_target(store, shape)
-        if missing not in get_args(MissingValues):
-            raise WindowError(f'{store.path}: missing={missing!r:.80}; it must be "keep" or "skip"')
-        self.store = store
-        self.shape = shape
-        self.normalize = resolve(normalize, store.path)
+        if options.missing not in get_args(MissingValues):
+            raise WindowError(f'{store.path}: missing={options.missing!r:.80}; it must be "keep" or "skip"')
+        self.store, self.shape = store, shape
+        self.normalize = resolve(options.normalize, store.path)
+        self._options = replace(options, normalize=self.normalize, mask=bool(options.mask))
+        future = options.future
         scales = scales_of(store, self.normalize)
-        self.static = static_columns(store, static)  # (sequences, columns)
-        self._options: dict[str, Any] = {
-            "normalize": self.normalize,
-            "features": features,
-            "future": future,
-            "static": static,
-            "before": before,
-            "after": after,
-            "missing": missing,
-            "mask": bool(mask),
-        }
-        self._moments = {name: moment_of(store, name, self._options[name]) for name in ("before", "after")}
+        self.static = static_columns(store, options.static)  # (sequences, columns)
+        self._moments = {name: moment_of(store, name, getattr(options, name)) for name in ("before", "after")}
         self.index = index_of(store, shape, self._moments["before"], self._moments["after"])
-        if missing == "skip":
+        if options.missing == "skip":
             self.index = replace(self.index, gaps=gaps_of(store, shape, future=future is not None))
         rows, where = store.schema.inputs, store.path
-        take = feature_positions("features", features, rows, where)
+        take = feature_positions("features", options.features, rows, where)
         self.columns = {
             "inputs": Column(array="inputs", rows=rows, take=take, scale=scales["inputs"]),
             "labels": Column(array="labels", rows=store.schema.labels, scale=scales["labels"]),
@@ -169,7 +141,7 @@ class Windows:
                 raise WindowError(f'{where}: future={future!r:.80} with target="{shape.target}"; use target="future"')
             in_advance = feature_positions("future", future, rows, where)
             self.columns["future"] = Column(array="inputs", rows=rows, take=in_advance, scale=scales["inputs"])
-        if mask:
+        if options.mask:
             self.columns |= masks_of(store, take)
         self.of_windows: WindowScales | None = None
         if self.normalize == "window":
@@ -180,12 +152,12 @@ class Windows:
         self.row_cache = RowCache()
         self._epoch: tuple[int, int] | None = None  # seed and epoch, if windows start elsewhere in each epoch
 
-    def __reduce__(self) -> tuple[partial[Windows], tuple[Any, ...]]:
-        return partial(_unpickle, **self._options), (self.store, self.shape, self._epoch)
+    def __reduce__(self) -> tuple[Callable[..., Windows], tuple[Any, ...]]:
+        return _unpickle, (self.store, self.shape, self._options, self._epoch)
 
     def of(self, store: Store, normalize: Scaler | Own | None) -> Windows:
         """Return the same windows of other sequences, with another normalisation."""
-        return Windows(store, self.shape, **(self._options | {"normalize": normalize}))
+        return Windows(store, self.shape, replace(self._options, normalize=normalize))
 
     def of_epoch(self, seed: int, epoch: int) -> Windows:
         """Return the windows of one epoch: these, or with `phase="random"` windows that start elsewhere.
@@ -217,9 +189,9 @@ class Windows:
             "future": brief(self.columns["future"].take or ()) if "future" in self.columns else None,
             "normalize": state_name(self.normalize),
             **self._moments,
-            "static": static_parameter(self._options["static"], self.static),
-            "missing": self._options["missing"],
-            "mask": self._options["mask"],
+            "static": static_parameter(self._options.static, self.static),
+            "missing": self._options.missing,
+            "mask": self._options.mask,
         }
 
     @property
@@ -315,32 +287,9 @@ class Windows:
         return Place(names.reshape(sequences.shape), parts, steps)
 
     def __repr__(self) -> str:
-        options = "".join(f", {name}={text}" for name, text in self._option_texts().items())
+        every = [(one.name, getattr(self._options, one.name), one.default) for one in fields(WindowOptions)]
+        options = "".join(f", {name}={_shown(value)}" for name, value, default in every if value is not default)
         return f"<{len(self):,} windows of {self.store.path.name}: {self.shape}{options}>"
-
-    def _option_texts(self) -> dict[str, str]:
-        """Return the options that differ from the defaults, without the shape, as short texts."""
-        defaults = {"missing": "keep", "mask": False}
-        return {
-            name: option_text(value)
-            for name, value in self._options.items()
-            if value is not None and not (name in defaults and value == defaults[name])
-        }
-
-    def _repr_html_(self) -> str:
-        """Return HTML for notebooks."""
-        shape, inputs = self.shape, self.columns["inputs"]
-        labels = self.columns["labels"]
-        steps = () if shape.label_steps is None else (shape.label_steps,)
-        pairs = [
-            ("windows", f"{len(self):,} of {len(self.store):,} sequences"),
-            ("inputs", f"{inputs.dtype} {(shape.window, *inputs.shape)}"),
-            ("labels", f"{labels.dtype} {(*steps, *labels.shape)}, {shape.target}"),
-            *((name, f"{getattr(shape, name)}") for name in ("stride", "sampling_rate", "lead", "short")),
-            ("normalized", "no" if self.normalize is None else "yes"),
-            *((name, text) for name, text in self._option_texts().items() if name != "normalize"),
-        ]
-        return table_html(self.store.path.name, pairs)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -394,10 +343,10 @@ class Windows:
     ) -> Batches:
         """Return an iterator over one epoch of these windows in batches; see `Batches` for the arguments."""
         from store_spec.windows.batches import Batches
+        from store_spec.windows.epoch import BatchOptions
 
-        return Batches(
-            self,
-            size,
+        options = BatchOptions(
+            size=size,
             shuffle=shuffle,
             seed=seed,
             epoch=epoch,
@@ -409,6 +358,7 @@ class Windows:
             weights=weights,
             transform=transform,
         )
+        return Batches(self, options)
 
     def mixing(self, size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
         """Measure how well an epoch of shuffled batches mixes, without reading rows: see `mixing.measure`."""
@@ -423,6 +373,13 @@ class Windows:
         return overlay(self, predictions, index, inverse=inverse)
 
 
-def _unpickle(store: Store, shape: WindowShape, epoch: tuple[int, int] | None, **options: Any) -> Windows:
-    windows = Windows(store, shape, **options)
+def _unpickle(store: Store, shape: WindowShape, options: WindowOptions, epoch: tuple[int, int] | None) -> Windows:
+    windows = Windows(store, shape, options)
     return windows if epoch is None else windows.of_epoch(*epoch)
+
+
+def _shown(value: object) -> str:
+    """Return an option as text: the first items of a list, only the type of statistics and the like."""
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return f"{list(value)!r:.200}"
+    return f"{value!r:.80}" if isinstance(value, str | bool | int | float | np.generic) else type(value).__name__

@@ -221,7 +221,7 @@ def _judge_reading(path: Path, golden: Golden, broken: list[str], kinds: Counter
         _judge_columns(store, golden, errors, broken)
         if store.schema.label_axis != "own":
             _tried(errors, lambda: _judge_windows(store, whole, broken))
-        reads = (lambda: repr(store), store._repr_html_, store.stats, lambda: store.parts)
+        reads = (lambda: repr(store), store.stats, lambda: store.parts)
         for read in (*reads, lambda: next(iter(store.padded(2)), None)):
             _tried(errors, read)
         kinds["refused on reading" if errors else "read whole"] += 1

@@ -28,10 +28,8 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
-from store_spec.reading.grouped_prefetch import Batch
-from store_spec.sequences import streams
-from store_spec.sequences.slices import read_slices
-from store_spec.sequences.streams import Streams
+from store_spec.sequences.slices import Batch
+from store_spec.sequences.streams import StreamPlan, Streams
 from store_spec.store import Store
 from store_spec.windows.batches import Batches
 from store_spec.windows.loading import Loader
@@ -138,29 +136,29 @@ def _held_threads(batches: Batches, stream: Streams) -> Iterator[Callable[[], No
     Gives what lets them go.
     """
     process, go, load, read = os.getpid(), threading.Event(), Loader.__call__, Loader._read
+    read_stream = StreamPlan._read
     pool = 0  # that is read
 
     def loaded(loader: Loader, number: int) -> Pool:
         nonlocal pool
-        if loader._order is batches._plan.epoch.order:
+        if loader._order is batches._plan.order:
             pool = number
         return load(loader, number)
 
     def held(loader: Loader, *arguments: Any) -> None:
-        if loader._order is batches._plan.epoch.order and pool == 1 and os.getpid() == process:
+        if loader._order is batches._plan.order and pool == 1 and os.getpid() == process:
             go.wait()
         read(loader, *arguments)
 
-    def held_stream(store: Store, *arguments: Any, **options: Any) -> list[Batch]:
-        ahead = threading.current_thread().name.startswith("seqzarr batches")
-        if ahead and store is stream._store and os.getpid() == process:
+    def held_stream(plan: StreamPlan, start: int, stop: int) -> list[Batch]:
+        if start and plan is stream._plan and os.getpid() == process:
             go.wait()
-        return read_slices(store, *arguments, **options)
+        return read_stream(plan, start, stop)
 
     with (
         mock.patch.object(Loader, "__call__", loaded),
         mock.patch.object(Loader, "_read", held),
-        mock.patch.object(streams, "read_slices", held_stream),
+        mock.patch.object(StreamPlan, "_read", held_stream),
     ):
         try:
             yield go.set
@@ -171,8 +169,13 @@ def _held_threads(batches: Batches, stream: Streams) -> Iterator[Callable[[], No
 @contextmanager
 def _checked(kind: str) -> Iterator[None]:
     """In the control, let batches go on wherever they are."""
+
+    def go_on(batches: Batches) -> Any:
+        batches._batches = batches._batches or batches._open()
+        return next(batches._batches)
+
     if kind == "control":
-        with mock.patch.object(Batches, "__next__", lambda batches: next(batches._batches)):
+        with mock.patch.object(Batches, "__next__", go_on):
             yield
     else:
         yield

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.errors import WindowError
 from store_spec.reading import classes as classes_module
-from store_spec.reading import every_row as every_row_module
+from store_spec.reading import read_ranges as read_ranges_module
 
 Axis = Any
 
@@ -73,7 +73,7 @@ def test_classes_are_counted_by_row_and_by_sequence(
     store = written(tmp_path_factory.mktemp("classes") / "s.zarr", labels, axis, chunk=32, shard=96)
     some = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=5) | st.just(list(range(len(lengths)))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(every_row_module, "BLOCK_BYTES", block)
+        patch.setattr(read_ranges_module, "BLOCK_BYTES", block)
         counts = store.select(some).class_counts()
     found = counts.values.tolist(), counts.rows.tolist(), counts.sequences.tolist()
     assert found == counted([labels[number] for number in some])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from store_spec.reading.grouped_prefetch import GroupedPrefetch
+from tests.store.made_epoch import MadeEpoch
 from tests.store.window_oracle import Numbered, keys, numbered
 
 SECONDS = 30  # until a thread that hangs fails a test
@@ -77,7 +77,7 @@ def test_a_batch_is_given_once_while_another_thread_reads():
         assert go.wait(SECONDS)
         return list(range(first, stop))
 
-    together = GroupedPrefetch(read, lambda _: 1, 0, 2)
+    together = MadeEpoch(read, lambda _: 1, 2)
     threads = [threading.Thread(target=lambda: taken.append(next(together))) for _ in range(2)]
     threads[0].start()
     assert reading.wait(SECONDS)
@@ -102,7 +102,7 @@ def test_a_child_goes_on_by_itself_though_a_thread_was_in_the_middle_of_a_read(t
             assert go.wait(SECONDS)
         return list(range(first, stop))
 
-    together: Any = GroupedPrefetch(read, lambda number: 5 - number, 0, 5)
+    together: Any = MadeEpoch(read, lambda number: 5 - number, 5)
     assert next(together) == 0
     rest: list[Any] = []
     thread = threading.Thread(target=lambda: rest.extend(together))

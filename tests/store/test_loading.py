@@ -77,7 +77,7 @@ def descriptors(store: store_spec.Store) -> list[str]:
 def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
     store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shards, "MOST_OPEN_OF_ALL", 10**6)  # whatever stores of other tests have open
+    monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)  # whatever stores of other tests have open
     mine, most = store_spec.open_store(store.path), 0
     for start in range(0, 380, 2):
         x, _ = mine.read(0, start, start + 2)
@@ -92,7 +92,7 @@ def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(
     store: store_spec.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A repair renames one there, and who has the old one open would never see it."""
-    monkeypatch.setattr(shards, "MOST_OPEN_OF_ALL", 10**6)
+    monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)
     path = store.path / "inputs" / "c.1.0"
     whole = path.read_bytes()
     store.read(0, 12, 14)  # of its other chunk: it is open
@@ -108,16 +108,17 @@ def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(
 
 def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_have():
     program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); "
-    program += "from store_spec.disk import shards; print(shards.MOST_OPEN_OF_ALL)"
+    program += "from store_spec.disk import shards; print(shards.most_open_of_all())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "25\n"
-    assert shards.MOST_OPEN_OF_ALL <= 256
+    assert shards.most_open_of_all() <= 256
 
 
 def test_what_more_stores_than_files_may_be_open_read_is_closed_at_once(
     store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shards, "MOST_OPEN_OF_ALL", 3 + len(shards._ALL_OPEN))
+    most = 3 + len(shards._ALL_OPEN)
+    monkeypatch.setattr(shards, "most_open_of_all", lambda: most)
     stores = [store_spec.open_store(store.path) for _ in range(4)]
     for one in [store, *stores]:
         for start in (0, 100, 200):

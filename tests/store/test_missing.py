@@ -18,7 +18,7 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import FormatError, SequenceError, StateError, WindowError
 from store_spec.schema import LabelAxis
-from store_spec.windows.shape import WindowShape
+from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.damage import values
 from tests.store.window_oracle import (
@@ -83,7 +83,7 @@ def by_sequence(tmp_path_factory: pytest.TempPathFactory) -> Gappy:
 
 
 def assert_left(given: Gappy, selection: list[int], shape: WindowShape) -> None:
-    windows = Windows(given.store.select(selection), shape, missing="skip")
+    windows = Windows(given.store.select(selection), shape, WindowOptions(missing="skip"))
     wanted = whole(listed([given.sequences[number] for number in selection], shape))
     assert len(windows) == len(wanted)
     assert all_same(windows.__getitems__(list(range(len(wanted)))), wanted)
@@ -329,8 +329,8 @@ def reals(given: Gappy, windows: Windows, number: int, filled: dict[int, Any] | 
 def test_a_mask_is_false_where_a_value_is_nan_and_where_there_is_padding(
     by_step: Gappy, shape: WindowShape, take: list[int] | None, missing: Any
 ):
-    windows = Windows(by_step.store, shape, mask=True, missing=missing, features=take)
-    plain = Windows(by_step.store, shape, missing=missing, features=take)
+    windows = Windows(by_step.store, shape, WindowOptions(mask=True, missing=missing, features=take))
+    plain = Windows(by_step.store, shape, WindowOptions(missing=missing, features=take))
     samples = list(windows)
     assert len(samples) == len(plain)
     for number, (sample, (x, y, *_)) in enumerate(zip(samples, plain, strict=True)):

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
-from store_spec.reading.grouped_prefetch import Batch
 from store_spec.sequences.buckets import Batching
-from store_spec.sequences.padding import Padding
+from store_spec.sequences.slices import Arrays, SliceReader, Slices
 from tests.store.oracle import Recipe, append, make, write
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, numbered, selections
 
@@ -308,13 +307,13 @@ def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: 
     list(store.padded(2, shuffle=True, memory=1))
     assert 90 <= len(read) <= 100
     read.clear()
-    calls, read_some = list[int](), Padding.read
+    calls, read_some = list[int](), SliceReader.inputs
 
-    def noted(padding: Padding, batches: list[Any]) -> list[Batch]:
-        calls.append(len(batches))
-        return read_some(padding, batches)
+    def noted(reader: SliceReader, slices: Slices) -> tuple[Arrays, list[Arrays]]:
+        calls.append(len(slices.shapes))
+        return read_some(reader, slices)
 
-    monkeypatch.setattr(Padding, "read", noted)
+    monkeypatch.setattr(SliceReader, "inputs", noted)
     list(store.padded(2, shuffle=True))
     assert calls == [1, 8, 41]  # the first comes soon
     assert len(read) <= 2 + 16 + 25
@@ -460,7 +459,7 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
     asked: dict[str, Any] = {"shuffle": shuffle, "bucket": bucket, "drop_last": drop_last}
 
     def taken(batches: Any) -> list[int]:
-        of_plan, step, ranks = batches._plan, batches._together.step, batches._batching.world_size
+        of_plan, step, ranks = batches._plan.order, batches._next, batches._options.world_size
         return sorted(of_plan.order[: of_plan.first[step * ranks]].tolist())
 
     refused = 0
@@ -468,9 +467,9 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
         some = store[:count]
         begun = some.padded(12 // ranks, world_size=ranks, **asked)
         for step in range(len(begun) + 1):
-            begun._together.step = step  # as many batches as this are taken; what they hold is tested elsewhere
+            begun._next = step  # as many batches as this are taken; what they hold is tested elsewhere
             going = some.padded(12 // others, world_size=others, **asked)
-            state, left = begun.state_dict(), len(begun._plan.order) - begun.state_dict()["taken"]
+            state, left = begun.state_dict(), len(begun._plan.order.order) - begun.state_dict()["taken"]
             if 0 < left < others:
                 refused += 1
                 with pytest.raises(StateError, match=f"{left} samples that are left of the epoch cannot be dealt to"):
@@ -479,10 +478,10 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
             going.load_state_dict(state)
             assert taken(going) == taken(begun)
             assert going.state_dict()["taken"] == state["taken"]
-            rest = np.diff(going._plan.first)[step * others :]
+            rest = np.diff(going._plan.order.first)[step * others :]
             assert rest.sum() == left
             assert not left or (rest.min() >= 1 and rest.max() <= 12 // others)
-            assert sorted(going._plan.order.tolist()) == sorted(begun._plan.order.tolist())
+            assert sorted(going._plan.order.order.tolist()) == sorted(begun._plan.order.order.tolist())
             assert len(going) == len(begun)
     assert (refused > 0) == (not bucket and not drop_last)
 

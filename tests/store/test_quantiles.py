@@ -15,11 +15,10 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, WindowError
 from store_spec.format.moments import moments
-from store_spec.reading import every_row as every_row_module
-from store_spec.reading import quantiles as quantiles_module
-from store_spec.reading.every_row import every_row
-from store_spec.reading.quantiles import of_columns
-from store_spec.reading.statistics import Statistics
+from store_spec.reading import read_ranges as read_ranges_module
+from store_spec.reading import statistics as statistics_module
+from store_spec.reading.read_ranges import every_row
+from store_spec.reading.statistics import Statistics, quantiles_of_columns
 from store_spec.schema import DTYPES
 from tests.store.oracle import Recipe, Sequence, make, recipes, same, write
 from tests.store.window_oracle import Numbered, numbered
@@ -44,7 +43,7 @@ def found(rows: NDArray[Any], q: list[float], block: int) -> NDArray[np.float64]
     def blocks() -> list[NDArray[Any]]:
         return [rows[at : at + block] for at in range(0, len(rows), block)]
 
-    return of_columns(blocks, rows.shape[1], rows.dtype, np.array(q, float))
+    return quantiles_of_columns(blocks, rows.shape[1], rows.dtype, np.array(q, float))
 
 
 @st.composite
@@ -73,15 +72,11 @@ def columns(draw: st.DrawFn) -> NDArray[Any]:
     q=st.lists(st.floats(0, 1), min_size=1, max_size=4),
     block=st.sampled_from([4, 13, 70]),
     counters=st.sampled_from([8, 64, 2**19]),
-    gathered=st.sampled_from([0, 3, 2**20]),
 )
-def test_quantiles_have_the_bits_that_numpy_gives(
-    rows: NDArray[Any], q: list[float], block: int, counters: int, gathered: int
-):
+def test_quantiles_have_the_bits_that_numpy_gives(rows: NDArray[Any], q: list[float], block: int, counters: int):
     """Whatever the memory: with little of it, there are more looks at the rows."""
     with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):
-        patch.setattr(quantiles_module, "COUNTERS", counters)
-        patch.setattr(quantiles_module, "SORTED", gathered)
+        patch.setattr(statistics_module, "COUNTERS", counters)
         assert same(found(rows, q, block), wanted(rows, q))
 
 
@@ -109,7 +104,7 @@ def test_two_looks_at_rows_of_float32_are_enough_as_a_rule():
         looks.append(1)
         return [rows]
 
-    result = of_columns(blocks, 2, rows.dtype, np.array([0.25, 0.5]))
+    result = quantiles_of_columns(blocks, 2, rows.dtype, np.array([0.25, 0.5]))
     assert same(result, wanted(rows, [0.25, 0.5]))
     assert len(looks) == 2
 
@@ -122,7 +117,7 @@ def test_every_row_gives_the_rows_of_a_selection_each_as_often_as_it_is_selected
     store = store_spec.open_store(write(recipe, tmp_path_factory.mktemp("rows") / "s.zarr", sequences))
     some = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=6)) if lengths else []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(every_row_module, "BLOCK_BYTES", data.draw(st.sampled_from([1, 300, 10**6])))
+        patch.setattr(read_ranges_module, "BLOCK_BYTES", data.draw(st.sampled_from([1, 300, 10**6])))
         for name in ("inputs", "labels"):
             given_blocks = list(every_row(store.select(some), name))
             for at, number in enumerate(some):

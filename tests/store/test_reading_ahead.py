@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import StoreError
-from store_spec.reading.grouped_prefetch import GROWTH, Batch, GroupedPrefetch
+from store_spec.reading.ahead import in_groups
+from store_spec.sequences.slices import Batch
+from tests.store.made_epoch import MadeEpoch
 from tests.store.oracle import Recipe, make, write
 
 STEPS = 100
@@ -44,20 +46,16 @@ def threads() -> set[threading.Thread]:
 
 @given(most=st.lists(st.integers(0, 30), min_size=STEPS, max_size=STEPS), step=st.integers(0, STEPS))
 def test_each_batch_comes_once_and_no_more_are_there_than_may_be(most: list[int], step: int):
-    taken, read = step, list[tuple[int, int]]()
+    read = list[tuple[int, int]]()
 
     def reading(first: int, stop: int) -> list[Batch]:
         read.append((first, stop))
         assert stop - first <= max(1, most[first])
         return made(first, stop)
 
-    together = GroupedPrefetch(reading, lambda number: min(most[number], STEPS - number), step, STEPS)
     found = []
-    for batch in together:
-        assert together.step == taken + 1
-        assert together._count <= GROWTH * 30  # it does not grow by every read of an epoch
+    for batch in in_groups(reading, lambda number: min(most[number], STEPS - number), range(step, STEPS)):
         found += numbers([batch])
-        taken += 1
     assert found == list(range(step, STEPS))
     assert [number for first, stop in read for number in range(first, stop)] == found
 
@@ -71,7 +69,7 @@ def test_the_next_ones_are_read_while_those_before_are_in_use():
             assert go.wait(60)
         return made(first, stop)
 
-    together = GroupedPrefetch(reading, ten, 0, STEPS)
+    together = MadeEpoch(reading, ten, STEPS)
     assert numbers([next(together)]) == [0]
     assert read.wait(60)  # nobody asked for them yet
     go.set()
@@ -85,7 +83,7 @@ def test_where_two_do_not_fit_none_is_read_before_it_is_asked_for():
         read.append(first)
         return made(first, stop)
 
-    together = GroupedPrefetch(reading, lambda _: 0, 0, STEPS)
+    together = MadeEpoch(reading, lambda _: 0, STEPS)
     for number in range(3):
         assert numbers([next(together)]) == [number]
         assert read == list(range(number + 1))
@@ -101,7 +99,7 @@ def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad
             raise error(f"batch {bad} of {first} to {stop}")
         return made(first, stop)
 
-    together, found = GroupedPrefetch(reading, ten, 0, STEPS), list[int]()
+    together, found = MadeEpoch(reading, ten, STEPS), list[int]()
     for _ in range(3):
         with pytest.raises(error, match=f"batch {bad} "):
             found.extend(int(batch[0]) for batch in together)
@@ -113,7 +111,7 @@ def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 20])
 def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
-    together = GroupedPrefetch(made, ten, 0, STEPS)
+    together = MadeEpoch(made, ten, STEPS)
     for number in range(taken):
         assert numbers([next(together)]) == [number]
     left = list(range(taken, STEPS))
@@ -134,7 +132,7 @@ def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
 
 def test_where_no_thread_can_be_started_none_is_needed(monkeypatch: pytest.MonkeyPatch):
     starts = threading.Thread.start
-    left = 3
+    left = 1
 
     def refused(thread: threading.Thread) -> None:
         nonlocal left
@@ -144,7 +142,7 @@ def test_where_no_thread_can_be_started_none_is_needed(monkeypatch: pytest.Monke
         starts(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refused)
-    assert numbers(GroupedPrefetch(made, ten, 0, STEPS)) == list(range(STEPS))
+    assert numbers(MadeEpoch(made, ten, STEPS)) == list(range(STEPS))
     assert not left
 
 
@@ -209,14 +207,14 @@ next(builtins.left)
 
 def test_the_thread_ends_with_the_batches_and_when_nobody_wants_them():
     others = threads()
-    together = GroupedPrefetch(made, ten, 0, STEPS)
+    together = MadeEpoch(made, ten, STEPS)
     next(together)
     (thread,) = threads() - others
     for _ in range(STEPS - 1):
         next(together)
     thread.join(60)  # though nobody has asked whether there are more
     assert not thread.is_alive()
-    dropped, others = GroupedPrefetch(made, ten, 0, STEPS), threads()
+    dropped, others = MadeEpoch(made, ten, STEPS), threads()
     next(dropped)
     (thread,) = threads() - others
     del dropped

@@ -176,38 +176,4 @@ def test_numbers_that_might_not_fit_are_refused(given, stored, lost):
         check_sequence(schema, np.array(lost, given), np.ones(0, "int8"), SourceId(name="a"))
 
 
-@pytest.mark.parametrize(
-    ("given", "stored", "value", "advice"),
-    [
-        ("int32", "int16", 2**15, "or make a store of int32"),
-        ("int8", "uint8", -1, "or make a store of int16"),
-        ("int16", "float16", 2**11 + 1, "or make a store of float32"),
-        ("int32", "float32", 2**24 + 1, "or make a store of float64"),
-        ("float64", "uint32", 1.5, "or make a store of float64"),
-        (
-            "float32",
-            "int64",
-            1.5,
-            "float64 rounds whole numbers beyond 2**53: if it may, make a store of it",
-        ),
-        ("int64", "float64", 2**53 + 1, "float64 rounds whole numbers beyond 2**53: if it may, convert them yourself"),
-        ("uint64", "int64", 2**63, "no dtype holds all of both; float64 rounds"),
-        ("complex64", "int64", 1j, "no dtype holds all of both; complex128 rounds"),
-        pytest.param(
-            "longdouble",
-            "float64",
-            1,
-            "lose values: convert them yourself",
-            marks=pytest.mark.skipif(np.dtype("longdouble") == np.float64, reason="they are the same here"),
-        ),
-    ],
-)
-def test_a_dtype_is_advised_only_if_it_holds_all_of_both(given, stored, value, advice):
-    schema = Schema.plan(rows_of(stored, ()), rows_of("int8", ()), label_axis="own")
-    with pytest.raises(SequenceError) as caught:
-        check_sequence(schema, np.array([value], given), np.ones(0, "int8"), SourceId(name="a"))
-    message = str(caught.value)
-    assert advice in message if "rounds" in advice else message.endswith(advice)
-
-
 PINNED = "24f4020b8b1b10c1b760f59bb26c30565b98b2fe609a01efa43c3d1bc65d5012"

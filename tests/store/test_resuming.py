@@ -167,7 +167,7 @@ def test_a_state_is_loaded_without_reading_what_comes_before(in_chunks: Numbered
     """Nothing is read before the next batch is asked for, and then only rows of its pool and later ones."""
     windows = in_chunks.store.windows(4)
     begun = windows.batches(10, memory=6000)
-    assert len(begun._plan.epoch.order) > 4
+    assert len(begun._plan.order) > 4
     for _ in range(len(begun) - 2):
         next(begun)
     state = saved(begun)

@@ -23,7 +23,7 @@ from store_spec.windows import row_cache as row_cache_module
 from store_spec.windows.pools import Batch
 from store_spec.windows.ranges import Ranges
 from store_spec.windows.row_cache import MOST_IDLE, CachedRows, RowCache
-from store_spec.windows.shape import WindowShape
+from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, selections, shapes
 
@@ -94,7 +94,7 @@ def test_any_epochs_of_the_same_windows_are_those_of_new_ones(
     def make() -> Windows:
         named = {name: getattr(shape, name) for name in shape.__slots__} | {"phase": phase}
         window = WindowShape(**named)
-        return Windows(by_step.store.select(selection), window, features=features, normalize=normalize)
+        return Windows(by_step.store.select(selection), window, WindowOptions(features=features, normalize=normalize))
 
     windows = make()
     for one, world_size in given_options:
@@ -215,7 +215,7 @@ def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_need
 
 def fits(windows: Windows, memory: int) -> bool:
     try:
-        return windows.batches(5, memory=memory)._plan.epoch.rows is not None
+        return windows.batches(5, memory=memory)._plan.rows is not None
     except WindowError:
         return False
 
@@ -228,7 +228,7 @@ def test_rows_and_what_pools_take_beside_them_fit(store: store_spec.Store, optio
     most = 0
     for memory in range(4000, 300_000, 1000):
         try:
-            planned = windows.batches(5, memory=memory, shuffle=True, weights=weights)._plan.epoch
+            planned = windows.batches(5, memory=memory, shuffle=True, weights=weights)._plan
         except WindowError:
             continue
         if planned.rows is not None:

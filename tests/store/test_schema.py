@@ -124,11 +124,11 @@ IMPOSSIBLE = {
         "labels: a chunk of 2 steps",
     ),
     "an axis": (
-        lambda: Schema.plan(PLAIN, PLAIN, label_axis="row"),  # type: ignore[arg-type]
+        lambda: Schema.plan(PLAIN, PLAIN, label_axis="row"),
         "label axis 'row' is not one of step, sequence, own",
     ),
     "a policy": (
-        lambda: Schema.plan(PLAIN, PLAIN, missing="drop"),  # type: ignore[arg-type]
+        lambda: Schema.plan(PLAIN, PLAIN, missing="drop"),
         "missing='drop' is not one of error, keep",
     ),
     "label steps": (

@@ -15,7 +15,7 @@ import pytest
 import store_spec
 from store_spec import schema
 from store_spec.disk.storage import LocalStorage
-from store_spec.format import class_names, codec, layout, sequence_columns, shard, text
+from store_spec.format import class_names, codec, documents, layout, sequence_columns, shard, text
 from store_spec.format.codec import Codec
 from store_spec.format.times import CALENDAR, EPOCH, UNITS, Time
 from store_spec.schema import ARRAYS, Rows, Schema, rows_of
@@ -155,7 +155,7 @@ def test_the_label_axes_and_what_missing_may_be_are_those_of_the_constants():
 
 def test_the_limits_are_those_of_the_constants():
     assert [number(row[1]) for row in table("Limits")] == [
-        layout.LARGEST_DOCUMENT,
+        documents.LARGEST_DOCUMENT,
         layout.LARGEST_COUNT,
         layout.LARGEST_DIMENSIONS,
         schema.LARGEST_SHARD_CHUNKS,

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec.disk import committed, recent, shards
+from store_spec.disk import recent, shards, tables
 from store_spec.errors import ChecksumError, FormatError, SequenceIndexError
 from store_spec.format.codec import Codec
 from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same, write
@@ -403,7 +403,7 @@ def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fo
         fetched.append(key)
         fetching.set()
         time.sleep(0.2)
-        return committed.get_whole(storage, key, limit)
+        return tables.get_whole(storage, key, limit)
 
     monkeypatch.setattr(shards, "get_whole", get_whole)
     with ThreadPoolExecutor(8) as pool:

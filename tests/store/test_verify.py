@@ -21,7 +21,8 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import MissingStoreError, StorageError
 from store_spec.format import shard as shards
 from store_spec.format.codec import Codec, crc32c
-from store_spec.format.layout import BLANK, ROOT, array_document, chunk_key, encode_document, table_chunk
+from store_spec.format.documents import encode_document
+from store_spec.format.layout import BLANK, ROOT, array_document, chunk_key, table_chunk
 from store_spec.format.moments import moments
 from store_spec.format.records import Records, SourceId, describe
 from store_spec.format.sequence_columns import ColumnType
@@ -508,7 +509,7 @@ RUNS = {
 @pytest.mark.parametrize("rows", [1, 1000])
 def test_runs_that_are_not_those_of_the_rows_are_found_however_these_are_cut(gappy, case, rows, monkeypatch):
     monkeypatch.setattr(verify_parts, "PART_BYTES", rows)
-    monkeypatch.setattr("store_spec.verification.part_rows.PIECE_BYTES", rows)
+    monkeypatch.setattr("store_spec.verification.parts.PIECE_BYTES", rows)
     changes, text = RUNS[case]
     forge(gappy, seal=False, **changes)
     problems = found(gappy)

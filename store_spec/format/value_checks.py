@@ -1,0 +1,179 @@
+"""Check the values of a sequence, and convert them to the dtype of the store if no value changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store_spec.errors import SequenceError
+from store_spec.format.class_names import wrong_code
+from store_spec.schema import Missing, Rows
+
+CHECKED_VALUES = 2**20  # values that are looked at together
+MOST_AXES = 32  # of arrays that come as lists in lists
+
+
+def checked_rows(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
+    """Return rows as they will be stored, contiguous and in the dtype of the store; raise a SequenceError otherwise."""
+    array = as_array(name, values, rows, missing, source)
+    if array.shape == (0,):  # an empty list has no dtype, and no second axis
+        return rows.empty(0)
+    if array.ndim == 0 or array.shape[1:] != rows.shape:
+        expected = ", ".join(["rows", *map(str, rows.shape)])
+        raise SequenceError(f"{source}: {name} have shape {array.shape}, where this store has ({expected})")
+    if array.dtype.newbyteorder("=") != rows.dtype and not _keeps_values(array, rows):
+        raise SequenceError(
+            f"{source}: {name} are {array.dtype}, where this store has {rows.dtype}; converting could lose values: "
+            "convert them yourself, or make a store of another dtype"
+        )
+    return np.ascontiguousarray(array, rows.dtype)
+
+
+def with_masks(values: Any) -> Any:
+    """Return nested lists with masked arrays as one masked array, and anything else unchanged.
+
+    From such lists NumPy itself would make an array of the values below the masks.
+
+    >>> with_masks([np.ma.masked_greater([1, 2], 1), [3, 4]]).tolist()
+    [[1, None], [3, 4]]
+    """
+    if not isinstance(values, list | tuple):
+        return values
+    for depth in range(MOST_AXES):
+        level: Iterable[Any] = values
+        for _ in range(depth):
+            level = chain.from_iterable(level)
+        kinds = {*map(type, level)}  # for a million numbers faster than making an array of them
+        # A single masked number is not an array; NumPy makes it NaN.
+        if any(issubclass(kind, np.ma.MaskedArray) and kind is not type(np.ma.masked) for kind in kinds):
+            try:
+                masked = _stack_masked(values)
+                return masked if np.ma.is_masked(masked) else values
+            except ValueError:  # unequal shapes: NumPy says what is wrong with these
+                return values
+        if not all(issubclass(kind, list | tuple) for kind in kinds):
+            break
+    return values
+
+
+def _stack_masked(values: Any) -> Any:
+    return np.ma.stack([_stack_masked(one) for one in values]) if isinstance(values, list | tuple) else values
+
+
+def as_array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
+    """Return values as an array, masked ones as NaN if the store allows that; raise a SequenceError otherwise."""
+    values = with_masks(values)
+    if np.ma.is_masked(values):
+        if missing != "keep" or rows.dtype.kind not in "fc":
+            count = int(np.ma.getmaskarray(np.ma.asarray(values)).sum())
+            raise SequenceError(
+                f"{source}: {name}: {count:,} values are masked; fill them, or leave this sequence out "
+                '(a store of floats with missing="keep" takes them as NaN)'
+            )
+        filled = np.ma.filled(values, 0)
+        if filled.dtype.kind in "fc" or not _keeps_values(filled, rows):
+            return np.ma.filled(values, np.nan) if filled.dtype.kind in "fc" else filled
+        filled = filled.astype(rows.dtype)
+        filled[np.ma.getmaskarray(np.ma.asarray(values))] = np.nan
+        return filled
+    try:
+        array = np.asarray(values)
+        # Python's floats do not say how many bits they need.
+        as_here = _is_listed(values) and array.dtype.kind == "f" and rows.dtype.kind in "fc"
+        return np.asarray(values, rows.dtype) if as_here else array
+    except (TypeError, ValueError, OverflowError) as error:  # lists of unequal length
+        raise SequenceError(f"{source}: {name} are not an array ({error})") from error
+
+
+def _is_listed(values: object) -> bool:
+    """Return whether these are plain Python numbers, possibly in nested lists."""
+    while isinstance(values, list | tuple) and values:
+        values = values[0]
+    return type(values) in (int, float, list, tuple)
+
+
+def _keeps_values(array: NDArray[Any], rows: Rows) -> bool:
+    """Return whether every value is the same in the store's dtype."""
+    if array.dtype.kind in "iu" and rows.dtype.kind in "iu":
+        limits = np.iinfo(rows.dtype)
+        return not array.size or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
+    if array.dtype.kind in "iu" and rows.dtype.kind in "fc":
+        # NumPy regards int64 to float64 as safe, but float64 does not have 2**53 + 1.
+        with np.errstate(over="ignore", invalid="ignore"):
+            floats = array.astype(rows.dtype).real
+            # The cast back is undefined for larger values.
+            within = np.abs(floats.astype(np.float64)) < 2.0 ** (8 * array.itemsize)
+            return bool((within & (np.where(within, floats, 0).astype(array.dtype) == array)).all())
+    return np.can_cast(array.dtype, rows.dtype, "safe")
+
+
+def allowed(rows: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
+    """Return which values are allowed in a store: a mask of the shape of `rows`, or a single True if all are."""
+    if rows.dtype.kind not in "fc":
+        return np.ones((), bool)
+    good: NDArray[np.bool_] = np.isfinite(rows) if missing == "error" else ~np.isinf(rows)
+    return good
+
+
+def surely_finite(rows: NDArray[Any]) -> bool:
+    """Return True if every value is certainly finite; False means unknown. This takes one pass and no mask."""
+    if rows.dtype.kind not in "fc":
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(rows.sum()))
+
+
+def check_finite(name: str, rows: NDArray[Any], missing: Missing, source: object) -> None:
+    """Raise a SequenceError if a value is infinite, or is NaN and `missing` does not allow that."""
+    if surely_finite(rows):
+        return
+    size = max(1, CHECKED_VALUES // max(1, rows[:1].size))  # the mask of a large array may not fit into memory
+    count, place = 0, tuple[int, ...]()
+    for start in range(0, len(rows), size):
+        bad = ~allowed(rows[start : start + size], missing)
+        wrong = int(bad.sum())
+        if wrong and not count:
+            row, *rest = (int(axis[0]) for axis in np.nonzero(bad))
+            place = start + row, *rest
+        count += wrong
+    if not count:
+        return
+    column = f", column {place[-1]}" if len(place) > 1 else ""
+    allowed_values = "finite numbers" if missing == "error" else "finite numbers or NaN"
+    advice = "mend them, or leave this sequence out"
+    if missing == "error" and np.isnan(rows[place]):
+        advice += '; where NaN stands for missing values, make a store of missing="keep" (--missing keep)'
+    raise SequenceError(
+        f"{source}: {name}: row {place[0]}{column} is {rows[place]}, where this store has {allowed_values} "
+        f"({count:,} such values); {advice}"
+    )
+
+
+def checked_filled(filled: ArrayLike, inputs: NDArray[Any], source: object) -> NDArray[np.bool_]:
+    """Return the mask of values that were filled in; raise a SequenceError if it does not fit the inputs."""
+    array = np.asarray(filled)
+    if array.dtype != bool or array.shape != inputs.shape:
+        raise SequenceError(
+            f"{source}: filled is {array.dtype} of shape {array.shape}; it is bool of shape {inputs.shape}, as inputs: "
+            "True where a value was filled in"
+        )
+    return np.ascontiguousarray(array)
+
+
+def check_classes(labels: NDArray[Any], rows: Rows, source: object) -> None:
+    """Raise a SequenceError if a label is not the code of a class."""
+    if rows.classes is None or not labels.size:
+        return
+    codes = labels.reshape(-1, rows.features)
+    wrong = wrong_code(rows.classes, codes.min(axis=0), codes.max(axis=0))
+    if wrong is not None:
+        target, code, count = wrong
+        step = int((codes[:, target] == code).argmax()) // (len(codes) // len(labels))
+        raise SequenceError(
+            f"{source}: labels: row {step:,}, target {target:,} is {code}, where this store has {count:,} classes, "
+            "from 0 on; give the code of one, or extend the classes first"
+        )

@@ -1,0 +1,46 @@
+"""An epoch whose batches a test makes, instead of reading them from a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Self
+
+from store_spec.reading.ahead import in_groups
+from store_spec.reading.one_epoch import EpochOptions, OneEpoch
+
+
+@dataclass(frozen=True, repr=False)
+class MadePlan:
+    read: Callable[[int, int], list[Any]]
+    most: Callable[[int], int]
+    steps: int
+    store: Any
+    normalize: Any = None
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def batches(self, numbers: range) -> Generator[Any, None, None]:
+        return in_groups(self.read, self.most, numbers)
+
+    def parameters(self) -> dict[str, Any]:
+        return {}
+
+    def state(self, step: int) -> dict[str, Any]:
+        return {"taken": step}
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
+        raise NotImplementedError
+
+
+class MadeEpoch(OneEpoch[Any, MadePlan]):
+    _of, _kind = "made", "made"
+
+    def __init__(self, read: Callable[[int, int], list[Any]], most: Callable[[int], int], steps: int) -> None:
+        store = SimpleNamespace(counts=SimpleNamespace(sequences=1))
+        super().__init__(EpochOptions(), MadePlan(read, most, steps, store))
+
+    def _make_plan(self, store: Any, normalize: Any) -> MadePlan:
+        raise NotImplementedError
