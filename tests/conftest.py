@@ -7,6 +7,6 @@ from hypothesis import HealthCheck, settings
 # A folder or a patch of a test is shared by its examples, which each make what they need in it.
 SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-settings.register_profile("quick", SHARED, max_examples=20)
-settings.register_profile("thorough", SHARED, max_examples=100)
+settings.register_profile("quick", SHARED, max_examples=10)
+settings.register_profile("thorough", SHARED, max_examples=30)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import store_spec
 from builder import build
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.maintenance.source_checks import verify_sources
 from store_spec.errors import StorageError
+from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, read_made, write_made
 
 SOURCES = {f"{letter}.made": Made(lengths=(3, number + 1), seed=number) for number, letter in enumerate("abcd")}
@@ -148,15 +147,15 @@ def test_the_command_compares_too(tmp_path):
     for name in "ab":
         (tmp_path / "src" / f"{name}.csv").write_text("x,y\n1,2\n3,4\n")
     store = str(tmp_path / "s.zarr")
-    CliRunner().invoke(main, ["build", str(tmp_path / "src"), store])
+    seqzarr("build", tmp_path / "src", store)
     arguments = ["verify", store, "--sources", str(tmp_path / "src")]
-    result = CliRunner().invoke(main, arguments)
+    result = seqzarr(*arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"all well: 2 sequences, 4 steps checked, and compared with {tmp_path / 'src'}\n"
     (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n3,5\n")
-    result = CliRunner().invoke(main, arguments)
+    result = seqzarr(*arguments)
     line = "s.zarr: b.csv: sequence 1: inputs: row 1, column 1 is 5.0, where the store has 4.0 (1 value differs)\n"
     assert (result.exit_code, result.stdout) == (1, line)
-    found = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    found = json.loads(seqzarr(*arguments, "--json").stdout)
     assert [problem["what"] for problem in found["problems"]] == [line.removeprefix("s.zarr: ").rstrip()]
-    assert CliRunner().invoke(main, ["verify", store, "--manifest", "t.csv"]).exit_code == 2
+    assert seqzarr("verify", store, "--manifest", "t.csv").exit_code == 2

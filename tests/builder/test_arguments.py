@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import builder
 import store_spec
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.processes.arguments import parse_arguments
+from tests.builder.command import seqzarr
 
 
 def scaled(path: Path, *, factor, shift=0, name=""):
@@ -56,7 +55,7 @@ def test_all_else_is_text(text):
 def test_a_function_is_given_its_arguments_and_the_store_records_them(src, tmp_path, workers):
     store = tmp_path / "t.zarr"
     command = ["build", str(src), str(store), "--process", ME, "--workers", str(workers)]
-    result = CliRunner().invoke(main, [*command, "--arg", "factor=2.5", "--arg", "name=ab"])
+    result = seqzarr(*command, "--arg", "factor=2.5", "--arg", "name=ab")
     assert result.exit_code == 0, result.output
     assert values(store) == [number * 2.5 + 2 for number in range(3)]
     recorded = store_spec.open_store(store).provenance["build"]["process"]

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -18,13 +17,13 @@ import builder
 import store_spec
 from builder import tabular
 from builder.build_errors import SourceError, UsageError
-from builder.cli import main
 from builder.execution.preview import preview
 from builder.frames.join_keys import label_rows
 from builder.maintenance.source_checks import verify_sources
 from builder.sources.label_files import Pairing, check_below, without_label_files
 from builder.sources.source_list import SourceList
 from store_spec.verification.verify import verify
+from tests.builder.command import seqzarr
 from tests.store.oracle import files, same
 
 
@@ -248,7 +247,7 @@ def test_rivers_are_joined_by_the_parts_of_a_date_as_a_loop_joins_them(tmp_path)
     options = ["--labels-from", r"forcing/(\d+)_.* -> streamflow/{1}_qc.txt", "--on", "0=1,1=2,2=3"]
     options += ["--skip-lines", "3"]
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "4:6", "--labels", "4", *options]
-    result = CliRunner().invoke(main, [*command, "--workers", "0"])
+    result = seqzarr(*command, "--workers", "0")
     assert result.exit_code == 0, result.output
     assert read(tmp_path / "t.zarr") == expected
     assert store_spec.open_store(tmp_path / "t.zarr").sequences["dropped"].tolist() == [116, 0]
@@ -276,25 +275,25 @@ def test_labels_beside_that_are_text_are_classes(tmp_path, options):
         make(tmp_path, f"src/y/{stem}.csv", "t,x\n" + "".join(f"{t},{word}\n" for t, word in enumerate(ours, 1)))
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--workers", "0"]
     beside = ["--inputs", "x", "--labels-from", "y/{stem}.csv", "--labels", "x", *options]
-    result = CliRunner().invoke(main, [*command, *beside, "--dry-run"])
+    result = seqzarr(*command, *beside, "--dry-run")
     assert "classes seen  0 sil, 1 ah, 2 oh" in result.stdout
-    result = CliRunner().invoke(main, [*command, *beside])
+    result = seqzarr(*command, *beside)
     assert result.exit_code == 0, result.output
     store = store_spec.open_store(tmp_path / "t.zarr")
     assert (store.class_names("x"), [y.T.tolist() for _, y in store]) == (
         ("sil", "ah", "oh"),
         [[[0, 1, 0]], [[2, 0, 1]]],
     )
-    again = CliRunner().invoke(main, command)
+    again = seqzarr(*command)
     assert "2 unchanged; 0 failed" in again.stdout
     make(tmp_path, "src/c.csv", "t,x\n1,10\n")
     make(tmp_path, "src/y/c.csv", "t,x\n1,eh\n")
-    assert CliRunner().invoke(main, command).exit_code == 0
+    assert seqzarr(*command).exit_code == 0
     assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("sil", "ah", "oh", "eh")
-    checked = CliRunner().invoke(main, ["verify", command[2], "--sources", str(tmp_path / "src"), "--workers", "0"])
+    checked = seqzarr("verify", command[2], "--sources", tmp_path / "src", "--workers", "0")
     assert checked.exit_code == 0, checked.output
     given = [*command[:2], str(tmp_path / "u.zarr"), "--workers", "0", *beside, "--classes", "x=ah,sil,oh"]
-    result = CliRunner().invoke(main, given)
+    result = seqzarr(*given)
     assert "y/c.csv: row 1, column x: 'eh' is none of the 3 classes (ah, sil, oh) that --classes names" in result.stderr
     assert store_spec.open_store(tmp_path / "u.zarr")[1][1].T.tolist() == [[2, 1, 0]]
 
@@ -347,11 +346,11 @@ def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeyp
 def test_the_axis_is_an_option_like_the_others(src, tmp_path):
     beside = ["--labels-from", "labels/{stem}.csv"]
     command = ["build", str(src), str(tmp_path / "t.zarr"), "--workers", "0"]
-    assert CliRunner().invoke(main, [*command, *beside, "--label-axis", "own"]).exit_code == 0
+    assert seqzarr(*command, *beside, "--label-axis", "own").exit_code == 0
     for again in (["--label-axis", "own"], beside, [*beside, "--label-axis", "own"]):
-        assert CliRunner().invoke(main, [*command, *again]).exit_code == 0
+        assert seqzarr(*command, *again).exit_code == 0
     for other in (["--label-axis", "step"], [*beside, "--label-axis", "step"]):
-        result = CliRunner().invoke(main, [*command, *other])
+        result = seqzarr(*command, *other)
         assert result.exit_code == 2
         assert "was built with label_axis own, and now label_axis step is asked for" in result.stderr
 
@@ -451,11 +450,11 @@ def test_an_error_of_a_left_join_names_the_row_and_the_key(src, tmp_path):
 def test_the_join_is_an_option_like_the_others(src, tmp_path):
     command = ["build", str(src), str(tmp_path / "t.zarr"), "--workers", "0"]
     left = ["--labels-from", "labels/{stem}.csv", "--on", "t", "--join", "left", "--missing", "y,z=ffill+drop"]
-    result = CliRunner().invoke(main, [*command, *left])
+    result = seqzarr(*command, *left)
     assert result.exit_code == 0, result.output
-    assert "2 values filled in" in CliRunner().invoke(main, ["inspect", str(tmp_path / "t.zarr")]).stdout
-    assert CliRunner().invoke(main, [*command, *left]).exit_code == 0
-    result = CliRunner().invoke(main, [*command, *left[:4], "--join", "inner"])
+    assert "2 values filled in" in seqzarr("inspect", tmp_path / "t.zarr").stdout
+    assert seqzarr(*command, *left).exit_code == 0
+    result = seqzarr(*command, *left[:4], "--join", "inner")
     assert result.exit_code == 2
     assert "was built with join left, and now join inner is asked for" in result.stderr
 
@@ -486,7 +485,7 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
     build = ["build", str(src), str(store), "--workers", "0"]
     verify = ["verify", str(store), "--sources", str(src), "--workers", "0"]
     asked = ["--inputs", "x", "--labels", "y", "--on", "t"]
-    assert CliRunner().invoke(main, [*build, *asked, *given]).exit_code == 0
+    assert seqzarr(*build, *asked, *given).exit_code == 0
     before = files(store)
     with monkeypatch.context() as patch:
         patch.setattr("builder.frames.tabular.with_labels", None)  # whoever opens such a file calls it
@@ -498,21 +497,21 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
             verify,
             [*verify, "--repair"],
         ):
-            result = CliRunner().invoke(main, command)
+            result = seqzarr(*command)
             assert result.exit_code == 2, (command, result.output)
             assert "by which the labels of a.csv are in ../y/a.csv, outside of" in result.stderr
             assert "give it again with labels_from (--labels-from)" in result.stderr
     for command in (build, [*build, "--dry-run"], verify, [*verify, "--repair"]):
-        assert CliRunner().invoke(main, [*command, *given]).exit_code == 0, command
+        assert seqzarr(*command, *given).exit_code == 0, command
     assert files(store) == before
-    result = CliRunner().invoke(main, [*verify, "--labels-from", "../z/{stem}.csv"])
+    result = seqzarr(*verify, "--labels-from", "../z/{stem}.csv")
     assert "labels_from ../y/{stem}.csv, and now labels_from ../z/{stem}.csv" in result.stderr
     process = tabular(inputs="x", labels="y", on="t", labels_from="../y/{stem}.csv")
     assert verify_sources(store, src, process=process, workers=0) == []
     (store / "inputs" / "c.0.0").unlink()
-    assert CliRunner().invoke(main, [*verify, "--repair", *given]).exit_code == 0
+    assert seqzarr(*verify, "--repair", *given).exit_code == 0
     assert files(store) == before
-    assert CliRunner().invoke(main, ["verify", str(store), *given]).exit_code == 2
+    assert seqzarr("verify", store, *given).exit_code == 2
 
 
 @pytest.mark.parametrize("text", ["../y/{stem}.csv", "{parent}/../../y/{stem}.csv", r"(.)csv -> {1}{1}/{stem}.csv"])

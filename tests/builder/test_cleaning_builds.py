@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import builder
 import store_spec
-from builder.cli import main
 from builder.frames.tabular import tabular
 from builder.maintenance.source_checks import verify_sources
 from store_spec.verification.verify import verify
+from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
 
 def build(*arguments: object) -> Result:
     """Run the command in this process; a traceback is a failure of the test."""
-    result = CliRunner().invoke(main, ["build", *map(str, arguments)])
+    result = seqzarr("build", *arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -246,10 +246,10 @@ def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_p
         ("parts.csv", 3, 3, 3, 0),
         ("gap.csv", 1, 4, 0, 1),
     ]
-    shown = " ".join(CliRunner().invoke(main, ["inspect", str(store)]).stdout.split())
+    shown = " ".join(seqzarr("inspect", store).stdout.split())
     assert "5 steps dropped, 1 value filled in, of 3 sources; 1 source gave several sequences" in shown
     assert "ends.csv 1 1 2 66.7 % 0" in shown
-    assert json.loads(CliRunner().invoke(main, ["inspect", str(store), "--json"]).stdout)["cleaning"]["touched"] == 3
+    assert json.loads(seqzarr("inspect", store, "--json").stdout)["cleaning"]["touched"] == 3
 
 
 def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tmp_path):
@@ -299,7 +299,7 @@ def test_nothing_is_counted_where_nothing_can_be_done(src, tmp_path):
     builder.build(src, tmp_path / "t.zarr", process=tabular(inputs="a", transforms="scale a=2"), workers=0)
     assert list(store_spec.open_store(tmp_path / "t.zarr").sequences) == ["source", "part", "length"]
     assert builder.inspect(tmp_path / "t.zarr").cleaning is None
-    assert "Cleaning" not in CliRunner().invoke(main, ["inspect", str(tmp_path / "t.zarr")]).stdout
+    assert "Cleaning" not in seqzarr("inspect", tmp_path / "t.zarr").stdout
 
 
 def test_a_dry_run_says_what_would_be_done_to_the_sources_that_it_reads(src, tmp_path):

@@ -10,13 +10,12 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import builder
-from builder.cli import main
 from builder.cli.build_command import BuildCommand, build
 from builder.formats import FORMATS
 from store_spec import create_store, open_store
+from tests.builder.command import seqzarr
 
 PRINTING_SOURCE = """
 import numpy as np
@@ -25,14 +24,6 @@ def read(path):
     print("a process function may print what it likes")
     return np.full((3, 1), float(path.stem)), 1
 """
-
-
-def run(*arguments: object) -> Result:
-    """Run the command in this process; a traceback is a failure of the test."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
@@ -104,39 +95,39 @@ print(callable(builder.build), callable(builder.preview), callable(builder.tabul
 def test_every_option_of_build_stands_in_one_section_of_its_help():
     options = [option.name for option in build.params if isinstance(option, click.Option)]
     assert sorted(name for names in BuildCommand.sections.values() for name in names) == sorted(options)
-    text = run("build", "--help").output
+    text = seqzarr("build", "--help").output
     assert all(text.count(f"\n  {option.opts[0]} ") == 1 for option in build.params if isinstance(option, click.Option))
 
 
 def test_help_names_every_format():
-    text = run("build", "--help").output
+    text = seqzarr("build", "--help").output
     assert set(FORMATS) <= set(re.findall(r"\w+", text))
     assert "\b" not in text  # click's mark for a paragraph to keep as it is
 
 
 def test_help_says_that_a_manifest_elsewhere_is_given_to_every_build(tables, tmp_path):
-    text = " ".join(run("build", "--help").output.split())
+    text = " ".join(seqzarr("build", "--help").output.split())
     assert "Where a manifest does not lie below SOURCES, --manifest is given again." in text
     (tmp_path / "m.csv").write_text("source,y\nt0,1\nt1,2\nt2,3\n")
     places = tables, tmp_path / "t.zarr"
-    assert run("build", *places, "--manifest", tmp_path / "m.csv", "--label-column", "y").exit_code == 0
-    assert "give it again with manifest (--manifest)" in run("build", *places).stderr
-    assert run("build", *places, "--manifest", tmp_path / "m.csv").exit_code == 0
+    assert seqzarr("build", *places, "--manifest", tmp_path / "m.csv", "--label-column", "y").exit_code == 0
+    assert "give it again with manifest (--manifest)" in seqzarr("build", *places).stderr
+    assert seqzarr("build", *places, "--manifest", tmp_path / "m.csv").exit_code == 0
 
 
 def test_build_makes_a_store_and_then_only_adds_what_is_new(tables, tmp_path):
     store = tmp_path / "t.zarr"
-    first = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    first = seqzarr("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
     assert (first.exit_code, first.stderr) == (0, "")
     assert first.stdout.startswith("t.zarr: 3 sources added, 9 steps, ")
     assert first.stdout.endswith("; 0 failed\n")
     (tables / "t3.csv").write_text("b,a\n1,2\n")
-    second = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    second = seqzarr("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
     assert second.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 1 step, ")
-    third = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    third = seqzarr("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
     assert third.stdout == "t.zarr: nothing new, 4 unchanged; 0 failed\n"
     (tables / "t4.xls").touch()
-    fourth = run("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    fourth = seqzarr("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
     assert fourth.stdout == "t.zarr: nothing new, 4 unchanged; 0 failed; 1 file ignored (t4.xls)\n"
     opened = open_store(store)
     assert opened.sources == ("t0.csv", "t1.csv", "t2.csv", "t3.csv")
@@ -145,7 +136,7 @@ def test_build_makes_a_store_and_then_only_adds_what_is_new(tables, tmp_path):
 
 def test_a_source_that_fails_is_named_with_its_reason_and_the_others_are_built(tables, tmp_path):
     (tables / "bad.csv").write_text("a,b\n1,x\n")
-    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0)
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0)
     assert result.exit_code == 1
     assert result.stderr.startswith("bad.csv: ")
     assert result.stderr.count("\n") == 1
@@ -156,28 +147,28 @@ def test_a_source_that_fails_is_named_with_its_reason_and_the_others_are_built(t
 def test_of_many_failures_twenty_are_named_and_the_rest_counted(tables, tmp_path):
     for number in range(23):
         (tables / f"bad{number:02}.csv").write_text("")
-    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0)
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0)
     advice, *lines = result.stderr.splitlines()
     assert advice.startswith("23 of 26 sources failed")
     assert len(lines) == 21
     assert lines[19].startswith("bad19.csv: is empty")
     assert lines[20] == f"and 3 more: seqzarr inspect --json {tmp_path / 't.zarr'} lists them"
-    listed = json.loads(run("inspect", "--json", tmp_path / "t.zarr").stdout)["failures_listed"]
+    listed = json.loads(seqzarr("inspect", "--json", tmp_path / "t.zarr").stdout)["failures_listed"]
     assert [one["source"] for one in listed] == [f"bad{number:02}.csv" for number in range(23)]
 
 
 def test_json_is_one_object_on_stdout(tables, tmp_path):
     (tables / "bad.csv").write_text("")
-    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0, "--json")
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, "--json")
     report = json.loads(result.stdout)
     assert (result.exit_code, report["added"], report["steps"], report["total_sequences"]) == (1, 3, 9, 3)
     assert [one["source"] for one in report["failures"]] == ["bad.csv"]
 
 
 def test_quiet_prints_nothing_but_failures(tables, tmp_path):
-    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0, "--quiet").output == ""
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, "--quiet").output == ""
     (tables / "bad.csv").write_text("")
-    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0, "--quiet")
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("bad.csv: ")
 
@@ -272,7 +263,7 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = everything_in(tmp_path)
     for dry in ([], ["--dry-run"]):
-        result = run("build", *arguments, *dry)
+        result = seqzarr("build", *arguments, *dry)
         assert message in result.stderr
         assert (result.exit_code, result.stdout) == (2, "")
         assert everything_in(tmp_path) == before
@@ -280,7 +271,7 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
 
 def test_a_column_that_no_source_has_makes_no_store_and_the_columns_that_are_there_are_listed(tables, tmp_path):
     before = everything_in(tmp_path)
-    result = run("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
     assert result.exit_code == 1
     assert result.stdout == "t.zarr: no store was made: 3 sources failed, none could be used\n"
     assert result.stderr.splitlines()[0] == "t0.csv: there is no column 'c'; there are 2: a, b"
@@ -289,7 +280,7 @@ def test_a_column_that_no_source_has_makes_no_store_and_the_columns_that_are_the
 
 def test_a_column_that_the_first_source_lacks_may_be_in_others(tables, tmp_path):
     (tables / "t9.csv").write_text("c\n1\n2\n")
-    result = run("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
     assert (result.exit_code, result.stderr.count(".csv: there is no column 'c'")) == (1, 3)
     assert open_store(tmp_path / "t.zarr").sources == ("t9.csv",)
 
@@ -304,10 +295,10 @@ def test_a_column_that_the_first_source_lacks_may_be_in_others(tables, tmp_path)
     ],
 )
 def test_an_option_that_differs_from_the_first_build_is_refused_with_both_values(tables, tmp_path, option, values):
-    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
     before = everything_in(tmp_path)
     value = {"--inputs": "a", "--chunk": "8192", "--shard": "1MiB", "--codec": "zstd"}[option]
-    result = run("build", tables, tmp_path / "t.zarr", "--workers", 0, option, value)
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, option, value)
     assert result.exit_code == 2
     assert values in result.stderr
     assert everything_in(tmp_path) == before
@@ -315,9 +306,9 @@ def test_an_option_that_differs_from_the_first_build_is_refused_with_both_values
 
 def test_the_packing_of_the_first_build_may_be_asked_for_again(tables, tmp_path):
     packing = ["--chunk", "3kB", "--shard", "100kB", "--codec", "lz4:2"]
-    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
-    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
-    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
 
 
 def test_labels_of_a_sequence_are_told_from_labels_of_steps_where_the_first_source_has_as_many_of_both(tmp_path):
@@ -326,7 +317,7 @@ def test_labels_of_a_sequence_are_told_from_labels_of_steps_where_the_first_sour
         (tmp_path / "tables" / f"{number}.csv").write_text("\n".join(["a", *["1"] * rows, ""]))
     (tmp_path / "m.csv").write_text("source,y,z\n0.csv,1,2\n1.csv,3,4\n")
     manifest = ["--manifest", tmp_path / "m.csv", "--label-column", "y,z"]
-    result = run("build", tmp_path / "tables", tmp_path / "t.zarr", "--workers", 0, *manifest)
+    result = seqzarr("build", tmp_path / "tables", tmp_path / "t.zarr", "--workers", 0, *manifest)
     assert result.exit_code == 0, result.stderr
     opened = open_store(tmp_path / "t.zarr")
     assert opened.schema.label_axis == "sequence"
@@ -335,28 +326,30 @@ def test_labels_of_a_sequence_are_told_from_labels_of_steps_where_the_first_sour
 
 def test_a_tab_can_be_written_as_backslash_t(tmp_path):
     (tmp_path / "t.txt").write_text("1\t2\n3\t4\n")
-    result = run("build", tmp_path / "t.txt", tmp_path / "t.zarr", "--delimiter", r"\t", "--no-header", "--workers", 0)
+    result = seqzarr(
+        "build", tmp_path / "t.txt", tmp_path / "t.zarr", "--delimiter", r"\t", "--no-header", "--workers", 0
+    )
     assert result.exit_code == 0, result.stderr
     assert open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]
 
 
 def test_verify_says_that_all_is_well_or_names_the_file_that_is_not(tables, tmp_path):
     store = tmp_path / "t.zarr"
-    run("build", tables, store, "--workers", 0)
-    well = run("verify", store)
+    seqzarr("build", tables, store, "--workers", 0)
+    well = seqzarr("verify", store)
     assert (well.exit_code, well.stdout) == (0, "all well: 3 sequences, 9 steps checked\n")
     shard = store / "inputs" / "c.0.0"
     data = bytearray(shard.read_bytes())
     data[10] ^= 1
     shard.write_bytes(data)
-    bad = run("verify", store)
+    bad = seqzarr("verify", store)
     assert bad.exit_code == 1
     assert bad.stdout.startswith("t.zarr/inputs/c.0.0: ")
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_inspect_and_verify_of_no_store_are_wrong_usage(tmp_path, command):
-    result = run(command, tmp_path / "nothing")
+    result = seqzarr(command, tmp_path / "nothing")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "there is no store" in result.stderr
 
@@ -374,15 +367,15 @@ def test_inspect_and_verify_of_no_store_are_wrong_usage(tmp_path, command):
     ],
 )
 def test_an_empty_path_is_not_the_working_folder(tables, tmp_path, monkeypatch, arguments, name):
-    assert run("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
     monkeypatch.chdir(tmp_path / "t.zarr")
-    result = run(*arguments)
+    result = seqzarr(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"Invalid value for '{name}': is empty, as a shell variable is that is not set" in result.stderr
 
 
 def test_a_reader_that_stops_early_is_no_error(tables, tmp_path):
-    run("build", tables, tmp_path / "t.zarr", "--workers", 0)
+    seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0)
     command = f"{sys.executable} -m builder inspect {tmp_path / 't.zarr'} | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("t.zarr\n", "")

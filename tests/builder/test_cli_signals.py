@@ -10,12 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from click.testing import CliRunner
 
-from builder.cli import main
 from builder.sources.fingerprints import CACHE
 from store_spec import open_store
 from store_spec.disk.lock import build_folder, locked
+from tests.builder.command import seqzarr
 
 SOURCES = 40
 OPTIONS = ("--process", "slow_source:read", "--chunk", "1kB", "--shard", "8kB", "--batch", "64kB")  # a source a batch
@@ -134,8 +133,7 @@ def test_a_build_that_is_ended_by_a_signal_leaves_no_process_and_can_be_finished
         assert err == f"interrupted: {count:,} {are} committed; the same command goes on from there\n"
 
     finished, whole = (
-        CliRunner().invoke(main, ["build", "raw", store, "--workers", "0", "--json", *OPTIONS])
-        for store in ("s.zarr", "whole.zarr")
+        seqzarr("build", "raw", store, "--workers", "0", "--json", *OPTIONS) for store in ("s.zarr", "whole.zarr")
     )
     report = json.loads(finished.stdout)
     assert (report["unchanged"], report["added"], whole.exit_code) == (count, SOURCES - count, 0)

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import builder
 import store_spec
-from builder.cli import main
 from builder.planning.codec_choice import choose, measured
 from store_spec.format.codec import Codec
 from store_spec.schema import Schema, rows_of
+from tests.builder.command import seqzarr
 
 KINDS = {
     "none": np.random.default_rng(0).integers(0, 2**32, (20_000, 2)).astype("uint32"),
@@ -88,12 +87,12 @@ def test_compact_chooses_by_the_first_rows(tmp_path: Path):
 def test_the_command_says_what_it_chose_and_why(tmp_path: Path):
     place = sources(tmp_path / "from", KINDS["none"])
     options = [str(place), str(tmp_path / "store"), "--codec", "auto"]
-    before = CliRunner().invoke(main, ["build", *options, "--dry-run"])
+    before = seqzarr("build", *options, "--dry-run")
     assert "compression saves less than 5%" in " ".join(before.output.split())
-    made = CliRunner().invoke(main, ["build", *options])
+    made = seqzarr("build", *options)
     assert made.exit_code == 0
     assert "codec none, as compression saves less than 5%: the first rows take 100% uncompressed" in made.output
-    told = CliRunner().invoke(main, ["build", *options[:1], str(tmp_path / "other"), "--codec", "auto", "--json"])
+    told = seqzarr("build", *options[:1], tmp_path / "other", "--codec", "auto", "--json")
     assert json.loads(told.output)["codec"] in made.output
-    packed = CliRunner().invoke(main, ["compact", str(tmp_path / "store"), str(tmp_path / "new"), "--codec", "auto"])
+    packed = seqzarr("compact", tmp_path / "store", tmp_path / "new", "--codec", "auto")
     assert "codec none, as compression saves less than 5%" in packed.output

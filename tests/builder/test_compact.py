@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,9 +16,9 @@ import builder
 import store_spec
 from builder import build
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.maintenance.compact import compact
 from store_spec import StoreError
+from tests.builder.command import seqzarr
 from tests.builder.failing_puts import failing_puts
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.store.damage import change_places
@@ -79,7 +78,7 @@ def test_a_store_is_not_compacted_into_itself_however_it_is_spelled(tmp_path, re
     (tmp_path / "hop").symlink_to(tmp_path)
     before = files(tmp_path / "store")
     for one, other in (("store", way), (way, "store")):
-        result = CliRunner().invoke(main, ["compact", str(tmp_path / one), str(tmp_path / other), "--workers", "0"])
+        result = seqzarr("compact", tmp_path / one, tmp_path / other, "--workers", "0")
         message = f"{tmp_path / other}: STORE and NEW are the same, as {tmp_path / one} is this folder too; give NEW"
         assert (result.exit_code, result.stdout, message in result.stderr) == (2, "", True)
     assert files(tmp_path / "store") == before
@@ -169,7 +168,7 @@ def test_counts_that_no_memory_holds_are_refused_before_any_is_taken(tmp_path, k
     shutil.copytree(GOLDEN / f"{kind}.zarr", store)
     lie_of_counts(sequences=count)(store)
     for option in ([], ["--dtype", "float32"], ["--order", "length"]):
-        result = CliRunner().invoke(main, ["compact", str(store), str(tmp_path / "n.zarr"), *option])
+        result = seqzarr("compact", store, tmp_path / "n.zarr", *option)
         assert result.exit_code == 1, (option, result.exception)
         assert "are committed; some were lost" in result.stderr
         assert [one.name for one in tmp_path.iterdir()] == ["s.zarr"]
@@ -179,13 +178,13 @@ def test_the_command_says_what_it_did_and_what_it_left_behind(tmp_path):
     built(tmp_path, SOURCES)
     built(tmp_path, {name: one for name, one in SOURCES.items() if name[0] != "c"})
     arguments = ["compact", str(tmp_path / "store"), str(tmp_path / "new.zarr")]
-    result = CliRunner().invoke(main, arguments)
+    result = seqzarr(*arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("new.zarr: 24 sequences, ")
     assert "4 retired ones left behind" in result.stdout
-    again = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    again = json.loads(seqzarr(*arguments, "--json").stdout)
     assert (again["sequences"], again["copied"]) == (24, 0)
-    assert CliRunner().invoke(main, ["compact", str(tmp_path / "none"), str(tmp_path / "x")]).exit_code == 2
+    assert seqzarr("compact", tmp_path / "none", tmp_path / "x").exit_code == 2
 
 
 def test_classes_that_the_store_got_since_are_taken_along_by_the_call_that_goes_on(tmp_path):

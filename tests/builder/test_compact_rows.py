@@ -10,19 +10,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
 from builder import build, tabular
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.maintenance.compact import compact
 from builder.maintenance.row_order import Order
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.row_dtypes import converted_as
 from store_spec import StoreError
+from tests.builder.command import seqzarr
 from tests.builder.failing_puts import failing_puts
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.store.oracle import Recipe, Sequence, append, files, make, recipes
@@ -325,13 +324,13 @@ def test_the_command_says_what_another_dtype_costs(tmp_path):
     csvs(tmp_path / "src", "ab")
     build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
     arguments = ["compact", str(tmp_path / "old"), str(tmp_path / "new"), "--dtype", "float32", "--order", "name"]
-    result = CliRunner().invoke(main, arguments)
+    result = seqzarr(*arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     assert "inputs: float64 to float32, 8 to 4 bytes a value; values are rounded, by at most 6e-08 of each" in (
         result.stdout
     )
-    assert len(json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)["costs"]) == 2
-    wrong = CliRunner().invoke(main, [*arguments[:3], "--order", "up"])
+    assert len(json.loads(seqzarr(*arguments, "--json").stdout)["costs"]) == 2
+    wrong = seqzarr(*arguments[:3], "--order", "up")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
 
 

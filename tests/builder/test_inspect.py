@@ -10,11 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.cli import main
 from builder.execution.build import build
 from builder.frames.tabular import tabular
 from builder.inspection import inspect
@@ -22,11 +20,12 @@ from builder.inspection.notes import notes_on
 from builder.inspection.values import TimeRange, length_bins
 from store_spec import Rows, create_store, open_store
 from store_spec.format.times import Time
+from tests.builder.command import seqzarr
 
 
 def shown(*arguments):
     """Return what the command prints to stdout."""
-    result = CliRunner().invoke(main, ["inspect", *map(str, arguments)])
+    result = seqzarr("inspect", *arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
@@ -115,9 +114,9 @@ def test_the_text_fits_80_columns_and_no_name_commands_the_terminal(store):
 
 @pytest.mark.parametrize("asked", [(), ("--sequence", "source-3"), ("--shuffle", "2")])
 def test_no_number_is_cut_in_a_narrow_terminal(store, asked):
-    wide = CliRunner().invoke(main, ["inspect", str(store), *asked], env={"COLUMNS": "80"}).stdout
+    wide = seqzarr("inspect", store, *asked, env={"COLUMNS": "80"}).stdout
     for width in ("66", "60", "40"):
-        narrow = CliRunner().invoke(main, ["inspect", str(store), *asked], env={"COLUMNS": width}).stdout
+        narrow = seqzarr("inspect", store, *asked, env={"COLUMNS": width}).stdout
         assert numbers(narrow) == numbers(wide)
 
 
@@ -204,7 +203,7 @@ def test_splits_by_a_column_are_those_that_the_reader_makes(tmp_path):
     ],
 )
 def test_splits_that_are_none_are_refused(store, options, message):
-    result = CliRunner().invoke(main, ["inspect", str(store), *options])
+    result = seqzarr("inspect", store, *options)
     assert message in result.stderr
     assert result.exit_code == 2
 
@@ -301,7 +300,7 @@ def test_a_split_without_sequences_is_said_in_the_text(tmp_path):
         writer.append(rows, rows, source="a")
     (held,) = (split.name for split in inspect(path).splits if split.sequences)
     empty = " and ".join(name for name in ("train", "val", "test") if name != held)
-    text = CliRunner().invoke(main, ["inspect", str(path)]).stdout
+    text = seqzarr("inspect", path).stdout
     assert f"Look at this first\n  No sequence is in {empty} of the default splits.\n" in text
 
 
@@ -337,7 +336,7 @@ def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
     assert "Splits (as side says)\n" in text
     assert "No sequence is in val of the splits by side." in text
     html = tmp_path / "s.html"
-    assert CliRunner().invoke(main, ["inspect", str(path), "--split-by", "side", "--html", str(html)]).exit_code == 0
+    assert seqzarr("inspect", path, "--split-by", "side", "--html", html).exit_code == 0
     page = html.read_text()
     assert "as side says" in page
     assert "No sequence is in val of the splits by side." in page

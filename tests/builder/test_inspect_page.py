@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from rich.console import Console
 
 import builder
 from builder.amounts import LONGEST_NAME, number_text, short_name
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.frames.counts import CleanedSource, Cleaning, StoreCleaning
 from builder.inspection import Inspection, Shuffle, charts, inspect
 from builder.inspection.as_html import LISTED_FAILURES, html_of
@@ -28,6 +27,7 @@ from store_spec import Rows, create_store, open_store
 from store_spec.errors import MissingStoreError, StoreError
 from store_spec.format.times import Time
 from store_spec.schema import LabelAxis
+from tests.builder.command import seqzarr
 from tests.builder.inspected_stores import (
     HOSTILE,
     SECTIONS,
@@ -248,7 +248,7 @@ def test_windows_asked_for_are_shown(hostile: Path):
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["inspect", *map(str, arguments)])
+    return seqzarr("inspect", *arguments)
 
 
 def test_the_command_writes_the_page_and_says_so(hostile: Path, tmp_path: Path):

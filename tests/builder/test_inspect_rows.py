@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from builder import tabular
-from builder.cli import main
 from builder.execution.build import build
 from builder.inspection import inspect
 from builder.inspection.examples import SEQUENCES, spans_of
@@ -28,6 +26,7 @@ from builder.inspection.split_sizes import duplicates_across_splits, split_numbe
 from builder.inspection.values import BINS, COMMON, describe_column, histogram
 from store_spec import Rows, Store, create_store, open_store
 from store_spec.reading.splits import DEFAULT_SPLITS, position
+from tests.builder.command import seqzarr
 from tests.builder.inspected_stores import HOSTILE, hostile_store
 
 
@@ -366,7 +365,7 @@ def test_files_of_the_same_bytes_in_two_splits_are_found(tmp_path: Path):
     assert duplicates.count == 1
     (pair,) = duplicates.examples
     assert pair == (train[0], middle)
-    shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "t.zarr")]).stdout
+    shown = seqzarr("inspect", tmp_path / "t.zarr").stdout
     note = f"The same bytes are in sources of different splits, 1 group of them: {pair[0]} = {pair[1]}."
     assert note in " ".join(shown.split())
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from builder import build, inspect_source, tabular
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.inspection.source import LISTED_PARTS, LISTED_VALUES
 from store_spec import create_store, open_store
 from store_spec.format.times import Time
 from store_spec.reading.splits import position
 from store_spec.schema import LabelAxis
+from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["inspect", *map(str, arguments)], env={"COLUMNS": "80"})
+    return seqzarr("inspect", *arguments, env={"COLUMNS": "80"})
 
 
 @pytest.fixture

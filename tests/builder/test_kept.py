@@ -13,17 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 import store_spec
 from builder import build
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.execution.preview import preview
 from builder.maintenance.compact import compact
 from builder.maintenance.repair import repair
 from builder.maintenance.source_checks import verify_sources
 from builder.sequence import Sequence
+from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
 MANIFEST: dict[str, list[Any]] = {
@@ -294,15 +293,15 @@ def test_compact_takes_the_columns_along(root, tmp_path, options):
 def test_the_command_keeps_columns_and_records_them(root, tmp_path):
     store = tmp_path / "store.zarr"
     arguments = ["--manifest", str(root / "manifest.csv"), "--key", "file", "--keep", "site,age"]
-    result = CliRunner().invoke(main, ["build", str(root), str(store), *arguments, "--workers", "0"])
+    result = seqzarr("build", root, store, *arguments, "--workers", "0")
     assert result.exit_code == 0, result.output
     assert kept(store, "site") == repr([MANIFEST["site"]])
     recorded = json.loads((store / "zarr.json").read_text())["attributes"]["seqzarr"]["provenance"]["build"]
     assert recorded["manifest"]["keep"] == ["site", "age"]
-    again = CliRunner().invoke(main, ["build", str(root), str(store), "--keep", "age", "--workers", "0"])
+    again = seqzarr("build", root, store, "--keep", "age", "--workers", "0")
     assert again.exit_code == 2
     assert "keep site,age" in again.output
-    alone = CliRunner().invoke(main, ["build", str(root), str(tmp_path / "other"), "--keep", "age"])
+    alone = seqzarr("build", root, tmp_path / "other", "--keep", "age")
     assert alone.exit_code == 2
     assert "--keep: needs --manifest TABLE" in alone.output
 

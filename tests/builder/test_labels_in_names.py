@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
 from builder import Sequence, build, tabular
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.execution.preview import preview
 from builder.maintenance.repair import repair
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.function_options import are_recorded
 from builder.sequence import LongSequence
+from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
 ME = f"{__name__}:read"
@@ -53,7 +52,7 @@ def write(folder: Path, *names: str) -> Path:
 
 
 def run(*arguments):
-    return CliRunner().invoke(main, ["build", *map(str, arguments), "--workers", "0"])
+    return seqzarr("build", *arguments, "--workers", "0")
 
 
 def same_but_for_options(one: Path, other: Path) -> None:

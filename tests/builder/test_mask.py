@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import store_spec
 from builder import Sequence, build
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.frames.tabular import tabular
 from builder.maintenance.compact import compact
 from builder.maintenance.repair import repair
+from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
 MOMENTS = 24  # of each file
@@ -148,22 +147,18 @@ def test_it_takes_next_to_nothing(tmp_path):
         assert sizes["filled"] * 100 < sizes["inputs"]
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
-
-
 def test_the_command_records_the_option_and_refuses_another(tmp_path):
     write_sources(tmp_path / "src")
     src, store = tmp_path / "src" / "*.csv", tmp_path / "store"
     options = ["--inputs", "a,b", "--missing", "ffill+drop", "--workers", "0", "--quiet"]
-    assert run("build", src, store, *options, "--mask").exit_code == 0
+    assert seqzarr("build", src, store, *options, "--mask").exit_code == 0
     assert store_spec.open_store(store).schema.filled
-    assert run("build", src, store, *options, "--mask").exit_code == 0
-    assert run("build", src, store).exit_code == 0
+    assert seqzarr("build", src, store, *options, "--mask").exit_code == 0
+    assert seqzarr("build", src, store).exit_code == 0
     plain = tmp_path / "plain"
-    assert run("build", src, plain, *options).exit_code == 0
+    assert seqzarr("build", src, plain, *options).exit_code == 0
     assert not store_spec.open_store(plain).schema.filled
-    result = run("build", src, plain, "--mask", *options)
+    result = seqzarr("build", src, plain, "--mask", *options)
     assert result.exit_code == 2
     assert "mask" in result.stderr
 

@@ -13,13 +13,12 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 from builder import LongSequence, Sequence, tabular
-from builder.cli import main
 from builder.execution.build import build
 from builder.execution.preview import WORKER_BYTES, preview, spread
 from store_spec import open_store
+from tests.builder.command import seqzarr
 
 
 def make_arrays(folder, count, rows=lambda _: 10):
@@ -114,14 +113,14 @@ def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_f
     sources = make_arrays(tmp_path / "arrays", 7)
     before = names_below(tmp_path)
     arguments = ["build", str(sources), str(tmp_path / "t.zarr"), "--dry-run"]
-    shown = CliRunner().invoke(main, arguments)
+    shown = seqzarr(*arguments)
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "7 found, 7 to process" in shown.stdout
     assert "about 7 sequences, 70 steps" in shown.stdout
     assert "float32, (3) a step" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
     (sources / "000.npy").write_bytes(b"broken")
-    failed = CliRunner().invoke(main, [*arguments, "--json"])
+    failed = seqzarr(*arguments, "--json")
     assert failed.exit_code == 1
     assert json.loads(failed.stdout)["failures"][0]["source"] == "000.npy"
     assert failed.stderr.startswith("000.npy: ")
@@ -133,7 +132,7 @@ def test_a_url_for_a_store_is_refused(tmp_path, monkeypatch, more):
     sources = make_arrays(tmp_path / "arrays", 1)
     monkeypatch.chdir(tmp_path)
     before = names_below(tmp_path)
-    refused = CliRunner().invoke(main, ["build", str(sources), "s3://bucket/s.zarr", *more])
+    refused = seqzarr("build", sources, "s3://bucket/s.zarr", *more)
     assert refused.exit_code == 2
     assert refused.stderr.startswith("Error: s3:/bucket/s.zarr: a store lies on a local disk, and s3:// is not one; ")
     assert names_below(tmp_path) == before
@@ -233,11 +232,11 @@ def test_of_a_file_of_groups_one_and_a_row_group_are_in_memory_where_they_can_be
 def test_the_text_says_whether_sources_are_read_whole(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 2)
     command = ["build", str(sources), str(tmp_path / "t.zarr")]
-    said = " ".join(CliRunner().invoke(main, [*command, "--dry-run"]).stdout.split())
+    said = " ".join(seqzarr(*command, "--dry-run").stdout.split())
     # Twice the 240 bytes of inputs and labels, and the 248 of the file.
     assert "memory at most about 130.0 MB while building, 728 bytes of them for sources, which are read whole" in said
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.raw").write_bytes(b"0")
     command = ["build", str(tmp_path / "raw"), str(tmp_path / "t.zarr"), "--process", f"{__name__}:in_pieces"]
-    said = CliRunner().invoke(main, [*command, "--dry-run"]).stdout
+    said = seqzarr(*command, "--dry-run").stdout
     assert "while building, and what the process function takes while it reads" in " ".join(said.split())

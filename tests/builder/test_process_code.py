@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import builder
 import store_spec
-from builder.cli import main
 from builder.processes import process_code
 from builder.processes.process_code import UNKNOWN_CODE, code_of
+from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
 ROOT = Path(__file__).parents[2]
@@ -496,7 +495,7 @@ def test_the_command_says_so_in_one_line(folder):
     for process in (["--process", "my_reader:read"], []):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            result = CliRunner().invoke(main, ["build", "src", "store", *process, "--workers", "0"])
+            result = seqzarr("build", "src", "store", *process, "--workers", "0")
         assert result.exit_code == 0
         assert result.stderr.startswith(
             "the process function uses values that cannot be compared between builds (_thread.lock)"

@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 import builder
 import store_spec
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.cli.build_command import OF_COMMAND, OF_TABLES, BuildCommand, options_of_tables
 from builder.cli.build_command import build as build_command
 from builder.execution.preview import preview
@@ -40,6 +39,7 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from store_spec.format.layout import ROOT
 from store_spec.schema import Rows, Schema
+from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 from tests.store.oracle import files
 
@@ -69,16 +69,8 @@ def read(path):
 """
 
 
-def run(*arguments: object) -> Result:
-    """Run the command in this process; a traceback is a failure of the test."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
 def build(*arguments: object) -> Result:
-    return run("build", *arguments, "--workers", 0)
+    return seqzarr("build", *arguments, "--workers", 0)
 
 
 def code(factor: int) -> str:
@@ -135,7 +127,7 @@ def test_a_later_build_of_tables_needs_no_options_and_makes_what_one_build_of_al
     src, store = tables / "src", tables / "t.zarr"
     assert build(src, store, *OF_TEXT).exit_code == 0
     (src / "2.txt").write_text("c;b;a\n1;2;3\n")
-    dry = run("build", src, store, "--dry-run")
+    dry = seqzarr("build", src, store, "--dry-run")
     assert (dry.exit_code, dry.stderr) == (0, "")
     assert "3 found, 1 to process" in dry.stdout
     again = build(src, store)
@@ -528,12 +520,12 @@ def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_calle
     before = files(store)
     verified = ["verify", "store", "--sources", "src", "--workers", 0]
     for asked in (["build", "src", "store"], ["build", "src", "store", "--dry-run"], verified, [*verified, "--repair"]):
-        result = run(*asked)
+        result = seqzarr(*asked)
         assert result.exit_code == 2
         assert result.stderr.endswith("give it again with process (--process)\n")
-    assert run(*verified, *given).stdout.startswith("all well: 3 sequences")
+    assert seqzarr(*verified, *given).stdout.startswith("all well: 3 sequences")
     next(store.glob("inputs/c*0")).unlink()
-    assert run(*verified, *given, "--repair").exit_code == 0
+    assert seqzarr(*verified, *given, "--repair").exit_code == 0
     assert build("src", "store", *given).exit_code == 0
     assert files(store) == before
     assert reader.build(process="my_reader:read").outdated == (() if same else ("a.rows", "b.rows"))
@@ -684,9 +676,9 @@ def test_the_command_says_in_one_line_which_sources_older_code_made(reader):
     assert result.stderr.count("\n") == 1
     assert build("src", "store", "--quiet").output == ""
     assert len(json.loads(build("src", "store", "--json").stdout)["outdated"]) == 7
-    dry = run("build", "src", "store", "--dry-run")
+    dry = seqzarr("build", "src", "store", "--dry-run")
     assert "  other code        7  leaves them as they are;" in dry.stdout
-    shown = run("inspect", "store").stdout
+    shown = seqzarr("inspect", "store").stdout
     assert f"{code(1)[:12]} from sequence 0\n" in shown
 
 
@@ -775,7 +767,7 @@ def test_a_store_that_records_nonsense_of_its_build_is_refused_with_a_message(tm
         assert result.exit_code == 2
         assert "store: " in result.stderr
     assert files(tmp_path) == before
-    assert run("inspect", tmp_path / "store").exit_code == 0
+    assert seqzarr("inspect", tmp_path / "store").exit_code == 0
     if isinstance(odd, dict) and odd:
         with Ledger.create(tmp_path / "well", Schema.plan(rows, rows), {"build": good}) as ledger:
             ledger.commit()
@@ -795,7 +787,7 @@ def test_a_store_that_lacks_a_member_of_its_build_is_refused_with_a_message(tmp_
         places = [tmp_path / "src", tmp_path / "store"]
         if arguments[0] == "verify":
             places = [tmp_path / "store", "--sources", tmp_path / "src"]
-        result = run(*arguments, *places)
+        result = seqzarr(*arguments, *places)
         assert result.exit_code == 2, result.output
         assert f"store: records no {member} of its build, so none can bring it up to date" in result.stderr
 

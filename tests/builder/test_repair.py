@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import store_spec
 from builder import LongSequence, build, tabular
-from builder.cli import main
 from builder.maintenance.repair import Repair, repair
 from store_spec import StoreError
 from store_spec.disk.job import replace_shard
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ConflictError, LockedError, StorageError
+from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
 from tests.campaigns.rot_stores import Specimen
@@ -139,7 +138,7 @@ def damaged(tmp_path):
     for name in ("a", "b", "c"):
         rows = "".join(f"{number},{number * ord(name)}\n" for number in range(100))
         (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n{rows}")
-    run("build", tmp_path / "src", tmp_path / "s.zarr", "--chunk", "160", "--codec", "none", "--workers", "0")
+    seqzarr("build", tmp_path / "src", tmp_path / "s.zarr", "--chunk", "160", "--codec", "none", "--workers", "0")
     flip(tmp_path / "s.zarr", 150)
     return tmp_path
 
@@ -152,12 +151,8 @@ def flip(store: Path, row: int) -> None:
     shard.write_bytes(data)
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, [str(one) for one in arguments])
-
-
 def run_repair(place: Path, *flags: str):
-    return run("verify", place / "s.zarr", "--sources", place / "src", "--repair", *flags)
+    return seqzarr("verify", place / "s.zarr", "--sources", place / "src", "--repair", *flags)
 
 
 def test_the_command_repairs_and_says_what_it_did(damaged):
@@ -168,7 +163,7 @@ def test_the_command_repairs_and_says_what_it_did(damaged):
         *(f"was wrong: {problem}" for problem in before),
         "s.zarr: 1 file restored; all well",
     ]
-    assert run("verify", damaged / "s.zarr", "--sources", damaged / "src").exit_code == 0
+    assert seqzarr("verify", damaged / "s.zarr", "--sources", damaged / "src").exit_code == 0
     assert run_repair(damaged).stdout == "s.zarr: nothing was wrong; all well\n"
 
 
@@ -205,8 +200,8 @@ def test_a_source_that_changed_is_named_with_both_fingerprints_and_nothing_is_to
 def test_an_update_takes_the_changed_source_out_of_the_damage(damaged):
     """As the message says: the rows that are lost are then of a retired sequence."""
     (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
-    assert run("build", damaged / "src", damaged / "s.zarr", "--update", "--workers", "0").exit_code == 0
-    verified = run("verify", damaged / "s.zarr")
+    assert seqzarr("build", damaged / "src", damaged / "s.zarr", "--update", "--workers", "0").exit_code == 0
+    verified = seqzarr("verify", damaged / "s.zarr")
     assert (verified.exit_code, verified.stdout.splitlines()[-1]) == (
         0,
         "all well but for what is retired: 4 sequences, 301 steps checked",
@@ -225,7 +220,7 @@ def test_an_update_takes_the_changed_source_out_of_the_damage(damaged):
 def test_rows_of_a_retired_sequence_keep_a_shard_damaged_unless_its_source_is_as_it_was(damaged):
     old = (damaged / "src" / "b.csv").read_text()
     (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
-    assert run("build", damaged / "src", damaged / "s.zarr", "--update", "--workers", "0").exit_code == 0
+    assert seqzarr("build", damaged / "src", damaged / "s.zarr", "--update", "--workers", "0").exit_code == 0
     flip(damaged / "s.zarr", 95)  # the last rows of a
     before = files(damaged / "s.zarr")
     result = run_repair(damaged)
@@ -269,7 +264,7 @@ def test_an_older_root_is_not_taken_for_the_store(damaged):
     store = damaged / "s.zarr"
     old = (store / ROOT).read_bytes()
     (damaged / "src" / "d.csv").write_text("x,y\n" + "1,2\n" * 3000)
-    run("build", damaged / "src", store, "--workers", "0")
+    seqzarr("build", damaged / "src", store, "--workers", "0")
     whole = files(store)
     (store / ROOT).write_bytes(old)
     result = run_repair(damaged)
@@ -478,7 +473,7 @@ def test_what_an_older_snapshot_would_put_is_refused(damaged):
     """A task of a repair that was cut off ends after a writer committed more rows to the last shard."""
     store = store_spec.open_store(damaged / "s.zarr")
     (damaged / "src" / "d.csv").write_text("x,y\n" + "1,2\n" * 30)
-    run("build", damaged / "src", damaged / "s.zarr", "--workers", "0")
+    seqzarr("build", damaged / "src", damaged / "s.zarr", "--workers", "0")
     shard = damaged / "s.zarr" / "inputs" / "c.0.0"
     before = shard.read_bytes()
     with pytest.raises(ConflictError, match="a writer committed meanwhile"):
@@ -487,14 +482,14 @@ def test_what_an_older_snapshot_would_put_is_refused(damaged):
 
 
 def test_without_sources_nothing_can_be_repaired(damaged):
-    result = run("verify", damaged / "s.zarr", "--repair")
+    result = seqzarr("verify", damaged / "s.zarr", "--repair")
     assert result.exit_code == 2
     assert "--repair goes with --sources" in result.stderr
 
 
 def test_a_folder_that_holds_no_source_is_refused(damaged):
     (damaged / "empty").mkdir()
-    result = run("verify", damaged / "s.zarr", "--sources", damaged / "empty", "--repair")
+    result = seqzarr("verify", damaged / "s.zarr", "--sources", damaged / "empty", "--repair")
     assert result.exit_code == 2
     assert "is it mounted?" in result.stderr
 

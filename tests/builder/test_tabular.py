@@ -14,17 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from builder import LongSequence, Sequence, build
 from builder.build_errors import SourceError, UsageError
-from builder.cli import main
 from builder.formats.column_choice import as_option, parse_columns, select
 from builder.frames.tabular import tabular
 from builder.sequence import sequences_of
 from store_spec import open_store
+from tests.builder.command import seqzarr
 
 
 def write(path: Path, text: str) -> Path:
@@ -177,19 +176,19 @@ def test_what_an_error_advises_can_be_pasted_and_a_later_build_needs_no_options(
     (tmp_path / "src").mkdir()
     write(tmp_path / "src" / "a.csv", '"SpO2, %",my note,"a, b"\n1,x,4\n,y,5\n3,z,6\n')
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--workers", "0"]
-    done = CliRunner().invoke(main, [*command, "--missing", '"SpO2, %"=drop', "--scale", '"a, b"=2'])
+    done = seqzarr(*command, "--missing", '"SpO2, %"=drop', "--scale", '"a, b"=2')
     advice = "leave it out with --exclude 'my note', or"
     assert advice in done.stderr
-    done = CliRunner().invoke(main, [*command, "--inputs", "SpO2"])
+    done = seqzarr(*command, "--inputs", "SpO2")
     assert """there are 3: "SpO2, %", my note, "a, b\"""" in done.stderr
     options = ["--missing", '"SpO2, %"=drop', "--scale", '"a, b"=2', "--inputs", '"SpO2, %","a, b"']
-    assert CliRunner().invoke(main, [*command, *options]).exit_code == 0
+    assert seqzarr(*command, *options).exit_code == 0
     write(tmp_path / "src" / "b.csv", '"SpO2, %",my note,"a, b"\n7,x,8\n')
-    assert CliRunner().invoke(main, command).exit_code == 0
+    assert seqzarr(*command).exit_code == 0
     store = open_store(tmp_path / "t.zarr")
     assert [rows.tolist() for rows, _ in store] == [[[1, 8], [3, 12]], [[7, 16]]]
     write(tmp_path / "src" / "c.csv", '"SpO2, %",my note,"a, b"\n7,x,no\n')
-    assert """--exclude '"a, b"'""" in CliRunner().invoke(main, command).stderr
+    assert """--exclude '"a, b"'""" in seqzarr(*command).stderr
 
 
 @pytest.mark.parametrize(
@@ -608,7 +607,7 @@ def test_a_process_function_changes_what_it_gives(tmp_path):
     (tmp_path / "src").mkdir()
     write(tmp_path / "src" / "x.csv", "a,b,g\n1,2,0\n,4,0\n3,6,2\n5,7,1\n")
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:halved", "--workers", "0"]
-    result = CliRunner().invoke(main, [*command, "--arg", "factor=0.5"])
+    result = seqzarr(*command, "--arg", "factor=0.5")
     assert result.exit_code == 0, result.output
     store = open_store(tmp_path / "t")
     assert [(x.tolist(), y.tolist()) for x, y in store] == [([[0.5]], [[2]]), ([[1.5]], [[6]])]
@@ -629,9 +628,9 @@ def test_text_that_it_gives_as_labels_becomes_classes_with_names(tmp_path):
     (coded,) = tabular(inputs="a", labels="b,kind", classes="kind=cat,dog").sequences(tmp_path / "src" / "x.csv")
     assert coded.labels.tolist() == [[5, 1], [6, 0], [7, 1]]
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:tables", "--workers", "0"]
-    result = CliRunner().invoke(main, command)
+    result = seqzarr(*command)
     assert "labels are text, as 'dog', where no classes are named; name all of them with classes" in result.stderr
-    result = CliRunner().invoke(main, [*command, "--classes", "1=cat,dog,eel"])
+    result = seqzarr(*command, "--classes", "1=cat,dog,eel")
     assert result.exit_code == 0, result.output
     store = open_store(tmp_path / "t")
     assert [y.tolist() for _, y in store] == [[[5, 1], [6, 0], [7, 1]], [[8, 0], [9, 2]]]

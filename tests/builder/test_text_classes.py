@@ -10,16 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
 from builder import build, inspect, preview, tabular
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.frames import class_columns
 from builder.labels.text_classes import classes_text, of_targets, parse_classes
+from tests.builder.command import seqzarr
 
 Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
 
@@ -129,7 +128,7 @@ def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
     assert found.tolist() == [known.index(text) for text in texts]
     # Again, with the codes of the store, from the sources.
     arguments = ["--manifest", str(tmp_path / "m.csv")] if labels == "manifest" else []
-    done = CliRunner().invoke(main, ["verify", str(stores[0]), "--sources", str(source), "--workers", "0", *arguments])
+    done = seqzarr("verify", stores[0], "--sources", source, "--workers", "0", *arguments)
     assert done.exit_code == 0, done.output
 
 
@@ -142,8 +141,8 @@ def test_damaged_labels_are_restored_with_the_codes_of_the_store(tmp_path):
     damaged[5] ^= 255
     path.write_bytes(bytes(damaged))
     place = [str(tmp_path / "t.zarr"), "--sources", str(tmp_path / "src"), "--workers", "0"]
-    assert CliRunner().invoke(main, ["verify", *place]).exit_code == 1
-    assert CliRunner().invoke(main, ["verify", "--repair", *place]).exit_code == 0
+    assert seqzarr("verify", *place).exit_code == 1
+    assert seqzarr("verify", "--repair", *place).exit_code == 0
     assert files_of(tmp_path / "t.zarr") == before
 
 
@@ -320,12 +319,12 @@ def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
     assert seen.result.labels["classes"] == [["cat", "dog"]]
     build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
     assert inspect(tmp_path / "t.zarr").labels == seen.result.labels
-    shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "t.zarr")]).stdout
+    shown = seqzarr("inspect", tmp_path / "t.zarr").stdout
     assert "classes     0 cat, 1 dog" in shown
     write(tmp_path / "src", [[("eel", "v")]], ".csv", first=2)
     arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--dry-run"]
-    assert "classes seen  0 cat, 1 dog, 2 eel" in CliRunner().invoke(main, arguments).stdout
-    found = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert "classes seen  0 cat, 1 dog, 2 eel" in seqzarr(*arguments).stdout
+    found = json.loads(seqzarr(*arguments, "--json").stdout)
     assert found["result"]["labels"]["classes"] == [["cat", "dog", "eel"]]
 
 
@@ -333,8 +332,8 @@ def test_a_dry_run_gives_no_codes_of_classes_where_it_looks_at_some_sources_alon
     """The second source, at which it does not look, has the second class."""
     write(tmp_path / "src", [[(("cat", "dog")[number] if number < 2 else "eel", "u")] for number in range(9)], ".csv")
     arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "x", "--labels", "a"]
-    assert "classes seen  cat, eel\n" in CliRunner().invoke(main, [*arguments, "--dry-run"]).stdout
-    CliRunner().invoke(main, [*arguments, "--workers", "0"])
+    assert "classes seen  cat, eel\n" in seqzarr(*arguments, "--dry-run").stdout
+    seqzarr(*arguments, "--workers", "0")
     assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "dog", "eel")
 
 

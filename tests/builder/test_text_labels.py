@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 import builder
 import store_spec
 from builder.build_errors import SourceError, UsageError
-from builder.cli import main
 from builder.labels.text_classes import parse_classes
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.text_labels import coded_labels
 from builder.sequence import LongSequence
+from tests.builder.command import seqzarr
 from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
 from tests.builder.text_sources import given as as_lists
 from tests.store.oracle import files
@@ -28,7 +27,7 @@ BUILD = ["--process", "tests.builder.text_sources:as_array", "--workers", "0"]
 
 
 def run(*arguments):
-    return CliRunner().invoke(main, ["build", *map(str, arguments)])
+    return seqzarr("build", *arguments)
 
 
 @given(st.lists(st.sampled_from([*NAMES, " dog", "cow\t"]), max_size=9), st.sampled_from(["list", "U", "O", "2-D"]))

@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
 from builder import build
 from builder.build_errors import BuildError, UsageError
-from builder.cli import main
 from builder.execution.build import parse_limit
 from builder.execution.run import Run
 from store_spec.disk.ledger import Ledger
+from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 from tests.store.oracle import assert_holds, files
 
@@ -283,7 +282,7 @@ def test_a_build_gives_up_when_too_many_fail_and_keeps_what_is_committed(tmp_pat
 
 
 def cli(*arguments: object) -> Any:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    result = seqzarr(*arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 import store_spec
 from builder import build, compact, preview
 from builder.build_errors import UsageError
-from builder.cli import main
 from builder.maintenance.source_checks import verify_sources
+from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
 NAMES = "abcdef"
@@ -61,7 +60,7 @@ def test_a_store_is_said_to_be_there_though_all_of_it_was_retired_and_every_new_
         (place / f"src/{name}.csv").write_text("p,q\n1,2\n")
     command = ["build", str(place / "src"), str(place / "store"), "--retire-missing", "--yes", "--workers", "0"]
     for done in ("6 sources retired", "nothing new"):
-        result = CliRunner().invoke(main, command)
+        result = seqzarr(*command)
         assert (result.exit_code, result.stdout) == (1, f"store: {done}; 2 failed\n")
     assert store_spec.verify(place / "store") == []
 
@@ -108,7 +107,7 @@ def test_where_most_are_gone_none_is_retired_unasked(place):
 
 def test_the_command_says_what_to_do_about_it(place):
     (place / "src/b.csv").unlink()
-    result = CliRunner().invoke(main, ["build", str(place / "src"), str(place / "store"), "--workers", "0"])
+    result = seqzarr("build", place / "src", place / "store", "--workers", "0")
     assert result.exit_code == 0
     assert "1 source of the store is there no more: b.csv; --retire-missing retires it" in result.output
 

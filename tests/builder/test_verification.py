@@ -9,17 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 import builder
 import store_spec
 from builder.build_errors import BuildError
-from builder.cli import main
 from builder.maintenance.verification import BUNDLE_BYTES, Checking, bundles
 from store_spec.verification import parts as verify_parts
 from store_spec.verification.parts import PART_BYTES, Part
+from tests.builder.command import seqzarr
 from tests.store.oracle import Recipe, make, write
 
 RECIPE = Recipe(chunk=48, shard=96, codec="none")
@@ -108,14 +107,14 @@ def _with_lost(error):
 
 
 def test_the_command_names_file_sequences_sources_and_what_to_do(damaged):
-    result = CliRunner().invoke(main, ["verify", str(damaged)])
+    result = seqzarr("verify", damaged)
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     assert lines == [str(problem) for problem in store_spec.verify(damaged)]
     (lost,) = [line for line in lines if "inputs/c.3.0" in line]
     assert "missing" in lost
     assert "concerns" in lost
-    found = json.loads(CliRunner().invoke(main, ["verify", str(damaged), "--json", "--workers", "0"]).stdout)
+    found = json.loads(seqzarr("verify", damaged, "--json", "--workers", "0").stdout)
     (lost,) = [one for one in found["problems"] if one["where"] == "inputs/c.3.0"]
     names = store_spec.open_store(damaged).sources
     ((start, stop),) = lost["sequences"]
@@ -124,5 +123,5 @@ def test_the_command_names_file_sequences_sources_and_what_to_do(damaged):
 
 def test_the_command_says_nothing_of_a_good_store_when_it_is_to_be_quiet(tmp_path):
     path = write(RECIPE, tmp_path / "s", make(RECIPE, [3]))
-    result = CliRunner().invoke(main, ["verify", str(path), "--quiet"])
+    result = seqzarr("verify", path, "--quiet")
     assert (result.exit_code, result.output) == (0, "")
