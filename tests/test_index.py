@@ -458,7 +458,7 @@ def test_a_count_out_of_range_is_refused_by_name(name: str, value: Any, least: i
     good: dict[str, Any] = {"window": 4, name: least}
     with pytest.raises(WindowError) as caught:
         WindowShape(**bad)
-    allowed = f"a whole number of at least {least} that fits int64"
+    allowed = f"a whole number of at least {least} and at most {2**63 - 1:,}"
     assert str(caught.value) == f"{name} is {value!r}; it must be {allowed}"
     assert getattr(WindowShape(**good), name) == least
 

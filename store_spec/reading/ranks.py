@@ -10,18 +10,18 @@ import numpy as np
 from store_spec.errors import WindowError
 from store_spec.reading.sizes import parse_bytes
 
-INT64_MAX = 2**63 - 1
 
-
-def whole_number(name: str, value: object, least: int) -> int:
-    """Return an argument as an int of at least `least`, so that NumPy's narrow integers cannot overflow later.
+def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
+    """Return an argument as an int, so that NumPy's narrow integers cannot overflow later.
 
     Raises:
-        WindowError: The argument is not a whole number of at least `least` that fits int64.
+        WindowError: The argument is not a whole number of at least `least` and at most `most`.
     """
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= INT64_MAX:
+    within = isinstance(value, int | np.integer) and least <= value and (most is None or value <= most)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and within:
         return int(value)
-    raise WindowError(f"{name} is {value!r}; it must be a whole number of at least {least} that fits int64")
+    limit = "" if most is None else f" and at most {most:,}"
+    raise WindowError(f"{name} is {value!r}; it must be a whole number of at least {least}{limit}")
 
 
 def memory_bytes(memory: int | str) -> int:

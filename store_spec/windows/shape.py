@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from store_spec.errors import WindowError
 from store_spec.reading.normalization import Normalize
-from store_spec.reading.ranks import INT64_MAX, whole_number
-from store_spec.windows.validation import checked_fractions
+from store_spec.reading.ranks import whole_number
+from store_spec.windows.validation import INT64_MAX, checked_fractions
 
 Target = Literal["future", "last", "aligned", "sequence"]
 Short = Literal["drop", "pad", "error"]
@@ -69,7 +69,7 @@ class WindowShape:
 
     def __post_init__(self) -> None:
         for name, least in (("window", 1), ("stride", 1), ("horizon", 1), ("lead", 0), ("sampling_rate", 1)):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least, INT64_MAX))
         for name, allowed in (("target", get_args(Target)), ("short", get_args(Short)), ("phase", get_args(Phase))):
             if getattr(self, name) not in allowed:
                 choices = ", ".join(f'"{choice}"' for choice in allowed)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
-from store_spec.reading.ranks import INT64_MAX
 
+INT64_MAX = 2**63 - 1
 MOST_STEPS = 2**53  # float64 is exact up to here, and `steps` multiplies lengths by a fraction
 
 
