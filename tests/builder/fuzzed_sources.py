@@ -32,9 +32,7 @@ from builder.frames.tabular import tabular
 from tests.builder.broken_sources import arrow_bytes, npy_bytes, npz_bytes, parquet_bytes, zstd
 
 # In these, the end of a file shows that it is the end.
-ENDS: frozenset[str] = frozenset(
-    {"csv.gz", "csv.zst", "csv.bz2", "csv.xz", "parquet", "arrow", "ipc", "npy", "npz", "nc"}
-)
+ENDS: frozenset[str] = frozenset({"csv.gz", "csv.zst", "csv.bz2", "csv.xz", "parquet", "arrow", "ipc", "npy", "npz"})
 
 
 @dataclass(slots=True)

@@ -149,7 +149,7 @@ import sys
 import threading
 import time
 
-from builder.cli import ending
+from builder.cli import exit_status
 from builder.cli.exit_status import ending_plainly
 
 class Losing:
@@ -193,7 +193,7 @@ assert threading.enumerate() == [threading.main_thread()]
     ],
     ids=["a finalizer", "a collection"],
 )
-@pytest.mark.parametrize("before", ["", "ending.SimpleQueue = Twice"], ids=["one", "two at once"])
+@pytest.mark.parametrize("before", ["", "exit_status.SimpleQueue = Twice"], ids=["one", "two at once"])
 def test_a_signal_that_comes_where_python_drops_exceptions_ends_a_command_all_the_same(lose, name, before):
     done = run(LOSING.format(name=name, lose=lose, before=before, seconds=10))
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", "interrupted\n")
