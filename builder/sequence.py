@@ -1,4 +1,4 @@
-"""What a process function gives of one sequence."""
+"""The sequences that a process function returns."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequence:
-    """One sequence of a source. A plain pair `(inputs, labels)` says the same of one without columns and time.
+    """One sequence of a source. A pair `(inputs, labels)` means the same as `Sequence(inputs, labels)`.
 
     Args:
         inputs: (steps, *feature shape).
-        labels: (rows, *target shape), or (*target shape) on the label axis `sequence`; None where the manifest has
-            them.
-        columns: What else is kept of the sequence, by name: text, a whole number, a float or a bool. The sequences of
-            a build all have the same names, and the same types under each.
-        time: (steps,) when each step was, never falling: datetime64, or timedelta64 since some beginning; None: no
-            time is kept. One without a unit (int64) is of the unit that the store has.
-        filled: Bool (steps, *feature shape), True where a value of inputs was filled in; None: nothing was. It is kept
-            if the first source of a store gives it for its first sequence.
-        zone: `"UTC"` where a datetime64 is that of a moment, None where it is a local time without a zone.
+        labels: (rows, *target shape), or (*target shape) on the label axis `sequence`; None if they are in the
+            manifest.
+        columns: Further values of the sequence, by name: text, a whole number, a float or a bool. All sequences of a
+            build have the same names and types.
+        time: (steps,) the time of each step, never falling: datetime64, or timedelta64 since some start. int64 has the
+            unit of the store. None: no time is stored.
+        filled: Bool (steps, *feature shape), True where a value of inputs was filled in; None: no value was. It is
+            stored if the first sequence of a store has it.
+        zone: `"UTC"` if `time` is in UTC; None if it is a local time without a zone.
     """
 
     inputs: Any
@@ -44,58 +44,60 @@ class LongSequence:
     ...                         for at in range(0, len(rows), 10_000))
 
     Args:
-        pieces: Sequences, or plain pairs, that follow one another, at least one; each is used before the next is asked
-            for, so a generator may fill the same arrays again. Further columns, and labels on the axis `sequence`, are
-            those of the first piece.
+        pieces: Consecutive pieces, each a Sequence or a pair; at least one. Each piece is used before the next is
+            requested, so a generator may reuse its arrays. `columns`, and labels on the axis `sequence`, are those of
+            the first piece.
     """
 
     pieces: Iterable[Sequence | tuple[Any, Any]]
 
-    def checked(self) -> Iterator[Sequence]:
-        """Give its pieces, pairs among them as sequences.
+    def sequences(self) -> Iterator[Sequence]:
+        """Yield each piece as a Sequence.
 
         Raises:
-            TypeError: One is neither.
+            TypeError: A piece is neither a pair nor a Sequence.
         """
+        expected = "a LongSequence takes an iterable of pairs (inputs, labels), or of Sequences"
         if not isinstance(self.pieces, Iterable):
-            raise TypeError(f"a LongSequence takes an iterable of {_PIECES}; it was given {_kind(self.pieces)}")
+            raise TypeError(f"{expected}; it was given {_type_name(self.pieces)}")
         for number, piece in enumerate(self.pieces):
-            one = _sequence_of(piece)
-            if one is None:
-                raise TypeError(f"a LongSequence takes an iterable of {_PIECES}; piece {number:,} is {_kind(piece)}")
-            yield one
+            sequence = _as_sequence(piece)
+            if sequence is None:
+                raise TypeError(f"{expected}; piece {number:,} is {_type_name(piece)}")
+            yield sequence
 
-    def each(self, change: Callable[[Sequence], Sequence]) -> LongSequence:
-        """Return the same with a change to each piece, made when it comes."""
-        return LongSequence(map(change, self.checked()))
+    def concatenate(self, *, labels_once: bool) -> Sequence:
+        """Return all pieces as one Sequence in memory. Pieces must have the same columns and dtypes.
 
-    def whole(self, *, labels_once: bool) -> Sequence:
-        """Return it as it is without pieces, in memory; `labels_once`: labels are on the axis `sequence`.
-
-        It is for pieces that are alike, as those of tables are: of any others, a store's schema tells what they become.
+        Args:
+            labels_once: Labels are on the axis `sequence`, so those of the first piece are taken.
         """
-        # Copied: the next piece may come in the same arrays.
-        pieces = [(piece, {name: _copied(getattr(piece, name)) for name in _ROWS}) for piece in self.checked()]
-        if not pieces:
+        first: Sequence | None = None
+        arrays: dict[str, list[Any]] = {"inputs": [], "labels": [], "time": [], "filled": []}
+        for piece in self.sequences():
+            first = first or piece
+            for name, parts in arrays.items():
+                array = getattr(piece, name)
+                parts.append(None if array is None else np.array(array))  # copied: the next piece may reuse the array
+        if first is None:
             raise ValueError("a sequence that comes in pieces has at least one; give an empty one")
-
-        def joined(name: str) -> Any:
-            every = [rows[name] for _, rows in pieces]
-            return every[0] if every[0] is None or (labels_once and name == "labels") else np.concatenate(every)
-
-        return replace(pieces[0][0], **{name: joined(name) for name in _ROWS})
+        whole: dict[str, Any] = {}
+        for name, parts in arrays.items():
+            is_single = parts[0] is None or (labels_once and name == "labels")
+            whole[name] = parts[0] if is_single else np.concatenate(parts)
+        return replace(first, **whole)
 
 
 class Parts:
     """The sequences of a source, made one after another.
 
     Args:
-        sequences: They.
-        beside: Bytes of the source's rows that are in memory beside each; None: all rows are.
+        sequences: An iterator that makes them.
+        resident: Bytes of the source's rows that stay in memory while a sequence is used; None: all rows do.
     """
 
-    def __init__(self, sequences: Iterator[Sequence | LongSequence], beside: int | None) -> None:
-        self._sequences, self.beside = sequences, beside
+    def __init__(self, sequences: Iterator[Sequence | LongSequence], resident: int | None) -> None:
+        self._sequences, self.resident = sequences, resident
 
     def __iter__(self) -> Iterator[Sequence | LongSequence]:
         return self
@@ -105,60 +107,51 @@ class Parts:
 
 
 def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
-    """Give the sequences in what a process function returned.
+    """Yield the sequences in the result of a process function.
 
     Raises:
-        TypeError: It is neither a pair nor a sequence, and no iterable of these.
+        TypeError: The result is not a pair, a Sequence, a LongSequence, or an iterable of these.
     """
-    for one in (result,) if isinstance(result, tuple | Sequence | LongSequence) else _iterated(result):
-        if isinstance(one, LongSequence):
-            yield one
-            continue
-        sequence = _sequence_of(one)
+    expected = "a process function returns (inputs, labels), or yields such pairs; it gave"
+    if isinstance(result, tuple | Sequence | LongSequence):
+        result = (result,)
+    # An array is iterable, but an error about its rows would mislead.
+    elif hasattr(result, "__array__") or not isinstance(result, Iterable):
+        raise TypeError(f"{expected} {_type_name(result)}")
+    for value in result:
+        sequence = value if isinstance(value, LongSequence) else _as_sequence(value)
         if sequence is None:
-            raise TypeError(f"a process function returns (inputs, labels), or yields such pairs; it gave {_kind(one)}")
+            raise TypeError(f"{expected} {_type_name(value)}")
         yield sequence
 
 
-def rows_beside(result: Any) -> int | None:
-    """Return the bytes of a source that are in memory beside each of its sequences, as what a function returned tells.
+def resident_bytes(result: Any) -> int | None:
+    """Return how many bytes of a source stay in memory while one of its sequences is used.
+
+    Args:
+        result: What a process function returned.
 
     Returns:
-        0 of a generator, which makes them one after another; None of a list, and all else that has them already.
+        0 for a generator, which makes one sequence at a time; None for a list or a pair, which hold all rows.
     """
     if isinstance(result, Parts):
-        return result.beside
+        return result.resident
     return 0 if isinstance(result, Iterator) else None
 
 
-def changed(given: Sequence | LongSequence, change: Callable[[Sequence], Sequence]) -> Sequence | LongSequence:
-    """Return a sequence with a change; of one in pieces each is changed when it comes."""
-    return given.each(change) if isinstance(given, LongSequence) else change(given)
+def map_sequence(sequence: Sequence | LongSequence, change: Callable[[Sequence], Sequence]) -> Sequence | LongSequence:
+    """Return a sequence after a change; each piece of a LongSequence is changed when it is requested."""
+    if isinstance(sequence, LongSequence):
+        return LongSequence(map(change, sequence.sequences()))
+    return change(sequence)
 
 
-_ROWS = ("inputs", "labels", "time", "filled")
-_PIECES = "pairs (inputs, labels), or of Sequences"
+def _as_sequence(value: Any) -> Sequence | None:
+    """Return a Sequence or a pair as a Sequence; None for anything else."""
+    if isinstance(value, Sequence):
+        return value
+    return Sequence(*value) if isinstance(value, tuple) and len(value) == 2 else None
 
 
-def _sequence_of(one: Any) -> Sequence | None:
-    """Return a sequence as it is, or made of a pair; None: it is neither."""
-    if isinstance(one, Sequence):
-        return one
-    return Sequence(one[0], one[1]) if isinstance(one, tuple) and len(one) == 2 else None
-
-
-def _kind(one: Any) -> str:
-    return f"a tuple of {len(one)}" if isinstance(one, tuple) else f"a {type(one).__name__}"
-
-
-def _copied(rows: Any) -> Any:
-    return None if rows is None else np.array(rows)
-
-
-def _iterated(result: Any) -> Iterator[Any]:
-    # An array would be iterated row by row, and each row called wrong: say what it is instead.
-    if hasattr(result, "__array__") or not isinstance(result, Iterable):
-        raise TypeError(
-            f"a process function returns (inputs, labels), or yields such pairs; it gave a {type(result).__name__}"
-        )
-    return iter(result)
+def _type_name(value: Any) -> str:
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"

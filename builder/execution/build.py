@@ -17,7 +17,7 @@ from builder.build_errors import BuildError, UsageError
 from builder.execution.run import Run, Tally, note_build, too_many_failed
 from builder.frames.counts import CleanedSource
 from builder.labels.class_codes import first_classes
-from builder.options.declaration import takes
+from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing
@@ -80,7 +80,7 @@ class Report:
         return {"store": str(self.store), **others, "failures": failures}
 
 
-@takes(BuildOptions)
+@with_options(BuildOptions)
 def build(options: BuildOptions) -> Report:
     """Bring a store up to date with its sources: process those that are new, each on its own, and append them.
 

@@ -14,7 +14,7 @@ from builder.execution.build import (
 )
 from builder.frames.counts import StoreCleaning
 from builder.inspection.document import labels_json
-from builder.options.declaration import takes
+from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
 from builder.planning.packing import Packing
@@ -105,7 +105,7 @@ class _Sum:
     piece_bytes: int = 0  # decoded, of what is in memory at a time of another
 
 
-@takes(BuildOptions)
+@with_options(BuildOptions)
 def preview(options: BuildOptions) -> Preview:
     """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
 

@@ -1,4 +1,4 @@
-"""Which format a source has, by its suffix or by what the user says, and opening it."""
+"""Determine the format of a source, by its suffix or the option `format`, and open it."""
 
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ _SUFFIXES: Final = {
     ".hdf5": "netcdf",
 }
 _DELIMITERS: Final = {"csv": ",", "tsv": "\t", "blank": None}
-_TEXT: Final = frozenset({*_DELIMITERS, "jsonl"})  # may be packed
+_TEXT: Final = frozenset({*_DELIMITERS, "jsonl"})  # formats that may be compressed
 _COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 
 FORMATS: Final = tuple(dict.fromkeys(_SUFFIXES.values()))
@@ -37,29 +37,29 @@ KNOWN_SUFFIXES: Final = (
     *_SUFFIXES,
     *(f"{text}{packed}" for text in (".csv", ".txt") for packed in _COMPRESSIONS),
 )
-BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz", "netcdf"})  # to which options of text mean nothing
+BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz", "netcdf"})  # formats without options of text
 
 
 def check_format(format: str) -> None:  # noqa: A002 - the option's name
-    """Raise UsageError unless it is a format."""
+    """Raise UsageError unless `format` is the name of a format."""
     if format not in FORMATS:
         raise UsageError(f"format={format!r} is none of {', '.join(FORMATS)}")
 
 
 def format_of(name: str) -> str | None:
-    """Return the format that the suffix of a file's name stands for, if any.
+    """Return the format that belongs to the suffix of a file name, or None.
 
     >>> format_of("a/b.CSV.gz"), format_of("a.npy.gz"), format_of("c.wav")
     ('csv', None, None)
     """
     stem, compression = _split_compression(name)
     suffix = _suffix(stem)
-    found = _SUFFIXES.get(suffix)
-    return found if found in _TEXT or compression is None else None
+    format_name = _SUFFIXES.get(suffix)
+    return format_name if format_name in _TEXT or compression is None else None
 
 
 def stem_of(name: str) -> str:
-    """Return the last part of a source's name without its suffix, `.csv.gz` being one.
+    """Return the last part of a source's name without its suffix; `.csv.gz` counts as one suffix.
 
     >>> stem_of("a/rec_1.csv.gz"), stem_of("rec.1.npy")
     ('rec_1', 'rec.1')
@@ -72,67 +72,60 @@ def format_for(path: Path, source: str, options: TableOptions) -> str:
     """Return the format to read a source as.
 
     Raises:
-        SourceError: The options do not say, and its suffix is not known.
+        SourceError: The suffix is unknown, and the options do not name a format.
     """
-    found = options.format or format_of(path.name)
-    if found is None and options.delimiter is not None:
-        return "csv"
-    if found is None:
+    format_name = options.format or format_of(path.name) or ("csv" if options.delimiter is not None else None)
+    if format_name is None:
         known = " ".join(KNOWN_SUFFIXES)
         raise SourceError(
             source,
             f"no format has the suffix {path.suffix!r}; known are {known}: give --format, or --process with a "
             "function that reads it",
         )
-    return found
+    return format_name
 
 
 def open_table(path: Path, *, source: str, options: TableOptions | None = None) -> OpenTable:
     """Open a source of any format but NPZ, and find its columns.
 
     Args:
-        path: Where it lies.
-        source: What to call it in errors.
+        path: The path of the source.
+        source: The name of the source, for errors.
         options: How to read it.
 
     Raises:
-        SourceError: It is not there, is empty or broken, or has no columns of different names.
+        SourceError: The file is missing, empty or broken, or has no columns, or two columns of one name.
     """
     options = options or TableOptions()
-    found = format_for(path, source, options)
-    if found == "npy":
+    format_name = format_for(path, source, options)
+    if format_name == "npy":
         from builder.formats.arrays import open_npy
 
         return open_npy(path, source=source, column_names=tuple(options.column_names) or None)
     check_file(path, source)
-    if found in _DELIMITERS:
+    compression = _split_compression(path.name)[1]
+    if format_name in _DELIMITERS:
         from builder.formats.text_table import open_text
 
-        # A delimiter says more than the suffix .txt does.
-        blanks = found == "blank" and options.delimiter is None
-        return open_text(
-            path,
-            source=source,
-            compression=_split_compression(path.name)[1],
-            delimiter=None if blanks else options.delimiter or _DELIMITERS[found] or ",",
-            options=options,
-        )
+        delimiter = options.delimiter or _DELIMITERS[format_name]
+        return open_text(path, source=source, compression=compression, delimiter=delimiter, options=options)
     if options.column_names:
-        raise SourceError(source, f"{found} files name their columns themselves; column_names are for those without")
-    if found == "jsonl":
+        raise SourceError(
+            source, f"{format_name} files name their columns themselves; column_names are for those without"
+        )
+    if format_name == "jsonl":
         from builder.formats.json_lines import open_json_lines
 
-        compression = _split_compression(path.name)[1]
         return open_json_lines(path, source=source, compression=compression, options=options)
-    if found == "parquet":
+    if format_name == "parquet":
         from builder.formats.arrow import open_parquet
 
         return open_parquet(path, source=source)
-    if found == "arrow":
+    if format_name == "arrow":
         from builder.formats.arrow import open_ipc
 
         return open_ipc(path, source=source)
-    if found == "netcdf":
+    if format_name == "netcdf":
         from builder.formats.netcdf import open_netcdf
 
         return open_netcdf(path, source=source)
@@ -140,7 +133,7 @@ def open_table(path: Path, *, source: str, options: TableOptions | None = None) 
 
 
 def _split_compression(name: str) -> tuple[str, str | None]:
-    """Cut a suffix as `.gz` off a name, and name the codec."""
+    """Split a name into the part before a suffix such as `.gz`, and the codec of that suffix."""
     for suffix, codec in _COMPRESSIONS.items():
         if name.lower().endswith(suffix):
             return name[: -len(suffix)], codec
@@ -148,7 +141,7 @@ def _split_compression(name: str) -> tuple[str, str | None]:
 
 
 def _suffix(name: str) -> str:
-    """Return the suffix in lower case; like pathlib's, but it is asked for every file of a folder."""
+    """Return the suffix in lower case, like pathlib but faster: it is needed for every file of a folder."""
     last = name.rpartition("/")[2]
     dot = last.rfind(".")
     return last[dot:].lower() if dot > 0 else ""

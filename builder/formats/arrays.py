@@ -1,4 +1,4 @@
-"""Reading NPY and NPZ files. Pickles in them are never loaded."""
+"""Read NPY and NPZ files. Pickles in them are never loaded."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -10,47 +10,58 @@ from typing import Final
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats.column_choice import listed
-from builder.formats.files import check_is, first_bytes, most_unpacked, unpacks_to_much
+from builder.formats.column_choice import list_names
+from builder.formats.files import check_first_bytes, first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.npy_header import LONGEST_HEADER, MAGIC, NpyHeader, read_header
-from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, alone, check_unique, column_of, reading
+from builder.formats.table import (
+    HIDDEN,
+    Array,
+    DType,
+    Frame,
+    OpenTable,
+    check_unique,
+    column_of,
+    reading,
+    single_groups,
+)
 
-_FIRST: Final = 1 << 18  # bytes; a file no larger is read once, with its header
+_FIRST: Final = 1 << 18  # bytes; a smaller file is read completely with its header
 _PIECE: Final = 1 << 20
-LARGE_PIECE: Final = 1 << 24  # bytes of an array that are read at a time, where it need not be read whole
+LARGE_PIECE: Final = 1 << 24  # bytes of an array that are read at once, if it is read in pieces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NpyTable:
-    """An NPY file; its columns are those along the second axis, or the one there is."""
+    """An NPY file; its columns lie along the second axis, and an array of one axis is one column."""
 
     path: Path
     source: str
     header: NpyHeader
-    whole: bytearray | None  # the file, where it is so small that it has been read
+    whole: bytearray | None  # the bytes of a small file, which has been read completely
     names: tuple[str, ...]
     named: bool
-    decimal: str = "."  # of no text
+    decimal: str = "."
     is_text: bool = False
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Each column, alone in its group."""
-        return alone(self.names)
+        """A group of its own for each column."""
+        return single_groups(self.names)
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:  # noqa: ARG002
-        """Read these columns; steps that are arrays are lists."""
+        """Read these columns; those of arrays with more than two axes hold lists."""
         import pyarrow as pa
 
         if raw and len(self.header.shape) > 2:
             shape = self.header.shape[2:]
             raise SourceError(self.source, f"column {raw[0]} holds arrays of shape {shape}, not one value")
-        block = self.block(tuple(dict.fromkeys((*names, *raw))))
-        columns = {name: column_of(block[:, place]) for place, name in enumerate(dict.fromkeys((*names, *raw)))}
+        every = tuple(dict.fromkeys((*names, *raw)))
+        block = self.block(every)
+        columns = {name: column_of(block[:, number]) for number, name in enumerate(every)}
         return pa.table({name: columns[name] for name in names} | {HIDDEN + name: columns[name] for name in raw})
 
     def block(self, names: Sequence[str]) -> Array:
-        """Read the array, and take these columns of it: (rows, columns, ...)."""
+        """Read these columns as one array (rows, columns, ...)."""
         header = self.header
         with reading(self.source):
             if self.whole is not None:
@@ -67,7 +78,7 @@ class NpyTable:
         return block
 
     def pieces(self) -> Sequence[OpenTable]:
-        """Return rows that follow one another, where there are many bytes of them, and rows lie in one place each."""
+        """Return consecutive blocks of rows, if the file is large and in C order."""
         row_bytes = self.header.count // max(1, self.rows) * self.header.dtype.itemsize
         size = max(1, LARGE_PIECE // max(1, row_bytes))
         if self.rows <= 2 * size or (self.header.fortran and len(self.header.shape) > 1):
@@ -84,15 +95,15 @@ class NpyTable:
 
 
 def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -> NpyTable:
-    """Read an NPY file's header: (steps,), (steps, features), or steps of any shape.
+    """Read the header of an NPY file: (steps,), (steps, features), or steps of any shape.
 
     Raises:
-        SourceError: It is not there, is broken, cut short, no array of numbers, or of other width than there are
-            names.
+        SourceError: The file is missing, broken or truncated, does not hold an array of numbers, or has a different
+            number of columns than `column_names`.
     """
     start, size = first_bytes(path, source, _FIRST)
     if not start.startswith(MAGIC):
-        check_is("NPY", start, source)
+        check_first_bytes("NPY", start, source)
     header = read_header(start, size, source)
     if not header.shape:
         raise SourceError(source, "holds a single value; an array of steps is needed, (steps,) or (steps, features)")
@@ -104,7 +115,7 @@ def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -
         source=source,
         header=header,
         whole=start if size == len(start) else None,
-        names=column_names or _numbered(width),
+        names=column_names or _column_numbers(width),
         named=column_names is not None,
     )
 
@@ -113,8 +124,8 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
     """Read some of the arrays of an NPZ file.
 
     Raises:
-        SourceError: It is broken, has no such key (the error lists those it has), holds no numbers there, or unpacks
-            to far more than its size.
+        SourceError: The file is broken, lacks a key, holds something other than numbers under it, or unpacks to far
+            more than its size.
     """
     with reading(source, path=path, format="NPZ", advice="is it a whole NPZ file?"), zipfile.ZipFile(path) as archive:
         size = path.stat().st_size
@@ -122,7 +133,7 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
         check_unique(source, archive.namelist(), "arrays")
         for key in keys:
             if key not in members:
-                there = listed(list(members)) or "none"
+                there = list_names(list(members)) or "none"
                 raise SourceError(
                     source,
                     f"has no array {key!r}; it has: {there}; name them with --input-key and --label-key, by one name "
@@ -136,11 +147,11 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
             with archive.open(member) as stream:
                 start = stream.read(LONGEST_HEADER + 12)
                 header = read_header(start, member.file_size, source, where)
-                if unpacked > most_unpacked(size):
+                if unpacked > unpacked_limit(size):
                     advice = "save it with numpy.savez, which does not pack"
-                    raise unpacks_to_much(source, size, where, advice=advice)
+                    raise unpacks_too_much(source, size, where, advice=advice)
                 data = bytearray(start)
-                # To the end, where the archive's checksum is compared; never beyond the size that is checked.
+                # The archive's checksum is compared at the end; the size is checked above.
                 while piece := stream.read(_PIECE):
                     data += piece
             if len(data) != member.file_size:
@@ -150,6 +161,6 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
 
 
 @lru_cache(maxsize=16)
-def _numbered(width: int) -> tuple[str, ...]:
-    """Name columns by their numbers."""
+def _column_numbers(width: int) -> tuple[str, ...]:
+    """Return the names of unnamed columns, their numbers."""
     return tuple(map(str, range(width)))

@@ -1,4 +1,4 @@
-"""Reading Parquet files and Arrow IPC files and streams, and finding the numbers in their columns."""
+"""Read Parquet files, and Arrow IPC files and streams."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.decimals import TooLargeError, plain_numbers
-from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
+from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import (
     DATES,
     HIDDEN,
@@ -29,58 +29,57 @@ from builder.formats.table import (
     reading,
 )
 
-_LOOKED_AT: Final = 1_000  # rows, for a value to show
-_MAGIC: Final = b"ARROW1"  # that Arrow files begin with, and streams do not
+_ROWS_TO_SEARCH: Final = 1_000  # for a value to quote in an error
+_MAGIC: Final = b"ARROW1"  # at the start of Arrow files, but not of streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrowTable:
-    """A Parquet or Arrow IPC file of which the schema is read."""
+    """A Parquet or Arrow IPC file whose schema has been read."""
 
     source: str
     schema: Any  # a pyarrow.Schema
     load: Callable[[list[str]], Any]  # reads top-level columns, as a pyarrow.Table
-    first_rows: Callable[[str], Iterator[Any]]  # reads a top-level column row by row, as pyarrow.RecordBatch each
+    first_rows: Callable[[str], Iterator[Any]]  # reads a top-level column as pyarrow.RecordBatches of one row
     groups: Mapping[str, tuple[str, ...]]
-    rows: int | None  # None: reading it tells
+    rows: int | None  # None: unknown before reading
     named: bool = True
-    decimal: str = "."  # of text in it too: no option is for it
+    decimal: str = "."
     is_text: bool = False
-    # Reads as `load`, the rows of one row group after another's; and how many rows that are.
-    cut: tuple[tuple[Callable[[list[str]], Any], int], ...] = ()
-    before: int = 0  # rows of the file that come before these
+    row_groups: tuple[tuple[Callable[[list[str]], Any], int], ...] = ()  # for each, a `load` and the number of rows
+    before: int = 0  # rows of the file before this piece
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return each row group of a Parquet file."""
-        if len(self.cut) <= 1:
+        if len(self.row_groups) <= 1:
             return (self,)
-        ends = list(accumulate(rows for _, rows in self.cut))
+        ends = list(accumulate(rows for _, rows in self.row_groups))
         return tuple(
-            replace(self, load=load, rows=rows, cut=(), before=end - rows)
-            for (load, rows), end in zip(self.cut, ends, strict=True)
+            replace(self, load=load, rows=rows, row_groups=(), before=end - rows)
+            for (load, rows), end in zip(self.row_groups, ends, strict=True)
         )
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
-        """Read these columns; of a list column, its elements."""
+        """Read these columns, or elements of list columns."""
         import pyarrow as pa
 
         group_of = {name: column for column, elements in self.groups.items() for name in elements}
-        wanted = list(dict.fromkeys(group_of[name] for name in names))
+        top_columns = list(dict.fromkeys(group_of[name] for name in names))
         for name in raw:
             if self.groups.get(name) != (name,):
                 raise SourceError(self.source, f"column {name} is one of lists; a column of single values is needed")
         with reading(self.source):
-            for name in wanted:
+            for name in top_columns:
                 self._check_numbers(name)
-            loaded = self.load([*wanted, *(name for name in raw if name not in wanted)])
+            loaded = self.load([*top_columns, *(name for name in raw if name not in top_columns)])
             columns: dict[str, Any] = {}
-            for name in wanted:
+            for name in top_columns:
                 columns |= self._columns(loaded[name], name, dtype)
             columns = {name: columns[name] for name in names}
             return pa.table(columns | {HIDDEN + name: loaded[name] for name in raw})
 
     def _check_numbers(self, column: str) -> None:
-        """Refuse a column of anything else before it is loaded: text can take any memory. Show its first value."""
+        """Refuse a column of other types before loading it, since text can be of any size. Quote its first value."""
         import pyarrow as pa
 
         kind = self.schema.field(column).type
@@ -89,15 +88,15 @@ class ArrowTable:
         if is_numeric(kind.value_type if _is_list(kind) else kind):
             return
         value, row = None, 1
-        for number, batch in enumerate(islice(self.first_rows(column), _LOOKED_AT)):
+        for number, batch in enumerate(islice(self.first_rows(column), _ROWS_TO_SEARCH)):
             if batch.column(0)[0].is_valid:
                 value, row = batch.column(0)[0].as_py(), number + 1
                 break
         shown = str(value) if hasattr(value, "isoformat") else value
-        raise not_numbers(self.source, column, what_it_holds(kind), shown, row)
+        raise not_numbers(self.source, column, describe_type(kind), shown, row)
 
     def _check_lengths(self, column: Any, name: str) -> None:
-        """Refuse lists of other lengths than the first."""
+        """Refuse lists whose length differs from the first."""
         import pyarrow.compute as pc
 
         width, lengths = len(self.groups[name]), pc.list_value_length(column)
@@ -110,7 +109,7 @@ class ArrowTable:
             )
 
     def _columns(self, column: Any, name: str, dtype: DType | None) -> dict[str, Any]:
-        """Return a column, or the elements of its lists, as numbers; a row without a list lacks all its elements."""
+        """Return a column, or the elements of its lists, as numbers; a missing list means missing elements."""
         import pyarrow as pa
 
         is_list = _is_list(column.type)
@@ -123,7 +122,7 @@ class ArrowTable:
             column = pa.chunked_array([(lists.drop_null() if lists.null_count else lists).flatten()])
         try:
             numbers = self._numbers(column, name, dtype)
-        except TooLargeError as error:  # said as of the whole numbers of other types, when they are converted
+        except TooLargeError as error:  # worded like the error of `convert`
             row, element = int(rows[error.row // width]), elements[error.row % width]
             raise SourceError(
                 self.source,
@@ -133,7 +132,7 @@ class ArrowTable:
         if not is_list:
             return {name: numbers}
         values, absent = array_of(numbers)
-        # All at once: an element of each list after the other takes twice as long.
+        # One array for all elements: an array for each takes twice as long.
         block = np.zeros((width, len(lists)), values.dtype)
         missing = np.ones(block.shape, np.bool_)
         block[:, rows] = values.reshape(-1, width).T
@@ -150,6 +149,11 @@ class ArrowTable:
         return numbers_of(column, dtype)
 
 
+def single_rows(load: Callable[[list[str]], Any]) -> Callable[[str], Iterator[Any]]:
+    """Return `first_rows` for a file without a way to read only some rows."""
+    return lambda column: iter(load([column]).to_batches(max_chunksize=1))
+
+
 def open_parquet(path: Path, *, source: str) -> ArrowTable:
     """Open a Parquet file."""
     import pyarrow.parquet as pq
@@ -158,20 +162,20 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
         file = pq.ParquetFile(path)
 
     def load(columns: list[str]) -> Any:
-        return _checked(file.read(columns=columns, use_threads=False), source, size)
+        return _check_table(file.read(columns=columns, use_threads=False), source, size)
 
     def load_group(number: int, columns: list[str]) -> Any:
-        return _checked(file.read_row_group(number, columns=columns, use_threads=False), source, size)
+        return _check_table(file.read_row_group(number, columns=columns, use_threads=False), source, size)
 
     def first_rows(column: str) -> Iterator[Any]:
         return iter(file.iter_batches(batch_size=1, columns=[column], use_threads=False))
 
     with reading(source, advice="is it a whole Parquet file?"):
         size, metadata = path.stat().st_size, file.metadata
-        groups = groups_of(file.schema_arrow, first_rows, source)
+        groups = column_groups(file.schema_arrow, first_rows, source)
         _check_amount(metadata.num_rows, file.schema_arrow, source, size)
         every = range(metadata.num_row_groups)
-        cut = tuple((partial(load_group, number), metadata.row_group(number).num_rows) for number in every)
+        row_groups = tuple((partial(load_group, number), metadata.row_group(number).num_rows) for number in every)
     return ArrowTable(
         source=source,
         schema=file.schema_arrow,
@@ -179,7 +183,7 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
         first_rows=first_rows,
         groups=groups,
         rows=metadata.num_rows,
-        cut=cut,
+        row_groups=row_groups,
     )
 
 
@@ -193,25 +197,20 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
         raise SourceError(source, "is a Feather file of version 1; write it again as version 2")
     is_file = start == _MAGIC
 
-    def schema() -> Any:
-        with pa.OSFile(str(path)) as file:
-            return (ipc.open_file if is_file else ipc.open_stream)(file).schema
-
     def load(columns: list[str]) -> Any:
         # Not mapped into memory: a file cut short while it is read would end the process.
         options = ipc.IpcReadOptions(included_fields=[index[name] for name in columns], use_threads=False)
         with pa.OSFile(str(path)) as file:
             table = ipc.open_file(file, options=options).read_all() if is_file else _read_stream(file, options, source)
-        return _checked(table, source, size)
+        return _check_table(table, source, size)
 
-    def first_rows(column: str) -> Iterator[Any]:
-        return iter(load([column]).to_batches(max_chunksize=1))
-
+    first_rows = single_rows(load)
     with reading(source, path=path, format="Arrow", advice="is it a whole Arrow file?"):
-        found = schema()
-        index = {name: number for number, name in enumerate(found.names)}
-        groups = groups_of(found, first_rows, source)
-    return ArrowTable(source=source, schema=found, load=load, first_rows=first_rows, groups=groups, rows=None)
+        with pa.OSFile(str(path)) as file:
+            schema = (ipc.open_file if is_file else ipc.open_stream)(file).schema
+        index = {name: number for number, name in enumerate(schema.names)}
+        groups = column_groups(schema, first_rows, source)
+    return ArrowTable(source=source, schema=schema, load=load, first_rows=first_rows, groups=groups, rows=None)
 
 
 def _read_stream(file: Any, options: Any, source: str) -> Any:
@@ -240,14 +239,14 @@ def _read_stream(file: Any, options: Any, source: str) -> Any:
 
 
 def numbers_of(column: Any, dtype: DType | None = None) -> Any:
-    """Return a pyarrow column of numbers, bool or nothing as one that NumPy has too; decimals are the nearest floats.
+    """Convert a pyarrow column of numbers, bool or nulls to a type that NumPy has; decimals to the nearest floats.
 
     Args:
-        column: The column, of any encoding.
-        dtype: What the values will be converted to: decimals are kept whole where they are whole, and that is asked.
+        column: The column, perhaps a dictionary.
+        dtype: What the values will be converted to; for an integer dtype, whole decimals become integers.
 
     Raises:
-        TooLargeError: A decimal does not fit into whole numbers of that dtype.
+        TooLargeError: A decimal does not fit into that dtype.
     """
     import pyarrow as pa
 
@@ -267,8 +266,8 @@ def is_numeric(kind: Any) -> bool:
     return bool(plain or types.is_decimal(kind))
 
 
-def holds_nothing(kind: Any) -> bool:
-    """Whether a pyarrow type says no more than that every value is missing."""
+def is_all_null(kind: Any) -> bool:
+    """Whether every value of a pyarrow type is missing."""
     import pyarrow as pa
 
     return bool(pa.types.is_null(kind.value_type if pa.types.is_dictionary(kind) else kind))
@@ -283,8 +282,8 @@ def is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def what_it_holds(kind: Any) -> str:
-    """Say in words what a pyarrow type, that is not numeric, is of."""
+def describe_type(kind: Any) -> str:
+    """Describe a pyarrow type that is not numeric, for errors."""
     import pyarrow as pa
 
     types = pa.types
@@ -298,7 +297,7 @@ def what_it_holds(kind: Any) -> str:
 
 
 def _type_name(kind: Any) -> str:
-    """Name a pyarrow type without its parameters, which pyarrow's releases write in different ways."""
+    """Return the name of a pyarrow type without parameters, whose notation depends on pyarrow's version."""
     if _is_list(kind):
         return f"list of {_type_name(kind.value_type)}"
     return re.split(r"[<(\[]", str(kind))[0]
@@ -311,28 +310,25 @@ def _is_list(kind: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _checked(table: Any, source: str, size: int) -> Any:
-    """Return a table that was read from a file of `size` bytes, once it is known to be sound."""
+def _check_table(table: Any, source: str, size: int) -> Any:
+    """Validate a table that was read from a file of `size` bytes, and return it."""
     table.validate(full=True)  # a hostile file can hold offsets that point anywhere
     _check_amount(table.num_rows, table.schema, source, size, table.nbytes)
     return table
 
 
 def _check_amount(rows: int, schema: Any, source: str, size: int, nbytes: int = 0) -> None:
-    """Refuse what takes far more memory than the file has bytes, as columns without values can."""
-    if max(nbytes, rows * sum(_value_bytes(kind) for kind in schema.types)) > most_unpacked(size):
-        raise unpacks_to_much(source, size, advice="split it into smaller files")
-
-
-def _value_bytes(kind: Any) -> int:
-    """Return what a value takes: decimals, and beside them the floats that they become; of others, what most take."""
+    """Refuse a table that takes far more memory than its file, as columns without values can."""
     import pyarrow as pa
 
-    return 8 + kind.bit_width // 8 if pa.types.is_decimal(kind) else 8
+    # Decimals are in memory together with the floats that they become.
+    row_bytes = sum(8 + kind.bit_width // 8 if pa.types.is_decimal(kind) else 8 for kind in schema.types)
+    if max(nbytes, rows * row_bytes) > unpacked_limit(size):
+        raise unpacks_too_much(source, size, advice="split it into smaller files")
 
 
-def groups_of(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
-    """Name every column's elements; the first row tells how many a list has."""
+def column_groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
+    """Return the elements of every column. The first row determines the length of lists."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""From columns to one array of one dtype, with nothing lost in silence."""
+"""Convert columns to one array of one dtype, refusing values that would change."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -8,27 +8,23 @@ from numpy.typing import DTypeLike, NDArray
 from builder.build_errors import SourceError, UsageError
 from builder.formats.table import Array, DType, Table
 
-# Above this, not every whole number is a float64.
+# Above this, float64 does not hold every whole number.
 EXACT_IN_FLOAT64 = 2**53
 FILL_IN = "fill it in, or leave the column out with --exclude, or say what becomes of such steps with --missing"
 
 
-def _from_one(row: int) -> int:
-    return row + 1
-
-
 def parse_dtype(dtype: DTypeLike | None) -> DType | None:
-    """Return the dtype that an option names, in this machine's byte order.
+    """Return the dtype that an option names, in native byte order.
 
     Raises:
-        UsageError: It is none, or not one of bool, whole numbers, and floats of at most 64 bits.
+        UsageError: The text does not name a dtype, or not one of bool, integers and floats up to 64 bits.
     """
     if dtype is None:
         return None
     try:
         parsed = np.dtype(dtype).newbyteorder("=")
     except (TypeError, ValueError, SyntaxError):
-        raise UsageError(f"dtype={dtype!r} is no dtype; float32, int16, bool are some") from None
+        raise UsageError(f"dtype={dtype!r} is not a dtype; float32, int16, bool are some") from None
     if not is_number(parsed):
         raise UsageError(f"dtype={dtype!r} is not stored; bool, whole numbers and floats up to 64 bits are")
     return parsed
@@ -53,7 +49,7 @@ def require_values(table: Table, source: str) -> None:
 
 
 def require_finite(table: Table, source: str, absent: Mapping[str, NDArray[np.bool_]] | None = None) -> None:
-    """Refuse infinite values, but where they are taken for missing; NaN passes.
+    """Refuse infinite values, except where `absent` marks them as missing; NaN is accepted.
 
     Raises:
         SourceError: With the row (from 1) and column of the first such value, and how many there are.
@@ -70,17 +66,19 @@ def stack(table: Table, names: Sequence[str], *, dtype: DType | None, source: st
     """Return the columns `names` as one array (rows, columns, ...).
 
     Args:
-        table: Holds those columns.
-        names: Which, in order.
-        dtype: What to convert to; None promotes the columns' own to one that holds them all.
+        table: The columns.
+        names: The columns to take, in order.
+        dtype: What to convert to; None: the dtype to which NumPy promotes those of the columns.
         source: For errors.
 
     Raises:
-        SourceError: A value would be changed by more than rounding to the float type that was asked for.
+        SourceError: A value would change by more than rounding to the requested float dtype.
     """
     rounds = dtype is not None
     if table.block is not None:
-        block = table.block if tuple(table.columns) == tuple(names) else _taken(table.block, table.columns, names)
+        block = (
+            table.block if tuple(table.columns) == tuple(names) else _take_columns(table.block, table.columns, names)
+        )
         target = dtype if dtype is not None else block.dtype
         return convert(block, target, names, rounds=rounds, source=source, number=table.number)
     columns = [table.columns[name] for name in names]
@@ -99,18 +97,21 @@ def convert(
     *,
     rounds: bool,
     source: str,
-    number: Callable[[int], int] = _from_one,
+    number: Callable[[int], int] = lambda row: row + 1,
 ) -> Array:
-    """Return `array` (rows, columns, ...) as `target`, in C order, or refuse it.
+    """Convert `array` (rows, columns, ...) to the dtype `target`, in C order.
 
     Args:
         array: Numbers or bool.
-        target: Another such dtype, or the same.
-        names: The columns' names.
-        rounds: Whether whole numbers may be rounded to a float that does not hold them exactly; floats may
-            always be rounded to narrower ones, but not to infinity.
+        target: The dtype of the result.
+        names: The names of the columns.
+        rounds: Whether integers may be rounded to floats. Floats may always be rounded to narrower ones, but not to
+            infinity.
         source: For errors.
-        number: Which row of the file, from 1, the row with an index is.
+        number: Returns the number of a row in the file, from 1, for its index.
+
+    Raises:
+        SourceError: A value does not fit into `target`.
     """
     if array.dtype == target:
         return np.ascontiguousarray(array)
@@ -130,7 +131,7 @@ def convert(
 
 
 def lost_values(array: Array, converted: Array, *, rounds: bool) -> NDArray[np.bool_] | None:
-    """Return where the value is not what it was, but for rounding; None: nowhere."""
+    """Return a mask of the values that changed by more than rounding; None if there are none."""
     kind, target = array.dtype.kind, converted.dtype
     if kind == "b":
         return None
@@ -150,8 +151,8 @@ def lost_values(array: Array, converted: Array, *, rounds: bool) -> NDArray[np.b
     return np.asarray((array < limits.min) | (array > limits.max))
 
 
-def _taken(block: Array, order: Iterable[str], names: Sequence[str]) -> Array:
-    """Return those columns of the block, without a copy where they lie side by side."""
+def _take_columns(block: Array, order: Iterable[str], names: Sequence[str]) -> Array:
+    """Return columns of a block, without a copy if they are adjacent."""
     position = {name: number for number, name in enumerate(order)}
     numbers = [position[name] for name in names]
     first = numbers[0]
@@ -161,7 +162,7 @@ def _taken(block: Array, order: Iterable[str], names: Sequence[str]) -> Array:
 
 
 def per_row(mask: Array) -> NDArray[np.bool_]:
-    """Reduce (rows, ...) to (rows,): whether any."""
+    """Reduce a mask (rows, ...) to (rows,), True where any value of the row is."""
     return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
@@ -173,15 +174,15 @@ def refuse_any(  # noqa: PLR0917
     advice: str,
     why: Callable[[str, int], str] = lambda _, __: "",
 ) -> None:
-    """Raise for the first row, and in it the first column, where a mask (rows,) is set.
+    """Raise SourceError for the first row, and in it the first column, whose mask (rows,) is True.
 
     Args:
-        masks: Of each column.
-        table: They are of it.
+        masks: A mask for each column.
+        table: The rows.
         source: For errors.
-        what: Is wrong there.
-        advice: What to do.
-        why: Says more of a column in a row of the file, from 1.
+        what: What is wrong with the value.
+        advice: What to do about it.
+        why: Returns an explanation, from the column and the row of the file.
     """
     counts = {name: int(mask.sum()) for name, mask in masks.items()}
     first = {name: int(masks[name].argmax()) for name, count in counts.items() if count}
@@ -195,5 +196,5 @@ def refuse_any(  # noqa: PLR0917
 
 
 def _column(names: Sequence[str], where: tuple[int, ...]) -> str:
-    """Name a column, and the place in it where its steps are arrays."""
+    """Return the name of a column, with the index in it if its steps are arrays."""
     return names[where[0]] + (str(list(where[1:])) if where[1:] else "")

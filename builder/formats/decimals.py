@@ -1,4 +1,4 @@
-"""Columns of decimals, as databases keep money, as numbers that NumPy has."""
+"""Convert columns of decimals, in which databases store money, to numbers that NumPy has."""
 
 from typing import Any, Final
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from builder.formats.table import DType
 
-_AT_ONCE: Final = 2**16  # rows, whose text takes memory beside them
+_ROWS_AT_ONCE: Final = 2**16  # bounds the memory that their text takes
 
 
 class TooLargeError(Exception):
-    """Whole numbers that the dtype asked for does not hold.
+    """The requested dtype does not hold some whole numbers.
 
     Args:
-        row: The first of them, from 0.
-        value: It, as text.
+        row: The row of the first of them, from 0.
+        value: The first of them, as text.
         count: How many there are.
     """
 
@@ -24,22 +24,22 @@ class TooLargeError(Exception):
 
 
 def plain_numbers(column: Any, dtype: DType | None = None) -> Any:
-    """Return a pyarrow column of decimals as int64 or uint64, exactly, where that is asked for; else as float64.
+    """Return a pyarrow column of decimals as int64 or uint64 if `dtype` is an integer type, otherwise as float64.
 
     Args:
         column: A pyarrow.ChunkedArray.
-        dtype: What the numbers will be converted to. Of whole numbers: those with a fraction become float64 all the
-            same, and who converts them refuses them.
+        dtype: What the numbers will be converted to. Values with a fraction become float64 in any case, and `convert`
+            refuses them.
 
     Raises:
-        TooLargeError: Whole numbers were asked for, the type has no fractions, and one does not fit.
+        TooLargeError: `dtype` is an integer type, the decimals have no fractions, and one does not fit.
     """
     import pyarrow as pa
 
     if dtype is None or dtype.kind not in "iu":
         return _nearest_floats(column)
     try:
-        return widest(column).cast(pa.uint64() if dtype == np.uint64 else pa.int64())
+        return widen(column).cast(pa.uint64() if dtype == np.uint64 else pa.int64())
     except pa.ArrowInvalid:
         pass
     if column.type.scale <= 0:
@@ -52,8 +52,8 @@ def plain_numbers(column: Any, dtype: DType | None = None) -> Any:
     return _nearest_floats(column)
 
 
-def widest(column: Any) -> Any:
-    """Return decimals as those of the most digits, others as they are: of narrow ones pyarrow makes no int64."""
+def widen(column: Any) -> Any:
+    """Return decimals with the most digits, since pyarrow does not cast narrow ones to int64; others unchanged."""
     import pyarrow as pa
 
     return column.cast(pa.decimal256(76, column.type.scale)) if pa.types.is_decimal(column.type) else column
@@ -63,10 +63,10 @@ def _nearest_floats(column: Any) -> Any:
     """Return the float64 nearest to each value."""
     import pyarrow as pa
 
-    # By way of text, which is read to the nearest: pyarrow's own cast to floats is off by a bit.
+    # Via text, which is parsed to the nearest float; pyarrow's direct cast can be off by one bit.
     floats = [
-        chunk.slice(start, _AT_ONCE).cast(pa.string()).cast(pa.float64())
+        chunk.slice(start, _ROWS_AT_ONCE).cast(pa.string()).cast(pa.float64())
         for chunk in column.chunks
-        for start in range(0, len(chunk), _AT_ONCE)
+        for start in range(0, len(chunk), _ROWS_AT_ONCE)
     ]
     return pa.chunked_array(floats, pa.float64())

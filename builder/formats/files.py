@@ -1,4 +1,4 @@
-"""Files as the system gives them: whether one can be read at all, and what its first bytes show it to be."""
+"""Check that a file can be read, and what its first bytes say about its format."""
 
 import errno
 import os
@@ -8,8 +8,7 @@ from typing import Final
 
 from builder.build_errors import SourceError
 
-# Any file may unpack to so many bytes, and a large one to so many times its own size: what goes beyond is rather made
-# to fill the memory than a recording.
+# A file may unpack to 256 MiB, or to 100 times its size. More suggests that it was made to fill the memory.
 UNPACKED_FREELY: Final = 2**28
 UNPACKED_PER_BYTE: Final = 100
 
@@ -21,7 +20,7 @@ _WHAT_TO_DO: Final = {
     errno.EIO: "the disk does not give it back; restore it from a copy",
     errno.ESTALE: "the network drive lost it; look whether it is still there",
 }
-# What is met under a wrong suffix. None of these can be the start of a table in text.
+# Formats that occur under a wrong suffix. A table in text cannot start with any of these.
 _FIRST_BYTES: Final = {
     b"\x1f\x8b\x08": "a gzip file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
@@ -42,25 +41,25 @@ _FIRST_BYTES: Final = {
 _LONGEST: Final = max(map(len, _FIRST_BYTES))
 
 
-def unreadable(source: str, error: OSError) -> SourceError:
-    """Say that the system does not give a file, and what to do."""
-    # Not the error's own words: those of pyarrow hold the path on this machine.
+def unreadable_file(source: str, error: OSError) -> SourceError:
+    """Return the error for a file that the operating system cannot read, with advice."""
+    # pyarrow's own message would contain the path on this machine.
     why = os.strerror(error.errno) if error.errno is not None else str(error)
     advice = _WHAT_TO_DO.get(error.errno or 0, "look at the file and its disk")
     return SourceError(source, f"cannot be read: {why}: {advice}")
 
 
 def check_file(path: Path, source: str) -> None:
-    """Raise SourceError unless there is a file with something in it; a pipe would wait for ever."""
+    """Raise SourceError unless `path` is a regular file that is not empty; reading a pipe could block."""
     try:
         status = os.stat(path)
     except OSError as error:
-        raise unreadable(source, error) from error
+        raise unreadable_file(source, error) from error
     check_status(status, source)
 
 
 def check_status(status: os.stat_result, source: str) -> None:
-    """Raise SourceError unless it is that of a file with something in it."""
+    """Raise SourceError unless the status is that of a regular file that is not empty."""
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
         raise SourceError(source, f"is not a file but {kind}; remove it, or give it another suffix")
@@ -69,13 +68,13 @@ def check_status(status: os.stat_result, source: str) -> None:
 
 
 def first_bytes(path: Path, source: str, most: int) -> tuple[bytearray, int]:
-    """Return the first bytes of a file, at most so many, and its size; it is opened once.
+    """Return at most `most` first bytes of a file, and its size.
 
     Raises:
-        SourceError: It cannot be read, is empty, or is no file.
+        SourceError: The file cannot be read, is empty, or is not a regular file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for ever
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would block
         try:
             status = os.fstat(descriptor)
             check_status(status, source)
@@ -84,14 +83,14 @@ def first_bytes(path: Path, source: str, most: int) -> tuple[bytearray, int]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise unreadable(source, error) from error
+        raise unreadable_file(source, error) from error
     if read != len(start):
         raise SourceError(source, f"it was cut from {status.st_size:,} to {read:,} bytes while it was read")
     return start, status.st_size
 
 
-def check_is(format: str, start: bytes | bytearray, source: str) -> None:  # noqa: A002 - the option's name
-    """Refuse a file whose first bytes show that it is of another kind than its format says."""
+def check_first_bytes(format: str, start: bytes | bytearray, source: str) -> None:  # noqa: A002 - the option's name
+    """Refuse a file whose first bytes belong to another format."""
     lowered = bytes(start[:_LONGEST]).lower()
     for first, kind in _FIRST_BYTES.items():
         if format in kind:
@@ -104,17 +103,17 @@ def check_is(format: str, start: bytes | bytearray, source: str) -> None:  # noq
             )
 
 
-def most_unpacked(size: int) -> int:
+def unpacked_limit(size: int) -> int:
     """Return how many bytes a file of `size` bytes may unpack to."""
     return max(UNPACKED_FREELY, UNPACKED_PER_BYTE * size)
 
 
-def unpacks_to_much(
+def unpacks_too_much(
     source: str, size: int, where: str = "", advice: str = "unpack it, and give that file"
 ) -> SourceError:
-    """Say that a file would fill the memory."""
+    """Return the error for a file that would fill the memory."""
     return SourceError(
         source,
-        f"{where}its {size:,} bytes unpack to more than {most_unpacked(size):,}, as if made to fill the memory; if "
+        f"{where}its {size:,} bytes unpack to more than {unpacked_limit(size):,}, as if made to fill the memory; if "
         f"that is meant, {advice}",
     )

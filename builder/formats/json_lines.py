@@ -1,4 +1,4 @@
-"""Reading JSON lines: an object a line, whose names are those of columns."""
+"""Read JSON lines: an object per line, whose keys are the names of columns."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from builder.build_errors import SourceError
-from builder.formats.arrow import ArrowTable, groups_of, numbers_of
+from builder.formats.arrow import ArrowTable, column_groups, numbers_of, single_rows
 from builder.formats.convert import EXACT_IN_FLOAT64
-from builder.formats.table import DType, reading, shortened
+from builder.formats.table import DType, reading, shorten
 from builder.formats.text_numbers import ROUNDED
 from builder.formats.text_streams import open_stream
 from builder.options.table_options import TableOptions
@@ -20,12 +20,12 @@ _LONGEST = 1 << 24  # bytes of a line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonTable(ArrowTable):
-    """A file of JSON lines, in memory; its numbers are floats, as in text, whether they have a fraction or not."""
+    """A file of JSON lines, in memory. As in text, all numbers are floats unless integers are requested."""
 
-    large: Mapping[str, tuple[int, int]]  # of columns, the row from 1 and the value of what float64 would round
+    large: Mapping[str, tuple[int, int]]  # by column, the row from 1 and the value of an integer that float64 rounds
 
     def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
-        """Return a column of single values as float64, or whole numbers where these are asked for."""
+        """Return a column of single values as float64, or as integers if `dtype` is an integer type."""
         import pyarrow as pa
 
         if dtype is None and name in self.large:
@@ -45,16 +45,16 @@ def open_json_lines(path: Path, *, source: str, compression: str | None, options
     """Read a file of JSON lines.
 
     Raises:
-        SourceError: It is broken.
+        SourceError: The file is broken.
     """
     import pyarrow as pa
 
     with reading(source, advice="is it JSON, an object a line?"):
         try:
-            table = _parsed(path, compression, source, options, {})
-            # Text that looks like time stamps is text: `--time` says what it is.
+            table = _parse(path, compression, source, options, {})
+            # pyarrow parses text that looks like a time stamp; `--time` decides that instead.
             texts = {field.name: pa.string() for field in table.schema if pa.types.is_timestamp(field.type)}
-            table = _parsed(path, compression, source, options, texts) if texts else table
+            table = _parse(path, compression, source, options, texts) if texts else table
             table.validate(full=True)
         except (pa.ArrowInvalid, UnicodeDecodeError):
             with open_stream(path, compression, source, options) as stream:
@@ -63,26 +63,24 @@ def open_json_lines(path: Path, *, source: str, compression: str | None, options
         large = {}
         if any(_may_round(column) for column in table.columns):
             with open_stream(path, compression, source, options) as stream:
-                large = _rounded(stream)
+                large = _find_rounded(stream)
 
     def load(columns: list[str]) -> Any:
         return table.select(columns)
 
-    def first_rows(column: str) -> Iterator[Any]:
-        return iter(table.select([column]).to_batches(max_chunksize=1))
-
+    first_rows = single_rows(load)
     return JsonTable(
         source=source,
         schema=table.schema,
         load=load,
         first_rows=first_rows,
-        groups=groups_of(table.schema, first_rows, source),
+        groups=column_groups(table.schema, first_rows, source),
         rows=len(table),
         large=large,
     )
 
 
-def _parsed(path: Path, compression: str | None, source: str, options: TableOptions, kinds: dict[str, Any]) -> Any:
+def _parse(path: Path, compression: str | None, source: str, options: TableOptions, kinds: dict[str, Any]) -> Any:
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
@@ -101,19 +99,19 @@ def _lines(stream: Any) -> Iterator[bytes]:
 
 
 def _refuse_line(stream: Any, source: str) -> None:
-    """Refuse the first line that is no object."""
+    """Refuse the first line that is not an object."""
     for number, line in enumerate(_lines(stream), 1):
         try:
             is_object = not line.strip() or isinstance(json.loads(line), dict)
         except ValueError:
             is_object = False
         if not is_object:
-            shown = shortened(repr(line.decode("utf-8", "replace")), 80)
+            shown = shorten(repr(line.decode("utf-8", "replace")), 80)
             raise SourceError(source, f"line {number:,} is no JSON object ({shown}); correct it, or is it cut off?")
 
 
 def _may_round(column: Any) -> bool:
-    """Whether a column has numbers so large that float64 does not hold every whole one."""
+    """Whether a column has numbers beyond 2**53."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -124,12 +122,12 @@ def _may_round(column: Any) -> bool:
     return max(-(limits["min"] or 0), limits["max"] or 0) >= EXACT_IN_FLOAT64
 
 
-def _rounded(stream: Any) -> dict[str, tuple[int, int]]:
-    """Return the first whole number of each column that float64 would round, with its row, from 1."""
-    found: dict[str, tuple[int, int]] = {}
+def _find_rounded(stream: Any) -> dict[str, tuple[int, int]]:
+    """Return the first integer beyond 2**53 of each column, with its row, from 1."""
+    first: dict[str, tuple[int, int]] = {}
     for row, line in enumerate(filter(bytes.strip, _lines(stream)), 1):
         for name, value in json.loads(line).items():
             for one in value if isinstance(value, list) else (value,):
                 if isinstance(one, int) and abs(one) > EXACT_IN_FLOAT64:
-                    found.setdefault(name, (row, one))
-    return found
+                    first.setdefault(name, (row, one))
+    return first

@@ -1,4 +1,4 @@
-"""Reading NetCDF files of version 4, and other HDF5 files: their variables along one dimension are columns."""
+"""Read NetCDF files of version 4, and other HDF5 files: variables with one dimension are columns."""
 
 import warnings
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import SourceError, UsageError
-from builder.formats.arrow import ArrowTable
+from builder.formats.arrow import ArrowTable, single_rows
 from builder.formats.column_choice import as_option
-from builder.formats.files import first_bytes, most_unpacked, unpacks_to_much
+from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import Array, DType, check_unique, reading
 
 
 def open_netcdf(path: Path, *, source: str) -> ArrowTable:
-    """Open a NetCDF or HDF5 file. Single values, and groups within the file, are left out.
+    """Open a NetCDF or HDF5 file. Scalars, and groups within the file, are ignored.
 
     Raises:
-        UsageError: The libraries that read it are not installed.
-        SourceError: It is broken, or has no variables with a dimension.
+        UsageError: The libraries that read such files are not installed.
+        SourceError: The file is broken, or has no variables with a dimension.
     """
     import pyarrow as pa
 
@@ -32,12 +32,9 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
         with _dataset(path, source) as dataset:
             variables = {name: dataset.variables[name] for name in columns}
             _check_dimensions({name: variable.dims for name, variable in variables.items()}, source)
-            if sum(variable.nbytes for variable in variables.values()) > most_unpacked(size):
-                raise unpacks_to_much(source, size, advice="split it into smaller files")
+            if sum(variable.nbytes for variable in variables.values()) > unpacked_limit(size):
+                raise unpacks_too_much(source, size, advice="split it into smaller files")
             return pa.table({name: _column(variable.values, variable.dtype) for name, variable in variables.items()})
-
-    def first_rows(column: str) -> Iterator[Any]:
-        return iter(load([column]).to_batches(max_chunksize=1))
 
     with _dataset(path, source) as dataset:
         kinds = {name: _kind(variable.dtype) for name, variable in dataset.variables.items() if variable.dims}
@@ -49,7 +46,7 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
         source=source,
         schema=pa.schema(kinds.items()),
         load=load,
-        first_rows=first_rows,
+        first_rows=single_rows(load),
         groups={name: (name,) for name in names},
         rows=None,
     )
@@ -57,7 +54,7 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
 
 @contextmanager
 def _dataset(path: Path, source: str) -> Iterator[Any]:
-    """Open a file as an xarray.Dataset, which decodes times, scales and fill values when it is read."""
+    """Open a file as an xarray.Dataset, which decodes times, scales and fill values on reading."""
     try:
         import h5netcdf
         import h5py
@@ -67,15 +64,14 @@ def _dataset(path: Path, source: str) -> Iterator[Any]:
     with (
         warnings.catch_warnings(action="ignore"),
         reading(source, path=path, format="HDF5", advice="is it a whole HDF5 file?"),
-        # Closed in any case: xarray leaves open what it cannot read, and HDF5 would give that for what is at its place
-        # later.
+        # Closed explicitly: xarray leaves open what it cannot read, and HDF5 would return it again for a new file at
+        # the same path.
         h5py.File(path) as file,
     ):
-        file.attrs.get(
-            "_nc3_strict"
-        )  # if this fails, better here: h5netcdf asks for it too, and then complains on stderr
+        # h5netcdf reads this attribute too, but prints to stderr if that fails.
+        file.attrs.get("_nc3_strict")
         with (
-            # Where dimensions have no names, those of one length are the same.
+            # phony_dims: dimensions without names are equal if they have the same length.
             h5netcdf.File(file, "r", phony_dims="access", decode_vlen_strings=True) as netcdf,
             xarray.open_dataset(xarray.backends.H5NetCDFStore(netcdf), decode_timedelta=False) as dataset,
         ):
@@ -83,7 +79,7 @@ def _dataset(path: Path, source: str) -> Iterator[Any]:
 
 
 def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> None:
-    """Refuse variables that cannot be columns of one table."""
+    """Refuse variables that do not share one dimension."""
     steps: tuple[Any, ...] | None = None
     for name, own in dimensions.items():
         steps = steps or own

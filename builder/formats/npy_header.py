@@ -1,4 +1,4 @@
-"""The header of an NPY array, compared with the bytes that follow it."""
+"""Read the header of an NPY array, and compare it with the number of bytes that follow."""
 
 import io
 import math
@@ -12,20 +12,20 @@ from numpy.lib import format as npy_format
 
 from builder.build_errors import SourceError
 from builder.formats.convert import is_number
-from builder.formats.table import Array, DType, check_width, shortened
+from builder.formats.table import Array, DType, check_width, shorten
 
-# An array of numbers needs far less; NumPy itself reads no longer ones.
+# Arrays of numbers need far less; it is NumPy's own limit.
 LONGEST_HEADER: Final = 10_000
 MAGIC: Final = b"\x93NUMPY"
 _LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4}
 _READ: Final = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
-_MOST_DIMENSIONS: Final = 64  # of NumPy
+_MOST_DIMENSIONS: Final = 64  # NumPy's limit
 _ADVICE: Final = "save bool, whole numbers, or floats up to 64 bits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NpyHeader:
-    """What an NPY array says of itself, held against how long it is."""
+    """The header of an NPY array, which agrees with the number of bytes."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -38,15 +38,15 @@ class NpyHeader:
         return math.prod(self.shape)
 
     def part(self, start: int, stop: int) -> "NpyHeader":
-        """Return the header of some of its rows, in C order, as they lie in the file."""
+        """Return a header for the rows from `start` to `stop`, which must be in C order."""
         before = self.count // self.shape[0] * start * self.dtype.itemsize
         return replace(self, shape=(stop - start, *self.shape[1:]), offset=self.offset + before)
 
     def array(self, values: Array, source: str, where: str = "") -> Array:
-        """Give the values (count,) their shape and this machine's byte order.
+        """Return the values (count,) in their shape and in native byte order.
 
         Raises:
-            SourceError: They are bool, but some are neither 0 nor 1.
+            SourceError: A byte of a bool array is neither 0 nor 1.
         """
         if self.dtype.kind == "b" and values.size and (most := int(values.view(np.uint8).max())) > 1:
             raise SourceError(source, f"{where}holds the byte {most} as a bool, which is 0 or 1; write it again")
@@ -55,16 +55,16 @@ class NpyHeader:
 
 
 def read_header(start: bytes | bytearray, size: int, source: str, where: str = "") -> NpyHeader:
-    """Read the header of an array, and check that it promises what is there.
+    """Read the header of an array, and check that its size is `size`.
 
     Args:
-        start: The first bytes of the array, header and all; it may be longer.
-        size: Bytes of the whole array.
+        start: The first bytes of the array, with at least the header.
+        size: Bytes of the whole array, header included.
         source: For errors.
         where: For errors: which array of the source.
 
     Raises:
-        SourceError: It is malformed, is not of numbers, or its values make another number of bytes.
+        SourceError: The header is malformed, does not describe numbers, or does not agree with `size`.
     """
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
         raise SourceError(source, f"{where}cannot be read: it does not begin as NPY files do; is it a whole NPY file?")
@@ -79,9 +79,9 @@ def read_header(start: bytes | bytearray, size: int, source: str, where: str = "
     offset += length
     if size < offset:
         raise SourceError(source, f"{where}the header ends at byte {offset:,}, but there are {size:,}; is it cut off?")
-    parsed = _parsed(bytes(start[8:offset]), version)
+    parsed = _parse(bytes(start[8:offset]), version)
     if parsed is None:
-        shown = shortened(repr(bytes(start[offset - length : offset]).decode("latin-1")), 80)
+        shown = shorten(repr(bytes(start[offset - length : offset]).decode("latin-1")), 80)
         raise SourceError(
             source, f"{where}cannot be read: the header describes no array: {shown}; {_ADVICE}, with numpy.save"
         )
@@ -100,16 +100,16 @@ def read_header(start: bytes | bytearray, size: int, source: str, where: str = "
 
 
 @lru_cache(maxsize=256)
-def _parsed(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, DType] | None:
-    """Return the shape of an array, whether it is in Fortran order, and its dtype; None: the header has none of these.
+def _parse(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, DType] | None:
+    """Return the shape of an array, whether it is in Fortran order, and its dtype; None if the header is malformed.
 
     Args:
-        header: Its length, and the header.
-        version: Of the format.
+        header: The bytes of the length of the header, and of the header itself.
+        version: The version of the format.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what Python 2 wrote, and of old names of dtypes
+            warnings.simplefilter("ignore")  # about headers of Python 2, and old names of dtypes
             shape, fortran, dtype = _READ[version](io.BytesIO(header), max_header_size=LONGEST_HEADER)
     except Exception:  # noqa: BLE001  # a malformed header makes NumPy raise errors of many classes
         return None
@@ -119,9 +119,9 @@ def _parsed(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], b
 
 
 def _check_dtype(dtype: DType, source: str, where: str) -> None:
-    """Refuse a dtype that is not stored."""
+    """Refuse a dtype that stores do not have."""
     if dtype.names is not None:
-        raise SourceError(source, f"{where}holds records, {shortened(str(dtype), 80)}, which is not stored; {_ADVICE}")
+        raise SourceError(source, f"{where}holds records, {shorten(str(dtype), 80)}, which is not stored; {_ADVICE}")
     if dtype.hasobject:
         raise SourceError(source, f"{where}holds Python objects (a pickle), which are never loaded; save numbers")
     if not is_number(dtype):
@@ -129,7 +129,7 @@ def _check_dtype(dtype: DType, source: str, where: str) -> None:
 
 
 def _check_shape(shape: tuple[int, ...], source: str, where: str) -> None:
-    """Refuse steps without a value; where there is no step, nothing else bounds their width."""
+    """Refuse arrays without columns or with too many; without steps, the file's size does not bound their number."""
     if len(shape) < 2:
         return
     if not all(shape[1:]):

@@ -1,4 +1,4 @@
-"""The columns of one source, as NumPy arrays, and how its file is opened to read them."""
+"""The columns of a source as arrays, the protocol of open files, and checks that all formats share."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,34 +13,34 @@ from numpy.typing import NDArray
 
 from builder.build_errors import BuildError, SourceError
 from builder.formats.column_choice import as_option
-from builder.formats.files import check_is, first_bytes, unreadable
+from builder.formats.files import check_first_bytes, first_bytes, unreadable_file
 
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
-# Rows of a source, a pyarrow.Table: a column for each name, and beside them hidden ones, whose names begin with HIDDEN.
+# Rows of a source, a pyarrow.Table. Columns whose names begin with HIDDEN are not inputs or labels.
 Frame: TypeAlias = Any
 
-TIME_STAMPS: Final = "time stamps"  # what a column holds that is none of numbers, in words
+TIME_STAMPS: Final = "time stamps"  # contents of columns, in errors
 DATES: Final = "dates"  # without a time of day
 HIDDEN: Final = "\0"
-ROW: Final = "\0row"  # the hidden column that says which row of the file, from 1, each is
+ROW: Final = "\0row"  # the hidden column with the number of each row in the file, from 1
 
-_MOST_COLUMNS: Final = 2**20  # names are made of them all
+_MOST_COLUMNS: Final = 2**20  # since each of them gets a name in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Columns of numbers as NumPy arrays: what is computed with, bit for bit as NumPy does it."""
+    """Columns of numbers as NumPy arrays."""
 
     columns: Mapping[str, Array]  # each (rows, ...), numbers or bool
-    block: Array | None = None  # the same columns as one array (rows, columns, ...), where they have one dtype
-    # Where values are missing that the dtype cannot say, as NaN can: each of the column's shape.
+    block: Array | None = None  # the same columns as one array (rows, columns, ...), if they have one dtype
+    # Masks of missing values, of the shape of the column; in floats, NaN is missing too.
     missing: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    numbers: NDArray[np.int64] | None = None  # (rows,) which row of the file each is, from 1; None: 1, 2, 3, ...
+    numbers: NDArray[np.int64] | None = None  # (rows,) the number of each row in the file; None: 1, 2, 3, ...
 
     @classmethod
     def of(cls, frame: Frame) -> "Table":
-        """Return the columns of numbers of a frame; a table as it is."""
+        """Convert a frame without its hidden columns; return a Table unchanged."""
         import pyarrow as pa
 
         if isinstance(frame, cls):
@@ -62,7 +62,7 @@ class Table:
 
     @property
     def frame(self) -> Frame:
-        """The same as a frame."""
+        """The table as a frame."""
         import pyarrow as pa
 
         columns = {name: column_of(column, self.missing.get(name)) for name, column in self.columns.items()}
@@ -78,7 +78,7 @@ class Table:
         return self.rows
 
     def slice(self, start: int, length: int) -> "Table":
-        """Return rows that follow one another, without a copy, as a frame gives them."""
+        """Return consecutive rows without a copy; the counterpart of `slice` of a frame."""
         rows = slice(start, start + length)
         numbers = np.arange(1, self.rows + 1)[rows] if self.numbers is None else self.numbers[rows]
         if self.block is not None:
@@ -88,11 +88,11 @@ class Table:
         return Table(columns=columns, missing=missing, numbers=numbers)
 
     def number(self, row: int) -> int:
-        """Return which row of the file, from 1, the row with this index is."""
+        """Return the number in the file, from 1, of the row with this index."""
         return row + 1 if self.numbers is None else int(self.numbers[row])
 
     def absent(self, name: str) -> NDArray[np.bool_] | None:
-        """Return where a column has no value, of its shape (rows, ...); None: nowhere."""
+        """Return the mask (rows, ...) of the missing values of a column; None if there are none."""
         column, absent = self.columns[name], self.missing.get(name)
         if column.dtype.kind == "f":
             absent = np.isnan(column) if absent is None else np.isnan(column) | absent
@@ -100,27 +100,27 @@ class Table:
 
     @property
     def is_full(self) -> bool:
-        """Whether no value is missing, and none infinite."""
+        """Whether every value is present and finite."""
         if self.missing:
             return False
-        # Along the rows, where they lie together: several times as fast as column by column.
+        # One pass over a block is several times as fast as column by column.
         parts = [self.block] if self.block is not None else self.columns.values()
         return all(bool(np.isfinite(part).all()) for part in parts)
 
     def gaps(self) -> dict[str, NDArray[np.bool_]]:
-        """Return what `absent` does, of the columns that lack a value somewhere."""
+        """Return the masks of all columns with missing values."""
         return {name: mask for name in self.columns if (mask := self.absent(name)) is not None}
 
 
 def array_of(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
-    """Turn a pyarrow column of numbers, bool, or lists of one length into an array (rows, ...).
+    """Convert a pyarrow column of numbers, bool, or lists of one length to an array (rows, ...).
 
     Returns:
-        The values, and where they are missing, of the same shape; None where none is, or where NaN says so.
+        The values, and a mask of missing values; None if there are none but NaN.
     """
     import pyarrow as pa
 
-    # Only chunked arrays copy where they must.
+    # `to_numpy` of a chunked array copies only if necessary.
     column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
     if pa.types.is_fixed_size_list(column.type):
         whole = column.combine_chunks()
@@ -135,14 +135,14 @@ def array_of(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
         missing[present] = False if absent is None else absent.reshape(shape)
         return values, missing
     if not column.null_count or pa.types.is_floating(column.type):
-        # A single chunk is not copied, but comes read-only.
+        # A single chunk is not copied; the result is read-only.
         return column.to_numpy(), None
     absent = column.is_null().to_numpy()
     return column.fill_null(False if pa.types.is_boolean(column.type) else 0).to_numpy(), absent
 
 
 def column_of(array: Array, absent: NDArray[np.bool_] | None = None) -> Any:
-    """Turn an array (rows, ...) into a pyarrow column, with null where a value is absent."""
+    """Convert an array (rows, ...) to a pyarrow column, with nulls for absent values."""
     import pyarrow as pa
 
     column = pa.array(np.ascontiguousarray(array).reshape(-1), mask=None if absent is None else absent.reshape(-1))
@@ -152,8 +152,8 @@ def column_of(array: Array, absent: NDArray[np.bool_] | None = None) -> Any:
 
 
 def _block(frame: Frame, kind: Any) -> Array:
-    """Copy columns of one type of floats into one array (rows, columns); missing is NaN."""
-    out = np.empty((frame.num_columns, frame.num_rows), kind.to_pandas_dtype()).T  # column by column, as they come
+    """Copy columns of one float type into one array (rows, columns); missing values are NaN."""
+    out = np.empty((frame.num_columns, frame.num_rows), kind.to_pandas_dtype()).T  # in column order, like the frame
     start = 0
     for batch in frame.to_batches():
         stop = start + batch.num_rows
@@ -164,51 +164,51 @@ def _block(frame: Frame, kind: Any) -> Array:
 
 
 class OpenTable(Protocol):
-    """A source of which the column names are known, and no more was read than that took."""
+    """An open source; only as much has been read as its column names require."""
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Each column's name and those of its elements, in file order: `emb` is `emb[0]`, `emb[1]`, ..."""
+        """The elements of each column, in file order: `emb` consists of `emb[0]`, `emb[1]`, ..."""
 
     @property
     def named(self) -> bool:
-        """Whether the names come from the file or the user; if not, they are the numbers of the columns."""
+        """Whether the file or the user names the columns; otherwise their names are numbers."""
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
-        """Read these columns (elements, not groups), as numbers or bool, with null where one is missing.
+        """Read columns as numbers or bool, with nulls for missing values.
 
         Args:
-            names: Which, in the order wanted.
-            dtype: What they will be converted to: text is parsed so that nothing is lost on the way there.
-            raw: Columns that are read as they are, those of text files as text, and hidden.
+            names: The columns (elements, not groups), in order.
+            dtype: What they will be converted to, so that text is parsed without loss.
+            raw: Columns to read unconverted, under hidden names; those of text files are text.
 
         Raises:
-            SourceError: The file cannot be read, such a column is not made of numbers, or one of `raw` is of lists.
+            SourceError: The file cannot be read, a column is not numeric, or one of `raw` holds lists.
         """
 
     def pieces(self) -> Sequence["OpenTable"]:
-        """Return the table cut into rows that are read on their own, one after another; often it is one piece."""
+        """Split the table into consecutive pieces that can be read separately; often into one."""
 
     @property
     def is_text(self) -> bool:
-        """Whether it is text, in which no column has a type."""
+        """Whether the file is text, so that columns have no types."""
 
     @property
     def decimal(self) -> str:
-        """What stands before decimals of numbers where they are text."""
+        """The decimal mark of numbers in text."""
 
     @property
     def rows(self) -> int | None:
-        """How many rows the file says that it has; None: reading it tells."""
+        """The number of rows according to the header; None if that is unknown."""
 
 
-def raw_columns(table: OpenTable, names: Sequence[str]) -> Frame:
-    """Read columns of a table as they are, under their own names."""
-    return hidden(table.read((), None, names), names)
+def read_raw(table: OpenTable, names: Sequence[str]) -> Frame:
+    """Read columns of a table unconverted, under their own names."""
+    return hidden_columns(table.read((), None, names), names)
 
 
-def hidden(frame: Frame, names: Sequence[str]) -> Frame:
-    """Return the columns of a frame that were read as they are, under their own names."""
+def hidden_columns(frame: Frame, names: Sequence[str]) -> Frame:
+    """Return the hidden, unconverted columns of a frame under their own names."""
     return frame.select([HIDDEN + name for name in names]).rename_columns(list(names))
 
 
@@ -220,33 +220,33 @@ def reading(
     format: str | None = None,  # noqa: A002 - the option's name
     advice: str = "is it whole?",
 ) -> Iterator[None]:
-    """Turn whatever a library raises on a broken file into a SourceError.
+    """Convert any exception of a library that reads a broken file to a SourceError.
 
     Args:
-        source: What to call it in errors.
-        path: Where it lies, to look at its first bytes if reading fails.
-        format: What it should be.
-        advice: What to look at.
+        source: The name of the source, for errors.
+        path: The path of the file, whose first bytes are checked if reading fails.
+        format: The format that the file should have.
+        advice: What the user should check.
     """
     try:
         yield
     except (BuildError, MemoryError):
         raise
-    # What pyarrow, numpy and zipfile raise on hostile bytes is no closed list.
+    # pyarrow, numpy and zipfile raise exceptions of many classes for hostile bytes.
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise unreadable(source, error) from error
+            raise unreadable_file(source, error) from error
         if path is not None and format is not None:
-            check_is(format, first_bytes(path, source, 64)[0], source)
-        words = shortened(str(error) or type(error).__name__).replace('"', "'")
+            check_first_bytes(format, first_bytes(path, source, 64)[0], source)
+        words = shorten(str(error) or type(error).__name__).replace('"', "'")
         raise SourceError(source, f'cannot be read: the reader says "{words}"; {advice}') from error
 
 
 def not_numbers(  # noqa: PLR0917
     source: str, column: str, holds: str, value: object, row: int, advice: str = ""
 ) -> SourceError:
-    """Say that a column is none of numbers, with a value in evidence, or None; `row` counts from 1."""
-    evidence = "no value at its beginning" if value is None else f"{shortened(repr(value))} in row {row:,}"
+    """Return the error for a column that is not numeric, quoting a value of it (or None); `row` counts from 1."""
+    evidence = "no value at its beginning" if value is None else f"{shorten(repr(value))} in row {row:,}"
     if holds in (TIME_STAMPS, DATES):
         advice = f"say --time {as_option(column)} if it tells when each row was"
     first = f"{advice}, " if advice else ""
@@ -258,19 +258,19 @@ def not_numbers(  # noqa: PLR0917
 
 
 @lru_cache(maxsize=16)
-def alone(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
-    """Return columns as groups, each with itself alone in its own."""
+def single_groups(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Return a group of its own for each column."""
     return MappingProxyType({name: (name,) for name in names})
 
 
 def check_width(width: int, source: str, where: str = "has") -> None:
-    """Refuse more columns than anybody has: a few bytes can promise any number of them."""
+    """Refuse absurd numbers of columns, which a few bytes of a header can claim."""
     if width > _MOST_COLUMNS:
         raise SourceError(source, f"{where} {width:,} columns, but at most {_MOST_COLUMNS:,} are read; is it whole?")
 
 
 def check_unique(source: str, names: Sequence[str], what: str = "columns") -> None:
-    """Refuse two columns of one name, and names as hidden columns have them."""
+    """Refuse two columns of one name, and names like those of hidden columns."""
     if concealed := [name for name in names if name.startswith(HIDDEN)]:
         raise SourceError(source, f"the name {concealed[0]!r} among its {what} begins with a NUL byte; rename it")
     if len(set(names)) == len(names):
@@ -283,7 +283,7 @@ def check_unique(source: str, names: Sequence[str], what: str = "columns") -> No
         first[name] = number
 
 
-def shortened(text: str, most: int = 200) -> str:
-    """Return the text on one line, cut where it is long."""
+def shorten(text: str, most: int = 200) -> str:
+    """Return the text on one line, truncated to `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[:most]}..."

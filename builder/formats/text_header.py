@@ -1,4 +1,4 @@
-"""The first lines of a text file: its column names, and where its data starts."""
+"""Read the first lines of a text file: its column names, and where its data starts."""
 
 import csv
 import re
@@ -6,63 +6,56 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Any
 
 from builder.build_errors import SourceError
-from builder.formats.column_choice import listed
-from builder.formats.files import check_is
-from builder.formats.table import check_unique, shortened
+from builder.formats.column_choice import list_names
+from builder.formats.files import check_first_bytes
+from builder.formats.table import check_unique, shorten
 from builder.formats.text_numbers import DECIMALS
-from builder.formats.text_quotes import unclosed
+from builder.formats.text_quotes import unclosed_quote
 from builder.options.table_options import TableOptions
 
-FIRST = 1 << 20  # bytes; a file no larger is read once
-_PIECE = 1 << 12  # bytes that are cut into lines at once
+FIRST = 1 << 20  # bytes; a smaller file is read completely
+_PIECE = 1 << 12  # bytes that are split into lines at once
 _MOST = 1 << 24
-# By what stands before decimals.
+# By decimal mark.
 _NUMBER = {mark: re.compile(rf"[+-]?(\d+[{mark}]?\d*|[{mark}]\d+)([eE][+-]?\d+)?") for mark in DECIMALS}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 
 
-class Readable(Protocol):
-    """What gives bytes."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most so many bytes; none at the end."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextStart:
-    """What the start of a text file says."""
+    """The start of a text file."""
 
     names: tuple[str, ...]
     named: bool
     offset: int  # bytes before the first data row
     first: tuple[str, ...]  # the fields of the first data row
-    longest: int  # bytes of the longer of the first two lines; of all, where the file has been read
-    rest: bytes | None  # the data, where the file is so small that it has been read
+    longest: int  # an upper bound of the bytes of a line: the longer of the first two, or a small file's size
+    rest: bytes | None  # the data of a small file, which has been read completely
 
 
-def read_start(stream: Readable, source: str, delimiter: str | None, options: TableOptions) -> TextStart:
-    """Read the header, and look at the first data row.
+def read_start(stream: Any, source: str, delimiter: str | None, options: TableOptions) -> TextStart:
+    """Read the header and the first data row.
 
     Args:
-        stream: The text, decompressed.
+        stream: The text, decompressed, as a binary file.
         source: For errors.
-        delimiter: Between fields; None for runs of blanks.
-        options: Whether there are names, and what they are, and lines before all that, which are left out.
+        delimiter: The character between fields; None for runs of blanks.
+        options: `header`, `column_names`, `skip_lines`, `skip_after_header` and `decimal` are used.
 
     Raises:
-        SourceError: There is nothing, no names where there should be, or one twice.
+        SourceError: The file has no rows, the header is missing or unexpected, or two columns have one name.
     """
     skip, decimal, column_names = options.skip_lines, options.decimal, options.column_names
     header = False if column_names else options.header
     has_header = header if header is not None else delimiter is not None
     after = options.skip_after_header if has_header else 0
     head, rows, whole = _first_rows(stream, delimiter, source, (skip, after))
-    check_is("text", head, source)
+    check_first_bytes("text", head, source)
     if head[:4] in _UTF32:
         raise SourceError(source, "is UTF-32 text; write it as UTF-8, or say --encoding utf-32")
     if head[:2] in _UTF16:
@@ -73,15 +66,17 @@ def read_start(stream: Readable, source: str, delimiter: str | None, options: Ta
         raise SourceError(source, "holds no header and no rows; write it again, or remove it")
     first, offset = rows[0]
     if has_header:
-        # A quote left open in the header takes the whole file for its last name.
-        if len(rows) == 1 and whole and delimiter and head.count(b'"') % 2 and unclosed([head], delimiter):
+        # An open quote in the header would make the rest of the file part of the last name.
+        if len(rows) == 1 and whole and delimiter and head.count(b'"') % 2 and unclosed_quote([head], delimiter):
             raise SourceError(source, "a quote is opened in the first line and not closed; close it, or remove it")
         names = _header_names(first, source, decimal, sure=header is True)
         data = rows[1][0] if len(rows) > 1 else []
         if len(names) == 1 and data and delimiter:
             _check_delimiter(names[0], delimiter.join(data), delimiter, source)
     else:
-        data, offset = first, _end_of(head, skip) or (len(_BOM) if head.startswith(_BOM) else 0)
+        data, offset = first, sum(map(len, islice(_lines(head), skip)))
+        if not skip and head.startswith(_BOM):
+            offset = len(_BOM)
         if header is None and len(rows) > 1:
             _check_no_names(first, rows[1][0], source, decimal)
         names = tuple(column_names) or tuple(map(str, range(len(first))))
@@ -98,9 +93,9 @@ def read_start(stream: Readable, source: str, delimiter: str | None, options: Ta
 
 
 def _first_rows(
-    stream: Readable, delimiter: str | None, source: str, skip: tuple[int, int]
+    stream: Any, delimiter: str | None, source: str, skip: tuple[int, int]
 ) -> tuple[bytes, list[tuple[list[str], int]], bool]:
-    """Read until two rows are there: the bytes, the rows and where each ends, and whether it was all."""
+    """Read until two rows are complete; return the bytes, each row and its end, and whether it is the whole file."""
     head = b""
     size = FIRST
     while True:
@@ -111,7 +106,7 @@ def _first_rows(
         try:
             rows = list(_rows(head, delimiter, *skip))
         except csv.Error as error:
-            check_is("text", head, source)
+            check_first_bytes("text", head, source)
             raise SourceError(
                 source,
                 f"{error} near the start; is it text with this delimiter, and is each quote closed?",
@@ -123,15 +118,14 @@ def _first_rows(
         size *= 4
 
 
-def _end_of(head: bytes, lines: int) -> int:
-    """Return where the first lines end."""
-    return sum(map(len, islice(_lines(head), lines)))
-
-
 def _rows(head: bytes, delimiter: str | None, skip: int, after: int) -> Iterator[tuple[list[str], int]]:
-    """Yield the fields of the first two lines that are not blank, behind those to skip, and where each line ends.
+    """Yield the fields of the first two lines that are not blank, and the offset after each.
 
-    Lines that are left out `after` the first belong to that.
+    Args:
+        head: The first bytes of the file.
+        delimiter: The character between fields; None for runs of blanks.
+        skip: Lines to skip at the start.
+        after: Lines to skip after the first row; they count as part of it.
     """
     end = 0
 
@@ -141,7 +135,7 @@ def _rows(head: bytes, delimiter: str | None, skip: int, after: int) -> Iterator
             end += len(line)
             if number < skip:
                 continue
-            # Replaced, not refused: the header is looked at below, and data rows are pyarrow's to read.
+            # Invalid bytes are replaced here: the header is checked later, and pyarrow checks data rows.
             yield line.decode("utf-8-sig" if end == len(line) else "utf-8", "replace")
 
     count, left = 0, lines()
@@ -157,20 +151,20 @@ def _rows(head: bytes, delimiter: str | None, skip: int, after: int) -> Iterator
 
 
 def _lines(head: bytes) -> Iterator[bytes]:
-    """Yield the lines one by one, with their ends, as `splitlines` gives them all."""
+    """Yield the lines with their ends, like `splitlines`, but lazily."""
     start, size = 0, _PIECE
     while start < len(head):
         lines = head[start : start + size].splitlines(keepends=True)
         if start + size < len(head):
-            lines.pop()  # it may go on
+            lines.pop()  # it may be incomplete
             size *= 4 if not lines else 1
         yield from lines
         start += sum(map(len, lines))
 
 
 def _header_names(fields: list[str], source: str, decimal: str, *, sure: bool) -> tuple[str, ...]:
-    """Trim the names, and name those that have none by their number."""
-    # Files that were put together have a byte-order mark for each.
+    """Strip the names, and replace empty ones by `unnamed_` and their number."""
+    # Concatenated files contain a byte-order mark each.
     names = tuple(field.strip().lstrip("\ufeff").strip() or f"unnamed_{number}" for number, field in enumerate(fields))
     for name in names:
         if "\ufffd" in name:
@@ -185,7 +179,7 @@ def _header_names(fields: list[str], source: str, decimal: str, *, sure: bool) -
     if not sure and not numbered and all(map(_NUMBER[decimal].fullmatch, names)):
         raise SourceError(
             source,
-            f"the first line holds only numbers ({listed(names[:5])}); say --no-header if it is data, "
+            f"the first line holds only numbers ({list_names(names[:5])}); say --no-header if it is data, "
             "--header if these are names",
         )
     check_unique(source, names)
@@ -193,7 +187,7 @@ def _header_names(fields: list[str], source: str, decimal: str, *, sure: bool) -
 
 
 def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
-    """Refuse a single column that would be several by another delimiter, or a line of comments for a header."""
+    """Refuse a single column that another delimiter would split, and a comment as the header."""
     for other in ",;\t|":
         if other != delimiter and name.count(other) == line.count(other) > 0:
             raise SourceError(
@@ -211,15 +205,15 @@ def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
 
 
 def _check_no_names(first: list[str], second: list[str], source: str, decimal: str) -> None:
-    """Refuse what looks like names above numbers, where none are expected."""
+    """Refuse an unexpected header: text in the first line, and numbers in the second."""
     if not any(map(_NUMBER[decimal].match, first)) and all(map(_NUMBER[decimal].fullmatch, second)):
         raise SourceError(
             source,
-            f"the first line holds no numbers ({listed(first[:5])}), and the second only numbers; say --header if "
+            f"the first line holds no numbers ({list_names(first[:5])}), and the second only numbers; say --header if "
             "it holds the column names, or remove it",
         )
 
 
 def _shown(name: str) -> str:
-    """Return a name as it can stand in a message."""
-    return shortened(repr(name), 60)
+    """Return a name for a message."""
+    return shorten(repr(name), 60)

@@ -1,4 +1,4 @@
-"""Numbers out of text, one column at a time, and saying which value is none."""
+"""Parse columns of numbers in text, and explain values that are not numbers."""
 
 import contextlib
 import re
@@ -10,7 +10,7 @@ import numpy as np
 from builder.build_errors import SourceError
 from builder.formats.column_choice import as_option
 from builder.formats.convert import EXACT_IN_FLOAT64
-from builder.formats.table import TIME_STAMPS, Array, DType, not_numbers, shortened
+from builder.formats.table import TIME_STAMPS, Array, DType, not_numbers, shorten
 
 TRUE: Final = ["true", "True", "TRUE"]
 FALSE: Final = ["false", "False", "FALSE"]
@@ -18,17 +18,17 @@ MISSING: Final = [
     *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN"),
     *("null", "NULL", "Null", "None"),
 ]
-# Beside those of MISSING what people and spreadsheets write, in small letters; and marks, as - and ? and **.
+# Further words for missing values, in lower case, for advice in errors.
 _OFTEN_MISSING: Final = frozenset({
     *("na", "n/a", "n.a.", "n. a.", "n.d.", "nd", "nan", "nil", "none", "null", "missing", "unknown", "undefined"),
     *("no data", "no_data", "nodata", "void", "blank", "empty", "#value!", "#div/0!", "#ref!", "#num!", "#name?"),
 })  # fmt: skip
-_LONGEST_MARK: Final = 8
-# Around numbers; line ends, where quotes go around both. To Unicode control letters are blanks too; here, a fault.
+_LONGEST_MARK: Final = 8  # characters, such as - or ? or **
+# Characters to strip from numbers; line ends occur within quotes. Control characters, blanks to Unicode, are errors.
 _BLANKS = " \t\r\n\u00a0"
 _TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?(?!\d)|\d{8}[T ]\d{4}|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
-DECIMALS: Final = (".", ",")  # what may stand before decimals
-# By what stands before decimals: those written with the other, and thousands set apart with it.
+DECIMALS: Final = (".", ",")  # decimal marks
+# By decimal mark: numbers that use the other mark for decimals, or as a thousands separator.
 _OTHER_DECIMALS = {
     ".": re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?"),
     ",": re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?"),
@@ -37,13 +37,13 @@ _THOUSANDS = {
     ".": re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?"),
     ",": re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d*)?"),
 }
-_NO_PART = "?"  # of any number
+_NO_PART = "?"  # a character that no number contains
 ROUNDED: Final = f"is beyond 2**53 = {EXACT_IN_FLOAT64:,}, so float64 would round it"
 _DELIMITED = re.compile(r"[^;|\t]*([;|\t]).*", re.DOTALL)
 
 
 def number_type(dtype: DType | None) -> Any:
-    """Return the pyarrow type that numbers in text are parsed as, where these will be converted to a dtype."""
+    """Return the pyarrow type to parse numbers in text as, before they are converted to a dtype."""
     import pyarrow as pa
 
     if dtype is None or dtype.kind not in "iu":
@@ -51,8 +51,8 @@ def number_type(dtype: DType | None) -> Any:
     return pa.uint64() if dtype == np.uint64 else pa.int64()
 
 
-def without_blanks(column: Any, missing: Sequence[str], blanks: str | None = None) -> Any:
-    """Return a pyarrow column of text of any kind as strings, without blanks around them; what is missing is null."""
+def strip_blanks(column: Any, missing: Sequence[str], blanks: str | None = None) -> Any:
+    """Convert a pyarrow column of text of any type to stripped strings; empty and `missing` ones become null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -61,52 +61,47 @@ def without_blanks(column: Any, missing: Sequence[str], blanks: str | None = Non
     return pc.if_else(pc.is_in(trimmed, value_set=pa.array(["", *missing])), None, trimmed)
 
 
-def numbers(  # noqa: PLR0917
+def parse_numbers(  # noqa: PLR0917
     texts: Any, name: str, source: str, dtype: DType | None, na_values: Sequence[str] = (), decimal: str = "."
 ) -> Any:
-    """Parse a pyarrow column of strings: as whole numbers if these are asked for and all are, else as float64.
+    """Parse a pyarrow column of strings: as integers if `dtype` is an integer type and all are, otherwise as float64.
 
     Args:
         texts: The column.
-        name: Its name.
+        name: The name of the column.
         source: For errors.
-        dtype: What the numbers will be converted to. None: whole numbers that float64 does not hold are refused.
-        na_values: What stands for missing values, beside what usually does.
-        decimal: What stands before decimals.
+        dtype: What the numbers will be converted to. None: integers that float64 would round are refused.
+        na_values: Further words for missing values.
+        decimal: The decimal mark.
 
     Raises:
-        SourceError: With the row and the value that is not a number.
+        SourceError: A value is not a number, or float64 would round it; the message names row and value.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = without_blanks(texts, [*MISSING, *na_values], _BLANKS)
+    known = strip_blanks(texts, [*MISSING, *na_values], _BLANKS)
     kind = number_type(dtype)
     is_word = pc.is_in(known, value_set=pa.array([*TRUE, *FALSE]))
     if known.null_count < len(known) == pc.sum(is_word).as_py() + known.null_count:
         words = pc.if_else(pc.is_valid(known), pc.is_in(known, value_set=pa.array(TRUE)), None)
         return words.cast(pa.uint8()).cast(kind)
-    # pyarrow does not know the plus sign in whole numbers.
-    plain = pc.replace_substring_regex(with_points(known, decimal), r"^\+([0-9.])", r"\1")
+    # pyarrow does not parse the plus sign of integers.
+    plain = pc.replace_substring_regex(use_points(known, decimal), r"^\+([0-9.])", r"\1")
     if kind != pa.float64():
-        with contextlib.suppress(pa.ArrowInvalid):  # written as floats, perhaps whole ones
+        with contextlib.suppress(pa.ArrowInvalid):  # some are written like floats, perhaps 1.0
             return plain.cast(kind)
     try:
         values = plain.cast(pa.float64())
     except pa.ArrowInvalid:
-        raise _no_number(plain, known, name, source, decimal) from None
+        raise _not_a_number(plain, known, name, source, decimal) from None
     if dtype is None or dtype.kind != "f":
         refuse_large(plain, values.to_numpy(), name, source, dtype)
     return values
 
 
-def with_points(texts: Any, decimal: str) -> Any:
-    """Return a pyarrow column of strings whose numbers have a decimal point, to be parsed: `with_point` of each.
-
-    Args:
-        texts: The column.
-        decimal: What stands before decimals in it.
-    """
+def use_points(texts: Any, decimal: str) -> Any:
+    """Apply `use_point` to each string of a pyarrow column."""
     import pyarrow.compute as pc
 
     if decimal == ".":
@@ -114,29 +109,29 @@ def with_points(texts: Any, decimal: str) -> Any:
     return pc.replace_substring(pc.replace_substring(texts, ".", _NO_PART), decimal, ".")
 
 
-def with_point(text: str, decimal: str) -> str:
-    """Return a number with a decimal point; what has a point though decimals have another mark is no number any more.
+def use_point(text: str, decimal: str) -> str:
+    """Replace the decimal mark of a number by a point; a text with a point already is spoilt, so that it is refused.
 
-    >>> with_point("1,5e-3", ","), with_point("1.5", ",")
+    >>> use_point("1,5e-3", ","), use_point("1.5", ",")
     ('1.5e-3', '1?5')
     """
     return text if decimal == "." else text.replace(".", _NO_PART).replace(decimal, ".")
 
 
 def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType | None = None) -> None:
-    """Refuse whole numbers beyond 2**53, which float64 rounds.
+    """Refuse integers beyond 2**53, which float64 rounds.
 
     Args:
         texts: A pyarrow column of strings.
-        values: The same as float64, (rows,).
-        name: The column's name.
+        values: The same values as float64, (rows,).
+        name: The name of the column.
         source: For errors.
-        dtype: What was asked for.
+        dtype: The requested dtype.
     """
-    found = first_large(texts, values)
-    if found is None:
+    large = first_large(texts, values)
+    if large is None:
         return
-    row, text = found
+    row, text = large
     what = ROUNDED if dtype is None else f"does not fit into {dtype}"
     holds = _whole_dtype(texts, values)
     keep = f"keep it with --dtype {holds}, or " if holds else ""
@@ -144,28 +139,23 @@ def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType
 
 
 def first_large(texts: Any, values: Array) -> tuple[int, str] | None:
-    """Return the row, from 0, and the text of the first whole number that float64 rounds; None: there is none.
-
-    Args:
-        texts: A pyarrow column of strings.
-        values: The same as float64, (rows,).
-    """
+    """Return the row, from 0, and the text of the first integer that float64 rounds, or None; see `refuse_large`."""
     for row in np.flatnonzero(np.abs(values) >= EXACT_IN_FLOAT64).tolist():
         text = texts[row].as_py().strip()
         digits = text.lstrip("+-").lstrip("0")
-        # Python refuses to parse thousands of digits; more than 16 are beyond anyway.
+        # Python does not parse thousands of digits; more than 16 exceed 2**53 in any case.
         if re.fullmatch("[0-9]+", digits) and (len(digits) > 16 or int(digits) > EXACT_IN_FLOAT64):
-            return row, shortened(text, 40)
+            return row, shorten(text, 40)
     return None
 
 
 def _whole_dtype(texts: Any, values: Array) -> str:
-    """Return the dtype of whole numbers that holds all of a column; "" where none does."""
+    """Return the integer dtype that holds all values of a column; "" if neither does."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    there = pc.if_else(pa.array(np.isnan(values)), None, texts)
-    plain = pc.replace_substring_regex(pc.utf8_trim(there, _BLANKS), r"^\+", "")
+    present = pc.if_else(pa.array(np.isnan(values)), None, texts)
+    plain = pc.replace_substring_regex(pc.utf8_trim(present, _BLANKS), r"^\+", "")
     for kind in (pa.int64(), pa.uint64()):
         with contextlib.suppress(pa.ArrowInvalid):
             plain.cast(kind)
@@ -173,35 +163,30 @@ def _whole_dtype(texts: Any, values: Array) -> str:
     return ""
 
 
-def first_that_fails(column: Any, kind: Any) -> int:
-    """Return the row, from 0, of the first value that is none of a type, by halving; there must be one.
-
-    Args:
-        column: A pyarrow column.
-        kind: The pyarrow type.
-    """
+def first_cast_failure(column: Any, kind: Any) -> int:
+    """Return the row, from 0, of the first value of a pyarrow column that cannot be cast to a type; one must exist."""
     import pyarrow as pa
 
-    fine, wrong = 0, len(column)  # the first `fine` values are of the type; among the first `wrong` one is not
-    while wrong - fine > 1:
-        middle = (fine + wrong) // 2
+    start, stop = 0, len(column)  # by bisection: it is one of these rows
+    while stop - start > 1:
+        middle = (start + stop) // 2
         try:
-            column.slice(fine, middle - fine).cast(kind)
+            column.slice(start, middle - start).cast(kind)
         except pa.ArrowInvalid:
-            wrong = middle
+            stop = middle
         else:
-            fine = middle
-    return fine
+            start = middle
+    return start
 
 
-def nearly_number(text: str, decimal: str = ".") -> bool:
-    """Whether text is a number written otherwise, as 1,5, a time stamp, or of a file that is damaged."""
-    written = _TIME_STAMP.match(text) or otherwise_written(text, decimal)
-    return bool(written) or "\0" in text or "\ufeff" in text
+def is_nearly_number(text: str, decimal: str = ".") -> bool:
+    """Whether text is a number in another notation (1,5), a time stamp, or damaged."""
+    is_notation = _TIME_STAMP.match(text) or notation_advice(text, decimal)
+    return bool(is_notation) or "\0" in text or "\ufeff" in text
 
 
-def otherwise_written(text: str, decimal: str = ".") -> str:
-    """Say what to do about a number whose decimals or thousands have other marks than `decimal` says; "" where none."""
+def notation_advice(text: str, decimal: str = ".") -> str:
+    """Return advice on a number with another decimal mark or a thousands separator; "" for any other text."""
     if _OTHER_DECIMALS[decimal].fullmatch(text):
         if decimal == ".":
             return (
@@ -217,27 +202,27 @@ def otherwise_written(text: str, decimal: str = ".") -> str:
     return ""
 
 
-def _no_number(plain: Any, known: Any, name: str, source: str, decimal: str) -> SourceError:
-    """Say which value is the first that is not a number, and what it may be."""
+def _not_a_number(plain: Any, known: Any, name: str, source: str, decimal: str) -> SourceError:
+    """Return the error for the first value that is not a number, with advice."""
     import pyarrow as pa
 
-    row = first_that_fails(plain, pa.float64())
+    row = first_cast_failure(plain, pa.float64())
     text = known[row].as_py()
     if _TIME_STAMP.match(text):
         return not_numbers(source, name, TIME_STAMPS, text, row + 1)
     hint = _hint(text, decimal)
-    # The first value that is there tells a column of text from a slip of the pen.
+    # If the first present value is not a number, the whole column is text; otherwise it is a single mistake.
     if not hint and known.slice(0, row).null_count == row:
-        return not_numbers(source, name, "text", text, row + 1, if_missing(text))
-    choices = [if_missing(text), f"correct it, or leave the column out with --exclude {as_option(name)}"]
+        return not_numbers(source, name, "text", text, row + 1, missing_advice(text))
+    choices = [missing_advice(text), f"correct it, or leave the column out with --exclude {as_option(name)}"]
     advice = hint or ", ".join(filter(None, choices))
-    return SourceError(source, f"row {row + 1:,}, column {name}: {shortened(repr(text))} is not a number; {advice}")
+    return SourceError(source, f"row {row + 1:,}, column {name}: {shorten(repr(text))} is not a number; {advice}")
 
 
-def if_missing(text: str) -> str:
-    """Say how text is taken for a missing value, if it looks like one of the usual ways to write that; "" where not.
+def missing_advice(text: str) -> str:
+    """Return the advice to declare a text as a missing value, if it looks like one; otherwise "".
 
-    >>> if_missing("-"), if_missing("n.a."), if_missing("W")
+    >>> missing_advice("-"), missing_advice("n.a."), missing_advice("W")
     ('say --na-values - if it stands for a missing value', 'say --na-values n.a. if it stands for a missing value', '')
     """
     is_mark = len(text) <= _LONGEST_MARK and not any(letter.isalnum() for letter in text)
@@ -247,8 +232,8 @@ def if_missing(text: str) -> str:
 
 
 def _hint(text: str, decimal: str) -> str:
-    """Say what to do about text that is nearly a number; "" where it is not."""
-    if advice := otherwise_written(text, decimal):
+    """Return advice on a text that is nearly a number; otherwise ""."""
+    if advice := notation_advice(text, decimal):
         return advice
     if other := _DELIMITED.fullmatch(text):
         return f"if {other[1]!r} stands between the columns, say --delimiter {other[1]!r}"

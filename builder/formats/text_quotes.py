@@ -1,4 +1,4 @@
-"""Quotes that are opened and never closed: such a field swallows all lines that follow, to the end of the file."""
+"""Detect quotes that are never closed: the rest of the file would become part of the field."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -9,25 +9,25 @@ _SENTINEL = "\x01 after the end"
 
 
 class QuoteCount:
-    """Pass pieces of a text through, and count whether their quotes come in pairs."""
+    """Pass pieces of a text through, and record whether the number of quotes is odd."""
 
     def __init__(self) -> None:
         self.odd = False
 
     def __call__(self, piece: bytes) -> bytes:
-        """Return the piece as it is."""
+        """Return the piece unchanged."""
         # NumPy is five times as fast as `bytes.count`.
         self.odd ^= np.count_nonzero(np.frombuffer(piece, np.uint8) == ord('"')) % 2 == 1
         return piece
 
 
-def unclosed(pieces: Iterable[bytes], delimiter: str) -> int | None:
-    r"""Return the number, from 1, of the row in which a quote is opened and not closed; None: there is none.
+def unclosed_quote(pieces: Iterable[bytes], delimiter: str) -> int | None:
+    r"""Return the number, from 1, of the row whose quote is not closed; None if all are.
 
-    It takes far longer than to count quotes, so it is only for texts in which these do not come in pairs: a quote
-    inside of a field that does not start with one, as for inches, is no fault.
+    This takes far longer than counting, so it is used only if the number of quotes is odd. A quote within a field that
+    does not start with one, as for inches, is valid.
 
-    >>> unclosed([b'1,"2"\n3,"4', b'\n5,6\n'], ","), unclosed([b'1,5" wide\n'], ",")
+    >>> unclosed_quote([b'1,"2"\n3,"4', b'\n5,6\n'], ","), unclosed_quote([b'1,5" wide\n'], ",")
     (2, None)
     """
     rows = csv.reader(_lines(pieces), delimiter=delimiter)
@@ -41,7 +41,7 @@ def unclosed(pieces: Iterable[bytes], delimiter: str) -> int | None:
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Yield the lines of a text that comes in pieces, and then one more, which an open quote swallows."""
+    """Yield the lines of a text that comes in pieces, then a sentinel, which an open quote would swallow."""
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).splitlines(keepends=True) or [b""]

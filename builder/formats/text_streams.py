@@ -1,4 +1,4 @@
-"""The bytes of a text file as they are parsed: unpacked, as UTF-8, without comments, with single blanks."""
+"""Streams of text for the parser: decompressed, in UTF-8, without comments, with single blanks."""
 
 import codecs
 import lzma
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats.files import most_unpacked, unpacks_to_much
+from builder.formats.files import unpacked_limit, unpacks_too_much
 from builder.options.table_options import TableOptions
 
 
 def open_stream(path: Path, compression: str | None, source: str, options: TableOptions) -> Any:
-    """Open a text file for reading; what unpacks to far more than its size ends in a SourceError.
+    """Open a text file for reading. Reading raises SourceError if it unpacks to far more than its size.
 
     Args:
-        path: Where it lies.
+        path: The path of the file.
         compression: None, "gzip", "zstd", "bz2" or "xz".
-        source: What to call it in errors.
-        options: Its encoding, and what lines of comments begin with.
+        source: The name of the source, for errors.
+        options: `encoding` and `comment` are used.
     """
     import pyarrow as pa
 
@@ -38,22 +38,22 @@ def open_stream(path: Path, compression: str | None, source: str, options: Table
 
 
 class LimitUnpacked:
-    """Pass pieces of a text through, as long as they are not far more than the packed file."""
+    """Pass pieces of a text through, until they exceed the limit for the compressed file."""
 
     def __init__(self, path: Path, source: str) -> None:
         self._size, self._source = path.stat().st_size, source
-        self._left = most_unpacked(self._size)
+        self._left = unpacked_limit(self._size)
 
     def __call__(self, piece: bytes) -> bytes:
-        """Return the piece as it is."""
+        """Return the piece unchanged."""
         self._left -= len(piece)
         if self._left < 0:
-            raise unpacks_to_much(self._source, self._size)
+            raise unpacks_too_much(self._source, self._size)
         return piece
 
 
 class Recode:
-    r"""Write text of another encoding as UTF-8, piece by piece.
+    r"""Recode text as UTF-8, piece by piece.
 
     >>> recode = Recode("utf-16", "x.csv")
     >>> recode(b"\xff\xfea\x00,"), recode(b"\x00b\x00")
@@ -65,7 +65,7 @@ class Recode:
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
     def __call__(self, piece: bytes) -> bytes:
-        """Return what is complete of the piece, and of the one before."""
+        """Return the complete characters so far; the rest waits for the next piece."""
         try:
             return self._decoder.decode(bytes(piece)).encode()
         except UnicodeError as error:
@@ -75,7 +75,7 @@ class Recode:
 
 
 class DropComments:
-    r"""Leave out the lines that begin with a mark, piece by piece of a text.
+    r"""Remove the lines that begin with a mark, piece by piece.
 
     >>> drop = DropComments("#")
     >>> drop(b"# a\n1\n#"), drop(b" b\n# c\n2#\n")
@@ -85,20 +85,20 @@ class DropComments:
     def __init__(self, mark: str) -> None:
         self._whole = re.compile(rb"(?<=[\r\n])" + re.escape(mark.encode()) + rb"[^\r\n]*(\r\n?|\n)")
         self._open = re.compile(rb"(?<=[\r\n])" + re.escape(mark.encode()) + rb"[^\r\n]*\r?\Z")
-        self._last, self._rest = b"\n", b""  # the byte before; a comment that goes on
+        self._last, self._rest = b"\n", b""  # the byte before the piece; an unfinished comment
 
     def __call__(self, piece: bytes) -> bytes:
-        """Return the next piece, but for comments."""
+        """Return the next piece without comments."""
         text = self._last + self._rest + bytes(piece)
-        goes_on = self._open.search(text)
-        self._rest = text[goes_on.start() :] if goes_on else b""
-        text = text[: goes_on.start()] if goes_on else text
+        unfinished = self._open.search(text)
+        self._rest = text[unfinished.start() :] if unfinished else b""
+        text = text[: unfinished.start()] if unfinished else text
         self._last = text[-1:]
         return self._whole.sub(b"", text)[1:]
 
 
 class CollapseBlanks:
-    r"""Turn runs of blanks and tabs into one blank, and none at the ends of lines, piece by piece of a text.
+    r"""Replace runs of blanks and tabs by one blank, and remove them at the ends of lines, piece by piece.
 
     >>> collapse = CollapseBlanks()
     >>> collapse(b"  1   2 "), collapse(b"\t 3  \n  4 5")
@@ -111,18 +111,18 @@ class CollapseBlanks:
     def __call__(self, piece: bytes) -> bytes:
         """Return the next piece, collapsed."""
         text = np.frombuffer(self._last + bytes(piece).replace(b"\t", b" "), np.uint8)
-        # Blanks after a blank or a line end go: bytes up to 32. NumPy is three times as fast as replacing runs.
-        kept = text[1:][(text[1:] != ord(" ")) | (text[:-1] > ord(" "))].tobytes()
+        # Drop blanks after a blank or a line end (bytes up to 32). NumPy is three times as fast as `re`.
+        output = text[1:][(text[1:] != ord(" ")) | (text[:-1] > ord(" "))].tobytes()
         if self._last == b" ":
-            kept = b" " + kept
-        collapsed: bytes = kept.replace(b" \n", b"\n").replace(b" \r", b"\r")
+            output = b" " + output
+        collapsed: bytes = output.replace(b" \n", b"\n").replace(b" \r", b"\r")
         if collapsed:
             self._last = collapsed[-1:]
         return collapsed.removesuffix(b" ")
 
 
 class DropLastBlankLines:
-    r"""Take away the line ends, and blanks, that a text ends with, piece by piece.
+    r"""Remove the line ends and blanks at the end of a text, piece by piece.
 
     >>> drop = DropLastBlankLines()
     >>> drop(b"1\n2\n \n"), drop(b"\n3\n\n")
@@ -130,11 +130,11 @@ class DropLastBlankLines:
     """
 
     def __init__(self) -> None:
-        self._held = b""  # line ends and blanks that may be the last
+        self._pending = b""  # line ends and blanks that may be the last
 
     def __call__(self, piece: bytes) -> bytes:
-        """Return what is known to be no end, of what was held back and the next piece."""
-        text = self._held + bytes(piece)
-        kept = text.rstrip(b"\r\n \t")
-        self._held = text[len(kept) :]
-        return kept
+        """Return the pending blanks and the next piece, but for the blanks at its end."""
+        text = self._pending + bytes(piece)
+        output = text.rstrip(b"\r\n \t")
+        self._pending = text[len(output) :]
+        return output

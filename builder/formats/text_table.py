@@ -1,4 +1,4 @@
-"""Reading delimited and blank-separated text, by pyarrow."""
+"""Read delimited and blank-separated text with pyarrow."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,19 +10,19 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.convert import EXACT_IN_FLOAT64
-from builder.formats.table import HIDDEN, DType, Frame, OpenTable, alone, reading, shortened
+from builder.formats.table import HIDDEN, DType, Frame, OpenTable, reading, shorten, single_groups
 from builder.formats.text_header import FIRST, TextStart, read_start
 from builder.formats.text_numbers import (
     FALSE,
     MISSING,
     TRUE,
-    first_that_fails,
+    first_cast_failure,
     number_type,
-    numbers,
+    parse_numbers,
     refuse_large,
-    without_blanks,
+    strip_blanks,
 )
-from builder.formats.text_quotes import QuoteCount, unclosed
+from builder.formats.text_quotes import QuoteCount, unclosed_quote
 from builder.formats.text_streams import CollapseBlanks, DropLastBlankLines, open_stream
 from builder.options.table_options import TableOptions
 
@@ -32,7 +32,7 @@ _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTable:
-    """A text file of which the first lines are read."""
+    """A text file whose first lines have been read."""
 
     path: Path
     source: str
@@ -44,8 +44,8 @@ class TextTable:
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Each column, alone in its group."""
-        return alone(self.start.names)
+        """A group of its own for each column."""
+        return single_groups(self.start.names)
 
     @property
     def named(self) -> bool:
@@ -53,7 +53,7 @@ class TextTable:
         return self.start.named
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
-        """Parse columns as float64, or as int64 or uint64 where whole numbers are asked for; raw ones are trimmed."""
+        """Parse columns as float64, or as int64 or uint64 for integer dtypes; raw ones are stripped."""
         import pyarrow as pa
 
         columns = {}
@@ -64,46 +64,46 @@ class TextTable:
                 parsed = self.parse(kinds | texts)
                 if not raw and dtype is not None and pa.bool_() not in kinds.values():
                     return parsed
-                columns = {name: self._checked(parsed[name], name, dtype) for name in names}
+                columns = {name: self._check_numbers(parsed[name], name, dtype) for name in names}
             except pa.ArrowInvalid:
-                # Rare: signs, blanks around words, or text, which is then named by row and column.
+                # Rare: plus signs, blanks around words, or text, for which `parse_numbers` raises.
                 parsed = self.texts([*names, *texts])
                 for name in names:
-                    columns[name] = numbers(
+                    columns[name] = parse_numbers(
                         parsed[name], name, self.source, dtype, self.options.na_values, self.decimal
                     )
         others = self.texts([name for name in raw if name in names]) if len(texts) < len(raw) else parsed
         for name in raw:
             text = parsed[name] if name in texts else others[name]
-            columns[HIDDEN + name] = without_blanks(text, [*MISSING, *self.options.na_values])
+            columns[HIDDEN + name] = strip_blanks(text, [*MISSING, *self.options.na_values])
         return pa.table(columns)
 
     def _kinds(self, names: Sequence[str], dtype: DType | None) -> dict[str, Any]:
-        """Return the types that columns are parsed as: bool where the first row has such a word."""
+        """Return the types to parse columns as: bool if the first row has such a word."""
         import pyarrow as pa
 
         words = dict(zip(self.start.names, self.start.first, strict=False))
         number = number_type(dtype)
         return {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else number for name in names}
 
-    def _checked(self, column: Any, name: str, dtype: DType | None) -> Any:
-        """Return a column of numbers, with 1 for true; refuse whole numbers in text that float64 does not hold."""
+    def _check_numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
+        """Return a column of numbers, with 1 for true; refuse integers that float64 would round."""
         import pyarrow as pa
 
         if pa.types.is_boolean(column.type):
             return column.cast(pa.uint8()).cast(number_type(dtype))
         if dtype is None:
             values = column.to_numpy()
-            # Half the time of fmax and fmin, which leave NaN out. pyarrow's min_max takes ten times as long.
+            # A maximum of NaN fails the first comparison. fmax takes twice as long, pyarrow's min_max ten times.
             if not np.abs(values).max(initial=0) < EXACT_IN_FLOAT64 and (np.abs(values) >= EXACT_IN_FLOAT64).any():
                 refuse_large(self.texts([name])[name], values, name, self.source)
         return column
 
     def texts(self, names: Sequence[str]) -> Frame:
-        """Return columns as the text that stands in the file.
+        """Return columns as text.
 
         Raises:
-            SourceError: Some of it is not UTF-8.
+            SourceError: A value is not UTF-8.
         """
         import pyarrow as pa
 
@@ -115,7 +115,7 @@ class TextTable:
 
     @property
     def decimal(self) -> str:
-        """What stands before decimals."""
+        """The decimal mark."""
         return self.options.decimal
 
     def pieces(self) -> Sequence[OpenTable]:
@@ -124,13 +124,14 @@ class TextTable:
 
     @property
     def rows(self) -> int | None:
-        """None: lines are not counted before they are read."""
+        """None: the number of lines is unknown before reading."""
         return None
 
     def parse(self, kinds: Mapping[str, Any]) -> Any:
-        """Read columns as the given pyarrow types, as a pyarrow.Table; other columns are not looked at.
+        """Read columns as a pyarrow.Table.
 
-        A type of None is found out from the values.
+        Args:
+            kinds: The pyarrow type of each column to read; None: pyarrow infers the type.
 
         Raises:
             SourceError: A row has more or fewer fields than the first.
@@ -142,13 +143,13 @@ class TextTable:
         if self.start.rest is not None and not self.start.rest.strip():
             return pa.schema([(name, kind or pa.null()) for name, kind in kinds.items()]).empty_table()
         options = {
-            # Threads would be in the way of the workers beside this one.
+            # The other cores belong to other workers.
             "read_options": csv.ReadOptions(
                 use_threads=False,
                 block_size=max(_BLOCK, 4 * self.start.longest),
                 column_names=self.start.names,
             ),
-            # Of one column, a blank line is a row of which the value is missing; of several, it is no row.
+            # A blank line is a missing value in a file of one column, and ignored otherwise.
             "parse_options": csv.ParseOptions(
                 delimiter=self.delimiter or " ", ignore_empty_lines=len(self.start.names) > 1
             ),
@@ -167,12 +168,12 @@ class TextTable:
             if None in kinds.values():
                 parsed = csv.read_csv(self._data(quotes), **options)
             else:
-                # Half the time per small file, but it would find out types from the first block alone.
+                # Takes half the time for small files, but would infer types from the first block only.
                 with csv.open_csv(self._data(quotes), **options) as batches:
                     parsed = batches.read_all()
         except pa.ArrowInvalid as error:
             self._refuse_open_quote(quotes)
-            problem = self._problem(str(error))
+            problem = self._explain(str(error))
             if problem is None:
                 raise
             raise SourceError(self.source, problem) from error
@@ -180,7 +181,7 @@ class TextTable:
         return parsed
 
     def _data(self, quotes: QuoteCount) -> Any:
-        """Open the data rows as a stream, with single blanks where they are separated by runs."""
+        """Open the data rows as a stream; runs of blanks between fields become single blanks."""
         import pyarrow as pa
 
         changes: list[Callable[[bytes], bytes]] = [quotes]
@@ -200,26 +201,26 @@ class TextTable:
         return stream
 
     def _refuse_open_quote(self, quotes: QuoteCount) -> None:
-        """Refuse a field that swallows all that follows; pyarrow would take the file's end for its own."""
+        """Refuse a quote that is not closed; pyarrow would close it at the end of the file."""
         if not quotes.odd:
             return
         with self._data(QuoteCount()) as stream:
-            row = unclosed(iter(lambda: stream.read(_BLOCK), b""), self.delimiter or " ")
+            row = unclosed_quote(iter(lambda: stream.read(_BLOCK), b""), self.delimiter or " ")
         if row is not None:
             raise SourceError(
                 self.source,
                 f"row {row:,}: a quote is opened and not closed before the file ends; close it, or is it cut off?",
             )
 
-    def _problem(self, words: str) -> str | None:
-        """Say what pyarrow's words on text that it cannot take apart mean; None: on a value, rather."""
+    def _explain(self, words: str) -> str | None:
+        """Explain pyarrow's message on malformed text; None if it is about a value."""
         if "straddling object" in words:
             return f"a line is longer than {max(_BLOCK, 4 * self.start.longest):,} bytes; is it text, and whole?"
-        # pyarrow's handler of invalid rows fails where the row is not UTF-8, so its message is read instead.
-        wrong = _WRONG_WIDTH.search(words)
-        if wrong is None:
+        # pyarrow's handler of invalid rows fails if the row is not UTF-8, so its message is parsed instead.
+        match = _WRONG_WIDTH.search(words)
+        if match is None:
             return None
-        row, expected, actual, text = wrong.groups()
+        row, expected, actual, text = match.groups()
         advice = "is it cut off, or the delimiter another?"
         if "\0" in text:
             advice = "it holds NUL bytes, as files have that were being written when the power went; is it whole?"
@@ -227,22 +228,22 @@ class TextTable:
             advice = "say --comment '#' if lines that begin so are to be left out"
         return (
             f"row {int(row):,} has {int(actual):,} fields, but the first line has {int(expected):,} "
-            f"({shortened(repr(text), 80)}); {advice}"
+            f"({shorten(repr(text), 80)}); {advice}"
         )
 
     def not_utf8(self, names: Sequence[str]) -> SourceError:
-        """Find the first value of some columns that is not UTF-8; there must be one."""
+        """Return the error for the first value of some columns that is not UTF-8; one must exist."""
         import pyarrow as pa
 
-        found = []
+        invalid = []
         values = self.parse({name: pa.binary() for name in names})
         for name in names:
             try:
                 values[name].cast(pa.string())
             except pa.ArrowInvalid:
-                found.append((first_that_fails(values[name], pa.string()), name))
-        row, name = min(found, key=lambda one: one[0])
-        shown = shortened(repr(values[name][row].as_py()), 80)
+                invalid.append((first_cast_failure(values[name], pa.string()), name))
+        row, name = min(invalid, key=lambda one: one[0])
+        shown = shorten(repr(values[name][row].as_py()), 80)
         return SourceError(
             self.source,
             f"row {row + 1:,}, column {name}: {shown} is not valid UTF-8; write the file as UTF-8, "
@@ -256,12 +257,12 @@ def open_text(
     """Open a text file and read its first lines; see `TextTable`.
 
     Raises:
-        SourceError: It is empty or broken, or what stands before decimals stands between fields as well.
+        SourceError: The file is empty or broken, or its delimiter is the decimal mark.
     """
     advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
     with reading(source, advice=advice), open_stream(path, compression, source, options) as stream:
         start = read_start(stream, source, delimiter, options)
-    # Not before: that one column would be several by another delimiter says more.
+    # Checked last, since the error about another delimiter is more helpful.
     if options.decimal == delimiter:
         raise SourceError(
             source,

@@ -1,4 +1,4 @@
-"""Label columns of text: read as the codes of their classes, and looked at for which classes they have."""
+"""Label columns of text: their classes, and reading them as codes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from builder.build_errors import SourceError
 from builder.formats.arrays import NpyTable
-from builder.formats.arrow import ArrowTable, holds_nothing, is_numeric, is_text, what_it_holds
+from builder.formats.arrow import ArrowTable, describe_type, is_all_null, is_numeric, is_text
 from builder.formats.column_choice import as_option
 from builder.formats.convert import stack
-from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, raw_columns
-from builder.formats.text_numbers import nearly_number, without_blanks
-from builder.frames.label_join import WithLabels
+from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, read_raw
+from builder.formats.text_numbers import is_nearly_number, strip_blanks
+from builder.frames.label_join import LabelledTable
 from builder.labels.text_classes import (
     CODES,
     MOST_CLASSES,
     MixedTextError,
-    codes_of,
-    distinct,
-    of_targets,
+    classes_by_target,
+    distinct_texts,
+    encode_classes,
     parse_classes,
 )
 from builder.options.policies import Policy
@@ -30,16 +30,16 @@ from store_spec import Classes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategoricalTable:
-    """An opened table of which some columns are classes: read as their codes, int64.
+    """A table whose columns of classes are read as codes, int64.
 
     Args:
         inner: The table.
         classes: The names of the classes of each such column.
-        labels: All columns that are labels.
+        labels: All label columns.
         source: For errors.
-        na_values: What counts as missing, beside what is.
-        given: Whether the user gave the classes.
-        earlier: The pieces of the same file whose rows come before these.
+        na_values: Further words for missing values.
+        from_user: Whether the user listed the classes.
+        previous: The pieces of the same file that come before this one.
     """
 
     inner: OpenTable
@@ -47,12 +47,12 @@ class CategoricalTable:
     labels: tuple[str, ...]
     source: str
     na_values: tuple[str, ...]
-    given: bool
-    earlier: tuple[OpenTable, ...] = ()
+    from_user: bool
+    previous: tuple[OpenTable, ...] = ()
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """As the table has them."""
+        """The groups of the table."""
         return self.inner.groups
 
     @property
@@ -62,56 +62,64 @@ class CategoricalTable:
 
     @property
     def decimal(self) -> str:
-        """As the table has it."""
+        """The decimal mark of the table."""
         return self.inner.decimal
 
     @property
     def is_text(self) -> bool:
-        """As the table has it."""
+        """Whether the table is text."""
         return self.inner.is_text
 
     def pieces(self) -> Sequence[CategoricalTable]:
         """Return the pieces of the table, each with the same classes."""
         parts = self.inner.pieces()
-        return tuple(replace(self, inner=part, earlier=tuple(parts[:number])) for number, part in enumerate(parts))
+        return tuple(replace(self, inner=part, previous=tuple(parts[:number])) for number, part in enumerate(parts))
 
     @property
     def rows(self) -> int | None:
-        """As the table has them."""
+        """The number of rows, if it is known."""
         return self.inner.rows
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
-        """Read columns, those of classes as codes."""
+        """Read columns; classes become codes."""
         import pyarrow as pa
 
-        coded = [name for name in names if name in self.classes]
+        class_columns = [name for name in names if name in self.classes]
         numbers = [name for name in names if name not in self.classes]
-        frame = self._read_inner(numbers, dtype, [*coded, *(name for name in raw if name not in coded)])
-        columns = {name: self._codes(frame[HIDDEN + name], name) if name in coded else frame[name] for name in names}
+        frame = self._read_inner(numbers, dtype, [*class_columns, *(name for name in raw if name not in class_columns)])
+        columns = {
+            name: self._encode(frame[HIDDEN + name], name) if name in class_columns else frame[name] for name in names
+        }
         return pa.table(columns | {HIDDEN + name: frame[HIDDEN + name] for name in raw})
 
-    def _codes(self, column: Any, name: str) -> Any:
-        """Return the codes of a column of classes."""
-        texts = _texts(self.inner, column, self.na_values)
+    def _encode(self, column: Any, name: str) -> Any:
+        """Encode a column of classes."""
+        texts = _as_text(self.inner, column, self.na_values)
         if texts is None:
-            what = "--classes names" if self.given else "the store has"
+            what = "--classes names" if self.from_user else "the store has"
             raise SourceError(
                 self.source,
-                f"column {name} holds {_holds(column.type)}, where {what} classes of text; leave --classes out "
+                f"column {name} holds {_content(column.type)}, where {what} classes of text; leave --classes out "
                 "of a first build, or write the column as text",
             )
-        before = sum(piece.rows or 0 for piece in self.earlier)
+        before = sum(piece.rows or 0 for piece in self.previous)
         try:
-            return codes_of(
-                texts, self.classes[name], name, self.source, named=self.given, before=before, decimal=self.decimal
+            return encode_classes(
+                texts,
+                self.classes[name],
+                name,
+                self.source,
+                from_user=self.from_user,
+                before=before,
+                decimal=self.decimal,
             )
         except SourceError:
-            if not self.given:  # numbers among the texts say more than one that is unknown
-                distinct(texts, name, self.source, typed=not self.is_text, decimal=self.decimal)
+            if not self.from_user:  # if numbers and text are mixed, its error explains more than the unknown class
+                distinct_texts(texts, name, self.source, typed=not self.is_text, decimal=self.decimal)
             raise
 
     def _read_inner(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
-        """Read columns, none of them as codes; a label that is text is no slip."""
+        """Read columns without encoding; if that fails because a label is text, say so."""
         try:
             return self.inner.read(names, dtype, raw)
         except SourceError:
@@ -119,9 +127,9 @@ class CategoricalTable:
                 if name in self.classes:
                     continue
                 try:
-                    texts = texts_in(self.inner, name, self.source, self.na_values)
+                    texts = read_texts(self.inner, name, self.source, self.na_values)
                 except MixedTextError:
-                    raise  # classes of which some are numbers, as 1, 2 and R
+                    raise  # perhaps classes such as 1, 2 and R
                 except SourceError:
                     continue
                 if texts:
@@ -135,42 +143,43 @@ class CategoricalTable:
         )
 
 
-def with_classes(
+def encode_labels(
     opened: OpenTable,
     inputs: Sequence[str],
     labels: Sequence[str],
     classes: Classes | None,
-    given: Sequence[str],
+    class_lists: Sequence[str],
     *,
     source: str,
     na_values: tuple[str, ...],
-) -> tuple[OpenTable | CategoricalTable, tuple[str, ...]]:
-    """Return a table that gives the codes of the labels that are classes, and the names of these.
+) -> tuple[OpenTable, tuple[str, ...]]:
+    """Return a table that reads labels of classes as codes, and the names of these labels.
 
     Args:
         opened: The table.
-        inputs: Its columns that are inputs.
-        labels: Those that are labels.
-        classes: Of each label; None: as given, or it has none.
-        given: Classes as `parse_classes` reads them.
+        inputs: Its input columns.
+        labels: Its label columns.
+        classes: The classes of each label in the store; None: there is no store yet.
+        class_lists: The option `classes`, for `parse_classes`.
         source: For errors.
-        na_values: What counts as missing, beside what is.
+        na_values: Further words for missing values.
 
     Raises:
-        SourceError: A column of classes is an input too.
-        UsageError: Classes are given for what is no label.
+        SourceError: A column of classes is also an input.
+        UsageError: `class_lists` names a column that is not a label.
     """
     if not labels:
         return opened, ()
-    if isinstance(opened, WithLabels):  # none of them is a column of the source
-        plain = opened.plain(labels)
-        table, _ = with_classes(opened.labels, (), plain, classes, given, source=opened.label_file, na_values=na_values)
-        coded = table.classes if isinstance(table, CategoricalTable) else ()
-        return opened.with_table(table), tuple(one for one, name in zip(labels, plain, strict=True) if name in coded)
-    if classes is None and given:
-        classes = of_targets(parse_classes(given), labels)
-    found = {name: names for name, names in zip(labels, classes or (), strict=False) if names is not None}
-    for name in found:
+    if isinstance(opened, LabelledTable):  # the labels are columns of another file
+        names_in_file = opened.names_in_label_file(labels)
+        table, encoded = encode_labels(
+            opened.labels, (), names_in_file, classes, class_lists, source=opened.label_file, na_values=na_values
+        )
+        return opened.with_table(table), tuple(labels[names_in_file.index(name)] for name in encoded)
+    if classes is None and class_lists:
+        classes = classes_by_target(parse_classes(class_lists), labels)
+    names_of = {name: names for name, names in zip(labels, classes or (), strict=False) if names is not None}
+    for name in names_of:
         if name in inputs:
             raise SourceError(
                 source,
@@ -178,36 +187,41 @@ def with_classes(
                 "the inputs (--inputs)",
             )
     table = CategoricalTable(
-        inner=opened, classes=found, labels=tuple(labels), source=source, na_values=na_values, given=bool(given)
+        inner=opened,
+        classes=names_of,
+        labels=tuple(labels),
+        source=source,
+        na_values=na_values,
+        from_user=bool(class_lists),
     )
-    return table, tuple(found)
+    return table, tuple(names_of)
 
 
-def texts_in(opened: OpenTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the different texts of a column, in order; () where it has no value, None where it is no text.
+def read_texts(opened: OpenTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the distinct texts of a column in order of appearance; () if all values are missing, None for numbers.
 
     Raises:
-        SourceError: It cannot be read; or some of it are numbers, and some text.
+        SourceError: The column cannot be read, or mixes numbers and text.
     """
-    if isinstance(opened, WithLabels):
-        (plain,) = opened.plain([name])
-        return texts_in(opened.labels, plain, opened.label_file, na_values)
+    if isinstance(opened, LabelledTable):
+        (name_in_file,) = opened.names_in_label_file([name])
+        return read_texts(opened.labels, name_in_file, opened.label_file, na_values)
     if isinstance(opened, ArrowTable) and name in opened.schema.names:
-        return _texts_of_typed(opened, name, source, na_values)
+        return _read_arrow_texts(opened, name, source, na_values)
     if isinstance(opened, NpyTable):
         return None
-    texts = _texts(opened, raw_columns(opened, [name])[name], na_values)
+    texts = _as_text(opened, read_raw(opened, [name])[name], na_values)
     if texts is None:
         return None
     if not opened.is_text:
-        return distinct(texts, name, source, typed=True)
-    found = distinct(texts, name, source, typed=False, decimal=opened.decimal)
-    # What is nearly a number, as 1,5 or a time stamp, is a slip or no label at all: reading it says so.
-    return None if any(nearly_number(text, opened.decimal) for text in found or ()) else found
+        return distinct_texts(texts, name, source, typed=True)
+    classes = distinct_texts(texts, name, source, typed=False, decimal=opened.decimal)
+    # A text such as 1,5 or a time stamp is a mistake rather than a class; reading it as a number explains it.
+    return None if any(is_nearly_number(text, opened.decimal) for text in classes or ()) else classes
 
 
-def numbers_in(table: OpenTable | CategoricalTable, names: Sequence[str], dtype: DType | None) -> Table:
-    """Read columns as arrays: those of an NPY file, which has them so, without a copy."""
+def read_numbers(table: OpenTable, names: Sequence[str], dtype: DType | None) -> Table:
+    """Read columns as arrays, those of an NPY file without a copy."""
     inner = table.inner if isinstance(table, CategoricalTable) and not table.classes else table
     if isinstance(inner, NpyTable):
         return Table.from_block(inner.block(names), names)
@@ -215,10 +229,10 @@ def numbers_in(table: OpenTable | CategoricalTable, names: Sequence[str], dtype:
 
 
 def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], source: str) -> None:
-    """Refuse policies that give values that are no class.
+    """Refuse policies that turn class codes into floats.
 
     Raises:
-        SourceError: There is one for a column of classes.
+        SourceError: A column of classes has such a policy.
     """
     for name in classes:
         if policies[name].gives_floats:
@@ -229,17 +243,17 @@ def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], sour
             )
 
 
-def refuse_changes(
+def refuse_transforms(
     transforms: Sequence[Transform],
     columns: Sequence[Sequence[str]],
     duplicates: str,
     classes: Sequence[str],
     source: str,
 ) -> None:
-    """Refuse to compute with classes.
+    """Refuse to compute with class codes.
 
     Raises:
-        SourceError: A transform changes a column of them, or rows of one time would become their mean.
+        SourceError: A transform names a column of classes, or `duplicates` would average it.
     """
     for transform, names in zip(transforms, columns, strict=True):
         for name in names:
@@ -254,13 +268,13 @@ def refuse_changes(
         )
 
 
-def stacked_labels(
+def stack_labels(
     table: Table, labels: Sequence[str], classes: Sequence[str], *, dtype: DType | None, source: str
 ) -> Array:
-    """Return label columns as `stack` does; int64 where some are classes.
+    """Return label columns as one array, like `stack`; int64 if any of them holds classes.
 
     Raises:
-        SourceError: As `stack`.
+        SourceError: A value does not fit into that dtype.
     """
     if not classes:
         return stack(table, labels, dtype=dtype, source=source)
@@ -273,34 +287,30 @@ def stacked_labels(
         ) from None
 
 
-def _texts(table: OpenTable, column: Any, na_values: Sequence[str]) -> Any:
-    """Return a column as text; None where it is none."""
+def _as_text(table: OpenTable, column: Any, na_values: Sequence[str]) -> Any:
+    """Return a column as text; None if it is not text."""
     if table.is_text:
         return column
-    return without_blanks(column, na_values) if is_text(column.type) or holds_nothing(column.type) else None
+    return strip_blanks(column, na_values) if is_text(column.type) or is_all_null(column.type) else None
 
 
-def _texts_of_typed(opened: ArrowTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the texts of a column whose type the file says, read piece by piece; None, unread, where it is of numbers.
-
-    Raises:
-        SourceError: As `texts_in`.
-    """
+def _read_arrow_texts(opened: ArrowTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the distinct texts of a column, read piece by piece; None, without reading, for numbers."""
     kind = opened.schema.field(name).type
-    if holds_nothing(kind):
-        return ()  # missing values, of whatever the others hold
+    if is_all_null(kind):
+        return ()
     if is_numeric(kind):
         return None
-    found: dict[str, None] = {}
+    classes: dict[str, None] = {}
     for piece in opened.pieces():
-        texts = _texts(piece, raw_columns(piece, [name])[name], na_values)
+        texts = _as_text(piece, read_raw(piece, [name])[name], na_values)
         if texts is None:
             return None
-        found |= dict.fromkeys(distinct(texts, name, source, typed=True) or ())
-        if len(found) > MOST_CLASSES:
-            break  # more than are taken, as who takes them says
-    return tuple(found)[: MOST_CLASSES + 1]
+        classes |= dict.fromkeys(distinct_texts(texts, name, source, typed=True) or ())
+        if len(classes) > MOST_CLASSES:
+            break  # the caller refuses so many
+    return tuple(classes)[: MOST_CLASSES + 1]
 
 
-def _holds(kind: Any) -> str:
-    return "numbers" if is_numeric(kind) else what_it_holds(kind)
+def _content(kind: Any) -> str:
+    return "numbers" if is_numeric(kind) else describe_type(kind)

@@ -1,4 +1,4 @@
-"""What becomes of steps with missing values: `--missing`, `--ffill-limit`, `--na-values`; and counts of it."""
+"""Fill, drop, keep or cut at missing values: `--missing`, `--ffill-limit`, `--na-values`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
-from builder.formats.column_choice import number_in
+from builder.formats.column_choice import parse_number
 from builder.formats.convert import FILL_IN, per_row, refuse_any, require_finite
 from builder.formats.table import HIDDEN, Array, Frame, Table, array_of, column_of
 from builder.frames.transforms import as_floats
@@ -19,15 +19,15 @@ from builder.options.policies import Fill, Policy
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CleanRows:
-    """The steps that are left of a table, cut into parts.
+    """The rows of a table after cleaning, cut into parts.
 
     Args:
-        table: All of them, one part after another, without missing values but NaN that is kept.
-        rows: Which rows of the table that was cleaned they are, rising.
-        lengths: Steps of each part, at least 1; there may be no part.
-        dropped: (parts,) steps that were left out, each counted with the part after it, or the last.
+        table: The rows of all parts, in order. NaN stands only where the policy is `keep`.
+        rows: The index of each row in the table before cleaning, rising.
+        lengths: (parts,) steps of each part, at least 1; there may be no parts.
+        dropped: (parts,) dropped steps; a step counts with the next part, or with the last.
         filled: (parts,) values that were filled in.
-        fills: Where, (rows, ...), in the columns in which any were.
+        fills: Masks (rows, ...) of the filled values, for columns that have any.
     """
 
     table: Table
@@ -39,12 +39,12 @@ class CleanRows:
 
 
 def mark_missing(rows: Frame, na_values: Sequence[str], classes: Sequence[str] = ()) -> Frame:
-    """Take the numbers among these words for missing values, wherever they stand.
+    """Mark the numbers among `na_values` as missing in all columns but those of classes.
 
-    They are compared as numbers of the column's own dtype: -999.9 is found among float32 as it is rounded there.
-    Columns of classes are left alone: what is missing among their texts is known, and their codes are no numbers.
+    They are compared in the dtype of the column: -999.9 matches the float32 nearest to it. Columns of classes are
+    codes, and their missing texts are marked already.
     """
-    numbers = [number for number in map(number_in, na_values) if number is not None and not math.isnan(number)]
+    numbers = [number for number in map(parse_number, na_values) if number is not None and not math.isnan(number)]
     if not numbers:
         return rows
     frame = rows.frame if isinstance(rows, Table) else rows
@@ -64,7 +64,7 @@ def _equals(column: Array, number: float) -> NDArray[np.bool_]:
             return np.asarray(column == column.dtype.type(number))
     if number != (whole := math.trunc(number) if math.isfinite(number) else None):
         return np.zeros(column.shape, np.bool_)
-    return np.asarray(column == whole)  # of any size: NumPy compares Python's whole numbers exactly
+    return np.asarray(column == whole)  # NumPy compares integers of Python exactly, whatever their size
 
 
 def clean(
@@ -77,65 +77,62 @@ def clean(
     time: NDArray[np.int64] | None = None,
     why: Callable[[str, int], str] = lambda _, __: "",
 ) -> CleanRows:
-    """Fill the gaps of each column, and then leave out, keep or cut at what is still missing.
+    """Fill the gaps of each column; then drop, keep or cut at the values that are still missing.
 
-    The columns are filled first, from all rows; then a step goes, or ends a part, if any column says so.
+    All columns are filled first, from all rows. Then a row is dropped, or ends a part, if any column says so.
 
     Args:
-        table: Rows that follow one another.
-        policies: Of each of its columns.
+        table: Consecutive rows.
+        policies: The policy of each column.
         source: For errors.
-        limit: How many steps in a row `ffill` fills at most.
-        first: Columns that have no value in so many rows at the start, only since there is none before them: those
-            rows are left out whatever the policy, but `keep`.
-        time: (rows,) when each step was, for `interpolate`; None: steps are equally far apart.
-        why: Says more of a missing value, by its column and its row of the file.
+        limit: The most consecutive steps that `ffill` fills.
+        first: For columns that were differenced, the number of rows at the start that have no difference. Such rows
+            are dropped under every policy but `keep`.
+        time: (rows,) the time of each step, for `interpolate`; None: steps are equally spaced.
+        why: Returns an explanation of a missing value, from its column and row of the file.
 
     Raises:
-        SourceError: A value is missing that must not be, or is infinite.
+        SourceError: A value is infinite, or missing where the policy is `error`.
     """
-    table = _floats_where_asked(table, policies, source)
+    table = _convert_to_floats(table, policies, source)
     if table.is_full:
-        return _whole(table)
+        zeros = np.zeros(min(1, table.rows), np.int64)
+        table = Table(columns=table.columns, block=table.block, numbers=table.numbers)
+        return CleanRows(table, np.arange(table.rows), zeros + table.rows, zeros, zeros)
     absent = table.gaps()
     require_finite(table, source, absent)
     columns = dict(table.columns)
     filled = np.zeros(table.rows, np.int64)
-    left: dict[str, NDArray[np.bool_]] = {}
+    still_missing: dict[str, NDArray[np.bool_]] = {}
     fills: dict[str, NDArray[np.bool_]] = {}
     for name, gaps in absent.items():
-        column, still = columns[name], gaps
+        column, remaining = columns[name], gaps
         for fill in policies[name].fills:
-            column, still = _filled(column, still, fill, limit, time)
-        if (now := gaps & ~still).any():
-            fills[name] = now
-            filled += now.reshape(table.rows, -1).sum(axis=1)
+            column, remaining = _fill(column, remaining, fill, limit, time)
+        if (filled_now := gaps & ~remaining).any():
+            fills[name] = filled_now
+            filled += filled_now.reshape(table.rows, -1).sum(axis=1)
         if policies[name].end == "keep":
-            column = np.where(still, np.array(np.nan, column.dtype), column)
-        columns[name], left[name] = column, still
-    gone, ends = _left_out(table, left, policies, first or {}, source, why)
-    after = Table(columns=columns, numbers=table.numbers)
-    found = _parts(after, np.flatnonzero(~gone), np.cumsum(ends), filled)
-    return replace(found, fills={name: where[found.rows] for name, where in fills.items()})
+            column = np.where(remaining, np.array(np.nan, column.dtype), column)
+        columns[name], still_missing[name] = column, remaining
+    dropped_rows, ends = _rows_to_drop(table, still_missing, policies, first or {}, source, why)
+    cleaned = Table(columns=columns, numbers=table.numbers)
+    parts = _split_rows(cleaned, np.flatnonzero(~dropped_rows), np.cumsum(ends), filled)
+    return replace(parts, fills={name: mask[parts.rows] for name, mask in fills.items()})
 
 
-def _floats_where_asked(table: Table, policies: Mapping[str, Policy], source: str) -> Table:
-    """Make floats of whole numbers where a policy may need them, in every file, so that all give one dtype."""
-    asked = [name for name, column in table.columns.items() if policies[name].gives_floats and column.dtype.kind != "f"]
-    if not asked:
+def _convert_to_floats(table: Table, policies: Mapping[str, Policy], source: str) -> Table:
+    """Convert integers to floats where a policy may need NaN, even without gaps, so that all files have one dtype."""
+    columns = {
+        name: as_floats(table, name, source) if policies[name].gives_floats else column
+        for name, column in table.columns.items()
+    }
+    if all(columns[name] is column for name, column in table.columns.items()):
         return table
-    columns = {name: as_floats(table, name, source) if name in asked else one for name, one in table.columns.items()}
     return Table(columns=columns, missing=table.missing, numbers=table.numbers)
 
 
-def _whole(table: Table) -> CleanRows:
-    """Return a table of which nothing is missing."""
-    none = np.zeros(min(1, table.rows), np.int64)
-    table = Table(columns=table.columns, block=table.block, numbers=table.numbers)
-    return CleanRows(table, np.arange(table.rows), none + table.rows, none, none)
-
-
-def _left_out(  # noqa: PLR0917
+def _rows_to_drop(  # noqa: PLR0917
     table: Table,
     absent: Mapping[str, NDArray[np.bool_]],
     policies: Mapping[str, Policy],
@@ -143,53 +140,53 @@ def _left_out(  # noqa: PLR0917
     source: str,
     why: Callable[[str, int], str],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which rows go, and at which of them a part ends."""
-    gone, ends = np.zeros(table.rows, np.bool_), np.zeros(table.rows, np.bool_)
+    """Return masks of the rows to drop, and of those among them that end a part."""
+    dropped_rows, ends = np.zeros(table.rows, np.bool_), np.zeros(table.rows, np.bool_)
     refused: dict[str, NDArray[np.bool_]] = {}
     for name, mask in absent.items():
         end = policies[name].end
         if end == "keep":
             continue
         rows, begin = per_row(mask), first.get(name, 0)
-        gone[:begin] |= rows[:begin]
+        dropped_rows[:begin] |= rows[:begin]
         rows[:begin] = False
         if end == "error":
             refused[name] = rows
             continue
-        gone |= rows
+        dropped_rows |= rows
         if end == "split":
             ends |= rows
     advice = FILL_IN
     if any(policies[name].fills for name, rows in refused.items() if rows.any()):
         advice = "ffill and interpolate leave what they cannot fill; say what becomes of it, as --missing ffill+drop"
     refuse_any(refused, table, source, "missing value", advice, why)
-    return gone, ends
+    return dropped_rows, ends
 
 
-def _parts(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> CleanRows:
-    """Cut what is left into parts; the numbers `part`, one a row, rise from one to the next."""
+def _split_rows(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> CleanRows:
+    """Cut the remaining `rows` into parts; `part` has the rising part number of each row of the table."""
     present, lengths = np.unique(part[rows], return_counts=True)
     if not len(present):
-        return CleanRows(_taken(table, rows), rows, lengths, lengths, lengths)
+        return CleanRows(_take_rows(table, rows), rows, lengths, lengths, lengths)
     dropped = np.zeros(len(present), np.int64)
-    gone = np.ones(table.rows, np.bool_)
-    gone[rows] = False
-    np.add.at(dropped, np.minimum(np.searchsorted(present, part[gone]), len(present) - 1), 1)
+    dropped_rows = np.ones(table.rows, np.bool_)
+    dropped_rows[rows] = False
+    np.add.at(dropped, np.minimum(np.searchsorted(present, part[dropped_rows]), len(present) - 1), 1)
     added = np.zeros(len(present), np.int64)
     np.add.at(added, np.searchsorted(present, part[rows]), filled[rows])
-    return CleanRows(_taken(table, rows), rows, lengths.astype(np.int64), dropped, added)
+    return CleanRows(_take_rows(table, rows), rows, lengths.astype(np.int64), dropped, added)
 
 
-def _taken(table: Table, rows: NDArray[np.int64]) -> Table:
-    """Return some rows of a table of which nothing is missing any more."""
+def _take_rows(table: Table, rows: NDArray[np.int64]) -> Table:
+    """Return some rows of a table without missing values."""
     numbers = rows + 1 if table.numbers is None else table.numbers[rows]
     return Table(columns={name: column[rows] for name, column in table.columns.items()}, numbers=numbers)
 
 
-def _filled(
+def _fill(
     column: Array, absent: NDArray[np.bool_], fill: Fill, limit: int | None, time: NDArray[np.int64] | None
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Fill a column (rows, ...); return it, and where values are still missing."""
+    """Fill a column (rows, ...); return it, and a mask of the values that are still missing."""
     rows = len(column)
     flat, gaps = column.reshape(rows, -1), absent.reshape(rows, -1)
     number = np.arange(rows)[:, None]
@@ -205,22 +202,22 @@ def _filled(
         begin, end = before[row, place], after[row, place]
         at = np.arange(rows) if time is None else time
         share = (at[row] - at[begin]) / (at[end] - at[begin])
-        values = _between(flat[begin, place].astype(np.float64), flat[end, place].astype(np.float64), share)
+        values = _interpolate(flat[begin, place].astype(np.float64), flat[end, place].astype(np.float64), share)
     full = flat.copy()
     full[row, place] = values
     return full.reshape(column.shape), (gaps & ~fills).reshape(column.shape)
 
 
-def _between(first: Array, last: Array, share: NDArray[np.float64]) -> Array:
-    """Return the values on lines between two, this share of the way."""
+def _interpolate(first: Array, last: Array, share: NDArray[np.float64]) -> Array:
+    """Interpolate linearly: `share` of the way from `first` to `last`."""
     with np.errstate(over="ignore", invalid="ignore"):
         line: Array = first + (last - first) * share
-    # The ends of a line can be farther apart than floats reach.
+    # last - first can overflow.
     return np.where(np.isfinite(line), line, first * (1 - share) + last * share)
 
 
-def nothing_left(table: Table, rows: int, source: str) -> SourceError:
-    """Say that the policies leave nothing of a file of so many rows, of which a table has the last."""
+def no_rows_left(table: Table, rows: int, source: str) -> SourceError:
+    """Return the error for a file of so many rows of which none remains; `table` has the last of them."""
     gaps = {name: int(per_row(mask).sum()) for name, mask in table.gaps().items()}
     worst = max(gaps, key=lambda name: gaps[name], default=None)
     of_them = "of them" if rows == table.rows else f"of the last {table.rows:,}"

@@ -1,6 +1,6 @@
-"""What cleaning did, as the columns `dropped` and `filled` of sequences count it.
+"""Summaries of the columns `dropped` and `filled`, which count what cleaning did to each sequence.
 
-A process function of the user's own that gives these columns, as whole numbers, is counted in the same way.
+The user's process functions may return these columns too, as whole numbers.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from numpy.typing import NDArray
 from builder.options.table_options import COUNTS
 from store_spec import Store
 
-WORST = 10  # sources that are named
+WORST = 10  # sources that a report lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanedSource:
-    """What was done to the sequences of one source."""
+    """What cleaning did to one source."""
 
     source: str
     sequences: int
-    steps: int  # that are left
+    steps: int  # after cleaning
     dropped: int
     filled: int
 
     @property
     def rank(self) -> tuple[float, float, int]:
-        """Its place among others: the larger the share of its steps that it lost, the smaller."""
+        """The sort key: sources that lost the largest share of their steps come first."""
         return -self.dropped / max(1, self.steps + self.dropped), -self.filled / max(1, self.steps), -self.sequences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaning:
-    """What was done to some sequences.
+    """Totals of some sequences.
 
     Args:
-        dropped: Steps that were left out.
+        dropped: Dropped steps.
         filled: Values that were filled in.
-        several: Sources that gave more than one sequence.
+        several: Sources with more than one sequence.
     """
 
     dropped: int = 0
@@ -58,12 +58,12 @@ class Cleaning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreCleaning:
-    """What was done to the sequences of a store, or of some sources, and to which of these most of it."""
+    """What cleaning did to the sequences of a store, or of some sources."""
 
     total: Cleaning = field(default_factory=Cleaning)
-    touched: int = 0  # sources of which something was dropped or filled
-    named: int = 0  # these, and those that gave several sequences
-    worst: tuple[CleanedSource, ...] = ()  # at most `WORST` of them: that lost the largest share of their steps first
+    touched: int = 0  # sources with dropped steps or filled values
+    named: int = 0  # these, and sources with several sequences
+    worst: tuple[CleanedSource, ...] = ()  # at most `WORST` of `named`, in the order of `rank`
 
     def __add__(self, other: StoreCleaning) -> StoreCleaning:
         return StoreCleaning(
@@ -75,28 +75,26 @@ class StoreCleaning:
 
 
 def worst_of(sources: Iterable[CleanedSource]) -> tuple[CleanedSource, ...]:
-    """Return at most `WORST` sources, in the order in which they are named."""
+    """Return the first `WORST` sources in the order of `rank`."""
     return tuple(sorted(sources, key=lambda one: one.rank)[:WORST])
 
 
 def cleaning_of(
     sources: Sequence[str], lengths: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]
 ) -> StoreCleaning:
-    """Return what was done to sequences that follow one another; those of one source are together.
+    """Summarise the counts of consecutive sequences.
 
     Args:
-        sources: The source of each.
-        lengths: Its steps.
-        columns: Theirs, by name; there may be no counts among them.
+        sources: (sequences,) the source of each.
+        lengths: (sequences,) steps of each.
+        columns: Columns of the sequences, by name; without counts among them nothing was cleaned.
     """
-    counts = [columns.get(name) for name in COUNTS]
-    if any(count is None or count.dtype != np.int64 for count in counts):
-        return StoreCleaning()
-    return _cleaning(sources, lengths, [count for count in counts if count is not None])
+    counts = [columns[name] for name in COUNTS if name in columns and columns[name].dtype == np.int64]
+    return _cleaning(sources, lengths, counts) if len(counts) == len(COUNTS) else StoreCleaning()
 
 
 def cleaning_of_store(store: Store) -> StoreCleaning | None:
-    """Return what was done to the sequences of a store; None: it does not count that."""
+    """Summarise the counts of a store; None if it has none."""
     types = {column.name: column.dtype for column in store.schema.columns}
     if any(types.get(name) != "int64" for name in COUNTS):
         return None
@@ -104,13 +102,12 @@ def cleaning_of_store(store: Store) -> StoreCleaning | None:
 
 
 def _cleaning(sources: Sequence[str], lengths: NDArray[np.int64], counts: Sequence[NDArray[Any]]) -> StoreCleaning:
-    found: dict[str, list[int]] = {}
+    sums: dict[str, list[int]] = {}
     for source, *values in zip(sources, lengths.tolist(), *(count.tolist() for count in counts), strict=True):
-        row = found.setdefault(source, [0, 0, 0, 0])
-        for place, value in enumerate((1, *values)):
-            row[place] += value
+        row = sums.get(source, [0, 0, 0, 0])
+        sums[source] = [before + value for before, value in zip(row, (1, *values), strict=True)]
     named = [CleanedSource(source=source, sequences=n, steps=steps, dropped=dropped, filled=filled)
-             for source, (n, steps, dropped, filled) in found.items() if dropped or filled or n > 1]  # fmt: skip
+             for source, (n, steps, dropped, filled) in sums.items() if dropped or filled or n > 1]  # fmt: skip
     total = Cleaning(
         dropped=sum(one.dropped for one in named),
         filled=sum(one.filled for one in named),

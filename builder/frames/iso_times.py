@@ -1,4 +1,4 @@
-"""Time stamps out of text: nothing is guessed, what is unsure is refused."""
+"""Parse time stamps in text. Ambiguous ones are refused, never guessed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.formats.table import shortened
-from builder.formats.text_numbers import first_that_fails, with_point
+from builder.formats.table import shorten
+from builder.formats.text_numbers import first_cast_failure, use_point
 from builder.options.table_options import Unit
 
 Zone = Literal["UTC"] | None
@@ -19,7 +19,7 @@ Zone = Literal["UTC"] | None
 DIGITS: Final[dict[Unit, int]] = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _ZONE: Final = r"(Z|[+-]\d\d(:?\d\d)?)$"
 _ISO: Final = rf"^\d{{4}}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{{1,9}})?)?{_ZONE[:-1]}?)?$"  # as pyarrow reads it
-_OTHER_ISO: Final = (  # what is written in other ways, and how pyarrow reads it
+_OTHER_ISO: Final = (  # other forms of ISO 8601, and their replacements in the form that pyarrow reads
     (r"^(\d{4})(\d\d)(\d\d)[T ](\d\d)(\d\d)(\d\d)([.,Zz+-].*)?$", r"\1-\2-\3T\4:\5:\6\7"),
     (r"^(\d{4})(\d\d)(\d\d)[T ](\d\d)(\d\d)([Zz+-].*)?$", r"\1-\2-\3T\4:\5\6"),
     (r"^(\d{4}-\d\d)([T ].*)?$", r"\1-01\2"),
@@ -32,10 +32,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StampError(Exception):
-    """A row has no time that can be read.
+    """The time of a row cannot be read.
 
     Args:
-        row: Its index.
+        row: The index of the row.
         why: What is wrong.
     """
 
@@ -44,17 +44,17 @@ class StampError(Exception):
         self.row, self.why = row, why
 
 
-def iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.int64], Zone]:
-    """Read ISO 8601: a date, or a date and a time of day, with a zone or without; basic (20200131T1200Z) or extended.
+def parse_iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.int64], Zone]:
+    """Parse ISO 8601: a date, or a date and a time of day, with a zone or without; basic (20200131T1200Z) or extended.
 
     Args:
-        column: A pyarrow array of text; nulls are passed over.
-        unit: What is counted from 1970; it has to hold each time exactly.
-        decimal: What stands before decimals of what is a number instead; those of seconds may have either mark.
+        column: A pyarrow array of text; nulls are skipped.
+        unit: The unit of the result, counted from 1970; each time must be a whole number of it.
+        decimal: The decimal mark of numbers, for error messages; seconds may have either mark.
 
     Raises:
-        StampError: One is written otherwise, is no moment, does not fit into the unit, or some have a zone and others
-            none.
+        StampError: A text is not ISO 8601, is an impossible date or time, or does not fit into the unit; or only some
+            have a zone.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -78,7 +78,7 @@ def iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.int64],
     try:
         values = text.cast(pa.timestamp(unit, zone))
     except pa.ArrowInvalid:
-        row = first_that_fails(text, pa.timestamp(unit, zone))
+        row = first_cast_failure(text, pa.timestamp(unit, zone))
         why = "is no moment of any calendar; correct it"
         second = pc.replace_substring_regex(text.slice(row, 1), r"[.]\d+", "")
         try:
@@ -91,18 +91,18 @@ def iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.int64],
 
 
 def _first(text: Any, pattern: str, *, fits: bool) -> int | None:
-    """Return the first row of text that fits a regular expression, or does not; None: there is none."""
+    """Return the first row that matches a regular expression (or does not match it, if not `fits`), or None."""
     import pyarrow.compute as pc
 
     row: int = pc.index(pc.match_substring_regex(text, pattern), fits).as_py()
     return None if row < 0 else row
 
 
-def by_formats(column: Any, formats: Sequence[str]) -> tuple[NDArray[np.int64], Zone]:
-    """Read text as `datetime.strptime` does, by the one of some formats that fits, as microseconds since 1970.
+def parse_formats(column: Any, formats: Sequence[str]) -> tuple[NDArray[np.int64], Zone]:
+    """Parse text like `datetime.strptime`, by whichever format matches, as microseconds since 1970.
 
     Raises:
-        StampError: None fits one of them, several do and say different moments, or some have a zone and others none.
+        StampError: No format matches a text, or several do with different results; or only some have a zone.
     """
     encoded = column.dictionary_encode()
     moments = [_moment(text, formats) for text in encoded.dictionary.to_pylist()]
@@ -120,11 +120,11 @@ def by_formats(column: Any, formats: Sequence[str]) -> tuple[NDArray[np.int64], 
     return values, "UTC" if zoned.any() else None
 
 
-def of_calendar(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Put together year, month, day, and perhaps hour, minute and second, of a local time, as seconds since 1970.
+def calendar_seconds(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return local times as seconds since 1970, from columns of year, month, day, and perhaps hour, minute, second.
 
     Raises:
-        StampError: There is no such day, or time of day.
+        StampError: A date or a time of day does not exist.
     """
     year, month, day = columns[:3]
     limits = ((1, 9999), (1, 12), (1, 31), (0, 23), (0, 59), (0, 59))
@@ -144,11 +144,11 @@ def of_calendar(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return seconds
 
 
-def in_unit(values: NDArray[np.int64], has: Unit, unit: Unit) -> NDArray[np.int64]:
-    """Return whole numbers of one unit as those of another.
+def convert_unit(values: NDArray[np.int64], has: Unit, unit: Unit) -> NDArray[np.int64]:
+    """Convert whole numbers of the unit `has` to `unit`.
 
     Raises:
-        StampError: One is not a whole number of that, or beyond int64.
+        StampError: A result is not a whole number, or exceeds int64.
     """
     finer = DIGITS[has] - DIGITS[unit]
     if finer > 0:
@@ -170,23 +170,23 @@ def _inexact(count: int, unit: Unit) -> str:
 
 
 def _moment(text: str, formats: Sequence[str]) -> datetime | str:
-    """Return the moment that text says by the formats, or why it says none."""
-    found: dict[str, datetime] = {}
+    """Return the time of a text according to the formats, or what is wrong with it."""
+    by_format: dict[str, datetime] = {}
     for form in formats:
         try:
-            found[form] = datetime.strptime(text, form)  # noqa: DTZ007  # what has no zone is taken for a local time
+            by_format[form] = datetime.strptime(text, form)  # noqa: DTZ007  # without a zone it is a local time
         except ValueError:
             continue
-    if not found:
+    if not by_format:
         return f"{_shown(text)} is not of the format {' or '.join(map(repr, formats))}; correct it, or --time-format"
-    if len(set(found.values())) > 1:
-        (first, a), (second, b), *_ = found.items()
+    if len(set(by_format.values())) > 1:
+        (first, a), (second, b), *_ = by_format.items()
         return f"{_shown(text)} is {a} by {first!r} and {b} by {second!r}; give one of them as --time-format"
-    return next(iter(found.values()))
+    return next(iter(by_format.values()))
 
 
 def _refuse_mix(zoned: NDArray[np.bool_], column: Any) -> None:
-    """Refuse stamps with a zone among stamps without."""
+    """Refuse a column in which only some time stamps have a zone."""
     valid = column.is_valid().to_numpy(zero_copy_only=False)
     if not zoned.any() or zoned[valid].all():
         return
@@ -201,13 +201,14 @@ def _refuse_mix(zoned: NDArray[np.bool_], column: Any) -> None:
 
 
 def _not_iso(text: str, decimal: str) -> str:
-    if found := _DAY_OR_MONTH.match(text):
-        mark = found[1]
-        year = "%Y" if len(found[2]) == 4 else "%y"
+    """Say what is wrong with a text that is not ISO 8601."""
+    if match := _DAY_OR_MONTH.match(text):
+        mark = match[1]
+        year = "%Y" if len(match[2]) == 4 else "%y"
         forms = " or ".join(f"'{mark.join(order)}'" for order in (("%d", "%m", year), ("%m", "%d", year)))
         return f"{_shown(text)} may begin with a day or with a month; say which with --time-format, as {forms}"
     try:
-        float(with_point(text, decimal))
+        float(use_point(text, decimal))
     except ValueError:
         return (
             f"{_shown(text)} is no time stamp of ISO 8601, as 2020-01-31T12:00:00Z; say how it is written with "
@@ -217,4 +218,4 @@ def _not_iso(text: str, decimal: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return shortened(repr(text), 60)
+    return shorten(repr(text), 60)

@@ -1,4 +1,4 @@
-"""Which rows of two tables have the same values in some columns, in the order of the first."""
+"""Match the rows of two tables by the values of some columns."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
-from builder.formats.arrow import is_text, what_it_holds
+from builder.formats.arrow import describe_type, is_text
 from builder.formats.table import Frame
-from builder.formats.text_numbers import with_points
+from builder.formats.text_numbers import use_points
 
 _WHOLE: Final = r"^[+-]?[0-9]{1,20}$"
-_LONG: Final = r"[0-9.]{19}"  # more digits than any float64 is written with: others would become the same one
+_LONG: Final = r"[0-9.]{19}"  # more digits than float64 distinguishes
 
 
-def label_rows(
+def match_label_rows(
     left: Frame, right: Frame, files: tuple[str, str], decimals: tuple[str, str] = (".", ".")
 ) -> NDArray[np.int64]:
-    """Return for each row of a source which row of its labels is its own; -1: none is.
+    """Return for each row of a source the index of its row of labels; -1: it has none.
 
-    Text is compared as numbers where all of it is numbers in both files (so `07` is `7`), by all of their digits, dates
-    and time stamps as the moments that they are, and other text as it is.
+    Text is compared as exact numbers if all texts of both files are numbers (so `07` equals `7`), dates and time stamps
+    as times, and other text as it is.
 
     Args:
-        left: Columns of the source.
-        right: Those of its labels, in the same order.
-        files: What the source and the file of its labels are called in errors.
-        decimals: What stands before decimals of numbers that are text, in each.
+        left: Key columns of the source.
+        right: Key columns of its labels, in the same order.
+        files: The names of the source and of its label file, for errors.
+        decimals: The decimal marks of numbers in text in the two files.
 
     Raises:
-        SourceError: A value is missing, comes twice, or cannot be compared; or no row has labels.
+        SourceError: A value is missing, occurs twice, or cannot be compared; or no row has labels.
     """
     codes = np.zeros(len(left) + len(right), np.int64)
     for names in zip(left.column_names, right.column_names, strict=True):
-        column = _encoded((left[names[0]], right[names[1]]), names, files, decimals)
+        column = _encode_keys((left[names[0]], right[names[1]]), names, files, decimals)
         codes = codes * (int(column.max(initial=0)) + 1) + column
-        _, codes = np.unique(codes, return_inverse=True)  # so that no product of many columns is beyond int64
-    ours, theirs = codes[: len(left)], codes[len(left) :]
-    _refuse_twice(left, ours, files[0])
-    _refuse_twice(right, theirs, files[1])
-    row = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
-    row[theirs] = np.arange(len(theirs))
-    rows = row[ours]
+        _, codes = np.unique(codes, return_inverse=True)  # lest the product of many columns exceeds int64
+    left_codes, right_codes = codes[: len(left)], codes[len(left) :]
+    _refuse_duplicates(left, left_codes, files[0])
+    _refuse_duplicates(right, right_codes, files[1])
+    row_of_code = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
+    row_of_code[right_codes] = np.arange(len(right_codes))
+    rows = row_of_code[left_codes]
     if len(left) and not (rows >= 0).any():
         shown = [key_text(table, 0) if len(table) else "nothing" for table in (left, right)]
         raise SourceError(
@@ -55,7 +55,7 @@ def label_rows(
     return rows
 
 
-def _refuse_twice(table: Frame, codes: NDArray[np.int64], file: str) -> None:
+def _refuse_duplicates(table: Frame, codes: NDArray[np.int64], file: str) -> None:
     _, first, counts = np.unique(codes, return_index=True, return_counts=True)
     if (counts > 1).any():
         code = codes[first[counts > 1].min()]
@@ -67,10 +67,10 @@ def _refuse_twice(table: Frame, codes: NDArray[np.int64], file: str) -> None:
         )
 
 
-def _encoded(
+def _encode_keys(
     columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str], decimals: tuple[str, str]
 ) -> NDArray[np.int64]:
-    """Return a number for each value of two columns, one after the other: the same where these are the same."""
+    """Return codes of the values of two columns, one column after the other; equal values have equal codes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -87,28 +87,34 @@ def _encoded(
             )
         sides.append(plain)
     kinds = [_kind(column.type) for column in sides]
-    if None in kinds or (len(set(kinds)) > 1 and "text" not in kinds) or _zoned(sides[0].type) != _zoned(sides[1].type):
+    if (
+        None in kinds
+        or (len(set(kinds)) > 1 and "text" not in kinds)
+        or _has_zone(sides[0].type) != _has_zone(sides[1].type)
+    ):
         raise SourceError(
             source,
-            f"column {name} holds {what_it_holds(sides[0].type)}, and column {other} of its labels {label_file} "
-            f"{what_it_holds(sides[1].type)}, which cannot be paired by --on",
+            f"column {name} holds {describe_type(sides[0].type)}, and column {other} of its labels {label_file} "
+            f"{describe_type(sides[1].type)}, which cannot be paired by --on",
         )
     parsed = [
-        with_points(side, decimal) if kind == "text" else side
+        use_points(side, decimal) if kind == "text" else side
         for side, kind, decimal in zip(sides, kinds, decimals, strict=True)
     ]
-    for type_ in _types(kinds, sides):
+    # The first type that holds all values of both columns.
+    for type_ in _comparable_types(kinds, sides):
         floating = pa.types.is_floating(type_)
-        if floating and _has_long(kinds, sides):
+        if floating and _has_long_numbers(kinds, sides):
             continue
-        given = parsed if floating or pa.types.is_decimal(type_) else sides
+        columns_to_cast = parsed if floating or pa.types.is_decimal(type_) else sides
         try:
-            whole = pa.concat_arrays([chunk for side in given for chunk in side.cast(type_).chunks] or [pa.nulls(0)])
+            chunks = [chunk for side in columns_to_cast for chunk in side.cast(type_).chunks]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
-        whole = pc.add(whole, 0.0) if floating else whole  # -0.0 is 0.0
-        return np.asarray(whole.dictionary_encode().indices).astype(np.int64)
-    texts = [_shown(side[0].as_py()) if len(side) else "nothing" for side in sides]
+        values = pa.concat_arrays(chunks or [pa.nulls(0)])
+        values = pc.add(values, 0.0) if floating else values  # -0.0 equals 0.0
+        return np.asarray(values.dictionary_encode().indices).astype(np.int64)
+    texts = [_short(side[0].as_py()) if len(side) else "nothing" for side in sides]
     raise SourceError(
         source,
         f"column {name} and column {other} of its labels {label_file} cannot be compared (--on): the first values are "
@@ -116,13 +122,13 @@ def _encoded(
     )
 
 
-def _types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, ...]:
-    """Return the types that two columns may be compared as, the best first."""
+def _comparable_types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, ...]:
+    """Return the types as which two columns can be compared, the most exact first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if "moment" in kinds:
-        return (pa.timestamp("ns", "UTC") if _zoned(sides[0].type) else pa.timestamp("ns"),)
+        return (pa.timestamp("ns", "UTC") if _has_zone(sides[0].type) else pa.timestamp("ns"),)
     exact = pa.decimal256(76, 38)
     if "number" in kinds:
         if any(pa.types.is_floating(side.type) for side in sides):
@@ -132,8 +138,8 @@ def _types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, ...]:
     return (pa.int64(), pa.uint64(), exact, pa.large_string()) if whole else (exact, pa.float64(), pa.large_string())
 
 
-def _has_long(kinds: list[str | None], sides: list[Any]) -> bool:
-    """Tell whether text has more digits than float64 tells apart."""
+def _has_long_numbers(kinds: list[str | None], sides: list[Any]) -> bool:
+    """Whether text has more digits than float64 distinguishes."""
     import pyarrow.compute as pc
 
     texts = (side for side, kind in zip(sides, kinds, strict=True) if kind == "text")
@@ -151,14 +157,14 @@ def _kind(type_: Any) -> str | None:
     return "text" if is_text(type_) else None
 
 
-def _zoned(type_: Any) -> bool:
+def _has_zone(type_: Any) -> bool:
     return bool(getattr(type_, "tz", None))
 
 
 def key_text(table: Frame, row: int) -> str:
-    """Write the values by which a row is paired."""
-    return " ".join(_shown(table[name][row].as_py()) for name in table.column_names)
+    """Return the key of a row as text."""
+    return " ".join(_short(table[name][row].as_py()) for name in table.column_names)
 
 
-def _shown(value: Any) -> str:
+def _short(value: Any) -> str:
     return str(value)[:80]

@@ -1,4 +1,4 @@
-"""A table of inputs and the table of its labels, as one: row by row, or joined by columns of both."""
+"""Join a source with its label file, row by row or by key columns."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from builder.build_errors import SourceError
 from builder.formats import format_of, open_table
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import require_values, stack
-from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden
-from builder.frames.join_keys import key_text, label_rows
+from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden_columns
+from builder.frames.join_keys import key_text, match_label_rows
 from builder.options.table_options import Join, TableOptions
 from builder.sequence import Sequence as SourceSequence
 
-PREFIX: Final = "labels:"  # of a column of labels that is named as one of the source's
+PREFIX: Final = "labels:"  # for label columns whose name the source has too
 
 
-class WithLabels:
-    """An `OpenTable` of the columns of a source and of its labels.
+class LabelledTable:
+    """An `OpenTable` of the columns of a source and of its label file.
 
     Args:
         inputs: The source.
-        labels: Its labels.
-        source: What the source is called in errors.
-        label_file: What its file of labels is called.
-        on: Columns of both by whose values rows are paired, as `time` or `time=date`; none: row by row.
-        join: What becomes of rows of the source without labels: `inner` leaves them out, and of `left` the labels are
-            missing there.
+        labels: The label file.
+        source: The name of the source, for errors.
+        label_file: The name of the label file.
+        on: Key columns, such as `time`, or `time=date` if the names differ; empty: rows are paired by position.
+        join: `inner` drops rows of the source without labels; with `left` their labels are missing values.
     """
 
-    def __init__(  # noqa: PLR0917  # it makes one thing of all of these
+    def __init__(  # noqa: PLR0917
         self,
         inputs: OpenTable,
         labels: OpenTable,
@@ -46,24 +45,29 @@ class WithLabels:
         join: Join = "inner",
     ) -> None:
         self.inputs, self.labels, self._join = inputs, labels, join
-        self.dropped = 0  # rows of the source that are left out, without labels; known when something was read
+        self.dropped = 0  # rows of the source without labels, set by `read`
         self._source, self.label_file = source, label_file
-        sides = [_sides(part, inputs.groups) for part in on]
+        sides = [_split_pair(part, inputs.groups) for part in on]
         self.on = select([left for left, _ in sides], inputs.groups, source)
         self._label_on = select([right for _, right in sides], labels.groups, label_file)
-        taken = {*inputs.groups, *(name for names in inputs.groups.values() for name in names)}
+        input_names = {*inputs.groups, *(name for names in inputs.groups.values() for name in names)}
         self._names = {
-            f"{PREFIX}{name}" if name in taken else name: name
+            f"{PREFIX}{name}" if name in input_names else name: name
             for group, names in labels.groups.items()
             for name in dict.fromkeys((group, *names))
         }
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Each column's name and those of its elements, those of the labels last."""
-        ours = {name: one for one, name in self._names.items()}
-        of_labels = {ours[group]: tuple(ours[name] for name in names) for group, names in self.labels.groups.items()}
-        return {**self.inputs.groups, **of_labels}
+        """The groups of the source, then those of the labels."""
+        renamed = self._renamed
+        labels = {renamed[group]: tuple(renamed[name] for name in names) for group, names in self.labels.groups.items()}
+        return {**self.inputs.groups, **labels}
+
+    @property
+    def _renamed(self) -> dict[str, str]:
+        """The name of each label column in this table."""
+        return {name: renamed for renamed, name in self._names.items()}
 
     @property
     def named(self) -> bool:
@@ -77,144 +81,146 @@ class WithLabels:
 
     @property
     def decimal(self) -> str:
-        """What stands before decimals of the columns that are read as they are: those of the source."""
+        """The decimal mark of the source."""
         return self.inputs.decimal
 
-    def of_source(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """Return those of some columns, as they are chosen, that are not of the labels alone."""
-        ours = {*self.inputs.groups, *(name for names in self.inputs.groups.values() for name in names)}
-        theirs = {*self._names.values()}
-        return tuple(part for part in columns if part in ours or part not in theirs)
+    def source_columns(self, selection: Sequence[str]) -> tuple[str, ...]:
+        """Return the items of a selection but for the columns that only the label file has."""
+        input_names = {*self.inputs.groups, *(name for names in self.inputs.groups.values() for name in names)}
+        label_names = {*self._names.values()}
+        return tuple(part for part in selection if part in input_names or part not in label_names)
 
     def targets(
-        self, wanted: Sequence[str] | None, of_store: tuple[str, ...] | None, exclude: Sequence[str] = ()
+        self, selection: Sequence[str] | None, of_store: tuple[str, ...] | None, exclude: Sequence[str] = ()
     ) -> tuple[str, ...]:
-        """Return the columns of labels that are chosen: all but those that rows are paired by, if none is named.
+        """Return the selected label columns; by default all but the key columns.
 
         Raises:
-            SourceError: One is not there, none is left, or they are not those of the store.
+            SourceError: A column does not exist, no column remains, or they are not those of the store.
         """
         groups = self.labels.groups
-        names = select(wanted or [name for name in groups if name not in exclude], groups, self.label_file)
-        without = {*exclude, *(self._label_on if wanted is None else ())}
+        names = select(selection or [name for name in groups if name not in exclude], groups, self.label_file)
+        without = {*exclude, *(self._label_on if selection is None else ())}
         names = tuple(name for name in names if name not in without)
         if not names:
             raise SourceError(self.label_file, "no column is left for the labels, after those of --on and --exclude")
         if self.labels.named:
             names = in_order_of_store(names, of_store, "labels", self.label_file)
-        ours = {name: one for one, name in self._names.items()}
-        return tuple(ours[name] for name in names)
+        renamed = self._renamed
+        return tuple(renamed[name] for name in names)
 
-    def plain(self, targets: Sequence[str]) -> tuple[str, ...]:
-        """Return what the file of labels calls these columns: their names, or numbers where it names none."""
+    def names_in_label_file(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of these columns in the label file; numbers if it has no names."""
         return tuple(self._names[name] for name in targets)
 
-    def with_table(self, labels: OpenTable) -> WithLabels:
-        """Return the same, whose labels are read by another table of the same file."""
-        found = copy(self)
-        found.labels = labels
-        return found
+    def with_table(self, labels: OpenTable) -> LabelledTable:
+        """Return a copy that reads the label file through another table."""
+        labelled = copy(self)
+        labelled.labels = labels
+        return labelled
 
     def own_labels(self, targets: Sequence[str], dtype: DType | None) -> Array:
-        """Return all rows of the labels, (label steps, targets), which have a length of their own."""
-        names = self.plain(targets)
+        """Return all rows of the label file, (label steps, targets), for the label axis `own`."""
+        names = self.names_in_label_file(targets)
         table = Table.of(self.labels.read(names, dtype))
         require_values(table, self.label_file)
         return stack(table, names, dtype=dtype, source=self.label_file)
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
-        """Read columns of both; see `OpenTable`.
+        """Read columns of both files; see `OpenTable`.
 
         Raises:
             SourceError: A file cannot be read, or rows cannot be paired.
         """
-        own = [name for name in names if name not in self._names]
-        others = [name for name in names if name in self._names]
-        frame = self.inputs.read(own, dtype, tuple(dict.fromkeys((*raw, *self.on))))
+        inputs = [name for name in names if name not in self._names]
+        targets = [name for name in names if name in self._names]
+        frame = self.inputs.read(inputs, dtype, tuple(dict.fromkeys((*raw, *self.on))))
         frame = frame.append_column(ROW, column_of(np.arange(1, len(frame) + 1)))
-        labels = self.labels.read([self._names[name] for name in others], dtype, self._label_on)
+        labels = self.labels.read(self.names_in_label_file(targets), dtype, self._label_on)
         if self.on:
-            frame, labels = self._paired(frame, labels)
-        elif others and len(frame) != len(labels):
+            frame, labels = self._join_rows(frame, labels)
+        elif targets and len(frame) != len(labels):
             raise SourceError(
                 self._source,
                 f"it has {len(frame):,} rows, and its labels {self.label_file} have {len(labels):,}; pair rows by a "
                 "column of both with --on, or say --label-axis own where labels have a length of their own",
             )
-        for name in others:
+        for name in targets:
             frame = frame.append_column(name, labels[self._names[name]])
         return frame.select([*names, *(HIDDEN + name for name in raw), ROW])
 
-    def _paired(self, frame: Frame, labels: Frame) -> tuple[Frame, Frame]:
-        """Return the rows that are not left out, and of each its labels, which may be missing."""
-        self._keys = hidden(frame, self.on)
+    def _join_rows(self, frame: Frame, labels: Frame) -> tuple[Frame, Frame]:
+        """Return the remaining rows of the source, and the row of labels of each."""
+        self._keys = hidden_columns(frame, self.on)
         names, decimals = (self._source, self.label_file), (self.inputs.decimal, self.labels.decimal)
-        self._theirs = label_rows(self._keys, hidden(labels, self._label_on), names, decimals)
-        rows = np.arange(len(frame)) if self._join == "left" else np.flatnonzero(self._theirs >= 0)
+        self._label_rows = match_label_rows(self._keys, hidden_columns(labels, self._label_on), names, decimals)
+        rows = np.arange(len(frame)) if self._join == "left" else np.flatnonzero(self._label_rows >= 0)
         self.dropped = len(frame) - len(rows)
-        theirs = self._theirs[rows]
-        return frame.take(column_of(rows)), labels.take(column_of(theirs, theirs < 0))
+        label_rows = self._label_rows[rows]
+        return frame.take(column_of(rows)), labels.take(column_of(label_rows, label_rows < 0))
 
     def pieces(self) -> Sequence[OpenTable]:
-        """Return the whole: a row's labels can lie anywhere in their file."""
+        """Return one piece: the labels of a row can be anywhere in the label file."""
         return [self]
 
     @property
     def rows(self) -> int | None:
-        """None: how many have labels is not known before both files are read."""
+        """None: the number of rows with labels is unknown until both files are read."""
         return None
 
-    def counted(self, sequences: Iterable[SourceSequence]) -> Iterator[SourceSequence]:
-        """Give the sequences, of which the first counts the rows that have no labels among those left out."""
+    def count_dropped(self, sequences: Iterable[SourceSequence]) -> Iterator[SourceSequence]:
+        """Yield the sequences; rows without labels count as dropped steps of the first."""
         for number, sequence in enumerate(sequences):
-            more = self.dropped if not number else 0
-            columns = {**sequence.columns, "dropped": sequence.columns["dropped"] + more}
-            yield replace(sequence, columns=columns) if more else sequence
+            columns = {**sequence.columns}
+            if not number:
+                columns["dropped"] += self.dropped
+            yield replace(sequence, columns=columns)
 
     def why_missing(self, name: str, row: int) -> str:
-        """Say why a value is missing, if it is since no row of labels has the key of that row of the source, from 1."""
-        if self._join == "inner" or name not in self._names or self._theirs[row - 1] >= 0:
+        """Return the explanation of a missing label if the label file lacks the key of that row, from 1; else ""."""
+        if self._join == "inner" or name not in self._names or self._label_rows[row - 1] >= 0:
             return ""
         key = key_text(self._keys, row - 1)
         return f", since no row of its labels {self.label_file} has {','.join(self._label_on)} {key}"
 
 
-def _sides(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
-    """Return the names of a column in the source and in the labels: `time`, or `time=date`."""
+def _split_pair(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
+    """Split `time=date` into the names of a key column in the source and in the label file."""
     left, equals, right = part.partition("=")
     return (part, part) if not equals or part in groups else (left.strip(), right.strip())
 
 
-def with_labels(  # noqa: PLR0917  # it makes one thing of all of these
+def open_with_labels(  # noqa: PLR0917
     table: OpenTable, path: Path, source: str, root: Path, label_file: str, options: TableOptions
-) -> WithLabels:
-    """Return an open source together with its labels.
+) -> LabelledTable:
+    """Open the label file of a source, and join the two.
 
     Args:
         table: The source.
-        path: Where it lies.
-        source: What it is called in errors.
-        root: What `label_file` is relative to.
-        label_file: The file of its labels.
-        options: How sources are read; labels of another suffix are read as that says.
+        path: The path of the source.
+        source: The name of the source, for errors.
+        root: The folder to which `label_file` is relative.
+        label_file: The name of the label file.
+        options: How sources are read. A label file with another suffix is read by the defaults of its format.
 
     Raises:
-        SourceError: The labels cannot be read.
+        SourceError: The label file cannot be read.
     """
-    other = root / label_file
-    alike = _options_of_labels(options, has_same_suffix=other.suffix == path.suffix, format=format_of(other.name))
-    opened = open_table(other, source=label_file, options=alike)
-    return WithLabels(table, opened, source, label_file, options.on, options.join)
+    label_path = root / label_file
+    has_same_suffix = label_path.suffix == path.suffix
+    label_options = _options_of_labels(options, has_same_suffix=has_same_suffix, format=format_of(label_path.name))
+    labels = open_table(label_path, source=label_file, options=label_options)
+    return LabelledTable(table, labels, source, label_file, options.on, options.join)
 
 
 @lru_cache(maxsize=8)
 def _options_of_labels(options: TableOptions, *, has_same_suffix: bool, format: str | None) -> TableOptions:  # noqa: A002
-    """Return how files of labels are read."""
+    """Return the options to read label files with."""
     if has_same_suffix:
         return replace(options, column_names=(), skip_lines=0, skip_after_header=0)
     return TableOptions(
         na_values=options.na_values,
-        # Where commas stand between fields, none can stand before decimals.
+        # In CSV the comma separates fields, so it cannot be the decimal mark.
         decimal="." if format == "csv" else options.decimal,
         encoding=options.encoding,
         comment=options.comment,

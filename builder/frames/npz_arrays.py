@@ -1,4 +1,4 @@
-"""NPZ files, whose inputs and labels are whole arrays and not columns: these as tables of numbered columns."""
+"""NPZ files: their inputs and labels are whole arrays, which become tables of numbered columns."""
 
 from __future__ import annotations
 
@@ -11,89 +11,89 @@ import numpy as np
 from builder.build_errors import SourceError
 from builder.formats import check_file
 from builder.formats.convert import require_values, stack
-from builder.formats.table import Array, DType, Table, alone
+from builder.formats.table import Array, DType, Table, single_groups
 from builder.frames.row_pipeline import SelectedColumns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WholeArrays:
-    """What an NPZ file holds.
+    """The arrays of an NPZ file.
 
     Args:
         inputs: A column for each feature, `KEY 0`, `KEY 1`, ...
-        labels: The same of the labels; None: none were asked for.
-        of_sequence: Whether the labels are a single number.
+        labels: A column for each target, named likewise; None: labels come from elsewhere.
+        has_sequence_label: Whether the labels are a single number.
     """
 
     inputs: Table
     labels: Table | None = None
-    of_sequence: bool = False
+    has_sequence_label: bool = False
 
     @property
     def steps(self) -> Table:
-        """All columns that have a row a step, as one table."""
-        if self.labels is None or self.of_sequence:
+        """All columns with one row per step, as one table."""
+        if self.labels is None or self.has_sequence_label:
             return self.inputs
         return Table(columns={**self.inputs.columns, **self.labels.columns})
 
     def whole_inputs(self, source: str, dtype: DType | None) -> Array:
-        """Return the inputs as they are, converted; no value may be missing."""
-        return _as_it_is(self.inputs, source, dtype)
+        """Return the inputs as one array; no value may be missing."""
+        return _stack_all(self.inputs, source, dtype)
 
     def whole_labels(self, source: str, dtype: DType | None) -> Array | None:
-        """Return the labels in the same way, if there are any."""
+        """Return the labels as one array, or None."""
         if self.labels is None:
             return None
-        labels = _as_it_is(self.labels, source, dtype)
-        # Without an axis, lest it looks like the row of a file of one step.
-        return np.asarray(labels[0, 0]) if self.of_sequence else labels
+        labels = _stack_all(self.labels, source, dtype)
+        # A scalar: an array of one row would look like the labels of a file with one step.
+        return np.asarray(labels[0, 0]) if self.has_sequence_label else labels
 
 
 def read_whole_arrays(path: Path, source: str, input_key: str, label_key: str | None) -> WholeArrays:
-    """Read the inputs of an NPZ file, and the labels where their key is given.
+    """Read the inputs of an NPZ file, and the labels if `label_key` is not None.
 
     Raises:
-        SourceError: It is broken, lacks an array, or the two do not fit together.
+        SourceError: The file is broken or lacks an array, or inputs and labels have different numbers of rows.
     """
     from builder.formats.arrays import read_npz
 
     check_file(path, source)
     keys = (input_key,) if label_key is None else (input_key, label_key)
     arrays = read_npz(path, source=source, keys=keys)
-    inputs = _columns(arrays[input_key], input_key, source)
+    inputs = _as_table(arrays[input_key], input_key, source)
     if label_key is None:
         return WholeArrays(inputs)
     labels = arrays[label_key]
     if not labels.ndim:
-        return WholeArrays(inputs, _columns(labels[None], label_key, source), of_sequence=True)
+        return WholeArrays(inputs, _as_table(labels[None], label_key, source), has_sequence_label=True)
     if len(labels) != inputs.rows:
         raise SourceError(
             source,
             f"{inputs.rows:,} rows of {input_key} but {len(labels):,} of {label_key}; there "
             "must be one label row per input row, or a single number",
         )
-    return WholeArrays(inputs, _columns(labels, label_key, source))
+    return WholeArrays(inputs, _as_table(labels, label_key, source))
 
 
-def wanted_of_arrays(
+def select_arrays(
     arrays: WholeArrays, source: str, dtype: DType | None, by_name: Callable[[], Array | None]
 ) -> SelectedColumns:
-    """Return what is taken of an NPZ file; where it has no labels, `by_name` gives them, or None."""
+    """Return the columns of an NPZ file; if it has no labels, `by_name` returns them, or None."""
     inputs = tuple(arrays.inputs.columns)
     if arrays.labels is None:
-        return SelectedColumns(inputs, (), alone(inputs), by_name())
-    if arrays.of_sequence:
-        return SelectedColumns(inputs, (), alone(inputs), arrays.whole_labels(source, dtype))
+        return SelectedColumns(inputs, (), single_groups(inputs), by_name())
+    if arrays.has_sequence_label:
+        return SelectedColumns(inputs, (), single_groups(inputs), arrays.whole_labels(source, dtype))
     labels = tuple(arrays.labels.columns)
-    return SelectedColumns(inputs, labels, alone((*inputs, *labels)))
+    return SelectedColumns(inputs, labels, single_groups((*inputs, *labels)))
 
 
-def _as_it_is(table: Table, source: str, dtype: DType | None) -> Array:
+def _stack_all(table: Table, source: str, dtype: DType | None) -> Array:
     require_values(table, source)
     return stack(table, tuple(table.columns), dtype=dtype, source=source)
 
 
-def _columns(array: Array, key: str, source: str) -> Table:
+def _as_table(array: Array, key: str, source: str) -> Table:
     """Return an array (steps, ...) as a table."""
     if not array.ndim:
         raise SourceError(source, f"{key} holds a single value; an array of steps is needed")

@@ -1,4 +1,4 @@
-"""When each of some rows was."""
+"""The time stamps of rows, and local times as UTC."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.frames.iso_times import Zone
+from builder.frames.iso_times import StampError, Zone
 from builder.options.table_options import Unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stamps:
-    """When each of some rows was.
+    """The time stamps of some rows.
 
     Args:
-        values: (rows,) whole numbers of the unit, since 1970, or since some beginning; anything where there is none.
-        unit: Of these.
-        absent: (rows,) where there is none.
+        values: (rows,) whole numbers of the unit since 1970, or since some start; arbitrary where absent.
+        unit: The unit of `values`.
+        absent: (rows,) True where a row has no time.
         zone: `"UTC"`, or None for local times without a zone.
-        elapsed: Whether they count from some beginning.
+        elapsed: Whether `values` count from some start instead of 1970.
     """
 
     values: NDArray[np.int64]
@@ -32,16 +32,55 @@ class Stamps:
 
     @property
     def array(self) -> NDArray[Any]:
-        """They as datetime64 or timedelta64."""
+        """The stamps as datetime64 or timedelta64."""
         return self.values.view(f"{'m' if self.elapsed else 'M'}8[{self.unit}]")
 
-    def taken(self, rows: NDArray[np.int64]) -> Stamps:
-        """Return those of some rows."""
+    def take(self, rows: NDArray[np.int64]) -> Stamps:
+        """Return the stamps of some rows."""
         return replace(self, values=self.values[rows], absent=self.absent[rows])
 
     def text(self, row: int) -> str:
-        """Write one down."""
+        """Return the stamp of a row as text."""
         if self.elapsed:
             return f"{self.values[row]:,} {self.unit}"
         stamp = np.datetime_as_string(self.array[row], unit="auto")
         return f"{stamp}{'Z' if self.zone else ''}"
+
+
+def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
+    """Convert local times of a zone to UTC.
+
+    When clocks are set back, they show an hour twice. Within consecutive rows of such an hour, the second one starts
+    where the times fall.
+
+    Args:
+        stamps: Local times, in the order of the file.
+        zone: A name such as `Europe/Berlin`.
+        sort: Whether the rows are unordered, so that such hours are ambiguous.
+
+    Raises:
+        StampError: A time does not exist in the zone, or is ambiguous.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    local = pa.array(stamps.array, mask=stamps.absent)
+    first, second = (pc.assume_timezone(local, zone, ambiguous=one, nonexistent=one) for one in ("earliest", "latest"))
+    shown = pc.equal(pc.local_timestamp(first), local)
+    if (row := pc.index(shown, False).as_py()) >= 0:
+        raise StampError(row, f"{stamps.text(row)} is no time in {zone}, where clocks were set forward; correct it")
+    early, late = (np.array(one.cast(pa.int64()).fill_null(0)) for one in (first, second))
+    known = np.flatnonzero(~stamps.absent)
+    twice = known[early[known] != late[known]]
+    # Rows of one such hour are consecutive among the rows with a time.
+    hours = np.split(twice, np.flatnonzero(np.diff(np.searchsorted(known, twice)) > 1) + 1)
+    for rows in hours if len(twice) else ():
+        falls = np.append(False, stamps.values[rows[1:]] <= stamps.values[rows[:-1]])
+        if sort or falls.sum() != 1:
+            raise StampError(
+                int(rows[0]),
+                f"{stamps.text(rows[0])} comes twice in {zone}, where clocks were set back, and the order of the rows "
+                "does not tell which it is; write the zone beside each time",
+            )
+        early[rows[falls.argmax() :]] = late[rows[falls.argmax() :]]
+    return replace(stamps, values=early, zone="UTC")

@@ -1,8 +1,9 @@
-"""When each row was: time stamps of any kind, as whole numbers of one unit."""
+"""Read time stamps of any kind as whole numbers of one unit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -10,44 +11,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
-from builder.formats.arrow import is_text, what_it_holds
-from builder.formats.decimals import widest
+from builder.formats.arrow import describe_type, is_text
+from builder.formats.decimals import widen
 from builder.formats.table import HIDDEN, ROW, Frame
-from builder.formats.text_numbers import otherwise_written, with_point
-from builder.frames.iso_times import StampError, Zone, by_formats, in_unit, iso, of_calendar
-from builder.frames.stamps import Stamps
-from builder.frames.time_zones import in_zone
+from builder.formats.text_numbers import notation_advice, use_point
+from builder.frames.iso_times import StampError, Zone, calendar_seconds, convert_unit, parse_formats, parse_iso
+from builder.frames.stamps import Stamps, to_utc
 from builder.options.table_options import TableOptions, Unit
 
 PER_SECOND: Final[dict[Unit, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-# Of text, whatever its digits: a coarser one, that holds the first file, may not hold the next.
+# For text, whatever its digits: a coarser unit that holds the first file may not hold the next.
 DEFAULT_UNIT: Final[Unit] = "ns"
-_HOLDS: Final = np.iinfo(np.int64)
+_INT64: Final = np.iinfo(np.int64)
 
 
-def stamps_in(frame: Frame, columns: Sequence[str], options: TableOptions, source: str, decimal: str = ".") -> Stamps:
-    """Read the time stamps of some rows, from hidden columns that have them as they are.
+def read_stamps(frame: Frame, columns: Sequence[str], options: TableOptions, source: str, decimal: str = ".") -> Stamps:
+    """Read the time stamps of some rows from hidden, unconverted columns.
 
     Args:
         frame: The rows.
-        columns: The one that has them; or two of text, a date and a time of day; or three to six of whole numbers:
-            year, month, day, hour, minute, second.
-        options: How they are written: `time_format`, `time_unit`, `time_zone`, `elapsed`.
+        columns: One column; or two of text, a date and a time of day; or three to six of whole numbers: year, month,
+            day, hour, minute, second.
+        options: How times are written: `time_format`, `time_unit`, `time_zone`, `elapsed`.
         source: For errors.
-        decimal: What stands before decimals of numbers that are text.
+        decimal: The decimal mark of numbers in text.
 
     Raises:
-        SourceError: One cannot be read without guessing, or does not fit into the unit.
+        SourceError: A time stamp is ambiguous or malformed, or does not fit into the unit.
     """
     name = ",".join(columns)
     raw = {column: frame[HIDDEN + column].combine_chunks() for column in columns}
     try:
         if len(columns) > 2:
-            stamps = _of_calendar(raw, options.time_unit or "s", source)
+            stamps = _from_calendar(raw, options.time_unit or "s", source)
         else:
             stamps = _read(list(raw.values()), options, source, name, decimal)
         if options.time_zone is not None and stamps.zone is None:
-            return in_zone(stamps, options.time_zone, sort=options.sort_time)
+            return to_utc(stamps, options.time_zone, sort=options.sort_time)
         return stamps
     except StampError as error:
         raise SourceError(source, f"row {frame[ROW][error.row].as_py():,}, column {name}: {error.why}") from None
@@ -69,53 +69,53 @@ def _read(columns: list[Any], options: TableOptions, source: str, name: str, dec
         has: Unit = kind.unit if types.is_timestamp(kind) else "s"
         unit = options.time_unit or has
         values = column.cast(pa.timestamp(has, getattr(kind, "tz", None))).cast(pa.int64()).fill_null(0).to_numpy()
-        return Stamps(in_unit(values, has, unit), unit, absent, "UTC" if getattr(kind, "tz", None) else None)
+        return Stamps(convert_unit(values, has, unit), unit, absent, "UTC" if getattr(kind, "tz", None) else None)
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         if options.time_unit is None:
             raise SourceError(source, f"column {name} holds numbers; say what they count with --time-unit, as s")
         if types.is_decimal(kind):
-            return _counted_text(column.cast(pa.string()), options.time_unit, absent, elapsed=options.elapsed)
-        return _counted(column, options.time_unit, absent, elapsed=options.elapsed)
+            return _from_texts(column.cast(pa.string()), options.time_unit, absent, elapsed=options.elapsed)
+        return _from_numbers(column, options.time_unit, absent, elapsed=options.elapsed)
     if not is_text(kind):
-        raise SourceError(source, f"column {name} holds {what_it_holds(kind)}, and no times")
+        raise SourceError(source, f"column {name} holds {describe_type(kind)}, and no times")
     unit = options.time_unit or DEFAULT_UNIT
     if options.time_format:
-        values, zone = by_formats(column, options.time_format)
-        return Stamps(in_unit(values, "us", unit), unit, absent, zone)
-    if options.elapsed or (options.time_unit is not None and _looks_counted(column, decimal)):
-        return _counted_text(column, unit, absent, elapsed=options.elapsed, decimal=decimal)
-    values, zone = iso(column, unit, decimal)
+        values, zone = parse_formats(column, options.time_format)
+        return Stamps(convert_unit(values, "us", unit), unit, absent, zone)
+    if options.elapsed or (options.time_unit is not None and _starts_with_number(column, decimal)):
+        return _from_texts(column, unit, absent, elapsed=options.elapsed, decimal=decimal)
+    values, zone = parse_iso(column, unit, decimal)
     return Stamps(values, unit, absent, zone)
 
 
-def _of_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamps:
+def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamps:
     import pyarrow as pa
 
     whole = []
     for name, column in columns.items():
         try:
-            whole.append(widest(column).cast(pa.int64()))
+            whole.append(widen(column).cast(pa.int64()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise SourceError(
                 source, f"column {name} holds no whole numbers; of several columns of --time, each is one of "
                 "year, month, day, hour, minute, second",
             ) from None  # fmt: skip
     absent = np.logical_or.reduce([column.is_null().to_numpy(zero_copy_only=False) for column in whole])
-    usual = (1970, 1, 1, 0, 0, 0)
+    epoch = (1970, 1, 1, 0, 0, 0)  # stands for absent times, which become 0
     values = [
-        np.where(absent, one, column.fill_null(one).to_numpy()) for column, one in zip(whole, usual, strict=False)
+        np.where(absent, one, column.fill_null(one).to_numpy()) for column, one in zip(whole, epoch, strict=False)
     ]
-    return Stamps(np.where(absent, 0, in_unit(of_calendar(values), "s", unit)), unit, absent)
+    return Stamps(convert_unit(calendar_seconds(values), "s", unit), unit, absent)
 
 
-def _looks_counted(column: Any, decimal: str) -> bool:
+def _starts_with_number(column: Any, decimal: str) -> bool:
     """Whether the first stamp of a column of text is a number."""
     first = next((text.as_py() for text in column if text.is_valid), None)
     return first is not None and _decimal(first, decimal) is not None
 
 
-def _counted(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool) -> Stamps:
-    """Return numbers of a unit: whole ones in that, and floats to the nearest nanosecond."""
+def _from_numbers(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool) -> Stamps:
+    """Return numbers as stamps: integers in their unit, floats rounded to nanoseconds."""
     import pyarrow as pa
 
     zone: Zone = None if elapsed else "UTC"
@@ -124,40 +124,37 @@ def _counted(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: boo
             return Stamps(column.cast(pa.int64()).fill_null(0).to_numpy(), unit, absent, zone, elapsed)
         except pa.ArrowInvalid:
             values = column.fill_null(0).to_numpy()
-            row = int((values > _HOLDS.max).argmax())
+            row = int((values > _INT64.max).argmax())
             raise StampError(row, f"{values[row]} {unit} is beyond what int64 holds; correct it") from None
     floats = column.cast(pa.float64()).fill_null(0.0).to_numpy()
     absent = absent | np.isnan(floats)
     with np.errstate(over="ignore"):
         exact = np.where(absent, 0.0, floats) * (PER_SECOND["ns"] // PER_SECOND[unit])
-    if (wrong := ~(np.abs(exact) < float(_HOLDS.max))).any():
+    if (wrong := ~(np.abs(exact) < float(_INT64.max))).any():
         row = int(wrong.argmax())
         raise StampError(row, f"{floats[row]} {unit} is beyond what int64 holds in nanoseconds; correct it")
     return Stamps(np.rint(exact).astype(np.int64), "ns", absent, zone, elapsed)
 
 
-def _counted_text(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool, decimal: str = ".") -> Stamps:
-    """Return numbers in text as nanoseconds, as exact as they are written, whether this file's are whole or not."""
+def _from_texts(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool, decimal: str = ".") -> Stamps:
+    """Return numbers in text as exact nanoseconds, so that files with and without fractions agree."""
     import pyarrow as pa
 
     size = PER_SECOND["ns"] // PER_SECOND[unit]
     zone: Zone = None if elapsed else "UTC"
-    try:
+    with suppress(pa.ArrowInvalid):  # not all are whole numbers
         whole = column.cast(pa.int64()).fill_null(0).to_numpy()
-    except pa.ArrowInvalid:
-        pass  # not all are whole numbers
-    else:
-        return Stamps(in_unit(whole, unit, "ns"), "ns", absent, zone, elapsed)
+        return Stamps(convert_unit(whole, unit, "ns"), "ns", absent, zone, elapsed)
     values = np.zeros(len(column), np.int64)
     for row, text in enumerate(column.to_pylist()):
         if text is None:
             continue
         value = _decimal(text, decimal)
         if value is None:
-            advice = otherwise_written(text, decimal) or "correct it"
+            advice = notation_advice(text, decimal) or "correct it"
             raise StampError(row, f"{text!r:.80} is no number of {unit}, as others are; {advice}")
         exact = (value * size).to_integral_value()
-        if abs(exact) > _HOLDS.max:
+        if abs(exact) > _INT64.max:
             raise StampError(row, f"{text:.80} {unit} is beyond what int64 holds in nanoseconds; correct it")
         values[row] = int(exact)
     return Stamps(values, "ns", absent, zone, elapsed)
@@ -165,7 +162,7 @@ def _counted_text(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed
 
 def _decimal(text: str, decimal: str) -> Decimal | None:
     try:
-        value = Decimal(with_point(text, decimal))
+        value = Decimal(use_point(text, decimal))
     except InvalidOperation:
         return None
     return value if value.is_finite() and abs(value.adjusted()) < 400 else None

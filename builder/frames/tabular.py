@@ -1,7 +1,7 @@
-"""The process function behind the command line: columns of a file in, inputs and labels out."""
+"""The built-in process function, which takes columns of a table as inputs and labels."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,28 @@ from builder.formats import format_for, open_table
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import parse_dtype, require_values, stack
 from builder.formats.table import Array, DType, OpenTable
-from builder.frames.class_columns import CategoricalTable, numbers_in, stacked_labels, texts_in, with_classes
-from builder.frames.groups import Group, columns_to_group_by, groups_in
-from builder.frames.label_join import WithLabels, with_labels
-from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, wanted_of_arrays
+from builder.frames.class_columns import encode_labels, read_numbers, read_texts, stack_labels
+from builder.frames.groups import Group, columns_to_group_by, read_groups
+from builder.frames.label_join import LabelledTable, open_with_labels
+from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, select_arrays
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns
-from builder.labels.name_labels import labels_in, target_names
-from builder.labels.text_classes import CODES, of_targets, parse_classes, texts_of
-from builder.options.declaration import takes, without_defaults
+from builder.labels.name_labels import parse_name_labels, target_names
+from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
+from builder.options.declaration import with_options, without_defaults
 from builder.options.table_options import LabelSource, TableOptions
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.sources.label_files import pairing_of
 from store_spec import Classes, LabelAxis
 
-LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
+LONG_BYTES = 2**27  # a file with more values, at 8 bytes each, is read piece by piece if its format allows that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tabular:
     r"""A process function for tables of numbers; make it with `tabular`.
 
-    It pickles, and two of the same options are equal.
+    It can be pickled, and compares equal to one with the same options.
 
     >>> process = tabular(inputs="c1:c12", label_pattern=r"spk(\d+)")
     >>> process.label_source, process.options.inputs
@@ -41,36 +41,36 @@ class Tabular:
     """
 
     options: TableOptions
-    # Where the sources lie: names in errors, and what `label_pattern` sees, are relative to it.
-    root: Path | None = field(default=None)
-    # The columns that every source must give, in the order of the store; None: the source's own.
-    store_inputs: tuple[str, ...] | None = field(default=None)
-    store_labels: tuple[str, ...] | None = field(default=None)
-    store_columns: tuple[tuple[str, str], ...] = field(default=())  # of sequences: names and types
-    store_classes: Classes | None = field(default=None)  # of each target
-    # The options that an old store must have been built with; the others are as it records them. None: all.
-    given: tuple[str, ...] | None = field(default=None)
+    # The folder of the sources: names in errors and for `label_pattern` are relative to it.
+    root: Path | None = None
+    # The columns that every source must have, in the order of the store; None: those of the source.
+    store_inputs: tuple[str, ...] | None = None
+    store_labels: tuple[str, ...] | None = None
+    store_columns: tuple[tuple[str, str], ...] = ()  # columns of sequences: names and types
+    store_classes: Classes | None = None  # the classes of each target
+    # The options that the caller gave; only these are compared with those of an existing store. None: all.
+    explicit: tuple[str, ...] | None = None
 
     is_custom = False
 
     @property
     def format(self) -> str | None:
-        """The format that all sources have; None: it goes by the suffix."""
+        """The format of all sources; None: the suffix of each decides."""
         return self.options.format
 
     @property
     def labels_from(self) -> str | None:
-        """The pattern of the files of labels beside the sources; None: there are none."""
+        """The pattern of label files; None: there are none."""
         return self.options.labels_from
 
     @property
     def label_pattern(self) -> str | None:
-        """The regular expression that finds labels in names; None: they are elsewhere."""
+        """The regular expression that finds labels in names; None: labels are elsewhere."""
         return self.options.label_pattern
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes that are given, as `classes_text` writes them."""
+        """The option `classes`, as `format_classes` writes it."""
         return tuple(self.options.classes)
 
     @property
@@ -80,140 +80,149 @@ class Tabular:
 
     @property
     def label_axis(self) -> LabelAxis | None:
-        """The label axis, if the options tell."""
+        """The label axis, if the options determine it."""
         return self.options.label_axis or ("step" if self.label_source == "columns" else None)
 
     @property
-    def keeps(self) -> bool:
+    def keeps_nan(self) -> bool:
         """Whether NaN stands for missing values."""
-        return self.options.keeps
+        return self.options.keeps_nan
 
     def __repr__(self) -> str:
-        usual = tabular().describe()
-        given = {name: value for name, value in self.describe().items() if value != usual[name]}
-        return f"tabular({', '.join(f'{name}={value!r}' for name, value in given.items() if name != 'label_source')})"
+        defaults = tabular().describe()
+        arguments = [
+            f"{name}={value!r}"
+            for name, value in self.describe().items()
+            if value != defaults[name] and name != "label_source"
+        ]
+        return f"tabular({', '.join(arguments)})"
 
     def sequences(self, path: Path) -> Iterator[SourceSequence]:
-        """Read one source in a process function of your own: whatever the options and the file, give its sequences.
+        """Yield the sequences of one source, for use in a process function of your own.
 
-        (What calling it returns is for `build`, and is what takes least time and memory.)
+        (`build` calls the object instead, which takes less time and memory.)
 
         Args:
-            path: Where it lies.
+            path: The path of the source.
 
         Yields:
-            Of each sequence inputs (steps, features) or (steps, *feature shape); labels (steps, targets), (targets,)
-            where there is one row for the sequence, or None where the manifest has them; and further columns and
-            times, where the options ask for them. Labels that are text in a column are text here too (object), unless
-            `classes` gives their codes: so that `--classes`, or `build(..., classes=...)`, has their names stored.
+            A Sequence each, with inputs (steps, features) or (steps, *feature shape); labels (steps, targets),
+            (targets,) if there is one row for the sequence, or None if they are in the manifest; and columns and times
+            if the options ask for them. Labels that are text stay text (object), unless the option `classes` defines
+            their codes; `--classes`, or `build(..., classes=...)`, then stores their names.
 
         Raises:
-            SourceError: As calling it.
+            SourceError: The source cannot be read, or has unsuitable values.
 
         >>> def read(path):
         ...     for sequence in tabular(inputs="c1:c12", missing="split").sequences(path):
         ...         yield replace(sequence, labels=sequence.inputs.mean(axis=0))
         """
-        names: Classes = ()
+        classes: Classes = ()
         if self.label_source == "columns" and not self.classes:
-            names = tuple(found or None for found in self.classes_in(path).values())
-        coded = self.with_classes(names) if any(names) else self
-        for given in sequences_of(coded(path)):
-            once = self.label_source == "pattern"
-            sequence = given.whole(labels_once=once) if isinstance(given, LongSequence) else given
-            yield replace(sequence, labels=texts_of(sequence.labels, names)) if any(names) else sequence
+            classes = tuple(texts or None for texts in self.classes_in(path).values())
+        process = self.with_classes(classes) if any(classes) else self
+        for sequence in sequences_of(process(path)):
+            if isinstance(sequence, LongSequence):
+                sequence = sequence.concatenate(labels_once=self.label_source == "pattern")  # noqa: PLW2901
+            yield replace(sequence, labels=decode_classes(sequence.labels, classes)) if any(classes) else sequence
 
     def __call__(self, path: Path) -> Any:
-        """Read one source, as `build` does; a process function of your own has `sequences`.
+        """Read one source for `build`; in a process function of your own, use `sequences`.
 
         Args:
-            path: Where it lies.
+            path: The path of the source.
 
         Returns:
-            A pair: inputs (steps, features) or (steps, *feature shape); labels (steps, targets), (targets,)
-            where there is one row for the sequence, () of an NPZ file's single number, or None where the manifest has
-            them. Where rows are changed or cleaned, an iterator of such a `builder.Sequence` for each part. Of a large
-            NPY or Parquet file whose rows are taken as they are, a `builder.LongSequence`.
+            A pair: inputs (steps, features) or (steps, *feature shape); labels (steps, targets), (targets,) if there is
+            one row for the sequence, () for the single number of an NPZ file, or None if they are in the manifest. If
+            rows are changed or cleaned, an iterator of `builder.Sequence`, one for each part. For a large NPY or
+            Parquet file whose rows are not changed, a `builder.LongSequence`.
 
         Raises:
-            SourceError: It cannot be read, lacks a column, or has values that are missing, infinite, no
-                numbers, or not of the dtype that was asked for.
+            SourceError: The source cannot be read or lacks a column, or a value is missing, infinite, not a number, or
+                does not fit into the dtype.
         """
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
         if format_for(path, source, self.options) == "npz":
             arrays = self._read_npz(path, source)
-            if self._is_plain:
+            if self._takes_all_rows:
                 x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
                 return x, self._labels_by_name(source, dtype) if y is None else y
-            wanted = wanted_of_arrays(arrays, source, dtype, lambda: self._labels_by_name(source, dtype))
+            selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source, dtype))
             groups: Iterator[Group] = iter([({}, arrays.steps)])
-            beside, opened = None, None
+            resident, opened = None, None
         else:
-            opened, inputs, labels = self._opened(path, source)
+            opened, inputs, labels = self._open(path, source)
             other = None if labels else self._labels_by_name(source, dtype)
-            given, na_values = self.classes, tuple(self.options.na_values)
-            table, classes = with_classes(
-                opened, inputs, labels, self.store_classes, given, source=source, na_values=na_values
+            table, classes = encode_labels(
+                opened,
+                inputs,
+                labels,
+                self.store_classes,
+                self.classes,
+                source=source,
+                na_values=tuple(self.options.na_values),
             )
-            opened = table if isinstance(table, WithLabels) else opened
-            if isinstance(opened, WithLabels) and self.options.label_axis == "own":
+            opened = table if isinstance(table, LabelledTable) else opened
+            if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
                 other, labels, classes = opened.own_labels(labels, CODES if classes else dtype), (), ()
-            when = select(self.options.time, opened.groups, source)
+            time = select(self.options.time, opened.groups, source)
             own = self.label_source == "inputs"
-            wanted = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=when, classes=classes)
-            if self._is_plain:
-                pieces = table.pieces() if (table.rows or 0) * len(wanted.columns) * 8 > LONG_BYTES else ()
+            selection = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=time, classes=classes)
+            if self._takes_all_rows:
+                pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
                 if len(pieces) <= 1:
-                    return self._plain(table, wanted, source)
-                return LongSequence(self._plain_pieces(pieces, wanted, source))
+                    return self._read_arrays(table, selection, source)
+                return LongSequence(self._read_pieces(pieces, selection, source))
             by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
-            groups, beside = groups_in(table, wanted.columns, dtype, source, by=by, as_text=as_text, raw=when)
+            groups, resident = read_groups(table, selection.columns, dtype, source, by=by, as_text=as_text, raw=time)
         types = dict(self.store_columns)
         decimal = "." if opened is None else opened.decimal
-        taken = RowPipeline(wanted, self.options, source, dtype, types, decimal)
-        taken = replace(taken, why=opened.why_missing) if isinstance(opened, WithLabels) else taken
-        found = taken.sequences(groups)
-        found = opened.counted(found) if self.options.on and isinstance(opened, WithLabels) else found
-        return Parts(found, beside)
+        pipeline = RowPipeline(selection, self.options, source, dtype, types, decimal)
+        if not isinstance(opened, LabelledTable):
+            return Parts(pipeline.sequences(groups), resident)
+        sequences = replace(pipeline, why=opened.why_missing).sequences(groups)
+        return Parts(opened.count_dropped(sequences) if self.options.on else sequences, resident)
 
-    def _plain(
-        self, table: OpenTable | CategoricalTable, wanted: SelectedColumns, source: str, before: int = 0
+    def _read_arrays(
+        self, table: OpenTable, selection: SelectedColumns, source: str, before: int = 0
     ) -> tuple[Array, Array | None]:
-        """Return inputs and labels of rows that are taken as they are; so many come before them in the file."""
+        """Read inputs and labels of all rows; `before` rows of the file come before them."""
         dtype = parse_dtype(self.options.dtype)
-        rows = numbers_in(table, wanted.columns, dtype)
+        rows = read_numbers(table, selection.columns, dtype)
         if before:
             rows = replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows))
         require_values(rows, source)
-        x = stack(rows, wanted.inputs, dtype=dtype, source=source)
-        if not wanted.labels:
-            return x, x if wanted.own else wanted.other
-        return x, stacked_labels(rows, wanted.labels, wanted.classes, dtype=dtype, source=source)
+        x = stack(rows, selection.inputs, dtype=dtype, source=source)
+        if not selection.labels:
+            return x, x if selection.own else selection.other
+        return x, stack_labels(rows, selection.labels, selection.classes, dtype=dtype, source=source)
 
-    def _plain_pieces(
-        self, pieces: Sequence[OpenTable | CategoricalTable], wanted: SelectedColumns, source: str
+    def _read_pieces(
+        self, pieces: Sequence[OpenTable], selection: SelectedColumns, source: str
     ) -> Iterator[SourceSequence]:
-        """Give the same of a file that is read piece by piece."""
+        """Read a file piece by piece."""
         before = 0
         for piece in pieces:
-            x, y = self._plain(piece, wanted, source, before)
+            x, y = self._read_arrays(piece, selection, source, before)
             before += len(x)
             yield SourceSequence(x, y)
 
     def columns(self, path: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-        """Return the names of the features and of the targets of a source; None where they have no names.
+        """Return the names of the features and of the targets of a source; None if they have no names.
 
         Raises:
-            SourceError: As calling it would, as far as the file's header tells.
+            SourceError: The header cannot be read, or lacks a column.
         """
         source = self._name(path)
         if format_for(path, source, self.options) == "npz":
             inputs, labels = None, None
         else:
-            table, *chosen = self._opened(path, source)
-            inputs, labels = chosen if table.named else (None, None)
-            if labels and isinstance(table, WithLabels):
-                labels = table.plain(labels) if table.labels.named else None
+            table, *selected = self._open(path, source)
+            inputs, labels = selected if table.named else (None, None)
+            if labels and isinstance(table, LabelledTable):
+                labels = table.names_in_label_file(labels) if table.labels.named else None
         if self.label_pattern is not None:
             labels = target_names(self.label_pattern)
         elif self.label_source == "inputs":
@@ -221,31 +230,31 @@ class Tabular:
         return inputs, labels or None
 
     def label_file(self, source: str) -> str | None:
-        """Return the name of a source's file of labels, relative to the root; None where labels are not beside it.
+        """Return the name of the label file of a source, relative to the root; None if `labels_from` is not given.
 
         Raises:
-            SourceError: Its name does not fit `labels_from`.
+            SourceError: The name of the source does not match `labels_from`.
         """
         return None if self.options.labels_from is None else pairing_of(self.options.labels_from).label_file(source)
 
     def labels_in_name(self, source: str) -> None:  # of the protocol
-        """Return None: labels in names come with the rows."""
+        """Return None: calling the object returns labels in names too."""
         del source
 
     def under(self, root: Path) -> "Tabular":
-        """Return the same, for sources named relative to `root`."""
+        """Return a copy for sources named relative to `root`."""
         return replace(self, root=root)
 
-    def only(self, given: Iterable[str]) -> "Tabular":
-        """Return the same, of which only these options are held against those of an old store, which has the rest."""
-        return replace(self, given=tuple(given))
+    def only(self, options: Iterable[str]) -> "Tabular":
+        """Return a copy for which only these options count as given; an existing store determines the others."""
+        return replace(self, explicit=tuple(options))
 
-    def has_given(self, option: str) -> bool:
-        """Tell whether the caller gave an option; one of Python gives all of them."""
-        return self.given is None or option in self.given
+    def is_explicit(self, option: str) -> bool:
+        """Whether the caller gave an option; from Python all options count as given."""
+        return self.explicit is None or option in self.explicit
 
     def with_classes(self, classes: Classes | None) -> "Tabular":
-        """Return the same for labels with these classes."""
+        """Return a copy for labels with these classes."""
         return replace(self, store_classes=classes)
 
     def for_store(
@@ -254,62 +263,63 @@ class Tabular:
         labels: tuple[str, ...] | None,
         columns: Sequence[tuple[str, str]] = (),
     ) -> "Tabular":
-        """Return the same for a store whose features and targets have these names, and columns these types.
+        """Return a copy for a store with these features and targets, and these types of columns of sequences.
 
-        A source's columns are then found by name and taken in this order, whatever theirs is; where they are
-        others, the source does not fit.
+        It finds the columns of a source by name and returns them in this order. A source with other columns is refused.
         """
         labels = labels if self.label_source == "columns" else None
         return replace(self, store_inputs=inputs, store_labels=labels, store_columns=tuple(columns))
 
     def classes_in(self, path: Path) -> dict[str, tuple[str, ...] | None]:
-        """Return the classes of each label column: those given, else its texts in order; None: it is no text.
+        """Return the classes of each label column: those of the option `classes`, else its texts; None for numbers.
 
         Raises:
-            SourceError: They cannot be read.
+            SourceError: The labels cannot be read.
         """
         source = self._name(path)
         if format_for(path, source, self.options) == "npz":
             return {}
-        opened, _, labels = self._opened(path, source)
-        names = opened.plain(labels) if isinstance(opened, WithLabels) else labels
-        given = of_targets(parse_classes(self.classes), names)
+        opened, _, labels = self._open(path, source)
+        names = opened.names_in_label_file(labels) if isinstance(opened, LabelledTable) else labels
+        listed = classes_by_target(parse_classes(self.classes), names)
         return {
-            name: known or texts_in(opened, column, source, self.options.na_values)
-            for name, column, known in zip(names, labels, given, strict=True)
+            name: classes or read_texts(opened, column, source, self.options.na_values)
+            for name, column, classes in zip(names, labels, listed, strict=True)
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return the options as JSON can hold them, one form for all ways to write the same."""
+        """Return the normalised options in a form that JSON can represent."""
         return self.options.describe()
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a store records of the options."""
+        """Return the options that a store records."""
         return without_defaults(TableOptions, self.describe())
 
     def _name(self, path: Path) -> str:
-        """Return what the source is called."""
-        text = path.as_posix()  # whole paths as text: pathlib's own comparisons take longer than reading a small file
+        """Return the name of a source: its path relative to the root."""
+        text = path.as_posix()  # comparing pathlib's parts takes longer than reading a small file
         return text if self.root is None else text.removeprefix(f"{self.root.as_posix().removesuffix('/')}/")
 
-    def _opened(self, path: Path, source: str) -> tuple[OpenTable, tuple[str, ...], tuple[str, ...]]:
-        """Open a source, and its labels where they are beside it; return it with its input and label columns."""
+    def _open(self, path: Path, source: str) -> tuple[OpenTable, tuple[str, ...], tuple[str, ...]]:
+        """Open a source, with its label file if it has one; return the table and its input and label columns."""
         table, root = open_table(path, source=source, options=self.options), self.root or path.parent
-        beside = self.label_file(source if self.root is not None else path.name)
-        opened = table if beside is None else with_labels(table, path, source, root, beside, self.options)
-        return opened, *self._choose(opened, source)
+        label_file = self.label_file(source if self.root is not None else path.name)
+        if label_file is not None:
+            table = open_with_labels(table, path, source, root, label_file, self.options)
+        return table, *self._select_columns(table, source)
 
-    def _choose(self, table: OpenTable, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _select_columns(self, table: OpenTable, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the input and label columns, in order."""
-        options, beside = self.options, table if isinstance(table, WithLabels) else None
-        groups: Mapping[str, tuple[str, ...]] = table.groups if beside is None else beside.inputs.groups
+        options, labelled = self.options, table if isinstance(table, LabelledTable) else None
+        groups: Mapping[str, tuple[str, ...]] = table.groups if labelled is None else labelled.inputs.groups
         exclude, on = tuple(options.exclude), tuple[str, ...]()
-        if beside is not None:
-            exclude, on = beside.of_source(exclude), beside.on
-        # A list column of unknown width can be left out all the same.
+        if labelled is not None:
+            exclude, on = labelled.source_columns(exclude), labelled.on
+        # A list column without elements cannot be selected, but can be excluded.
         excluded = set(select([part for part in exclude if groups.get(part) != ()], groups, source))
-        found = select(options.labels, groups, source) if beside is None else ()
-        labels = [name for name in found if name not in excluded]
+        labels = []
+        if labelled is None:
+            labels = [name for name in select(options.labels, groups, source) if name not in excluded]
         if options.inputs:
             inputs = [name for name in select(options.inputs, groups, source) if name not in excluded]
         else:
@@ -318,29 +328,29 @@ class Tabular:
             without = excluded.union(labels, by, on, select(options.time, groups, source))
             inputs = [name for name in select(others, groups, source) if name not in without]
         for option, names in (("inputs", inputs), ("labels", labels)):
-            if not names and (option == "inputs" or (options.labels and beside is None)):
+            if not names and (option == "inputs" or (options.labels and labelled is None)):
                 raise SourceError(source, f"no column is left for the {option}, after labels and exclude")
         x, y = tuple(inputs), tuple(labels)
         if table.named:
             x = in_order_of_store(x, self.store_inputs, "inputs", source)
-            y = in_order_of_store(y, self.store_labels, "labels", source) if beside is None else y
-        if beside is None:
+            y = in_order_of_store(y, self.store_labels, "labels", source) if labelled is None else y
+        if labelled is None:
             return x, y
-        return x, beside.targets(tuple(options.labels) or None, self.store_labels, tuple(options.exclude))
+        return x, labelled.targets(tuple(options.labels) or None, self.store_labels, tuple(options.exclude))
 
     @property
-    def _is_plain(self) -> bool:
-        """Whether rows are taken as they are, and none may have a missing value."""
+    def _takes_all_rows(self) -> bool:
+        """Whether all rows are used unchanged, so that no value may be missing."""
         return not self.options.changes_rows
 
     def _labels_by_name(self, source: str, dtype: DType | None) -> Array | None:
-        """Return the labels in the source's name, if there they are."""
+        """Return the labels in the name of the source, if `label_pattern` is given."""
         if self.label_pattern is None:
             return None
-        return labels_in(source, self.label_pattern, dtype, self.store_classes, given=bool(self.classes))
+        return parse_name_labels(source, self.label_pattern, dtype, self.store_classes, from_user=bool(self.classes))
 
     def _read_npz(self, path: Path, source: str) -> WholeArrays:
-        """Read the two arrays of an NPZ file."""
+        """Read the arrays of an NPZ file."""
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
         if any(getattr(self.options, name) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
@@ -350,18 +360,18 @@ class Tabular:
         )
 
 
-@takes(TableOptions)
+@with_options(TableOptions)
 def tabular(options: TableOptions) -> Tabular:
     """Make a process function that takes columns of a table as inputs and labels.
 
-    Columns are given as one text, `"a,b,c1:c12"`, or as a list of names and ranges. They are found by name, so their
-    order in the file does not matter. A list column stands for its elements.
+    Columns are one text, `"a,b,c1:c12"`, or a list of names and ranges. They are found by name, so their order in the
+    file does not matter. A list column stands for its elements.
 
     Returns:
-        A process function, for `build`. In one of your own, `tabular(...).sequences(path)` gives the sequences of a
-        file.
+        A process function for `build`. In a process function of your own, `tabular(...).sequences(path)` yields the
+        sequences of a file.
 
     Raises:
-        UsageError: Options clash, or one cannot be.
+        UsageError: Options contradict each other, or a value is not possible.
     """
     return Tabular(options=options)

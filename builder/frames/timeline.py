@@ -1,4 +1,4 @@
-"""The rows of a group in the order of their times: sorted, one a moment, cut where time jumps, at a regular step."""
+"""Order the rows of a group by time: sort, merge duplicates, cut at gaps, check for a regular step."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from builder.options.table_options import TableOptions
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """Rows that follow one another, in time without a jump if there are times.
+    """Consecutive rows, without a gap in time.
 
     Args:
         frame: The rows.
-        dropped: How many rows beside them were left out: without a time, or with that of another.
-        stamps: When each was, rising; None: nobody knows.
+        dropped: The number of rows that were dropped: without a time, or duplicates.
+        stamps: The rising times of the rows; None: they have no times.
     """
 
     frame: Frame
@@ -38,19 +38,19 @@ class Stretch:
 def split_by_time(
     frame: Frame, stamps: Stamps, options: TableOptions, without: End, *, name: str, source: str
 ) -> Iterator[Stretch]:
-    """Give the stretches of some rows, one after another.
+    """Yield the stretches of some rows, in order.
 
     Args:
         frame: The rows.
-        stamps: When each was.
-        options: What that has to be like: `sort_time`, `duplicates`, `max_gap`, `every`.
-        without: What becomes of rows without a time: `drop` leaves them out, `split` ends the stretch there as well,
-            unless they are sorted; anything else refuses them.
+        stamps: The time of each row.
+        options: `sort_time`, `duplicates`, `max_gap` and `every` are used.
+        without: The policy for rows without a time: `drop` drops them, `split` also ends the stretch there, unless rows
+            are sorted; with any other they are refused.
         name: The column of the times, for errors.
         source: For errors.
 
     Raises:
-        SourceError: A time is missing, falls, comes twice, or is off the regular step.
+        SourceError: A time is missing, falls, occurs twice, or is off the regular step.
     """
     if stamps.absent.any() and without not in ("drop", "split"):
         advice = f"fill it in, or leave such rows out with --missing {name}=drop"
@@ -59,36 +59,36 @@ def split_by_time(
     if options.sort_time:
         rows = rows[np.argsort(stamps.values[rows], kind="stable")]
     now, before = stamps.values[rows[1:]], stamps.values[rows[:-1]]
-    wrong = partial(_wrong, frame, stamps, rows, f"column {name}", source)
+    error = partial(_error, frame, stamps, rows, f"column {name}", source)
     if (falls := now < before).any():
         clocks = "; where clocks were set back, say the zone with --time-zone, or write it beside each time"
         clocks = "" if stamps.zone or stamps.elapsed else clocks
-        raise wrong(falls, "comes before", f"--sort-time sorts the rows{clocks}")
+        raise error(falls, "comes before", f"--sort-time sorts the rows{clocks}")
     same = np.zeros(len(rows), np.bool_)
     same[1:] = now == before
     if same.any() and options.duplicates == "error":
-        raise wrong(same[1:], "is the time of", "--duplicates first, last or mean says which is taken")
-    first, last = ~same, ~np.append(same[1:], False)[: len(rows)]  # whether each row is that of its time
+        raise error(same[1:], "is the time of", "--duplicates first, last or mean says which is taken")
+    first, last = ~same, ~np.append(same[1:], False)[: len(rows)]  # the first and the last row of each time
     times = rows[last if options.duplicates == "last" else first]
     jumps = _jumps(stamps, times, options.max_gap)
     if without == "split" and not options.sort_time:
-        gone = np.cumsum(stamps.absent)
-        jumps[1:] |= gone[rows[first]][1:] > gone[rows[last]][:-1]
-    wrong = partial(_wrong, frame, stamps, times, f"column {name}", source)
-    _check_step(stamps, times, jumps, options.every, wrong)
-    moment, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # of each row its time, of each time its stretch
-    dropped = _left_out(stamps.absent, rows, number[moment], sort=options.sort_time) - np.bincount(number)
+        absent_rows = np.cumsum(stamps.absent)
+        jumps[1:] |= absent_rows[rows[first]][1:] > absent_rows[rows[last]][:-1]
+    error = partial(_error, frame, stamps, times, f"column {name}", source)
+    _check_step(stamps, times, jumps, options.every, error)
+    time_number, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # of each row its time, of each time its stretch
+    dropped = _count_rows(stamps.absent, rows, number[time_number], sort=options.sort_time) - np.bincount(number)
     if options.duplicates == "mean":
-        frame = _means(frame, rows, moment, times, source)
+        frame = _means(frame, rows, time_number, times, source)
     elif len(times) < len(frame) or options.sort_time:
         frame = frame.take(column_of(times))
     for one, count in enumerate(dropped.tolist()):
         start, stop = np.searchsorted(number, [one, one + 1]).tolist()
-        yield Stretch(frame.slice(start, stop - start), count, stamps.taken(times[start:stop]))
+        yield Stretch(frame.slice(start, stop - start), count, stamps.take(times[start:stop]))
 
 
 def _jumps(stamps: Stamps, rows: NDArray[np.int64], max_gap: str | None) -> NDArray[np.bool_]:
-    """Return where a stretch begins that is not the first: before which of the rows time jumps."""
+    """Return a mask of the rows that start a new stretch, since the time before them exceeds `max_gap`."""
     jumps = np.zeros(len(rows), np.bool_)
     if max_gap is not None:
         longest = nanoseconds(max_gap, "max_gap") // (PER_SECOND["ns"] // PER_SECOND[stamps.unit])
@@ -97,7 +97,7 @@ def _jumps(stamps: Stamps, rows: NDArray[np.int64], max_gap: str | None) -> NDAr
 
 
 def _steps(stamps: Stamps, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return the time between each row and the next; they rise, so that it is exact, however far they are apart."""
+    """Return the time between each row and the next. uint64 holds any difference of rising int64 values."""
     values = stamps.values[rows].view(np.uint64)
     return values[1:] - values[:-1]
 
@@ -107,9 +107,9 @@ def _check_step(
     rows: NDArray[np.int64],
     jumps: NDArray[np.bool_],
     every: str | None,
-    wrong: Callable[..., SourceError],
+    error: Callable[..., SourceError],
 ) -> None:
-    """Refuse rows of which one is not `every` after the last, but where a stretch begins."""
+    """Refuse a row that does not follow the one before by `every`, except at the start of a stretch."""
     if every is None:
         return
     size = PER_SECOND["ns"] // PER_SECOND[stamps.unit]
@@ -118,32 +118,32 @@ def _check_step(
     off = ((steps != step) if not rest else np.ones(len(steps), np.bool_)) & ~jumps[1:]
     if off.any():
         away = f"{int(steps[off.argmax()]) * size / PER_SECOND['ns']:.9g} s"
-        raise wrong(off, f"is {away} after", f"each step should be {every}; --max-gap ends a sequence at longer ones")
+        raise error(off, f"is {away} after", f"each step should be {every}; --max-gap ends a sequence at longer ones")
 
 
-def _left_out(
+def _count_rows(
     absent: NDArray[np.bool_], rows: NDArray[np.int64], number: NDArray[np.int64], *, sort: bool
 ) -> NDArray[np.int64]:
-    """Count all rows of each stretch; those without a time with the one that comes after them, or the last.
+    """Count all rows of each stretch. Rows without a time count with the next stretch, or with the last.
 
     Args:
-        absent: (all rows,) where there is no time.
-        rows: Those that have one.
-        number: Of each of these, which stretch it is in.
-        sort: Whether their order is not that of the file; those without a time then count with the first.
+        absent: (all rows,) True for rows without a time.
+        rows: The rows that have a time.
+        number: The stretch of each of `rows`.
+        sort: Whether `rows` are sorted; rows without a time then count with the first stretch.
     """
     counts = np.bincount(number)
-    gone = np.flatnonzero(absent)
-    if len(rows) and len(gone):
-        after = np.minimum(np.searchsorted(rows, gone), len(rows) - 1)
-        np.add.at(counts, np.zeros_like(gone) if sort else number[after], 1)
+    absent_rows = np.flatnonzero(absent)
+    if len(rows) and len(absent_rows):
+        after = np.minimum(np.searchsorted(rows, absent_rows), len(rows) - 1)
+        np.add.at(counts, np.zeros_like(absent_rows) if sort else number[after], 1)
     return counts
 
 
 def _means(
-    frame: Frame, rows: NDArray[np.int64], moment: NDArray[np.int64], times: NDArray[np.int64], source: str
+    frame: Frame, rows: NDArray[np.int64], time_number: NDArray[np.int64], times: NDArray[np.int64], source: str
 ) -> Frame:
-    """Return the mean of each column over the rows of each moment, as floats; what is missing does not count."""
+    """Return the mean of each column over the rows of the same time, as floats, leaving out missing values."""
     table = Table.of(frame)
     means = frame.select([ROW]).take(column_of(times))
     for name in table.columns:
@@ -153,14 +153,14 @@ def _means(
         known = np.where(absent, 0.0, floats)[rows].astype(np.float64)
         sums = np.zeros((len(times), *floats.shape[1:]))
         counts = np.zeros(sums.shape, np.int64)
-        np.add.at(sums, moment, known)
-        np.add.at(counts, moment, ~absent[rows])
+        np.add.at(sums, time_number, known)
+        np.add.at(counts, time_number, ~absent[rows])
         with np.errstate(invalid="ignore", divide="ignore"):
             means = means.append_column(name, column_of((sums / counts).astype(floats.dtype)))
     return means
 
 
-def _wrong(  # noqa: PLR0917
+def _error(  # noqa: PLR0917
     frame: Frame,
     stamps: Stamps,
     rows: NDArray[np.int64],
@@ -170,7 +170,7 @@ def _wrong(  # noqa: PLR0917
     what: str,
     advice: str,
 ) -> SourceError:
-    """Say what is wrong between a row and the one before; `where` (rows - 1,) that is."""
+    """Return the error for the first row that `where` (rows - 1,) marks, and the row before it."""
     before, row = rows[where.argmax() :][:2].tolist()
     number, other = (frame[ROW][one].as_py() for one in (row, before))
     return SourceError(

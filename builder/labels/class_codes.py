@@ -1,7 +1,7 @@
-"""Codes of classes: names of a target get 0, 1, ... in the order in which they are added, here and nowhere else.
+"""Codes of classes: the names of a target get 0, 1, ... in the order in which they are added.
 
-A worker gives codes to the names of its batch. When the batch is registered, the coordinator adds the names to those of
-the store, and what differs is recoded. So the codes follow from the order of the sources alone.
+A worker assigns codes to the names of its batch. When the batch is registered, the coordinator adds the names to those
+of the store, and labels with other codes are recoded. So the codes depend only on the order of the sources.
 """
 
 from __future__ import annotations
@@ -13,45 +13,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
-from builder.labels.text_classes import MOST_CLASSES, Texts, of_targets, parse_classes
+from builder.labels.text_classes import MOST_CLASSES, Texts, classes_by_target, parse_classes
 from store_spec import Classes
 
-Recoding = tuple[NDArray[np.int64] | None, ...]  # of each target the new code of each code; None: all stay
+Recoding = tuple[NDArray[np.int64] | None, ...]  # for each target the new code of each code; None: numbers
 
 
 class ClassCodes:
     """The classes of each target.
 
     Args:
-        classes: Those that have codes already; None: the first source tells which targets have classes.
-        given: Classes as `parse_classes` reads them, for the first source.
+        classes: The classes that have codes already; None: the first source determines which targets have classes.
+        class_lists: The option `classes`, for the first source.
     """
 
-    def __init__(self, classes: Classes | None, given: Sequence[str] = ()) -> None:
-        self.found: Mapping[str, Texts] = {}  # in the last source
-        self._given = given
+    def __init__(self, classes: Classes | None, class_lists: Sequence[str] = ()) -> None:
+        self.last_texts: Mapping[str, Texts] = {}  # of the last source
+        self._class_lists = class_lists
         self._codes: list[dict[str, int] | None] | None = None
         self._classes: Classes | None = None
         if classes is not None:
-            self._begin(classes)
+            self._set_classes(classes)
 
     @property
     def classes(self) -> Classes | None:
-        """The names of the classes of each target, None of one with numbers; None: all have numbers."""
+        """The names of the classes of each target, None for a target with numbers; None if all have numbers."""
         if self._classes is None and self._codes is not None and any(names is not None for names in self._codes):
             self._classes = tuple(None if names is None else tuple(names) for names in self._codes)
         return self._classes
 
-    def add(self, found: Mapping[str, Texts]) -> None:
-        """Add the texts of a source, by target. Those of targets with numbers are left out.
+    def add(self, texts_by_target: Mapping[str, Texts]) -> None:
+        """Add the texts of a source, ignoring targets with numbers.
 
         Raises:
-            UsageError: There are too many, or classes are given for what is no target.
+            UsageError: There are too many classes, or `class_lists` names an unknown target.
         """
-        self.found = found
+        self.last_texts = texts_by_target
         if self._codes is None:
-            self._begin(first_classes(found, self._given))
-        for (target, texts), codes in zip(found.items(), self._codes or (), strict=False):
+            self._set_classes(first_classes(texts_by_target, self._class_lists))
+        for (target, texts), codes in zip(texts_by_target.items(), self._codes or (), strict=False):
             if codes is None or not texts:
                 continue
             before = len(codes)
@@ -66,57 +66,61 @@ class ClassCodes:
                     "committed stays)"
                 )
 
-    def marked(self) -> list[int]:
-        """Return how many there are, to go back to."""
+    def counts(self) -> list[int]:
+        """Return the number of classes of each target, for `truncate`."""
         return [len(codes or ()) for codes in self._codes or ()]
 
-    def cut(self, mark: list[int]) -> None:
-        """Forget those that were added since."""
-        for codes, count in zip(self._codes or (), mark, strict=True):
+    def truncate(self, counts: list[int]) -> None:
+        """Remove the classes that were added since `counts`."""
+        self._classes = None
+        for codes, count in zip(self._codes or (), counts, strict=True):
             while codes is not None and len(codes) > count:
                 codes.popitem()
-                self._classes = None
 
     def recoding(self, classes: Classes, targets: Sequence[str]) -> Recoding | None:
-        """Add the classes of a batch, and return what their codes become; None: all stay.
+        """Add the classes of a batch, and return their new codes; None if no code changes.
 
         Args:
-            classes: Of each target, in the order of the codes that the batch has for them.
+            classes: The classes of each target, in the order of the codes of the batch.
             targets: The names of the targets.
 
         Raises:
-            UsageError: There are too many.
+            UsageError: There are too many classes.
         """
         self.add(dict(zip(targets, classes, strict=True)))
         recoding = tuple(
             None if names is None or codes is None else np.array([codes[name] for name in names], np.int64)
             for names, codes in zip(classes, self._codes or (), strict=True)
         )
-        stay = all(codes is None or np.array_equal(codes, np.arange(len(codes))) for codes in recoding)
-        return None if stay else recoding
+        is_same = all(codes is None or np.array_equal(codes, np.arange(len(codes))) for codes in recoding)
+        return None if is_same else recoding
 
-    def _begin(self, classes: Classes) -> None:
+    def _set_classes(self, classes: Classes) -> None:
         self._codes = [None if names is None else {name: code for code, name in enumerate(names)} for names in classes]
 
 
-def first_classes(found: Mapping[str, Texts], given: Sequence[str]) -> Classes:
-    """Return the classes that labels begin with: those given, none yet of other text, and None of numbers.
+def first_classes(texts_by_target: Mapping[str, Texts], class_lists: Sequence[str]) -> Classes:
+    """Return the classes of a new store: those of the option `classes`, () for other text, and None for numbers.
 
     Args:
-        found: The texts of each target in the first source that can be used.
-        given: Classes as `parse_classes` reads them.
+        texts_by_target: The texts of each target in the first usable source.
+        class_lists: The option `classes`.
 
     Raises:
-        UsageError: Classes are given for what is no target.
+        UsageError: `class_lists` names an unknown target.
     """
-    lists = of_targets(parse_classes(given), list(found)) if found else ()
-    return tuple(names or (() if texts else None) for names, texts in zip(lists, found.values(), strict=True))
+    if not texts_by_target:
+        return ()
+    listed = classes_by_target(parse_classes(class_lists), list(texts_by_target))
+    return tuple(
+        names or (() if texts else None) for names, texts in zip(listed, texts_by_target.values(), strict=True)
+    )
 
 
-def recoded(labels: NDArray[Any], recoding: Recoding) -> NDArray[Any]:
-    """Return labels (..., targets) with other codes.
+def recode_labels(labels: NDArray[Any], recoding: Recoding) -> NDArray[Any]:
+    """Replace the codes in labels (..., targets).
 
-    >>> recoded(np.array([[0, 7], [1, 7]]), (np.array([3, 0]), None)).tolist()
+    >>> recode_labels(np.array([[0, 7], [1, 7]]), (np.array([3, 0]), None)).tolist()
     [[3, 7], [0, 7]]
     """
     labels = labels.copy()

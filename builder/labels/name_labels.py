@@ -1,4 +1,4 @@
-r"""Labels that are numbers or classes in a source's name, as `spk(\d+)` finds them."""
+r"""Labels in the names of sources, found by a regular expression such as `spk(\d+)`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from builder.build_errors import SourceError, UsageError
 from builder.formats.convert import convert
 from builder.formats.table import Array, DType
-from builder.labels.text_classes import CODES, Texts, is_number, of_targets, parse_classes, unseen_class
+from builder.labels.text_classes import CODES, Texts, classes_by_target, is_number, parse_classes, unseen_class
 from store_spec import Classes
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse what is no regular expression, or has no group.
+    """Refuse an unusable pattern.
 
     Raises:
-        UsageError: It is such.
+        UsageError: The pattern is not a regular expression, or has no group.
     """
     try:
         groups = re.compile(pattern).groups
@@ -32,59 +32,61 @@ def check_pattern(pattern: str) -> None:
 
 
 def target_names(pattern: str) -> tuple[str, ...] | None:
-    """Return the names of a pattern's groups; None if one has none."""
+    """Return the names of the groups of a pattern; None unless all have names."""
     compiled = re.compile(pattern)
     return tuple(compiled.groupindex) if len(compiled.groupindex) == compiled.groups else None
 
 
 def texts_in_name(source: str, pattern: str) -> tuple[str, ...]:
-    """Return what the groups of a pattern find in a source's name; "" where one finds nothing.
+    """Return the texts of the groups of a pattern in a source's name; "" for a group that matches nothing.
 
     Raises:
-        SourceError: The pattern finds nothing.
+        SourceError: The name does not match the pattern.
     """
-    found = re.search(pattern, source)
-    if found is None:
+    match = re.search(pattern, source)
+    if match is None:
         raise SourceError(
             source,
             f"its name does not match '{pattern}' of label_pattern (--label-pattern); correct one of the two, or leave "
             "the file out of the sources",
         )
-    return tuple(text or "" for text in found.groups())
+    return tuple(text or "" for text in match.groups())
 
 
-def classes_in_name(source: str, pattern: str, given: Sequence[str]) -> dict[str, Texts]:
-    """Return the classes of each target in a source's name: those given, else its text; None: it is a number.
+def classes_in_name(source: str, pattern: str, class_lists: Sequence[str]) -> dict[str, Texts]:
+    """Return the classes of each target in a source's name: those of `class_lists`, or its text; None for a number.
 
     Raises:
-        SourceError: The pattern finds nothing.
-        UsageError: Classes are given for what is no group.
+        SourceError: The name does not match the pattern.
+        UsageError: `class_lists` names an unknown group.
     """
     texts = texts_in_name(source, pattern)
-    groups = target_names(pattern) or tuple(str(place + 1) for place in range(len(texts)))
-    lists = of_targets(parse_classes(given), groups)
-    return {
-        group: names or (None if is_number(text) else (text,) if text else ())
-        for group, text, names in zip(groups, texts, lists, strict=True)
-    }
+    groups = target_names(pattern) or tuple(str(number + 1) for number in range(len(texts)))
+    listed = classes_by_target(parse_classes(class_lists), groups)
+    classes: dict[str, Texts] = {}
+    for group, text, names in zip(groups, texts, listed, strict=True):
+        in_name = (text,) if text else ()
+        classes[group] = names or (None if is_number(text) else in_name)
+    return classes
 
 
-def labels_in(
-    source: str, pattern: str, dtype: DType | None, classes: Classes | None = None, *, given: bool = False
+def parse_name_labels(
+    source: str, pattern: str, dtype: DType | None, classes: Classes | None = None, *, from_user: bool = False
 ) -> Array:
-    r"""Return the numbers (targets,) that a pattern finds in a source's name, and the codes of classes.
+    r"""Return the labels (targets,) in a source's name: numbers, and the codes of classes.
 
     Args:
         source: The name.
         pattern: A regular expression, with a group for each target.
-        dtype: Of the labels; of codes it is int64.
-        classes: Of each target; None: all are numbers.
-        given: Whether the user gave the classes.
+        dtype: The dtype of the labels; with classes it is int64.
+        classes: The classes of each target; None: all targets are numbers.
+        from_user: Whether the user listed the classes.
 
     Raises:
-        SourceError: It finds nothing, or what is neither a number nor a class, or does not fit into the dtype.
+        SourceError: The name does not match, or a group is neither a number nor a class, or does not fit into the
+            dtype.
 
-    >>> labels_in("a/spk3.csv", r"spk(\d)", None)
+    >>> parse_name_labels("a/spk3.csv", r"spk(\d)", None)
     array([3])
     """
     groups = list(texts_in_name(source, pattern))
@@ -97,7 +99,7 @@ def labels_in(
             if not text:
                 raise SourceError(source, f"{where} finds no text in its name; each needs a class: correct it")
             if text not in known:
-                raise unseen_class(text, where, known, source, named=given)
+                raise unseen_class(text, where, known, source, from_user=from_user)
             groups[place] = str(known.index(text))
     try:
         if all(map(_WHOLE.fullmatch, groups)):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
-from builder.formats.arrow import is_text, numbers_of, what_it_holds
+from builder.formats.arrow import describe_type, is_text, numbers_of
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import array_of
 from store_spec import ColumnType, SchemaError, SequenceColumn
@@ -85,7 +85,7 @@ def _type_of(column: Any, where: str, name: str) -> ColumnType:
         return "float64"
     if types.is_temporal(kind) or is_text(kind):
         return "string"
-    raise UsageError(f"{where}: column {name} holds {what_it_holds(kind)}; text, numbers and bools can be kept")
+    raise UsageError(f"{where}: column {name} holds {describe_type(kind)}; text, numbers and bools can be kept")
 
 
 def _first_text(column: Any, known: ColumnType) -> str:

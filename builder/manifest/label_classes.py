@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.build_errors import UsageError
-from builder.formats.column_choice import listed
-from builder.formats.text_numbers import otherwise_written
-from builder.labels.text_classes import Given, is_number, of_targets, parse_classes, unseen_class
+from builder.formats.column_choice import list_names
+from builder.formats.text_numbers import notation_advice
+from builder.labels.text_classes import ClassLists, classes_by_target, is_number, parse_classes, unseen_class
 from store_spec import Classes
 
 Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # of each target the text of each source; None: it is numbers
 
 
-def texts_given(parts: Sequence[str] | None, given: Given) -> tuple[str, ...]:
+def texts_given(parts: Sequence[str] | None, given: ClassLists) -> tuple[str, ...]:
     """Return the label columns of which the classes are given."""
     return tuple(target or part for target, _ in given for part in (parts or ())[: 1 if target is None else None])
 
 
-def texts_wanted(parts: Sequence[str] | None, given: Given, held: store_spec.Store | None) -> tuple[str, ...]:
+def texts_wanted(parts: Sequence[str] | None, given: ClassLists, held: store_spec.Store | None) -> tuple[str, ...]:
     """Return the label columns that are text whatever they look like: those with classes given, or in the store."""
     columns = list(texts_given(parts, given))
     if held is not None and held.schema.labels.classes is not None and held.schema.labels.names is not None:
@@ -61,7 +61,7 @@ def checked_texts(
             f"{texts[numbers[0]]!r:.80} in row {numbers[0] + 1:,} is one; correct it, or name all classes with "
             "--classes, which takes all for text"
         )
-    commas = [] if typed else [row for row, text in enumerate(texts) if otherwise_written(text)]
+    commas = [] if typed else [row for row, text in enumerate(texts) if notation_advice(text)]
     if commas:
         raise UsageError(
             f"{path}: row {commas[0] + 1:,}, column {name}: {texts[commas[0]]!r:.80} is no number here "
@@ -82,7 +82,7 @@ def check_kinds(held: store_spec.Store | None, targets: Sequence[str], texts: Te
     classes = held.schema.labels.classes or (None,) * len(targets)
     for name, names, one in zip(targets, classes, texts or (None,) * len(targets), strict=False):
         if (names is None) != (one is None):
-            holds, has = ("text", "numbers") if names is None else ("numbers", f"classes ({listed(names)})")
+            holds, has = ("text", "numbers") if names is None else ("numbers", f"classes ({list_names(names)})")
             raise UsageError(f"{path}: column {name} holds {holds}, where {held.path} has {has}; give the same labels")
 
 
@@ -101,7 +101,7 @@ def check_given(
     Raises:
         UsageError: A label is none of the classes, or a number; or they are given for what is no target.
     """
-    for target, names, column in zip(targets, of_targets(parse_classes(given), targets), texts, strict=True):
+    for target, names, column in zip(targets, classes_by_target(parse_classes(given), targets), texts, strict=True):
         if names is None:
             continue
         if column is None:
@@ -111,7 +111,7 @@ def check_given(
         for number in new:
             if column[number] not in names:
                 where = f"column {target} of the manifest"
-                raise UsageError(str(unseen_class(column[number], where, names, sources[number], named=True)))
+                raise UsageError(str(unseen_class(column[number], where, names, sources[number], from_user=True)))
 
 
 def coded(labels: NDArray[Any], texts: Texts, classes: Classes) -> NDArray[Any]:

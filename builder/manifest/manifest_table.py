@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from builder.build_errors import SourceError, UsageError
 from builder.formats import format_of, open_table, stem_of
-from builder.formats.arrow import ArrowTable, is_numeric, is_text, numbers_of, what_it_holds
-from builder.formats.column_choice import parse_columns, select, there_are
+from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text, numbers_of
+from builder.formats.column_choice import column_list, parse_columns, select
 from builder.formats.convert import EXACT_IN_FLOAT64, stack
 from builder.formats.table import Array, OpenTable, Table, array_of, reading
-from builder.formats.text_numbers import MISSING, ROUNDED, first_large, without_blanks
+from builder.formats.text_numbers import MISSING, ROUNDED, first_large, strip_blanks
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
 from builder.manifest.kept import Kept, kept_column
@@ -173,7 +173,7 @@ class Manifest:
         texts: dict[str, list[str]] = {}
         for name in names:
             if is_text(self.table[name].type):
-                values = without_blanks(self.table[name], MISSING if self.is_text else ()).to_pylist()
+                values = strip_blanks(self.table[name], MISSING if self.is_text else ()).to_pylist()
                 typed = not self.is_text or name in given
                 texts[name] = checked_texts(values, self.keys, name, self.path, typed=typed)
         no_codes = np.full(len(self), -1, CODES)
@@ -247,7 +247,7 @@ class Manifest:
         column = self.table[name]
         if not is_numeric(column.type):
             row = next((row for row in range(len(column)) if column[row].is_valid), 0)
-            holds = what_it_holds(column.type)
+            holds = describe_type(column.type)
             raise UsageError(
                 f"{self.path}: row {row + 1:,}, column {name} holds {holds} ({column[row]}); labels are numbers, "
                 "bool or text"
@@ -330,7 +330,7 @@ def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tup
     source = str(path)
     opened = _opened(path, source)
     if key not in opened.groups:
-        raise SourceError(source, f"there is no column {key!r}; {there_are(list(opened.groups))}; name it with --key")
+        raise SourceError(source, f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")
     with reading(source):
         if isinstance(opened, TextTable):
             table = _parse(opened, list(dict.fromkeys([key, *(name for name in text if name in opened.groups)])))

@@ -1,7 +1,7 @@
-"""One declaration for each option: from it come flags, signatures, documentation, and what a store records.
+"""Declarations of options, from which flags, signatures, documentation and the record of a store follow.
 
-The fields of a dataclass declare options: each one is an argument of Python, and an `Option` says the rest. This module
-imports nothing that takes long, so that `--help` answers at once.
+Each field of a dataclass declares an option: the field is the argument in Python, and an `Option` has all the rest.
+This module imports nothing slow, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _LINE = 120  # of a docstring
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What there is to say of an option beside its type.
+    """The properties of an option besides its type.
 
     Args:
-        name: Of a field, its name.
-        default: Of a field, its default.
-        help: What it does, for the command line, Python and the README; flags of other options are written as
+        name: The name of the field.
+        default: The default of the field.
+        help: What it does, for the command line, Python and the README. Other options are written as flags, such as
             `--missing`.
-        section: Under which title the help shows its flag; None: it has none.
-        kind: What its value is. A `list` is one text or several; `columns` are read by `parse_columns`; a `path` is
-            checked by the command line; an `object` is only for Python.
-        metavar: What the help shows for its value.
-        choices: The only values that it can have.
+        section: The title under which the help shows its flag; None: it has no flag.
+        kind: The kind of its value. A `list` is one text or several; `columns` are parsed by `parse_columns`; a `path`
+            is checked by the command line; an `object` is only for Python.
+        metavar: The placeholder for its value in the help.
+        choices: The possible values, if they are few.
         repeated: Whether its flag can be given several times.
-        flag: The name of the flag, if that is not the option's.
-        parts: Options of the command line that together are this one; it has no flag then.
-        parse: Checks a value, given with the option's name, and returns it in one form for all ways to write the same.
+        flag: The name of the flag, if it differs from `name`.
+        parts: Options of the command line that together form this one, which then has no flag.
+        parse: Checks and normalises a value; its second argument is the name of the option.
         record: Whether a store records it: always, only if it is not the default, or never.
         null: Whether an empty list is recorded as null.
     """
@@ -69,19 +69,19 @@ class Option:
 
     @property
     def written(self) -> str:
-        """Its flag, as users write it."""
+        """Its flag, such as `--max-gap`."""
         return f"--{(self.flag or self.name).replace('_', '-')}"
 
     @property
     def flag_help(self) -> str:
-        """What the help of the command line and the README say of its flag."""
+        """Its help for the command line and the README."""
         return f"{self.help} Can be repeated." if self.repeated else self.help
 
-    def parsed(self, value: Any) -> Any:
-        """Return a value in one form for all ways to write the same; None is the default.
+    def normalize(self, value: Any) -> Any:
+        """Check a value and return its normalised form; None stands for the default.
 
         Raises:
-            UsageError: It cannot be.
+            UsageError: The value is not possible.
         """
         if self.kind == "object":
             return value
@@ -99,14 +99,14 @@ class Option:
             raise UsageError(f"{self.name}={value!r:.80} is none of {', '.join(self.choices)}")
         return value if self.parse is None else self.parse(value, self.name)
 
-    def described(self, value: Any) -> Any:
-        """Return a value as JSON can hold it."""
+    def to_json(self, value: Any) -> Any:
+        """Return a value in a form that JSON can represent."""
         if self.kind in ("list", "columns"):
             return list(value) or (None if self.null else [])
         return value
 
     def can_be_recorded(self, value: Any) -> bool:
-        """Tell whether a store can record this value, as far as its type tells."""
+        """Whether a value has the type that a store records."""
         if value is None:
             return self.default is None or self.kind in ("list", "columns")
         match self.kind:
@@ -135,66 +135,66 @@ def options_of(declaration: Callable[..., Any]) -> Mapping[str, Option]:
 
 
 def parse_fields(options: Any) -> None:
-    """Parse the fields of a frozen dataclass when it is created.
+    """Normalise the fields of a frozen dataclass in its `__post_init__`.
 
     Raises:
-        UsageError: One cannot be.
+        UsageError: A value is not possible.
     """
     for name, option in options_of(options.__class__).items():
-        object.__setattr__(options, name, option.parsed(getattr(options, name)))
+        object.__setattr__(options, name, option.normalize(getattr(options, name)))
 
 
 def describe(options: Any) -> dict[str, Any]:
-    """Return the options that stores record as JSON can hold them."""
+    """Return the options that stores record, in a form that JSON can represent."""
     every = options_of(options.__class__).items()
-    return {name: one.described(getattr(options, name)) for name, one in every if one.record != "never"}
+    return {name: one.to_json(getattr(options, name)) for name, one in every if one.record != "never"}
 
 
 def without_defaults(declaration: type, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the options that are recorded only if given: older versions did not know them."""
+    """Leave out defaults of the options with `record="if given"`, which older versions did not have."""
     every = options_of(declaration)
     return {
         name: value
         for name, value in described.items()
-        if name not in every or every[name].record != "if given" or value != every[name].described(every[name].default)
+        if name not in every or every[name].record != "if given" or value != every[name].to_json(every[name].default)
     }
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the options that differ: what each was, and what it is now."""
+    """Yield the options that differ, with the value before and now."""
     for name in names:
         if before.get(name) != now[name]:
             yield f"{name} {value_text(before.get(name))}", f"{name} {value_text(now[name])}"
 
 
 def value_text(value: Any) -> str:
-    """Write the value of an option as its user would."""
+    """Return the value of an option as a user would write it."""
     if value is None or value == []:
         return "not given"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def takes(
+def with_options(
     declaration: Callable[Arguments, Declared],
 ) -> Callable[[Callable[[Declared], Result]], Callable[Arguments, Result]]:
-    """Give a function of declared options their names as its arguments, and their texts in its documentation."""
+    """Return a decorator for a function of declared options: they become its arguments and part of its docstring."""
 
     def decorate(function: Callable[[Declared], Result]) -> Callable[Arguments, Result]:
         @wraps(function)
-        def taking(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-            signature.bind(*args, **kwargs)  # a name that is wrong is one of this function
+        def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            signature.bind(*args, **kwargs)  # raises TypeError for an unknown name, as for any function
             return function(declaration(*args, **kwargs))
 
         signature = inspect.signature(declaration).replace(return_annotation=function.__annotations__["return"])
-        taking.__signature__ = signature  # type: ignore[attr-defined]
-        taking.__doc__ = _with_arguments(function.__doc__ or "", options_of(declaration))
-        return taking
+        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        wrapper.__doc__ = _insert_arguments(function.__doc__ or "", options_of(declaration))
+        return wrapper
 
     return decorate
 
 
-def _with_arguments(docstring: str, options: Mapping[str, Option]) -> str:
-    """Put the section `Args:` into a docstring, before `Returns:`."""
+def _insert_arguments(docstring: str, options: Mapping[str, Option]) -> str:
+    """Insert the section `Args:` into a docstring, before `Returns:`."""
     before, heading, after = inspect.cleandoc(docstring).partition("\nReturns:\n")
     lines = [
         textwrap.fill(f"{name}: {in_python(option.help)}", _LINE, initial_indent="    ", subsequent_indent=" " * 8)
@@ -204,10 +204,10 @@ def _with_arguments(docstring: str, options: Mapping[str, Option]) -> str:
 
 
 def in_python(text: str) -> str:
-    """Write the flags in a help text as arguments.
+    """Replace the flags in a help text by the names of arguments.
 
     >>> in_python("relative to SOURCES; see --max-gap")
     'relative to `sources`; see `max_gap`'
     """
-    flags = re.sub(r"--([a-z][a-z-]*[a-z])", lambda found: f"`{found[1].replace('-', '_')}`", text)
-    return flags.replace("SOURCES", "`sources`")
+    text = re.sub(r"--([a-z][a-z-]*[a-z])", lambda match: f"`{match[1].replace('-', '_')}`", text)
+    return text.replace("SOURCES", "`sources`")

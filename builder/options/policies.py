@@ -1,15 +1,14 @@
-"""What the options `missing` and `na_values` say: the policy of each column, and the words for missing values."""
+"""Parse the options `missing` and `na_values`: a policy for each column, and words for missing values."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from builder.build_errors import UsageError
-from builder.formats.column_choice import parse_columns, quoted
+from builder.formats.column_choice import parse_columns, quote
 
 Fill = Literal["ffill", "interpolate"]
 End = Literal["error", "drop", "keep", "split"]
@@ -19,12 +18,11 @@ ENDS: Final[tuple[End, ...]] = get_args(End)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What becomes of the missing values of a column.
+    """How missing values of a column are treated.
 
     Args:
-        fills: How they are filled, one way after another.
-        end: What becomes of those that are left: nothing comes before a leading gap, nothing after the last one, and a
-            limit may end a filling.
+        fills: How they are filled, in this order.
+        end: How the remaining ones are treated: those at the start or the end, or beyond a limit.
     """
 
     fills: tuple[Fill, ...] = ()
@@ -45,8 +43,8 @@ class Policies:
     """The policy of every column.
 
     Args:
-        general: Of all columns but these.
-        columns: Choices of columns, as `parse_columns` gives them, each with a policy of its own.
+        general: The policy of all columns but those in `columns`.
+        columns: Selections of columns, as `parse_columns` returns them, each with its policy.
     """
 
     general: Policy
@@ -54,25 +52,20 @@ class Policies:
 
     @property
     def every(self) -> tuple[Policy, ...]:
-        """All of them, the general one first."""
+        """All policies, the general one first."""
         return (self.general, *(policy for _, policy in self.columns))
 
 
 def parse_policies(missing: Sequence[str]) -> Policies:
-    """Read policies, each `POLICY` for all columns or `COLS=POLICY` for some.
+    """Parse policies, each `POLICY` for all columns or `COLS=POLICY` for some.
 
     Raises:
-        UsageError: One is none, or two are for the same.
+        UsageError: A policy is unknown, or two are for the same columns.
 
     >>> policies = parse_policies(["drop", "a,c1:c3=ffill+keep"])
     >>> str(policies.general), [(columns, str(policy)) for columns, policy in policies.columns]
     ('drop', [(('a', 'c1:c3'), 'ffill+keep')])
     """
-    return _parsed(tuple(missing))
-
-
-@lru_cache(maxsize=64)
-def _parsed(missing: tuple[str, ...]) -> Policies:
     general: Policy | None = None
     columns: dict[tuple[str, ...], Policy] = {}
     for text in missing:
@@ -83,10 +76,10 @@ def _parsed(missing: tuple[str, ...]) -> Policies:
                 raise UsageError(f"missing is given twice, as {general} and as {policy}; one policy is for all columns")
             general = policy
             continue
-        chosen = parse_columns(names, "missing") or ()
-        if chosen in columns:
+        selection = parse_columns(names, "missing") or ()
+        if selection in columns:
             raise UsageError(f"missing is given twice for {names.strip()}; one policy is for a column")
-        columns[chosen] = policy
+        columns[selection] = policy
     return Policies(general or Policy(), tuple(columns.items()))
 
 
@@ -108,32 +101,32 @@ def _policy(text: str, whole_text: str) -> Policy:
     return Policy(fills, ends[0] if ends else "error")
 
 
-def policies_text(policies: Policies) -> tuple[str, ...]:
+def format_policies(policies: Policies) -> tuple[str, ...]:
     """Return policies in one form for all ways to write the same.
 
-    >>> policies_text(parse_policies([" b = ffill + error", "keep"]))
+    >>> format_policies(parse_policies([" b = ffill + error", "keep"]))
     ('keep', 'b=ffill')
     """
     general = () if policies.general == Policy() else (str(policies.general),)
-    return (*general, *(f"{','.join(map(quoted, columns))}={policy}" for columns, policy in policies.columns))
+    return (*general, *(f"{','.join(map(quote, columns))}={policy}" for columns, policy in policies.columns))
 
 
 def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> tuple[str, ...]:
-    """Take apart "-999,?"; in a list, each item is one word, commas and all.
-
-    A word with a comma stands in double quotes.
+    """Split "-999,?" into words; the items of a list are not split. Words with commas stand in double quotes.
 
     Raises:
-        UsageError: One is empty or given twice, or a comma is either before decimals or between two words.
+        UsageError: A word is empty or occurs twice, or a comma may be a decimal mark or separate two words.
 
     >>> missing_words("-999,?"), missing_words('"-999,0", ?', ",")
     (('-999', '?'), ('-999,0', '?'))
     """
+    if not isinstance(na_values, str) and not na_values:
+        return ()
     plain = re.sub(r'"[^"]*"', '""', na_values) if isinstance(na_values, str) and decimal == "," else ""
-    if found := re.search(r"\S*\d,\d\S*", plain):
-        text = found[0]
+    if match := re.search(r"\S*\d,\d\S*", plain):
+        text = match[0]
         raise UsageError(
-            f"na_values={na_values!r:.80} (--na-values): with --decimal , nobody can tell whether {text!r:.40} is one "
+            f"na_values={na_values!r:.80} (--na-values): with --decimal , it is unclear whether {text!r:.40} is one "
             f"number; write '\"{text:.40}\"' if it is, or '{text.replace(',', ', '):.40}' if it is several words"
         )
     return parse_columns(na_values, "na_values") or ()

@@ -1,8 +1,7 @@
-"""Which options of tables go together."""
+"""Check that the options of tables are consistent."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -10,10 +9,9 @@ import numpy as np
 from builder.build_errors import UsageError
 from builder.formats import BINARY
 from builder.formats.text_numbers import DECIMALS
-from builder.labels.text_classes import classes_text, parse_classes
 from builder.options.declaration import options_of
 from builder.options.durations import nanoseconds
-from builder.options.policies import missing_words, parse_policies
+from builder.options.policies import parse_policies
 from builder.options.table_options import AS_TEXT, COUNTS, TableOptions
 
 MOST_TIME_COLUMNS: Final = 6
@@ -21,46 +19,36 @@ _OF_TEXT: Final = ("delimiter", "decimal", "skip_lines", "skip_after_header", "e
 _OF_TIME: Final = ("time_format", "time_unit", "time_zone", "elapsed", "sort_time", "duplicates", "max_gap", "every")
 
 
-def words_of_missing(na_values: str | Sequence[str] | None, decimal: str) -> tuple[str, ...]:
-    """Return the words that mean that a value is missing; which commas are between words, the decimal mark tells."""
-    return missing_words(na_values, decimal) if isinstance(na_values, str) or na_values else ()
-
-
-def classes_in_one_form(classes: Sequence[str], na_values: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes as a store records them."""
-    return classes_text(parse_classes(classes, na_values))
-
-
 def check(options: TableOptions) -> None:
-    """Refuse options that do not go together.
+    """Refuse inconsistent options.
 
     Raises:
-        UsageError: The message names them.
+        UsageError: Two options contradict each other, or a value is not possible; the message names them.
     """
     _check_label_source(options)
     _check_files(options)
     _check_times(options)
-    _check_labels_beside(options)
+    _check_label_files(options)
     _check_missing(options)
 
 
 def _check_label_source(options: TableOptions) -> None:
-    """Refuse labels from several places, and classes of labels that are none."""
-    given = {
-        "labels": bool(options.labels) and options.labels_from is None,  # else they are columns of those files
+    """Refuse several sources of labels, and `classes` without labels."""
+    origins = {
+        "labels": bool(options.labels) and options.labels_from is None,  # with labels_from these are its columns
         "labels_from": options.labels_from is not None,
         "label_pattern": options.label_pattern is not None,
         "the manifest": options.labels_in_manifest,
     }
-    named = [name for name, is_given in given.items() if is_given]
-    if len(named) > 1:
-        raise UsageError(f"labels come from {' and from '.join(named)}; choose one")
+    given = [name for name, is_given in origins.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"labels come from {' and from '.join(given)}; choose one")
     if options.classes and options.label_source == "inputs":
         raise UsageError("classes (--classes) are of labels that are text, and no labels are named; say which they are")
 
 
 def _check_files(options: TableOptions) -> None:
-    """Refuse what cannot be of the options on how files are read."""
+    """Check the options of files."""
     for option in ("skip_lines", "skip_after_header"):
         if getattr(options, option) < 0:
             raise UsageError(f"{option}={getattr(options, option)}; it is a number of lines, 0 or more")
@@ -78,7 +66,7 @@ def _check_files(options: TableOptions) -> None:
     if options.decimal == options.delimiter:
         raise UsageError(
             f"decimal={options.decimal!r} (--decimal) and delimiter={options.delimiter!r} (--delimiter) are one and "
-            "the same: nobody can tell where a field ends; give one of them as the files have it"
+            "the same: the end of a field is unclear; give one of them as the files have it"
         )
     for option in _OF_TEXT if options.format in BINARY else ():
         if (value := getattr(options, option)) != options_of(TableOptions)[option].default:
@@ -88,7 +76,7 @@ def _check_files(options: TableOptions) -> None:
 
 
 def _check_times(options: TableOptions) -> None:
-    """Refuse what cannot be of the options of times."""
+    """Check the options of times."""
     if not options.time:
         for option in _OF_TIME:
             if getattr(options, option) != options_of(TableOptions)[option].default:
@@ -112,8 +100,8 @@ def _check_times(options: TableOptions) -> None:
         raise UsageError(f"max_gap={gap} is less than every={step}, so that each step is a gap")
 
 
-def _check_labels_beside(options: TableOptions) -> None:
-    """Refuse what cannot be of the options of labels in another file."""
+def _check_label_files(options: TableOptions) -> None:
+    """Check the options of label files."""
     if options.labels_from is None and (options.on or options.label_axis is not None):
         option = "on (--on)" if options.on else "label_axis (--label-axis)"
         raise UsageError(f"{option} goes with labels_from: say with --labels-from which file has a source's labels")
@@ -140,7 +128,7 @@ def _check_labels_beside(options: TableOptions) -> None:
 
 
 def _check_missing(options: TableOptions) -> None:
-    """Refuse what cannot be of the options of missing values."""
+    """Check the options of missing values."""
     policies = parse_policies(options.missing)
     for name in options.group_by:
         if options.counts and name.removesuffix(AS_TEXT) in COUNTS:
@@ -154,7 +142,7 @@ def _check_missing(options: TableOptions) -> None:
         raise UsageError(f"ffill_limit={options.ffill_limit}; it is a number of steps, 1 or more")
     if options.ffill_limit is not None and not any("ffill" in policy.fills for policy in policies.every):
         raise UsageError(f"ffill_limit={options.ffill_limit} goes with missing=ffill (--missing ffill)")
-    if options.keeps and options.dtype is not None and np.dtype(options.dtype).kind != "f":
+    if options.keeps_nan and options.dtype is not None and np.dtype(options.dtype).kind != "f":
         raise UsageError(
             f"missing=keep needs a dtype of floats, which have NaN, and not {options.dtype}; as --dtype float32"
         )

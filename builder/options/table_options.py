@@ -1,6 +1,6 @@
-"""The options of tables, each declared once: how files are read, and what becomes of their rows.
+"""The options of tables: how files are read, and how their rows become sequences.
 
-This module imports nothing that takes long; what checks the options is imported when they are given.
+This module imports nothing slow; the modules that check options are imported when an object is created.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 Unit = Literal["s", "ms", "us", "ns"]
 Duplicates = Literal["error", "first", "last", "mean"]
 LabelSource = Literal["columns", "inputs", "pattern", "manifest"]
-Join = Literal["inner", "left"]  # what becomes of rows of a source that none of its labels is paired with
+Join = Literal["inner", "left"]  # whether rows of a source without labels are dropped or kept
 
-AS_TEXT: Final = ":text"  # behind a column of `group_by` whose values are kept as text
-COUNTS: Final = ("dropped", "filled")  # columns of sequences: steps that were left out, and values that were filled in
+AS_TEXT: Final = ":text"  # the suffix of a column in `group_by` whose values are kept as text
+COUNTS: Final = ("dropped", "filled")  # columns of sequences: dropped steps, and values that were filled in
 
 _COLUMNS: Final = "Columns of tables"
 _FILES: Final = "How files are read"
@@ -56,8 +56,8 @@ def _encoding(value: str, name: str) -> str | None:
         "".encode(value)
     except (LookupError, ValueError):
         raise UsageError(f"{name}={value!r:.80} is not known; latin-1, cp1252 and utf-16 are some") from None
-    found = codecs.lookup(value).name
-    return None if found == "utf-8" else found
+    codec = codecs.lookup(value).name
+    return None if codec == "utf-8" else codec
 
 
 def _pattern(value: str, _: str) -> str:
@@ -78,20 +78,20 @@ def _zone(value: str, name: str) -> str:
     try:
         ZoneInfo(value)
     except (OSError, ValueError, ZoneInfoNotFoundError):
-        raise UsageError(f"{name}={value!r:.80} is no zone; Europe/Berlin is one") from None
+        raise UsageError(f"{name}={value!r:.80} is not a time zone; Europe/Berlin is one") from None
     return value
 
 
 def _duration(value: str, name: str) -> str:
-    from builder.options.durations import duration_text
+    from builder.options.durations import normalize_duration
 
-    return duration_text(value, name)
+    return normalize_duration(value, name)
 
 
 def _policies(value: Sequence[str], _: str) -> tuple[str, ...]:
-    from builder.options.policies import parse_policies, policies_text
+    from builder.options.policies import format_policies, parse_policies
 
-    return policies_text(parse_policies(value))
+    return format_policies(parse_policies(value))
 
 
 def _transforms(value: Sequence[str], _: str) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def _transforms(value: Sequence[str], _: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """How sources that are tables become sequences; every way to write an option becomes one form."""
+    """How sources that are tables become sequences. Values are normalised when an object is created."""
 
     # fmt: off
     _: KW_ONLY
@@ -293,16 +293,18 @@ class TableOptions:
     # fmt: on
 
     def __post_init__(self) -> None:
-        from builder.options.table_checks import check, classes_in_one_form, words_of_missing
+        from builder.labels.text_classes import format_classes, parse_classes
+        from builder.options.policies import missing_words
+        from builder.options.table_checks import check
 
-        object.__setattr__(self, "na_values", words_of_missing(self.na_values, self.decimal))
+        object.__setattr__(self, "na_values", missing_words(self.na_values, self.decimal))
         parse_fields(self)
-        object.__setattr__(self, "classes", classes_in_one_form(self.classes, self.na_values))
+        object.__setattr__(self, "classes", format_classes(parse_classes(self.classes, self.na_values)))
         check(self)
 
     @property
     def label_source(self) -> LabelSource:
-        """Where the labels come from: the inputs, if the options say nothing."""
+        """Where the labels come from; by default they are the inputs."""
         if self.label_pattern is not None:
             return "pattern"
         if self.labels_in_manifest:
@@ -311,12 +313,12 @@ class TableOptions:
 
     @property
     def changes_rows(self) -> bool:
-        """Whether rows are changed, cleaned or cut at all."""
+        """Whether rows can be changed, dropped or cut."""
         return bool(self.group_by or self.time or self.missing or self.transforms or self.on or self.na_values)
 
     @property
     def counts(self) -> bool:
-        """Whether steps can be left out, values filled, or sequences split, so that the store counts them."""
+        """Whether the store has the columns `COUNTS`: steps can be dropped, values filled, or sequences split."""
         return (
             bool(self.missing or self.on or self.max_gap)
             or self.duplicates != "error"
@@ -324,12 +326,12 @@ class TableOptions:
         )
 
     @property
-    def keeps(self) -> bool:
-        """Whether NaN can stand for missing values in the store."""
+    def keeps_nan(self) -> bool:
+        """Whether the store can have NaN for missing values."""
         from builder.options.policies import parse_policies
 
         return any(policy.end == "keep" for policy in parse_policies(self.missing).every)
 
     def describe(self) -> dict[str, Any]:
-        """Return the options as JSON can hold them, one form for all ways to write the same."""
+        """Return the normalised options in a form that JSON can represent."""
         return dict(sorted((describe(self) | {"label_source": self.label_source}).items()))

@@ -1,4 +1,4 @@
-"""What the option `transforms` says: columns scaled, clipped, differenced, or their logarithm taken."""
+"""Parse the option `transforms`: scale, clip and difference columns, and take logarithms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from builder.build_errors import UsageError
-from builder.formats.column_choice import number_in, parse_columns, quoted
+from builder.formats.column_choice import parse_columns, parse_number, quote
 
 Kind = Literal["scale", "clip", "diff", "log"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -26,9 +26,9 @@ class Transform:
     """One change to some columns.
 
     Args:
-        kind: What is done.
-        columns: To which, as `parse_columns` gives them.
-        numbers: The factor; or the lowest and the highest value, None where there is none.
+        kind: The operation.
+        columns: The columns, as `parse_columns` returns them.
+        numbers: The factor; or the lower and the upper limit, None for no limit.
     """
 
     kind: Kind
@@ -37,15 +37,15 @@ class Transform:
 
     def __str__(self) -> str:
         values = ":".join("" if value is None else repr(value) for value in self.numbers)
-        return f"{self.kind} {','.join(map(quoted, self.columns))}" + (f"={values}" if self.numbers else "")
+        return f"{self.kind} {','.join(map(quote, self.columns))}" + (f"={values}" if self.numbers else "")
 
 
 @lru_cache(maxsize=64)
 def parse_transform(text: str) -> Transform:
-    """Read what `str` of a transform writes.
+    """Parse the text of a transform, the inverse of `str`.
 
     Raises:
-        UsageError: It is none.
+        UsageError: The text is not a transform.
 
     >>> parse_transform("scale a,c1:c3=0.5"), str(parse_transform("clip a=:1e3"))
     (Transform(kind='scale', columns=('a', 'c1:c3'), numbers=(0.5,)), 'clip a=:1000.0')
@@ -80,8 +80,8 @@ def _columns(kind: Kind, text: str) -> tuple[str, ...]:
 
 
 def _number(kind: Kind, text: str, whole_text: str) -> float:
-    """Return a whole number or a float, as it is written."""
-    value = number_in(text)
+    """Parse a number as int or float."""
+    value = parse_number(text)
     if value is None or not math.isfinite(value):
-        raise UsageError(f"{kind} {whole_text!r:.200}: {text!r:.80} is no number; write {_FORMS[kind]}")
+        raise UsageError(f"{kind} {whole_text!r:.200}: {text!r:.80} is not a number; write {_FORMS[kind]}")
     return value

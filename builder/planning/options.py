@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.build_errors import NoSuchProcessError, UsageError
-from builder.frames.described import described_options, tabular_as_described
+from builder.frames.from_json import options_from_json, tabular_from_json
 from builder.frames.tabular import Tabular, tabular
 from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import differences, value_text
@@ -119,7 +119,7 @@ def _options_recorded(store: Path) -> dict[str, Any] | None:
     """Return the arguments of `tabular` that a store records; None: there is none, or it was built with others."""
     described = _process_recorded(store).get("tabular")
     with suppress(UsageError):
-        return None if described is None else described_options(described)
+        return None if described is None else options_from_json(described)
     return None
 
 
@@ -132,7 +132,7 @@ def _process_recorded(store: Path) -> dict[str, Any]:
 
 def gives(process: ProcessFunction | str | None, option: str) -> bool:
     """Tell whether a process function that a caller gives is one of tables, with this option."""
-    return isinstance(process, Tabular) and process.has_given(option)
+    return isinstance(process, Tabular) and process.is_explicit(option)
 
 
 def options_of_new(asked: BuildOptions) -> Options:
@@ -194,7 +194,7 @@ def options_of_old(recorded: Recorded, asked: BuildOptions) -> Options:
         )
     try:
         if "tabular" in recorded.process:
-            described = tabular_as_described(recorded.process["tabular"])
+            described = tabular_from_json(recorded.process["tabular"])
             return Options(process=described, named=recorded.process, manifest=table, label_axis=recorded.label_axis)
         if function is None or tables is not None:
             function = load_recorded_process(recorded.process["function"])
@@ -278,7 +278,7 @@ def _all_differences(
 
 def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator[tuple[str, str]]:
     function = recorded.get("function")
-    asked, given = process.describe(), process.given
+    asked, given = process.describe(), process.explicit
     if function is None:
         before = tabular().describe() | recorded["tabular"]
         yield from differences(before, asked, sorted(asked) if given is None else given)

@@ -192,7 +192,7 @@ def find_sources(asked: BuildOptions, held: store_spec.Store | None, *, allow_no
         code=options.code,
         recorded=recorded,
         search=(str(Path.cwd()),) if function.is_custom else (),
-        missing="keep" if function.keeps else "error",
+        missing="keep" if function.keeps_nan else "error",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from builder.build_errors import UsageError
 from builder.labels.name_labels import check_pattern
-from builder.labels.text_classes import classes_text, parse_classes
+from builder.labels.text_classes import format_classes, parse_classes
 from builder.processes.arguments import Argument, can_be, checked_arguments, with_arguments
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.processes.process import ProcessFunction
@@ -21,7 +21,7 @@ class FunctionOptions:
     Args:
         arguments: That it is given, by name.
         missing: `keep`: NaN in its arrays stands for missing values; `error`, as without it: NaN is refused.
-        classes: Of its labels that are text, as `classes_text` writes them.
+        classes: Of its labels that are text, as `format_classes` writes them.
         label_pattern: A regular expression that finds the labels in sources' names, whatever the function returns.
     """
 
@@ -56,7 +56,7 @@ class FunctionOptions:
         return cls(
             arguments=checked_arguments(arguments),
             missing=missing,  # type: ignore[arg-type]  # checked when made
-            classes=classes_text(parse_classes(lists)),
+            classes=format_classes(parse_classes(lists)),
             label_pattern=label_pattern,
         )
 
@@ -71,7 +71,7 @@ class FunctionOptions:
         )
 
     @property
-    def keeps(self) -> bool:
+    def keeps_nan(self) -> bool:
         """Whether NaN may stand for missing values."""
         return self.missing == "keep"
 
@@ -91,7 +91,7 @@ class FunctionOptions:
         """Return what a store records: what is given alone."""
         every = {
             "arguments": dict(self.arguments),
-            "missing": self.missing if self.keeps else None,
+            "missing": self.missing if self.keeps_nan else None,
             "classes": list(self.classes),
             "label_pattern": self.label_pattern,
         }
@@ -112,7 +112,7 @@ class FunctionOptions:
             classes=self.classes,
             label_pattern=self.label_pattern,
             in_manifest=in_manifest,
-            keeps=self.keeps,
+            keeps_nan=self.keeps_nan,
         )
 
     def differences(self, held: Self) -> Iterator[tuple[str, str]]:
@@ -121,7 +121,7 @@ class FunctionOptions:
             if repr(value) != repr(held.arguments.get(name)):  # 1, 1.0 and True are not the same
                 there = repr(held.arguments[name])[:80] if name in held.arguments else "not given"
                 yield f"argument {name} {there}", f"{name} {value!r:.80}"
-        if self.missing is not None and self.keeps != held.keeps:
+        if self.missing is not None and self.keeps_nan != held.keeps_nan:
             yield f"missing {held.missing or 'error'}", f"missing {self.missing}"
         if self.classes and self.classes != held.classes:
             there = ",".join(held.classes) or "not given"
@@ -145,6 +145,8 @@ def are_recorded(process: Mapping[str, Any]) -> bool:
     try:
         if pattern is not None:
             check_pattern(pattern)
-        return classes is None or (isinstance(classes, list) and list(classes_text(parse_classes(classes))) == classes)
+        return classes is None or (
+            isinstance(classes, list) and list(format_classes(parse_classes(classes))) == classes
+        )
     except (UsageError, TypeError, AttributeError):
         return False

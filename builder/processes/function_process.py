@@ -13,10 +13,10 @@ import cloudpickle  # type: ignore[import-untyped]
 
 from builder.build_errors import UsageError
 from builder.formats.table import Array
-from builder.labels.name_labels import labels_in, target_names
+from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import parse_classes
 from builder.processes.text_labels import coded_sequences
-from builder.sequence import Parts, rows_beside
+from builder.sequence import Parts, resident_bytes
 from store_spec import Classes
 
 Names = tuple[str, ...] | None
@@ -41,7 +41,7 @@ class FunctionProcess:
     classes: tuple[str, ...] = ()
     label_pattern: str | None = None
     in_manifest: bool = False
-    keeps: bool = False
+    keeps_nan: bool = False
     store_classes: Classes | None = None
 
     is_custom = True
@@ -63,7 +63,7 @@ class FunctionProcess:
         result = self.function(path)
         if not self.classes or self.label_source != "function" or inspect.iscoroutine(result):
             return result  # whoever reads sources says that a coroutine cannot be used
-        return Parts(coded_sequences(result, parse_classes(self.classes), str(path)), rows_beside(result))
+        return Parts(coded_sequences(result, parse_classes(self.classes), str(path)), resident_bytes(result))
 
     def labels_in_name(self, source: str) -> Array | None:
         """Return the labels (targets,) in a source's name; None: they are elsewhere.
@@ -73,7 +73,7 @@ class FunctionProcess:
         """
         if self.label_pattern is None:
             return None
-        return labels_in(source, self.label_pattern, None, self.store_classes, given=bool(self.classes))
+        return parse_name_labels(source, self.label_pattern, None, self.store_classes, from_user=bool(self.classes))
 
     def label_file(self, source: str) -> None:  # of the protocol
         """Return None: labels beside the sources are for tables."""

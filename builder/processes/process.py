@@ -58,7 +58,7 @@ class Process(Protocol):
         """The label axis, if the options tell."""
 
     @property
-    def keeps(self) -> bool:
+    def keeps_nan(self) -> bool:
         """Whether NaN stands for missing values."""
 
     def __call__(self, path: Path) -> Any:

@@ -13,13 +13,13 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.table import Array
-from builder.labels.text_classes import CODES, Given, of_targets, unseen_class
+from builder.labels.text_classes import CODES, ClassLists, classes_by_target, unseen_class
 from builder.sequence import LongSequence, Sequence, sequences_of
 from store_spec import SequenceError
 from store_spec.building import with_masks
 
 
-def coded_sequences(result: Any, given: Given, source: str) -> Iterator[Sequence | LongSequence]:
+def coded_sequences(result: Any, given: ClassLists, source: str) -> Iterator[Sequence | LongSequence]:
     """Yield the sequences that a process function returned, with the codes of classes in place of text.
 
     Args:
@@ -35,7 +35,7 @@ def coded_sequences(result: Any, given: Given, source: str) -> Iterator[Sequence
         return replace(sequence, labels=coded_labels(sequence.labels, given, source))
 
     def pieces(long: LongSequence) -> Iterator[Sequence]:
-        for number, piece in enumerate(long.checked()):
+        for number, piece in enumerate(long.sequences()):
             # On the axis `sequence` the labels are those of the first piece, so that others need none.
             yield piece if number and piece.labels is None else coded(piece)
 
@@ -43,7 +43,7 @@ def coded_sequences(result: Any, given: Given, source: str) -> Iterator[Sequence
         yield LongSequence(pieces(sequence)) if isinstance(sequence, LongSequence) else coded(sequence)
 
 
-def coded_labels(labels: Any, given: Given, source: str) -> Array:
+def coded_labels(labels: Any, given: ClassLists, source: str) -> Array:
     """Return labels with the codes of their classes in place of text, int64, of the same shape.
 
     Args:
@@ -65,7 +65,7 @@ def coded_labels(labels: Any, given: Given, source: str) -> Array:
     if len(given) == 1 and given[0][0] is None:
         return _codes(array, given[0][1], "", source)
     targets = array.shape[-1] if array.ndim else 1
-    by_place = of_targets(given, [str(at) for at in range(targets)])
+    by_place = classes_by_target(given, [str(at) for at in range(targets)])
     out = np.empty(array.shape, CODES)
     for at, names in enumerate(by_place):
         column, where = array[..., at], f", target {at:,}"
@@ -81,7 +81,7 @@ def _codes(texts: Array, names: tuple[str, ...], where: str, source: str) -> Arr
         first = found.index(None)
         text, at = flat[first], _at(np.unravel_index(first, texts.shape) if texts.ndim else (), where)
         if isinstance(text, str):
-            raise unseen_class(text, at, names, source, named=True)
+            raise unseen_class(text, at, names, source, from_user=True)
         raise SourceError(source, f"{at}: {text!r:.80} is no text, where --classes names classes of text")
     return np.array(found, CODES).reshape(texts.shape)
 

@@ -114,7 +114,7 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
             try:
                 if finished and time.monotonic() - started >= limit:
                     break
-                marks.append((rows.marked(), codes.marked()))
+                marks.append((rows.marked(), codes.counts()))
                 try:
                     one: Failure | tuple[list[Records], Fingerprint]
                     one = read_source(
@@ -123,7 +123,7 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
                 except UnusableError as error:
                     one = error.failure
                     rows.cut(marks[-1][0])
-                    codes.cut(marks[-1][1])
+                    codes.truncate(marks[-1][1])
                 finished.append(one)
             except KeyboardInterrupt as error:
                 interrupt = error
@@ -132,7 +132,7 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
         raise interrupt
     if len(marks) > len(finished):  # the last source was cut off
         rows.cut(marks[-1][0])
-        codes.cut(marks[-1][1])
+        codes.truncate(marks[-1][1])
     processed = _processed(batch, schema, finished, rows, pieces)
     processed.classes, processed.seconds, processed.interrupt = codes.classes, time.monotonic() - started, interrupt
     return processed
@@ -248,7 +248,7 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
         found = Found(
             inputs=first.inputs,
             labels=first.labels,
-            texts=codes.found,
+            texts=codes.last_texts,
             label_axis=first.label_axis,
             columns=first.columns,
             time=first.time,

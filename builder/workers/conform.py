@@ -145,7 +145,7 @@ def checked_pieces(
         yield sequence, check_given(schema, origin, sequence)
         return
     start, once = 0, dict[str, Any]()
-    for given in sequence.checked():
+    for given in sequence.sequences():
         piece = replace(given, **once)
         try:
             checked = check_given(schema, origin, piece)
@@ -199,7 +199,7 @@ def looked_at(
         schema, look = _schema_for(label_axis, missing, kept, origin, sequence)
         check_given(schema, origin, sequence)
         return look
-    pieces = sequence.checked()
+    pieces = sequence.sequences()
     first = next(pieces, None)
     if first is None:
         raise _no_piece(origin)

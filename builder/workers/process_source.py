@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 import builder
 import store_spec
 from builder.build_errors import SourceError, UsageError
-from builder.formats.files import unreadable
+from builder.formats.files import unreadable_file
 from builder.labels.class_codes import ClassCodes
 from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import Texts
 from builder.manifest.kept import Kept
 from builder.processes.process import Process
 from builder.processes.row_dtypes import ARRAYS, Conversions, converted_as
-from builder.sequence import LongSequence, Sequence, changed, rows_beside, sequences_of
+from builder.sequence import LongSequence, Sequence, map_sequence, resident_bytes, sequences_of
 from builder.sources.fingerprints import Fingerprint, read_fingerprint
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.row_blocks import SpillError
@@ -154,8 +154,8 @@ def read_source(
 ) -> tuple[list[Any], Fingerprint]:
     """Process one source, and give each of its sequences to a function; return what that gave, and what was read.
 
-    Before the first, `begin` is told how many bytes of the source's rows are in memory beside each; see `rows_beside`.
-    With `codes`, the classes of the source are added there first.
+    Before the first, `begin` is told how many bytes of the source's rows are in memory beside each; see
+    `resident_bytes`. With `codes`, the classes of the source are added there first.
 
     Raises:
         UnusableError: The source cannot be used.
@@ -170,14 +170,14 @@ def read_source(
         try:
             read = read_fingerprint(path, buffer)
         except OSError as error:
-            raise unreadable(name, error) from error
+            raise unreadable_file(name, error) from error
         if (beside := batch.process.label_file(name)) is not None:
             try:
                 labels_read = read_fingerprint(batch.root / beside, buffer)
             except FileNotFoundError as error:
                 raise SourceError(name, f"there is no {beside}, where its labels should be (--labels-from)") from error
             except OSError as error:
-                raise SourceError(name, f"its labels are not to be read: {unreadable(beside, error)}") from error
+                raise SourceError(name, f"its labels are not to be read: {unreadable_file(beside, error)}") from error
             read = replace(read, beside=(beside, labels_read))
             kept[LABELS_SHA256] = labels_read.sha256.hex()
         process = batch.process if codes is None else batch.process_with(codes, number)
@@ -185,7 +185,7 @@ def read_source(
         results: list[Any] = []
         result = process(path)
         _refuse_async(result, name)
-        begin(rows_beside(result))
+        begin(resident_bytes(result))
         for sequence in _sequences(result, labels, name):
             origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
             results.append(each(origin, _prepared(batch, kept, origin, sequence)))
@@ -226,13 +226,13 @@ def _sequences(result: Any, labels: NDArray[Any] | None, name: str) -> Iterator[
         return (_labelled(sequence, name) for sequence in sequences_of(result))
     if hasattr(result, "__array__"):
         result = (result, None)  # a function need not return labels that stand elsewhere
-    return (changed(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
+    return (map_sequence(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
 
 
 def _labelled(sequence: Sequence | LongSequence, name: str) -> Sequence | LongSequence:
     """Return a sequence that has labels, which stand nowhere else; of one in pieces, the first piece has."""
     if isinstance(sequence, LongSequence):
-        return LongSequence(_first_labelled(sequence.checked(), name))
+        return LongSequence(_first_labelled(sequence.sequences(), name))
     return next(_first_labelled(iter([sequence]), name))
 
 
@@ -251,9 +251,9 @@ def _prepared(
     batch: Batch, kept: Mapping[str, Any], origin: SourceId, sequence: Sequence | LongSequence
 ) -> Sequence | LongSequence:
     if kept:
-        sequence = changed(sequence, partial(_with_kept, kept, origin))
+        sequence = map_sequence(sequence, partial(_with_kept, kept, origin))
     if batch.converted:
-        sequence = changed(sequence, partial(_converted, batch.converted, origin))
+        sequence = map_sequence(sequence, partial(_converted, batch.converted, origin))
     return sequence
 
 

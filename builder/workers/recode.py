@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.labels.class_codes import Recoding, recoded
+from builder.labels.class_codes import Recoding, recode_labels
 from builder.workers.batch import Processed
 from builder.workers.row_blocks import Spilled
 from store_spec import Rows, Schema
@@ -30,11 +30,11 @@ def recode(processed: Processed, recoding: Recoding, schema: Schema) -> Processe
     records, rows = processed.records, processed.rows
     columns = dict(records.columns)
     if schema.label_axis == "sequence":
-        columns["labels"] = recoded(columns["labels"], recoding)
+        columns["labels"] = recode_labels(columns["labels"], recoding)
         blocks: list[NDArray[Any] | Spilled] = [columns["labels"]]
         lengths = np.ones(len(records), np.int64)
     else:
-        rows = {**rows, "labels": rows["labels"].recoded(partial(recoded, recoding=recoding))}
+        rows = {**rows, "labels": rows["labels"].recoded(partial(recode_labels, recoding=recoding))}
         blocks = rows["labels"].blocks
         lengths = records.label_lengths if schema.label_axis == "own" else records.lengths
     columns |= described(_in_memory(blocks), lengths.tolist(), schema.labels)

@@ -18,7 +18,7 @@ import store_spec
 from builder import tabular
 from builder.build_errors import SourceError, UsageError
 from builder.execution.preview import preview
-from builder.frames.join_keys import label_rows
+from builder.frames.join_keys import match_label_rows
 from builder.maintenance.source_checks import verify_sources
 from builder.sources.label_files import Pairing, check_below, without_label_files
 from builder.sources.source_list import SourceList
@@ -109,9 +109,9 @@ def test_rows_are_joined_as_a_loop_joins_them(ours, theirs, kind):
     expected = [(row, other) for row, one in enumerate(ours) for other, two in enumerate(theirs) if one == two]
     if ours and not expected:
         with pytest.raises(SourceError, match=f"none of its {len(ours)} rows"):
-            label_rows(left, right, ("s", "l"))
+            match_label_rows(left, right, ("s", "l"))
         return
-    rows = label_rows(left, right, ("s", "l")).tolist()
+    rows = match_label_rows(left, right, ("s", "l")).tolist()
     assert rows == [dict(expected).get(row, -1) for row in range(len(ours))]
 
 
@@ -122,7 +122,7 @@ def test_several_columns_are_one_key(ours, data):
     left, right = (pa.table({"k": [k for k, _ in v], "s": [s for _, s in v]}) for v in (ours, theirs))
     if not ours:
         left, right = (table.cast(pa.schema([("k", pa.int64()), ("s", pa.string())])) for table in (left, right))
-    others = label_rows(left, right, ("s", "l"))
+    others = match_label_rows(left, right, ("s", "l"))
     assert [theirs[other] for other in others.tolist()] == ours
 
 
@@ -143,34 +143,34 @@ def test_keys_that_differ_in_their_last_digits_are_different_ones(keys: list[Any
     """Each of one table with all others of another, and all with all; numbers beside text too."""
     kind = pa.uint64() if max(map(Decimal, keys)) == 2**64 - 1 and isinstance(keys[0], int) else None
     every = pa.table({"k": pa.array(keys, kind)})
-    assert label_rows(every, every, ("s", "l")).tolist() == [*range(len(keys))]
+    assert match_label_rows(every, every, ("s", "l")).tolist() == [*range(len(keys))]
     for number in range(len(keys)):
         others = pa.table({"k": pa.array(keys[:number] + keys[number + 1 :], kind)})
         with pytest.raises(SourceError, match="none of its 1 rows"):
-            label_rows(every.slice(number, 1), others, ("s", "l"))
+            match_label_rows(every.slice(number, 1), others, ("s", "l"))
     as_text = pa.table({"k": pa.array(map(str, keys), pa.string())})
-    assert label_rows(every, as_text, ("s", "l")).tolist() == [*range(len(keys))]
+    assert match_label_rows(every, as_text, ("s", "l")).tolist() == [*range(len(keys))]
 
 
 def test_the_same_number_written_otherwise_is_the_same_key():
     ours = pa.table({"k": ["1.50", "07", "1e3", "-0", ".25"]})
     theirs = pa.table({"k": ["1000", "0", "+1.5", "0.250", "7.0"]})
-    assert label_rows(ours, theirs, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
+    assert match_label_rows(ours, theirs, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
     floats = pa.table({"k": [1000.0, 0.0, 1.5, 0.25, 7.0]})
-    assert label_rows(ours, floats, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
+    assert match_label_rows(ours, floats, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
     halves = pa.table({"k": ["1e300", "5e-320"]})  # beyond what decimals have here
-    assert label_rows(halves, pa.table({"k": ["0.5e-319", "10e299"]}), ("s", "l")).tolist() == [1, 0]
+    assert match_label_rows(halves, pa.table({"k": ["0.5e-319", "10e299"]}), ("s", "l")).tolist() == [1, 0]
 
 
 def test_whole_numbers_are_compared_exactly_with_text_that_has_fractions():
     texts = pa.table({"k": ["9007199254740993", "1.5", "7"]})
-    assert label_rows(pa.table({"k": [2**53, 7]}), texts, ("s", "l")).tolist() == [-1, 2]
+    assert match_label_rows(pa.table({"k": [2**53, 7]}), texts, ("s", "l")).tolist() == [-1, 2]
 
 
 def test_text_that_no_float_tells_apart_is_not_compared_as_floats():
     long = pa.table({"k": ["1704067200.123456789"]})
     with pytest.raises(SourceError, match=r"cannot be compared \(--on\)"):
-        label_rows(long, pa.table({"k": [1704067200.1234567]}), ("s", "l"))
+        match_label_rows(long, pa.table({"k": [1704067200.1234567]}), ("s", "l"))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_text_that_no_float_tells_apart_is_not_compared_as_floats():
 )
 def test_keys_that_cannot_be_are_refused(ours, theirs, message):
     with pytest.raises(SourceError, match=message):
-        label_rows(pa.table({"k": ours}), pa.table({"k": theirs}), ("s", "l"))
+        match_label_rows(pa.table({"k": ours}), pa.table({"k": theirs}), ("s", "l"))
 
 
 def test_rows_meet_by_number(src, tmp_path):
@@ -488,7 +488,7 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
     assert seqzarr(*build, *asked, *given).exit_code == 0
     before = files(store)
     with monkeypatch.context() as patch:
-        patch.setattr("builder.frames.tabular.with_labels", None)  # whoever opens such a file calls it
+        patch.setattr("builder.frames.tabular.open_with_labels", None)  # whoever opens such a file calls it
         for command in (
             build,
             [*build, "--dry-run"],

@@ -217,7 +217,7 @@ MISTAKES = [
     (["tables", "new.zarr", "--process", "json:no_such_function"], "json has no"),
     (["tables", "new.zarr", "--process", "json"], "not of the form module:function"),
     (["tables", "new.zarr", "--process", "broken:read"], "failed: ZeroDivisionError"),
-    (["tables", "new.zarr", "--dtype", "float23"], "is no dtype"),
+    (["tables", "new.zarr", "--dtype", "float23"], "is not a dtype"),
     (["tables", "new.zarr", "--chunk", "much"], "'much' is not a size in bytes"),
     (["tables", "new.zarr", "--chunk", "2MB", "--shard", "1MB"], "chunks of 2,000,000 bytes in shards of 1,000,000"),
     (["tables", "new.zarr", "--codec", "magic"], "codec 'magic' is not known"),

@@ -224,7 +224,7 @@ def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_pa
     for text in ("size", "shuffle:x", "name:1", "shuffle:"):
         with pytest.raises(UsageError, match="none of store, name, length, shuffle"):
             compact(tmp_path / "c", tmp_path / "new", order=text)
-    with pytest.raises(UsageError, match="is no dtype"):
+    with pytest.raises(UsageError, match="is not a dtype"):
         compact(tmp_path / "c", tmp_path / "new", label_dtype="number")
     with store_spec.create_store(
         tmp_path / "k", inputs=("float32", ()), labels=("int64", ()), classes=[["cat", "dog"]]

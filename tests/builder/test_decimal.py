@@ -19,7 +19,7 @@ from builder.build_errors import SourceError, UsageError
 from builder.formats import open_table
 from builder.formats.text_header import FIRST
 from builder.formats.text_numbers import MISSING
-from builder.frames.described import tabular_as_described
+from builder.frames.from_json import tabular_from_json
 from builder.frames.tabular import tabular
 from builder.labels.text_classes import is_number
 from builder.options.policies import missing_words
@@ -193,7 +193,7 @@ def test_numbers_with_commas_are_no_classes(tmp_path):
         ("b.csv", "row 1, column y: 'eel' is not a number, and '1,5' in row 2 is one"),
         (
             "c.csv",
-            "row 1, column y: '2,5' is a number, where the store has 2 classes (cat, dog)",
+            "row 1, column y: '2,5' is a number, where the store has classes",
         ),
     ]
 
@@ -269,7 +269,7 @@ def test_words_are_taken_apart_where_decimals_have_a_comma(given, words):
     ],
 )
 def test_a_comma_that_may_end_a_word_or_stand_in_a_number_is_refused(given, words):
-    with pytest.raises(UsageError, match=r"nobody can tell whether '.*' is one number; write"):
+    with pytest.raises(UsageError, match=r"it is unclear whether '.*' is one number; write"):
         tabular(na_values=given, decimal=",")
     assert tabular(na_values=given).options.na_values == words
 
@@ -417,11 +417,11 @@ def test_it_is_recorded_where_it_is_a_comma_and_only_there():
     assert "decimal" not in describe_process(without)["tabular"]
     for made in (with_comma, without):
         recorded = json.loads(json.dumps(describe_process(made)["tabular"]))
-        assert tabular_as_described(recorded) == made
+        assert tabular_from_json(recorded) == made
     assert repr(with_comma) == "tabular(decimal=',', delimiter=';')"
     for wrong in (None, ["."], 1, ";"):
         with pytest.raises(UsageError, match="decimal"):
-            tabular_as_described(without.recorded() | {"decimal": wrong})
+            tabular_from_json(without.recorded() | {"decimal": wrong})
 
 
 def run_seqzarr(*arguments: object) -> tuple[int, str]:

@@ -47,7 +47,7 @@ def some(kind, rows=200, seed=0):
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("kind", TYPES, ids=str)
 def test_each_is_the_float_nearest_to_it(tmp_path, monkeypatch, suffix, kind):
-    monkeypatch.setattr(decimals, "_AT_ONCE", 7)
+    monkeypatch.setattr(decimals, "_ROWS_AT_ONCE", 7)
     values = some(kind)
     table = pa.table({"a": pa.array(values, kind), "l": pa.array([[Decimal(0), v] for v in values], pa.list_(kind))})
     opened = open_table(written(tmp_path / f"x{suffix}", table), source="x")

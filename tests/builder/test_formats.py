@@ -21,7 +21,7 @@ from pyarrow import ipc
 from builder.build_errors import SourceError, UsageError
 from builder.formats import files, format_of, open_table, stem_of, text_header
 from builder.formats.arrays import NpyTable, read_npz
-from builder.formats.table import OpenTable, Table, raw_columns
+from builder.formats.table import OpenTable, Table, read_raw
 from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines
 from builder.options.table_options import TableOptions
 
@@ -261,7 +261,7 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
     assert frame["a"].to_pylist() == [row["a"] for row in rows]
     assert frame["b"].to_pylist() == [row.get("b") for row in rows]
     assert frame["e[1]"].to_pylist() == [0.5] * size
-    assert raw_columns(opened, ["t"])["t"].to_pylist() == [row["t"] for row in rows]
+    assert read_raw(opened, ["t"])["t"].to_pylist() == [row["t"] for row in rows]
     assert opened.read(["a"], np.dtype("int32"))["a"].type == pa.int64()
 
 

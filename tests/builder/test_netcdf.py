@@ -15,7 +15,7 @@ import store_spec
 from builder import build, tabular
 from builder.build_errors import SourceError, UsageError
 from builder.formats import files, open_table
-from builder.formats.table import Table, raw_columns
+from builder.formats.table import Table, read_raw
 
 ROWS = 50
 SUFFIXES = [".nc", ".nc4", ".h5", ".hdf5"]
@@ -63,7 +63,7 @@ def test_variables_are_what_xarray_decodes_bit_for_bit(tmp_path, suffix):
     for name, column in Table.of(table.read([name for name in table.groups if name != "time"], None)).columns.items():
         values = expected[name].to_numpy()
         assert (column.dtype, column.tobytes()) == (values.dtype, values.tobytes()), name
-    times = raw_columns(table, ["time"])["time"].to_numpy()
+    times = read_raw(table, ["time"])["time"].to_numpy()
     assert times.tolist() == expected["time"].to_numpy().tolist()
 
 
@@ -114,7 +114,7 @@ def test_text_and_more_dimensions_are_refused_unless_they_are_left_out(tmp_path)
     with pytest.raises(SourceError, match=r"column name holds text, not numbers \('a' in row 1\)"):
         tabular(exclude="grid,fixed").under(tmp_path)(path)
     for column, texts in (("name", ["a", "b"]), ("fixed", ["a", "é"])):
-        assert raw_columns(open_table(path, source="a.nc"), [column])[column].to_pylist() == texts
+        assert read_raw(open_table(path, source="a.nc"), [column])[column].to_pylist() == texts
 
 
 def test_a_file_that_is_cut_anywhere_is_refused(tmp_path):

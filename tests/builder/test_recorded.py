@@ -28,7 +28,7 @@ from builder.build_errors import UsageError
 from builder.cli.build_command import OF_COMMAND, OF_TABLES, BuildCommand, options_of_tables
 from builder.cli.build_command import build as build_command
 from builder.execution.preview import preview
-from builder.frames.described import tabular_as_described
+from builder.frames.from_json import tabular_from_json
 from builder.frames.tabular import Tabular, tabular
 from builder.manifest.manifest_table import found_below, place_below
 from builder.processes.function_options import FunctionOptions, are_recorded
@@ -320,7 +320,7 @@ def tabulars(draw: st.DrawFn) -> Tabular:
 
 @given(made=tabulars())
 def test_what_a_store_records_of_tabular_makes_it_again(made):
-    assert tabular_as_described(json.loads(json.dumps(made.recorded()))) == made
+    assert tabular_from_json(json.loads(json.dumps(made.recorded()))) == made
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import store_spec
 from builder import build, inspect, preview, tabular
 from builder.build_errors import UsageError
 from builder.frames import class_columns
-from builder.labels.text_classes import classes_text, of_targets, parse_classes
+from builder.labels.text_classes import classes_by_target, format_classes, parse_classes
 from tests.builder.command import seqzarr
 
 Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
@@ -420,14 +420,14 @@ def test_text_in_a_store_of_sources_without_rows_says_to_build_again(tmp_path):
 )
 def test_lists_of_classes_are_taken_apart_and_written_again(given, parsed):
     assert parse_classes(given) == parsed
-    assert parse_classes(classes_text(parsed)) == parsed
+    assert parse_classes(format_classes(parsed)) == parsed
 
 
 def test_classes_are_of_targets():
-    assert of_targets(parse_classes(["k=a,b"]), ["j", "k"]) == (None, ("a", "b"))
-    assert of_targets((), ["j", "k"]) == (None, None)
+    assert classes_by_target(parse_classes(["k=a,b"]), ["j", "k"]) == (None, ("a", "b"))
+    assert classes_by_target((), ["j", "k"]) == (None, None)
     with pytest.raises(UsageError, match="there are 2 \\(j, k\\); say whose they are, as --classes j="):
-        of_targets(parse_classes(["a,b"]), ["j", "k"])
+        classes_by_target(parse_classes(["a,b"]), ["j", "k"])
 
 
 def test_a_column_of_ever_new_texts_is_no_column_of_classes(tmp_path, monkeypatch):
@@ -486,14 +486,14 @@ def test_given_classes_need_no_store_and_no_look_at_the_sources(tmp_path, monkey
     process = tabular(inputs="x", labels="a", classes="dog,cat")
     x, y = process(tmp_path / "src" / "000.csv")
     assert (x.tolist(), y.tolist()) == ([[0.0]], [[1]])
-    monkeypatch.setattr(class_columns, "distinct", lambda *_, **__: pytest.fail("the sources are looked at"))
+    monkeypatch.setattr(class_columns, "distinct_texts", lambda *_, **__: pytest.fail("the sources are looked at"))
     assert not build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0).failures
 
 
 def test_numbers_as_labels_cost_a_look_at_the_first_source_alone(tmp_path, monkeypatch):
     write(tmp_path / "src", [[("1", "u")], [("2", "u")], [("3", "u")]], ".csv")
     looked: list[str] = []
-    monkeypatch.setattr(class_columns, "distinct", lambda *given, **_: looked.append(given[2]))
+    monkeypatch.setattr(class_columns, "distinct_texts", lambda *given, **_: looked.append(given[2]))
     assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
     assert looked == ["000.csv"]
     assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.dtype == np.float64

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from builder.build_errors import SourceError, UsageError
 from builder.formats.table import HIDDEN, ROW
 from builder.frames.stamps import Stamps
-from builder.frames.step_times import PER_SECOND, stamps_in
+from builder.frames.step_times import PER_SECOND, read_stamps
 from builder.frames.tabular import tabular
 from builder.options.table_options import TableOptions
 
@@ -38,7 +38,7 @@ def stamps_of(table: Any, options: TableOptions, decimal: str = ".") -> Stamps:
     """Read the time stamps of a table that has nothing else."""
     hidden = table.rename_columns([f"{HIDDEN}{name}" for name in table.column_names])
     frame = hidden.append_column(ROW, pa.array(range(1, len(table) + 1)))
-    return stamps_in(frame, options.time, options, "x.csv", decimal)
+    return read_stamps(frame, options.time, options, "x.csv", decimal)
 
 
 def nanoseconds(moment: datetime) -> int:
@@ -232,8 +232,8 @@ def test_a_zone_is_for_times_without_one():
     day = nanoseconds(datetime(2024, 10, 26))
     assert stamps.values[::2].tolist() == [day + int(hour * 3600) * 10**9 for hour in hours]
     for options, message in (
-        ({"time_zone": "Atlantis"}, "time_zone='Atlantis' is no zone; Europe/Berlin is one"),
-        ({"time_zone": "../etc"}, "is no zone"),
+        ({"time_zone": "Atlantis"}, "time_zone='Atlantis' is not a time zone; Europe/Berlin is one"),
+        ({"time_zone": "../etc"}, "is not a time zone"),
         ({"time_zone": "UTC", "elapsed": True, "time_unit": "s"}, r"time_zone=UTC \(--time-zone\) is for times of day"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -324,10 +324,10 @@ def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
         ({"time": "t", "duplicates": "median"}, "duplicates='median' is none of error, first, last, mean"),
         (
             {"time": "t", "max_gap": "2 moons"},
-            "max_gap='2 moons' is no length of time; write a number and one of ns, us",
+            "max_gap='2 moons' is not a length of time; write a number and one of ns, us",
         ),
-        ({"time": "t", "every": "0s"}, "every='0s' is no length of time"),
-        ({"time": "t", "every": "0.5ns"}, "every='0.5ns' is no length of time"),
+        ({"time": "t", "every": "0s"}, "every='0s' is not a length of time"),
+        ({"time": "t", "every": "0.5ns"}, "every='0.5ns' is not a length of time"),
         (
             {"time": "t", "every": "1h", "max_gap": "10s"},
             "max_gap=10s is less than every=1h, so that each step is a gap",

@@ -271,7 +271,9 @@ def test_a_month_or_a_minute_is_refused(written):
     ["1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1", "1B"],
 )
 def test_what_may_be_another_unit_or_is_of_no_one_length_is_no_length_of_time(written):
-    with pytest.raises(UsageError, match="is no length of time; write a number and one of ns, us, ms, s, min, h, d, w"):
+    with pytest.raises(
+        UsageError, match="is not a length of time; write a number and one of ns, us, ms, s, min, h, d, w"
+    ):
         tabular(time="t", max_gap=written)
 
 

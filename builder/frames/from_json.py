@@ -1,4 +1,4 @@
-"""The process function `tabular(...)` again, from the options that a store records."""
+"""Make the process function `tabular(...)` from the options that a store records."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from builder.options.declaration import options_of
 from builder.options.table_options import TableOptions
 
 
-def tabular_as_described(described: Mapping[str, Any]) -> Tabular:
-    """Make the process function that `Tabular.describe` described.
+def tabular_from_json(recorded: Mapping[str, Any]) -> Tabular:
+    """Return the process function whose `describe()` is `recorded`.
 
     Raises:
-        UsageError: An option is not known to this version, or has a value that cannot be.
+        UsageError: An option is not known to this version, or has an impossible value.
 
     >>> process = tabular(inputs="a,b", dtype="float32")
-    >>> tabular_as_described(process.describe()) == process
+    >>> tabular_from_json(process.describe()) == process
     True
     """
-    made = tabular(**described_options(described))
-    usual = tabular().describe()
-    for name, value in made.describe().items():
-        if value != described.get(name, usual[name]):
-            raise UsageError(f"{name} is {described.get(name)!r:.80}, which does not go with the other options")
-    return made
+    process = tabular(**options_from_json(recorded))
+    defaults = tabular().describe()
+    for name, value in process.describe().items():
+        if value != recorded.get(name, defaults[name]):
+            raise UsageError(f"{name} is {recorded.get(name)!r:.80}, which does not go with the other options")
+    return process
 
 
-def described_options(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `tabular` that `Tabular.describe` described.
+def options_from_json(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `tabular` for options as `Tabular.describe` returns them.
 
     Raises:
         UsageError: An option is not known to this version, or has a value of another type.
     """
     arguments: dict[str, Any] = {}
-    for name, value in described.items():
+    for name, value in recorded.items():
         option = options_of(TableOptions).get(name)
         if name == "label_source":
             arguments["labels_in_manifest"] = value == "manifest"
