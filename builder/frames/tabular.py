@@ -23,7 +23,7 @@ from builder.options.declaration import takes, without_defaults
 from builder.options.table_options import LabelSource, TableOptions
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
-from builder.sources.label_files import pairing_of
+from builder.sources.label_files import label_file_pattern
 from store_spec import Classes, LabelAxis
 
 LONG_BYTES = 2**27  # of values, counted with 8 bytes each: a file that has more is read piece by piece if it can be
@@ -226,7 +226,11 @@ class Tabular:
         Raises:
             SourceError: Its name does not fit `labels_from`.
         """
-        return None if self.options.labels_from is None else pairing_of(self.options.labels_from).label_file(source)
+        return (
+            None
+            if self.options.labels_from is None
+            else label_file_pattern(self.options.labels_from).label_file(source)
+        )
 
     def labels_in_name(self, source: str) -> None:  # of the protocol
         """Return None: labels in names come with the rows."""
