@@ -48,10 +48,10 @@ class Tally:
             why = f"at most {limit:,} may (max_failures, --max-failures); the last: {self.failures[-1]}"
         else:
             why = f"none may (max_failures=0, --fail-fast); the first: {self.failures[0]}"
-        kept = f"{self.committed:,} sequences are committed, and the next build goes on from there"
+        state = f"{self.committed:,} sequences are committed, and the next build goes on from there"
         raise BuildError(
             f"{len(self.failures):,} of {self.done:,} sources failed, and {why.rstrip()}; "
-            + (kept if self.committed else "nothing was committed")
+            + (state if self.committed else "nothing was committed")
         )
 
 

@@ -78,9 +78,9 @@ def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
             rows.add({name: one})
     if work.records is not None:
         records = redescription.records()
-    kept = rows.close()
+    row_blocks = rows.close()
     return ProcessedBatch(
-        records, kept, [], Fingerprints.of({}), sum(one.nbytes for one in kept.values()), len(work.names)
+        records, row_blocks, [], Fingerprints.of({}), sum(one.nbytes for one in row_blocks.values()), len(work.names)
     )
 
 

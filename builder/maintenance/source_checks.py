@@ -145,8 +145,8 @@ def _differences(store: store_spec.Store, numbers: list[int], sequences: list[Ch
             elif stored.tobytes() != now.tobytes():
                 yield f"sequence {number:,}: {array}: {_first_difference(stored, now)}"
         for array, value in checked.columns.items():
-            kept = snapshot.table(array, number, number + 1)
-            (was,), (is_now,) = kept.tolist(), value.tolist()
+            stored = snapshot.table(array, number, number + 1)
+            (was,), (is_now,) = stored.tolist(), value.tolist()
             if repr(was) != repr(is_now):  # by repr NaN equals NaN, and -0.0 differs from 0.0
                 yield f"sequence {number:,}: {array} is {is_now!r:.80}, where the store has {was!r:.80}"
 

@@ -19,14 +19,14 @@ from store_spec import Classes
 Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # for each target, the text of each source; None: numbers
 
 
-def columns_with_classes(parts: Sequence[str] | None, given: Given) -> tuple[str, ...]:
+def columns_with_classes(parts: Sequence[str] | None, classes: Given) -> tuple[str, ...]:
     """Return the label columns whose classes the user named."""
-    return tuple(target or part for target, _ in given for part in (parts or ())[: 1 if target is None else None])
+    return tuple(target or part for target, _ in classes for part in (parts or ())[: 1 if target is None else None])
 
 
-def text_columns(parts: Sequence[str] | None, given: Given, old_store: store_spec.Store | None) -> tuple[str, ...]:
+def text_columns(parts: Sequence[str] | None, classes: Given, old_store: store_spec.Store | None) -> tuple[str, ...]:
     """Return the label columns to read as text: those with classes in the options, or in the store."""
-    columns = list(columns_with_classes(parts, given))
+    columns = list(columns_with_classes(parts, classes))
     if (
         old_store is not None
         and old_store.schema.labels.classes is not None
@@ -91,13 +91,13 @@ def check_kinds(old_store: store_spec.Store | None, targets: Sequence[str], text
 
 
 def check_classes(
-    targets: Sequence[str], given: Sequence[str], texts: Texts, sources: Sequence[str], new: Sequence[int]
+    targets: Sequence[str], classes: Sequence[str], texts: Texts, sources: Sequence[str], new: Sequence[int]
 ) -> None:
     """Refuse labels of a manifest that are not among the classes that the user named.
 
     Args:
         targets: The label columns.
-        given: Classes as `parse_classes` reads them.
+        classes: Classes as `parse_classes` reads them.
         texts: The labels.
         sources: The names of all sources.
         new: The sources to process, by their place among the names.
@@ -105,7 +105,7 @@ def check_classes(
     Raises:
         UsageError: A label is not one of the classes, or is a number; or classes are named for an unknown target.
     """
-    for target, names, column in zip(targets, of_targets(parse_classes(given), targets), texts, strict=True):
+    for target, names, column in zip(targets, of_targets(parse_classes(classes), targets), texts, strict=True):
         if names is None:
             continue
         if column is None:

@@ -152,7 +152,7 @@ class Manifest:
         )
 
     def labels(
-        self, columns: Sequence[str], *, given: Sequence[str], order: NDArray[np.int64]
+        self, columns: Sequence[str], *, as_text: Sequence[str], order: NDArray[np.int64]
     ) -> tuple[Array, tuple[str, ...], Texts | None]:
         """Return columns as labels (sources, targets), their names, and the texts of text columns, if there are any.
 
@@ -161,7 +161,7 @@ class Manifest:
 
         Args:
             columns: The label columns.
-            given: The columns to read as text, since the user named their classes.
+            as_text: The columns to read as text, since the user named their classes.
             order: (sources,), the row of each source.
 
         Raises:
@@ -172,7 +172,7 @@ class Manifest:
         for name in names:
             if is_text(self.table[name].type):
                 values = without_blanks(self.table[name], MISSING if self.is_text else ()).to_pylist()
-                typed = not self.is_text or name in given
+                typed = not self.is_text or name in as_text
                 texts[name] = check_texts(values, self.keys, name, self.path, typed=typed)
         no_codes = np.full(len(self), -1, CODES)
         try:

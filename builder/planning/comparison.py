@@ -140,12 +140,12 @@ def compare(
         read: dict[str, Fingerprint] = {}
         with ThreadPoolExecutor(READERS) as pool:
             reads = pool.map(lambda one: _read(root, one[1]), to_read)
-            for (name, file, before), found in zip(to_read, reads, strict=True):
-                if isinstance(found, OSError):
-                    unreadable[name] = _why(found, name, file)
+            for (name, file, before), result in zip(to_read, reads, strict=True):
+                if isinstance(result, OSError):
+                    unreadable[name] = _why(result, name, file)
                     continue
-                read[file] = found
-                if found.sha256 != before:
+                read[file] = result
+                if result.sha256 != before:
                     changed.add(name)
         changed -= unreadable.keys()
         unchanged -= changed | unreadable.keys()

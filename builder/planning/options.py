@@ -135,13 +135,13 @@ def gives_option(process: ProcessFunction | str | None, option: str) -> bool:
     return isinstance(process, Tabular) and process.has_given(option)
 
 
-def options_of_new(asked: BuildOptions) -> Options:
+def options_of_new(build_options: BuildOptions) -> Options:
     """Return the options of a first build.
 
     Raises:
         UsageError: Options conflict, or the function does not exist.
     """
-    process, manifest, of_function = asked.process, asked.manifest_labels, asked.of_function
+    process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
     if manifest is not None and manifest.path is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
     if process is None:
@@ -150,24 +150,24 @@ def options_of_new(asked: BuildOptions) -> Options:
     named = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
         _refuse_of_tables(of_function)
-        return Options(process=function, named=named, manifest=manifest, label_axis=asked.label_axis)
+        return Options(process=function, named=named, manifest=manifest, label_axis=build_options.label_axis)
     return Options(
         process=of_function.apply(function, in_manifest=manifest is not None and manifest.columns is not None),
         named=named | of_function.to_record(),
         code=code_of(function),
         manifest=manifest,
-        label_axis=asked.label_axis,
+        label_axis=build_options.label_axis,
     )
 
 
-def options_of_old(recorded: RecordedBuild, asked: BuildOptions) -> Options:
+def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Options:
     """Return the options of a later build, as the store records them.
 
     Raises:
         UsageError: A given option differs from the record; the message names both values. Or the function cannot be
             found.
     """
-    process, manifest, of_function = asked.process, asked.manifest_labels, asked.of_function
+    process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
     if manifest is not None and manifest.path is None and recorded.manifest is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
     function = None if process is None else load_process(process)
@@ -179,7 +179,7 @@ def options_of_old(recorded: RecordedBuild, asked: BuildOptions) -> Options:
         _refuse_other(recorded, function, process if isinstance(process, str) else None)
     of_stored_function = FunctionOptions.from_record(recorded.process)
     differing = of_function.differences(of_stored_function)
-    for before, now in (*_all_differences(recorded, tables, manifest, asked.label_axis), *differing):
+    for before, now in (*_all_differences(recorded, tables, manifest, build_options.label_axis), *differing):
         raise UsageError(
             f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
             f"store records it, or {ELSEWHERE}"
@@ -279,11 +279,11 @@ def _all_differences(
 
 def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator[tuple[str, str]]:
     function = recorded.get("function")
-    asked, given = process.describe(), process.given
+    now, given = process.describe(), process.given
     if function is None:
         before = tabular().describe() | recorded["tabular"]
-        yield from differences(before, asked, sorted(asked) if given is None else given)
+        yield from differences(before, now, sorted(now) if given is None else given)
     elif given is None:
         yield f"function {function}", "tabular"
     else:
-        yield from ((f"function {function}", f"{name} {value_text(asked[name])}") for name in given)
+        yield from ((f"function {function}", f"{name} {value_text(now[name])}") for name in given)

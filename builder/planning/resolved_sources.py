@@ -129,12 +129,12 @@ def open_if_exists(path: Path) -> store_spec.Store | None:
 
 
 def find_sources(
-    asked: BuildOptions, old_store: store_spec.Store | None, *, allow_none: bool = False
+    build_options: BuildOptions, old_store: store_spec.Store | None, *, allow_none: bool = False
 ) -> ResolvedSources:
     """Find the sources and match the manifest; options that are not given are those that the store records.
 
     Args:
-        asked: The options of the build.
+        build_options: The options of the build.
         old_store: The store; None: it does not exist yet.
         allow_none: Whether a folder may contain no source.
 
@@ -143,11 +143,11 @@ def find_sources(
             first build.
     """
     recorded = None if old_store is None else RecordedBuild.of(old_store)
-    options = options_of_new(asked) if recorded is None else options_of_old(recorded, asked)
-    store = Path(asked.store)
+    options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
+    store = Path(build_options.store)
     function, table = options.process, options.manifest
     listing = discover(
-        Path(asked.sources),
+        Path(build_options.sources),
         format=function.format,
         any_suffix=function.is_custom,
         exclude=[store, build_folder(store), *([table.path] if table is not None and table.path is not None else [])],
@@ -155,7 +155,7 @@ def find_sources(
     )
     function = function.under(listing.root.absolute())
     if function.labels_from is not None:
-        if recorded is not None and not gives_option(asked.process, "labels_from"):
+        if recorded is not None and not gives_option(build_options.process, "labels_from"):
             check_below(listing, function.label_file, recorded.store, function.labels_from)
         listing = without_label_files(listing, function.label_file, function.labels_from)
     if recorded is not None and table is not None:
@@ -182,7 +182,7 @@ def find_sources(
         names, places = tuple(matched), np.array(list(matched.values()), np.int64)
         if table.parts is not None:
             labels, targets, texts = rows.labels(
-                table.parts, given=columns_with_classes(table.parts, parse_classes(function.classes)), order=places
+                table.parts, as_text=columns_with_classes(table.parts, parse_classes(function.classes)), order=places
             )
             check_kinds(old_store, targets, texts, table.path)
             label_names = table.parts if len(table.parts) == labels.shape[1] else None

@@ -175,26 +175,26 @@ def is_installed(module: str) -> bool:
     return any(not {"site-packages", "dist-packages"}.isdisjoint(Path(place).parts) for place in places)
 
 
-def describe_process(process: ProcessFunction, given: str | None = None) -> dict[str, Any]:
+def describe_process(process: ProcessFunction, given_name: str | None = None) -> dict[str, Any]:
     """Return the record of a process function for a store: its options, or its name.
 
     Args:
         process: The function.
-        given: The name by which the user gave it; None: the user gave the function itself.
+        given_name: The name by which the user gave it; None: the user gave the function itself.
     """
     if isinstance(process, Tabular):
         return {"tabular": process.recorded()}
-    return {"function": _name(process, given)}
+    return {"function": _name(process, given_name)}
 
 
-def _name(process: ProcessFunction, given: str | None) -> str:
+def _name(process: ProcessFunction, given_name: str | None) -> str:
     """Return the module and name of a function, if that finds it; else the given name, or one that finds nothing."""
     module = getattr(process, "__module__", None) or "?"
     name = getattr(process, "__qualname__", type(process).__qualname__)
     if getattr(sys.modules.get(module), name, None) is process:
         return f"{module}:{name}"
     # A callable object, or a function inside a decorated one: its plain name would find another object.
-    return given or f"{module}:{name}{'()' if name.isidentifier() else ''}"
+    return given_name or f"{module}:{name}{'()' if name.isidentifier() else ''}"
 
 
 @contextmanager

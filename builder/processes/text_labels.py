@@ -19,12 +19,12 @@ from store_spec import SequenceError
 from store_spec.building import with_masks
 
 
-def encode_sequences(result: Any, given: Given, source: str) -> Iterator[Sequence | LongSequence]:
+def encode_sequences(result: Any, classes: Given, source: str) -> Iterator[Sequence | LongSequence]:
     """Yield the sequences that a process function returned, with codes of classes instead of text.
 
     Args:
         result: The result of the function.
-        given: The classes of each target, by its place.
+        classes: The classes of each target, by its place.
         source: The path of the source, for errors.
 
     Raises:
@@ -32,7 +32,7 @@ def encode_sequences(result: Any, given: Given, source: str) -> Iterator[Sequenc
     """
 
     def encode(sequence: Sequence) -> Sequence:
-        return replace(sequence, labels=encode_labels(sequence.labels, given, source))
+        return replace(sequence, labels=encode_labels(sequence.labels, classes, source))
 
     def encode_pieces(long: LongSequence) -> Iterator[Sequence]:
         for number, piece in enumerate(long.checked()):
@@ -43,12 +43,12 @@ def encode_sequences(result: Any, given: Given, source: str) -> Iterator[Sequenc
         yield LongSequence(encode_pieces(sequence)) if isinstance(sequence, LongSequence) else encode(sequence)
 
 
-def encode_labels(labels: Any, given: Given, source: str) -> Array:
+def encode_labels(labels: Any, classes: Given, source: str) -> Array:
     """Return labels with codes of classes instead of text, int64, of the same shape.
 
     Args:
         labels: One text, or an array of any shape; several targets are its last axis.
-        given: The classes of each target, by its place.
+        classes: The classes of each target, by its place.
         source: For errors.
 
     Raises:
@@ -62,10 +62,10 @@ def encode_labels(labels: Any, given: Given, source: str) -> Array:
     if np.ma.is_masked(labels):
         array = array.copy()
         array[np.ma.getmaskarray(labels)] = None
-    if len(given) == 1 and given[0][0] is None:
-        return _codes(array, given[0][1], "", source)
+    if len(classes) == 1 and classes[0][0] is None:
+        return _codes(array, classes[0][1], "", source)
     targets = array.shape[-1] if array.ndim else 1
-    by_place = of_targets(given, [str(at) for at in range(targets)])
+    by_place = of_targets(classes, [str(at) for at in range(targets)])
     out = np.empty(array.shape, CODES)
     for at, names in enumerate(by_place):
         column, where = array[..., at], f", target {at:,}"

@@ -23,7 +23,7 @@ def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "lab
 
 def labels_of(table: Manifest, columns: str) -> np.ndarray:
     """Return columns of numbers as labels, a row after another."""
-    labels, _, _ = table.labels(parse_columns(columns, "label_column") or (), given=(), order=np.arange(len(table)))
+    labels, _, _ = table.labels(parse_columns(columns, "label_column") or (), as_text=(), order=np.arange(len(table)))
     return labels
 
 
@@ -326,5 +326,5 @@ def test_numbers_with_commas_are_no_classes_unless_these_are_named(tmp_path, tex
     table = manifest(tmp_path, f"source;y\na.csv;2,5\nb.csv;{text}\n")
     with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is no number here \(2 in all\)"):
         labels_of(table, "y")
-    _, _, texts = table.labels(("y",), given=("y",), order=np.arange(2))
+    _, _, texts = table.labels(("y",), as_text=("y",), order=np.arange(2))
     assert texts == (("2,5", text),)
