@@ -144,15 +144,8 @@ def find_sources(
     """
     recorded = None if old_store is None else RecordedBuild.of(old_store)
     options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
-    store = Path(build_options.store)
     function, table = options.process, options.manifest
-    listing = discover(
-        Path(build_options.sources),
-        format=function.format,
-        any_suffix=function.is_custom,
-        exclude=[store, build_folder(store), *([table.path] if table is not None and table.path is not None else [])],
-        allow_none=allow_none,
-    )
+    listing = _discover(build_options, function, allow_none=allow_none)
     function = function.under(listing.root.absolute())
     if function.labels_from is not None:
         if recorded is not None and not gives_option(build_options.process, "labels_from"):
@@ -203,6 +196,21 @@ def find_sources(
         recorded=recorded,
         search=(str(Path.cwd()),) if function.is_custom else (),
         missing="keep" if function.keeps else "error",
+    )
+
+
+def _discover(options: BuildOptions, process: Process, *, allow_none: bool) -> SourceList:
+    """List the files that can be sources: all but the store, its build folder and the manifest."""
+    store, manifest = Path(options.store), options.manifest_labels
+    exclude = [store, build_folder(store)]
+    if manifest is not None and manifest.path is not None:
+        exclude.append(manifest.path)
+    return discover(
+        Path(options.sources),
+        format=process.format,
+        any_suffix=process.is_custom,
+        exclude=exclude,
+        allow_none=allow_none,
     )
 
 

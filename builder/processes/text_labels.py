@@ -96,8 +96,8 @@ def _whole(numbers: Array, where: str, source: str) -> Array:
         if not whole or not limits.min <= number <= limits.max:
             raise SourceError(
                 source,
-                f"{_at(place, where)}: {number!r:.80} is not a whole number of 64 bits, as labels beside classes must "
-                "be; or name the classes of this target too with --classes",
+                f"{_at(place, where)}: {number!r:.80} is not a whole number of 64 bits; labels beside classes are, or "
+                "name the classes of this target too with --classes",
             )
         out[place] = int(number)
     return out

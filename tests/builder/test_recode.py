@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import store_spec
 from builder.build_errors import UsageError
 from builder.execution import run as run_module
-from builder.execution.run import Run
+from builder.execution.run import Run, RunSteps
 from builder.execution.tally import Tally
 from builder.frames.tabular import Tabular, tabular
 from builder.sources.label_files import LABELS_SHA256
@@ -183,7 +183,7 @@ def test_classes_are_committed_with_the_sequences_that_have_them(tmp_path, axis,
 
     store = tmp_path / "store"
     with pytest.raises(ConnectionError):
-        made.run(store, InOrder(0), size=1, before_commit=dies)
+        made.run(store, InOrder(0), size=1, steps=RunSteps(before_commit=dies))
     half = store_spec.open_store(store)
     known, codes = expected(axis, sources)
     assert 0 < len(half) < len(codes)

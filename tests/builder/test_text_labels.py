@@ -60,16 +60,16 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
         (["cat", "3"], ["cat,dog"], "row 1: '3' is a number, where --classes names 2 classes"),
         ([0, 1], ["cat,dog"], "labels: row 0: 0 is not text, where --classes names classes of text"),
         (["cat", None], ["cat,dog"], "row 1: None is not text"),
-        (["cat", float("nan")], ["cat,dog"], "row 1: nan is no text"),
+        (["cat", float("nan")], ["cat,dog"], "row 1: nan is not text"),
         (np.ma.array(["cat", "dog"], mask=[False, True]), ["cat,dog"], "row 1: None is not text"),
         ([np.ma.array(["cat", "dog"], mask=[False, True])], ["cat,dog"], "row 0: None is not text"),
         (
             [["cat", 0.5]],
             ["0=cat,dog"],
-            "row 0, target 1: 0.5 is no whole number of 64 bits; labels beside classes are",
+            "row 0, target 1: 0.5 is not a whole number of 64 bits; labels beside classes are",
         ),
-        ([["cat", "x"]], ["0=cat,dog"], "row 0, target 1: 'x' is no whole number"),
-        ([["cat"], ["dog", "cat"]], ["cat,dog"], r"row 0: \['cat'\] is no text"),
+        ([["cat", "x"]], ["0=cat,dog"], "row 0, target 1: 'x' is not a whole number"),
+        ([["cat"], ["dog", "cat"]], ["cat,dog"], r"row 0: \['cat'\] is not text"),
     ],
 )
 def test_what_is_no_class_is_an_error_of_that_source(labels, classes, message):
@@ -132,7 +132,7 @@ def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_non
     assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents
     assert verify_sources(tmp_path / "t", src, process=pieces, workers=0) == []
     for process, axis, message in (
-        (late, "sequence", "labels: None is no text, where --classes names classes of text"),
+        (late, "sequence", "labels: None is not text, where --classes names classes of text"),
         (
             lacking,
             "step",

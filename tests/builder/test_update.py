@@ -367,7 +367,7 @@ def test_a_dry_run_refuses_what_the_build_would_refuse(tables):
     [
         (["--yes"], "--yes goes with --retire-missing"),
         (["--fail-fast", "--max-failures", "3"], "leave out one or the other"),
-        (["--max-failures", "x"], "max_failures='x' is no number"),
+        (["--max-failures", "x"], "max_failures='x' is neither a number of sources nor"),
         (["--batch", "0kB"], "batch='0kB': a task processes at least 1 byte"),
     ],
 )
