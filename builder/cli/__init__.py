@@ -1,6 +1,6 @@
 """The command `seqzarr`: a thin layer over functions of the same names.
 
-What takes long to import is imported when a command needs it, so that `--help` answers at once.
+Modules that take long to import are imported when a command needs them, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _show_version(context: click.Context, _option: click.Parameter, wanted: bool
 )
 def main() -> None:
     """Turn a folder of sequence files into one Zarr store, for training sequence models."""
-    # Names of files may have letters that the terminal's encoding has not; stderr escapes these by itself.
+    # File names may contain letters that the terminal cannot encode; stderr escapes these by itself.
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -1,4 +1,4 @@
-"""What a user should know of the sources after a build, or before one: changed, vanished, made by other code."""
+"""Lines about sources that need the user's attention: changed, vanished, made by other code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def first_of(sources: Sequence[str]) -> str:
 
 
 def ignored_text(files: int, listed: Sequence[str]) -> str:
-    """Return how many files are no sources, and the first of them, as the end of a sentence.
+    """Return the number of ignored files, and the first of them, as the end of a sentence.
 
     >>> ignored_text(9, ["note.md", "run.sh"]), ignored_text(0, [])
     ('; 9 files ignored (note.md, run.sh, ...)', '')
@@ -33,11 +33,11 @@ def ignored_text(files: int, listed: Sequence[str]) -> str:
 
 
 def attention(report: Report) -> Iterator[str]:
-    """Give a line for each thing that was left as it is, and what to do about it."""
+    """Yield a line for each kind of source that was left as it is, and what to do about it."""
     vanished = () if report.retired else report.vanished
     for sources, one, many, advice in (
         (report.changed, "is not as the store has it", "are not as the store has them", "--update builds {} again"),
-        (vanished, "of the store is there no more", "of the store are there no more", "--retire-missing retires {}"),
+        (vanished, "of the store no longer exists", "of the store no longer exist", "--retire-missing retires {}"),
         (report.outdated, f"of the store was {_OTHER}", f"of the store were {_OTHER}", "--update builds {} again"),
     ):
         if sources:

@@ -14,7 +14,7 @@ import click
 
 from builder.amounts import printable
 from builder.cli.attention import attention
-from builder.cli.exit_status import FAILED, ending_plainly, stdout_kept
+from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
 from builder.cli.option_flags import add_flags, flags_of, sections_of
 from builder.cli.paths import EMPTY
 from builder.options.declaration import Option, options_of
@@ -61,7 +61,7 @@ one that cannot be used, is named, and the exit status is then 1.
 
 _SHOWN = "What is shown"
 OF_TABLES = flags_of(options_of(TableOptions).values())
-OF_COMMAND = (  # flags that are no arguments of `build`
+OF_COMMAND = (  # flags that are not arguments of `build`
     Option("fail_fast", False, help="Stop at the first source that fails.", section="Sources that fail", kind="switch"),
     Option(
         "dry_run",
@@ -85,9 +85,9 @@ class BuildCommand(click.Command):
     sections: ClassVar = sections_of(FLAGS)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note the transforms in the order in which they are given: click keeps that of each option alone."""
-        given, _, order = self.make_parser(ctx).parse_args(list(args))
-        left = {name: list(given.get(name, ())) for name in TRANSFORMS}
+        """Note the transforms in the order of the command line; click keeps only the order of each option."""
+        values, _, order = self.make_parser(ctx).parse_args(list(args))
+        left = {name: list(values.get(name, ())) for name in TRANSFORMS}
         names = [option.name for option in order if option.name in left]
         ctx.meta[__name__] = [f"{name} {left[name].pop(0)}" for name in names]
         return super().parse_args(ctx, args)
@@ -96,7 +96,7 @@ class BuildCommand(click.Command):
         """Write the options, section by section."""
         options = {option.name: option for option in self.get_params(ctx) if isinstance(option, click.Option)}
         sections = [(title, [options.pop(name) for name in names]) for title, names in self.sections.items()]
-        sections[-1][1].extend(options.values())  # --help, whatever click calls it
+        sections[-1][1].extend(options.values())  # --help
         for title, members in sections:
             with formatter.section(title):
                 formatter.write_dl([record for one in members if (record := one.get_help_record(ctx)) is not None])
@@ -116,44 +116,44 @@ def build(context: click.Context, /, **_: object) -> None:
     row groups, if they are one sequence of rows taken as they are, or --group-by finds rows that follow one another;
     and what --process yields.
     """
-    asked = context.params
-    sources, store = _two(asked["places"])
+    params = context.params
+    sources, store = _two(params["places"])
     given = _given(context)
     _check_options(given, is_new=not os.path.lexists(store))
-    as_json, quiet = asked["as_json"], asked["quiet"]
-    with ending_plainly(None if asked["dry_run"] else Path(store)):
-        from builder.planning.options import asked_of
+    as_json, quiet = params["as_json"], params["quiet"]
+    with exit_with_status(None if params["dry_run"] else Path(store)):
+        from builder.planning.options import process_and_options
         from builder.processes.arguments import parse_arguments
 
         of_tables = _of_tables(context, given)
-        arguments = parse_arguments(asked["arguments"])
-        function, of_function = asked_of(
-            asked["process"], of_tables, [*options_of_tables(given)], Path(store), arguments
+        arguments = parse_arguments(params["arguments"])
+        function, of_function = process_and_options(
+            params["process"], of_tables, [*options_of_tables(given)], Path(store), arguments
         )
-        of_build = {name: asked[name] for name in options_of(BuildOptions) if name in asked} | {
+        of_build = {name: params[name] for name in options_of(BuildOptions) if name in params} | {
             "process": function,
             "arguments": of_function.arguments,
             "missing": of_function.missing,
             "classes": of_function.classes,
             "label_pattern": of_function.label_pattern,
-            # Of labels in another file, it is an option of how tables are read.
-            "label_axis": None if "labels_from" in given else asked["label_axis"],
-            "max_failures": 0 if asked["fail_fast"] else asked["max_failures"],
+            # With labels_from it is an option of tables.
+            "label_axis": None if "labels_from" in given else params["label_axis"],
+            "max_failures": 0 if params["fail_fast"] else params["max_failures"],
         }
-        if asked["dry_run"]:
+        if params["dry_run"]:
             from builder.execution.preview import preview
 
-            with stdout_kept():
-                seen = preview(sources, store, **of_build)
-            _print_preview(seen, as_json=as_json, quiet=quiet)
-            _end([*seen.unreadable, *seen.failures], failed=bool(seen.changed) and not seen.update)
+            with stdout_to_stderr():
+                result = preview(sources, store, **of_build)
+            _print_preview(result, as_json=as_json, quiet=quiet)
+            _end([*result.unreadable, *result.failures], failed=bool(result.changed) and not result.update)
         from builder.cli import progress
         from builder.execution.build import build as build_store
 
-        shown = progress.showing(
+        shown = progress.show_progress(
             Path(store).name or store, progress.of_build, begin="listing the sources", visible=not quiet
         )
-        with stdout_kept(), shown as show, warnings.catch_warnings():
+        with stdout_to_stderr(), shown as show, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the process function uses")  # a line after the build says it
             report = build_store(sources, store, **of_build, on_progress=show)
         if as_json:
@@ -168,7 +168,7 @@ def build(context: click.Context, /, **_: object) -> None:
 
 
 def options_of_tables(given: Iterable[str]) -> Iterator[str]:
-    """Yield the options of `tabular` of which a flag is given."""
+    """Yield the options of `tabular` that have a given flag."""
     given = set(given)
     for name, option in options_of(TableOptions).items():
         if given.intersection(flag.name for flag in option.flags):
@@ -178,30 +178,30 @@ def options_of_tables(given: Iterable[str]) -> Iterator[str]:
 
 
 def _of_tables(context: click.Context, given: Iterable[str]) -> dict[str, Any]:
-    """Return the options of tables that are given, as `tabular` takes them; it has what is usual for the others."""
-    asked = context.params
-    found = {name: asked[name] for name in options_of_tables(given) if name in asked}
-    if found.get("delimiter") == r"\t":
-        found["delimiter"] = "\t"
+    """Return the given options of tables, as arguments of `tabular`."""
+    params = context.params
+    options = {name: params[name] for name in options_of_tables(given) if name in params}
+    if options.get("delimiter") == r"\t":
+        options["delimiter"] = "\t"
     if transforms := context.meta[__name__]:
-        found["transforms"] = transforms
-    if "label_axis" in found:
-        found["label_axis"] = _of_labels_beside(asked["label_axis"])
-    return found | ({"labels_in_manifest": True} if "label_column" in given else {})
+        options["transforms"] = transforms
+    if "label_axis" in options:
+        options["label_axis"] = _of_labels_beside(params["label_axis"])
+    return options | ({"labels_in_manifest": True} if "label_column" in given else {})
 
 
 def _given(context: click.Context) -> dict[str, str]:
-    """Return the options that are given, and how each is written."""
+    """Return the given options, and the flag of each."""
     flags = {option.name: option.opts[0] for option in context.command.params}
     return {
         name: flags[name]
         for name, value in context.params.items()
-        if value not in (None, ()) and (value is not False or name == "header")  # --no-header says something
+        if value not in (None, ()) and (value is not False or name == "header")  # --no-header is False
     }
 
 
 def _check_options(flags: dict[str, str], *, is_new: bool) -> None:
-    """Refuse options that mean nothing together; the others that an old store was built with are not known here."""
+    """Refuse options that conflict; the recorded options of an old store are not known here."""
     given = list(flags)
     of_either = options_of(BuildOptions)  # tables, or a process function
     of_tables = [flag.written for flag in OF_TABLES if flag.name in given and flag.name not in of_either]
@@ -247,14 +247,14 @@ def _and(names: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _print_preview(seen: Preview, *, as_json: bool, quiet: bool) -> None:
+def _print_preview(preview: Preview, *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        click.echo(json.dumps(seen.to_json(), indent=2, allow_nan=False))
+        click.echo(json.dumps(preview.to_json(), indent=2, allow_nan=False))
     elif not quiet:
         from builder.cli.preview_command import preview_text
         from builder.inspection.terminal import plain_console, show
 
-        show(preview_text(seen), plain_console())
+        show(preview_text(preview), plain_console())
 
 
 def _end(failures: Sequence[Failure], store: str | None = None, *, failed: bool = False) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
-from builder.cli.exit_status import ending_plainly, stdout_kept
+from builder.cli.exit_status import exit_with_status, stdout_to_stderr
 from builder.cli.paths import GivenPath
 
 
@@ -35,45 +36,19 @@ from builder.cli.paths import GivenPath
 @click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler to use instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def compact(
-    *,
-    store: Path,
-    new: Path,
-    chunk: str | None,
-    shard: str | None,
-    codec: str | None,
-    dtype: str | None,
-    label_dtype: str | None,
-    order: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def compact(*, store: Path, new: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Write the sequences of STORE that are not retired to the new store NEW; STORE stays as it is.
 
     Rows and checksums are the same; chunks, shards, the codec, the order and the dtype can be others. Cut off, the same
     command goes on.
     """
-    with ending_plainly(new):
-        from builder.cli.progress import of_build, showing
+    with exit_with_status(new):
+        from builder.cli.progress import of_build, show_progress
         from builder.maintenance.compact import compact as compact_store
 
-        shown = showing(new.name or str(new), of_build, begin="reading the tables", visible=not quiet)
-        with stdout_kept(), shown as show:
-            done = compact_store(
-                store,
-                new,
-                chunk=chunk,
-                shard=shard,
-                codec=codec,
-                dtype=dtype,
-                label_dtype=label_dtype,
-                order=order,
-                workers=workers,
-                scheduler=scheduler,
-                on_progress=show,
-            )
+        shown = show_progress(new.name or str(new), of_build, begin="reading the tables", visible=not quiet)
+        with stdout_to_stderr(), shown as show:
+            done = compact_store(store, new, **options, on_progress=show)
         if as_json:
             values = {name: getattr(done, name) for name in done.__slots__ if name != "store"}
             click.echo(json.dumps({"store": str(done.store)} | values, indent=2))

@@ -1,6 +1,6 @@
-"""How a command ends: 0 all well, 1 something failed and is named, 2 wrong usage, 128 + number for a signal.
+"""The exit status of a command: 0 success, 1 a failure that is named, 2 wrong usage, 128 + number for a signal.
 
-A user's mistake, a full disk, or a Ctrl-C never shows a traceback.
+A user's mistake, a full disk, or Ctrl-C never shows a traceback.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import click
 from builder.amounts import printable
 
 FAILED, WRONG_USAGE = 1, 2
-REPEAT_SECONDS = 2.0  # in which a second signal is taken for an impatient repetition of the first
-AGAIN_SECONDS = 0.01  # until a signal is repeated whose exception was lost: at once it would be so again
+REPEAT_SECONDS = 2.0  # within this time another signal counts as a repetition of the first
+AGAIN_SECONDS = 0.01  # wait before a lost signal is repeated, since at once it would be lost again
 
 
 class Interrupted(KeyboardInterrupt):
@@ -35,23 +35,23 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def ending_plainly(store: Path | None = None) -> Iterator[None]:
+def exit_with_status(store: Path | None = None) -> Iterator[None]:
     """Turn errors and signals into a message on stderr and an exit status.
 
     Args:
-        store: What is being built: after a signal, the message says how much of it is committed.
+        store: The store that is being built: after a signal, the message says how much of it is committed.
 
     Raises:
-        SystemExit: Always, where an error or a signal came.
+        SystemExit: An error or a signal ended the command.
     """
-    with _raising_on_signals() as came:
+    with _raise_on_signals() as signals:
         try:
             yield
         except KeyboardInterrupt as stop:
             _interrupted(stop.number if isinstance(stop, Interrupted) else signal.SIGINT, store)
         except Exception as error:
-            if came and not _is_imported():  # modules in C make an ImportError of whatever ends an import of theirs
-                _interrupted(came[0], store)
+            if signals and not _is_imported():  # modules in C turn an exception during their import into ImportError
+                _interrupted(signals[0], store)
             status = _status(error)
             if status is None:
                 raise
@@ -60,24 +60,24 @@ def ending_plainly(store: Path | None = None) -> Iterator[None]:
 
 
 def _interrupted(number: int, store: Path | None) -> NoReturn:
-    for one in (signal.SIGINT, signal.SIGTERM):  # a repetition would cut off the end of this process
+    for one in (signal.SIGINT, signal.SIGTERM):  # a repetition would interrupt the end of this process
         signal.signal(one, signal.SIG_IGN)
     click.echo("interrupted" if store is None else f"interrupted: {_committed(store)}", err=True)
     sys.exit(128 + number)
 
 
 def _is_imported() -> bool:
-    """Tell whether all was imported that a build needs: an import that was cut off leaves no module of its name.
+    """Tell whether all modules of a build are imported; an interrupted import leaves no module of that name.
 
-    Before that nothing was done; and no store can be read, since NumPy cannot be imported again after half of it was.
+    Before that nothing was done, and the store cannot be read, since NumPy cannot be imported a second time.
     """
     return "builder.execution.build" in sys.modules
 
 
 def _status(error: Exception) -> int | None:
-    """Return the exit status for an error that a user can do something about; None for a fault of ours.
+    """Return the exit status for an error that the user can fix; None for a bug.
 
-    What the system refuses is one: a path that is too long, or below a folder that one may not enter.
+    Errors of the system are for the user too, such as a path that is too long, or in a folder without permission.
     """
     from builder.build_errors import BuildError, UsageError
     from store_spec import MissingStoreError, SchemaError, StoreError, StoreExistsError
@@ -90,7 +90,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _text(error: Exception) -> str:
-    """Return what an error says; what the system says without a number, behind the path that it is about."""
+    """Return the text of an error; for errors of the system, the path and the reason."""
     from store_spec import StoreError
 
     if not isinstance(error, OSError) or isinstance(error, StoreError) or error.strerror is None:
@@ -99,7 +99,7 @@ def _text(error: Exception) -> str:
 
 
 def _committed(store: Path) -> str:
-    """Say what a build that was cut off leaves."""
+    """Say how much an interrupted build has committed."""
     if not _is_imported():
         return "nothing was done yet; the same command starts again"
     from store_spec import StoreError, open_store
@@ -115,18 +115,18 @@ def _committed(store: Path) -> str:
 
 
 @contextmanager
-def _raising_on_signals() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM raise Interrupted in here, so that what was begun is put in order; give which did.
+def _raise_on_signals() -> Iterator[list[int]]:
+    """Make SIGINT and SIGTERM raise Interrupted in this context, so that it is left in order; yield the signals.
 
-    Python prints and drops an exception that comes while it collects garbage or takes an object down, and dask has
-    work to do then: the build would go on. So a thread repeats a signal that was lost.
+    Python prints and drops an exception in the garbage collector or in a destructor, where dask does some of its work;
+    the build would then continue. Therefore a thread repeats lost signals.
     """
-    if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers only in the main thread
         yield []
         return
-    came: list[int] = []
+    received: list[int] = []
     main, last, over = threading.get_ident(), float("-inf"), False
-    dropped: SimpleQueue[int | None] = SimpleQueue()  # signals to repeat; it takes them wherever Python is just then
+    dropped: SimpleQueue[int | None] = SimpleQueue()  # signals to repeat; a SimpleQueue is safe in destructors
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         nonlocal last
@@ -134,7 +134,7 @@ def _raising_on_signals() -> Iterator[list[int]]:
             return
         before, last = last, time.monotonic()
         if last - before > REPEAT_SECONDS:
-            came.append(number)
+            received.append(number)
             raise Interrupted(number)
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
@@ -145,15 +145,15 @@ def _raising_on_signals() -> Iterator[list[int]]:
 
     def repeat() -> None:
         nonlocal last
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # they are for the main thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # the main thread receives them
         while (number := dropped.get()) is not None:
             time.sleep(AGAIN_SECONDS)
-            last = float("-inf")  # no sooner: another one that came meanwhile would be lost as well
+            last = float("-inf")  # only now, since a signal during the wait would be lost as well
             signal.pthread_kill(main, number)
 
     repeating = threading.Thread(target=repeat, name="seqzarr signals", daemon=True)
     repeating.start()
-    # What is ignored stays ignored: so it is for commands in the background, and under nohup.
+    # Ignored signals stay ignored, as for commands in the background or under nohup.
     handlers = {
         number: signal.signal(number, interrupt)
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -161,9 +161,9 @@ def _raising_on_signals() -> Iterator[list[int]]:
     }
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
-        yield came
+        yield received
     finally:
-        over = True  # what is still to be repeated came too late
+        over = True  # signals that are repeated now are too late
         dropped.put(None)
         repeating.join()
         sys.unraisablehook = hook
@@ -173,12 +173,12 @@ def _raising_on_signals() -> Iterator[list[int]]:
 
 
 @contextmanager
-def stdout_kept() -> Iterator[None]:
-    """Send to stderr what others print in here, workers among them: stdout is for the result."""
+def stdout_to_stderr() -> Iterator[None]:
+    """Redirect stdout to stderr, also for workers: stdout is for the result of the command."""
     sys.stdout.flush()
     try:
-        kept = os.dup(1)
-    except OSError:  # there is no stdout
+        stdout = os.dup(1)
+    except OSError:  # stdout is closed
         yield
         return
     try:
@@ -186,5 +186,5 @@ def stdout_kept() -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from builder.amounts import printable
-from builder.cli.exit_status import ending_plainly
+from builder.cli.exit_status import exit_with_status
 from builder.cli.paths import GivenPath
 
 if TYPE_CHECKING:
     from builder.inspection import Inspection, SourceInspection
-    from store_spec import Short, Target
-
-# What goes with --shuffle alone.
-OF_SHUFFLE = ("stride", "horizon", "lead", "sampling_rate", "target", "short", "batch", "memory", "seed", "epoch")
 
 
 @click.command(short_help="Say what STORE holds.", context_settings={"show_default": True})
@@ -52,23 +48,15 @@ OF_SHUFFLE = ("stride", "horizon", "lead", "sampling_rate", "target", "short", "
 @click.pass_context
 def inspect(
     context: click.Context,
+    /,
     *,
     store: Path,
     source: str | None,
     shuffle: int | None,
-    stride: int,
-    horizon: int,
-    lead: int,
-    sampling_rate: int,
-    target: Target | None,
-    short: Short,
-    batch: int,
-    memory: str,
-    seed: int,
-    epoch: int,
     split_by: str | None,
     html: Path | None,
     as_json: bool,
+    **shuffle_options: Any,
 ) -> None:
     """Say what STORE holds: schema, lengths, sizes, splits, statistics, failures. No row is read.
 
@@ -78,14 +66,14 @@ def inspect(
     With --shuffle it says how well shuffled batches of windows mix, beside a global shuffle: how many sequences a batch
     comes from, and how far apart in the epoch windows come that are neighbours in the store.
     """
-    for name in OF_SHUFFLE:
+    for name in shuffle_options:
         if shuffle is None and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name.replace('_', '-')} goes with --shuffle")
     if source is not None and (shuffle is not None or html is not None):
         raise click.UsageError(f"--sequence shows one source, without --{'html' if shuffle is None else 'shuffle'}")
     if split_by is not None and source is not None:
         raise click.UsageError("--split-by goes without --sequence")
-    with ending_plainly():
+    with exit_with_status():
         if source is not None:
             from builder.inspection import inspect_source
 
@@ -94,21 +82,7 @@ def inspect(
         from builder.inspection import Shuffle
         from builder.inspection import inspect as inspect_store
 
-        shuffled = None
-        if shuffle is not None:
-            shuffled = Shuffle(
-                window=shuffle,
-                stride=stride,
-                horizon=horizon,
-                lead=lead,
-                sampling_rate=sampling_rate,
-                target=target,
-                short=short,
-                batch=batch,
-                memory=memory,
-                seed=seed,
-                epoch=epoch,
-            )
+        shuffled = None if shuffle is None else Shuffle(window=shuffle, **shuffle_options)
         document = inspect_store(store, shuffle=shuffled, split_by=split_by, rows=html is not None)
         if html is not None:
             from builder.inspection.as_html import write_page

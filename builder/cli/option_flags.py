@@ -1,4 +1,4 @@
-"""Flags of the command line, made of the declarations of options."""
+"""Flags of the command line, from the declarations of options."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def add_flags(flags: Iterable[Option]) -> Callable[[Function], Function]:
 
 def sections_of(flags: Iterable[Option]) -> dict[str, list[str]]:
     """Return the names of flags by the section of the help in which they are."""
-    found: dict[str, list[str]] = {}
+    sections: dict[str, list[str]] = {}
     for flag in flags:
-        found.setdefault(flag.section or "", []).append(flag.name)
-    return found
+        sections.setdefault(flag.section or "", []).append(flag.name)
+    return sections
 
 
 def _decorator(flag: Option) -> Callable[[Function], Function]:

@@ -1,4 +1,4 @@
-"""Paths that a command is given."""
+"""The type of paths on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EMPTY = "is empty, as a shell variable is that is not set; give a path, or . for
 
 
 class GivenPath(click.Path):
-    """A path that is not empty: pathlib would make the working folder of one that is."""
+    """A path that is not empty; pathlib takes an empty path for the working folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse an empty path."""

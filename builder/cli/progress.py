@@ -1,4 +1,4 @@
-"""What a terminal shows while a command works, and the line that a build leaves."""
+"""Show progress in a terminal, and the line after a build."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.text import Text
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.cli.attention import ignored_text
 from builder.execution.build import Report
-from builder.execution.run import Tally
+from builder.execution.tally import Tally
 from builder.maintenance.verification import Checking
 from builder.planning.resolved_sources import FILE_COST
 
@@ -25,12 +25,12 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How far some work is, as it is shown.
+    """The displayed progress of some work.
 
     Args:
-        fraction: Of the work, from 0 to 1; None before anything is done.
-        pace: How fast it goes, and how long it will take.
-        account: What was done so far.
+        fraction: The finished share, from 0 to 1; None: nothing is finished yet.
+        pace: The speed, and the remaining time.
+        account: The work so far.
     """
 
     fraction: float | None
@@ -39,18 +39,18 @@ class View:
 
 
 def of_build(tally: Tally) -> View:
-    """Return what is shown of a build."""
+    """Return the progress of a build."""
     return View(fraction=fraction_done(tally) if tally.done else None, pace=pace(tally), account=account(tally))
 
 
 def of_check(checking: Checking) -> View:
-    """Return what is shown of a check.
+    """Return the progress of a check.
 
     >>> of_check(Checking(to_check=5000, checked=1200, problems=2)).account
     '1.2 kB of 5.0 kB checked; 2 problems'
     """
-    found = f"; {count_text(checking.problems, 'problem')}" if checking.problems else ""
-    account = f"{bytes_text(checking.checked)} of {bytes_text(checking.to_check)} checked{found}"
+    problems = f"; {count_text(checking.problems, 'problem')}" if checking.problems else ""
+    account = f"{bytes_text(checking.checked)} of {bytes_text(checking.to_check)} checked{problems}"
     if not checking.checked:
         return View(fraction=None, pace="starting", account=account)
     done = checking.checked / checking.to_check
@@ -58,7 +58,7 @@ def of_check(checking: Checking) -> View:
 
 
 def fraction_done(tally: Tally) -> float:
-    """Return how much of a build is done, from 0 to 1: bytes count, and so do files."""
+    """Return the finished share of a build, from 0 to 1, by bytes and files."""
     work = tally.bytes_to_read + FILE_COST * tally.sources
     return min(1.0, (tally.bytes_read + FILE_COST * tally.done) / work) if work else 1.0
 
@@ -92,12 +92,12 @@ def account(tally: Tally) -> str:
 
 
 def summary(report: Report) -> str:
-    """Return the line that a build leaves.
+    """Return the line after a build.
 
-    A ratio is that of the decoded bytes of the rows to those of their shards.
+    Its ratio is the decoded bytes of the rows divided by the bytes of their shards.
     """
     name, failed = report.store.name or str(report.store), len(report.failures)
-    # One that was there stays, though all of its sequences are retired.
+    # An old store still exists, even if all of its sequences are retired.
     if not report.total_sequences and failed and report.sources == failed and not report.store.exists():
         return f"{name}: no store was made: {count_text(failed, 'source')} failed, none could be used"
     ignored = ignored_text(report.ignored, report.ignored_listed)
@@ -123,20 +123,20 @@ def cleaning_text(dropped: int, filled: int) -> str:
     >>> cleaning_text(1, 2000), cleaning_text(0, 0)
     (' (1 more dropped, 2,000 values filled in)', '')
     """
-    said = [f"{dropped:,} more dropped"] * bool(dropped) + [f"{count_text(filled, 'value')} filled in"] * bool(filled)
-    return f" ({', '.join(said)})" if said else ""
+    texts = [f"{dropped:,} more dropped"] * bool(dropped) + [f"{count_text(filled, 'value')} filled in"] * bool(filled)
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 @contextmanager
-def showing(
+def show_progress(
     name: str, view: Callable[[Done], View], *, begin: str, visible: bool = True
 ) -> Iterator[Callable[[Done], None]]:
-    """Give what is called with how far some work is, and show that on stderr, if it is a terminal, until the end.
+    """Yield a function that takes the progress of some work, and show it on stderr, if that is a terminal.
 
     Args:
-        name: What the store is called.
-        view: What to show of it.
-        begin: What is done before the first call.
+        name: The name of the store.
+        view: Turns the progress into a view.
+        begin: The work before the first call.
         visible: Whether to show anything.
     """
     console = Console(stderr=True)
@@ -149,12 +149,12 @@ def showing(
 
 
 class Screen(Generic[Done]):
-    """What a terminal shows of some work: a bar with the pace, and below it the account.
+    """Displays a bar with the pace, and below it the account.
 
     Args:
-        name: What the store is called.
-        view: What to show of how far the work is.
-        begin: What is done before the first update.
+        name: The name of the store.
+        view: Turns the progress into a view.
+        begin: The work before the first update.
     """
 
     def __init__(self, name: str, view: Callable[[Done], View], begin: str) -> None:
@@ -162,7 +162,7 @@ class Screen(Generic[Done]):
         self._done: Done | None = None
 
     def update(self, done: Done) -> None:
-        """Show this from now on."""
+        """Show this progress from now on."""
         self._done = done
 
     def __rich__(self) -> RenderableType:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from builder.amounts import count_text, printable
-from builder.cli.exit_status import FAILED, ending_plainly, stdout_kept
+from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
 from builder.cli.paths import GivenPath
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ def verify(
     process: str | None,
     manifest: str | None,
     labels_from: str | None,
-    workers: int | None,
-    scheduler: str | None,
     as_json: bool,
     quiet: bool,
+    **engine: Any,
 ) -> None:
     """Check every checksum and invariant of STORE: a line for each problem, exit status 1 if there is one.
 
-    A problem of retired sequences alone is said, and is no failure: readers skip these, and compact leaves them behind.
+    A problem that concerns only retired sequences is listed, but is not a failure: readers skip these, and compact does
+    not copy them.
 
-    With --sources it says more: whether each row is what the sources say today. They are processed as the build did.
+    With --sources it also compares each row with the sources of today, which are processed as the build did.
 
-    With --repair it restores damaged shards of rows: it processes the sources again that lost rows, and puts a shard
-    only where they give the rows that it had. Other damage needs a new store, as the messages say.
+    With --repair it restores damaged shards of rows: it processes the sources that lost rows again, and writes a shard
+    only if they give the rows that it had. Other damage needs a new store, as the messages say.
     """
     with_sources = {
         "--manifest": manifest,
@@ -78,48 +78,39 @@ def verify(
             raise click.UsageError(f"{flag} goes with --sources")
     if process is not None and labels_from is not None:
         raise click.UsageError("--labels-from: for tables, which --process replaces; leave out one or the other")
-    with ending_plainly():
+    with exit_with_status():
         from dataclasses import asdict
 
-        from builder.cli.progress import of_check, showing
+        from builder.cli.progress import of_check, show_progress
         from builder.maintenance.verification import verify as verify_store
         from store_spec import Problem, StoreError, open_store
 
         name = store.name or str(store)
         function: ProcessFunction | str | None = process
         if labels_from is not None:
-            from builder.planning.options import tabular_given
+            from builder.planning.options import tabular_from_flags
 
-            function = tabular_given({"labels_from": labels_from}, ["labels_from"], store)
+            function = tabular_from_flags({"labels_from": labels_from}, ["labels_from"], store)
         if repair and sources is not None:
             from builder.maintenance.repair import repair as repair_store
 
-            shown = showing(name, of_check, begin="reading the tables", visible=not quiet)
-            with stdout_kept(), shown as show:
-                done = repair_store(
-                    store, sources, process=function, manifest=manifest, workers=workers, scheduler=scheduler,
-                    on_progress=show,
-                )  # fmt: skip
+            shown = show_progress(name, of_check, begin="reading the tables", visible=not quiet)
+            with stdout_to_stderr(), shown as show:
+                done = repair_store(store, sources, process=function, manifest=manifest, **engine, on_progress=show)
             _print_repair(store, done, as_json=as_json, quiet=quiet)
             return
-        with stdout_kept():
-            with showing(name, of_check, begin="reading the tables", visible=not quiet) as show:
-                problems = verify_store(store, workers=workers, scheduler=scheduler, on_progress=show)
+        with stdout_to_stderr():
+            with show_progress(name, of_check, begin="reading the tables", visible=not quiet) as show:
+                problems = verify_store(store, **engine, on_progress=show)
             if sources is not None:
                 from builder.maintenance.source_checks import verify_sources
 
-                with showing(name, of_check, begin="listing the sources", visible=not quiet) as show:
+                with show_progress(name, of_check, begin="listing the sources", visible=not quiet) as show:
                     try:
                         problems += verify_sources(
-                            store,
-                            sources,
-                            process=function,
-                            manifest=manifest,
-                            workers=workers,
-                            scheduler=scheduler,
-                            on_progress=show,
+                            store, sources, process=function, manifest=manifest, **engine, on_progress=show
                         )
-                    except StoreError as error:  # of damaged tables: it is told with all other problems
+                    except StoreError as error:  # damaged tables; listed with all other problems
                         what = f"not compared with the sources: {error}"
                         problems.append(Problem(store=name, where="", what=what))
         if as_json:
@@ -137,22 +128,22 @@ def verify(
 
 
 def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> None:
-    """Say what was damaged, what was restored, and what could not be; end with the exit status."""
+    """Print what was damaged, what was restored, and what could not be; end with the exit status."""
     from dataclasses import asdict
 
     if as_json:
         click.echo(json.dumps({"store": str(store)} | asdict(done), indent=2))
     else:
         left = {problem.where for problem in done.left}
-        was = [] if quiet else [f"was wrong: {problem}" for problem in done.found if problem.where not in left]
-        for line in (*was, *done.left):
+        fixed = [] if quiet else [f"was wrong: {problem}" for problem in done.found if problem.where not in left]
+        for line in (*fixed, *done.left):
             click.echo(printable(str(line)))
         for failure in done.failures:
             click.echo(printable(str(failure)), err=True)
         if not quiet:
             alone = ", of retired sequences alone" if all(problem.retired for problem in done.left) else ""
-            did = f"{count_text(len(done.files), 'file')} restored" if done.found else "nothing was wrong"
+            result = f"{count_text(len(done.files), 'file')} restored" if done.found else "nothing was wrong"
             now = f"{count_text(len(done.left), 'problem')} left{alone}" if done.left else "all well"
-            click.echo(f"{store.name or store}: {did}; {now}")
+            click.echo(f"{store.name or store}: {result}; {now}")
     if not all(problem.retired for problem in done.left):
         sys.exit(FAILED)

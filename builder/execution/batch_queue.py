@@ -1,4 +1,4 @@
-"""The batches of a build in the order of their sources: which is next, how large, and which can be registered."""
+"""The queue of batches, in the order of their sources: the next to submit, its size, and those to register."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 from builder.labels.class_codes import ClassCodes, Recoding
-from builder.workers.batch import BATCH_SECONDS, Summary
-from builder.workers.engine import AHEAD, Task
+from builder.workers.batch import BATCH_SECONDS, BatchSummary
+from builder.workers.engine import TASKS_PER_WORKER, Task
 from builder.workers.process_source import Batch
 from builder.workers.row_blocks import Space
 from store_spec import Classes, Rows
 
-AHEAD_SECONDS = 60.0  # of each worker's time that may be finished behind an unfinished source, and so not committed
+AHEAD_SECONDS = 60.0  # of finished work per worker that may wait behind an unfinished source, uncommitted
 
 
 class Work(Protocol):
-    """Consecutive sources, as a worker takes them."""
+    """Consecutive sources, as a worker receives them."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -34,14 +34,14 @@ class BatchInFlight:
     Args:
         work: The sources.
         nbytes: The bytes of its rows in memory; an estimate until its summary is known.
-        folder: Where rows beyond the memory of a batch wait.
+        folder: The folder for rows that do not fit into its memory.
         submitted: Whether a worker has it.
-        summary: What the worker said of it; None: it is not processed yet.
-        rows: The task that has its rows; None: only pieces of them are needed any more.
-        rows_left: Rows, of all axes, that are in no shard yet.
+        summary: The summary from the worker; None: it is not processed yet.
+        rows: The task that has its rows; None: it is registered, and only pieces of its rows are needed.
+        rows_left: Rows, of all axes, that are not in a shard yet.
         spilled: Whether `folder` has files.
-        retried: Whether it is processed for the second time, since workers died of it.
-        classes: Those of all sources up to here; None: they have no codes yet, or labels are numbers.
+        retried: Whether it is processed for the second time, since workers died.
+        classes: The classes of all sources up to here; None: they have no codes yet, or labels are numbers.
         coded: Whether its classes have codes.
         ready: Whether its rows and its summary have these codes.
     """
@@ -50,7 +50,7 @@ class BatchInFlight:
     nbytes: int
     folder: Path = Path()
     submitted: bool = False
-    summary: Summary | None = None
+    summary: BatchSummary | None = None
     rows: Task | None = None
     rows_left: int = 0
     spilled: bool = False
@@ -68,8 +68,8 @@ class BatchQueue:
         workers: How many batches are processed at once; 0: one, in this process.
         memory: The bytes of rows in memory from which on no further batch is submitted.
         batch_memory: The bytes of one batch's rows that may be in memory.
-        folder: In which each batch has a folder for the rows beyond.
-        labels: Those of the store.
+        folder: The parent of the folders for rows that do not fit into memory.
+        labels: The labels of the store.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class BatchQueue:
         self._targets = labels.names or tuple(map(str, range(labels.features)))
         self._folders = 0  # the number of folders that have a name
         self._processing = 0  # batches that are submitted and not processed yet
-        self._sources_per_second = 0.0  # of the last batch that was processed; 0: there is none yet
+        self._sources_per_second = 0.0  # of the last processed batch; 0: not known yet
         self._exhausted = False
         self.nbytes = 0  # of the rows in memory, of registered batches too
         self.is_stopping = False  # whether no new batches are wanted
@@ -104,7 +104,7 @@ class BatchQueue:
         return self.nbytes < self._memory and self._processing < self._most
 
     def next(self) -> BatchInFlight | None:
-        """Return the next batch to submit, with sources for about half of BATCH_SECONDS; None: there is none now."""
+        """Return the next batch to submit, with sources for about half of BATCH_SECONDS; None: not now."""
         if self._processing >= self._most:
             return None
         batch = next((one for one in self._queue if not one.submitted), None)
@@ -120,7 +120,7 @@ class BatchQueue:
         if self._sources_per_second:
             self._split(batch, max(1, int(self._sources_per_second * BATCH_SECONDS / 2)))
         if isinstance(batch.work, Batch):
-            batch.work = batch.work.with_classes(self._codes.classes)  # then hardly any batch is to be recoded
+            batch.work = batch.work.with_classes(self._codes.classes)  # so that few batches need recoding
         batch.nbytes = min(batch.nbytes, self._batch_memory)
         batch.folder = self._folder / str(self._folders)
         self._folders += 1
@@ -130,11 +130,11 @@ class BatchQueue:
         return batch
 
     def space(self, batch: BatchInFlight) -> Space:
-        """Return where the rows of a batch may lie until they are in shards."""
+        """Return where to keep the rows of a batch until they are in shards."""
         return Space(memory=self._batch_memory, folder=batch.folder)
 
-    def note_summary(self, batch: BatchInFlight, summary: Summary) -> None:
-        """Take the summary of a batch. Its sources that were not processed become the next batch."""
+    def note_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
+        """Store the summary of a batch. Sources that were not processed become the next batch."""
         self._processing -= 1
         self.nbytes -= batch.nbytes
         self._split(batch, summary.done)
@@ -143,7 +143,7 @@ class BatchQueue:
         self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
 
     def give_codes(self) -> Iterator[tuple[BatchInFlight, Recoding]]:
-        """Give the classes of processed batches their codes, in order; yield those to be recoded, and how.
+        """Give the classes of processed batches their codes, in order; yield the batches to recode, and how.
 
         Raises:
             UsageError: There are too many classes.
@@ -159,21 +159,21 @@ class BatchQueue:
             if recoding is not None:
                 yield batch, recoding
 
-    def pop_ready(self) -> Iterator[tuple[BatchInFlight, Summary]]:
-        """Yield, and remove, the batches at the front that can be registered, with their summaries."""
+    def pop_ready(self) -> Iterator[tuple[BatchInFlight, BatchSummary]]:
+        """Remove and yield the batches at the front that can be registered, with their summaries."""
         while self._queue and self._queue[0].ready and (summary := self._queue[0].summary) is not None:
             yield self._queue.popleft(), summary
 
     @property
     def _most(self) -> int:
-        return AHEAD * max(1, self._workers)
+        return TASKS_PER_WORKER * max(1, self._workers)
 
     def _is_followed(self, batch: BatchInFlight) -> bool:
         """Tell whether a later batch was submitted before this one."""
         return any(one.submitted for one in islice(self._queue, self._queue.index(batch), None))
 
     def _is_far_ahead(self) -> bool:
-        """Tell whether too much work is finished behind an unfinished source: a kill would lose it.
+        """Tell whether too much finished work waits behind an unfinished source, and would be lost in a crash.
 
         Each worker may be one batch ahead, however long that batch took.
         """

@@ -1,4 +1,4 @@
-"""What a build would make, from a look at a few sources. Nothing is written."""
+"""Preview a build: read a few sources, and estimate the store. Nothing is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from builder.execution.build import (
     memory_in_flight,
-    planned,
+    plan_build,
     schema_of,
     worker_count,
 )
@@ -16,41 +16,41 @@ from builder.frames.counts import StoreCleaning
 from builder.inspection.document import labels_json
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
-from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, measured_on_sources
+from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, choose_by_sources
 from builder.planning.packing import Packing
 from builder.planning.plan import Plan
 from builder.planning.recorded_failures import failures_in
 from builder.sources.source_list import MISNAMED
-from builder.workers.batch import Found, probe, process_batch
+from builder.workers.batch import ProbeResult, probe, process_batch
 from builder.workers.process_source import Failure
 from builder.workers.row_blocks import Space
 from store_spec import Classes, Schema, parse_bytes
 from store_spec.building import count_files
 
 SAMPLES = 5
-WORKER_BYTES = 130_000_000  # of a process that has imported everything, and of what it needs beside the rows
+WORKER_BYTES = 130_000_000  # memory of a process with all its imports, without rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorePreview:
-    """What the store would be afterwards; numbers are estimates unless every new source was read."""
+    """The store after the build; numbers are estimates unless every new source was read."""
 
-    sequences: int  # new and old ones
+    sequences: int  # new and old
     steps: int
     inputs: dict[str, Any]  # dtype, shape, names
-    labels: dict[str, Any]  # the same, and classes: those that were seen, which others may come before or between
+    labels: dict[str, Any]  # the same, and the classes so far; other sources may add some before or between these
     label_axis: str
     codec: str
     codec_why: str | None  # what `auto` chose, and why
-    decoded_bytes: int  # of the rows that would be added
+    decoded_bytes: int  # of the new rows
     chunk_steps: int
     chunk_bytes: int  # decoded, of inputs
     shard_steps: int
     shard_bytes: int
     files: int
-    memory_bytes: int  # that the build needs at most, all processes together
-    whole_bytes: int  # of them, for sources that are read whole, as many at once as there are workers; 0: none is
-    own_function: bool  # a process function of one's own reads them: what it takes besides is not known
+    memory_bytes: int  # the most that the build needs, all processes together
+    whole_bytes: int  # of these, for sources that are read whole, one per worker; 0: no source is read whole
+    own_function: bool  # a function of the user reads the sources, and needs an unknown amount of memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,200 +59,198 @@ class Preview:
 
     store: Path
     exists: bool
-    sources: int  # found
-    to_process: int  # of them: new ones, and those to be built again
+    sources: int  # in the folder
+    to_process: int  # new sources, and those to build again
     new: tuple[str, ...]  # not in the store
-    unchanged: int  # in the store, as they are now
-    changed: tuple[str, ...]  # in the store, and not as they are now
-    vanished: tuple[str, ...]  # in the store, and there no more
-    unreadable: tuple[Failure, ...]  # in the store, and nobody can say
-    failed: tuple[Failure, ...]  # new ones that failed in an earlier build
-    update: bool  # whether changed and outdated ones are built again
-    retire_missing: bool  # whether vanished ones are retired
-    ignored: int  # files that are no sources
-    ignored_listed: tuple[str, ...]  # the first of them
+    unchanged: int  # in the store, with the same bytes
+    changed: tuple[str, ...]  # in the store, with other bytes
+    vanished: tuple[str, ...]  # in the store, but not in the folder
+    unreadable: tuple[Failure, ...]  # in the store, but not readable now
+    failed: tuple[Failure, ...]  # new sources that failed in an earlier build
+    update: bool  # whether changed and outdated sources are built again
+    retire_missing: bool  # whether vanished sources are retired
+    ignored: int  # files that are not sources
+    ignored_listed: tuple[str, ...]  # the first ignored files
     bytes_to_read: int
-    dropped: int  # steps that cleaning would leave out of the sources that were read for this
-    filled: int  # values that it would fill in
-    sampled: tuple[str, ...]  # the sources that were read for this
-    failures: tuple[Failure, ...]  # of those, and before them the files that cannot be sources by their names
-    outdated: tuple[str, ...]  # unchanged sources with sequences that come from other code than now
-    result: StorePreview | None  # None: there is nothing new, or no source could be used
+    dropped: int  # steps that cleaning would leave out of the sampled sources
+    filled: int  # values that cleaning would fill in
+    sampled: tuple[str, ...]  # the sources that were read for the preview
+    failures: tuple[Failure, ...]  # files that cannot be sources by their names, and sampled sources that failed
+    outdated: tuple[str, ...]  # unchanged sources with sequences from other code
+    result: StorePreview | None  # None: no source is new, or none of the sampled sources is usable
 
     def __repr__(self) -> str:
-        ahead = f"{self.to_process:,} of {self.sources:,} sources to process, {self.bytes_to_read:,} bytes to read"
+        work = f"{self.to_process:,} of {self.sources:,} sources to process, {self.bytes_to_read:,} bytes to read"
         failed = f"{len(self.failures):,} of {len(self.sampled):,} read for this failed"
-        return f"<preview of {self.store.name}: {ahead}, {failed}>"
+        return f"<preview of {self.store.name}: {work}, {failed}>"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the preview as JSON values."""
         return asdict(self) | {"store": str(self.store)}
 
 
 @dataclass(slots=True, kw_only=True)
-class _Sum:
-    """What the sources that were read hold, together."""
+class _SampleTotals:
+    """Sums over the sampled sources."""
 
-    sources: int = 0  # those that failed among them: as many of the others will
+    sources: int = 0  # with those that failed, since other sources may fail too
     file_bytes: int = 0
     sequences: int = 0
     steps: int = 0
     label_steps: int = 0
     decoded_bytes: int = 0
     cleaning: StoreCleaning = field(default_factory=StoreCleaning)
-    classes: Classes | None = None  # those of the store, and those that the sources add
-    whole_bytes: int = 0  # of one source that is read as a whole: of its rows, decoded, twice, and of its file
-    piece_bytes: int = 0  # decoded, of what is in memory at a time of another
+    classes: Classes | None = None  # of the store, and those that the sources add
+    whole_bytes: int = 0  # the most for a source that is read whole: twice its decoded rows, and its file
+    piece_bytes: int = 0  # the most for a source that is read in pieces: one piece, decoded
 
 
 @with_options(BuildOptions)
 def preview(options: BuildOptions) -> Preview:
     """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
 
-    With `codec="auto"` it also reads the first ones, as `build` does.
+    With `codec="auto"` it also reads the first sources, as `build` does.
 
     Returns:
-        A Preview; its `failures` are of the sources that were read, and of files with impossible names.
+        A Preview; its `failures` are of the sampled sources, and of files whose names are not valid.
 
     Raises:
-        UsageError: As `build`: a folder, column or function that is not there, or options that clash.
-        StoreError: There is something else than a store at `store`.
+        UsageError: A folder, column or function does not exist, or options conflict, as in `build`.
+        StoreError: `store` is not a store.
     """
-    packing, plan = planned(options)
+    packing, plan = plan_build(options)
     batch_bytes = parse_bytes(options.batch)
-    is_small = options.scheduler is None and plan.reading.is_small(plan.new_bytes, batch_bytes)
+    is_small = options.scheduler is None and plan.sources.is_small(plan.new_bytes, batch_bytes)
     count = worker_count(options.workers, small=is_small)
-    if plan.held is not None:
-        packing.check(plan.held.schema, plan.store)
+    if plan.old_store is not None:
+        packing.check(plan.old_store.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
     failures: list[Failure] = []
     schema = _schema(plan, numbers, packing, failures)
     choice = None
-    if schema is not None and packing.measure and plan.held is None:
-        choice = measured_on_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
+    if schema is not None and packing.measure and plan.old_store is None:
+        choice = choose_by_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
         schema = replace(schema, codec=choice.codec)
-    result, seen = None, _Sum()
+    result, totals = None, _SampleTotals()
     if schema is not None:
-        seen = _read(plan.for_schema(schema), numbers, schema, failures)
-        schema = replace(schema, labels=replace(schema.labels, classes=seen.classes or schema.labels.classes))
-        if seen.sequences:
+        totals = _process_samples(plan.for_schema(schema), numbers, schema, failures)
+        schema = replace(schema, labels=replace(schema.labels, classes=totals.classes or schema.labels.classes))
+        if totals.sequences:
             flight = memory_in_flight(schema, batch_bytes, count)
-            result = _estimate(plan, schema, seen, choice, flight=flight, workers=count)
+            result = _estimate(plan, schema, totals, choice, flight=flight, workers=count)
     return Preview(
         store=plan.store,
         exists=plan.exists,
-        sources=plan.found,
+        sources=plan.count,
         to_process=len(plan.new),
-        new=plan.compared.new,
-        unchanged=len(plan.compared.unchanged),
-        changed=plan.compared.changed,
-        vanished=plan.compared.vanished,
+        new=plan.comparison.new,
+        unchanged=len(plan.comparison.unchanged),
+        changed=plan.comparison.changed,
+        vanished=plan.comparison.vanished,
         unreadable=plan.unreadable,
         failed=_failed_before(plan),
         update=options.update,
         retire_missing=options.retire_missing,
-        ignored=len(plan.reading.sources.ignored),
-        ignored_listed=plan.reading.sources.ignored_listed,
+        ignored=len(plan.sources.listing.ignored),
+        ignored_listed=plan.sources.listing.ignored_listed,
         bytes_to_read=plan.bytes_to_read(),
-        dropped=seen.cleaning.total.dropped,
-        filled=seen.cleaning.total.filled,
+        dropped=totals.cleaning.total.dropped,
+        filled=totals.cleaning.total.filled,
         sampled=tuple(plan.new[number] for number in numbers),
-        failures=(*plan.reading.misnamed, *failures),
+        failures=(*plan.sources.misnamed, *failures),
         outdated=plan.outdated,
         result=result,
     )
 
 
 def _failed_before(plan: Plan) -> tuple[Failure, ...]:
-    """Return the new sources that the last build could not use, as far as the store lists them."""
-    _, listed = failures_in({} if plan.held is None else plan.held.provenance)
-    # What is shown for a name that is no text can be the very name of a new source.
+    """Return the new sources that the last build could not use, if the store lists them."""
+    _, listed = failures_in({} if plan.old_store is None else plan.old_store.provenance)
+    # The text that is shown for a name that is not UTF-8 can be the name of a new source.
     failed = {one.source: one for one in listed if one.reason != MISNAMED}
-    return tuple(failed[name] for name in plan.compared.new if name in failed)
+    return tuple(failed[name] for name in plan.comparison.new if name in failed)
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Return at most `most` numbers below `count`, evenly spread, the first and the last among them.
+    """Return at most `most` numbers below `count`, evenly spread, with the first and the last.
 
     >>> spread(270, 5), spread(2, 5)
     ([0, 67, 134, 201, 269], [0, 1])
     """
-    taken = min(count, most)
-    return [number * (count - 1) // max(1, taken - 1) for number in range(taken)]
+    chosen = min(count, most)
+    return [number * (count - 1) // max(1, chosen - 1) for number in range(chosen)]
 
 
 def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]) -> Schema | None:
-    """Return the schema of the store that is there, or as the first usable source gives it."""
-    if plan.held is not None:
-        if not plan.held.snapshot.offsets[-1] and (found := _first_usable(plan, numbers, [])) is not None:
-            plan.check_text(found.texts)
-        return plan.held.schema
-    found = _first_usable(plan, numbers, failures)
-    return None if found is None else schema_of(plan, found, packing)
+    """Return the schema of the old store, or of a new one by the first usable source; None: no source is usable."""
+    if plan.old_store is not None:
+        if not plan.old_store.snapshot.offsets[-1] and (first := _first_usable(plan, numbers, [])) is not None:
+            plan.check_text(first.texts)
+        return plan.old_store.schema
+    first = _first_usable(plan, numbers, failures)
+    return None if first is None else schema_of(plan, first, packing)
 
 
-def _first_usable(plan: Plan, numbers: list[int], failures: list[Failure]) -> Found | None:
-    """Probe sources until one is usable; one without rows does where no other has any."""
-    without_rows: Found | None = None
+def _first_usable(plan: Plan, numbers: list[int], failures: list[Failure]) -> ProbeResult | None:
+    """Probe sources until one is usable; a source without rows counts if no other has rows."""
+    without_rows: ProbeResult | None = None
     for number in numbers:
-        found = probe(plan.batch(slice(number, number + 1)), plan.reading.label_axis, plan.reading.missing)
-        if isinstance(found, list):
-            failures += found
-        elif found.steps:
-            return found
+        result = probe(plan.batch(slice(number, number + 1)), plan.sources.label_axis, plan.sources.missing)
+        if isinstance(result, list):
+            failures += result
+        elif result.steps:
+            return result
         else:
-            without_rows = without_rows or found
+            without_rows = without_rows or result
     return without_rows
 
 
-def _read(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _Sum:
-    """Read the sources with these numbers, but those that failed already."""
-    seen, failed = _Sum(), {failure.source for failure in failures}
+def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _SampleTotals:
+    """Process the sources with these numbers, except those that failed already."""
+    totals, failed = _SampleTotals(), {failure.source for failure in failures}
     for number in numbers:
-        seen.sources += 1
-        seen.file_bytes += plan.new_bytes[number]
+        totals.sources += 1
+        totals.file_bytes += plan.new_bytes[number]
         if plan.new[number] in failed:
             continue
         batch = plan.batch(slice(number, number + 1))
-        batch = batch.with_classes(seen.classes or batch.process.store_classes)
+        batch = batch.with_classes(totals.classes or batch.process.store_classes)
         processed = process_batch(batch, schema, Space(memory=0))
         failures += processed.failures
         if processed.failures:
             continue
         decoded = sum(rows.nbytes for rows in processed.rows.values())
-        seen.classes = processed.classes
-        seen.sequences += len(processed.records)
-        seen.steps += int(processed.records.lengths.sum())
-        seen.label_steps += int(processed.records.label_lengths.sum())
-        seen.cleaning += processed.cleaning
-        seen.decoded_bytes += decoded
-        if processed.in_memory.whole:
-            seen.whole_bytes = max(seen.whole_bytes, 2 * processed.in_memory.whole + plan.new_bytes[number])
-        seen.piece_bytes = max(seen.piece_bytes, processed.in_memory.largest)
-    return seen
+        totals.classes = processed.classes
+        totals.sequences += len(processed.records)
+        totals.steps += int(processed.records.lengths.sum())
+        totals.label_steps += int(processed.records.label_lengths.sum())
+        totals.cleaning += processed.cleaning
+        totals.decoded_bytes += decoded
+        if processed.source_memory.whole:
+            totals.whole_bytes = max(totals.whole_bytes, 2 * processed.source_memory.whole + plan.new_bytes[number])
+        totals.piece_bytes = max(totals.piece_bytes, processed.source_memory.largest)
+    return totals
 
 
 def _estimate(
-    plan: Plan, schema: Schema, seen: _Sum, choice: Choice | None, *, flight: int, workers: int
+    plan: Plan, schema: Schema, totals: _SampleTotals, choice: Choice | None, *, flight: int, workers: int
 ) -> StorePreview:
-    """Scale up what was seen: steps by the bytes of the files, sequences by their number."""
-    by_bytes = plan.bytes_to_read() / max(1, seen.file_bytes)
-    by_count = len(plan.new) / seen.sources
-    sequences = round(seen.sequences * by_count)
-    steps, label_steps = (round(count * by_bytes) for count in (seen.steps, seen.label_steps))
-    if plan.held is not None:
-        before = plan.held.counts
-        sequences, steps, label_steps = (
-            sequences + before.sequences,
-            steps + before.steps,
-            label_steps + before.label_steps,
-        )
+    """Scale up the totals: steps by the bytes of files, sequences by the number of files."""
+    by_bytes = plan.bytes_to_read() / max(1, totals.file_bytes)
+    by_count = len(plan.new) / totals.sources
+    sequences = round(totals.sequences * by_count)
+    steps, label_steps = (round(count * by_bytes) for count in (totals.steps, totals.label_steps))
+    if plan.old_store is not None:
+        before = plan.old_store.counts
+        sequences += before.sequences
+        steps += before.steps
+        label_steps += before.label_steps
     processes = workers + 1 if workers else 1
-    decoded = round(seen.decoded_bytes * by_bytes)
-    # Sources that were not looked at may be larger than those that were, and their pieces are not.
+    decoded = round(totals.decoded_bytes * by_bytes)
+    # Other sources may be larger than the sampled ones; their pieces are not.
     at_once = min(max(1, workers), len(plan.new))
-    whole = round(seen.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
-    reading = max(whole, 2 * seen.piece_bytes * at_once)
+    whole = round(totals.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
+    sources = max(whole, 2 * totals.piece_bytes * at_once)
     return StorePreview(
         sequences=sequences,
         steps=steps,
@@ -267,7 +265,7 @@ def _estimate(
         shard_steps=schema.steps.shard,
         shard_bytes=schema.steps.shard * schema.inputs.nbytes,
         files=count_files(schema, sequences=sequences, steps=steps, label_steps=label_steps),
-        memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + reading,
+        memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + sources,
         whole_bytes=whole,
-        own_function=plan.reading.process.is_custom,
+        own_function=plan.sources.process.is_custom,
     )

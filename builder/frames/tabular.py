@@ -23,7 +23,7 @@ from builder.options.declaration import with_options, without_defaults
 from builder.options.table_options import LabelSource, TableOptions
 from builder.sequence import LongSequence, Parts, sequences_of
 from builder.sequence import Sequence as SourceSequence
-from builder.sources.label_files import pairing_of
+from builder.sources.label_files import label_file_pattern
 from store_spec import Classes, LabelAxis
 
 LONG_BYTES = 2**27  # a file with more values, at 8 bytes each, is read piece by piece if its format allows that
@@ -235,7 +235,11 @@ class Tabular:
         Raises:
             SourceError: The name of the source does not match `labels_from`.
         """
-        return None if self.options.labels_from is None else pairing_of(self.options.labels_from).label_file(source)
+        return (
+            None
+            if self.options.labels_from is None
+            else label_file_pattern(self.options.labels_from).label_file(source)
+        )
 
     def labels_in_name(self, source: str) -> None:  # of the protocol
         """Return None: calling the object returns labels in names too."""

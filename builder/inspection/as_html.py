@@ -1,4 +1,4 @@
-"""An inspection as one page of HTML that needs nothing but itself: no network, no script."""
+"""Write an inspection as one self-contained HTML page, without network access or scripts."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def write_report(
     shuffle: Shuffle | None = None,
     split_by: str | None = None,
 ) -> None:
-    """Write one page of HTML that shows what a store holds. It needs nothing but itself: no network, no script.
+    """Write one self-contained HTML page about a store, without network access or scripts.
 
     What comes from the tables of the store is exact; what needs rows is from a sample of some MB, always the same.
     The page says which is which. The same store gives the same bytes, less than 2 MB.
 
     Args:
         store: Its path.
-        path: The file; one that is there is replaced.
-        shuffle: Windows and batches, to show how well an epoch of them mixes. None: of windows that most sequences
-            have.
+        path: The file, which is replaced if it exists.
+        shuffle: Windows and batches, to show how well an epoch of them mixes. None: windows that fit into most
+            sequences.
         split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
 
     Raises:
-        UsageError: The file cannot be written, or is in the store; or there are no such windows or batches, or no
+        UsageError: The file cannot be written, or is in the store; or the store has no such windows or batches, or no
             such column.
-        MissingStoreError: There is no store at that path.
-        FormatError: What is there is not a store that this version may read.
+        MissingStoreError: The store does not exist.
+        FormatError: The path is not a store that this version can read.
         ChecksumError: The bytes of a chunk are not those that were written.
 
     >>> import tempfile, numpy as np, store_spec
@@ -79,7 +79,7 @@ def write_page(document: Inspection, path: str | PathLike[str]) -> None:
     try:
         try:
             beside.write_bytes(page)
-            beside.replace(path)  # who has the old page open never sees half of the new one
+            beside.replace(path)  # a browser never sees half a page
         except OSError:
             with suppress(OSError):
                 beside.unlink()

@@ -1,4 +1,4 @@
-"""An inspection as a terminal shows it, readable in 80 columns; in a pipe it is plain text."""
+"""Print an inspection for a terminal of 80 columns, or as plain text into a pipe."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def inspection_text(document: Inspection, *, bar: str = "#") -> Iterator[Rendera
 
 
 def first_of(items: Sequence[Item]) -> tuple[Sequence[Item], list[Text]]:
-    """Return the first items, and a line that says how many more there are, if there are."""
+    """Return the first items, and a line with the number of further ones, if there are any."""
     more = len(items) - LISTED
     return items[:LISTED], [Text(f"and {more:,} more, which --json has")] if more > 0 else []
 
@@ -111,7 +111,7 @@ def rows_text(rows: dict[str, Any], per: str) -> str:
 
 
 def classes_text(rows: dict[str, Any], *, codes: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield, for each target that has classes, the codes and names of the first of these; or the names alone."""
+    """Yield, for each target with classes, the codes and names of the first classes; or only the names."""
     for target, names in enumerate(rows.get("classes") or ()):
         if names is None:
             continue
@@ -237,7 +237,7 @@ def _cleaning(cleaning: StoreCleaning) -> Iterator[RenderableType]:
         table.add_row(printable(one.source), *counts, share, f"{one.filled:,}")
     yield table
     if (more := cleaning.named - len(cleaning.worst)) > 0:
-        yield Text(f"and {more:,} more, of which a smaller share was dropped: store.sequences has each")
+        yield Text(f"and {more:,} more, with smaller shares dropped: store.sequences has each")
 
 
 def _failures(document: Inspection) -> Iterator[RenderableType]:
@@ -248,7 +248,7 @@ def _failures(document: Inspection) -> Iterator[RenderableType]:
 
 
 def mixing_rows(measured: ShuffleMixing) -> Iterator[tuple[str, str, str]]:
-    """Yield what was measured of a shuffle: what it is, of this shuffle, and of a permutation of all windows."""
+    """Yield the measured figures of a shuffle: the name, the figure, and that of a permutation of all windows."""
     ours, ideal = measured.mixing.ours, measured.mixing.ideal
     yield "sequences in a batch", f"{ours.sequences:,.1f}", f"{ideal.sequences:,.1f}"
     yield "of its windows, overlapping another one", percent_text(ours.overlapping), percent_text(ideal.overlapping)

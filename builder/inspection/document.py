@@ -1,4 +1,4 @@
-"""What a store is, as one document: from its metadata and tables; rows are read only when asked for."""
+"""Describe a store in one document, from its metadata and tables, and on request from some rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from store_spec import DEFAULT_SPLITS, VERSION, ArraySize, Schema, Store, StoreL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSample:
-    """What some rows say, from all over the store.
+    """What a sample of rows shows.
 
     Args:
         labels: None if labels are the inputs.
@@ -66,10 +66,10 @@ class Inspection:
     files: int
     stored_bytes: int
     decoded_bytes: int
-    lengths: Lengths | None  # None: there is no sequence
+    lengths: Lengths | None  # None: the store has no sequences
     arrays: tuple[ArraySize, ...]
     time: TimeRange | None  # None: the store has no times
-    columns: tuple[ColumnValues, ...]  # the further ones of sequences
+    columns: tuple[ColumnValues, ...]  # further columns of sequences
     split_by: str | None  # the column of sequences that the splits are by; None: the sources' names
     pinned: bool  # True: that column has the names of the splits, and nothing is hashed
     splits: tuple[SplitSize, ...]
@@ -88,7 +88,7 @@ class Inspection:
         return f"<inspection of {self.store.name}: {rows}, {disk}, {self.failures:,} failures>"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document as JSON can hold it."""
+        """Return the document as JSON values."""
         failures = [{"source": source, "reason": reason} for source, reason in self.failures_listed]
         return asdict(self) | {"store": str(self.store), "failures_listed": failures}
 
@@ -107,8 +107,8 @@ def inspect(
 
     Raises:
         UsageError: This store has no such windows or batches, or no such column.
-        MissingStoreError: There is no store at that path.
-        FormatError: What is there is not a store that this version may read.
+        MissingStoreError: The store does not exist.
+        FormatError: The path is not a store that this version can read.
         ChecksumError: The bytes on disk are not those that were written.
 
     >>> import tempfile, numpy as np, store_spec

@@ -110,7 +110,7 @@ def _label(store: Store, target: int, value: float) -> float | str | None:
 
 
 def _changing(statistics: Sequence[ColumnStatistics], array: str) -> list[ColumnStatistics]:
-    """Return the first columns that change, or the first ones if too few do; in their order."""
+    """Return the first columns that change, filled up with others if these are too few, in their order."""
     columns = [one for one in statistics if one.array == array]
     return sorted(sorted(columns, key=lambda one: one.min == one.max)[:LINES], key=lambda one: one.column)
 

@@ -1,4 +1,4 @@
-"""What somebody who trains on a store should know first."""
+"""Notes on a store: what users should know before they train on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What needs rows: how values are distributed, and which classes labels have. The rows are always the same."""
+"""Sample rows, always the same ones: the distribution of values, and the classes of labels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from store_spec import DEFAULT_SPLITS, Store
 
 SAMPLED_BYTES = 2**23  # decoded, of each of inputs and labels; but one row at least
 SAMPLED_ROWS = 2**20
-PIECES = 16  # places of the store that rows are read from
-RUN = 8  # equal values in a row that count as standing still
+PIECES = 16  # places in the store that rows are read from
+RUN = 8  # equal consecutive rows that count as standing still
 SAMPLED_COLUMNS = {"inputs": 500, "labels": 100}
 MOST_CLASSES = 64  # different whole numbers that are counted as classes
 

@@ -17,9 +17,9 @@ from builder.inspection.split_sizes import split_numbers
 from builder.planning.recorded_failures import failures_in
 from store_spec import DEFAULT_SPLITS, Store, open_store
 
-LISTED_ROWS = 3  # at either end of a sequence
+LISTED_ROWS = 3  # at both ends of a sequence
 LISTED_VALUES = 64  # of a row
-LISTED_PARTS = 10  # of which rows are listed
+LISTED_PARTS = 10  # parts whose rows are listed
 SUGGESTED = 5
 
 Value = bool | int | float | str | None
@@ -39,14 +39,14 @@ class PartInspection:
 
     Args:
         part: Which part of the source it is: 0, 1, ...
-        number: Of the sequence in the store, retired ones counted.
+        number: The number of the sequence in the store, where retired sequences count too.
         retired: True: readers skip it.
         steps: Rows of inputs.
         label_rows: Rows of labels.
         times: The times of the first and last step; None if the store has no times, or the sequence no step.
         columns: Its further columns, by name; None for NaN.
-        inputs: The first and last rows; empty for all but the first parts.
-        labels: The same.
+        inputs: The first and last rows of inputs; empty for all but the first parts.
+        labels: The first and last rows of labels; likewise.
     """
 
     part: int
@@ -65,13 +65,13 @@ class SourceInspection:
     """What a store has of one source. Its JSON has the same keys.
 
     Args:
-        split: Which of the default splits it is in, by a hash of its name with seed 0.
-        file_size: Bytes of the file that its latest sequences come from; None if they come from no file.
-        file_sha256: Of these bytes.
-        steps: Of the sequences that are not retired.
-        classes: The names of the classes of each target; None where it has none.
-        parts: All its sequences, in the order of the store, retired ones among them.
-        statistics: Of the sequences that are not retired; of all if all are.
+        split: Its default split, by a hash of its name with seed 0.
+        file_size: The size of the file of its latest sequences; None: they do not come from a file.
+        file_sha256: The hash of that file.
+        steps: The steps of the sequences that are not retired.
+        classes: The names of the classes of each target; None: the target is a number.
+        parts: All its sequences, in the order of the store, with retired ones.
+        statistics: Of the sequences that are not retired, or of all if all are retired.
     """
 
     store: Path
@@ -91,7 +91,7 @@ class SourceInspection:
         return f"<source {self.source!r} in {self.store.name}: {counts}, split {self.split}>"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the document as JSON values."""
         return asdict(self) | {"store": str(self.store)}
 
 
@@ -104,8 +104,8 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
 
     Raises:
         UsageError: The store has no such source.
-        MissingStoreError: There is no store at that path.
-        FormatError: What is there is not a store that this version may read.
+        MissingStoreError: The store does not exist.
+        FormatError: The path is not a store that this version can read.
         ChecksumError: The bytes of a chunk are not those that were written.
 
     >>> import tempfile, store_spec

@@ -43,7 +43,7 @@ def split_numbers(store: Store, by: str | None = None) -> NDArray[np.int64]:
     """Return (sequences,), the default split of each sequence, as `store.split` has it.
 
     Raises:
-        UsageError: There is no column `by`, or it has values by which sequences cannot be split.
+        UsageError: The column `by` does not exist, or has values by which sequences cannot be split.
     """
     try:
         return store.split_numbers(by=by)

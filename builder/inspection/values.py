@@ -45,7 +45,7 @@ class ColumnValues:
         missing: Sequences without a value: NaN, or empty text.
         distinct: Number of different values.
         common: Of text: the most frequent values, each with its count.
-        min: Of numbers and bools: the least value; None if there is none.
+        min: Of numbers and bools: the least value; None if all are missing.
         max: The largest.
         mean: The mean.
         bins: A histogram.
@@ -68,9 +68,9 @@ class TimeRange:
 
     Args:
         unit: `s`, `ms`, `us` or `ns`.
-        elapsed: True: times are counted from some start, and are no dates.
+        elapsed: True: times are counted from some start, and are not dates.
         zone: `UTC`, or None for local or elapsed times.
-        first: The first time of all, as text; None if there is no step.
+        first: The first time of all, as text; None if the store has no steps.
         last: The last.
         in_order: True if each sequence starts no earlier than all sequences before it end.
     """
@@ -133,7 +133,7 @@ def length_bins(lengths: NDArray[np.int64]) -> tuple[Bin, ...]:
 
 
 def describe_lengths(lengths: NDArray[np.int64]) -> Lengths | None:
-    """Describe the lengths (sequences,) of sequences; None if there are none."""
+    """Describe the lengths (sequences,) of sequences; None for no sequences."""
     if not len(lengths):
         return None
     return Lengths(

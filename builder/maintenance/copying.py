@@ -1,4 +1,4 @@
-"""What a worker copies of a store: sequences read, held against their checksums, and given other dtypes."""
+"""Copy sequences of a store on a worker: read them, verify their checksums, and convert their dtypes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from builder.build_errors import SourceError, UsageError
 from builder.formats.table import Array, DType
 from builder.planning.build_options import BATCH_BYTES
-from builder.processes.row_dtypes import ARRAYS, converted
-from builder.sources.fingerprints import Seen
-from builder.workers.batch import Processed
+from builder.processes.row_dtypes import ARRAYS, convert_rows
+from builder.sources.fingerprints import Fingerprints
+from builder.workers.batch import ProcessedBatch
 from builder.workers.row_blocks import BatchRows, Space
 from store_spec import Schema
 from store_spec.building import (
@@ -31,15 +31,15 @@ from store_spec.building import (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Copy:
-    """Some sequences of a store, of whole sources.
+    """The sequences of some sources of a store.
 
     Args:
         snapshot: The store.
         numbers: Int64 (sequences,).
-        names: Of their sources, each once.
-        starts: Int64 (sequences,) for each array: the row at which each begins.
-        stops: The one after its last.
-        records: Their table rows, but for statistics; None: the numbers rise, and all table rows stay as they are.
+        names: The names of the sources.
+        starts: Int64 (sequences,) for each array: the first row of each sequence.
+        stops: Likewise, the row after the last.
+        records: Their table rows, without statistics; None: the numbers ascend, and all table rows stay as they are.
     """
 
     snapshot: Snapshot
@@ -50,17 +50,17 @@ class Copy:
     records: Records | None
 
 
-def copy(work: Copy, schema: Schema, space: Space) -> Processed:
-    """Read sequences, hold each against its checksum, and give them the dtypes of the new store.
+def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
+    """Read sequences, verify their checksums, and convert them to the dtypes of the new store.
 
     Raises:
-        ChecksumError: One of them has other rows.
+        ChecksumError: The rows of a sequence do not have its checksum.
         UsageError: A value does not fit into the dtype.
         SpillError: Rows do not fit into memory, and the disk refused them.
     """
     records = stored_records(work.snapshot, work.numbers) if work.records is None else work.records
     most = {name: max(1, BATCH_BYTES // max(1, schema.rows(name).nbytes)) for name in schema.row_arrays}
-    rows, anew = BatchRows(schema, space), _Anew(records, schema)
+    rows, redescription = BatchRows(schema, space), _Redescription(records, schema)
     for name in schema.row_arrays:
         checksums = records.columns[f"sequences/{name}_crc32c"].tolist()
         crc = 0
@@ -72,33 +72,35 @@ def copy(work: Copy, schema: Schema, space: Space) -> Processed:
                 crc = 0
             one = old
             if name in ARRAYS and old.dtype != schema.rows(name).dtype:
-                one = converted_rows(old, schema.rows(name).dtype, name, _origin(records, place))
+                one = convert_for_copy(old, schema.rows(name).dtype, name, _origin(records, place))
             if work.records is not None:
-                anew.add(place, name, one)
+                redescription.add(place, name, one)
             rows.add({name: one})
     if work.records is not None:
-        records = anew.records()
-    kept = rows.close()
-    return Processed(records, kept, [], Seen.of({}), sum(one.nbytes for one in kept.values()), len(work.names))
+        records = redescription.records()
+    row_blocks = rows.close()
+    return ProcessedBatch(
+        records, row_blocks, [], Fingerprints.of({}), sum(one.nbytes for one in row_blocks.values()), len(work.names)
+    )
 
 
-class _Anew:
-    """Describes sequences as a writer does, whose rows come array by array, and of a long one piece by piece."""
+class _Redescription:
+    """Computes the table rows of sequences whose rows are added array by array, and piece by piece."""
 
     def __init__(self, records: Records, schema: Schema) -> None:
         self._records, self._schema = records, schema
-        self._of: dict[int, Piecewise] = {}
+        self._sequences: dict[int, Piecewise] = {}
 
     def add(self, place: int, name: str, rows: Array) -> None:
-        """Take the next rows of an array of a sequence."""
-        if place not in self._of:
-            self._of[place] = Piecewise(self._schema, _origin(self._records, place))
+        """Add the next rows of an array of a sequence."""
+        if place not in self._sequences:
+            self._sequences[place] = Piecewise(self._schema, _origin(self._records, place))
         columns = {one.array: self._records.columns[one.array][place : place + 1] for one in self._schema.columns}
-        self._of[place].add(CheckedSequence({name: rows}, columns))
+        self._sequences[place].add(CheckedSequence({name: rows}, columns))
 
     def records(self) -> Records:
         """Return the table rows of all sequences."""
-        return Records.concatenate([self._of[place].record() for place in range(len(self._records))])
+        return Records.concatenate([self._sequences[place].record() for place in range(len(self._records))])
 
 
 def _origin(records: Records, place: int) -> SourceId:
@@ -108,14 +110,14 @@ def _origin(records: Records, place: int) -> SourceId:
     return SourceId(name=records.sources[place], part=int(part), size=int(size), sha256=sha256.tobytes())
 
 
-def converted_rows(rows: Array, dtype: DType, name: str, origin: SourceId) -> Array:
+def convert_for_copy(rows: Array, dtype: DType, name: str, origin: SourceId) -> Array:
     """Return rows of another dtype.
 
     Raises:
-        UsageError: A value does not fit into it.
+        UsageError: A value does not fit into the dtype.
     """
     try:
-        return converted(rows, dtype, name, origin)
+        return convert_rows(rows, dtype, name, origin)
     except SourceError as error:
         option = "--dtype" if name == "inputs" else "--dtype, or one for the labels with --label-dtype"
         raise UsageError(f"{error}; give another {option}") from None
@@ -125,7 +127,7 @@ def _read(work: Copy, name: str, most: int) -> Iterator[tuple[int, NDArray[Any],
     """Read the rows of an array, about `most` at a time.
 
     Yields:
-        Which of the sequences, from 0; some of its rows, one part after another; and whether these are its last.
+        The place of a sequence, some of its rows in order, and whether these are its last rows.
     """
     starts, stops = work.starts[name], work.stops[name]
     ends = np.cumsum(stops - starts)

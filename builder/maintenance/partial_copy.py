@@ -1,7 +1,7 @@
-"""What a copy that `compact` makes says of itself, so that a call that goes on knows what it was begun with.
+"""The record that `compact` keeps in an unfinished copy, so that another call can continue it.
 
-In `provenance["compacted"]`, only where the order or a dtype is another: `order`, and `identity`, that which the
-sequences copied so far have in the old store, in this order: with another dtype nothing in the copy itself proves it.
+`provenance["compacted"]` exists only if the order or a dtype differs from the old store. It contains `order`, and with
+another dtype `identity`, the identity of the copied sequences in the old store, which the copy itself cannot prove.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from builder.build_errors import UsageError
 from builder.formats.table import DType
 from builder.maintenance.row_order import Order
 from builder.planning.packing import Packing
-from builder.planning.provenance import of_some
-from builder.processes.row_dtypes import ARRAYS, Conversions, check_begun, conversions, conversions_recorded
+from builder.planning.provenance import select_provenance
+from builder.processes.row_dtypes import ARRAYS, Conversions, check_same_dtypes, conversions, parse_conversions
 from store_spec.building import EMPTY_IDENTITY, Ledger, Records, stored_records
 
 RECORD: Final = "compacted"
 
 
-class Ahead:
-    """The tables that prove what sequences of a store are, read once: all of them, in the order of the copy."""
+class OldRecords:
+    """The table rows of the old store, in the order of the copy, and their identity. The tables are read once."""
 
     def __init__(self, old: store_spec.Store) -> None:
         self._old = old
-        self._identity = (0, EMPTY_IDENTITY)  # of so many sequences
+        self._identity = (0, EMPTY_IDENTITY)  # the number of sequences, and their identity
 
     @cached_property
     def _records(self) -> Records:
@@ -40,20 +40,20 @@ class Ahead:
         return self._records[first:last]
 
     def identity(self, count: int) -> str:
-        """Return the identity that a store of the first sequences alone has; cheap where `count` rises."""
+        """Return the identity of a store with only the first `count` sequences; fast if `count` increases."""
         done, before = self._identity if self._identity[0] <= count else (0, EMPTY_IDENTITY)
         self._identity = count, self.records(done, count).identity(before, self._old.schema)
         return self._identity[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """A copy, or a part of one.
+class PartialCopy:
+    """A copy, which may be unfinished.
 
     Args:
-        store: It.
-        order: Of its sequences.
-        identity: Of what was copied; None: it is the copy's own.
+        store: The new store.
+        order: The order of its sequences.
+        identity: The identity of the copied sequences in the old store; None: that of the copy.
     """
 
     store: store_spec.Store
@@ -61,51 +61,60 @@ class Begun:
     identity: str | None
 
     @classmethod
-    def of(cls, store: store_spec.Store) -> Begun:
-        """Read what it says of itself."""
+    def of(cls, store: store_spec.Store) -> PartialCopy:
+        """Read the record of a copy."""
         record = store.provenance.get(RECORD)
         record = record if isinstance(record, dict) else {}
         order, identity = Order(), record.get("identity")
-        with suppress(UsageError):  # then it is no copy of ours, and its identity says so
+        with suppress(UsageError):  # then `done` finds that its identity differs
             order = Order.parse(str(record.get("order", order)))
         return cls(store=store, order=order, identity=identity if isinstance(identity, str) else None)
 
     def done(
-        self, old: store_spec.Store, ahead: Ahead, packing: Packing, asked: Mapping[str, DType], order: Order | None
+        self,
+        old: store_spec.Store,
+        old_records: OldRecords,
+        packing: Packing,
+        dtypes: Mapping[str, DType],
+        order: Order | None,
     ) -> int:
         """Return how many sequences were copied.
 
         Args:
-            old: The store of which it should be a copy, in the order of that.
-            ahead: The tables of it.
-            packing: What is asked for now.
-            asked: The dtypes that are.
-            order: The order that is; None: whichever it was begun with.
+            old: The old store, in the order of the copy.
+            old_records: Its table rows.
+            packing: The packing options of this call.
+            dtypes: The dtypes of this call.
+            order: The order of this call; None: that of the copy.
 
         Raises:
-            UsageError: It is no copy of the first ones, or was begun with other options.
+            UsageError: It is not a copy of the first sequences of the old store, or was begun with other options.
         """
-        part, done = self.store, self.store.counts.sequences
-        if not (self._alike(old) and done == len(part) <= len(old) and ahead.identity(done) == self._of_old(old)):
+        copy, done = self.store, self.store.counts.sequences
+        if not (
+            self._has_same_rows(old)
+            and done == len(copy) <= len(old)
+            and old_records.identity(done) == self._expected_identity(old)
+        ):
             raise UsageError(
-                f"{part.path}: is another store, and no copy of the first sequences of {old.path}"
+                f"{copy.path}: is another store, and no copy of the first sequences of {old.path}"
                 f"{'' if self.order.kind == 'store' else f' in the order {self.order}'}; give another path"
             )
-        packing.check(part.schema, part.path)
-        check_begun(part.schema, asked, part.path)
+        packing.check(copy.schema, copy.path)
+        check_same_dtypes(copy.schema, dtypes, copy.path)
         if order is not None and order != self.order:
             raise UsageError(
-                f"{part.path}: was begun in the order {self.order}, and the option now gives {order}; leave it out, or "
+                f"{copy.path}: was begun in the order {self.order}, and the option now gives {order}; leave it out, or "
                 "give another path"
             )
         return done
 
-    def _of_old(self, old: store_spec.Store) -> str | None:
-        """Return the identity that the old store should have."""
+    def _expected_identity(self, old: store_spec.Store) -> str | None:
+        """Return the identity that the sequences must have in the old store."""
         return self.identity if conversions(old.schema, self.store.schema) else self.store.snapshot.root.identity
 
-    def _alike(self, old: store_spec.Store) -> bool:
-        """Tell whether rows of both are the same but for their dtypes, and for classes that came later."""
+    def _has_same_rows(self, old: store_spec.Store) -> bool:
+        """Tell whether the schemas agree, except for dtypes and classes."""
         here, there = self.store.schema, old.schema
         rows = (
             replace(here.rows(name), dtype=there.rows(name).dtype, classes=None)
@@ -117,28 +126,28 @@ class Begun:
         )
 
 
-def already_converted(old: store_spec.Store) -> Conversions:
-    """Return what earlier copies did to the rows of a store."""
+def earlier_conversions(old: store_spec.Store) -> Conversions:
+    """Return the conversions that earlier copies did to the rows of a store."""
     build = old.provenance.get("build")
-    return (conversions_recorded(build.get("converted")) if isinstance(build, dict) else None) or ()
+    return (parse_conversions(build.get("converted")) if isinstance(build, dict) else None) or ()
 
 
-def described_copy(old: store_spec.Store, order: Order, changed: Conversions) -> dict[str, Any]:
-    """Return what a copy records before anything was copied: what the old store does of its build, and of itself."""
-    provenance = of_some(old.provenance, old.selection)
+def copy_provenance(old: store_spec.Store, order: Order, changed: Conversions) -> dict[str, Any]:
+    """Return the provenance of a new copy: the record of the build of the old store, and its own."""
+    provenance = select_provenance(old.provenance, old.selection)
     provenance = {name: value for name, value in provenance.items() if name != RECORD}
     build = provenance.get("build")
     if changed and isinstance(build, dict):
-        pairs = [list(pair) for pair in (*already_converted(old), *changed)]
+        pairs = [list(pair) for pair in (*earlier_conversions(old), *changed)]
         provenance["build"] = build | {"converted": pairs}
     if changed or order.kind != "store":
         provenance[RECORD] = {"order": str(order)} | ({"identity": EMPTY_IDENTITY} if changed else {})
     return provenance
 
 
-def note_copied(ledger: Ledger, ahead: Ahead) -> None:
-    """Have the next commit record what its sequences are in the old store, where that has to be."""
+def note_copied(ledger: Ledger, old_records: OldRecords) -> None:
+    """Make the next commit record the identity of its sequences in the old store, if the copy has that record."""
     record = ledger.provenance.get(RECORD)
     if isinstance(record, dict) and "identity" in record:
         count = ledger.root.counts.sequences + ledger.ready()
-        ledger.provenance[RECORD] = record | {"identity": ahead.identity(count)}
+        ledger.provenance[RECORD] = record | {"identity": old_records.identity(count)}

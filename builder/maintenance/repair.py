@@ -1,11 +1,10 @@
-"""`verify --repair`: restore damaged shards of rows by processing the sources that have rows in them again."""
+"""`verify --repair`: restore damaged shards of rows by processing the sources of their rows again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
-from builder.execution.build import read_again, worker_count
+from builder.execution.build import open_with_sources, worker_count
 from builder.maintenance.verification import Checking, verify
 from builder.planning.build_options import BATCH_BYTES
-from builder.planning.resolved_sources import Reading
+from builder.planning.resolved_sources import ResolvedSources
 from builder.processes.process import ProcessFunction, searching
 from builder.sequence import LongSequence, Sequence
 from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint
@@ -50,10 +49,10 @@ NOT_RESTORED = (
 class Repair:
     """What a repair did."""
 
-    found: tuple[Problem, ...]  # before
-    files: tuple[str, ...]  # shards that were restored
-    failures: tuple[Failure, ...]  # why others were not, and what to do
-    left: tuple[Problem, ...]  # afterwards
+    found: tuple[Problem, ...]  # before the repair
+    files: tuple[str, ...]  # restored shards
+    failures: tuple[Failure, ...]  # why other shards were not restored, and what to do
+    left: tuple[Problem, ...]  # after the repair
 
     def __repr__(self) -> str:
         return f"<repair: {len(self.found):,} problems, {len(self.files):,} files restored, {len(self.left):,} left>"
@@ -71,83 +70,83 @@ def repair(
 ) -> Repair:
     """Check a store, and restore damaged shards of rows from the sources, byte for byte; nothing else changes.
 
-    The sources of sequences that lost rows are processed again, as the build did. A shard is put only if every sequence
-    in it has the length and the checksum that the tables record. A shard stays as it is where a source is gone or has
-    changed; `failures` says which. Where tables are damaged, nothing proves rows: the store has to be built again.
+    The sources of sequences that lost rows are processed again, as the build did. A shard is written only if every
+    sequence in it has the length and the checksum that the tables record. It is not restored if a source is gone or has
+    changed; `failures` says which. If tables are damaged, rows cannot be verified, and the store must be built again.
 
     Args:
-        store: The store; its options are as it records them.
+        store: The store, which records its options.
         sources: The folder or glob that it was built from.
-        process: The process function, where the store's name for it finds none, or where `labels_from` of `tabular`
-            leads out of the sources' folder.
-        manifest: The manifest, where it does not lie below the sources.
+        process: The process function, if its recorded name does not find it, or if `labels_from` of `tabular` leads
+            out of the sources' folder.
+        manifest: The manifest, if it is outside the sources.
         workers: Processes on this machine; 0: work in this process. By default as `build`.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
         on_progress: Called with a `Checking` whenever something was checked.
 
     Raises:
-        UsageError: There is no such folder or store, no build made the store, or options clash.
-        StoreError: The root is damaged, or an older copy; a writer has the store open; or the disk refused.
+        UsageError: The folder or the store does not exist, no build made the store, or options conflict.
+        StoreError: The root is damaged, or an older copy; another process writes to the store; or the disk refused.
         BuildError: Worker processes died again and again.
     """
     place = Path(store)
     try:
-        held, reading = read_again(place, sources, process, manifest)
+        opened_store, resolved = open_with_sources(place, sources, process, manifest)
     except FormatError as error:
         raise type(error)(f"{error}; {BUILD_AGAIN}") from error
-    if not reading.names:
+    if not resolved.names:
         raise UsageError(f"{sources}: holds none of the store's sources; is that the right folder, and is it mounted?")
     check = partial(verify, store, workers=workers, scheduler=scheduler, on_progress=on_progress)
     with locked(place.absolute()) as folder:  # first: a check may take hours, and a writer would waste them
-        # A repair that was killed may not have synced what it put, and that looks as if it was safe.
-        LocalStorage(held.path).sync(["", *held.snapshot.root.schema.folders()])
+        # A repair that was killed may have written shards without a sync; they look complete, but are not safe yet.
+        LocalStorage(opened_store.path).sync(["", *opened_store.snapshot.root.schema.folders()])
         found = tuple(check())
         if not found:
             return Repair(found=(), files=(), failures=(), left=())
-        with Ledger.under_lock(place, folder) as ledger:  # which restores the arrays' own metadata
-            files, failures = _restore(ledger.snapshot(), found, reading, workers, scheduler)
+        with Ledger.under_lock(place, folder) as ledger:  # restores the metadata of the arrays
+            files, failures = _restore(ledger.snapshot(), found, resolved, workers, scheduler)
         left = tuple(check())
     return Repair(found=found, files=tuple(sorted(files)), failures=tuple(failures) if left else (), left=left)
 
 
 def _restore(
-    snapshot: Snapshot, problems: Iterable[Problem], reading: Reading, workers: int | None, scheduler: Any
+    snapshot: Snapshot, problems: Iterable[Problem], resolved: ResolvedSources, workers: int | None, scheduler: Any
 ) -> tuple[list[str], list[Failure]]:
-    """Restore the shards that can be; return their names, and why others were not restored."""
+    """Restore shards; return their names, and why others were not restored."""
     name = snapshot.storage.root.name
     try:
         shards = damaged_shards(snapshot, problems)
     except DAMAGE as error:
         return [], [Failure(name, f"{error}; {UNPROVED}")]
-    places = {source: number for number, source in enumerate(reading.names)}
+    places = {source: number for number, source in enumerate(resolved.names)}
     ready = [shard for shard in shards if places.keys() >= set(shard.sources)]
     gone = {source for shard in shards for source in shard.sources if source not in places}
     files, failures = list[str](), {Failure(source, "it is gone") for source in gone}
-    sizes = [reading.file_bytes(source) for source in {source for shard in ready for source in shard.sources}]
-    count = worker_count(workers, small=scheduler is None and reading.is_small(sizes, BATCH_BYTES))
+    sizes = [resolved.file_bytes(source) for source in {source for shard in ready for source in shard.sources}]
+    count = worker_count(workers, small=scheduler is None and resolved.is_small(sizes, BATCH_BYTES))
     with start_engine(count, scheduler) as engine:
 
         def submit(shard: DamagedShard) -> Task:
-            batch = reading.batch([places[source] for source in shard.sources])
+            batch = resolved.batch([places[source] for source in shard.sources])
             return engine.submit(restore_shard, batch, snapshot.slim(compared=False), shard, watch=True)
 
         try:
             for shard, task in as_done(engine, ready, submit):
                 try:
-                    put, why = task.result()
+                    restored, reasons = task.result()
                 except engine.lost as error:
                     raise workers_died(shard.sources) from error
-                files += put
-                failures.update(why)
+                files += restored
+                failures.update(reasons)
         except BaseException:
-            engine.abandon()  # before the lock is free: no worker may put a file any more
+            engine.abandon()  # before the lock is released, so that no worker writes a file afterwards
             raise
     advice = [Failure(name, NOT_RESTORED)] if failures else []
     return files, [*sorted(failures, key=str), *advice]
 
 
 def restore_shard(batch: Batch, snapshot: Snapshot, shard: DamagedShard) -> tuple[list[str], list[Failure]]:
-    """Restore one shard, in memory for its rows and one source; return its name if it was put, or why it was not."""
+    """Restore one shard, with memory for its rows and one source; return its name, or why it was not restored."""
     failures, buffer = list[Failure](), memoryview(bytearray(BUFFER_BYTES))
     try:
         rows = ShardRows(snapshot, shard)
@@ -158,8 +157,8 @@ def restore_shard(batch: Batch, snapshot: Snapshot, shard: DamagedShard) -> tupl
                 except UnusableError as error:
                     failures.append(error.failure)
                     continue
-                mine = [one for one in shard.lost if one.source == source]
-                failures += islice((Failure(source, why) for one in mine if (why := rows.missing(one, read))), 1)
+                reasons = [rows.missing(one, read) for one in shard.lost if one.source == source]
+                failures += [Failure(source, reason) for reason in reasons if reason][:1]
         key = None if failures else replace_shard(snapshot, shard.array, shard.number, rows.rows)
         return [] if key is None else [key], failures
     except DAMAGE as error:
@@ -167,14 +166,14 @@ def restore_shard(batch: Batch, snapshot: Snapshot, shard: DamagedShard) -> tupl
 
 
 class ShardRows:
-    """The rows of a shard: of sequences that lost some from their sources, of all others from the store."""
+    """The rows of a shard: those of damaged sequences from their sources, all others from the store."""
 
     def __init__(self, snapshot: Snapshot, shard: DamagedShard) -> None:
         root, array = snapshot.root, shard.array
         size = root.schema.chunking(array).shard
         self._schema, self._shard, self._start = root.schema, shard, shard.number * size
         at, stop = self._start, min(self._start + size, root.committed(array))
-        self._proved: set[int] = set()  # sequences whose rows are what the tables say
+        self._proved: set[int] = set()  # sequences whose rows have the recorded checksum
         self.rows = root.schema.rows(array).empty(stop - at)
         for one in shard.lost:
             if at < one.start:
@@ -184,7 +183,7 @@ class ShardRows:
             self._copy(at, snapshot.rows(array, at, stop))
 
     def take(self, origin: SourceId, sequence: Sequence | LongSequence) -> None:
-        """Take a sequence of a source, piece by piece; of one that lost no rows nothing is kept."""
+        """Take the rows of a sequence, piece by piece, if it lost rows."""
         lost = [one for one in self._shard.lost if (one.source, one.part) == (origin.name, origin.part)]
         length = crc = 0
         for _, checked in checked_pieces(self._schema, origin, sequence):
@@ -195,7 +194,7 @@ class ShardRows:
         self._proved |= {one.number for one in lost if (one.stop - one.start, one.crc32c) == (length, crc)}
 
     def missing(self, one: LostSequence, read: Fingerprint) -> str:
-        """Say why the rows of a sequence are not those that it had, if so, from what was read of its source."""
+        """Say why the rows of a sequence could not be restored from its source; empty if they were."""
         if (one.size, bytes(one.sha256)) != (read.state.size, read.sha256):
             was = f"where the store records {one.size:,} with {bytes(one.sha256).hex()[:8]}"
             return f"it changed: {read.state.size:,} bytes with SHA-256 {read.sha256.hex()[:8]}, {was}"
@@ -205,7 +204,7 @@ class ShardRows:
         return ""
 
     def _copy(self, at: int, rows: NDArray[Any]) -> None:
-        """Copy rows that begin at row `at` of the array, as far as they lie in the shard."""
+        """Copy rows that begin at row `at` of the array, as far as they are in the shard."""
         low, high = max(at, self._start), min(at + len(rows), self._start + len(self.rows))
         if low < high:
             self.rows[low - self._start : high - self._start] = rows[low - at : high - at]

@@ -1,4 +1,4 @@
-"""In which order `compact` writes the sequences of a store: by name, by length, or shuffled; sources stay whole."""
+"""The order in which `compact` writes sequences: by name, by length, or shuffled; sources stay whole."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SEED: Final = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order of sources; the parts of each stay together, one after another.
+    """An order of sources, whose parts stay together.
 
     Args:
-        kind: `store`: as they are. `name`: as a build of all of them has them. `length`: by the steps of all their
-            parts, the shortest first. `shuffle`: by a hash of the name and the seed, whichever others there are.
-        seed: Of `shuffle`.
+        kind: `store`: as they are. `name`: as in a single build. `length`: by the steps of all parts, the shortest
+            first. `shuffle`: by a hash of the name and the seed, which does not depend on other sources.
+        seed: The seed of `shuffle`.
     """
 
     kind: Kind = "store"
@@ -33,10 +33,10 @@ class Order:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `name`, or `shuffle:7`.
+        """Parse an order, such as `name` or `shuffle:7`.
 
         Raises:
-            UsageError: It is no order.
+            UsageError: The text is not an order.
 
         >>> Order.parse("shuffle:7"), str(Order.parse("shuffle"))
         (Order(kind='shuffle', seed=7), 'shuffle:0')
@@ -53,11 +53,11 @@ class Order:
         return f"shuffle:{self.seed}" if self.kind == "shuffle" else self.kind
 
     def of(self, sources: Sequence[str], parts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return int64 (sequences,): which sequence comes first, second, ...; of equals the one that came before.
+        """Return int64 (sequences,), the sequences in order; the sort is stable.
 
         Args:
-            sources: Each sequence's source.
-            parts: (sequences,), which part of its source each is: a source begins at part 0.
+            sources: The source of each sequence.
+            parts: (sequences,), the part of its source that each sequence is; a source begins at part 0.
             lengths: (sequences,), the steps of each.
 
         >>> Order("length").of(["a", "b", "b"], np.array([0, 0, 1]), np.array([9, 2, 3])).tolist()

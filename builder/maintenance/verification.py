@@ -1,4 +1,4 @@
-"""`verify`, with the work on the rows of a store done by worker processes."""
+"""`verify`, with worker processes that check the rows of a store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from builder.workers.engine import Task, as_done, start_engine
 from store_spec import DAMAGE, Problem
 from store_spec.building import Checked, Part
 
-SMALL_BYTES = 2**29  # decoded: checked in less time than worker processes take to start
+SMALL_BYTES = 2**29  # decoded bytes that are checked in less time than worker processes take to start
 ROUGH_BYTES = 2**26  # parts that differ by less count as equally long
-BUNDLE_BYTES = 2**28  # decoded, at most: progress is seen several times a second
+BUNDLE_BYTES = 2**28  # decoded bytes of a task, so that progress changes several times a second
 
 Bundle = dict[int, Part]
 
@@ -43,21 +43,20 @@ def verify(
     scheduler: Any = None,
     on_progress: Callable[[Checking], None] = lambda _: None,
 ) -> list[Problem]:
-    """Do what `store_spec.verify` does, in several processes: return all that is wrong with a store.
+    """Do what `store_spec.verify` does, in several processes: return all problems of a store.
 
-    What is found does not depend on their number.
+    The result does not depend on the number of processes.
 
     Args:
-        store: Its path; or a store of zarr, which worker processes need pickled.
-        workers: Processes on this machine; 0: work in this process. By default one a core, or none where the store
-            is so small that starting them would take longer.
+        store: Its path, or a zarr store, which is pickled for the workers.
+        workers: Processes on this machine; 0: work in this process. By default one per core, or none if starting
+            them would take longer.
         scheduler: The address of a dask scheduler, or a dask client, to use instead; its workers read the store.
         on_progress: Called with a `Checking` whenever something was done.
 
     Raises:
-        MissingStoreError: There is no store at that path.
-        StorageError: A process has too many open files, or too little memory; or the disk does not give the root, or
-            what lies in a folder.
+        MissingStoreError: The store does not exist.
+        StorageError: A process has too many open files, or too little memory; or the root or a folder cannot be read.
         BuildError: Worker processes died again and again.
     """
     free = workers is None and scheduler is None  # to choose
@@ -66,7 +65,7 @@ def verify(
     with start_engine(count, scheduler) as engine:
 
         def mapper(check: Callable[[Part], Checked], parts: Sequence[Part]) -> Iterator[Checked]:
-            """Have each part checked, several at once, and give what was found in the order of the parts."""
+            """Check the parts, several at once, and yield the results in the order of the parts."""
             checking.to_check = sum(part.nbytes for part in parts)
             on_progress(checking)
             done: dict[int, Checked] = {}
@@ -97,11 +96,11 @@ def verify(
 
 
 def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
-    """Put parts together that one task checks, by their numbers: the longest first, and ever less of them.
+    """Group parts into tasks, by their numbers: the longest parts first, and ever smaller tasks.
 
-    Each task takes some milliseconds of the scheduler's and the workers' time, so there are few; and the last ones are
-    small, so that no process works long while others have nothing left. (Guided self-scheduling: Polychronopoulos and
-    Kuck, IEEE Transactions on Computers C-36, 1987.) Without workers, each part is on its own.
+    Each task takes some milliseconds of the scheduler's and the workers' time, so there are few. The last tasks are
+    small, so that all processes end at about the same time. (Guided self-scheduling: Polychronopoulos and Kuck, IEEE
+    Transactions on Computers C-36, 1987.) Without workers, each part is a task.
 
     >>> parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=10)] * 8
     >>> [list(bundle) for bundle in bundles(parts, workers=2)]
@@ -123,7 +122,7 @@ def _check_each(check: Callable[[Part], Checked], parts: Sequence[Part]) -> list
 
 
 def _decoded_bytes(store: store_spec.StoreLocation) -> int:
-    """Return how many bytes of rows a store has; 0 where `verify` is going to say that it is none."""
+    """Return the decoded bytes of a store; 0 if it cannot be read, which `verify` reports."""
     try:
         root = store_spec.open_store(store).snapshot.root
     except DAMAGE:

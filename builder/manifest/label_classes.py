@@ -1,4 +1,4 @@
-"""Labels of the manifest that are text."""
+"""Text labels in a manifest."""
 
 from __future__ import annotations
 
@@ -16,30 +16,34 @@ from builder.formats.text_numbers import notation_advice
 from builder.labels.text_classes import ClassLists, classes_by_target, is_number, parse_classes, unseen_class
 from store_spec import Classes
 
-Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # of each target the text of each source; None: it is numbers
+Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # for each target, the text of each source; None: numbers
 
 
-def texts_given(parts: Sequence[str] | None, given: ClassLists) -> tuple[str, ...]:
-    """Return the label columns of which the classes are given."""
-    return tuple(target or part for target, _ in given for part in (parts or ())[: 1 if target is None else None])
+def columns_with_classes(parts: Sequence[str] | None, classes: ClassLists) -> tuple[str, ...]:
+    """Return the label columns whose classes the user named."""
+    return tuple(target or part for target, _ in classes for part in (parts or ())[: 1 if target is None else None])
 
 
-def texts_wanted(parts: Sequence[str] | None, given: ClassLists, held: store_spec.Store | None) -> tuple[str, ...]:
-    """Return the label columns that are text whatever they look like: those with classes given, or in the store."""
-    columns = list(texts_given(parts, given))
-    if held is not None and held.schema.labels.classes is not None and held.schema.labels.names is not None:
-        rows = held.schema.labels
+def text_columns(
+    parts: Sequence[str] | None, classes: ClassLists, old_store: store_spec.Store | None
+) -> tuple[str, ...]:
+    """Return the label columns to read as text: those with classes in the options, or in the store."""
+    columns = list(columns_with_classes(parts, classes))
+    if (
+        old_store is not None
+        and old_store.schema.labels.classes is not None
+        and old_store.schema.labels.names is not None
+    ):
+        rows = old_store.schema.labels
         columns += [name for name, one in zip(rows.names or (), rows.classes or (), strict=True) if one is not None]
     return tuple(dict.fromkeys(columns))
 
 
-def checked_texts(
-    values: Sequence[str | None], keys: Sequence[str], name: str, path: Path, *, typed: bool
-) -> list[str]:
-    """Return the texts of a column; none may be missing, and all are text where the file does not say so.
+def check_texts(values: Sequence[str | None], keys: Sequence[str], name: str, path: Path, *, typed: bool) -> list[str]:
+    """Return the texts of a column, none of them missing. If the file has no types, none may look like a number.
 
     Raises:
-        UsageError: With the row.
+        UsageError: A value is missing or looks like a number; the message names the row.
     """
     absent = [row for row, text in enumerate(values) if text is None]
     if absent:
@@ -71,37 +75,39 @@ def checked_texts(
     return texts
 
 
-def check_kinds(held: store_spec.Store | None, targets: Sequence[str], texts: Texts | None, path: Path) -> None:
-    """Refuse text where a store has numbers, and numbers where it has classes.
+def check_kinds(old_store: store_spec.Store | None, targets: Sequence[str], texts: Texts | None, path: Path) -> None:
+    """Refuse text labels if the store has numbers, and numbers if it has classes.
 
     Raises:
-        UsageError: It is so.
+        UsageError: A column has the other kind of labels than the store.
     """
-    if held is None:
+    if old_store is None:
         return
-    classes = held.schema.labels.classes or (None,) * len(targets)
+    classes = old_store.schema.labels.classes or (None,) * len(targets)
     for name, names, one in zip(targets, classes, texts or (None,) * len(targets), strict=False):
         if (names is None) != (one is None):
             holds, has = ("text", "numbers") if names is None else ("numbers", f"classes ({list_names(names)})")
-            raise UsageError(f"{path}: column {name} holds {holds}, where {held.path} has {has}; give the same labels")
+            raise UsageError(
+                f"{path}: column {name} holds {holds}, where {old_store.path} has {has}; give the same labels"
+            )
 
 
-def check_given(
-    targets: Sequence[str], given: Sequence[str], texts: Texts, sources: Sequence[str], new: Sequence[int]
+def check_classes(
+    targets: Sequence[str], classes: Sequence[str], texts: Texts, sources: Sequence[str], new: Sequence[int]
 ) -> None:
-    """Refuse what a manifest has beside the classes that are given.
+    """Refuse labels of a manifest that are not among the classes that the user named.
 
     Args:
-        targets: Its columns.
-        given: Classes as `parse_classes` reads them.
+        targets: The label columns.
+        classes: Classes as `parse_classes` reads them.
         texts: The labels.
         sources: The names of all sources.
-        new: Those to process, by their place among the names.
+        new: The sources to process, by their place among the names.
 
     Raises:
-        UsageError: A label is none of the classes, or a number; or they are given for what is no target.
+        UsageError: A label is not one of the classes, or is a number; or classes are named for an unknown target.
     """
-    for target, names, column in zip(targets, classes_by_target(parse_classes(given), targets), texts, strict=True):
+    for target, names, column in zip(targets, classes_by_target(parse_classes(classes), targets), texts, strict=True):
         if names is None:
             continue
         if column is None:
@@ -114,8 +120,8 @@ def check_given(
                 raise UsageError(str(unseen_class(column[number], where, names, sources[number], from_user=True)))
 
 
-def coded(labels: NDArray[Any], texts: Texts, classes: Classes) -> NDArray[Any]:
-    """Return labels (sources, targets) with the codes of texts; of those that are no class, -1."""
+def encode_manifest_labels(labels: NDArray[Any], texts: Texts, classes: Classes) -> NDArray[Any]:
+    """Return labels (sources, targets) with the codes of texts; -1 for a text without a class."""
     labels = labels.copy()
     for target, (one, names) in enumerate(zip(texts, classes, strict=True)):
         if one is not None and names is not None:

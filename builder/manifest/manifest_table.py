@@ -1,4 +1,4 @@
-"""The manifest: a table with one row a source, and finding the row of each source."""
+"""The manifest: a table with one row per source, and how sources and rows are matched."""
 
 import contextlib
 import unicodedata
@@ -19,53 +19,50 @@ from builder.formats.table import Array, OpenTable, Table, array_of, reading
 from builder.formats.text_numbers import MISSING, ROUNDED, first_large, strip_blanks
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
-from builder.manifest.kept import Kept, kept_column
-from builder.manifest.label_classes import Texts, checked_texts
+from builder.manifest.kept_columns import KeptColumn, keep_column
+from builder.manifest.label_classes import Texts, check_texts
 from builder.options.table_options import TableOptions
 from store_spec import SequenceColumn
 
-# In the order in which they are tried.
+# How keys name sources, in the order in which the rules are tried.
 _RULES: Final[dict[str, Callable[[str], str]]] = {
     "path": lambda name: name,
     "file name": lambda name: name.rpartition("/")[2],
     "stem": stem_of,
 }
 _NAMED = 5
-_NAME: Final = r"^\s*[+-]?0[0-9]"  # no number is written so
+_NAME: Final = r"^\s*[+-]?0[0-9]"  # text such as 007, which is a name and not a number
 DEFAULT_KEY = "source"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Misfits:
-    """In what way keys are not one for each source, under a rule."""
+    """The keys and sources that do not match under a rule."""
 
-    ambiguous: Sequence[str]  # keys that fit more than one source, with two of these
-    rowless: Sequence[str]  # sources
-    sourceless: Sequence[str]  # keys
+    ambiguous: Sequence[str]  # keys that fit several sources, each with two of these
+    rowless: Sequence[str]  # sources without a row
+    sourceless: Sequence[str]  # keys without a source
 
     def __bool__(self) -> bool:
         return bool(self.ambiguous or self.rowless or self.sourceless)
 
     def __str__(self) -> str:
-        told = [
-            self.ambiguous and f"{_some(self.ambiguous, 'key', 'keys')} fit more than one source",
-            self.rowless and f"{_some(self.rowless, 'source', 'sources')} without a row",
-            self.sourceless and f"{_some(self.sourceless, 'row', 'rows')} without a source",
-        ]
-        return "; ".join(str(one) for one in told if one)
+        problems = [f"{_some(self.ambiguous, 'key', 'keys')} fit more than one source"] * bool(self.ambiguous)
+        problems += [f"{_some(self.rowless, 'source', 'sources')} without a row"] * bool(self.rowless)
+        problems += [f"{_some(self.sourceless, 'row', 'rows')} without a source"] * bool(self.sourceless)
+        return "; ".join(problems)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestLabels:
-    """Labels that stand in a table, a row a source.
+    """The options of a manifest; None: the option is not given, or is in the record of an old store.
 
     Args:
-        path: CSV, TSV or Parquet; None: where an old store says it lies.
-        key: The column that names the source; None: `source`, or as an old store says.
-        columns: The columns that are the labels; None: the table only says which sources there are, or as an old
-            store says.
-        only_listed: Leave out sources that have no row.
-        keep: The columns that are kept with each sequence; None: none, or as an old store says.
+        path: A CSV, TSV or Parquet file.
+        key: The column that names the source; by default `source`.
+        columns: The columns that are labels; None: the table only lists sources.
+        only_listed: Leave out sources without a row.
+        keep: The columns to keep with each sequence.
     """
 
     path: Path | None = None
@@ -76,25 +73,25 @@ class ManifestLabels:
 
     @property
     def kept(self) -> tuple[str, ...] | None:
-        """The columns to keep, one by one."""
+        """The columns to keep."""
         return parse_columns(self.keep, "keep")
 
     @property
     def parts(self) -> tuple[str, ...] | None:
-        """The columns, one by one."""
+        """The label columns."""
         return parse_columns(self.columns, "label_column")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A table with one row a source."""
+    """A table with one row per source."""
 
     path: Path
     key: str  # the column that names the source
     keys: tuple[str, ...]  # (rows,)
     table: Any  # pyarrow.Table, (rows, columns)
-    is_text: bool = False  # whether it is CSV or the like, and no type says what a column is
-    faults: Mapping[str, str] = field(default_factory=dict)  # of columns of such that nothing can use, what is wrong
+    is_text: bool = False  # whether the file is text, such as CSV, so that its columns have no types
+    faults: Mapping[str, str] = field(default_factory=dict)  # columns of a text file that cannot be used, and why
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -105,23 +102,22 @@ class Manifest:
         *,
         only_listed: bool = False,
         misnamed: Sequence[str] = (),
-        held: Callable[[], Collection[str]] = tuple,
+        stored_names: Callable[[], Collection[str]] = tuple,
     ) -> dict[str, int]:
         """Return each source's row, from 0, in the order of the sources.
 
-        The keys are the sources' paths under the root, else their file names, else their stems: the first of
-        these under which every row names exactly one source, and every source has a row. As many rows as there are
-        misnamed files may name no source: they can be those of these files, under names that nobody can compare. So may
-        rows of sources that a store has, whose files are gone: what becomes of them is not for the manifest to say.
+        Keys are paths below the root, or file names, or stems: the first rule under which every row names exactly one
+        source, and every source has a row. Rows may lack a source in two cases: as many rows as there are misnamed
+        files, since they may belong to these; and rows of sources that are in the store, but whose files are gone.
 
         Args:
             names: The sources.
-            only_listed: Leave sources without a row out, rather than refuse them.
-            misnamed: Files that would be sources, if their names were valid UTF-8.
-            held: Gives the sources that a store has; asked where a row has no source.
+            only_listed: Leave out sources without a row instead of refusing them.
+            misnamed: Files that would be sources if their names were valid UTF-8.
+            stored_names: Returns the sources in the store; called if a row has no source.
 
         Raises:
-            UsageError: No rule fits; says what is wrong under the one that fits best.
+            UsageError: No rule fits; the message is about the rule that fits best.
         """
         row_of = {key: row for row, key in enumerate(self.keys)}
         twice = [key for row, key in enumerate(self.keys) if row_of[key] != row]
@@ -132,7 +128,7 @@ class Manifest:
             )
         best, wrong = self._best_rule(names, (), row_of, only_listed=only_listed, spare=len(misnamed))
         if wrong.sourceless:
-            gone = set(held()).difference(names)
+            gone = set(stored_names()).difference(names)
             best, wrong = self._best_rule(names, gone, row_of, only_listed=only_listed, spare=len(misnamed))
         text_of = _RULES[best]
         if not wrong:
@@ -142,9 +138,10 @@ class Manifest:
             advice += "; --manifest-only takes just the sources that have a row"
         if wrong.sourceless:
             advice += "; take out the rows whose files are not there"
-        given = set(map(text_of, names))
-        read = set(map(_as_read, given))
-        if accents := [key for key in self.keys if key not in given and _as_read(key) in read]:
+        exact = set(map(text_of, names))
+        composed = {unicodedata.normalize("NFC", text) for text in exact}
+        accents = [key for key in self.keys if key not in exact and unicodedata.normalize("NFC", key) in composed]
+        if accents:
             advice += "; accents are other bytes than in the name of the file, and look the same (Unicode's NFC and "
             advice += f"NFD): {_some(accents, 'key', 'keys')}"
         if misnamed:
@@ -155,33 +152,34 @@ class Manifest:
         )
 
     def labels(
-        self, columns: Sequence[str], *, given: Sequence[str], order: NDArray[np.int64]
+        self, columns: Sequence[str], *, as_text: Sequence[str], order: NDArray[np.int64]
     ) -> tuple[Array, tuple[str, ...], Texts | None]:
-        """Return columns as labels (sources, targets), their names, and of each that is text its texts, if one is.
+        """Return columns as labels (sources, targets), their names, and the texts of text columns, if there are any.
 
-        Labels are bool, whole numbers, or floats if a column is; beside text they are whole numbers, and text is -1.
+        Labels are bool, whole numbers, or floats if a column has floats. With text columns they are whole numbers, and
+        -1 for text.
 
         Args:
-            columns: Which.
-            given: Those whose classes are given: text, whatever it looks like.
-            order: (sources,) the row of each.
+            columns: The label columns.
+            as_text: The columns to read as text, since the user named their classes.
+            order: (sources,), the row of each source.
 
         Raises:
-            UsageError: No such column, a missing or infinite value, or what is no number and no text.
+            UsageError: A column does not exist, a value is missing or infinite, or is neither a number nor text.
         """
-        names = self._chosen(columns)
+        names = self._select(columns)
         texts: dict[str, list[str]] = {}
         for name in names:
             if is_text(self.table[name].type):
                 values = strip_blanks(self.table[name], MISSING if self.is_text else ()).to_pylist()
-                typed = not self.is_text or name in given
-                texts[name] = checked_texts(values, self.keys, name, self.path, typed=typed)
+                typed = not self.is_text or name in as_text
+                texts[name] = check_texts(values, self.keys, name, self.path, typed=typed)
         no_codes = np.full(len(self), -1, CODES)
         try:
             table = Table(columns={name: no_codes if name in texts else self._values(name) for name in names})
             labels = stack(table, names, dtype=CODES if texts else None, source=str(self.path))
         except SourceError as error:
-            # The options of sources that it advises are not for a manifest.
+            # Its own advice is about options of sources, which a manifest does not have.
             advice = (
                 f"labels beside classes ({next(iter(texts))}) are whole numbers: write it as one, or leave one out"
                 if texts
@@ -189,23 +187,23 @@ class Manifest:
             )
             raise UsageError(f"{error.source}: {error.reason.partition(';')[0]}; {advice}") from None
         rows = order.tolist()
-        found = tuple(tuple(texts[name][row] for row in rows) if name in texts else None for name in names)
-        return labels[order], names, found if texts else None
+        ordered = tuple(tuple(texts[name][row] for row in rows) if name in texts else None for name in names)
+        return labels[order], names, ordered if texts else None
 
-    def kept(self, columns: Sequence[str], known: Mapping[str, SequenceColumn]) -> tuple[Kept, ...]:
-        """Return columns that are kept with each sequence, (rows,) each.
+    def kept(self, columns: Sequence[str], known: Mapping[str, SequenceColumn]) -> tuple[KeptColumn, ...]:
+        """Return columns to keep with each sequence, (rows,) each.
 
         Args:
-            columns: Their names, or ranges of them.
-            known: What an old store keeps, by name.
+            columns: Their names, or ranges of names.
+            known: The columns of an old store, by name.
 
         Raises:
-            UsageError: No such column, or values that cannot be kept.
+            UsageError: A column does not exist, or has values that cannot be kept.
         """
-        names = self._chosen(columns)
-        return tuple(kept_column(name, self.table[name], known.get(name), str(self.path)) for name in names)
+        names = self._select(columns)
+        return tuple(keep_column(name, self.table[name], known.get(name), str(self.path)) for name in names)
 
-    def _chosen(self, columns: Sequence[str]) -> tuple[str, ...]:
+    def _select(self, columns: Sequence[str]) -> tuple[str, ...]:
         try:
             names = select(columns, {name: (name,) for name in self.table.column_names}, str(self.path))
         except SourceError as error:
@@ -218,8 +216,8 @@ class Manifest:
     def _best_rule(
         self, names: Sequence[str], gone: Collection[str], row_of: Mapping[str, int], *, only_listed: bool, spare: int
     ) -> tuple[str, _Misfits]:
-        """Return the rule under which most rows have a source that is there, or is gone; and what is wrong by it."""
-        ruled: dict[str, tuple[int, int, _Misfits]] = {}  # how many rows have either, and what is wrong
+        """Return the rule under which most rows have a source, or a source that is gone; and what does not match."""
+        results: dict[str, tuple[int, int, _Misfits]] = {}  # rows with a source, rows with one that is gone, misfits
         for rule, text_of in _RULES.items():
             sources: dict[str, list[str]] = {}
             for name in names:
@@ -228,19 +226,17 @@ class Manifest:
             unknown = [key for key in row_of if key not in sources and key not in known]
             wrong = _Misfits(
                 ambiguous=[
-                    f"{key} ({', '.join(found[:2])})" for key, found in sources.items() if key in row_of and found[1:]
+                    f"{key} ({', '.join(same[:2])})" for key, same in sources.items() if key in row_of and same[1:]
                 ],
-                rowless=[
-                    name for key, found in sources.items() if key not in row_of and not only_listed for name in found
-                ],
+                rowless=[name for name in names if text_of(name) not in row_of and not only_listed],
                 sourceless=unknown if len(unknown) > spare else [],
             )
             fitting = sum(key in sources for key in self.keys)
-            ruled[rule] = fitting, sum(key in known for key in self.keys), wrong
+            results[rule] = fitting, sum(key in known for key in self.keys), wrong
             if not wrong and fitting == len(self.keys):
                 break
-        best = max(ruled, key=lambda rule: ruled[rule][:2])
-        return best, ruled[best][2]
+        best = max(results, key=lambda rule: results[rule][:2])
+        return best, results[best][2]
 
     def _values(self, name: str) -> Array:
         """Return one column of numbers (rows,), whole."""
@@ -266,41 +262,20 @@ class Manifest:
         return values
 
 
-def place_below(path: Path, root: Path) -> str | None:
-    """Return where a manifest lies, as a POSIX path relative to the sources' root; None if it lies elsewhere."""
-    try:
-        place = path.resolve().relative_to(root.resolve()).as_posix()
-        place.encode()
-    except ValueError:  # not below it, or of bytes that a store cannot keep
-        return None
-    return place
-
-
-def found_below(place: str, root: Path) -> Path | None:
-    """Return the file that `place_below` named, if it is there: never one outside of the root."""
-    if Path(place).is_absolute() or ".." in Path(place).parts:
-        return None
-    try:
-        path = (root / place).resolve()
-        return path if path.is_relative_to(root.resolve()) and path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # a name that no file can have, or a link round in a circle
-        return None
-
-
 def read_manifest(
     path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (), kept: Sequence[str] = ()
 ) -> Manifest:
     """Read a manifest: CSV, TSV or Parquet.
 
     Args:
-        path: Where it lies.
+        path: The file.
         key: The column that names the source.
-        text: Columns that are text, whatever they look like.
-        kept: Columns that are kept. Of CSV, those of whole numbers are text if one begins with a zero: 007 is a name.
+        text: The columns to read as text.
+        kept: The columns to keep. In CSV, whole numbers are text if one begins with a zero, such as 007.
 
     Raises:
-        UsageError: It is broken, has no such column (the error lists those it has), or a row lacks its key. What is
-            wrong with other columns is said where they are taken.
+        UsageError: The file cannot be read, the key column does not exist (the message lists those that do), or a row
+            has no key. Faults in other columns are reported when these are used.
     """
     if not path.exists():
         raise UsageError(f"manifest {path}: there is no such file")
@@ -326,9 +301,9 @@ def read_manifest(
 
 
 def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tuple[Any, dict[str, str] | None]:
-    """Read all columns, the key and `text` as text; and what is wrong with any, where the file is text itself."""
+    """Read all columns, the key and `text` as text; return the table, and the faults of columns in a text file."""
     source = str(path)
-    opened = _opened(path, source)
+    opened = _open(path, source)
     if key not in opened.groups:
         raise SourceError(source, f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")
     with reading(source):
@@ -340,13 +315,10 @@ def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tup
     raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
 
 
-def _opened(path: Path, source: str) -> OpenTable:
-    """Open it: of CSV whose first line is one column by the comma, by what divides it instead, as spreadsheets write.
-
-    Options on how text is read are those of sources.
-    """
-    found = format_of(path.name)
-    if found is None:
+def _open(path: Path, source: str) -> OpenTable:
+    """Open the file. If a CSV file has one column with commas, try the other delimiters that spreadsheets write."""
+    file_format = format_of(path.name)
+    if file_format is None:
         raise SourceError(
             source,
             f"no format has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one",
@@ -354,7 +326,7 @@ def _opened(path: Path, source: str) -> OpenTable:
     try:
         return open_table(path, source=source, options=TableOptions(header=True))
     except SourceError:
-        if found == "csv":
+        if file_format == "csv":
             for delimiter in ";\t|":
                 with contextlib.suppress(SourceError):
                     opened = open_table(path, source=source, options=TableOptions(header=True, delimiter=delimiter))
@@ -364,7 +336,7 @@ def _opened(path: Path, source: str) -> OpenTable:
 
 
 def _parse(opened: TextTable, text: Sequence[str]) -> Any:
-    """Parse text, each column but those as what it looks like: unlike sources, there is only one."""
+    """Parse a text file, with the types that the columns seem to have, but `text` as text."""
     import pyarrow as pa
 
     try:
@@ -374,7 +346,7 @@ def _parse(opened: TextTable, text: Sequence[str]) -> Any:
 
 
 def _faults(table: Any, opened: TextTable) -> dict[str, str]:
-    """Say what is wrong with columns that nothing can use: ids, say, are no fault before someone takes them."""
+    """Return the columns that cannot be used, and why. They are refused only when they are used."""
     import pyarrow as pa
 
     faults: dict[str, str] = {}
@@ -383,11 +355,11 @@ def _faults(table: Any, opened: TextTable) -> dict[str, str]:
             faults[name] = opened.not_utf8([name]).reason
         elif pa.types.is_floating(table[name].type):
             values = table[name].to_numpy()
-            if not (np.abs(values) >= EXACT_IN_FLOAT64).any():
-                continue
-            found = first_large(opened.parse({name: pa.string()})[name], values)
-            if found is not None:
-                row, number = found
+            large = None
+            if (np.abs(values) >= EXACT_IN_FLOAT64).any():
+                large = first_large(opened.parse({name: pa.string()})[name], values)
+            if large is not None:
+                row, number = large
                 faults[name] = (
                     f"row {row + 1:,}, column {name}: {number} {ROUNDED}; write a letter before each if they are names "
                     "or classes, or a decimal point behind it if it may be rounded"
@@ -396,11 +368,11 @@ def _faults(table: Any, opened: TextTable) -> dict[str, str]:
 
 
 def _with_names(table: Any, opened: TextTable, kept: Sequence[str]) -> Any:
-    """Return the table with text for those of these columns whose whole numbers are names, such as 007."""
+    """Return the table with text in those of these columns whose whole numbers are names, such as 007."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    with contextlib.suppress(SourceError):  # of a column that is not there, which whoever takes it says
+    with contextlib.suppress(SourceError):  # `kept` refuses columns that do not exist
         for name in select(kept, {name: (name,) for name in table.column_names}, opened.source):
             if pa.types.is_integer(table[name].type):
                 text = opened.parse({name: pa.string()})[name]
@@ -409,12 +381,7 @@ def _with_names(table: Any, opened: TextTable, kept: Sequence[str]) -> Any:
     return table
 
 
-def _as_read(text: str) -> str:
-    """Return text with its accents in one of the two ways in which Unicode has them."""
-    return unicodedata.normalize("NFC", text)
-
-
 def _some(names: Sequence[str], one: str, many: str) -> str:
-    """Count the names, and show the first few."""
+    """Return the number of names, and the first few."""
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     return f"{len(names):,} {one if len(names) == 1 else many} ({shown})"

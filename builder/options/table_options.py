@@ -68,9 +68,9 @@ def _pattern(value: str, _: str) -> str:
 
 
 def _pairing(value: str, _: str) -> str:
-    from builder.sources.label_files import pairing_of
+    from builder.sources.label_files import label_file_pattern
 
-    pairing_of(value)
+    label_file_pattern(value)
     return value
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from builder.processes.function_options import FunctionOptions
     from builder.processes.process import ProcessFunction
 
-BATCH_BYTES: Final = 2**25  # smaller ones take longer in all, larger ones more memory, and longer to end
+BATCH_BYTES: Final = 2**25  # with smaller batches a build takes longer, with larger ones more memory
 
 _MANIFEST: Final = "Labels in a manifest"
 _FUNCTION: Final = "A function of your own"
@@ -29,7 +29,7 @@ _FAILURES: Final = "Sources that fail"
 _WORK: Final = "The work"
 
 
-def _nobody(_: Any) -> None:
+def _ignore(_: Any) -> None:
     """Show no progress."""
 
 
@@ -138,7 +138,7 @@ class BuildOptions:
         "four times as many, the rest waits in files beside the store. By default 32MiB, and less at the end.",
         section=_WORK, metavar="SIZE",
     ))
-    on_progress: Callable[[Any], None] = field(default=_nobody, metadata=option(
+    on_progress: Callable[[Any], None] = field(default=_ignore, metadata=option(
         help="Called with a Tally whenever something was done.", kind="object",
     ))
     # fmt: on
@@ -148,18 +148,18 @@ class BuildOptions:
 
     @property
     def manifest_labels(self) -> ManifestLabels | None:
-        """What the options of a manifest say; None: none is given."""
+        """The options of a manifest; None: none is given."""
         from builder.manifest.manifest_table import ManifestLabels
 
         path = None if self.manifest is None else Path(self.manifest)
-        asked = ManifestLabels(
+        labels = ManifestLabels(
             path=path, key=self.key, columns=self.label_column, only_listed=bool(self.manifest_only), keep=self.keep
         )
-        return None if asked == ManifestLabels() else asked
+        return None if labels == ManifestLabels() else labels
 
     @property
     def of_function(self) -> FunctionOptions:
-        """What is asked of a process function."""
+        """The options of a process function."""
         from builder.processes.function_options import FunctionOptions
 
         return FunctionOptions.of(self.arguments, self.missing, self.classes, self.label_pattern)

@@ -1,4 +1,4 @@
-"""`--codec auto`: which codec suits the rows of a new store, by the sizes that the candidates give."""
+"""`--codec auto`: choose a codec for a new store, by the compressed sizes of some rows."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from builder.workers.row_blocks import Space
 from store_spec import Codec, Schema
 
 SAMPLE_BYTES = 2**24
-SAMPLE_SOURCES = 256  # at most, of a build
+SAMPLE_SOURCES = 256  # at most
 CANDIDATES = (Codec("none"), Codec("lz4"), Codec("zstd"))
-# Sizes alone decide, never a clock: the same sources give the same store on every machine. What a codec costs to read
-# is known: next to nothing without one, and with zstd two to three times the time of lz4.
-LEAST_SAVED = 0.05  # of the size without a codec, or there is no codec
-LEAST_SAVED_MORE = 0.3  # of the size with lz4, or zstd is not worth its time
+# Only sizes decide, and no clock, so that the same sources give the same store on every machine. Reading zstd takes two
+# to three times as long as lz4; reading uncompressed rows takes hardly any time.
+LEAST_SAVED = 0.05  # share of the uncompressed size that a codec must save
+LEAST_SAVED_MORE = 0.3  # share of the size with lz4 that zstd must save
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The codec that was chosen, and what the others would have given.
+    """The codec that was chosen, and how the candidates compare.
 
     Args:
-        codec: The chosen one.
-        shares: For each candidate, its size as a share of the rows' own.
-        nbytes: Of the rows that were compressed.
+        codec: The chosen codec.
+        shares: The compressed size with each candidate, as a share of the decoded size.
+        nbytes: The decoded bytes of the rows that were compressed.
     """
 
     codec: Codec
@@ -43,19 +43,19 @@ class Choice:
         if not self.nbytes:
             return f"codec {self.codec}: there are no rows to measure"
         names = {"none": "uncompressed"}
-        found = ", ".join(f"{share:.0%} {names.get(name, f'with {name}')}" for name, share in self.shares.items())
+        sizes = ", ".join(f"{share:.0%} {names.get(name, f'with {name}')}" for name, share in self.shares.items())
         why = {
             "none": f"compression saves less than {LEAST_SAVED:.0%}",
             "lz4": "it is read fastest",
             "zstd": f"it saves {LEAST_SAVED_MORE:.0%} or more beyond lz4, which is read faster",
         }
-        return f"codec {self.codec}, as {why[self.codec.name]}: the first rows take {found}"
+        return f"codec {self.codec}, as {why[self.codec.name]}: the first rows take {sizes}"
 
 
-def choose(sizes: Mapping[str, int], nbytes: int) -> Choice:
-    """Choose by the bytes that rows of `nbytes` take with each candidate, by its name.
+def choose_by_sizes(sizes: Mapping[str, int], nbytes: int) -> Choice:
+    """Choose by the compressed sizes of rows with each candidate; `nbytes` is their decoded size.
 
-    >>> str(choose({"none": 1000, "lz4": 600, "zstd": 500}, 1000))
+    >>> str(choose_by_sizes({"none": 1000, "lz4": 600, "zstd": 500}, 1000))
     'codec lz4:9, as it is read fastest: the first rows take 100% uncompressed, 60% with lz4, 50% with zstd'
     """
     codec = Codec("lz4")
@@ -66,8 +66,8 @@ def choose(sizes: Mapping[str, int], nbytes: int) -> Choice:
     return Choice(codec=codec, shares={name: size / max(1, nbytes) for name, size in sizes.items()}, nbytes=nbytes)
 
 
-def measured_on_sources(batch: Batch, schema: Schema) -> Choice:
-    """Choose by the sources of a batch that can be used: the first megabytes of them."""
+def choose_by_sources(batch: Batch, schema: Schema) -> Choice:
+    """Choose by the first megabytes of the usable sources of a batch."""
     rows: dict[str, list[NDArray[Any]]] = {}
     for number in range(len(batch)):
         processed = process_batch(batch.only(number), schema, Space(memory=SAMPLE_BYTES))
@@ -76,13 +76,13 @@ def measured_on_sources(batch: Batch, schema: Schema) -> Choice:
             rows.setdefault(name, []).extend(map(np.asarray, blocks.between(0, blocks.rows)))
         if sum(block.nbytes for blocks in rows.values() for block in blocks) >= SAMPLE_BYTES:
             break
-    return measured(rows, schema)
+    return choose_by_rows(rows, schema)
 
 
-def measured(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> Choice:
-    """Choose by the first rows of some arrays, cut into chunks as the schema has them."""
+def choose_by_rows(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> Choice:
+    """Choose by the first rows of some arrays, in chunks of the schema's size."""
     sizes, nbytes = dict.fromkeys((codec.name for codec in CANDIDATES), 0), 0
-    with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
+    with ThreadPoolExecutor(1) as pool:  # not in the main thread: see Codec.encode
         for name, blocks in rows.items():
             chunking = schema.chunking(name)
             sample = np.concatenate(blocks)[: SAMPLE_BYTES // schema.rows(name).nbytes or 1]
@@ -91,4 +91,4 @@ def measured(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> Choi
                 nbytes += piece.nbytes
                 for codec in CANDIDATES:
                     sizes[codec.name] += len(pool.submit(codec.encode, piece).result())
-    return choose(sizes, nbytes)
+    return choose_by_sizes(sizes, nbytes)

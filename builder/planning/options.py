@@ -1,4 +1,4 @@
-"""The options of a build: those that are given, and the others as the store records them."""
+"""The options of a build: those that are given, and otherwise those that the store records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from builder.frames.tabular import Tabular, tabular
 from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import differences, value_text
 from builder.planning.build_options import BuildOptions
-from builder.planning.provenance import ELSEWHERE, Recorded
+from builder.planning.provenance import ELSEWHERE, RecordedBuild
 from builder.processes.arguments import Argument
 from builder.processes.function_options import FunctionOptions
 from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
@@ -27,11 +27,11 @@ class Options:
     """How sources become sequences.
 
     Args:
-        process: What reads a source.
-        named: What the store records of it.
+        process: Reads a source.
+        named: The record of the process for the store.
         code: The fingerprint of the process function.
-        manifest: Where labels come from, and which sources there are; its path is None where the store has to tell.
-        label_axis: None: the process, or the first source, tells.
+        manifest: The options of the manifest; its path is None if the store records it.
+        label_axis: None: the process, or the first source, determines it.
     """
 
     process: Process
@@ -51,72 +51,72 @@ class Options:
 
     @property
     def has_labels_in_manifest(self) -> bool:
-        """Whether the manifest has the labels."""
+        """Whether the labels are in the manifest."""
         return self.manifest is not None and self.manifest.columns is not None
 
     @property
     def labels_of_sequences(self) -> str | None:
-        """Where the labels are that are one row a sequence, whatever the sources hold; None: they are elsewhere."""
+        """The place outside the sources that has one row of labels per sequence; None: labels are in the sources."""
         if self.has_labels_in_manifest:
             return "a manifest (label_column)"
         return "names (label_pattern)" if self.process.label_source == "pattern" else None
 
 
-def asked_of(
+def process_and_options(
     process: str | None,
     options: Mapping[str, Any],
     given: Collection[str],
     store: Path,
     arguments: Mapping[str, Argument],
 ) -> tuple[ProcessFunction | str | None, FunctionOptions]:
-    """Return the process function, and what is asked of it, where some options are of either: tables, or functions.
+    """Return the process function and its options; some options are valid for tables and for functions.
 
     Args:
-        process: The name of a function; None: it is one for tables, or the one that the store records.
-        options: Arguments of `tabular`; it has what is usual for others.
-        given: Those of them that the user gave.
-        store: Where the store is, or will be.
-        arguments: Of the function.
+        process: The name of a function; None: tables, or the function that the store records.
+        options: Arguments of `tabular`.
+        given: The arguments that the user gave.
+        store: The path of the store.
+        arguments: The arguments of the function.
 
     Raises:
-        UsageError: Options clash.
+        UsageError: Options conflict.
     """
     of_either = bool(given) and {"missing", "classes", "label_pattern"}.issuperset(given)
     if process is None and not (of_either and "function" in _process_recorded(store)):
-        return tabular_given(options, given, store), FunctionOptions.of(arguments, None, None, None)
+        return tabular_from_flags(options, given, store), FunctionOptions.of(arguments, None, None, None)
     missing = ",".join(options.get("missing", ())) or None
     return process, FunctionOptions.of(arguments, missing, options.get("classes"), options.get("label_pattern"))
 
 
-def tabular_given(options: Mapping[str, Any], given: Collection[str], store: Path) -> Tabular:
-    """Make a process function of the options that are given; the others go along where they are needed.
+def tabular_from_flags(options: Mapping[str, Any], given: Collection[str], store: Path) -> Tabular:
+    """Return a process function for tables, with the given options.
 
-    Some options mean nothing without others, as `ffill_limit` without `missing`. Of a store that is there, these are
-    recorded, so that each of them can be given alone, and is held against what is recorded.
+    Some options need others, such as `ffill_limit`, which needs `missing`. If a store exists, its recorded options
+    count as well, so that such an option can be given alone and compared with the record.
 
     Args:
-        options: Arguments of `tabular`; it has what is usual for others.
-        given: Those of them that the user gave.
-        store: Where the store is, or will be.
+        options: Arguments of `tabular`.
+        given: The arguments that the user gave.
+        store: The path of the store.
 
     Raises:
-        UsageError: Options clash.
+        UsageError: Options conflict.
     """
     if "na_values" in given and "decimal" not in given:
-        # What stands before decimals tells where a word among them ends.
+        # The decimal mark determines how the list of values is split.
         options = {"decimal": (_options_recorded(store) or {}).get("decimal", "."), **options}
     try:
         return tabular(**options).only(given)
     except UsageError:
         recorded = _options_recorded(store)
         if recorded is not None:
-            with suppress(UsageError):  # the first error says what is wrong with those that are given
+            with suppress(UsageError):  # the first error is about the given options
                 return tabular(**(recorded | {name: options[name] for name in given})).only(given)
         raise
 
 
 def _options_recorded(store: Path) -> dict[str, Any] | None:
-    """Return the arguments of `tabular` that a store records; None: there is none, or it was built with others."""
+    """Return the arguments of `tabular` that a store records; None: there is no store, or no valid record."""
     described = _process_recorded(store).get("tabular")
     with suppress(UsageError):
         return None if described is None else options_from_json(described)
@@ -124,24 +124,24 @@ def _options_recorded(store: Path) -> dict[str, Any] | None:
 
 
 def _process_recorded(store: Path) -> dict[str, Any]:
-    """Return what a store records of its process function; nothing where it is none."""
+    """Return the record of the process function in a store; empty: there is no store, or no valid record."""
     with suppress(StoreError, UsageError):
-        return Recorded.of(open_store(store)).process
+        return RecordedBuild.of(open_store(store)).process
     return {}
 
 
-def gives(process: ProcessFunction | str | None, option: str) -> bool:
-    """Tell whether a process function that a caller gives is one of tables, with this option."""
+def gives_option(process: ProcessFunction | str | None, option: str) -> bool:
+    """Tell whether a process function is `tabular(...)` with this option."""
     return isinstance(process, Tabular) and process.is_explicit(option)
 
 
-def options_of_new(asked: BuildOptions) -> Options:
+def options_of_new(build_options: BuildOptions) -> Options:
     """Return the options of a first build.
 
     Raises:
-        UsageError: Options clash, or there is no such function.
+        UsageError: Options conflict, or the function does not exist.
     """
-    process, manifest, of_function = asked.process, asked.manifest_labels, asked.of_function
+    process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
     if manifest is not None and manifest.path is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
     if process is None:
@@ -150,23 +150,24 @@ def options_of_new(asked: BuildOptions) -> Options:
     named = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
         _refuse_of_tables(of_function)
-        return Options(process=function, named=named, manifest=manifest, label_axis=asked.label_axis)
+        return Options(process=function, named=named, manifest=manifest, label_axis=build_options.label_axis)
     return Options(
-        process=of_function.applied(function, in_manifest=manifest is not None and manifest.columns is not None),
-        named=named | of_function.described(),
+        process=of_function.apply(function, in_manifest=manifest is not None and manifest.columns is not None),
+        named=named | of_function.to_record(),
         code=code_of(function),
         manifest=manifest,
-        label_axis=asked.label_axis,
+        label_axis=build_options.label_axis,
     )
 
 
-def options_of_old(recorded: Recorded, asked: BuildOptions) -> Options:
-    """Return the options of a later build: as the store records them.
+def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Options:
+    """Return the options of a later build, as the store records them.
 
     Raises:
-        UsageError: One that is given differs (the error has both values); or the function cannot be found.
+        UsageError: A given option differs from the record; the message names both values. Or the function cannot be
+            found.
     """
-    process, manifest, of_function = asked.process, asked.manifest_labels, asked.of_function
+    process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
     if manifest is not None and manifest.path is None and recorded.manifest is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
     function = None if process is None else load_process(process)
@@ -176,9 +177,9 @@ def options_of_old(recorded: Recorded, asked: BuildOptions) -> Options:
             _refuse_of_tables(of_function)
     else:
         _refuse_other(recorded, function, process if isinstance(process, str) else None)
-    of_stored_function = FunctionOptions.recorded(recorded.process)
+    of_stored_function = FunctionOptions.from_record(recorded.process)
     differing = of_function.differences(of_stored_function)
-    for before, now in (*_all_differences(recorded, tables, manifest, asked.label_axis), *differing):
+    for before, now in (*_all_differences(recorded, tables, manifest, build_options.label_axis), *differing):
         raise UsageError(
             f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
             f"store records it, or {ELSEWHERE}"
@@ -202,7 +203,7 @@ def options_of_old(recorded: Recorded, asked: BuildOptions) -> Options:
         raise UsageError(f"{recorded.store}: {error}") from None
     in_manifest = table is not None and table.columns is not None
     return Options(
-        process=of_stored_function.applied(function, in_manifest=in_manifest),
+        process=of_stored_function.apply(function, in_manifest=in_manifest),
         named=recorded.process,
         code=code_of(function),
         manifest=table,
@@ -210,13 +211,13 @@ def options_of_old(recorded: Recorded, asked: BuildOptions) -> Options:
     )
 
 
-def _refuse_other(recorded: Recorded, process: ProcessFunction, given: str | None) -> None:
-    """Refuse another function than the store records, unless the recorded name leads nowhere.
+def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str | None) -> None:
+    """Refuse another function than the store records, unless the recorded function no longer exists.
 
-    The store goes on to record its own, so that its bytes do not depend on how often it was built, and by what name.
+    The record does not change, so that the bytes of the store do not depend on the number of builds.
 
     Raises:
-        UsageError: The function that is given is not the one that the store records.
+        UsageError: The given function is not the one that the store records.
     """
     now = describe_process(process, given)
     function = recorded.process.get("function")
@@ -229,7 +230,7 @@ def _refuse_other(recorded: Recorded, process: ProcessFunction, given: str | Non
             load_recorded_process(function)
         except NoSuchProcessError:
             return
-        except UsageError:  # it is found, but not called unless it is given
+        except UsageError:  # the function exists, but is only called if the user gives it
             instead = f"give {function} with process (--process)"
     raise UsageError(
         f"{recorded.store}: was built with {was}, and now function {now['function']} is asked for; {instead}, or "
@@ -238,10 +239,10 @@ def _refuse_other(recorded: Recorded, process: ProcessFunction, given: str | Non
 
 
 def _refuse_of_tables(of_function: FunctionOptions) -> None:
-    """Refuse what is asked of a process function where tables are read.
+    """Refuse options of process functions if the sources are tables.
 
     Raises:
-        UsageError: Something is.
+        UsageError: An option of process functions is given.
     """
     if (given := of_function.first_given) is not None:
         instead = "name one with --process" if of_function.arguments else f"of tables, give {given} to tabular(...)"
@@ -249,7 +250,7 @@ def _refuse_of_tables(of_function: FunctionOptions) -> None:
 
 
 def _first_given(manifest: ManifestLabels) -> str:
-    """Return the option of a manifest that is given."""
+    """Return the first option of a manifest that is given."""
     if manifest.key is not None:
         return "key"
     if manifest.columns is not None:
@@ -258,9 +259,9 @@ def _first_given(manifest: ManifestLabels) -> str:
 
 
 def _all_differences(
-    recorded: Recorded, process: Tabular | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
+    recorded: RecordedBuild, process: Tabular | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
 ) -> Iterator[tuple[str, str]]:
-    """Give the options that are given and differ: what each was, and what it is now."""
+    """Yield the given options that differ from the record: the recorded value, and the given one."""
     if process is not None:
         yield from _tabular_differences(recorded.process, process)
     before: dict[str, Any] = {"label_axis": recorded.label_axis}
@@ -278,11 +279,11 @@ def _all_differences(
 
 def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator[tuple[str, str]]:
     function = recorded.get("function")
-    asked, given = process.describe(), process.explicit
+    now, given = process.describe(), process.explicit
     if function is None:
         before = tabular().describe() | recorded["tabular"]
-        yield from differences(before, asked, sorted(asked) if given is None else given)
+        yield from differences(before, now, sorted(now) if given is None else given)
     elif given is None:
         yield f"function {function}", "tabular"
     else:
-        yield from ((f"function {function}", f"{name} {value_text(asked[name])}") for name in given)
+        yield from ((f"function {function}", f"{name} {value_text(now[name])}") for name in given)

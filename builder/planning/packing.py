@@ -1,4 +1,4 @@
-"""How rows are packed into chunks and shards: chosen for a new store, compared with what an old one has."""
+"""How rows are packed into chunks and shards: options of a new store, which must agree with those of an old one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from builder.build_errors import UsageError
-from store_spec import Chunking, Codec, LabelAxis, Missing, Rows, Schema, SchemaError, SequenceColumn, Time, parse_bytes
+from store_spec import Chunking, Codec, Schema, SchemaError, parse_bytes
 from store_spec.building import sizes_for
 
 AUTO = "auto"
@@ -15,13 +15,13 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """What was asked for; None: the default for a new store, whatever an old one has.
+    """The options; None: the default in a new store, and no requirement for an old one.
 
     Args:
         chunk: Decoded bytes that are compressed together.
         shard: Decoded bytes in one file.
         codec: How chunks are compressed.
-        measure: Whether the codec of a new store is to be chosen by its first rows.
+        measure: Whether to choose the codec of a new store by its first rows.
     """
 
     chunk: int | None = None
@@ -34,10 +34,10 @@ class Packing:
 
     @classmethod
     def parse(cls, chunk: int | str | None, shard: int | str | None, codec: str | None) -> Self:
-        """Read sizes such as `"1MB"`, and a codec such as `"zstd:5"`, or `"auto"`.
+        """Parse sizes such as `"1MB"`, and a codec such as `"zstd:5"`, or `"auto"`.
 
         Raises:
-            SchemaError: One of them is none, or a chunk is larger than a shard.
+            SchemaError: A text is not valid, or a chunk is larger than a shard.
         """
         return cls(
             chunk=None if chunk is None else parse_bytes(chunk),
@@ -56,47 +56,22 @@ class Packing:
         """Decoded bytes of a shard of a new store."""
         return sizes_for(self.chunk, self.shard)[1]
 
-    def schema(
-        self,
-        inputs: Rows,
-        labels: Rows,
-        label_axis: LabelAxis,
-        missing: Missing = "error",
-        *,
-        columns: tuple[SequenceColumn, ...] = (),
-        time: Time | None = None,
-        filled: bool = False,
-    ) -> Schema:
-        """Return the schema of a new store."""
-        return Schema.plan(
-            inputs,
-            labels,
-            label_axis=label_axis,
-            missing=missing,
-            codec=self.codec,
-            chunk_bytes=self.chunk_bytes,
-            shard_bytes=self.shard_bytes,
-            columns=columns,
-            time=time,
-            filled=filled,
-        )
-
     def check(self, schema: Schema, store: Path) -> None:
-        """Refuse what was asked for where the store has something else.
+        """Refuse options that differ from those of a store.
 
         Raises:
-            UsageError: Says both values.
+            UsageError: An option differs; the message names both values.
         """
-        widest = schema.step_bytes
-        has, chunk, shard = schema.steps, schema.steps.chunk, schema.steps.shard
+        row_bytes, steps = schema.step_bytes, schema.steps
+        chunk, shard = steps.chunk, steps.shard
         if self.chunk is not None:
-            chunk = Chunking.for_rows(widest, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes).chunk
+            chunk = Chunking.for_rows(row_bytes, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes).chunk
         if self.shard is not None:
-            chunk_bytes = has.chunk * max(1, widest)
-            shard = Chunking.for_rows(widest, chunk_bytes=chunk_bytes, shard_bytes=max(chunk_bytes, self.shard)).shard
+            least = steps.chunk * max(1, row_bytes)
+            shard = Chunking.for_rows(row_bytes, chunk_bytes=least, shard_bytes=max(least, self.shard)).shard
         for before, now in (
-            (f"chunks of {has.chunk:,} steps", f"chunks of {chunk:,} steps"),
-            (f"shards of {has.shard:,} steps", f"shards of {shard:,} steps"),
+            (f"chunks of {steps.chunk:,} steps", f"chunks of {chunk:,} steps"),
+            (f"shards of {steps.shard:,} steps", f"shards of {shard:,} steps"),
             (f"codec {schema.codec}", f"codec {self.codec or schema.codec}"),
         ):
             if before != now:

@@ -1,4 +1,4 @@
-"""What a build is going to do, before it does it: which sources it processes, and how they are dealt."""
+"""Plan a build: which sources it processes, and in which batches."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 import store_spec
 from builder.build_errors import UsageError
 from builder.labels.text_classes import Texts
-from builder.manifest.label_classes import check_given
+from builder.manifest.label_classes import check_classes
 from builder.planning.build_options import BuildOptions
-from builder.planning.comparison import Comparison, Held, compare
-from builder.planning.resolved_sources import Reading, dealt, find_sources, opened
-from builder.sources.fingerprints import SeenFiles, read_fingerprint
+from builder.planning.comparison import Comparison, StoredSources, compare
+from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
+from builder.sources.fingerprints import FingerprintCache, read_fingerprint
 from builder.sources.source_list import SourceList
 from builder.workers.process_source import Batch, Failure
 from store_spec import Schema
 from store_spec.building import check_path
 
 MOST_COMPARED = 64  # files that are hashed to tell whether the root is another one
-LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes a byte of a file; what lies outside is taken for chance
+LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes per byte of a file; the estimate is limited to this range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,72 +30,72 @@ class Plan:
     """The sources of a build, compared with what the store holds."""
 
     store: Path
-    reading: Reading
+    sources: ResolvedSources
     numbers: Sequence[int]  # the sources to process, in order, by their place among the names
-    new_bytes: Sequence[int]  # of their files, and those of labels; 0 where there is none, as is said when it is read
-    outdated: tuple[str, ...]  # unchanged sources with sequences that come from other code, and are not redone
-    compared: Comparison
-    replaced: dict[str, list[int]]  # the sequences that the store has of sources to process
+    new_bytes: Sequence[int]  # the sizes of their files and label files; 0 for a file that does not exist
+    outdated: tuple[str, ...]  # unchanged sources with sequences from other code, which are not built again
+    comparison: Comparison
+    replaced: dict[str, list[int]]  # the old sequences of sources to process
     vanished: tuple[int, ...]  # the sequences of vanished sources
-    seen: SeenFiles
-    held: store_spec.Store | None  # the store as it is; None: there is none yet
+    fingerprints: FingerprintCache
+    old_store: store_spec.Store | None  # the store before the build; None: it does not exist yet
 
     @property
     def new(self) -> tuple[str, ...]:
         """Return the names of the sources to process, in the order in which they are appended."""
-        return tuple(self.reading.names[number] for number in self.numbers)
+        return tuple(self.sources.names[number] for number in self.numbers)
 
     @property
     def exists(self) -> bool:
         """Whether there is a store to append to."""
-        return self.held is not None
+        return self.old_store is not None
 
     @property
     def unreadable(self) -> tuple[Failure, ...]:
-        """Return the sources that the store holds and that nobody can compare with it, in the order of the names."""
-        return tuple(Failure(name, why) for name, why in self.compared.unreadable.items())
+        """Return the sources of the store that cannot be read now, in the order of the names."""
+        return tuple(Failure(name, why) for name, why in self.comparison.unreadable.items())
 
     @property
-    def found(self) -> int:
-        """Return how many sources are there, whatever becomes of them."""
-        compared = self.compared
-        return len(compared.new) + compared.held - len(compared.vanished) + len(self.reading.misnamed)
+    def count(self) -> int:
+        """Return the number of sources in the folder."""
+        comparison = self.comparison
+        return len(comparison.new) + comparison.stored - len(comparison.vanished) + len(self.sources.misnamed)
 
     def for_schema(self, schema: Schema) -> Plan:
-        """Return the plan for a store whose features have names: columns are found by them in every source."""
-        return replace(self, reading=self.reading.for_schema(schema))
+        """Return the plan for a store with this schema; names of features select columns in every source."""
+        return replace(self, sources=self.sources.for_schema(schema))
 
     def batch(self, numbers: slice) -> Batch:
-        """Return some of the sources to process, as a worker takes them."""
-        return self.reading.batch(self.numbers[numbers])
+        """Return some of the sources to process, as a batch."""
+        return self.sources.batch(self.numbers[numbers])
 
     def batches(self, batch_bytes: int, ratio: float, *, workers: int = 0) -> Iterator[tuple[Batch, int]]:
-        """Deal the sources to process, in order, into batches of about that many decoded bytes; each with its estimate.
+        """Split the sources to process, in order, into batches of about that size; yield each with its decoded bytes.
 
-        With `workers`, which are then to end together, the last ones are smaller. Where one batch ends leaves no trace
-        in the store.
+        With `workers` the last batches are smaller, so that all workers end together. The store does not depend on
+        where batches end.
         """
-        for part, size in dealt(self.new_bytes, batch_bytes, ratio, workers=workers):
+        for part, size in split_into_batches(self.new_bytes, batch_bytes, ratio, workers=workers):
             yield self.batch(part), size
 
     def check_text(self, texts: Mapping[str, Texts]) -> None:
-        """Refuse text where nothing but the lack of rows made labels of the store numbers.
+        """Refuse text labels if labels of the store are numbers only because no source had rows.
 
         Args:
-            texts: Of each target, in the first usable source.
+            texts: The classes of each target in the first usable source.
 
         Raises:
-            UsageError: There is text.
+            UsageError: A target has text.
         """
-        held = self.held
-        if held is None or held.schema.labels.classes or self.reading.process.label_source != "columns":
+        old_store = self.old_store
+        if old_store is None or old_store.schema.labels.classes or self.sources.process.label_source != "columns":
             return
-        for target, found in texts.items():
-            if found and not held.snapshot.offsets[-1]:
+        for target, values in texts.items():
+            if values and not old_store.snapshot.offsets[-1]:
                 raise UsageError(
-                    f"{held.path}: none of its sources had rows, so that labels {target} were taken for numbers, and "
-                    f"now they hold text, as {found[0]!r:.80}; build all sources to another path, or remove this store "
-                    "first"
+                    f"{old_store.path}: none of its sources had rows, so that labels {target} were taken for numbers, "
+                    f"and now they hold text, as {values[0]!r:.80}; build all sources to another path, or remove this "
+                    "store first"
                 )
 
     def bytes_to_read(self) -> int:
@@ -104,77 +104,76 @@ class Plan:
 
 
 def make_plan(options: BuildOptions) -> Plan:
-    """Find the sources, match the manifest, and leave out what the store holds already.
+    """Find the sources, match the manifest, and leave out sources that the store contains already.
 
-    What is not given is as the first build of the store recorded it. With `update`, sources that changed, and those
-    that other code of the process function made, are to be processed again. With `redo`
-    these alone are, whether they changed or not.
+    Options that are not given are those of the first build. With `update`, changed sources, and those that come from
+    other code of the process function, are processed again; with `redo`, only the named sources are.
 
     Raises:
-        UsageError: A folder, file, column or function that is not there, or options that clash, or are not those that
-            the store was built with.
-        StoreError: There is something else than a store at `store`, or that is a URL.
+        UsageError: A folder, file, column or function does not exist, or options conflict, or differ from those of the
+            first build.
+        StoreError: `store` is not a store, or is a URL.
     """
     store = Path(options.store)
     check_path(store)
-    held = opened(store)
-    reading = find_sources(options, held, allow_none=options.retire_missing and options.yes)
-    names, seen = reading.names, SeenFiles.load(store)
-    holding = None if held is None else Held(held)
-    root, beside = reading.sources.root.absolute(), reading.label_file
-    # Text is compared as the codes that the store has for it; a class that it has not is another label than any.
-    known = reading.labels if held is None else reading.labels_with(held.schema.labels.classes)
-    compared = compare(root, names, holding, seen, known, kept=reading.kept, label_file=beside)
+    old_store = open_if_exists(store)
+    sources = find_sources(options, old_store, allow_none=options.retire_missing and options.yes)
+    names, fingerprints = sources.names, FingerprintCache.load(store)
+    stored = None if old_store is None else StoredSources(old_store)
+    root, label_file = sources.listing.root.absolute(), sources.label_file
+    # Text is compared by its code in the store; a new class differs from every label.
+    labels = sources.labels if old_store is None else sources.labels_with(old_store.schema.labels.classes)
+    comparison = compare(root, names, stored, fingerprints, labels, kept=sources.kept, label_file=label_file)
     outdated: tuple[str, ...] = ()
-    if held is not None:
-        check_root(held, reading.sources, compared.new)
-        there = set(compared.unchanged)
-        assert reading.recorded is not None
-        outdated = tuple(name for name in reading.recorded.outdated(reading.code.sha256, held) if name in there)
-    wanted = {*compared.new, *(compared.changed + outdated if options.update else ())}
+    if old_store is not None:
+        check_root(old_store, sources.listing, comparison.new)
+        there = set(comparison.unchanged)
+        assert sources.recorded is not None
+        outdated = tuple(name for name in sources.recorded.outdated(sources.code.sha256, old_store) if name in there)
+    chosen = {*comparison.new, *(comparison.changed + outdated if options.update else ())}
     if options.redo:
-        wanted = set(options.redo).intersection(names)
+        chosen = set(options.redo).intersection(names)
     # Arrays take a fifth of the memory of tuples, and there may be millions.
-    new = array("q", (number for number, name in enumerate(names) if name in wanted))
-    if reading.texts is not None:
-        check_given(reading.targets, reading.process.classes, reading.texts, names, new)
-    numbers = {} if holding is None else holding.numbers
+    new = array("q", (number for number, name in enumerate(names) if name in chosen))
+    if sources.texts is not None:
+        check_classes(sources.targets, sources.process.classes, sources.texts, names, new)
+    numbers = {} if stored is None else stored.numbers
     return Plan(
         store=store,
-        reading=reading if held is None else reading.for_schema(held.schema),
+        sources=sources if old_store is None else sources.for_schema(old_store.schema),
         numbers=new,
-        new_bytes=array("q", (reading.file_bytes(names[number]) for number in new)),
+        new_bytes=array("q", (sources.file_bytes(names[number]) for number in new)),
         outdated=() if options.update else outdated,
-        compared=compared,
-        replaced={name: numbers[name] for name in wanted if name in numbers},
-        vanished=tuple(number for name in compared.vanished for number in numbers[name]),
-        seen=seen,
-        held=held,
+        comparison=comparison,
+        replaced={name: numbers[name] for name in chosen if name in numbers},
+        vanished=tuple(number for name in comparison.vanished for number in numbers[name]),
+        fingerprints=fingerprints,
+        old_store=old_store,
     )
 
 
-def check_root(held: store_spec.Store, found: SourceList, new: Sequence[str]) -> None:
-    """Refuse files that are in the store under the names that they have below another root.
+def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[str]) -> None:
+    """Refuse new files that are in the store already, under their names below another root.
 
-    Where a source of the store is there, unchanged, under its own name, the root is the same: what else has the bytes
-    of another one is a copy of it, or was moved.
+    If an unchanged source of the store has the same name as before, the root is the same, and a new file with the bytes
+    of an old one is a copy, or was moved.
 
     Raises:
-        UsageError: There is such a file among the new ones.
+        UsageError: A new file is in the store already, under another name.
     """
     if not new:
         return
-    known = dict(zip(held.sources, held.selection.tolist(), strict=True))
-    sizes = held.snapshot.table("sequences/source_size")
+    known = dict(zip(old_store.sources, old_store.selection.tolist(), strict=True))
+    sizes = old_store.snapshot.table("sequences/source_size")
 
     def is_same(name: str, number: int) -> bool:
-        path = found.path(name)
+        path = listing.path(name)
         if not path.is_file() or path.stat().st_size != sizes[number]:
             return False
-        sha256 = held.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
+        sha256 = old_store.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
         return read_fingerprint(path).sha256 == sha256
 
-    own = ((name, known[name]) for name in found.names if name in known)
+    own = ((name, known[name]) for name in listing.names if name in known)
     if any(is_same(*one) for one in itertools.islice(own, MOST_COMPARED)):
         return
     longer: dict[str, list[str]] = {}  # sources by all ends of their names
@@ -186,14 +185,14 @@ def check_root(held: store_spec.Store, found: SourceList, new: Sequence[str]) ->
         for source in others[:MOST_COMPARED]:
             if is_same(name, known[source]):
                 raise UsageError(
-                    f"{held.path}: {name} is in the store already, as {source}, and nothing lies where that did: "
-                    f"names are relative to the folder or to the fixed part of the glob, here {found.root}; give the "
+                    f"{old_store.path}: {name} is in the store already, as {source}, and nothing lies where that did: "
+                    f"names are relative to the folder or to the fixed part of the glob, here {listing.root}; give the "
                     "sources as in the first build (where the files themselves were moved: build another store)"
                 )
 
 
 def _ends(name: str) -> Iterator[str]:
-    """Give the ends of a path that are shorter, part by part."""
+    """Yield the path without its first component, without its first two, and so on."""
     while "/" in name:
         name = name.partition("/")[2]
         yield name

@@ -1,11 +1,10 @@
-"""What a store records of its builds: the options of the first one, and which code made which sequences.
+"""The record of its builds in a store: the options of the first one, and which code made which sequences.
 
-In `provenance["build"]`: `process`, either `{"tabular": its options}` or `{"function": "module:name"}`, with its
-`arguments`, `missing`, `classes` and `label_pattern` where these are given; `label_axis`, null if it was not given;
-`manifest`, null or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and
-the fingerprint of the process function that made the sequences from that number on (see `process_code`). In a
-store that `compact` gave another dtype, there is `converted` too: pairs of `inputs` or `labels` and a dtype, to which
-rows are converted, one after another.
+`provenance["build"]` contains `process`, either `{"tabular": its options}` or `{"function": "module:name"}`, with its
+`arguments`, `missing`, `classes` and `label_pattern` if given; `label_axis`, null if it was not given; `manifest`, null
+or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and the fingerprint
+of the process function that made the sequences from that number on (see `process_code`). If `compact` changed a dtype,
+it also contains `converted`, pairs of `inputs` or `labels` and a dtype, to which rows are converted in that order.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from numpy.typing import NDArray
 import store_spec
 from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
-from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, found_below, place_below
-from builder.processes.function_options import are_recorded
-from builder.processes.row_dtypes import Conversions, conversions_recorded
+from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels
+from builder.processes.function_options import is_valid_record
+from builder.processes.row_dtypes import Conversions, parse_conversions
 from builder.sources.source_list import SourceList
 from store_spec import LabelAxis
 
 ELSEWHERE = "build to another path"
-Code = tuple[tuple[int, str], ...]  # (number of a sequence, fingerprint of what made it and those after it), rising
+Code = tuple[tuple[int, str], ...]  # (sequence number, fingerprint of the code from that sequence on), ascending
 
 
 def describe_build(
     process: dict[str, Any], label_axis: LabelAxis | None, manifest: ManifestLabels | None, root: Path
 ) -> dict[str, Any]:
-    """Return what a new store records of its build."""
+    """Return the record of a build for a new store."""
     table = None
     if manifest is not None and manifest.path is not None:
         table = {
@@ -51,7 +50,7 @@ def describe_build(
 def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
     """Record that the sequences from number `first` on come from this code, unless those before them do too.
 
-    So it leaves no trace how often a build was cut off and went on.
+    So the record does not depend on how often a build was interrupted.
     """
     build = provenance["build"]
     pairs = build["code"]
@@ -59,21 +58,19 @@ def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
         provenance["build"] = build | {"code": [*pairs, [first, code]]}
 
 
-def of_some(provenance: dict[str, Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what a store records, for a store that holds some of its sequences alone, in this order.
+def select_provenance(provenance: dict[str, Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the record of a store for another one with some of its sequences, in this order.
 
-    >>> of_some({"build": {"code": [[0, "a"], [3, "b"], [4, "c"]]}}, np.array([0, 1, 4]))
+    >>> select_provenance({"build": {"code": [[0, "a"], [3, "b"], [4, "c"]]}}, np.array([0, 1, 4]))
     {'build': {'code': [[0, 'a'], [2, 'c']]}}
-    >>> of_some({"build": {"code": []}}, np.array([0, 1]))  # as `tabular` leaves it
-    {'build': {'code': []}}
-    >>> of_some({"build": {"code": [[0, "a"], [3, "b"]]}}, np.array([3, 0, 4]))
+    >>> select_provenance({"build": {"code": [[0, "a"], [3, "b"]]}}, np.array([3, 0, 4]))
     {'build': {'code': [[0, 'b'], [1, 'a'], [2, 'b']]}}
     """
     build = provenance.get("build")
     if not (isinstance(build, dict) and _is_code(build.get("code"))):
         return provenance
     which = np.searchsorted(np.array([first for first, _ in build["code"]], np.int64), numbers, "right")
-    codes = ["", *(code for _, code in build["code"])]  # "": of those before the first that is recorded
+    codes = ["", *(code for _, code in build["code"])]  # "": before the first recorded code
     pairs: list[list[Any]] = []
     for place in [*range(min(1, len(which))), *(np.flatnonzero(np.diff(which)) + 1).tolist()]:
         if codes[which[place]] != (pairs[-1][1] if pairs else ""):
@@ -82,70 +79,95 @@ def of_some(provenance: dict[str, Any], numbers: NDArray[np.int64]) -> dict[str,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordedBuild:
     """The options of the build that made a store."""
 
     store: Path
-    process: dict[str, Any]  # as `describe_process` gives it
+    process: dict[str, Any]  # from `describe_process`
     manifest: dict[str, Any] | None
-    label_axis: LabelAxis  # that the store has, whether it was given or guessed
+    label_axis: LabelAxis  # of the store, given or guessed
     code: Code
     converted: Conversions = ()
 
     @classmethod
-    def of(cls, held: store_spec.Store) -> Recorded:
-        """Read it from a store.
+    def of(cls, old_store: store_spec.Store) -> RecordedBuild:
+        """Read the record of a store.
 
         Raises:
-            UsageError: No build made the store, or what it records cannot be understood.
+            UsageError: No build made the store, or the record is not valid.
         """
-        build = held.provenance.get("build")
+        build = old_store.provenance.get("build")
         if not isinstance(build, dict):
-            raise UsageError(f"{held.path}: no build made this store, so none can bring it up to date; {ELSEWHERE}")
+            raise UsageError(
+                f"{old_store.path}: no build made this store, so none can bring it up to date; {ELSEWHERE}"
+            )
         fitting = {"process": _is_process, "manifest": _is_manifest, "code": _is_code, "converted": _is_converted}
         for name, fits in fitting.items():
             if name not in build and name != "converted":
                 raise UsageError(
-                    f"{held.path}: records no {name} of its build, so none can bring it up to date; {ELSEWHERE}"
+                    f"{old_store.path}: records no {name} of its build, so none can bring it up to date; {ELSEWHERE}"
                 )
             if not fits(build.get(name)):
                 raise UsageError(
-                    f"{held.path}: records {name} {str(build.get(name))[:200]} of its build, which cannot be "
+                    f"{old_store.path}: records {name} {str(build.get(name))[:200]} of its build, which cannot be "
                     f"understood; {ELSEWHERE}"
                 )
         return cls(
-            store=held.path,
+            store=old_store.path,
             process=build["process"],
             manifest=build["manifest"],
-            label_axis=held.schema.label_axis,
+            label_axis=old_store.schema.label_axis,
             code=tuple((first, code) for first, code in build["code"]),
-            converted=conversions_recorded(build.get("converted")) or (),
+            converted=parse_conversions(build.get("converted")) or (),
         )
 
-    def with_manifest(self, found: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
-        """Find the manifest where it lay, unless a path is given; what lies there is no source.
+    def with_manifest(self, listing: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
+        """Find the manifest in its recorded place, unless a path is given; a file there is not a source.
 
         Raises:
-            UsageError: It is not there.
+            UsageError: The manifest is not there.
         """
         place = self.manifest["path"] if self.manifest is not None else None
-        path = table.path or (None if place is None else found_below(place, found.root))
+        path = table.path or (None if place is None else find_below(place, listing.root))
         if path is None:
-            lay = "did not lie below the sources" if place is None else f"lay in {found.root} as {place}, and is gone"
-            raise UsageError(
-                f"{self.store}: was built with a manifest that {lay}; give it again with manifest (--manifest)"
+            what = (
+                "did not lie below the sources" if place is None else f"lay in {listing.root} as {place}, and is gone"
             )
-        names, ignored = ([name for name in names if name != place] for names in (found.names, found.ignored))
-        return replace(found, names=tuple(names), ignored=tuple(ignored)), replace(table, path=path)
+            raise UsageError(
+                f"{self.store}: was built with a manifest that {what}; give it again with manifest (--manifest)"
+            )
+        names, ignored = ([name for name in names if name != place] for names in (listing.names, listing.ignored))
+        return replace(listing, names=tuple(names), ignored=tuple(ignored)), replace(table, path=path)
 
-    def outdated(self, code: str | None, held: store_spec.Store) -> tuple[str, ...]:
-        """Return the sources of which sequences come from other code than this, in the order of the store."""
+    def outdated(self, code: str | None, old_store: store_spec.Store) -> tuple[str, ...]:
+        """Return the sources with sequences from other code than this, in the order of the store."""
         if code is None:
             return ()
         firsts = np.array([first for first, _ in self.code], np.int64)
-        codes = np.array(["", *(sha256 for _, sha256 in self.code)], object)  # "": before the first that is recorded
-        other = codes[np.searchsorted(firsts, held.selection, "right")] != code
-        return tuple(dict.fromkeys(held.sources[position] for position in np.flatnonzero(other)))
+        codes = np.array(["", *(sha256 for _, sha256 in self.code)], object)  # "": before the first recorded code
+        other = codes[np.searchsorted(firsts, old_store.selection, "right")] != code
+        return tuple(dict.fromkeys(old_store.sources[position] for position in np.flatnonzero(other)))
+
+
+def place_below(path: Path, root: Path) -> str | None:
+    """Return the POSIX path of a manifest relative to the root; None: it is outside the root."""
+    try:
+        place = path.resolve().relative_to(root.resolve()).as_posix()
+        place.encode()
+    except ValueError:  # outside, or not UTF-8, so that a store cannot record it
+        return None
+    return place
+
+
+def find_below(place: str, root: Path) -> Path | None:
+    """Return the file with a path from `place_below`, if it exists; never one outside the root."""
+    if Path(place).is_absolute() or ".." in Path(place).parts:
+        return None
+    try:
+        path = (root / place).resolve()
+        return path if path.is_relative_to(root.resolve()) and path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # a name that no file can have, or a cycle of links
+        return None
 
 
 def _is_process(value: Any) -> bool:
@@ -153,7 +175,7 @@ def _is_process(value: Any) -> bool:
         case {"tabular": dict()} if len(value) == 1:
             return True
         case {"function": str()}:
-            return are_recorded(value)
+            return is_valid_record(value)
     return False
 
 
@@ -176,11 +198,11 @@ def _is_manifest(value: Any) -> bool:
 
 
 def _is_converted(value: Any) -> bool:
-    return value is None or conversions_recorded(value) is not None
+    return value is None or parse_conversions(value) is not None
 
 
 def _is_code(value: Any) -> bool:
-    """Tell whether it is a list of [number, text], the numbers rising from 0 on."""
+    """Tell whether a value is a list of [number, text], the numbers ascending and not negative."""
     before = -1
     for pair in value if isinstance(value, list) else (None,):
         match pair:
@@ -192,16 +214,16 @@ def _is_code(value: Any) -> bool:
 
 
 def options_given(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the options of a build that were set, those of the process function among them, as text.
+    """Yield the options of a build that differ from the default, with those of the process function, as text.
 
     >>> list(options_given({"process": {"function": "made:read"}, "label_axis": None, "manifest": None, "code": []}))
     [('function', 'made:read')]
     """
-    usual = tabular().describe() | {"only_listed": False, "code": []}
+    defaults = tabular().describe() | {"only_listed": False, "code": []}
     for name, value in build.items():
         if isinstance(value, dict):
             yield from options_given(value)
-        elif value not in (None, usual.get(name)):
+        elif value not in (None, defaults.get(name)):
             yield name, _code(value) if name == "code" else _option(value)
 
 

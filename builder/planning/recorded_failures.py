@@ -1,4 +1,4 @@
-"""What a store records of the sources that its last build could not use."""
+"""The sources that the last build could not use, as a store records them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from builder.workers.process_source import Failure
 
 FAILURES = "failures"  # in the provenance
-LISTED_FAILURES = 1_000  # that a store lists by name; it counts all
+LISTED_FAILURES = 1_000  # listed by name at most; all are counted
 
 
 def failures_recorded(failures: Sequence[Failure]) -> dict[str, Any]:
-    """Return what a store records of them."""
+    """Return the record of failures for a store."""
     listed = [{"source": one.source, "reason": one.reason} for one in failures[:LISTED_FAILURES]]
     return {"count": len(failures), "listed": listed}
 
 
 def failures_in(provenance: Mapping[str, Any]) -> tuple[int, tuple[Failure, ...]]:
-    """Return how many there were, and those that are listed; a stranger's store may hold anything there."""
+    """Return the number of failures, and those that are listed. Any record is accepted, as a store can be corrupt."""
     recorded = provenance.get(FAILURES)
     if not isinstance(recorded, dict):
         return 0, ()

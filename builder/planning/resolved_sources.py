@@ -1,4 +1,4 @@
-"""Which sources there are, and how they are read: what the options say, those that a store records among them."""
+"""Find the sources of a build, and how to read them, by its options and by those that the store records."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 import store_spec
 from builder.build_errors import SourceError, UsageError
 from builder.labels.text_classes import parse_classes
-from builder.manifest.kept import Kept
-from builder.manifest.label_classes import Texts, check_kinds, coded, texts_given, texts_wanted
+from builder.manifest.kept_columns import KeptColumn
+from builder.manifest.label_classes import (
+    Texts,
+    check_kinds,
+    columns_with_classes,
+    encode_manifest_labels,
+    text_columns,
+)
 from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
 from builder.planning.build_options import BuildOptions
-from builder.planning.options import gives, options_of_new, options_of_old
-from builder.planning.provenance import Recorded, describe_build
+from builder.planning.options import gives_option, options_of_new, options_of_old
+from builder.planning.provenance import RecordedBuild, describe_build
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
 from builder.sources.label_files import LABELS_SHA256, check_below, without_label_files
@@ -29,62 +35,62 @@ from builder.workers.process_source import Batch, Failure
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
 from store_spec.building import build_folder
 
-LEAST_BATCH_BYTES = 2**22  # of those that are dealt last: the tasks of a batch take as long as processing some 2 MB
-FILE_COST = 2**16  # bytes that opening a file counts as: reading that much takes about as long
+LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch takes as long as processing about 2 MB
+FILE_COST = 2**16  # bytes that take as long to read as opening a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """The sources that are there, and how to read each."""
+class ResolvedSources:
+    """The sources of a build, and how to read them."""
 
-    sources: SourceList
-    names: tuple[str, ...]  # of those to use: the manifest may list some alone
-    labels: NDArray[Any] | None  # (names, targets), where they come from a manifest
+    listing: SourceList
+    names: tuple[str, ...]  # of the sources to use, which can be those of the manifest only
+    labels: NDArray[Any] | None  # (names, targets) from a manifest, -1 for text; None: labels are elsewhere
     label_names: tuple[str, ...] | None
-    texts: Texts | None  # of labels that are text in the manifest: their codes are -1 until the classes are known
-    targets: tuple[str, ...]  # the columns of the manifest that are labels
-    kept: tuple[Kept, ...]  # columns of the manifest, (names,) each
+    texts: Texts | None  # the text labels of the manifest
+    targets: tuple[str, ...]  # the label columns of the manifest
+    kept: tuple[KeptColumn, ...]  # columns of the manifest, (names,) each
     process: Process
-    described: dict[str, Any]  # what a new store records of all this
-    label_axis: LabelAxis | None  # None: the first source's labels tell
+    described: dict[str, Any]  # the record of the build for a new store
+    label_axis: LabelAxis | None  # None: the labels of the first source determine it
     code: ProcessCode  # of the process function
-    recorded: Recorded | None  # what the store records; None: there is none yet
-    search: tuple[str, ...]
+    recorded: RecordedBuild | None  # None: there is no store yet
+    search: tuple[str, ...]  # folders to search for the module of the process function
     missing: Missing = "error"  # whether NaN may stand for missing values in a new store
 
     @property
     def misnamed(self) -> tuple[Failure, ...]:
-        """Return the files that cannot be sources by their names, in the order of these."""
-        return tuple(Failure(name, MISNAMED) for name in self.sources.misnamed)
+        """Return the files whose names no store can keep, in the order of the names."""
+        return tuple(Failure(name, MISNAMED) for name in self.listing.misnamed)
 
     def label_file(self, name: str) -> str | None:
-        """Return the name of the file of a source's labels, if there is one, relative to the root."""
+        """Return the name of a source's label file, relative to the root; None: labels are elsewhere."""
         return self.process.label_file(name)
 
     def file_bytes(self, name: str) -> int:
-        """Return the bytes to read of a source, its labels in another file among them; 0 of what is not there."""
-        size = file_bytes(os.path.join(self.sources.root, name))
-        with suppress(SourceError):  # said when it is read
+        """Return the size of a source with its label file; files that do not exist count 0."""
+        size = file_bytes(os.path.join(self.listing.root, name))
+        with suppress(SourceError):  # reading the source reports it
             if (beside := self.label_file(name)) is not None:
-                size += file_bytes(os.path.join(self.sources.root, beside))
+                size += file_bytes(os.path.join(self.listing.root, beside))
         return size
 
-    def for_schema(self, schema: Schema) -> Reading:
-        """Return the same for a store whose features have names: columns are found by them in every source."""
+    def for_schema(self, schema: Schema) -> ResolvedSources:
+        """Return the same sources for a store; names of features select columns in every source."""
         columns = [(column.name, column.dtype) for column in schema.columns]
         process = self.process.for_store(schema.inputs.names, schema.labels.names, columns)
         return replace(self, process=process.with_classes(schema.labels.classes))
 
     def labels_with(self, classes: Classes | None) -> NDArray[Any] | None:
-        """Return the labels of the manifest, with the codes of these classes in place of text."""
+        """Return the labels of the manifest, with codes of these classes instead of text."""
         if self.texts is None or self.labels is None or classes is None:
             return self.labels
-        return coded(self.labels, self.texts, classes)
+        return encode_manifest_labels(self.labels, self.texts, classes)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
-        """Return some sources, by their place among the names, as a worker takes them."""
+        """Return some sources, by their place among the names, as a batch."""
         return Batch(
-            root=self.sources.root.absolute(),
+            root=self.listing.root.absolute(),
             names=tuple(self.names[number] for number in numbers),
             labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
             process=self.process,
@@ -98,21 +104,20 @@ class Reading:
         )
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
-        """Tell whether reading files of these sizes takes less time than starting processes for it.
+        """Tell whether reading files of these sizes takes less time than starting processes.
 
-        So it is for tables, and two batches at most. A function of the user's own may take any time, and may crash: it
-        is kept out of this process.
+        It does for tables of at most two batches. A function of the user may take long, or crash, and gets a process.
         """
         cost = sum(file_bytes) + FILE_COST * len(file_bytes)
         return not self.process.is_custom and cost <= 2 * batch_bytes
 
 
-def opened(path: Path) -> store_spec.Store | None:
-    """Return the store at a path; None if nothing is there.
+def open_if_exists(path: Path) -> store_spec.Store | None:
+    """Return the store at a path; None: the path does not exist.
 
     Raises:
-        UsageError: Something else is.
-        StoreError: It cannot be read.
+        UsageError: The path exists, but is not a store.
+        StoreError: The store cannot be read.
     """
     if not path.exists() and not path.is_symlink():
         return None
@@ -123,63 +128,61 @@ def opened(path: Path) -> store_spec.Store | None:
         raise UsageError(f"{path}: is {what}; give another path for the store, or remove what is there") from error
 
 
-def find_sources(asked: BuildOptions, held: store_spec.Store | None, *, allow_none: bool = False) -> Reading:
-    """Find the sources and match the manifest; what is not given is as the first build of the store recorded it.
+def find_sources(
+    build_options: BuildOptions, old_store: store_spec.Store | None, *, allow_none: bool = False
+) -> ResolvedSources:
+    """Find the sources and match the manifest; options that are not given are those that the store records.
 
     Args:
-        asked: The options of the build.
-        held: The store that is there.
-        allow_none: Let a folder be empty.
+        build_options: The options of the build.
+        old_store: The store; None: it does not exist yet.
+        allow_none: Whether a folder may contain no source.
 
     Raises:
-        UsageError: A folder, file, column or function that is not there, or options that clash, or are not those that
-            the store was built with.
+        UsageError: A folder, file, column or function does not exist, or options conflict, or differ from those of the
+            first build.
     """
-    recorded = None if held is None else Recorded.of(held)
-    options = options_of_new(asked) if recorded is None else options_of_old(recorded, asked)
-    store = Path(asked.store)
+    recorded = None if old_store is None else RecordedBuild.of(old_store)
+    options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
     function, table = options.process, options.manifest
-    found = discover(
-        Path(asked.sources),
-        format=function.format,
-        any_suffix=function.is_custom,
-        exclude=[store, build_folder(store), *([table.path] if table is not None and table.path is not None else [])],
-        allow_none=allow_none,
-    )
-    function = function.under(found.root.absolute())
+    listing = _discover(build_options, function, allow_none=allow_none)
+    function = function.under(listing.root.absolute())
     if function.labels_from is not None:
-        if recorded is not None and not gives(asked.process, "labels_from"):
-            check_below(found, function.label_file, recorded.store, function.labels_from)
-        found = without_label_files(found, function.label_file, function.labels_from)
+        if recorded is not None and not gives_option(build_options.process, "labels_from"):
+            check_below(listing, function.label_file, recorded.store, function.labels_from)
+        listing = without_label_files(listing, function.label_file, function.labels_from)
     if recorded is not None and table is not None:
-        found, table = recorded.with_manifest(found, table)
-    names, labels, label_names = found.names, None, None
+        listing, table = recorded.with_manifest(listing, table)
+    names, labels, label_names = listing.names, None, None
     texts: Texts | None = None
     targets: tuple[str, ...] = ()
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptColumn, ...] = ()
     if table is not None and table.kept is not None and LABELS_SHA256 in table.kept and not function.is_custom:
         raise UsageError(f"keep={LABELS_SHA256}: a column of that name has the hash of a source's labels; rename it")
     if table is not None and table.path is not None:
-        types = {} if held is None else {column.name: column for column in held.schema.columns}
+        types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
         text = [name for name, column in types.items() if column.dtype == "string"]
-        labels_as_text = texts_wanted(table.parts, parse_classes(function.classes), held)
+        labels_as_text = text_columns(table.parts, parse_classes(function.classes), old_store)
         rows = read_manifest(
             table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ()
         )
         matched = rows.match(
-            found.names, only_listed=table.only_listed, misnamed=found.misnamed, held=lambda: _sources_of(held)
+            listing.names,
+            only_listed=table.only_listed,
+            misnamed=listing.misnamed,
+            stored_names=lambda: _stored_names(old_store),
         )
         names, places = tuple(matched), np.array(list(matched.values()), np.int64)
         if table.parts is not None:
             labels, targets, texts = rows.labels(
-                table.parts, given=texts_given(table.parts, parse_classes(function.classes)), order=places
+                table.parts, as_text=columns_with_classes(table.parts, parse_classes(function.classes)), order=places
             )
-            check_kinds(held, targets, texts, table.path)
+            check_kinds(old_store, targets, texts, table.path)
             label_names = table.parts if len(table.parts) == labels.shape[1] else None
         if table.kept is not None:
             kept = tuple(one[places] for one in rows.kept(table.kept, types))
-    return Reading(
-        sources=found,
+    return ResolvedSources(
+        listing=listing,
         names=names,
         labels=labels,
         label_names=label_names,
@@ -187,7 +190,7 @@ def find_sources(asked: BuildOptions, held: store_spec.Store | None, *, allow_no
         targets=targets,
         kept=kept,
         process=function,
-        described=describe_build(options.named, options.label_axis, table, found.root),
+        described=describe_build(options.named, options.label_axis, table, listing.root),
         label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
         code=options.code,
         recorded=recorded,
@@ -196,35 +199,50 @@ def find_sources(asked: BuildOptions, held: store_spec.Store | None, *, allow_no
     )
 
 
-def _sources_of(held: store_spec.Store | None) -> Sequence[str]:
-    """Return the names of the sources that a store has, retired ones too; none where they cannot be read."""
-    with suppress(*DAMAGE):  # who asks says it
-        return () if held is None else held.snapshot.sources()
+def _discover(options: BuildOptions, process: Process, *, allow_none: bool) -> SourceList:
+    """List the files that can be sources: all but the store, its build folder and the manifest."""
+    store, manifest = Path(options.store), options.manifest_labels
+    exclude = [store, build_folder(store)]
+    if manifest is not None and manifest.path is not None:
+        exclude.append(manifest.path)
+    return discover(
+        Path(options.sources),
+        format=process.format,
+        any_suffix=process.is_custom,
+        exclude=exclude,
+        allow_none=allow_none,
+    )
+
+
+def _stored_names(old_store: store_spec.Store | None) -> Sequence[str]:
+    """Return the names of the sources in a store, retired ones too; empty if they cannot be read."""
+    with suppress(*DAMAGE):  # the caller refuses rows without a source anyway
+        return () if old_store is None else old_store.snapshot.sources()
     return ()
 
 
 def file_bytes(path: str) -> int:
-    """Return the size of a file; 0 where there is none."""
+    """Return the size of a file; 0 if it does not exist."""
     try:
         return os.stat(path).st_size
     except OSError:
         return 0
 
 
-def dealt(
+def split_into_batches(
     file_bytes: Sequence[int], batch_bytes: int, ratio: float, *, workers: int = 0
 ) -> Iterator[tuple[slice, int]]:
-    """Cut files that follow one another into batches of about that many decoded bytes; give each with its estimate.
+    """Split files, in order, into batches of about that many decoded bytes; yield each with its decoded bytes.
 
-    With `workers` the last ones are ever smaller, so that all end at about the same time. (Factoring: Hummel, Schonberg
-    and Flynn, Communications of the ACM 35-8, 1992.)
+    With `workers` the last batches become smaller and smaller, so that all workers end at about the same time.
+    (Factoring: Hummel, Schonberg and Flynn, Communications of the ACM 35-8, 1992.)
     """
 
-    def costs() -> Iterator[int]:
-        return (round(nbytes * ratio) + FILE_COST for nbytes in file_bytes)
+    def cost_of(nbytes: int) -> int:
+        return round(nbytes * ratio) + FILE_COST
 
-    left, start, size, most = sum(costs()) if workers else 0, 0, 0, batch_bytes
-    for number, cost in enumerate(costs()):
+    left, start, size, most = sum(map(cost_of, file_bytes)) if workers else 0, 0, 0, batch_bytes
+    for number, cost in enumerate(map(cost_of, file_bytes)):
         if number > start and size + cost > most:
             yield slice(start, number), size
             start, left, size = number, left - size, 0

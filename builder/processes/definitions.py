@@ -1,4 +1,4 @@
-"""What the code of a function says: the text of its definition, and the names that it reads and imports."""
+"""Find the text of a function's definition, and the names that its code reads and imports."""
 
 from __future__ import annotations
 import __future__
@@ -16,16 +16,17 @@ GLOBAL_WRITES = ("STORE_GLOBAL", "DELETE_GLOBAL")
 
 
 class Definition(NamedTuple):
-    """A function as its source has it."""
+    """A function in a source file."""
 
-    text: str  # of the whole definition, decorators and comments included
-    code: CodeType  # that it compiles to
+    text: str  # the whole definition, with decorators and comments
+    code: CodeType  # its compiled code
 
 
 def definitions_beside(function: FunctionType) -> dict[str, list[Definition]]:
     """Return the functions that are defined in the same file or notebook cell, by their qualified names.
 
-    Empty where there is no source. Several lambdas that begin on one line are left out: nothing tells one from another.
+    Empty if the source is not available. Lambdas that begin on the same line are left out, as they cannot
+    be told apart.
     """
     name = function.__code__.co_filename
     linecache.checkcache(name)
@@ -47,16 +48,16 @@ def definitions_beside(function: FunctionType) -> dict[str, list[Definition]]:
             first = min(one.lineno for one in (node, *node.decorator_list))
             whole = "".join(lines[first - 1 : node.end_lineno])
             texts.setdefault((first, node.name), []).append(whole)
-    found: dict[str, list[Definition]] = {}
+    definitions: dict[str, list[Definition]] = {}
     for code in nested(compiled):
-        written = texts.get((code.co_firstlineno, code.co_name), [])
-        if len(written) == 1:
-            found.setdefault(code.co_qualname, []).append(Definition(written[0], code))
-    return found
+        candidates = texts.get((code.co_firstlineno, code.co_name), [])
+        if len(candidates) == 1:
+            definitions.setdefault(code.co_qualname, []).append(Definition(candidates[0], code))
+    return definitions
 
 
 def nested(code: CodeType) -> Iterator[CodeType]:
-    """Yield a code object and all that lie in it: inner functions, lambdas, comprehensions, classes."""
+    """Yield a code object and those inside it: inner functions, lambdas, comprehensions, classes."""
     yield code
     for const in code.co_consts:
         if isinstance(const, CodeType):
@@ -64,29 +65,29 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def names_read(code: CodeType) -> set[str]:
-    """Return the global names that code reads; without those that it sets itself, as where it loads a model once."""
+    """Return the global names that code reads but does not set; it sets some, for example, to load a model once."""
     steps = [step for one in nested(code) for step in dis.get_instructions(one)]
     written = {step.argval for step in steps if step.opname in GLOBAL_WRITES}
     return {step.argval for step in steps if step.opname in GLOBAL_READS} - written
 
 
 def all_names(code: CodeType) -> set[str]:
-    """Return the names of globals and attributes that code has."""
+    """Return the names of globals and attributes in code."""
     return {name for one in nested(code) for name in one.co_names}
 
 
 def imports(code: CodeType) -> Iterator[tuple[str, tuple[str, ...], int]]:
-    """Yield what code imports when it runs: the name of the module, the names taken from it, and the dots before it."""
+    """Yield the imports inside code: the name of the module, the imported names, and the number of leading dots."""
     for one in nested(code):
         steps = [step for step in dis.get_instructions(one) if step.opname != "EXTENDED_ARG"]
-        for level, taken, step in zip(steps, steps[1:], steps[2:], strict=False):
+        for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
             if step.opname == "IMPORT_NAME":
-                yield step.argval, taken.argval or (), level.argval
+                yield step.argval, names.argval or (), level.argval
 
 
-def imported(function: FunctionType, name: str, taken: tuple[str, ...], level: int) -> ModuleType | None:
-    """Import a module as a function does when it runs; None: it cannot be."""
+def import_for(function: FunctionType, name: str, names: tuple[str, ...], level: int) -> ModuleType | None:
+    """Import a module as a function does when it runs; None: the import fails."""
     try:
-        return __import__(name, function.__globals__, None, taken, level)
-    except (Exception, SystemExit):  # noqa: BLE001  # the function finds it out itself
+        return __import__(name, function.__globals__, None, names, level)
+    except (Exception, SystemExit):  # noqa: BLE001  # running the function reports it
         return None

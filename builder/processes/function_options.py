@@ -1,4 +1,4 @@
-"""What is asked of a process function beside its name: its arguments, NaN that is kept, labels in sources' names."""
+"""The options of a process function: its arguments, missing values, classes, and labels in the names of sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from builder.build_errors import UsageError
 from builder.labels.name_labels import check_pattern
 from builder.labels.text_classes import format_classes, parse_classes
-from builder.processes.arguments import Argument, can_be, checked_arguments, with_arguments
+from builder.processes.arguments import Argument, bind_arguments, check_arguments, is_recordable
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.processes.process import ProcessFunction
 
@@ -19,10 +19,10 @@ class FunctionOptions:
     """Options of a process function.
 
     Args:
-        arguments: That it is given, by name.
-        missing: `keep`: NaN in its arrays stands for missing values; `error`, as without it: NaN is refused.
-        classes: Of its labels that are text, as `format_classes` writes them.
-        label_pattern: A regular expression that finds the labels in sources' names, whatever the function returns.
+        arguments: Its arguments, by name.
+        missing: `keep`: NaN in its arrays stands for missing values; `error`, the default: NaN is refused.
+        classes: The classes of its labels that are text, as `format_classes` writes them.
+        label_pattern: A regular expression that finds the labels in the names of sources.
     """
 
     arguments: Mapping[str, Argument] = field(default_factory=dict)
@@ -47,22 +47,22 @@ class FunctionOptions:
         classes: str | Sequence[str] | None,
         label_pattern: str | None,
     ) -> Self:
-        """Check what was given.
+        """Check and convert the arguments of `build`.
 
         Raises:
-            UsageError: It cannot be.
+            UsageError: One of them is not valid.
         """
         lists = (classes,) if isinstance(classes, str) else tuple(classes or ())
         return cls(
-            arguments=checked_arguments(arguments),
+            arguments=check_arguments(arguments),
             missing=missing,  # type: ignore[arg-type]  # checked when made
             classes=format_classes(parse_classes(lists)),
             label_pattern=label_pattern,
         )
 
     @classmethod
-    def recorded(cls, process: Mapping[str, Any]) -> Self:
-        """Read what a store records of a function; see `are_recorded`."""
+    def from_record(cls, process: Mapping[str, Any]) -> Self:
+        """Read the record of a function in a store, which `is_valid_record` has checked."""
         return cls(
             arguments=process.get("arguments") or {},
             missing=process.get("missing"),
@@ -77,67 +77,67 @@ class FunctionOptions:
 
     @property
     def first_given(self) -> str | None:
-        """What is given, in words; None: nothing is."""
+        """The first option that is given, in words; None: no option is."""
         if self.arguments:
             return f"argument {next(iter(self.arguments))} (--arg)"
-        given = {
-            "missing": self.missing is not None,
-            "classes": bool(self.classes),
-            "label_pattern": self.label_pattern is not None,
-        }
-        return next((name for name, is_given in given.items() if is_given), None)
+        if self.missing is not None:
+            return "missing"
+        if self.classes:
+            return "classes"
+        return None if self.label_pattern is None else "label_pattern"
 
-    def described(self) -> dict[str, Any]:
-        """Return what a store records: what is given alone."""
-        every = {
+    def to_record(self) -> dict[str, Any]:
+        """Return the record for a store, which contains only options that are given."""
+        record = {
             "arguments": dict(self.arguments),
             "missing": self.missing if self.keeps_nan else None,
             "classes": list(self.classes),
             "label_pattern": self.label_pattern,
         }
-        return {name: value for name, value in every.items() if value}
+        return {name: value for name, value in record.items() if value}
 
-    def applied(self, function: ProcessFunction, *, in_manifest: bool) -> FunctionProcess:
+    def apply(self, function: ProcessFunction, *, in_manifest: bool) -> FunctionProcess:
         """Return the function as a process.
 
         Args:
             function: The function.
-            in_manifest: Whether the manifest has the labels.
+            in_manifest: Whether the labels are in the manifest.
 
         Raises:
-            UsageError: The function takes no such argument, or lacks one.
+            UsageError: The function does not take an argument, or needs another one.
         """
         return FunctionProcess(
-            function=Portable(with_arguments(function, self.arguments)),
+            function=Portable(bind_arguments(function, self.arguments)),
             classes=self.classes,
             label_pattern=self.label_pattern,
             in_manifest=in_manifest,
             keeps_nan=self.keeps_nan,
         )
 
-    def differences(self, held: Self) -> Iterator[tuple[str, str]]:
-        """Give what is given here and is another there: what it is there, and here."""
+    def differences(self, earlier: Self) -> Iterator[tuple[str, str]]:
+        """Yield each option that is given and differs from an earlier build: its earlier value, and its value now."""
         for name, value in self.arguments.items():
-            if repr(value) != repr(held.arguments.get(name)):  # 1, 1.0 and True are not the same
-                there = repr(held.arguments[name])[:80] if name in held.arguments else "not given"
+            if repr(value) != repr(earlier.arguments.get(name)):  # 1, 1.0 and True are not the same
+                there = repr(earlier.arguments[name])[:80] if name in earlier.arguments else "not given"
                 yield f"argument {name} {there}", f"{name} {value!r:.80}"
-        if self.missing is not None and self.keeps_nan != held.keeps_nan:
-            yield f"missing {held.missing or 'error'}", f"missing {self.missing}"
-        if self.classes and self.classes != held.classes:
-            there = ",".join(held.classes) or "not given"
+        if self.missing is not None and self.keeps_nan != earlier.keeps_nan:
+            yield f"missing {earlier.missing or 'error'}", f"missing {self.missing}"
+        if self.classes and self.classes != earlier.classes:
+            there = ",".join(earlier.classes) or "not given"
             yield f"classes {there}", f"classes {','.join(self.classes)}"
-        if self.label_pattern not in (None, held.label_pattern):
-            yield f"label_pattern {held.label_pattern or 'not given'}", f"label_pattern {self.label_pattern}"
+        if self.label_pattern not in (None, earlier.label_pattern):
+            yield f"label_pattern {earlier.label_pattern or 'not given'}", f"label_pattern {self.label_pattern}"
 
 
-def are_recorded(process: Mapping[str, Any]) -> bool:
-    """Tell whether what a store records of a function can be."""
+def is_valid_record(process: Mapping[str, Any]) -> bool:
+    """Tell whether the record of a function in a store is valid."""
     names = ("arguments", "missing", "classes", "label_pattern")
     arguments, missing, classes, pattern = (process.get(name) for name in names)
     if not {"function", *names}.issuperset(process):
         return False
     if arguments is not None and not (
-        isinstance(arguments, dict) and all(name.isidentifier() and can_be(one) for name, one in arguments.items())
+        isinstance(arguments, dict)
+        and all(name.isidentifier() and is_recordable(one) for name, one in arguments.items())
     ):
         return False
     if missing not in (None, "keep"):

@@ -1,4 +1,4 @@
-"""A process function of the user's own: how it travels to workers, and where its labels come from."""
+"""A process function of the user: how it is sent to workers, and where its labels come from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from builder.build_errors import UsageError
 from builder.formats.table import Array
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import parse_classes
-from builder.processes.text_labels import coded_sequences
+from builder.processes.text_labels import encode_sequences
 from builder.sequence import Parts, resident_bytes
 from store_spec import Classes
 
@@ -24,15 +24,15 @@ Names = tuple[str, ...] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionProcess:
-    """A process function of the user's own, as `builder.processes.process.Process`.
+    """A process function of the user, as `builder.processes.process.Process`.
 
     Args:
         function: The function of a path.
-        classes: The classes of labels that are text, as `classes_text` writes them; of several targets, each is named
-            by its place, as `"0=cat,dog"`.
-        label_pattern: A regular expression that finds the labels in the sources' names; None: the function returns
-            them, or the manifest has them.
-        in_manifest: Whether the manifest has the labels.
+        classes: The classes of labels that are text, as `format_classes` writes them; with several targets, each is
+            named by its place, such as `"0=cat,dog"`.
+        label_pattern: A regular expression that finds the labels in the names of sources; None: the function returns
+            them, or they are in the manifest.
+        in_manifest: Whether the labels are in the manifest.
         keeps: Whether NaN in its arrays stands for missing values.
         store_classes: The classes of each target in the store; None: they are not known yet, or labels are numbers.
     """
@@ -58,34 +58,34 @@ class FunctionProcess:
         """Call the function. Labels that are text become codes.
 
         Raises:
-            SourceError: A label is none of the classes.
+            SourceError: A label is not one of the classes.
         """
         result = self.function(path)
         if not self.classes or self.label_source != "function" or inspect.iscoroutine(result):
-            return result  # whoever reads sources says that a coroutine cannot be used
-        return Parts(coded_sequences(result, parse_classes(self.classes), str(path)), resident_bytes(result))
+            return result  # `read_source` refuses coroutines
+        return Parts(encode_sequences(result, parse_classes(self.classes), str(path)), resident_bytes(result))
 
     def labels_in_name(self, source: str) -> Array | None:
-        """Return the labels (targets,) in a source's name; None: they are elsewhere.
+        """Return the labels (targets,) in the name of a source; None: labels are elsewhere.
 
         Raises:
-            SourceError: The name does not match the pattern, or has what is neither a number nor a class.
+            SourceError: The name does not match the pattern, or contains text that is not one of the classes.
         """
         if self.label_pattern is None:
             return None
         return parse_name_labels(source, self.label_pattern, None, self.store_classes, from_user=bool(self.classes))
 
     def label_file(self, source: str) -> None:  # of the protocol
-        """Return None: labels beside the sources are for tables."""
+        """Return None: only tables have label files."""
         del source
 
     def columns(self, path: Path) -> tuple[Names, Names]:
-        """Return the names of the features and of the targets of a source; None where they have no names."""
+        """Return the names of the features and targets of a source; None: they have no names."""
         del path
         return None, None if self.label_pattern is None else target_names(self.label_pattern)
 
     def classes_in(self, path: Path) -> dict[str, Names]:  # of the protocol
-        """Return nothing: a function may take any time, so its classes are given."""
+        """Return nothing: the user names the classes, since calling the function may take long."""
         del path
         return {}
 
@@ -94,24 +94,24 @@ class FunctionProcess:
         return replace(self, store_classes=classes)
 
     def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
-        """Return the same: the function knows no store."""
+        """Return the same process, which does not depend on the store."""
         del inputs, labels, columns
         return self
 
     def under(self, root: Path) -> Self:
-        """Return the same: the function takes whole paths."""
+        """Return the same process, since the function takes whole paths."""
         del root
         return self
 
 
 class Portable:
-    """A function that travels to the workers as bytes, and is unpickled where it is called.
+    """A function that is sent to the workers as bytes, and unpickled when it is called.
 
-    A module that a worker lacks is thus an error of the call. A worker that fails to read a message drops it, and asks
-    for it again for ever.
+    If a worker lacks a module, the call raises an error. Otherwise the worker could not read the message, and would
+    request it endlessly.
 
     Raises:
-        UsageError: When called: it cannot be imported there.
+        UsageError: When it is called, and cannot be imported.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -134,7 +134,7 @@ class Portable:
         if not self._data:
             try:
                 self._data = cloudpickle.dumps(self._function)
-            except Exception as error:  # whatever an object of the user's own raises
+            except Exception as error:  # the user's objects can raise anything
                 raise UsageError(
                     f"the process function cannot be sent to workers: {type(error).__name__}: {error}; have it make "
                     "what cannot be sent when it is called, or work in this process: workers=0 (--workers 0)"

@@ -1,4 +1,4 @@
-"""What turns one source into sequences: the protocol, and process functions that are found by name."""
+"""Process functions, which turn one source into sequences: their protocol, and how they are found by name."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from builder.build_errors import NoSuchProcessError, UsageError
 from builder.frames.tabular import Tabular
 from store_spec import Classes, LabelAxis
 
-# Of a path, and of `arguments` by name; it returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
+# Takes a path, and `arguments` by name. Returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
 # these.
 ProcessFunction = Callable[..., Any]
 Names = tuple[str, ...] | None
 
 
 class Process(Protocol):
-    """What makes sequences of a source: `Tabular`, or a `FunctionProcess`."""
+    """Makes sequences of a source: `Tabular`, or a `FunctionProcess`."""
 
     @property
     def is_custom(self) -> bool:
-        """Whether it is a function of the user's own, which may take any time, and may crash."""
+        """Whether it is a function of the user, which may take long, and may crash."""
 
     @property
     def format(self) -> str | None:
-        """The format that all sources have; None: it goes by the suffix, or the function knows."""
+        """The format of all sources; None: the suffix determines it, or the function reads any."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes that the user gave, as `classes_text` writes them."""
+        """The classes that the user named, as `classes_text` writes them."""
 
     @property
     def store_classes(self) -> Classes | None:
-        """The classes of each target that have codes; None: labels are numbers, or nothing is known of them yet."""
+        """The classes of each target that have codes; None: labels are numbers, or not known yet."""
 
     @property
     def label_pattern(self) -> str | None:
-        """The regular expression that finds labels in sources' names; None: they are elsewhere."""
+        """The regular expression that finds labels in the names of sources; None: they are elsewhere."""
 
     @property
     def label_source(self) -> str:
@@ -51,52 +51,52 @@ class Process(Protocol):
 
     @property
     def labels_from(self) -> str | None:
-        """The pattern of the files of labels beside the sources; None: there are none."""
+        """The pattern of the label files beside the sources; None: labels are elsewhere."""
 
     @property
     def label_axis(self) -> LabelAxis | None:
-        """The label axis, if the options tell."""
+        """The label axis, if the options determine it."""
 
     @property
     def keeps_nan(self) -> bool:
         """Whether NaN stands for missing values."""
 
     def __call__(self, path: Path) -> Any:
-        """Return what a process function returns of a source."""
+        """Return the sequences of a source, as a process function does."""
 
     def labels_in_name(self, source: str) -> NDArray[Any] | None:
-        """Return the labels (targets,) in a source's name, if the call does not return them."""
+        """Return the labels (targets,) in the name of a source; None: labels are elsewhere."""
 
     def label_file(self, source: str) -> str | None:
-        """Return the name of a source's file of labels, relative to the root; None: there is none."""
+        """Return the name of a source's label file, relative to the root; None: labels are elsewhere."""
 
     def columns(self, path: Path) -> tuple[Names, Names]:
-        """Return the names of the features and of the targets of a source; None where they have no names."""
+        """Return the names of the features and targets of a source; None: they have no names."""
 
     def classes_in(self, path: Path) -> dict[str, Names]:
-        """Return the classes of each label column of a source; None: it holds numbers."""
+        """Return the classes of each label column of a source; None: the column contains numbers."""
 
     def with_classes(self, classes: Classes | None) -> Self:
-        """Return the same for labels with these classes."""
+        """Return the process for labels with these classes."""
 
     def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
-        """Return the same for a store with these names, and further columns of sequences."""
+        """Return the process for a store with these names, and further columns of sequences."""
 
     def under(self, root: Path) -> Self:
-        """Return the same for sources below this folder."""
+        """Return the process for sources below this folder."""
 
 
 OWN_PACKAGES = ("builder", "store_spec")
 
 
 def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
-    """Return the function that `module:function` names; one given as such is returned as it is.
+    """Return a function, or find it by its name `module:function`.
 
-    The working folder is searched too, as `python` itself would.
+    The working folder is searched too, as `python` does.
 
     Raises:
-        NoSuchProcessError: There is no such module or function.
-        UsageError: It is no such name, cannot be called, or its module cannot be imported.
+        NoSuchProcessError: The module or the function does not exist.
+        UsageError: The name is not of that form, the object cannot be called, or its module cannot be imported.
     """
     if process is None:
         raise UsageError("no process function is given")
@@ -126,22 +126,22 @@ def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
             ) from error
     function = getattr(module, name, None)
     if not callable(function):
-        there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        named = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
-        raise NoSuchProcessError(f"process {process!r}: {module_name} has no {name}; it has {named or 'no functions'}")
+        names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise NoSuchProcessError(f"process {process!r}: {module_name} has no {name}; it has {listed or 'no functions'}")
     return function  # type: ignore[no-any-return]
 
 
 def load_recorded_process(name: str) -> ProcessFunction:
     """Return the function whose name a store records.
 
-    A store can come from a stranger, and installed packages have functions that do harm to whatever path they are
-    given: only what modules of the user's own define is called on the word of a store, nothing that they import from
-    there, and nothing of this package, which calls what it is told to.
+    A store can come from a stranger, and installed packages have functions that do harm to a path. Therefore only
+    functions that the user's own modules define are called because a store names them.
 
     Raises:
-        NoSuchProcessError: Nothing is found by that name; it has to be given again, by whatever name it has now.
-        UsageError: It is not the user's own, and has to be given again; or its module cannot be imported.
+        NoSuchProcessError: There is no function of that name; the user must give it again, by its present name.
+        UsageError: The function is in an installed package, and the user must give it again; or its module cannot be
+            imported.
     """
     again = "give it again with process (--process)"
     module, _, function = name.partition(":")
@@ -153,7 +153,7 @@ def load_recorded_process(name: str) -> ProcessFunction:
             process = load_process(name)
         except NoSuchProcessError as error:
             raise NoSuchProcessError(f"{error}; or {again}") from error
-    if process is None or is_installed(process.__module__ or "builtins"):  # where it, or its class, is defined
+    if process is None or is_installed(process.__module__ or "builtins"):  # the module that defines it or its class
         raise UsageError(
             f"the process function {name!r:.200} is not one of yours but lies in an installed package, and such a one "
             f"is not called because a store says so; {again}"
@@ -168,33 +168,33 @@ def is_installed(module: str) -> bool:
         return True
     try:
         with searching([str(Path.cwd())]):
-            spec = importlib.util.find_spec(package)  # of a name without dots, this imports nothing
+            spec = importlib.util.find_spec(package)  # imports nothing, as the name has no dots
     except (ImportError, ValueError):
         return False
     places = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or ())]
     return any(not {"site-packages", "dist-packages"}.isdisjoint(Path(place).parts) for place in places)
 
 
-def describe_process(process: ProcessFunction, given: str | None = None) -> dict[str, Any]:
-    """Return what the store records of a process function: its options, or its name.
+def describe_process(process: ProcessFunction, given_name: str | None = None) -> dict[str, Any]:
+    """Return the record of a process function for a store: its options, or its name.
 
     Args:
         process: The function.
-        given: The name under which it was given, if it was.
+        given_name: The name by which the user gave it; None: the user gave the function itself.
     """
     if isinstance(process, Tabular):
         return {"tabular": process.recorded()}
-    return {"function": _name(process, given)}
+    return {"function": _name(process, given_name)}
 
 
-def _name(process: ProcessFunction, given: str | None) -> str:
-    """Return where a function is defined, if that leads to it; else how it was given, or what leads nowhere."""
+def _name(process: ProcessFunction, given_name: str | None) -> str:
+    """Return the module and name of a function, if that finds it; else the given name, or one that finds nothing."""
     module = getattr(process, "__module__", None) or "?"
     name = getattr(process, "__qualname__", type(process).__qualname__)
     if getattr(sys.modules.get(module), name, None) is process:
         return f"{module}:{name}"
-    # An object that can be called, or the function inside a decorated one: the bare name would lead to another.
-    return given or f"{module}:{name}{'()' if name.isidentifier() else ''}"
+    # A callable object, or a function inside a decorated one: its plain name would find another object.
+    return given_name or f"{module}:{name}{'()' if name.isidentifier() else ''}"
 
 
 @contextmanager

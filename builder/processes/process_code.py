@@ -1,16 +1,16 @@
-"""Whether a process function is what it was: a fingerprint of its code and of the values that it uses.
+"""Compute a fingerprint of a process function: of its code and of the values that it uses.
 
-A store records the fingerprint, so it depends on code and values alone: not on the process, the hash seed, line numbers
-or places of files. It covers all that the function reaches by name: closures, defaults, bound values, and the
-functions, classes and values of its module and of the user's other modules. What an installed package defines counts
-by its module and name.
+A store records the fingerprint, so it depends only on code and values, and not on the process, the hash seed, line
+numbers or the location of files. It covers everything that the function reaches by name: closures, defaults, bound
+values, and the functions, classes and values of its module and of the user's other modules. For objects of installed
+packages, module and name count.
 
 * A function is the text of its definition, so that another version of Python gives the same fingerprint. Where there is
   no text, or a file was edited since it was imported, so that its text does not compile to the code that runs, the
   function is its bytecode, which differs between minor versions of Python.
-* Any other object is what pickle would save of it, in a form of our own: pickle's bytes depend on the order of sets,
-  and on whether equal objects are one. Lists and dictionaries keep their order, which can be that of columns; sets are
-  sorted. An object that cannot be pickled is its type alone, and the user is warned.
+* Any other object is what pickle would save of it, but not as pickle's bytes, which depend on the order of sets, and on
+  whether equal objects are the same. Lists and dictionaries keep their order, which can be that of columns; sets are
+  sorted. An object that cannot be pickled counts by its type, and the user is warned.
 
 What a function looks up by a computed name is not covered, as in `getattr(module, name)` or `globals()[name]`. A value
 that changes while sources are processed in this process (workers=0), such as a cache, changes the fingerprint.
@@ -40,7 +40,7 @@ from types import (
 from typing import Any, Final
 
 from builder.frames.tabular import Tabular
-from builder.processes.definitions import Definition, all_names, definitions_beside, imported, imports, names_read
+from builder.processes.definitions import Definition, all_names, definitions_beside, import_for, imports, names_read
 from builder.processes.process import OWN_PACKAGES, ProcessFunction, is_installed, searching
 
 UNKNOWN_CODE = "unknown"
@@ -52,16 +52,16 @@ class ProcessCode:
     """The fingerprint of a process function.
 
     Args:
-        sha256: 64 hexadecimal digits; `UNKNOWN_CODE` where nothing can be compared; None for `tabular`, whose options
-            are all there is to know.
-        uncompared: What cannot be compared, as a message; None: everything can.
+        sha256: 64 hexadecimal digits; `UNKNOWN_CODE` if nothing can be compared; None for `tabular`, whose options
+            are compared instead.
+        uncompared: A message that says what cannot be compared; None: everything can.
     """
 
     sha256: str | None = None
     uncompared: str | None = None
 
     def warn(self, stacklevel: int) -> None:
-        """Say what cannot be compared, if anything cannot."""
+        """Warn of what cannot be compared."""
         if self.uncompared is not None:
             warnings.warn(self.uncompared, stacklevel=stacklevel + 1)
 
@@ -88,31 +88,31 @@ def code_of(process: ProcessFunction) -> ProcessCode:
 
 
 class _Walk:
-    """Digests of what a process function reaches, each made of those of its parts."""
+    """Computes the digests of what a process function reaches, each from those of its parts."""
 
     def __init__(self, process: Any) -> None:
         self.unknown = set[str]()  # what cannot be compared
-        self._done: dict[int, tuple[object, bytes]] = {}  # by id, beside the object, which so keeps its id
-        self._open: dict[int, int] = {}  # the ids of what is being walked, outermost first
+        self._done: dict[int, tuple[object, bytes]] = {}  # by id; the object is kept, so that its id stays unique
+        self._open: dict[int, int] = {}  # the ids of the objects being walked, outermost first
         self._definitions: dict[str, dict[str, list[Definition]]] = {}  # by file
         self._installed = {"__main__": False}  # whether a package is one whose code is not walked
         while isinstance(process, partial):
             process = process.func
         package = (getattr(process, "__module__", None) or type(process).__module__).partition(".")[0]
         if package not in {*sys.stdlib_module_names, *OWN_PACKAGES, "numpy"}:
-            self._installed[package] = False  # it is the user's own, even where it is installed as any other
+            self._installed[package] = False  # the package of the process function counts as the user's own
 
     def digest(self, value: Any) -> bytes:
         """Return the digest of anything."""
         if type(value) in ATOMS:
-            return _hashed([type(value).__name__, hex(value) if type(value) is int else repr(value)])
+            return _hash([type(value).__name__, hex(value) if type(value) is int else repr(value)])
         key = id(value)
         if key in self._open:  # a function that calls itself, a list that holds itself
-            return _hashed(["open", str(len(self._open) - self._open[key])])
+            return _hash(["open", str(len(self._open) - self._open[key])])
         if key not in self._done:
             self._open[key] = len(self._open)
             try:
-                self._done[key] = value, _hashed([type(value).__name__, *self._parts(value)])
+                self._done[key] = value, _hash([type(value).__name__, *self._parts(value)])
             finally:
                 del self._open[key]
         return self._done[key][1]
@@ -123,15 +123,15 @@ class _Walk:
                 return self._of_class(value)
             case FunctionType():
                 return self._of_function(value)
-            case ModuleType():  # met as a value, so that nothing says what of it is used
+            case ModuleType():  # as a value, so that its used names are unknown
                 return self._of_module(value, None)
             case set() | frozenset():
                 return [self.digest(type(value)), *self._sorted(value), self.digest(_state(value))]
         parts = _parts_of(value)
-        return self._saved(value) if parts is None else map(self.digest, parts)
+        return self._of_pickled(value) if parts is None else map(self.digest, parts)
 
     def _sorted(self, values: Iterable[Any]) -> list[bytes]:
-        """Return the digests of the elements of a set, whatever the order in which they are met."""
+        """Return the sorted digests of the elements of a set, which do not depend on their order."""
         done, digests = self._done, []
         for value in values:
             self._done = {}
@@ -139,18 +139,18 @@ class _Walk:
         self._done = done
         return sorted(digests)
 
-    def _saved(self, value: Any) -> Iterable[bytes | str]:
+    def _of_pickled(self, value: Any) -> Iterable[bytes | str]:
         """Return what pickle would save of an object."""
         kind = type(value)
         try:
-            if "__wrapped__" in _state(value) and self._is_installed(kind.__module__):  # as lru_cache has it
+            if "__wrapped__" in _state(value) and self._is_installed(kind.__module__):  # such as lru_cache
                 return map(self.digest, (kind, value.__wrapped__))
             reducer: Callable[[Any], Any] | None = copyreg.dispatch_table.get(kind)
             saved = reducer(value) if reducer is not None else value.__reduce_ex__(4)
             if not isinstance(saved, str):
                 return map(self.digest, [list(part) if isinstance(part, Iterator) else part for part in saved])
             module = getattr(value, "__module__", None) or kind.__module__
-        except Exception:  # noqa: BLE001  # whatever an object of the user's own raises
+        except Exception:  # noqa: BLE001  # the user's objects can raise anything
             return [self._unknown(f"{kind.__module__}.{kind.__qualname__}")]
         if self._is_installed(module) and _leads_to(module, saved, value):
             return [f"{module}:{saved}"]
@@ -169,9 +169,9 @@ class _Walk:
             yield self._definition(function)
             known = names_read(code).intersection(function.__globals__)
             values |= {name: function.__globals__[name] for name in known if not _is_dunder(name)}
-            for name, taken, level in imports(code):
+            for name, members, level in imports(code):
                 if level or not self._is_installed(name):
-                    yield from (name, _hashed(self._of_module(imported(function, name, taken, level), names)))
+                    yield from (name, _hash(self._of_module(import_for(function, name, members, level), names)))
         yield from self._named(values, names)
         yield from self._named(vars(function), names)
         yield from map(self.digest, (function.__defaults__, function.__kwdefaults__))
@@ -199,7 +199,7 @@ class _Walk:
         yield from self._named({name: one for name, one in vars(kind).items() if _is_written(kind, name, one)}, set())
 
     def _of_module(self, module: ModuleType | None, names: set[str] | None) -> Iterator[bytes | str]:
-        """Give what a module has under these names; None: any."""
+        """Yield what a module has under these names; None: any."""
         if module is None or self._is_installed(module.__name__):
             yield "" if module is None else module.__name__
         elif names is None:
@@ -210,10 +210,10 @@ class _Walk:
             del self._open[id(module)]
 
     def _named(self, values: dict[str, Any], names: set[str]) -> Iterator[bytes | str]:
-        """Give values by name; of modules among them, what they have under the second names."""
+        """Yield values by name; of modules among them, their members called `names`."""
         for name, value in sorted(values.items()):
             yield name
-            yield _hashed(self._of_module(value, names)) if isinstance(value, ModuleType) else self.digest(value)
+            yield _hash(self._of_module(value, names)) if isinstance(value, ModuleType) else self.digest(value)
 
     def _is_installed(self, module: str | None) -> bool:
         package = (module or "").partition(".")[0]
@@ -277,13 +277,13 @@ def _state(value: object) -> dict[str, Any]:
 
 def _leads_to(module: str, name: str, value: object) -> bool:
     """Tell whether a module has an object by that name."""
-    found: object = sys.modules.get(module)
+    member: object = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is value
+        member = getattr(member, part, None)
+    return member is value
 
 
-def _hashed(parts: Iterable[bytes | str]) -> bytes:
+def _hash(parts: Iterable[bytes | str]) -> bytes:
     sha256 = hashlib.sha256()
     for part in parts:
         data = part.encode(errors="surrogatepass") if isinstance(part, str) else part

@@ -1,4 +1,4 @@
-"""Rows of another dtype than the sources give: what `compact` makes of them, and a later build of such a store too."""
+"""Convert rows to another dtype, for `compact`, and for later builds of a store that it made."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from store_spec import Schema
 from store_spec.building import with_masks
 
 ARRAYS = ("inputs", "labels")
-Conversions = tuple[tuple[str, str], ...]  # (inputs or labels, dtype): one after another, since each may round
+Conversions = tuple[tuple[str, str], ...]  # (inputs or labels, dtype), in order, since each may round
 
 
-def dtypes_asked(old: Schema, dtype: DTypeLike | None, label_dtype: DTypeLike | None) -> dict[str, DType]:
-    """Return the dtypes that rows shall have; without those that nobody asks for.
+def target_dtypes(old: Schema, dtype: DTypeLike | None, label_dtype: DTypeLike | None) -> dict[str, DType]:
+    """Return the new dtypes of rows, for each array that gets one.
 
     Args:
-        old: What the rows are.
-        dtype: Of inputs, and of labels too where these are floats and have no dtype of their own here.
-        label_dtype: Of labels, whatever they are.
+        old: The schema of the old store.
+        dtype: The dtype of inputs, and of labels that are floats if `label_dtype` is None.
+        label_dtype: The dtype of labels.
 
     Raises:
-        UsageError: One of them is none that can be stored; or rows are complex numbers, or classes, and it is not for
-            these.
+        UsageError: A dtype cannot be stored, or is not possible for complex numbers or classes.
     """
     inputs, labels = parse_dtype(dtype), parse_dtype(label_dtype)
     if labels is None and old.labels.dtype.kind == "f":
@@ -38,27 +37,27 @@ def dtypes_asked(old: Schema, dtype: DTypeLike | None, label_dtype: DTypeLike | 
             f"label_dtype={labels} (--label-dtype): labels are {old.labels.dtype} and have classes, for which whole "
             "numbers stand; choose one of these, as int16, or leave it out"
         )
-    asked = {name: one for name, one in zip(ARRAYS, (inputs, labels), strict=True) if one is not None}
-    for name in asked:
+    targets = {name: one for name, one in zip(ARRAYS, (inputs, labels), strict=True) if one is not None}
+    for name in targets:
         if old.rows(name).dtype.kind == "c":
-            raise UsageError(f"{name} are {old.rows(name).dtype}, of which no other dtype is made; leave the dtype out")
-    return asked
+            raise UsageError(f"{name} are {old.rows(name).dtype}, which cannot be converted; leave the dtype out")
+    return targets
 
 
 def conversions(old: Schema, new: Schema) -> Conversions:
-    """Return what makes rows of one store those of another."""
+    """Return the conversions from the rows of one store to those of another."""
     return tuple((name, new.rows(name).dtype.name) for name in ARRAYS if old.rows(name).dtype != new.rows(name).dtype)
 
 
 def check_narrowing(before: Conversions, now: Conversions) -> None:
-    """Refuse to make rows again what they were before they were made less: those of a later build would go both ways.
+    """Refuse a conversion to a wider dtype after one to a narrower: a later build would round new rows needlessly.
 
     Args:
-        before: What was done to rows of the store already.
-        now: What is to be done to them.
+        before: The conversions that were done already.
+        now: The conversions to do.
 
     Raises:
-        UsageError: An earlier dtype holds less than a later one.
+        UsageError: A later dtype is wider than an earlier one.
     """
     for name, dtype in now:
         for array, earlier in before:
@@ -71,17 +70,17 @@ def check_narrowing(before: Conversions, now: Conversions) -> None:
                 )
 
 
-def converted(rows: Array, target: DType, name: str, source: object) -> Array:
+def convert_rows(rows: Array, target: DType, name: str, source: object) -> Array:
     """Return rows (rows, *shape) of another dtype; floats, and whole numbers that become floats, may be rounded.
 
     Raises:
-        SourceError: A value would become another one, as beyond what the dtype holds, or no whole number.
+        SourceError: A value does not fit into the dtype.
     """
     if rows.dtype == target:
         return rows
     with np.errstate(over="ignore", invalid="ignore"):
-        found = np.ascontiguousarray(rows.astype(target))
-    lost = lost_values(rows, found, rounds=True)
+        result = np.ascontiguousarray(rows.astype(target))
+    lost = lost_values(rows, result, rounds=True)
     if lost is not None and lost.any():
         place = tuple(int(axis) for axis in np.argwhere(lost)[0])
         column = f", column {place[-1]:,}" if len(place) > 1 else ""
@@ -90,35 +89,35 @@ def converted(rows: Array, target: DType, name: str, source: object) -> Array:
             f"{name}: row {place[0]:,}{column} is {rows[place].item()!r}, which does not fit into {target} "
             f"({int(lost.sum()):,} such values)",
         )
-    return found
+    return result
 
 
-def converted_as(conversions: Conversions, given: Any, name: str, source: object) -> Any:
-    """Return what a process function gives for inputs or labels, as a store was made to have it.
+def convert_like_store(conversions: Conversions, value: Any, name: str, source: object) -> Any:
+    """Convert the inputs or labels of a process function as those of the store were converted.
 
-    What is no array of plain numbers is returned as it is: whoever checks it says what is wrong.
+    Anything but an array of numbers is returned as it is; the check of the sequence refuses it.
     """
-    given = with_masks(given) if conversions else given
+    value = with_masks(value) if conversions else value
     for array, dtype in conversions:
-        if array != name or np.ma.is_masked(given):
+        if array != name or np.ma.is_masked(value):
             continue
         try:
-            rows = np.asarray(given)
+            rows = np.asarray(value)
         except (TypeError, ValueError):  # lists of unequal length
-            return given
+            return value
         if rows.dtype.kind not in "biuf":
-            return given
-        given = converted(rows, np.dtype(dtype), name, source)
-    return given
+            return value
+        value = convert_rows(rows, np.dtype(dtype), name, source)
+    return value
 
 
-def conversions_recorded(value: Any) -> Conversions | None:
-    """Read what a store records of this; None: it cannot be.
+def parse_conversions(value: Any) -> Conversions | None:
+    """Parse the conversions that a store records; None: the record is not valid.
 
-    >>> conversions_recorded([["inputs", "float32"]]), conversions_recorded([["inputs", "text"]])
+    >>> parse_conversions([["inputs", "float32"]]), parse_conversions([["inputs", "text"]])
     ((('inputs', 'float32'),), None)
     """
-    found = []
+    pairs = []
     for pair in value if isinstance(value, list) else (None,):
         match pair:
             case ["inputs" | "labels" as name, str(dtype)]:
@@ -127,14 +126,14 @@ def conversions_recorded(value: Any) -> Conversions | None:
                 except UsageError:
                     return None
                 assert parsed is not None
-                found.append((name, parsed.name))
+                pairs.append((name, parsed.name))
             case _:
                 return None
-    return tuple(found)
+    return tuple(pairs)
 
 
-def costs(old: Schema, new: Schema) -> tuple[str, ...]:
-    """Say what other dtypes do to the values, and to the bytes of each."""
+def conversion_costs(old: Schema, new: Schema) -> tuple[str, ...]:
+    """Say how conversions change the values, and their size."""
     return tuple(
         _cost(name, old.rows(name).dtype, new.rows(name).dtype)
         for name in ARRAYS
@@ -159,15 +158,15 @@ def _cost(name: str, before: DType, after: DType) -> str:
     return f"{changed}; every value is as it was"
 
 
-def check_begun(begun: Schema, asked: Mapping[str, DType], store: object) -> None:
-    """Refuse another dtype than a copy was begun with.
+def check_same_dtypes(schema: Schema, dtypes: Mapping[str, DType], store: object) -> None:
+    """Refuse dtypes that differ from those of an unfinished copy.
 
     Raises:
-        UsageError: Says both.
+        UsageError: A dtype differs; the message names both.
     """
-    for name, dtype in asked.items():
-        if begun.rows(name).dtype != dtype:
+    for name, dtype in dtypes.items():
+        if schema.rows(name).dtype != dtype:
             raise UsageError(
-                f"{store}: {name} are {begun.rows(name).dtype} there, and the option now gives {dtype}; leave it out, "
+                f"{store}: {name} are {schema.rows(name).dtype} there, and the option now gives {dtype}; leave it out, "
                 "or give another path"
             )

@@ -1,6 +1,6 @@
-"""Labels of a process function that are text: the codes of the classes that are given with `classes` (--classes).
+"""Encode labels of a process function that are text, as codes of the classes that `classes` (--classes) names.
 
-Tables, names and manifests are searched for classes; what a process function returns is not.
+The builder collects classes from tables, names and manifests, but not from process functions.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from store_spec import SequenceError
 from store_spec.building import with_masks
 
 
-def coded_sequences(result: Any, given: ClassLists, source: str) -> Iterator[Sequence | LongSequence]:
-    """Yield the sequences that a process function returned, with the codes of classes in place of text.
+def encode_sequences(result: Any, classes: ClassLists, source: str) -> Iterator[Sequence | LongSequence]:
+    """Yield the sequences that a process function returned, with codes of classes instead of text.
 
     Args:
-        result: What the function returned.
-        given: The classes of each target, by its place.
+        result: The result of the function.
+        classes: The classes of each target, by its place.
         source: The path of the source, for errors.
 
     Raises:
-        SourceError: A label is none of the classes.
+        SourceError: A label is not one of the classes.
     """
 
-    def coded(sequence: Sequence) -> Sequence:
-        return replace(sequence, labels=coded_labels(sequence.labels, given, source))
+    def encode(sequence: Sequence) -> Sequence:
+        return replace(sequence, labels=encode_labels(sequence.labels, classes, source))
 
-    def pieces(long: LongSequence) -> Iterator[Sequence]:
+    def encode_pieces(long: LongSequence) -> Iterator[Sequence]:
         for number, piece in enumerate(long.sequences()):
-            # On the axis `sequence` the labels are those of the first piece, so that others need none.
-            yield piece if number and piece.labels is None else coded(piece)
+            # On the `sequence` axis only the first piece needs labels.
+            yield piece if number and piece.labels is None else encode(piece)
 
     for sequence in sequences_of(result):
-        yield LongSequence(pieces(sequence)) if isinstance(sequence, LongSequence) else coded(sequence)
+        yield LongSequence(encode_pieces(sequence)) if isinstance(sequence, LongSequence) else encode(sequence)
 
 
-def coded_labels(labels: Any, given: ClassLists, source: str) -> Array:
-    """Return labels with the codes of their classes in place of text, int64, of the same shape.
+def encode_labels(labels: Any, classes: ClassLists, source: str) -> Array:
+    """Return labels with codes of classes instead of text, int64, of the same shape.
 
     Args:
-        labels: One text, or an array of any shape; of several targets these are its last axis.
-        given: The classes of each target, by its place.
+        labels: One text, or an array of any shape; several targets are its last axis.
+        classes: The classes of each target, by its place.
         source: For errors.
 
     Raises:
-        SourceError: A label is none of the classes, or beside them one is no whole number.
+        SourceError: A label is not one of the classes, or a target without classes is not a whole number.
 
-    >>> coded_labels(["dog", "cat"], ((None, ("cat", "dog")),), "a.wav").tolist()
+    >>> encode_labels(["dog", "cat"], ((None, ("cat", "dog")),), "a.wav").tolist()
     [1, 0]
     """
     labels = with_masks(labels)
@@ -62,10 +62,10 @@ def coded_labels(labels: Any, given: ClassLists, source: str) -> Array:
     if np.ma.is_masked(labels):
         array = array.copy()
         array[np.ma.getmaskarray(labels)] = None
-    if len(given) == 1 and given[0][0] is None:
-        return _codes(array, given[0][1], "", source)
+    if len(classes) == 1 and classes[0][0] is None:
+        return _codes(array, classes[0][1], "", source)
     targets = array.shape[-1] if array.ndim else 1
-    by_place = classes_by_target(given, [str(at) for at in range(targets)])
+    by_place = classes_by_target(classes, [str(at) for at in range(targets)])
     out = np.empty(array.shape, CODES)
     for at, names in enumerate(by_place):
         column, where = array[..., at], f", target {at:,}"
@@ -76,14 +76,14 @@ def coded_labels(labels: Any, given: ClassLists, source: str) -> Array:
 def _codes(texts: Array, names: tuple[str, ...], where: str, source: str) -> Array:
     code = {name: number for number, name in enumerate(names)}
     flat = texts.reshape(-1).tolist()
-    found = [code.get(text.strip()) if isinstance(text, str) else None for text in flat]
-    if None in found:
-        first = found.index(None)
+    codes = [code.get(text.strip()) if isinstance(text, str) else None for text in flat]
+    if None in codes:
+        first = codes.index(None)
         text, at = flat[first], _at(np.unravel_index(first, texts.shape) if texts.ndim else (), where)
         if isinstance(text, str):
             raise unseen_class(text, at, names, source, from_user=True)
-        raise SourceError(source, f"{at}: {text!r:.80} is no text, where --classes names classes of text")
-    return np.array(found, CODES).reshape(texts.shape)
+        raise SourceError(source, f"{at}: {text!r:.80} is not text, where --classes names classes of text")
+    return np.array(codes, CODES).reshape(texts.shape)
 
 
 def _whole(numbers: Array, where: str, source: str) -> Array:
@@ -96,7 +96,7 @@ def _whole(numbers: Array, where: str, source: str) -> Array:
         if not whole or not limits.min <= number <= limits.max:
             raise SourceError(
                 source,
-                f"{_at(place, where)}: {number!r:.80} is no whole number of 64 bits; labels beside classes are, or "
+                f"{_at(place, where)}: {number!r:.80} is not a whole number of 64 bits; labels beside classes are, or "
                 "name the classes of this target too with --classes",
             )
         out[place] = int(number)
@@ -108,16 +108,16 @@ def _at(place: tuple[Any, ...], where: str) -> str:
 
 
 def refuse_text(labels: Any, origin: object) -> None:
-    """Refuse labels that are text where no classes are given.
+    """Refuse text labels if the user named no classes.
 
     Raises:
-        SequenceError: They are.
+        SequenceError: Labels are text.
     """
     row = labels
     while isinstance(row, list | tuple) and row and isinstance(row[0], list | tuple | np.ndarray):
         row = row[0]
     if isinstance(row, np.ndarray) and row.dtype.kind in "UOT" and row.size:
-        row = row.reshape(-1, row.shape[-1] if row.ndim else 1)[0].tolist()  # of several targets some may be numbers
+        row = row.reshape(-1, row.shape[-1] if row.ndim else 1)[0].tolist()  # some targets may be numbers
     texts = [one for one in (row if isinstance(row, list | tuple) else [row]) if isinstance(one, str)]
     if texts:
         raise SequenceError(

@@ -1,7 +1,7 @@
-"""Whether a source is what it was: the hash of its bytes, and a cache of the files that need not be read for that.
+"""Fingerprints, which tell whether a source changed, and a cache of them.
 
-A file whose size and times are those it had when it was last read has the bytes that it had then, so its hash is known.
-The cache lies beside the store, in its build folder; without it every file is read once more, and nothing else is lost.
+A file that has the size and times that it had when it was last read has the same bytes, so its hash is known. The cache
+is in the build folder beside the store; without it every file is read once more.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from store_spec.building import LocalStorage, build_folder
 
 CACHE = "seen.npz"
 BUFFER_BYTES = 2**18
-# A file that was written to this short a time ago can be so again without another time: some file systems count whole
-# seconds. It is not taken for known.
+# A file that was written less than this ago can be written again and keep its time, since some file systems count whole
+# seconds. Its state says nothing about its bytes.
 SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What changes whenever a file is written to."""
+    """The size and times of a file, which change when it is written."""
 
     size: int
     modified_ns: int
@@ -41,26 +41,30 @@ class State:
 
     @classmethod
     def of(cls, status: os.stat_result) -> State:
-        """Take it from what `stat` gives."""
+        """Return the state from the result of `os.stat`."""
         return cls(size=status.st_size, modified_ns=status.st_mtime_ns, changed_ns=status.st_ctime_ns)
 
     def is_settled(self, now_ns: int) -> bool:
-        """Tell whether it would be another if the file were written to from now on."""
+        """Tell whether the state changes if the file is written from now on."""
         return max(self.modified_ns, self.changed_ns) < now_ns - SETTLED_NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """A file's bytes, in short: their SHA-256, and the state that the file had when they were read."""
+    """The SHA-256 of a file, and its state when it was read."""
 
     sha256: bytes
     state: State
     inode: int
-    settled: bool  # whether that state stands for these bytes
-    beside: tuple[str, Fingerprint] | None = None  # that of the file of its labels, if there is one, by name
+    settled: bool  # whether another write would change the state
+    beside: tuple[str, Fingerprint] | None = None  # the name and fingerprint of the label file, if there is one
+
+    def files(self, name: str) -> dict[str, Fingerprint]:
+        """Return the fingerprints of the source with this name and of its label file, by name."""
+        return {name: self} | dict([] if self.beside is None else [self.beside])
 
     def is_of(self, status: os.stat_result) -> bool:
-        """Tell whether the file was neither written to nor replaced since; new links and permissions do not matter."""
+        """Tell whether the file was neither written nor replaced since; new links and permissions do not matter."""
         before = self.inode, self.state.size, self.state.modified_ns
         return before == (status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -70,14 +74,14 @@ def read_fingerprint(path: str | Path, buffer: memoryview | None = None) -> Fing
 
     Args:
         path: The file.
-        buffer: To read by way of, if there is one already.
+        buffer: A buffer to use; None: a new one.
 
     Raises:
-        OSError: It cannot be read, is no file, or its size changes meanwhile.
+        OSError: The path cannot be read or is not a regular file, or its size changes meanwhile.
     """
     buffer = memoryview(bytearray(BUFFER_BYTES)) if buffer is None else buffer
     digest, size, now = hashlib.sha256(), 0, time.time_ns()
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for ever
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would block
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -94,16 +98,16 @@ def read_fingerprint(path: str | Path, buffer: memoryview | None = None) -> Fing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """Some files that were read, the state of each, and its hash: as columns, since there may be millions."""
+class Fingerprints:
+    """The states and hashes of files, as columns, since there may be millions."""
 
     names: tuple[str, ...]
     states: NDArray[np.int64]  # (files, 3): size, modified_ns, changed_ns
     hashes: NDArray[np.uint8]  # (files, 32)
 
     @classmethod
-    def of(cls, read: Mapping[str, Fingerprint]) -> Seen:
-        """Take note of the files whose state stands for their bytes."""
+    def of(cls, read: Mapping[str, Fingerprint]) -> Fingerprints:
+        """Return the fingerprints of the files whose state is settled."""
         known = {name: one for name, one in read.items() if one.settled}
         states = [(one.state.size, one.state.modified_ns, one.state.changed_ns) for one in known.values()]
         hashes = np.frombuffer(b"".join(one.sha256 for one in known.values()), np.uint8).reshape(-1, 32)
@@ -113,48 +117,48 @@ class Seen:
         return len(self.names)
 
 
-class SeenFiles:
-    """What is known of all files of a store's builds: what earlier builds saw, and what this one adds."""
+class FingerprintCache:
+    """The fingerprints of all files that the builds of a store have read."""
 
-    def __init__(self, before: Seen) -> None:
+    def __init__(self, before: Fingerprints) -> None:
         self._parts = [before]
         self._rows = {name: row for row, name in enumerate(before.names)}
 
     def sha256(self, name: str, state: State) -> bytes | None:
-        """Return the hash that a file in this state had in an earlier build; None where that is not known."""
+        """Return the hash of a file that had this state in an earlier build; None: it is not known."""
         row, before = self._rows.get(name), self._parts[0]
         if row is None or before.states[row].tolist() != [state.size, state.modified_ns, state.changed_ns]:
             return None
         return bytes(before.hashes[row])
 
-    def add(self, seen: Seen, names: Iterable[str] = ()) -> None:
-        """Take note of files that were read just now; `names` are theirs as the caller keeps them, and others'."""
-        if len(seen):
-            own = {name: name for name in names}  # what came from another process are texts of their own
-            self._parts.append(replace(seen, names=tuple(own.get(name, name) for name in seen.names)))
+    def add(self, fingerprints: Fingerprints, names: Iterable[str] = ()) -> None:
+        """Add files that were read just now. Equal names are replaced by those in `names`, to save memory."""
+        if len(fingerprints):
+            own = {name: name for name in names}  # names from another process are separate objects
+            self._parts.append(replace(fingerprints, names=tuple(own.get(name, name) for name in fingerprints.names)))
 
     @classmethod
-    def load(cls, store: Path) -> SeenFiles:
-        """Read the cache of a store; none, or one that is broken, is an empty one."""
-        before = Seen.of({})
+    def load(cls, store: Path) -> FingerprintCache:
+        """Read the cache of a store; a missing or broken cache counts as empty."""
+        before = Fingerprints.of({})
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             with (build_folder(store) / CACHE).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 names, states, hashes = (file[name] for name in ("names", "states", "hashes"))
-            found = tuple(names.tobytes().decode().split("\0")) if names.size else ()
-            fit = states.shape == (len(found), 3) and hashes.shape == (len(found), 32)
+            files = tuple(names.tobytes().decode().split("\0")) if names.size else ()
+            fit = states.shape == (len(files), 3) and hashes.shape == (len(files), 32)
             if fit and (states.dtype, hashes.dtype) == (np.int64, np.uint8):
-                before = Seen(names=found, states=states, hashes=hashes)
+                before = Fingerprints(names=files, states=states, hashes=hashes)
         return cls(before)
 
     def save(self, store: Path) -> None:
-        """Write the cache of a store if it has something new; where it cannot be, the next build reads the files."""
+        """Write the cache of a store if it has new files; if that fails, the next build reads them again."""
         if len(self._parts) == 1:
             return
-        # What was seen last counts.
+        # The last fingerprint of a file counts.
         rows = {name: row for row, name in enumerate(name for part in self._parts for name in part.names)}
-        taken = np.fromiter(rows.values(), np.int64)
-        states = np.concatenate([part.states for part in self._parts])[taken]
-        hashes = np.concatenate([part.hashes for part in self._parts])[taken]
+        last = np.fromiter(rows.values(), np.int64)
+        states = np.concatenate([part.states for part in self._parts])[last]
+        hashes = np.concatenate([part.hashes for part in self._parts])[last]
         text = np.frombuffer("\0".join(rows).encode(), np.uint8)
         data = io.BytesIO()
         np.savez(data, names=text, states=states, hashes=hashes)

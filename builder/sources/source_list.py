@@ -1,4 +1,4 @@
-"""Which files are the sources: listing a folder or a glob, in the order that the store keeps."""
+"""List the sources in a folder, or those that a glob matches, in the order of the store."""
 
 import os
 import re
@@ -14,15 +14,12 @@ from builder.formats import KNOWN_SUFFIXES, check_format, format_of
 from store_spec.building import belongs_to_store
 
 _WILDCARD = re.compile(r"[*?\[]")
-# How many files are looked at to say, in an error, what is there instead.
-_LOOKED_AT = 10_000
+_MOST_COUNTED = 10_000  # files that an error counts to say what a folder contains
 MISNAMED = (
     "its name is not valid UTF-8, so no store can keep it; rename it, or the folder that it lies in "
     r"(\x and two digits stand for a byte that is no text)"
 )
-
-
-LISTED = 5  # of files that are ignored
+LISTED = 5  # ignored files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +28,9 @@ class SourceList:
 
     root: Path  # as the caller wrote it: relative stays relative
     names: tuple[str, ...]
-    # Files of no known format, links to folders, which are not followed and end in "/", and what is no file, as pipes.
+    # Files of unknown formats, links to folders, which are not followed and end in "/", and other things such as pipes.
     ignored: tuple[str, ...] = ()
-    # Files that cannot be sources, since no store can keep their names: these as `readable_name` gives them.
+    # Files whose names no store can keep, as `readable_name` writes them.
     misnamed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -46,11 +43,11 @@ class SourceList:
 
     @property
     def ignored_listed(self) -> tuple[str, ...]:
-        """The first of the files that are ignored."""
+        """The first ignored files."""
         return self.ignored[:LISTED]
 
     def path(self, name: str) -> Path:
-        """Return where the source `name` lies."""
+        """Return the path of a source."""
         return self.root / name
 
 
@@ -64,61 +61,57 @@ def discover(
 ) -> SourceList:
     """List the sources in a folder, or those that a glob pattern matches.
 
-    From a folder, and the folders in it, come the files of known formats; names that begin with "." or "_" are left
-    out, with all below them, and so are stores of ours, with what lies beside them. A glob (`**` stands for any
-    folders) takes what it matches; as in a shell, a wildcard matches no leading ".". Links to files are followed, links
-    to folders are not. A link that leads nowhere, or round in a circle, is listed, so that reading it fails by name
-    rather than that it goes missing. A file whose name is not UTF-8 is no source; it is listed apart.
+    A folder is searched recursively for files of known formats. Names that begin with "." or "_" are skipped, and so
+    are stores, with their build folders. A glob (`**` matches any folders) takes every file that it matches; as in a
+    shell, a wildcard does not match a leading ".". Links to files are followed, links to folders are not. Broken links
+    are listed, so that reading them fails and they are not overlooked. Names that are not UTF-8 are listed apart.
 
     Args:
         sources: A folder, one file, or a glob; the root of a glob is the part before its first wildcard.
-        format: Read every file as this format: a folder then gives all its files.
-        any_suffix: Take all files of a folder, as a process function can read any.
-        exclude: Files and folders that are no sources, wherever they lie: the manifest, the store.
-        allow_none: Whether a folder may hold no source, or a pattern match none.
+        format: Read every file as this format; all files of a folder are then sources.
+        any_suffix: Take all files of a folder, since a process function can read any.
+        exclude: Files and folders that are never sources: the manifest, the store.
+        allow_none: Whether a folder may contain no source, or a pattern match none.
 
     Raises:
-        UsageError: There is no such folder, nothing matches, or a folder cannot be listed.
+        UsageError: The folder does not exist, nothing matches, or a folder cannot be listed.
     """
     if format is not None:
         check_format(format)
-    every = any_suffix or format is not None
     text = os.fspath(sources)
-    if not text:  # as of a shell's variable that is not set; a path of nothing is the working folder
+    if not text:  # such as a shell variable that is not set; Path("") would be the working folder
         raise UsageError("the sources are an empty name; give a folder, a file or a pattern")
     path = Path(text)
-    # What is there under that very name wins over reading it as a pattern: run[1].csv can be a file.
+    # An existing file takes precedence over a pattern: run[1].csv can be a file.
     others: list[str] = []
     if path.is_dir():
         root = path
-        found = list(_walk(text, "", _excluded(root, exclude), others))
-        taken = found if every else [name for name in found if format_of(name)]
+        files = list(_walk(text, "", _excluded(root, exclude), others))
+        chosen = files if any_suffix or format is not None else [name for name in files if format_of(name)]
     elif os.path.lexists(path):
-        root, found, taken = path.parent, [path.name], [path.name]
+        root, files, chosen = path.parent, [path.name], [path.name]
     elif _WILDCARD.search(text):
         root, parts = _fixed_part(path)
         if not root.is_dir():
             raise UsageError(f"{text}: there is no folder {root}")
-        matched = set(_glob(os.fspath(root), "", parts, _excluded(root, exclude), others))
-        found = taken = list(matched)
+        files = chosen = list(set(_glob(os.fspath(root), "", parts, _excluded(root, exclude), others)))
     else:
         raise UsageError(f"{text}: no such file or folder")
-    if not taken and not allow_none:
+    if not chosen and not allow_none:
         raise UsageError(f"{text}: {_nothing(root, is_folder=path.is_dir())}")
-    kept = set(taken)
-    ignored = {name for name in found if name not in kept}.union(others)
+    ignored = set(files).difference(chosen).union(others)
     return SourceList(
         root=root,
-        names=tuple(sorted(filter(_is_utf8, taken))),
+        names=tuple(sorted(filter(_is_utf8, chosen))),
         ignored=tuple(map(readable_name, sorted(ignored))),
-        misnamed=tuple(readable_name(name) for name in sorted(taken) if not _is_utf8(name)),
+        misnamed=tuple(readable_name(name) for name in sorted(chosen) if not _is_utf8(name)),
     )
 
 
 def readable_name(name: str) -> str:
-    r"""Return a file's name as text: as it is if it is UTF-8, or with the bytes that are not written as in \xff.
+    r"""Return a file's name as text; bytes that are not UTF-8 are written as \xff, and backslashes are then doubled.
 
-    Then its backslashes are doubled: no two such names give the same text. A name that is UTF-8 can be that text too.
+    So no two names that are not UTF-8 give the same text.
 
     >>> readable_name("b\udcff.csv") == r"b\xff.csv", readable_name("b.csv")
     (True, 'b.csv')
@@ -129,7 +122,7 @@ def readable_name(name: str) -> str:
 
 
 def _is_utf8(name: str) -> bool:
-    """Tell whether the bytes of a name are text; Python has each other byte as half a letter."""
+    """Tell whether a name is UTF-8; Python represents other bytes as surrogates, which cannot be encoded."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -185,7 +178,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file, a link to one, or a link to nothing, also round in a circle."""
+    """Tell whether it is a file, a link to one, or a broken link."""
     try:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
     except OSError:
@@ -200,18 +193,18 @@ def _fixed_part(pattern: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def _excluded(root: Path, exclude: Collection[Path]) -> frozenset[str]:
-    """Return the names, relative to `root`, of what is excluded and lies below it."""
+    """Return the excluded paths below `root`, relative to it."""
     base = root.resolve()
     paths = [path.resolve() for path in exclude]
     return frozenset(path.relative_to(base).as_posix() for path in paths if path.is_relative_to(base))
 
 
 def _nothing(root: Path, *, is_folder: bool) -> str:
-    """Say that nothing was found, and what is there instead."""
-    names = list(islice(_walk(os.fspath(root), "", frozenset(), []), _LOOKED_AT))
+    """Say that no source was found, and what the folder contains instead."""
+    names = list(islice(_walk(os.fspath(root), "", frozenset(), []), _MOST_COUNTED))
     suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in names)
     listed = ", ".join(f"{count:,} with {suffix}" for suffix, count in suffixes.most_common(8))
-    total = f"{suffixes.total():,}" + (" or more" if len(names) == _LOOKED_AT else "")
+    total = f"{suffixes.total():,}" + (" or more" if len(names) == _MOST_COUNTED else "")
     there = f"{root} holds {total} files: {listed}" if suffixes else f"{root} holds no files"
     if not is_folder:
         return f"the pattern matches no file; {there}"

@@ -1,10 +1,10 @@
-"""What a worker does with a batch of sources: read, process, check, describe. The rows stay where they were made."""
+"""What a worker does with a batch of sources: read, process, check, describe. The rows stay on the worker."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -12,8 +12,8 @@ from builder.frames.counts import StoreCleaning, cleaning_of
 from builder.labels.class_codes import ClassCodes
 from builder.labels.text_classes import Texts
 from builder.processes.process import searching
-from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Seen
-from builder.workers.conform import Pieces, looked_at, taken
+from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Fingerprints
+from builder.workers.conform import SourceMemory, append_checked, probe_sequence
 from builder.workers.process_source import Batch, Failure, UnusableError, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
@@ -23,58 +23,58 @@ BATCH_SECONDS = 2.0  # after which a batch ends, however many of its sources are
 
 
 @dataclass(slots=True)
-class Processed:
-    """A batch's sequences: their table rows, their rows, and what went wrong."""
+class ProcessedBatch:
+    """The sequences of a batch: their table rows, their rows, and the failures."""
 
     records: Records
-    rows: dict[str, RowBlocks]  # of the arrays that lie in shards, all sequences one after another
+    rows: dict[str, RowBlocks]  # of the sharded arrays, all sequences one after another
     failures: list[Failure]
-    seen: Seen
+    fingerprints: Fingerprints
     bytes_read: int
-    done: int  # sources that were processed: the first so many of the batch
+    done: int  # how many sources were processed, from the first on
     classes: Classes | None = None  # of each target, in the order of their codes in these rows
-    seconds: float = 0.0  # that it took
-    interrupt: KeyboardInterrupt | None = None  # what cut it off before the end of the batch
-    in_memory: Pieces = field(default_factory=Pieces)  # while the sources are read
+    seconds: float = 0.0  # processing time
+    interrupt: KeyboardInterrupt | None = None  # ended the batch early
+    source_memory: SourceMemory = field(default_factory=SourceMemory)
 
     @property
     def cleaning(self) -> StoreCleaning:
-        """What was done to the rows, where the sequences count that."""
+        """What cleaning did to the rows, if the sequences record it."""
         columns = {name.removeprefix("sequences/"): column for name, column in self.records.columns.items()}
         return cleaning_of(self.records.sources, self.records.lengths, columns)
 
     def __sizeof__(self) -> int:
-        # What dask weighs when it decides where to run the tasks that need this: rows in files do not travel.
+        # By this dask decides where to run the tasks that need the batch; rows in files are not sent.
         return bytes_in_memory(self.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What the coordinator hears of a batch: all but the rows."""
+class BatchSummary:
+    """What the coordinator receives of a batch: all but the rows."""
 
     records: Records
     failures: tuple[Failure, ...]
-    seen: Seen
+    fingerprints: Fingerprints
     bytes_read: int
-    done: int  # sources that were processed: the first so many of the batch
+    done: int  # how many sources were processed, from the first on
     classes: Classes | None  # of each target, in the order of their codes in these rows
-    seconds: float  # that it took
+    seconds: float  # processing time
     interrupt: KeyboardInterrupt | None
     nbytes: int  # of the rows
-    in_memory: int  # bytes of them; the others lie in files
+    in_memory: int  # bytes of rows in memory; the others are in files
     spilled: bool  # whether there are files
     cleaning: StoreCleaning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What the first source that can be read is like."""
+class ProbeResult:
+    """What the first usable source shows about the store."""
 
     inputs: Rows
     labels: Rows
     texts: Mapping[str, Texts]  # of each target
     label_axis: LabelAxis
-    columns: tuple[SequenceColumn, ...]  # that the process function gives, and that are kept of the manifest
+    columns: tuple[SequenceColumn, ...]  # from the process function and from the manifest
     time: Time | None
     filled: bool
     source: str
@@ -84,106 +84,90 @@ class Found:
     sequences: int
 
 
-def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = False) -> Processed:
-    """Turn sources into sequences. A source that fails is named, and leaves no trace among the others.
+def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
+    """Turn sources into sequences. A source that fails is named, and none of its rows are kept.
 
     Args:
         batch: The sources.
-        schema: Of the store.
-        space: Where the rows lie.
-        whole: Process all of them. Otherwise no source is started after BATCH_SECONDS, so that those that are
-            finished can be committed.
+        schema: The schema of the store.
+        space: Where to keep the rows.
+        whole: Process all sources. Otherwise the batch ends after BATCH_SECONDS, so that finished sources can be
+            committed.
 
     Raises:
-        KeyboardInterrupt: It came before the first source was processed. Later it ends the batch.
+        KeyboardInterrupt: An interrupt came before the first source was processed. A later one ends the batch.
         SpillError: Rows do not fit into memory, and the disk refused them.
-        UsageError: The process function is not to be found.
+        UsageError: The process function cannot be found.
     """
     codes = ClassCodes(batch.process.store_classes or ())
-    if batch.may_add_classes:  # the codes are from there, and the schema need not have all
+    if batch.may_add_classes:  # the schema may lack some classes, so labels are checked against `codes`
         schema = replace(schema, labels=replace(schema.labels, classes=None))
-    rows, pieces = BatchRows(schema, space), Pieces()
-    finished: list[Failure | tuple[list[Records], Fingerprint]] = []  # of each source that was processed
+    rows, memory = BatchRows(schema, space), SourceMemory()
+    finished: list[Failure | tuple[list[Records], Fingerprint]] = []  # one for each processed source
     marks: list[tuple[Mapping[str, tuple[int, int]], list[int]]] = []  # where rows and classes ended before each source
-    take = partial(taken, schema, rows, pieces, ours=not batch.process.is_custom)
+    append = partial(append_checked, schema, rows, memory, owned=not batch.process.is_custom)
     buffer = memoryview(bytearray(BUFFER_BYTES))
     started, interrupt = time.monotonic(), None
     limit = math.inf if whole else BATCH_SECONDS
+    new_codes = codes if batch.may_add_classes else None
     with searching(batch.search):
         for number in range(len(batch)):
             try:
                 if finished and time.monotonic() - started >= limit:
                     break
                 marks.append((rows.marked(), codes.counts()))
+                result: Failure | tuple[list[Records], Fingerprint]
                 try:
-                    one: Failure | tuple[list[Records], Fingerprint]
-                    one = read_source(
-                        batch, number, buffer, take, pieces.begin, codes=codes if batch.may_add_classes else None
-                    )
+                    result = read_source(batch, number, buffer, append, memory.start_source, codes=new_codes)
                 except UnusableError as error:
-                    one = error.failure
+                    result = error.failure
                     rows.cut(marks[-1][0])
                     codes.truncate(marks[-1][1])
-                finished.append(one)
+                finished.append(result)
             except KeyboardInterrupt as error:
                 interrupt = error
                 break
     if interrupt is not None and not finished:
         raise interrupt
-    if len(marks) > len(finished):  # the last source was cut off
+    if len(marks) > len(finished):  # the last source was interrupted
         rows.cut(marks[-1][0])
         codes.truncate(marks[-1][1])
-    processed = _processed(batch, schema, finished, rows, pieces)
-    processed.classes, processed.seconds, processed.interrupt = codes.classes, time.monotonic() - started, interrupt
-    return processed
-
-
-def _processed(
-    batch: Batch,
-    schema: Schema,
-    finished: Sequence[Failure | tuple[list[Records], Fingerprint]],
-    rows: BatchRows,
-    pieces: Pieces,
-) -> Processed:
-    """Join what the sources of a batch gave."""
-    records: list[Records] = [no_records(schema)]
-    seen: dict[str, Fingerprint] = {}
-    bytes_read = 0
-    for name, one in zip(batch.names, finished, strict=False):  # the first so many of the names
-        if isinstance(one, Failure):
-            continue
-        records += one[0]
-        seen[name] = one[1]
-        bytes_read += one[1].state.size
-        if one[1].beside is not None:
-            seen[one[1].beside[0]] = one[1].beside[1]
-            bytes_read += one[1].beside[1].state.size
-    return Processed(
+    records, failures, files = [no_records(schema)], list[Failure](), dict[str, Fingerprint]()
+    for name, result in zip(batch.names, finished, strict=False):
+        if isinstance(result, Failure):
+            failures.append(result)
+        else:
+            records += result[0]
+            files |= result[1].files(name)
+    return ProcessedBatch(
         records=Records.concatenate(records),
         rows=rows.close(),
-        failures=[one for one in finished if isinstance(one, Failure)],
-        seen=Seen.of(seen),
-        bytes_read=bytes_read,
+        failures=failures,
+        fingerprints=Fingerprints.of(files),
+        bytes_read=sum(read.state.size for read in files.values()),
         done=len(finished),
-        in_memory=pieces,
+        classes=codes.classes,
+        seconds=time.monotonic() - started,
+        interrupt=interrupt,
+        source_memory=memory,
     )
 
 
-def process_all(processed: Processed, batch: Batch, schema: Schema, space: Space) -> Processed:
-    """Return what was processed if that is all of a batch; else process all of it, however long that takes.
+def complete_batch(processed: ProcessedBatch, batch: Batch, schema: Schema, space: Space) -> ProcessedBatch:
+    """Return the batch if all of its sources were processed; else process all of them again.
 
-    The rows of a batch may be lost with their worker. Then dask calls `process_batch` again, which may end after other
-    sources than the first time, while the store expects the same ones.
+    The rows of a batch may be lost with their worker. Then dask calls `process_batch` again, which may end after
+    another source than before, while the store expects the same sources.
     """
     return processed if processed.done == len(batch) else process_batch(batch, schema, space, whole=True)
 
 
-def summarise(processed: Processed) -> Summary:
-    """Return what the coordinator needs to know."""
-    return Summary(
+def summarise(processed: ProcessedBatch) -> BatchSummary:
+    """Return the summary for the coordinator."""
+    return BatchSummary(
         records=processed.records,
         failures=tuple(processed.failures),
-        seen=processed.seen,
+        fingerprints=processed.fingerprints,
         bytes_read=processed.bytes_read,
         done=processed.done,
         classes=processed.classes,
@@ -201,9 +185,9 @@ class BatchPart:
     """Some rows of a batch, of arrays on one axis.
 
     Args:
-        names: Of the arrays.
-        rows: Which, by their place in the batch.
-        first: The row of the whole arrays that the first of them is.
+        names: The arrays.
+        rows: The rows, by their place in the batch.
+        first: The place of the first of them in the arrays of the store.
     """
 
     names: tuple[str, ...]
@@ -214,38 +198,38 @@ class BatchPart:
         return self.rows.stop - self.rows.start  # type: ignore[no-any-return]
 
 
-def compress(processed: Processed, part: BatchPart, schema: Schema) -> dict[str, EncodedRows]:
-    """Compress some rows of a batch; those in files are read, array after array."""
-    stretches: dict[str, EncodedRows] = {}
+def compress(processed: ProcessedBatch, part: BatchPart, schema: Schema) -> dict[str, EncodedRows]:
+    """Compress some rows of a batch; rows in files are read, array after array."""
+    encoded: dict[str, EncodedRows] = {}
     for name in part.names:
         blocks = processed.rows[name]
-        same = next((other for other in stretches if processed.rows[other] is blocks), None)
-        if same is not None:  # labels that are the inputs
-            stretches[name] = stretches[same]
+        if "inputs" in encoded and blocks is processed.rows["inputs"]:  # labels that are the inputs
+            encoded[name] = encoded["inputs"]
             continue
-        parts = blocks.between(part.rows.start, part.rows.stop)
-        stretches[name] = compress_rows(parts, part.first, schema.rows(name), schema.chunking(name), schema.codec)
-    return stretches
+        rows = blocks.between(part.rows.start, part.rows.stop)
+        encoded[name] = compress_rows(rows, part.first, schema.rows(name), schema.chunking(name), schema.codec)
+    return encoded
 
 
-def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found | list[Failure]:
-    """Say what the first usable source of a batch is like; its failures if there is none.
+def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> ProbeResult | list[Failure]:
+    """Return what the first usable source of a batch shows, or the failures if no source is usable.
 
-    One without rows, as a table that has no more than its header, is taken where no other has any.
+    A source without rows, such as a table with a header only, counts if no other source has rows.
     """
-    failures, without_rows = [], list[Found]()
+    failures, without_rows = [], list[ProbeResult]()
     buffer = memoryview(bytearray(BUFFER_BYTES))
     for number in range(len(batch)):
         try:
             codes = ClassCodes(batch.process.store_classes, batch.process.classes)
             with searching(batch.search):
-                look = partial(looked_at, label_axis, missing, {kept.column.name: kept.column for kept in batch.kept})
-                sequences, read = read_source(batch, number, buffer, look, codes=codes)
+                kept = {one.column.name: one.column for one in batch.kept}
+                each = partial(probe_sequence, label_axis, missing, kept)
+                sequences, read = read_source(batch, number, buffer, each, codes=codes)
         except UnusableError as error:
             failures.append(error.failure)
             continue
         first = sequences[0]
-        found = Found(
+        result = ProbeResult(
             inputs=first.inputs,
             labels=first.labels,
             texts=codes.last_texts,
@@ -254,12 +238,12 @@ def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> Found
             time=first.time,
             filled=first.filled,
             source=batch.names[number],
-            bytes_read=read.state.size + (0 if read.beside is None else read.beside[1].state.size),
+            bytes_read=sum(file.state.size for file in read.files(batch.names[number]).values()),
             nbytes=sum(one.nbytes for one in sequences),
             steps=sum(one.steps for one in sequences),
             sequences=len(sequences),
         )
-        if found.steps:
-            return found
-        without_rows.append(found)
+        if result.steps:
+            return result
+        without_rows.append(result)
     return without_rows[0] if without_rows else failures

@@ -1,4 +1,4 @@
-"""What a process function gives of a sequence: held against a store's schema, or what a store is like that it fits."""
+"""Check the sequences of a process function against the schema of a store, or derive the schema of a new store."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from store_spec.building import (
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What one sequence says of the store that it would be the first of."""
+class SequenceProbe:
+    """What one sequence shows about a new store."""
 
     inputs: Rows
     labels: Rows
@@ -40,14 +40,14 @@ class Look:
     steps: int
 
 
-def check_given(schema: Schema, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence:
-    """Return a sequence as it will be stored; its arrays may still be those that were given. One in pieces is joined.
+def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence:
+    """Return a sequence as it will be stored, in one piece; its arrays may be those of the process function.
 
     Raises:
-        SequenceError: It does not fit the store.
+        SequenceError: The sequence does not fit the store.
     """
     if isinstance(sequence, LongSequence):
-        return _joined(schema, origin, sequence)
+        return _join_pieces(schema, origin, sequence)
     refuse_text(sequence.labels, origin)
     dated = np.asarray(sequence.time).dtype.kind == "M"
     if schema.time is not None and dated and schema.time.since is not None and sequence.zone != schema.time.zone:
@@ -71,62 +71,65 @@ def _in_zone(zone: str | None) -> str:
 
 
 @dataclass(slots=True)
-class Pieces:
-    """Bytes of rows that reading sources has in memory."""
+class SourceMemory:
+    """The memory that the rows of sources take while they are read, in bytes."""
 
-    largest: int = 0  # of a piece, or a sequence and what is read along, of a source that gives one after another
-    whole: int = 0  # of the largest of the other sources
+    largest: int = 0  # of a piece or sequence, for sources that yield one at a time
+    whole: int = 0  # of the largest other source
     _beside: int | None = None
     _source: int = 0
 
-    def begin(self, beside: int | None) -> None:
-        """Begin with another source, of which so many bytes are in memory beside each sequence; None: all are."""
+    def start_source(self, beside: int | None) -> None:
+        """Start with another source, which has `beside` bytes in memory beside each sequence; None: all its rows."""
         self._beside, self._source = beside, 0
 
-    def piece(self, nbytes: int) -> None:
-        """Note a piece of a sequence."""
+    def add_piece(self, nbytes: int) -> None:
+        """Count a piece of a sequence."""
         self.largest = max(self.largest, nbytes)
 
-    def sequence(self, nbytes: int) -> None:
-        """Note a sequence that comes as a whole."""
+    def add_sequence(self, nbytes: int) -> None:
+        """Count a whole sequence."""
         if self._beside is not None:
-            self.piece(self._beside + nbytes)
+            self.add_piece(self._beside + nbytes)
             return
         self._source += nbytes
         self.whole = max(self.whole, self._source)
 
 
-def taken(
+def append_checked(
     schema: Schema,
     rows: BatchRows,
-    pieces: Pieces,
+    memory: SourceMemory,
     origin: SourceId,
     sequence: Sequence | LongSequence,
     *,
-    ours: bool,
+    owned: bool,
 ) -> Records:
-    """Check one sequence, and take its rows; `ours` says that nobody else has its arrays."""
+    """Check one sequence and append its rows; return what the tables record about it.
+
+    With `owned` the arrays are used as they are, without copies.
+    """
     if isinstance(sequence, LongSequence):
         described = Piecewise(schema, origin)
         for piece, checked in checked_pieces(schema, origin, sequence):
             described.add(checked)
-            pieces.piece(_nbytes(checked))
-            _take(rows, piece, checked, ours=ours)
+            memory.add_piece(_nbytes(checked))
+            _append(rows, piece, checked, owned=owned)
         return described.record()
-    checked = check_given(schema, origin, sequence)
+    checked = conform_sequence(schema, origin, sequence)
     record = describe(schema, checked, origin)
-    pieces.sequence(_nbytes(checked))
-    _take(rows, sequence, checked, ours=ours)
+    memory.add_sequence(_nbytes(checked))
+    _append(rows, sequence, checked, owned=owned)
     return record
 
 
-def _take(rows: BatchRows, given: Sequence, checked: CheckedSequence, *, ours: bool) -> None:
-    arrays = checked.rows
-    if ours:
-        rows.add(arrays)
-        return
-    # A process function may fill the same array again for the next sequence, or give a corner of a large one.
-    rows.add(arrays, [name for name in arrays if np.may_share_memory(arrays[name], np.asarray(getattr(given, name)))])
+def _append(rows: BatchRows, sequence: Sequence, checked: CheckedSequence, *, owned: bool) -> None:
+    shared = []
+    if not owned:  # a process function may reuse its array for the next sequence, or return a corner of a large one
+        for name, array in checked.rows.items():
+            if np.may_share_memory(array, np.asarray(getattr(sequence, name))):
+                shared.append(name)
+    rows.add(checked.rows, shared)
 
 
 def _nbytes(checked: CheckedSequence) -> int:
@@ -136,19 +139,19 @@ def _nbytes(checked: CheckedSequence) -> int:
 def checked_pieces(
     schema: Schema, origin: SourceId, sequence: Sequence | LongSequence
 ) -> Iterator[tuple[Sequence, CheckedSequence]]:
-    """Yield each piece of a sequence, or the whole of one without pieces, and what will be stored of it.
+    """Yield each piece of a sequence, or the whole sequence, and what will be stored of it.
 
     Raises:
-        SequenceError: It does not fit the store.
+        SequenceError: The sequence does not fit the store.
     """
     if not isinstance(sequence, LongSequence):
-        yield sequence, check_given(schema, origin, sequence)
+        yield sequence, conform_sequence(schema, origin, sequence)
         return
     start, once = 0, dict[str, Any]()
-    for given in sequence.sequences():
-        piece = replace(given, **once)
+    for part in sequence.sequences():
+        piece = replace(part, **once)
         try:
-            checked = check_given(schema, origin, piece)
+            checked = conform_sequence(schema, origin, piece)
         except SequenceError as error:
             if not start:
                 raise
@@ -156,19 +159,19 @@ def checked_pieces(
         yield piece, checked
         start += len(checked.rows["inputs"])
         if not once:
-            # Both may be filled again for the next piece.
+            # The process function may change both for the next piece.
             once = {"columns": dict(piece.columns or {})}
             if schema.label_axis == "sequence":
                 once["labels"] = checked.rows["labels"].copy()
 
 
-def _joined(schema: Schema, origin: SourceId, sequence: LongSequence) -> CheckedSequence:
-    """Return a sequence in pieces as it will be stored, in memory: the pieces are read as `taken` reads them.
+def _join_pieces(schema: Schema, origin: SourceId, sequence: LongSequence) -> CheckedSequence:
+    """Return a sequence in pieces as it will be stored, in memory.
 
     Raises:
-        SequenceError: It does not fit the store.
+        SequenceError: The sequence does not fit the store.
     """
-    # Copied: the next piece may come in the same arrays.
+    # Copied, since the next piece may use the same arrays.
     pieces = [
         CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
         for _, checked in checked_pieces(schema, origin, sequence)
@@ -179,7 +182,7 @@ def _joined(schema: Schema, origin: SourceId, sequence: LongSequence) -> Checked
     rows = {name: np.concatenate([piece.rows[name] for piece in pieces]) for name in first.rows}
     if schema.label_axis == "sequence":
         rows["labels"] = first.rows["labels"]
-    checked_times(schema.time, rows.get("time"), len(rows["inputs"]), origin)  # they may fall between two pieces
+    checked_times(schema.time, rows.get("time"), len(rows["inputs"]), origin)  # times may go back between two pieces
     return CheckedSequence(rows, first.columns)
 
 
@@ -187,28 +190,28 @@ def _no_piece(origin: SourceId) -> SequenceError:
     return SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
 
 
-def looked_at(
+def probe_sequence(
     label_axis: LabelAxis | None,
     missing: Missing,
     kept: Mapping[str, SequenceColumn],
     origin: SourceId,
     sequence: Sequence | LongSequence,
-) -> Look:
-    """Look at one sequence, and say what the store would be like that it decides: it must itself fit that."""
+) -> SequenceProbe:
+    """Return what one sequence shows about a new store, and check that the sequence itself fits that store."""
     if not isinstance(sequence, LongSequence):
-        schema, look = _schema_for(label_axis, missing, kept, origin, sequence)
-        check_given(schema, origin, sequence)
-        return look
+        schema, shown = _schema_for(label_axis, missing, kept, origin, sequence)
+        conform_sequence(schema, origin, sequence)
+        return shown
     pieces = sequence.sequences()
     first = next(pieces, None)
     if first is None:
         raise _no_piece(origin)
-    schema, look = _schema_for(label_axis, missing, kept, origin, first)
+    schema, shown = _schema_for(label_axis, missing, kept, origin, first)
     steps = nbytes = 0
     for _, checked in checked_pieces(schema, origin, LongSequence(chain([first], pieces))):
         steps += len(checked.rows["inputs"])
         nbytes += _nbytes(checked)
-    return replace(look, steps=steps, nbytes=nbytes)
+    return replace(shown, steps=steps, nbytes=nbytes)
 
 
 def _schema_for(
@@ -217,7 +220,7 @@ def _schema_for(
     kept: Mapping[str, SequenceColumn],
     origin: SourceId,
     sequence: Sequence,
-) -> tuple[Schema, Look]:
+) -> tuple[Schema, SequenceProbe]:
     refuse_text(sequence.labels, origin)
     x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
     if x.ndim == 0:
@@ -241,17 +244,17 @@ def _schema_for(
     filled = sequence.filled is not None
     schema = Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)
     nbytes = x.nbytes + y.nbytes + (0 if time is None else 8 * len(x)) + (x.size if filled else 0)
-    return schema, Look(*rows, axis, schema.columns, time, filled, nbytes, len(x))
+    return schema, SequenceProbe(*rows, axis, schema.columns, time, filled, nbytes, len(x))
 
 
 def _type_of(name: str, value: Any, origin: SourceId) -> ColumnType:
-    found = column_type(value)
-    if found is None:
+    dtype = column_type(value)
+    if dtype is None:
         raise SequenceError(
             f"{origin}: column {name!r:.80} is {value!r:.80} ({type(value).__name__}) in the first source, which does "
             "not tell its type; give text, a whole number, a float or a bool"
         )
-    return found
+    return dtype
 
 
 def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) -> LabelAxis:

@@ -1,4 +1,4 @@
-"""Which sources end the process that reads them, as a fault in a library in C does: found in processes of their own."""
+"""Find the sources that end the process that reads them, such as by a fault in a C library."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ _ADVICE = "what reads it crashes, or there was too little memory"
 
 
 def find_crashes(batch: Batch, memory: int, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
-    """Call a function of each source of a batch alone, in a process beside; say of those that end it how it ended.
+    """Call a function for each source of a batch, in another process; return the sources that end it, and how.
 
     Args:
         batch: The sources.
-        memory: The bytes that the process may have, as many as a worker.
-        function: What is called with a batch of one source, and the arguments. What it returns or raises is dropped.
-        *arguments: They are pickled, as the batch is.
+        memory: The bytes that the process may use, as many as a worker.
+        function: Called with a batch of one source, and the arguments. What it returns or raises is ignored.
+        *arguments: Further arguments, which are pickled, as the batch is.
     """
     crashed: dict[str, str] = {}
     start = 0
     while start < len(batch):
-        told, status = _call_each(pickle.dumps((memory, function, batch, arguments, start)))
-        if not told or told[-1] == _END:  # or it could not be started, or not read what it is to do
+        output, status = _call_each(pickle.dumps((memory, function, batch, arguments, start)))
+        if not output or output[-1] == _END:  # without output, the process could not start or read its task
             break
-        at = int(told[-1])
-        crashed[batch.names[at]] = _how_it_ended(status)
+        at = int(output[-1])
+        crashed[batch.names[at]] = _exit_reason(status)
         start = at + 1
     return crashed
 
 
 def _call_each(message: bytes) -> tuple[list[bytes], int]:
-    """Have a process do what the message says; return what it told of that, and its exit status."""
-    # The folder that it is started in may hold modules called like ours.
+    """Start a process with a message for `call_each`; return its output, and its exit status."""
+    # -P, since the working folder may contain modules with the names of ours.
     command = [sys.executable, "-P", "-c", "from builder.workers.crashes import call_each; call_each()"]
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     try:
@@ -55,28 +55,31 @@ def _call_each(message: bytes) -> tuple[list[bytes], int]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": paths},
-            start_new_session=True,  # a Ctrl-C is for this process to handle, which then ends that one
+            start_new_session=True,  # only this process handles Ctrl-C, and then kills the other one
         )
-    except OSError:  # there may be too little memory for one more
+    except OSError:  # there may be too little memory for another process
         return [], 1
-    told: list[bytes] = []
-    # Also where leaving the context closes what was not written.
+    output: list[bytes] = []
+    # Leaving the context flushes stdin, which can raise BrokenPipeError too.
     with suppress(BrokenPipeError), started as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             process.stdin.write(message)
             process.stdin.flush()
-            told = process.stdout.read().split()
+            output = process.stdout.read().split()
         finally:
             process.kill()
-    return told, started.returncode
+    return output, started.returncode
 
 
 def call_each() -> None:
-    """Do what comes on stdin, and tell on stdout which source is next; end when the other process does."""
+    """Read a task from stdin, and write the number of each source to stdout before its call.
+
+    This process ends when the one that started it does.
+    """
     stream, out = os.fdopen(os.dup(0), "rb"), os.dup(1)
-    os.dup2(2, 1)  # what sources print is no answer
+    os.dup2(2, 1)  # what process functions print goes to stderr
     memory, function, batch, arguments, start = pickle.load(stream)  # noqa: S301  # made by our own coordinator
     limit_memory(memory)
     threading.Thread(target=lambda: (stream.read(), os._exit(1)), daemon=True).start()
@@ -84,13 +87,13 @@ def call_each() -> None:
         os.write(out, b"%d\n" % number)
         try:
             function(batch.only(number), *arguments)
-        except Exception:  # noqa: BLE001, S112  # the worker that reads it tells of that
+        except Exception:  # noqa: BLE001, S112  # the worker that reads the source reports it
             continue
     os.write(out, _END)
     os._exit(0)
 
 
-def _how_it_ended(status: int) -> str:
+def _exit_reason(status: int) -> str:
     if status >= 0:
         return f"it ended the process that read it, with exit status {status}; {_ADVICE}"
     try:
@@ -101,7 +104,7 @@ def _how_it_ended(status: int) -> str:
 
 
 def workers_died(names: Sequence[str]) -> BuildError:
-    """Say that worker processes died again and again on some sources."""
+    """Return the error for worker processes that died again and again on some sources."""
     listed = ", ".join(names[:LISTED_DEAD]) + (f" and {len(names) - LISTED_DEAD:,} more" if names[LISTED_DEAD:] else "")
     return BuildError(
         f"worker processes died again and again on one of these {len(names):,} sources: {listed}; they ran out of "

@@ -1,4 +1,4 @@
-"""Where tasks run: on a dask cluster, or one after another in this process. The same tasks, the same answers."""
+"""Run tasks on a dask cluster, or one after another in this process, with the same results."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from weakref import WeakSet
 from builder.build_errors import BuildError, UsageError
 from builder.workers.local_cluster import ONE_BATCH, local_cluster, no_dask_log
 
-# Tasks a worker: one that runs, and one that waits. More would wait for a worker that was chosen when they were
-# submitted, while another one is free.
-AHEAD = 2
+# One task that runs, and one that waits. dask chooses the worker when a task is submitted, so more of them would wait
+# while another worker is free.
+TASKS_PER_WORKER = 2
 CONNECT_SECONDS = 10  # for a scheduler to answer
 POLL_SECONDS = 0.005
 
@@ -24,36 +24,36 @@ Item = TypeVar("Item")
 
 
 class Task(Protocol):
-    """Something submitted; its result is asked for once it is done."""
+    """A submitted function."""
 
     def result(self) -> Any:
         """Return what the function returned, or raise what it raised."""
 
 
 class Engine(Protocol):
-    """Runs functions whose arguments may be tasks: those stand for their results, which stay where they are."""
+    """Runs functions. Tasks among the arguments stand for their results, which stay on the workers."""
 
-    lost: tuple[type[Exception], ...]  # what the result of a task raises whose workers died, each time that it ran
-    workers: int  # how many tasks it runs at once; 0: this process runs each
+    lost: tuple[type[Exception], ...]  # raised by the result of a task if its worker died each time that it ran
+    workers: int  # how many tasks run at once; 0: tasks run in this process
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
         """Start a task.
 
         Args:
-            function: What to run.
+            function: The function to run.
             *arguments: Its arguments; tasks among them stand for their results.
-            watch: Give the task from `finished` when it is done.
-            urgent: Run it before those that are not, and beside one of them: it lets memory go.
+            watch: Return the task from `finished` when it is done.
+            urgent: Run it before, and beside, tasks that are not urgent, since it frees memory.
         """
 
     def finished(self) -> Task:
-        """Wait for a watched task that is done; each is given once."""
+        """Wait for a watched task, and return it; each task is returned once."""
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long for a watched task; tell whether `finished` would return at once."""
+        """Wait for a watched task, up to a limit; tell whether `finished` would return at once."""
 
     def abandon(self) -> None:
-        """Drop all tasks. When it returns, nothing of ours runs on this machine; others' clusters are told to stop."""
+        """Drop all tasks. Then no task runs on this machine; a cluster of the user's is asked to stop its tasks."""
 
 
 class _Call:
@@ -75,11 +75,11 @@ class _Call:
         return self._call is None or all(one.is_done for one in self._call[1] if isinstance(one, _Call))
 
     def run(self) -> None:
-        """Call the function, unless that was done."""
+        """Call the function, at most once."""
         if self._call is None:
             return
         function, arguments = self._call
-        with _same_folder():
+        with _keep_working_folder():
             try:
                 self._value = function(*(one.result() if isinstance(one, _Call) else one for one in arguments))
             except Exception as error:  # noqa: BLE001  # raised by `result`, as dask does
@@ -93,8 +93,8 @@ class _Call:
         return self._value
 
 
-class InProcess:
-    """Runs tasks in this process: for debugging, and where starting processes is not worth it."""
+class InProcessEngine:
+    """Runs tasks in this process: for debugging, and for builds that are too small for worker processes."""
 
     workers = 0
 
@@ -103,7 +103,7 @@ class InProcess:
         self._watched: deque[_Call] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Run an urgent task now if its arguments are there, any other when its result is asked for."""
+        """Run an urgent task now if its arguments are ready, and any other when its result is needed."""
         call = _Call(function, arguments)
         if urgent and call.is_ready:
             call.run()
@@ -112,7 +112,7 @@ class InProcess:
         return call
 
     def finished(self) -> Task:
-        """Return a watched task that is done, or else run the one that was submitted first."""
+        """Return a watched task that is done, or else run the first one."""
         call = next((call for call in self._watched if call.is_done), self._watched[0])
         self._watched.remove(call)
         call.run()
@@ -124,16 +124,16 @@ class InProcess:
         return bool(self._watched)
 
     def abandon(self) -> None:
-        """Nothing is running."""
+        """Forget the watched tasks; none of them is running."""
         self._watched.clear()
 
 
 @contextmanager
-def _same_folder() -> Iterator[None]:
-    """Come back to the working folder: a process function may go elsewhere, and a build has relative paths."""
+def _keep_working_folder() -> Iterator[None]:
+    """Restore the working folder: a process function may change it, and a build uses relative paths."""
     try:
         folder = os.open(".", os.O_RDONLY)
-    except OSError:  # there may be none
+    except OSError:  # it may have been removed
         yield
         return
     try:
@@ -143,16 +143,16 @@ def _same_folder() -> Iterator[None]:
         os.close(folder)
 
 
-class OnDask:
-    """Runs tasks on the workers of a dask cluster. Its tasks are dask's futures."""
+class DaskEngine:
+    """Runs tasks, which are dask futures, on the workers of a dask cluster."""
 
-    def __init__(self, client: Any, workers: int, batch_needs: dict[str, int] | None = None) -> None:
-        from distributed import KilledWorker, as_completed  # half a second, for which `seqzarr --help` need not wait
+    def __init__(self, client: Any, workers: int, stop: Callable[[], None] | None = None) -> None:
+        from distributed import KilledWorker, as_completed  # takes half a second
 
         self.lost: tuple[type[Exception], ...] = (KilledWorker,)
         self.workers = workers
         self._client = client
-        self._batch_needs = batch_needs  # of a worker's resources, for a task that is not urgent
+        self._stop = stop  # stops our own workers; None: they belong to the user
         self._completed = as_completed(loop=client.loop)
         self._submitted: WeakSet[Any] = WeakSet()
 
@@ -168,13 +168,13 @@ class OnDask:
                 *arguments,
                 pure=False,
                 priority=int(urgent),
-                # First come, first served: by default tasks of the same tenth of a second come in any order, and what
-                # is registered in the order of the batches would wait for one that is forgotten.
+                # In the order of submission. By default tasks of the same tenth of a second run in any order, and
+                # batches, which are registered in order, would wait for an earlier one.
                 fifo_timeout=0,
-                resources=None if urgent else self._batch_needs,
+                resources=None if urgent or self._stop is None else ONE_BATCH,
             )
-        except TypeError as error:  # dask's own, of whatever did not let itself be pickled
-            _raise_ours(error)
+        except TypeError as error:  # from dask, for anything that cannot be pickled
+            _raise_usage_error(error)
             raise
         self._submitted.add(future)
         if watch:
@@ -182,12 +182,12 @@ class OnDask:
         return future
 
     def finished(self) -> Task:
-        """Wait for the next watched task."""
+        """Wait for the next watched task, and return it."""
         task: Task = next(self._completed)
         return task
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long for a watched task."""
+        """Wait for a watched task, up to a limit."""
         deadline = time.monotonic() + seconds
         while not self._completed.has_ready():
             if time.monotonic() >= deadline:
@@ -196,42 +196,33 @@ class OnDask:
         return True
 
     def abandon(self) -> None:
-        """Cancel the tasks; workers of a cluster that is not ours finish those that they have begun."""
-        self._client.cancel(list(self._submitted), force=True)
+        """Stop our own workers, whatever they are doing; workers of the user's cluster finish their present tasks."""
+        if self._stop is not None:
+            self._stop()
+        else:
+            self._client.cancel(list(self._submitted), force=True)
 
 
-def _raise_ours(error: BaseException | None) -> None:
-    """Raise what of an error's causes says it in our words."""
+def _raise_usage_error(error: BaseException | None) -> None:
+    """Raise the UsageError among the causes of an error, if there is one."""
     while error is not None:
         if isinstance(error, UsageError):
             raise error from None
         error = error.__cause__ or error.__context__
 
 
-class OnOurWorkers(OnDask):
-    """Runs tasks on worker processes that are ours to stop."""
-
-    def __init__(self, client: Any, workers: int, stop: Callable[[], None]) -> None:
-        super().__init__(client, workers, ONE_BATCH)
-        self._stop = stop
-
-    def abandon(self) -> None:
-        """Stop the workers, whatever they are doing."""
-        self._stop()
-
-
 def as_done(engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task]) -> Iterator[tuple[Item, Task]]:
-    """Have something done with each item, a few at a time, and give each with its task, which is done.
+    """Submit a task for each item, a few at a time, and yield each item with its task when it is done.
 
     Args:
-        engine: Where; nothing else may be watched there meanwhile.
-        items: Taken one by one, no earlier than needed.
+        engine: The engine; no other task of it may be watched meanwhile.
+        items: The items, which are taken one by one, no earlier than needed.
         submit: Starts a watched task for an item.
     """
     waiting = iter(items)
     open_: dict[Task, Item] = {}
     while True:
-        for item in islice(waiting, AHEAD * max(1, engine.workers) - len(open_)):
+        for item in islice(waiting, TASKS_PER_WORKER * max(1, engine.workers) - len(open_)):
             open_[submit(item)] = item
         if not open_:
             return
@@ -241,33 +232,33 @@ def as_done(engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task
 
 @contextmanager
 def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
-    """Start what runs the tasks, and stop it at the end: no process of ours is left.
+    """Start an engine, and stop it and its processes at the end.
 
     Args:
-        workers: Processes on this machine; 0 runs everything in this one. A cluster of others counts as having so many
-            at least: it may be about to get them.
+        workers: Processes on this machine; 0 runs everything in this one. A cluster of the user's counts as having at
+            least so many workers, since it may still be starting them.
         scheduler: The address of a dask scheduler, or a dask client, to use instead. It is not stopped.
 
     Raises:
-        UsageError: There is no scheduler at that address.
-        BuildError: The processes did not start; or the scheduler went away meanwhile.
+        UsageError: No scheduler answers at that address.
+        BuildError: The processes did not start, or the connection to the scheduler was lost.
     """
     if scheduler is None and workers == 0:
-        yield InProcess()
+        yield InProcessEngine()
         return
     if scheduler is None:
         with local_cluster(workers) as (client, stop):
-            yield OnOurWorkers(client, workers, stop)
+            yield DaskEngine(client, workers, stop)
     elif isinstance(scheduler, str):
-        with _connected(scheduler) as client, _loss_told(f"at {scheduler}"):
-            yield OnDask(client, max(workers, _threads(client)))
+        with _connect(scheduler) as client, _report_loss(f"at {scheduler}"):
+            yield DaskEngine(client, max(workers, _threads(client)))
     else:
-        with _loss_told("of the given client"):
-            yield OnDask(scheduler, max(workers, _threads(scheduler)))
+        with _report_loss("of the given client"):
+            yield DaskEngine(scheduler, max(workers, _threads(scheduler)))
 
 
 def _threads(client: Any) -> int:
-    """Return how many tasks a cluster runs at once; 0 where it is gone, as the first task will tell."""
+    """Return how many tasks a cluster runs at once; 0 if it is gone, which the first task reports."""
     try:
         return sum(client.nthreads().values()) if client.status == "running" else 0
     except OSError:
@@ -275,13 +266,13 @@ def _threads(client: Any) -> int:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def _connect(address: str) -> Iterator[Any]:
     from distributed import Client
     from distributed.comm.addressing import get_address_host_port
 
     try:
         if not address.startswith("inproc:"):
-            get_address_host_port(address)  # of one that is wrong the client would be left half made
+            get_address_host_port(address)  # with a wrong address, the client would be left half open
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
@@ -290,8 +281,8 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _loss_told(which: str) -> Iterator[None]:
-    """Say so where the scheduler went away, whatever it was asked just then."""
+def _report_loss(which: str) -> Iterator[None]:
+    """Turn the errors of a lost scheduler into a BuildError."""
     from concurrent.futures import CancelledError
 
     from distributed.client import ClosedClientError

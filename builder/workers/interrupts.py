@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a build: they wait until nothing is half done."""
+"""Delay Ctrl-C and SIGTERM during a build until its state is consistent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Self
 class Interrupts:
     """Delays the handlers of SIGINT and SIGTERM until `check` or `allowed`. Use it as a context manager.
 
-    Only handlers written in Python are delayed. Outside of the main thread nothing is: Python runs no handlers there.
+    Only handlers written in Python are delayed, and only in the main thread, where Python runs them.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Interrupts:
             self.check()
 
     def check(self) -> None:
-        """Call the handler of a signal that came. Most raise KeyboardInterrupt."""
+        """Call the handler of a delayed signal, if there is one. Most raise KeyboardInterrupt."""
         if self._waiting is not None:
             (number, frame), self._waiting = self._waiting, None
             self._handlers[number](number, frame)

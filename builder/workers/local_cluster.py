@@ -1,4 +1,4 @@
-"""Worker processes of dask's on this machine, which end with the process that started them, however that ends."""
+"""Start dask workers on this machine, which end with the process that started them, however it ends."""
 
 from __future__ import annotations
 
@@ -19,63 +19,62 @@ from builder.build_errors import BuildError
 from builder.workers.memory import limit_memory, worker_memory
 
 START_SECONDS = 60  # for the worker processes to start
-LOOK_SECONDS = 1  # between looks at whether one of them died meanwhile
-ONE_BATCH = {"batch": 1}  # of a worker at a time: what reads sources need not be safe in two threads at once
+LOOK_SECONDS = 1  # between checks for dead workers
+ONE_BATCH = {"batch": 1}  # a worker processes one batch at a time, since process functions need not be thread-safe
 DASK_CONFIG = {
-    # dask has workers give back memory at once. Each array is then made of pages that the system must clear first,
-    # which takes more than twice the time of all the work on it.
+    # By default dask makes workers return memory at once. The system then clears the pages of each new array, which
+    # takes more than twice the time of all work on it.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
-    # A worker that died is started again. Where that takes longer than this, by default 15 s, dask gives it up for
-    # good, and a build without workers would wait for ever.
+    # dask restarts a dead worker. If that takes longer than this, by default 15 s, dask gives up, and a build without
+    # workers would never end.
     "distributed.deploy.lost-worker-timeout": f"{START_SECONDS} s",
-    "distributed.admin.tick.interval": "1s",  # by default 50 looks a second, in each process, at how late they come
+    "distributed.admin.tick.interval": "1s",  # by default each process measures its delays 50 times a second
 }
 
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
-    """Start worker processes, and give a client of theirs and what stops them, whatever they are doing.
+    """Start worker processes; yield a client, and a function that stops them, whatever they are doing.
 
     They end with this context, and with this process, however it ends.
 
     Raises:
-        BuildError: They do not start in time.
+        BuildError: The workers do not start in time.
     """
     from dask import config
     from distributed import Client, LocalCluster
 
-    # Processes of others, which are not to be stopped.
-    others = frozenset(multiprocessing.active_children())
-    with _interrupts_for_this_thread_only(), config.set(DASK_CONFIG):
-        # Without workers at first: a cluster that is interrupted while it starts them could not be stopped.
+    others = frozenset(multiprocessing.active_children())  # these must not be stopped
+    with _block_interrupts(), config.set(DASK_CONFIG):
+        # The cluster starts without workers, since it cannot be stopped if it is interrupted while it starts them.
         cluster = LocalCluster(
             n_workers=0,
-            threads_per_worker=2,  # one processes sources, one has shards: it waits for the disk
+            threads_per_worker=2,  # one processes sources, the other writes shards and waits for the disk
             resources=ONE_BATCH,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
-            memory_limit=0,  # ours to bound: dask would spill to disk, pause, or kill
+            memory_limit=0,  # the build limits memory; dask would spill to disk, pause, or kill
             silence_logs=logging.CRITICAL,
         )
 
     def stop() -> None:
         for nanny in list(cluster.workers.values()):
-            nanny.auto_restart = False  # else another worker is started in place of one that was killed
+            nanny.auto_restart = False  # do not replace killed workers
         cluster.scale(0)
         _kill(others)
 
-    # No default of this process: code of others keeps its scheduler.
+    # The client is not the default, so that other code keeps its scheduler.
     with (
-        _environment_kept(),
+        _restore_environment(),
         no_dask_log(),
         config.set(DASK_CONFIG),
         cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         try:
-            with _main_not_imported():
+            with _hide_main():
                 client.register_worker_callbacks(partial(limit_memory, worker_memory(workers)))
                 cluster.scale(workers)
                 _wait_for_workers(cluster, client, workers)
@@ -86,7 +85,7 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
 
 
 def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
-    """Wait until all have started, and replace those that die meanwhile: dask does so only once they have.
+    """Wait until all workers have started; replace those that die meanwhile, which dask does only after their start.
 
     Raises:
         BuildError: It takes too long.
@@ -104,14 +103,14 @@ def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
                 ) from error
         else:
             return
-        # One of both at a time: asked for more at once, dask gives the next the name of the one that went, and then
-        # takes that for started.
+        # First remove dead workers, then add new ones: in one step dask would give a new worker the name of a dead one,
+        # and count that as started.
         died = any(nanny.pid is None for nanny in list(cluster.workers.values()))
-        cluster.scale(started if died else workers)  # those that did not start go first
+        cluster.scale(started if died else workers)
 
 
 def _kill(others: Collection[BaseProcess]) -> None:
-    """Kill the worker processes that are not among those of others, and wait until they are gone."""
+    """Kill all worker processes but `others`, and wait until they are gone."""
     while ours := [
         process
         for process in multiprocessing.active_children()
@@ -124,8 +123,8 @@ def _kill(others: Collection[BaseProcess]) -> None:
 
 @contextmanager
 def no_dask_log() -> Iterator[None]:
-    """Keep dask from logging, with a traceback, what errors of ours tell or nobody need know: somebody is gone."""
-    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]  # each has a level of its own
+    """Keep dask from logging lost connections with a traceback; our errors report those that matter."""
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     before = [log.level for log in logs]
     for log in logs:
         log.setLevel(logging.CRITICAL)
@@ -137,8 +136,8 @@ def no_dask_log() -> Iterator[None]:
 
 
 @contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Undo what dask sets in this process's environment for its workers: one thread for each numerical library."""
+def _restore_environment() -> Iterator[None]:
+    """Undo the changes of dask to the environment: for its workers it sets one thread per numerical library."""
     before = dict(os.environ)
     try:
         yield
@@ -149,16 +148,16 @@ def _environment_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_for_this_thread_only() -> Iterator[None]:
-    """Let threads and processes that start in here, and those that they start, not be interrupted.
+def _block_interrupts() -> Iterator[None]:
+    """Block SIGINT in the threads and processes that start in this context, and in their children.
 
-    A Ctrl-C goes to all processes of a terminal. Ours is for the coordinator to handle, which then stops the
-    workers; they would each print a traceback.
+    A terminal sends Ctrl-C to all its processes. The coordinator handles it and stops the workers, which would
+    otherwise each print a traceback.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    _start_tracker()  # which unblocks the signal in whatever thread does that
+    _start_tracker()  # now, since it unblocks the signal in the thread that starts it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -167,9 +166,9 @@ def _interrupts_for_this_thread_only() -> Iterator[None]:
 
 
 def _start_tracker() -> None:
-    """Start the process that removes the semaphores of processes that were killed, and let it do so in silence.
+    """Start Python's process that removes the semaphores of killed processes, and silence its warnings.
 
-    Importing numcodecs makes one, so each worker that is killed leaves one.
+    Importing numcodecs creates a semaphore, so each killed worker leaves one.
     """
     name, before = "PYTHONWARNINGS", os.environ.get("PYTHONWARNINGS")
     os.environ[name] = ",".join([*filter(None, [before]), "ignore:resource_tracker"])
@@ -183,11 +182,11 @@ def _start_tracker() -> None:
 
 
 @contextmanager
-def _main_not_imported() -> Iterator[None]:
-    """Keep worker processes from running the user's script again, as `multiprocessing` has each do that it spawns.
+def _hide_main() -> Iterator[None]:
+    """Keep worker processes from running the user's script, as `multiprocessing` does in each spawned process.
 
-    Functions of that script reach the workers by value, so they need not import it, and it need not be written
-    under `if __name__ == "__main__"`.
+    Functions of the script are sent to the workers by value, so workers need not import it, and the script needs no
+    `if __name__ == "__main__"`.
     """
     main = sys.modules["__main__"]
     hidden = {name: getattr(main, name) for name in ("__spec__", "__file__") if getattr(main, name, None) is not None}

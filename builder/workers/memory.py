@@ -1,4 +1,4 @@
-"""How much memory a worker process may have: a file made to fill the memory ends in an error, or with its process."""
+"""Limit the memory of a worker process, so that a hostile file cannot fill the memory of the machine."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import resource
 from typing import Final
 
 LEAST: Final = 2 * 2**30
-_MOST_SHARES: Final = 4  # it is rare that more workers than these need much memory at once
+_MOST_SHARES: Final = 4  # hardly ever do more workers need much memory at once
 
 
 def worker_memory(workers: int) -> int:
-    """Return how many bytes each of `workers` processes on this machine, or in this container, may have."""
+    """Return how many bytes each of `workers` processes on this machine, or in this container, may use."""
     from distributed.system import memory_limit
 
     return max(LEAST, memory_limit() * 7 // 8 // max(1, min(workers, _MOST_SHARES)))
 
 
 def limit_memory(nbytes: int) -> None:
-    """Have allocations of this process fail beyond so many bytes; a lower limit stays as it is."""
+    """Make allocations of this process fail beyond `nbytes`; a lower limit stays as it is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if soft == resource.RLIM_INFINITY or soft > nbytes:
         resource.setrlimit(resource.RLIMIT_DATA, (nbytes, hard))

@@ -1,4 +1,4 @@
-"""Processing one source: what its process function gives of it, and why it cannot be used."""
+"""Process one source: call its process function, and say why a source cannot be used."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from builder.formats.files import unreadable_file
 from builder.labels.class_codes import ClassCodes
 from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import Texts
-from builder.manifest.kept import Kept
+from builder.manifest.kept_columns import KeptColumn
 from builder.processes.process import Process
-from builder.processes.row_dtypes import ARRAYS, Conversions, converted_as
+from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
 from builder.sequence import LongSequence, Sequence, map_sequence, resident_bytes, sequences_of
 from builder.sources.fingerprints import Fingerprint, read_fingerprint
 from builder.sources.label_files import LABELS_SHA256
@@ -50,16 +50,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Some sources that follow one another, and how to read them."""
+    """Consecutive sources, and how to read them."""
 
     root: Path
     names: tuple[str, ...]
-    labels: NDArray[Any] | None  # (sources, targets), where they come from the manifest; of text -1
+    labels: NDArray[Any] | None  # (sources, targets) from the manifest, -1 for text; None: they are elsewhere
     process: Process
     texts: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)  # of the manifest's targets
-    kept: tuple[Kept, ...] = ()  # of the manifest, (sources,) each
-    search: tuple[str, ...] = ()  # folders to search for the process function's module
-    converted: Conversions = ()  # what rows become before they are stored, where `compact` changed a dtype
+    kept: tuple[KeptColumn, ...] = ()  # columns of the manifest, (sources,) each
+    search: tuple[str, ...] = ()  # folders to search for the module of the process function
+    converted: Conversions = ()  # of rows before they are stored, if `compact` changed a dtype
     crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class Batch:
 
     @property
     def may_add_classes(self) -> bool:
-        """Whether sources may have other classes than those that are known: not all are given."""
+        """Whether sources may add classes: the user did not name the classes of every target."""
         classes = self.process.store_classes or ()
         return sum(names is not None for names in classes) > len(self.process.classes)
 
@@ -91,18 +91,18 @@ class Batch:
         """Refuse a source that ended the process that read it.
 
         Raises:
-            SourceError: It did.
+            SourceError: The source is one of `crashed`.
         """
         name = self.names[number]
         if name in self.crashed:
             raise SourceError(name, self.crashed[name])
 
     def classes_in(self, number: int) -> Mapping[str, Texts]:
-        """Return the classes of each target in one of them, wherever its labels are; None: they are numbers.
+        """Return the classes of each target in a source, wherever its labels are; None: labels are numbers.
 
         Raises:
-            SourceError: They cannot be read.
-            UsageError: Classes are given for what is no target.
+            SourceError: The labels cannot be read.
+            UsageError: The user named classes of a target that does not exist.
         """
         process = self.process
         if self.labels is not None:
@@ -112,20 +112,20 @@ class Batch:
         return process.classes_in(self.root / self.names[number]) if process.label_source == "columns" else {}
 
     def process_with(self, codes: ClassCodes, number: int) -> Process:
-        """Return the process function with the codes for one of them, whose classes are added to these.
+        """Add the classes of a source to the codes, and return the process function with these codes.
 
         Raises:
-            UsageError: There are too many classes, or classes are given for what is no target.
+            UsageError: There are too many classes, or the user named classes of a target that does not exist.
         """
-        with suppress(SourceError):  # reading the source says what is wrong
+        with suppress(SourceError):  # reading the source reports it
             codes.add(self.classes_in(number))
         return self.process.with_classes(codes.classes)
 
     def labels_of(self, number: int, process: Process) -> NDArray[Any] | None:
-        """Return the labels (targets,) of one of them, where the process function does not give them.
+        """Return the labels (targets,) of a source; None: the process function returns them.
 
         Raises:
-            SourceError: They should be in its name, and are not.
+            SourceError: Labels come from the names of sources, and this name has none.
         """
         if self.labels is None:
             return process.labels_in_name(self.names[number])
@@ -138,7 +138,7 @@ class Batch:
 
 @dataclass(slots=True)
 class UnusableError(Exception):
-    """Carries a failure out of the reading of one source."""
+    """A source cannot be used."""
 
     failure: Failure = field()
 
@@ -152,15 +152,23 @@ def read_source(
     *,
     codes: ClassCodes | None = None,
 ) -> tuple[list[Any], Fingerprint]:
-    """Process one source, and give each of its sequences to a function; return what that gave, and what was read.
+    """Process one source, and call a function with each of its sequences.
 
-    Before the first, `begin` is told how many bytes of the source's rows are in memory beside each; see
-    `resident_bytes`. With `codes`, the classes of the source are added there first.
+    Args:
+        batch: The sources.
+        number: The place of the source in the batch.
+        buffer: A buffer for reading the file.
+        each: Called with each sequence.
+        begin: Called before the first sequence, with the result of `resident_bytes`.
+        codes: The classes of the source are added to these first.
+
+    Returns:
+        The results of `each`, and the fingerprint of the source.
 
     Raises:
         UnusableError: The source cannot be used.
-        UsageError: No source can be: the process function is not to be found.
-        SpillError: The function of the sequences had no room for one.
+        UsageError: The process function cannot be found, so that no source can be used.
+        SpillError: `each` could not store a sequence.
     """
     name = batch.names[number]
     path = batch.root / name
@@ -181,15 +189,15 @@ def read_source(
             read = replace(read, beside=(beside, labels_read))
             kept[LABELS_SHA256] = labels_read.sha256.hex()
         process = batch.process if codes is None else batch.process_with(codes, number)
-        labels = batch.labels_of(number, process)  # before it is processed, which may take long
+        labels = batch.labels_of(number, process)  # before the call, which may take long
         results: list[Any] = []
         result = process(path)
         _refuse_async(result, name)
         begin(resident_bytes(result))
         for sequence in _sequences(result, labels, name):
             origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
-            results.append(each(origin, _prepared(batch, kept, origin, sequence)))
-            del sequence  # its memory is free for the next one
+            results.append(each(origin, _prepare(batch, kept, origin, sequence)))
+            del sequence  # frees its memory before the next one is made
         if not results:
             raise SourceError(name, "it gave no sequence")
         if not read.is_of(os.stat(path)):
@@ -197,13 +205,13 @@ def read_source(
         if read.beside is not None and not read.beside[1].is_of(os.stat(batch.root / read.beside[0])):
             raise SourceError(name, f"{read.beside[0]} changed while it was read; the next build tries it again")
     except (UsageError, SpillError):
-        raise  # no source is at fault
+        raise  # not the fault of a source
     except (SourceError, SequenceError) as error:
         raise UnusableError(_failure(batch, name, str(error))) from error
-    # Whatever a process function of the user's own raises: a panic of Rust's, say, is no Exception, and dask waits for
-    # ever where one leaves a task.
+    # A process function can raise anything. A panic in Rust, for example, is only a BaseException, and dask would wait
+    # endlessly for a task that raises one.
     except BaseException as error:
-        _let_pass(error)
+        _raise_interrupt(error)
         where = _where(error) if batch.process.is_custom and not isinstance(error, MemoryError) else ""
         raise UnusableError(_failure(batch, name, _why(error) + where)) from error
     return results, read
@@ -211,7 +219,7 @@ def read_source(
 
 def _refuse_async(result: Any, name: str) -> None:
     if inspect.iscoroutine(result):
-        result.close()  # or Python warns on stderr that nobody awaited it
+        result.close()  # without this Python warns on stderr
     elif not inspect.isasyncgen(result):
         return
     raise SourceError(
@@ -225,12 +233,12 @@ def _sequences(result: Any, labels: NDArray[Any] | None, name: str) -> Iterator[
     if labels is None:
         return (_labelled(sequence, name) for sequence in sequences_of(result))
     if hasattr(result, "__array__"):
-        result = (result, None)  # a function need not return labels that stand elsewhere
+        result = (result, None)  # a function need not return labels that are elsewhere
     return (map_sequence(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
 
 
 def _labelled(sequence: Sequence | LongSequence, name: str) -> Sequence | LongSequence:
-    """Return a sequence that has labels, which stand nowhere else; of one in pieces, the first piece has."""
+    """Return a sequence whose labels can only come from the process function; check that it has some."""
     if isinstance(sequence, LongSequence):
         return LongSequence(_first_labelled(sequence.sequences(), name))
     return next(_first_labelled(iter([sequence]), name))
@@ -247,18 +255,18 @@ def _first_labelled(sequences: Iterator[Sequence], name: str) -> Iterator[Sequen
         yield sequence
 
 
-def _prepared(
+def _prepare(
     batch: Batch, kept: Mapping[str, Any], origin: SourceId, sequence: Sequence | LongSequence
 ) -> Sequence | LongSequence:
     if kept:
-        sequence = map_sequence(sequence, partial(_with_kept, kept, origin))
+        sequence = map_sequence(sequence, partial(_add_kept_columns, kept, origin))
     if batch.converted:
-        sequence = map_sequence(sequence, partial(_converted, batch.converted, origin))
+        sequence = map_sequence(sequence, partial(_convert, batch.converted, origin))
     return sequence
 
 
-def _with_kept(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) -> Sequence:
-    """Return a sequence with what the manifest says of its source."""
+def _add_kept_columns(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) -> Sequence:
+    """Return a sequence with the columns that are kept of the manifest."""
     twice = [name for name in sequence.columns if name in kept]
     if twice:
         raise SequenceError(
@@ -268,13 +276,13 @@ def _with_kept(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) ->
     return replace(sequence, columns={**sequence.columns, **kept})
 
 
-def _converted(conversions: Conversions, origin: SourceId, sequence: Sequence) -> Sequence:
-    inputs, labels = (converted_as(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
+def _convert(conversions: Conversions, origin: SourceId, sequence: Sequence) -> Sequence:
+    inputs, labels = (convert_like_store(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
     return replace(sequence, inputs=inputs, labels=labels)
 
 
-def _let_pass(error: BaseException) -> None:
-    """Raise what is a Ctrl-C: that comes to the main thread alone, which in worker processes reads no sources."""
+def _raise_interrupt(error: BaseException) -> None:
+    """Raise a KeyboardInterrupt in the main thread, where it is a Ctrl-C; workers read sources in other threads."""
     if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise error
 
@@ -288,11 +296,11 @@ def _why(error: BaseException) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """Say in which line it was raised, of a process function's file or one beside it."""
+    """Return the line of an error in the file of the process function, or in a file beside it."""
     folder, where = None, ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
-        if file.startswith((*_OURS, "<")):  # as <string>: code that was generated, as a dataclass's __init__
+        if file.startswith((*_OURS, "<")):  # generated code, such as the __init__ of a dataclass, is in <string>
             continue
         folder = folder or os.path.join(os.path.dirname(file), "")
         if file.startswith(folder):
@@ -301,6 +309,6 @@ def _where(error: BaseException) -> str:
 
 
 def _failure(batch: Batch, name: str, message: str) -> Failure:
-    """Name a failure. No path of this machine is kept: the store depends on the sources alone."""
+    """Return a failure without the absolute path of the root, since the store depends only on the sources."""
     reason = message.replace(f"{batch.root}{os.sep}", "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
     return Failure(name, reason[:LONGEST_REASON])

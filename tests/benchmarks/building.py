@@ -17,7 +17,7 @@ import pytest
 
 from builder.execution.build import build
 from builder.frames.tabular import Tabular, tabular
-from builder.workers.engine import Engine, OnDask, start_engine
+from builder.workers.engine import DaskEngine, Engine, start_engine
 from tests.benchmarks.children import measure, processor_seconds, processor_seconds_since
 from tests.benchmarks.floors import FLOOR, STEPS, WHOLE, floor
 from tests.benchmarks.sources import FEATURES, write_sources
@@ -58,7 +58,7 @@ def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[dic
     def timed_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
         begin = time.perf_counter()
         with start_engine(workers, scheduler) as engine:
-            if isinstance(engine, OnDask):
+            if isinstance(engine, DaskEngine):
                 engine._client.run(prepare)
             ends["start"] += time.perf_counter() - begin
             cpu = processor_seconds()

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from builder.build_errors import UsageError
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.sequence import LongSequence, Sequence
-from builder.sources.fingerprints import Seen
-from builder.workers.batch import BatchPart, Found, Processed, compress, probe, summarise
+from builder.sources.fingerprints import Fingerprints
+from builder.workers.batch import BatchPart, ProbeResult, ProcessedBatch, compress, probe, summarise
 from builder.workers.batch import process_batch as process_batch_in
 from builder.workers.process_source import Batch, Failure
 from builder.workers.row_blocks import RowBlocks, Space
@@ -43,7 +43,7 @@ STEP = Schema.plan(FLOATS, FLOATS)
 PLACE = shard.ShardId("inputs", 0)
 
 
-def process_batch(batch: Batch, schema: Schema) -> Processed:
+def process_batch(batch: Batch, schema: Schema) -> ProcessedBatch:
     return process_batch_in(batch, schema, Space(memory=10**9))
 
 
@@ -52,7 +52,7 @@ def batch_of(folder: Path, *names: str, process: Any = read_made, labels: Any = 
     return Batch(root=folder, names=names, labels=labels, process=process)
 
 
-def rows_of(processed: Processed, name: str) -> np.ndarray[Any, Any]:
+def rows_of(processed: ProcessedBatch, name: str) -> np.ndarray[Any, Any]:
     return np.concatenate([np.empty((0, 3), np.float32), *processed.rows[name].between(0, 10**9)])
 
 
@@ -236,7 +236,7 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
     for one in np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []:
         blocks.blocks.append(one)
     records = process_batch(batch_of(Path()), STEP).records
-    processed = Processed(records, {"inputs": blocks}, [], Seen.of({}), 0, done=0)
+    processed = ProcessedBatch(records, {"inputs": blocks}, [], Fingerprints.of({}), 0, done=0)
     schema = schema_for("step", chunk=60, chunks=100)
     stop, first = min(stop, len(rows)), first - first % schema.steps.chunk
     cut = min(cut, stop)
@@ -305,7 +305,7 @@ def test_the_first_usable_source_tells_what_the_store_is_like(tmp_path, axis: La
     write_made(tmp_path, {"a.made": Made(fault="raises"), "b.made": Made(fault="nothing"), "c.made": good})
     guessed = None if axis != "own" else axis
     found = probe(batch_of(tmp_path, "a.made", "b.made", "c.made"), guessed, "error")
-    assert isinstance(found, Found)
+    assert isinstance(found, ProbeResult)
     assert (found.source, found.sequences, found.steps, found.label_axis) == ("c.made", 2, 13, axis)
     assert (found.inputs, found.labels) == (schema_for(axis).inputs, LABELS[axis])
     arrays = made_sequences("", good)
@@ -348,5 +348,5 @@ def test_labels_that_fit_no_axis_are_a_failure_that_says_so(three_files, inputs,
 )
 def test_the_label_axis_is_guessed_from_the_shapes(three_files, labels, axis):
     found = probe(batch_of(three_files, "a", process=lambda _: (np.zeros((4, 2)), labels)), None, "error")
-    assert isinstance(found, Found)
+    assert isinstance(found, ProbeResult)
     assert found.label_axis == axis

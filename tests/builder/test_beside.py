@@ -20,7 +20,7 @@ from builder.build_errors import SourceError, UsageError
 from builder.execution.preview import preview
 from builder.frames.join_keys import match_label_rows
 from builder.maintenance.source_checks import verify_sources
-from builder.sources.label_files import Pairing, check_below, without_label_files
+from builder.sources.label_files import LabelFilePattern, check_below, without_label_files
 from builder.sources.source_list import SourceList
 from store_spec.verification.verify import verify
 from tests.builder.command import seqzarr
@@ -64,7 +64,7 @@ def read(store):
     ],
 )
 def test_the_pattern_tells_which_file_is_whose(text, pairs):
-    pairing = Pairing.parse(text)
+    pairing = LabelFilePattern.parse(text)
     assert {source: pairing.label_file(source) for source in pairs} == pairs
     # A file of labels under the root is known by its name alone.
     assert all(pairing.is_label_file(labels) for labels in pairs.values() if not labels.startswith(".."))
@@ -73,22 +73,22 @@ def test_the_pattern_tells_which_file_is_whose(text, pairs):
 
 def test_a_name_that_does_not_match_is_an_error_of_that_source():
     with pytest.raises(SourceError, match=r"q\.csv.* does not match '\(\\d\+\)'"):
-        Pairing.parse(r"(\d+) -> y/{1}.csv").label_file("q.csv")
+        LabelFilePattern.parse(r"(\d+) -> y/{1}.csv").label_file("q.csv")
 
 
 def test_two_sources_of_one_file_are_refused_by_name(tmp_path):
     found = SourceList(root=tmp_path, names=("d/a.csv", "e/a.csv", "labels/a.csv", "labels/z.csv"))
     with pytest.raises(UsageError, match=r"pairs both d/a\.csv and e/a\.csv with labels/a\.csv"):
-        without_label_files(found, Pairing.parse("labels/{stem}.csv").label_file, "labels/{stem}.csv")
+        without_label_files(found, LabelFilePattern.parse("labels/{stem}.csv").label_file, "labels/{stem}.csv")
     for text, names, sources in (
         (r"(.*)_x\.csv -> {1}.csv", ("a.csv", "a_x.csv", "d/b.csv", "d/b_x.csv", "z.csv"), ("a_x.csv", "d/b_x.csv")),
         (r"(\d+)_.* -> y/{1}_y.csv", ("x/1_x.csv", "y/1_y.csv", "y/2_y.csv"), ("x/1_x.csv",)),
         (r"x/(\d+).* -> y/{1}.csv", ("q.csv", "x/1.csv", "y/1.csv", "y/2.csv"), ("q.csv", "x/1.csv")),
     ):
         given = SourceList(root=tmp_path, names=names)
-        assert without_label_files(given, Pairing.parse(text).label_file, text).names == sources
+        assert without_label_files(given, LabelFilePattern.parse(text).label_file, text).names == sources
     text = "labels/{path}"
-    left = without_label_files(found, Pairing.parse(text).label_file, text)
+    left = without_label_files(found, LabelFilePattern.parse(text).label_file, text)
     assert left.names == ("d/a.csv", "e/a.csv")
 
 
@@ -337,10 +337,10 @@ def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeyp
     monkeypatch.setattr("builder.sources.fingerprints.SETTLED_NS", -(10**18))
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
     builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
-    read_again: list[str] = []
-    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", read_again.append)
+    open_with_sources: list[str] = []
+    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", open_with_sources.append)
     assert builder.build(src, tmp_path / "t.zarr", workers=0).unchanged == 2
-    assert not read_again
+    assert not open_with_sources
 
 
 def test_the_axis_is_an_option_like_the_others(src, tmp_path):
@@ -518,6 +518,6 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
 def test_whatever_leads_out_of_the_sources_is_refused(text):
     found = SourceList(root=Path("src"), names=("in/a.csv",))
     with pytest.raises(UsageError, match="outside of src; nothing is opened there because a store says so"):
-        check_below(found, Pairing.parse(text).label_file, "s.zarr", text)
+        check_below(found, LabelFilePattern.parse(text).label_file, "s.zarr", text)
     for below in ("y/{stem}.csv", "in/../y/{stem}", "..y/{stem}", "{parent}/../{stem}.y"):
-        check_below(found, Pairing.parse(below).label_file, "s.zarr", below)
+        check_below(found, LabelFilePattern.parse(below).label_file, "s.zarr", below)

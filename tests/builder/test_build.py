@@ -74,11 +74,11 @@ def test_labels_of_the_other_axes_are_stored_too(tmp_path, client, axis):
 
 
 def test_batches_become_smaller_at_the_end_unless_a_size_is_asked_for(tmp_path, client, monkeypatch):
-    asked, dealt = [], Plan.batches
+    asked, split_into_batches = [], Plan.batches
 
     def batches(self: Plan, *arguments: Any, workers: int = 0) -> Any:
         asked.append((arguments[0], workers))
-        return dealt(self, *arguments, workers=workers)
+        return split_into_batches(self, *arguments, workers=workers)
 
     monkeypatch.setattr(Plan, "batches", batches)
     write_made(tmp_path / "src", {"a.made": Made(), "b.made": Made(seed=1)})

@@ -150,7 +150,7 @@ import threading
 import time
 
 from builder.cli import exit_status
-from builder.cli.exit_status import ending_plainly
+from builder.cli.exit_status import exit_with_status
 
 class Losing:
     def __del__(self):
@@ -173,7 +173,7 @@ handlers = [signal.default_int_handler, signal.SIG_DFL]
 signal.signal(signal.SIGINT, handlers[0])  # it may be ignored, as above
 hook = sys.unraisablehook
 {before}
-with ending_plainly():
+with exit_with_status():
     {lose}
     time.sleep({seconds})
 print("went on")

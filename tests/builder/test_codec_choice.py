@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import builder
 import store_spec
-from builder.planning.codec_choice import choose, measured
+from builder.planning.codec_choice import choose_by_rows, choose_by_sizes
 from store_spec.format.codec import Codec
 from store_spec.schema import Schema, rows_of
 from tests.builder.command import seqzarr
@@ -55,14 +55,14 @@ def test_sizes_are_those_of_chunks_of_the_store():
         for codec in (Codec("none"), Codec("lz4"), Codec("zstd")):
             each = [pool.submit(codec.encode, rows[at : at + chunk]).result() for at in range(0, len(rows), chunk)]
             share = sum(map(len, each)) / rows.nbytes
-            assert measured({"inputs": blocks}, schema).shares[codec.name] == share
+            assert choose_by_rows({"inputs": blocks}, schema).shares[codec.name] == share
 
 
 def test_sizes_alone_decide():
-    assert choose({"none": 100, "lz4": 97, "zstd": 96}, 100).codec == Codec("none")
-    assert choose({"none": 100, "lz4": 97, "zstd": 80}, 100).codec == Codec("lz4")
-    assert choose({"none": 100, "lz4": 97, "zstd": 60}, 100).codec == Codec("zstd")
-    nothing = choose({"none": 0, "lz4": 0, "zstd": 0}, 0)
+    assert choose_by_sizes({"none": 100, "lz4": 97, "zstd": 96}, 100).codec == Codec("none")
+    assert choose_by_sizes({"none": 100, "lz4": 97, "zstd": 80}, 100).codec == Codec("lz4")
+    assert choose_by_sizes({"none": 100, "lz4": 97, "zstd": 60}, 100).codec == Codec("zstd")
+    nothing = choose_by_sizes({"none": 0, "lz4": 0, "zstd": 0}, 0)
     assert (nothing.codec, str(nothing)) == (Codec("lz4"), "codec lz4:9: there are no rows to measure")
 
 

@@ -19,7 +19,7 @@ from builder.build_errors import UsageError
 from builder.maintenance.compact import compact
 from builder.maintenance.row_order import Order
 from builder.maintenance.source_checks import verify_sources
-from builder.processes.row_dtypes import converted_as
+from builder.processes.row_dtypes import convert_like_store
 from store_spec import StoreError
 from tests.builder.command import seqzarr
 from tests.builder.failing_puts import failing_puts
@@ -219,7 +219,7 @@ def test_what_would_become_another_number_is_refused_and_nothing_is_there(tmp_pa
 def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_path):
     with store_spec.create_store(tmp_path / "c", inputs=("complex64", ()), labels=("int64", ())) as writer:
         writer.append(np.ones(3, np.complex64), np.zeros(3, np.int64), source="a")
-    with pytest.raises(UsageError, match="inputs are complex64, of which no other dtype is made"):
+    with pytest.raises(UsageError, match="inputs are complex64, which cannot be converted"):
         compact(tmp_path / "c", tmp_path / "new", dtype="float32")
     for text in ("size", "shuffle:x", "name:1", "shuffle:"):
         with pytest.raises(UsageError, match="none of store, name, length, shuffle"):
@@ -305,7 +305,7 @@ def test_process_functions_give_the_dtype_of_the_copy_and_each_sequence_keeps_it
 
 def test_masks_of_rows_in_a_list_are_kept_for_whoever_refuses_them():
     masked = np.ma.masked_greater(np.ones((2, 3)), 0)
-    found = converted_as((("inputs", "float32"),), list(masked), "inputs", "a.wav")
+    found = convert_like_store((("inputs", "float32"),), list(masked), "inputs", "a.wav")
     assert np.ma.getmaskarray(found).all()
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import store_spec
-from builder.planning.comparison import Comparison, Held, compare
-from builder.sources.fingerprints import SETTLED_NS, SeenFiles, read_fingerprint
+from builder.planning.comparison import Comparison, StoredSources, compare
+from builder.sources.fingerprints import SETTLED_NS, FingerprintCache, read_fingerprint
 from store_spec.disk.ledger import Ledger
 from store_spec.format.records import SourceId, check_sequence, describe
 from store_spec.schema import Schema, rows_of
@@ -44,14 +44,16 @@ def folder(tmp_path, monkeypatch):
 
 def look(folder, seen=None, labels=None):
     names = sorted(path.name for path in (folder / "src").iterdir())
-    held = Held(store_spec.open_store(folder / "store"))
-    return compare(folder / "src", names, held, SeenFiles.load(folder / "store") if seen is None else seen, labels)
+    held = StoredSources(store_spec.open_store(folder / "store"))
+    return compare(
+        folder / "src", names, held, FingerprintCache.load(folder / "store") if seen is None else seen, labels
+    )
 
 
 def test_without_a_store_all_are_new(tmp_path):
-    found = compare(tmp_path, ["a", "b"], None, SeenFiles.load(tmp_path / "store"), None)
+    found = compare(tmp_path, ["a", "b"], None, FingerprintCache.load(tmp_path / "store"), None)
     assert found == Comparison(new=("a", "b"), changed=(), unchanged=(), vanished=(), unreadable={})
-    assert found.held == 0
+    assert found.stored == 0
 
 
 def test_each_source_is_what_became_of_it(folder):
@@ -60,7 +62,7 @@ def test_each_source_is_what_became_of_it(folder):
     (folder / "src" / "d").write_text("d")
     found = look(folder)
     assert (found.new, found.changed, found.unchanged, found.vanished) == (("d",), ("a",), ("c",), ("b",))
-    assert found.held == 3
+    assert found.stored == 3
 
 
 def test_files_are_read_once_and_then_only_looked_at(folder, monkeypatch):
@@ -71,7 +73,7 @@ def test_files_are_read_once_and_then_only_looked_at(folder, monkeypatch):
         return read_fingerprint(path)
 
     monkeypatch.setattr("builder.planning.comparison.read_fingerprint", counting)
-    seen = SeenFiles.load(folder / "store")
+    seen = FingerprintCache.load(folder / "store")
     assert look(folder, seen).unchanged == ("a", "b", "c")
     assert len(read) == 3
     seen.save(folder / "store")
@@ -83,7 +85,7 @@ def test_files_are_read_once_and_then_only_looked_at(folder, monkeypatch):
 
 
 def test_a_cache_of_another_store_is_not_believed(folder):
-    seen = SeenFiles.load(folder / "store")
+    seen = FingerprintCache.load(folder / "store")
     (folder / "src" / "a").write_text("A")
     look(folder, seen)
     seen.save(folder / "store")

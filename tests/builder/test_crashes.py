@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from builder.manifest.kept import Kept
+from builder.manifest.kept_columns import KeptColumn
 from builder.processes.function_process import FunctionProcess
 from builder.workers.crashes import find_crashes
 from builder.workers.process_source import Batch
@@ -24,7 +24,7 @@ MEMORY = 2**31
 NAMES = ("a", "b", "c", "d", "e")
 
 
-def batch_of(folder: Path, *, labels: Any = None, kept: tuple[Kept, ...] = ()) -> Batch:
+def batch_of(folder: Path, *, labels: Any = None, kept: tuple[KeptColumn, ...] = ()) -> Batch:
     return Batch(root=folder, names=NAMES, labels=labels, process=FunctionProcess(function=print), kept=kept)
 
 
@@ -56,7 +56,7 @@ def fail(batch: Batch, folder: Path) -> None:
 
 
 def test_errors_are_no_crashes_and_each_source_comes_alone_with_what_is_its_own(tmp_path):
-    kept = Kept(SequenceColumn("site", "int64"), np.arange(10, 15))
+    kept = KeptColumn(SequenceColumn("site", "int64"), np.arange(10, 15))
     batch = batch_of(tmp_path, labels=np.arange(5.0).reshape(5, 1), kept=(kept,))
     assert find_crashes(batch, MEMORY, fail, tmp_path) == {}
     assert [(tmp_path / name).read_text() for name in NAMES] == [f"[[{at}.]] [[{10 + at}]]" for at in range(5)]

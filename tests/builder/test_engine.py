@@ -16,7 +16,7 @@ from dask.delayed import delayed
 from distributed import Client, LocalCluster
 
 from builder.build_errors import BuildError, UsageError
-from builder.workers.engine import AHEAD, InProcess, as_done, start_engine
+from builder.workers.engine import TASKS_PER_WORKER, InProcessEngine, as_done, start_engine
 from tests.builder.leftovers import threads_left
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def allocation_and_threads() -> list[str | None]:
 
 
 def test_in_this_process_tasks_run_in_order_and_errors_come_with_the_result():
-    engine = InProcess()
+    engine = InProcessEngine()
     two = engine.submit(add, 1, 1)
     engine.submit(add, two, 3, watch=True)
     engine.submit(fail, "no", watch=True)
@@ -182,7 +182,7 @@ def test_a_client_whose_cluster_is_gone_is_told(monkeypatch):
 def test_as_many_tasks_are_on_the_way_as_the_workers_of_the_engine_can_take():
     on_the_way = []
 
-    class Slow(InProcess):
+    class Slow(InProcessEngine):
         workers = 4
 
         def submit(self, *arguments, **options):
@@ -190,7 +190,7 @@ def test_as_many_tasks_are_on_the_way_as_the_workers_of_the_engine_can_take():
             return super().submit(*arguments, **options)
 
     assert len(list(as_done(engine := Slow(), range(100), lambda one: engine.submit(add, one, 1, watch=True)))) == 100
-    assert max(on_the_way) == 4 * AHEAD
+    assert max(on_the_way) == 4 * TASKS_PER_WORKER
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from builder.build_errors import UsageError
 from builder.execution.preview import preview
 from builder.maintenance.repair import repair
 from builder.maintenance.source_checks import verify_sources
-from builder.processes.function_options import are_recorded
+from builder.processes.function_options import is_valid_record
 from builder.sequence import LongSequence
 from tests.builder.command import seqzarr
 from tests.store.oracle import files
@@ -233,5 +233,5 @@ def test_of_tables_the_pattern_belongs_to_tabular(tmp_path):
 
 @pytest.mark.parametrize("pattern", [3, "(", "", ["(.)"], "none"])
 def test_what_a_store_records_is_a_pattern_or_cannot_be_understood(pattern):
-    assert are_recorded({"function": ME, "label_pattern": r"_(\d)"})
-    assert not are_recorded({"function": ME, "label_pattern": pattern})
+    assert is_valid_record({"function": ME, "label_pattern": r"_(\d)"})
+    assert not is_valid_record({"function": ME, "label_pattern": pattern})

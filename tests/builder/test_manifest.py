@@ -23,7 +23,7 @@ def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "lab
 
 def labels_of(table: Manifest, columns: str) -> np.ndarray:
     """Return columns of numbers as labels, a row after another."""
-    labels, _, _ = table.labels(parse_columns(columns, "label_column") or (), given=(), order=np.arange(len(table)))
+    labels, _, _ = table.labels(parse_columns(columns, "label_column") or (), as_text=(), order=np.arange(len(table)))
     return labels
 
 
@@ -170,7 +170,7 @@ def test_more_rows_without_a_source_than_misnamed_files_are_an_error_that_names_
 def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, names, held, only_listed, rows):
     """Files that are there come first: none is left out since the store has a row's source under another name."""
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
-    assert table.match(names.split(), only_listed=only_listed, held=held.split) == rows
+    assert table.match(names.split(), only_listed=only_listed, stored_names=held.split) == rows
 
 
 @pytest.mark.parametrize(
@@ -184,12 +184,12 @@ def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, name
 def test_of_rows_whose_source_the_store_has_none_is_named(tmp_path, keys, names, message):
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
     with pytest.raises(UsageError, match=message):
-        table.match(names.split(), held=lambda: ["a.csv", "b.csv"])
+        table.match(names.split(), stored_names=lambda: ["a.csv", "b.csv"])
 
 
 def test_the_store_is_asked_where_a_row_has_no_source_alone(tmp_path):
     table = manifest(tmp_path, "source,y\na,0\nb,0\n")
-    assert len(table.match(["a.csv", "b.csv"], held=lambda: pytest.fail("asked"))) == 2
+    assert len(table.match(["a.csv", "b.csv"], stored_names=lambda: pytest.fail("asked"))) == 2
 
 
 @given(st.lists(st.sampled_from(["x/a.csv", "y/a.csv", "a.csv", "b.csv", "x/b.npy", "c"]), unique=True, min_size=1))
@@ -326,5 +326,5 @@ def test_numbers_with_commas_are_no_classes_unless_these_are_named(tmp_path, tex
     table = manifest(tmp_path, f"source;y\na.csv;2,5\nb.csv;{text}\n")
     with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is no number here \(2 in all\)"):
         labels_of(table, "y")
-    _, _, texts = table.labels(("y",), given=("y",), order=np.arange(2))
+    _, _, texts = table.labels(("y",), as_text=("y",), order=np.arange(2))
     assert texts == (("2,5", text),)

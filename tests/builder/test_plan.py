@@ -17,7 +17,7 @@ from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
 from builder.planning.build_options import BuildOptions
 from builder.planning.plan import make_plan
-from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, dealt
+from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, split_into_batches
 from tests.builder.made_sources import Made, read_made, write_made
 
 
@@ -47,7 +47,7 @@ def test_batches_hold_every_source_once_in_order_and_no_more_bytes_than_asked_fo
 
 def test_batches_for_workers_become_ever_smaller_at_the_end():
     sizes = [100_000] * 1_000
-    parts = list(dealt(sizes, 10_000_000, 1.0, workers=2))
+    parts = list(split_into_batches(sizes, 10_000_000, 1.0, workers=2))
     assert [part.start for part, _ in parts] == [0, *(part.stop for part, _ in parts[:-1])]
     assert parts[-1][0].stop == len(sizes)
     costs = [size for _, size in parts]
@@ -59,8 +59,8 @@ def test_batches_for_workers_become_ever_smaller_at_the_end():
         assert cost <= max(left / 4, LEAST_BATCH_BYTES)  # two more for each worker follow
         assert cost > min(max(left / 4, LEAST_BATCH_BYTES), 10_000_000) - 100_000 - FILE_COST or left == cost
     assert costs[-2] < LEAST_BATCH_BYTES
-    assert list(dealt([1] * 9, 10**7, 1.0, workers=4)) == [(slice(0, 9), 9 * (1 + FILE_COST))]
-    assert list(dealt([], 1, 1.0, workers=4)) == []
+    assert list(split_into_batches([1] * 9, 10**7, 1.0, workers=4)) == [(slice(0, 9), 9 * (1 + FILE_COST))]
+    assert list(split_into_batches([], 1, 1.0, workers=4)) == []
 
 
 def test_sources_that_the_store_holds_are_not_new_and_failed_ones_are(tmp_path):
@@ -69,7 +69,7 @@ def test_sources_that_the_store_holds_are_not_new_and_failed_ones_are(tmp_path):
     write_made(tmp_path / "src", {"aa.made": Made()})
     plan = make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=read_made))
     assert plan.new == ("aa.made", "b.made")
-    assert plan.compared.unchanged == ("a.made", "c.made")
+    assert plan.comparison.unchanged == ("a.made", "c.made")
     assert plan.exists
 
 
@@ -79,9 +79,9 @@ def test_a_manifest_gives_each_new_source_its_labels_and_leaves_out_what_it_does
     labels: dict[str, Any] = {"manifest": tmp_path / "m.csv", "label_column": "speaker,age", "manifest_only": True}
     plan = make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=read_made, **labels))
     assert plan.new == ("a.made", "c.made")
-    assert plan.reading.labels is not None
-    assert plan.reading.labels.tolist() == [[1, 10], [3, 30]]
-    assert plan.reading.label_names == ("speaker", "age")
+    assert plan.sources.labels is not None
+    assert plan.sources.labels.tolist() == [[1, 10], [3, 30]]
+    assert plan.sources.label_names == ("speaker", "age")
     assert plan.batch(slice(1, 2)).labels.tolist() == [[3, 30]]  # type: ignore[union-attr]
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from builder.amounts import bytes_text, printable, seconds_text
 from builder.cli.progress import Screen, View, account, fraction_done, of_build, of_check, pace, summary
 from builder.execution.build import Report, build
-from builder.execution.run import Tally
+from builder.execution.tally import Tally
 from builder.maintenance.verification import Checking
 from builder.planning.resolved_sources import FILE_COST
 from builder.workers.process_source import Failure
@@ -99,7 +99,7 @@ def test_the_fraction_done_counts_files_and_bytes():
 
 def test_the_time_left_is_what_the_rest_takes_at_the_pace_so_far(monkeypatch):
     tally = Tally(sources=4, done=1, bytes_to_read=12_000_000, bytes_read=3_000_000, started=100.0)
-    monkeypatch.setattr("builder.execution.run.time.monotonic", lambda: 130.0)
+    monkeypatch.setattr("builder.execution.tally.time.monotonic", lambda: 130.0)
     assert pace(tally) == "25 %, 100.0 kB/s, 1:30 left"
 
 

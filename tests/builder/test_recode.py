@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 import store_spec
 from builder.build_errors import UsageError
 from builder.execution import run as run_module
-from builder.execution.run import Run, Tally
+from builder.execution.run import Run, RunSteps
+from builder.execution.tally import Tally
 from builder.frames.tabular import Tabular, tabular
 from builder.sources.label_files import LABELS_SHA256
-from builder.workers.engine import InProcess
+from builder.workers.engine import InProcessEngine
 from builder.workers.process_source import Batch
 from builder.workers.recode import recode
 from store_spec.disk.ledger import Ledger
@@ -143,7 +144,7 @@ def test_codes_are_those_of_a_loop_whatever_the_order_of_tasks(axis, sources, si
     with tempfile.TemporaryDirectory() as place:
         made = Sources(Path(place, "src"), axis, sources)
         at_once, by_chance = Path(place, "at-once"), Path(place, "by-chance")
-        first = made.run(at_once, InProcess(), size=99)
+        first = made.run(at_once, InProcessEngine(), size=99)
         second = made.run(by_chance, Shuffled(seed), size=size, batch_memory=batch_memory)
         made.check(at_once)
         assert files(by_chance) == files(at_once)
@@ -171,7 +172,7 @@ def test_classes_are_committed_with_the_sequences_that_have_them(tmp_path, axis,
     """A build that dies at its second commit leaves a store that the next build completes to the same bytes."""
     sources = [["dog"] * 3, ["cat", "dog"], [], ["eel"] * 5, ["fox", "cat"], ["Ä 1", "dog"]]
     made = Sources(tmp_path / "src", axis, sources)
-    made.run(tmp_path / "whole", InProcess(), size=99)
+    made.run(tmp_path / "whole", InProcessEngine(), size=99)
     monkeypatch.setattr(run_module, "COMMIT_SECONDS", -1.0)
     commits: list[int] = []
 
@@ -182,7 +183,7 @@ def test_classes_are_committed_with_the_sequences_that_have_them(tmp_path, axis,
 
     store = tmp_path / "store"
     with pytest.raises(ConnectionError):
-        made.run(store, InOrder(0), size=1, before_commit=dies)
+        made.run(store, InOrder(0), size=1, steps=RunSteps(before_commit=dies))
     half = store_spec.open_store(store)
     known, codes = expected(axis, sources)
     assert 0 < len(half) < len(codes)
@@ -192,7 +193,7 @@ def test_classes_are_committed_with_the_sequences_that_have_them(tmp_path, axis,
     assert len(names) < len(known)
     assert names == tuple(known[: len(names)])
     assert store_spec.verify(store) == []
-    made.run(store, InProcess(), size=2)
+    made.run(store, InProcessEngine(), size=2)
     assert files(store) == files(tmp_path / "whole")
 
 
@@ -201,7 +202,7 @@ def test_too_many_classes_end_the_build_and_what_was_committed_stays(tmp_path, m
     made = Sources(tmp_path / "src", "step", [["dog"], ["cat"], ["dog", "eel"], ["fox"]])
     monkeypatch.setattr(run_module, "COMMIT_SECONDS", -1.0)
     with pytest.raises(UsageError, match=r"labels y have more than 3 .* 'dog' to 'fox', .*\(what was committed stays"):
-        made.run(tmp_path / "store", InProcess(), size=1)
+        made.run(tmp_path / "store", InProcessEngine(), size=1)
     found = store_spec.open_store(tmp_path / "store")
     assert [np.ravel(y).tolist() for _, y in found] == [[0], [1], [0, 2]]
     assert found.class_names() == ("dog", "cat", "eel")

@@ -30,8 +30,8 @@ from builder.cli.build_command import build as build_command
 from builder.execution.preview import preview
 from builder.frames.from_json import tabular_from_json
 from builder.frames.tabular import Tabular, tabular
-from builder.manifest.manifest_table import found_below, place_below
-from builder.processes.function_options import FunctionOptions, are_recorded
+from builder.planning.provenance import find_below, place_below
+from builder.processes.function_options import FunctionOptions, is_valid_record
 from builder.processes.process import load_process
 from builder.processes.process_code import code_of
 from store_spec.disk.ledger import Ledger
@@ -399,11 +399,11 @@ def test_no_manifest_is_opened_outside_of_the_sources_whatever_a_store_says(tmp_
     (root / "loop.csv").symlink_to("loop.csv")
     (root / "up").symlink_to(tmp_path)
     inside = root / "in" / "m.csv"
-    assert found_below("in/m.csv", root) == inside.resolve()
-    assert found_below("inner.csv", root) == inside.resolve()
+    assert find_below("in/m.csv", root) == inside.resolve()
+    assert find_below("inner.csv", root) == inside.resolve()
     bad = ["../out.csv", "in/../../out.csv", "in/../in/m.csv", str(inside), "/etc/passwd", "link.csv", "up/out.csv"]
     for place in [*bad, "loop.csv", "in", "", ".", "a\0b", "x" * 5_000, "none.csv"]:
-        assert found_below(place, root) is None, place
+        assert find_below(place, root) is None, place
     assert place_below(inside, root / "in" / "..") == "in/m.csv"
     assert place_below(root / "link.csv", root) is None
     assert place_below(tmp_path / "out.csv", root) is None
@@ -794,5 +794,5 @@ def test_a_store_that_lacks_a_member_of_its_build_is_refused_with_a_message(tmp_
 
 def test_what_is_null_of_a_function_is_not_given():
     options = {"arguments": None, "missing": None, "classes": None, "label_pattern": None}
-    assert are_recorded({"function": "made:read"} | options)
-    assert FunctionOptions.recorded({"function": "made:read"} | options) == FunctionOptions()
+    assert is_valid_record({"function": "made:read"} | options)
+    assert FunctionOptions.from_record({"function": "made:read"} | options) == FunctionOptions()

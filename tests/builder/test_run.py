@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder.build_errors import BuildError
-from builder.execution.run import Run, Tally
+from builder.execution.run import Run
+from builder.execution.tally import Tally
 from builder.processes.function_process import FunctionProcess
 from builder.workers.batch import process_batch, summarise
-from builder.workers.engine import AHEAD, InProcess
+from builder.workers.engine import TASKS_PER_WORKER, InProcessEngine
 from builder.workers.process_source import Batch
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
@@ -104,7 +105,7 @@ def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_the_
     with tempfile.TemporaryDirectory() as place:
         folder, at_once, by_chance = Path(place, "src"), Path(place, "at-once"), Path(place, "by-chance")
         write_made(folder, sources)
-        first = run(folder, at_once, sources, schema, engine=InProcess(), cuts=[], memory=10**9)
+        first = run(folder, at_once, sources, schema, engine=InProcessEngine(), cuts=[], memory=10**9)
         cuts = data.draw(st.lists(st.integers(0, 9), max_size=9))
         memory = {name: data.draw(st.sampled_from([1, 300, 10**9])) for name in ("memory", "batch_memory")}
         with pytest.MonkeyPatch.context() as patch:
@@ -128,7 +129,7 @@ def test_files_of_a_batch_of_which_nothing_is_left_are_removed_too(tmp_path):
         tmp_path / "store",
         sources,
         schema_for("step"),
-        engine=InProcess(),
+        engine=InProcessEngine(),
         cuts=[],
         memory=1,
         batch_memory=1,
@@ -136,7 +137,7 @@ def test_files_of_a_batch_of_which_nothing_is_left_are_removed_too(tmp_path):
     assert len(tally.failures) == 1
 
 
-class Counting(InProcess):
+class Counting(InProcessEngine):
     """Counts how many batches are read and not yet in a shard."""
 
     def __init__(self) -> None:
@@ -183,7 +184,7 @@ def test_no_more_batches_wait_for_a_worker_than_one_each_whatever_the_memory(tmp
     each_alone = list(range(100))
     schema = schema_for("step")
     run(tmp_path / "src", tmp_path / "store", sources, schema, engine=Watching(0), cuts=each_alone, memory=10**9)
-    assert most == AHEAD * Watching.workers
+    assert most == TASKS_PER_WORKER * Watching.workers
     assert_store(tmp_path / "store", sources)
 
 
@@ -212,7 +213,7 @@ def test_workers_wait_for_a_slow_source_once_a_minute_of_work_behind_it_is_finis
     monkeypatch.setattr("builder.workers.batch.time", Slow())
     engine, each_alone = FirstLast(0), list(range(100))
     run(tmp_path / "src", tmp_path / "store", sources, schema_for("step"), engine=engine, cuts=each_alone, memory=10**9)
-    assert 2 * 60 / 10 <= engine.before_first <= 2 * 60 / 10 + AHEAD * engine.workers
+    assert 2 * 60 / 10 <= engine.before_first <= 2 * 60 / 10 + TASKS_PER_WORKER * engine.workers
     assert_store(tmp_path / "store", sources)
 
 
@@ -255,8 +256,8 @@ def test_a_disk_that_is_full_leaves_the_old_state_and_the_next_run_ends_with_the
     old = {name: sources[name] for name in names[:3]}
     new = {name: sources[name] for name in names[3:]}
     for some in (old, new):
-        run(tmp_path / "src", whole, some, schema, engine=InProcess(), cuts=[2], memory=200)
-    run(tmp_path / "src", store, old, schema, engine=InProcess(), cuts=[2], memory=200)
+        run(tmp_path / "src", whole, some, schema, engine=InProcessEngine(), cuts=[2], memory=200)
+    run(tmp_path / "src", store, old, schema, engine=InProcessEngine(), cuts=[2], memory=200)
 
     puts = 0
     put = LocalStorage.put
@@ -270,13 +271,13 @@ def test_a_disk_that_is_full_leaves_the_old_state_and_the_next_run_ends_with_the
 
     monkeypatch.setattr(LocalStorage, "put", put_until_full)
     with pytest.raises(StorageError, match="No space left"):
-        run(tmp_path / "src", store, new, schema, engine=InProcess(), cuts=[1, 2], memory=200)
+        run(tmp_path / "src", store, new, schema, engine=InProcessEngine(), cuts=[1, 2], memory=200)
     monkeypatch.undo()
     held = {name: sources[name] for name in sources_in(store)}
     assert held in (old, sources)  # the latter when the disk was full just after the commit
     assert_holds(store_spec.open_store(store), expected(held))
     rest = {name: made for name, made in sources.items() if name not in held}
-    run(tmp_path / "src", store, rest, schema, engine=InProcess(), cuts=[1], memory=200)
+    run(tmp_path / "src", store, rest, schema, engine=InProcessEngine(), cuts=[1], memory=200)
     assert assert_store(store, sources) == assert_store(whole, sources)
 
 
@@ -286,7 +287,7 @@ def test_commits_on_the_way_and_the_first_that_moves_the_store_leave_no_trace(tm
     sources = {f"{number:02}.made": Made(lengths=(9, 14), seed=number) for number in range(12)}
     write_made(tmp_path / "src", sources)
     schema = schema_for("step", chunk=48, chunks=2)
-    for name, engine, seconds in (("clean", InProcess(), 1e9), ("store", Shuffled(seed), -1.0)):
+    for name, engine, seconds in (("clean", InProcessEngine(), 1e9), ("store", Shuffled(seed), -1.0)):
         monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", seconds)
         cuts, tally = list(range(12)), Tally(sources=len(sources))
         with Ledger.create(tmp_path / name, schema, {}) as ledger:

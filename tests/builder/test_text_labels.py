@@ -15,7 +15,7 @@ import store_spec
 from builder.build_errors import SourceError, UsageError
 from builder.labels.text_classes import parse_classes
 from builder.maintenance.source_checks import verify_sources
-from builder.processes.text_labels import coded_labels
+from builder.processes.text_labels import encode_labels
 from builder.sequence import LongSequence
 from tests.builder.command import seqzarr
 from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
@@ -34,7 +34,7 @@ def run(*arguments):
 def test_each_text_becomes_the_place_of_its_class(texts, kind):
     labels = {"list": texts, "U": np.array(texts, "U5"), "O": np.array(texts, object), "2-D": np.array([texts], "U5").T}
     expected = [NAMES.index(text.strip()) for text in texts]  # the dumb way
-    found = coded_labels(labels[kind], parse_classes(["cat,dog,cow"]), "s")
+    found = encode_labels(labels[kind], parse_classes(["cat,dog,cow"]), "s")
     assert (found.dtype.name, found.reshape(-1).tolist()) == ("int64", expected)
     assert found.shape == np.shape(labels[kind])
 
@@ -42,9 +42,9 @@ def test_each_text_becomes_the_place_of_its_class(texts, kind):
 def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_numbers():
     labels = [["cat", 3, "no"], ["dog", 4.0, "yes"]]
     given = parse_classes(["0=cat,dog", "2=yes,no"])
-    assert coded_labels(labels, given, "s").tolist() == [[0, 3, 1], [1, 4, 0]]
-    assert coded_labels(np.array(labels[0], object), given, "s").tolist() == [0, 3, 1]
-    assert coded_labels("dog", parse_classes(["cat,dog"]), "s").tolist() == 1
+    assert encode_labels(labels, given, "s").tolist() == [[0, 3, 1], [1, 4, 0]]
+    assert encode_labels(np.array(labels[0], object), given, "s").tolist() == [0, 3, 1]
+    assert encode_labels("dog", parse_classes(["cat,dog"]), "s").tolist() == 1
 
 
 @pytest.mark.parametrize(
@@ -58,23 +58,23 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
         ("eel", ["cat,dog"], "labels: 'eel' is none of the 2 classes"),
         (["cat", ""], ["cat,dog"], "row 1: '' is none of"),
         (["cat", "3"], ["cat,dog"], "row 1: '3' is a number, where --classes names 2 classes"),
-        ([0, 1], ["cat,dog"], "labels: row 0: 0 is no text, where --classes names classes of text"),
-        (["cat", None], ["cat,dog"], "row 1: None is no text"),
-        (["cat", float("nan")], ["cat,dog"], "row 1: nan is no text"),
-        (np.ma.array(["cat", "dog"], mask=[False, True]), ["cat,dog"], "row 1: None is no text"),
-        ([np.ma.array(["cat", "dog"], mask=[False, True])], ["cat,dog"], "row 0: None is no text"),
+        ([0, 1], ["cat,dog"], "labels: row 0: 0 is not text, where --classes names classes of text"),
+        (["cat", None], ["cat,dog"], "row 1: None is not text"),
+        (["cat", float("nan")], ["cat,dog"], "row 1: nan is not text"),
+        (np.ma.array(["cat", "dog"], mask=[False, True]), ["cat,dog"], "row 1: None is not text"),
+        ([np.ma.array(["cat", "dog"], mask=[False, True])], ["cat,dog"], "row 0: None is not text"),
         (
             [["cat", 0.5]],
             ["0=cat,dog"],
-            "row 0, target 1: 0.5 is no whole number of 64 bits; labels beside classes are",
+            "row 0, target 1: 0.5 is not a whole number of 64 bits; labels beside classes are",
         ),
-        ([["cat", "x"]], ["0=cat,dog"], "row 0, target 1: 'x' is no whole number"),
-        ([["cat"], ["dog", "cat"]], ["cat,dog"], r"row 0: \['cat'\] is no text"),
+        ([["cat", "x"]], ["0=cat,dog"], "row 0, target 1: 'x' is not a whole number"),
+        ([["cat"], ["dog", "cat"]], ["cat,dog"], r"row 0: \['cat'\] is not text"),
     ],
 )
 def test_what_is_no_class_is_an_error_of_that_source(labels, classes, message):
     with pytest.raises(SourceError, match=message):
-        coded_labels(labels, parse_classes(classes), "s")
+        encode_labels(labels, parse_classes(classes), "s")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -132,7 +132,7 @@ def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_non
     assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents
     assert verify_sources(tmp_path / "t", src, process=pieces, workers=0) == []
     for process, axis, message in (
-        (late, "sequence", "labels: None is no text, where --classes names classes of text"),
+        (late, "sequence", "labels: None is not text, where --classes names classes of text"),
         (
             lacking,
             "step",

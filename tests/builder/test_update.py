@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import store_spec
 from builder import build
 from builder.build_errors import BuildError, UsageError
-from builder.execution.build import parse_limit
 from builder.execution.run import Run
+from builder.execution.tally import parse_limit
 from store_spec.disk.ledger import Ledger
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
@@ -319,7 +319,7 @@ def test_the_command_names_what_it_left_and_says_how_to_go_on(tables):
     assert result.stdout.startswith("s.zarr: 1 source added, 2 unchanged, 1 step, ")
     assert result.stderr == (
         "1 source is not as the store has it: b.csv; --update builds it again\n"
-        "1 source of the store is there no more: c.csv; --retire-missing retires it\n"
+        "1 source of the store no longer exists: c.csv; --retire-missing retires it\n"
     )
     result = cli("build", tables / "src", tables / "s.zarr", "--update", "--retire-missing")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -367,7 +367,7 @@ def test_a_dry_run_refuses_what_the_build_would_refuse(tables):
     [
         (["--yes"], "--yes goes with --retire-missing"),
         (["--fail-fast", "--max-failures", "3"], "leave out one or the other"),
-        (["--max-failures", "x"], "max_failures='x' is no number"),
+        (["--max-failures", "x"], "max_failures='x' is neither a number of sources nor"),
         (["--batch", "0kB"], "batch='0kB': a task processes at least 1 byte"),
     ],
 )

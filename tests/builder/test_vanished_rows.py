@@ -109,7 +109,7 @@ def test_the_command_says_what_to_do_about_it(place):
     (place / "src/b.csv").unlink()
     result = seqzarr("build", place / "src", place / "store", "--workers", "0")
     assert result.exit_code == 0
-    assert "1 source of the store is there no more: b.csv; --retire-missing retires it" in result.output
+    assert "1 source of the store no longer exists: b.csv; --retire-missing retires it" in result.output
 
 
 def test_the_others_are_held_against_their_sources(place):

@@ -91,7 +91,7 @@ def test_where_workers_die_again_and_again_an_error_says_what_was_checked(damage
     def dying(*_):
         raise LostError
 
-    monkeypatch.setattr("builder.workers.engine.InProcess.__init__", _with_lost(LostError))
+    monkeypatch.setattr("builder.workers.engine.InProcessEngine.__init__", _with_lost(LostError))
     monkeypatch.setattr(sys.modules["store_spec.verification.verify"], "check_part", dying)
     with pytest.raises(BuildError, match=r"while rows [\d,]+ to [\d,]+ of inputs were checked"):
         builder.verify(damaged, workers=0)

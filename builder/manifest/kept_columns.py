@@ -18,7 +18,7 @@ _AS_TEXT: Final = "keep the column as text, which in CSV has a letter before eac
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
+class KeptColumn:
     """A column of the manifest.
 
     Args:
@@ -29,24 +29,24 @@ class Kept:
     column: SequenceColumn
     values: NDArray[Any]
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> Kept:
-        return Kept(self.column, self.values[rows])
+    def __getitem__(self, rows: NDArray[np.int64]) -> KeptColumn:
+        return KeptColumn(self.column, self.values[rows])
 
 
-def kept_column(name: str, column: Any, known: SequenceColumn | None, where: str) -> Kept:
+def keep_column(name: str, column: Any, known: SequenceColumn | None, where: str) -> KeptColumn:
     """Return a column of a table as a store keeps it.
 
-    Text, dates and times become `string` (`""` where missing), floats and decimals `float64` (NaN where missing),
-    bools `bool`; whole numbers become `int64`, or `float64` if some are missing.
+    Text, dates and times become `string` (missing: `""`), floats and decimals `float64` (missing: NaN), bools `bool`;
+    whole numbers become `int64`, or `float64` if some are missing.
 
     Args:
         name: The column.
         column: A pyarrow.ChunkedArray (rows,).
-        known: What an old store has under that name; None: it is new.
+        known: The column of that name in an old store; None: it is new.
         where: Names the table in errors.
 
     Raises:
-        UsageError: It has values that cannot be kept, or are not of the type that the store has.
+        UsageError: The column has values that cannot be kept, or do not have the type in the store.
     """
     import pyarrow as pa
 
@@ -56,19 +56,20 @@ def kept_column(name: str, column: Any, known: SequenceColumn | None, where: str
     if known is not None and dtype == "int64" and known.dtype == "float64":
         dtype = "float64"
     if known is not None and dtype != known.dtype:
+        what = f"{dtype} with missing values" if column.null_count else dtype
         raise UsageError(
-            f"{where}: column {name} holds {_held(column, dtype)}{_first_text(column, known.dtype)}, where the store "
-            f"keeps {known.dtype} under that name; change the column back, or build to another path"
+            f"{where}: column {name} holds {what}{_first_text(column, known.dtype)}, where the store keeps "
+            f"{known.dtype} under that name; change the column back, or build to another path"
         )
     try:
-        made = SequenceColumn(name, dtype)
+        kept = SequenceColumn(name, dtype)
     except SchemaError as error:
         raise UsageError(f"{where}: {error}") from None
     if dtype == "string":
         values = np.empty(len(column), object)
         values[:] = ["" if text is None else text for text in column.cast(pa.string()).to_pylist()]
-        return Kept(made, values)
-    return Kept(made, _numbers(name, column, dtype, where))
+        return KeptColumn(kept, values)
+    return KeptColumn(kept, _numbers(name, column, dtype, where))
 
 
 def _type_of(column: Any, where: str, name: str) -> ColumnType:
@@ -89,7 +90,7 @@ def _type_of(column: Any, where: str, name: str) -> ColumnType:
 
 
 def _first_text(column: Any, known: ColumnType) -> str:
-    """Name the first row of text that is no number, where the store has numbers: it may be all that is new."""
+    """Name the first row that is not a number, if the store has numbers: it may be the only new text."""
     if known == "bool" or not is_text(column.type):
         return ""
     for row, text in enumerate(column.to_pylist()):
@@ -98,10 +99,6 @@ def _first_text(column: Any, known: ColumnType) -> str:
         except ValueError:
             return f" ({text!r:.80} in row {row + 1:,})"
     return ""
-
-
-def _held(column: Any, dtype: ColumnType) -> str:
-    return f"{dtype} with missing values" if column.null_count else dtype
 
 
 def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[Any]:
@@ -119,17 +116,19 @@ def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[A
                 f"{where}: row {row + 1:,}, column {name} is {values[row]}, which float64 does not hold exactly; it "
                 f"is asked to, as values are missing or the store has floats: {_AS_TEXT}"
             )
-    if values.dtype == np.uint64 and dtype == "int64" and (values > np.uint64(2**63 - 1)).any():
-        row = int(np.argmax(values > np.uint64(2**63 - 1)))
-        raise UsageError(
-            f"{where}: row {row + 1:,}, column {name} is {values[row]}, which int64 cannot hold: {_AS_TEXT}"
-        )
-    found = np.array(values, dtype)
+    if values.dtype == np.uint64 and dtype == "int64":
+        beyond = values > np.uint64(2**63 - 1)
+        if beyond.any():
+            row = int(beyond.argmax())
+            raise UsageError(
+                f"{where}: row {row + 1:,}, column {name} is {values[row]}, which int64 cannot hold: {_AS_TEXT}"
+            )
+    numbers = np.array(values, dtype)
     if dtype == "float64":
         if absent is not None:
-            found[absent] = np.nan
-        found[np.isnan(found)] = np.nan  # one pattern of bits for all
-        if np.isinf(found).any():
-            row = int(np.isinf(found).argmax())
+            numbers[absent] = np.nan
+        numbers[np.isnan(numbers)] = np.nan  # the same bits for every NaN
+        if np.isinf(numbers).any():
+            row = int(np.isinf(numbers).argmax())
             raise UsageError(f"{where}: row {row + 1:,}, column {name}: infinite value; finite numbers can be kept")
-    return found
+    return numbers

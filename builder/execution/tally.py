@@ -1,0 +1,71 @@
+"""How far a build is, which `on_progress` receives."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from builder.build_errors import BuildError, UsageError
+from builder.frames.counts import StoreCleaning
+from builder.workers.process_source import Failure
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """How far a build is."""
+
+    sources: int  # to process
+    done: int = 0  # processed sources, with those that failed
+    sequences: int = 0  # from the processed sources
+    steps: int = 0
+    bytes_to_read: int = 0
+    bytes_read: int = 0
+    bytes_decoded: int = 0
+    bytes_written: int = 0
+    cleaning: StoreCleaning = field(default_factory=StoreCleaning)  # of the sequences of this build
+    committed: int = 0  # sequences that readers see, with those of earlier builds
+    started: float = field(default_factory=time.monotonic)
+    failures: list[Failure] = field(default_factory=list)
+    failure_limit: float = math.inf  # how many sources may fail
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the build started."""
+        return time.monotonic() - self.started
+
+    def check_failures(self) -> None:
+        """Stop the build if too many sources failed.
+
+        Raises:
+            BuildError: More sources failed than may; the message names one of them.
+        """
+        if len(self.failures) <= self.failure_limit:
+            return
+        if self.failure_limit:
+            limit = int(self.failure_limit)
+            why = f"at most {limit:,} may (max_failures, --max-failures); the last: {self.failures[-1]}"
+        else:
+            why = f"none may (max_failures=0, --fail-fast); the first: {self.failures[0]}"
+        state = f"{self.committed:,} sequences are committed, and the next build goes on from there"
+        raise BuildError(
+            f"{len(self.failures):,} of {self.done:,} sources failed, and {why.rstrip()}; "
+            + (state if self.committed else "nothing was committed")
+        )
+
+
+def parse_limit(limit: int | str | None) -> Callable[[int], float]:
+    """Return a function that returns how many of a number of sources may fail: "10%" of them, or a number.
+
+    >>> parse_limit("10%")(270), parse_limit(3)(270), parse_limit(None)(270)
+    (27.0, 3.0, inf)
+    """
+    text = "inf" if limit is None else str(limit).strip()
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not value >= 0 or (text.endswith("%") and value > 100):
+        raise UsageError(f"max_failures={limit!r} is neither a number of sources nor a share of them such as '10%'")
+    return lambda sources: value / 100 * sources if text.endswith("%") else value
