@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SchemaError, SequenceIndexError
-from store_spec.format.missing_runs import runs_of_sequences
 from store_spec.reading.selection import Selection
-from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, folds, members, split_of_each
+from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
 if TYPE_CHECKING:
     import zarr
 
     from store_spec.reading.classes import ByClass, ClassCounts
-    from store_spec.reading.disk_usage import DiskUsage
     from store_spec.reading.normalization import Normalize
     from store_spec.reading.statistics import Quantiles, Statistics
     from store_spec.sequences.padded import PaddedBatches, Side
@@ -202,37 +200,6 @@ class Store(Selection):
         sources = None if by is None else self.sources
         numbers_of = members(self.grouped(by), [name], shares, seed, sources=sources, allow_empty=allow_empty)
         return Store(self._snapshot, self.selection[numbers_of[name]])
-
-    def split_numbers(self, *, seed: int = 0, by: str | ArrayLike | None = None) -> NDArray[np.int64]:
-        """Return int64 (sequences,): the split of each sequence, by its position in `DEFAULT_SPLITS`.
-
-        Args:
-            seed: As for `splits`.
-            by: As for `splits`.
-
-        Raises:
-            WindowError: As `splits`.
-        """
-        sources = None if by is None else self.sources
-        return split_of_each(self.grouped(by), DEFAULT_SPLITS, seed, sources=sources)
-
-    def names_splits(self, by: str | ArrayLike) -> bool:
-        """Return whether the values of `by` are names of the default splits, so that no hash decides."""
-        return are_pinned(self.grouped(by), DEFAULT_SPLITS)
-
-    def missing_rows(self, name: str) -> int | None:
-        """Return how many rows of `inputs` or `labels` have a missing value; None if the store refuses these."""
-        if self.schema.missing != "keep":
-            return None
-        starts, lengths = self.places(name)
-        _, runs = runs_of_sequences(self._snapshot.missing(name), starts, starts + lengths)
-        return int((runs[:, 1] - runs[:, 0]).sum())
-
-    def disk_usage(self) -> DiskUsage:
-        """Return the files and bytes of the whole store, by array."""
-        from store_spec.reading.disk_usage import disk_usage
-
-        return disk_usage(self._snapshot)
 
     def folds(self, count: int, *, seed: int = 0, by: str | ArrayLike | None = None) -> list[tuple[Store, Store]]:
         """Return pairs of views, to train on and to hold out; each source is held out once.

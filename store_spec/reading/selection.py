@@ -16,8 +16,10 @@ from store_spec.disk.tables import read_only
 from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
+from store_spec.format.missing_runs import runs_of_sequences
+from store_spec.reading.disk_usage import DiskUsage, disk_usage
 from store_spec.reading.sequence_table import SequenceTable
-from store_spec.reading.splits import groups
+from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, groups, split_of_each
 from store_spec.schema import Schema
 
 
@@ -180,6 +182,35 @@ class Selection:
                 f"{', '.join(self.sequences):.400}"
             )
         return groups(self.sequences[by], len(self), f"{self.path}: sequences[{by!r:.80}]")
+
+    def split_numbers(self, *, seed: int = 0, by: str | ArrayLike | None = None) -> NDArray[np.int64]:
+        """Return int64 (sequences,): the split of each sequence, by its position in `DEFAULT_SPLITS`.
+
+        Args:
+            seed: As for `splits`.
+            by: As for `splits`.
+
+        Raises:
+            WindowError: As `splits`.
+        """
+        sources = None if by is None else self.sources
+        return split_of_each(self.grouped(by), DEFAULT_SPLITS, seed, sources=sources)
+
+    def names_splits(self, by: str | ArrayLike) -> bool:
+        """Return whether the values of `by` are names of the default splits, so that no hash decides."""
+        return are_pinned(self.grouped(by), DEFAULT_SPLITS)
+
+    def missing_rows(self, name: str) -> int | None:
+        """Return how many rows of `inputs` or `labels` have a missing value; None if the store refuses these."""
+        if self.schema.missing != "keep":
+            return None
+        starts, lengths = self.places(name)
+        _, runs = runs_of_sequences(self._snapshot.missing(name), starts, starts + lengths)
+        return int((runs[:, 1] - runs[:, 0]).sum())
+
+    def disk_usage(self) -> DiskUsage:
+        """Return the files and bytes of the whole store, by array."""
+        return disk_usage(self._snapshot)
 
     def numbers(self, which: ArrayLike | str | Sequence[str]) -> NDArray[np.int64]:
         """Return the numbers of some of these sequences; see `store.select` for the argument and the errors."""
