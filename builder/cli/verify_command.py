@@ -16,6 +16,7 @@ from builder.cli.paths import GivenPath
 if TYPE_CHECKING:
     from builder.maintenance.repair import Repair
     from builder.processes.process import ProcessFunction
+    from store_spec import Problem
 
 
 @click.command(short_help="Check every checksum and invariant of STORE.")
@@ -68,14 +69,14 @@ def verify(
     only if they give the rows that it had. Other damage needs a new store, as the messages say.
     """
     with_sources = {
-        "--manifest": manifest,
-        "--process": process,
-        "--labels-from": labels_from,
-        "--repair": repair or None,
+        "--manifest": manifest is not None,
+        "--process": process is not None,
+        "--labels-from": labels_from is not None,
+        "--repair": repair,
     }
-    for flag, given in with_sources.items():
-        if given is not None and sources is None:
-            raise click.UsageError(f"{flag} goes with --sources")
+    flag = next(filter(with_sources.get, with_sources), None)
+    if sources is None and flag is not None:
+        raise click.UsageError(f"{flag} goes with --sources")
     if process is not None and labels_from is not None:
         raise click.UsageError("--labels-from: for tables, which --process replaces; leave out one or the other")
     with exit_with_status():
@@ -83,14 +84,10 @@ def verify(
 
         from builder.cli.progress import of_check, show_progress
         from builder.maintenance.verification import verify as verify_store
-        from store_spec import Problem, StoreError, open_store
+        from store_spec import open_store
 
         name = store.name or str(store)
-        function: ProcessFunction | str | None = process
-        if labels_from is not None:
-            from builder.planning.options import tabular_from_flags
-
-            function = tabular_from_flags({"labels_from": labels_from}, ["labels_from"], store)
+        function = process if labels_from is None else _tabular(labels_from, store)
         if repair and sources is not None:
             from builder.maintenance.repair import repair as repair_store
 
@@ -103,16 +100,9 @@ def verify(
             with show_progress(name, of_check, begin="reading the tables", visible=not quiet) as show:
                 problems = verify_store(store, **engine, on_progress=show)
             if sources is not None:
-                from builder.maintenance.source_checks import verify_sources
-
                 with show_progress(name, of_check, begin="listing the sources", visible=not quiet) as show:
-                    try:
-                        problems += verify_sources(
-                            store, sources, process=function, manifest=manifest, **engine, on_progress=show
-                        )
-                    except StoreError as error:  # damaged tables; listed with all other problems
-                        what = f"not compared with the sources: {error}"
-                        problems.append(Problem(store=name, where="", what=what))
+                    options = {"process": function, "manifest": manifest, **engine, "on_progress": show}
+                    problems += _compare(store, sources, options)
         if as_json:
             click.echo(json.dumps({"store": str(store), "problems": [asdict(one) for one in problems]}, indent=2))
         else:
@@ -125,6 +115,24 @@ def verify(
             checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
             but = " but for what is retired" if problems else ""
             click.echo(f"all well{but}: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
+
+
+def _tabular(labels_from: str, store: Path) -> ProcessFunction:
+    from builder.planning.options import tabular_from_flags
+
+    return tabular_from_flags({"labels_from": labels_from}, ["labels_from"], store)
+
+
+def _compare(store: Path, sources: str, options: dict[str, Any]) -> list[Problem]:
+    """Compare a store with its sources; where its tables are damaged, return that as a problem."""
+    from builder.maintenance.source_checks import verify_sources
+    from store_spec import Problem, StoreError
+
+    try:
+        return verify_sources(store, sources, **options)
+    except StoreError as error:
+        what = f"not compared with the sources: {error}"
+        return [Problem(store=store.name or str(store), where="", what=what)]
 
 
 def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> None:

@@ -110,8 +110,7 @@ def build(options: BuildOptions) -> Report:
     """
     packing, plan = plan_build(options)
     plan.sources.code.warn(stacklevel=3)
-    limit, batch, scheduler = parse_limit(options.max_failures), options.batch, options.scheduler
-    on_progress = options.on_progress
+    limit, scheduler = parse_limit(options.max_failures), options.scheduler
     retiring = plan.vanished if options.retire_missing else ()
     untried = [*plan.sources.misnamed, *plan.unreadable]
     tally = Tally(
@@ -122,15 +121,15 @@ def build(options: BuildOptions) -> Report:
         committed=0 if plan.old_store is None else len(plan.old_store),
         failure_limit=limit(len(plan.new)),
     )
-    batch_bytes = parse_bytes(batch)
+    batch_bytes = parse_bytes(options.batch)
     if batch_bytes < 1:
-        raise UsageError(f"batch={batch!r}: a task processes at least 1 byte; give for example 32MiB")
+        raise UsageError(f"batch={options.batch!r}: a task processes at least 1 byte; give for example 32MiB")
     count = worker_count(
         options.workers, small=scheduler is None and plan.sources.is_small(plan.new_bytes, batch_bytes)
     )
     if plan.old_store is not None:
         packing.check(plan.old_store.schema, plan.store)
-    on_progress(tally)
+    options.on_progress(tally)
     ledger: Ledger | None = None
     choice: Choice | None = None
     with ExitStack() as stack:
@@ -146,37 +145,43 @@ def build(options: BuildOptions) -> Report:
                 ledger.retire(retiring)
                 for source, numbers in plan.replaced.items():
                     ledger.replace(source, numbers)
-                plan = plan.for_schema(ledger.schema)
-                ratio = min(max(first.nbytes / max(first.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
-                even = engine.workers if batch == BATCH_BYTES else 0  # smaller last batches only by default
-                flight = memory_in_flight(ledger.schema, batch_bytes, engine.workers)
-                run = Run(
-                    engine,
-                    ledger,
-                    plan.batches(batch_bytes, ratio, workers=even),
-                    tally,
-                    # In this process batches are processed one by one, each while it is in the CPU cache.
-                    memory=0 if isinstance(engine, InProcessEngine) else flight,
-                    batch_memory=BATCHES_IN_MEMORY * batch_bytes,
-                    on_progress=on_progress,
-                    steps=RunSteps(
-                        after_batch=lambda summary, names: plan.fingerprints.add(summary.fingerprints, names),
-                        before_commit=partial(
-                            note_build, tally=tally, code=plan.sources.code.sha256, only_code=bool(options.redo)
-                        ),
-                    ),
-                )
-                try:
-                    run.finish()
-                except BaseException:
-                    engine.abandon()  # before the lock is released, so that no worker writes a shard afterwards
-                    raise
+                _process_sources(engine, ledger, plan.for_schema(ledger.schema), first, options=options, tally=tally)
         if plan.exists and ledger is None:  # the recorded failures may have changed
             ledger = stack.enter_context(_open_ledger(plan))
             ledger.retire(retiring)
             note_build(ledger, tally)
             tally.committed = ledger.commit()
-    failed = {failure.source for failure in tally.failures[len(untried) :]}
+    return _report(options, plan, tally, untried=len(untried), choice=choice)
+
+
+def _process_sources(
+    engine: Engine, ledger: Ledger, plan: Plan, first: ProbeResult, *, options: BuildOptions, tally: Tally
+) -> None:
+    """Process the new sources, write their shards, and commit."""
+    batch_bytes = parse_bytes(options.batch)
+    ratio = min(max(first.nbytes / max(first.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
+    even = engine.workers if options.batch == BATCH_BYTES else 0  # smaller last batches only by default
+    flight = memory_in_flight(ledger.schema, batch_bytes, engine.workers)
+    run = Run(
+        engine,
+        ledger,
+        plan.batches(batch_bytes, ratio, workers=even),
+        tally,
+        # In this process batches are processed one by one, each while it is in the CPU cache.
+        memory=0 if isinstance(engine, InProcessEngine) else flight,
+        batch_memory=BATCHES_IN_MEMORY * batch_bytes,
+        on_progress=options.on_progress,
+        steps=RunSteps(
+            after_batch=lambda summary, names: plan.fingerprints.add(summary.fingerprints, names),
+            before_commit=partial(note_build, tally=tally, code=plan.sources.code.sha256, only_code=bool(options.redo)),
+        ),
+    )
+    run.finish()
+
+
+def _report(options: BuildOptions, plan: Plan, tally: Tally, *, untried: int, choice: Choice | None) -> Report:
+    """Return what a build did; the first `untried` failures are of sources that no worker had."""
+    failed = {failure.source for failure in tally.failures[untried:]}
     updated = sum(name not in failed for name in plan.replaced)
     comparison = plan.comparison
     return Report(

@@ -128,6 +128,13 @@ class Run:
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; finished sources are committed.
         """
+        try:
+            self._finish()
+        except BaseException:
+            self._engine.abandon()  # before the lock is released, so that no worker writes a shard afterwards
+            raise
+
+    def _finish(self) -> None:
         with self._interrupts:
             self._submit_batches()
             while self._open:

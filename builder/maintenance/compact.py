@@ -99,13 +99,7 @@ def compact(
         BuildError: Worker processes died again and again.
     """
     place = Path(new)
-    old, existing = open_if_exists(Path(store)), open_if_exists(place)
-    if old is None:
-        raise UsageError(f"{store}: there is no store")
-    if existing is not None and os.path.samefile(store, new):
-        raise UsageError(f"{new}: STORE and NEW are the same, as {store} is this folder too; give NEW another path")
-    if not len(old):
-        raise UsageError(f"{store}: has no sequence that is not retired, so there is nothing to copy")
+    old, existing = _open_both(Path(store), place)
     packing, dtypes = Packing.parse(chunk, shard, codec), target_dtypes(old.schema, dtype, label_dtype)
     asked_order = None if order is None else Order.parse(order)
     earlier = None if existing is None else PartialCopy.of(existing)
@@ -134,20 +128,10 @@ def compact(
         provenance = None if earlier is not None else copy_provenance(old, copy_order, changed)
         with start_engine(count, scheduler) as engine, _open_or_create_ledger(old, place, schema, provenance) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
-            run = Run(
-                engine,
-                ledger,
-                _batches(old, done, sizes, None if same else old_records),
-                tally,
-                memory=memory,
-                on_progress=on_progress,
-                steps=RunSteps(process=copy, before_commit=partial(note_copied, old_records=old_records)),
-            )
-            try:
-                run.finish()
-            except BaseException:
-                engine.abandon()  # before the lock is released, so that no worker writes a shard afterwards
-                raise
+            steps = RunSteps(process=copy, before_commit=partial(note_copied, old_records=old_records))
+            batches = _batches(old, done, sizes, None if same else old_records)
+            run = Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress, steps=steps)
+            run.finish()
     return Compacted(
         store=place,
         sequences=tally.committed,
@@ -160,6 +144,22 @@ def compact(
         codec=None if choice is None else str(choice),
         costs=conversion_costs(old.schema, schema),
     )
+
+
+def _open_both(store: Path, new: Path) -> tuple[store_spec.Store, store_spec.Store | None]:
+    """Return the store to copy, and the unfinished copy, if there is one.
+
+    Raises:
+        UsageError: There is no store, it is empty, or both are the same.
+    """
+    old, existing = open_if_exists(store), open_if_exists(new)
+    if old is None:
+        raise UsageError(f"{store}: there is no store")
+    if existing is not None and os.path.samefile(store, new):
+        raise UsageError(f"{new}: STORE and NEW are the same, as {store} is this folder too; give NEW another path")
+    if not len(old):
+        raise UsageError(f"{store}: has no sequence that is not retired, so there is nothing to copy")
+    return old, existing
 
 
 def _choose_codec(old: store_spec.Store, schema: Schema) -> Choice:
