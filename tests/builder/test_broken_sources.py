@@ -176,6 +176,7 @@ print(json.dumps({failure.source: failure.reason for failure in report.failures}
 """
 
 
+@pytest.mark.slow
 def test_bombs_do_not_fill_the_memory(tmp_path):
     """What unpacks to more than 4 GiB, or says so, is refused in a process that may not have as much."""
     done = subprocess.run(

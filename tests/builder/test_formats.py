@@ -246,7 +246,7 @@ def test_columns_that_are_not_asked_for_may_hold_anything(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.xz"])
-@pytest.mark.parametrize("size", [5, 60_000])
+@pytest.mark.parametrize("size", [5, pytest.param(60_000, marks=pytest.mark.slow)])
 def test_json_lines_are_what_json_says(tmp_path, suffix, size):
     rows: list[dict[str, Any]] = [
         {"t": f"2024-01-{1 + row % 28:02d}", "a": row, "b": row / 8, "e": [row, 0.5], "w": "x"} for row in range(size)
@@ -664,7 +664,7 @@ def test_lines_are_cut_one_by_one_as_all_at_once(text):
         assert list(text_header._lines(text)) == text.splitlines(keepends=True)
 
 
-@pytest.mark.parametrize("size", [3, 200_000])
+@pytest.mark.parametrize("size", [3, pytest.param(200_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("suffix", "header"), [("csv", True), ("csv", False), ("txt", False)])
 @pytest.mark.parametrize("skip", [0, 1, 3])
 def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, skip):
@@ -685,7 +685,7 @@ def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, ski
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "utf-32", "utf-8"])
-@pytest.mark.parametrize("size", [3, 200_000])
+@pytest.mark.parametrize("size", [3, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_text_of_another_encoding_is_that_of_utf_8(tmp_path, encoding, size):
     text = "höhe,straße\n" + "".join(f"{number},{-number}\n" for number in range(size))
     (tmp_path / "x.csv").write_text(text, encoding=encoding)
@@ -706,7 +706,7 @@ def test_text_that_is_not_of_the_encoding_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.xz", ".txt", ".txt.bz2"])
-@pytest.mark.parametrize("size", [3, 200_000])
+@pytest.mark.parametrize("size", [3, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_lines_of_comments_and_of_units_are_left_out(tmp_path, suffix, size):
     gap = "," if "csv" in suffix else "  "
     rows = [f"{number}{gap}{-number}" for number in range(size)]

@@ -169,6 +169,7 @@ def test_of_more_features_than_are_shown_the_page_says_so(tmp_path: Path):
     assert "and 200 more, which seqzarr inspect --json has" in page.text
 
 
+@pytest.mark.slow
 def test_the_page_of_200_000_sequences_is_small(tmp_path: Path):
     page = checked(page_of(short_sequences(tmp_path / "m.zarr", 200_000)))
     assert "200,000 sequences" in page.text

@@ -67,6 +67,7 @@ def same_but_for_options(one: Path, other: Path) -> None:
     assert roots[0] == roots[1]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     st.lists(

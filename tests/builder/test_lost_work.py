@@ -116,7 +116,7 @@ def test_a_slow_build_that_is_killed_has_committed_more_than_half_of_what_was_fi
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_what_is_finished_when_a_build_is_interrupted_is_committed(workers, number):
     """Before the first commit that is due."""
     with slow_build(workers) as started:

@@ -444,6 +444,7 @@ builder.build("src", sys.argv[1], process=make({"a", "bc", "d", "efg", "h"}), wo
 """
 
 
+@pytest.mark.slow
 def test_a_build_with_a_closure_that_was_killed_goes_on_in_another_process(place):
     (place / "script.py").write_text(KILLED)
     for number in range(4, 20):

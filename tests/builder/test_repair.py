@@ -111,6 +111,7 @@ def test_shards_are_restored_as_they_were_and_of_all_other_damage_it_says_to_bui
     assert not wrong, "\n".join(f"{case}: {what}" for case, what in wrong.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", ["own"], indirect=True)
 def test_shards_are_restored_by_workers_too_and_all_of_an_array_may_be_gone(specimen):
     path = specimen.path.with_name("copy")

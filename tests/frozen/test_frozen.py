@@ -22,6 +22,7 @@ RECORDS = {
 }
 
 
+@pytest.mark.slow
 def test_the_quick_cases_are_those_that_were_recorded():
     done = subprocess.run(
         [sys.executable, "-m", "tests.frozen", "compare", "tests/data/frozen.json", "--quick"],

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def second_time(new: Callable[[bytes], bytes]) -> Damage:
     return second_chunk(new, "time/c.0")
 
 
+@cache
 def bomb() -> bytes:
     """Return a sound chunk of some 20 KB that decodes to 300 MB."""
     stored = checksummed(blosc.compress(np.zeros(300 * 2**20, np.uint8), b"zstd", 9, blosc.NOSHUFFLE, 0))

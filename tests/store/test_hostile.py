@@ -52,6 +52,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_sizes_are_checked_before_memory_is_taken(name, answers):
     *_, text = TOO_LARGE[name]

@@ -194,6 +194,7 @@ def test_the_order_of_batches_is_far_better_than_that():
     assert apart[0] < apart[1] < apart[2]
 
 
+@pytest.mark.slow
 def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pytest.MonkeyPatch):
     """Where it is too large for all of its batches, pools and neighbours to be looked at."""
     index, starts = indexed([700 + number for number in range(150)], WindowShape(window=16, stride=2))

@@ -301,6 +301,7 @@ def test_steps_before_a_moment_are_counted_as_a_loop_does(tmp_path_factory, time
     assert steps_before(store, at).tolist() == [sum(time < at for time in each.tolist()) for each in times]
 
 
+@pytest.mark.slow
 def test_a_moment_is_searched_for_and_not_scanned_for(tmp_path, monkeypatch):
     steps = 4_000
     store = write(tmp_path / "store", [np.arange(steps) + number for number in (0, 10**6, 1000, 2 * 10**6)])

@@ -140,6 +140,7 @@ def test_ranks_take_turns_in_what_is_drawn_and_a_share_holds_its_rows(
         assert taken <= max(budget, order.largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [3_000, 10**6])
 def test_windows_come_as_often_as_they_weigh(budget: int):
     """Chi-square over many epochs, which are seeded: by window, whatever the pools."""

@@ -524,6 +524,7 @@ def test_a_writer_is_not_called_while_it_is_at_work(tmp_path):
     assert assert_each_is_of_its_source(tmp_path / "s") == ["s1"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as a file is closed
 def test_a_writer_that_is_interrupted_at_any_line_commits_no_row_of_another_sequence(tmp_path):
     """Ctrl-C in an append, and the caller goes on: the sequence is there or not, or the writer says that it cannot."""

@@ -264,6 +264,7 @@ def test_a_malformed_store_in_memory_is_refused_as_on_disk(fault, tmp_path):
         assert found == [(problem.where, problem.what) for problem in store_spec.verify(path)]
 
 
+@pytest.mark.slow
 def test_sizes_in_a_store_of_zarr_are_checked_before_memory_is_taken(tmp_path):
     for name, (base, damage, _) in TOO_LARGE.items():
         shutil.copytree(GOLDEN / f"{base}.zarr", tmp_path / name)
