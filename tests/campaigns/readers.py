@@ -201,7 +201,7 @@ def _equal(found: tuple[Any, Any], inputs: Any, labels: Any) -> bool:
 def _without_last_shard(control: bool) -> Iterator[None]:  # noqa: FBT001
     """In the control, read the last, partial shard as others: its index once, then chunks, opening it for each."""
     if control:
-        each_anew = mock.patch.object(shards, "MOST_OPEN_OF_ALL", 0)
+        each_anew = mock.patch.object(shards, "most_open_of_all", return_value=0)
         with mock.patch.object(shards.Shards, "_whole", nothing), each_anew:
             yield
     else:
