@@ -102,7 +102,7 @@ class EpochPlan(Protocol):
         """Return what a state after `step` batches has in addition."""
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of an epoch of which `step` batches were taken, perhaps by another number of ranks.
+        """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks.
 
         Raises:
             WindowError: The rest cannot be distributed like this.

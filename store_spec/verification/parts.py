@@ -37,7 +37,7 @@ class Part:
         stop: The one after the last.
         files: Numbers of the files (shards, or chunks of a table) that hold them and are there, rising.
         first: Number of the first sequence.
-        bounds: Int64 (sequences + 1,): where each begins, and the last one ends; None where nobody knows.
+        bounds: Int64 (sequences + 1,): where each begins, and the last one ends; None if unknown.
         nbytes: Decoded bytes of the rows.
         missing: Int64 (runs, 2): which of them miss a value, as the store says; None where it does not say, or nobody
             knows.
@@ -69,9 +69,9 @@ def cut(
     Args:
         snapshot: The store.
         array: `inputs`, `labels` or `time`.
-        bounds: Where its sequences begin and end; None where nobody knows.
+        bounds: Where its sequences begin and end; None if unknown.
         present: Numbers of its files that are there.
-        missing: Its runs of rows that miss a value; None where nobody knows.
+        missing: Its runs of rows that miss a value; None if unknown.
     """
     schema = snapshot.root.schema
     count, size = snapshot.root.committed(array), rows_in_file(schema, array)
@@ -106,7 +106,7 @@ def cut(
 
 
 def overlapping(bounds: Bounds | None, start: int, stop: int) -> Ranges:
-    """Return which sequences have some of these rows; none where nobody knows where they begin."""
+    """Return which sequences have some of these rows; no ranges if their bounds are unknown."""
     if bounds is None:
         return ()
     first = int(np.searchsorted(bounds, start, "right")) - 1
@@ -151,13 +151,13 @@ class PartRows:
         return int(self.part.bounds[at]), int(self.part.bounds[at + 1])
 
     def sequences(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return which sequence each of some rows is of; none where nobody knows."""
+        """Return the sequences that some rows belong to; nothing if unknown."""
         if self.part.bounds is None:
             return rows[:0]
         return self.part.first + np.searchsorted(self.part.bounds, rows, "right") - 1
 
     def table(self, name: str) -> TableReader:
-        """Return a table, of which the listing of its files is known to have been checked."""
+        """Return a table. The list of its files was checked before."""
         if name not in self.tables:
             fact = self.snapshot.root.schema.fact(name)
             self.tables[name] = TableReader(self.snapshot, self.report, fact, listed=False)

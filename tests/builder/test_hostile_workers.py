@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from dask import config
 from pyarrow import ipc
 
 import store_spec
 from builder import build
 from builder.workers import memory
-from builder.workers.engine import start_engine
-from tests.builder.test_engine import die_at_first
 
 KILLERS = 3
 SOURCES = 15
@@ -48,13 +45,6 @@ def test_sources_that_kill_workers_are_all_quarantined_and_no_other_is(tmp_path)
     store = store_spec.open_store(tmp_path / "store")
     assert list(store.sources) == [f"{n:02}.npy" for n in range(SOURCES) if f"{n:02}.npy" not in killers]
     assert all((store[at][0] == int(name[:2])).all() for at, name in enumerate(store.sources))
-
-
-@pytest.mark.timeout(60)
-def test_a_worker_that_dies_is_replaced_however_long_that_takes(tmp_path):
-    """dask closes what would replace it if that is not done by a time, 15 s, and tasks then wait for ever."""
-    with config.set({"distributed.deploy.lost-worker-timeout": "10ms"}), start_engine(1) as engine:
-        assert engine.submit(die_at_first, str(tmp_path / "died")).result() != os.getpid()
 
 
 def test_what_takes_more_memory_than_a_worker_may_have_is_quarantined(tmp_path, monkeypatch):
