@@ -264,6 +264,7 @@ class Store(Selection):
         after: Any = None,
         missing: MissingValues = "keep",
         mask: bool = False,
+        value_mask: bool = False,
     ) -> Windows:
         """Return all windows of these sequences, without reading rows; see `WindowShape` and `Windows` for arguments.
 
@@ -293,6 +294,7 @@ class Store(Selection):
             after=after,
             missing=missing,
             mask=mask,
+            value_mask=value_mask,
         )
         return Windows(self, shape, options)
 

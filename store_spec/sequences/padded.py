@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from store_spec.errors import WindowError
 from store_spec.format.runs import spread
 from store_spec.reading.ahead import in_groups
+from store_spec.reading.batch import Batch
 from store_spec.reading.normalization import Normalize, Own, state_name
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import whole_number
@@ -19,7 +20,7 @@ from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.sequences.buckets import Batching, BatchPlan
-from store_spec.sequences.slices import Batch, ReaderPlan, SliceReader, Slices
+from store_spec.sequences.slices import Arrays, ReaderPlan, SliceReader, Slices, batches_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -153,24 +154,27 @@ class PaddedPlan(ReaderPlan):
         batches = [self.order.order[first[batch] : first[batch + 1]] for batch in which]
         options, slices = self.options, self._slices(batches, self.lengths, self.options.side)
         inputs, value_masks = self.reader.inputs(slices)
-        masks = [slices.real()]
+        masks = {"mask": slices.real()}
         if axis == "step":
             labels = self.reader.labels(slices)
         else:
             label_slices = self._slices(batches, self.store.label_lengths, "end")
             labels = self.reader.labels(label_slices)
             if axis == "own":
-                masks.append(label_slices.real())
+                masks["label_mask"] = label_slices.real()
             else:
                 labels = [rows[:, 0] for rows in labels]
-        columns = [inputs, labels, *masks, *value_masks]
+        columns: dict[str, Arrays] = {"inputs": inputs, "labels": labels, **masks}
+        if value_masks is not None:
+            columns["value_mask"] = value_masks
         if options.lengths:
-            columns += [[real.sum(axis=1) for real in mask] for mask in masks]
+            for name, mask in masks.items():
+                columns[name.replace("mask", "lengths")] = [real.sum(axis=1) for real in mask]
         if self.static is not None:
-            columns.append([self.static[numbers] for numbers in batches])
+            columns["static"] = [self.static[numbers] for numbers in batches]
         if options.index:
-            columns.append([numbers.copy() for numbers in batches])  # they are views of the whole order
-        return list(zip(*columns, strict=True))
+            columns["index"] = [numbers.copy() for numbers in batches]  # they are views of the whole order
+        return batches_of(columns)
 
     def _slices(self, batches: list[NDArray[np.int64]], lengths: NDArray[np.int64], side: Side) -> Slices:
         """Return the places of sequences of these lengths in batches: a lane for each of them."""
@@ -196,20 +200,19 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
     continue with all remaining batches. A second loop over an exhausted iterator raises a WindowError: make a new one
     for each epoch.
 
-    A batch is a tuple of new arrays:
+    A `Batch` is a tuple of new arrays with names:
 
     * inputs (size, longest, *feature shape), padded with zeros,
     * labels: on the `step` axis (size, longest, *target shape), padded in the same way; on the `sequence` axis
       (size, *target shape); on the `own` axis (size, longest label sequence, *target shape), always padded at the end,
       as losses for label sequences need it,
     * mask, bool (size, longest), True for real steps,
-    * only on the `own` axis, the same mask for labels, (size, longest label sequence),
-    * with `value_mask=True`, bool (size, longest, *feature shape), True for real values of inputs, like `mask=True` of
-      windows,
-    * with `lengths=True`, int64 (size,), the number of real steps of each sequence, as `mask.sum(axis=1)`; on the `own`
-      axis also the length of its label sequence, (size,),
-    * with `static=` columns of the sequences, (size, columns),
-    * with `index=True`, int64 (size,), the numbers of the sequences in `store`, for `store.sources[number]`.
+    * label_mask, only on the `own` axis: the same for labels, (size, longest label sequence),
+    * value_mask, with `value_mask=True`: bool (size, longest, *feature shape), True for real values of inputs,
+    * lengths, with `lengths=True`: int64 (size,), the number of real steps of each sequence, as `mask.sum(axis=1)`; on
+      the `own` axis also label_lengths, the length of its label sequence, (size,),
+    * static, with `static=`: columns of the sequences, (size, columns),
+    * index, with `index=True`: int64 (size,), the numbers of the sequences in `store`, for `store.sources[number]`.
 
     Sequences without steps are included, with a mask that is False.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from store_spec.reading.batch import Batch
 from store_spec.reading.columns import Column
 from store_spec.reading.normalization import Normalize, Own, Scales, row_bytes, scales_of, without_windows
 from store_spec.reading.read_ranges import read_by_chunk
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 Arrays = list[NDArray[Any]]  # one of each batch
-Batch = tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,7 +86,7 @@ class SliceReader:
         self._scales: Scales = scales_of(store, self.normalize)
         self._masks: list[Column] = []
         if value_mask:
-            self._masks = list(masks_of(store, None, argument="value_mask").values())
+            self._masks = list(masks_of(store, None).values())
 
     def row_bytes(self, name: str) -> int:
         """Return the bytes of a row of `inputs` or `labels`, and of all that is read for it."""
@@ -95,10 +95,10 @@ class SliceReader:
             nbytes += self._masks[0].nbytes * (1 + sum(column.array != "inputs" for column in self._masks))
         return nbytes
 
-    def inputs(self, slices: Slices) -> tuple[Arrays, list[Arrays]]:
+    def inputs(self, slices: Slices) -> tuple[Arrays, Arrays | None]:
         """Return inputs, and the mask of values if there is one."""
         stored = self._rows("inputs", slices)
-        masks = [self._value_mask(slices, stored)] if self._masks else []
+        masks = self._value_mask(slices, stored) if self._masks else None
         return self._normalized("inputs", slices, stored), masks
 
     def labels(self, slices: Slices) -> Arrays:
@@ -160,6 +160,11 @@ class SliceReader:
             by_feature(np.subtract, rows, center, place)
             by_feature(np.divide, place, divisor, place)
         return results
+
+
+def batches_of(columns: dict[str, Arrays]) -> list[Batch]:
+    """Return batches from the arrays of all batches by name."""
+    return [Batch.of(dict(zip(columns, arrays, strict=True))) for arrays in zip(*columns.values(), strict=True)]
 
 
 class ReaderPlan:

@@ -11,6 +11,7 @@ import numpy as np
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
 from store_spec.reading.ahead import in_groups
+from store_spec.reading.batch import Batch
 from store_spec.reading.normalization import Normalize, Own, state_name
 from store_spec.reading.one_epoch import EpochOptions, OneEpoch
 from store_spec.reading.ranks import whole_number
@@ -18,7 +19,7 @@ from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
 from store_spec.sequences import lanes as lanes_module
 from store_spec.sequences.lanes import LanePlan
-from store_spec.sequences.slices import Batch, ReaderPlan, SliceReader
+from store_spec.sequences.slices import Arrays, ReaderPlan, SliceReader, batches_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -130,14 +131,18 @@ class StreamPlan(ReaderPlan):
         """Read batches `start` to `stop`, each chunk once for all of them."""
         first, lanes = self.options.rank * self.options.lanes, self.options.lanes
         slices = self.places.slices(range(first, first + lanes), range(start, stop))
-        inputs, masks = self.reader.inputs(slices)
+        inputs, value_masks = self.reader.inputs(slices)
         of_sequence = self.store.schema.label_axis == "sequence"
         labels = self.reader.labels_of_steps(slices) if of_sequence else self.reader.labels(slices)
         resets = slices.zeros((), np.bool_)
         for place, step in zip(slices.places(resets), slices.start.tolist(), strict=True):
             place[0] = step == 0
-        masks = [slices.real(), *masks] if self.options.mask else masks
-        return list(zip(inputs, labels, resets, *masks, strict=True))
+        columns: dict[str, Arrays] = {"inputs": inputs, "labels": labels, "reset": resets}
+        if self.options.mask:
+            columns["mask"] = slices.real()
+        if value_masks is not None:
+            columns["value_mask"] = value_masks
+        return batches_of(columns)
 
 
 class Streams(OneEpoch[Batch, StreamPlan]):
@@ -147,15 +152,14 @@ class Streams(OneEpoch[Batch, StreamPlan]):
     gradients are not, and a sequence may be far longer than a batch. Each step occurs once per epoch. From the first
     batch on, a thread reads ahead. Threads may share an iterator. After a fork, parent and child both continue with all
     remaining batches. A second loop over an exhausted iterator raises a WindowError: make a new one for each epoch. A
-    batch is a tuple of new arrays:
+    `Batch` is a tuple of new arrays with names:
 
     * inputs (lanes, steps, *feature shape),
     * labels (lanes, steps, *target shape): those of the steps; on the `sequence` axis, for each step the label of its
       sequence,
     * reset, bool (lanes, steps), True where a sequence starts: reset the state of this lane before this step,
-    * mask with `mask=True`, bool (lanes, steps), True for real steps; the other arrays are zero at other steps,
-    * with `value_mask=True`, bool (lanes, steps, *feature shape), True for real values of inputs, like `mask=True` of
-      windows.
+    * mask, with `mask=True`: bool (lanes, steps), True for real steps; the other arrays are zero at other steps,
+    * value_mask, with `value_mask=True`: bool (lanes, steps, *feature shape), True for real values of inputs.
 
     In a lane, sequences follow each other without gaps, and lanes have about the same length. There is padding only
     after the last sequence of each lane; `padding` is its share. As a sequence may start in the middle of a batch,

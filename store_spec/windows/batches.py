@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class Batches(OneEpoch[Any, Epoch]):
     """An iterator over the batches of one epoch. Get one from `windows.batches`.
 
-    A batch is a tuple of new arrays, which stack the arrays of samples (see `Windows`): inputs (size, window, *feature
-    shape); labels (size, ...); with `short="pad"` a mask (size, window), or with `mask=True` a mask of values (size,
-    window, *feature shape); with `future=` its columns over the horizon (size, horizon, columns); with `static=`
-    columns of the sequences (size, columns); with `index=True` the numbers of the windows, int64 (size,), for which
+    A `Batch` is a tuple of new arrays with names, which stack the arrays of samples (see `Windows`): inputs (size,
+    window, *feature shape); labels (size, ...); with `mask=True` or `short="pad"` mask (size, window); with
+    `value_mask=True` value_mask (size, window, *feature shape); with `future=` future (size, horizon, columns); with
+    `static=` static (size, columns); with `index=True` index, int64 (size,), the numbers of the windows, for which
     `batches.windows.locate` returns source, part and step. Each window occurs once, unless `weights` are given.
 
     Without `shuffle`, windows are in the order of their numbers. With it, short runs of windows are read in random

@@ -15,13 +15,14 @@ from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
+from store_spec.reading.batch import Batch
 from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import EpochOptions
 from store_spec.reading.ranks import Turns
 from store_spec.reading.scaling import Scaler
 from store_spec.windows.loading import Loader
 from store_spec.windows.order import VERSION, EpochOrder
-from store_spec.windows.pools import Batch, Pool, join
+from store_spec.windows.pools import Pool, join
 from store_spec.windows.ranges import Ranges, join_ranges
 from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.units import Costs
@@ -293,8 +294,8 @@ def _sample_bytes(windows: Windows) -> int:
     """Return the bytes of one window in a batch."""
     shape = windows.shape
     future = shape.horizon * windows.row_bytes("future") if "future" in windows.columns else 0
-    mask = windows.columns[windows.masks[0]].nbytes if windows.masks else int(shape.short == "pad")
-    inputs = shape.window * (windows.row_bytes("inputs") + mask)
+    masks = int(windows.has_mask) + (windows.columns[windows.masks[0]].nbytes if windows.masks else 0)
+    inputs = shape.window * (windows.row_bytes("inputs") + masks)
     return inputs + (shape.label_steps or 1) * windows.row_bytes("labels") + future + _static_bytes(windows)
 
 

@@ -128,6 +128,7 @@ class Loader:
             position=position,
             real=real,
             index=self._index,
+            mask=windows.has_mask,
             of_windows=windows.of_windows,
         )
 

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from store_spec.reading.batch import Batch
 from store_spec.reading.normalization import WindowScales
 from store_spec.windows.shape import WindowShape
 
 UNLOCKED = 501  # from so many values on, NumPy gathers without the interpreter's lock
 LEAST_PART = 512  # bytes: smaller parts of windows take longer to gather than releasing the lock is worth
-
-Batch = tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,6 +54,7 @@ class Pool:
         labels: (rows, *target shape), of the same rows; for `target="sequence"` one row per run.
         future: (rows, *shape), the input columns that are known in advance; None if there are none.
         masks: (rows, *feature shape) each; a value of `inputs` is real if all of them are True.
+        mask: Whether a batch has a mask of steps.
         static: (runs, columns), the static columns of each run's sequence; None if there are none.
         position: (windows,), where in `inputs` each window starts; or slots, if the run of each window is needed: for
             padding, labels of sequences, static columns, and the index.
@@ -71,6 +71,7 @@ class Pool:
     position: NDArray[np.signedinteger] | Slots
     real: NDArray[np.int64] | None
     index: bool
+    mask: bool
     of_windows: WindowScales | None = None
     masks: tuple[NDArray[np.bool_], ...] = ()
 
@@ -94,29 +95,37 @@ class Pool:
         else:
             labels = self.labels[piece]
         future = None if self.future is None else _gathered(self.future, after, shape.horizon, 1)
-        mask = None if self.real is None else np.arange(shape.window) < np.reshape(real, (-1, 1))
-        padding = None if mask is None or mask.all() else ~mask
+        mask = np.broadcast_to(np.arange(shape.window) < np.reshape(real, (-1, 1)), (stop - start, shape.window))
+        padding = None if self.real is None or mask.all() else ~mask
         _blank(padding, inputs, labels, shape)
         if self.of_windows is not None:
             real_rows = None if self.real is None else self.real[piece]
             inputs, labels, future = self.of_windows(inputs, labels, future, real_rows)
             _blank(padding, inputs, labels, shape)
-        if self.masks:
-            mask = _gathered(self.masks[0], at, shape.window, shape.sampling_rate)
-            for other in self.masks[1:]:
-                mask &= _gathered(other, at, shape.window, shape.sampling_rate)
-            if padding is not None:
-                mask[padding] = False
-        static = None if self.static is None else self.static[piece]
-        batch = [each for each in (inputs, labels, mask, future, static) if each is not None]
-        if self.index:
-            batch.append(number)
-        return tuple(batch)
+        value_mask = None
+        for real_values in self.masks:
+            each = _gathered(real_values, at, shape.window, shape.sampling_rate)
+            value_mask = each if value_mask is None else value_mask & each
+        if value_mask is not None and padding is not None:
+            value_mask[padding] = False
+        return Batch.of(
+            {
+                "inputs": inputs,
+                "labels": labels,
+                "mask": mask.copy() if self.mask else None,
+                "value_mask": value_mask,
+                "future": future,
+                "static": None if self.static is None else self.static[piece],
+                "index": number if self.index else None,
+            }
+        )
 
 
 def join(parts: list[Batch]) -> Batch:
     """Join the parts of a batch that come from several pools."""
-    return parts[0] if len(parts) == 1 else tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if len(parts) == 1:
+        return parts[0]
+    return type(parts[0])(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _blank(padding: NDArray[np.bool_] | None, inputs: NDArray[Any], labels: NDArray[Any], shape: WindowShape) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.reading.batch import Batch
 from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.scaling import Scale, Scaler, unchanged
-from store_spec.windows.pools import Batch
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -43,8 +43,9 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
         of_window = {name: (int(starts[number]), arrays[number]) for name, (starts, arrays) in rows.items()}
         samples.append(_sample(windows, of_window, count))
     if windows.static is not None:
-        samples = [(*sample, row.copy()) for sample, row in zip(samples, windows.static[sequences], strict=True)]
-    return samples
+        for sample, row in zip(samples, windows.static[sequences], strict=True):
+            sample["static"] = row.copy()
+    return list(map(Batch.of, samples))
 
 
 def read_labels(store: Store, sequences: NDArray[np.int64]) -> list[NDArray[Any]]:
@@ -70,8 +71,8 @@ def _label_rows(
     return (last if windows.shape.target == "last" else start), last + 1
 
 
-def _sample(windows: Windows, stored: dict[str, tuple[int, NDArray[Any]]], real: int) -> Batch:
-    """Make a sample from stored rows; `stored` has their first row in the store, and the rows, by column."""
+def _sample(windows: Windows, stored: dict[str, tuple[int, NDArray[Any]]], real: int) -> dict[str, NDArray[Any]]:
+    """Make the arrays of a sample; `stored` has the first row in the store, and the rows, of each column."""
     shape, columns = windows.shape, windows.columns
     start, rows = stored["inputs"]
     inputs = _pad(columns["inputs"](rows[:: shape.sampling_rate], start), shape.window)
@@ -92,15 +93,15 @@ def _sample(windows: Windows, stored: dict[str, tuple[int, NDArray[Any]]], real:
         inputs[real:] = 0
         if shape.target == "aligned":
             labels[real:] = 0
-    sample = [inputs, labels]
+    sample = {"inputs": inputs, "labels": labels}
+    if windows.has_mask:
+        sample["mask"] = np.arange(shape.window) < real
     if windows.masks:
         each = [columns[name](stored[name][1][:: shape.sampling_rate]) for name in windows.masks]
-        sample.append(_pad(np.logical_and.reduce(each), shape.window))
-    elif shape.short == "pad":
-        sample.append(np.arange(shape.window) < real)
+        sample["value_mask"] = _pad(np.logical_and.reduce(each), shape.window)
     if future is not None:
-        sample.append(future)
-    return tuple(sample)
+        sample["future"] = future
+    return sample
 
 
 def _pad(rows: NDArray[Any], count: int) -> NDArray[Any]:

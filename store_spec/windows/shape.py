@@ -117,3 +117,4 @@ class WindowOptions:
     after: Any = None
     missing: MissingValues = "keep"
     mask: bool = False
+    value_mask: bool = False

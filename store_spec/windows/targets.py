@@ -127,13 +127,12 @@ def gaps_of(store: Store, shape: WindowShape, *, future: bool) -> tuple[Gaps, ..
     return tuple(gaps)
 
 
-def masks_of(store: Store, take: tuple[int, ...] | None, *, argument: str = "mask") -> dict[str, Column]:
+def masks_of(store: Store, take: tuple[int, ...] | None) -> dict[str, Column]:
     """Return the columns that say which values of inputs are real.
 
     Args:
         store: The store.
         take: The positions of features; None for all.
-        argument: The name of the argument that needs the masks, for errors.
 
     Raises:
         WindowError: The store has no such information.
@@ -145,7 +144,7 @@ def masks_of(store: Store, take: tuple[int, ...] | None, *, argument: str = "mas
         masks["present"] = Column(array="inputs", rows=schema.inputs, take=take, real=True)
     if not masks:
         raise WindowError(
-            f"{store.path}: {argument}=True, but this store does not say which values are real; build it with "
+            f"{store.path}: value_mask=True, but this store does not say which values are real; build it with "
             "--missing keep, or with --mask beside a policy that fills, as --missing ffill (create_store has "
             "missing='keep' and filled=True)"
         )

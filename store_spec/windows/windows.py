@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
+from store_spec.reading.batch import Batch
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.normalization import (
     Own,
@@ -23,7 +24,6 @@ from store_spec.reading.normalization import (
 from store_spec.reading.one_epoch import brief
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
-from store_spec.windows.pools import Batch
 from store_spec.windows.row_cache import RowCache
 from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
 from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
@@ -55,14 +55,13 @@ class Place(NamedTuple):
 class Windows:
     """The windows of a store, numbered sequence by sequence in the store's order. Get them from `store.windows`.
 
-    Sample i is a tuple of these arrays. The mask is only there with `short="pad"` or `mask=True`, the last two only
-    with `future=` and `static=`:
+    Sample i is a `Batch`, a tuple of these arrays with names, of which a sample has the first two and those asked for:
 
     * inputs (window, *feature shape), of the selected features,
     * labels (horizon, *target shape) for `target="future"`, (*target shape) for `"last"` and `"sequence"`,
       (window, *target shape) for `"aligned"`,
-    * mask, bool (window,), True for real rows; padded rows are zero, also in `"aligned"` labels. With `mask=True` bool
-      (window, *feature shape), True for real values,
+    * mask, bool (window,), True for real steps; padded rows are zero, also in `"aligned"` labels,
+    * value_mask, bool (window, *feature shape), True for real values,
     * future (horizon, *feature shape), input columns that are known in advance, at the steps of a `"future"` label,
     * static (columns,), columns of `store.sequences`, the same for all windows of a sequence.
 
@@ -96,8 +95,9 @@ class Windows:
             input row of the label's steps), in any feature or target, selected or not. Rows between those of a window,
             by `sampling_rate` or `lead`, do not count. No rows are read for this, as the store lists rows with NaN.
             With `phase="random"`, a sequence with windows has at least one in each epoch.
-        mask: Add a mask of values of the selected features. It is False for values that were filled in, if the store
-            records that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padded rows.
+        mask: Add a mask of steps, as `short="pad"` does too.
+        value_mask: Add a mask of values of the selected features. It is False for values that were filled in, if the
+            store records that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padding.
 
     Raises:
         WindowError: The label axis does not fit the target, `normalize` is for other features, there is no such
@@ -122,7 +122,9 @@ class Windows:
             raise WindowError(f'{store.path}: missing={options.missing!r:.80}; it must be "keep" or "skip"')
         self.store, self.shape = store, shape
         self.normalize = resolve(options.normalize, store.path)
-        self._options = replace(options, normalize=self.normalize, mask=bool(options.mask))
+        self._options = replace(
+            options, normalize=self.normalize, mask=bool(options.mask), value_mask=bool(options.value_mask)
+        )
         future = options.future
         scales = scales_of(store, self.normalize)
         self.static = static_columns(store, options.static)  # (sequences, columns)
@@ -141,7 +143,7 @@ class Windows:
                 raise WindowError(f'{where}: future={future!r:.80} with target="{shape.target}"; use target="future"')
             in_advance = feature_positions("future", future, rows, where)
             self.columns["future"] = Column(array="inputs", rows=rows, take=in_advance, scale=scales["inputs"])
-        if options.mask:
+        if options.value_mask:
             self.columns |= masks_of(store, take)
         self.of_windows: WindowScales | None = None
         if self.normalize == "window":
@@ -191,8 +193,14 @@ class Windows:
             **self._moments,
             "static": static_parameter(self._options.static, self.static),
             "missing": self._options.missing,
-            "mask": self._options.mask,
+            "mask": self.has_mask,
+            "value_mask": self._options.value_mask,
         }
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether samples have a mask of steps."""
+        return self._options.mask or self.shape.short == "pad"
 
     @property
     def masks(self) -> tuple[str, ...]:

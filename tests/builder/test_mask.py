@@ -90,7 +90,7 @@ def test_windows_give_the_mask_of_what_was_filled_in(tmp_path, options):
     filled = store.snapshot.rows("filled", 0, store.counts.steps)
     assert filled.any()
     window = 30 if "short" in options else 4
-    windows = store.windows(window, mask=True, **options)
+    windows = store.windows(window, value_mask=True, **options)
     plain = store.windows(window, **options)
     rate, take = options.get("sampling_rate", 1), options.get("features", [0, 1])
     assert len(windows) == len(plain) > 0

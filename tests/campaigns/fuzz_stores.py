@@ -283,7 +283,7 @@ def _judge_windows(store: Store, whole: Whole, broken: list[str]) -> None:
     """Read some windows by their numbers and in batches; the inputs of each are rows of its sequence."""
     windows = store.windows(WINDOW, target="sequence" if store.schema.label_axis == "sequence" else "future")
     known = store.schema.filled or store.schema.missing == "keep"
-    left = store.windows(WINDOW, target=windows.shape.target, missing="skip", mask=known)
+    left = store.windows(WINDOW, target=windows.shape.target, missing="skip", value_mask=known)
     for _ in islice(left.batches(1), SHOWN):
         pass
     if store.schema.time is not None:

@@ -109,7 +109,7 @@ def _padded(store: Store) -> Iterator[object]:
     for batch in store.padded(5):
         yield _frozen(*batch)
     if store.schema.filled:
-        for batch in store.padded(5, value_mask=True):
+        for batch in store.padded(5, value_value_mask=True):
             yield _frozen(*batch)
 
 
@@ -122,7 +122,7 @@ def _windows(store: Store) -> Iterator[object]:
     for batch in windows.batches(4, shuffle=True):
         yield _frozen(*batch)
     if store.schema.filled:
-        for batch in store.windows(2, missing="skip", mask=True).batches(4):
+        for batch in store.windows(2, missing="skip", value_mask=True).batches(4):
             yield _frozen(*batch)
     if store.schema.time is not None:
         early, late = store.windows(2, before=MOMENT), store.windows(2, after=MOMENT)

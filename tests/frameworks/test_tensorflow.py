@@ -49,7 +49,7 @@ def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path):
     from store_spec.tensorflow import dataset
 
     store = make_gaps(tmp_path / "gaps.zarr")
-    windows = store.windows(WINDOW, missing="skip", mask=True)
+    windows = store.windows(WINDOW, missing="skip", value_mask=True)
     assert 0 < len(windows) < len(store.windows(WINDOW))
     assert same(dataset(windows, 5), windows.batches(5))
 

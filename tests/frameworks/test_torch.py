@@ -39,7 +39,7 @@ def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, worke
     from store_spec.torch import WindowBatches
 
     store = make_gaps(tmp_path / "gaps.zarr")
-    windows = store.windows(WINDOW, missing="skip", mask=True)
+    windows = store.windows(WINDOW, missing="skip", value_mask=True)
     assert 0 < len(windows) < len(store.windows(WINDOW))
     dataset = WindowBatches(windows, 5, shuffle=True)
     found = list(DataLoader(dataset, batch_size=None, num_workers=workers))
@@ -276,7 +276,7 @@ def test_masks_of_values_are_packed_as_inputs_are(tmp_path, side):
     from store_spec.torch import packed
 
     store = make_gaps(tmp_path / "gaps.zarr")
-    for x, _, mask, values in store.select(store.lengths > 0).padded(4, side=side, value_mask=True):
+    for x, _, mask, values in store.select(store.lengths > 0).padded(4, side=side, value_value_mask=True):
         rows, real = packed(np.where(values, x, np.float32(0)), mask), packed(values, mask)
         assert torch.equal(rows.batch_sizes, real.batch_sizes)
         assert real.data.dtype == torch.bool

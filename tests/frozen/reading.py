@@ -39,7 +39,7 @@ WINDOWS_OF: Mapping[str, tuple[Options, Options]] = {
     "one feature": ({"features": [0]}, SHUFFLED),
     "future inputs": ({"future": [0]}, SHUFFLED),
     "without missing values": ({"missing": "skip"}, SHUFFLED),
-    "mask": ({"mask": True}, SHUFFLED),
+    "mask": ({"value_mask": True}, SHUFFLED),
     "normalized by window": ({"normalize": "window"}, {}),
     "normalized by sequence": ({"normalize": "sequence"}, {}),
 }

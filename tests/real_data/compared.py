@@ -101,7 +101,7 @@ def windows_of_an_epoch(store: store_spec.Store, expected: Expected) -> Iterator
     cut = [*windows_by_loop(expected)]
     options: dict[str, Any] = {"missing": "skip"} if expected.skip else {}
     windows = store.windows(
-        expected.window, stride=expected.stride, target=expected.target, mask=expected.mask, **options
+        expected.window, stride=expected.stride, target=expected.target, value_mask=expected.mask, **options
     )
     if len(windows) != len(cut):
         yield f"{len(windows):,} windows, and not {len(cut):,}"

@@ -39,7 +39,7 @@ def read_windows(store: store_spec.Store) -> None:
     list(store.windows(2, target=target).batches(4, shuffle=True))
     list(store.windows(2, target=target, missing="skip").batches(4, shuffle=True))
     if store.schema.filled or store.schema.missing == "keep":
-        list(store.windows(2, target=target, mask=True).batches(4))
+        list(store.windows(2, target=target, value_mask=True).batches(4))
     if store.schema.time is not None:
         moment = 0 if store.schema.time.since is None else "1970-01-01"
         len(store.windows(2, target=target, before=moment))

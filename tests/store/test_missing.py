@@ -329,13 +329,14 @@ def reals(given: Gappy, windows: Windows, number: int, filled: dict[int, Any] | 
 def test_a_mask_is_false_where_a_value_is_nan_and_where_there_is_padding(
     by_step: Gappy, shape: WindowShape, take: list[int] | None, missing: Any
 ):
-    windows = Windows(by_step.store, shape, WindowOptions(mask=True, missing=missing, features=take))
+    windows = Windows(by_step.store, shape, WindowOptions(value_mask=True, missing=missing, features=take))
     plain = Windows(by_step.store, shape, WindowOptions(missing=missing, features=take))
     samples = list(windows)
     assert len(samples) == len(plain)
     for number, (sample, (x, y, *_)) in enumerate(zip(samples, plain, strict=True)):
         mask = reals(by_step, windows, number)
-        assert same(sample, (x, y, np.ascontiguousarray(mask if take is None else mask[:, take])))
+        masks = [] if shape.short == "drop" else [sample.mask]
+        assert same(sample, (x, y, *masks, np.ascontiguousarray(mask if take is None else mask[:, take])))
     assert all_same(unbatched(list(windows.batches(7, memory="80kB"))), samples)
     shuffled = unbatched(list(windows.batches(7, memory="80kB", shuffle=True, index=True)))
     assert sorted(int(sample[-1]) for sample in shuffled) == list(range(len(samples)))
@@ -347,7 +348,7 @@ def test_a_mask_is_of_values_as_they_are_stored_and_other_arrays_follow_it(by_st
     """A feature that is missing throughout gives statistics of NaN, which make every value NaN."""
     store = by_step.store
     stats: Any = store.stats() if normalize == "stats" else normalize
-    windows = store.windows(4, horizon=2, mask=True, normalize=stats, future=[1], static=["length"])
+    windows = store.windows(4, horizon=2, value_mask=True, normalize=stats, future=[1], static=["length"])
     for number, (x, y, mask, future, static) in enumerate(windows):
         assert np.array_equal(mask, reals(by_step, windows, number))
         assert np.array_equal(np.isnan(x), ~mask)
@@ -375,9 +376,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gappy, dict[int, Any
 @pytest.mark.parametrize("short", ["drop", "pad"])
 def test_a_mask_is_false_where_a_value_was_filled_in_too(both: tuple[Gappy, dict[int, Any]], short: Any):
     given, filled = both
-    windows = given.store.windows(9, target="sequence", stride=2, mask=True, short=short)
-    for number, (_, _, mask) in enumerate(windows):
-        assert np.array_equal(mask, reals(given, windows, number, filled))
+    windows = given.store.windows(9, target="sequence", stride=2, value_mask=True, short=short)
+    for number, sample in enumerate(windows):
+        assert np.array_equal(sample.value_mask, reals(given, windows, number, filled))
     assert all_same(unbatched(list(windows.batches(5))), list(windows))
 
 
@@ -387,7 +388,7 @@ def test_rows_of_plain_numbers_have_a_mask_of_steps(tmp_path: Path):
         tmp_path / "s", inputs=("complex64", ()), labels=("int8", ()), missing="keep", filled=True
     ) as writer:
         writer.append(x, np.zeros(4, "i1"), source="a", filled=x == 3)
-    windows = store_spec.open_store(tmp_path / "s").windows(4, target="aligned", mask=True)
+    windows = store_spec.open_store(tmp_path / "s").windows(4, target="aligned", value_mask=True)
     assert windows[0][2].tolist() == [True, False, False, True]
 
 
@@ -397,7 +398,7 @@ def test_whole_numbers_of_a_store_that_keeps_missing_values_are_all_real(tmp_pat
     ) as writer:
         writer.append(np.zeros((4, 2), "i2"), np.array([0, 1, np.nan, 2], "f4"), source="a")
     store = store_spec.open_store(tmp_path / "s")
-    assert store.windows(2, target="aligned", mask=True)[0][2].all()
+    assert store.windows(2, target="aligned", value_mask=True)[0][2].all()
     assert [start for _, start in map(store.windows(2, target="aligned", missing="skip").index.locate, [0])] == [0]
 
 
@@ -406,7 +407,7 @@ def test_a_byte_that_is_no_bool_is_a_filled_value_and_a_mask_holds_bools_alone(t
         tmp_path / "s", inputs=("int16", ()), labels=("int8", ()), filled=True, codec="none"
     ) as writer:
         writer.append(np.zeros(4, "i2"), np.zeros(4, "i1"), source="a", filled=np.array([0, 2, 1, 0], "u1").view(bool))
-    windows = store_spec.open_store(tmp_path / "s").windows(4, target="aligned", mask=True)
+    windows = store_spec.open_store(tmp_path / "s").windows(4, target="aligned", value_mask=True)
     (batch,) = windows.batches(1)
     for mask in (windows[0][2], batch[2][0]):
         assert mask.view(np.uint8).tolist() == [1, 0, 0, 1]
@@ -414,11 +415,11 @@ def test_a_byte_that_is_no_bool_is_a_filled_value_and_a_mask_holds_bools_alone(t
 
 
 def test_an_epoch_with_a_mask_has_its_own_order_and_state(by_step: Gappy):
-    batches = by_step.store.windows(6, mask=True).batches(8, shuffle=True)
+    batches = by_step.store.windows(6, value_mask=True).batches(8, shuffle=True)
     next(batches)
-    with pytest.raises(StateError, match="the state is of mask=True, and these batches are of False"):
+    with pytest.raises(StateError, match="the state is of value_mask=True, and these batches are of False"):
         by_step.store.windows(6).batches(8, shuffle=True).load_state_dict(batches.state_dict())
-    resumed = pickle.loads(pickle.dumps(by_step.store.windows(6, mask=True))).batches(8, shuffle=True)
+    resumed = pickle.loads(pickle.dumps(by_step.store.windows(6, value_mask=True))).batches(8, shuffle=True)
     resumed.load_state_dict(batches.state_dict())
     assert all_same(list(resumed), list(batches))
 
@@ -426,8 +427,10 @@ def test_an_epoch_with_a_mask_has_its_own_order_and_state(by_step: Gappy):
 def test_a_store_that_knows_nothing_says_how_to_build_one_that_does(tmp_path: Path):
     with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int8", ())) as writer:
         writer.append(np.zeros(9, "f4"), np.zeros(9, "i1"), source="a")
-    with pytest.raises(WindowError, match=r"mask=True, but this store does not say .* --missing keep, or with --mask"):
-        store_spec.open_store(tmp_path / "s").windows(3, mask=True)
+    with pytest.raises(
+        WindowError, match=r"value_mask=True, but this store does not say .* --missing keep, or with --mask"
+    ):
+        store_spec.open_store(tmp_path / "s").windows(3, value_mask=True)
 
 
 @pytest.mark.parametrize(
@@ -454,7 +457,7 @@ def test_filled_values_are_not_dropped_in_silence(tmp_path: Path):
 
 def test_a_mask_counts_in_the_memory_of_a_batch(by_step: Gappy):
     for mask in (False, True):
-        windows = by_step.store.windows(50, mask=mask)
+        windows = by_step.store.windows(50, value_mask=mask)
         needed = len(windows) * (50 * 2 * (8 + mask) + 8)
         with pytest.raises(WindowError, match=f"a batch takes {needed:,} and may take one"):
             windows.batches(10**6, memory="1kB")

@@ -134,7 +134,7 @@ def test_times_and_masks_in_order_decompress_each_chunk_once(tmp_path: Path, dec
         assert store.times(0, step, step + 1) == days[step]
     chunks = len(decoded)
     assert chunks <= -(-STEPS // 4)
-    windows = store.windows(3, mask=True)
+    windows = store.windows(3, value_mask=True)
     for number in range(len(windows)):
         assert windows[number][2].all()
     assert len(decoded) - chunks == 3 * -(-STEPS // 4)

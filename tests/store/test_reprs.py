@@ -44,9 +44,9 @@ def test_options_of_windows_are_shown_where_they_are_not_as_usual(tmp_path: Path
     store = open_store(path)
     assert repr(store.windows(3)).endswith(", phase='first')>")
     windows = store.windows(
-        3, missing="skip", mask=True, features=["b"], static=["age"], normalize=store.stats(), before="2020-01-01"
+        3, missing="skip", value_mask=True, features=["b"], static=["age"], normalize=store.stats(), before="2020-01-01"
     )
-    given = "normalize=Scaler, features=['b'], static=['age'], before='2020-01-01', missing='skip', mask=True>"
+    given = "normalize=Scaler, features=['b'], static=['age'], before='2020-01-01', missing='skip', value_mask=True>"
     assert repr(windows).endswith(given)
 
 

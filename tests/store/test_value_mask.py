@@ -188,11 +188,10 @@ def test_it_is_the_mask_that_windows_give(all_known: dict[tuple[str, str], Known
     """Of windows as long as the longest sequence, one of each."""
     store = all_known[kind, "step"].store
     store = store.select(np.flatnonzero(store.lengths))
-    windows = store.windows(max(LENGTHS), target="aligned", short="pad", mask=True)
+    windows = store.windows(max(LENGTHS), target="aligned", short="pad", value_mask=True)
     (batch,) = windows.batches(len(windows))
     (padded,) = store.padded(len(store), value_mask=True)
-    x, y, _, values = padded
-    assert all_same([(x, y, values)], [batch])
+    assert all_same([padded], [batch])
 
 
 @pytest.mark.parametrize("kind", ["keep", "both"])
