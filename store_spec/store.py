@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from store_spec.errors import SchemaError, SequenceIndexError
 from store_spec.reading.selection import Selection
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from store_spec.reading.classes import ByClass, ClassCounts
     from store_spec.reading.normalization import Normalize
+    from store_spec.reading.one_epoch import Transform
+    from store_spec.reading.row_options import Targets
     from store_spec.reading.statistics import Quantiles, Statistics
+    from store_spec.sequences.packed import PackedBatches
     from store_spec.sequences.padded import PaddedBatches, Side
     from store_spec.sequences.streams import Streams
     from store_spec.windows.shape import MissingValues, Phase, Short, Target
@@ -252,7 +255,8 @@ class Store(Selection):
         horizon: int = 1,
         lead: int = 0,
         sampling_rate: int = 1,
-        target: Target = "future",
+        target: Target | None = None,
+        targets: Targets | None = None,
         short: Short = "drop",
         steps: tuple[float, float] | None = None,
         phase: Phase = "first",
@@ -265,12 +269,16 @@ class Store(Selection):
         missing: MissingValues = "keep",
         mask: bool = False,
         value_mask: bool = False,
+        dtype: DTypeLike | None = None,
     ) -> Windows:
         """Return all windows of these sequences, without reading rows; see `WindowShape` and `Windows` for arguments.
+
+        `target` is by default `"sequence"` if targets are labels of whole sequences, and otherwise `"future"`.
 
         A sequence that is too short for a window has none, unless `short` says otherwise. So there may be no windows at
         all, and no batches: check `len`.
         """
+        from store_spec.reading.row_options import target_columns
         from store_spec.windows.shape import WindowOptions, WindowShape
         from store_spec.windows.windows import Windows
 
@@ -280,7 +288,7 @@ class Store(Selection):
             horizon=horizon,
             lead=lead,
             sampling_rate=sampling_rate,
-            target=target,
+            target=target or ("sequence" if target_columns(self, targets).axis == "sequence" else "future"),
             short=short,
             steps=steps,
             phase=phase,
@@ -288,6 +296,7 @@ class Store(Selection):
         options = WindowOptions(
             normalize=normalize,
             features=features,
+            targets=targets,
             future=future,
             static=static,
             before=before,
@@ -295,85 +304,192 @@ class Store(Selection):
             missing=missing,
             mask=mask,
             value_mask=value_mask,
+            dtype=dtype,
         )
         return Windows(self, shape, options)
 
     def padded(
         self,
-        size: int | None = None,
+        batch_size: int | None = None,
         *,
         max_steps: int | None = None,
         bucket: bool = False,
-        shuffle: bool = False,
-        seed: int = 0,
-        epoch: int = 0,
         side: Side = "end",
         truncate: int | None = None,
         truncate_side: Side = "end",
+        lengths: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
         memory: int | str = "256MB",
-        normalize: Normalize | None = None,
-        static: Sequence[str] | None = None,
-        value_mask: bool = False,
-        lengths: bool = False,
         index: bool = False,
+        weights: ArrayLike | None = None,
+        transform: Transform | None = None,
+        steps: tuple[float, float] | None = None,
+        normalize: Normalize | None = None,
+        features: Sequence[str | int] | None = None,
+        targets: Targets | None = None,
+        static: Sequence[str] | None = None,
+        before: Any = None,
+        after: Any = None,
+        dtype: DTypeLike | None = None,
+        value_mask: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each batch: see `PaddedBatches`."""
         from store_spec.sequences.padded import PaddedBatches, PaddedOptions
+        from store_spec.sequences.slices import SliceOptions
 
         options = PaddedOptions(
-            size=size,
+            batch_size=batch_size,
             max_steps=max_steps,
             bucket=bucket,
-            shuffle=shuffle,
-            seed=seed,
-            epoch=epoch,
             side=side,
             truncate=truncate,
             truncate_side=truncate_side,
+            lengths=lengths,
+            shuffle=shuffle,
+            seed=seed,
+            epoch=epoch,
             rank=rank,
             world_size=world_size,
             drop_last=drop_last,
             memory=memory,
-            static=static,
-            value_mask=value_mask,
-            lengths=lengths,
             index=index,
+            weights=weights,
+            transform=transform,
         )
-        return PaddedBatches(options, self, normalize)
+        rows = SliceOptions(
+            steps=steps,
+            normalize=normalize,
+            features=features,
+            targets=targets,
+            static=static,
+            before=before,
+            after=after,
+            dtype=dtype,
+            mask=True,
+            value_mask=value_mask,
+        )
+        return PaddedBatches(options, self, rows)
 
-    def streams(
+    def packed(
         self,
-        lanes: int,
-        steps: int,
+        tokens: int,
         *,
-        align: bool = False,
-        mask: bool = False,
-        value_mask: bool = False,
+        batch_size: int = 1,
+        max_steps: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
         epoch: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        drop_last: bool = False,
         memory: int | str = "256MB",
+        index: bool = False,
+        weights: ArrayLike | None = None,
+        transform: Transform | None = None,
+        steps: tuple[float, float] | None = None,
         normalize: Normalize | None = None,
-    ) -> Streams:
-        """Return batches that continue where the previous one ended: see `Streams`."""
-        from store_spec.sequences.streams import StreamOptions, Streams
+        features: Sequence[str | int] | None = None,
+        targets: Targets | None = None,
+        static: Sequence[str] | None = None,
+        before: Any = None,
+        after: Any = None,
+        dtype: DTypeLike | None = None,
+        value_mask: bool = False,
+    ) -> PackedBatches:
+        """Return batches of rows that are packed with several sequences each: see `PackedBatches`."""
+        from store_spec.sequences.packed import PackedBatches, PackedOptions
+        from store_spec.sequences.slices import SliceOptions
 
-        options = StreamOptions(
-            lanes=lanes,
-            steps=steps,
-            align=align,
-            mask=mask,
-            value_mask=value_mask,
+        options = PackedOptions(
+            tokens=tokens,
+            batch_size=batch_size,
+            max_steps=max_steps,
             shuffle=shuffle,
             seed=seed,
             epoch=epoch,
             rank=rank,
             world_size=world_size,
+            drop_last=drop_last,
             memory=memory,
+            index=index,
+            weights=weights,
+            transform=transform,
         )
-        return Streams(options, self, normalize)
+        rows = SliceOptions(
+            steps=steps,
+            normalize=normalize,
+            features=features,
+            targets=targets,
+            static=static,
+            before=before,
+            after=after,
+            dtype=dtype,
+            mask=True,
+            value_mask=value_mask,
+        )
+        return PackedBatches(options, self, rows)
+
+    def streams(
+        self,
+        batch_size: int,
+        window: int,
+        *,
+        align: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        memory: int | str = "256MB",
+        index: bool = False,
+        weights: ArrayLike | None = None,
+        transform: Transform | None = None,
+        steps: tuple[float, float] | None = None,
+        normalize: Normalize | None = None,
+        features: Sequence[str | int] | None = None,
+        targets: Targets | None = None,
+        static: Sequence[str] | None = None,
+        before: Any = None,
+        after: Any = None,
+        dtype: DTypeLike | None = None,
+        mask: bool = False,
+        value_mask: bool = False,
+    ) -> Streams:
+        """Return batches that continue where the previous one ended: see `Streams`."""
+        from store_spec.sequences.slices import SliceOptions
+        from store_spec.sequences.streams import StreamOptions, Streams
+
+        options = StreamOptions(
+            batch_size=batch_size,
+            window=window,
+            align=align,
+            shuffle=shuffle,
+            seed=seed,
+            epoch=epoch,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
+            memory=memory,
+            index=index,
+            weights=weights,
+            transform=transform,
+        )
+        rows = SliceOptions(
+            steps=steps,
+            normalize=normalize,
+            features=features,
+            targets=targets,
+            static=static,
+            before=before,
+            after=after,
+            dtype=dtype,
+            mask=mask,
+            value_mask=value_mask,
+        )
+        return Streams(options, self, rows)

@@ -10,10 +10,10 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from store_spec.errors import WindowError
+from store_spec.reading.one_epoch import Transform
 from store_spec.sequences.padded import PaddedBatches
 from store_spec.sequences.streams import Streams
 from store_spec.windows.batches import Batches
-from store_spec.windows.epoch import Transform
 from store_spec.windows.windows import Windows
 
 Epoch = Batches | PaddedBatches | Streams
@@ -21,7 +21,7 @@ Epoch = Batches | PaddedBatches | Streams
 
 def dataset(
     windows: Windows,
-    size: int,
+    batch_size: int,
     *,
     shuffle: bool = False,
     seed: int = 0,
@@ -51,11 +51,11 @@ def dataset(
     Raises:
         StoreError: As `Batches`, or there is no window.
     """
-    start = partial(windows.batches, size, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+    start = partial(windows.batches, batch_size, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
     start = partial(start, drop_last=drop_last, memory=memory, index=index, weights=weights, transform=transform)
     batches = len(start(epoch=epoch))
     sample: Any = (*(part[None] for part in map(np.asarray, windows[0])), *([np.zeros(1, np.int64)] if index else []))
-    signature = _signature(sample if transform is None else transform(sample), size if drop_last else None)
+    signature = _signature(sample if transform is None else transform(sample), batch_size if drop_last else None)
     fixed = batches if windows.shape.phase == "first" else None
     return _dataset(lambda number: start(epoch=number), epoch, signature, fixed)
 

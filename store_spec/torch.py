@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.data import IterableDataset, default_convert, get_worker_info
 
 from store_spec.errors import WindowError
+from store_spec.reading.one_epoch import Transform
 from store_spec.windows.batches import Batches
-from store_spec.windows.epoch import Transform
 from store_spec.windows.windows import Windows
 
 
@@ -26,7 +26,7 @@ class WindowBatches(IterableDataset[Any]):
 
     Args:
         windows: The windows.
-        size: Windows in a batch. See `Batches` for the other arguments and the errors, except for these:
+        batch_size: Windows in a batch. See `Batches` for the other arguments and the errors, except for these:
         rank, world_size: None for those of `torch.distributed`, once it is initialised. With Accelerate: 0, 1.
         transform: Arrays in its result become tensors. It must be picklable for workers that are not forked.
     """
@@ -34,7 +34,7 @@ class WindowBatches(IterableDataset[Any]):
     def __init__(
         self,
         windows: Windows,
-        size: int,
+        batch_size: int,
         *,
         shuffle: bool = False,
         seed: int = 0,
@@ -47,7 +47,9 @@ class WindowBatches(IterableDataset[Any]):
         weights: ArrayLike | None = None,
         transform: Transform | None = None,
     ) -> None:
-        batches = partial(windows.batches, size, shuffle=shuffle, seed=seed, drop_last=drop_last, transform=transform)
+        batches = partial(
+            windows.batches, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, transform=transform
+        )
         self._ranks, self._batches = (rank, world_size), partial(batches, memory=memory, index=index, weights=weights)
         self._start(epoch)  # raises errors now, and not in a worker
         self._epoch, self._first = torch.tensor(epoch).share_memory_(), epoch  # only the first is shared with workers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Literal, Self, get_args
 
@@ -202,7 +203,8 @@ def moment(time: Time, name: str, value: Any, where: object) -> int:
     Args:
         time: The store's.
         name: The argument's name, for errors.
-        value: For dates, text or a datetime64; for elapsed time, a number of the unit or a timedelta64.
+        value: For dates, text, a datetime (also a pandas Timestamp) or a datetime64; for elapsed time, a number of the
+            unit, a timedelta or a timedelta64.
         where: The store, for errors.
 
     Raises:
@@ -210,6 +212,10 @@ def moment(time: Time, name: str, value: Any, where: object) -> int:
     """
     if time.since is None:
         return _elapsed(time, name, value, where)
+    if isinstance(value, datetime) and value.tzinfo is not None and time.zone == "UTC":
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    if isinstance(value, date):  # datetime and pandas.Timestamp are dates too
+        value = value.isoformat()
     if not isinstance(value, str | np.datetime64):
         raise WindowError(f"{where}: {name}={value!r:.80}; give a date as text, '2020-01-01T12:00', or a datetime64")
     text = str(value)
@@ -230,6 +236,8 @@ def moment(time: Time, name: str, value: Any, where: object) -> int:
 
 
 def _elapsed(time: Time, name: str, value: Any, where: object) -> int:
+    if isinstance(value, timedelta):  # also pandas.Timedelta
+        value = np.timedelta64(value)
     if isinstance(value, np.timedelta64):
         return _ceiling(time, name, value, value, where)
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 class Batch(tuple[NDArray[Any], ...]):
     """A tuple of arrays with names, like a named tuple: `x, y = batch`, or `batch.inputs` and `batch.labels`.
 
-    A batch has the arrays that were asked for, in the order below; any other name raises an AttributeError. Frameworks
-    convert it as they convert named tuples. Sample i of windows is a `Batch` too, without the first axis.
+    A batch has the arrays that were asked for, in the order below; other names raise an AttributeError. Frameworks
+    convert it as they convert named tuples. A sample of windows is a `Batch` too, without the first axis.
 
     Args:
         inputs: The input rows.
@@ -25,6 +25,9 @@ class Batch(tuple[NDArray[Any], ...]):
         label_mask: For padded labels on the `own` axis, bool: True for real label steps.
         value_mask: Bool, True for real values of inputs.
         future: Input columns that are known in advance.
+        cu_seqlens: Int32, for packed rows: where each piece starts, and the end.
+        position_ids: Int32, for packed rows: the number of each step in its piece.
+        segment_ids: Int32, for packed rows: the number of each piece in its row, 0 in padding.
         lengths: Int64, the real steps of each sequence.
         label_lengths: The same for labels on the `own` axis.
         static: Columns of the sequences.
@@ -42,10 +45,13 @@ class Batch(tuple[NDArray[Any], ...]):
         label_mask: NDArray[np.bool_]
         value_mask: NDArray[np.bool_]
         future: NDArray[Any]
+        cu_seqlens: NDArray[np.int32]
+        position_ids: NDArray[np.int32]
+        segment_ids: NDArray[np.int32]
         lengths: NDArray[np.int64]
         label_lengths: NDArray[np.int64]
         static: NDArray[Any]
-        index: NDArray[np.int64]
+        index: NDArray[np.int64]  # type: ignore[assignment]  # instead of the method of tuples
 
     def __new__(cls, *arrays: Any) -> Self:
         """Make a batch of this kind from an array for each of its names."""
@@ -55,9 +61,9 @@ class Batch(tuple[NDArray[Any], ...]):
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Batch:
-        """Make a batch from arrays by name; those that are None are left out."""
-        some = {name: array for name, array in arrays.items() if array is not None}
-        return _kind(tuple(some))(*some.values())
+        """Make a batch from arrays by name, in the order of names above; those that are None are left out."""
+        names = tuple(name for name in FIELDS if arrays.get(name) is not None)
+        return _kind(names)(*(arrays[name] for name in names))
 
     @classmethod
     def _make(cls, arrays: Iterable[Any]) -> Self:
@@ -80,11 +86,23 @@ class Batch(tuple[NDArray[Any], ...]):
         return _unpickle, (self._fields, tuple(self))
 
 
+FIELDS = (
+    "inputs", "labels", "reset", "mask", "label_mask", "value_mask", "future", "cu_seqlens", "position_ids",
+    "segment_ids", "lengths", "label_lengths", "static", "index",
+)  # fmt: skip
+
+
 @cache
 def _kind(names: tuple[str, ...]) -> type[Batch]:
     """Return the class of batches with these names."""
-    members = {name: property(itemgetter(at)) for at, name in enumerate(names)}
-    return type("Batch", (Batch,), {"__slots__": (), "_fields": names, "__module__": Batch.__module__, **members})
+    arrays = {
+        name: property(itemgetter(names.index(name)) if name in names else partial(_absent, name)) for name in FIELDS
+    }
+    return type("Batch", (Batch,), {"__slots__": (), "_fields": names, "__module__": Batch.__module__, **arrays})
+
+
+def _absent(name: str, batch: Batch) -> NoReturn:
+    raise AttributeError(f"this batch has no {name}, only {', '.join(batch._fields)}")
 
 
 def _unpickle(names: tuple[str, ...], arrays: tuple[Any, ...]) -> Batch:

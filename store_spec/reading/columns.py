@@ -25,6 +25,7 @@ class Column:
         take: Which positions of the last axis, in this order; None for all.
         scale: How values are normalised; None to leave them as they are stored.
         real: Return a mask of real values instead: those of `inputs` that are not NaN, or of `filled` that are False.
+        cast: The dtype of converted values; None for the stored or normalised one.
     """
 
     array: str
@@ -32,17 +33,20 @@ class Column:
     take: tuple[int, ...] | None = None
     scale: Scale | SequenceScales | None = None
     real: bool = False
+    cast: np.dtype[Any] | None = None
 
     @property
     def plain(self) -> bool:
         """Whether rows are returned as they are stored."""
-        return self.take is None and self.scale is None and not self.real
+        return self.take is None and self.scale is None and not self.real and self.cast in (None, self.rows.dtype)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of converted rows: normalised values are float32 or float64."""
         if self.real:
             return np.dtype(bool)
+        if self.cast is not None:
+            return self.cast
         return normalized_dtype(self.rows.dtype) if self.scale is not None else self.rows.dtype
 
     @property
@@ -65,16 +69,17 @@ class Column:
         if self.scale is not None:
             scale = self.scale if isinstance(self.scale, Scale) else self.scale.of_rows(first, len(rows))
             rows = scale.apply(rows, self.array)
-        return rows if self.take is None else rows[..., self.take]
+        rows = rows if self.take is None else rows[..., self.take]
+        return rows if self.cast is None else rows.astype(self.cast, copy=False)
 
 
 def feature_positions(name: str, features: Any, rows: Rows, where: object) -> tuple[int, ...] | None:
-    """Return the positions of features of `inputs` from their names or numbers (negative ones count from the end).
+    """Return the positions of features from their names or numbers (negative ones count from the end).
 
     Args:
         name: The name of the argument, for errors.
         features: A list of names and numbers; None for all features.
-        rows: What a row of inputs is.
+        rows: What a row of the array is.
         where: The store, for errors.
 
     Raises:
@@ -86,9 +91,7 @@ def feature_positions(name: str, features: Any, rows: Rows, where: object) -> tu
     if isinstance(features, str | set | frozenset) or not isinstance(features, Collection) or not len(features):
         raise WindowError(f"{where}: {name}={features!r:.80}; give a list of names or numbers of features")
     if not rows.shape:
-        raise WindowError(
-            f"{where}: {name}={list(features)!r:.80}, but a row of inputs is a plain number: leave it out"
-        )
+        raise WindowError(f"{where}: {name}={list(features)!r:.80}, but a row is a plain number: leave it out")
     places = [_position(name, feature, rows, where) for feature in features]
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)

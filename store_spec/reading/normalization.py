@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -79,19 +80,6 @@ def labels_are_numbers(store: Store) -> bool:
     return store.schema.labels.dtype.kind == "f" or store.snapshot.labels_are_inputs()
 
 
-def row_bytes(rows: Rows, scale: Scale | SequenceScales | None) -> int:
-    """Return the bytes of a stored row, plus those of its normalised copy if there is one."""
-    dtype = rows.dtype if scale is None else normalized_dtype(rows.dtype)
-    return rows.nbytes if dtype == rows.dtype else rows.nbytes // rows.dtype.itemsize * dtype.itemsize + rows.nbytes
-
-
-def without_windows(normalize: Normalize | None, where: object) -> Scaler | Own | None:
-    """Check the argument like `resolve`, for batches that are not of windows."""
-    if normalize == "window":
-        raise WindowError(f'{where}: normalize="window", but these are not windows; use "sequence", or statistics')
-    return resolve(normalize, where)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowScales:
     """Normalisation of each window by the mean and standard deviation of its own input steps.
@@ -109,28 +97,22 @@ class WindowScales:
 
     @classmethod
     def plan(
-        cls, inputs: Rows, labels: Rows | None, features: tuple[int, ...] | None, future: tuple[int, ...] | None
+        cls,
+        features: Sequence[int],
+        targets: Sequence[int] | None,
+        future: tuple[int, ...] | None,
     ) -> WindowScales:
-        """Find the targets and future columns that are features: by name, or by position if rows have no names.
+        """Find the targets and future columns that are features of the windows.
 
         Args:
-            inputs: What a row of inputs is.
-            labels: What a row of labels is; None if labels are classes.
-            features: The features of windows, None for all.
+            features: The features of windows.
+            targets: For each target the feature of the store that it equals, or -1; None if targets are classes.
             future: The features that are future columns; None if there are none.
         """
-        of_windows = list(range(inputs.features) if features is None else features)
-        position = {feature: at for at, feature in enumerate(of_windows)}
-        targets = [-1]
-        if labels is None:
-            pass
-        elif inputs.names and labels.names:
-            place = {name: at for at, name in enumerate(inputs.names)}
-            targets = [position.get(place.get(name, -1), -1) for name in labels.names]
-        elif inputs.shape == labels.shape:
-            targets = [position.get(at, -1) for at in range(labels.features)]
+        position = {feature: at for at, feature in enumerate(features)}
+        labels = tuple(position.get(feature, -1) for feature in targets or ())
         return cls(
-            labels=tuple(targets) if max(targets) >= 0 else None,
+            labels=labels if max(labels, default=-1) >= 0 else None,
             future=None if future is None else tuple(position.get(place, -1) for place in future),
         )
 

@@ -11,18 +11,17 @@ contents and the parameters, so nothing else is needed to resume it, and no rows
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
 
-import numpy as np
+from numpy.typing import ArrayLike
 
 from store_spec.errors import StateError, WindowError
+from store_spec.reading.batch import Batch
 from store_spec.reading.normalization import Own, state_name
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.reading.scaling import Scaler
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 FORMAT = 1  # of a state
-FEW = 16  # up to so many numbers are in a state one by one
+
+Transform = Callable[[Batch], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +47,11 @@ class EpochOptions:
     epoch: int = 0
     rank: int = 0
     world_size: int = 1
+    drop_last: bool = False
     memory: int | str = "256MB"
+    index: bool = False
+    weights: ArrayLike | None = None
+    transform: Transform | None = None
 
     def __post_init__(self) -> None:
         turns = Turns(samples=0, size=1, rank=self.rank, world_size=self.world_size)
@@ -55,7 +59,12 @@ class EpochOptions:
         self._set("epoch", whole_number("epoch", self.epoch, 0))
         self._set("rank", turns.rank)
         self._set("world_size", turns.world_size)
-        self._set("shuffle", bool(self.shuffle))
+        for name in ("shuffle", "drop_last", "index"):
+            self._set(name, bool(getattr(self, name)))
+        if self.transform is not None and not callable(self.transform):
+            raise WindowError(f"transform={self.transform!r:.80}; give a function of the batch")
+        if self.weights is not None and not self.shuffle:
+            raise WindowError("weights with shuffle=False, but they draw at random")
         self._set("memory", memory_bytes(self.memory))
 
     def _set(self, name: str, value: Any) -> None:
@@ -101,6 +110,9 @@ class EpochPlan(Protocol):
     def state(self, step: int) -> dict[str, Any]:
         """Return what a state after `step` batches has in addition."""
 
+    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+        """Return the plan for other sequences, with another normalisation."""
+
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks.
 
@@ -109,11 +121,11 @@ class EpochPlan(Protocol):
         """
 
 
-Batch = TypeVar("Batch")
+Item = TypeVar("Item")
 Plan = TypeVar("Plan", bound=EpochPlan)
 
 
-class OneEpoch(ABC, Generic[Batch, Plan]):
+class OneEpoch(Generic[Item, Plan]):
     """An iterator that refuses a second loop: it would yield nothing, and a job would train for only one epoch.
 
     Threads that share an iterator are not refused if other threads have taken all batches. After a fork, parent and
@@ -122,7 +134,7 @@ class OneEpoch(ABC, Generic[Batch, Plan]):
 
     Args:
         options: The arguments of these batches.
-        plan: The plan for all sequences, by `_make_plan`.
+        plan: The plan for all sequences.
     """
 
     _of: ClassVar[str]  # the method that returns batches of another epoch, for errors
@@ -142,15 +154,11 @@ class OneEpoch(ABC, Generic[Batch, Plan]):
         # The thread that got the StopIteration. Not its number, which another thread may get later.
         self._exhausted_in: weakref.ref[threading.Thread] | None = None
         self._plan, self._next = plan, step
-        self._batches: Generator[Batch, None, None] | None = None
+        self._batches: Generator[Item, None, None] | None = None
         self._process = 0  # that has made `_batches`
         self._ended_by: str | None = None
 
-    @abstractmethod
-    def _make_plan(self, store: Store, normalize: Scaler | Own | None) -> Plan:
-        """Plan the epoch of these sequences."""
-
-    def _open(self) -> Generator[Batch, None, None]:
+    def _open(self) -> Generator[Item, None, None]:
         """Return the batches that are left."""
         return self._plan.batches(range(self._next, len(self)))
 
@@ -172,7 +180,7 @@ class OneEpoch(ABC, Generic[Batch, Plan]):
             )
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Item:
         with self._lock():
             self._check_process()
             if self._ended_by is not None:
@@ -260,7 +268,7 @@ class OneEpoch(ABC, Generic[Batch, Plan]):
         normalize = normalized_then(plan.normalize, state)
         try:
             if len(store) != len(plan.store) or state_name(normalize) != state_name(plan.normalize):
-                plan = self._make_plan(store, normalize)
+                plan = plan.of(store, normalize)
             step = step_at(state, plan.parameters(), len(plan), store)
             plan = plan.resumed(step, state)
         except WindowError as error:
@@ -282,13 +290,6 @@ def state_of(kind: str, store: Store, sequences: int, parameters: Mapping[str, A
     """
     contents = {"sequences": sequences, "selected": len(store), "contents": store.contents}
     return {"format": FORMAT, "kind": kind, "store": contents, "parameters": dict(parameters), "step": step}
-
-
-def brief(numbers: tuple[int, ...]) -> list[int | str]:
-    """Return numbers as they are in a state: a hash if there are many."""
-    if len(numbers) <= FEW:
-        return list(numbers)
-    return [len(numbers), hashlib.sha256(np.asarray(numbers, "<i8").tobytes()).hexdigest()[:16]]
 
 
 def store_at(state: object, kind: str, store: Store) -> Store:

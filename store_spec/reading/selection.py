@@ -82,6 +82,14 @@ class Selection:
         every = len(self._snapshot.offsets) - 1  # checked against the files, unlike the count in the root
         return read_only(retired.others(self._snapshot.root.retired, every))
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the store has labels; without them, targets come from the inputs.
+
+        A store without labels has the label axis `own`, and no label row at all.
+        """
+        return self.schema.label_axis != "own" or self.counts.label_steps > 0
+
     @cached_property
     def contents(self) -> str:
         """A hash of the rows of these sequences, their places and their order, as 32 hexadecimal digits."""

@@ -1,13 +1,13 @@
 """Which whole sequences are in a batch together: arithmetic on their lengths, without reading any rows.
 
-    sorted, longest first   | bucket 0               | bucket 1               |      size=2, world_size=2
+    sorted, longest first   | bucket 0               | bucket 1               |      batch_size=2, world_size=2
     shuffled within         | round 0    | round 1   | round 2    | round 3   |
     batches of ranks        | r 0 | r 1  | r 0 | r 1 | r 0 | r 1  | r 0 | r 1 |
     epoch                   round 2, round 0, round 3, round 1
 
 A round is one batch for each rank, of similar lengths, so that no rank waits long for another. The rounds do not depend
-on how many ranks share a round of `size * world_size` sequences. With buckets, the last two rounds are divided evenly
-enough for any number of ranks; otherwise, the last sequences are distributed as by `ranks.Turns`.
+on how many ranks share a round of `batch_size * world_size` sequences. With buckets, the last two rounds are divided
+evenly enough for any number of ranks; otherwise, the last sequences are distributed as by `ranks.Turns`.
 """
 
 from __future__ import annotations
@@ -57,28 +57,28 @@ class Batching(EpochOptions):
     The order is a pure function of seed, epoch, all lengths and these arguments.
 
     Args:
-        size: The largest number of sequences in a batch; None for no such limit.
+        batch_size: The largest number of sequences in a batch; None for no such limit.
         max_steps: The largest number of steps in a batch, including padding; None for no such limit.
         bucket: Put sequences of similar lengths together.
-        drop_last: Leave out the sequences after the last round of whole batches; not with `max_steps`.
 
     Raises:
         WindowError: An argument is impossible.
 
-    >>> plan = Batching(size=2, bucket=True).plan(np.array([9, 1, 8, 2]))
+    >>> plan = Batching(batch_size=2, bucket=True).plan(np.array([9, 1, 8, 2]))
     >>> plan.order.tolist(), plan.first.tolist(), plan.padding(np.array([9, 1, 8, 2]))
     ([0, 2, 3, 1], [0, 2, 4], 0.09090909090909094)
     """
 
-    size: int | None = None
+    batch_size: int | None = None
     max_steps: int | None = None
     bucket: bool = False
-    drop_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.size is None and self.max_steps is None:
-            raise WindowError("neither size nor max_steps is given; a batch needs one of them, or both, as its limit")
-        for name in ("size", "max_steps"):
+        if self.batch_size is None and self.max_steps is None:
+            raise WindowError(
+                "neither batch_size nor max_steps is given; a batch needs one of them, or both, as its limit"
+            )
+        for name in ("batch_size", "max_steps"):
             if getattr(self, name) is not None:
                 self._set(name, whole_number(name, getattr(self, name), 1))
         EpochOptions.__post_init__(self)
@@ -88,33 +88,38 @@ class Batching(EpochOptions):
                 "short of; leave one of the two out"
             )
 
-    def plan(self, lengths: Ints, resumed: tuple[int, object] = (0, 0)) -> BatchPlan:
+    def plan(
+        self, lengths: Ints, resumed: tuple[int, object] = (0, 0), weights: NDArray[np.float64] | None = None
+    ) -> BatchPlan:
         """Return the batches of sequences of these lengths, each of which is at most `max_steps`.
 
         Args:
             lengths: (sequences,), the steps of each sequence.
             resumed: For an epoch that is resumed, how many rounds were taken and the sequences in them; see
                 `Turns.after`.
+            weights: (sequences,), to draw as many sequences with replacement; None for each once.
 
         Raises:
             WindowError: The sequences cannot be distributed over so many ranks with the same number of batches each, or
                 `resumed` is impossible.
         """
         random = np.random.default_rng(np.random.SeedSequence(self.random, spawn_key=(2,)))
-        order = random.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
-        if self.drop_last and self.shuffle and self.size is not None:  # not the shortest, whatever the buckets are
-            order = order[: len(order) - len(order) % (self.size * self.world_size)]
+        order = drawn(random, len(lengths), weights) if self.shuffle else np.arange(len(lengths))
+        if self.drop_last and self.shuffle and self.batch_size is not None:  # not only the shortest
+            order = order[: len(order) - len(order) % (self.batch_size * self.world_size)]
         if not len(order):
             return _check_resumed(BatchPlan(order=order, first=np.zeros(1, np.int64)), 0, resumed)
         if self.bucket:
             order = order[np.argsort(-lengths[order], kind="stable")]
             order, first = self._in_buckets(order, self._round_sizes(lengths[order]), random)
             first = self._even(first)
-        elif self.max_steps is not None or self.size is None:
+        elif self.max_steps is not None or self.batch_size is None:
             first = self._even(self._fill_rounds(lengths[order]))
         else:
             samples, ranks = len(order), self.world_size
-            turns = Turns(samples=samples, size=self.size, world_size=ranks, drop_last=self.drop_last).after(*resumed)
+            turns = Turns(samples=samples, size=self.batch_size, world_size=ranks, drop_last=self.drop_last).after(
+                *resumed
+            )
             first = np.array([turns.samples_before(number) for number in range(len(turns) + 1)], np.int64)
         if self.bucket and self.shuffle:
             turn = np.repeat(random.permutation(len(first) - 1), np.diff(first))
@@ -127,7 +132,7 @@ class Batching(EpochOptions):
 
     def _round_sizes(self, longest: Ints) -> Ints:
         """Return how many sequences a round has, by the length of its longest."""
-        most = np.full(len(longest), min(self.size or MANY, MANY), np.int64)
+        most = np.full(len(longest), min(self.batch_size or MANY, MANY), np.int64)
         if self.max_steps is not None:
             most = np.minimum(most, min(self.max_steps, MANY) // np.maximum(longest, 1))
         return most * min(self.world_size, MANY)
@@ -159,7 +164,7 @@ class Batching(EpochOptions):
         assert budget is not None
         first, each, longest = [0], 0, 0  # sequences of each rank in this round so far, and the longest of them
         for number, length in enumerate(np.maximum.reduceat(lengths, np.arange(0, len(lengths), ranks)).tolist()):
-            if each == self.size or (each and (each + 1) * max(longest, length) > budget):
+            if each == self.batch_size or (each and (each + 1) * max(longest, length) > budget):
                 first.append(number * ranks)
                 each = longest = 0
             each, longest = each + 1, max(longest, length)
@@ -169,10 +174,10 @@ class Batching(EpochOptions):
         """Make sure that the last round has a sequence for each rank, or leave it out with `drop_last`."""
         ranks, rest = self.world_size, int(first[-1] - first[-2])
         least = ranks
-        if self.max_steps is None and self.size is not None:
+        if self.max_steps is None and self.batch_size is not None:
             if self.drop_last:
-                return first if rest == self.size * ranks else first[:-1]
-            least = max(ranks, self.size * ranks // 2)  # enough for any number of ranks with the same product
+                return first if rest == self.batch_size * ranks else first[:-1]
+            least = max(ranks, self.batch_size * ranks // 2)  # enough for any number of ranks with the same product
         if rest < least:
             # The missing sequences come from the last round that can spare them; rounds between are shifted.
             spare = np.flatnonzero(np.diff(first[:-1]) >= least - rest + ranks)
@@ -186,6 +191,13 @@ class Batching(EpochOptions):
                     + ("use drop_last=True or fewer ranks" if self.max_steps is None else "use fewer ranks")
                 )
         return first
+
+
+def drawn(random: np.random.Generator, count: int, weights: NDArray[np.float64] | None) -> Ints:
+    """Return the numbers 0 to `count` in random order, or as many drawn with replacement by their weights."""
+    if weights is None or not count:
+        return random.permutation(count)
+    return random.choice(count, count, p=weights / weights.sum())
 
 
 def _check_resumed(plan: BatchPlan, ranks: int, resumed: tuple[int, object]) -> BatchPlan:

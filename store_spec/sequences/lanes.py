@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.runs import spread
+from store_spec.sequences.buckets import drawn
 from store_spec.sequences.slices import Slices
 
 Ints = NDArray[np.int64]
@@ -70,7 +71,16 @@ class LanePlan:
         )
 
 
-def plan(lengths: Ints, *, lanes: int, steps: int, align: bool, random: np.random.Generator | None) -> LanePlan:
+def plan(
+    lengths: Ints,
+    *,
+    lanes: int,
+    steps: int,
+    align: bool,
+    random: np.random.Generator | None,
+    weights: NDArray[np.float64] | None = None,
+    drop_last: bool = False,
+) -> LanePlan:
     """Assign sequences to lanes with little padding: the longest first, each to the lane that is shortest so far.
 
     Args:
@@ -79,12 +89,17 @@ def plan(lengths: Ints, *, lanes: int, steps: int, align: bool, random: np.rando
         steps: Steps of each lane in a batch.
         align: Start sequences at the first step of a batch only.
         random: For a shuffled order; None for the order of the sequences.
+        weights: (sequences,), to draw as many sequences with replacement; None for each once.
+        drop_last: Leave out the batches at the end in which a lane has no or not enough steps.
 
     >>> lane_plan = plan(np.array([5, 4, 3, 4]), lanes=2, steps=4, align=False, random=None)
     >>> lane_plan.sequence.tolist(), lane_plan.start.tolist(), lane_plan.batches
     ([0, 2, 1, 3], [0, 5, 8, 12], 2)
     """
     sequence = np.flatnonzero(lengths)
+    if weights is not None and random is not None:
+        sequence = drawn(random, len(lengths), weights)
+        sequence = sequence[lengths[sequence] > 0]
     sizes = -(-lengths[sequence] // steps) * steps if align else lengths[sequence]
     if random is None:
         order = np.argsort(-sizes, kind="stable")
@@ -99,15 +114,21 @@ def plan(lengths: Ints, *, lanes: int, steps: int, align: bool, random: np.rando
     ends = np.cumsum(sizes)
     first = np.searchsorted(lane, np.arange(lanes + 1))  # the first sequence of each lane
     bounds = np.concatenate(([0], ends))[first]
-    batches = -(-int(np.diff(bounds).max()) // steps)
-    start = ends - sizes - bounds[lane] + lane * (batches * steps)
+    in_lane = np.diff(bounds)
+    batches = int(in_lane.min()) // steps if drop_last else -(-int(in_lane.max()) // steps)
+    start = ends - sizes - bounds[lane]
+    stop = start + lengths[sequence]
+    if drop_last:  # what begins after the last batch is left out, and what reaches beyond it is cut
+        some = start < batches * steps
+        sequence, start, stop, lane = sequence[some], start[some], stop[some].clip(max=batches * steps), lane[some]
+    before = lane * (batches * steps)
     return LanePlan(
         lanes=lanes,
         steps=steps,
         batches=batches,
         sequence=sequence,
-        start=start,
-        stop=start + lengths[sequence],
+        start=start + before,
+        stop=stop + before,
     )
 
 

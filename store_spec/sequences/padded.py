@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -13,14 +13,14 @@ from store_spec.errors import WindowError
 from store_spec.format.runs import spread
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.batch import Batch
-from store_spec.reading.normalization import Normalize, Own, state_name
+from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import whole_number
 from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
-from store_spec.reading.sequence_table import static_columns, static_parameter
+from store_spec.reading.weights import checked_weights, digest_of, weights_then
 from store_spec.sequences.buckets import Batching, BatchPlan
-from store_spec.sequences.slices import Arrays, ReaderPlan, SliceReader, Slices, batches_of
+from store_spec.sequences.slices import ReaderPlan, SliceOptions, SliceReader, Slices, batches_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -30,15 +30,12 @@ Side = Literal["start", "end"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PaddedOptions(Batching):
-    """The arguments of `PaddedBatches`, apart from the sequences and their normalisation."""
+    """The arguments of `PaddedBatches`, apart from the sequences and their rows."""
 
     side: Side = "end"
     truncate: int | None = None
     truncate_side: Side = "end"
-    static: Sequence[str] | None = None
-    value_mask: bool = False
     lengths: bool = False
-    index: bool = False
 
     def __post_init__(self) -> None:
         Batching.__post_init__(self)
@@ -57,37 +54,35 @@ class PaddedPlan(ReaderPlan):
         options: The arguments of the batches.
         reader: Reads the rows.
         lengths: (sequences,), how many steps of each sequence are used.
+        weights: (sequences,), the weights of the sequences; None if each occurs once.
         order: Which sequences are in which batch.
-        static: (sequences, columns), further columns of batches; None if there are none.
     """
 
     options: PaddedOptions
     reader: SliceReader
     lengths: NDArray[np.int64]
+    weights: NDArray[np.float64] | None
     order: BatchPlan
-    static: NDArray[Any] | None
     _total_bytes: NDArray[np.int64] = field(init=False)  # of each of the rank's batches and all before it
 
     def __post_init__(self) -> None:
-        axis, order = self.store.schema.label_axis, self.order
+        reader, order = self.reader, self.order
         longest = order.longest(self.lengths)
-        labels = longest if axis == "step" else order.longest(self.store.label_lengths)
-        static = 0 if self.static is None else self.static.shape[1] * self.static.itemsize
+        labels = longest if reader.targets.axis == "step" else order.longest(self.store.label_lengths)
         each = longest * (self.reader.row_bytes("inputs") + 1) + labels * (self.reader.row_bytes("labels") + 1)
-        each = (each + static + 2 * PIECE_BYTES) * np.diff(order.first)
+        each = (each + reader.static_bytes + 2 * PIECE_BYTES) * np.diff(order.first)
         object.__setattr__(self, "_total_bytes", np.cumsum(each[self.options.rank :: self.options.world_size]))
 
     @classmethod
-    def make(cls, options: PaddedOptions, store: Store, normalize: Normalize | None) -> Self:
-        """Plan an epoch of these sequences.
+    def make(cls, options: PaddedOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
+        """Plan an epoch of the sequences of the reader.
 
         Raises:
             WindowError: An argument does not fit the store, or a sequence is longer than `max_steps`.
         """
-        reader = SliceReader(store, normalize, value_mask=options.value_mask)
-        static = static_columns(store, options.static)
+        store = reader.store
         store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
-        lengths = store.lengths if options.truncate is None else np.minimum(store.lengths, options.truncate)
+        lengths = reader.lengths if options.truncate is None else np.minimum(reader.lengths, options.truncate)
         most = options.max_steps
         if most is not None and lengths.max(initial=0) > most:
             number = int(np.argmax(lengths > most))
@@ -95,7 +90,8 @@ class PaddedPlan(ReaderPlan):
                 f"{store.path}: sequence {number:,} ({store.sources[number]}) has {lengths[number]:,} steps, and a "
                 f"whole batch max_steps={most:,}; give truncate={most} or max_steps={lengths.max()}"
             )
-        return cls(options=options, reader=reader, lengths=lengths, order=options.plan(lengths), static=static)
+        order = options.plan(lengths, weights=weights)
+        return cls(options=options, reader=reader, lengths=lengths, weights=weights, order=order)
 
     @property
     def padding(self) -> float:
@@ -106,26 +102,32 @@ class PaddedPlan(ReaderPlan):
         return (len(self.order.first) - 1) // self.options.world_size
 
     def __str__(self) -> str:
-        size, most = self.options.size, self.options.max_steps
+        size, most = self.options.batch_size, self.options.max_steps
         limit = f"{most:,} padded steps" if size is None else f"{size:,} sequences"
         return f"up to {limit} with {100 * self.padding:.1f} % padding"
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
-        options, names = self.options, ("max_steps", "shuffle", "seed", "epoch", "side", "truncate", "truncate_side")
-        return {name: getattr(options, name) for name in names} | {
-            "size * world_size": options.size and options.size * options.world_size,
-            "world_size": options.max_steps and options.world_size,  # with `max_steps`, rounds depend on it
-            "bucket": bool(options.bucket),
-            "drop_last": bool(options.drop_last),
-            "normalize": state_name(self.normalize),
-            "static": static_parameter(options.static, self.static),
-            "value_mask": bool(options.value_mask),
-        }
+        options = self.options
+        names = ("max_steps", "shuffle", "seed", "epoch", "side", "truncate", "truncate_side", "drop_last", "bucket")
+        return (
+            self.reader.parameters()
+            | {name: getattr(options, name) for name in names}
+            | {
+                "batch_size * world_size": options.batch_size and options.batch_size * options.world_size,
+                "world_size": options.max_steps and options.world_size,  # with `max_steps`, rounds depend on it
+                "weights": digest_of(self.weights),
+            }
+        )
 
     def state(self, step: int) -> dict[str, Any]:
         """Return what a state has in addition: how many sequences all ranks have taken."""
         return {"taken": int(self.order.first[step * self.options.world_size])}
+
+    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+        """Return the plan for other sequences, with another normalisation."""
+        weights = weights_then(self.weights, self.store, store)
+        return self.make(self.options, self.reader.of(store, normalize), weights)
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         """Return the plan of the rest of an epoch; another number of ranks distributed its last sequences differently.
@@ -136,7 +138,7 @@ class PaddedPlan(ReaderPlan):
         taken = state.get("taken")
         if self.state(step)["taken"] == taken:
             return self
-        return replace(self, order=self.options.plan(self.lengths, (step, taken)))
+        return replace(self, order=self.options.plan(self.lengths, (step, taken), self.weights))
 
     def batches(self, numbers: range) -> Generator[Batch, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
@@ -149,46 +151,45 @@ class PaddedPlan(ReaderPlan):
 
     def _read(self, start: int, stop: int) -> list[Batch]:
         """Read batches `start` to `stop`, each chunk once for all of them."""
-        ranks, first, axis = self.options.world_size, self.order.first, self.store.schema.label_axis
+        ranks, first, axis = self.options.world_size, self.order.first, self.reader.targets.axis
         which = range(start * ranks + self.options.rank, stop * ranks, ranks)
         batches = [self.order.order[first[batch] : first[batch + 1]] for batch in which]
         options, slices = self.options, self._slices(batches, self.lengths, self.options.side)
-        inputs, value_masks = self.reader.inputs(slices)
-        masks = {"mask": slices.real()}
-        if axis == "step":
-            labels = self.reader.labels(slices)
-        else:
+        columns = self.reader.inputs(slices) | {"mask": slices.real()}
+        if axis != "step":
             label_slices = self._slices(batches, self.store.label_lengths, "end")
-            labels = self.reader.labels(label_slices)
+            columns["labels"] = self.reader.labels(label_slices)
             if axis == "own":
-                masks["label_mask"] = label_slices.real()
+                columns["label_mask"] = label_slices.real()
             else:
-                labels = [rows[:, 0] for rows in labels]
-        columns: dict[str, Arrays] = {"inputs": inputs, "labels": labels, **masks}
-        if value_masks is not None:
-            columns["value_mask"] = value_masks
+                columns["labels"] = [rows[:, 0] for rows in columns["labels"]]
+        elif self.reader.targets.array == "labels":
+            columns["labels"] = self.reader.labels(slices)
         if options.lengths:
-            for name, mask in masks.items():
-                columns[name.replace("mask", "lengths")] = [real.sum(axis=1) for real in mask]
-        if self.static is not None:
-            columns["static"] = [self.static[numbers] for numbers in batches]
+            for name in {"mask", "label_mask"} & columns.keys():
+                columns[name.replace("mask", "lengths")] = [real.sum(axis=1) for real in columns[name]]
+        if self.reader.static is not None:
+            columns["static"] = [self.reader.static[numbers] for numbers in batches]
         if options.index:
             columns["index"] = [numbers.copy() for numbers in batches]  # they are views of the whole order
-        return batches_of(columns)
+        return batches_of(columns, options.transform)
 
     def _slices(self, batches: list[NDArray[np.int64]], lengths: NDArray[np.int64], side: Side) -> Slices:
         """Return the places of sequences of these lengths in batches: a lane for each of them."""
         every, sizes = np.concatenate(batches), np.array([len(numbers) for numbers in batches])
         count, longest = lengths[every], np.array([lengths[numbers].max() for numbers in batches])
-        cut = self.store.lengths[every] - count if lengths is self.lengths else np.zeros_like(count)
         none = np.zeros_like(count)
+        first, cut = none, none
+        if lengths is self.lengths:
+            first = self.reader.first[every]
+            cut = self.reader.lengths[every] - count if self.options.truncate_side == "start" else none
         return Slices(
             shapes=list(zip(sizes.tolist(), longest.tolist(), strict=True)),
             batch=np.repeat(np.arange(len(sizes)), sizes),
             lane=spread(np.zeros_like(sizes), sizes),
             column=none if side == "end" else np.repeat(longest, sizes) - count,
             sequence=every,
-            start=cut if self.options.truncate_side == "start" else none,
+            start=first + cut,
             count=count,
         )
 
@@ -222,15 +223,15 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
 
     The order depends only on the lengths and the arguments. The batches that several ranks take at the same time have
     similar lengths. Together these batches have the same sequences for any number of ranks with the same
-    `size * world_size`. A state can be resumed with another number of ranks if this product is the same and at least
-    one sequence is left for each; with `max_steps`, only with the same number of ranks.
+    `batch_size * world_size`. A state can be resumed with another number of ranks if this product is the same and at
+    least one sequence is left for each; with `max_steps`, only with the same number of ranks.
 
     Args:
         store: The sequences.
-        size: The largest number of sequences in a batch. Only the last batch has fewer (with several ranks the last
-            two); with `bucket=True`, if less than half of a batch is left, two batches have fewer, in any place.
-        max_steps: The largest product of the longest length and the number of sequences in a batch. With `size`, both
-            limits apply. Label sequences of the `own` axis are not counted.
+        batch_size: The largest number of sequences in a batch. Only the last batch has fewer (with several ranks the
+            last two); with `bucket=True`, if less than half of a batch is left, two batches have fewer, in any place.
+        max_steps: The largest product of the longest length and the number of sequences in a batch. With `batch_size`,
+            both limits apply. Label sequences of the `own` axis are not counted.
         bucket: Make batches of similar lengths.
         shuffle: Shuffle sequences. The order is a pure function of seed, epoch, the lengths and all arguments except
             `rank`, `memory` and `side`. The order of steps never changes.
@@ -243,16 +244,18 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
         rank: The number of this rank: it gets the batches `rank`, `rank + world_size`, ... of the epoch.
         world_size: How many ranks there are. All get the same number of batches, and together each sequence once; the
             sequences after the last whole batch of every rank are distributed evenly, as smaller batches.
-        drop_last: Leave those sequences out, so that every batch has `size` sequences; not with `max_steps`.
+        drop_last: Leave those sequences out, so that every batch has `batch_size` sequences; not with `max_steps`.
         memory: The bytes for batches that are read ahead, such as `"256MB"`, in addition to a chunk. A single batch may
             always use what it needs.
-        normalize: How to normalise inputs, and labels that are floats or the inputs: statistics, the result of their
-            `minmax()` or `robust()`, or `"sequence"`; see `Windows`. Padding stays zero.
-        static: Numeric columns of `store.sequences` to add, by name, in their common dtype; None for no such array.
-        value_mask: Add a mask of values. It is False for values of inputs that were filled in, if the store records
-            that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padding.
         lengths: Add the lengths, as losses such as `torch.nn.CTCLoss` need them.
         index: Add the number of each sequence.
+        weights: (sequences,), numbers of at least 0, to draw as many sequences as there are with replacement; only with
+            `shuffle`. None: each sequence once.
+        transform: A function that is called with each batch, in the thread that reads ahead; its result is returned.
+        steps: See `WindowShape`: use only this part of each sequence.
+
+    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`.
+    Padding stays zero. Labels on the `own` axis are not affected by `steps`, `before` and `after`.
 
     Raises:
         WindowError: An argument is not as above, a sequence is longer than `max_steps`, there is no such column, the
@@ -275,11 +278,9 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
 
     _of, _kind = "store.padded", "padded"
 
-    def __init__(self, options: PaddedOptions, store: Store, normalize: Normalize | None) -> None:
-        super().__init__(options, PaddedPlan.make(options, store, normalize))
-
-    def _make_plan(self, store: Store, normalize: Scaler | Own | None) -> PaddedPlan:
-        return PaddedPlan.make(self._base.options, store, normalize)
+    def __init__(self, options: PaddedOptions, store: Store, rows: SliceOptions) -> None:
+        weights = checked_weights(options.weights, np.ones(len(store), np.int64), store.path)
+        super().__init__(options, PaddedPlan.make(options, SliceReader(store, rows), weights))
 
     @property
     def padding(self) -> float:

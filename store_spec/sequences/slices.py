@@ -6,18 +6,23 @@ inputs of a batch   | a a a . |       a batch of 2 lanes and 4 steps; slices of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from store_spec.errors import WindowError
+from store_spec.format.layout import chunk_rows
 from store_spec.reading.batch import Batch
 from store_spec.reading.columns import Column
-from store_spec.reading.normalization import Normalize, Own, Scales, row_bytes, scales_of, without_windows
-from store_spec.reading.read_ranges import read_by_chunk
-from store_spec.reading.scaling import Scale, Scaler, by_feature, normalized_dtype
-from store_spec.windows.targets import masks_of
+from store_spec.reading.normalization import Own
+from store_spec.reading.one_epoch import Transform
+from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
+from store_spec.reading.row_options import RowOptions, RowSelection
+from store_spec.reading.scaling import Scaler, SequenceScales, by_feature, normalized_dtype
+from store_spec.windows.shape import WindowShape
+from store_spec.windows.targets import index_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -68,42 +73,81 @@ class Slices:
         return masks
 
 
-class SliceReader:
-    """Reads slices, each chunk once for all of them. Whole sequences are compared with their checksums.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SliceOptions(RowOptions):
+    """The arguments about rows of all readers of sequences.
 
     Args:
-        store: The sequences.
-        normalize: How inputs and labels are normalised.
-        value_mask: Whether there are masks of the real values of inputs.
-
-    Raises:
-        WindowError: The store has no information for a mask, or `normalize` is not for its features.
+        steps: `(low, high)`, with 0 <= low < high <= 1: use only a part of each sequence, as `WindowShape` does.
     """
 
-    def __init__(self, store: Store, normalize: Normalize | None, *, value_mask: bool) -> None:
-        self.store = store
-        self.normalize: Scaler | Own | None = without_windows(normalize, store.path)
-        self._scales: Scales = scales_of(store, self.normalize)
-        self._masks: list[Column] = []
-        if value_mask:
-            self._masks = list(masks_of(store, None).values())
+    steps: tuple[float, float] | None = None
+
+
+class SliceReader(RowSelection[SliceOptions]):
+    """Reads slices, each chunk once for all of them. Whole sequences are compared with their checksums.
+
+    Attributes:
+        first: (sequences,), the first step of each sequence that may be used.
+        lengths: (sequences,), how many steps of each may be used.
+
+    Raises:
+        WindowError: An argument does not fit the store.
+    """
+
+    def __init__(self, store: Store, options: SliceOptions) -> None:
+        if options.normalize == "window":
+            raise WindowError(
+                f'{store.path}: normalize="window", but these are not windows; use "sequence", or statistics'
+            )
+        super().__init__(store, options)
+        shape = WindowShape(window=1, target="last", steps=options.steps)
+        usable = index_of(store, shape, self.moments["before"], self.moments["after"])
+        self.first, self.lengths = usable.start, usable.stop - usable.start
+
+    def of(self, store: Store, normalize: Scaler | Own | None) -> SliceReader:
+        """Return a reader of other sequences, with another normalisation."""
+        return SliceReader(store, replace(self.options, normalize=normalize))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of these rows, for a state, in types of JSON."""
+        steps = self.options.steps
+        return super().parameters() | {"steps": None if steps is None else list(steps)}
 
     def row_bytes(self, name: str) -> int:
         """Return the bytes of a row of `inputs` or `labels`, and of all that is read for it."""
-        nbytes = row_bytes(self.store.schema.rows(name), self._scales[name])
-        if name == "inputs" and self._masks:
-            nbytes += self._masks[0].nbytes * (1 + sum(column.array != "inputs" for column in self._masks))
+        column = self.columns[name]
+        read = 0 if name == "labels" and self.targets.array == "inputs" else column.rows.nbytes
+        nbytes = read + (0 if read and column.plain else column.nbytes)
+        if name == "inputs" and self.masks:
+            masks = [self.columns[mask] for mask in self.masks]
+            nbytes += masks[0].nbytes * (1 + sum(mask.array != "inputs" for mask in masks))
         return nbytes
 
-    def inputs(self, slices: Slices) -> tuple[Arrays, Arrays | None]:
-        """Return inputs, and the mask of values if there is one."""
+    def inputs(self, slices: Slices) -> dict[str, Arrays]:
+        """Return inputs, targets if they come from the inputs, and the mask of values if there is one."""
         stored = self._rows("inputs", slices)
-        masks = self._value_mask(slices, stored) if self._masks else None
-        return self._normalized("inputs", slices, stored), masks
+        arrays = {"value_mask": self._value_mask(slices, stored)} if self.masks else {}
+        if self.targets.array == "inputs":
+            column = self.columns["labels"]
+            copies = [rows.copy() for rows in stored] if column.plain else stored
+            arrays["labels"] = self._converted(slices, copies, column)
+        arrays["inputs"] = self._converted(slices, stored, self.columns["inputs"])
+        return arrays
 
     def labels(self, slices: Slices) -> Arrays:
-        """Return labels."""
-        return self._normalized("labels", slices, self._rows("labels", slices))
+        """Return targets that come from the labels."""
+        return self._converted(slices, self._rows("labels", slices), self.columns["labels"])
+
+    def step_columns(self, slices: Slices) -> dict[str, Arrays]:
+        """Return all arrays that have a value for each step; labels and static columns are those of its sequence."""
+        columns = self.inputs(slices)
+        if self.targets.array == "labels":
+            of_sequence = self.targets.axis == "sequence"
+            columns["labels"] = self.labels_of_steps(slices) if of_sequence else self.labels(slices)
+        if self.static is not None:
+            columns["static"] = of_steps(slices, self.static[slices.sequence])
+        return columns
 
     def labels_of_steps(self, slices: Slices) -> Arrays:
         """Return the label of its whole sequence for each step."""
@@ -113,10 +157,7 @@ class SliceReader:
             count=none + 1,
         )  # fmt: skip
         (labels,) = self.labels(once)
-        arrays = slices.zeros(labels.shape[2:], labels.dtype)
-        for place, label in zip(slices.places(arrays), labels, strict=True):
-            place[:] = label
-        return arrays
+        return of_steps(slices, labels[:, 0])
 
     def _rows(self, name: str, slices: Slices) -> Arrays:
         """Return stored rows of `inputs`, `labels` or `filled`."""
@@ -135,7 +176,7 @@ class SliceReader:
     def _value_mask(self, slices: Slices, inputs: Arrays) -> Arrays:
         """Return which values of stored inputs are real: normalisation may produce NaN from others too."""
         masks: Arrays = []
-        for column in self._masks:
+        for column in map(self.columns.__getitem__, self.masks):
             stored = inputs if column.array == "inputs" else self._rows(column.array, slices)
             each = [column(rows) for rows in stored]
             masks = [mask & other for mask, other in zip(masks, each, strict=True)] if masks else each
@@ -143,28 +184,78 @@ class SliceReader:
             mask[~real] = False
         return masks
 
-    def _normalized(self, name: str, slices: Slices, arrays: Arrays) -> Arrays:
-        """Normalise the slices in the arrays, which may be overwritten; all other values stay zero."""
-        scale, dtype = self._scales[name], normalized_dtype(self.store.schema.rows(name).dtype)
-        if scale is None:
-            return arrays
-        if isinstance(scale, Scale):  # the same for all slices
-            results = [scale.apply(array, name, inplace=True) for array in arrays]
+    def _converted(self, slices: Slices, stored: Arrays, column: Column) -> Arrays:
+        """Convert the slices in arrays of stored rows; all other values stay zero."""
+        if isinstance(column.scale, SequenceScales):
+            dtype = normalized_dtype(column.rows.dtype)
+            results = slices.zeros(column.rows.shape, dtype)
+            each = column.scale.of(self.store.selection[slices.sequence]).astype(dtype)
+            places = zip(slices.places(stored), slices.places(results), each.center, each.scale, strict=True)
+            for rows, place, center, divisor in places:
+                by_feature(np.subtract, rows, center, place)
+                by_feature(np.divide, place, divisor, place)
+            return [replace(column, scale=None)(array) for array in results]
+        results = [column(array) for array in stored]
+        if column.scale is not None:
             for rows, real in zip(results, slices.real(), strict=True):
                 rows[~real] = 0
-            return results
-        results = [array if array.dtype == dtype else np.zeros(array.shape, dtype) for array in arrays]
-        each = scale.of(self.store.selection[slices.sequence]).astype(dtype)
-        places = zip(slices.places(arrays), slices.places(results), each.center, each.scale, strict=True)
-        for rows, place, center, divisor in places:
-            by_feature(np.subtract, rows, center, place)
-            by_feature(np.divide, place, divisor, place)
         return results
 
 
-def batches_of(columns: dict[str, Arrays]) -> list[Batch]:
-    """Return batches from the arrays of all batches by name."""
-    return [Batch.of(dict(zip(columns, arrays, strict=True))) for arrays in zip(*columns.values(), strict=True)]
+def check_labels_of_steps(reader: SliceReader, name: str) -> None:
+    """Check that each step of a slice has a label.
+
+    Raises:
+        WindowError: Labels are on the `own` axis.
+    """
+    if reader.targets.axis == "own":
+        raise WindowError(
+            f"{reader.store.path}: labels on the own axis have steps of their own, so it is unknown which of them "
+            f'belong to a slice of inputs; {name} need labels on the step or sequence axis, or targets="inputs"; '
+            "padded gives these whole"
+        )
+
+
+def batches_that_fit(reader: SliceReader, limit: int, *, steps: int, extra: int, slices: int, what: str) -> int:
+    """Return how many batches fit into half of the memory, apart from a chunk.
+
+    Args:
+        reader: Reads the rows.
+        limit: The memory in bytes.
+        steps: Steps in a batch, including padding.
+        extra: Further bytes for each step.
+        slices: How many slices a batch has.
+        what: A batch, for errors.
+
+    Raises:
+        WindowError: A single batch does not fit.
+    """
+    schema = reader.store.schema
+    arrays = filter(schema.is_sharded, ("inputs", reader.targets.array))
+    chunk = 2 * max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in arrays)  # stored and decompressed
+    batch = steps * (reader.row_bytes("inputs") + reader.row_bytes("labels") + reader.static_bytes + extra)
+    batch += slices * PIECE_BYTES
+    if limit < chunk + batch:
+        raise WindowError(
+            f"{reader.store.path}: memory={limit:,} bytes is too little: {what} takes {batch:,} while it is read, and "
+            f"a chunk {chunk:,}; give memory={chunk + batch}"
+        )
+    return (limit - chunk) // 2 // max(1, batch)
+
+
+def of_steps(slices: Slices, values: NDArray[Any]) -> Arrays:
+    """Return batches in which each step has the value (slices, ...) of its slice."""
+    arrays = slices.zeros(values.shape[1:], values.dtype)
+    for place, value in zip(slices.places(arrays), values, strict=True):
+        place[:] = value
+    return arrays
+
+
+def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[Any]:
+    """Return batches, transformed if there is a transform, from the arrays of all batches by name."""
+    each = zip(*columns.values(), strict=True)
+    batches = [Batch.of(dict(zip(columns, arrays, strict=True))) for arrays in each]
+    return batches if transform is None else list(map(transform, batches))
 
 
 class ReaderPlan:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from store_spec.errors import WindowError
-from store_spec.format.layout import chunk_rows
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.batch import Batch
-from store_spec.reading.normalization import Normalize, Own, state_name
+from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import EpochOptions, OneEpoch
 from store_spec.reading.ranks import whole_number
-from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.reading.scaling import Scaler
+from store_spec.reading.weights import checked_weights, digest_of, weights_then
 from store_spec.sequences import lanes as lanes_module
 from store_spec.sequences.lanes import LanePlan
-from store_spec.sequences.slices import Arrays, ReaderPlan, SliceReader, batches_of
+from store_spec.sequences.slices import (
+    ReaderPlan,
+    SliceOptions,
+    SliceReader,
+    batches_of,
+    batches_that_fit,
+    check_labels_of_steps,
+    of_steps,
+)
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -27,17 +34,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StreamOptions(EpochOptions):
-    """The arguments of `Streams`, apart from the sequences and their normalisation."""
+    """The arguments of `Streams`, apart from the sequences and their rows."""
 
-    lanes: int
-    steps: int
+    batch_size: int
+    window: int
     align: bool = False
-    mask: bool = False
-    value_mask: bool = False
 
     def __post_init__(self) -> None:
-        self._set("lanes", whole_number("lanes", self.lanes, 1))
-        self._set("steps", whole_number("steps", self.steps, 1))
+        for name in ("batch_size", "window"):
+            self._set(name, whole_number(name, getattr(self, name), 1))
         EpochOptions.__post_init__(self)
 
 
@@ -49,75 +54,70 @@ class StreamPlan(ReaderPlan):
         options: The arguments of the batches.
         reader: Reads the rows.
         places: The places of sequences in the lanes of all ranks.
+        weights: (sequences,), the weights of the sequences; None if each occurs once.
         fitting: How many batches fit into half of the memory.
     """
 
     options: StreamOptions
     reader: SliceReader
     places: LanePlan
+    weights: NDArray[np.float64] | None
     fitting: int
 
     @classmethod
-    def make(cls, options: StreamOptions, store: Store, normalize: Normalize | None) -> Self:
-        """Plan an epoch of these sequences.
+    def make(cls, options: StreamOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
+        """Plan an epoch of the sequences of the reader.
 
         Raises:
             WindowError: An argument does not fit the store, or a batch does not fit into the memory.
         """
-        schema, lanes, steps, limit = store.schema, options.lanes, options.steps, options.limit
-        if schema.label_axis == "own":
-            raise WindowError(
-                f"{store.path}: labels on the own axis have steps of their own, so it is unknown which of them belong "
-                "to a slice of inputs; streams need labels on the step or sequence axis, padded gives these whole"
-            )
-        reader = SliceReader(store, normalize, value_mask=options.value_mask)
-        # A chunk is in memory stored and decompressed.
-        chunk = 2 * max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in ("inputs", "labels"))
-        batch = lanes * steps * (reader.row_bytes("inputs") + reader.row_bytes("labels") + 2)
-        least = chunk + batch + lanes * PIECE_BYTES
-        if limit < least:
-            raise WindowError(
-                f"{store.path}: memory={limit:,} bytes is too little: a batch of {lanes:,} lanes of {steps:,} steps "
-                f"takes {batch:,}, and {PIECE_BYTES:,} more a lane while it is read, a chunk {chunk:,}; give "
-                f"memory={least}"
-            )
-        store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
+        check_labels_of_steps(reader, "streams")
+        lanes, steps = options.batch_size, options.window
+        what = f"a batch of {lanes:,} lanes of {steps:,} steps"
+        extra = 2 + 8 * options.index
+        batches_that_fit(reader, options.limit, steps=lanes * steps, extra=extra, slices=lanes, what=what)
+        reader.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         sequence = np.random.SeedSequence(options.random, spawn_key=(3,))
         places = lanes_module.plan(
-            store.lengths,
+            reader.lengths,
             lanes=lanes * options.world_size,
             steps=steps,
             align=options.align,
             random=np.random.default_rng(sequence) if options.shuffle else None,
+            weights=weights,
+            drop_last=options.drop_last,
         )
         slices = lanes + len(places.sequence) // max(1, places.batches * options.world_size)  # in a batch, on average
-        fitting = (limit - chunk) // 2 // (batch + slices * PIECE_BYTES)
-        return cls(options=options, reader=reader, places=places, fitting=fitting)
+        fitting = batches_that_fit(reader, options.limit, steps=lanes * steps, extra=extra, slices=slices, what=what)
+        return cls(options=options, reader=reader, places=places, weights=weights, fitting=fitting)
 
     def __len__(self) -> int:
         return self.places.batches
 
     def __str__(self) -> str:
         options, padding = self.options, 100 * self.places.padding
-        return f"{options.lanes:,} lanes of {options.steps:,} steps with {padding:.1f} % padding"
+        return f"{options.batch_size:,} lanes of {options.window:,} steps with {padding:.1f} % padding"
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
-        options = self.options
-        return {
-            "lanes * world_size": options.lanes * options.world_size,
-            "steps": options.steps,
-            "align": bool(options.align),
-            "shuffle": options.shuffle,
-            "seed": options.seed,
-            "epoch": options.epoch,
-            "normalize": state_name(self.normalize),
-            "value_mask": bool(options.value_mask),
-        }
+        options, names = self.options, ("window", "align", "shuffle", "seed", "epoch", "drop_last")
+        return (
+            self.reader.parameters()
+            | {name: getattr(options, name) for name in names}
+            | {
+                "batch_size * world_size": options.batch_size * options.world_size,
+                "weights": digest_of(self.weights),
+            }
+        )
 
     def state(self, step: int) -> dict[str, Any]:  # noqa: ARG002
         """Return what a state has in addition: nothing."""
         return {}
+
+    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+        """Return the plan for other sequences, with another normalisation."""
+        weights = weights_then(self.weights, self.store, store)
+        return self.make(self.options, self.reader.of(store, normalize), weights)
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """Return this plan: lanes do not depend on the number of ranks."""
@@ -129,20 +129,21 @@ class StreamPlan(ReaderPlan):
 
     def _read(self, start: int, stop: int) -> list[Batch]:
         """Read batches `start` to `stop`, each chunk once for all of them."""
-        first, lanes = self.options.rank * self.options.lanes, self.options.lanes
-        slices = self.places.slices(range(first, first + lanes), range(start, stop))
-        inputs, value_masks = self.reader.inputs(slices)
-        of_sequence = self.store.schema.label_axis == "sequence"
-        labels = self.reader.labels_of_steps(slices) if of_sequence else self.reader.labels(slices)
-        resets = slices.zeros((), np.bool_)
-        for place, step in zip(slices.places(resets), slices.start.tolist(), strict=True):
-            place[0] = step == 0
-        columns: dict[str, Arrays] = {"inputs": inputs, "labels": labels, "reset": resets}
-        if self.options.mask:
+        options, reader = self.options, self.reader
+        first = options.rank * options.batch_size
+        slices = self.places.slices(range(first, first + options.batch_size), range(start, stop))
+        begins = slices.start == 0
+        slices = replace(slices, start=slices.start + reader.first[slices.sequence])
+        columns = reader.step_columns(slices)
+        columns["reset"] = slices.zeros((), np.bool_)
+        for place, step in zip(slices.places(columns["reset"]), begins.tolist(), strict=True):
+            place[0] = step
+        if reader.options.mask:
             columns["mask"] = slices.real()
-        if value_masks is not None:
-            columns["value_mask"] = value_masks
-        return batches_of(columns)
+        if options.index:
+            numbers = zip(slices.real(), of_steps(slices, slices.sequence), strict=True)
+            columns["index"] = [np.where(real, number, -1) for real, number in numbers]
+        return batches_of(columns, options.transform)
 
 
 class Streams(OneEpoch[Batch, StreamPlan]):
@@ -159,7 +160,9 @@ class Streams(OneEpoch[Batch, StreamPlan]):
       sequence,
     * reset, bool (lanes, steps), True where a sequence starts: reset the state of this lane before this step,
     * mask, with `mask=True`: bool (lanes, steps), True for real steps; the other arrays are zero at other steps,
-    * value_mask, with `value_mask=True`: bool (lanes, steps, *feature shape), True for real values of inputs.
+    * value_mask, with `value_mask=True`: bool (lanes, steps, *feature shape), True for real values of inputs,
+    * static, with `static=`: (lanes, steps, columns), for each step the columns of its sequence,
+    * index, with `index=True`: int64 (lanes, steps).
 
     In a lane, sequences follow each other without gaps, and lanes have about the same length. There is padding only
     after the last sequence of each lane; `padding` is its share. As a sequence may start in the middle of a batch,
@@ -179,23 +182,27 @@ class Streams(OneEpoch[Batch, StreamPlan]):
 
     Args:
         store: The sequences. Sequences without steps are left out. Labels may not be on the `own` axis.
-        lanes: How many sequences are side by side in a batch of each rank.
-        steps: Steps of each lane in a batch.
+        batch_size: How many lanes a batch of each rank has: so many sequences are side by side.
+        window: Steps of each lane in a batch.
         align: Start sequences at the first step of a batch only.
-        mask: Add a mask of steps.
-        value_mask: Add a mask of values. It is False for values of inputs that were filled in, if the store records
-            that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padding.
-        shuffle: Shuffle sequences. The order is a pure function of seed, epoch, the lengths, `lanes * world_size`,
-            `steps` and `align`. Otherwise each lane has its sequences in the order of the store.
+        shuffle: Shuffle sequences. The order is a pure function of seed, epoch, the lengths, `batch_size * world_size`,
+            `window` and `align`. Otherwise each lane has its sequences in the order of the store.
         seed: Determines the order; at least 0.
         epoch: Another epoch has another order with the same seed; at least 0.
-        rank: The number of this rank: it has lanes `rank * lanes` to `(rank + 1) * lanes` of all.
+        rank: The number of this rank: it has `batch_size` lanes of all, those from `rank * batch_size` on.
         world_size: How many ranks there are. All get the same number of batches, and together each step once. A state
-            can be resumed with another number of ranks if `lanes * world_size` is the same.
+            can be resumed with another number of ranks if `batch_size * world_size` is the same.
         memory: The bytes that may be used, such as `"256MB"`, in addition to batches in use, and the last shard, which
             an open store may have in memory.
-        normalize: How to normalise inputs, and labels that are floats or the inputs: statistics, the result of their
-            `minmax()` or `robust()`, or `"sequence"`; see `Windows`. Padding stays zero.
+        drop_last: Leave out the batches at the end in which a lane has no steps or too few.
+        index: Add the number of the sequence of each step, -1 in padding.
+        weights: (sequences,), numbers of at least 0, to draw as many sequences as there are with replacement; only with
+            `shuffle`. None: each sequence once.
+        transform: A function that is called with each batch, in the thread that reads ahead; its result is returned.
+        steps: See `WindowShape`: use only this part of each sequence.
+
+    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype`, `mask` and `value_mask` are those of
+    `RowOptions`. Padding stays zero.
 
     Raises:
         WindowError: An argument is not as above, labels are on the `own` axis, the store has no information for
@@ -218,11 +225,9 @@ class Streams(OneEpoch[Batch, StreamPlan]):
 
     _of, _kind = "store.streams", "streams"
 
-    def __init__(self, options: StreamOptions, store: Store, normalize: Normalize | None) -> None:
-        super().__init__(options, StreamPlan.make(options, store, normalize))
-
-    def _make_plan(self, store: Store, normalize: Scaler | Own | None) -> StreamPlan:
-        return StreamPlan.make(self._base.options, store, normalize)
+    def __init__(self, options: StreamOptions, store: Store, rows: SliceOptions) -> None:
+        weights = checked_weights(options.weights, np.ones(len(store), np.int64), store.path)
+        super().__init__(options, StreamPlan.make(options, SliceReader(store, rows), weights))
 
     @property
     def padding(self) -> float:

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from store_spec.errors import WindowError
-from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import whole_number
-from store_spec.reading.scaling import Scaler
+from store_spec.reading.weights import checked_weights
 from store_spec.windows.epoch import BatchOptions, Epoch
-from store_spec.windows.weighted import checked_weights
 
 if TYPE_CHECKING:
-    from store_spec.store import Store
     from store_spec.windows.windows import Windows
 
 
@@ -32,7 +29,7 @@ class Batches(OneEpoch[Any, Epoch]):
     Without `shuffle`, windows are in the order of their numbers. With it, short runs of windows are read in random
     order, many from all over the store are in memory at a time, and windows are drawn at random from these. The order
     is a pure function of `seed`, `epoch`, the windows, the places of their sequences in the store, the size of its
-    chunks, and `memory`; it does not depend on `size`, `rank` or `world_size`.
+    chunks, and `memory`; it does not depend on `batch_size`, `rank` or `world_size`.
 
     Threads read and gather ahead. They are started by the first `next`, and end when the iterator is exhausted, closed
     or deleted. An error in them is raised by `next`, and ends the epoch: each later `next`, in any thread, raises a
@@ -42,7 +39,7 @@ class Batches(OneEpoch[Any, Epoch]):
 
     Args:
         windows: The windows.
-        size: Windows in a batch. The last batch may have fewer; with several ranks, the last two.
+        batch_size: Windows in a batch. The last batch may have fewer; with several ranks, the last two.
         shuffle: Draw windows at random.
         seed: Determines the order; at least 0.
         epoch: Another epoch has another order with the same seed, and other starts with `phase="random"`; at least 0.
@@ -50,7 +47,7 @@ class Batches(OneEpoch[Any, Epoch]):
             their chunks if `world_size` divides 48.
         world_size: How many ranks there are. All get the same number of batches, and together each window once; windows
             that are too few for a whole batch of every rank are distributed evenly (see `ranks.Turns`).
-        drop_last: Leave those windows out, so that every batch has `size` windows.
+        drop_last: Leave those windows out, so that every batch has `batch_size` windows.
         memory: The bytes that may be used, such as `"256MB"`, in addition to the last shard, which an open store may
             have in memory. If all rows of the windows fit, they stay in memory for later epochs of the same windows,
             up to three quarters of this, until the windows are deleted, start an epoch with less memory, or four other
@@ -87,13 +84,7 @@ class Batches(OneEpoch[Any, Epoch]):
     _of, _kind, _restarts = "windows.batches", "windows", False
 
     def __init__(self, windows: Windows, options: BatchOptions) -> None:
-        path, weights = windows.store.path, None
-        if options.transform is not None and not callable(options.transform):
-            raise WindowError(f"{path}: transform={options.transform!r:.80}; give a function of the batch")
-        if options.weights is not None:
-            if not options.shuffle:
-                raise WindowError(f"{path}: weights with shuffle=False, but they draw at random")
-            weights = checked_weights(options.weights, np.diff(windows.index.first), path)
+        weights = checked_weights(options.weights, np.diff(windows.index.first), windows.store.path)
         self._worker = 0
         self._of_worker = False
         super().__init__(options, Epoch.plan(windows, options, weights))
@@ -102,12 +93,6 @@ class Batches(OneEpoch[Any, Epoch]):
     def windows(self) -> Windows:
         """The windows; with `phase="random"` those of this epoch."""
         return self._plan.windows
-
-    def _make_plan(self, store: Store, normalize: Scaler | Own | None) -> Epoch:
-        weights = self._base.weights
-        if weights is not None:  # only of the sequences at that time
-            weights = weights[self._base.store.selection <= store.selection.max(initial=-1)]
-        return Epoch.plan(self._base.windows.of(store, normalize), self._base.options, weights)
 
     def _start(self, plan: Epoch, step: int) -> None:
         super()._start(plan, step)
@@ -144,8 +129,8 @@ class Batches(OneEpoch[Any, Epoch]):
         """Return the state after the batches taken so far: a small dict, some hundred bytes as JSON.
 
         It is the same for every rank that has taken as many batches. Batches with the same arguments can continue from
-        it with `load_state_dict`, in another process, and with another `world_size` if `size * world_size` is the same
-        and there is a window left for each rank.
+        it with `load_state_dict`, in another process, and with another `world_size` if `batch_size * world_size` is the
+        same and there is a window left for each rank.
         """
         # Workers have taken different numbers of batches, but must agree on how the last ones are distributed.
         last = {} if self._every == 1 else {"last": self._plan.turns.last[1]}

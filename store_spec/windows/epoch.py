@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
-from store_spec.reading.batch import Batch
 from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import EpochOptions
-from store_spec.reading.ranks import Turns
+from store_spec.reading.ranks import Turns, whole_number
 from store_spec.reading.scaling import Scaler
+from store_spec.reading.weights import digest_of, weights_then
 from store_spec.windows.loading import Loader
 from store_spec.windows.order import VERSION, EpochOrder
 from store_spec.windows.pools import Pool, join
@@ -39,18 +39,16 @@ MOST_BATCHES = 4
 READ_BYTES = 2**21  # reading more at once is not faster
 READ_SHARE = 64  # each thread uses this share of the memory, in addition to the pools
 
-Transform = Callable[[Batch], Any]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BatchOptions(EpochOptions):
     """The arguments of `Batches`, apart from the windows."""
 
-    size: int
-    drop_last: bool = False
-    index: bool = False
-    weights: ArrayLike | None = None
-    transform: Transform | None = None
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        self._set("batch_size", whole_number("batch_size", self.batch_size, 1))
+        EpochOptions.__post_init__(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -87,7 +85,7 @@ class Epoch:
         windows, memory = windows.of_epoch(*options.random), options.limit
         turns = Turns(
             samples=len(windows),
-            size=options.size,
+            size=options.batch_size,
             rank=options.rank,
             world_size=options.world_size,
             drop_last=options.drop_last,
@@ -140,7 +138,7 @@ class Epoch:
         return len(self.turns)
 
     def __str__(self) -> str:
-        return f"{self.options.size:,} windows"
+        return f"{self.options.batch_size:,} windows"
 
     def __repr__(self) -> str:
         return repr(self.windows)
@@ -149,19 +147,18 @@ class Epoch:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
         options = self.options
         random = np.random.default_rng(np.random.SeedSequence(options.random))
-        order, weights = random.permutation(64), None
+        order = random.permutation(64)
         if self.weights is not None:
-            weights = hashlib.sha256(self.weights.astype("<f8").tobytes()).hexdigest()[:16]
             order = np.append(order, random.multinomial(10**6, np.arange(64) / 2016))
         return {
             **self.windows.parameters(),
-            "size * world_size": self.turns.size * self.turns.world_size,
+            "batch_size * world_size": self.turns.size * self.turns.world_size,
             "shuffle": options.shuffle,
             "seed": options.seed,
             "epoch": options.epoch,
-            "drop_last": bool(options.drop_last),
+            "drop_last": options.drop_last,
             "memory": options.limit,
-            "weights": weights,
+            "weights": digest_of(self.weights),
             "order": VERSION,
             # A new version of NumPy may shuffle differently, which changes the order.
             "generator": hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:8],
@@ -170,6 +167,11 @@ class Epoch:
     def state(self, step: int) -> dict[str, Any]:
         """Return what a state has in addition: how many windows all ranks have taken."""
         return {"taken": self.turns.samples_before(step)}
+
+    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+        """Return the plan for other sequences, with another normalisation."""
+        weights = weights_then(self.weights, self.store, store)
+        return self.plan(self.windows.of(store, normalize), self.options, weights)
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         """Return the plan of the rest of an epoch; another number of ranks distributed its last windows differently.
@@ -254,14 +256,14 @@ class Epoch:
 def _costs(windows: Windows) -> Costs:
     shape, store = windows.shape, windows.store
     of_sequence = shape.target == "sequence"
-    row = sum(column.nbytes for name, column in windows.columns.items() if name != "labels" or not of_sequence)
+    row = sum(column.nbytes for name, column in windows.loaded.items() if name != "labels" or not of_sequence)
     arrays = {column.array for column in windows.columns.values()} - ({"labels"} if of_sequence else set())
     stored = sum(store.schema.rows(array).nbytes for array in arrays)
     slack = shape.input_span if shape.short == "pad" else 0
     return Costs(
         row=row,
         window=8,  # its position takes 4, once for the pool in use and three times for the one that is being loaded
-        piece=100 + (windows.columns["labels"].nbytes if of_sequence else 0) + _static_bytes(windows),
+        piece=100 + (windows.columns["labels"].nbytes if of_sequence else 0) + windows.static_bytes,
         pool=slack * row,
         stored=stored,
         sample=_sample_bytes(windows),
@@ -296,9 +298,4 @@ def _sample_bytes(windows: Windows) -> int:
     future = shape.horizon * windows.row_bytes("future") if "future" in windows.columns else 0
     masks = int(windows.has_mask) + (windows.columns[windows.masks[0]].nbytes if windows.masks else 0)
     inputs = shape.window * (windows.row_bytes("inputs") + masks)
-    return inputs + (shape.label_steps or 1) * windows.row_bytes("labels") + future + _static_bytes(windows)
-
-
-def _static_bytes(windows: Windows) -> int:
-    """Return the bytes of the static columns of one window."""
-    return 0 if windows.static is None else windows.static.shape[1] * windows.static.itemsize
+    return inputs + (shape.label_steps or 1) * windows.row_bytes("labels") + future + windows.static_bytes

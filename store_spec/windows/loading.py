@@ -86,7 +86,7 @@ class Loader:
         """Read pool `number`, and put its windows in order."""
         share = self._order.share(number, self._rank, self._world_size)
         windows, pieces, cached = self._windows, share.pieces, self._cached
-        shape, columns = windows.shape, windows.columns
+        shape, columns = windows.shape, windows.loaded
         # Each buffer is made for the largest pool: a larger one later would be new memory, which the system clears.
         ranges: Ranges = share
         buffers, room = self._buffers[number % 2], self._order.most_rows
@@ -121,7 +121,7 @@ class Loader:
         return Pool(
             shape=shape,
             inputs=space["inputs"],
-            labels=labels if shape.target == "sequence" else space["labels"],
+            labels=labels if shape.target == "sequence" else space.get("labels", space["inputs"]),
             future=space.get("future"),
             masks=tuple(space[name] for name in windows.masks),
             static=None if windows.static is None else windows.static[pieces.sequence],

@@ -96,14 +96,14 @@ class Mixing:
         return "\n".join(lines)
 
 
-def measure(windows: Windows, size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
-    """Measure how well an epoch of `windows.batches(size, shuffle=True, ...)` with these arguments mixes.
+def measure(windows: Windows, batch_size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
+    """Measure how well an epoch of `windows.batches(batch_size, shuffle=True, ...)` with these arguments mixes.
 
     It takes a second or two, whatever the size of the store, and reads no rows.
 
     Args:
         windows: The windows.
-        size: Windows in a batch of all ranks together.
+        batch_size: Windows in a batch of all ranks together.
         seed: As for `batches`.
         epoch: As for `batches`.
         memory: As for `batches`.
@@ -116,17 +116,17 @@ def measure(windows: Windows, size: int, *, seed: int = 0, epoch: int = 0, memor
     >>> with store_spec.create_store(path, inputs=("float32", (2,)), labels=("float32", (1,))) as writer:
     ...     for number in range(8):
     ...         writer.append(np.ones((40, 2), "float32"), np.ones((40, 1), "float32"), source=f"walk-{number}")
-    >>> mixing = measure(store_spec.open_store(path).windows(4), size=8)
+    >>> mixing = measure(store_spec.open_store(path).windows(4), batch_size=8)
     >>> round(mixing.ideal.sequences, 2), 0.8 < mixing.sequences < 1.2
     (5.29, True)
     """
-    options = BatchOptions(size=size, shuffle=True, seed=seed, epoch=epoch, memory=memory)
+    options = BatchOptions(batch_size=batch_size, shuffle=True, seed=seed, epoch=epoch, memory=memory)
     plan = Epoch.plan(windows, options)
     windows = plan.windows
     if len(windows) < 2:
         few = "1 window" if len(windows) else "0 windows"
         raise WindowError(f"{windows.store.path}: {few}; there is no mixing of fewer than 2")
-    return measure_order(plan.order, windows.index, windows.store.starts, size)
+    return measure_order(plan.order, windows.index, windows.store.starts, batch_size)
 
 
 def measure_order(order: EpochOrder, index: WindowIndex, starts: Ints, size: int) -> Mixing:

@@ -32,7 +32,7 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
         rows["labels"] = (windows.store.label_starts[sequences], read_labels(windows.store, sequences))
     else:
         low, high = _label_rows(windows, start, last)
-        rows["labels"] = (low, read("labels", low, high))
+        rows["labels"] = (low, read(windows.targets.array, low, high))
     for name in windows.masks:
         array = windows.columns[name].array
         rows[name] = (start, rows["inputs"][1] if array == "inputs" else read(array, start, last + 1))
@@ -115,7 +115,8 @@ def _pad(rows: NDArray[Any], count: int) -> NDArray[Any]:
 
 def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
     """Return the normalisation of these windows, which differs between windows for `"sequence"` and `"window"`."""
-    targets = windows.store.schema.labels.features
+    labels = windows.columns["labels"]
+    targets = labels.rows.features if labels.take is None else len(labels.take)
     if windows.of_windows is not None:
         parts = [
             _scale_of_windows(windows, numbers[at : at + READ_TOGETHER])
@@ -128,11 +129,14 @@ def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
         return Scaler(inputs=scale, labels=windows.of_windows.scale_of_labels(scale, targets))
     column = windows.columns["inputs"]
     sequences = windows.store.selection[windows.index.locate_many(numbers)[0]]
-    inputs, labels = (
-        unchanged(features) if scale is None else scale.of(sequences)
-        for scale, features in ((column.scale, column.rows.features), (windows.columns["labels"].scale, targets))
+    inputs, targets_scale = (
+        unchanged(column.rows.features) if column.scale is None else column.scale.of(sequences)
+        for column in (windows.columns["inputs"], labels)
     )
-    return Scaler(inputs=inputs if column.take is None else inputs.take(column.take), labels=labels)
+    return Scaler(
+        inputs=inputs if column.take is None else inputs.take(column.take),
+        labels=targets_scale if labels.take is None else targets_scale.take(labels.take),
+    )
 
 
 def _scale_of_windows(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scale:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from store_spec.errors import WindowError
-from store_spec.reading.normalization import Normalize
 from store_spec.reading.ranks import whole_number
+from store_spec.reading.row_options import RowOptions
 from store_spec.windows.validation import INT64_MAX, checked_fractions
 
 Target = Literal["future", "last", "aligned", "sequence"]
@@ -106,15 +106,8 @@ class WindowShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WindowOptions:
+class WindowOptions(RowOptions):
     """The arguments of `Windows`, apart from the sequences and the shape."""
 
-    normalize: Normalize | None = None
-    features: Sequence[str | int] | None = None
     future: Sequence[str | int] | None = None
-    static: Sequence[str] | None = None
-    before: Any = None
-    after: Any = None
     missing: MissingValues = "keep"
-    mask: bool = False
-    value_mask: bool = False

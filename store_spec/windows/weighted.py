@@ -13,45 +13,14 @@ So the memory for planning depends on the number of units, and that of a pool on
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from store_spec.errors import WindowError
 from store_spec.format.moments import Floats
 from store_spec.format.runs import spread
 
 Ints = NDArray[np.int64]
 
 DRAWN_BYTES = 64  # of memory for each window of a pool, while windows are drawn
-
-
-def checked_weights(weights: ArrayLike, counts: Ints, where: object) -> Floats:
-    """Return weights of sequences as float64.
-
-    Args:
-        weights: (sequences,), at least 0.
-        counts: (sequences,), how many windows each sequence has.
-        where: The store, for errors.
-
-    Raises:
-        WindowError: Weights are not as above, or those of all windows are 0.
-    """
-    try:
-        values = np.array(weights, np.float64)
-    except (TypeError, ValueError) as error:
-        raise WindowError(f"{where}: weights are not numbers ({error}); give one for each sequence") from error
-    if values.shape != counts.shape:
-        raise WindowError(f"{where}: weights of shape {values.shape}; give one for each of {len(counts):,} sequences")
-    wrong = ~((values >= 0) & np.isfinite(values))
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise WindowError(f"{where}: weights[{at:,}] is {values[at]}; a weight is a number from 0 on")
-    with np.errstate(over="ignore"):
-        mass = float((values * counts).sum())
-    if counts.any() and not 0 < mass < np.inf:
-        raise WindowError(
-            f"{where}: the weights of all {int(counts.sum()):,} windows make {mass}; nothing can be drawn by that"
-        )
-    return values
 
 
 def unit_masses(bounds: Ints, before: Ints, weights: Floats) -> Floats:

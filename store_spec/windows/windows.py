@@ -16,24 +16,19 @@ from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.normalization import (
     Own,
     WindowScales,
-    labels_are_numbers,
-    resolve,
-    scales_of,
-    state_name,
 )
-from store_spec.reading.one_epoch import brief
+from store_spec.reading.row_options import RowSelection, brief, features_of_targets
 from store_spec.reading.scaling import Scaler
-from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.windows.row_cache import RowCache
 from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
 from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
-from store_spec.windows.targets import check_target, gaps_of, index_of, masks_of, moment_of
+from store_spec.windows.targets import check_target, gaps_of, index_of
 
 if TYPE_CHECKING:
     from store_spec.reading.classes import ByClass
+    from store_spec.reading.one_epoch import Transform
     from store_spec.store import Store
     from store_spec.windows.batches import Batches
-    from store_spec.windows.epoch import Transform
     from store_spec.windows.mixing import Mixing
     from store_spec.windows.overlay import Overlay
 
@@ -52,15 +47,16 @@ class Place(NamedTuple):
     step: Any
 
 
-class Windows:
+class Windows(RowSelection[WindowOptions]):
     """The windows of a store, numbered sequence by sequence in the store's order. Get them from `store.windows`.
 
     Sample i is a `Batch`, a tuple of these arrays with names, of which a sample has the first two and those asked for:
 
     * inputs (window, *feature shape), of the selected features,
-    * labels (horizon, *target shape) for `target="future"`, (*target shape) for `"last"` and `"sequence"`,
-      (window, *target shape) for `"aligned"`,
-    * mask, bool (window,), True for real steps; padded rows are zero, also in `"aligned"` labels,
+    * labels, the targets: (horizon, *target shape) for `target="future"`, (*target shape) for `"last"` and
+      `"sequence"`, (window, *target shape) for `"aligned"`,
+    * mask, with `short="pad"` or `mask=True`: bool (window,), True for real steps; padded rows are zero, also in
+      `"aligned"` labels,
     * value_mask, bool (window, *feature shape), True for real values,
     * future (horizon, *feature shape), input columns that are known in advance, at the steps of a `"future"` label,
     * static (columns,), columns of `store.sequences`, the same for all windows of a sequence.
@@ -83,21 +79,15 @@ class Windows:
               shape) are normalised by the same numbers; others are not normalised.
 
             `scaler` returns the numbers, and its `inverse` undoes the normalisation.
-        features: The features of inputs, by name or number, on their last axis; None for all.
+        features: As in `RowOptions`, as `targets`, `static`, `dtype`, `mask` and `value_mask` are.
         future: Features to add for the steps of a `"future"` label; None for no such array.
-        static: Numeric columns of `store.sequences` to add, by name, in their common dtype; None for no such array.
-        before: Use only windows that are, with their labels, entirely before this moment: a date as text, such as
-            "2020-01-01" or "2020-01-01T12:00", or a datetime64; for elapsed times a number of the store's unit, or a
-            timedelta64. The store needs `time`.
+        before: Use only windows that are, with their labels, entirely before this moment; see `RowOptions`.
         after: Use only windows that are entirely at or after this moment.
         missing: What to do with windows that have a missing value, in a store with missing values. `"keep"`: return
             them with NaN. `"skip"`: leave out windows with NaN in an input row or a label row (with `future` also in an
             input row of the label's steps), in any feature or target, selected or not. Rows between those of a window,
             by `sampling_rate` or `lead`, do not count. No rows are read for this, as the store lists rows with NaN.
             With `phase="random"`, a sequence with windows has at least one in each epoch.
-        mask: Add a mask of steps, as `short="pad"` does too.
-        value_mask: Add a mask of values of the selected features. It is False for values that were filled in, if the
-            store records that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padding.
 
     Raises:
         WindowError: The label axis does not fit the target, `normalize` is for other features, there is no such
@@ -117,49 +107,36 @@ class Windows:
 
     def __init__(self, store: Store, shape: WindowShape, options: WindowOptions | None = None) -> None:
         options = WindowOptions() if options is None else options
-        check_target(store, shape)
+        super().__init__(store, options)
+        self.shape = shape
+        check_target(store, self.targets.axis, shape)
         if options.missing not in get_args(MissingValues):
             raise WindowError(f'{store.path}: missing={options.missing!r:.80}; it must be "keep" or "skip"')
-        self.store, self.shape = store, shape
-        self.normalize = resolve(options.normalize, store.path)
-        self._options = replace(
-            options, normalize=self.normalize, mask=bool(options.mask), value_mask=bool(options.value_mask)
-        )
+        self.index = index_of(store, shape, self.moments["before"], self.moments["after"])
         future = options.future
-        scales = scales_of(store, self.normalize)
-        self.static = static_columns(store, options.static)  # (sequences, columns)
-        self._moments = {name: moment_of(store, name, getattr(options, name)) for name in ("before", "after")}
-        self.index = index_of(store, shape, self._moments["before"], self._moments["after"])
         if options.missing == "skip":
-            self.index = replace(self.index, gaps=gaps_of(store, shape, future=future is not None))
-        rows, where = store.schema.inputs, store.path
-        take = feature_positions("features", options.features, rows, where)
-        self.columns = {
-            "inputs": Column(array="inputs", rows=rows, take=take, scale=scales["inputs"]),
-            "labels": Column(array="labels", rows=store.schema.labels, scale=scales["labels"]),
-        }
+            self.index = replace(self.index, gaps=gaps_of(store, shape, self.targets.array, future=future is not None))
+        rows, where, inputs = store.schema.inputs, store.path, self.columns["inputs"]
         if future is not None:
             if shape.target != "future":
                 raise WindowError(f'{where}: future={future!r:.80} with target="{shape.target}"; use target="future"')
             in_advance = feature_positions("future", future, rows, where)
-            self.columns["future"] = Column(array="inputs", rows=rows, take=in_advance, scale=scales["inputs"])
-        if options.value_mask:
-            self.columns |= masks_of(store, take)
+            self.columns["future"] = replace(inputs, take=in_advance)
         self.of_windows: WindowScales | None = None
         if self.normalize == "window":
             in_advance = self.columns["future"].take if "future" in self.columns else None
-            labels = store.schema.labels if labels_are_numbers(store) else None
-            self.of_windows = WindowScales.plan(rows, labels, take, in_advance)
+            features = range(rows.features) if inputs.take is None else inputs.take
+            self.of_windows = WindowScales.plan(features, features_of_targets(store, self.targets), in_advance)
         self.base = self.index  # this and the cache are the same for the windows of each epoch
         self.row_cache = RowCache()
         self._epoch: tuple[int, int] | None = None  # seed and epoch, if windows start elsewhere in each epoch
 
     def __reduce__(self) -> tuple[Callable[..., Windows], tuple[Any, ...]]:
-        return _unpickle, (self.store, self.shape, self._options, self._epoch)
+        return _unpickle, (self.store, self.shape, self.options, self._epoch)
 
     def of(self, store: Store, normalize: Scaler | Own | None) -> Windows:
         """Return the same windows of other sequences, with another normalisation."""
-        return Windows(store, self.shape, replace(self._options, normalize=normalize))
+        return Windows(store, self.shape, replace(self.options, normalize=normalize))
 
     def of_epoch(self, seed: int, epoch: int) -> Windows:
         """Return the windows of one epoch: these, or with `phase="random"` windows that start elsewhere.
@@ -184,28 +161,24 @@ class Windows:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of these windows, for a state, in types of JSON."""
         shape = self.shape
-        return {
+        return super().parameters() | {
             **{name: getattr(shape, name) for name in shape.__slots__ if name != "steps"},
             "steps": None if shape.steps is None else list(shape.steps),
-            "features": None if (take := self.columns["inputs"].take) is None else brief(take),
-            "future": brief(self.columns["future"].take or ()) if "future" in self.columns else None,
-            "normalize": state_name(self.normalize),
-            **self._moments,
-            "static": static_parameter(self._options.static, self.static),
-            "missing": self._options.missing,
+            "future": brief(self.columns["future"].take) if "future" in self.columns else None,
+            "missing": self.options.missing,
             "mask": self.has_mask,
-            "value_mask": self._options.value_mask,
         }
 
     @property
     def has_mask(self) -> bool:
         """Whether samples have a mask of steps."""
-        return self._options.mask or self.shape.short == "pad"
+        return self.options.mask or self.shape.short == "pad"
 
     @property
-    def masks(self) -> tuple[str, ...]:
-        """The columns that say which values of inputs are real; a value is real if all of them are True."""
-        return tuple(name for name, column in self.columns.items() if column.real)
+    def loaded(self) -> dict[str, Column]:
+        """The columns that are loaded: labels that are the same as the inputs are not loaded twice."""
+        same = self.targets.array == "inputs" and self.targets.take == self.columns["inputs"].take
+        return {name: column for name, column in self.columns.items() if name != "labels" or not same}
 
     def row_bytes(self, name: str) -> int:
         """Return the bytes of a row of `inputs`, `labels` or `future` in a batch."""
@@ -295,7 +268,7 @@ class Windows:
         return Place(names.reshape(sequences.shape), parts, steps)
 
     def __repr__(self) -> str:
-        every = [(one.name, getattr(self._options, one.name), one.default) for one in fields(WindowOptions)]
+        every = [(one.name, getattr(self.options, one.name), one.default) for one in fields(WindowOptions)]
         options = "".join(f", {name}={_shown(value)}" for name, value, default in every if value is not default)
         return f"<{len(self):,} windows of {self.store.path.name}: {self.shape}{options}>"
 
@@ -336,7 +309,7 @@ class Windows:
 
     def batches(
         self,
-        size: int,
+        batch_size: int,
         *,
         shuffle: bool = False,
         seed: int = 0,
@@ -354,7 +327,7 @@ class Windows:
         from store_spec.windows.epoch import BatchOptions
 
         options = BatchOptions(
-            size=size,
+            batch_size=batch_size,
             shuffle=shuffle,
             seed=seed,
             epoch=epoch,
@@ -368,11 +341,11 @@ class Windows:
         )
         return Batches(self, options)
 
-    def mixing(self, size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
+    def mixing(self, batch_size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
         """Measure how well an epoch of shuffled batches mixes, without reading rows: see `mixing.measure`."""
         from store_spec.windows.mixing import measure
 
-        return measure(self, size, seed=seed, epoch=epoch, memory=memory)
+        return measure(self, batch_size, seed=seed, epoch=epoch, memory=memory)
 
     def overlay(self, predictions: ArrayLike, index: ArrayLike, *, inverse: bool = False) -> Overlay:
         """Average predictions for each step of their sequences: see `overlay.overlay`."""

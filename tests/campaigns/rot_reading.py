@@ -109,7 +109,7 @@ def _padded(store: Store) -> Iterator[object]:
     for batch in store.padded(5):
         yield _frozen(*batch)
     if store.schema.filled:
-        for batch in store.padded(5, value_value_mask=True):
+        for batch in store.padded(5, value_mask=True):
             yield _frozen(*batch)
 
 

@@ -105,7 +105,7 @@ def test_with_a_random_phase_the_number_of_batches_is_not_said(store):
 def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows):
     from store_spec.tensorflow import dataset, epochs
 
-    with pytest.raises(WindowError, match="size is 0"):
+    with pytest.raises(WindowError, match="batch_size is 0"):
         dataset(windows, 0)
     with pytest.raises(StoreError, match=r"window 0 .* there are none, .* need 1,00. steps, .* the longest has "):
         dataset(store.windows(1000), 5)

@@ -126,7 +126,7 @@ def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store):
 @pytest.mark.parametrize(
     ("size", "options", "message"),
     [
-        (0, {}, "size is 0"),
+        (0, {}, "batch_size is 0"),
         (5, {"epoch": -1}, "epoch is -1"),
         (5, {"rank": 2, "world_size": 2}, "rank=2 with world_size=2"),
         (5, {"rank": 1}, "rank=1 with world_size=1"),
@@ -276,7 +276,7 @@ def test_masks_of_values_are_packed_as_inputs_are(tmp_path, side):
     from store_spec.torch import packed
 
     store = make_gaps(tmp_path / "gaps.zarr")
-    for x, _, mask, values in store.select(store.lengths > 0).padded(4, side=side, value_value_mask=True):
+    for x, _, mask, values in store.select(store.lengths > 0).padded(4, side=side, value_mask=True):
         rows, real = packed(np.where(values, x, np.float32(0)), mask), packed(values, mask)
         assert torch.equal(rows.batch_sizes, real.batch_sizes)
         assert real.data.dtype == torch.bool

@@ -74,7 +74,9 @@ def readings(path: Path) -> dict[str, str]:
     for name, scale in SCALES.items():
         found[f"windows, {name}"] = digest_or_error(normalized, store, usual, scale)
     found["windows, resumed"] = digest_or_error(resumed, store, usual)
-    padded: dict[str, Options] = {name: {"size": 8, "index": True} | options for name, options in PADDED_OF.items()}
+    padded: dict[str, Options] = {
+        name: {"batch_size": 8, "index": True} | options for name, options in PADDED_OF.items()
+    }
     padded["by steps"] = {"max_steps": 3 * int(store.lengths.max(initial=1))}
     for name, options in padded.items():
         found[f"padded, {name}"] = digest_or_error(partial(store.padded, **options))

@@ -177,7 +177,7 @@ def test_rows_without_names_or_places_have_no_features_to_choose(in_chunks: Numb
         in_chunks.store.windows(4, features=["open"])
     with store_spec.create_store(tmp_path / "s.zarr", inputs=("int8", ()), labels=("int8", ())) as writer:
         writer.append(np.zeros(9, "int8"), np.zeros(9, "int8"), source="s")
-    with pytest.raises(WindowError, match="a row of inputs is a plain number"):
+    with pytest.raises(WindowError, match="a row is a plain number"):
         store_spec.open_store(tmp_path / "s.zarr").windows(4, features=[0])
 
 

@@ -252,26 +252,26 @@ def chunks_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size is 0"),
-        ({"size": -1}, "size is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": -1}, "batch_size is -1"),
         ({"seed": -1}, "seed is -1"),
         ({"epoch": -1}, "epoch is -1"),
         ({"rank": 3, "world_size": 2}, "rank=3 with world_size=2"),
         ({"world_size": 0}, "world_size is 0"),
         ({"memory": 0}, "memory is 0"),
-        ({"size": 1, "memory": 500}, "memory=500 bytes is too little: .* windows take 228 .* give memory=608"),
+        ({"batch_size": 1, "memory": 500}, "memory=500 bytes is too little: .* windows take 228 .* give memory=608"),
         ({"transform": 3}, "transform=3; give a function of the batch"),
         ({"memory": 2.5e8}, "memory is 250000000.0"),
         ({"memory": 100}, r"memory=100 bytes is too little: .* windows take \d+ .* give memory=\d+"),
         (
-            {"size": 500, "memory": "10kB"},
+            {"batch_size": 500, "memory": "10kB"},
             "memory=10,000 bytes is too little: .* a batch takes 18,720 .* memory=149760",
         ),
     ],
 )
 def test_what_is_impossible_is_refused_before_the_first_batch(in_chunks: Numbered, options: Any, message: str):
     with pytest.raises(WindowError, match=message):
-        in_chunks.store.windows(4).batches(**{"size": 4, "shuffle": True, **options})
+        in_chunks.store.windows(4).batches(**{"batch_size": 4, "shuffle": True, **options})
 
 
 def test_a_memory_that_is_no_size_is_refused(in_chunks: Numbered):

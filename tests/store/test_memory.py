@@ -49,7 +49,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
         ("one", {"window": 64}, {}),
         ("one", {"window": 64}, {"shuffle": False}),
         ("one", {"window": 64, "stride": 64}, {}),
-        ("one", {"window": 200, "stride": 7, "sampling_rate": 3, "target": "aligned"}, {"size": 50}),
+        ("one", {"window": 200, "stride": 7, "sampling_rate": 3, "target": "aligned"}, {"batch_size": 50}),
         ("one", {"window": 64}, {"world_size": 4, "rank": 1}),
         ("many", {"window": 64, "short": "pad"}, {}),
         ("many", {"window": 32, "stride": 16, "features": [0, 1], "future": [4], "horizon": 8}, {"index": True}),
@@ -71,7 +71,7 @@ def test_an_epoch_keeps_to_the_memory_it_was_given(
     monkeypatch.setattr(loading, "threads", lambda _: 2)  # each has chunks of its own on their way
     view = stores[store].windows(**windows)
     allowed = int(memory[0]) * 10**6
-    options: dict[str, Any] = {"size": 100, "shuffle": True, "memory": memory} | batches
+    options: dict[str, Any] = {"batch_size": 100, "shuffle": True, "memory": memory} | batches
     view.store.snapshot.sources()  # all that a store keeps is there
     tracemalloc.start()
     try:

@@ -283,11 +283,11 @@ def test_fewer_than_two_windows_are_refused_with_their_number(store: store_spec.
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 0}, "size is 0"),
-        ({"size": 4, "seed": -1}, "seed is -1"),
-        ({"size": 4, "memory": 0}, "memory is 0"),
-        ({"size": 4, "memory": "10kB", "epoch": True}, "epoch is True"),
-        ({"size": 400, "memory": "10kB"}, "memory=10,000 bytes is too little"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 4, "seed": -1}, "seed is -1"),
+        ({"batch_size": 4, "memory": 0}, "memory is 0"),
+        ({"batch_size": 4, "memory": "10kB", "epoch": True}, "epoch is True"),
+        ({"batch_size": 400, "memory": "10kB"}, "memory=10,000 bytes is too little"),
     ],
 )
 def test_impossible_arguments_are_refused_as_batches_refuse_them(store: store_spec.Store, arguments, message: str):

@@ -439,7 +439,7 @@ def test_numbers_of_windows_are_asked_for_rightly(given_rows: Any):
         store.windows(4, normalize="sequence").scaler([0, 1]).inverse(np.zeros((3, 1, 3)))
     for make in (store.padded, store.streams):
         with pytest.raises(WindowError, match="but these are not windows"):
-            make(2, **({} if make == store.padded else {"steps": 2}), normalize="window")
+            make(2, **({} if make == store.padded else {"window": 2}), normalize="window")
     with pytest.raises(WindowError, match=r"a center of shape \(2,\) and a scale of \(3,\)"):
         Scale(center=np.zeros(2), scale=np.ones(3))
     with pytest.raises(WindowError, match="1 scales are 0"):

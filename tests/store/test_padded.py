@@ -90,7 +90,7 @@ def test_padded_batches_hold_each_sequence_once_with_steps_in_order(
 sides = st.sampled_from(["start", "end"])
 options = st.fixed_dictionaries(
     {
-        "size": st.none() | st.integers(1, 9),
+        "batch_size": st.none() | st.integers(1, 9),
         "max_steps": st.none() | st.integers(1, 300),
         "bucket": st.booleans(),
         "shuffle": st.booleans(),
@@ -109,13 +109,13 @@ def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
 ):
     """In equally many batches, none of them empty; `padding` is the share that their masks have."""
     axis, store = given_store.store.schema.label_axis, given_store.store.select(selection)
-    size, max_steps = asked["size"], asked["max_steps"]
+    size, max_steps = asked["batch_size"], asked["max_steps"]
     wanted = cut([given_store.sequences[n] for n in selection], axis, asked["truncate"], asked["truncate_side"])
     try:
         shares = [store.padded(**asked, rank=rank, world_size=ranks) for rank in range(ranks)]
     except WindowError as error:
         impossible = {
-            "neither size nor max_steps": size is None and max_steps is None,
+            "neither batch_size nor max_steps": size is None and max_steps is None,
             "and a whole batch max_steps=": max_steps and max((len(x) for x, _ in wanted), default=0) > max_steps,
             "cannot be dealt to world_size=": ranks > 1,
         }
@@ -204,9 +204,9 @@ def test_buckets_pad_little_and_mix_anew_each_epoch():
     lengths = np.random.default_rng(0).permutation(np.arange(1, 1001))
     meetings: list[Counter[int]] = []
     for epoch in range(20):
-        plan = Batching(size=10, bucket=True, shuffle=True, epoch=epoch).plan(lengths)
+        plan = Batching(batch_size=10, bucket=True, shuffle=True, epoch=epoch).plan(lengths)
         assert plan.padding(lengths) < 0.05
-        assert Batching(size=10, shuffle=True).plan(lengths).padding(lengths) > 0.4
+        assert Batching(batch_size=10, shuffle=True).plan(lengths).padding(lengths) > 0.4
         batches = [lengths[plan.order[a:b]] for a, b in itertools.pairwise(plan.first)]
         assert {len(batch) for batch in batches} == {10}
         (mine,) = [batch for batch in batches if 500 in batch]
@@ -242,7 +242,7 @@ def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: in
         else:
             rounds.append(more)
     try:
-        plan = Batching(size=size, max_steps=budget, world_size=ranks).plan(np.array(lengths, np.int64))
+        plan = Batching(batch_size=size, max_steps=budget, world_size=ranks).plan(np.array(lengths, np.int64))
     except WindowError:
         assert len(rounds[-1]) < ranks
         assert all(len(each) < 2 * ranks for each in rounds[:-1])
@@ -260,7 +260,7 @@ def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bu
     for ranks in (1, 2, 3):
         if 0 < count < ranks:
             continue
-        asked = Batching(size=12 // ranks, world_size=ranks, bucket=bucket, shuffle=shuffle, drop_last=True)
+        asked = Batching(batch_size=12 // ranks, world_size=ranks, bucket=bucket, shuffle=shuffle, drop_last=True)
         plan = asked.plan(lengths)
         rounds.append([plan.order[a:b].tolist() for a, b in itertools.pairwise(plan.first[::ranks].tolist())])
     assert all(each == rounds[0] for each in rounds)
@@ -273,7 +273,7 @@ def test_drop_last_leaves_out_others_in_each_epoch():
     lengths = np.arange(1, 12)
     left = set()
     for epoch in range(10):
-        plan = Batching(size=4, bucket=True, shuffle=True, drop_last=True, epoch=epoch).plan(lengths)
+        plan = Batching(batch_size=4, bucket=True, shuffle=True, drop_last=True, epoch=epoch).plan(lengths)
         assert np.diff(plan.first).tolist() == [4, 4]
         left |= set(range(11)) - set(plan.order.tolist())
     assert len(left) > 8
@@ -370,11 +370,11 @@ def same_batches(found: Any, wanted: Any) -> bool:
 
 
 resumable = [
-    {"size": 4},
-    {"size": 4, "shuffle": True, "seed": 3, "epoch": 1},
-    {"size": 3, "shuffle": True, "bucket": True, "side": "start", "drop_last": True},
+    {"batch_size": 4},
+    {"batch_size": 4, "shuffle": True, "seed": 3, "epoch": 1},
+    {"batch_size": 3, "shuffle": True, "bucket": True, "side": "start", "drop_last": True},
     {"max_steps": 120, "shuffle": True, "bucket": True, "truncate": 50, "truncate_side": "start"},
-    {"size": 2, "max_steps": 120, "shuffle": True, "world_size": 2, "rank": 1},
+    {"batch_size": 2, "max_steps": 120, "shuffle": True, "world_size": 2, "rank": 1},
 ]
 
 
@@ -411,7 +411,7 @@ def test_a_state_reads_nothing_of_what_was_taken(by_step: Numbered, monkeypatch:
 
 
 def test_a_state_goes_on_in_another_process(by_step: Numbered):
-    asked = {"size": 4, "shuffle": True, "bucket": True, "seed": 5}
+    asked = {"batch_size": 4, "shuffle": True, "bucket": True, "seed": 5}
     batches = by_step.store.padded(**asked)  # type: ignore[arg-type]
     list(itertools.islice(batches, 2))
     code = (
@@ -502,7 +502,7 @@ def test_a_state_goes_on_though_the_store_was_appended_to(tmp_path: Path):
     recipe = Recipe()
     sequences = make(recipe, [5, 9, 3, 8, 7, 7], sources=list("abcdef"))
     write(recipe, tmp_path / "s.zarr", sequences)
-    asked: dict[str, Any] = {"size": 2, "shuffle": True, "bucket": True}
+    asked: dict[str, Any] = {"batch_size": 2, "shuffle": True, "bucket": True}
     batches = store_spec.open_store(tmp_path / "s.zarr").padded(**asked)
     next(batches)
     state = batches.state_dict()
@@ -516,11 +516,11 @@ def test_a_state_goes_on_though_the_store_was_appended_to(tmp_path: Path):
 
 
 def test_a_state_of_anything_else_is_refused_and_changes_nothing(by_step: Numbered):
-    asked: dict[str, Any] = {"size": 4, "shuffle": True}
+    asked: dict[str, Any] = {"batch_size": 4, "shuffle": True}
     state = by_step.store.padded(**asked).state_dict()
     others: list[dict[str, Any]] = [
-        {"size": 5},
-        {"size": 4, "max_steps": 400},
+        {"batch_size": 5},
+        {"batch_size": 4, "max_steps": 400},
         {"seed": 1},
         {"epoch": 1},
         {"shuffle": False},
@@ -557,11 +557,11 @@ def test_padded_batches_can_be_pickled_in_the_middle(by_step: Numbered):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"size": 0}, "size is 0; it must be a whole number of at least 1"),
-        ({"size": -2}, "size is -2"),
-        ({"size": True}, "size is True"),
-        ({"size": 1.5}, "size is 1.5"),
-        ({"size": None}, "neither size nor max_steps is given"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
+        ({"batch_size": -2}, "batch_size is -2"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"batch_size": None}, "neither batch_size nor max_steps is given"),
         ({"max_steps": 0}, "max_steps is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"epoch": -1}, "epoch is -1"),
@@ -574,19 +574,21 @@ def test_padded_batches_can_be_pickled_in_the_middle(by_step: Numbered):
         ({"max_steps": 99}, r"sequence 6 \(s06\) has 100 steps, .* max_steps=99; give truncate=99 or max_steps=100"),
         ({"max_steps": 100, "drop_last": True}, "drop_last=True with max_steps=100"),
         ({"world_size": 19}, "18 samples cannot be dealt to world_size=19 .* use drop_last=True, which leaves out 18"),
-        ({"size": 1, "world_size": 4}, "18 samples cannot be dealt to world_size=4 .* leaves out 2"),
+        ({"batch_size": 1, "world_size": 4}, "18 samples cannot be dealt to world_size=4 .* leaves out 2"),
     ],
 )
 def test_what_is_impossible_is_refused(by_step: Numbered, asked: Any, message: str):
     with pytest.raises(WindowError, match=message):
-        by_step.store.padded(**{"size": 4, **asked})
+        by_step.store.padded(**{"batch_size": 4, **asked})
 
 
 def test_limits_may_be_larger_than_any_store(by_step: Numbered):
     assert len(by_step.store.padded(10**30, max_steps=10**30)) == 1
 
 
-@pytest.mark.parametrize("asked", [{"size": 4}, {"max_steps": 9, "bucket": True, "shuffle": True}, {"max_steps": 9}])
+@pytest.mark.parametrize(
+    "asked", [{"batch_size": 4}, {"max_steps": 9, "bucket": True, "shuffle": True}, {"max_steps": 9}]
+)
 def test_no_sequences_are_no_batches(given_store: Numbered, asked: Any):
     batches = given_store.store.select([]).padded(**asked, world_size=2)
     assert len(batches) == 0

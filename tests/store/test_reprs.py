@@ -46,7 +46,7 @@ def test_options_of_windows_are_shown_where_they_are_not_as_usual(tmp_path: Path
     windows = store.windows(
         3, missing="skip", value_mask=True, features=["b"], static=["age"], normalize=store.stats(), before="2020-01-01"
     )
-    given = "normalize=Scaler, features=['b'], static=['age'], before='2020-01-01', missing='skip', value_mask=True>"
+    given = "normalize=Scaler, features=['b'], static=['age'], before='2020-01-01', value_mask=True, missing='skip'>"
     assert repr(windows).endswith(given)
 
 

@@ -290,7 +290,7 @@ def refused(message: str, state: Any, batches: Any) -> None:
         ({"horizon": 2}, "horizon=1, and these batches are of 2"),
         ({"steps": (0, 0.5)}, r"steps=None, and these batches are of \[0.0, 0.5\]"),
         ({"features": [0]}, r"features=None, and these batches are of \[0\]"),
-        ({"size": 5}, r"size \* world_size=4, and these batches are of 5"),
+        ({"batch_size": 5}, r"size \* world_size=4, and these batches are of 5"),
         ({"seed": 1}, "seed=0, and these batches are of 1"),
         ({"epoch": 1}, "epoch=0, and these batches are of 1"),
         ({"shuffle": False}, "shuffle=True, and these batches are of False"),
@@ -303,7 +303,7 @@ def test_a_state_of_other_parameters_is_refused_with_both_values(
     in_chunks: Numbered, change: dict[str, Any], message: str
 ):
     def batches(**options: Any) -> Any:
-        options = {"window": 4, "size": 4, "shuffle": True, "memory": MEMORY, "seed": 0, "epoch": 0} | options
+        options = {"window": 4, "batch_size": 4, "shuffle": True, "memory": MEMORY, "seed": 0, "epoch": 0} | options
         if options.pop("normalize", None):
             options["normalize"] = in_chunks.store.stats()
         shape = {name: options.pop(name) for name in list(options) if name in WINDOWS}

@@ -354,8 +354,8 @@ def test_a_state_goes_on_though_the_store_was_appended_to(tmp_path: Path):
 def test_a_state_of_anything_else_is_refused_and_changes_nothing(by_step: Numbered):
     state = by_step.store.streams(2, 5).state_dict()
     others: list[dict[str, Any]] = [
-        {"lanes": 3},
-        {"steps": 6},
+        {"batch_size": 3},
+        {"window": 6},
         {"align": True},
         {"shuffle": True},
         {"seed": 1},
@@ -363,7 +363,7 @@ def test_a_state_of_anything_else_is_refused_and_changes_nothing(by_step: Number
         {"world_size": 2},
     ]
     for other in others:
-        streams = by_step.store.streams(**{"lanes": 2, "steps": 5, **other})
+        streams = by_step.store.streams(**{"batch_size": 2, "window": 5, **other})
         next(streams)
         with pytest.raises(StateError, match="goes on with the parameters that it was begun with"):
             streams.load_state_dict(state)
@@ -386,22 +386,22 @@ def test_streams_can_be_pickled_in_the_middle(by_step: Numbered):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"lanes": 0}, "lanes is 0; it must be a whole number of at least 1"),
-        ({"lanes": True}, "lanes is True"),
-        ({"steps": -5}, "steps is -5"),
-        ({"steps": 2.0}, r"steps is 2\.0"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"window": -5}, "window is -5"),
+        ({"window": 2.0}, r"window is 2\.0"),
         ({"seed": -1}, "seed is -1"),
         ({"epoch": None}, "epoch is None"),
         ({"world_size": 0}, "world_size is 0"),
         ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
         ({"memory": 0}, "memory is 0"),
         ({"memory": "1kB"}, "memory=1,000 bytes is too little: a batch of 2 lanes of 5 steps takes 260, .*memory=1516"),
-        ({"lanes": 10**12}, "memory=256,000,000 bytes is too little: a batch of 1,000,000,000,000 lanes"),
+        ({"batch_size": 10**12}, "memory=256,000,000 bytes is too little: a batch of 1,000,000,000,000 lanes"),
     ],
 )
 def test_what_is_impossible_is_refused(by_step: Numbered, asked: Any, message: str):
     with pytest.raises(WindowError, match=message):
-        by_step.store.streams(**{"lanes": 2, "steps": 5, **asked})
+        by_step.store.streams(**{"batch_size": 2, "window": 5, **asked})
 
 
 def test_the_memory_that_an_error_asks_for_is_enough(by_step: Numbered):

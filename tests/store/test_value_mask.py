@@ -100,7 +100,7 @@ def wanted_values(given_store: Known, x: NDArray[Any], mask: NDArray[np.bool_]) 
 sides = st.sampled_from(["start", "end"])
 options_of_padded = st.fixed_dictionaries(
     {
-        "size": st.integers(1, 9),
+        "batch_size": st.integers(1, 9),
         "max_steps": st.none() | st.integers(100, 300),
         "bucket": st.booleans(),
         "shuffle": st.booleans(),

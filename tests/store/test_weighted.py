@@ -288,8 +288,8 @@ def test_sequences_of_weight_0_are_not_read(in_chunks: Numbered, monkeypatch: py
         ({"weights": [*WEIGHTS[1:], -1.0]}, r"weights\[17\] is -1.0; a weight is a number from 0 on"),
         ({"weights": [np.nan, *WEIGHTS[1:]]}, r"weights\[0\] is nan"),
         ({"weights": [np.inf, *WEIGHTS[1:]]}, r"weights\[0\] is inf"),
-        ({"weights": np.zeros(18)}, "windows make 0.0; nothing can be drawn by that"),
-        ({"weights": np.full(18, 1e308)}, "windows make inf"),
+        ({"weights": np.zeros(18)}, "samples make 0.0; nothing can be drawn by that"),
+        ({"weights": np.full(18, 1e308)}, "samples make inf"),
         ({"weights": ["a"] * 18}, "weights are not numbers"),
     ],
 )

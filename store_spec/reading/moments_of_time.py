@@ -1,0 +1,70 @@
+"""The arguments `before` and `after`: how many steps of each sequence are before a moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import WindowError
+from store_spec.format.times import moment
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+
+
+def moment_of(store: Store, name: str, value: Any) -> int | None:
+    """Return the argument `before` or `after` as a number of the store's unit of time.
+
+    Raises:
+        WindowError: The store has no times, or the value is not a moment.
+    """
+    if value is None:
+        return None
+    if store.schema.time is None:
+        raise WindowError(
+            f"{store.path}: {name}={value!r:.80}, but this store keeps no time; steps=(0, 0.8) needs none"
+        )
+    return moment(store.schema.time, name, value, store.path)
+
+
+def steps_before(store: Store, moment: int) -> NDArray[np.int64]:
+    """Return how many steps of each sequence have a time below `moment`, int64 (sequences,).
+
+    Times never decrease within a sequence, so these are its first steps. The tables of first and last times are enough
+    for most sequences; for those that the moment divides, a binary search reads a few chunks, each once.
+    """
+    snapshot = store.snapshot
+    if not len(store):
+        return np.zeros(0, np.int64)
+    # The moment may be beyond the numbers of int64.
+    limit = min(max(moment, -(2**63)), 2**63 - 1)
+    first, last = (snapshot.table(f"sequences/time_{name}")[store.selection] for name in ("first", "last"))
+    if moment > limit:
+        return store.lengths
+    before = np.where(last < limit, store.lengths, 0)
+    divided = np.flatnonzero((store.lengths > 0) & (first < limit) & (last >= limit))
+    if not divided.size:
+        return before
+    snapshot.check_files()  # the search relies on the number of steps that the root claims
+    size = store.schema.steps.chunk
+    starts = store.starts[divided]
+    # The first row that is not before the moment is at least `low` and at most `high`.
+    low, high = starts.copy(), starts + store.lengths[divided]
+    while (open_ := np.flatnonzero(low < high)).size:
+        middle = (low[open_] + high[open_] - 1) // 2 // size  # the chunk to read
+        for chunk in np.unique(middle).tolist():
+            here = open_[middle == chunk]
+            first_row = max(chunk * size, int(low[here].min()))
+            after = min((chunk + 1) * size, int(high[here].max()))
+            times = snapshot.rows("time", first_row, after)
+            counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(times < limit)])
+            start, stop = np.maximum(low[here], first_row), np.minimum(high[here], after)
+            below = counts[stop - first_row] - counts[start - first_row]
+            # If all times are below, the row comes later; if none is, earlier; otherwise it is in this chunk.
+            all_below, none_below = below == stop - start, below == 0
+            low[here] = np.where(all_below, stop, np.where(none_below, low[here], start + below))
+            high[here] = np.where(all_below, high[here], np.where(none_below, start, start + below))
+    before[divided] = low - starts
+    return before

@@ -1,0 +1,252 @@
+"""Batches of rows that are packed with several sequences each, for Transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.reading.ahead import in_groups
+from store_spec.reading.normalization import Own
+from store_spec.reading.one_epoch import EpochOptions, OneEpoch
+from store_spec.reading.ranks import Turns, whole_number
+from store_spec.reading.scaling import Scaler
+from store_spec.reading.weights import checked_weights, digest_of, weights_then
+from store_spec.sequences.buckets import drawn
+from store_spec.sequences.packing import Packing, pack
+from store_spec.sequences.slices import (
+    Arrays,
+    ReaderPlan,
+    SliceOptions,
+    SliceReader,
+    Slices,
+    batches_of,
+    batches_that_fit,
+    check_labels_of_steps,
+)
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PackedOptions(EpochOptions):
+    """The arguments of `PackedBatches`, apart from the sequences and their rows."""
+
+    tokens: int
+    batch_size: int = 1
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "batch_size"):
+            self._set(name, whole_number(name, getattr(self, name), 1))
+        steps = self.tokens if self.max_steps is None else self.max_steps
+        self._set("max_steps", whole_number("max_steps", steps, 1, self.tokens))
+        EpochOptions.__post_init__(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PackedPlan(ReaderPlan):
+    """The batches of one rank in an epoch of packed rows. Make one with `make`.
+
+    Args:
+        options: The arguments of the batches.
+        reader: Reads the rows.
+        packing: The pieces of all rows.
+        weights: (sequences,), the weights of the sequences; None if each occurs once.
+        turns: Which rows are in which batch.
+        fitting: How many batches fit into half of the memory.
+    """
+
+    options: PackedOptions
+    reader: SliceReader
+    packing: Packing
+    weights: NDArray[np.float64] | None
+    turns: Turns
+    fitting: int
+
+    @classmethod
+    def make(cls, options: PackedOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
+        """Plan an epoch of the sequences of the reader.
+
+        Raises:
+            WindowError: An argument does not fit the store, or a batch does not fit into the memory.
+        """
+        check_labels_of_steps(reader, "packed")
+        reader.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
+        random = np.random.default_rng(np.random.SeedSequence(options.random, spawn_key=(4,)))
+        count, steps = len(reader.store), options.max_steps
+        assert steps is not None
+        packing = pack(
+            reader.lengths,
+            drawn(random, count, weights) if options.shuffle else np.arange(count),
+            tokens=options.tokens,
+            max_steps=steps,
+            random=random if options.shuffle else None,
+        )
+        turns = Turns(
+            samples=len(packing),
+            size=options.batch_size,
+            rank=options.rank,
+            world_size=options.world_size,
+            drop_last=options.drop_last,
+        )
+        rows, tokens = min(options.batch_size, len(packing)), options.tokens
+        fitting = batches_that_fit(
+            reader,
+            options.limit,
+            steps=rows * tokens,
+            extra=17,  # the ids of a step, its mask, and as much for a piece of one step
+            slices=rows * -(-len(packing.count) // max(1, len(packing))),
+            what=f"a batch of {rows:,} rows of {tokens:,} steps",
+        )
+        return cls(options=options, reader=reader, packing=packing, weights=weights, turns=turns, fitting=fitting)
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __str__(self) -> str:
+        options, padding = self.options, 100 * self.packing.padding
+        return f"{options.batch_size:,} packed rows of {options.tokens:,} steps with {padding:.1f} % padding"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+        names = ("tokens", "max_steps", "shuffle", "seed", "epoch", "drop_last")
+        return {
+            **self.reader.parameters(),
+            **{name: getattr(self.options, name) for name in names},
+            "batch_size * world_size": self.options.batch_size * self.options.world_size,
+            "weights": digest_of(self.weights),
+        }
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return what a state has in addition: how many rows all ranks have taken."""
+        return {"taken": self.turns.samples_before(step)}
+
+    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+        """Return the plan for other sequences, with another normalisation."""
+        weights = weights_then(self.weights, self.store, store)
+        return self.make(self.options, self.reader.of(store, normalize), weights)
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
+        """Return the plan of the rest of an epoch; another number of ranks distributed its last rows differently.
+
+        Raises:
+            WindowError: The rest cannot be distributed over this number of ranks.
+        """
+        return replace(self, turns=self.turns.after(step, state.get("taken")))
+
+    def batches(self, numbers: range) -> Generator[Any, None, None]:
+        """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
+        return in_groups(self._read, lambda step: min(self.fitting, len(self) - step), numbers)
+
+    def _read(self, start: int, stop: int) -> list[Any]:
+        """Read batches `start` to `stop`, each chunk once for all of them."""
+        rank, ranks = self.options.rank, self.options.world_size
+        shares = map(self.turns.__getitem__, range(start, stop))
+        slices = self.packing.slices([rank + np.arange(*share) * ranks for share in shares])
+        used = replace(slices, start=slices.start + self.reader.first[slices.sequence])
+        columns = self.reader.step_columns(used) | {"mask": slices.real()}
+        columns |= _ids(slices, with_index=self.options.index)
+        return batches_of(columns, self.options.transform)
+
+
+def _ids(slices: Slices, *, with_index: bool) -> dict[str, Arrays]:
+    """Return where pieces are in batches: `cu_seqlens`, `position_ids`, `segment_ids`, and `index` if asked for."""
+    positions, segments = slices.zeros((), np.int32), slices.zeros((), np.int32)
+    places = np.arange(len(slices.count))
+    new_row = (np.diff(slices.batch, prepend=-1) != 0) | (np.diff(slices.lane, prepend=-1) != 0)
+    in_row = 1 + places - np.maximum.accumulate(np.where(new_row, places, 0))
+    for position, segment, number in zip(
+        slices.places(positions), slices.places(segments), in_row.tolist(), strict=True
+    ):
+        position[:] = np.arange(len(position))
+        segment[:] = number
+    columns: dict[str, Arrays] = {"cu_seqlens": [], "position_ids": positions, "segment_ids": segments}
+    index: Arrays = []
+    for batch, (rows, tokens) in enumerate(slices.shapes):
+        here = slices.batch == batch
+        start = slices.lane[here] * tokens + slices.column[here]
+        stop = start + slices.count[here]
+        # Padding at the end of a row is a piece too.
+        ends = np.arange(1, rows + 1) * tokens
+        edges, numbers = np.concatenate((start, stop, ends)), np.full(2 * len(start) + rows, -1, np.int64)
+        numbers[: len(start)] = slices.sequence[here]
+        edges, at = np.unique(edges, return_index=True)
+        columns["cu_seqlens"].append(edges.astype(np.int32))
+        index.append(numbers[at][:-1])
+    return columns | ({"index": index} if with_index else {})
+
+
+class PackedBatches(OneEpoch[Any, PackedPlan]):
+    """An iterator over batches of packed rows, each step once per epoch. Get one from `store.packed`.
+
+    Several sequences share a row, so that there is little padding: the longest first, each in the row with the least
+    space that is enough. Attention must not cross from one sequence to the next, so a batch says where each is.
+    Threads, forks, errors and a second loop are as with `PaddedBatches`. A `Batch` is a tuple of new arrays with names:
+
+    * inputs (batch_size, tokens, *feature shape), zero in padding, which is at the end of a row,
+    * labels (batch_size, tokens, *target shape): those of the steps; on the `sequence` axis, for each step the label of
+      its sequence,
+    * mask, bool (batch_size, tokens), True for real steps,
+    * value_mask, with `value_mask=True`: bool (batch_size, tokens, *feature shape), True for real values of inputs,
+    * cu_seqlens, int32 (pieces + 1,): where each piece starts in the steps of all rows together, then their number, as
+      attention over sequences of varying length takes it. Padding at the end of a row is a piece of its own,
+    * position_ids, int32 (batch_size, tokens): the number of each step in its piece, from 0,
+    * segment_ids, int32 (batch_size, tokens): the number of each piece in its row, from 1; 0 in padding,
+    * static, with `static=`: (batch_size, tokens, columns), for each step the columns of its sequence,
+    * index, with `index=True`: int64 (pieces,), the sequence of each piece of `cu_seqlens`; -1 for padding.
+
+    `padding` is the share of padding. The order is a pure function of the lengths and the arguments except `rank` and
+    `memory`. A state can be resumed with another number of ranks if `batch_size * world_size` is the same.
+
+    Args:
+        store: The sequences. Sequences without steps are left out. Labels may not be on the `own` axis.
+        tokens: Steps in a row.
+        batch_size: Rows in a batch. The last batch may have fewer; with several ranks, the last two.
+        max_steps: The largest number of steps in a piece; longer sequences are cut. None: `tokens`.
+        shuffle: Shuffle sequences, pieces and rows.
+        seed: Determines the order; at least 0.
+        epoch: Another epoch has another order with the same seed; at least 0.
+        rank: The number of this rank: it has the rows `rank`, `rank + world_size`, ... of the epoch.
+        world_size: How many ranks there are. All get the same number of batches.
+        drop_last: Leave out the rows after the last whole batch of every rank.
+        memory: The bytes that may be used, such as `"256MB"`, in addition to batches in use, and the last shard, which
+            an open store may have in memory.
+        index: Add the sequence of each piece.
+        weights: (sequences,), numbers of at least 0, to draw as many sequences as there are with replacement; only with
+            `shuffle`. None: each sequence once.
+        transform: A function that is called with each batch, in the thread that reads ahead; its result is returned.
+        steps: See `WindowShape`: use only this part of each sequence.
+
+    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`.
+
+    Raises:
+        WindowError: An argument is not as above, labels are on the `own` axis, the rows cannot be distributed over so
+            many ranks, or a batch does not fit into the memory.
+
+    >>> import tempfile, store_spec
+    >>> path = tempfile.mkdtemp() + "/walks.zarr"
+    >>> with store_spec.create_store(path, inputs=("float32", (2,)), labels=("float32", (1,))) as writer:
+    ...     for number, steps in enumerate([5, 3, 4, 2]):
+    ...         x, y = np.ones((steps, 2), "float32"), np.ones((steps, 1), "float32")
+    ...         writer.append(x, y, source=f"walk-{number}")
+    >>> for batch in store_spec.open_store(path).packed(8):
+    ...     print(batch.inputs.shape, batch.cu_seqlens.tolist(), batch.segment_ids.tolist())
+    (1, 8, 2) [0, 5, 8] [[1, 1, 1, 1, 1, 2, 2, 2]]
+    (1, 8, 2) [0, 4, 6, 8] [[1, 1, 1, 1, 2, 2, 0, 0]]
+    """
+
+    _of, _kind = "store.packed", "packed"
+
+    def __init__(self, options: PackedOptions, store: Store, rows: SliceOptions) -> None:
+        weights = checked_weights(options.weights, np.ones(len(store), np.int64), store.path)
+        super().__init__(options, PackedPlan.make(options, SliceReader(store, rows), weights))
+
+    @property
+    def padding(self) -> float:
+        """The share of padding in the steps of all batches of all ranks, such as 0.02."""
+        return self._plan.packing.padding
