@@ -1,92 +1,133 @@
-"""Batches for torch: of windows, with or without a `DataLoader`, and of whole sequences, packed."""
+"""Batches for torch, with or without a `DataLoader`, as tensors, packed sequences and nested tensors."""
 
+import inspect
 import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Self
+from multiprocessing import get_context
+from multiprocessing.context import get_spawning_popen
+from typing import Any, ParamSpec, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.data import IterableDataset, default_convert, get_worker_info
 
 from store_spec.errors import WindowError
-from store_spec.reading.one_epoch import Transform
-from store_spec.windows.batches import Batches
-from store_spec.windows.windows import Windows
+from store_spec.reading.one_epoch import OneEpoch
+
+P = ParamSpec("P")
 
 
-class WindowBatches(IterableDataset[Any]):
-    """The batches of `windows.batches` as tensors. Each iteration is an epoch, the same one until `set_epoch`.
+class BatchDataset(IterableDataset[Any]):
+    """Batches as tensors. Each iteration is an epoch: the first one `epoch`, then the next one, and so on.
 
     Iterate over it, or over `DataLoader(dataset, batch_size=None, num_workers=...)`: the batches and their order are
     the same for any number of workers. Workers help only with a slow `transform`. Otherwise the threads that read ahead
     are faster: each worker reads all rows, uses its own `memory`, and copies its batches to the training process.
 
     Args:
-        windows: The windows.
-        batch_size: Windows in a batch. See `Batches` for the other arguments and the errors, except for these:
-        rank, world_size: None for those of `torch.distributed`, once it is initialised. With Accelerate: 0, 1.
-        transform: Arrays in its result become tensors. It must be picklable for workers that are not forked.
+        method: `windows.batches`, `store.padded`, `store.packed` or `store.streams`.
+        *args: Its arguments, as in `BatchDataset(windows.batches, 256, shuffle=True)`.
+        **options: Its further arguments. Without `rank` and
+            `world_size`, those of `torch.distributed` are used, once it is initialised; with Accelerate, pass 0 and 1.
+            Arrays in the result of a `transform` become tensors; for workers that are not forked, it must be picklable.
     """
 
-    def __init__(
-        self,
-        windows: Windows,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        epoch: int = 0,
-        rank: int | None = None,
-        world_size: int | None = None,
-        drop_last: bool = False,
-        memory: int | str = "256MB",
-        index: bool = False,
-        weights: ArrayLike | None = None,
-        transform: Transform | None = None,
-    ) -> None:
-        batches = partial(
-            windows.batches, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, transform=transform
-        )
-        self._ranks, self._batches = (rank, world_size), partial(batches, memory=memory, index=index, weights=weights)
+    def __init__(self, method: Callable[P, OneEpoch[Any, Any]], *args: P.args, **options: P.kwargs) -> None:
+        given: dict[str, Any] = dict(options)
+        epoch = given.pop("epoch", 0)
+        self._begin: Callable[..., OneEpoch[Any, Any]] = partial(method, *args, **given)
+        self._ranked = not {"rank", "world_size"}.isdisjoint(given)
+        self._ranks = self._place()
         self._start(epoch)  # raises errors now, and not in a worker
-        self._epoch, self._first = torch.tensor(epoch).share_memory_(), epoch  # only the first is shared with workers
+        self._epochs = _Epochs(epoch)
 
     def __getstate__(self) -> dict[str, Any]:
         """Include the present rank: `torch.distributed` is not initialised in workers that are not forked."""
-        return self.__dict__ | {"_ranks": self._place(self._ranks)}
+        return self.__dict__ | {"_ranks": self._place()}
 
     def __iter__(self) -> "TensorBatches":
-        first, self._first = self._first, -1 if get_worker_info() else self._first  # in a worker, only valid once
-        return TensorBatches(self._start, int(self._epoch) if first < 0 else first)
+        frame = inspect.currentframe()
+        caller = None if frame is None or frame.f_back is None else frame.f_back.f_locals.get("self")
+        if getattr(caller, "auto_collation", False):  # it is a part of a DataLoader
+            raise WindowError("a DataLoader would put these batches into batches; give it batch_size=None")
+        return TensorBatches(self._start, self._epochs.take(), self._epochs)
 
     def __len__(self) -> int:
-        return len(self._start(int(self._epoch)))
+        return len(self._start(self._epochs.upcoming))
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that epoch, also in the workers of a `DataLoader`."""
         self._start(epoch)
-        self._first = int(self._epoch.fill_(epoch))
+        self._epochs.upcoming = epoch
 
-    def _place(self, alone: tuple[Any, Any] = (0, 1)) -> tuple[Any, Any]:
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        here = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else alone
-        rank, world_size = self._ranks
-        return here[0] if rank is None else rank, here[1] if world_size is None else world_size
+    def _place(self) -> dict[str, int]:
+        if self._ranked:
+            return {}
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return {"rank": torch.distributed.get_rank(), "world_size": torch.distributed.get_world_size()}
+        return getattr(self, "_ranks", {})
 
-    def _start(self, epoch: int) -> Batches:
-        rank, world_size = self._place()
-        batches, worker = self._batches(epoch=epoch, rank=rank, world_size=world_size), get_worker_info()
+    def _start(self, epoch: int) -> OneEpoch[Any, Any]:
+        batches, worker = self._begin(epoch=epoch, **self._place()), get_worker_info()
         return batches if worker is None else batches.of_worker(worker.id, worker.num_workers)
 
 
-class TensorBatches:
-    """An iterator over an epoch of `WindowBatches`. Its state is that of `Batches`; torchdata's loaders can save it."""
+class _Epochs:
+    """The number of the next epoch, in memory that a process shares with its workers."""
 
-    def __init__(self, start: Callable[[int], Batches], epoch: int) -> None:
-        self._start, self._batches = start, start(epoch)
+    def __init__(self, epoch: int) -> None:
+        self._next = torch.tensor(epoch).share_memory_()
+        self._begun = torch.zeros((64, 3), dtype=torch.int64).share_memory_()  # seed, pass and epoch of the last ones
+        self._lock = get_context("spawn").Lock()  # forked workers can use it too
+        self._passes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        alone = get_spawning_popen() is None  # not for a worker: the copy has epochs of its own
+        return {"_next": self.upcoming} if alone else self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_lock" in state:
+            self.__dict__ |= state
+        else:
+            self.__init__(state["_next"])  # type: ignore[misc]
+
+    @property
+    def upcoming(self) -> int:
+        """The epoch of the next iteration."""
+        return int(self._next)
+
+    @upcoming.setter
+    def upcoming(self, epoch: int) -> None:
+        with self._lock:
+            self._next.fill_(epoch)
+
+    def take(self) -> int:
+        """Return the epoch of this iteration: the same for all workers of one pass of a `DataLoader`."""
+        worker = get_worker_info()
+        # All workers of a loader have the same seed, apart from their number; if they persist, it does not change.
+        key = None if worker is None else [worker.seed - worker.id, self._passes]
+        self._passes += 1
+        with self._lock:
+            if key is not None:
+                same = (self._begun[:, :2] == torch.tensor(key)).all(dim=1)
+                if same.any():
+                    return int(self._begun[same][0, 2])
+            epoch = int(self._next)
+            self._next += 1
+            if key is not None:
+                self._begun[:-1] = self._begun[1:].clone()
+                self._begun[-1] = torch.tensor([*key, epoch])
+        return epoch
+
+
+class TensorBatches:
+    """An iterator over an epoch of a `BatchDataset`. Its state is that of the batches; torchdata's loaders save it."""
+
+    def __init__(self, start: Callable[[int], OneEpoch[Any, Any]], epoch: int, epochs: _Epochs) -> None:
+        self._start, self._batches, self._epochs = start, start(epoch), epochs
 
     def __iter__(self) -> Self:
         return self
@@ -105,13 +146,13 @@ class TensorBatches:
         return self._batches.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was called, in the epoch of the state."""
+        """Continue where `state_dict` was called, in the epoch of the state; the next iteration is the one after it."""
         try:
             batches = self._start(state["parameters"]["epoch"])
         except (KeyError, TypeError, WindowError):
             batches = self._batches  # `load_state_dict` below raises the error
         batches.load_state_dict(state)
-        self._batches = batches
+        self._batches, self._epochs.upcoming = batches, state["parameters"]["epoch"] + 1
 
 
 def _tensor_of(value: Any) -> Any:
@@ -140,3 +181,16 @@ def packed(rows: NDArray[Any], mask: NDArray[np.bool_]) -> PackedSequence:
     order = np.argsort(~mask, axis=1, kind="stable")  # padding may be at the start
     rows = np.take_along_axis(rows, order.reshape(*mask.shape, *[1] * (rows.ndim - 2)), axis=1)
     return pack_padded_sequence(torch.from_numpy(rows), torch.from_numpy(lengths), True, enforce_sorted=False)
+
+
+def nested(rows: torch.Tensor, batch: Any) -> torch.Tensor:
+    """Return rows of `store.packed` as a jagged nested tensor (pieces, steps, ...), without padding.
+
+    Args:
+        rows: Inputs or labels of the batch, (batch_size, tokens, ...).
+        batch: The batch, for its `mask` and `position_ids`.
+    """
+    real = batch.mask
+    starts = torch.nonzero(batch.position_ids[real] == 0).flatten()
+    offsets = torch.cat((starts, torch.tensor([int(real.sum())])))
+    return torch.nested.nested_tensor_from_jagged(rows[real], offsets)

@@ -60,7 +60,7 @@ def ahead(
 
 
 def in_groups(
-    read: Callable[[int, int], list[Item]], most: Callable[[int], int], numbers: range
+    read: Callable[[range], list[Item]], most: Callable[[range], int], numbers: range
 ) -> Generator[Item, None, None]:
     """Yield batches that are read in groups of 1, 8, 64, ..., as many as memory allows.
 
@@ -69,10 +69,10 @@ def in_groups(
     those before the damaged one are still returned.
 
     Args:
-        read: Called in the thread with numbers `first` and `stop`; returns batches `first` to `stop`.
-        most: Called with the number of a batch; returns how many batches from it on may be read while as many others
-            are in memory. 0: a single batch, and only when there are no others.
-        numbers: The numbers of the batches.
+        read: Called in the thread with some of the numbers; returns these batches.
+        most: Called with the numbers that are left; returns how many of the first of them may be read while as many
+            others are in memory. 0: a single batch, and only when there are no others.
+        numbers: The ascending numbers of the batches.
 
     Raises:
         StoreError: A batch cannot be read.
@@ -85,22 +85,22 @@ def in_groups(
 
 
 def _groups(
-    read: Callable[[int, int], list[Item]], most: Callable[[int], int], numbers: range, cancelled: threading.Event
+    read: Callable[[range], list[Item]], most: Callable[[range], int], numbers: range, cancelled: threading.Event
 ) -> Generator[list[Item], None, None]:
-    start, count = numbers.start, 1
-    while start < numbers.stop and not cancelled.is_set():
-        fitting = most(start)
+    count = 1
+    while numbers and not cancelled.is_set():
+        fitting = most(numbers)
         if not fitting:
             yield []  # takes the place of a group, so the next one is read once there is no other
         count = max(1, min(count, fitting))
         try:
-            group = read(start, start + count)
+            group = read(numbers[:count])
         except StoreError:
             if count == 1:
                 raise
             count = 1
             continue
-        start += count
+        numbers = numbers[count:]
         count *= GROWTH
         yield group
         del group

@@ -102,7 +102,7 @@ class EpochPlan(Protocol):
         """Describe what the batches are of."""
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
-        """Yield the batches of these numbers; threads read ahead until the generator is closed."""
+        """Yield the batches of these ascending numbers; threads read ahead until the generator is closed."""
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
@@ -140,10 +140,10 @@ class OneEpoch(Generic[Item, Plan]):
     _of: ClassVar[str]  # the method that returns batches of another epoch, for errors
     _kind: ClassVar[str]  # in states
     _restarts = True  # whether it continues after an error or a fork
-    _every = 1  # the distance between the numbers of its batches
 
     def __init__(self, options: EpochOptions, plan: Plan) -> None:
         self._options = options
+        self._worker, self._every = 0, 1  # it has the batches `_worker`, `_worker + _every`, ...
         self._base = plan  # a state may be of fewer sequences
         self._sequences = plan.store.counts.sequences
         self._locks: dict[int, threading.Lock] = {}  # by process, as a thread may hold the lock at a fork
@@ -153,14 +153,25 @@ class OneEpoch(Generic[Item, Plan]):
         """Continue after `step` batches of a plan."""
         # The thread that got the StopIteration. Not its number, which another thread may get later.
         self._exhausted_in: weakref.ref[threading.Thread] | None = None
-        self._plan, self._next = plan, step
+        self._plan, self._first = plan, step
+        self._next = step + (self._worker - step) % self._every  # the first one that belongs to this worker
         self._batches: Generator[Item, None, None] | None = None
         self._process = 0  # that has made `_batches`
         self._ended_by: str | None = None
 
+    @property
+    def varying_axes(self) -> int:
+        """How many of the first axes of arrays differ in size between batches."""
+        return 1
+
+    @property
+    def same_length_in_all_epochs(self) -> bool:
+        """Whether all epochs with these arguments have the same number of batches."""
+        return not self._options.shuffle
+
     def _open(self) -> Generator[Item, None, None]:
         """Return the batches that are left."""
-        return self._plan.batches(range(self._next, len(self)))
+        return self._plan.batches(range(self._next, len(self), self._every))
 
     def __repr__(self) -> str:
         options, count = self._options, min(self._step(), len(self))
@@ -222,7 +233,7 @@ class OneEpoch(Generic[Item, Plan]):
         """Refuse: a `DataLoader` would regard an object with this method as a list of samples."""
         raise WindowError(
             f"batches of {self._of} come one after another in a loop, not by number; to a torch DataLoader give "
-            "windows, or store_spec.torch.WindowBatches with batch_size=None"
+            "windows, or store_spec.torch.BatchDataset with batch_size=None"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -242,7 +253,20 @@ class OneEpoch(Generic[Item, Plan]):
 
     def _step(self) -> int:
         """Return how many batches of this rank were taken."""
-        return self._next
+        return min(len(self), max(self._first, self._next - self._every + 1))
+
+    def of_worker(self, worker: int, workers: int) -> Self:
+        """Keep only the batches of one worker process: `worker`, `worker + workers`, ...
+
+        Raises:
+            WindowError: There is no such worker.
+        """
+        workers, worker = whole_number("workers", workers, 1), whole_number("worker", worker, 0)
+        if worker >= workers:
+            raise WindowError(f"worker={worker:,} of {workers:,} workers; they are 0 to {workers - 1:,}")
+        self._worker, self._every = worker, workers
+        self._start(self._plan, self._next)
+        return self
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after the batches taken so far: a small dict, some hundred bytes as JSON.

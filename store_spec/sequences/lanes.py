@@ -55,7 +55,7 @@ class LanePlan:
     def slices(self, lanes: range, batches: range) -> Slices:
         """Return the slices in these lanes of these batches, batch by batch and lane by lane."""
         batch, lane = np.divmod(np.arange(len(batches) * len(lanes)), len(lanes))
-        low = (lanes.start + lane) * self.batches * self.steps + (batches.start + batch) * self.steps
+        low = (lanes.start + lane) * self.batches * self.steps + np.asarray(batches)[batch] * self.steps
         first = np.searchsorted(self.stop, low, side="right")
         counts = np.searchsorted(self.start, low + self.steps, side="left") - first
         which, cell = spread(first, counts), np.repeat(np.arange(len(low)), counts)

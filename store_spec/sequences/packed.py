@@ -141,12 +141,12 @@ class PackedPlan(ReaderPlan):
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
-        return in_groups(self._read, lambda step: min(self.fitting, len(self) - step), numbers)
+        return in_groups(self._read, lambda left: min(self.fitting, len(left)), numbers)
 
-    def _read(self, start: int, stop: int) -> list[Any]:
-        """Read batches `start` to `stop`, each chunk once for all of them."""
+    def _read(self, numbers: range) -> list[Any]:
+        """Read these batches, each chunk once for all of them."""
         rank, ranks = self.options.rank, self.options.world_size
-        shares = map(self.turns.__getitem__, range(start, stop))
+        shares = map(self.turns.__getitem__, numbers)
         slices = self.packing.slices([rank + np.arange(*share) * ranks for share in shares])
         used = replace(slices, start=slices.start + self.reader.first[slices.sequence])
         columns = self.reader.step_columns(used) | {"mask": slices.real()}

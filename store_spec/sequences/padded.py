@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 Side = Literal["start", "end"]
+MOST_TOGETHER = 2**12  # batches that are read in one group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +64,7 @@ class PaddedPlan(ReaderPlan):
     lengths: NDArray[np.int64]
     weights: NDArray[np.float64] | None
     order: BatchPlan
-    _total_bytes: NDArray[np.int64] = field(init=False)  # of each of the rank's batches and all before it
+    _bytes: NDArray[np.int64] = field(init=False)  # of each of the rank's batches
 
     def __post_init__(self) -> None:
         reader, order = self.reader, self.order
@@ -71,7 +72,7 @@ class PaddedPlan(ReaderPlan):
         labels = longest if reader.targets.axis == "step" else order.longest(self.store.label_lengths)
         each = longest * (self.reader.row_bytes("inputs") + 1) + labels * (self.reader.row_bytes("labels") + 1)
         each = (each + reader.static_bytes + 2 * PIECE_BYTES) * np.diff(order.first)
-        object.__setattr__(self, "_total_bytes", np.cumsum(each[self.options.rank :: self.options.world_size]))
+        object.__setattr__(self, "_bytes", each[self.options.rank :: self.options.world_size])
 
     @classmethod
     def make(cls, options: PaddedOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
@@ -144,15 +145,15 @@ class PaddedPlan(ReaderPlan):
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
         return in_groups(self._read, self._most, numbers)
 
-    def _most(self, step: int) -> int:
-        """Return how many batches from `step` on fit into half of the memory."""
-        before = int(self._total_bytes[step - 1]) if step else 0
-        return int(np.searchsorted(self._total_bytes, before + self.options.limit // 2, side="right")) - step
+    def _most(self, numbers: range) -> int:
+        """Return how many of the first of these batches fit into half of the memory."""
+        total = np.cumsum(self._bytes[numbers.start : numbers.stop : numbers.step][:MOST_TOGETHER])
+        return int(np.searchsorted(total, self.options.limit // 2, side="right"))
 
-    def _read(self, start: int, stop: int) -> list[Batch]:
-        """Read batches `start` to `stop`, each chunk once for all of them."""
+    def _read(self, numbers: range) -> list[Batch]:
+        """Read these batches, each chunk once for all of them."""
         ranks, first, axis = self.options.world_size, self.order.first, self.reader.targets.axis
-        which = range(start * ranks + self.options.rank, stop * ranks, ranks)
+        which = [number * ranks + self.options.rank for number in numbers]
         batches = [self.order.order[first[batch] : first[batch + 1]] for batch in which]
         options, slices = self.options, self._slices(batches, self.lengths, self.options.side)
         columns = self.reader.inputs(slices) | {"mask": slices.real()}
@@ -281,6 +282,16 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
     def __init__(self, options: PaddedOptions, store: Store, rows: SliceOptions) -> None:
         weights = checked_weights(options.weights, np.ones(len(store), np.int64), store.path)
         super().__init__(options, PaddedPlan.make(options, SliceReader(store, rows), weights))
+
+    @property
+    def varying_axes(self) -> int:
+        """How many of the first axes of arrays differ in size between batches."""
+        return 2
+
+    @property
+    def same_length_in_all_epochs(self) -> bool:
+        """Whether all epochs with these arguments have the same number of batches."""
+        return not self._options.shuffle or self._plan.options.max_steps is None
 
     @property
     def padding(self) -> float:

@@ -125,13 +125,13 @@ class StreamPlan(ReaderPlan):
 
     def batches(self, numbers: range) -> Generator[Batch, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
-        return in_groups(self._read, lambda step: min(self.fitting, len(self) - step), numbers)
+        return in_groups(self._read, lambda left: min(self.fitting, len(left)), numbers)
 
-    def _read(self, start: int, stop: int) -> list[Batch]:
-        """Read batches `start` to `stop`, each chunk once for all of them."""
+    def _read(self, numbers: range) -> list[Batch]:
+        """Read these batches, each chunk once for all of them."""
         options, reader = self.options, self.reader
         first = options.rank * options.batch_size
-        slices = self.places.slices(range(first, first + options.batch_size), range(start, stop))
+        slices = self.places.slices(range(first, first + options.batch_size), numbers)
         begins = slices.start == 0
         slices = replace(slices, start=slices.start + reader.first[slices.sequence])
         columns = reader.step_columns(slices)
@@ -141,8 +141,8 @@ class StreamPlan(ReaderPlan):
         if reader.options.mask:
             columns["mask"] = slices.real()
         if options.index:
-            numbers = zip(slices.real(), of_steps(slices, slices.sequence), strict=True)
-            columns["index"] = [np.where(real, number, -1) for real, number in numbers]
+            each = zip(slices.real(), of_steps(slices, slices.sequence), strict=True)
+            columns["index"] = [np.where(real, number, -1) for real, number in each]
         return batches_of(columns, options.transform)
 
 
@@ -228,6 +228,11 @@ class Streams(OneEpoch[Batch, StreamPlan]):
     def __init__(self, options: StreamOptions, store: Store, rows: SliceOptions) -> None:
         weights = checked_weights(options.weights, np.ones(len(store), np.int64), store.path)
         super().__init__(options, StreamPlan.make(options, SliceReader(store, rows), weights))
+
+    @property
+    def varying_axes(self) -> int:
+        """How many of the first axes of arrays differ in size between batches."""
+        return 0
 
     @property
     def padding(self) -> float:

@@ -9,7 +9,6 @@ import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.reading.one_epoch import OneEpoch
-from store_spec.reading.ranks import whole_number
 from store_spec.reading.weights import checked_weights
 from store_spec.windows.epoch import BatchOptions, Epoch
 
@@ -85,7 +84,6 @@ class Batches(OneEpoch[Any, Epoch]):
 
     def __init__(self, windows: Windows, options: BatchOptions) -> None:
         weights = checked_weights(options.weights, np.diff(windows.index.first), windows.store.path)
-        self._worker = 0
         self._of_worker = False
         super().__init__(options, Epoch.plan(windows, options, weights))
 
@@ -94,13 +92,19 @@ class Batches(OneEpoch[Any, Epoch]):
         """The windows; with `phase="random"` those of this epoch."""
         return self._plan.windows
 
-    def _start(self, plan: Epoch, step: int) -> None:
-        super()._start(plan, step)
-        self._next += (self._worker - step) % self._every  # the first one that belongs to this worker
+    @property
+    def varying_axes(self) -> int:
+        """How many of the first axes of arrays differ in size between batches."""
+        return 0 if self._options.drop_last else 1
+
+    @property
+    def same_length_in_all_epochs(self) -> bool:
+        """Whether all epochs with these arguments have the same number of batches."""
+        return self.windows.shape.phase == "first"
 
     def _open(self) -> Generator[Any, None, None]:
         numbers = range(self._next, len(self), self._every)
-        return self._plan.batches(numbers, gathered_ahead=not self._of_worker)
+        return self._plan.batches(numbers, gathered_ahead=not self._of_worker)  # a DataLoader makes batches in advance
 
     def __reduce__(self) -> tuple[type[Batches], tuple[Any, ...]]:
         raise WindowError(
@@ -115,15 +119,8 @@ class Batches(OneEpoch[Any, Epoch]):
         Raises:
             WindowError: There is no such worker.
         """
-        workers, worker = whole_number("workers", workers, 1), whole_number("worker", worker, 0)
-        if worker >= workers:
-            raise WindowError(f"worker={worker:,} of {workers:,} workers; they are 0 to {workers - 1:,}")
-        self._worker, self._every, self._of_worker = worker, workers, True
-        self._start(self._plan, self._next)
-        return self
-
-    def _step(self) -> int:
-        return min(len(self), max(self._plan.turns.resumed[0], self._next - self._every + 1))
+        self._of_worker = True
+        return super().of_worker(worker, workers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after the batches taken so far: a small dict, some hundred bytes as JSON.

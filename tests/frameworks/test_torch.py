@@ -16,32 +16,35 @@ pytestmark = pytest.mark.frameworks
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_tensors_are_the_batches_of_windows(windows, options):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 5, **options)
-    for _ in range(2):
-        assert same(dataset, windows.batches(5, **options))
-    assert len(dataset) == len(windows.batches(5, **options))
+    dataset = BatchDataset(windows.batches, 5, **options)
+    first = options.get("epoch", 0)
+    for epoch in range(first, first + 3):
+        assert len(dataset) == len(windows.batches(5, **options | {"epoch": epoch}))
+        assert same(dataset, windows.batches(5, **options | {"epoch": epoch}))
 
 
 def test_static_columns_are_a_tensor_of_the_batch(store):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     windows = store.windows(WINDOW, static=["length", "part"])
-    assert same(WindowBatches(windows, 5, shuffle=True, index=True), windows.batches(5, shuffle=True, index=True))
-    assert next(iter(WindowBatches(windows, 5)))[2].tolist() == [[7, 0]] * 3 + [[12, 0]] * 2
+    assert same(
+        BatchDataset(windows.batches, 5, shuffle=True, index=True), windows.batches(5, shuffle=True, index=True)
+    )
+    assert next(iter(BatchDataset(windows.batches, 5)))[2].tolist() == [[7, 0]] * 3 + [[12, 0]] * 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, workers):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     store = make_gaps(tmp_path / "gaps.zarr")
     windows = store.windows(WINDOW, missing="skip", value_mask=True)
     assert 0 < len(windows) < len(store.windows(WINDOW))
-    dataset = WindowBatches(windows, 5, shuffle=True)
+    dataset = BatchDataset(windows.batches, 5, shuffle=True)
     found = list(DataLoader(dataset, batch_size=None, num_workers=workers))
     assert same(found, windows.batches(5, shuffle=True))
     assert not any(x.isnan().any() for x, _, _ in found)
@@ -50,14 +53,14 @@ def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, worke
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tensors_have_the_dtype_of_the_store(tmp_path, dtype):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     windows = make_walks(tmp_path / "dtype.zarr", dtype=dtype).windows(WINDOW)
-    assert same(WindowBatches(windows, 8), windows.batches(8))
+    assert same(BatchDataset(windows.batches, 8), windows.batches(8))
 
 
 def test_tensors_have_the_memory_of_the_arrays(windows):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     given = []
 
@@ -65,14 +68,14 @@ def test_tensors_have_the_memory_of_the_arrays(windows):
         given.append(batch)
         return batch
 
-    tensors = list(WindowBatches(windows, 5, shuffle=True, transform=keep))
+    tensors = list(BatchDataset(windows.batches, 5, shuffle=True, transform=keep))
     assert [[each.data_ptr() for each in batch] for batch in tensors] == [
         [each.ctypes.data for each in batch] for batch in given
     ]
     for x, y in tensors:
         x.zero_()
         y.zero_()
-    assert same(WindowBatches(windows, 5, shuffle=True), windows.batches(5, shuffle=True))
+    assert same(BatchDataset(windows.batches, 5, shuffle=True), windows.batches(5, shuffle=True))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -80,10 +83,10 @@ def test_tensors_have_the_memory_of_the_arrays(windows):
 def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(store, window, workers):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     windows = store.windows(window, horizon=1)
-    dataset = WindowBatches(windows, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
+    dataset = BatchDataset(windows.batches, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
     found = DataLoader(dataset, batch_size=None, num_workers=workers)
     assert same(found, [(x[:, ::-1], y) for x, y in windows.batches(8)])
 
@@ -91,35 +94,35 @@ def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(store, window, 
 def test_what_a_transform_returns_becomes_tensors_wherever_it_has_arrays(windows):
     import torch
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 5, transform=lambda batch: {"x": batch[0] + 1, "name": "walks"})
+    dataset = BatchDataset(windows.batches, 5, transform=lambda batch: {"x": batch[0] + 1, "name": "walks"})
     for batch, (x, _) in zip(dataset, windows.batches(5), strict=True):
         assert batch["name"] == "walks"
         assert torch.equal(batch["x"], torch.from_numpy(x + 1))
 
 
 def test_an_epoch_is_that_which_was_set(windows):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 5, shuffle=True, epoch=1)
+    dataset = BatchDataset(windows.batches, 5, shuffle=True, epoch=1)
     for epoch in (1, 4, 0):
         dataset.set_epoch(epoch)
-        assert same(dataset, windows.batches(5, shuffle=True, epoch=epoch))
         assert same(pickle.loads(pickle.dumps(dataset)), windows.batches(5, shuffle=True, epoch=epoch))
+        assert same(dataset, windows.batches(5, shuffle=True, epoch=epoch))
 
 
 def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     windows = store.windows(WINDOW, stride=3, phase="random")
-    dataset = WindowBatches(windows, 1)
+    dataset = BatchDataset(windows.batches, 1)
     found = []
     for epoch in range(8):
         dataset.set_epoch(epoch)
-        assert same(dataset, windows.batches(1, epoch=epoch))
         found.append(len(dataset))
-        assert found[-1] == len(list(dataset))
+        assert found[-1] == len(batches := list(dataset))
+        assert same(batches, windows.batches(1, epoch=epoch))
     assert len(set(found)) > 1
 
 
@@ -134,43 +137,43 @@ def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store):
     ],
 )
 def test_what_is_wrong_is_said_when_the_dataset_is_made(windows, size, options, message):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     with pytest.raises(WindowError, match=message):
-        WindowBatches(windows, size, **options)
+        BatchDataset(windows.batches, size, **options)
 
 
 def test_an_epoch_that_is_none_is_refused_and_the_one_before_stays(windows):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 5, shuffle=True, epoch=3)
+    dataset = BatchDataset(windows.batches, 5, shuffle=True, epoch=3)
     with pytest.raises(WindowError, match=r"epoch is 1\.5"):
         dataset.set_epoch(1.5)  # type: ignore[arg-type]
     assert same(dataset, windows.batches(5, shuffle=True, epoch=3))
 
 
 def test_an_epoch_goes_on_from_a_state_in_another_dataset_that_is_at_another_epoch(windows):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     wanted = list(windows.batches(5, shuffle=True, epoch=3))
     for taken in range(len(wanted) + 1):
-        batches = iter(WindowBatches(windows, 5, shuffle=True, epoch=3))
+        batches = iter(BatchDataset(windows.batches, 5, shuffle=True, epoch=3))
         for _ in range(taken):
             next(batches)
         state = json.loads(json.dumps(batches.state_dict()))
-        dataset = WindowBatches(windows, 5, shuffle=True)
+        dataset = BatchDataset(windows.batches, 5, shuffle=True)
         resumed = iter(dataset)
         resumed.load_state_dict(state)
         assert resumed.state_dict() == state
         assert same(resumed, wanted[taken:])
-        assert same(dataset, windows.batches(5, shuffle=True))
+        assert same(dataset, windows.batches(5, shuffle=True, epoch=4))
 
 
 def test_a_state_that_is_none_or_of_another_seed_is_refused_and_changes_nothing(windows):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    batches = iter(WindowBatches(windows, 5, shuffle=True))
-    good = iter(WindowBatches(windows, 5, shuffle=True, seed=1)).state_dict()
+    batches = iter(BatchDataset(windows.batches, 5, shuffle=True))
+    good = iter(BatchDataset(windows.batches, 5, shuffle=True, seed=1)).state_dict()
     for state in ({}, {"parameters": {"epoch": -1}}, {"parameters": {"epoch": "a"}}, {"parameters": 1}, good):
         with pytest.raises(StateError):
             batches.load_state_dict(state)
@@ -178,10 +181,10 @@ def test_a_state_that_is_none_or_of_another_seed_is_refused_and_changes_nothing(
 
 
 def test_no_thread_is_left_where_an_epoch_is_given_up(windows):
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     before = threading.active_count()
-    for _ in WindowBatches(windows, 5, shuffle=True):
+    for _ in BatchDataset(windows.batches, 5, shuffle=True):
         assert threading.active_count() > before
         break
     assert threading.active_count() == before
@@ -190,9 +193,9 @@ def test_no_thread_is_left_where_an_epoch_is_given_up(windows):
 def test_rank_and_world_size_are_those_of_torch_distributed_and_go_along_where_there_is_none(windows, monkeypatch):
     from torch import distributed
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset, rank_0 = WindowBatches(windows, 5), WindowBatches(windows, 5, rank=0)
+    dataset, rank_0 = BatchDataset(windows.batches, 5), BatchDataset(windows.batches, 5, rank=0, world_size=3)
     with monkeypatch.context() as patch:  # a real process group is in test_torch_ranks.py
         patch.setattr(distributed, "is_initialized", lambda: True)
         patch.setattr(distributed, "get_rank", lambda: 1)
@@ -292,3 +295,54 @@ def test_packing_names_sequences_of_no_steps_and_labels_that_are_not_of_steps(st
     x, y, mask = next(store.select([0, 2]).padded(4))
     with pytest.raises(WindowError, match=r"rows are \(2, 3\), and their mask \(2, 7\)"):
         packed(y[:, 0], mask)
+
+
+READERS = {
+    "windows": lambda store: (store.windows(WINDOW).batches, 5),
+    "padded": lambda store: (store.padded, 3),
+    "packed": lambda store: (store.packed, 32),
+    "streams": lambda store: (store.streams, 2, 4),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_kinds_of_batches_come_from_a_loader_with_their_names(store, kind, workers):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import BatchDataset
+
+    method, *arguments = READERS[kind](store)
+    loader = DataLoader(BatchDataset(method, *arguments, shuffle=True), batch_size=None, num_workers=workers)
+    for epoch in (0, 1):
+        wanted = list(method(*arguments, shuffle=True, epoch=epoch))
+        found = list(loader)
+        assert same(found, wanted)
+        assert [batch._fields for batch in found] == [batch._fields for batch in wanted]
+        assert all(batch.inputs is batch[0] for batch in found)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_that_would_batch_batches_is_refused(windows, workers):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import BatchDataset
+
+    loader = DataLoader(BatchDataset(windows.batches, 5), batch_size=4, num_workers=workers)
+    with pytest.raises(WindowError, match="would put these batches into batches; give it batch_size=None"):
+        next(iter(loader))
+
+
+def test_nested_tensors_have_the_steps_of_each_piece_and_no_padding(store):
+    import torch
+
+    from store_spec.torch import BatchDataset, nested
+
+    found = []
+    for batch in BatchDataset(store.packed, 40, index=True):
+        assert nested(batch.labels, batch).offsets().diff().sum() == batch.mask.sum()
+        pieces = nested(batch.inputs, batch).unbind()
+        found += zip(batch.index[batch.index >= 0].tolist(), pieces, strict=True)
+    assert len(found) == np.count_nonzero(store.lengths)
+    for number, piece in found:
+        assert torch.equal(piece, torch.from_numpy(store[number][0]))

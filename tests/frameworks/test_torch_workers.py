@@ -1,6 +1,5 @@
 """Batches through the loaders of torch and torchdata, with workers: the same, in the same order."""
 
-import copy
 import gc
 import json
 import multiprocessing
@@ -33,9 +32,9 @@ STARTS = ["fork", "spawn", "forkserver"]
 def test_batches_come_in_the_same_order_whatever_the_number_of_workers(windows, workers, persistent):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 5, shuffle=True, seed=1, rank=1, world_size=2)
+    dataset = BatchDataset(windows.batches, 5, shuffle=True, seed=1, rank=1, world_size=2)
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=persistent)
     assert len(loader) == len(windows.batches(5, rank=1, world_size=2))
     for epoch in (0, 0, 5, 2):
@@ -47,9 +46,9 @@ def test_batches_come_in_the_same_order_whatever_the_number_of_workers(windows, 
 def test_an_epoch_that_is_set_reaches_workers_that_persist_however_they_are_started(windows, start):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 5, shuffle=True, index=True)
+    dataset = BatchDataset(windows.batches, 5, shuffle=True, index=True)
     loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start)
     for epoch in (3, 4):
         dataset.set_epoch(epoch)
@@ -59,9 +58,9 @@ def test_an_epoch_that_is_set_reaches_workers_that_persist_however_they_are_star
 def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 2, shuffle=True)
+    dataset = BatchDataset(windows.batches, 2, shuffle=True)
     loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
     batches = iter(loader)
     found = [next(batches)]
@@ -70,16 +69,41 @@ def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows):
     assert same(loader, windows.batches(2, shuffle=True, epoch=1))
 
 
-def test_a_worker_that_begins_late_has_the_epoch_that_it_was_started_for(windows, monkeypatch):
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("persistent", [False, True])
+def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent):
+    from torch.utils.data import DataLoader
+
+    from store_spec.torch import BatchDataset
+
+    dataset = BatchDataset(windows.batches, 5, shuffle=True, epoch=2)
+    loaders = [
+        DataLoader(
+            dataset,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=persistent and workers > 0,
+            multiprocessing_context=start if workers else None,
+        )
+        for workers in (2, 0, 1)
+    ]
+    for epoch, loader in enumerate([loaders[0], loaders[0], *loaders, loaders[0]], 2):
+        assert same(loader, windows.batches(5, shuffle=True, epoch=epoch)), epoch
+
+
+def test_workers_of_one_pass_have_the_same_epoch_although_another_is_set_before_the_last_begins(monkeypatch):
     import store_spec.torch as adapter
 
-    dataset = adapter.WindowBatches(windows, 2, shuffle=True)
-    dataset.set_epoch(3)
-    monkeypatch.setattr(adapter, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
-    worker = copy.copy(dataset)  # with the same shared memory
-    dataset.set_epoch(4)
-    for epoch in (3, 4):  # the second time it persists
-        assert same(map(tuple, worker), windows.batches(2, shuffle=True, epoch=epoch))
+    epochs = adapter._Epochs(3)
+    found = []
+    for worker, seed in ((0, 70), (1, 71), (0, 90), (1, 91)):
+        of_worker = object.__new__(adapter._Epochs)  # as in another process, with the same shared memory
+        of_worker.__dict__ |= epochs.__dict__
+        monkeypatch.setattr(adapter, "get_worker_info", lambda at=(worker, seed): SimpleNamespace(id=at[0], seed=at[1]))
+        found.append(of_worker.take())
+        if worker == 0:
+            epochs.upcoming = 8
+    assert found == [3, 3, 8, 8]
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
@@ -87,9 +111,9 @@ def test_batches_that_are_kept_stay_as_they_were(windows, start):
     """All batches of an epoch are held while the same workers make those of another."""
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 3, shuffle=True)
+    dataset = BatchDataset(windows.batches, 3, shuffle=True)
     loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start)
     kept = list(loader)
     dataset.set_epoch(1)
@@ -107,9 +131,9 @@ def doubled(batch):
 def test_a_collate_function_gets_the_tensors_of_a_batch(windows, workers):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 3)
+    dataset = BatchDataset(windows.batches, 3)
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=doubled)
     assert same(loader, [tuple(2 * one for one in batch) for batch in windows.batches(3)])
 
@@ -122,9 +146,9 @@ def in_a_dictionary(batch):
 def test_a_transform_may_return_a_dictionary(windows, workers):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    dataset = WindowBatches(windows, 3, transform=in_a_dictionary)
+    dataset = BatchDataset(windows.batches, 3, transform=in_a_dictionary)
     found = list(DataLoader(dataset, batch_size=None, num_workers=workers))
     wanted = [in_a_dictionary(batch) for batch in windows.batches(3)]
     assert [list(one) for one in found] == [["inputs", "names"]] * len(wanted)
@@ -136,7 +160,7 @@ def test_a_transform_may_return_a_dictionary(windows, workers):
 def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(windows, workers):
     from torchdata.stateful_dataloader import StatefulDataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     def loader_of(dataset):
         return StatefulDataLoader(dataset, batch_size=None, num_workers=workers)
@@ -144,11 +168,11 @@ def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(wi
     wanted = list(windows.batches(9, shuffle=True, epoch=3))
     assert len(wanted) == 8
     for taken in (0, 1, 4, 7) if workers else range(8):
-        batches = iter(loader := loader_of(WindowBatches(windows, 9, shuffle=True, epoch=3)))
+        batches = iter(loader := loader_of(BatchDataset(windows.batches, 9, shuffle=True, epoch=3)))
         for _ in range(taken):
             next(batches)
         state = json.loads(json.dumps(loader.state_dict()))
-        dataset = WindowBatches(windows, 9, shuffle=True)  # at another epoch: that of the state counts
+        dataset = BatchDataset(windows.batches, 9, shuffle=True)  # at another epoch: that of the state counts
         resumed = loader_of(dataset)
         resumed.load_state_dict(state)
         assert same(resumed, wanted[taken:])
@@ -160,12 +184,14 @@ def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(wi
 def test_a_stateful_loader_saved_after_an_epoch_begins_the_one_that_is_set(windows, workers):
     from torchdata.stateful_dataloader import StatefulDataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    loader = StatefulDataLoader(WindowBatches(windows, 9, shuffle=True, epoch=3), batch_size=None, num_workers=workers)
+    loader = StatefulDataLoader(
+        BatchDataset(windows.batches, 9, shuffle=True, epoch=3), batch_size=None, num_workers=workers
+    )
     list(loader)
     state = json.loads(json.dumps(loader.state_dict()))
-    dataset = WindowBatches(windows, 9, shuffle=True)
+    dataset = BatchDataset(windows.batches, 9, shuffle=True)
     resumed = StatefulDataLoader(dataset, batch_size=None, num_workers=workers)
     resumed.load_state_dict(state)
     dataset.set_epoch(4)
@@ -175,11 +201,11 @@ def test_a_stateful_loader_saved_after_an_epoch_begins_the_one_that_is_set(windo
 def test_a_stateful_loader_refuses_the_state_of_another_seed(windows):
     from torchdata.stateful_dataloader import StatefulDataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
-    loader = StatefulDataLoader(WindowBatches(windows, 9, shuffle=True), batch_size=None)
+    loader = StatefulDataLoader(BatchDataset(windows.batches, 9, shuffle=True), batch_size=None)
     next(iter(loader))
-    other = StatefulDataLoader(WindowBatches(windows, 9, shuffle=True, seed=1), batch_size=None)
+    other = StatefulDataLoader(BatchDataset(windows.batches, 9, shuffle=True, seed=1), batch_size=None)
     other.load_state_dict(loader.state_dict())
     with pytest.raises(StateError, match="seed=0"):
         list(other)
@@ -196,10 +222,10 @@ def die_at_the_third(batch):
 def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread(windows, start):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     processes = set(multiprocessing.active_children())
-    dataset = WindowBatches(windows, 9, index=True, transform=die_at_the_third)
+    dataset = BatchDataset(windows.batches, 9, index=True, transform=die_at_the_third)
     loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=start)
     batches = iter(loader)
     with pytest.raises(RuntimeError, match="DataLoader worker"):
@@ -214,12 +240,12 @@ def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread
 def test_an_error_in_a_worker_is_raised_as_what_it_was(windows):
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     def fail(_):
         raise ZeroDivisionError("by a user")
 
-    loader = DataLoader(WindowBatches(windows, 9, transform=fail), batch_size=None, num_workers=2)
+    loader = DataLoader(BatchDataset(windows.batches, 9, transform=fail), batch_size=None, num_workers=2)
     batches: Any = iter(loader)
     with pytest.raises(ZeroDivisionError, match="by a user"):
         next(batches)
@@ -230,7 +256,7 @@ def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows
     """torch drops it, and waits for ever for that batch."""
     from torch.utils.data import DataLoader
 
-    from store_spec.torch import WindowBatches
+    from store_spec.torch import BatchDataset
 
     def fail(batch):
         class LocalError(Exception):
@@ -240,7 +266,7 @@ def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows
             raise LocalError("by a user")
         return batch
 
-    loader = DataLoader(WindowBatches(windows, 9, index=True, transform=fail), batch_size=None, num_workers=2)
+    loader = DataLoader(BatchDataset(windows.batches, 9, index=True, transform=fail), batch_size=None, num_workers=2)
     batches: Any = iter(loader)
     with pytest.raises(WindowError, match="LocalError in a worker: by a user"):
         list(batches)

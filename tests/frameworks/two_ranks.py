@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 import store_spec
-from store_spec.torch import WindowBatches
+from store_spec.torch import BatchDataset
 from tests.frameworks.walks import WINDOW
 
 EPOCHS, SIZE = 3, 8
@@ -38,7 +38,7 @@ class Forecast(torch.nn.Module):
         return predicted
 
 
-def train(model: torch.nn.Module, batches: WindowBatches) -> dict[str, Any]:
+def train(model: torch.nn.Module, batches: BatchDataset) -> dict[str, Any]:
     """Train, and return what was seen."""
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     loader: Any = DataLoader(batches, batch_size=None)
@@ -60,7 +60,7 @@ def main(path: str, init: str, rank: int) -> None:
     """Train as one of two ranks."""
     torch.set_num_threads(1)
     windows = store_spec.open_store(path).windows(WINDOW)
-    batches = WindowBatches(windows, SIZE, shuffle=True, drop_last=True, index=True)
+    batches = BatchDataset(windows.batches, SIZE, shuffle=True, drop_last=True, index=True)
     batches = pickle.loads(pickle.dumps(batches))  # made, and sent here, before there are ranks
     distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
     try:
@@ -77,10 +77,10 @@ def main_alone(path: str) -> None:
     """Train on batches twice as large."""
     torch.set_num_threads(1)
     windows, model = store_spec.open_store(path).windows(WINDOW), Forecast()
-    ((x, y),) = WindowBatches(windows, len(windows))
+    ((x, y),) = BatchDataset(windows.batches, len(windows))
     with torch.no_grad():
         before = torch.nn.functional.mse_loss(model(x), y).item()
-    found = train(model, WindowBatches(windows, 2 * SIZE, shuffle=True, drop_last=True, index=True))
+    found = train(model, BatchDataset(windows.batches, 2 * SIZE, shuffle=True, drop_last=True, index=True))
     with torch.no_grad():
         after = torch.nn.functional.mse_loss(model(x), y).item()
     print(json.dumps(found | {"loss": [before, after]}))

@@ -48,7 +48,7 @@ def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(store: Stor
 
 @pytest.mark.parametrize(("name", "make"), MADE.items(), ids=list(MADE))
 def test_batches_are_no_list_of_samples(store: Store, name: str, make: Make):
-    with pytest.raises(WindowError, match=rf"of {name} come one after another .*store_spec\.torch\.WindowBatches"):
+    with pytest.raises(WindowError, match=rf"of {name} come one after another .*store_spec\.torch\.BatchDataset"):
         make(store)[0]
 
 

@@ -49,7 +49,7 @@ def _through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
 
     adapter: Any = import_module("store_spec.torch")
     windows = windows_of(place, work)
-    batches = adapter.WindowBatches(windows, work.batch, shuffle=work.shuffle, seed=0, memory=work.memory)
+    batches = adapter.BatchDataset(windows.batches, work.batch, shuffle=work.shuffle, seed=0, memory=work.memory)
     loader: Any = DataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
 
     def epoch(_: int) -> Iterator[int]:
