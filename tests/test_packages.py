@@ -169,4 +169,4 @@ def test_what_an_extra_installs_is_imported_here_or_by_the_tests_of_frameworks(e
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
 def test_adapters_stay_thin(framework):
-    assert len((ROOT / f"store_spec/{framework}.py").read_text().splitlines()) < 150
+    assert len((ROOT / f"store_spec/{framework}.py").read_text().splitlines()) < 220

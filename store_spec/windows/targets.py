@@ -10,7 +10,6 @@ import numpy as np
 from store_spec.errors import WindowError
 from store_spec.format.missing_runs import runs_of_sequences
 from store_spec.reading.moments_of_time import steps_before
-from store_spec.schema import LabelAxis
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.shape import Target, WindowShape
 from store_spec.windows.stretches import Gaps, GapUse
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 
-def check_target(store: Store, axis: LabelAxis, shape: WindowShape) -> None:
+def check_target(store: Store, axis: str, shape: WindowShape) -> None:
     """Check that the label axis of the targets fits the target of windows.
 
     Raises:
