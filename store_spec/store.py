@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -39,15 +40,17 @@ class Store(Selection):
     @overload
     def __getitem__(self, number: int) -> Pair: ...
     @overload
-    def __getitem__(self, number: slice) -> Store: ...
-    def __getitem__(self, number: int | slice) -> Pair | Store:
+    def __getitem__(self, number: slice | Sequence[int] | NDArray[Any]) -> Store: ...
+    def __getitem__(self, number: int | slice | Sequence[int] | NDArray[Any]) -> Pair | Store:
         """Read one whole sequence: inputs (steps, ...) and labels.
 
-        A slice selects sequences without reading them.
+        A slice, a list of numbers or a mask selects sequences without reading them, as `select` does.
         """
         if isinstance(number, slice):
             return Store(self._snapshot, self.selection[number])
-        return self.read(number)
+        if isinstance(number, list | np.ndarray) and np.ndim(number):
+            return self.select(number)
+        return self.read(number)  # type: ignore[arg-type]  # which refuses anything but a number
 
     def __iter__(self) -> Iterator[Pair]:
         return (self.read(number) for number in range(len(self)))
@@ -137,12 +140,15 @@ class Store(Selection):
 
         Args:
             which: Numbers (negative ones count from the end), a bool mask (sequences,), or names of sources, which
-                select all parts of each.
+                select all parts of each. In a name, `*` stands for any characters: `select("site-1/*")`.
 
         Raises:
             SequenceIndexError: There is no such sequence or source, or the mask has another length.
         """
-        return Store(self._snapshot, self.selection[self.numbers(which)])
+        numbers = self.numbers(which)
+        if not len(numbers) and len(self) and np.asarray(which).dtype == bool:
+            warnings.warn(f"{self.path}: the mask selects 0 of {len(self):,} sequences", stacklevel=2)
+        return Store(self._snapshot, self.selection[numbers])
 
     def first(self, count: int) -> Store:
         """Return a view of the sequences that are among the first `count` of the whole store."""
@@ -165,10 +171,11 @@ class Store(Selection):
             shares: Each split's share of the sources, 1 together. The range of the hash is divided in the order train,
                 val, test, and then other splits by name.
             seed: Another seed gives other splits; at least 0.
-            by: A column of `sequences`, or (sequences,): text or whole numbers. It is hashed instead of the source, so
-                sequences with one value, a patient say, are in one split. If the values are names of the splits, each
-                sequence is in the split that its value names, or in that of its source if its value is empty. Case
-                does not matter in these names, and `valid` and `validation` are `val`.
+            by: A column of `sequences`, `"sequence"` for each sequence on its own, or (sequences,): text or whole
+                numbers. It is hashed instead of the source, so sequences with one value, a patient say, are in one
+                split. If the values are names of the splits, each sequence is in the split that its value names, or in
+                that of its source if its value is empty. Case does not matter in these names, and `valid` and
+                `validation` are `val`.
             allow_empty: Return splits without any sequence instead of raising an error.
 
         Raises:
@@ -223,10 +230,23 @@ class Store(Selection):
             (Store(self._snapshot, self.selection[~out]), Store(self._snapshot, self.selection[out])) for out in masks
         ]
 
-    def stats(self) -> Statistics:
-        """Return exact statistics of all features and targets of these sequences, without reading rows."""
-        from store_spec.reading.statistics import Statistics, moments_of
+    def stats(self, *, steps: tuple[float, float] | None = None, before: Any = None, after: Any = None) -> Statistics:
+        """Return exact statistics of all features and targets of these sequences, without reading rows.
 
+        Args:
+            steps: Use only a part of each sequence, such as `(0, 0.8)`: see `WindowShape`. Rows are read for this.
+            before: Use only steps before this moment: see `RowOptions`. Rows of sequences that it divides are read.
+            after: Use only steps at or after this moment.
+
+        Raises:
+            WindowError: There are no steps in this period, or an argument is impossible.
+        """
+        from store_spec.reading.statistics import Statistics, moments_of, stats_of_period
+
+        if steps is not None or before is not None or after is not None:
+            return stats_of_period(self, steps, before, after)
+        if not len(self):
+            warnings.warn(f"{self.path}: statistics of 0 sequences", stacklevel=2)
         return Statistics(inputs=moments_of(self, "inputs"), labels=moments_of(self, "labels"), store=self)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
@@ -267,6 +287,8 @@ class Store(Selection):
         before: Any = None,
         after: Any = None,
         missing: MissingValues = "keep",
+        context: bool = False,
+        allow_later: bool = False,
         mask: bool = False,
         value_mask: bool = False,
         dtype: DTypeLike | None = None,
@@ -275,8 +297,8 @@ class Store(Selection):
 
         `target` is by default `"sequence"` if targets are labels of whole sequences, and otherwise `"future"`.
 
-        A sequence that is too short for a window has none, unless `short` says otherwise. So there may be no windows at
-        all, and no batches: check `len`.
+        A sequence that is too short for a window has none, unless `short` says otherwise. If there are no windows at
+        all, a warning says so.
         """
         from store_spec.reading.row_options import target_columns
         from store_spec.windows.shape import WindowOptions, WindowShape
@@ -302,11 +324,21 @@ class Store(Selection):
             before=before,
             after=after,
             missing=missing,
+            context=context,
+            allow_later=allow_later,
             mask=mask,
             value_mask=value_mask,
             dtype=dtype,
         )
-        return Windows(self, shape, options)
+        windows = Windows(self, shape, options)
+        if not len(windows):
+            most = int(self.lengths.max(initial=0))
+            warnings.warn(
+                f"{self.path}: 0 windows: a window and its targets take {shape.span:,} steps, and the longest of "
+                f"{len(self):,} sequences has {most:,}",
+                stacklevel=2,
+            )
+        return windows
 
     def padded(
         self,
@@ -335,6 +367,7 @@ class Store(Selection):
         static: Sequence[str] | None = None,
         before: Any = None,
         after: Any = None,
+        allow_later: bool = False,
         dtype: DTypeLike | None = None,
         value_mask: bool = False,
     ) -> PaddedBatches:
@@ -369,6 +402,7 @@ class Store(Selection):
             static=static,
             before=before,
             after=after,
+            allow_later=allow_later,
             dtype=dtype,
             mask=True,
             value_mask=value_mask,
@@ -398,6 +432,7 @@ class Store(Selection):
         static: Sequence[str] | None = None,
         before: Any = None,
         after: Any = None,
+        allow_later: bool = False,
         dtype: DTypeLike | None = None,
         value_mask: bool = False,
     ) -> PackedBatches:
@@ -428,6 +463,7 @@ class Store(Selection):
             static=static,
             before=before,
             after=after,
+            allow_later=allow_later,
             dtype=dtype,
             mask=True,
             value_mask=value_mask,
@@ -457,6 +493,7 @@ class Store(Selection):
         static: Sequence[str] | None = None,
         before: Any = None,
         after: Any = None,
+        allow_later: bool = False,
         dtype: DTypeLike | None = None,
         mask: bool = False,
         value_mask: bool = False,
@@ -488,6 +525,7 @@ class Store(Selection):
             static=static,
             before=before,
             after=after,
+            allow_later=allow_later,
             dtype=dtype,
             mask=mask,
             value_mask=value_mask,

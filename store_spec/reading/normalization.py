@@ -80,6 +80,36 @@ def labels_are_numbers(store: Store) -> bool:
     return store.schema.labels.dtype.kind == "f" or store.snapshot.labels_are_inputs()
 
 
+def check_no_later_steps(store: Store, normalize: Scaler | Own | None, stop: NDArray[np.int64], *, allow: bool) -> None:
+    """Check that statistics for the normalisation include no later steps of a sequence than are used of it.
+
+    Args:
+        store: The sequences.
+        normalize: The normalisation.
+        stop: (sequences,), the step after the last one that is used.
+        allow: Skip the check.
+
+    Raises:
+        WindowError: They do.
+    """
+    cut = stop < store.lengths
+    if allow or not cut.any() or normalize is None or normalize == "window":
+        return
+    used = store.lengths
+    if isinstance(normalize, Scaler):
+        if normalize.statistics is None:
+            return
+        used = normalize.statistics.stop_of_each(store.counts.sequences)[store.selection]
+    later = cut & (used > stop)
+    if later.any():
+        number = int(np.argmax(later))
+        raise WindowError(
+            f"{store.path}: normalize has statistics of later steps than are used: of sequence {number:,} "
+            f"({store.sources[number]}) up to step {used[number]:,}, where {stop[number]:,} are used; give "
+            "stats(steps=...) or stats(before=...) of the same period, or allow_later=True"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowScales:
     """Normalisation of each window by the mean and standard deviation of its own input steps.

@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike
 
 from store_spec.errors import WindowError
 from store_spec.reading.columns import Column, feature_positions
-from store_spec.reading.moments_of_time import moment_of
 from store_spec.reading.normalization import Normalize, Own, labels_are_numbers, resolve, scales_of, state_name
+from store_spec.reading.periods import moment_of
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.reading.statistics import moments_of
@@ -45,6 +45,8 @@ class RowOptions:
         dtype: The dtype of inputs, and of targets that are floats or come from the inputs: `"float32"` or `"float64"`.
             None: as stored, or as normalised.
         mask: Add a mask of steps, True for real ones.
+        allow_later: Allow `normalize` to have statistics of later steps than the period of `steps` and `before` has,
+            which tell a model about its future.
         value_mask: Add a mask of values of the selected features. It is False for values that were filled in, if the
             store records that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padding.
     """
@@ -56,6 +58,7 @@ class RowOptions:
     before: Any = None
     after: Any = None
     dtype: DTypeLike | None = None
+    allow_later: bool = False
     mask: bool = False
     value_mask: bool = False
 

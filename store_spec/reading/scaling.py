@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,6 +15,9 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats, Moments
 from store_spec.schema import MOMENTS
+
+if TYPE_CHECKING:
+    from store_spec.reading.statistics import Statistics
 
 FEW_FEATURES = 16  # with more features, NumPy is about as fast row by row
 MANY_VALUES = 2**13  # with fewer values, joining rows is not worth it
@@ -145,6 +148,7 @@ class Scaler:
         labels: The numbers for labels.
         earlier: Returns the normalisation that follows from only the first so many sequences of its store; None if it
             does not come from a store.
+        statistics: The statistics that it is made of; None if it does not come from a store.
 
     >>> from store_spec.format.moments import moments
     >>> both = standard(moments(np.array([[1.0], [3.0]])))
@@ -156,6 +160,7 @@ class Scaler:
     inputs: Scale
     labels: Scale
     earlier: Callable[[int], Scaler] | None = field(default=None, repr=False)
+    statistics: Statistics | None = field(default=None, repr=False)
 
     def normalize(self, x: ArrayLike) -> NDArray[Any]:
         """Return inputs minus their center, divided by their scale.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import operator
 from collections.abc import Sequence
@@ -179,11 +180,15 @@ class Selection:
     def grouped(self, by: str | ArrayLike | None) -> Sequence[str]:
         """Return the group of each sequence for `split` and `folds`, as text: its source, or the value of `by`.
 
+        With `by="sequence"`, each sequence is a group; with `by="source"`, those of a source are.
+
         Raises:
             WindowError: There is no such column, or its values are not text or whole numbers.
         """
         if not isinstance(by, str):
             return self.sources if by is None else groups(by, len(self))
+        if by == "sequence" and by not in self.sequences:
+            return [f"{source} {part}" for source, part in zip(self.sources, self.parts.tolist(), strict=True)]
         if by not in self.sequences:
             raise WindowError(
                 f"{self.path}: by={by!r:.80} is not a column of its sequences; there are "
@@ -263,6 +268,11 @@ class Selection:
         numbers: dict[str, list[int]] = {}
         for number, source in enumerate(self.sources):
             numbers.setdefault(source, []).append(number)
+        names = [
+            match
+            for name in names
+            for match in ([name] if name in numbers or "*" not in name else fnmatch.filter(numbers, name) or [name])
+        ]
         missing = [name for name in names if name not in numbers]
         if missing:
             raise SequenceIndexError(

@@ -90,7 +90,7 @@ def members(
         what = "sources" if sources is None else "groups"
         raise WindowError(
             f"split {empty!r}, a share of {shares[empty]}, would have none of {len(set(groups)):,} {what}; use fewer "
-            "splits, another seed or another by=, or give allow_empty=True"
+            'splits, another seed, or by="sequence", a column or an array, or give allow_empty=True'
         )
     return splits
 

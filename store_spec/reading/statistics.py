@@ -9,7 +9,7 @@ values to whole numbers in the same order, and find the bits of each quantile's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
-from store_spec.format.moments import Floats, Moments, merge, stacked
-from store_spec.reading.read_ranges import every_row
+from store_spec.format.moments import Floats, Moments, merge, moments, stacked
+from store_spec.format.runs import spread
+from store_spec.reading.periods import moment_of, usable_steps
+from store_spec.reading.read_ranges import BLOCK_BYTES, every_row, read_ranges
 from store_spec.reading.scaling import Scale, Scaler, range_scale, standard
 from store_spec.schema import MOMENTS
 
@@ -43,6 +45,7 @@ class Statistics:
         inputs: The statistics of the features.
         labels: The statistics of the targets, as in `stats.labels.mean`.
         store: The sequences, for quantiles, which read rows; None if there are none.
+        used: Which rows of these sequences; None for all.
 
     >>> from store_spec.format.moments import moments
     >>> rows = np.array([[1.0, 7.0], [3.0, 7.0]])
@@ -54,6 +57,7 @@ class Statistics:
     inputs: Moments
     labels: Moments
     store: Store | None = field(default=None, repr=False)
+    used: UsedRows | None = field(default=None, repr=False)
 
     @property
     def count(self) -> NDArray[np.int64]:
@@ -111,7 +115,15 @@ class Statistics:
         """Return exact quantiles of the same sequences, as `store.quantiles` does."""
         if self.store is None:
             raise WindowError("quantiles need the rows, and these statistics are of none: take those of store.stats()")
-        return quantiles(self.store, q)
+        return quantiles(self.store, q, self.used)
+
+    def stop_of_each(self, count: int) -> NDArray[np.int64]:
+        """Return the step after the last one that was used of each of the `count` sequences of the whole store."""
+        stop = np.zeros(count, np.int64)
+        if self.store is not None:
+            used = self.store.lengths if self.used is None else self.used.stop
+            np.maximum.at(stop, self.store.selection, used)
+        return stop
 
     def normalize(self, x: ArrayLike) -> NDArray[Any]:
         """Return inputs minus their mean, divided by their standard deviation: `standard().normalize(x)`.
@@ -147,13 +159,73 @@ class Statistics:
             return Scaler(inputs=inputs, labels=labels)
         schema = self.store.schema
         inputs, labels = replace(inputs, names=schema.inputs.names), replace(labels, names=schema.labels.names)
-        return Scaler(inputs=inputs, labels=labels, earlier=partial(_earlier, self.store, how, arguments))
+        earlier = partial(_earlier, self, how, arguments)
+        return Scaler(inputs=inputs, labels=labels, earlier=earlier, statistics=self)
 
 
-def _earlier(store: Store, how: str, arguments: tuple[float, ...], count: int) -> Scaler:
+def _earlier(stats: Statistics, how: str, arguments: tuple[float, ...], count: int) -> Scaler:
     """Return the scaler of the selected sequences that are among the first `count` of the whole store."""
-    scaler: Scaler = getattr(store.first(count).stats(), how)(*arguments)
+    assert stats.store is not None
+    first = stats.store.first(count)
+    earlier = first.stats() if stats.used is None else stats.used.again(first)
+    scaler: Scaler = getattr(earlier, how)(*arguments)
     return scaler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UsedRows:
+    """The rows of some statistics.
+
+    Args:
+        ranges: For `inputs` and `labels` the first rows and the rows after the last of ranges of rows.
+        stop: (sequences,), the step after the last one that is used of each sequence.
+        again: Returns the statistics of other sequences in the same way.
+    """
+
+    ranges: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+    stop: NDArray[np.int64]
+    again: Callable[[Store], Statistics]
+
+    def blocks(self, store: Store, name: str) -> Iterable[NDArray[Any]]:
+        """Yield the rows of an array, some MiB at a time."""
+        start, stop = self.ranges[name]
+        store.snapshot.check_files()  # the ranges rely on the number of steps that the root claims
+        most = max(1, BLOCK_BYTES // store.schema.rows(name).nbytes)
+        pieces = -(-(stop - start) // most)
+        low = spread(start, pieces, most)
+        high = np.minimum(low + most, np.repeat(stop, pieces))
+        group = (np.cumsum(high - low) - 1) // most
+        for some in np.split(np.arange(len(low)), np.flatnonzero(np.diff(group)) + 1):
+            if len(some):
+                yield np.concatenate(read_ranges(store.snapshot, name, low[some], high[some]))
+
+
+def stats_of_period(
+    store: Store, steps: tuple[float, float] | None = None, before: Any = None, after: Any = None
+) -> Statistics:
+    """Return the statistics of a period of these sequences; only sequences that it divides are read.
+
+    The arguments and errors are those of `store.stats`.
+    """
+    bounds = {name: moment_of(store, name, value) for name, value in (("before", before), ("after", after))}
+    start, stop = usable_steps(store, steps, **bounds)
+    if not (stop - start).any():
+        raise WindowError(f"{store.path}: there are no steps in this period, of {int(store.lengths.sum()):,} in all")
+    again = partial(stats_of_period, steps=steps, before=before, after=after)
+    first = store.starts
+    ranges = dict.fromkeys(("inputs", "labels"), (first + start, first + stop))
+    used = UsedRows(ranges=ranges, stop=stop, again=again)
+    whole = (start == 0) & (stop == store.lengths)
+    divided = ~whole & (stop > start)
+    parts = {"inputs": [moments_of(store.select(whole), "inputs")]}
+    rest = replace(used, ranges={name: (low[divided], high[divided]) for name, (low, high) in ranges.items()})
+    parts["inputs"] += map(moments, rest.blocks(store, "inputs"))
+    if store.schema.label_axis == "step":
+        parts["labels"] = [moments_of(store.select(whole), "labels"), *map(moments, rest.blocks(store, "labels"))]
+    else:
+        parts["labels"] = [moments_of(store, "labels")]  # a label of a whole sequence belongs to no step
+    found = {name: merge(stacked(each)) for name, each in parts.items()}
+    return Statistics(**found, store=store, used=used)
 
 
 def moments_of(store: Store, name: str) -> Moments:
@@ -188,12 +260,13 @@ class Quantiles:
     labels: Floats
 
 
-def quantiles(store: Store, q: ArrayLike) -> Quantiles:
+def quantiles(store: Store, q: ArrayLike, used: UsedRows | None = None) -> Quantiles:
     """Return exact quantiles of all features and targets of these sequences. Their rows are read several times.
 
     Args:
         store: The sequences. A feature is a position on the last axis of a row, as for `stats`; NaN is ignored.
         q: One or more numbers from 0 to 1. Quantiles between two values are interpolated, as by `np.quantile`.
+        used: Which rows; None for all.
 
     Raises:
         WindowError: `q` is not as above.
@@ -215,6 +288,8 @@ def quantiles(store: Store, q: ArrayLike) -> Quantiles:
         rows = store.schema.rows(name)
 
         def blocks(name: str = name, features: int = rows.features) -> Iterable[NDArray[Any]]:
+            if used is not None and (name == "inputs" or store.schema.label_axis == "step"):
+                return (block.reshape(-1, features) for block in used.blocks(store, name))
             return (block.reshape(-1, features) for block, _ in every_row(store, name))
 
         results[name] = quantiles_of_columns(blocks, rows.features, rows.dtype, fractions)

@@ -100,7 +100,7 @@ class PackedPlan(ReaderPlan):
             options.limit,
             steps=rows * tokens,
             extra=17,  # the ids of a step, its mask, and as much for a piece of one step
-            slices=rows * -(-len(packing.count) // max(1, len(packing))),
+            slices=(rows, rows * -(-len(packing.count) // max(1, len(packing)))),
             what=f"a batch of {rows:,} rows of {tokens:,} steps",
         )
         return cls(options=options, reader=reader, packing=packing, weights=weights, turns=turns, fitting=fitting)

@@ -16,13 +16,12 @@ from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
 from store_spec.reading.batch import Batch
 from store_spec.reading.columns import Column
-from store_spec.reading.normalization import Own
+from store_spec.reading.normalization import Own, check_no_later_steps
 from store_spec.reading.one_epoch import Transform
+from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
 from store_spec.reading.row_options import RowOptions, RowSelection
 from store_spec.reading.scaling import Scaler, SequenceScales, by_feature, normalized_dtype
-from store_spec.windows.shape import WindowShape
-from store_spec.windows.targets import index_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -101,9 +100,9 @@ class SliceReader(RowSelection[SliceOptions]):
                 f'{store.path}: normalize="window", but these are not windows; use "sequence", or statistics'
             )
         super().__init__(store, options)
-        shape = WindowShape(window=1, target="last", steps=options.steps)
-        usable = index_of(store, shape, self.moments["before"], self.moments["after"])
-        self.first, self.lengths = usable.start, usable.stop - usable.start
+        self.first, stop = usable_steps(store, options.steps, **self.moments)
+        self.lengths = stop - self.first
+        check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
 
     def of(self, store: Store, normalize: Scaler | Own | None) -> SliceReader:
         """Return a reader of other sequences, with another normalisation."""
@@ -216,31 +215,33 @@ def check_labels_of_steps(reader: SliceReader, name: str) -> None:
         )
 
 
-def batches_that_fit(reader: SliceReader, limit: int, *, steps: int, extra: int, slices: int, what: str) -> int:
-    """Return how many batches fit into half of the memory, apart from a chunk.
+def batches_that_fit(
+    reader: SliceReader, limit: int, *, steps: int, extra: int, slices: tuple[int, int], what: str
+) -> int:
+    """Return how many batches fit into half of the memory, apart from a chunk; 0 if only a single one does.
 
     Args:
         reader: Reads the rows.
         limit: The memory in bytes.
         steps: Steps in a batch, including padding.
         extra: Further bytes for each step.
-        slices: How many slices a batch has.
+        slices: How many slices a batch has at least, and how many on average.
         what: A batch, for errors.
 
     Raises:
         WindowError: A single batch does not fit.
     """
     schema = reader.store.schema
-    arrays = filter(schema.is_sharded, ("inputs", reader.targets.array))
+    arrays = ("inputs", reader.targets.array)
     chunk = 2 * max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in arrays)  # stored and decompressed
     batch = steps * (reader.row_bytes("inputs") + reader.row_bytes("labels") + reader.static_bytes + extra)
-    batch += slices * PIECE_BYTES
-    if limit < chunk + batch:
+    least = chunk + batch + slices[0] * PIECE_BYTES
+    if limit < least:
         raise WindowError(
-            f"{reader.store.path}: memory={limit:,} bytes is too little: {what} takes {batch:,} while it is read, and "
-            f"a chunk {chunk:,}; give memory={chunk + batch}"
+            f"{reader.store.path}: memory={limit:,} bytes is too little: {what} takes {batch:,}, and {PIECE_BYTES:,} "
+            f"more a slice while it is read, a chunk {chunk:,}; give memory={least}"
         )
-    return (limit - chunk) // 2 // max(1, batch)
+    return (limit - chunk) // 2 // max(1, batch + slices[1] * PIECE_BYTES)
 
 
 def of_steps(slices: Slices, values: NDArray[Any]) -> Arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -73,9 +74,15 @@ class StreamPlan(ReaderPlan):
         """
         check_labels_of_steps(reader, "streams")
         lanes, steps = options.batch_size, options.window
-        what = f"a batch of {lanes:,} lanes of {steps:,} steps"
-        extra = 2 + 8 * options.index
-        batches_that_fit(reader, options.limit, steps=lanes * steps, extra=extra, slices=lanes, what=what)
+        fit = partial(
+            batches_that_fit,
+            reader,
+            options.limit,
+            steps=lanes * steps,
+            extra=2 + 8 * options.index,
+            what=f"a batch of {lanes:,} lanes of {steps:,} steps",
+        )
+        fit(slices=(lanes, lanes))  # before memory is allocated for so many lanes
         reader.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         sequence = np.random.SeedSequence(options.random, spawn_key=(3,))
         places = lanes_module.plan(
@@ -88,7 +95,7 @@ class StreamPlan(ReaderPlan):
             drop_last=options.drop_last,
         )
         slices = lanes + len(places.sequence) // max(1, places.batches * options.world_size)  # in a batch, on average
-        fitting = batches_that_fit(reader, options.limit, steps=lanes * steps, extra=extra, slices=slices, what=what)
+        fitting = fit(slices=(lanes, slices))
         return cls(options=options, reader=reader, places=places, weights=weights, fitting=fitting)
 
     def __len__(self) -> int:

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
+from store_spec.reading.validation import fraction_of, int64, no_such, step_counts
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.stretches import Gaps, Stretches, stretches
-from store_spec.windows.validation import fraction_of, int64, no_such, step_counts
 
 _MOST_WINDOWS = 2**62
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from store_spec.errors import WindowError
 from store_spec.reading.ranks import whole_number
 from store_spec.reading.row_options import RowOptions
-from store_spec.windows.validation import INT64_MAX, checked_fractions
+from store_spec.reading.validation import INT64_MAX, checked_fractions
 
 Target = Literal["future", "last", "aligned", "sequence"]
 Short = Literal["drop", "pad", "error"]
@@ -98,6 +98,13 @@ class WindowShape:
         return self.input_span + self.label_span
 
     @property
+    def context_span(self) -> int:
+        """Steps from a window's first input row to its first label row."""
+        if self.target == "future":
+            return self.input_span + self.lead
+        return self.input_span - 1 if self.target == "last" else 0
+
+    @property
     def label_steps(self) -> int | None:
         """Rows in a label; None if a label is one row without a step axis."""
         if self.target == "future":
@@ -111,3 +118,4 @@ class WindowOptions(RowOptions):
 
     future: Sequence[str | int] | None = None
     missing: MissingValues = "keep"
+    context: bool = False

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.missing_runs import runs_of_sequences
-from store_spec.reading.moments_of_time import steps_before
-from store_spec.windows.index import WindowIndex
 from store_spec.windows.shape import Target, WindowShape
 from store_spec.windows.stretches import Gaps, GapUse
 
@@ -37,19 +32,6 @@ def check_target(store: Store, axis: str, shape: WindowShape) -> None:
         raise WindowError(
             f'{store.path}: target="{shape.target}" with one label for a whole sequence; use target="sequence"'
         )
-
-
-def index_of(store: Store, shape: WindowShape, before: int | None, after: int | None) -> WindowIndex:
-    """Return the index of windows whose steps are all before one moment and not before another."""
-    if before is None and after is None:
-        return WindowIndex.from_lengths(store.lengths, shape)
-    every = WindowIndex.from_lengths(store.lengths, replace(shape, short="drop"))  # short sequences are checked below
-    start, stop = every.start, every.stop
-    if after is not None:
-        start = np.maximum(start, steps_before(store, after))
-    if before is not None:
-        stop = np.minimum(stop, steps_before(store, before))
-    return WindowIndex(start=np.minimum(start, stop), stop=stop, shape=shape)
 
 
 def gaps_of(store: Store, shape: WindowShape, targets: str, *, future: bool) -> tuple[Gaps, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,20 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.reading.batch import Batch
 from store_spec.reading.columns import Column, feature_positions
-from store_spec.reading.normalization import (
-    Own,
-    WindowScales,
-)
+from store_spec.reading.normalization import Own, WindowScales, check_no_later_steps
+from store_spec.reading.periods import usable_steps
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.row_options import RowSelection, brief, features_of_targets
 from store_spec.reading.scaling import Scaler
+from store_spec.windows.index import WindowIndex
 from store_spec.windows.row_cache import RowCache
 from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
 from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
-from store_spec.windows.targets import check_target, gaps_of, index_of
+from store_spec.windows.targets import check_target, gaps_of
 
 if TYPE_CHECKING:
     from store_spec.reading.classes import ByClass
     from store_spec.reading.one_epoch import Transform
+    from store_spec.reading.statistics import Statistics
     from store_spec.store import Store
     from store_spec.windows.batches import Batches
     from store_spec.windows.mixing import Mixing
@@ -39,12 +40,16 @@ class Place(NamedTuple):
     Args:
         source: The name of the source, or an array of names.
         part: Int64, the part of the source.
+        sequence: Int64, the number of the sequence in `windows.store`.
         step: Int64, the step of the sequence at which the window starts.
+        time: The time of this step, datetime64 or timedelta64; None if the store has no times.
     """
 
     source: Any
     part: Any
+    sequence: Any
     step: Any
+    time: Any
 
 
 class Windows(RowSelection[WindowOptions]):
@@ -83,6 +88,8 @@ class Windows(RowSelection[WindowOptions]):
         future: Features to add for the steps of a `"future"` label; None for no such array.
         before: Use only windows that are, with their labels, entirely before this moment; see `RowOptions`.
         after: Use only windows that are entirely at or after this moment.
+        context: Let windows look back beyond the start of the period of `steps` and `after`: only their targets have to
+            lie in it. So the first targets of a test period have windows too.
         missing: What to do with windows that have a missing value, in a store with missing values. `"keep"`: return
             them with NaN. `"skip"`: leave out windows with NaN in an input row or a label row (with `future` also in an
             input row of the label's steps), in any feature or target, selected or not. Rows between those of a window,
@@ -112,7 +119,11 @@ class Windows(RowSelection[WindowOptions]):
         check_target(store, self.targets.axis, shape)
         if options.missing not in get_args(MissingValues):
             raise WindowError(f'{store.path}: missing={options.missing!r:.80}; it must be "keep" or "skip"')
-        self.index = index_of(store, shape, self.moments["before"], self.moments["after"])
+        start, stop = usable_steps(store, shape.steps, **self.moments)
+        check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
+        if options.context:
+            start = np.maximum(0, start - shape.context_span)
+        self.index = WindowIndex(start=np.minimum(start, stop), stop=stop, shape=shape)
         future = options.future
         if options.missing == "skip":
             self.index = replace(self.index, gaps=gaps_of(store, shape, self.targets.array, future=future is not None))
@@ -166,6 +177,7 @@ class Windows(RowSelection[WindowOptions]):
             "steps": None if shape.steps is None else list(shape.steps),
             "future": brief(self.columns["future"].take) if "future" in self.columns else None,
             "missing": self.options.missing,
+            "context": bool(self.options.context),
             "mask": self.has_mask,
         }
 
@@ -222,6 +234,18 @@ class Windows(RowSelection[WindowOptions]):
         scaler = scaler_of(self, numbers.reshape(-1))
         return scaler if numbers.ndim else Scaler(inputs=scaler.inputs.of(0), labels=scaler.labels.of(0))
 
+    def stats(self) -> Statistics:
+        """Return statistics of exactly the rows that these windows use: inputs, and labels if targets are labels.
+
+        With `phase="random"` these are the rows of all epochs. All of these rows are read.
+
+        Raises:
+            WindowError: There are no windows.
+        """
+        from store_spec.windows.used_rows import stats_of_windows
+
+        return stats_of_windows(self)
+
     def sequence_weights(self, classes: ByClass = "balanced", target: str | int | None = None) -> NDArray[np.float64]:
         """Return weights for `batches(..., weights=...)`, so that windows of all classes are drawn equally often.
 
@@ -251,7 +275,7 @@ class Windows(RowSelection[WindowOptions]):
             )
 
     def locate(self, numbers: ArrayLike) -> Place:
-        """Return source, part and first step of a window, or of many windows as arrays of the shape of `numbers`.
+        """Return where a window starts, or many windows as arrays of the shape of `numbers`; times are read.
 
         With `phase="random"`, call this on `batches.windows`, whose numbers these are.
 
@@ -261,11 +285,16 @@ class Windows(RowSelection[WindowOptions]):
         """
         self.check_epoch()
         sequences, steps = self.index.locate_many(numbers)
-        parts = self.store.parts[sequences]
+        parts, times = self.store.parts[sequences], None
+        if (time := self.store.schema.time) is not None:
+            rows = (self.store.starts[sequences] + steps).reshape(-1)
+            read = read_ranges(self.store.snapshot, "time", rows, rows + 1, recent=True)
+            each = np.concatenate([np.zeros(0, np.int64), *read]).view(time.dtype).reshape(sequences.shape)
+            times = each if sequences.ndim else each[()]
         if not sequences.ndim:
-            return Place(self.store.sources[int(sequences)], int(parts), int(steps))
+            return Place(self.store.sources[int(sequences)], int(parts), int(sequences), int(steps), times)
         names = np.array([self.store.sources[number] for number in sequences.ravel().tolist()], object)
-        return Place(names.reshape(sequences.shape), parts, steps)
+        return Place(names.reshape(sequences.shape), parts, sequences, steps, times)
 
     def __repr__(self) -> str:
         every = [(one.name, getattr(self.options, one.name), one.default) for one in fields(WindowOptions)]
@@ -280,8 +309,12 @@ class Windows(RowSelection[WindowOptions]):
         for start in range(0, len(self), READ_TOGETHER):
             yield from self.__getitems__(range(start, min(start + READ_TOGETHER, len(self))))
 
-    def __getitem__(self, number: int) -> Batch:
-        """Read one window.
+    @overload
+    def __getitem__(self, number: int) -> Batch: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Batch]: ...
+    def __getitem__(self, number: int | slice) -> Batch | list[Batch]:
+        """Read one window, or a slice of them as a list.
 
         Args:
             number: A negative one counts from the end.
@@ -290,6 +323,8 @@ class Windows(RowSelection[WindowOptions]):
             SequenceIndexError: There is no such window.
             ChecksumError: The bytes on disk are not those that were written.
         """
+        if isinstance(number, slice):
+            return self.__getitems__(range(len(self))[number])
         try:
             position = operator.index(number)
         except TypeError:

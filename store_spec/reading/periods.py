@@ -1,4 +1,4 @@
-"""The arguments `before` and `after`: how many steps of each sequence are before a moment."""
+"""The arguments `steps`, `before` and `after`: a period, as a range of steps of each sequence."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.times import moment
+from store_spec.reading.validation import checked_fractions, fraction_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -68,3 +69,24 @@ def steps_before(store: Store, moment: int) -> NDArray[np.int64]:
             high[here] = np.where(all_below, high[here], np.where(none_below, start, start + below))
     before[divided] = low - starts
     return before
+
+
+def usable_steps(
+    store: Store, steps: tuple[float, float] | None, before: int | None, after: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first usable step of each sequence, and the step after its last, (sequences,) each.
+
+    Args:
+        store: The sequences.
+        steps: The share of each sequence to use, as `(low, high)`; None for all.
+        before: Steps from this moment on are not usable, in the store's unit of time; None for no such moment.
+        after: Steps before this moment are not usable.
+    """
+    lengths = store.lengths
+    low, high = (0.0, 1.0) if steps is None else checked_fractions(steps)
+    start, stop = fraction_of(lengths, low), lengths if high == 1 else fraction_of(lengths, high)
+    if after is not None:
+        start = np.maximum(start, steps_before(store, after))
+    if before is not None:
+        stop = np.minimum(stop, steps_before(store, before))
+    return np.minimum(start, stop), stop

@@ -1,0 +1,96 @@
+"""The rows that windows use, each once, and their statistics."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store_spec.errors import WindowError
+from store_spec.format.moments import Moments, merge, moments, stacked
+from store_spec.format.runs import merged, spread
+from store_spec.reading.statistics import Statistics, UsedRows, moments_of
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
+    from store_spec.windows.windows import Windows
+
+Ints = NDArray[np.int64]
+
+
+def stats_of_windows(windows: Windows) -> Statistics:
+    """Return the statistics of all rows that windows use, each once.
+
+    Raises:
+        WindowError: There are no windows.
+    """
+    store = windows.store
+    if not len(windows):
+        raise WindowError(f"{store.path}: statistics of 0 windows")
+    shape = windows.shape
+    count = np.diff(windows.index.stretches.first)
+    some = np.flatnonzero(count)
+    sequence = windows.index.stretches.sequences(some)
+    start, count = windows.index.stretches.start[some], count[some]
+    stride = shape.stride
+    if shape.phase == "random":  # in some epoch a window starts at each step
+        count, stride = windows.index.stop[sequence] - start - shape.span + 1, 1
+    real = windows.index.real_rows(sequence, start)
+    last = start + (real - 1) * shape.sampling_rate
+    inputs = _rows(start, count, stride, real, shape.sampling_rate)
+    offset = {"future": 1 + shape.lead, "last": 0}.get(shape.target)
+    if offset is None:
+        labels = inputs
+    else:
+        rows = np.full_like(start, shape.horizon if shape.target == "future" else 1)
+        labels = _rows(last + offset, count, stride, rows, 1)
+    ranges = {}
+    for name, (run, low, high) in (("inputs", inputs), ("labels", labels)):
+        first = store.starts[sequence[run]]
+        ranges[name] = merged(first + low, first + high)
+    if windows.targets.array == "inputs":
+        ranges["inputs"] = merged(*(np.concatenate(each) for each in zip(*ranges.values(), strict=True)))
+    stop = np.zeros(len(store), np.int64)
+    for run, _, high in (inputs, labels):
+        np.maximum.at(stop, sequence[run], high)
+    used = UsedRows(ranges=ranges, stop=stop, again=partial(_of, windows))
+    by_step = windows.targets.array == "labels" and windows.targets.axis == "step"
+    found: dict[str, Moments] = {"inputs": merge(stacked([moments(rows) for rows in used.blocks(store, "inputs")]))}
+    found["labels"] = (
+        merge(stacked([moments(rows) for rows in used.blocks(store, "labels")]))
+        if by_step
+        else moments_of(store.select(np.unique(sequence)), "labels")
+    )
+    return Statistics(**found, store=store, used=used)
+
+
+def _of(windows: Windows, store: Store) -> Statistics:
+    return stats_of_windows(windows.of(store, None))
+
+
+def _rows(start: Ints, count: Ints, stride: int, rows: Ints, rate: int) -> tuple[Ints, Ints, Ints]:
+    """Return ranges of steps (run, first step, step after the last) that runs of windows use.
+
+    Args:
+        start: (runs,), the first row of each run's first window.
+        count: (runs,), how many windows each run has.
+        stride: Steps from one window to the next.
+        rows: (runs,), how many rows a window has.
+        rate: Steps from one row of a window to the next.
+    """
+    if rate == 1 and (stride == 1 or ((stride <= rows) | (count == 1)).all()):
+        return np.arange(len(start)), start, start + (count - 1) * stride + rows
+    if rate == 1:
+        low, run = spread(start, count, stride), np.repeat(np.arange(len(start)), count)
+        return run, low, low + rows[run]
+    found = []
+    for number, (at, windows, each) in enumerate(zip(start.tolist(), count.tolist(), rows.tolist(), strict=True)):
+        used = np.zeros((windows - 1) * stride + (each - 1) * rate + 3, bool)  # with False at both ends
+        for row in range(each):
+            used[1 + row * rate : 2 + row * rate + (windows - 1) * stride : stride] = True
+        edges = np.flatnonzero(np.diff(used)) + at
+        found.append((np.full(len(edges) // 2, number), edges[::2], edges[1::2]))
+    run, low, high = (np.concatenate(each) for each in zip(*found, strict=True))
+    return run, low, high

@@ -1,0 +1,212 @@
+"""Periods: statistics of them and of windows, compared with plain loops; and what is refused because it would leak."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pickle
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.errors import SequenceIndexError, WindowError
+from store_spec.windows.shape import WindowOptions, WindowShape
+from store_spec.windows.windows import Windows
+from tests.store.window_oracle import LENGTHS, Numbered, numbered, same, shapes
+
+START = 10**9  # seconds, of the first step of each sequence
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> store_spec.Store:
+    path, rng = tmp_path_factory.mktemp("periods") / "s", np.random.default_rng(0)
+    with store_spec.create_store(
+        path, inputs=("float32", (2,)), labels=("float64", (1,)), missing="keep", time="s", chunk=64, shard=640
+    ) as writer:
+        for number, length in enumerate(LENGTHS):
+            x = np.cumsum(rng.normal(size=(length, 2)), axis=0).astype("float32")
+            x[rng.random(x.shape) < 0.1] = np.nan
+            writer.append(x, x[:, :1] * 3, source=f"site-{number % 3}/{number:02}", time=np.arange(length) + START)
+    return store_spec.open_store(path)
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Numbered]:
+    path = tmp_path_factory.mktemp("numbers")
+    return {axis: numbered(path / axis, axis, chunk=8) for axis in ("step", "sequence")}
+
+
+def assert_moments(found: Any, rows: NDArray[Any]) -> None:
+    """Compare with NumPy."""
+    rows = rows.reshape(len(rows), -1).astype(np.float64)
+    assert found.count.tolist() == (~np.isnan(rows)).sum(axis=0).tolist()
+    some = found.count > 0
+    for name, wanted in (("mean", np.nanmean), ("std", np.nanstd), ("min", np.nanmin), ("max", np.nanmax)):
+        assert np.allclose(getattr(found, name)[some], wanted(rows[:, some], axis=0), rtol=1e-12, atol=1e-12)
+
+
+@hypothesis.given(
+    low=st.integers(0, 9), width=st.integers(1, 10), before=st.none() | st.integers(0, 110),
+    after=st.none() | st.integers(-1, 60),
+)  # fmt: skip
+def test_statistics_of_a_period_are_those_of_its_rows(
+    store: store_spec.Store, low: int, width: int, before: int | None, after: int | None
+):
+    share = (low / 10, min(10, low + width) / 10)
+    given = {"before": before, "after": after}
+    moments = {name: None if at is None else np.datetime64(START + at, "s") for name, at in given.items()}
+    rows: list[Any] = [[np.zeros((0, 2))], [np.zeros((0, 1))]]
+    for x, y in store:
+        start, stop = (int(round(len(x) * each, 6)) for each in share)
+        start = start if after is None else max(start, min(len(x), after), 0)
+        stop = stop if before is None else min(stop, before)
+        for array, part in zip(rows, (x, y), strict=True):
+            array.append(part[start : max(start, stop)])
+    inputs, labels = (np.concatenate(each) for each in rows)
+    if not len(inputs):
+        with pytest.raises(WindowError, match="there are no steps in this period, of 308 in all"):
+            store.stats(steps=share, **moments)
+        return
+    stats = store.stats(steps=share, **moments)
+    assert_moments(stats.inputs, inputs)
+    assert_moments(stats.labels, labels)
+    if stats.count.all():
+        median = stats.robust().inputs.center
+        assert np.allclose(median, np.nanmedian(inputs.astype(float), axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence"])
+@hypothesis.given(shape=shapes(("future", "last", "aligned")), targets=st.sampled_from([None, "inputs"]))
+def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
+    numbers: dict[str, Numbered], axis: str, shape: WindowShape, targets: Any
+):
+    store = numbers[axis].store
+    if axis == "sequence" and targets is None:
+        shape = WindowShape(**{name: getattr(shape, name) for name in shape.__slots__} | {"target": "sequence"})
+    windows = Windows(store, shape, WindowOptions(targets=targets))
+    if not len(windows):
+        with pytest.raises(WindowError, match="statistics of 0 windows"):
+            windows.stats()
+        return
+    used: list[set[tuple[int, int]]] = [set(), set()]
+    for number in range(len(windows)):
+        sequence, start = windows.index.locate(number)
+        real = int(windows.index.real_rows(sequence, start))
+        rows = [start + k * shape.sampling_rate for k in range(real)]
+        label = rows if shape.target == "aligned" else rows[-1:]
+        if shape.target == "future":
+            label = [rows[-1] + 1 + shape.lead + k for k in range(shape.horizon)]
+        used[0] |= {(sequence, row) for row in rows}
+        used[1] |= {(sequence, row) for row in label}
+    if targets == "inputs":
+        used[0] |= used[1]
+    stats = windows.stats()
+    assert_moments(stats.inputs, np.array([numbers[axis].sequences[at][0][row] for at, row in sorted(used[0])]))
+    if axis == "step" and targets is None:
+        assert_moments(stats.labels, np.array([numbers[axis].sequences[at][1][row] for at, row in sorted(used[1])]))
+
+
+READERS: dict[str, Any] = {
+    "windows": lambda store, **more: store.windows(3, **more),
+    "padded": lambda store, **more: store.padded(3, **more),
+    "packed": lambda store, **more: store.packed(100, **more),
+    "streams": lambda store, **more: store.streams(2, 5, **more),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_statistics_of_later_steps_are_refused_unless_they_are_allowed(store: store_spec.Store, reader: str):
+    read, end = READERS[reader], np.datetime64(START + 31, "s")
+    later: tuple[Any, ...] = (store.stats(), store.stats().minmax(), "sequence", store.stats(steps=(0, 0.9)))
+    for normalize in later:
+        assert read(store, normalize=normalize)
+        for period in ({"steps": (0, 0.8)}, {"before": end}):
+            with pytest.raises(WindowError, match=r"statistics of later steps than are used: of sequence \d \(site-"):
+                read(store, normalize=normalize, **period)
+            assert read(store, normalize=normalize, allow_later=True, **period)
+    assert read(store, normalize=store.stats(steps=(0, 0.8)), steps=(0, 0.8))
+    assert read(store, normalize=store.stats(before=end), before=end)
+    assert read(store, normalize=store.stats(before=end), after=end)
+    assert read(store, normalize=store.stats(steps=(0, 0.5)), steps=(0, 0.8))
+    # Of other sequences they may be of all steps.
+    assert read(store[:6], normalize=store[6:].stats(), steps=(0, 0.8))
+
+
+def test_statistics_of_windows_do_not_leak_into_them(store: store_spec.Store):
+    windows = store.windows(3, steps=(0, 0.8))
+    stats = windows.stats()
+    assert len(store.windows(3, steps=(0, 0.8), normalize=stats)) == len(windows)
+    with pytest.raises(WindowError, match="up to step 32, where 20 are used"):
+        store.windows(3, steps=(0, 0.5), normalize=stats)
+    pickled = pickle.loads(pickle.dumps(store.windows(3, steps=(0, 0.8), normalize=stats)))
+    assert same(pickled[0], store.windows(3, steps=(0, 0.8), normalize=stats)[0])
+
+
+@hypothesis.given(shape=shapes(shorts=("drop",)), low=st.integers(0, 9))
+def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_period(
+    numbers: dict[str, Numbered], shape: WindowShape, low: int
+):
+    store = numbers["step"].store
+    given = {name: getattr(shape, name) for name in shape.__slots__} | {"stride": 1}
+    period = WindowShape(**given | {"steps": (low / 10, 1.0)})
+    whole = Windows(store, WindowShape(**given | {"steps": None}))
+    found = Windows(store, period, WindowOptions(context=True))
+    wanted = []
+    for number in range(len(whole)):
+        sequence, start = whole.index.locate(number)
+        if start + shape.context_span >= int(round(LENGTHS[sequence] * low / 10, 6)):
+            wanted.append((sequence, start))
+    assert [found.index.locate(number) for number in range(len(found))] == wanted
+
+
+def test_nothing_is_said(store: store_spec.Store):
+    with pytest.warns(UserWarning, match="0 windows: a window and its targets take 1,001 steps, .* of 18 .* has 100"):
+        store.windows(1000)
+    with pytest.warns(UserWarning, match="the mask selects 0 of 18 sequences"):
+        store.select(store.lengths > 1000)
+    with pytest.warns(UserWarning, match="statistics of 0 sequences"):
+        store.select([]).stats()
+
+
+def test_sequences_are_selected_by_lists_masks_and_patterns(store: store_spec.Store):
+    assert store[[2, 1]].sources == (store.sources[2], store.sources[1])
+    assert store[store.lengths > 30].lengths.tolist() == [40, 100, 33, 64]
+    assert store[np.array([3])].lengths.tolist() == [3]
+    assert store.select("site-1/*").sources == tuple(name for name in store.sources if name.startswith("site-1/"))
+    with pytest.raises(SequenceIndexError, match=r"no sequence of source 'site-9/\*'"):
+        store.select("site-9/*")
+
+
+def test_each_sequence_may_be_split_on_its_own(tmp_path: Path):
+    with store_spec.create_store(tmp_path / "s", inputs=("int8", ()), labels=("int8", ())) as writer:
+        for _ in range(200):
+            writer.append(np.zeros(3, "i1"), np.zeros(3, "i1"), source="one.csv")
+    store = store_spec.open_store(tmp_path / "s")
+    with pytest.raises(WindowError, match=r'none of 1 sources; .* by="sequence", a column or an array'):
+        store.splits()
+    splits = store.splits(by="sequence")
+    assert sorted(np.concatenate([view.selection for view in splits.values()])) == list(range(200))
+    assert 140 < len(splits["train"]) < 180
+    with pytest.raises(WindowError, match="would have none of 1 groups"):
+        store.splits(by="source")
+
+
+def test_places_of_windows_have_sequence_and_time(store: store_spec.Store):
+    windows = store[::-1].windows(4, stride=3)
+    place = windows.locate(7)
+    sequence, step = windows.index.locate(7)
+    assert place == (windows.store.sources[sequence], 0, sequence, step, np.datetime64(START + step, "s"))
+    several = windows.locate([[7, 0]])
+    assert several.sequence.tolist() == [[sequence, windows.index.locate(0)[0]]]
+    assert several.time.tolist() == [[dt.datetime.fromisoformat(str(one)) for one in several.time[0]]]
+
+
+def test_a_slice_of_windows_is_a_list_of_them(store: store_spec.Store):
+    windows = store.windows(4)
+    assert all(same(a, b) for a, b in zip(windows[3:9:2], [windows[3], windows[5], windows[7]], strict=True))
+    assert windows[5:5] == []
