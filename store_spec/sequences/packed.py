@@ -243,7 +243,7 @@ class PackedBatches(OneEpoch[Any, PackedPlan]):
     _of, _kind = "store.packed", "packed"
 
     def __init__(self, options: PackedOptions, store: Store, rows: SliceOptions) -> None:
-        weights = checked_weights(options.weights, np.ones(len(store), np.int64), store.path)
+        weights = checked_weights(options.weights, np.broadcast_to(np.int64(1), len(store)), store.path)
         super().__init__(options, PackedPlan.make(options, SliceReader(store, rows), weights))
 
     @property

@@ -280,7 +280,7 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
     _of, _kind = "store.padded", "padded"
 
     def __init__(self, options: PaddedOptions, store: Store, rows: SliceOptions) -> None:
-        weights = checked_weights(options.weights, np.ones(len(store), np.int64), store.path)
+        weights = checked_weights(options.weights, np.broadcast_to(np.int64(1), len(store)), store.path)
         super().__init__(options, PaddedPlan.make(options, SliceReader(store, rows), weights))
 
     @property

@@ -233,7 +233,7 @@ class Streams(OneEpoch[Batch, StreamPlan]):
     _of, _kind = "store.streams", "streams"
 
     def __init__(self, options: StreamOptions, store: Store, rows: SliceOptions) -> None:
-        weights = checked_weights(options.weights, np.ones(len(store), np.int64), store.path)
+        weights = checked_weights(options.weights, np.broadcast_to(np.int64(1), len(store)), store.path)
         super().__init__(options, StreamPlan.make(options, SliceReader(store, rows), weights))
 
     @property

@@ -291,7 +291,7 @@ def _judge_windows(store: Store, whole: Whole, broken: list[str]) -> None:
             WINDOW, target=windows.shape.target, before=0 if store.schema.time.since is None else "1970-01-01"
         )
     numbers = sorted({*range(min(SHOWN, len(windows))), *range(max(0, len(windows) - SHOWN), len(windows))})
-    samples = [*zip(numbers, windows.__getitems__(numbers), strict=True)]
+    samples: list[tuple[int, Any]] = [*zip(numbers, windows.__getitems__(numbers), strict=True)]
     for number, batch in enumerate(islice(windows.batches(1), SHOWN)):
         samples.append((number, tuple(array[0] for array in batch)))
     for number, sample in samples:

@@ -28,7 +28,7 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
-from store_spec.sequences.slices import Batch
+from store_spec.reading.batch import Batch
 from store_spec.sequences.streams import StreamPlan, Streams
 from store_spec.store import Store
 from store_spec.windows.batches import Batches
@@ -150,10 +150,10 @@ def _held_threads(batches: Batches, stream: Streams) -> Iterator[Callable[[], No
             go.wait()
         read(loader, *arguments)
 
-    def held_stream(plan: StreamPlan, start: int, stop: int) -> list[Batch]:
-        if start and plan is stream._plan and os.getpid() == process:
+    def held_stream(plan: StreamPlan, numbers: range) -> list[Batch]:
+        if numbers.start and plan is stream._plan and os.getpid() == process:
             go.wait()
-        return read_stream(plan, start, stop)
+        return read_stream(plan, numbers)
 
     with (
         mock.patch.object(Loader, "__call__", loaded),

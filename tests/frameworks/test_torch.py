@@ -3,6 +3,7 @@
 import json
 import pickle
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -297,7 +298,7 @@ def test_packing_names_sequences_of_no_steps_and_labels_that_are_not_of_steps(st
         packed(y[:, 0], mask)
 
 
-READERS = {
+READERS: dict[str, Any] = {
     "windows": lambda store: (store.windows(WINDOW).batches, 5),
     "padded": lambda store: (store.padded, 3),
     "packed": lambda store: (store.packed, 32),
@@ -338,9 +339,10 @@ def test_nested_tensors_have_the_steps_of_each_piece_and_no_padding(store):
 
     from store_spec.torch import BatchDataset, nested
 
-    found = []
+    found: list[Any] = []
     for batch in BatchDataset(store.packed, 40, index=True):
-        assert nested(batch.labels, batch).offsets().diff().sum() == batch.mask.sum()
+        labels: Any = nested(batch.labels, batch)
+        assert labels.offsets().diff().sum() == batch.mask.sum()
         pieces = nested(batch.inputs, batch).unbind()
         found += zip(batch.index[batch.index >= 0].tolist(), pieces, strict=True)
     assert len(found) == np.count_nonzero(store.lengths)

@@ -23,13 +23,16 @@ class MadePlan:
         return self.steps
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
-        return in_groups(self.read, self.most, numbers)
+        return in_groups(lambda some: self.read(some.start, some.stop), lambda left: self.most(left.start), numbers)
 
     def parameters(self) -> dict[str, Any]:
         return {}
 
     def state(self, step: int) -> dict[str, Any]:
         return {"taken": step}
+
+    def of(self, store: Any, normalize: Any) -> Self:
+        raise NotImplementedError
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         raise NotImplementedError
@@ -41,6 +44,3 @@ class MadeEpoch(OneEpoch[Any, MadePlan]):
     def __init__(self, read: Callable[[int, int], list[Any]], most: Callable[[int], int], steps: int) -> None:
         store = SimpleNamespace(counts=SimpleNamespace(sequences=1))
         super().__init__(EpochOptions(), MadePlan(read, most, steps, store))
-
-    def _make_plan(self, store: Any, normalize: Any) -> MadePlan:
-        raise NotImplementedError

@@ -55,14 +55,15 @@ def test_windows_are_located_by_source_part_and_step(named: tuple[list[Any], sto
     sequences, store = named
     windows = store.windows(4, horizon=2, stride=3)
     source_and_part = (("a", 0), ("b", 0), ("b", 1), ("c", 0))
-    wanted = [
-        (*name, start)
-        for name, (x, _) in zip(source_and_part, sequences, strict=True)
+    wanted: list[Any] = [
+        (*name, number, start, None)
+        for number, (name, (x, _)) in enumerate(zip(source_and_part, sequences, strict=True))
         for start in range(0, len(x) - 5, 3)
     ]
     assert [windows.locate(number) for number in range(len(windows))] == wanted
-    sources, parts, steps = windows.locate(np.arange(len(windows)))
-    assert list(zip(sources.tolist(), parts.tolist(), steps.tolist(), strict=True)) == wanted
+    place = windows.locate(np.arange(len(windows)))
+    found = zip(*(each.tolist() for each in (place.source, place.part, place.sequence, place.step)), strict=True)
+    assert [(*one, place.time) for one in found] == wanted
     assert windows.locate(-1) == wanted[-1]
     with pytest.raises(SequenceIndexError, match=f"window {len(windows)} asked for"):
         windows.locate(len(windows))

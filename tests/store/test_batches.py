@@ -26,13 +26,14 @@ from store_spec.disk.shards import Shards
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.reading import statistics as statistics_module
 from store_spec.reading.ahead import ahead
+from store_spec.reading.batch import Batch
 from store_spec.sequences import padded as padded_module
 from store_spec.windows import batches as batches_module
 from store_spec.windows import windows as windows_module
 from store_spec.windows.batches import Batches
 from store_spec.windows.loading import Loader
 from store_spec.windows.order import EpochOrder
-from store_spec.windows.pools import Batch, Pool
+from store_spec.windows.pools import Pool
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
 from store_spec.windows.windows import Windows

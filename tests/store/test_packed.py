@@ -107,8 +107,8 @@ def test_labels_of_sequences_static_columns_and_parts_of_sequences_are_given_for
             at = np.flatnonzero(part[:, 1] == x[0, 0])[0]
             assert np.array_equal(x, part[at : at + len(x), [1]])
             assert x.dtype == np.float32
-            wanted = {None: np.repeat(label[None], len(x), 0)}.get(targets if targets is None else "")
-            if wanted is None:
+            wanted = np.repeat(label[None], len(x), 0)
+            if targets is not None:
                 wanted = part[at : at + len(x)][:, [0, 1] if targets == "inputs" else [1]]
             assert np.array_equal(y, wanted)
             assert (flat[place : place + len(x)] == len(whole)).all()

@@ -309,7 +309,7 @@ def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: 
     read.clear()
     calls, read_some = list[int](), SliceReader.inputs
 
-    def noted(reader: SliceReader, slices: Slices) -> tuple[Arrays, list[Arrays]]:
+    def noted(reader: SliceReader, slices: Slices) -> dict[str, Arrays]:
         calls.append(len(slices.shapes))
         return read_some(reader, slices)
 

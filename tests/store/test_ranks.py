@@ -118,20 +118,20 @@ def test_one_rank_has_plain_batches():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
-        ({"batch_size": -3}, "batch_size is -3"),
-        ({"batch_size": 2.5}, "batch_size is 2.5"),
-        ({"batch_size": True}, "batch_size is True"),
+        ({"size": 0}, "size is 0; it must be a whole number of at least 1"),
+        ({"size": -3}, "size is -3"),
+        ({"size": 2.5}, "size is 2.5"),
+        ({"size": True}, "size is True"),
         ({"world_size": 0}, "world_size is 0"),
         ({"rank": -1}, "rank is -1"),
         ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
         ({"world_size": 20}, "10 samples cannot be dealt to world_size=20 .* drop_last=True, which leaves out 10"),
-        ({"batch_size": 1, "world_size": 4}, "10 samples cannot be dealt to world_size=4 .* leaves out 2"),
+        ({"size": 1, "world_size": 4}, "10 samples cannot be dealt to world_size=4 .* leaves out 2"),
     ],
 )
 def test_what_is_impossible_is_refused_with_both_numbers(arguments, message: str):
     with pytest.raises(WindowError, match=message):
-        Turns(**{"samples": 10, "batch_size": 4, **arguments})
+        Turns(**{"samples": 10, "size": 4, **arguments})
 
 
 def test_a_batch_beyond_the_last_is_an_index_error():

@@ -21,14 +21,13 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import StoreError
 from store_spec.reading.ahead import in_groups
-from store_spec.sequences.slices import Batch
 from tests.store.made_epoch import MadeEpoch
 from tests.store.oracle import Recipe, make, write
 
 STEPS = 100
 
 
-def made(first: int, stop: int) -> list[Batch]:
+def made(first: int, stop: int) -> list[tuple[Any]]:
     return [(np.array(number),) for number in range(first, stop)]
 
 
@@ -48,13 +47,16 @@ def threads() -> set[threading.Thread]:
 def test_each_batch_comes_once_and_no_more_are_there_than_may_be(most: list[int], step: int):
     read = list[tuple[int, int]]()
 
-    def reading(first: int, stop: int) -> list[Batch]:
+    def reading(first: int, stop: int) -> list[tuple[Any]]:
         read.append((first, stop))
         assert stop - first <= max(1, most[first])
         return made(first, stop)
 
     found = []
-    for batch in in_groups(reading, lambda number: min(most[number], STEPS - number), range(step, STEPS)):
+    epoch = in_groups(
+        lambda some: reading(some.start, some.stop), lambda left: min(most[left.start], len(left)), range(step, STEPS)
+    )
+    for batch in epoch:
         found += numbers([batch])
     assert found == list(range(step, STEPS))
     assert [number for first, stop in read for number in range(first, stop)] == found
@@ -63,7 +65,7 @@ def test_each_batch_comes_once_and_no_more_are_there_than_may_be(most: list[int]
 def test_the_next_ones_are_read_while_those_before_are_in_use():
     read, go = threading.Event(), threading.Event()
 
-    def reading(first: int, stop: int) -> list[Batch]:
+    def reading(first: int, stop: int) -> list[tuple[Any]]:
         if first:
             read.set()
             assert go.wait(60)
@@ -79,7 +81,7 @@ def test_the_next_ones_are_read_while_those_before_are_in_use():
 def test_where_two_do_not_fit_none_is_read_before_it_is_asked_for():
     read: list[int] = []
 
-    def reading(first: int, stop: int) -> list[Batch]:
+    def reading(first: int, stop: int) -> list[tuple[Any]]:
         read.append(first)
         return made(first, stop)
 
@@ -94,7 +96,7 @@ def test_where_two_do_not_fit_none_is_read_before_it_is_asked_for():
 def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad: int, error: type[Exception]):
     damaged = True
 
-    def reading(first: int, stop: int) -> list[Batch]:
+    def reading(first: int, stop: int) -> list[tuple[Any]]:
         if damaged and first <= bad < stop:
             raise error(f"batch {bad} of {first} to {stop}")
         return made(first, stop)

@@ -20,7 +20,6 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.windows import loading, order
 from store_spec.windows import row_cache as row_cache_module
-from store_spec.windows.pools import Batch
 from store_spec.windows.ranges import Ranges
 from store_spec.windows.row_cache import MOST_IDLE, CachedRows, RowCache
 from store_spec.windows.shape import WindowOptions, WindowShape
@@ -53,7 +52,7 @@ def empty_shards(store: store_spec.Store) -> None:
             path.write_bytes(b"")
 
 
-def batches_read(batches: Any) -> list[Batch]:
+def batches_read(batches: Any) -> list[tuple[Any, ...]]:
     """Return copies of batches, as soon as they come."""
     return [tuple(array.copy() for array in batch) for batch in batches]
 

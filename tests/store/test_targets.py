@@ -34,7 +34,7 @@ def made(path: Path, labels: list[int], axis: Any = "step") -> store_spec.Store:
         for number, length in enumerate(LENGTHS):
             x = np.cumsum(rng.normal(size=(length, 3)), axis=0)
             x[rng.random(x.shape) < 0.05] = np.nan
-            y = {"step": x[:, labels], "own": np.zeros((0, len(labels))), "sequence": number}[axis]
+            y: Any = {"step": x[:, labels], "own": np.zeros((0, len(labels))), "sequence": number}[axis]
             writer.append(x, y, source=f"s{number:02}", time=np.arange(length) + 10**9)
     return store_spec.open_store(path)
 

@@ -24,7 +24,7 @@ from store_spec.errors import (
     WindowError,
 )
 from store_spec.format.times import UNITS, Time, moment
-from store_spec.windows.targets import steps_before
+from store_spec.reading.periods import steps_before
 from tests.store.damage import change_places
 from tests.store.oracle import random_times, same
 
