@@ -95,18 +95,19 @@ def test_windows_give_the_mask_of_what_was_filled_in(tmp_path, options):
     rate, take = options.get("sampling_rate", 1), options.get("features", [0, 1])
     assert len(windows) == len(plain) > 0
     for number in range(len(windows)):
-        sample, (x, y, *rest) = windows[number], plain[number]
+        sample, wanted = windows[number], plain[number]
         sequence, start = windows.index.locate(number)
         real = int(windows.index.real_rows(sequence, start))
         rows = store.starts[sequence] + start + rate * np.arange(real)
-        mask = np.zeros(x.shape, bool)
+        mask = np.zeros(wanted.inputs.shape, bool)
         mask[:real] = ~filled[rows][:, take]
-        wanted = (x, y, mask, *(rest[1:] if "short" in options else rest))
-        assert [a.tobytes() for a in sample] == [np.ascontiguousarray(a).tobytes() for a in wanted]
-        assert sample[2].dtype == bool
+        assert sample._fields != wanted._fields
+        for name, array in (wanted._asdict() | {"value_mask": mask}).items():
+            assert getattr(sample, name).tobytes() == np.ascontiguousarray(array).tobytes()
+        assert sample.value_mask.dtype == bool
     for batch in (windows.batches(5), windows.batches(5, shuffle=True, index=True)):
-        for x, _, mask, *_ in batch:
-            assert mask.shape == x.shape
+        for one in batch:
+            assert one.value_mask.shape == one.inputs.shape
 
 
 def test_building_more_compacting_and_repairing_keep_it(tmp_path):

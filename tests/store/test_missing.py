@@ -149,7 +149,7 @@ def test_no_rows_are_read_to_know_which_windows_there_are(by_step: Gappy, monkey
     monkeypatch.setattr(Snapshot, "fill", refused)
     windows = store.windows(5, horizon=2, stride=2, missing="skip")
     assert 0 < len(windows) < len(store.windows(5, horizon=2, stride=2))
-    assert [windows.locate(number) for number in (0, -1)]
+    assert [windows.index.locate(number) for number in (0, -1)]
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 3, "sampling_rate": 2}, {"target": "aligned", "short": "pad"}])

@@ -101,7 +101,7 @@ def test_two_names_of_one_split_are_refused(shares):
 
 def test_an_empty_split_is_refused_unless_it_is_allowed():
     shares = {"train": 0.999, "test": 0.001}
-    message = r"split 'test', a share of 0\.001, would have none of 40 sources; use fewer splits, another seed or"
+    message = r"split 'test', a share of 0\.001, would have none of 40 sources; use fewer splits, another seed, or"
     for names in (["test"], shares):
         with pytest.raises(WindowError, match=message):
             members(NAMES[:40], names, shares, 0)
