@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from builder.build_errors import BuildError, SourceError, UsageError
-    from builder.execution.build import Report, build
+    from builder.execution.build import build
     from builder.execution.preview import Preview, preview
+    from builder.execution.report import Report
     from builder.frames.tabular import Tabular, tabular
     from builder.inspection import Inspection, SourceInspection, inspect, inspect_source
     from builder.inspection.as_html import write_report
@@ -41,7 +42,8 @@ __all__ = [
 
 _MODULES = {
     "build_errors": ("BuildError", "SourceError", "UsageError"),
-    "execution.build": ("Report", "build"),
+    "execution.build": ("build",),
+    "execution.report": ("Report",),
     "frames.tabular": ("Tabular", "tabular"),
     "inspection": ("Inspection", "SourceInspection", "inspect", "inspect_source"),
     "inspection.as_html": ("write_report",),

@@ -4,6 +4,7 @@
     ├── UsageError    what was asked for cannot be: nothing is built, exit status 2
     │   └── NoSuchProcessError   the name of a process function leads to none: where a store records it, give another
     └── SourceError   one source cannot be used: it is quarantined, the others go on, exit status 1
+        └── EmptySourceError   nothing is left of a source: it is skipped, and not tried again until it changes
 
 A class exists only where a caller acts differently. All of them survive pickling, since workers raise them.
 """
@@ -40,3 +41,7 @@ class SourceError(BuildError):
 
     def __str__(self) -> str:
         return f"{self.source}: {self.reason}"
+
+
+class EmptySourceError(SourceError):
+    """Nothing is left of a source: all of its rows were dropped, or its process function gave no sequence."""

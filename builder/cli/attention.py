@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from builder.amounts import count_text, printable
 
 if TYPE_CHECKING:
-    from builder.execution.build import Report
+    from builder.execution.report import Report
 
 NAMED = 5
 
@@ -43,6 +43,13 @@ def attention(report: Report) -> Iterator[str]:
         if sources:
             what, it = (one, "it") if len(sources) == 1 else (many, "them")
             yield f"{count_text(len(sources), 'source')} {what}: {first_of(sources)}; {advice.format(it)}"
+    if report.skipped:
+        names, reason = [one.source for one in report.skipped], report.skipped[0].reason
+        are, them = ("is empty", "it") if len(names) == 1 else ("are empty", "them")
+        yield (
+            f"{count_text(len(names), 'source')} {are}: {first_of(names)} ({printable(reason)}); --empty error counts "
+            f"{them} as failed"
+        )
     if report.uncompared is not None:
         yield report.uncompared
     failed = len(report.failures)

@@ -25,6 +25,8 @@ def preview_text(preview: Preview) -> Iterator[RenderableType]:
             table.add_row("cleaning", f"{done}, of those looked at")
         sampled = printable(", ".join(preview.sampled))
         table.add_row("looked at", f"{count_text(len(preview.sampled), 'source')}: {sampled}")
+        if preview.skipped:
+            table.add_row("of them empty", first_of([one.source for one in preview.skipped]))
     yield section(f"{preview.store}: {'would be brought up to date' if preview.exists else 'would be made'}", table)
     if preview.exists:
         yield section("Its sources", _sources(preview))
@@ -46,6 +48,7 @@ def _sources(preview: Preview) -> RenderableType:
         ("unchanged", preview.unchanged, "leaves them as they are", ()),
         ("  other code", len(preview.outdated), again, preview.outdated),
         ("vanished", len(preview.vanished), missing, preview.vanished),
+        ("skipped", preview.skipped_before, "leaves them out, as they are empty", ()),
         ("unreadable", len(unreadable), "names them, and leaves them", unreadable),
     ):
         if count:

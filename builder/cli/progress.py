@@ -15,7 +15,7 @@ from rich.text import Text
 
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.cli.attention import ignored_text
-from builder.execution.build import Report
+from builder.execution.report import Report
 from builder.execution.tally import Tally
 from builder.maintenance.verification import Checking
 from builder.planning.resolved_sources import FILE_COST
@@ -85,6 +85,7 @@ def account(tally: Tally) -> str:
     '2 of 7 sources, 1,234 steps, 5.0 kB in, 900 bytes out'
     """
     failed = f"; {len(tally.failures):,} failed" if tally.failures else ""
+    failed += f"; {len(tally.skipped):,} skipped" if tally.skipped else ""
     return (
         f"{tally.done:,} of {count_text(tally.sources, 'source')}, {count_text(tally.steps, 'step')}, "
         f"{bytes_text(tally.bytes_read)} in, {bytes_text(tally.bytes_written)} out{failed}"
@@ -97,15 +98,19 @@ def summary(report: Report) -> str:
     Its ratio is the decoded bytes of the rows divided by the bytes of their shards.
     """
     name, failed = report.store.name or str(report.store), len(report.failures)
+    skipped = len(report.skipped) + report.skipped_before
+    left_out = f"{failed:,} failed" + (f", {skipped:,} skipped as empty" if skipped else "")
     # An old store still exists, even if all of its sequences are retired.
-    if not report.total_sequences and failed and report.sources == failed and not report.store.exists():
-        return f"{name}: no store was made: {count_text(failed, 'source')} failed, none could be used"
+    if not report.total_sequences and report.sources == failed + skipped and not report.store.exists():
+        why = [f"{count_text(failed, 'source')} failed"] * bool(failed)
+        why += [f"{count_text(skipped, 'source')} skipped as empty"] * bool(skipped)
+        return f"{name}: no store was made: {', '.join(why)}, none could be used"
     ignored = ignored_text(report.ignored, report.ignored_listed)
     unchanged = f", {report.unchanged:,} unchanged" if report.unchanged else ""
     counted = (("added", report.added), ("built again", report.updated), ("retired", report.retired))
     done = ", ".join(f"{count_text(number, 'source')} {what}" for what, number in counted if number)
     if not report.sequences:
-        return f"{name}: {done or 'nothing new'}{unchanged}; {failed:,} failed{ignored}"
+        return f"{name}: {done or 'nothing new'}{unchanged}; {left_out}{ignored}"
     ratio = f" ({ratio_text(report.bytes_decoded, report.bytes_written)})" if report.bytes_written else ""
     read = report.added + report.updated
     sequences = "" if report.sequences == read else f"{count_text(report.sequences, 'sequence')}, "
@@ -113,7 +118,7 @@ def summary(report: Report) -> str:
     return (
         f"{name}: {done}{unchanged}, {sequences}{steps}, {bytes_text(report.bytes_read)} read, "
         f"{bytes_text(report.bytes_decoded)} decoded, {bytes_text(report.bytes_written)} written{ratio} "
-        f"in {seconds_text(report.seconds)}; {failed:,} failed{ignored}"
+        f"in {seconds_text(report.seconds)}; {left_out}{ignored}"
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any
 
 import store_spec
 from builder.build_errors import BuildError, UsageError
+from builder.execution.report import Report, report_of
 from builder.execution.run import Run, RunSteps
 from builder.execution.tally import Tally, parse_limit
-from builder.frames.counts import CleanedSource
 from builder.labels.class_codes import first_classes
 from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
@@ -24,62 +24,19 @@ from builder.planning.packing import Packing
 from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.planning.provenance import note_code
 from builder.planning.recorded_failures import FAILURES, failures_recorded
+from builder.planning.recorded_skips import SKIPPED
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
 from builder.processes.process import ProcessFunction
-from builder.workers.batch import ProbeResult, probe
+from builder.workers.batch import BatchSummary, ProbeResult, probe
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcessEngine, start_engine
 from builder.workers.memory import worker_memory
-from builder.workers.process_source import Batch, Failure
+from builder.workers.process_source import Batch, Failure, Skipped
 from store_spec import Rows, Schema, parse_bytes
 from store_spec.building import Ledger
 
 PROBED = 64  # sources that one task probes at first
 BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before its rows go to files
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a build did."""
-
-    store: Path
-    sources: int  # in the folder
-    ignored: int  # files that are not sources
-    ignored_listed: tuple[str, ...]  # the first ignored files
-    unchanged: int  # sources that were in the store, and were not built again
-    added: int  # new sources
-    updated: int  # sources whose old sequences this build replaced
-    changed: tuple[str, ...]  # sources that differ from the store, and were not built again
-    vanished: tuple[str, ...]  # sources in the store that no longer exist
-    retired: int  # vanished sources whose sequences were retired
-    failures: tuple[Failure, ...]
-    outdated: tuple[str, ...]  # sources with sequences from other code of the process function
-    sequences: int  # added
-    steps: int  # added
-    dropped: int  # steps that cleaning left out of the added sequences
-    filled: int  # values that cleaning filled in
-    cleaned: tuple[CleanedSource, ...]  # at most 10: most steps lost, most values filled in, split
-    several: int  # sources with more than one sequence, if that is counted
-    bytes_read: int
-    bytes_decoded: int
-    bytes_written: int
-    total_sequences: int  # in the store now
-    seconds: float
-    codec: str | None = None  # what `auto` chose, and why
-    uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
-
-    def __repr__(self) -> str:
-        done = f"{self.added:,} of {self.sources:,} sources added, {self.unchanged:,} unchanged"
-        rest = f"{self.updated:,} updated, {self.retired:,} retired, {len(self.failures):,} failed"
-        other = f", {len(self.outdated):,} made by other code" if self.outdated else ""
-        return f"<build of {self.store.name}: {done}{other}, {rest}; {self.total_sequences:,} sequences in the store>"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        failures = [{"source": one.source, "reason": one.reason} for one in self.failures]
-        others = {name: getattr(self, name) for name in self.__slots__ if name not in ("store", "failures")}
-        others["cleaned"] = [asdict(one) for one in self.cleaned]
-        return {"store": str(self.store), **others, "failures": failures}
 
 
 @with_options(BuildOptions)
@@ -149,9 +106,10 @@ def build(options: BuildOptions) -> Report:
         if plan.exists and ledger is None:  # the recorded failures may have changed
             ledger = stack.enter_context(_open_ledger(plan))
             ledger.retire(retiring)
-            note_build(ledger, tally)
+            _retire_skipped(ledger, plan, tally.skipped)
+            note_build(ledger, tally, plan)
             tally.committed = ledger.commit()
-    return _report(options, plan, tally, untried=len(untried), choice=choice)
+    return report_of(options, plan, tally, untried=len(untried), choice=choice)
 
 
 def _process_sources(
@@ -172,56 +130,38 @@ def _process_sources(
         batch_memory=BATCHES_IN_MEMORY * batch_bytes,
         on_progress=options.on_progress,
         steps=RunSteps(
-            after_batch=lambda summary, names: plan.fingerprints.add(summary.fingerprints, names),
-            before_commit=partial(note_build, tally=tally, code=plan.sources.code.sha256, only_code=bool(options.redo)),
+            after_batch=partial(_after_batch, ledger, plan),
+            before_commit=partial(note_build, tally=tally, plan=plan, only_code=bool(options.redo)),
         ),
     )
     run.finish()
 
 
-def _report(options: BuildOptions, plan: Plan, tally: Tally, *, untried: int, choice: Choice | None) -> Report:
-    """Return what a build did; the first `untried` failures are of sources that no worker had."""
-    failed = {failure.source for failure in tally.failures[untried:]}
-    updated = sum(name not in failed for name in plan.replaced)
-    comparison = plan.comparison
-    return Report(
-        store=plan.store,
-        sources=plan.count,
-        ignored=len(plan.sources.listing.ignored),
-        ignored_listed=plan.sources.listing.ignored_listed,
-        unchanged=len(comparison.unchanged) - sum(name in plan.replaced for name in comparison.unchanged),
-        added=sum(name not in failed for name in comparison.new),
-        updated=updated,
-        changed=() if options.update else comparison.changed,
-        vanished=comparison.vanished,
-        retired=len(comparison.vanished) if options.retire_missing else 0,
-        failures=tuple(tally.failures),
-        outdated=plan.outdated,
-        sequences=tally.sequences,
-        steps=tally.steps,
-        dropped=tally.cleaning.total.dropped,
-        filled=tally.cleaning.total.filled,
-        cleaned=tally.cleaning.worst,
-        several=tally.cleaning.total.several,
-        bytes_read=tally.bytes_read,
-        bytes_decoded=tally.bytes_decoded,
-        bytes_written=tally.bytes_written,
-        total_sequences=tally.committed,
-        seconds=tally.seconds,
-        codec=None if choice is None else str(choice),
-        uncompared=plan.sources.code.uncompared,
-    )
+def _after_batch(ledger: Ledger, plan: Plan, summary: BatchSummary, names: tuple[str, ...]) -> None:
+    plan.fingerprints.add(summary.fingerprints, names)
+    _retire_skipped(ledger, plan, summary.skipped)
 
 
-def note_build(ledger: Ledger, tally: Tally, code: str | None = None, *, only_code: bool = False) -> None:
-    """Make the next commit record the code that made the new sequences, and the sources that failed.
+def _retire_skipped(ledger: Ledger, plan: Plan, skipped: Iterable[Failure]) -> None:
+    """Retire the old sequences of sources of which nothing is left."""
+    for one in skipped:
+        ledger.retire(plan.replaced.get(one.source, ()))
+
+
+def note_build(ledger: Ledger, tally: Tally, plan: Plan, *, only_code: bool = False) -> None:
+    """Make the next commit record the code that made the new sequences, and the sources that failed or were skipped.
 
     With `only_code` the recorded failures of the last build stay, since this build did not try all sources.
     """
+    code = plan.sources.code.sha256
     if code is not None and ledger.ready():
         note_code(ledger.provenance, ledger.root.counts.sequences, code)
     if not only_code:
         ledger.provenance[FAILURES] = failures_recorded(tally.failures)
+    skips = plan.skips.record(plan.comparison.skipped, tally.skipped)
+    ledger.provenance.pop(SKIPPED, None)
+    if skips:
+        ledger.provenance[SKIPPED] = skips
 
 
 def plan_build(options: BuildOptions) -> tuple[Packing, Plan]:
@@ -277,7 +217,7 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
     Raises:
         BuildError: Too many sources failed before a usable one.
     """
-    untried, failures = tally.failures, list[Failure]()
+    untried, failures, skipped = tally.failures, list[Failure](), list[Skipped]()
     without_rows: ProbeResult | None = None
     start, count = 0, PROBED
     while start < len(plan.numbers):
@@ -286,7 +226,8 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
             engine, batch, probe, plan.sources.label_axis, plan.sources.missing
         )
         if isinstance(result, list):
-            failures += result
+            skipped += [one for one in result if isinstance(one, Skipped)]
+            failures += [one for one in result if not isinstance(one, Skipped)]
         elif result.steps:
             return result
         else:
@@ -296,7 +237,7 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
             tally.failures, tally.done = untried + failures, len(untried) + len(failures)
             tally.check_failures()
     if without_rows is None:
-        tally.failures, tally.done = untried + failures, tally.sources
+        tally.failures, tally.skipped, tally.done = untried + failures, skipped, tally.sources
     return without_rows
 
 

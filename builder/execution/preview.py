@@ -22,7 +22,7 @@ from builder.planning.plan import Plan
 from builder.planning.recorded_failures import failures_in
 from builder.sources.source_list import MISNAMED
 from builder.workers.batch import ProbeResult, probe, process_batch
-from builder.workers.process_source import Failure
+from builder.workers.process_source import Failure, Skipped
 from builder.workers.row_blocks import Space
 from store_spec import Classes, Schema, parse_bytes
 from store_spec.building import count_files
@@ -67,6 +67,7 @@ class Preview:
     vanished: tuple[str, ...]  # in the store, but not in the folder
     unreadable: tuple[Failure, ...]  # in the store, but not readable now
     failed: tuple[Failure, ...]  # new sources that failed in an earlier build
+    skipped_before: int  # sources of which an earlier build found nothing left, and that did not change
     update: bool  # whether changed and outdated sources are built again
     retire_missing: bool  # whether vanished sources are retired
     ignored: int  # files that are not sources
@@ -76,6 +77,7 @@ class Preview:
     filled: int  # values that cleaning would fill in
     sampled: tuple[str, ...]  # the sources that were read for the preview
     failures: tuple[Failure, ...]  # files that cannot be sources by their names, and sampled sources that failed
+    skipped: tuple[Failure, ...]  # sampled sources of which nothing is left
     outdated: tuple[str, ...]  # unchanged sources with sequences from other code
     result: StorePreview | None  # None: no source is new, or none of the sampled sources is usable
 
@@ -125,7 +127,7 @@ def preview(options: BuildOptions) -> Preview:
     if plan.old_store is not None:
         packing.check(plan.old_store.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
-    failures: list[Failure] = []
+    failures: list[Failure] = []  # of sampled sources, with those that are skipped
     schema = _schema(plan, numbers, packing, failures)
     choice = None
     if schema is not None and packing.measure and plan.old_store is None:
@@ -149,6 +151,7 @@ def preview(options: BuildOptions) -> Preview:
         vanished=plan.comparison.vanished,
         unreadable=plan.unreadable,
         failed=_failed_before(plan),
+        skipped_before=len(plan.comparison.skipped),
         update=options.update,
         retire_missing=options.retire_missing,
         ignored=len(plan.sources.listing.ignored),
@@ -157,7 +160,8 @@ def preview(options: BuildOptions) -> Preview:
         dropped=totals.cleaning.total.dropped,
         filled=totals.cleaning.total.filled,
         sampled=tuple(plan.new[number] for number in numbers),
-        failures=(*plan.sources.misnamed, *failures),
+        failures=(*plan.sources.misnamed, *(one for one in failures if not isinstance(one, Skipped))),
+        skipped=tuple(Failure(one.source, one.reason) for one in failures if isinstance(one, Skipped)),
         outdated=plan.outdated,
         result=result,
     )
@@ -216,8 +220,8 @@ def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: l
         batch = plan.batch(slice(number, number + 1))
         batch = batch.with_classes(totals.classes or batch.process.store_classes)
         processed = process_batch(batch, schema, Space(memory=0))
-        failures += processed.failures
-        if processed.failures:
+        failures += [*processed.failures, *processed.skipped]
+        if processed.failures or processed.skipped:
             continue
         decoded = sum(rows.nbytes for rows in processed.rows.values())
         totals.classes = processed.classes

@@ -306,13 +306,14 @@ class Run:
         self._classes = batch.classes
         self._let_go(batch, 0)
         tally = self._tally
-        tally.done += len(set(records.sources)) + len(summary.failures)
+        tally.done += len(set(records.sources)) + len(summary.failures) + len(summary.skipped)
         tally.sequences += len(records)
         tally.steps += int(records.lengths.sum())
         tally.cleaning += summary.cleaning
         tally.bytes_read += summary.bytes_read
         tally.bytes_decoded += summary.nbytes
         tally.failures += summary.failures
+        tally.skipped += summary.skipped
         self._steps.after_batch(summary, batch.work.names)
         tally.check_failures()
 

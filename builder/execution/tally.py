@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from builder.build_errors import BuildError, UsageError
 from builder.frames.counts import StoreCleaning
-from builder.workers.process_source import Failure
+from builder.workers.process_source import Failure, Skipped
 
 
 @dataclass(slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Tally:
     """How far a build is."""
 
     sources: int  # to process
-    done: int = 0  # processed sources, with those that failed
+    done: int = 0  # processed sources, with those that failed or were skipped
     sequences: int = 0  # from the processed sources
     steps: int = 0
     bytes_to_read: int = 0
@@ -28,6 +28,7 @@ class Tally:
     committed: int = 0  # sequences that readers see, with those of earlier builds
     started: float = field(default_factory=time.monotonic)
     failures: list[Failure] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     failure_limit: float = math.inf  # how many sources may fail
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.build_errors import SourceError
+from builder.build_errors import EmptySourceError
 from builder.formats.column_choice import parse_number
 from builder.formats.convert import FILL_IN, per_row, refuse_any, require_finite
 from builder.formats.table import HIDDEN, Array, Frame, Table, array_of, column_of
@@ -216,14 +216,14 @@ def _interpolate(first: Array, last: Array, share: NDArray[np.float64]) -> Array
     return np.where(np.isfinite(line), line, first * (1 - share) + last * share)
 
 
-def no_rows_left(table: Table, rows: int, source: str) -> SourceError:
+def no_rows_left(table: Table, rows: int, source: str) -> EmptySourceError:
     """Return the error for a file of so many rows of which none remains; `table` has the last of them."""
     gaps = {name: int(per_row(mask).sum()) for name, mask in table.gaps().items()}
     worst = max(gaps, key=lambda name: gaps[name], default=None)
     of_them = "of them" if rows == table.rows else f"of the last {table.rows:,}"
     why = "" if worst is None else f"; column {worst} is missing in {gaps[worst]:,} {of_them}"
-    return SourceError(
+    return EmptySourceError(
         source,
-        f"none of its {rows:,} rows is left{why}; leave that column out with --exclude, give it a policy of its "
-        "own with --missing COL=POLICY, or remove the file",
+        f"none of its {rows:,} rows is left{why}; leave that column out with --exclude, or give it a policy of its "
+        "own with --missing COL=POLICY",
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.build_errors import SourceError
+from builder.build_errors import EmptySourceError, SourceError
 from builder.formats.column_choice import list_names, select
 from builder.formats.convert import stack
 from builder.formats.table import Array, DType, Table
@@ -83,7 +83,8 @@ class RowPipeline:
         If all steps of a group are dropped, they count with the next sequence, or with the last.
 
         Raises:
-            SourceError: A column does not exist, a value is missing where the policy is `error`, or no row remains.
+            EmptySourceError: No row remains.
+            SourceError: A column does not exist, or a value is missing where the policy is `error`.
         """
         policies = self._policies()
         transforms = [parse_transform(text) for text in self.options.transforms]
@@ -117,7 +118,7 @@ class RowPipeline:
         elif empty_table is not None:
             raise no_rows_left(empty_table, dropped, self.source)
         else:
-            raise SourceError(self.source, "has no rows, and so no group of them; remove the file")
+            raise EmptySourceError(self.source, "has no rows, and so no group of them")
 
     def _stretches(self, group: Group, policies: Mapping[str, Policy]) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
         """Yield the stretches of a group, each with the values of the columns that the group is formed by."""

@@ -51,6 +51,10 @@ def inspection_text(document: Inspection, *, bar: str = "#") -> Iterator[Rendera
     if document.failures:
         title = f"Failures ({count_text(document.failures, 'source')} in the last build)"
         yield section(title, *_failures(document))
+    if document.skipped:
+        listed, more = first_of(document.skipped_listed)
+        title = f"Skipped ({count_text(document.skipped, 'source')}, of which nothing was left)"
+        yield section(title, *(Text(printable(name)) for name in listed), *more)
     if document.shuffle is not None:
         yield section(*_shuffle(document.shuffle))
 

@@ -22,7 +22,8 @@ from builder.inspection.values import (
     describe_lengths,
     describe_times,
 )
-from builder.planning.recorded_failures import failures_in
+from builder.planning.recorded_failures import LISTED_FAILURES, failures_in
+from builder.planning.recorded_skips import RecordedSkips
 from store_spec import DEFAULT_SPLITS, VERSION, ArraySize, Schema, Store, StoreLocation, open_store
 
 
@@ -79,6 +80,8 @@ class Inspection:
     build: dict[str, Any] | None  # the options of the build; None: no build made it
     failures: int  # sources that the last build could not use
     failures_listed: tuple[tuple[str, str], ...]  # (source, reason) of the first of them
+    skipped: int  # sources of which nothing is left
+    skipped_listed: tuple[str, ...]  # the first of them
     shuffle: ShuffleMixing | None  # None: nothing was measured
     rows: RowSample | None  # None: no row was read
 
@@ -131,7 +134,7 @@ def inspect(
     usage = opened.disk_usage()
     statistics = column_statistics(opened, numbers)
     failures, listed = failures_in(opened.provenance)
-    build = opened.provenance.get("build")
+    build, skipped = opened.provenance.get("build"), tuple(RecordedSkips.of(opened.provenance).by_name)
     return Inspection(
         store=opened.path,
         version=".".join(map(str, VERSION)),
@@ -169,6 +172,8 @@ def inspect(
         build=build if isinstance(build, dict) else None,
         failures=failures,
         failures_listed=tuple((one.source, one.reason) for one in listed),
+        skipped=len(skipped),
+        skipped_listed=skipped[:LISTED_FAILURES],
         shuffle=mixing,
         rows=_row_sample(opened, statistics, numbers) if rows else None,
     )

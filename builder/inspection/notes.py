@@ -20,6 +20,8 @@ def notes_on(document: Inspection) -> Iterator[tuple[str, str]]:
     """Yield notes: the section that says more, and the note."""
     if document.failures:
         yield "failures", f"{count_text(document.failures, 'source')} could not be used in the last build."
+    if document.skipped:
+        yield "failures", f"{count_text(document.skipped, 'source')} skipped as empty: nothing of them was left."
     if document.lengths is not None and document.lengths.empty:
         yield "lengths", f"{count_text(document.lengths.empty, 'sequence')} without any step."
     yield from (("features", note) for note in _on_names(document))

@@ -15,6 +15,7 @@ from builder.build_errors import UsageError
 from builder.inspection.features import ColumnStatistics, column_statistics
 from builder.inspection.split_sizes import split_numbers
 from builder.planning.recorded_failures import failures_in
+from builder.planning.recorded_skips import RecordedSkips
 from store_spec import DEFAULT_SPLITS, Store, open_store
 
 LISTED_ROWS = 3  # at both ends of a sequence
@@ -123,6 +124,8 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
         for failure in failures_in(opened.provenance)[1]:
             if failure.source == source:
                 raise UsageError(f"{opened.path}: no sequence of source {source!r}: it failed: {failure.reason}")
+        if source in RecordedSkips.of(opened.provenance):
+            raise UsageError(f"{opened.path}: no sequence of source {source!r}: it is empty, and was skipped")
         raise UsageError(f"{opened.path}: no sequence of source {source!r}; {_suggestion(names, source)}")
     every = Store(opened.snapshot, numbers)
     is_retired = np.isin(numbers, opened.selection, invert=True)

@@ -18,6 +18,7 @@ from builder.planning.build_options import BATCH_BYTES
 from builder.planning.comparison import StoredSources
 from builder.planning.plan import check_root
 from builder.planning.recorded_failures import failures_in
+from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import split_into_batches
 from builder.processes.process import ProcessFunction, searching
 from builder.sequence import LongSequence, Sequence
@@ -25,7 +26,7 @@ from builder.sources.fingerprints import BUFFER_BYTES
 from builder.workers.conform import conform_sequence
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
-from builder.workers.process_source import Batch, UnusableError, read_source
+from builder.workers.process_source import Batch, Skipped, UnusableError, read_source
 from store_spec import DAMAGE, Problem, SequenceError
 from store_spec.building import CheckedSequence, SourceId
 
@@ -58,7 +59,8 @@ def verify_sources(
     """
     opened_store, resolved = open_with_sources(Path(store), sources, process, manifest)
     numbers, there = StoredSources(opened_store).numbers, set(resolved.names)
-    new = [name for name in resolved.names if name not in numbers]
+    skips = RecordedSkips.of(opened_store.provenance)
+    new = [name for name in resolved.names if name not in numbers and name not in skips]
     check_root(opened_store, resolved.listing, new)
     name = opened_store.path.name
     _, listed = failures_in(opened_store.provenance)
@@ -68,7 +70,7 @@ def verify_sources(
         *(_problem(name, source, failed.get(source, "is not in the store; a build adds it")) for source in new),
         *(_problem(name, source, "is gone, so it was not compared") for source in numbers.keys() - there),
     ]
-    places = [number for number, source in enumerate(resolved.names) if source in numbers]
+    places = [number for number, source in enumerate(resolved.names) if source in numbers or source in skips]
     sizes = [resolved.file_bytes(resolved.names[number]) for number in places]
     checking = Checking(to_check=sum(sizes), problems=len(problems))
     on_progress(checking)
@@ -81,7 +83,7 @@ def verify_sources(
         def compare(work: tuple[Batch, int]) -> Task:
             batch, _ = work
             return engine.submit(
-                compare_batch, batch, opened_store, [numbers[source] for source in batch.names], watch=True
+                compare_batch, batch, opened_store, [numbers.get(source, []) for source in batch.names], watch=True
             )
 
         for (batch, nbytes), task in as_done(engine, batches, compare):
@@ -101,7 +103,7 @@ def compare_batch(batch: Batch, store: store_spec.Store, numbers: list[list[int]
     Args:
         batch: The sources.
         store: The store.
-        numbers: The sequences of each source.
+        numbers: The sequences of each source; none if the build skipped it.
     """
     problems = []
     buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -111,7 +113,8 @@ def compare_batch(batch: Batch, store: store_spec.Store, numbers: list[list[int]
                 sequences, _ = read_source(batch, number, buffer, partial(_as_stored, store))
                 what = next(_differences(store, numbers[number], sequences), None)
             except UnusableError as error:
-                what = f"cannot be compared: {error.failure.reason}"
+                is_skipped = isinstance(error.failure, Skipped) and not numbers[number]
+                what = None if is_skipped else f"cannot be compared: {error.failure.reason}"
             except DAMAGE as error:
                 what = f"the store cannot give its rows: {error}"
             if what is not None:

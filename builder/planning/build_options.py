@@ -121,6 +121,11 @@ class BuildOptions:
     yes: bool = field(default=False, metadata=option(
         help="Retire them even then.", section=_OLD_STORE, kind="switch",
     ))
+    empty: Literal["skip", "error"] = field(default="skip", metadata=option(
+        help="What becomes of a source of which no row is left, or for which `--process` gives nothing. skip, the "
+        "default: it is counted, and not tried again until it changes. error: it fails.",
+        section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
+    ))
     max_failures: int | str | None = field(default=None, metadata=option(
         help="Stop when more sources fail, such as 20, or 10% of those to process; with 0 at the first one.",
         section=_FAILURES, metavar="N",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.manifest.kept_columns import KeptColumn
+from builder.planning.recorded_skips import NO_SKIPS, RecordedSkips
 from builder.sources.fingerprints import Fingerprint, FingerprintCache, Fingerprints, State, read_fingerprint
 from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn
@@ -30,6 +31,7 @@ class Comparison:
     unchanged: tuple[str, ...]
     vanished: tuple[str, ...]  # in the store, but not among the sources
     unreadable: Mapping[str, str]  # in the store, but not readable now; with the reason
+    skipped: tuple[str, ...] = ()  # not in the store, as an earlier build found nothing in them, and they are the same
 
     @property
     def stored(self) -> int:
@@ -56,16 +58,14 @@ class StoredSources:
         """Return the size of the file."""
         return int(self._sizes[self.numbers[source][0]])
 
-    def sha256(self, source: str) -> bytes:
-        """Return the hash of the file."""
-        return bytes(self._hashes[self.numbers[source][0]])
-
-    def labels_sha256(self, source: str) -> bytes:
-        """Return the hash of the label file; b"" if the store has none."""
+    def hashes(self, source: str, *, with_labels: bool) -> tuple[bytes, ...]:
+        """Return the hash of the file, and with `with_labels` that of its label file, if the store has it."""
+        first = self.numbers[source][0]
+        sha256 = bytes(self._hashes[first])
         name = SequenceColumn(LABELS_SHA256, "string").array
-        if all(column.array != name for column in self._store.schema.columns):
-            return b""
-        return bytes.fromhex(str(self._column(name)[self.numbers[source][0]]))
+        if not with_labels or all(column.array != name for column in self._store.schema.columns):
+            return (sha256,)
+        return sha256, bytes.fromhex(str(self._column(name)[first]))
 
     def has_labels(self, source: str, labels: NDArray[Any]) -> bool:
         """Tell whether its sequences have these labels: one row, on the `sequence` axis."""
@@ -88,6 +88,34 @@ class StoredSources:
         return self._columns[name]
 
 
+@dataclass(slots=True)
+class _Verdicts:
+    """What is known about each source so far."""
+
+    stored: StoredSources | None
+    skips: RecordedSkips
+    new: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
+    unchanged: set[str] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def note_hashes(self, name: str, hashes: Sequence[bytes]) -> None:
+        """Decide about a source by the hashes of its files."""
+        if self.stored is not None and name in self.stored:
+            before = self.stored.hashes(name, with_labels=len(hashes) > 1)
+            (self.unchanged if tuple(hashes) == before else self.changed).add(name)
+        else:
+            (self.skipped if self.skips.is_same(name, hashes) else self.new).add(name)
+
+    def note_error(self, name: str, error: OSError, file: str) -> None:
+        """Note a source one of whose files cannot be read; if nothing of it is in the store, processing it says so."""
+        if self.stored is not None and name in self.stored:
+            self.unreadable[name] = _why(error, name, file)
+        else:
+            self.new.add(name)
+
+
 def compare(
     root: Path,
     names: Sequence[str],
@@ -97,6 +125,7 @@ def compare(
     *,
     kept: Sequence[KeptColumn] = (),
     label_file: Callable[[str], str | None] = lambda _: None,
+    skips: RecordedSkips = NO_SKIPS,
 ) -> Comparison:
     """Compare sources with those in a store.
 
@@ -110,54 +139,66 @@ def compare(
         labels: (sources, targets) from a manifest; None: labels are elsewhere.
         kept: Columns of the manifest, (sources,) each.
         label_file: Returns the name of a source's label file, which counts as part of the source.
+        skips: The sources that earlier builds skipped.
     """
-    new, changed, unchanged, to_read = [], set(), set(), []
-    unreadable = {}
+    verdicts = _Verdicts(stored, skips)
+    to_read: list[tuple[str, tuple[str, ...]]] = []  # sources, and their files
     for number, name in enumerate(names):
-        if stored is None or name not in stored:
-            new.append(name)
+        is_stored = stored is not None and name in stored
+        if not is_stored and name not in skips:
+            verdicts.new.add(name)
             continue
+        files: dict[str, State] = {}
         file = name
-        files = {}
         try:
-            files[name] = State.of(os.stat(os.path.join(root, name))), stored.sha256(name)
+            files[file] = State.of(os.stat(os.path.join(root, file)))
             if (labels_name := label_file(name)) is not None:
                 file = labels_name
-                files[file] = State.of(os.stat(os.path.join(root, file))), stored.labels_sha256(name)
+                files[file] = State.of(os.stat(os.path.join(root, file)))
         except OSError as error:
-            unreadable[name] = _why(error, name, file)
+            verdicts.note_error(name, error, file)
             continue
-        other_labels = labels is not None and not stored.has_labels(name, labels[number])
-        other_size = files[name][0].size != stored.size(name)
-        if other_size or other_labels or not stored.has_kept_values(name, kept, number):
-            changed.add(name)
-            continue
-        unchanged.add(name)  # removed again below if a file has other bytes
-        for file, (state, sha256) in files.items():
-            if fingerprints.sha256(file, state) != sha256:
-                to_read.append((name, file, sha256))
-    if stored is not None:
-        read: dict[str, Fingerprint] = {}
-        with ThreadPoolExecutor(READERS) as pool:
-            reads = pool.map(lambda one: _read(root, one[1]), to_read)
-            for (name, file, before), result in zip(to_read, reads, strict=True):
-                if isinstance(result, OSError):
-                    unreadable[name] = _why(result, name, file)
-                    continue
-                read[file] = result
-                if result.sha256 != before:
-                    changed.add(name)
-        changed -= unreadable.keys()
-        unchanged -= changed | unreadable.keys()
-        fingerprints.add(Fingerprints.of(read))
+        if stored is not None and is_stored:
+            other_labels = labels is not None and not stored.has_labels(name, labels[number])
+            other_size = files[name].size != stored.size(name)
+            if other_size or other_labels or not stored.has_kept_values(name, kept, number):
+                verdicts.changed.add(name)
+                continue
+        hashes = [known for one, state in files.items() if (known := fingerprints.sha256(one, state)) is not None]
+        if len(hashes) == len(files):
+            verdicts.note_hashes(name, hashes)
+        else:
+            to_read.append((name, tuple(files)))
+    fingerprints.add(Fingerprints.of(_read_all(root, to_read, verdicts)))
     there = set(names)
     return Comparison(
-        new=tuple(new),
-        changed=tuple(name for name in names if name in changed),
-        unchanged=tuple(name for name in names if name in unchanged),
+        new=tuple(name for name in names if name in verdicts.new),
+        changed=tuple(name for name in names if name in verdicts.changed),
+        unchanged=tuple(name for name in names if name in verdicts.unchanged),
         vanished=() if stored is None else tuple(sorted(name for name in stored.numbers if name not in there)),
-        unreadable=unreadable,
+        unreadable=verdicts.unreadable,
+        skipped=tuple(name for name in names if name in verdicts.skipped),
     )
+
+
+def _read_all(
+    root: Path, sources: Sequence[tuple[str, tuple[str, ...]]], verdicts: _Verdicts
+) -> dict[str, Fingerprint]:
+    """Read the files of some sources, and decide about each; return the fingerprints of all files."""
+    read: dict[str, Fingerprint] = {}
+    with ThreadPoolExecutor(READERS) as pool:
+        reads = pool.map(lambda one: [_read(root, file) for file in one[1]], sources)
+        for (name, files), results in zip(sources, reads, strict=True):
+            hashes = []
+            for file, result in zip(files, results, strict=True):
+                if isinstance(result, OSError):
+                    verdicts.note_error(name, result, file)
+                    break
+                read[file] = result
+                hashes.append(result.sha256)
+            else:
+                verdicts.note_hashes(name, hashes)
+    return read
 
 
 def _read(root: Path, name: str) -> Fingerprint | OSError:

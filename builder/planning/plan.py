@@ -14,6 +14,7 @@ from builder.labels.text_classes import Texts
 from builder.manifest.label_classes import check_classes
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, StoredSources, compare
+from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
 from builder.sources.fingerprints import FingerprintCache, read_fingerprint
 from builder.sources.source_list import SourceList
@@ -38,6 +39,7 @@ class Plan:
     replaced: dict[str, list[int]]  # the old sequences of sources to process
     vanished: tuple[int, ...]  # the sequences of vanished sources
     fingerprints: FingerprintCache
+    skips: RecordedSkips  # of earlier builds
     old_store: store_spec.Store | None  # the store before the build; None: it does not exist yet
 
     @property
@@ -59,7 +61,8 @@ class Plan:
     def count(self) -> int:
         """Return the number of sources in the folder."""
         comparison = self.comparison
-        return len(comparison.new) + comparison.stored - len(comparison.vanished) + len(self.sources.misnamed)
+        there = comparison.stored - len(comparison.vanished) + len(comparison.skipped)
+        return len(comparison.new) + there + len(self.sources.misnamed)
 
     def for_schema(self, schema: Schema) -> Plan:
         """Return the plan for a store with this schema; names of features select columns in every source."""
@@ -123,7 +126,11 @@ def make_plan(options: BuildOptions) -> Plan:
     root, label_file = sources.listing.root.absolute(), sources.label_file
     # Text is compared by its code in the store; a new class differs from every label.
     labels = sources.labels if old_store is None else sources.labels_with(old_store.schema.labels.classes)
-    comparison = compare(root, names, stored, fingerprints, labels, kept=sources.kept, label_file=label_file)
+    provenance = {} if old_store is None or not sources.skips_empty else old_store.provenance
+    skips = RecordedSkips.of(provenance, sources.code.sha256)
+    comparison = compare(
+        root, names, stored, fingerprints, labels, kept=sources.kept, label_file=label_file, skips=skips
+    )
     outdated: tuple[str, ...] = ()
     if old_store is not None:
         check_root(old_store, sources.listing, comparison.new)
@@ -148,6 +155,7 @@ def make_plan(options: BuildOptions) -> Plan:
         replaced={name: numbers[name] for name in chosen if name in numbers},
         vanished=tuple(number for name in comparison.vanished for number in numbers[name]),
         fingerprints=fingerprints,
+        skips=skips,
         old_store=old_store,
     )
 

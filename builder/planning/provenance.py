@@ -5,6 +5,9 @@
 or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and the fingerprint
 of the process function that made the sequences from that number on (see `process_code`). If `compact` changed a dtype,
 it also contains `converted`, pairs of `inputs` or `labels` and a dtype, to which rows are converted in that order.
+
+`provenance["failures"]` has the sources that the last build could not use (see `recorded_failures`), and
+`provenance["skipped"]`, if there are any, those of which nothing is left (see `recorded_skips`).
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ class ResolvedSources:
     recorded: RecordedBuild | None  # None: there is no store yet
     search: tuple[str, ...]  # folders to search for the module of the process function
     missing: Missing = "error"  # whether NaN may stand for missing values in a new store
+    skips_empty: bool = True  # whether sources of which nothing is left are skipped; otherwise they fail
 
     @property
     def misnamed(self) -> tuple[Failure, ...]:
@@ -101,6 +102,7 @@ class ResolvedSources:
             kept=tuple(kept[np.array(numbers, np.int64)] for kept in self.kept),
             search=self.search,
             converted=() if self.recorded is None else self.recorded.converted,
+            skips_empty=self.skips_empty,
         )
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
@@ -196,6 +198,7 @@ def find_sources(
         recorded=recorded,
         search=(str(Path.cwd()),) if function.is_custom else (),
         missing="keep" if function.keeps_nan else "error",
+        skips_empty=build_options.empty == "skip",
     )
 
 

@@ -63,6 +63,11 @@ class Fingerprint:
         """Return the fingerprints of the source with this name and of its label file, by name."""
         return {name: self} | dict([] if self.beside is None else [self.beside])
 
+    @property
+    def hashes(self) -> tuple[bytes, ...]:
+        """The hashes of the source and of its label file, if there is one."""
+        return tuple(one.sha256 for one in self.files("").values())
+
     def is_of(self, status: os.stat_result) -> bool:
         """Tell whether the file was neither written nor replaced since; new links and permissions do not matter."""
         before = self.inode, self.state.size, self.state.modified_ns

@@ -14,7 +14,7 @@ from builder.labels.text_classes import Texts
 from builder.processes.process import searching
 from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, append_checked, probe_sequence
-from builder.workers.process_source import Batch, Failure, UnusableError, read_source
+from builder.workers.process_source import Batch, Failure, Skipped, UnusableError, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
 from store_spec.building import EncodedRows, Records, compress_rows, no_records
@@ -24,7 +24,7 @@ BATCH_SECONDS = 2.0  # after which a batch ends, however many of its sources are
 
 @dataclass(slots=True)
 class ProcessedBatch:
-    """The sequences of a batch: their table rows, their rows, and the failures."""
+    """The sequences of a batch: their table rows, their rows, the failures, and the skipped sources."""
 
     records: Records
     rows: dict[str, RowBlocks]  # of the sharded arrays, all sequences one after another
@@ -36,6 +36,7 @@ class ProcessedBatch:
     seconds: float = 0.0  # processing time
     interrupt: KeyboardInterrupt | None = None  # ended the batch early
     source_memory: SourceMemory = field(default_factory=SourceMemory)
+    skipped: list[Skipped] = field(default_factory=list)
 
     @property
     def cleaning(self) -> StoreCleaning:
@@ -54,6 +55,7 @@ class BatchSummary:
 
     records: Records
     failures: tuple[Failure, ...]
+    skipped: tuple[Skipped, ...]
     fingerprints: Fingerprints
     bytes_read: int
     done: int  # how many sources were processed, from the first on
@@ -132,9 +134,13 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
     if len(marks) > len(finished):  # the last source was interrupted
         rows.cut(marks[-1][0])
         codes.truncate(marks[-1][1])
-    records, failures, files = [no_records(schema)], list[Failure](), dict[str, Fingerprint]()
+    records, failures, skipped = [no_records(schema)], list[Failure](), list[Skipped]()
+    files: dict[str, Fingerprint] = {}
     for name, result in zip(batch.names, finished, strict=False):
-        if isinstance(result, Failure):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+            files |= result.read.files(name)
+        elif isinstance(result, Failure):
             failures.append(result)
         else:
             records += result[0]
@@ -150,6 +156,7 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
         seconds=time.monotonic() - started,
         interrupt=interrupt,
         source_memory=memory,
+        skipped=skipped,
     )
 
 
@@ -167,6 +174,7 @@ def summarise(processed: ProcessedBatch) -> BatchSummary:
     return BatchSummary(
         records=processed.records,
         failures=tuple(processed.failures),
+        skipped=tuple(processed.skipped),
         fingerprints=processed.fingerprints,
         bytes_read=processed.bytes_read,
         done=processed.done,
@@ -212,7 +220,7 @@ def compress(processed: ProcessedBatch, part: BatchPart, schema: Schema) -> dict
 
 
 def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> ProbeResult | list[Failure]:
-    """Return what the first usable source of a batch shows, or the failures if no source is usable.
+    """Return what the first usable source of a batch shows; or the failures and skipped sources if none is usable.
 
     A source without rows, such as a table with a header only, counts if no other source has rows.
     """

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import builder
 import store_spec
-from builder.build_errors import SourceError, UsageError
+from builder.build_errors import EmptySourceError, SourceError, UsageError
 from builder.formats.files import unreadable_file
 from builder.labels.class_codes import ClassCodes
 from builder.labels.name_labels import classes_in_name
@@ -48,6 +48,13 @@ class Failure:
         return f"{self.source}: {self.reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped(Failure):
+    """A source of which nothing is left, why, and its fingerprint."""
+
+    read: Fingerprint
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Consecutive sources, and how to read them."""
@@ -61,6 +68,7 @@ class Batch:
     search: tuple[str, ...] = ()  # folders to search for the module of the process function
     converted: Conversions = ()  # of rows before they are stored, if `compact` changed a dtype
     crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
+    skips_empty: bool = True  # whether sources of which nothing is left are skipped; otherwise they fail
 
     def __len__(self) -> int:
         return len(self.names)
@@ -172,22 +180,13 @@ def read_source(
     """
     name = batch.names[number]
     path = batch.root / name
+    read: Fingerprint | None = None
     kept = {one.column.name: one.values[number] for one in batch.kept}
     try:
         batch.refuse_crashed(number)
-        try:
-            read = read_fingerprint(path, buffer)
-        except OSError as error:
-            raise unreadable_file(name, error) from error
-        if (beside := batch.process.label_file(name)) is not None:
-            try:
-                labels_read = read_fingerprint(batch.root / beside, buffer)
-            except FileNotFoundError as error:
-                raise SourceError(name, f"there is no {beside}, where its labels should be (--labels-from)") from error
-            except OSError as error:
-                raise SourceError(name, f"its labels are not to be read: {unreadable_file(beside, error)}") from error
-            read = replace(read, beside=(beside, labels_read))
-            kept[LABELS_SHA256] = labels_read.sha256.hex()
+        read = _read_files(batch, name, buffer)
+        if read.beside is not None:
+            kept[LABELS_SHA256] = read.beside[1].sha256.hex()
         process = batch.process if codes is None else batch.process_with(codes, number)
         labels = batch.labels_of(number, process)  # before the call, which may take long
         results: list[Any] = []
@@ -199,15 +198,18 @@ def read_source(
             results.append(each(origin, _prepare(batch, kept, origin, sequence)))
             del sequence  # frees its memory before the next one is made
         if not results:
-            raise SourceError(name, "it gave no sequence")
-        if not read.is_of(os.stat(path)):
-            raise SourceError(name, "it changed while it was read; the next build tries it again")
-        if read.beside is not None and not read.beside[1].is_of(os.stat(batch.root / read.beside[0])):
-            raise SourceError(name, f"{read.beside[0]} changed while it was read; the next build tries it again")
+            raise EmptySourceError(name, "it gave no sequence")
+        for file, one in read.files(name).items():
+            if not one.is_of(os.stat(batch.root / file)):
+                what = "it" if file == name else file
+                raise SourceError(name, f"{what} changed while it was read; the next build tries it again")
     except (UsageError, SpillError):
         raise  # not the fault of a source
     except (SourceError, SequenceError) as error:
-        raise UnusableError(_failure(batch, name, str(error))) from error
+        failure = _failure(batch, name, str(error))
+        if isinstance(error, EmptySourceError) and read is not None and batch.skips_empty:
+            failure = Skipped(failure.source, failure.reason, read)
+        raise UnusableError(failure) from error
     # A process function can raise anything. A panic in Rust, for example, is only a BaseException, and dask would wait
     # endlessly for a task that raises one.
     except BaseException as error:
@@ -215,6 +217,26 @@ def read_source(
         where = _where(error) if batch.process.is_custom and not isinstance(error, MemoryError) else ""
         raise UnusableError(_failure(batch, name, _why(error) + where)) from error
     return results, read
+
+
+def _read_files(batch: Batch, name: str, buffer: memoryview) -> Fingerprint:
+    """Read and hash the files of a source.
+
+    Raises:
+        SourceError: A file cannot be read.
+    """
+    try:
+        read = read_fingerprint(batch.root / name, buffer)
+    except OSError as error:
+        raise unreadable_file(name, error) from error
+    if (beside := batch.process.label_file(name)) is None:
+        return read
+    try:
+        return replace(read, beside=(beside, read_fingerprint(batch.root / beside, buffer)))
+    except FileNotFoundError as error:
+        raise SourceError(name, f"there is no {beside}, where its labels should be (--labels-from)") from error
+    except OSError as error:
+        raise SourceError(name, f"its labels are not to be read: {unreadable_file(beside, error)}") from error
 
 
 def _refuse_async(result: Any, name: str) -> None:

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from builder.amounts import bytes_text, printable, seconds_text
 from builder.cli.progress import Screen, View, account, fraction_done, of_build, of_check, pace, summary
-from builder.execution.build import Report, build
+from builder.execution.build import build
+from builder.execution.report import Report
 from builder.execution.tally import Tally
 from builder.maintenance.verification import Checking
 from builder.planning.resolved_sources import FILE_COST
@@ -28,6 +29,8 @@ def report(**changes: object) -> Report:
         "vanished": (),
         "retired": 0,
         "failures": (),
+        "skipped": (),
+        "skipped_before": 0,
         "outdated": (),
         "ignored": 0,
         "ignored_listed": (),

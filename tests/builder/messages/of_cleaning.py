@@ -23,7 +23,7 @@ MISTAKES: Final = (
     Mistake(what="ffill has nothing before a leading gap", options=("--missing", "ffill"), files=GAPS),
     Mistake(
         what="a policy that leaves nothing of a file",
-        options=("--missing", "drop"),
+        options=("--missing", "drop", "--empty", "error"),
         files={"a.csv": "x,y\n1,\n2,\n", "b.csv": "x,y\n1,2\n"},
     ),
     Mistake(what="NaN in whole numbers", options=("--missing", "keep", "--dtype", "int32"), files=GAPS),

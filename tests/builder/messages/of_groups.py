@@ -21,7 +21,7 @@ MISTAKES: Final = (
     ),
     Mistake(
         what="a file without rows",
-        options=("--group-by", "k"),
+        options=("--group-by", "k", "--empty", "error"),
         files={"a.csv": "k,y\n", "b.csv": "k,y\n1,2\n"},
     ),
     Mistake(what="nothing but what is grouped by", options=("--group-by", "x,y")),

@@ -1,0 +1,97 @@
+"""The report of a build: what it did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.execution.tally import Tally
+from builder.frames.counts import CleanedSource
+from builder.planning.build_options import BuildOptions
+from builder.planning.codec_choice import Choice
+from builder.planning.plan import Plan
+from builder.workers.process_source import Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a build did."""
+
+    store: Path
+    sources: int  # in the folder
+    ignored: int  # files that are not sources
+    ignored_listed: tuple[str, ...]  # the first ignored files
+    unchanged: int  # sources that were in the store, and were not built again
+    added: int  # new sources
+    updated: int  # sources whose old sequences this build replaced
+    changed: tuple[str, ...]  # sources that differ from the store, and were not built again
+    vanished: tuple[str, ...]  # sources in the store that no longer exist
+    retired: int  # vanished sources whose sequences were retired
+    failures: tuple[Failure, ...]
+    skipped: tuple[Failure, ...]  # sources of which nothing is left
+    skipped_before: int  # such sources that an earlier build skipped, and that did not change
+    outdated: tuple[str, ...]  # sources with sequences from other code of the process function
+    sequences: int  # added
+    steps: int  # added
+    dropped: int  # steps that cleaning left out of the added sequences
+    filled: int  # values that cleaning filled in
+    cleaned: tuple[CleanedSource, ...]  # at most 10: most steps lost, most values filled in, split
+    several: int  # sources with more than one sequence, if that is counted
+    bytes_read: int
+    bytes_decoded: int
+    bytes_written: int
+    total_sequences: int  # in the store now
+    seconds: float
+    codec: str | None = None  # what `auto` chose, and why
+    uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
+
+    def __repr__(self) -> str:
+        done = f"{self.added:,} of {self.sources:,} sources added, {self.unchanged:,} unchanged"
+        rest = f"{self.updated:,} updated, {self.retired:,} retired, {len(self.failures):,} failed"
+        other = f", {len(self.outdated):,} made by other code" if self.outdated else ""
+        if skipped := len(self.skipped) + self.skipped_before:
+            other += f", {skipped:,} skipped as empty"
+        return f"<build of {self.store.name}: {done}{other}, {rest}; {self.total_sequences:,} sequences in the store>"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("cleaned", "failures", "skipped")}
+        others = {name: getattr(self, name) for name in self.__slots__ if name not in lists}
+        return {**others, "store": str(self.store), **lists}
+
+
+def report_of(options: BuildOptions, plan: Plan, tally: Tally, *, untried: int, choice: Choice | None) -> Report:
+    """Return what a build did; the first `untried` failures are of sources that no worker had."""
+    failed = {failure.source for failure in (*tally.failures[untried:], *tally.skipped)}
+    updated = sum(name not in failed for name in plan.replaced)
+    comparison = plan.comparison
+    return Report(
+        store=plan.store,
+        sources=plan.count,
+        ignored=len(plan.sources.listing.ignored),
+        ignored_listed=plan.sources.listing.ignored_listed,
+        unchanged=len(comparison.unchanged) - sum(name in plan.replaced for name in comparison.unchanged),
+        added=sum(name not in failed for name in comparison.new),
+        updated=updated,
+        changed=() if options.update else comparison.changed,
+        vanished=comparison.vanished,
+        retired=len(comparison.vanished) if options.retire_missing else 0,
+        failures=tuple(tally.failures),
+        skipped=tuple(Failure(one.source, one.reason) for one in tally.skipped),
+        skipped_before=len(comparison.skipped) - sum(name in options.redo for name in comparison.skipped),
+        outdated=plan.outdated,
+        sequences=tally.sequences,
+        steps=tally.steps,
+        dropped=tally.cleaning.total.dropped,
+        filled=tally.cleaning.total.filled,
+        cleaned=tally.cleaning.worst,
+        several=tally.cleaning.total.several,
+        bytes_read=tally.bytes_read,
+        bytes_decoded=tally.bytes_decoded,
+        bytes_written=tally.bytes_written,
+        total_sequences=tally.committed,
+        seconds=tally.seconds,
+        codec=None if choice is None else str(choice),
+        uncompared=plan.sources.code.uncompared,
+    )

@@ -1,0 +1,56 @@
+"""The sources of which nothing is left, as a store records them, so that later builds do not try them again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from builder.workers.process_source import Skipped
+
+SKIPPED: Final = "skipped"  # in the provenance; absent if no source is skipped
+MOST_RECORDED: Final = 100_000  # since the root document is read whole; more are tried again by each build
+_DIGITS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSkips:
+    """The skipped sources that a store records, by name, with a fingerprint of each.
+
+    The fingerprint is of the source, of its label file, and of the process function: when one of them changes, the
+    source is new again. Nothing of it is in the store, so nothing has to be replaced.
+    """
+
+    by_name: Mapping[str, str] = field(default_factory=dict)
+    code: str | None = None  # the fingerprint of the process function now
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Any], code: str | None = None) -> Self:
+        """Read the record in a store. Any record is accepted, as a store can be corrupt."""
+        recorded = provenance.get(SKIPPED)
+        return cls({name: str(one) for name, one in recorded.items()} if isinstance(recorded, dict) else {}, code)
+
+    def __contains__(self, source: str) -> bool:
+        return source in self.by_name
+
+    def is_same(self, source: str, hashes: Iterable[bytes]) -> bool:
+        """Tell whether a source was skipped with these hashes of its files, and with the present process function."""
+        return self.by_name.get(source) == self._fingerprint(hashes)
+
+    def record(self, still: Iterable[str], skipped: Iterable[Skipped]) -> dict[str, str]:
+        """Return the record after a build, sorted by name.
+
+        Args:
+            still: The sources that this build did not try again.
+            skipped: Those that it skipped.
+        """
+        every = {name: self.by_name[name] for name in still}
+        every |= {one.source: self._fingerprint(one.read.hashes) for one in skipped}
+        return dict(sorted(every.items())[:MOST_RECORDED])
+
+    def _fingerprint(self, hashes: Iterable[bytes]) -> str:
+        return hashlib.sha256(b"".join(hashes) + (self.code or "").encode()).hexdigest()[:_DIGITS]
+
+
+NO_SKIPS: Final = RecordedSkips()
