@@ -32,6 +32,17 @@ def ignored_text(files: int, listed: Sequence[str]) -> str:
     return f"; {count_text(files, 'file')} ignored ({printable(names)})" if files else ""
 
 
+def absent_text(keys: Sequence[str]) -> str:
+    """Name the sources that a manifest lists and that do not exist.
+
+    >>> absent_text(["a.csv"])
+    'the manifest lists 1 source that does not exist: a.csv; --manifest-strict refuses that'
+    """
+    do = "does" if len(keys) == 1 else "do"
+    listed = f"{count_text(len(keys), 'source')} that {do} not exist: {first_of(keys)}"
+    return f"the manifest lists {listed}; --manifest-strict refuses that"
+
+
 def attention(report: Report) -> Iterator[str]:
     """Yield a line for each kind of source that was left as it is, and what to do about it."""
     vanished = () if report.retired else report.vanished
@@ -43,6 +54,8 @@ def attention(report: Report) -> Iterator[str]:
         if sources:
             what, it = (one, "it") if len(sources) == 1 else (many, "them")
             yield f"{count_text(len(sources), 'source')} {what}: {first_of(sources)}; {advice.format(it)}"
+    if report.absent:
+        yield absent_text(report.absent)
     if report.skipped:
         names, reason = [one.source for one in report.skipped], report.skipped[0].reason
         are, them = ("is empty", "it") if len(names) == 1 else ("are empty", "them")

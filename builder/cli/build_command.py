@@ -216,7 +216,8 @@ def _check_options(flags: dict[str, str], *, is_new: bool) -> None:
         raise click.UsageError(
             "--label-axis goes with --process or --labels-from; of other tables, where the labels come from tells"
         )
-    of_manifest = [flags[name] for name in ("key", "label_column", "manifest_only", "keep") if name in given]
+    needs_manifest = ("key", "label_column", "manifest_only", "manifest_strict", "keep")
+    of_manifest = [flags[name] for name in needs_manifest if name in given]
     if is_new and of_manifest and "manifest" not in given:
         raise click.UsageError(f"{_and(of_manifest)}: needs --manifest TABLE")
 

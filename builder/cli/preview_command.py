@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 
 from builder.amounts import bytes_text, count_text, printable
-from builder.cli.attention import first_of, ignored_text
+from builder.cli.attention import absent_text, first_of, ignored_text
 from builder.execution.preview import Preview, StorePreview
 from builder.inspection.as_text import classes_text, rows_text
 from builder.inspection.terminal import columns, pairs, section
@@ -18,6 +18,8 @@ def preview_text(preview: Preview) -> Iterator[RenderableType]:
     table = pairs()
     ignored = ignored_text(preview.ignored, preview.ignored_listed)
     table.add_row("sources", f"{preview.sources:,} found, {preview.to_process:,} to process{ignored}")
+    if preview.absent:
+        table.add_row("manifest", absent_text(preview.absent))
     if preview.to_process:
         table.add_row("to read", bytes_text(preview.bytes_to_read))
         if preview.dropped or preview.filled:

@@ -65,6 +65,7 @@ class Preview:
     unchanged: int  # in the store, with the same bytes
     changed: tuple[str, ...]  # in the store, with other bytes
     vanished: tuple[str, ...]  # in the store, but not in the folder
+    absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
     unreadable: tuple[Failure, ...]  # in the store, but not readable now
     failed: tuple[Failure, ...]  # new sources that failed in an earlier build
     skipped_before: int  # sources of which an earlier build found nothing left, and that did not change
@@ -149,6 +150,7 @@ def preview(options: BuildOptions) -> Preview:
         unchanged=len(plan.comparison.unchanged),
         changed=plan.comparison.changed,
         vanished=plan.comparison.vanished,
+        absent=plan.sources.absent,
         unreadable=plan.unreadable,
         failed=_failed_before(plan),
         skipped_before=len(plan.comparison.skipped),

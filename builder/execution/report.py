@@ -28,6 +28,7 @@ class Report:
     changed: tuple[str, ...]  # sources that differ from the store, and were not built again
     vanished: tuple[str, ...]  # sources in the store that no longer exist
     retired: int  # vanished sources whose sequences were retired
+    absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
     failures: tuple[Failure, ...]
     skipped: tuple[Failure, ...]  # sources of which nothing is left
     skipped_before: int  # such sources that an earlier build skipped, and that did not change
@@ -77,6 +78,7 @@ def report_of(options: BuildOptions, plan: Plan, tally: Tally, *, untried: int, 
         changed=() if options.update else comparison.changed,
         vanished=comparison.vanished,
         retired=len(comparison.vanished) if options.retire_missing else 0,
+        absent=plan.sources.absent,
         failures=tuple(tally.failures),
         skipped=tuple(Failure(one.source, one.reason) for one in tally.skipped),
         skipped_before=len(comparison.skipped) - sum(name in options.redo for name in comparison.skipped),

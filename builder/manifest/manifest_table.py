@@ -33,6 +33,8 @@ _RULES: Final[dict[str, Callable[[str], str]]] = {
 _NAMED = 5
 _NAME: Final = r"^\s*[+-]?0[0-9]"  # text such as 007, which is a name and not a number
 DEFAULT_KEY = "source"
+_DELIMITERS: Final = ",;\t|"  # beside that of the suffix
+_WITH_DELIMITER: Final = ("csv", "tsv", "blank")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,18 +103,21 @@ class Manifest:
         names: Sequence[str],
         *,
         only_listed: bool = False,
+        strict: bool = False,
         misnamed: Sequence[str] = (),
         stored_names: Callable[[], Collection[str]] = tuple,
-    ) -> dict[str, int]:
-        """Return each source's row, from 0, in the order of the sources.
+    ) -> tuple[dict[str, int], tuple[str, ...]]:
+        """Return each source's row, from 0, in the order of the sources; and the keys of sources that do not exist.
 
-        Keys are paths below the root, or file names, or stems: the first rule under which every row names exactly one
-        source, and every source has a row. Rows may lack a source in two cases: as many rows as there are misnamed
-        files, since they may belong to these; and rows of sources that are in the store, but whose files are gone.
+        Keys are paths below the root, or file names, or stems: the rule under which most rows name a source. Each row
+        names at most one, and every source has a row. Rows without a source are not returned in two cases: as many rows
+        as there are misnamed files, since they may belong to these; and rows of sources that are in the store, but
+        whose files are gone.
 
         Args:
             names: The sources.
             only_listed: Leave out sources without a row instead of refusing them.
+            strict: Refuse rows without a source. They are always refused if no row has a source.
             misnamed: Files that would be sources if their names were valid UTF-8.
             stored_names: Returns the sources in the store; called if a row has no source.
 
@@ -131,12 +136,13 @@ class Manifest:
             gone = set(stored_names()).difference(names)
             best, wrong = self._best_rule(names, gone, row_of, only_listed=only_listed, spare=len(misnamed))
         text_of = _RULES[best]
-        if not wrong:
-            return {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
+        matched = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
+        if not (wrong.ambiguous or wrong.rowless) and (not wrong.sourceless or (matched and not strict)):
+            return matched, tuple(wrong.sourceless)
         advice = ""
         if wrong.rowless:
             advice += "; --manifest-only takes just the sources that have a row"
-        if wrong.sourceless:
+        if wrong.sourceless and (strict or not matched):
             advice += "; take out the rows whose files are not there"
         exact = set(map(text_of, names))
         composed = {unicodedata.normalize("NFC", text) for text in exact}
@@ -303,7 +309,7 @@ def read_manifest(
 def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tuple[Any, dict[str, str] | None]:
     """Read all columns, the key and `text` as text; return the table, and the faults of columns in a text file."""
     source = str(path)
-    opened = _open(path, source)
+    opened = _open(path, source, key)
     if key not in opened.groups:
         raise SourceError(source, f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")
     with reading(source):
@@ -315,24 +321,27 @@ def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tup
     raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
 
 
-def _open(path: Path, source: str) -> OpenTable:
-    """Open the file. If a CSV file has one column with commas, try the other delimiters that spreadsheets write."""
+def _open(path: Path, source: str, key: str) -> OpenTable:
+    """Open the file. Text without that column is tried with the other delimiters that people and spreadsheets write."""
     file_format = format_of(path.name)
     if file_format is None:
         raise SourceError(
             source,
             f"no format has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one",
         )
-    try:
-        return open_table(path, source=source, options=TableOptions(header=True))
-    except SourceError:
-        if file_format == "csv":
-            for delimiter in ";\t|":
-                with contextlib.suppress(SourceError):
-                    opened = open_table(path, source=source, options=TableOptions(header=True, delimiter=delimiter))
-                    if len(opened.groups) > 1:
-                        return opened
-        raise
+    tables, errors = list[OpenTable](), list[SourceError]()
+    for delimiter in (None, *_DELIMITERS) if file_format in _WITH_DELIMITER else (None,):
+        try:
+            opened = open_table(path, source=source, options=TableOptions(header=True, delimiter=delimiter))
+        except SourceError as error:
+            errors.append(error)
+            continue
+        if key in opened.groups:
+            return opened
+        tables.append(opened)
+    if not tables:
+        raise errors[0]
+    return max(tables, key=lambda table: len(table.groups))
 
 
 def _parse(opened: TextTable, text: Sequence[str]) -> Any:

@@ -62,6 +62,10 @@ class BuildOptions:
     manifest_only: bool = field(default=False, metadata=option(
         help="Take only the sources that it lists.", section=_MANIFEST, kind="switch",
     ))
+    manifest_strict: bool = field(default=False, metadata=option(
+        help="Refuse a manifest that lists sources which do not exist. By default they are counted and named.",
+        section=_MANIFEST, kind="switch",
+    ))
     process: ProcessFunction | str | None = field(default=None, metadata=option(
         help="What reads one source: tabular(...) in Python, or a function of a path that returns (inputs, labels) or "
         "yields several such pairs, or its name MODULE:FUNCTION. It returns a sequence that is larger than memory as a "

@@ -23,7 +23,7 @@ from builder.manifest.label_classes import (
     encode_manifest_labels,
     text_columns,
 )
-from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
+from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.options import gives_option, options_of_new, options_of_old
 from builder.planning.provenance import RecordedBuild, describe_build
@@ -50,6 +50,7 @@ class ResolvedSources:
     texts: Texts | None  # the text labels of the manifest
     targets: tuple[str, ...]  # the label columns of the manifest
     kept: tuple[KeptColumn, ...]  # columns of the manifest, (names,) each
+    absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
     process: Process
     described: dict[str, Any]  # the record of the build for a new store
     label_axis: LabelAxis | None  # None: the labels of the first source determine it
@@ -155,42 +156,16 @@ def find_sources(
         listing = without_label_files(listing, function.label_file, function.labels_from)
     if recorded is not None and table is not None:
         listing, table = recorded.with_manifest(listing, table)
-    names, labels, label_names = listing.names, None, None
-    texts: Texts | None = None
-    targets: tuple[str, ...] = ()
-    kept: tuple[KeptColumn, ...] = ()
-    if table is not None and table.kept is not None and LABELS_SHA256 in table.kept and not function.is_custom:
-        raise UsageError(f"keep={LABELS_SHA256}: a column of that name has the hash of a source's labels; rename it")
-    if table is not None and table.path is not None:
-        types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
-        text = [name for name, column in types.items() if column.dtype == "string"]
-        labels_as_text = text_columns(table.parts, parse_classes(function.classes), old_store)
-        rows = read_manifest(
-            table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ()
-        )
-        matched = rows.match(
-            listing.names,
-            only_listed=table.only_listed,
-            misnamed=listing.misnamed,
-            stored_names=lambda: _stored_names(old_store),
-        )
-        names, places = tuple(matched), np.array(list(matched.values()), np.int64)
-        if table.parts is not None:
-            labels, targets, texts = rows.labels(
-                table.parts, as_text=columns_with_classes(table.parts, parse_classes(function.classes)), order=places
-            )
-            check_kinds(old_store, targets, texts, table.path)
-            label_names = table.parts if len(table.parts) == labels.shape[1] else None
-        if table.kept is not None:
-            kept = tuple(one[places] for one in rows.kept(table.kept, types))
+    rows = _rows_of_manifest(build_options, table, listing, function, old_store)
     return ResolvedSources(
         listing=listing,
-        names=names,
-        labels=labels,
-        label_names=label_names,
-        texts=texts,
-        targets=targets,
-        kept=kept,
+        names=rows.names,
+        labels=rows.labels,
+        label_names=rows.label_names,
+        texts=rows.texts,
+        targets=rows.targets,
+        kept=rows.kept,
+        absent=rows.absent,
         process=function,
         described=describe_build(options.named, options.label_axis, table, listing.root),
         label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
@@ -200,6 +175,58 @@ def find_sources(
         missing="keep" if function.keeps_nan else "error",
         skips_empty=build_options.empty == "skip",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ManifestRows:
+    """The sources to use, and what the manifest says about each; see `ResolvedSources`."""
+
+    names: tuple[str, ...]
+    labels: NDArray[Any] | None = None
+    label_names: tuple[str, ...] | None = None
+    texts: Texts | None = None
+    targets: tuple[str, ...] = ()
+    kept: tuple[KeptColumn, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+def _rows_of_manifest(
+    options: BuildOptions,
+    table: ManifestLabels | None,
+    listing: SourceList,
+    function: Process,
+    old_store: store_spec.Store | None,
+) -> _ManifestRows:
+    """Match the sources with the rows of the manifest, if there is one."""
+    if table is not None and table.kept is not None and LABELS_SHA256 in table.kept and not function.is_custom:
+        raise UsageError(f"keep={LABELS_SHA256}: a column of that name has the hash of a source's labels; rename it")
+    if table is None or table.path is None:
+        return _ManifestRows(names=listing.names)
+    types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
+    text = [name for name, column in types.items() if column.dtype == "string"]
+    classes = parse_classes(function.classes)
+    labels_as_text = text_columns(table.parts, classes, old_store)
+    manifest = read_manifest(
+        table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ()
+    )
+    matched, absent = manifest.match(
+        listing.names,
+        only_listed=table.only_listed,
+        strict=options.manifest_strict,
+        misnamed=listing.misnamed,
+        stored_names=lambda: _stored_names(old_store),
+    )
+    places = np.array(list(matched.values()), np.int64)
+    rows = _ManifestRows(names=tuple(matched), absent=absent)
+    if table.parts is not None:
+        as_text = columns_with_classes(table.parts, classes)
+        labels, targets, texts = manifest.labels(table.parts, as_text=as_text, order=places)
+        check_kinds(old_store, targets, texts, table.path)
+        label_names = table.parts if len(table.parts) == labels.shape[1] else None
+        rows = replace(rows, labels=labels, targets=targets, texts=texts, label_names=label_names)
+    if table.kept is not None:
+        rows = replace(rows, kept=tuple(one[places] for one in manifest.kept(table.kept, types)))
+    return rows
 
 
 def _discover(options: BuildOptions, process: Process, *, allow_none: bool) -> SourceList:

@@ -41,18 +41,18 @@ def labels_of(table: Manifest, columns: str) -> np.ndarray:
 )
 def test_keys_are_paths_else_file_names_else_stems(tmp_path, keys, names):
     table = manifest(tmp_path, "y,source\n" + "".join(f"{i},{key}\n" for i, key in enumerate(keys)))
-    assert table.match(names) == {name: row for row, name in enumerate(names)}
-    assert list(table.match(names[::-1])) == names[::-1]
+    assert table.match(names)[0] == {name: row for row, name in enumerate(names)}
+    assert list(table.match(names[::-1])[0]) == names[::-1]
 
 
 def test_integer_keys_are_compared_as_their_decimal_text(tmp_path):
     pq.write_table(pa.table({"id": [12, 7], "y": [1, 2]}), tmp_path / "m.parquet")
-    assert read_manifest(tmp_path / "m.parquet", key="id").match(["7.npy", "12.npy"]) == {"7.npy": 1, "12.npy": 0}
+    assert read_manifest(tmp_path / "m.parquet", key="id").match(["7.npy", "12.npy"])[0] == {"7.npy": 1, "12.npy": 0}
 
 
 def test_headers_and_keys_are_trimmed_and_a_byte_order_mark_is_no_problem(tmp_path):
     table = manifest(tmp_path, "\ufeff source , y\n a.csv ,3\n")
-    assert table.match(["a.csv"]) == {"a.csv": 0}
+    assert table.match(["a.csv"])[0] == {"a.csv": 0}
     assert labels_of(table, " y ").tolist() == [[3]]
 
 
@@ -72,9 +72,23 @@ def test_csv_as_spreadsheets_write_it_is_read(tmp_path, delimiter):
         read_manifest(table.path, key="file")
 
 
+@pytest.mark.parametrize("name", ["m.txt", "m.csv", "m.tsv", "m.dat"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", " "])
+def test_a_text_file_of_any_suffix_and_delimiter_is_read(tmp_path, name, delimiter):
+    rows = [["source", "y", "site"], ["a.csv", "3", "north"], ["b.csv", "4", "south"]]
+    text = "".join(delimiter.join(row) + "\n" for row in rows)
+    if delimiter == " " and name in {"m.csv", "m.tsv"}:
+        with pytest.raises(UsageError, match="there is no column 'source'"):
+            manifest(tmp_path, text, name=name)
+        return
+    table = manifest(tmp_path, text, name=name)
+    assert labels_of(table, "y").tolist() == [[3], [4]]
+    assert (table.keys, table.table["site"].to_pylist()) == (("a.csv", "b.csv"), ["north", "south"])
+
+
 def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
     table = manifest(tmp_path, "source,y\nc,0\na,1\n")
-    assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True) == {"a.csv": 1, "c.csv": 0}
+    assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True)[0] == {"a.csv": 1, "c.csv": 0}
     with pytest.raises(UsageError, match=r"By stem: 1 source \(b.csv\) without a row; --manifest-only"):
         table.match(["a.csv", "b.csv", "c.csv"])
 
@@ -104,7 +118,7 @@ def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
 def test_what_does_not_fit_is_named_and_counted(tmp_path, keys, names, message):
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
     with pytest.raises(UsageError, match=message):
-        table.match(names.split())
+        table.match(names.split(), strict=True)
 
 
 def test_accents_in_other_bytes_are_pointed_out(tmp_path):
@@ -119,10 +133,13 @@ def test_accents_in_other_bytes_are_pointed_out(tmp_path):
 
 
 @pytest.mark.parametrize("only_listed", [False, True])
-def test_a_row_without_a_source_is_always_an_error(tmp_path, only_listed):
+def test_a_row_without_a_source_is_named_or_an_error_if_that_is_asked_for_or_no_row_has_one(tmp_path, only_listed):
     table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\n")
     with pytest.raises(UsageError, match="without a source"):
-        table.match(["a.csv"], only_listed=only_listed)
+        table.match(["a.csv"], only_listed=only_listed, strict=True)
+    assert table.match(["a.csv"], only_listed=only_listed) == ({"a.csv": 0}, ("b.csv",))
+    with pytest.raises(UsageError, match="without a source"):  # another column is meant, or another folder
+        table.match(["c.csv"], only_listed=True)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +155,7 @@ def test_a_row_without_a_source_is_always_an_error(tmp_path, only_listed):
 def test_a_misnamed_file_may_have_a_row_or_none(tmp_path, keys, names, only_listed, rows):
     """Nobody can tell whether a row is its, so there may be one that names no source; yet most rows have to fit."""
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys))
-    assert table.match(names, only_listed=only_listed, misnamed=[r"caf\xe9.csv"]) == rows
+    assert table.match(names, only_listed=only_listed, strict=True, misnamed=[r"caf\xe9.csv"]) == (rows, ())
 
 
 def test_more_rows_without_a_source_than_misnamed_files_are_an_error_that_names_these(tmp_path):
@@ -147,7 +164,7 @@ def test_more_rows_without_a_source_than_misnamed_files_are_an_error_that_names_
         r"By path: 2 rows \(b.csv, c.csv\) without a source; .*; rename first .* not UTF-8: 1 file \(caf\\xe9.csv\)"
     )
     with pytest.raises(UsageError, match=message):
-        table.match(["a.csv"], misnamed=[r"caf\xe9.csv"])
+        table.match(["a.csv"], strict=True, misnamed=[r"caf\xe9.csv"])
     with pytest.raises(UsageError, match=r"1 source \(d.csv\) without a row"):
         table.match(["a.csv", "b.csv", "d.csv"], misnamed=[r"caf\xe9.csv"])
     with pytest.raises(
@@ -170,7 +187,7 @@ def test_more_rows_without_a_source_than_misnamed_files_are_an_error_that_names_
 def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, names, held, only_listed, rows):
     """Files that are there come first: none is left out since the store has a row's source under another name."""
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
-    assert table.match(names.split(), only_listed=only_listed, stored_names=held.split) == rows
+    assert table.match(names.split(), only_listed=only_listed, strict=True, stored_names=held.split) == (rows, ())
 
 
 @pytest.mark.parametrize(
@@ -184,12 +201,12 @@ def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, name
 def test_of_rows_whose_source_the_store_has_none_is_named(tmp_path, keys, names, message):
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
     with pytest.raises(UsageError, match=message):
-        table.match(names.split(), stored_names=lambda: ["a.csv", "b.csv"])
+        table.match(names.split(), strict=True, stored_names=lambda: ["a.csv", "b.csv"])
 
 
 def test_the_store_is_asked_where_a_row_has_no_source_alone(tmp_path):
     table = manifest(tmp_path, "source,y\na,0\nb,0\n")
-    assert len(table.match(["a.csv", "b.csv"], stored_names=lambda: pytest.fail("asked"))) == 2
+    assert len(table.match(["a.csv", "b.csv"], stored_names=lambda: pytest.fail("asked"))[0]) == 2
 
 
 @given(st.lists(st.sampled_from(["x/a.csv", "y/a.csv", "a.csv", "b.csv", "x/b.npy", "c"]), unique=True, min_size=1))
@@ -197,7 +214,7 @@ def test_full_paths_fit_any_sources(names):
     """Keys that are the sources' own paths fit by path, in any order, whatever else is ambiguous."""
     keys = tuple(names[::-1])
     table = Manifest(path=Path("m.csv"), key="source", keys=keys, table=None)
-    assert [keys[row] for row in table.match(names).values()] == names
+    assert [keys[row] for row in table.match(names)[0].values()] == names
 
 
 def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):

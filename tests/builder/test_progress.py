@@ -29,6 +29,7 @@ def report(**changes: object) -> Report:
         "vanished": (),
         "retired": 0,
         "failures": (),
+        "absent": (),
         "skipped": (),
         "skipped_before": 0,
         "outdated": (),

@@ -81,17 +81,24 @@ def test_a_source_that_was_retired_may_stay_listed_and_come_back(place):
     assert store.sequences["age"].tolist() == [0, 2, 3, 4, 5, 6, 1]
 
 
-def test_a_row_that_neither_the_folder_nor_the_store_knows_is_an_error(place):
+def test_a_row_that_neither_the_folder_nor_the_store_knows_is_named_or_with_manifest_strict_an_error(place):
     (place / "src/b.csv").unlink()
     listed(place, NAMES + "z")
     for options in ({}, {"retire_missing": True}):
         with pytest.raises(UsageError, match=r"By stem: 1 row \(z\) without a source; take out the rows"):
-            run(place, **options)
+            run(place, manifest_strict=True, **options)
+    report = run(place)
+    assert (report.absent, report.vanished) == (("z",), ("b.csv",))
+    assert preview(place / "src", place / "store").absent == ("z",)
+    result = seqzarr("build", place / "src", place / "store", "--retire-missing")
+    assert result.exit_code == 0
+    assert "the manifest lists 1 source that does not exist: z; --manifest-strict refuses that\n" in result.stderr
+    assert "the manifest lists 1 source that" in seqzarr("build", place / "src", place / "store", "--dry-run").stdout
+    assert seqzarr("build", place / "src", place / "store", "--manifest-strict").exit_code == 2
     listed(place)
-    run(place, retire_missing=True)
     compact(place / "store", place / "small", workers=0)
     with pytest.raises(UsageError, match=r"By stem: 1 row \(b\) without a source"):  # it is forgotten there
-        build(place / "src", place / "small", workers=0)
+        build(place / "src", place / "small", workers=0, manifest_strict=True)
 
 
 def test_where_most_are_gone_none_is_retired_unasked(place):

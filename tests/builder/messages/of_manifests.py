@@ -16,6 +16,16 @@ MISTAKES: Final = [
     Mistake(what="a manifest that is not there", options=_LABELS, files=_TWO),
     Mistake(what="a file named twice", options=_LABELS, files=_with("file,kind\na.csv,1\na.csv,2\nb.csv,1\n")),
     Mistake(what="a file named that is not there", options=_LABELS, files=_with("file,kind\na.csv,1\nc.csv,1\n")),
+    Mistake(
+        what="the same, to be refused",
+        options=(*_LABELS, "--manifest-strict"),
+        files=_with("file,kind\na.csv,1\nb.csv,1\nc.csv,1\n"),
+    ),
+    Mistake(
+        what="a text file with commas, and no name of its column",
+        options=("--manifest", "src/m.txt"),
+        files={"a.csv": "x,y\n1,2\n", "m.txt": "file,kind\na.csv,1\n"},
+    ),
     Mistake(what="a file that it does not name", options=_LABELS, files=_with("file,kind\na.csv,1\n")),
     Mistake(what="a key that is not there", options=_LABELS, files=_with("name,kind\na.csv,1\nb.csv,1\n")),
     Mistake(what="a row that names no file", options=_LABELS, files=_with("file,kind\na.csv,1\n,1\n")),
