@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
+
+from builder.build_errors import SourceError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +126,30 @@ def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
         if sequence is None:
             raise TypeError(f"{expected} {_type_name(value)}")
         yield sequence
+
+
+def join_results(results: Iterable[tuple[str, Any]]) -> Iterator[LongSequence]:
+    """Yield one sequence of what a process function gives for each of several files; none if it gives nothing for all.
+
+    Args:
+        results: The name of each file, and what the function gives for it: at most one sequence.
+    """
+    pieces = _pieces_of(results)
+    first = next(pieces, None)
+    if first is not None:
+        yield LongSequence(chain([first], pieces))
+
+
+def _pieces_of(results: Iterable[tuple[str, Any]]) -> Iterator[Sequence]:
+    for file, result in results:
+        # A function need not return labels that are elsewhere.
+        of_file = sequences_of((result, None) if hasattr(result, "__array__") else result)
+        for number, sequence in enumerate(of_file):
+            if number:
+                raise SourceError(
+                    file, "gives several sequences, where each file of a source is a piece of one; yield one for a file"
+                )
+            yield from sequence.sequences() if isinstance(sequence, LongSequence) else (sequence,)
 
 
 def resident_bytes(result: Any) -> int | None:

@@ -310,7 +310,7 @@ def _open_or_create_ledger(plan: Plan, first: ProbeResult, packing: Packing) -> 
 
 def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
     """Return the schema of a new store, from what the first usable source shows."""
-    process = plan.sources.process
+    process = plan.sources.process_of(first.source)
     features, targets = process.columns(plan.sources.listing.root.absolute() / first.source)
     inputs, labels = _with_names(first.inputs, features), _with_names(first.labels, plan.sources.label_names or targets)
     texts = first.texts or dict.fromkeys(map(str, range(labels.features)))  # targets of a function: by place

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats import format_for, open_table
+from builder.formats import format_for
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import parse_dtype, require_values, stack
+from builder.formats.joined import open_files
 from builder.formats.table import Array, DType, OpenTable
 from builder.frames.class_columns import encode_labels, read_numbers, read_texts, stack_labels
 from builder.frames.groups import Group, columns_to_group_by, read_groups
@@ -21,7 +22,7 @@ from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
 from builder.options.declaration import with_options, without_defaults
 from builder.options.table_options import LabelSource, TableOptions
-from builder.sequence import LongSequence, Parts, sequences_of
+from builder.sequence import LongSequence, Parts, join_results, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.sources.label_files import label_file_pattern
 from store_spec import Classes, LabelAxis
@@ -48,6 +49,7 @@ class Tabular:
     store_labels: tuple[str, ...] | None = None
     store_columns: tuple[tuple[str, str], ...] = ()  # columns of sequences: names and types
     store_classes: Classes | None = None  # the classes of each target
+    files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
     # The options that the caller gave; only these are compared with those of an existing store. None: all.
     explicit: tuple[str, ...] | None = None
 
@@ -144,7 +146,10 @@ class Tabular:
                 does not fit into the dtype.
         """
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
-        if format_for(path, source, self.options) == "npz":
+        if self._is_npz(path, source):
+            if self.files and self._takes_all_rows:
+                alone = replace(self, files=())
+                return join_results((file, alone((self.root or Path()) / file)) for file in self.files)
             arrays = self._read_npz(path, source)
             if self._takes_all_rows:
                 x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
@@ -216,7 +221,7 @@ class Tabular:
             SourceError: The header cannot be read, or lacks a column.
         """
         source = self._name(path)
-        if format_for(path, source, self.options) == "npz":
+        if self._is_npz(path, source):
             inputs, labels = None, None
         else:
             table, *selected = self._open(path, source)
@@ -248,6 +253,10 @@ class Tabular:
     def under(self, root: Path) -> "Tabular":
         """Return a copy for sources named relative to `root`."""
         return replace(self, root=root)
+
+    def joining(self, files: Sequence[str]) -> "Tabular":
+        """Return a copy for one source that consists of these files."""
+        return replace(self, files=tuple(files))
 
     def only(self, options: Iterable[str]) -> "Tabular":
         """Return a copy for which only these options count as given; an existing store determines the others."""
@@ -281,7 +290,7 @@ class Tabular:
             SourceError: The labels cannot be read.
         """
         source = self._name(path)
-        if format_for(path, source, self.options) == "npz":
+        if self._is_npz(path, source):
             return {}
         opened, _, labels = self._open(path, source)
         names = opened.names_in_label_file(labels) if isinstance(opened, LabelledTable) else labels
@@ -306,7 +315,8 @@ class Tabular:
 
     def _open(self, path: Path, source: str) -> tuple[OpenTable, tuple[str, ...], tuple[str, ...]]:
         """Open a source, with its label file if it has one; return the table and its input and label columns."""
-        table, root = open_table(path, source=source, options=self.options), self.root or path.parent
+        table, root = open_files(path, source, self.root, self.files, self.options), self.root or path.parent
+        path = path if not self.files else root / self.files[0]
         label_file = self.label_file(source if self.root is not None else path.name)
         if label_file is not None:
             table = open_with_labels(table, path, source, root, label_file, self.options)
@@ -353,8 +363,14 @@ class Tabular:
             return None
         return parse_name_labels(source, self.label_pattern, dtype, self.store_classes, from_user=bool(self.classes))
 
+    def _is_npz(self, path: Path, source: str) -> bool:
+        """Whether the source is an NPZ file, or consists of such files."""
+        return format_for(Path(self.files[0]) if self.files else path, source, self.options) == "npz"
+
     def _read_npz(self, path: Path, source: str) -> WholeArrays:
         """Read the arrays of an NPZ file."""
+        if self.files:
+            raise SourceError(source, "rows of NPZ files that form one source can only be taken as they are")
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
         if any(getattr(self.options, name) for name in columns):
             advice = "name the arrays with --input-key and --label-key"

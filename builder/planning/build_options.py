@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES: Final = 2**25  # with smaller batches a build takes longer, with larger ones more memory
 
+_GROUPS: Final = "One sequence from several files"
 _MANIFEST: Final = "Labels in a manifest"
 _FUNCTION: Final = "A function of your own"
 _STORE: Final = "The store"
@@ -33,6 +34,12 @@ def _ignore(_: Any) -> None:
     """Show no progress."""
 
 
+def _sequence_from(value: str, name: str) -> str:
+    from builder.sources.grouping import check_sequence_from
+
+    return check_sequence_from(value, name)
+
+
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """What a build is asked to do."""
@@ -43,6 +50,12 @@ class BuildOptions:
     ))
     store: str | PathLike[str] = field(metadata=option(help="Where the store is, or will be.", kind="object"))
     _: KW_ONLY
+    sequence_from: str | None = field(default=None, metadata=option(
+        help=r"A regular expression that is searched in the path of each file, relative to SOURCES. The files in whose "
+        r"paths its groups find the same text form one sequence, in the order of their names: '(\w+)_\d{8}\.csv' joins "
+        "the daily files of each device. Named groups, such as '(?P<user>\\d+)/', become columns of the sequences.",
+        section=_GROUPS, metavar="REGEX", parse=_sequence_from,
+    ))
     manifest: str | PathLike[str] | None = field(default=None, metadata=option(
         help="A table with one row per source: CSV or Parquet.", section=_MANIFEST, kind="path", metavar="TABLE",
     ))

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 import store_spec
 from builder.manifest.kept_columns import KeptColumn
 from builder.planning.recorded_skips import NO_SKIPS, RecordedSkips
-from builder.sources.fingerprints import Fingerprint, FingerprintCache, Fingerprints, State, read_fingerprint
+from builder.sources.fingerprints import (
+    Fingerprint,
+    FingerprintCache,
+    Fingerprints,
+    State,
+    joined_sha256,
+    read_fingerprint,
+)
 from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn
 
@@ -88,6 +95,32 @@ class StoredSources:
         return self._columns[name]
 
 
+@dataclass(frozen=True, slots=True)
+class SourceFiles:
+    """The files of a source.
+
+    Args:
+        own: Those that its inputs come from.
+        labels: Its label file; None: it has none.
+        joined: Whether the source is formed of files, even if it is only one.
+    """
+
+    own: tuple[str, ...]
+    labels: str | None = None
+    joined: bool = False
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All files."""
+        return self.own if self.labels is None else (*self.own, self.labels)
+
+    def hashes(self, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Return the hash of the source, and that of its label file if it has one, from those of all files."""
+        if not self.joined:
+            return tuple(hashes)
+        return joined_sha256(hashes[: len(self.own)]), *hashes[len(self.own) :]
+
+
 @dataclass(slots=True)
 class _Verdicts:
     """What is known about each source so far."""
@@ -108,10 +141,14 @@ class _Verdicts:
         else:
             (self.skipped if self.skips.is_same(name, hashes) else self.new).add(name)
 
-    def note_error(self, name: str, error: OSError, file: str) -> None:
+    def note_error(self, name: str, error: OSError, file: str, files: SourceFiles) -> None:
         """Note a source one of whose files cannot be read; if nothing of it is in the store, processing it says so."""
         if self.stored is not None and name in self.stored:
-            self.unreadable[name] = _why(error, name, file)
+            what = "it" if file == name else file if file != files.labels else f"{file}, where its labels are,"
+            self.unreadable[name] = (
+                f"{what} cannot be read now ({error.strerror or error}), so nobody knows whether it changed; the store "
+                "keeps it"
+            )
         else:
             self.new.add(name)
 
@@ -124,7 +161,7 @@ def compare(
     labels: NDArray[Any] | None,
     *,
     kept: Sequence[KeptColumn] = (),
-    label_file: Callable[[str], str | None] = lambda _: None,
+    files_of: Callable[[str], SourceFiles] = lambda name: SourceFiles((name,)),
     skips: RecordedSkips = NO_SKIPS,
 ) -> Comparison:
     """Compare sources with those in a store.
@@ -138,37 +175,35 @@ def compare(
         fingerprints: The files that were read before; files that are read now are added.
         labels: (sources, targets) from a manifest; None: labels are elsewhere.
         kept: Columns of the manifest, (sources,) each.
-        label_file: Returns the name of a source's label file, which counts as part of the source.
+        files_of: Returns the files of a source.
         skips: The sources that earlier builds skipped.
     """
     verdicts = _Verdicts(stored, skips)
-    to_read: list[tuple[str, tuple[str, ...]]] = []  # sources, and their files
+    to_read: list[tuple[str, SourceFiles]] = []
     for number, name in enumerate(names):
         is_stored = stored is not None and name in stored
         if not is_stored and name not in skips:
             verdicts.new.add(name)
             continue
-        files: dict[str, State] = {}
+        files, states = files_of(name), dict[str, State]()
         file = name
         try:
-            files[file] = State.of(os.stat(os.path.join(root, file)))
-            if (labels_name := label_file(name)) is not None:
-                file = labels_name
-                files[file] = State.of(os.stat(os.path.join(root, file)))
+            for file in files.every:
+                states[file] = State.of(os.stat(os.path.join(root, file)))
         except OSError as error:
-            verdicts.note_error(name, error, file)
+            verdicts.note_error(name, error, file, files)
             continue
         if stored is not None and is_stored:
             other_labels = labels is not None and not stored.has_labels(name, labels[number])
-            other_size = files[name].size != stored.size(name)
+            other_size = sum(states[file].size for file in files.own) != stored.size(name)
             if other_size or other_labels or not stored.has_kept_values(name, kept, number):
                 verdicts.changed.add(name)
                 continue
-        hashes = [known for one, state in files.items() if (known := fingerprints.sha256(one, state)) is not None]
-        if len(hashes) == len(files):
-            verdicts.note_hashes(name, hashes)
+        hashes = [known for one, state in states.items() if (known := fingerprints.sha256(one, state)) is not None]
+        if len(hashes) == len(states):
+            verdicts.note_hashes(name, files.hashes(hashes))
         else:
-            to_read.append((name, tuple(files)))
+            to_read.append((name, files))
     fingerprints.add(Fingerprints.of(_read_all(root, to_read, verdicts)))
     there = set(names)
     return Comparison(
@@ -181,23 +216,21 @@ def compare(
     )
 
 
-def _read_all(
-    root: Path, sources: Sequence[tuple[str, tuple[str, ...]]], verdicts: _Verdicts
-) -> dict[str, Fingerprint]:
+def _read_all(root: Path, sources: Sequence[tuple[str, SourceFiles]], verdicts: _Verdicts) -> dict[str, Fingerprint]:
     """Read the files of some sources, and decide about each; return the fingerprints of all files."""
     read: dict[str, Fingerprint] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        reads = pool.map(lambda one: [_read(root, file) for file in one[1]], sources)
+        reads = pool.map(lambda one: [_read(root, file) for file in one[1].every], sources)
         for (name, files), results in zip(sources, reads, strict=True):
             hashes = []
-            for file, result in zip(files, results, strict=True):
+            for file, result in zip(files.every, results, strict=True):
                 if isinstance(result, OSError):
-                    verdicts.note_error(name, result, file)
+                    verdicts.note_error(name, result, file, files)
                     break
                 read[file] = result
                 hashes.append(result.sha256)
             else:
-                verdicts.note_hashes(name, hashes)
+                verdicts.note_hashes(name, files.hashes(hashes))
     return read
 
 
@@ -206,9 +239,3 @@ def _read(root: Path, name: str) -> Fingerprint | OSError:
         return read_fingerprint(os.path.join(root, name))
     except OSError as error:
         return error
-
-
-def _why(error: OSError, name: str, file: str) -> str:
-    which = "it" if file == name else f"{file}, where its labels are,"
-    why = f"{which} cannot be read now ({error.strerror or error})"
-    return f"{why}, so nobody knows whether it changed; the store keeps it"

@@ -32,6 +32,7 @@ class Options:
         code: The fingerprint of the process function.
         manifest: The options of the manifest; its path is None if the store records it.
         label_axis: None: the process, or the first source, determines it.
+        sequence_from: The pattern that forms sources of several files; None: each source is a file, or a folder.
     """
 
     process: Process
@@ -39,6 +40,7 @@ class Options:
     code: ProcessCode = NO_CODE
     manifest: ManifestLabels | None = None
     label_axis: LabelAxis | None = None
+    sequence_from: str | None = None
 
     def __post_init__(self) -> None:
         if self.has_labels_in_manifest and self.process.label_source in {"columns", "pattern"}:
@@ -150,13 +152,20 @@ def options_of_new(build_options: BuildOptions) -> Options:
     named = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
         _refuse_of_tables(of_function)
-        return Options(process=function, named=named, manifest=manifest, label_axis=build_options.label_axis)
+        return Options(
+            process=function,
+            named=named,
+            manifest=manifest,
+            label_axis=build_options.label_axis,
+            sequence_from=build_options.sequence_from,
+        )
     return Options(
         process=of_function.apply(function, in_manifest=manifest is not None and manifest.columns is not None),
         named=named | of_function.to_record(),
         code=code_of(function),
         manifest=manifest,
         label_axis=build_options.label_axis,
+        sequence_from=build_options.sequence_from,
     )
 
 
@@ -179,7 +188,7 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
         _refuse_other(recorded, function, process if isinstance(process, str) else None)
     of_stored_function = FunctionOptions.from_record(recorded.process)
     differing = of_function.differences(of_stored_function)
-    for before, now in (*_all_differences(recorded, tables, manifest, build_options.label_axis), *differing):
+    for before, now in (*_all_differences(recorded, tables, manifest, build_options), *differing):
         raise UsageError(
             f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
             f"store records it, or {ELSEWHERE}"
@@ -196,7 +205,13 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
     try:
         if "tabular" in recorded.process:
             described = tabular_from_json(recorded.process["tabular"])
-            return Options(process=described, named=recorded.process, manifest=table, label_axis=recorded.label_axis)
+            return Options(
+                process=described,
+                named=recorded.process,
+                manifest=table,
+                label_axis=recorded.label_axis,
+                sequence_from=recorded.sequence_from,
+            )
         if function is None or tables is not None:
             function = load_recorded_process(recorded.process["function"])
     except UsageError as error:
@@ -208,6 +223,7 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
         code=code_of(function),
         manifest=table,
         label_axis=recorded.label_axis,
+        sequence_from=recorded.sequence_from,
     )
 
 
@@ -259,13 +275,13 @@ def _first_given(manifest: ManifestLabels) -> str:
 
 
 def _all_differences(
-    recorded: RecordedBuild, process: Tabular | None, manifest: ManifestLabels | None, label_axis: LabelAxis | None
+    recorded: RecordedBuild, process: Tabular | None, manifest: ManifestLabels | None, build_options: BuildOptions
 ) -> Iterator[tuple[str, str]]:
     """Yield the given options that differ from the record: the recorded value, and the given one."""
     if process is not None:
         yield from _tabular_differences(recorded.process, process)
-    before: dict[str, Any] = {"label_axis": recorded.label_axis}
-    now: dict[str, Any] = {"label_axis": label_axis}
+    before: dict[str, Any] = {"label_axis": recorded.label_axis, "sequence_from": recorded.sequence_from}
+    now: dict[str, Any] = {"label_axis": build_options.label_axis, "sequence_from": build_options.sequence_from}
     if manifest is not None and recorded.manifest is None:
         now["manifest"] = manifest.path
     elif manifest is not None and recorded.manifest is not None:

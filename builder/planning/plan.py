@@ -123,13 +123,13 @@ def make_plan(options: BuildOptions) -> Plan:
     sources = find_sources(options, old_store, allow_none=options.retire_missing and options.yes)
     names, fingerprints = sources.names, FingerprintCache.load(store)
     stored = None if old_store is None else StoredSources(old_store)
-    root, label_file = sources.listing.root.absolute(), sources.label_file
+    root = sources.listing.root.absolute()
     # Text is compared by its code in the store; a new class differs from every label.
     labels = sources.labels if old_store is None else sources.labels_with(old_store.schema.labels.classes)
     provenance = {} if old_store is None or not sources.skips_empty else old_store.provenance
     skips = RecordedSkips.of(provenance, sources.code.sha256)
     comparison = compare(
-        root, names, stored, fingerprints, labels, kept=sources.kept, label_file=label_file, skips=skips
+        root, names, stored, fingerprints, labels, kept=sources.kept, files_of=sources.files_of, skips=skips
     )
     outdated: tuple[str, ...] = ()
     if old_store is not None:

@@ -3,8 +3,9 @@
 `provenance["build"]` contains `process`, either `{"tabular": its options}` or `{"function": "module:name"}`, with its
 `arguments`, `missing`, `classes` and `label_pattern` if given; `label_axis`, null if it was not given; `manifest`, null
 or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and the fingerprint
-of the process function that made the sequences from that number on (see `process_code`). If `compact` changed a dtype,
-it also contains `converted`, pairs of `inputs` or `labels` and a dtype, to which rows are converted in that order.
+of the process function that made the sequences from that number on (see `process_code`); and `sequence_from`, if that
+option was given. If `compact` changed a dtype, it also contains `converted`, pairs of `inputs` or `labels` and a dtype,
+to which rows are converted in that order.
 
 `provenance["failures"]` has the sources that the last build could not use (see `recorded_failures`), and
 `provenance["skipped"]`, if there are any, those of which nothing is left (see `recorded_skips`).
@@ -27,6 +28,7 @@ from builder.frames.tabular import tabular
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels
 from builder.processes.function_options import is_valid_record
 from builder.processes.row_dtypes import Conversions, parse_conversions
+from builder.sources.grouping import check_sequence_from
 from builder.sources.source_list import SourceList
 from store_spec import LabelAxis
 
@@ -35,7 +37,11 @@ Code = tuple[tuple[int, str], ...]  # (sequence number, fingerprint of the code 
 
 
 def describe_build(
-    process: dict[str, Any], label_axis: LabelAxis | None, manifest: ManifestLabels | None, root: Path
+    process: dict[str, Any],
+    label_axis: LabelAxis | None,
+    manifest: ManifestLabels | None,
+    root: Path,
+    sequence_from: str | None = None,
 ) -> dict[str, Any]:
     """Return the record of a build for a new store."""
     table = None
@@ -47,7 +53,8 @@ def describe_build(
             "only_listed": bool(manifest.only_listed),
             "path": place_below(manifest.path, root),
         }
-    return {"process": process, "label_axis": label_axis, "manifest": table, "code": []}
+    given = {} if sequence_from is None else {"sequence_from": sequence_from}
+    return {"process": process, "label_axis": label_axis, "manifest": table, "code": []} | given
 
 
 def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
@@ -91,6 +98,7 @@ class RecordedBuild:
     label_axis: LabelAxis  # of the store, given or guessed
     code: Code
     converted: Conversions = ()
+    sequence_from: str | None = None
 
     @classmethod
     def of(cls, old_store: store_spec.Store) -> RecordedBuild:
@@ -104,9 +112,15 @@ class RecordedBuild:
             raise UsageError(
                 f"{old_store.path}: no build made this store, so none can bring it up to date; {ELSEWHERE}"
             )
-        fitting = {"process": _is_process, "manifest": _is_manifest, "code": _is_code, "converted": _is_converted}
+        fitting = {
+            "process": _is_process,
+            "manifest": _is_manifest,
+            "code": _is_code,
+            "converted": _is_converted,
+            "sequence_from": _is_pattern,
+        }
         for name, fits in fitting.items():
-            if name not in build and name != "converted":
+            if name not in build and name not in ("converted", "sequence_from"):
                 raise UsageError(
                     f"{old_store.path}: records no {name} of its build, so none can bring it up to date; {ELSEWHERE}"
                 )
@@ -122,6 +136,7 @@ class RecordedBuild:
             label_axis=old_store.schema.label_axis,
             code=tuple((first, code) for first, code in build["code"]),
             converted=parse_conversions(build.get("converted")) or (),
+            sequence_from=build.get("sequence_from"),
         )
 
     def with_manifest(self, listing: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
@@ -198,6 +213,13 @@ def _is_manifest(value: Any) -> bool:
                 for names in (columns, keep)
             )
     return False
+
+
+def _is_pattern(value: Any) -> bool:
+    try:
+        return value is None or bool(check_sequence_from(value))
+    except (UsageError, TypeError):
+        return False
 
 
 def _is_converted(value: Any) -> bool:

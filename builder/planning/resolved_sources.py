@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from builder.manifest.label_classes import (
 )
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.planning.build_options import BuildOptions
+from builder.planning.comparison import SourceFiles
+from builder.planning.group_columns import check_distinct, columns_of
 from builder.planning.options import gives_option, options_of_new, options_of_old
 from builder.planning.provenance import RecordedBuild, describe_build
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
-from builder.sources.label_files import LABELS_SHA256, check_below, without_label_files
-from builder.sources.source_list import MISNAMED, SourceList, discover
+from builder.sources.grouping import folder_of, group_files, source_of
+from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
+from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
 from builder.workers.process_source import Batch, Failure
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
 from store_spec.building import build_folder
@@ -69,13 +73,26 @@ class ResolvedSources:
         """Return the name of a source's label file, relative to the root; None: labels are elsewhere."""
         return self.process.label_file(name)
 
+    def files_of(self, name: str) -> SourceFiles:
+        """Return the files of a source, with its label file.
+
+        Raises:
+            SourceError: The name of the source does not match `labels_from`.
+        """
+        return SourceFiles(self.listing.files_of(name), self.label_file(name), joined=name in self.listing.files)
+
+    def process_of(self, name: str) -> Process:
+        """Return the process for one source."""
+        files = self.listing.files.get(name)
+        return self.process if files is None else self.process.joining(files)
+
     def file_bytes(self, name: str) -> int:
         """Return the size of a source with its label file; files that do not exist count 0."""
-        size = file_bytes(os.path.join(self.listing.root, name))
-        with suppress(SourceError):  # reading the source reports it
-            if (beside := self.label_file(name)) is not None:
-                size += file_bytes(os.path.join(self.listing.root, beside))
-        return size
+        try:
+            files = self.files_of(name).every
+        except SourceError:  # reading the source reports it
+            files = self.listing.files_of(name)
+        return sum(file_bytes(os.path.join(self.listing.root, file)) for file in files)
 
     def for_schema(self, schema: Schema) -> ResolvedSources:
         """Return the same sources for a store; names of features select columns in every source."""
@@ -91,9 +108,10 @@ class ResolvedSources:
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Return some sources, by their place among the names, as a batch."""
+        names = tuple(self.names[number] for number in numbers)
         return Batch(
             root=self.listing.root.absolute(),
-            names=tuple(self.names[number] for number in numbers),
+            names=names,
             labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
             process=self.process,
             texts={
@@ -104,6 +122,7 @@ class ResolvedSources:
             search=self.search,
             converted=() if self.recorded is None else self.recorded.converted,
             skips_empty=self.skips_empty,
+            files={name: self.listing.files[name] for name in names if name in self.listing.files},
         )
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
@@ -148,7 +167,7 @@ def find_sources(
     recorded = None if old_store is None else RecordedBuild.of(old_store)
     options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
     function, table = options.process, options.manifest
-    listing = _discover(build_options, function, allow_none=allow_none)
+    listing = _discover(build_options, function, options.sequence_from, allow_none=allow_none)
     function = function.under(listing.root.absolute())
     if function.labels_from is not None:
         if recorded is not None and not gives_option(build_options.process, "labels_from"):
@@ -157,6 +176,11 @@ def find_sources(
     if recorded is not None and table is not None:
         listing, table = recorded.with_manifest(listing, table)
     rows = _rows_of_manifest(build_options, table, listing, function, old_store)
+    of_pattern: tuple[KeptColumn, ...] = ()
+    if options.sequence_from is not None:
+        known = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
+        of_pattern = columns_of(options.sequence_from, listing, rows.names, known)
+        check_distinct(of_pattern, rows.kept)
     return ResolvedSources(
         listing=listing,
         names=rows.names,
@@ -164,10 +188,10 @@ def find_sources(
         label_names=rows.label_names,
         texts=rows.texts,
         targets=rows.targets,
-        kept=rows.kept,
+        kept=(*rows.kept, *of_pattern),
         absent=rows.absent,
         process=function,
-        described=describe_build(options.named, options.label_axis, table, listing.root),
+        described=describe_build(options.named, options.label_axis, table, listing.root, options.sequence_from),
         label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
         code=options.code,
         recorded=recorded,
@@ -229,19 +253,28 @@ def _rows_of_manifest(
     return rows
 
 
-def _discover(options: BuildOptions, process: Process, *, allow_none: bool) -> SourceList:
+def _discover(options: BuildOptions, process: Process, sequence_from: str | None, *, allow_none: bool) -> SourceList:
     """List the files that can be sources: all but the store, its build folder and the manifest."""
     store, manifest = Path(options.store), options.manifest_labels
     exclude = [store, build_folder(store)]
     if manifest is not None and manifest.path is not None:
         exclude.append(manifest.path)
-    return discover(
-        Path(options.sources),
+    listing = discover(
+        options.sources,
         format=process.format,
         any_suffix=process.is_custom,
         exclude=exclude,
         allow_none=allow_none,
     )
+    if sequence_from is None and not is_folder_pattern(options.sources):
+        return listing
+    if process.labels_from is not None:  # label files are no part of a source
+        labels = label_file_pattern(process.labels_from)
+        listing = replace(listing, names=tuple(name for name in listing.names if not labels.is_label_file(name)))
+    if sequence_from is None:
+        return group_files(listing, folder_of, "the folder")
+    what = f"sequence_from={sequence_from!r:.200} (--sequence-from)"
+    return group_files(listing, partial(source_of, sequence_from), what)
 
 
 def _stored_names(old_store: store_spec.Store | None) -> Sequence[str]:

@@ -16,7 +16,7 @@ from builder.formats.table import Array
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import parse_classes
 from builder.processes.text_labels import encode_sequences
-from builder.sequence import Parts, resident_bytes
+from builder.sequence import Parts, join_results, resident_bytes
 from store_spec import Classes
 
 Names = tuple[str, ...] | None
@@ -35,6 +35,8 @@ class FunctionProcess:
         in_manifest: Whether the labels are in the manifest.
         keeps: Whether NaN in its arrays stands for missing values.
         store_classes: The classes of each target in the store; None: they are not known yet, or labels are numbers.
+        root: The folder of the sources.
+        files: The files of the source, relative to the root; empty: it is a single file.
     """
 
     function: Callable[[Path], Any]
@@ -43,6 +45,8 @@ class FunctionProcess:
     in_manifest: bool = False
     keeps_nan: bool = False
     store_classes: Classes | None = None
+    root: Path = Path()
+    files: tuple[str, ...] = ()
 
     is_custom = True
     format = labels_from = label_axis = None
@@ -55,11 +59,16 @@ class FunctionProcess:
         return "manifest" if self.in_manifest else "function"
 
     def __call__(self, path: Path) -> Any:
-        """Call the function. Labels that are text become codes.
+        """Call the function, for each file if there are several. Labels that are text become codes.
 
         Raises:
-            SourceError: A label is not one of the classes.
+            SourceError: A label is not one of the classes, or one of several files gives more than one sequence.
         """
+        if not self.files:
+            return self._call(path)
+        return join_results((file, self._call(self.root / file)) for file in self.files)
+
+    def _call(self, path: Path) -> Any:
         result = self.function(path)
         if not self.classes or self.label_source != "function" or inspect.iscoroutine(result):
             return result  # `read_source` refuses coroutines
@@ -99,9 +108,12 @@ class FunctionProcess:
         return self
 
     def under(self, root: Path) -> Self:
-        """Return the same process, since the function takes whole paths."""
-        del root
-        return self
+        """Return the same for sources below this folder."""
+        return replace(self, root=root)
+
+    def joining(self, files: Sequence[str]) -> Self:
+        """Return the process for one source that consists of these files."""
+        return replace(self, files=tuple(files))
 
 
 class Portable:

@@ -82,6 +82,9 @@ class Process(Protocol):
     def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
         """Return the process for a store with these names, and further columns of sequences."""
 
+    def joining(self, files: Sequence[str]) -> Self:
+        """Return the process for one source that consists of these files, named relative to the folder of `under`."""
+
     def under(self, root: Path) -> Self:
         """Return the process for sources below this folder."""
 

@@ -15,7 +15,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,27 +51,40 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """The SHA-256 of a file, and its state when it was read."""
+    """The SHA-256 of a file, and its state when it was read; or those of a source of several files."""
 
     sha256: bytes
-    state: State
-    inode: int
-    settled: bool  # whether another write would change the state
+    state: State  # of several files: their size
+    inode: int = 0
+    settled: bool = False  # whether another write would change the state
+    joined: Mapping[str, Fingerprint] = field(default_factory=dict)  # of the files of a source of several, in order
     beside: tuple[str, Fingerprint] | None = None  # the name and fingerprint of the label file, if there is one
 
+    @classmethod
+    def join(cls, files: Mapping[str, Fingerprint]) -> Fingerprint:
+        """Return the fingerprint of a source of several files, in their order."""
+        size = sum(one.state.size for one in files.values())
+        sha256 = joined_sha256([one.sha256 for one in files.values()])
+        return cls(sha256=sha256, state=State(size=size, modified_ns=0, changed_ns=0), joined=files)
+
     def files(self, name: str) -> dict[str, Fingerprint]:
-        """Return the fingerprints of the source with this name and of its label file, by name."""
-        return {name: self} | dict([] if self.beside is None else [self.beside])
+        """Return the fingerprints of the files of the source with this name and of its label file, by name."""
+        return {**(self.joined or {name: self}), **dict([] if self.beside is None else [self.beside])}
 
     @property
     def hashes(self) -> tuple[bytes, ...]:
         """The hashes of the source and of its label file, if there is one."""
-        return tuple(one.sha256 for one in self.files("").values())
+        return (self.sha256,) if self.beside is None else (self.sha256, self.beside[1].sha256)
 
     def is_of(self, status: os.stat_result) -> bool:
         """Tell whether the file was neither written nor replaced since; new links and permissions do not matter."""
         before = self.inode, self.state.size, self.state.modified_ns
         return before == (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def joined_sha256(hashes: Iterable[bytes]) -> bytes:
+    """Return the hash of a source of several files: the SHA-256 of their SHA-256, one after another."""
+    return hashlib.sha256(b"".join(hashes)).digest()
 
 
 def read_fingerprint(path: str | Path, buffer: memoryview | None = None) -> Fingerprint:

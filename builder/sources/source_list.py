@@ -3,10 +3,11 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import translate
 from itertools import islice, pairwise
+from os import PathLike
 from pathlib import Path, PurePosixPath
 
 from builder.build_errors import UsageError
@@ -32,6 +33,8 @@ class SourceList:
     ignored: tuple[str, ...] = ()
     # Files whose names no store can keep, as `readable_name` writes them.
     misnamed: tuple[str, ...] = ()
+    # The files of each source that consists of several, in order; empty: each source is one file.
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for before, after in pairwise(self.names):
@@ -46,13 +49,17 @@ class SourceList:
         """The first ignored files."""
         return self.ignored[:LISTED]
 
+    def files_of(self, name: str) -> tuple[str, ...]:
+        """Return the files of a source."""
+        return self.files.get(name, (name,))
+
     def path(self, name: str) -> Path:
         """Return the path of a source."""
         return self.root / name
 
 
 def discover(
-    sources: str | Path,
+    sources: str | PathLike[str],
     *,
     format: str | None = None,  # noqa: A002 - the option's name
     any_suffix: bool = False,
@@ -63,7 +70,8 @@ def discover(
 
     A folder is searched recursively for files of known formats. Names that begin with "." or "_" are skipped, and so
     are stores, with their build folders. A glob (`**` matches any folders) takes every file that it matches; as in a
-    shell, a wildcard does not match a leading ".". Links to files are followed, links to folders are not. Broken links
+    shell, a wildcard does not match a leading ".". A glob that ends in "/" stands for the files of known formats in the
+    folders that it matches, not deeper. Links to files are followed, links to folders are not. Broken links
     are listed, so that reading them fails and they are not overlooked. Names that are not UTF-8 are listed apart.
 
     Args:
@@ -94,7 +102,11 @@ def discover(
         root, parts = _fixed_part(path)
         if not root.is_dir():
             raise UsageError(f"{text}: there is no folder {root}")
+        in_folders = is_folder_pattern(text)
+        parts += ("*",) * in_folders
         files = chosen = list(set(_glob(os.fspath(root), "", parts, _excluded(root, exclude), others)))
+        if in_folders and not any_suffix and format is None:
+            chosen = [name for name in files if format_of(name)]
     else:
         raise UsageError(f"{text}: no such file or folder")
     if not chosen and not allow_none:
@@ -106,6 +118,12 @@ def discover(
         ignored=tuple(map(readable_name, sorted(ignored))),
         misnamed=tuple(readable_name(name) for name in sorted(chosen) if not _is_utf8(name)),
     )
+
+
+def is_folder_pattern(sources: str | PathLike[str]) -> bool:
+    """Tell whether sources are given as a glob that matches folders, each of which is a source."""
+    text = os.fspath(sources)
+    return text.endswith("/") and _WILDCARD.search(text) is not None and not os.path.lexists(text)
 
 
 def readable_name(name: str) -> str:

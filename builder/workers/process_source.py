@@ -68,6 +68,7 @@ class Batch:
     search: tuple[str, ...] = ()  # folders to search for the module of the process function
     converted: Conversions = ()  # of rows before they are stored, if `compact` changed a dtype
     crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each source that consists of several
     skips_empty: bool = True  # whether sources of which nothing is left are skipped; otherwise they fail
 
     def __len__(self) -> int:
@@ -112,12 +113,17 @@ class Batch:
             SourceError: The labels cannot be read.
             UsageError: The user named classes of a target that does not exist.
         """
-        process = self.process
+        process = self.process_of(number)
         if self.labels is not None:
             return {target: texts and (texts[number],) for target, texts in self.texts.items()}
         if process.label_pattern is not None:
             return classes_in_name(self.names[number], process.label_pattern, process.classes)
         return process.classes_in(self.root / self.names[number]) if process.label_source == "columns" else {}
+
+    def process_of(self, number: int) -> Process:
+        """Return the process function for a source."""
+        files = self.files.get(self.names[number])
+        return self.process if files is None else self.process.joining(files)
 
     def process_with(self, codes: ClassCodes, number: int) -> Process:
         """Add the classes of a source to the codes, and return the process function with these codes.
@@ -127,7 +133,7 @@ class Batch:
         """
         with suppress(SourceError):  # reading the source reports it
             codes.add(self.classes_in(number))
-        return self.process.with_classes(codes.classes)
+        return self.process_of(number).with_classes(codes.classes)
 
     def labels_of(self, number: int, process: Process) -> NDArray[Any] | None:
         """Return the labels (targets,) of a source; None: the process function returns them.
@@ -187,7 +193,7 @@ def read_source(
         read = _read_files(batch, name, buffer)
         if read.beside is not None:
             kept[LABELS_SHA256] = read.beside[1].sha256.hex()
-        process = batch.process if codes is None else batch.process_with(codes, number)
+        process = batch.process_of(number) if codes is None else batch.process_with(codes, number)
         labels = batch.labels_of(number, process)  # before the call, which may take long
         results: list[Any] = []
         result = process(path)
@@ -225,10 +231,18 @@ def _read_files(batch: Batch, name: str, buffer: memoryview) -> Fingerprint:
     Raises:
         SourceError: A file cannot be read.
     """
+    files = batch.files.get(name)
+    file = name
     try:
-        read = read_fingerprint(batch.root / name, buffer)
+        if files is None:
+            read = read_fingerprint(batch.root / name, buffer)
+        else:
+            parts = {}
+            for file in files:
+                parts[file] = read_fingerprint(batch.root / file, buffer)
+            read = Fingerprint.join(parts)
     except OSError as error:
-        raise unreadable_file(name, error) from error
+        raise unreadable_file(file, error) from error
     if (beside := batch.process.label_file(name)) is None:
         return read
     try:

@@ -11,6 +11,16 @@ _FILES: Final = {"1.raw": "1"}
 
 MISTAKES: Final = (
     Mistake(what="a codec that is none", options=("--codec", "gzip:5")),
+    Mistake(
+        what="a pattern that no file fits",
+        options=("--sequence-from", r"(\w+)_\d{8}"),
+        files={"p7-20240101.csv": "x\n1\n"},
+    ),
+    Mistake(
+        what="files of one sequence that differ",
+        options=("--sequence-from", r"(\w+)_"),
+        files={"p7_1.csv": "x\n1\n", "p7_2.csv": "y\n1\n", "p8_1.csv": "x\n1\n"},
+    ),
     Mistake(what="an argument without a value", options=(*_MADE, "--arg", "factor"), files=_FILES),
     Mistake(what="an argument twice", options=(*_MADE, "--arg", "factor=1", "--arg", "factor=2"), files=_FILES),
     Mistake(what="an argument that the function has not", options=(*_MADE, "--arg", "rate=1"), files=_FILES),

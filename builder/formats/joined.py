@@ -1,0 +1,103 @@
+"""Several files that form one source, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.build_errors import SourceError
+from builder.formats import open_table
+from builder.formats.column_choice import list_names
+from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, reading
+from builder.options.table_options import TableOptions
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedTable:
+    """The rows of several tables, one after another, as an `OpenTable`. Rows are numbered across all files.
+
+    Args:
+        tables: The tables, at least one, and the name of the file of each.
+        source: The name of the source, for errors.
+    """
+
+    tables: Sequence[tuple[str, OpenTable]]
+    source: str
+
+    def __post_init__(self) -> None:
+        (first_name, first), *others = self.tables
+        for name, table in others:
+            if dict(table.groups) != dict(first.groups) and set(table.groups.items()) != set(first.groups.items()):
+                raise SourceError(
+                    self.source,
+                    f"its files have different columns: {first_name} has {list_names(list(first.groups))}, and {name} "
+                    f"has {list_names(list(table.groups))}",
+                )
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The groups of the first file; the others have the same, in any order."""
+        return self._first.groups
+
+    @property
+    def named(self) -> bool:
+        """Whether the columns have names."""
+        return self._first.named
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the files are text."""
+        return self._first.is_text
+
+    @property
+    def decimal(self) -> str:
+        """The decimal mark."""
+        return self._first.decimal
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows, if every file says it."""
+        rows = [table.rows for _, table in self.tables]
+        return None if None in rows else sum(one or 0 for one in rows)
+
+    def pieces(self) -> Sequence[OpenTable]:
+        """Return the pieces of all files."""
+        return [piece for _, table in self.tables for piece in table.pieces()]
+
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+        """Read columns of all files; see `OpenTable`. Types that differ become one that holds them all.
+
+        Raises:
+            SourceError: A file cannot be read, or the types of a column have nothing in common.
+        """
+        import pyarrow as pa
+
+        columns = [*names, *(HIDDEN + name for name in raw)]
+        frames = [table.read(names, dtype, raw) for _, table in self.tables]
+        shown = [frame.select(columns) if ROW in frame.column_names else frame for frame in frames]
+        with reading(self.source, advice="are its files alike?"):
+            return pa.concat_tables(shown, promote_options="permissive")
+
+    @property
+    def _first(self) -> OpenTable:
+        return self.tables[0][1]
+
+
+def open_files(path: Path, source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> OpenTable:
+    """Open a source: one file, or several as one table.
+
+    Args:
+        path: The file, if it is only one.
+        source: The name of the source, for errors.
+        root: The folder to which `files` are relative.
+        files: The names of the files; empty: it is only one.
+        options: How to read them.
+
+    Raises:
+        SourceError: A file cannot be read, or they have different columns.
+    """
+    if not files:
+        return open_table(path, source=source, options=options)
+    tables = [(file, open_table((root or Path()) / file, source=file, options=options)) for file in files]
+    return JoinedTable(tables, source)
