@@ -10,11 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from builder.build_errors import SourceError
+from builder.formats.data_frames import is_data_frame, read_data_frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequence:
     """One sequence of a source. A pair `(inputs, labels)` means the same as `Sequence(inputs, labels)`.
+
+    Inputs and labels may be data frames of pandas, polars or pyarrow, whose columns name the features and targets.
 
     Args:
         inputs: (steps, *feature shape).
@@ -27,6 +30,10 @@ class Sequence:
         filled: Bool (steps, *feature shape), True where a value of inputs was filled in; None: no value was. It is
             stored if the first sequence of a store has it.
         zone: `"UTC"` if `time` is in UTC; None if it is a local time without a zone.
+        features: The names of the features, the last axis of inputs; None: they have no names. The store has those of
+            the first sequence, and takes later sequences by name, in any order.
+        targets: The names of the targets, the last axis of labels, likewise; of labels that are the inputs, those of
+            the features.
     """
 
     inputs: Any
@@ -35,6 +42,8 @@ class Sequence:
     time: Any = None
     zone: Literal["UTC"] | None = None
     filled: Any = None
+    features: Iterable[str] | None = None
+    targets: Iterable[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,10 +183,26 @@ def map_sequence(sequence: Sequence | LongSequence, change: Callable[[Sequence],
 
 
 def _as_sequence(value: Any) -> Sequence | None:
-    """Return a Sequence or a pair as a Sequence; None for anything else."""
-    if isinstance(value, Sequence):
-        return value
-    return Sequence(*value) if isinstance(value, tuple) and len(value) == 2 else None
+    """Return a Sequence or a pair as a Sequence of arrays; None for anything else."""
+    if isinstance(value, tuple) and len(value) == 2:
+        value = Sequence(*value)
+    return _without_data_frames(value) if isinstance(value, Sequence) else None
+
+
+def _without_data_frames(sequence: Sequence) -> Sequence:
+    """Return a sequence of arrays and names."""
+    if not is_data_frame(sequence.inputs) and not is_data_frame(sequence.labels):
+        return sequence
+    inputs, labels, features, targets = sequence.inputs, sequence.labels, sequence.features, sequence.targets
+    if is_data_frame(inputs):
+        inputs, names = read_data_frame(inputs, "inputs")
+        features = names if features is None else features
+    if sequence.labels is sequence.inputs:
+        return replace(sequence, inputs=inputs, labels=inputs, features=features)
+    if is_data_frame(labels):
+        labels, names = read_data_frame(labels, "labels")
+        targets = names if targets is None else targets
+    return replace(sequence, inputs=inputs, labels=labels, features=features, targets=targets)
 
 
 def _type_name(value: Any) -> str:

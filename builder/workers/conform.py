@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from builder.processes.text_labels import refuse_text
 from builder.sequence import LongSequence, Sequence
 from builder.workers.row_blocks import BatchRows
-from store_spec import ColumnType, LabelAxis, Missing, Rows, Schema, SequenceColumn, SequenceError, Time
+from store_spec import ColumnType, LabelAxis, Missing, Rows, Schema, SchemaError, SequenceColumn, SequenceError, Time
 from store_spec.building import (
     CheckedSequence,
     Piecewise,
@@ -49,6 +49,7 @@ def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | Long
     if isinstance(sequence, LongSequence):
         return _join_pieces(schema, origin, sequence)
     refuse_text(sequence.labels, origin)
+    sequence = _in_order_of_store(schema, origin, sequence)
     dated = np.asarray(sequence.time).dtype.kind == "M"
     if schema.time is not None and dated and schema.time.since is not None and sequence.zone != schema.time.zone:
         raise SequenceError(
@@ -64,6 +65,34 @@ def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | Long
         time=sequence.time,
         filled=sequence.filled,
     )
+
+
+def _in_order_of_store(schema: Schema, origin: SourceId, sequence: Sequence) -> Sequence:
+    """Return a sequence whose features and targets are in the order of the store, if both name them.
+
+    Raises:
+        SequenceError: The names are others than those of the store.
+    """
+    inputs, labels = sequence.inputs, sequence.labels
+    is_same = labels is inputs
+    for what, rows, given in (
+        ("features", schema.inputs, sequence.features),
+        ("targets", schema.labels, sequence.targets),
+    ):
+        names = None if given is None else tuple(given)
+        if names is None or rows.names is None or names == rows.names:
+            continue
+        order = [names.index(name) for name in rows.names if name in names]
+        if len(order) != len(rows.names) or len(order) != len(names):
+            raise SequenceError(
+                f"{origin}: has the {what} {', '.join(names):.200}, where this store has {', '.join(rows.names):.200}"
+            )
+        if what == "features":
+            inputs = np.asarray(inputs)[..., order]
+            labels = inputs if is_same else labels
+        elif not is_same:
+            labels = np.asarray(labels)[..., order]
+    return replace(sequence, inputs=inputs, labels=labels)
 
 
 def _in_zone(zone: str | None) -> str:
@@ -230,7 +259,13 @@ def _schema_for(
         raise SequenceError(
             f"{origin}: labels are a single {type(sequence.labels).__name__}: only the sequence axis has such"
         )
-    rows = Rows(x.dtype, x.shape[1:]), Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:])
+    targets = sequence.targets
+    if targets is None and sequence.labels is sequence.inputs:
+        targets = sequence.features
+    rows = (
+        _rows(x.dtype, x.shape[1:], sequence.features, "features", origin),
+        _rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:], targets, "targets", origin),
+    )
     columns = tuple(
         kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
         for name, value in sequence.columns.items()
@@ -245,6 +280,22 @@ def _schema_for(
     schema = Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)
     nbytes = x.nbytes + y.nbytes + (0 if time is None else 8 * len(x)) + (x.size if filled else 0)
     return schema, SequenceProbe(*rows, axis, schema.columns, time, filled, nbytes, len(x))
+
+
+def _rows(
+    dtype: np.dtype[Any], shape: tuple[int, ...], given: Iterable[str] | None, what: str, origin: SourceId
+) -> Rows:
+    """Return what a row is, with the given names."""
+    rows = Rows(dtype, shape)
+    if given is None:
+        return rows
+    names = tuple(given)
+    if len(names) != rows.features:
+        raise SequenceError(f"{origin}: {len(names):,} names of {what}, but {rows.features:,} {what}")
+    try:
+        return replace(rows, names=names)
+    except SchemaError as error:
+        raise SequenceError(f"{origin}: {error}") from error
 
 
 def _type_of(name: str, value: Any, origin: SourceId) -> ColumnType:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import builder
 import store_spec
 from builder.build_errors import EmptySourceError, SourceError, UsageError
+from builder.formats.data_frames import is_data_frame
 from builder.formats.files import unreadable_file
 from builder.labels.class_codes import ClassCodes
 from builder.labels.name_labels import classes_in_name
@@ -268,7 +269,7 @@ def _refuse_async(result: Any, name: str) -> None:
 def _sequences(result: Any, labels: NDArray[Any] | None, name: str) -> Iterator[Sequence | LongSequence]:
     if labels is None:
         return (_labelled(sequence, name) for sequence in sequences_of(result))
-    if hasattr(result, "__array__"):
+    if hasattr(result, "__array__") or is_data_frame(result):
         result = (result, None)  # a function need not return labels that are elsewhere
     return (map_sequence(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
 

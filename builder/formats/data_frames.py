@@ -1,0 +1,59 @@
+"""Data frames that a process function returns, of pandas, polars or pyarrow, as arrays with names.
+
+None of these libraries is imported for it: a data frame has `columns`, and exports itself by the Arrow PyCapsule
+interface.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from builder.build_errors import SourceError
+from builder.formats.arrow import describe_type, is_numeric, is_text, numbers_of
+from builder.formats.convert import stack
+from builder.formats.table import Array, Table, array_of
+
+
+def is_data_frame(value: Any) -> bool:
+    """Tell whether a value is a data frame, and not an array or a single column."""
+    return hasattr(value, "__arrow_c_stream__") and hasattr(value, "columns")
+
+
+def read_data_frame(value: Any, what: str) -> tuple[Array, tuple[str, ...] | None]:
+    """Return the columns of a data frame as one array (rows, columns), and their names.
+
+    Missing numbers become NaN. With columns of text the array holds objects. The names are None if they are no text,
+    such as the numbers that pandas gives by default.
+
+    Args:
+        value: The data frame.
+        what: `inputs` or `labels`, for errors.
+
+    Raises:
+        SourceError: A column holds neither numbers nor text, or its numbers do not fit the type of the others.
+    """
+    import pyarrow as pa
+
+    names = list(value.column_names if isinstance(value, pa.Table) else value.columns)
+    if not all(isinstance(name, str) for name in names):
+        return np.asarray(value), None
+    frame = pa.table(value).select(names)  # pandas may export its index as a column
+    for name, kind in zip(names, frame.schema.types, strict=True):
+        if not is_numeric(kind) and not is_text(kind):
+            raise SourceError(
+                f"column {name} of its {what}",
+                f"holds {describe_type(kind)}, not numbers; leave it out, or give it to time= of Sequence if it tells "
+                "when each step was",
+            )
+    if not all(map(is_numeric, frame.schema.types)):
+        rows = np.empty((len(frame), len(names)), object)
+        for place, name in enumerate(names):
+            rows[:, place] = frame[name].to_pylist()
+        return rows, tuple(names)
+    columns = {}
+    for name in names:
+        values, absent = array_of(numbers_of(frame[name]))
+        columns[name] = values if absent is None else np.where(absent, np.nan, values.astype(np.float64))
+    return stack(Table(columns=columns), names, dtype=None, source=f"its {what}"), tuple(names)
