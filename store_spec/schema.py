@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -18,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from store_spec.errors import SchemaError
 from store_spec.format.class_names import Classes, checked_classes
 from store_spec.format.codec import LARGEST_CHUNK_BYTES, Codec
+from store_spec.format.feature_names import checked_names, checked_notes
 from store_spec.format.sequence_columns import SequenceColumn, as_columns
 from store_spec.format.times import Time
 
@@ -113,12 +113,16 @@ class Rows:
         names: A name for each feature (for each position on the last axis), or None.
         classes: For labels that are integers: for each target the names of its classes, or None if it has none. The
             code k stands for the class `names[k]`. None: no target has classes.
+        units: The unit of each feature, "" if it is not known; None: none is known.
+        descriptions: What each feature is, likewise.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     names: tuple[str, ...] | None = None
     classes: Classes | None = None
+    units: tuple[str, ...] | None = None
+    descriptions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
@@ -130,18 +134,9 @@ class Rows:
             raise SchemaError(f"dtype {self.dtype} cannot be stored; take one of {', '.join(DTYPES)}")
         if any(size < 1 for size in self.shape):
             raise SchemaError(f"a row of shape {self.shape} holds nothing; each size must be at least 1")
-        if isinstance(self.names, str):
-            raise SchemaError(f"names={self.names!r:.80} is one text; give a list of names, one for each feature")
-        if self.names is not None:
-            object.__setattr__(self, "names", tuple(self.names))
-            for name in self.names:
-                if not isinstance(name, str):
-                    raise SchemaError(f"the name {name!r:.80} is not text; names are strings, or None for all of them")
-            if len(self.names) != self.features:
-                raise SchemaError(f"{len(self.names)} names for {self.features} features; give one for each, or none")
-            if len(set(self.names)) != len(self.names):
-                twice = next(name for name, times in Counter(self.names).items() if times > 1)
-                raise SchemaError(f"the name {twice!r:.80} is given twice; names of features must differ")
+        object.__setattr__(self, "names", checked_names(self.names, self.features))
+        for what in ("units", "descriptions"):
+            object.__setattr__(self, what, checked_notes(getattr(self, what), self.features, what))
         object.__setattr__(self, "classes", checked_classes(self.classes, self.dtype, self.features))
 
     def __repr__(self) -> str:
@@ -166,7 +161,12 @@ class Rows:
     def to_json(self) -> dict[str, Any]:
         """Return the member of the root attributes."""
         names = None if self.names is None else list(self.names)
-        return {"dtype": self.dtype.name, "shape": list(self.shape), "names": names}
+        return {"dtype": self.dtype.name, "shape": list(self.shape), "names": names} | self.notes()
+
+    def notes(self) -> dict[str, list[str]]:
+        """Return the units and descriptions, if there are any."""
+        notes = {"units": self.units, "descriptions": self.descriptions}
+        return {what: list(texts) for what, texts in notes.items() if texts is not None}
 
 
 TIMES = Rows(np.dtype(np.int64), ())  # a row of `time`

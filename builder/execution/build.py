@@ -32,7 +32,7 @@ from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcessEngine, start_engine
 from builder.workers.memory import worker_memory
 from builder.workers.process_source import Batch, Failure, Skipped
-from store_spec import Rows, Schema, parse_bytes
+from store_spec import Schema, parse_bytes
 from store_spec.building import Ledger
 
 PROBED = 64  # sources that one task probes at first
@@ -310,9 +310,9 @@ def _open_or_create_ledger(plan: Plan, first: ProbeResult, packing: Packing) -> 
 
 def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
     """Return the schema of a new store, from what the first usable source shows."""
-    process = plan.sources.process_of(first.source)
-    features, targets = process.columns(plan.sources.listing.root.absolute() / first.source)
-    inputs, labels = _with_names(first.inputs, features), _with_names(first.labels, plan.sources.label_names or targets)
+    process = plan.sources.process
+    features, targets = plan.sources.columns_of(first.source)
+    inputs, labels = features.describe(first.inputs), targets.describe(first.labels)
     texts = first.texts or dict.fromkeys(map(str, range(labels.features)))  # targets of a function: by place
     labels = replace(labels, classes=first_classes(texts, process.classes))
     return Schema.plan(
@@ -327,10 +327,6 @@ def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
         time=first.time,
         filled=first.filled,
     )
-
-
-def _with_names(rows: Rows, names: tuple[str, ...] | None) -> Rows:
-    return Rows(rows.dtype, rows.shape, names) if names is not None and len(names) == rows.features else rows
 
 
 def memory_in_flight(schema: Schema, batch_bytes: int, workers: int) -> int:

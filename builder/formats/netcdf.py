@@ -11,6 +11,7 @@ import numpy as np
 from builder.build_errors import SourceError, UsageError
 from builder.formats.arrow import ArrowTable, single_rows
 from builder.formats.column_choice import as_option
+from builder.formats.column_notes import metadata_of
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import Array, DType, check_unique, reading
 
@@ -37,14 +38,18 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
             return pa.table({name: _column(variable.values, variable.dtype) for name, variable in variables.items()})
 
     with _dataset(path, source) as dataset:
-        kinds = {name: _kind(variable.dtype) for name, variable in dataset.variables.items() if variable.dims}
-    names = tuple(kinds)
+        fields = [
+            pa.field(name, _kind(variable.dtype), metadata=metadata_of(variable.attrs))
+            for name, variable in dataset.variables.items()
+            if variable.dims
+        ]
+    names = tuple(one.name for one in fields)
     check_unique(source, names)
     if not names:
         raise SourceError(source, "has no variables with a dimension; groups within the file are not read")
     return ArrowTable(
         source=source,
-        schema=pa.schema(kinds.items()),
+        schema=pa.schema(fields),
         load=load,
         first_rows=single_rows(load),
         groups={name: (name,) for name in names},

@@ -10,6 +10,7 @@ import numpy as np
 from builder.build_errors import SourceError
 from builder.formats import format_for
 from builder.formats.column_choice import in_order_of_store, select
+from builder.formats.column_notes import Columns, columns_of
 from builder.formats.convert import parse_dtype, require_values, stack
 from builder.formats.joined import open_files
 from builder.formats.table import Array, DType, OpenTable
@@ -18,6 +19,7 @@ from builder.frames.groups import Group, columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
 from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, select_arrays
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns
+from builder.frames.transforms import in_other_units
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
 from builder.options.declaration import with_options, without_defaults
@@ -214,25 +216,26 @@ class Tabular:
             before += len(x)
             yield SourceSequence(x, y)
 
-    def columns(self, path: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-        """Return the names of the features and of the targets of a source; None if they have no names.
+    def columns(self, path: Path) -> tuple[Columns, Columns]:
+        """Return the features and the targets of a source: their names, and units and descriptions that the file has.
 
         Raises:
             SourceError: The header cannot be read, or lacks a column.
         """
         source = self._name(path)
-        if self._is_npz(path, source):
-            inputs, labels = None, None
-        else:
-            table, *selected = self._open(path, source)
-            inputs, labels = selected if table.named else (None, None)
-            if labels and isinstance(table, LabelledTable):
-                labels = table.names_in_label_file(labels) if table.labels.named else None
+        inputs = labels = Columns()
+        if not self._is_npz(path, source):
+            table, features, targets = self._open(path, source)
+            changed = in_other_units(self.options.transforms, table.groups, source)
+            own, beside = (table.inputs, table.labels) if isinstance(table, LabelledTable) else (table, table)
+            targets = table.names_in_label_file(targets) if isinstance(table, LabelledTable) else targets
+            inputs = columns_of(own, features, changed) if own.named else inputs
+            labels = columns_of(beside, targets, changed) if beside.named and targets else labels
         if self.label_pattern is not None:
-            labels = target_names(self.label_pattern)
+            labels = Columns(target_names(self.label_pattern))
         elif self.label_source == "inputs":
             labels = inputs
-        return inputs, labels or None
+        return inputs, labels
 
     def label_file(self, source: str) -> str | None:
         """Return the name of the label file of a source, relative to the root; None if `labels_from` is not given.

@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats.column_choice import as_option
+from builder.formats.column_choice import as_option, select
 from builder.formats.convert import convert, per_row, refuse_any
 from builder.formats.table import Array, Table
-from builder.options.transform_syntax import Transform
+from builder.options.transform_syntax import Transform, parse_transform
 
 _INT64: Final = np.dtype(np.int64)
 _FLOAT64: Final = np.dtype(np.float64)
@@ -144,3 +144,10 @@ def _log(table: Table, name: str, source: str) -> Array:
         )
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.log(column)
+
+
+def in_other_units(transforms: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> tuple[str, ...]:
+    """Return the columns whose unit is not that of the file, since they are scaled or logarithms."""
+    parsed = [parse_transform(text) for text in transforms]
+    changed = [name for one in parsed if one.kind in {"scale", "log"} for name in one.columns]
+    return select(changed, groups, source)

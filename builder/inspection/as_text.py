@@ -188,12 +188,13 @@ def _splits(document: Inspection) -> RenderableType:
 def statistics_text(statistics: Sequence[ColumnStatistics]) -> Iterator[RenderableType]:
     """Yield a table of features and targets, the first of many."""
     numbers = ("count", "mean", "std", "min", "max")
-    table = columns("array", "column", *numbers, right=numbers, folded=["column"])
     first, more = first_of(statistics)
+    notes = ["unit: description"] if any(one.note for one in first) else []
+    table = columns("array", "column", *numbers, *notes, right=numbers, folded=["column", *notes])
     for one in first:
         values = (number_text(each) for each in (one.mean, one.std, one.min, one.max))
         name = str(one.column) if one.name is None else printable(one.name)
-        table.add_row(one.array, name, f"{one.count:,}", *values)
+        table.add_row(one.array, name, f"{one.count:,}", *values, *([printable(one.note)] if notes else []))
     yield table
     yield from more
 

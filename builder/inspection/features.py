@@ -23,6 +23,8 @@ class ColumnStatistics:
 
     Args:
         array: `inputs` or `labels`.
+        unit: The unit that the source files gave; "": none.
+        description: What the source files said about it; "": nothing.
         count: Values that are not missing.
         missing: Values that are NaN.
         constant: Sequences of two rows or more, and as many values, in which all values are equal.
@@ -47,6 +49,13 @@ class ColumnStatistics:
     split_stds: tuple[float | None, ...] = ()
     drift: float | None = None
     spread: float | None = None
+    unit: str = ""
+    description: str = ""
+
+    @property
+    def note(self) -> str:
+        """The unit and the description, in a line."""
+        return ": ".join(filter(None, (self.unit, self.description)))
 
     @property
     def title(self) -> str:
@@ -101,6 +110,8 @@ def _columns(store: Store, array: str, moments: Moments, parts: Sequence[Moments
             split_stds=stds,
             drift=drift,
             spread=spread,
+            unit="" if rows.units is None else rows.units[number],
+            description="" if rows.descriptions is None else rows.descriptions[number],
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.build_errors import SourceError, UsageError
+from builder.formats.column_notes import Columns
 from builder.labels.text_classes import parse_classes
 from builder.manifest.kept_columns import KeptColumn
 from builder.manifest.label_classes import (
@@ -85,6 +86,11 @@ class ResolvedSources:
         """Return the process for one source."""
         files = self.listing.files.get(name)
         return self.process if files is None else self.process.joining(files)
+
+    def columns_of(self, name: str) -> tuple[Columns, Columns]:
+        """Return the features and targets of a source."""
+        features, targets = self.process_of(name).columns(self.listing.root.absolute() / name)
+        return features, targets if self.label_names is None else Columns(self.label_names)
 
     def file_bytes(self, name: str) -> int:
         """Return the size of a source with its label file; files that do not exist count 0."""

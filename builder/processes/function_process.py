@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import cloudpickle  # type: ignore[import-untyped]
 
 from builder.build_errors import UsageError
+from builder.formats.column_notes import Columns
 from builder.formats.table import Array
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import parse_classes
@@ -88,10 +89,10 @@ class FunctionProcess:
         """Return None: only tables have label files."""
         del source
 
-    def columns(self, path: Path) -> tuple[Names, Names]:
-        """Return the names of the features and targets of a source; None: they have no names."""
+    def columns(self, path: Path) -> tuple[Columns, Columns]:
+        """Return the names of targets that the pattern has; other names come with the sequences."""
         del path
-        return None, None if self.label_pattern is None else target_names(self.label_pattern)
+        return Columns(), Columns(None if self.label_pattern is None else target_names(self.label_pattern))
 
     def classes_in(self, path: Path) -> dict[str, Names]:  # of the protocol
         """Return nothing: the user names the classes, since calling the function may take long."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 
 from builder.build_errors import NoSuchProcessError, UsageError
+from builder.formats.column_notes import Columns
 from builder.frames.tabular import Tabular
 from store_spec import Classes, LabelAxis
 
@@ -70,8 +71,8 @@ class Process(Protocol):
     def label_file(self, source: str) -> str | None:
         """Return the name of a source's label file, relative to the root; None: labels are elsewhere."""
 
-    def columns(self, path: Path) -> tuple[Names, Names]:
-        """Return the names of the features and targets of a source; None: they have no names."""
+    def columns(self, path: Path) -> tuple[Columns, Columns]:
+        """Return the features and targets of a source: their names, units and descriptions."""
 
     def classes_in(self, path: Path) -> dict[str, Names]:
         """Return the classes of each label column of a source; None: the column contains numbers."""

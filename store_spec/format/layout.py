@@ -237,6 +237,9 @@ def _array_attributes(schema: Schema, fact: ArrayFact) -> dict[str, Any]:
     if fact.name in ("row_size", "label_row_size"):
         # The count variable of a CF contiguous ragged array (CF conventions, section 9.3.3).
         return {"sample_dimension": "step" if fact.name == "row_size" else "label_step"}
+    if fact.name in ("inputs", "labels"):
+        one = "feature" if fact.name == "inputs" else "target"
+        return {f"{one}_{what}": texts for what, texts in schema.rows(fact.name).notes().items()}
     return {}
 
 
@@ -303,7 +306,11 @@ def _rows(entry: dict[str, Any]) -> Rows:
         raise SchemaError(f"shape {shape!r:.80} is not a list of at most {LARGEST_DIMENSIONS} sizes")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise SchemaError(f"names {names!r:.80} are not a list of strings")
-    return facts.rows_of(dtype, shape, names)
+    notes = {what: entry[what] for what in ("units", "descriptions") if what in entry}
+    for what, texts in notes.items():
+        if not isinstance(texts, list) or not any(texts):
+            raise SchemaError(f"{what} {texts!r:.80} are not a list of strings, of which one is not empty")
+    return replace(facts.rows_of(dtype, shape, names), **notes)
 
 
 def _classes(entry: Any) -> Classes | None:

@@ -85,7 +85,7 @@ def test_what_is_chosen_without_inputs_or_labels(tmp_path, options, inputs, labe
             process(path)
         return
     value = {"t": 0.0, "a": 1.0, "b": 2.0, "c": 3.0}
-    assert process.columns(path) == (tuple(inputs.split()), tuple(labels.split()))
+    assert tuple(one.names for one in process.columns(path)) == (tuple(inputs.split()), tuple(labels.split()))
     assert as_lists(process(path)) == ([[value[n] for n in inputs.split()]], [[value[n] for n in labels.split()]])
 
 
@@ -98,7 +98,7 @@ def test_numbers_choose_columns_that_have_no_names(tmp_path):
         process = tabular(inputs="0:4", labels="6", header=False)
         inputs, labels = run(process, tmp_path / f"x.{suffix}")
         assert (inputs.tolist(), labels.tolist()) == (array[:, :5].tolist(), array[:, 6:].tolist())
-        assert process.columns(tmp_path / f"x.{suffix}") == (None, None)
+        assert tuple(one.names for one in process.columns(tmp_path / f"x.{suffix}")) == (None, None)
 
 
 def test_list_columns_count_as_their_elements(tmp_path):
@@ -114,7 +114,7 @@ def test_list_columns_count_as_their_elements(tmp_path):
         process = tabular(inputs=inputs, exclude=exclude, labels="y")
         features, labels = run(process, tmp_path / "x.parquet")
         flat = {"emb[0]": [1, 4], "emb[1]": [2, 5], "emb[2]": [3, 6], "z": [7, 8]}
-        assert process.columns(tmp_path / "x.parquet") == (names, ("y",))
+        assert tuple(one.names for one in process.columns(tmp_path / "x.parquet")) == (names, ("y",))
         assert features.T.tolist() == [flat[name] for name in names]
         assert (labels.dtype, labels.tolist()) == (np.int64, [[1], [2]])
 
@@ -225,7 +225,7 @@ def test_labels_from_the_name_are_one_row_for_the_sequence(tmp_path):
         inputs, labels = run(process, path)
         assert inputs.tolist() == [[1], [2]]
         assert (labels.dtype, labels.tolist()) == (expected.dtype, expected.tolist())
-        assert process.columns(path) == (("a",), names)
+        assert tuple(one.names for one in process.columns(path)) == (("a",), names)
 
 
 def test_labels_come_from_the_name_below_the_root_alone(tmp_path):
@@ -266,7 +266,7 @@ def test_where_the_labels_come_from_is_derived(tmp_path):
     assert tabular(labels_in_manifest=True).label_source == "manifest"
     process = tabular(labels_in_manifest=True)
     assert as_lists(process(path)) == ([[1.0, 2.0]], None)
-    assert process.columns(path) == (("a", "b"), None)
+    assert tuple(one.names for one in process.columns(path)) == (("a", "b"), None)
     inputs, labels = tabular()(path)
     assert labels is inputs
     (part,) = tabular(missing="drop")(path)
@@ -450,7 +450,7 @@ def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
     assert as_lists(tabular(labels_in_manifest=True)(path)) == (x.tolist(), None)
     assert as_lists(tabular(label_pattern=r"x_(\d)").under(tmp_path)(path)) == (x.tolist(), [5])
     assert tabular(dtype="int16")(path)[0].dtype == np.int16
-    assert tabular().columns(path) == (None, None)
+    assert tuple(one.names for one in tabular().columns(path)) == (None, None)
 
 
 def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence_however_long_that_is(tmp_path):

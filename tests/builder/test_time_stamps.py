@@ -349,7 +349,7 @@ def test_times_go_with_their_rows_from_every_format(tmp_path):
         assert only.time.dtype == "datetime64[ns]"
         assert only.time.tolist() == [nanoseconds(datetime.fromisoformat(text)) for text in texts]
         assert (only.zone, only.columns) == (None, {})
-        assert tabular(time="when").columns(tmp_path / name) == (("a",), ("a",))
+        assert tuple(one.names for one in tabular(time="when").columns(tmp_path / name)) == (("a",), ("a",))
     np.save(tmp_path / "x.npy", np.array([[0.0, 5.0], [0.01, 6.0]]))
     (only,) = tabular(time="0", time_unit="s", elapsed=True)(tmp_path / "x.npy")
     assert (only.time.dtype, only.time.astype(int).tolist()) == ("timedelta64[ns]", [0, 10_000_000])
