@@ -77,6 +77,8 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
         data, offset = first, sum(map(len, islice(_lines(head), skip)))
         if not skip and head.startswith(_BOM):
             offset = len(_BOM)
+        if delimiter is None and decimal == ".":
+            _check_blanks(rows, source)
         if header is None and len(rows) > 1:
             _check_no_names(first, rows[1][0], source, decimal)
         names = tuple(column_names) or tuple(map(str, range(len(first))))
@@ -202,6 +204,21 @@ def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
             f"the first line is a comment ({_shown(name)}); say --comment '#' if lines that begin so are to be left "
             "out",
         )
+
+
+def _check_blanks(rows: list[tuple[list[str], int]], source: str) -> None:
+    """Refuse blank-separated text whose first lines are divided by another delimiter, with or without blanks."""
+    for other in ",;|":
+        counts = {sum(field.count(other) for field in fields) for fields, _ in rows}
+        divided = all(len(fields) == 1 or all(one.endswith(other) for one in fields[:-1]) for fields, _ in rows)
+        if divided and len(counts) == 1 and counts != {0}:
+            line, count = " ".join(rows[0][0]), counts.pop()
+            decimals = ", or --decimal ',' if it is the decimal mark" if (other, count) == (",", 1) else ""
+            raise SourceError(
+                source,
+                f"the first line ({_shown(line)}) has {count + 1:,} fields between {other!r}, and files with this "
+                f"suffix have blanks between fields; say --delimiter {other!r}{decimals}",
+            )
 
 
 def _check_no_names(first: list[str], second: list[str], source: str, decimal: str) -> None:

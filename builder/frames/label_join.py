@@ -207,16 +207,27 @@ def open_with_labels(  # noqa: PLR0917
         SourceError: The label file cannot be read.
     """
     label_path = root / label_file
+    label_format = format_of(label_path.name)
     has_same_suffix = label_path.suffix == path.suffix
-    label_options = _options_of_labels(options, has_same_suffix=has_same_suffix, format=format_of(label_path.name))
+    if label_format is None and not has_same_suffix and options.format is None:
+        raise SourceError(
+            label_file,
+            f"no format has the suffix {label_path.suffix!r} of this label file; --format names one for it and for all "
+            "sources: where these differ, rename the label files, to .csv or .txt (blanks between fields), or read "
+            "both with --process",
+        )
+    # A format that is given is that of the sources, and of label files whose suffix says nothing.
+    label_options = _options_of_labels(
+        options, like_sources=has_same_suffix or label_format is None, format=label_format
+    )
     labels = open_table(label_path, source=label_file, options=label_options)
     return LabelledTable(table, labels, source, label_file, options.on, options.join)
 
 
 @lru_cache(maxsize=8)
-def _options_of_labels(options: TableOptions, *, has_same_suffix: bool, format: str | None) -> TableOptions:  # noqa: A002
+def _options_of_labels(options: TableOptions, *, like_sources: bool, format: str | None) -> TableOptions:  # noqa: A002
     """Return the options to read label files with."""
-    if has_same_suffix:
+    if like_sources:
         return replace(options, column_names=(), skip_lines=0, skip_after_header=0)
     return TableOptions(
         na_values=options.na_values,

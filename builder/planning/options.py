@@ -14,7 +14,7 @@ from builder.frames.tabular import Tabular, tabular
 from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import differences, value_text
 from builder.planning.build_options import BuildOptions
-from builder.planning.provenance import ELSEWHERE, RecordedBuild
+from builder.planning.provenance import RecordedBuild
 from builder.processes.arguments import Argument
 from builder.processes.function_options import FunctionOptions
 from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
@@ -191,7 +191,7 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
     for before, now in (*_all_differences(recorded, tables, manifest, build_options), *differing):
         raise UsageError(
             f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
-            f"store records it, or {ELSEWHERE}"
+            f"store records it, {recorded.otherwise}"
         )
     table = None
     if recorded.manifest is not None:
@@ -249,8 +249,8 @@ def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str 
         except UsageError:  # the function exists, but is only called if the user gives it
             instead = f"give {function} with process (--process)"
     raise UsageError(
-        f"{recorded.store}: was built with {was}, and now function {now['function']} is asked for; {instead}, or "
-        f"{ELSEWHERE}"
+        f"{recorded.store}: was built with {was}, and now function {now['function']} is asked for; {instead}, "
+        f"{recorded.otherwise}"
     )
 
 

@@ -23,9 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
+from builder.amounts import count_text
 from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels
+from builder.planning.recorded_failures import failures_in
 from builder.processes.function_options import is_valid_record
 from builder.processes.row_dtypes import Conversions, parse_conversions
 from builder.sources.grouping import check_sequence_from
@@ -99,6 +101,12 @@ class RecordedBuild:
     code: Code
     converted: Conversions = ()
     sequence_from: str | None = None
+    amount: str = ""  # what the store has and lacks, if most sources failed in its last build
+
+    @property
+    def otherwise(self) -> str:
+        """What to do if other options are wanted."""
+        return f"{ELSEWHERE}, or remove this store and build again{self.amount}"
 
     @classmethod
     def of(cls, old_store: store_spec.Store) -> RecordedBuild:
@@ -137,6 +145,7 @@ class RecordedBuild:
             code=tuple((first, code) for first, code in build["code"]),
             converted=parse_conversions(build.get("converted")) or (),
             sequence_from=build.get("sequence_from"),
+            amount=_amount(old_store),
         )
 
     def with_manifest(self, listing: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
@@ -186,6 +195,12 @@ def find_below(place: str, root: Path) -> Path | None:
         return path if path.is_relative_to(root.resolve()) and path.is_file() else None
     except (OSError, RuntimeError, ValueError):  # a name that no file can have, or a cycle of links
         return None
+
+
+def _amount(store: store_spec.Store) -> str:
+    """Say how many sources failed in the last build of a store, if that are more than it has."""
+    failed, sources = failures_in(store.provenance)[0], len(set(store.sources))
+    return f": it has {count_text(sources, 'source')}, and {failed:,} failed" if failed > sources else ""
 
 
 def _is_process(value: Any) -> bool:

@@ -561,7 +561,10 @@ def test_another_function_is_refused_where_the_recorded_one_is_found_and_what_is
         sys.modules.pop("own", None)
         assert why in build("src", "store").stderr
         result = build("src", "store", "--process", "my_reader:read")
-        assert f"{refused}give own:mine with process (--process), or build to another path" in result.stderr
+        assert (
+            f"{refused}give own:mine with process (--process), build to another path, or remove this store"
+            in result.stderr
+        )
         assert result.exit_code == 2
     sys.modules.pop("own", None)
 

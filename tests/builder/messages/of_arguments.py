@@ -48,4 +48,9 @@ MISTAKES: Final = (
         files=_FILES,
         before=(*_MADE, "--arg", "factor=2"),
     ),
+    Mistake(
+        what="commas in a file whose suffix says blanks",
+        options=(),
+        files={"a.txt": "1,2,3\n4,5,6\n", "b.txt": "1, 2\n3, 4\n", "c.txt": "1,5\n2,5\n"},
+    ),
 )

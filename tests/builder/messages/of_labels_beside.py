@@ -44,6 +44,11 @@ MISTAKES: Final = (
     Mistake(what="labels beside, one a sequence", options=(*_FROM, "--label-axis", "sequence"), files=_PAIR),
     Mistake(what="labels from two places", options=(*_FROM, "--label-pattern", "(1)"), files=_PAIR),
     Mistake(
+        what="files of labels with a suffix of no format",
+        options=("--labels-from", "y/{stem}.lab"),
+        files={"a.csv": "t,x\n1,1\n", "y/a.lab": "1 5\n"},
+    ),
+    Mistake(
         what="another file of labels than the store was built with",
         options=("--labels-from", "z/{stem}.csv"),
         files=_PAIR,

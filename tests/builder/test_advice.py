@@ -1,0 +1,63 @@
+"""What messages advise helps: the command that they name works, or is the only one that can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import store_spec
+from tests.builder.command import seqzarr
+
+
+def write(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        path = folder / name.replace("__", "/").replace("_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_format_that_is_given_is_also_that_of_label_files_whose_suffix_says_nothing(tmp_path):
+    write(tmp_path / "src", a_csv="x\n1\n2\n", y__a_lab="k\n5\n6\n")
+    options = ["--labels-from", "y/{stem}.lab", "--inputs", "x", "--labels", "k", "--workers", "0"]
+    refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options)
+    assert "a.lab: no format has the suffix '.lab' of this label file; --format names one" in refused.stderr
+    assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options, "--format", "csv").exit_code == 0
+    x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
+    assert (x.ravel().tolist(), y.ravel().tolist()) == ([1, 2], [5, 6])
+
+
+@pytest.mark.parametrize(
+    ("text", "advice", "rows"),
+    [
+        ("1,2,3\n4,5,6\n", "--delimiter=,", [[1, 2, 3], [4, 5, 6]]),
+        ("1, 2\n3, 4\n", "--delimiter=,", [[1, 2], [3, 4]]),
+        ("1;2\n3;4\n", "--delimiter=;", [[1, 2], [3, 4]]),
+        ("1,5\n2,5\n", "--decimal=,", [[1.5], [2.5]]),
+    ],
+)
+def test_commas_in_a_file_whose_suffix_says_blanks(tmp_path, text, advice, rows):
+    write(tmp_path / "src", a_txt=text)
+    refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
+    flag, _, value = advice.partition("=")
+    assert f"{flag} {value!r}" in refused.stderr
+    assert "--exclude" not in refused.stderr
+    more = ["--no-header"] if flag == "--delimiter" else []
+    assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0", advice, *more).exit_code == 0
+    assert np.array_equal(store_spec.open_store(tmp_path / "t.zarr")[0][0], rows)
+
+
+def test_text_with_commas_between_blanks_is_read_as_before(tmp_path):
+    write(tmp_path / "src", a_txt="1 a,b 2\n3 c,d 4\n", b_txt="5 6 7\n8 9 1\n")
+    assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--exclude", "1", "--workers", "0").exit_code == 0
+    assert store_spec.open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_other_options_after_a_build_in_which_most_files_failed(tmp_path):
+    write(tmp_path / "src", a_csv="x,y\n1,2\n", b_csv="x,y\n1,u\n", c_csv="x,y\n1,v\n")
+    first = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
+    assert "remove t.zarr first" in first.stderr
+    refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--exclude", "y")
+    assert refused.exit_code == 2
+    assert "or remove this store and build again: it has 1 source, and 2 failed" in refused.stderr
