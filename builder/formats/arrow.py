@@ -25,6 +25,7 @@ from builder.formats.table import (
     check_unique,
     check_width,
     column_of,
+    for_each_column,
     not_numbers,
     reading,
 )
@@ -69,8 +70,7 @@ class ArrowTable:
             if self.groups.get(name) != (name,):
                 raise SourceError(self.source, f"column {name} is one of lists; a column of single values is needed")
         with reading(self.source):
-            for name in top_columns:
-                self._check_numbers(name)
+            for_each_column(top_columns, self._check_numbers, self.source)
             loaded = self.load([*top_columns, *(name for name in raw if name not in top_columns)])
             columns: dict[str, Any] = {}
             for name in top_columns:

@@ -118,11 +118,19 @@ def _select_cached(selection: tuple[str, ...], groups: tuple[tuple[str, tuple[st
     position = {name: number for number, name in enumerate(names)}
     by_name = dict(groups)
     selected: dict[str, None] = {}
+    misfits: list[str] = []
     for part in selection:
-        for name in _select_item(part, names, position, by_name):
+        try:
+            items = _select_item(part, names, position, by_name)
+        except _MisfitError as error:
+            misfits.append(str(error))
+            continue
+        for name in items:
             if name in selected:
                 raise _MisfitError(f"column {name} is chosen twice by {','.join(map(quote, selection))}")
             selected[name] = None
+    if misfits:
+        raise _MisfitError("; ".join([*(text.partition("; ")[0] for text in misfits[:-1]), misfits[-1]]))
     return tuple(selected)
 
 

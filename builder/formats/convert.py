@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from builder.build_errors import SourceError, UsageError
+from builder.formats.column_choice import list_names
 from builder.formats.table import Array, DType, Table
 
 # Above this, float64 does not hold every whole number.
@@ -190,9 +191,9 @@ def refuse_any(  # noqa: PLR0917
         return
     name = min(first, key=lambda name: first[name])
     row = table.number(first[name])
-    raise SourceError(
-        source, f"row {row:,}, column {name}: {what}{why(name, row)} ({sum(counts.values()):,} in all); {advice}"
-    )
+    others = f", also in {list_names([one for one in first if one != name])}" if len(first) > 1 else ""
+    total = f"{sum(counts.values()):,} in all{others}"
+    raise SourceError(source, f"row {row:,}, column {name}: {what}{why(name, row)} ({total}); {advice}")
 
 
 def _column(names: Sequence[str], where: tuple[int, ...]) -> str:

@@ -1,12 +1,12 @@
 """The columns of a source as arrays, the protocol of open files, and checks that all formats share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ DATES: Final = "dates"  # without a time of day
 HIDDEN: Final = "\0"
 ROW: Final = "\0row"  # the hidden column with the number of each row in the file, from 1
 
+Result = TypeVar("Result")
+_MOST_REASONS: Final = 5  # of the columns of one source that are refused
 _MOST_COLUMNS: Final = 2**20  # since each of them gets a name in memory
 
 
@@ -240,6 +242,34 @@ def reading(
             check_first_bytes(format, first_bytes(path, source, 64)[0], source)
         words = shorten(str(error) or type(error).__name__).replace('"', "'")
         raise SourceError(source, f'cannot be read: the reader says "{words}"; {advice}') from error
+
+
+def for_each_column(names: Sequence[str], read: Callable[[str], Result], source: str) -> dict[str, Result]:
+    """Return what a function gives for each column; if it refuses some, raise one error for all of them.
+
+    Raises:
+        SourceError: At least one column is refused.
+    """
+    results: dict[str, Result] = {}
+    errors: dict[str, SourceError] = {}
+    for name in names:
+        try:
+            results[name] = read(name)
+        except SourceError as error:
+            errors[name] = error
+    if len(errors) > 1:
+        first = list(errors)[:_MOST_REASONS]
+        more = f"; and {len(errors) - len(first):,} more" * (len(errors) > len(first))
+        reasons = "; ".join(errors[name].reason.partition("; ")[0] for name in first)
+        last = next(reversed(errors.values())).reason.partition("; ")[2]
+        raise SourceError(
+            source,
+            f"{len(errors):,} columns cannot be used; --exclude {','.join(map(as_option, errors))} leaves them out: "
+            f"{reasons}{more}; of the last: {last}",
+        )
+    if errors:
+        raise next(iter(errors.values()))
+    return results
 
 
 def not_numbers(  # noqa: PLR0917

@@ -10,7 +10,7 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.convert import EXACT_IN_FLOAT64
-from builder.formats.table import HIDDEN, DType, Frame, OpenTable, reading, shorten, single_groups
+from builder.formats.table import HIDDEN, DType, Frame, OpenTable, for_each_column, reading, shorten, single_groups
 from builder.formats.text_header import FIRST, TextStart, read_start
 from builder.formats.text_numbers import (
     FALSE,
@@ -68,10 +68,12 @@ class TextTable:
             except pa.ArrowInvalid:
                 # Rare: plus signs, blanks around words, or text, for which `parse_numbers` raises.
                 parsed = self.texts([*names, *texts])
-                for name in names:
-                    columns[name] = parse_numbers(
-                        parsed[name], name, self.source, dtype, self.options.na_values, self.decimal
-                    )
+                na_values, decimal = self.options.na_values, self.decimal
+                columns = for_each_column(
+                    names,
+                    lambda name: parse_numbers(parsed[name], name, self.source, dtype, na_values, decimal),
+                    self.source,
+                )
         others = self.texts([name for name in raw if name in names]) if len(texts) < len(raw) else parsed
         for name in raw:
             text = parsed[name] if name in texts else others[name]

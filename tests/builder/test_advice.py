@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
 import store_spec
@@ -61,3 +64,27 @@ def test_other_options_after_a_build_in_which_most_files_failed(tmp_path):
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--exclude", "y")
     assert refused.exit_code == 2
     assert "or remove this store and build again: it has 1 source, and 2 failed" in refused.stderr
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_all_columns_that_cannot_be_used_are_named_at_once(tmp_path, suffix):
+    columns = {"when": ["2024-01-01", "2024-01-02"], "x": [1.0, 2.0], "site": ["a", "b"], "note": ["c", "d"]}
+    (tmp_path / "src").mkdir()
+    if suffix == ".csv":
+        pa.csv.write_csv(pa.table(columns), tmp_path / "src/a.csv")
+    else:
+        pq.write_table(pa.table(columns), tmp_path / "src/a.parquet")
+    refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0").stderr
+    assert "3 columns cannot be used; --exclude when,site,note leaves them out: " in refused
+    assert all(f"column {name} holds " in refused or f"column {name}: " in refused for name in ("when", "site", "note"))
+    options = ["--exclude", "when,site,note", "--workers", "0"]
+    assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options).exit_code == 0
+    assert store_spec.open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1], [2]]
+
+
+def test_all_columns_with_missing_values_and_all_that_do_not_exist_are_named_at_once(tmp_path):
+    write(tmp_path / "src", a_csv="x,y,z\n1,,3\n4,5,\n")
+    refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0").stderr
+    assert "row 1, column y: missing value (2 in all, also in z); " in refused
+    refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--inputs", "x,p,q", "--workers", "0").stderr
+    assert "there is no column 'p'; there is no column 'q'; there are 3: x, y, z" in refused
