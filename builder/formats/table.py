@@ -258,18 +258,25 @@ def for_each_column(names: Sequence[str], read: Callable[[str], Result], source:
         except SourceError as error:
             errors[name] = error
     if len(errors) > 1:
-        first = list(errors)[:_MOST_REASONS]
-        more = f"; and {len(errors) - len(first):,} more" * (len(errors) > len(first))
-        reasons = "; ".join(errors[name].reason.partition("; ")[0] for name in first)
-        last = next(reversed(errors.values())).reason.partition("; ")[2]
         raise SourceError(
-            source,
-            f"{len(errors):,} columns cannot be used; --exclude {','.join(map(as_option, errors))} leaves them out: "
-            f"{reasons}{more}; of the last: {last}",
+            source, _together({name: error.reason.partition("; ")[::2] for name, error in errors.items()})
         )
     if errors:
         raise next(iter(errors.values()))
     return results
+
+
+def _together(reasons: Mapping[str, tuple[str, str]]) -> str:
+    """Say why several columns cannot be used; for each there is a reason, and advice."""
+    more = f"; and {len(reasons) - _MOST_REASONS:,} more" * (len(reasons) > _MOST_REASONS)
+    if len(same := {advice for _, advice in reasons.values()}) == 1:
+        texts, advice = [what for what, _ in reasons.values()], same.pop()
+    else:
+        hints = {name: advice.partition("leave it out")[0].rstrip(", ") for name, (_, advice) in reasons.items()}
+        texts = [what + (f": {hints[name]}" if hints[name] else "") for name, (what, _) in reasons.items()]
+        excluded = ",".join(map(as_option, reasons))
+        advice = f"leave them out with --exclude {excluded}, or name the columns to take with --inputs"
+    return f"{len(reasons):,} columns cannot be used: {'; '.join(texts[:_MOST_REASONS])}{more}; {advice}"
 
 
 def not_numbers(  # noqa: PLR0917
