@@ -147,19 +147,20 @@ def build(context: click.Context, /, **_: object) -> None:
                 result = preview(sources, store, **of_build)
             _print_preview(result, as_json=as_json, quiet=quiet)
             _end([*result.unreadable, *result.failures], failed=bool(result.changed) and not result.update)
-        from builder.cli import progress
-        from builder.execution.build import build as build_store
+        from builder.cli.progress import summary
+        from builder.execution.build import run_build
+        from builder.execution.progress_bar import of_build as view_of_build
+        from builder.execution.progress_bar import show_progress
 
-        shown = progress.show_progress(
-            Path(store).name or store, progress.of_build, begin="listing the sources", visible=not quiet
-        )
+        name = Path(store).name or store
+        shown = show_progress(name, view_of_build, begin="listing the sources", visible=not quiet)
         with stdout_to_stderr(), shown as show, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the process function uses")  # a line after the build says it
-            report = build_store(sources, store, **of_build, on_progress=show)
+            report = run_build(BuildOptions(sources, store, **of_build, on_progress=show))
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
         elif not quiet:
-            click.echo(progress.summary(report))
+            click.echo(summary(report))
             if report.codec is not None:
                 click.echo(report.codec)
         for line in () if quiet else attention(report):

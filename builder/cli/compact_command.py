@@ -43,7 +43,7 @@ def compact(*, store: Path, new: Path, as_json: bool, quiet: bool, **options: An
     command goes on.
     """
     with exit_with_status(new):
-        from builder.cli.progress import of_build, show_progress
+        from builder.execution.progress_bar import of_build, show_progress
         from builder.maintenance.compact import compact as compact_store
 
         shown = show_progress(new.name or str(new), of_build, begin="reading the tables", visible=not quiet)

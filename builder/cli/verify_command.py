@@ -82,7 +82,8 @@ def verify(
     with exit_with_status():
         from dataclasses import asdict
 
-        from builder.cli.progress import of_check, show_progress
+        from builder.cli.progress import of_check
+        from builder.execution.progress_bar import show_progress
         from builder.maintenance.verification import verify as verify_store
         from store_spec import open_store
 

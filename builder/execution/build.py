@@ -62,11 +62,36 @@ def build(options: BuildOptions) -> Report:
     Raises:
         UsageError: A folder, column or function does not exist, or options conflict; nothing was changed. Or labels
             have too many different texts for classes; what was committed stays.
-        BuildError: The build cannot continue; what was committed stays, and the next build continues from there.
+        BuildError: The build cannot continue; what was committed stays, and the next build continues from there. Or no
+            source could be used, so that no store was made, and `max_failures` is not given.
         StoreError: `store` is not a store, another build is writing to it, or the disk refused.
     """
+    with _progress_shown(options) as shown:
+        report = run_build(shown)
+    if options.max_failures is None and not report.store.exists():
+        raise BuildError(report.failures_text)
+    return report
+
+
+@contextmanager
+def _progress_shown(options: BuildOptions) -> Iterator[BuildOptions]:
+    """Show the progress if that is asked for, or in a notebook; yield the options that do it."""
+    from builder.execution.progress_bar import notebook_display, of_build, show_progress
+
+    visible = notebook_display() is not None if options.progress is None else options.progress
+    with show_progress(Path(options.store).name, of_build, begin="listing the sources", visible=visible) as show:
+
+        def on_progress(tally: Tally) -> None:
+            show(tally)
+            options.on_progress(tally)
+
+        yield replace(options, on_progress=on_progress)
+
+
+def run_build(options: BuildOptions) -> Report:
+    """Build like `build`, but return a report even if no source could be used."""
     packing, plan = plan_build(options)
-    plan.sources.code.warn(stacklevel=3)
+    plan.sources.code.warn(stacklevel=4)
     limit, scheduler = parse_limit(options.max_failures), options.scheduler
     retiring = plan.vanished if options.retire_missing else ()
     untried = [*plan.sources.misnamed, *plan.unreadable]

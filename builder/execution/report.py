@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from builder.amounts import count_text
 from builder.execution.tally import Tally
 from builder.frames.counts import CleanedSource
 from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import Choice
 from builder.planning.plan import Plan
 from builder.workers.process_source import Failure
+
+SHOWN_FAILURES: Final = 5  # with their reasons, in the `repr`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,23 @@ class Report:
         other = f", {len(self.outdated):,} made by other code" if self.outdated else ""
         if skipped := len(self.skipped) + self.skipped_before:
             other += f", {skipped:,} skipped as empty"
-        return f"<build of {self.store.name}: {done}{other}, {rest}; {self.total_sequences:,} sequences in the store>"
+        text = f"<build of {self.store.name}: {done}{other}, {rest}; {self.total_sequences:,} sequences in the store>"
+        return "\n  ".join([text, *self._first_failures()])
+
+    @property
+    def failures_text(self) -> str:
+        """Say that no store was made, and why."""
+        skipped = len(self.skipped) + self.skipped_before
+        counted = [f"{len(self.failures):,} failed"] * bool(self.failures)
+        counted += [f"{skipped:,} skipped as empty"] * bool(skipped)
+        text = f"{self.store}: no store was made: of {count_text(self.sources, 'source')} {', '.join(counted)}"
+        return "\n  ".join([f"{text}, none could be used", *self._first_failures()])
+
+    def _first_failures(self) -> list[str]:
+        """Return a line for each of the first failures; of the first skipped sources, if nothing failed."""
+        named = self.failures or (self.skipped if not self.total_sequences else ())
+        more = len(named) - SHOWN_FAILURES
+        return [*map(str, named[:SHOWN_FAILURES]), *([f"and {more:,} more: see failures"] if more > 0 else [])]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""

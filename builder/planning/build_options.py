@@ -144,7 +144,8 @@ class BuildOptions:
         section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
     ))
     max_failures: int | str | None = field(default=None, metadata=option(
-        help="Stop when more sources fail, such as 20, or 10% of those to process; with 0 at the first one.",
+        help="Stop when more sources fail, such as 20, or 10% of those to process; with 0 at the first one. By default "
+        "all may fail; in Python that is an error if no store is made.",
         section=_FAILURES, metavar="N",
     ))
     workers: int | None = field(default=None, metadata=option(
@@ -159,6 +160,11 @@ class BuildOptions:
         help="Decoded bytes that one task processes, about. A larger source is a task of its own; if it has more than "
         "four times as many, the rest waits in files beside the store. By default 32MiB, and less at the end.",
         section=_WORK, metavar="SIZE",
+    ))
+    progress: bool | None = field(default=None, metadata=option(
+        help="Show the progress: one bar, or a line every 10 s where standard error is not a terminal. By default only "
+        "notebooks show it.",
+        kind="object",
     ))
     on_progress: Callable[[Any], None] = field(default=_ignore, metadata=option(
         help="Called with a Tally whenever something was done.", kind="object",

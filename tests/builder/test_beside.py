@@ -220,10 +220,10 @@ def test_columns_are_left_out_of_either_file(tmp_path):
     make(root, "a.csv", "t,x,note,both\n1,10,hi,1\n2,20,ho,2\n")
     make(root, "y/a.csv", "t,y,flag,both\n2,5,A:e,7\n1,6,A,8\n")
     process = tabular(exclude="note,flag,both", labels_from="y/{name}", on="t")
-    builder.build(root, tmp_path / "t.zarr", process=process, workers=0)
+    builder.build(root, tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
     assert read(tmp_path / "t.zarr") == {("a.csv", 0): ([[10], [20]], [[6], [5]])}
     process = tabular(exclude="flags", labels_from="y/{name}", on="t")
-    report = builder.build(root, tmp_path / "u.zarr", process=process, workers=0)
+    report = builder.build(root, tmp_path / "u.zarr", process=process, workers=0, max_failures=99)
     assert [str(failure) for failure in report.failures] == [
         "a.csv: there is no column 'flags'; there are 4: t, x, note, both"
     ]
@@ -407,7 +407,7 @@ def test_of_a_left_join_labels_are_missing_as_a_table_that_was_joined_before_has
         inputs="x,z", labels="y", labels_from=f"../y/{{stem}}{suffix}", on="k", join="left", missing=f"y={policy}"
     )
     reports = [
-        builder.build(root / folder, root / f"{folder}.zarr", process=process, workers=0)
+        builder.build(root / folder, root / f"{folder}.zarr", process=process, workers=0, max_failures=99)
         for folder, process in (("one", together), ("src", apart))
     ]
     failures = [[one.reason for one in (*report.failures, *report.skipped)] for report in reports]

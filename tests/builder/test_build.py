@@ -138,7 +138,7 @@ def test_a_source_that_failed_is_tried_again(tmp_path):
 
 def test_no_store_is_made_where_every_source_fails(tmp_path):
     write_made(tmp_path / "src", {f"{number}.made": Made(fault="raises") for number in range(3)})
-    report = build(tmp_path)
+    report = build(tmp_path, max_failures=99)
     assert [str(failure) for failure in report.failures] == [
         f"{number}.made: ValueError: {number}.made: cannot be read{RAISED}" for number in range(3)
     ]
@@ -283,12 +283,12 @@ def test_the_first_usable_source_is_found_wherever_it_is_and_each_failure_is_nam
     monkeypatch.setattr(sys.modules["builder.execution.build"], "PROBED", 2)
     bad = {f"a{number:02}.made": Made(fault="raises") for number in range(11)}
     write_made(tmp_path / "src", bad)
-    report = build(tmp_path)
+    report = build(tmp_path, max_failures=99)
     assert sorted(failure.source for failure in report.failures) == sorted(bad)
     assert not (tmp_path / "store").exists()
     sources = bad | {"b.made": Made(lengths=(50,))}
     write_made(tmp_path / "src", sources)
-    report = build(tmp_path)
+    report = build(tmp_path, max_failures=99)
     assert sorted(failure.source for failure in report.failures) == sorted(bad)
     assert_store(tmp_path / "store", sources)
 

@@ -357,11 +357,13 @@ def test_a_source_whose_columns_do_not_fit_fails_and_the_others_go_on(root, tmp_
 
 
 def test_a_value_that_tells_no_type_and_a_name_that_is_given_twice_are_errors(root, tmp_path):
-    report = build(root, tmp_path / "x", process=unknown, manifest=root / "manifest.csv", key="file", workers=0)
+    report = build(
+        root, tmp_path / "x", process=unknown, manifest=root / "manifest.csv", key="file", workers=0, max_failures=99
+    )
     assert (
         "column 'n' is None (NoneType) in the first source, which does not tell its type" in report.failures[0].reason
     )
-    report = built(root, tmp_path / "y", process=unknown, label_column=None, keep="site")
+    report = built(root, tmp_path / "y", process=unknown, label_column=None, keep="site", max_failures=99)
     assert "'site' comes from the process function and from the manifest's keep" in report.failures[0].reason
 
 

@@ -149,8 +149,10 @@ def test_times_that_fall_between_two_pieces_are_told_as_the_build_tells_them(tmp
             Sequence(np.load(path), 1, time=(np.arange(2) + at).astype("M8[s]")) for at in begins
         )
 
-    builder.build(tmp_path / "src", tmp_path / "store", process=read(0, 2), workers=0)
-    (failure,) = builder.build(tmp_path / "src", tmp_path / "none", process=read(0, 0), workers=0).failures
+    builder.build(tmp_path / "src", tmp_path / "store", process=read(0, 2), workers=0, max_failures=99)
+    (failure,) = builder.build(
+        tmp_path / "src", tmp_path / "none", process=read(0, 0), workers=0, max_failures=99
+    ).failures
     (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", process=read(0, 0), workers=0)
     assert failure.reason.startswith("time falls at step 2, from ")
     assert problem.what.endswith(failure.reason)
@@ -170,11 +172,11 @@ def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path)
         (np.full((3, 2), np.inf, np.float32), "row 0, column 0 is inf, .* in a piece which begins at row 3 of the seq"),
         (np.zeros((3, 5), np.float32), r"inputs have shape \(3, 5\), where .* begins at row 3 of the sequence"),
     ):
-        report = builder.build(tmp_path / "src", tmp_path / "store", process=read(bad), **SMALL)
+        report = builder.build(tmp_path / "src", tmp_path / "store", process=read(bad), **SMALL, max_failures=99)
         with pytest.raises(AssertionError, match=message):
             raise AssertionError(report.failures[0].reason)
     for process in (lambda _: LongSequence(()), lambda _: [LongSequence([])]):
-        report = builder.build(tmp_path / "src", tmp_path / "store", process=process, **SMALL)
+        report = builder.build(tmp_path / "src", tmp_path / "store", process=process, **SMALL, max_failures=99)
         assert "sequence that comes in pieces has at least one" in report.failures[0].reason
 
 
@@ -197,7 +199,7 @@ def test_pieces_may_be_plain_pairs_and_what_is_neither_is_named_by_its_number(tm
         )
     ):
         store = tmp_path / f"store {number}"
-        builder.build(tmp_path / "src", store, process=process, **options)
+        builder.build(tmp_path / "src", store, process=process, **options, max_failures=99)
         inputs, labels = store_spec.open_store(store)[0]
         assert np.array_equal(inputs, x)
         assert np.array_equal(labels, [7] if elsewhere else x[:, 0])
@@ -208,7 +210,7 @@ def test_pieces_may_be_plain_pairs_and_what_is_neither_is_named_by_its_number(tm
         (5, "it was given a int"),
     ):
         report = builder.build(
-            tmp_path / "src", tmp_path / "none", process=lambda _, p=pieces: LongSequence(p), **options
+            tmp_path / "src", tmp_path / "none", process=lambda _, p=pieces: LongSequence(p), **options, max_failures=99
         )
         with pytest.raises(AssertionError, match=takes + message):
             raise AssertionError(report.failures[0].reason)
@@ -250,11 +252,11 @@ def test_a_value_that_is_missing_in_a_long_file_is_named_by_its_row(tmp_path, mo
     values = np.arange(100.0)
     values[77] = np.nan
     pq.write_table(pa.table({"a": values, "b": values}), tmp_path / "src" / "x.parquet", row_group_size=10)
-    report = builder.build(tmp_path / "src", tmp_path / "store", **SMALL)
+    report = builder.build(tmp_path / "src", tmp_path / "store", **SMALL, max_failures=99)
     assert report.failures[0].reason.startswith("row 78, column a: missing value")
     lists = pa.array([[1.0, 2.0]] * 95 + [[1.0]] * 5)
     pq.write_table(pa.table({"a": lists}), tmp_path / "src" / "x.parquet", row_group_size=10)
-    report = builder.build(tmp_path / "src", tmp_path / "store", **SMALL)
+    report = builder.build(tmp_path / "src", tmp_path / "store", **SMALL, max_failures=99)
     assert report.failures[0].reason.startswith("column a holds 1 values in row 96, but 2 in row 1")
 
 

@@ -199,7 +199,7 @@ def read_wrong(path):
 def test_what_does_not_fit_the_inputs_is_a_failure_of_the_source(tmp_path):
     (tmp_path / "src").mkdir()
     np.save(tmp_path / "src" / "0.npy", np.zeros((6, 2)))
-    report = build(tmp_path / "src", tmp_path / "store", process=read_wrong, workers=0)
+    report = build(tmp_path / "src", tmp_path / "store", process=read_wrong, workers=0, max_failures=99)
     assert "filled is bool of shape (6,); it is bool of shape (6, 2), as inputs" in report.failures[0].reason
 
 

@@ -1,20 +1,28 @@
 """What a build shows while it runs, and the line that it leaves."""
 
 import io
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from builder.amounts import bytes_text, printable, seconds_text
-from builder.cli.progress import Screen, View, account, fraction_done, of_build, of_check, pace, summary
+from builder.cli.progress import of_check, summary
 from builder.execution.build import build
+from builder.execution.progress_bar import Screen, View, account, fraction_done, of_build, pace
 from builder.execution.report import Report
 from builder.execution.tally import Tally
 from builder.maintenance.verification import Checking
 from builder.planning.resolved_sources import FILE_COST
 from builder.workers.process_source import Failure
+from tests.builder.command import seqzarr
+from tests.builder.made_sources import Made, read_made, write_made
 
+PRINTED = Path()
 FAILURES = (Failure("a.csv", "is empty"), Failure("b.csv", "is empty"))
 
 
@@ -169,3 +177,74 @@ def test_times_are_written_as_clocks_do(seconds, text):
 
 def test_text_of_strangers_cannot_command_a_terminal():
     assert printable("a  b\x1b[31m\r\n\tc\x07é\u202e") == "a  b\\x1b[31m c\\x07é\\u202e"
+
+
+class Notebook:
+    """What IPython has in a notebook: a kernel, and displays that are updated in place."""
+
+    kernel = None
+
+    def __init__(self) -> None:
+        self.shown: list[list[dict[str, str]]] = []  # the contents of each display, one after another
+
+    def get_ipython(self) -> Any:
+        return self
+
+    def display(self, content: dict[str, str], *, raw: bool, display_id: bool) -> Any:
+        assert raw
+        assert display_id
+        contents = [content]
+        self.shown.append(contents)
+        return SimpleNamespace(update=lambda content, raw: contents.append(content) if raw else None)
+
+
+def made(place: Path) -> Path:
+    for number in range(3):
+        write_made(place / "src", {f"{number}.made": Made()})
+    return place / "src"
+
+
+def test_a_notebook_shows_one_bar_that_is_updated_in_place(tmp_path, monkeypatch, capsys):
+    notebook = Notebook()
+    for name in ("IPython", "IPython.display"):
+        monkeypatch.setitem(sys.modules, name, notebook)
+    monkeypatch.setattr("builder.execution.progress_bar.NOTEBOOK_SECONDS", 0.001)
+    build(made(tmp_path), tmp_path / "a.zarr", process=read_made, workers=0)
+    (contents,) = notebook.shown
+    assert contents[0]["text/plain"] == "a.zarr: listing the sources"
+    assert "; 3 of 3 sources, 15 steps" in contents[-1]["text/plain"]
+    assert contents[-1]["text/html"].startswith('<progress value="1.000"></progress> a.zarr: 100 %')
+    build(tmp_path / "src", tmp_path / "b.zarr", process=read_made, workers=0, progress=False)
+    assert len(notebook.shown) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def slow(path: Path) -> Any:
+    """Wait until a line was printed, whatever it says."""
+    deadline = time.monotonic() + 60
+    while not PRINTED.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return read_made(path)
+
+
+def test_where_there_is_no_terminal_a_line_tells_now_and_then_how_far_a_build_is(tmp_path, monkeypatch, capsys):
+    seen = tmp_path / "seen"
+    monkeypatch.setattr(sys.modules[__name__], "PRINTED", seen)
+    monkeypatch.setattr("builder.execution.progress_bar.LINE_SECONDS", 0.01)
+    line = Screen.line
+    monkeypatch.setattr(Screen, "line", lambda self: (line(self), seen.touch())[0])
+    build(made(tmp_path), tmp_path / "a.zarr", process=slow, workers=0, progress=True)
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[0]) == ("", "a.zarr: listing the sources")
+    assert all(line.startswith("a.zarr: ") for line in err.splitlines())
+    seen.unlink()
+    done = seqzarr("build", tmp_path / "src", tmp_path / "b.zarr", "--process", f"{__name__}:slow", "--workers", "0")
+    assert "of 3 sources, " in done.stderr
+    options = ["--process", "tests.builder.made_sources:read_made", "--workers", "0", "--quiet"]
+    assert seqzarr("build", tmp_path / "src", tmp_path / "c.zarr", *options).stderr == ""
+
+
+def test_by_default_python_shows_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("builder.execution.progress_bar.LINE_SECONDS", 0.0001)
+    build(made(tmp_path), tmp_path / "a.zarr", process=read_made, workers=0)
+    assert capsys.readouterr() == ("", "")

@@ -1,10 +1,12 @@
-"""What a prompt shows of what builds, previews, repairs and inspections return: one line."""
+"""What a prompt shows of what builds, previews, repairs and inspections return: one line, and failures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from builder import build, inspect, preview, repair, tabular
+import pytest
+
+from builder import BuildError, build, inspect, preview, repair, tabular
 from tests.builder.made_sources import Made, read_made, write_made
 
 
@@ -17,6 +19,7 @@ def test_results_are_one_line_each(tmp_path: Path):
     assert repr(ahead).endswith(" bytes to read, 1 of 4 read for this failed>")
     assert repr(build(tmp_path / "in", store, process=read_made, workers=0)) == (
         "<build of s.zarr: 3 of 4 sources added, 0 unchanged, 0 updated, 0 retired, 1 failed; 6 sequences in the store>"
+        "\n  bad.made: ValueError: bad.made: cannot be read (made_sources.py, line 57, in read_made)"
     )
     found = repr(inspect(store))
     assert found.startswith("<inspection of s.zarr: 6 sequences of 3 sources, 39 steps, ")
@@ -32,3 +35,26 @@ def test_a_process_function_for_tables_shows_the_options_that_were_given():
     assert repr(process) == (
         "tabular(inputs=['a', 'b'], label_pattern='(.)', missing=['drop'], sort_time=True, time=['t'])"
     )
+
+
+def test_a_build_of_which_nothing_can_be_used_is_an_error_unless_failures_are_expected(tmp_path: Path):
+    write_made(tmp_path / "in", {f"{number}.made": Made(fault="raises") for number in range(7)})
+    write_made(tmp_path / "in", {"empty.made": Made(fault="nothing")})
+    with pytest.raises(BuildError) as caught:
+        build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("s.zarr: no store was made: of 8 sources 7 failed, 1 skipped as empty, none could be used")
+    assert lines[1].startswith("  0.made: ValueError: 0.made: cannot be read")
+    assert (len(lines), lines[-1]) == (7, "  and 2 more: see failures")
+    report = build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0, max_failures="100%")
+    assert (len(report.failures), len(report.skipped)) == (7, 1)
+    for number in range(7):
+        (tmp_path / f"in/{number}.made").unlink()
+    with pytest.raises(
+        BuildError, match=r"of 1 source 1 skipped as empty, none could be used\s+empty.made: it gave no"
+    ):
+        build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0)
+    write_made(tmp_path / "in", {"good.made": Made()})
+    build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0)
+    write_made(tmp_path / "in", {"0.made": Made(fault="raises")})
+    assert len(build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0).failures) == 1

@@ -105,7 +105,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path):
         return read_made(path)
 
     os.utime(tmp_path / "src/a.made", ns=(1, 1))
-    report = build(tmp_path / "src", tmp_path / "store", process=touched, workers=0)
+    report = build(tmp_path / "src", tmp_path / "store", process=touched, workers=0, max_failures=99)
     # Looked at and read again: by then it has the time that it keeps.
     assert [failure.source for failure in report.failures] == []
 
@@ -115,7 +115,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path):
             file.write(" ")
         return pairs
 
-    report = build(tmp_path / "src", tmp_path / "other", process=growing, workers=0)
+    report = build(tmp_path / "src", tmp_path / "other", process=growing, workers=0, max_failures=99)
     assert [failure.reason for failure in report.failures] == [
         "it changed while it was read; the next build tries it again"
     ] * 2
@@ -192,7 +192,7 @@ def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_
             raise ValueError("not twice")
         return read_made(path)
 
-    assert build(tmp_path / "src", tmp_path / "store", process=once, workers=0).added == 0
+    assert build(tmp_path / "src", tmp_path / "store", process=once, workers=0, max_failures=99).added == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
     # The same into a store that is there and empty: it is not waited for a lock that this build holds itself.
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
@@ -205,7 +205,7 @@ def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_
     found = store_spec.Schema.plan(store_spec.Rows(np.dtype("float32"), (3,)), store_spec.Rows(np.dtype("int16"), ()))
     with Ledger.create(tmp_path / "store", found, {"build": described}) as ledger:
         ledger.commit()
-    report = build(tmp_path / "src", tmp_path / "store", process=once, workers=0)
+    report = build(tmp_path / "src", tmp_path / "store", process=once, workers=0, max_failures=99)
     (failure,) = report.failures
     assert failure.reason.startswith("ValueError: not twice (test_right_rows.py, line ")
     assert store_spec.open_store(tmp_path / "store").provenance["failures"]["count"] == 1

@@ -207,7 +207,9 @@ def test_missing_labels_follow_the_policy(tmp_path, suffix, gap, missing, expect
         path.write_text(f"x,y\n1,p\n2,{gap}\n3,q\n")
     else:
         pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": ["p", gap, "q"]}), path)
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", missing=missing), workers=0)
+    report = build(
+        tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", missing=missing), workers=0, max_failures=99
+    )
     if isinstance(expected, str):
         assert expected in report.failures[0].reason
         return
@@ -218,11 +220,11 @@ def test_grouped_rows_of_many_row_groups_name_the_row_of_the_file(tmp_path):
     (tmp_path / "src").mkdir()
     table = pa.table({"k": [1, 1, 2, 2, 2], "x": [0.0] * 5, "y": ["p", "q", "p", "r", "q"]})
     pq.write_table(table, tmp_path / "src" / "a.parquet", row_group_size=2)
-    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", group_by="k"), workers=0)
+    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", group_by="k"), workers=0, max_failures=99)
     store = store_spec.open_store(tmp_path / "t.zarr")
     assert (store.class_names(), [y.ravel().tolist() for _, y in store]) == (("p", "q", "r"), [[0, 1], [0, 2, 1]])
     process = tabular(labels="y", group_by="k", classes="p,q")
-    report = build(tmp_path / "src", tmp_path / "u.zarr", process=process, workers=0)
+    report = build(tmp_path / "src", tmp_path / "u.zarr", process=process, workers=0, max_failures=99)
     assert report.failures[0].reason.startswith("row 4, column y: 'r' is none of the 2 classes (p, q)")
 
 
@@ -244,12 +246,18 @@ def test_numbers_and_text_do_not_mix_whichever_comes_first(tmp_path):
 def test_classes_of_which_some_are_numbers_in_one_file_are_to_be_named(tmp_path, stages):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.csv").write_text("x,y\n" + "".join(f"0,{stage}\n" for stage in stages))
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0)
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0, max_failures=99)
     assert report.failures[0].reason == (
         f"row {stages.index('W') + 1}, column y: 'W' is not a number, and '1' in row {stages.index('1') + 1} is one; "
         "correct it, or name all classes with --classes, which takes all for text"
     )
-    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", classes="W,1,2,R"), workers=0)
+    build(
+        tmp_path / "src",
+        tmp_path / "t.zarr",
+        process=tabular(labels="y", classes="W,1,2,R"),
+        workers=0,
+        max_failures=99,
+    )
     assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("W", "1", "2", "R")
 
 
@@ -265,7 +273,7 @@ def test_classes_of_which_some_are_numbers_in_one_file_are_to_be_named(tmp_path,
 def test_a_slip_among_numbers_is_no_class(tmp_path, slip, message):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.csv").write_text(f"x,y\n1,1\n2,{slip}\n")
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0)
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0, max_failures=99)
     assert message in report.failures[0].reason
 
 
@@ -375,13 +383,13 @@ def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
     for number in range(2):
         (tmp_path / "src" / f"{number}.csv").write_text("x,y\n1,\n2,\n")
     process = tabular(inputs="x", labels="y", missing="y=keep")
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
     store = store_spec.open_store(tmp_path / "t.zarr")
     assert not report.failures
     assert (store.schema.labels.dtype.name, store.schema.labels.classes) == ("float64", None)
     assert all(np.isnan(y).all() for _, y in store)
     given = tabular(inputs="x", labels="y", missing="y=keep", classes="a,b")
-    report = build(tmp_path / "src", tmp_path / "u.zarr", process=given, workers=0)
+    report = build(tmp_path / "src", tmp_path / "u.zarr", process=given, workers=0, max_failures=99)
     assert all("column y holds classes, and --missing keep" in failure.reason for failure in report.failures)
 
 

@@ -128,7 +128,7 @@ def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_non
 
     options: dict[str, Any] = {"classes": "cat,dog", "label_axis": "sequence", "workers": 0}
     for name, process in (("t", pieces), ("whole", as_lists)):
-        assert builder.build(src, tmp_path / name, process=process, **options).failures == ()
+        assert builder.build(src, tmp_path / name, process=process, **options, max_failures=99).failures == ()
     assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents
     assert verify_sources(tmp_path / "t", src, process=pieces, workers=0) == []
     for process, axis, message in (
@@ -139,7 +139,7 @@ def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_non
             "labels have shape (), where this store has (rows); that is in a piece which begins at row 1",
         ),
     ):
-        report = builder.build(src, tmp_path / "u", process=process, **options | {"label_axis": axis})
+        report = builder.build(src, tmp_path / "u", process=process, **options | {"label_axis": axis}, max_failures=99)
         assert len(report.failures) == 2
         assert report.failures[0].reason.startswith(message), report.failures[0].reason
 
@@ -170,11 +170,11 @@ def test_classes_are_recorded_and_a_later_build_needs_none_and_refuses_others(tm
 def test_text_without_classes_says_that_they_have_to_be_named(tmp_path):
     src = write(tmp_path / "src", a=([1, 2], ["dog", "cat"]), b=([1], "dog"))
     for process in (as_lists, as_array, as_objects):
-        (first, second) = builder.build(src, tmp_path / "t", process=process, workers=0).failures
+        (first, second) = builder.build(src, tmp_path / "t", process=process, workers=0, max_failures=99).failures
         assert first.reason.startswith("labels are text, as 'dog', where no classes are named; name all of them with")
         assert second.reason.startswith("labels are text, as 'dog'")
     write(src, a=([1, 2], [1, 2]))
-    (failure,) = builder.build(src, tmp_path / "t", process=as_lists, workers=0).failures
+    (failure,) = builder.build(src, tmp_path / "t", process=as_lists, workers=0, max_failures=99).failures
     assert failure.reason.startswith("labels are text, as 'dog'")
 
 

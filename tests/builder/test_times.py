@@ -173,7 +173,7 @@ def test_sources_whose_times_do_not_fit_fail_and_the_others_go_on(root, tmp_path
 
 
 def test_a_first_source_that_tells_no_unit_fails(root, tmp_path):
-    report = build(root, tmp_path / "store", process=without_unit, workers=0)
+    report = build(root, tmp_path / "store", process=without_unit, workers=0, max_failures=99)
     assert report.added == 0
     assert "time is int64, which tells no unit of s, ms, us, ns" in report.failures[0].reason
 
@@ -184,13 +184,13 @@ def test_a_header_alone_tells_elapsed_times_and_no_others(tmp_path):
     (folder / "a.csv").write_text("t,x\n")
     of_dates = tabular(time="t", time_unit="s", missing="drop")
     elapsed = tabular(time="t", time_unit="s", missing="drop", elapsed=True)
-    report = build(folder, tmp_path / "dates", process=of_dates, workers=0)
+    report = build(folder, tmp_path / "dates", process=of_dates, workers=0, max_failures=99)
     assert [failure.reason for failure in report.failures] == [
         "has no rows, so nothing tells the unit and the zone of its times; build with files that have rows"
     ]
-    assert build(folder, tmp_path / "grown", process=elapsed, workers=0).added == 1
+    assert build(folder, tmp_path / "grown", process=elapsed, workers=0, max_failures=99).added == 1
     (folder / "b.csv").write_text("t,x\n1,2\n3,4\n")
-    assert build(folder, tmp_path / "grown", workers=0).added == 1
-    assert build(folder, tmp_path / "one", process=elapsed, workers=0).added == 2
+    assert build(folder, tmp_path / "grown", workers=0, max_failures=99).added == 1
+    assert build(folder, tmp_path / "one", process=elapsed, workers=0, max_failures=99).added == 2
     assert files(tmp_path / "grown") == files(tmp_path / "one")
-    assert build(folder, tmp_path / "dates", process=of_dates, workers=0).added == 2  # as is advised
+    assert build(folder, tmp_path / "dates", process=of_dates, workers=0, max_failures=99).added == 2  # as is advised
