@@ -85,7 +85,8 @@ class Tabular:
     @property
     def label_axis(self) -> LabelAxis | None:
         """The label axis, if the options determine it."""
-        return self.options.label_axis or ("step" if self.label_source == "columns" else None)
+        by_source: dict[str, LabelAxis] = {"columns": "step", "none": "own"}
+        return self.options.label_axis or by_source.get(self.label_source)
 
     @property
     def keeps_nan(self) -> bool:
@@ -335,8 +336,9 @@ class Tabular:
         # A list column without elements cannot be selected, but can be excluded.
         excluded = set(select([part for part in exclude if groups.get(part) != ()], groups, source))
         labels = []
+        named = options.labels if self.label_source == "columns" else ()
         if labelled is None:
-            labels = [name for name in select(options.labels, groups, source) if name not in excluded]
+            labels = [name for name in select(named, groups, source) if name not in excluded]
         if options.inputs:
             inputs = [name for name in select(options.inputs, groups, source) if name not in excluded]
         else:
@@ -345,7 +347,7 @@ class Tabular:
             without = excluded.union(labels, by, on, select(options.time, groups, source))
             inputs = [name for name in select(others, groups, source) if name not in without]
         for option, names in (("inputs", inputs), ("labels", labels)):
-            if not names and (option == "inputs" or (options.labels and labelled is None)):
+            if not names and (option == "inputs" or (named and labelled is None)):
                 raise SourceError(source, f"no column is left for the {option}, after labels and exclude")
         x, y = tuple(inputs), tuple(labels)
         if table.named:
@@ -361,7 +363,9 @@ class Tabular:
         return not self.options.changes_rows
 
     def _labels_by_name(self, source: str, dtype: DType | None) -> Array | None:
-        """Return the labels in the name of the source, if `label_pattern` is given."""
+        """Return the labels in the name of the source if `label_pattern` is given, or no rows of labels at all."""
+        if self.label_source == "none":
+            return np.zeros(0, np.int8)
         if self.label_pattern is None:
             return None
         return parse_name_labels(source, self.label_pattern, dtype, self.store_classes, from_user=bool(self.classes))

@@ -74,7 +74,11 @@ def _rows(table: Table, rows: Iterable[Sequence[str]]) -> Table:
 def _overview(document: Inspection) -> RenderableType:
     table = pairs()
     sources = "" if document.sources == document.sequences else f" from {count_text(document.sources, 'source')}"
-    label_steps = f", {count_text(document.label_steps, 'label step')}" if document.label_axis == "own" else ""
+    label_steps = (
+        f", {count_text(document.label_steps, 'label step')}"
+        if document.label_axis == "own" and document.has_labels
+        else ""
+    )
     sequences, steps = count_text(document.sequences, "sequence"), count_text(document.steps, "step")
     table.add_row("holds", f"{sequences}{sources}, {steps}{label_steps}")
     if document.retired:
@@ -85,10 +89,13 @@ def _overview(document: Inspection) -> RenderableType:
         f"{bytes_text(document.decoded_bytes)}, {ratio_text(document.decoded_bytes, document.stored_bytes)}",
     )
     table.add_row("inputs", rows_text(document.inputs, "step"))
-    table.add_row("labels", rows_text(document.labels, label_row(document.label_axis)))
-    for name, text in classes_text(document.labels):
-        table.add_row(name, text)
-    table.add_row("label axis", document.label_axis)
+    if document.has_labels:
+        table.add_row("labels", rows_text(document.labels, label_row(document.label_axis)))
+        for name, text in classes_text(document.labels):
+            table.add_row(name, text)
+        table.add_row("label axis", document.label_axis)
+    else:
+        table.add_row("labels", "none; targets are chosen from the inputs when reading")
     if document.time is not None:
         table.add_row("time", _time(document.time))
     table.add_row("chunk", f"{count_text(document.chunk_steps, 'step')} (inputs: {bytes_text(document.chunk_bytes)})")

@@ -55,6 +55,7 @@ class Inspection:
     inputs: dict[str, Any]  # dtype, shape, names
     labels: dict[str, Any]  # the same, and the classes of each target if any has some
     label_axis: str
+    has_labels: bool
     labels_are_inputs: bool
     missing: str
     missing_inputs: int | None  # steps that miss a value of inputs; None: the store keeps no missing values
@@ -147,6 +148,7 @@ def inspect(
         inputs=schema.inputs.to_json(),
         labels=labels_json(schema),
         label_axis=schema.label_axis,
+        has_labels=opened.has_labels,
         labels_are_inputs=opened.snapshot.labels_are_inputs(),
         missing=schema.missing,
         missing_inputs=opened.missing_rows("inputs"),

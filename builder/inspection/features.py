@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -79,10 +80,12 @@ class ColumnStatistics:
 def column_statistics(store: Store, splits: NDArray[np.int64] | None = None) -> tuple[ColumnStatistics, ...]:
     """Describe each feature, then each target of a store; `splits` (sequences,) has the split of each sequence."""
     views = [] if splits is None else [store.select(splits == number) for number in range(len(DEFAULT_SPLITS))]
-    every, *each = [view.stats() for view in (store, *views)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a split may be empty
+        every, *each = [view.stats() for view in (store, *views)]
     return tuple(
         one
-        for array in ARRAYS
+        for array in (ARRAYS if store.has_labels else ARRAYS[:1])
         for one in _columns(store, array, getattr(every, array), [getattr(stats, array) for stats in each])
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -56,7 +57,7 @@ def windows_of(store: Store, shuffle: Shuffle) -> Windows:
         horizon=shuffle.horizon,
         lead=shuffle.lead,
         sampling_rate=shuffle.sampling_rate,
-        target=shuffle.target or ("sequence" if store.schema.label_axis == "sequence" else "future"),
+        target=shuffle.target,
         short=shuffle.short,
     )
 
@@ -68,7 +69,9 @@ def measure_shuffle(store: Store, shuffle: Shuffle) -> ShuffleMixing:
         UsageError: This store has no such windows or batches.
     """
     try:
-        windows = windows_of(store, shuffle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below says more
+            windows = windows_of(store, shuffle)
         if len(store) and not len(windows):
             raise UsageError(
                 f"{store.path}: windows of {shuffle.window:,} steps fit nowhere: the longest of "

@@ -43,7 +43,7 @@ def _check_label_source(options: TableOptions) -> None:
     given = [name for name, is_given in origins.items() if is_given]
     if len(given) > 1:
         raise UsageError(f"labels come from {' and from '.join(given)}; choose one")
-    if options.classes and options.label_source == "inputs":
+    if options.classes and options.label_source in ("inputs", "none"):
         raise UsageError("classes (--classes) are of labels that are text, and no labels are named; say which they are")
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 Unit = Literal["s", "ms", "us", "ns"]
 Duplicates = Literal["error", "first", "last", "mean"]
-LabelSource = Literal["columns", "inputs", "pattern", "manifest"]
+LabelSource = Literal["columns", "inputs", "none", "pattern", "manifest"]
+NO_LABELS = ("none",)  # the value of the option `labels` for a store without labels
 Join = Literal["inner", "left"]  # whether rows of a source without labels are dropped or kept
 
 AS_TEXT: Final = ":text"  # the suffix of a column in `group_by` whose values are kept as text
@@ -113,7 +114,8 @@ class TableOptions:
         section=_COLUMNS, kind="columns", metavar="COLS", null=True,
     ))
     labels: Sequence[str] = field(default=(), metadata=option(
-        help="Columns of the labels, one row per step. By default the labels are the inputs.",
+        help="Columns of the labels, one row per step. By default the labels are the inputs. With none the store has "
+        "no labels, and targets are chosen from the inputs when reading.",
         section=_COLUMNS, kind="columns", metavar="COLS", null=True,
     ))
     exclude: Sequence[str] = field(default=(), metadata=option(
@@ -309,6 +311,8 @@ class TableOptions:
             return "pattern"
         if self.labels_in_manifest:
             return "manifest"
+        if tuple(self.labels) == NO_LABELS and self.labels_from is None:
+            return "none"
         return "columns" if self.labels or self.labels_from is not None else "inputs"
 
     @property
