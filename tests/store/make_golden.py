@@ -336,6 +336,13 @@ ANIMALS = Golden(
     label_axis="sequence",
     classes=([["cat", "dog"], None], [["cat", "dog", "größe 二", "fox"], None]),
 )
+GAUGES = Golden(
+    name="gauges",
+    inputs=Rows(np.dtype("float64"), (), ("level",), units=("m",), descriptions=("above the zero of the gauge",)),
+    labels=Rows(np.dtype("int8"), (), units=("°C",)),
+    sequences=_races,
+    commits=(2,),
+)
 HOLES = Golden(
     name="holes",
     inputs=_rows("float32", (3,)),
@@ -353,7 +360,7 @@ EMPTY = Golden(
     sequences=list,
     commits=(0,),
 )
-STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, UPDATED, PATIENTS, RIVERS, RACES, ANIMALS, HOLES, EMPTY)
+STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, UPDATED, PATIENTS, RIVERS, RACES, ANIMALS, GAUGES, HOLES, EMPTY)
 
 
 def main() -> None:
