@@ -74,6 +74,10 @@ class StoredSources:
             return (sha256,)
         return sha256, bytes.fromhex(str(self._column(name)[first]))
 
+    def is_as_before(self, source: str, size: int, labels: NDArray[Any] | None) -> bool:
+        """Tell whether a source has its size, and its labels if they are in a manifest."""
+        return size == self.size(source) and (labels is None or self.has_labels(source, labels))
+
     def has_labels(self, source: str, labels: NDArray[Any]) -> bool:
         """Tell whether its sequences have these labels: one row, on the `sequence` axis."""
         rows = self._store.schema.labels
@@ -194,9 +198,9 @@ def compare(
             verdicts.note_error(name, error, file, files)
             continue
         if stored is not None and is_stored:
-            other_labels = labels is not None and not stored.has_labels(name, labels[number])
-            other_size = sum(states[file].size for file in files.own) != stored.size(name)
-            if other_size or other_labels or not stored.has_kept_values(name, kept, number):
+            size = sum(states[file].size for file in files.own)
+            own_labels = None if labels is None else labels[number]
+            if not stored.is_as_before(name, size, own_labels) or not stored.has_kept_values(name, kept, number):
                 verdicts.changed.add(name)
                 continue
         hashes = [known for one, state in states.items() if (known := fingerprints.sha256(one, state)) is not None]

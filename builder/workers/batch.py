@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -134,21 +134,12 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
     if len(marks) > len(finished):  # the last source was interrupted
         rows.cut(marks[-1][0])
         codes.truncate(marks[-1][1])
-    records, failures, skipped = [no_records(schema)], list[Failure](), list[Skipped]()
-    files: dict[str, Fingerprint] = {}
-    for name, result in zip(batch.names, finished, strict=False):
-        if isinstance(result, Skipped):
-            skipped.append(result)
-            files |= result.read.files(name)
-        elif isinstance(result, Failure):
-            failures.append(result)
-        else:
-            records += result[0]
-            files |= result[1].files(name)
+    records = [no_records(schema), *(record for one in finished if isinstance(one, tuple) for record in one[0])]
+    files = _files_read(batch.names, finished)
     return ProcessedBatch(
         records=Records.concatenate(records),
         rows=rows.close(),
-        failures=failures,
+        failures=[one for one in finished if isinstance(one, Failure) and not isinstance(one, Skipped)],
         fingerprints=Fingerprints.of(files),
         bytes_read=sum(read.state.size for read in files.values()),
         done=len(finished),
@@ -156,8 +147,21 @@ def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = F
         seconds=time.monotonic() - started,
         interrupt=interrupt,
         source_memory=memory,
-        skipped=skipped,
+        skipped=[one for one in finished if isinstance(one, Skipped)],
     )
+
+
+def _files_read(
+    names: Iterable[str], finished: Iterable[Failure | tuple[list[Records], Fingerprint]]
+) -> dict[str, Fingerprint]:
+    """Return the fingerprints of all files of the sources that did not fail, by name."""
+    files: dict[str, Fingerprint] = {}
+    for name, result in zip(names, finished, strict=False):
+        if isinstance(result, Skipped):
+            files |= result.read.files(name)
+        elif not isinstance(result, Failure):
+            files |= result[1].files(name)
+    return files
 
 
 def complete_batch(processed: ProcessedBatch, batch: Batch, schema: Schema, space: Space) -> ProcessedBatch:
