@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,6 +16,7 @@ from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
 if TYPE_CHECKING:
     import zarr
+    from _typeshed import DataclassInstance
 
     from store_spec.reading.classes import ByClass, ClassCounts
     from store_spec.reading.normalization import Normalize
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 class Store(Selection):
@@ -304,37 +307,14 @@ class Store(Selection):
         from store_spec.windows.shape import WindowOptions, WindowShape
         from store_spec.windows.windows import Windows
 
-        shape = WindowShape(
-            window=window,
-            stride=stride,
-            horizon=horizon,
-            lead=lead,
-            sampling_rate=sampling_rate,
-            target=target or ("sequence" if target_columns(self, targets).axis == "sequence" else "future"),
-            short=short,
-            steps=steps,
-            phase=phase,
-        )
-        options = WindowOptions(
-            normalize=normalize,
-            features=features,
-            targets=targets,
-            future=future,
-            static=static,
-            before=before,
-            after=after,
-            missing=missing,
-            context=context,
-            allow_later=allow_later,
-            mask=mask,
-            value_mask=value_mask,
-            dtype=dtype,
-        )
-        windows = Windows(self, shape, options)
+        arguments = locals()
+        axis = target_columns(self, targets).axis
+        arguments["target"] = target or ("sequence" if axis == "sequence" else "future")
+        windows = Windows(self, options_of(WindowShape, arguments), options_of(WindowOptions, arguments))
         if not len(windows):
-            most = int(self.lengths.max(initial=0))
+            span, most = windows.shape.span, int(self.lengths.max(initial=0))
             warnings.warn(
-                f"{self.path}: 0 windows: a window and its targets take {shape.span:,} steps, and the longest of "
+                f"{self.path}: 0 windows: a window and its targets take {span:,} steps, and the longest of "
                 f"{len(self):,} sequences has {most:,}",
                 stacklevel=2,
             )
@@ -375,39 +355,8 @@ class Store(Selection):
         from store_spec.sequences.padded import PaddedBatches, PaddedOptions
         from store_spec.sequences.slices import SliceOptions
 
-        options = PaddedOptions(
-            batch_size=batch_size,
-            max_steps=max_steps,
-            bucket=bucket,
-            side=side,
-            truncate=truncate,
-            truncate_side=truncate_side,
-            lengths=lengths,
-            shuffle=shuffle,
-            seed=seed,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
-            drop_last=drop_last,
-            memory=memory,
-            index=index,
-            weights=weights,
-            transform=transform,
-        )
-        rows = SliceOptions(
-            steps=steps,
-            normalize=normalize,
-            features=features,
-            targets=targets,
-            static=static,
-            before=before,
-            after=after,
-            allow_later=allow_later,
-            dtype=dtype,
-            mask=True,
-            value_mask=value_mask,
-        )
-        return PaddedBatches(options, self, rows)
+        arguments = locals()
+        return PaddedBatches(options_of(PaddedOptions, arguments), self, options_of(SliceOptions, arguments))
 
     def packed(
         self,
@@ -440,35 +389,8 @@ class Store(Selection):
         from store_spec.sequences.packed import PackedBatches, PackedOptions
         from store_spec.sequences.slices import SliceOptions
 
-        options = PackedOptions(
-            tokens=tokens,
-            batch_size=batch_size,
-            max_steps=max_steps,
-            shuffle=shuffle,
-            seed=seed,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
-            drop_last=drop_last,
-            memory=memory,
-            index=index,
-            weights=weights,
-            transform=transform,
-        )
-        rows = SliceOptions(
-            steps=steps,
-            normalize=normalize,
-            features=features,
-            targets=targets,
-            static=static,
-            before=before,
-            after=after,
-            allow_later=allow_later,
-            dtype=dtype,
-            mask=True,
-            value_mask=value_mask,
-        )
-        return PackedBatches(options, self, rows)
+        arguments = locals()
+        return PackedBatches(options_of(PackedOptions, arguments), self, options_of(SliceOptions, arguments))
 
     def streams(
         self,
@@ -502,32 +424,10 @@ class Store(Selection):
         from store_spec.sequences.slices import SliceOptions
         from store_spec.sequences.streams import StreamOptions, Streams
 
-        options = StreamOptions(
-            batch_size=batch_size,
-            window=window,
-            align=align,
-            shuffle=shuffle,
-            seed=seed,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
-            drop_last=drop_last,
-            memory=memory,
-            index=index,
-            weights=weights,
-            transform=transform,
-        )
-        rows = SliceOptions(
-            steps=steps,
-            normalize=normalize,
-            features=features,
-            targets=targets,
-            static=static,
-            before=before,
-            after=after,
-            allow_later=allow_later,
-            dtype=dtype,
-            mask=mask,
-            value_mask=value_mask,
-        )
-        return Streams(options, self, rows)
+        arguments = locals()
+        return Streams(options_of(StreamOptions, arguments), self, options_of(SliceOptions, arguments))
+
+
+def options_of(options: type[Options], arguments: Mapping[str, Any]) -> Options:
+    """Make the options from the arguments of a method that have the names of their fields."""
+    return options(**{each.name: arguments[each.name] for each in fields(options) if each.name in arguments})

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from store_spec.errors import WindowError
-from store_spec.reading.batch import Batch
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import OneEpoch
 
 P = ParamSpec("P")

@@ -12,7 +12,7 @@ from typing import Protocol
 from builder.labels.class_codes import ClassCodes, Recoding
 from builder.workers.batch import BATCH_SECONDS, BatchSummary
 from builder.workers.engine import TASKS_PER_WORKER, Task
-from builder.workers.process_source import Batch
+from builder.workers.process_source import SourceBatch
 from builder.workers.row_blocks import Space
 from store_spec import Classes, Rows
 
@@ -119,7 +119,7 @@ class BatchQueue:
             self._queue.append(batch)
         if self._sources_per_second:
             self._split(batch, max(1, int(self._sources_per_second * BATCH_SECONDS / 2)))
-        if isinstance(batch.work, Batch):
+        if isinstance(batch.work, SourceBatch):
             batch.work = batch.work.with_classes(self._codes.classes)  # so that few batches need recoding
         batch.nbytes = min(batch.nbytes, self._batch_memory)
         batch.folder = self._folder / str(self._folders)
@@ -183,7 +183,7 @@ class BatchQueue:
     def _split(self, batch: BatchInFlight, count: int) -> None:
         """Keep the first `count` sources in a batch, and make a new batch of the others, to be submitted after it."""
         total = len(batch.work.names)
-        if isinstance(batch.work, Batch) and count < total:
+        if isinstance(batch.work, SourceBatch) and count < total:
             nbytes = batch.nbytes * (total - count) // total
             self._queue.insert(self._queue.index(batch) + 1, BatchInFlight(batch.work.part(count, total), nbytes))
             batch.work, batch.nbytes = batch.work.part(0, count), batch.nbytes - nbytes

@@ -31,7 +31,7 @@ from builder.workers.batch import BatchSummary, ProbeResult, probe
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcessEngine, start_engine
 from builder.workers.memory import worker_memory
-from builder.workers.process_source import Batch, Failure, Skipped
+from builder.workers.process_source import Failure, Skipped, SourceBatch
 from store_spec import Schema, parse_bytes
 from store_spec.building import Ledger
 
@@ -266,7 +266,7 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
     return without_rows
 
 
-def _call_on_worker(engine: Engine, batch: Batch, function: Callable[..., Any], *arguments: Any) -> Any:
+def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of a batch on a worker; if the worker dies, call it again without the sources that crash."""
     engine.submit(function, batch, *arguments, watch=True)
     try:

@@ -30,7 +30,7 @@ from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, Task
 from builder.workers.interrupts import Interrupts
 from builder.workers.memory import worker_memory
-from builder.workers.process_source import Batch
+from builder.workers.process_source import SourceBatch
 from builder.workers.recode import recode, records_of
 from builder.workers.row_blocks import Space
 from store_spec import Schema
@@ -250,7 +250,7 @@ class Run:
             crashed = self._find_crashes(batch)
             if batch.retried and not crashed and not any(self._find_crashes(one) for one in self._in_hand()):
                 raise self._died([batch]) from error
-            if isinstance(batch.work, Batch):
+            if isinstance(batch.work, SourceBatch):
                 batch.work = replace(batch.work, crashed={**batch.work.crashed, **crashed})
             batch.retried = True
             self._submit_batch(batch)
@@ -259,7 +259,7 @@ class Run:
 
     def _find_crashes(self, batch: BatchInFlight) -> dict[str, str]:
         """Return further sources of a batch that end the process that reads them, and how."""
-        if not isinstance(batch.work, Batch):
+        if not isinstance(batch.work, SourceBatch):
             return {}
         space, memory = Space(memory=self._batch_memory), worker_memory(self._engine.workers)
         with self._interrupts.allowed():  # it may take long
@@ -282,7 +282,7 @@ class Run:
 
     def _take_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         self._queue.note_summary(batch, summary)
-        if isinstance(batch.work, Batch):
+        if isinstance(batch.work, SourceBatch):
             arguments = batch.rows, batch.work, self._schema, self._queue.space(batch)
             batch.rows = self._engine.submit(complete_batch, *arguments, urgent=True)
         self._interrupt = self._interrupt or summary.interrupt

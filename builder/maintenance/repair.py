@@ -22,7 +22,7 @@ from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint
 from builder.workers.conform import checked_pieces
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
-from builder.workers.process_source import Batch, Failure, UnusableError, read_source
+from builder.workers.process_source import Failure, SourceBatch, UnusableError, read_source
 from store_spec import DAMAGE, FormatError, Problem
 from store_spec.building import (
     DamagedShard,
@@ -145,7 +145,7 @@ def _restore(
     return files, [*sorted(failures, key=str), *advice]
 
 
-def restore_shard(batch: Batch, snapshot: Snapshot, shard: DamagedShard) -> tuple[list[str], list[Failure]]:
+def restore_shard(batch: SourceBatch, snapshot: Snapshot, shard: DamagedShard) -> tuple[list[str], list[Failure]]:
     """Restore one shard, with memory for its rows and one source; return its name, or why it was not restored."""
     failures, buffer = list[Failure](), memoryview(bytearray(BUFFER_BYTES))
     try:

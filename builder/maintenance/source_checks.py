@@ -26,7 +26,7 @@ from builder.sources.fingerprints import BUFFER_BYTES
 from builder.workers.conform import conform_sequence
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
-from builder.workers.process_source import Batch, Skipped, UnusableError, read_source
+from builder.workers.process_source import Skipped, SourceBatch, UnusableError, read_source
 from store_spec import DAMAGE, Problem, SequenceError
 from store_spec.building import CheckedSequence, SourceId
 
@@ -80,7 +80,7 @@ def verify_sources(
             (resolved.batch(places[part]), sum(sizes[part])) for part, _ in split_into_batches(sizes, BATCH_BYTES, 1.0)
         )
 
-        def compare(work: tuple[Batch, int]) -> Task:
+        def compare(work: tuple[SourceBatch, int]) -> Task:
             batch, _ = work
             return engine.submit(
                 compare_batch, batch, opened_store, [numbers.get(source, []) for source in batch.names], watch=True
@@ -97,7 +97,7 @@ def verify_sources(
     return sorted(problems, key=lambda problem: problem.what)
 
 
-def compare_batch(batch: Batch, store: store_spec.Store, numbers: list[list[int]]) -> list[tuple[str, str]]:
+def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[list[int]]) -> list[tuple[str, str]]:
     """Return the names of the sources that differ from the store, and the first difference of each.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.workers.batch import process_batch
-from builder.workers.process_source import Batch
+from builder.workers.process_source import SourceBatch
 from builder.workers.row_blocks import Space
 from store_spec import Codec, Schema
 
@@ -66,7 +66,7 @@ def choose_by_sizes(sizes: Mapping[str, int], nbytes: int) -> Choice:
     return Choice(codec=codec, shares={name: size / max(1, nbytes) for name, size in sizes.items()}, nbytes=nbytes)
 
 
-def choose_by_sources(batch: Batch, schema: Schema) -> Choice:
+def choose_by_sources(batch: SourceBatch, schema: Schema) -> Choice:
     """Choose by the first megabytes of the usable sources of a batch."""
     rows: dict[str, list[NDArray[Any]]] = {}
     for number in range(len(batch)):

@@ -18,7 +18,7 @@ from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
 from builder.sources.fingerprints import FingerprintCache, read_fingerprint
 from builder.sources.source_list import SourceList
-from builder.workers.process_source import Batch, Failure
+from builder.workers.process_source import Failure, SourceBatch
 from store_spec import Schema
 from store_spec.building import check_path
 
@@ -68,11 +68,11 @@ class Plan:
         """Return the plan for a store with this schema; names of features select columns in every source."""
         return replace(self, sources=self.sources.for_schema(schema))
 
-    def batch(self, numbers: slice) -> Batch:
+    def batch(self, numbers: slice) -> SourceBatch:
         """Return some of the sources to process, as a batch."""
         return self.sources.batch(self.numbers[numbers])
 
-    def batches(self, batch_bytes: int, ratio: float, *, workers: int = 0) -> Iterator[tuple[Batch, int]]:
+    def batches(self, batch_bytes: int, ratio: float, *, workers: int = 0) -> Iterator[tuple[SourceBatch, int]]:
         """Split the sources to process, in order, into batches of about that size; yield each with its decoded bytes.
 
         With `workers` the last batches are smaller, so that all workers end together. The store does not depend on

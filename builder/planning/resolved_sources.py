@@ -36,7 +36,7 @@ from builder.processes.process_code import ProcessCode
 from builder.sources.grouping import folder_of, group_files, source_of
 from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
 from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
-from builder.workers.process_source import Batch, Failure
+from builder.workers.process_source import Failure, SourceBatch
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
 from store_spec.building import build_folder
 
@@ -112,10 +112,10 @@ class ResolvedSources:
             return self.labels
         return encode_manifest_labels(self.labels, self.texts, classes)
 
-    def batch(self, numbers: Sequence[int]) -> Batch:
+    def batch(self, numbers: Sequence[int]) -> SourceBatch:
         """Return some sources, by their place among the names, as a batch."""
         names = tuple(self.names[number] for number in numbers)
-        return Batch(
+        return SourceBatch(
             root=self.listing.root.absolute(),
             names=names,
             labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],

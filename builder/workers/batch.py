@@ -14,7 +14,7 @@ from builder.labels.text_classes import Texts
 from builder.processes.process import searching
 from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, append_checked, probe_sequence
-from builder.workers.process_source import Batch, Failure, Skipped, UnusableError, read_source
+from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
 from store_spec.building import EncodedRows, Records, compress_rows, no_records
@@ -86,7 +86,7 @@ class ProbeResult:
     sequences: int
 
 
-def process_batch(batch: Batch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
+def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
     """Turn sources into sequences. A source that fails is named, and none of its rows are kept.
 
     Args:
@@ -164,7 +164,7 @@ def _files_read(
     return files
 
 
-def complete_batch(processed: ProcessedBatch, batch: Batch, schema: Schema, space: Space) -> ProcessedBatch:
+def complete_batch(processed: ProcessedBatch, batch: SourceBatch, schema: Schema, space: Space) -> ProcessedBatch:
     """Return the batch if all of its sources were processed; else process all of them again.
 
     The rows of a batch may be lost with their worker. Then dask calls `process_batch` again, which may end after
@@ -223,7 +223,7 @@ def compress(processed: ProcessedBatch, part: BatchPart, schema: Schema) -> dict
     return encoded
 
 
-def probe(batch: Batch, label_axis: LabelAxis | None, missing: Missing) -> ProbeResult | list[Failure]:
+def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) -> ProbeResult | list[Failure]:
     """Return what the first usable source of a batch shows; or the failures and skipped sources if none is usable.
 
     A source without rows, such as a table with a header only, counts if no other source has rows.

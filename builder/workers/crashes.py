@@ -14,7 +14,7 @@ from typing import Any
 
 from builder.build_errors import BuildError
 from builder.workers.memory import limit_memory
-from builder.workers.process_source import Batch
+from builder.workers.process_source import SourceBatch
 
 LISTED_DEAD = 20  # sources that an error names
 
@@ -22,7 +22,7 @@ _END = b"end"
 _ADVICE = "what reads it crashes, or there was too little memory"
 
 
-def find_crashes(batch: Batch, memory: int, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
+def find_crashes(batch: SourceBatch, memory: int, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
     """Call a function for each source of a batch, in another process; return the sources that end it, and how.
 
     Args:

@@ -57,7 +57,7 @@ class Skipped(Failure):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class SourceBatch:
     """Consecutive sources, and how to read them."""
 
     root: Path
@@ -75,7 +75,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
-    def part(self, start: int, stop: int) -> Batch:
+    def part(self, start: int, stop: int) -> SourceBatch:
         """Return the sources from `start` up to, not including, `stop`, as a batch."""
         numbers = np.arange(start, stop)
         labels = None if self.labels is None else self.labels[start:stop]
@@ -83,7 +83,7 @@ class Batch:
         kept = tuple(one[numbers] for one in self.kept)
         return replace(self, names=self.names[start:stop], labels=labels, texts=texts, kept=kept)
 
-    def with_classes(self, classes: Classes | None) -> Batch:
+    def with_classes(self, classes: Classes | None) -> SourceBatch:
         """Return the same sources for labels with these classes."""
         return replace(self, process=self.process.with_classes(classes))
 
@@ -93,7 +93,7 @@ class Batch:
         classes = self.process.store_classes or ()
         return sum(names is not None for names in classes) > len(self.process.classes)
 
-    def only(self, number: int) -> Batch:
+    def only(self, number: int) -> SourceBatch:
         """Return one of the sources, as a batch."""
         return self.part(number, number + 1)
 
@@ -159,7 +159,7 @@ class UnusableError(Exception):
 
 
 def read_source(
-    batch: Batch,
+    batch: SourceBatch,
     number: int,
     buffer: memoryview,
     each: Callable[[SourceId, Sequence | LongSequence], Any],
@@ -226,7 +226,7 @@ def read_source(
     return results, read
 
 
-def _read_files(batch: Batch, name: str, buffer: memoryview) -> Fingerprint:
+def _read_files(batch: SourceBatch, name: str, buffer: memoryview) -> Fingerprint:
     """Read and hash the files of a source.
 
     Raises:
@@ -293,7 +293,7 @@ def _first_labelled(sequences: Iterator[Sequence], name: str) -> Iterator[Sequen
 
 
 def _prepare(
-    batch: Batch, kept: Mapping[str, Any], origin: SourceId, sequence: Sequence | LongSequence
+    batch: SourceBatch, kept: Mapping[str, Any], origin: SourceId, sequence: Sequence | LongSequence
 ) -> Sequence | LongSequence:
     if kept:
         sequence = map_sequence(sequence, partial(_add_kept_columns, kept, origin))
@@ -345,7 +345,7 @@ def _where(error: BaseException) -> str:
     return where
 
 
-def _failure(batch: Batch, name: str, message: str) -> Failure:
+def _failure(batch: SourceBatch, name: str, message: str) -> Failure:
     """Return a failure without the absolute path of the root, since the store depends only on the sources."""
     reason = message.replace(f"{batch.root}{os.sep}", "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
     return Failure(name, reason[:LONGEST_REASON])

@@ -16,7 +16,7 @@ from store_spec.reading.ranks import Turns, whole_number
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.weights import checked_weights, digest_of, weights_then
 from store_spec.sequences.buckets import drawn
-from store_spec.sequences.packing import Packing, pack
+from store_spec.sequences.packed_rows import PackedRows, pack
 from store_spec.sequences.slices import (
     Arrays,
     ReaderPlan,
@@ -63,7 +63,7 @@ class PackedPlan(ReaderPlan):
 
     options: PackedOptions
     reader: SliceReader
-    packing: Packing
+    packing: PackedRows
     weights: NDArray[np.float64] | None
     turns: Turns
     fitting: int

@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
-from store_spec.reading.batch import Batch
 from store_spec.reading.columns import Column
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Own, check_no_later_steps
 from store_spec.reading.one_epoch import Transform
 from store_spec.reading.periods import usable_steps

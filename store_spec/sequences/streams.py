@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
-from store_spec.reading.batch import Batch
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import EpochOptions, OneEpoch
 from store_spec.reading.ranks import whole_number

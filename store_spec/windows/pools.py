@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from store_spec.reading.batch import Batch
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import WindowScales
 from store_spec.windows.shape import WindowShape
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.reading.batch import Batch
 from store_spec.reading.columns import Column, feature_positions
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Own, WindowScales, check_no_later_steps
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import read_ranges

@@ -21,7 +21,7 @@ from builder.sequence import LongSequence, Sequence
 from builder.sources.fingerprints import Fingerprints
 from builder.workers.batch import BatchPart, ProbeResult, ProcessedBatch, compress, probe, summarise
 from builder.workers.batch import process_batch as process_batch_in
-from builder.workers.process_source import Batch, Failure
+from builder.workers.process_source import Failure, SourceBatch
 from builder.workers.row_blocks import RowBlocks, Space
 from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
@@ -43,13 +43,13 @@ STEP = Schema.plan(FLOATS, FLOATS)
 PLACE = shard.ShardId("inputs", 0)
 
 
-def process_batch(batch: Batch, schema: Schema) -> ProcessedBatch:
+def process_batch(batch: SourceBatch, schema: Schema) -> ProcessedBatch:
     return process_batch_in(batch, schema, Space(memory=10**9))
 
 
-def batch_of(folder: Path, *names: str, process: Any = read_made, labels: Any = None) -> Batch:
+def batch_of(folder: Path, *names: str, process: Any = read_made, labels: Any = None) -> SourceBatch:
     process = process if hasattr(process, "is_custom") else FunctionProcess(function=process)
-    return Batch(root=folder, names=names, labels=labels, process=process)
+    return SourceBatch(root=folder, names=names, labels=labels, process=process)
 
 
 def rows_of(processed: ProcessedBatch, name: str) -> np.ndarray[Any, Any]:

@@ -17,18 +17,18 @@ import pytest
 from builder.manifest.kept_columns import KeptColumn
 from builder.processes.function_process import FunctionProcess
 from builder.workers.crashes import find_crashes
-from builder.workers.process_source import Batch
+from builder.workers.process_source import SourceBatch
 from store_spec.format.sequence_columns import SequenceColumn
 
 MEMORY = 2**31
 NAMES = ("a", "b", "c", "d", "e")
 
 
-def batch_of(folder: Path, *, labels: Any = None, kept: tuple[KeptColumn, ...] = ()) -> Batch:
-    return Batch(root=folder, names=NAMES, labels=labels, process=FunctionProcess(function=print), kept=kept)
+def batch_of(folder: Path, *, labels: Any = None, kept: tuple[KeptColumn, ...] = ()) -> SourceBatch:
+    return SourceBatch(root=folder, names=NAMES, labels=labels, process=FunctionProcess(function=print), kept=kept)
 
 
-def end_some(batch: Batch, how: dict[str, int]) -> None:
+def end_some(batch: SourceBatch, how: dict[str, int]) -> None:
     print("what a source prints is no answer", batch.names)
     os.write(1, b"3\n")
     status = how.get(batch.names[0])
@@ -50,7 +50,7 @@ def test_each_source_that_ends_its_process_is_told_with_how(tmp_path):
     assert find_crashes(batch_of(tmp_path), MEMORY, end_some, {}) == {}
 
 
-def fail(batch: Batch, folder: Path) -> None:
+def fail(batch: SourceBatch, folder: Path) -> None:
     (folder / batch.names[0]).write_text(f"{batch.labels} {[one.values.tolist() for one in batch.kept]}")
     raise ValueError(batch.names)
 
@@ -77,7 +77,7 @@ def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, mon
         assert find_crashes(batch_of(tmp_path), MEMORY, end_some, how) == {}
 
 
-def wait(_: Batch, folder: Path) -> None:
+def wait(_: SourceBatch, folder: Path) -> None:
     (folder / "pid").write_text(str(os.getpid()))
     time.sleep(60)
 

@@ -21,7 +21,7 @@ from builder.execution.tally import Tally
 from builder.frames.tabular import Tabular, tabular
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.engine import InProcessEngine
-from builder.workers.process_source import Batch
+from builder.workers.process_source import SourceBatch
 from builder.workers.recode import recode
 from store_spec.disk.ledger import Ledger
 from store_spec.format.sequence_columns import SequenceColumn
@@ -101,7 +101,12 @@ class Sources:
             there = set(store_spec.open_store(store).sources) if store.exists() else set()
             names = [name for name in self.names if name not in there]
             batches = (
-                (Batch(root=self.folder, names=tuple(names[start : start + size]), labels=None, process=process), 100)
+                (
+                    SourceBatch(
+                        root=self.folder, names=tuple(names[start : start + size]), labels=None, process=process
+                    ),
+                    100,
+                )
                 for start in range(0, len(names), size)
             )
             options.setdefault("memory", 10**9)

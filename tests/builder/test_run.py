@@ -21,7 +21,7 @@ from builder.execution.tally import Tally
 from builder.processes.function_process import FunctionProcess
 from builder.workers.batch import process_batch, summarise
 from builder.workers.engine import TASKS_PER_WORKER, InProcessEngine
-from builder.workers.process_source import Batch
+from builder.workers.process_source import SourceBatch
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
@@ -50,13 +50,13 @@ def no_syncing() -> Iterator[None]:
         yield
 
 
-def batches_of(folder: Path, names: list[str], cuts: list[int]) -> Iterator[tuple[Batch, int]]:
+def batches_of(folder: Path, names: list[str], cuts: list[int]) -> Iterator[tuple[SourceBatch, int]]:
     """Deal names into batches that end at the cuts."""
     bounds = [0, *sorted(cut % (len(names) + 1) for cut in cuts), len(names)]
     for start, stop in pairwise(bounds):
         if start < stop:
             process = FunctionProcess(function=read_made)
-            yield Batch(root=folder, names=tuple(names[start:stop]), labels=None, process=process), 100
+            yield SourceBatch(root=folder, names=tuple(names[start:stop]), labels=None, process=process), 100
 
 
 def run(

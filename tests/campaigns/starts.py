@@ -28,7 +28,7 @@ import numpy as np
 
 import store_spec
 from store_spec import StoreError
-from store_spec.reading.batch import Batch
+from store_spec.reading.named_batch import Batch
 from store_spec.sequences.streams import StreamPlan, Streams
 from store_spec.store import Store
 from store_spec.windows.batches import Batches

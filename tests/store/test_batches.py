@@ -26,7 +26,7 @@ from store_spec.disk.shards import Shards
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.reading import statistics as statistics_module
 from store_spec.reading.ahead import ahead
-from store_spec.reading.batch import Batch
+from store_spec.reading.named_batch import Batch
 from store_spec.sequences import padded as padded_module
 from store_spec.windows import batches as batches_module
 from store_spec.windows import windows as windows_module

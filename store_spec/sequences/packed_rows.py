@@ -25,7 +25,7 @@ GROUP_ROWS = 256  # a group fills about so many rows: more rows have less paddin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Packing:
+class PackedRows:
     """The pieces in each row, one row after another.
 
     Args:
@@ -71,7 +71,7 @@ class Packing:
 
 def pack(
     lengths: Ints, order: Ints, *, tokens: int, max_steps: int, random: np.random.Generator | None = None
-) -> Packing:
+) -> PackedRows:
     """Cut sequences into pieces, and pack these into rows.
 
     Args:
@@ -100,7 +100,7 @@ def pack(
         rows = [rows[number] for number in random.permutation(len(rows))]
     which = np.array([piece for row in rows for piece in row], np.int64)
     first = np.concatenate(([0], np.cumsum([len(row) for row in rows], dtype=np.int64)))
-    return Packing(tokens=tokens, first=first, sequence=sequence[which], start=start[which], count=count[which])
+    return PackedRows(tokens=tokens, first=first, sequence=sequence[which], start=start[which], count=count[which])
 
 
 def _rows(count: Ints, first: int, tokens: int) -> list[list[int]]:
