@@ -129,7 +129,8 @@ def inspect(
     mixing, windows = None, None
     if shuffle is not None:
         mixing = measure_shuffle(opened, shuffle)  # first: it refuses what cannot be
-        windows = [len(windows_of(opened.select(numbers == split), shuffle)) for split in range(len(DEFAULT_SPLITS))]
+        views = [opened.select(np.flatnonzero(numbers == split)) for split in range(len(DEFAULT_SPLITS))]
+        windows = [len(windows_of(view, shuffle)) for view in views]
     elif rows:
         mixing = usual_shuffle(opened)
     usage = opened.disk_usage()

@@ -79,7 +79,11 @@ class ColumnStatistics:
 
 def column_statistics(store: Store, splits: NDArray[np.int64] | None = None) -> tuple[ColumnStatistics, ...]:
     """Describe each feature, then each target of a store; `splits` (sequences,) has the split of each sequence."""
-    views = [] if splits is None else [store.select(splits == number) for number in range(len(DEFAULT_SPLITS))]
+    views = (
+        []
+        if splits is None
+        else [store.select(np.flatnonzero(splits == number)) for number in range(len(DEFAULT_SPLITS))]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a split may be empty
         every, *each = [view.stats() for view in (store, *views)]

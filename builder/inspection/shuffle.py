@@ -51,15 +51,17 @@ class ShuffleMixing:
 
 def windows_of(store: Store, shuffle: Shuffle) -> Windows:
     """Return the windows that are shuffled."""
-    return store.windows(
-        shuffle.window,
-        stride=shuffle.stride,
-        horizon=shuffle.horizon,
-        lead=shuffle.lead,
-        sampling_rate=shuffle.sampling_rate,
-        target=shuffle.target,
-        short=shuffle.short,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # callers say what it means that there are none
+        return store.windows(
+            shuffle.window,
+            stride=shuffle.stride,
+            horizon=shuffle.horizon,
+            lead=shuffle.lead,
+            sampling_rate=shuffle.sampling_rate,
+            target=shuffle.target,
+            short=shuffle.short,
+        )
 
 
 def measure_shuffle(store: Store, shuffle: Shuffle) -> ShuffleMixing:
@@ -69,9 +71,7 @@ def measure_shuffle(store: Store, shuffle: Shuffle) -> ShuffleMixing:
         UsageError: This store has no such windows or batches.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error below says more
-            windows = windows_of(store, shuffle)
+        windows = windows_of(store, shuffle)
         if len(store) and not len(windows):
             raise UsageError(
                 f"{store.path}: windows of {shuffle.window:,} steps fit nowhere: the longest of "

@@ -215,8 +215,8 @@ def stats_of_period(
     first = store.starts
     ranges = dict.fromkeys(("inputs", "labels"), (first + start, first + stop))
     used = UsedRows(ranges=ranges, stop=stop, again=again)
-    whole = (start == 0) & (stop == store.lengths)
-    divided = ~whole & (stop > start)
+    is_whole = (start == 0) & (stop == store.lengths)
+    whole, divided = np.flatnonzero(is_whole), ~is_whole & (stop > start)
     parts = {"inputs": [moments_of(store.select(whole), "inputs")]}
     rest = replace(used, ranges={name: (low[divided], high[divided]) for name, (low, high) in ranges.items()})
     parts["inputs"] += map(moments, rest.blocks(store, "inputs"))

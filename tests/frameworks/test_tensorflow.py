@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows):
 
     with pytest.raises(WindowError, match="batch_size is 0"):
         dataset(windows.batches, 0)
-    with pytest.raises(WindowError, match="epoch 0 has 0 batches"):
+    with pytest.raises(WindowError, match="epoch 0 has 0 batches"), pytest.warns(UserWarning, match="0 windows"):
         dataset(store.windows(1000).batches, 5)
     with pytest.raises(WindowError, match="epoch 3 has 0 batches"):
         dataset(store.select([]).padded, 4, epoch=3)

@@ -66,6 +66,7 @@ def test_targets_from_inputs_are_those_of_a_store_with_these_labels(
 ):  # fmt: skip
     hypothesis.assume(missing == "keep" or choice == "all")  # NaN in a feature that is not selected counts too
     options: dict[str, Any] = {"features": features, "missing": missing, "dtype": dtype, "value_mask": True}
+    options["allow_later"] = True
     found, wanted = (
         Windows(
             store,
