@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.documents import REPOSITORY, Block, DocumentError, read_document, sections
+from tests.documents import PROGRESS, REPOSITORY, Block, DocumentError, read_document, sections
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "grain")
@@ -95,7 +95,7 @@ def run_console(block: Block) -> None:
         )
         if done.returncode:
             raise DocumentError(f"{command.place}: exit status {done.returncode} from {command.text}\n{done.stdout}")
-        if not doctest.OutputChecker().check_output(command.expected, done.stdout, OPTIONS):
+        if not doctest.OutputChecker().check_output(command.expected, PROGRESS.sub("", done.stdout), OPTIONS):
             raise DocumentError(f"{command.place}: {command.text}\nExpected:\n{command.expected}\nGot:\n{done.stdout}")
 
 

@@ -18,6 +18,8 @@ BLOCK = re.compile(
     r"(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
+# What a command prints every ten seconds; the documents do not depend on how long it takes.
+PROGRESS = re.compile(r"^\S+: (?:starting|listing the sources|reading the tables|\d+ %).*\n", re.MULTILINE)
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 

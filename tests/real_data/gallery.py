@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.document_section import OPTIONS, commands
-from tests.documents import REPOSITORY, Block, read_document, sections
+from tests.documents import PROGRESS, REPOSITORY, Block, read_document, sections
 
 DOCUMENT = "builder/README.md"
 SECTION = "Seen on real files"
@@ -98,5 +98,5 @@ def run(entry: Entry, data: Path, folder: Path) -> None:
         where = f"{command.place}: {command.text}"
         if done.returncode:
             raise GalleryError(f"{where}\nexit status {done.returncode}\n{done.stdout}")
-        if not doctest.OutputChecker().check_output(command.expected, done.stdout, OPTIONS):
+        if not doctest.OutputChecker().check_output(command.expected, PROGRESS.sub("", done.stdout), OPTIONS):
             raise GalleryError(f"{where}\nExpected:\n{command.expected}\nGot:\n{done.stdout}")
