@@ -1,5 +1,6 @@
 """The columns of a source as arrays, the protocol of open files, and checks that all formats share."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ HIDDEN: Final = "\0"
 ROW: Final = "\0row"  # the hidden column with the number of each row in the file, from 1
 
 Result = TypeVar("Result")
+_EXCLUDING: Final = re.compile(r",? ?(?:or )?leave (?:it|the column) out with --exclude")  # in the advice on a column
 _MOST_REASONS: Final = 5  # of the columns of one source that are refused
 _MOST_COLUMNS: Final = 2**20  # since each of them gets a name in memory
 
@@ -272,7 +274,7 @@ def _together(reasons: Mapping[str, tuple[str, str]]) -> str:
     if len(same := {advice for _, advice in reasons.values()}) == 1:
         texts, advice = [what for what, _ in reasons.values()], same.pop()
     else:
-        hints = {name: advice.partition("leave it out")[0].rstrip(", ") for name, (_, advice) in reasons.items()}
+        hints = {name: _EXCLUDING.split(advice)[0] for name, (_, advice) in reasons.items()}
         texts = [what + (f": {hints[name]}" if hints[name] else "") for name, (what, _) in reasons.items()]
         excluded = ",".join(map(as_option, reasons))
         advice = f"leave them out with --exclude {excluded}, or name the columns to take with --inputs"

@@ -146,8 +146,8 @@ def _log(table: Table, name: str, source: str) -> Array:
         return np.log(column)
 
 
-def in_other_units(transforms: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> tuple[str, ...]:
+def in_other_units(transforms: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> frozenset[str]:
     """Return the columns whose unit is not that of the file, since they are scaled or logarithms."""
     parsed = [parse_transform(text) for text in transforms]
-    changed = [name for one in parsed if one.kind in {"scale", "log"} for name in one.columns]
-    return select(changed, groups, source)
+    changed = [select(one.columns, groups, source) for one in parsed if one.kind in {"scale", "log"}]
+    return frozenset(name for names in changed for name in names)

@@ -340,7 +340,10 @@ def test_options_that_cannot_be_say_why(options, message):
         ({"missing": "b=drop", "inputs": "a"}, "--missing is for column b, which is neither an input nor a label; th"),
         ({"transforms": "log b", "inputs": "a"}, "--log is for column b, which is neither an input nor a label; thos"),
         ({"missing": ["a=drop", "a:b=keep"]}, "column a has two policies by --missing, drop and keep"),
-        ({"missing": "ffill"}, r"row 1, column a: missing value \(3 in all\); ffill and interpolate leave what they"),
+        (
+            {"missing": "ffill"},
+            r"row 1, column a: missing value \(3 in all, also in b\); ffill and interpolate leave what",
+        ),
         ({"missing": "drop"}, "none of its 2 rows is left; column b is missing in 2 of them; leave that column out"),
         ({"transforms": "scale a=1e300", "inputs": "a", "missing": "drop"}, "row 2, column a: infinite value"),
     ],

@@ -477,7 +477,7 @@ BROKEN = {
     "checksum.csv.gz": (gzip.compress(TEXT)[:-8] + b"\0" * 8, "cannot be read"),
     "too few.csv": (b"a,b,c\n1,2,3\n4,5\n", r"row 2 has 2 fields, but the first line has 3 \('4,5'\)"),
     "too many.csv": (b"a,b\n1,2\n3,4,5\n", "row 2 has 3 fields, but the first line has 2"),
-    "far down.csv": (TEXT * 80, "row 5,001, column a: 'a' is not a number; correct it"),
+    "far down.csv": (TEXT * 80, "row 5,001, column a: 'a' is not a number: correct it; row 5,001, column b"),
     "cut far down.csv": (
         b"a,b\n" + b"1.5,2.5\n" * 400_000 + b"1\n",
         "row 400,001 has 1 fields, but the first line has 2",

@@ -79,6 +79,7 @@ def test_a_scaled_column_has_another_unit_and_one_without_notes_stores_none(tmp_
 
     assert units(inputs="level,flow", transforms=["scale flow=0.03"]).units == ("m", "")
     assert units(inputs="level,flow", transforms=["diff flow", "log level"]).units == ("", "m3/s")
+    assert units(inputs="level", transforms=["log level", "scale level=2"]).units is None
     assert (units(inputs="id").units, units(inputs="id").descriptions) == (None, None)
     assert "feature" not in json.dumps(json.loads((tmp_path / "4.zarr/inputs/zarr.json").read_text())["attributes"])
 
