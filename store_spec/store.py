@@ -16,7 +16,6 @@ from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
 if TYPE_CHECKING:
     import zarr
-    from _typeshed import DataclassInstance
 
     from store_spec.reading.classes import ByClass, ClassCounts
     from store_spec.reading.normalization import Normalize
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
-Options = TypeVar("Options", bound="DataclassInstance")
+Options = TypeVar("Options")
 
 
 class Store(Selection):
@@ -430,4 +429,5 @@ class Store(Selection):
 
 def options_of(options: type[Options], arguments: Mapping[str, Any]) -> Options:
     """Make the options from the arguments of a method that have the names of their fields."""
-    return options(**{each.name: arguments[each.name] for each in fields(options) if each.name in arguments})
+    names = [each.name for each in fields(options) if each.name in arguments]  # type: ignore[arg-type]  # a dataclass
+    return options(**{name: arguments[name] for name in names})

@@ -161,6 +161,7 @@ def test_an_empty_store_is_refused(tmp_path: Path):
     assert "0 windows" in result.stderr
 
 
+@pytest.mark.filterwarnings("ignore:.*0 windows")
 def test_windows_of_each_split_are_counted_and_none_is_said(tmp_path: Path):
     rows = np.arange(200, dtype=np.float32)[:, None]
     with create_store(tmp_path / "s.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:

@@ -91,7 +91,7 @@ def test_sources_are_in_a_store_and_no_row_is_read_to_tell(store, monkeypatch):
     assert 0 not in store
 
 
-@pytest.mark.parametrize("number", ["b", 0.5, None, (0, 1), [0]])
+@pytest.mark.parametrize("number", ["b", 0.5, None, (0, 1)])
 def test_what_is_no_number_is_refused_and_select_is_named(store, number):
     message = f"sequence {re.escape(repr(number))} asked for; sequences go by whole numbers from 0, and select"
     for ask in (lambda: store[number], lambda: store.read(number), lambda: store[:2].read(number, 0, 1)):
