@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from store_spec.errors import SchemaError, SequenceIndexError
+from store_spec.errors import SequenceIndexError
 from store_spec.reading.selection import Selection
 from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
 if TYPE_CHECKING:
-    import zarr
-
     from store_spec.reading.classes import ByClass, ClassCounts
     from store_spec.reading.normalization import Normalize
     from store_spec.reading.one_epoch import Transform
@@ -102,40 +100,6 @@ class Store(Selection):
         if len(times) == self.lengths[number]:
             self._snapshot.check("time", int(self.selection[number]), times)
         return times.view(self.schema.time.dtype)
-
-    @property
-    def group(self) -> zarr.Group:
-        """The whole store in this state as a zarr group for reading, regardless of later commits and this selection.
-
-        A missing chunk is an error. zarr checks less than `read`: neither sizes nor checksums of sequences.
-        """
-        import zarr
-
-        from store_spec.disk.zarr_arrays import SnapshotStore
-
-        return zarr.open_group(SnapshotStore(self._snapshot), mode="r")
-
-    def array(self, name: str) -> zarr.Array[Any]:
-        """Return an array of `group`, with the rows of all sequences: `inputs`, `offsets`, `stats/inputs_mean`, ...
-
-        Raises:
-            SchemaError: There is no such array.
-
-        >>> import tempfile, numpy as np, store_spec
-        >>> path = tempfile.mkdtemp() + "/walks.zarr"
-        >>> with store_spec.create_store(path, inputs=("int8", ()), labels=("int8", ())) as writer:
-        ...     writer.append(np.arange(5, dtype="int8"), np.zeros(5, "int8"), source="walk")
-        >>> store_spec.open_store(path).array("inputs")[1:3]
-        array([1, 2], dtype=int8)
-        """
-        import zarr
-
-        names = [fact.name for fact in self.schema.arrays()]
-        if name not in names:
-            raise SchemaError(f"{self.path}: there is no array {name!r:.80}; there are {', '.join(names):.400}")
-        array = self.group[name]
-        assert isinstance(array, zarr.Array)
-        return array
 
     def select(self, which: ArrayLike | str | Sequence[str]) -> Store:
         """Return a view of some sequences, in this order.

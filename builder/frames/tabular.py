@@ -85,8 +85,8 @@ class Tabular:
     @property
     def label_axis(self) -> LabelAxis | None:
         """The label axis, if the options determine it."""
-        by_source: dict[str, LabelAxis] = {"columns": "step", "none": "own"}
-        return self.options.label_axis or by_source.get(self.label_source)
+        axes: dict[str, LabelAxis] = {"columns": "step", "none": "own"}
+        return self.options.label_axis or axes.get(self.label_source)
 
     @property
     def keeps_nan(self) -> bool:
@@ -244,15 +244,11 @@ class Tabular:
         Raises:
             SourceError: The name of the source does not match `labels_from`.
         """
-        return (
-            None
-            if self.options.labels_from is None
-            else label_file_pattern(self.options.labels_from).label_file(source)
-        )
+        pattern = self.options.labels_from
+        return None if pattern is None else label_file_pattern(pattern).label_file(source)
 
-    def labels_in_name(self, source: str) -> None:  # of the protocol
+    def labels_in_name(self, source: str) -> None:  # noqa: ARG002  # of the protocol
         """Return None: calling the object returns labels in names too."""
-        del source
 
     def under(self, root: Path) -> "Tabular":
         """Return a copy for sources named relative to `root`."""

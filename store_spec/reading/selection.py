@@ -7,7 +7,7 @@ import hashlib
 import operator
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,9 @@ from store_spec.reading.disk_usage import DiskUsage, disk_usage
 from store_spec.reading.sequence_table import SequenceTable
 from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, groups, split_of_each
 from store_spec.schema import Schema
+
+if TYPE_CHECKING:
+    import zarr
 
 
 class Selection:
@@ -220,6 +223,40 @@ class Selection:
         starts, lengths = self.places(name)
         _, runs = runs_of_sequences(self._snapshot.missing(name), starts, starts + lengths)
         return int((runs[:, 1] - runs[:, 0]).sum())
+
+    @property
+    def group(self) -> zarr.Group:
+        """The whole store in this state as a zarr group for reading, regardless of later commits and this selection.
+
+        A missing chunk is an error. zarr checks less than `read`: neither sizes nor checksums of sequences.
+        """
+        import zarr
+
+        from store_spec.disk.zarr_arrays import SnapshotStore
+
+        return zarr.open_group(SnapshotStore(self._snapshot), mode="r")
+
+    def array(self, name: str) -> zarr.Array[Any]:
+        """Return an array of `group`, with the rows of all sequences: `inputs`, `offsets`, `stats/inputs_mean`, ...
+
+        Raises:
+            SchemaError: There is no such array.
+
+        >>> import tempfile, numpy as np, store_spec
+        >>> path = tempfile.mkdtemp() + "/walks.zarr"
+        >>> with store_spec.create_store(path, inputs=("int8", ()), labels=("int8", ())) as writer:
+        ...     writer.append(np.arange(5, dtype="int8"), np.zeros(5, "int8"), source="walk")
+        >>> store_spec.open_store(path).array("inputs")[1:3]
+        array([1, 2], dtype=int8)
+        """
+        import zarr
+
+        names = [fact.name for fact in self.schema.arrays()]
+        if name not in names:
+            raise SchemaError(f"{self.path}: there is no array {name!r:.80}; there are {', '.join(names):.400}")
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array
 
     def disk_usage(self) -> DiskUsage:
         """Return the files and bytes of the whole store, by array."""

@@ -284,13 +284,12 @@ class Windows(RowSelection[WindowOptions]):
             WindowError: With `phase="random"` these are not the windows of an epoch.
         """
         self.check_epoch()
-        sequences, steps = self.index.locate_many(numbers)
-        parts, times = self.store.parts[sequences], None
+        (sequences, steps), times = self.index.locate_many(numbers), None
+        parts = self.store.parts[sequences]
         if (time := self.store.schema.time) is not None:
             rows = (self.store.starts[sequences] + steps).reshape(-1)
             read = read_ranges(self.store.snapshot, "time", rows, rows + 1, recent=True)
-            each = np.concatenate([np.zeros(0, np.int64), *read]).view(time.dtype).reshape(sequences.shape)
-            times = each if sequences.ndim else each[()]
+            times = np.concatenate([np.zeros(0, np.int64), *read]).view(time.dtype).reshape(sequences.shape)[()]
         if not sequences.ndim:
             return Place(self.store.sources[int(sequences)], int(parts), int(sequences), int(steps), times)
         names = np.array([self.store.sources[number] for number in sequences.ravel().tolist()], object)
