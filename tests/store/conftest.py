@@ -3,7 +3,6 @@
 import itertools
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,11 +25,3 @@ def _rows_kept_in_every_second_epoch(request: pytest.FixtureRequest) -> Iterator
         if not request.module.__name__.endswith("test_row_cache"):
             patch.setattr(epoch, "_rows_that_fit", lambda *arguments: fit(*arguments) if next(turns) else None)
         yield
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Allow tests of this folder to select and to read nothing, of which a user is warned."""
-    nothing = "ignore:.*(0 windows|statistics of 0 sequences|the mask selects 0 of)"
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(nothing))
