@@ -199,7 +199,10 @@ def find_below(place: str, root: Path) -> Path | None:
 
 def _amount(store: store_spec.Store) -> str:
     """Say how many sources failed in the last build of a store, if that are more than it has."""
-    failed, sources = failures_in(store.provenance)[0], len(set(store.sources))
+    try:
+        failed, sources = failures_in(store.provenance)[0], len(set(store.sources))
+    except store_spec.StoreError:  # a damaged store can still be repaired
+        return ""
     return f": it has {count_text(sources, 'source')}, and {failed:,} failed" if failed > sources else ""
 
 
