@@ -382,12 +382,15 @@ def test_a_dtype_is_advised_that_holds_the_whole_column(tmp_path, ids, dtype, me
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,\nNA,2\n,\n", r"^x.csv: row 1, column b: missing value \(4 in all\); fill it in, or leave the column"),
+        (
+            "a,b\n1,\nNA,2\n,\n",
+            r"^x.csv: row 1, column b: missing value \(4 in all, also in a\); fill it in, or leave the column",
+        ),
         ("a,b\n1,2\n3,NaN\n", r"row 2, column b: missing value \(1 in all\)"),
-        ("a,b\n1,2\n inf,-inf\n", r"row 2, column a: infinite value \(2 in all\); correct it"),
+        ("a,b\n1,2\n inf,-inf\n", r"row 2, column a: infinite value \(2 in all, also in b\); correct it"),
         ("a,b\n1,1e999\n", r"row 1, column b: infinite value"),
         ("a,b\n1,true\n2,\n", r"row 2, column b: missing value \(1 in all\)"),
-        ("a,b\n,\n", r"row 1, column a: missing value \(2 in all\)"),
+        ("a,b\n,\n", r"row 1, column a: missing value \(2 in all, also in b\)"),
         ("a,b\n1,x\n", r"column b holds text, not numbers \('x' in row 1\); leave it out with --exclude b"),
     ],
 )
@@ -404,7 +407,7 @@ def test_missing_values_in_columns_that_are_not_taken_do_not_matter(tmp_path):
 
 def test_missing_values_in_binary_files_name_row_and_column(tmp_path):
     pq.write_table(pa.table({"a": [1, 2, None], "b": [True, None, None], "e": [[1], [2], [3]]}), tmp_path / "x.parquet")
-    with pytest.raises(SourceError, match=r"row 2, column b: missing value \(3 in all\)"):
+    with pytest.raises(SourceError, match=r"row 2, column b: missing value \(3 in all, also in a\)"):
         tabular()(tmp_path / "x.parquet")
     array = np.zeros((4, 2, 3), np.float32)
     array[2, 1, 0] = np.nan
