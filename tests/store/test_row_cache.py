@@ -93,7 +93,11 @@ def test_any_epochs_of_the_same_windows_are_those_of_new_ones(
     def make() -> Windows:
         named = {name: getattr(shape, name) for name in shape.__slots__} | {"phase": phase}
         window = WindowShape(**named)
-        return Windows(by_step.store.select(selection), window, WindowOptions(features=features, normalize=normalize))
+        return Windows(
+            by_step.store.select(selection),
+            window,
+            WindowOptions(allow_later=True, features=features, normalize=normalize),
+        )
 
     windows = make()
     for one, world_size in given_options:
