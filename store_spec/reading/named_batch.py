@@ -73,7 +73,7 @@ class Batch(tuple[NDArray[Any], ...]):
         return dict(zip(self._fields, self, strict=True))
 
     def _replace(self, **arrays: Any) -> Self:
-        return type(self)(**(self._asdict() | arrays))
+        return type(self)(*(self._asdict() | arrays).values())
 
     def __repr__(self) -> str:
         each = (

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
-from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import EpochOptions, OneEpoch
 from store_spec.reading.ranks import Turns, whole_number
-from store_spec.reading.scaling import Scaler
-from store_spec.reading.weights import checked_weights, digest_of, weights_then
+from store_spec.reading.weights import digest_of, weights_of_sequences
 from store_spec.sequences.buckets import drawn
 from store_spec.sequences.packed_rows import PackedRows, pack
 from store_spec.sequences.slices import (
@@ -125,11 +123,6 @@ class PackedPlan(ReaderPlan):
     def state(self, step: int) -> dict[str, Any]:
         """Return what a state has in addition: how many rows all ranks have taken."""
         return {"taken": self.turns.samples_before(step)}
-
-    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
-        """Return the plan for other sequences, with another normalisation."""
-        weights = weights_then(self.weights, self.store, store)
-        return self.make(self.options, self.reader.of(store, normalize), weights)
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         """Return the plan of the rest of an epoch; another number of ranks distributed its last rows differently.
@@ -243,7 +236,7 @@ class PackedBatches(OneEpoch[Any, PackedPlan]):
     _of, _kind = "store.packed", "packed"
 
     def __init__(self, options: PackedOptions, store: Store, rows: SliceOptions) -> None:
-        weights = checked_weights(options.weights, np.broadcast_to(np.int64(1), len(store)), store.path)
+        weights = weights_of_sequences(options.weights, store)
         super().__init__(options, PackedPlan.make(options, SliceReader(store, rows), weights))
 
     @property

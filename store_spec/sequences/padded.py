@@ -13,12 +13,10 @@ from store_spec.errors import WindowError
 from store_spec.format.runs import spread
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.ranks import whole_number
 from store_spec.reading.read_ranges import PIECE_BYTES
-from store_spec.reading.scaling import Scaler
-from store_spec.reading.weights import checked_weights, digest_of, weights_then
+from store_spec.reading.weights import digest_of, weights_of_sequences
 from store_spec.sequences.buckets import Batching, BatchPlan
 from store_spec.sequences.slices import ReaderPlan, SliceOptions, SliceReader, Slices, batches_of
 
@@ -124,11 +122,6 @@ class PaddedPlan(ReaderPlan):
     def state(self, step: int) -> dict[str, Any]:
         """Return what a state has in addition: how many sequences all ranks have taken."""
         return {"taken": int(self.order.first[step * self.options.world_size])}
-
-    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
-        """Return the plan for other sequences, with another normalisation."""
-        weights = weights_then(self.weights, self.store, store)
-        return self.make(self.options, self.reader.of(store, normalize), weights)
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         """Return the plan of the rest of an epoch; another number of ranks distributed its last sequences differently.
@@ -280,7 +273,7 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
     _of, _kind = "store.padded", "padded"
 
     def __init__(self, options: PaddedOptions, store: Store, rows: SliceOptions) -> None:
-        weights = checked_weights(options.weights, np.broadcast_to(np.int64(1), len(store)), store.path)
+        weights = weights_of_sequences(options.weights, store)
         super().__init__(options, PaddedPlan.make(options, SliceReader(store, rows), weights))
 
     @property

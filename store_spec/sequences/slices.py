@@ -7,7 +7,7 @@ inputs of a batch   | a a a . |       a batch of 2 lanes and 4 steps; slices of 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,6 +22,7 @@ from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
 from store_spec.reading.row_options import RowOptions, RowSelection
 from store_spec.reading.scaling import Scaler, SequenceScales, by_feature, normalized_dtype
+from store_spec.reading.weights import weights_then
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -263,7 +264,19 @@ class ReaderPlan:
     """What the plans of batches of whole sequences and of slices have in common."""
 
     __slots__ = ()
+    options: Any
     reader: SliceReader
+    weights: NDArray[np.float64] | None
+
+    @classmethod
+    def make(cls, options: Any, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
+        """Plan an epoch of the sequences of the reader."""
+        raise NotImplementedError
+
+    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+        """Return the plan for other sequences, with another normalisation."""
+        weights = weights_then(self.weights, self.store, store)
+        return self.make(self.options, self.reader.of(store, normalize), weights)
 
     @property
     def store(self) -> Store:

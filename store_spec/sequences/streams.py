@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Own
 from store_spec.reading.one_epoch import EpochOptions, OneEpoch
 from store_spec.reading.ranks import whole_number
-from store_spec.reading.scaling import Scaler
-from store_spec.reading.weights import checked_weights, digest_of, weights_then
+from store_spec.reading.weights import digest_of, weights_of_sequences
 from store_spec.sequences import lanes as lanes_module
 from store_spec.sequences.lanes import LanePlan
 from store_spec.sequences.slices import (
@@ -120,11 +118,6 @@ class StreamPlan(ReaderPlan):
     def state(self, step: int) -> dict[str, Any]:  # noqa: ARG002
         """Return what a state has in addition: nothing."""
         return {}
-
-    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
-        """Return the plan for other sequences, with another normalisation."""
-        weights = weights_then(self.weights, self.store, store)
-        return self.make(self.options, self.reader.of(store, normalize), weights)
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """Return this plan: lanes do not depend on the number of ranks."""
@@ -233,7 +226,7 @@ class Streams(OneEpoch[Batch, StreamPlan]):
     _of, _kind = "store.streams", "streams"
 
     def __init__(self, options: StreamOptions, store: Store, rows: SliceOptions) -> None:
-        weights = checked_weights(options.weights, np.broadcast_to(np.int64(1), len(store)), store.path)
+        weights = weights_of_sequences(options.weights, store)
         super().__init__(options, StreamPlan.make(options, SliceReader(store, rows), weights))
 
     @property
