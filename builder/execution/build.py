@@ -168,7 +168,7 @@ def _after_batch(ledger: Ledger, plan: Plan, summary: BatchSummary, names: tuple
 
 
 def _retire_skipped(ledger: Ledger, plan: Plan, skipped: Iterable[Failure]) -> None:
-    """Retire the old sequences of sources of which nothing is left."""
+    """Retire the old sequences of sources that are empty now."""
     for one in skipped:
         ledger.retire(plan.replaced.get(one.source, ()))
 

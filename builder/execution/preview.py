@@ -68,7 +68,7 @@ class Preview:
     absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
     unreadable: tuple[Failure, ...]  # in the store, but not readable now
     failed: tuple[Failure, ...]  # new sources that failed in an earlier build
-    skipped_before: int  # sources of which an earlier build found nothing left, and that did not change
+    skipped_before: int  # empty sources that an earlier build skipped, and that did not change
     update: bool  # whether changed and outdated sources are built again
     retire_missing: bool  # whether vanished sources are retired
     ignored: int  # files that are not sources
@@ -78,7 +78,7 @@ class Preview:
     filled: int  # values that cleaning would fill in
     sampled: tuple[str, ...]  # the sources that were read for the preview
     failures: tuple[Failure, ...]  # files that cannot be sources by their names, and sampled sources that failed
-    skipped: tuple[Failure, ...]  # sampled sources of which nothing is left
+    skipped: tuple[Failure, ...]  # empty sources in the sample
     outdated: tuple[str, ...]  # unchanged sources with sequences from other code
     result: StorePreview | None  # None: no source is new, or none of the sampled sources is usable
 

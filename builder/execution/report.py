@@ -33,8 +33,8 @@ class Report:
     retired: int  # vanished sources whose sequences were retired
     absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
     failures: tuple[Failure, ...]
-    skipped: tuple[Failure, ...]  # sources of which nothing is left
-    skipped_before: int  # such sources that an earlier build skipped, and that did not change
+    skipped: tuple[Failure, ...]  # empty sources
+    skipped_before: int  # empty sources that an earlier build skipped, and that did not change
     outdated: tuple[str, ...]  # sources with sequences from other code of the process function
     sequences: int  # added
     steps: int  # added

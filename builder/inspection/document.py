@@ -81,7 +81,7 @@ class Inspection:
     build: dict[str, Any] | None  # the options of the build; None: no build made it
     failures: int  # sources that the last build could not use
     failures_listed: tuple[tuple[str, str], ...]  # (source, reason) of the first of them
-    skipped: int  # sources of which nothing is left
+    skipped: int  # empty sources
     skipped_listed: tuple[str, ...]  # the first of them
     shuffle: ShuffleMixing | None  # None: nothing was measured
     rows: RowSample | None  # None: no row was read

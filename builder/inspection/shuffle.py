@@ -52,7 +52,7 @@ class ShuffleMixing:
 def windows_of(store: Store, shuffle: Shuffle) -> Windows:
     """Return the windows that are shuffled."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # callers say what it means that there are none
+        warnings.simplefilter("ignore")  # callers report that there are none
         return store.windows(
             shuffle.window,
             stride=shuffle.stride,

@@ -139,7 +139,7 @@ class BuildOptions:
         help="Retire them even then.", section=_OLD_STORE, kind="switch",
     ))
     empty: Literal["skip", "error"] = field(default="skip", metadata=option(
-        help="What becomes of a source of which no row is left, or for which `--process` gives nothing. skip, the "
+        help="What to do with an empty source: all its rows are dropped, or `--process` yields nothing. skip, the "
         "default: it is counted, and not tried again until it changes. error: it fails.",
         section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
     ))

@@ -51,7 +51,7 @@ def check_distinct(of_pattern: Collection[KeptColumn], of_manifest: Collection[K
     """Refuse a column that comes from the pattern and from the manifest.
 
     Raises:
-        UsageError: There is one.
+        UsageError: The pattern and the manifest have a column of the same name.
     """
     names = {one.column.name for one in of_manifest}
     for one in of_pattern:

@@ -8,7 +8,7 @@ option was given. If `compact` changed a dtype, it also contains `converted`, pa
 to which rows are converted in that order.
 
 `provenance["failures"]` has the sources that the last build could not use (see `recorded_failures`), and
-`provenance["skipped"]`, if there are any, those of which nothing is left (see `recorded_skips`).
+`provenance["skipped"]`, if there are any, the empty ones (see `recorded_skips`).
 """
 
 from __future__ import annotations

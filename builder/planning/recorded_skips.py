@@ -1,4 +1,4 @@
-"""The sources of which nothing is left, as a store records them, so that later builds do not try them again."""
+"""The empty sources that a store records, so that later builds do not try them again."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class ResolvedSources:
     recorded: RecordedBuild | None  # None: there is no store yet
     search: tuple[str, ...]  # folders to search for the module of the process function
     missing: Missing = "error"  # whether NaN may stand for missing values in a new store
-    skips_empty: bool = True  # whether sources of which nothing is left are skipped; otherwise they fail
+    skips_empty: bool = True  # whether empty sources are skipped; otherwise they fail
 
     @property
     def misnamed(self) -> tuple[Failure, ...]:

@@ -51,7 +51,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Skipped(Failure):
-    """A source of which nothing is left, why, and its fingerprint."""
+    """An empty source, the reason, and its fingerprint: all rows were dropped, or the process function gave nothing."""
 
     read: Fingerprint
 
@@ -70,7 +70,7 @@ class SourceBatch:
     converted: Conversions = ()  # of rows before they are stored, if `compact` changed a dtype
     crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each source that consists of several
-    skips_empty: bool = True  # whether sources of which nothing is left are skipped; otherwise they fail
+    skips_empty: bool = True  # whether empty sources are skipped; otherwise they fail
 
     def __len__(self) -> int:
         return len(self.names)

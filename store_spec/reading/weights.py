@@ -50,7 +50,7 @@ def checked_weights(weights: ArrayLike | None, counts: Ints, where: object) -> F
 
 
 def weights_of_sequences(weights: ArrayLike | None, store: Store) -> Floats | None:
-    """Return the weights of sequences, each of which is one sample, as `checked_weights` does."""
+    """Return weights like `checked_weights`, where each sequence is one sample."""
     return checked_weights(weights, np.broadcast_to(np.int64(1), len(store)), store.path)  # takes no memory
 
 

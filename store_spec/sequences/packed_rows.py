@@ -52,7 +52,7 @@ class PackedRows:
         return 1 - int(self.count.sum()) / (len(self) * self.tokens) if len(self) else 0.0
 
     def slices(self, batches: list[Ints]) -> Slices:
-        """Return the pieces of some batches, each of which has these rows, batch by batch and row by row."""
+        """Return the pieces of batches, batch by batch and row by row; each batch is given by its rows."""
         rows, sizes = np.concatenate(batches), np.array([len(batch) for batch in batches])
         counts = self.first[rows + 1] - self.first[rows]
         which = spread(self.first[rows], counts)

@@ -55,7 +55,7 @@ class Place(NamedTuple):
 class Windows(RowSelection[WindowOptions]):
     """The windows of a store, numbered sequence by sequence in the store's order. Get them from `store.windows`.
 
-    Sample i is a `Batch`, a tuple of these arrays with names, of which a sample has the first two and those asked for:
+    Sample i is a `Batch`: a tuple of arrays with names. It has inputs and labels, and the others if you ask for them:
 
     * inputs (window, *feature shape), of the selected features,
     * labels, the targets: (horizon, *target shape) for `target="future"`, (*target shape) for `"last"` and
