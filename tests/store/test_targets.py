@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 import store_spec
+from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
 from store_spec.schema import Rows
 from store_spec.windows.shape import Short, Target, WindowOptions, WindowShape
@@ -234,3 +235,31 @@ def test_streams_without_their_last_batches_have_steps_in_every_lane(
     if not more["align"]:
         assert all(batch.mask.all() for batch in some)
         assert all(not batch.mask.all() for batch in whole[len(some) :])
+
+
+@pytest.mark.parametrize("reader", ["windows", "one by one", *READERS])
+def test_only_the_array_of_the_targets_is_read(
+    stores: dict[str, store_spec.Store], reader: str, monkeypatch: pytest.MonkeyPatch
+):
+    read: set[str] = set()
+    for method in ("rows_in", "fill"):
+        original = getattr(Snapshot, method)
+
+        def noted(snapshot: Snapshot, *arguments: Any, original: Any = original, **more: Any) -> Any:
+            read.update(name for name in arguments if isinstance(name, str))
+            return original(snapshot, *arguments, **more)
+
+        monkeypatch.setattr(Snapshot, method, noted)
+    make = {
+        "windows": lambda store, **more: store.windows(4, **more).batches(8),
+        "one by one": lambda store, **more: store.windows(4, **more),
+    } | READERS
+    assert list(make[reader](stores["close"], targets="inputs"))
+    assert read == {"inputs"}
+    assert list(make[reader](stores["close"]))
+    assert read == {"inputs", "labels"}
+
+
+def test_targets_that_are_all_the_inputs_are_in_memory_once(stores: dict[str, store_spec.Store]):
+    assert set(stores["close"].windows(4, targets="inputs").loaded) == {"inputs"}
+    assert set(stores["close"].windows(4, targets=["close"]).loaded) == {"inputs", "labels"}
