@@ -56,11 +56,10 @@ def stats_of_windows(windows: Windows) -> Statistics:
     for run, _, high in (inputs, labels):
         np.maximum.at(stop, sequence[run], high)
     used = UsedRows(ranges=ranges, stop=stop, again=partial(_of, windows))
-    by_step = windows.targets.array == "labels" and windows.targets.axis == "step"
     found: dict[str, Moments] = {"inputs": merge(stacked([moments(rows) for rows in used.blocks(store, "inputs")]))}
     found["labels"] = (
         merge(stacked([moments(rows) for rows in used.blocks(store, "labels")]))
-        if by_step
+        if store.schema.label_axis == "step"
         else moments_of(store.select(np.unique(sequence)), "labels")
     )
     return Statistics(**found, store=store, used=used)

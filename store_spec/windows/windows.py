@@ -235,7 +235,7 @@ class Windows(RowSelection[WindowOptions]):
         return scaler if numbers.ndim else Scaler(inputs=scaler.inputs.of(0), labels=scaler.labels.of(0))
 
     def stats(self) -> Statistics:
-        """Return statistics of exactly the rows that these windows use: inputs, and labels if targets are labels.
+        """Return statistics of exactly the rows that these windows use: inputs, and labels at the steps of targets.
 
         With `phase="random"` these are the rows of all epochs. All of these rows are read.
 

@@ -107,8 +107,10 @@ def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
         used[0] |= used[1]
     stats = windows.stats()
     assert_moments(stats.inputs, np.array([numbers[axis].sequences[at][0][row] for at, row in sorted(used[0])]))
-    if axis == "step" and targets is None:
-        assert_moments(stats.labels, np.array([numbers[axis].sequences[at][1][row] for at, row in sorted(used[1])]))
+    if axis == "step":
+        labels = np.array([numbers[axis].sequences[at][1][row] for at, row in sorted(used[1])])
+        assert_moments(stats.labels, labels)
+        assert np.allclose(stats.quantiles(0.5).labels, np.median(labels, axis=0))
 
 
 READERS: dict[str, Any] = {
