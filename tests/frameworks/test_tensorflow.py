@@ -3,6 +3,7 @@
 import gc
 import itertools
 import threading
+import time
 from functools import partial
 from typing import Any
 
@@ -119,7 +120,12 @@ def test_no_thread_is_left_where_an_epoch_is_given_up(store, windows):
     def ours():
         return {each for each in threading.enumerate() if each.name.startswith("seqzarr")}
 
-    for found in (dataset(windows.batches, 5, shuffle=True), dataset(store.padded, 3)):
+    def slow(batch):  # so that the thread is still at work when it is looked for
+        time.sleep(0.2)
+        return batch
+
+    for method in (windows.batches, store.padded):
+        found = dataset(method, 1, shuffle=True, transform=slow)
         assert not ours()
         batches = iter(found)
         next(batches)
