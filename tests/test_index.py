@@ -44,7 +44,7 @@ def cut(start: int, real: int, shape: WindowShape) -> tuple[list[int], list[int]
     """Return the rows and label rows of a window at `start` with that many real rows."""
     rows = [start + k * shape.sampling_rate for k in range(real)]
     if shape.target == "future":
-        return rows, [rows[-1] + 1 + shape.lead + k for k in range(shape.horizon)]
+        return rows, [rows[-1] + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]
     return rows, {"last": rows[-1:], "aligned": rows, "sequence": []}[shape.target]
 
 
@@ -86,7 +86,7 @@ def assert_agrees(lengths: list[int], shape: WindowShape) -> None:
     assert real.tolist() == [len(window.rows) for window in listed]
     assert last.tolist() == [window.rows[-1] for window in listed]
     if shape.target == "future":
-        assert (last + 1 + shape.lead).tolist() == [window.labels[0] for window in listed]
+        assert (last + shape.label_offset).tolist() == [window.labels[0] for window in listed]
     if shape.short != "pad":
         assert (real == shape.window).all()
 
@@ -106,7 +106,7 @@ def shapes(draw: st.DrawFn, short: tuple[Short, ...] = ("drop", "pad")) -> Windo
         window=draw(st.integers(1, 9)),
         stride=draw(st.integers(1, 12)),
         horizon=draw(st.integers(1, 5)),
-        lead=draw(st.integers(0, 4)),
+        lead=draw(st.integers(-1, 4)),
         sampling_rate=draw(st.integers(1, 4)),
         target=draw(st.sampled_from(TARGETS)),
         short=draw(st.sampled_from(short)),
@@ -124,7 +124,7 @@ def test_every_small_shape_agrees_with_listing_its_windows(
     target: Target, short: Short, steps: tuple[float, float] | None
 ) -> None:
     """Every combination of small fields, over every small length, in one index."""
-    for window, stride, horizon, lead, rate in itertools.product((1, 2, 4), (1, 3), (1, 2), (0, 1), (1, 3)):
+    for window, stride, horizon, lead, rate in itertools.product((1, 2, 4), (1, 3), (1, 2), (-1, 0, 1), (1, 3)):
         shape = WindowShape(
             window=window, stride=stride, horizon=horizon, lead=lead, sampling_rate=rate,
             target=target, short=short, steps=steps,
@@ -228,12 +228,12 @@ def test_error_refuses_the_lengths_that_drop_would_drop(lengths: list[int], shap
 @pytest.mark.parametrize(
     ("length", "target", "real", "last"),
     [
-        (3, "future", None, None),  # lead 1 and horizon 2 leave no step for an input row
-        (4, "future", 1, 0),
-        (5, "future", 1, 0),
-        (6, "future", 2, 2),
-        (7, "future", 2, 2),
-        (8, "future", 3, 4),
+        (6, "future", None, None),  # lead 1 and horizon 2 leave no step for an input row
+        (7, "future", 1, 0),
+        (8, "future", 1, 0),
+        (9, "future", 2, 2),
+        (10, "future", 2, 2),
+        (11, "future", 3, 4),
         (0, "last", None, None),
         (1, "last", 1, 0),
         (3, "aligned", 2, 2),
@@ -244,7 +244,7 @@ def test_error_refuses_the_lengths_that_drop_would_drop(lengths: list[int], shap
 def test_pad_keeps_the_rows_that_fit_before_a_whole_label(
     length: int, target: Target, real: int | None, last: int | None
 ) -> None:
-    """Worked by hand: rows 0, 2, 4, then, for a future label, one step of lead and two label rows."""
+    """Worked by hand: rows 0, 2, 4, then, for a future label, rows 8 and 10."""
     shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, target=target, short="pad")
     index = WindowIndex.from_lengths([length], shape)
     assert len(index) == (real is not None)
@@ -449,7 +449,7 @@ BAD_COUNTS = (True, 1.0, "3", None, 2**63, -(2**70), np.float64(2), np.bool_(1))
     ("name", "value", "least"),
     [
         *itertools.product(("window", "stride", "horizon", "sampling_rate"), (0, -1, *BAD_COUNTS), (1,)),
-        *itertools.product(("lead",), (-1, *BAD_COUNTS), (0,)),
+        *itertools.product(("lead",), (-2, *BAD_COUNTS), (-1,)),
     ],
 )
 def test_a_count_out_of_range_is_refused_by_name(name: str, value: Any, least: int) -> None:
@@ -505,14 +505,14 @@ def test_a_span_beyond_int64_is_refused_with_its_parts() -> None:
     with pytest.raises(WindowError) as caught:
         WindowShape(window=2, sampling_rate=2**62, lead=2**62, horizon=5)
     said = str(caught.value)
-    assert f"spans {2**63 + 6:,} steps, but at most {2**63 - 1:,}" in said
+    assert f"spans {2**62 + 1 + (2**62 + 5) * 2**62:,} steps, but at most {2**63 - 1:,}" in said
     assert f"window=2 with sampling_rate={2**62:,}, lead={2**62:,} and horizon=5" in said
     assert WindowShape(window=2, sampling_rate=2**62, lead=2**62, target="last").span == 2**62 + 1
 
 
 @pytest.mark.parametrize(
     ("target", "label_span", "label_steps"),
-    [("future", 5, 3), ("last", 0, None), ("aligned", 0, 4), ("sequence", 0, None)],
+    [("future", 15, 3), ("last", 0, None), ("aligned", 0, 4), ("sequence", 0, None)],
 )
 def test_spans_follow_from_the_fields(target: Target, label_span: int, label_steps: int | None) -> None:
     """Only a future label reaches past the last input row, by lead and horizon."""

@@ -1,13 +1,13 @@
 """Where each window starts: arithmetic on the lengths of sequences, without reading any rows.
 
     steps      0  1  2  3  4  5  6  7  8  9 10 11        a sequence of 12 steps
-    window 0   I  .  I  .  I  -  L  L                    I: input row, L: label row, -: lead
-    window 1            I  .  I  .  I  -  L  L           window=3, sampling_rate=2, lead=1, horizon=2
+    window 0   I  .  I  .  I  .  L  .  L                 I: input row, L: label row
+    window 1            I  .  I  .  I  .  L  .  L        window=3, sampling_rate=2, horizon=2
                |------->|                                stride=3
                |---------->|                             input_span=5
-                              |---->|                    label_span=3, span=8
+                              |------->|                 label_span=4, span=9
 
-A third window would start at step 6 and need steps up to 13, so there is none.
+A third window would start at step 6 and need steps up to 14, so there is none.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class WindowIndex:
         WindowError: `start` and `stop` are not as above, there are more than 2**62 windows, or `shape.short`
             is `"error"` and a sequence has fewer than `shape.span` usable steps.
 
-    >>> shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, stride=3)
-    >>> index = WindowIndex.from_lengths([12, 0, 8], shape)
+    >>> shape = WindowShape(window=3, sampling_rate=2, horizon=2, stride=3)
+    >>> index = WindowIndex.from_lengths([12, 0, 9], shape)
     >>> len(index), [index.locate(number) for number in range(3)]
     (3, [(0, 0), (0, 3), (2, 0)])
     """
@@ -187,8 +187,8 @@ class WindowIndex:
 
         All `window` rows are real, unless `short="pad"` and the sequence has fewer than `span` usable steps. Then as
         many are real as fit before a whole label: `start + k * sampling_rate < stop - label_span`. The label follows
-        the last real row: `"future"` starts `1 + lead` steps after it, `"last"` is its label row, and `"aligned"` has
-        as many real rows as the input.
+        the last real row: `"future"` starts `label_offset` steps after it, `"last"` is its label row, and `"aligned"`
+        has as many real rows as the input.
 
         Args:
             sequences: Integers, the windows' sequences.
@@ -210,8 +210,8 @@ class WindowIndex:
     def last_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return the step of each window's last real input row, counted from its sequence's step 0.
 
-        The arguments and errors are those of `real_rows`. A `"future"` label is the `horizon` rows from
-        `last_rows(...) + 1 + lead` on, with or without padding.
+        The arguments and errors are those of `real_rows`. A `"future"` label starts at
+        `last_rows(...) + shape.label_offset`, with or without padding.
         """
         past_start = (self.real_rows(sequences, starts) - 1) * self.shape.sampling_rate
         return np.asarray(int64("starts", starts) + past_start, np.int64)

@@ -158,7 +158,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     np.minimum.at(first, which, sequences)
     lengths = np.ones_like(first) if shape.target == "sequence" else store.lengths[first]
     before = np.cumsum(lengths) - lengths
-    places = spread(before[which] + row, count, shape.sampling_rate if shape.target == "aligned" else 1)
+    places = spread(before[which] + row, count, shape.sampling_rate)
     total = np.zeros((int(lengths.sum()), *values.shape[1:]))
     np.add.at(total, places, values)
     times = np.bincount(places, minlength=len(total))
@@ -186,7 +186,7 @@ def _steps(windows: Windows, numbers: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
     sequences, start = windows.index.locate_many(numbers)
     last = windows.index.last_rows(sequences, start)
     if shape.target == "future":
-        return sequences, last + 1 + shape.lead, np.full_like(start, shape.horizon)
+        return sequences, last + shape.label_offset, np.full_like(start, shape.horizon)
     if shape.target == "aligned":
         return sequences, start, windows.index.real_rows(sequences, start)
     return sequences, last if shape.target == "last" else np.zeros_like(start), np.ones_like(start)

@@ -85,16 +85,16 @@ class Pool:
             piece, number = at, at  # unused
         real = shape.window if self.real is None else self.real[piece]
         inputs = _gathered(self.inputs, at, shape.window, shape.sampling_rate)
-        after = at + ((real - 1) * shape.sampling_rate + 1 + shape.lead)
+        after = at + ((real - 1) * shape.sampling_rate + shape.label_offset)
         if shape.target == "future":
-            labels = _gathered(self.labels, after, shape.horizon, 1)
+            labels = _gathered(self.labels, after, shape.horizon, shape.sampling_rate)
         elif shape.target == "aligned":
             labels = _gathered(self.labels, at, shape.window, shape.sampling_rate)
         elif shape.target == "last":
             labels = self.labels[at + (real - 1) * shape.sampling_rate]
         else:
             labels = self.labels[piece]
-        future = None if self.future is None else _gathered(self.future, after, shape.horizon, 1)
+        future = None if self.future is None else _gathered(self.future, after, shape.horizon, shape.sampling_rate)
         mask = np.broadcast_to(np.arange(shape.window) < np.reshape(real, (-1, 1)), (stop - start, shape.window))
         padding = None if self.real is None or mask.all() else ~mask
         _blank(padding, inputs, labels, shape)

@@ -26,7 +26,7 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
     real = windows.index.real_rows(sequences, first)
     start = windows.store.starts[sequences] + first
     last = start + (real - 1) * shape.sampling_rate
-    after = last + 1 + shape.lead
+    after = last + shape.label_offset
     rows = {"inputs": (start, read("inputs", start, last + 1))}
     if shape.target == "sequence":
         rows["labels"] = (windows.store.label_starts[sequences], read_labels(windows.store, sequences))
@@ -37,7 +37,7 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
         array = windows.columns[name].array
         rows[name] = (start, rows["inputs"][1] if array == "inputs" else read(array, start, last + 1))
     if "future" in windows.columns:
-        rows["future"] = (after, read("inputs", after, after + shape.horizon))
+        rows["future"] = (after, read("inputs", after, after + shape.horizon_span))
     samples = []
     for number, count in enumerate(real.tolist()):
         of_window = {name: (int(starts[number]), arrays[number]) for name, (starts, arrays) in rows.items()}
@@ -66,8 +66,8 @@ def _label_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the range of rows of `labels` for each window, if labels are not those of whole sequences."""
     if windows.shape.target == "future":
-        start = last + 1 + windows.shape.lead
-        return start, start + windows.shape.horizon
+        start = last + windows.shape.label_offset
+        return start, start + windows.shape.horizon_span
     return (last if windows.shape.target == "last" else start), last + 1
 
 
@@ -80,12 +80,14 @@ def _sample(windows: Windows, stored: dict[str, tuple[int, NDArray[Any]]], real:
     labels = columns["labels"](rows, start)
     if shape.target == "aligned":
         labels = _pad(labels[:: shape.sampling_rate], shape.window)
+    elif shape.target == "future":
+        labels = np.ascontiguousarray(labels[:: shape.sampling_rate])
     elif shape.label_steps is None:
         labels = labels[0]
     future = None
     if "future" in stored:
         start, rows = stored["future"]
-        future = np.ascontiguousarray(columns["future"](rows, start))
+        future = np.ascontiguousarray(columns["future"](rows, start)[:: shape.sampling_rate])
     if windows.of_windows is not None:
         futures = None if future is None else future[None]
         xs, ys, futures = windows.of_windows(inputs[None], labels[None], futures, np.array([real]))

@@ -21,10 +21,10 @@ MissingValues = Literal["keep", "skip"]
 class WindowShape:
     """The rows that a window takes from a sequence.
 
-    The input rows of a window at step `s` are the `window` rows `s`, `s + sampling_rate`, .... Its label is
+    A window at step `s` has rows at the steps `s`, `s + sampling_rate`, `s + 2 * sampling_rate`, ...; the first
+    `window` of them are its input rows. Its label is
 
-    * `"future"`: the `horizon` consecutive label rows from `1 + lead` steps after the last input row on, regardless of
-      `sampling_rate`,
+    * `"future"`: the `horizon` label rows that follow the last input row and `lead` further rows,
     * `"last"`: the label row of the last input row,
     * `"aligned"`: the label row of each input row,
     * `"sequence"`: the label of the whole sequence.
@@ -35,8 +35,9 @@ class WindowShape:
         window: Input rows in a window, at least 1.
         stride: Steps between the starts of neighbouring windows, at least 1.
         horizon: Label rows in a `"future"` label, at least 1.
-        lead: Steps between the last input row and a `"future"` label, at least 0.
-        sampling_rate: Steps between neighbouring input rows, at least 1.
+        lead: Rows between the last input row and a `"future"` label, at least 0; or -1, and the label begins at the
+            last input row.
+        sampling_rate: Steps between neighbouring rows of a window and its label, at least 1.
         target: Which label rows belong to a window.
         short: What to do with a sequence of fewer than `span` usable steps. `"drop"`: it has no windows; if all
             sequences are shorter, there are no windows at all, and no batches. `"error"`: raise a `WindowError`.
@@ -54,7 +55,7 @@ class WindowShape:
 
     >>> shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, stride=3)
     >>> shape.input_span, shape.label_span, shape.span, shape.label_steps
-    (5, 3, 8, 2)
+    (5, 6, 11, 2)
     """
 
     window: int
@@ -68,7 +69,7 @@ class WindowShape:
     phase: Phase = "first"
 
     def __post_init__(self) -> None:
-        for name, least in (("window", 1), ("stride", 1), ("horizon", 1), ("lead", 0), ("sampling_rate", 1)):
+        for name, least in (("window", 1), ("stride", 1), ("horizon", 1), ("lead", -1), ("sampling_rate", 1)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least, INT64_MAX))
         for name, allowed in (("target", get_args(Target)), ("short", get_args(Short)), ("phase", get_args(Phase))):
             if getattr(self, name) not in allowed:
@@ -90,7 +91,7 @@ class WindowShape:
     @property
     def label_span(self) -> int:
         """Steps from a window's last input row to the end of its label."""
-        return self.lead + self.horizon if self.target == "future" else 0
+        return (self.lead + self.horizon) * self.sampling_rate if self.target == "future" else 0
 
     @property
     def span(self) -> int:
@@ -98,10 +99,20 @@ class WindowShape:
         return self.input_span + self.label_span
 
     @property
+    def label_offset(self) -> int:
+        """Steps from a window's last input row to the first row of a `"future"` label."""
+        return (1 + self.lead) * self.sampling_rate
+
+    @property
+    def horizon_span(self) -> int:
+        """Steps from the first row of a `"future"` label to its last, both included."""
+        return (self.horizon - 1) * self.sampling_rate + 1
+
+    @property
     def context_span(self) -> int:
         """Steps from a window's first input row to its first label row."""
         if self.target == "future":
-            return self.input_span + self.lead
+            return self.input_span - 1 + self.label_offset
         return self.input_span - 1 if self.target == "last" else 0
 
     @property

@@ -40,12 +40,12 @@ def stats_of_windows(windows: Windows) -> Statistics:
     real = windows.index.real_rows(sequence, start)
     last = start + (real - 1) * shape.sampling_rate
     inputs = _rows(start, count, stride, real, shape.sampling_rate)
-    offset = {"future": 1 + shape.lead, "last": 0}.get(shape.target)
+    offset = {"future": shape.label_offset, "last": 0}.get(shape.target)
     if offset is None:
         labels = inputs
     else:
         rows = np.full_like(start, shape.horizon if shape.target == "future" else 1)
-        labels = _rows(last + offset, count, stride, rows, 1)
+        labels = _rows(last + offset, count, stride, rows, shape.sampling_rate)
     ranges = {}
     for name, (run, low, high) in (("inputs", inputs), ("labels", labels)):
         first = store.starts[sequence[run]]

@@ -87,13 +87,14 @@ def numbers_of(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.floa
 PLACES = {"open": 0, "high": 1, "still": 2, "close": 3}
 
 
-def oracle(sequences: Sequences, how: str, stats: Any, features: list[str], *, future: bool) -> list[Any]:
-    """List the windows of 5 steps and a horizon of 3, one step between, all of it normalised."""
+def oracle(sequences: Sequences, how: str, stats: Any, features: list[str], rate: int, *, future: bool) -> list[Any]:
+    """List the windows of 5 rows and a horizon of 3, one row between, all of it normalised."""
     samples = []
     for x, y in sequences:
         of_x, of_y = numbers_of(x), numbers_of(y)
-        for start in range(len(x) - 8):
-            window, after = x[start : start + 5], slice(start + 6, start + 9)
+        for start in range(len(x) - 8 * rate):
+            rows = [start + k * rate for k in range(9)]
+            window, after = x[rows[:5]], rows[6:]
             if how == "window":
                 of_x = numbers_of(window)
                 center, scale = np.zeros(3), np.ones(3)
@@ -127,14 +128,16 @@ def normalizations(store: store_spec.Store) -> dict[str, Any]:
 
 @pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
 @pytest.mark.parametrize("features", [list(NAMES), ["close", "still"], ["high", "open"]])
-@pytest.mark.parametrize("future", [False, True])
-def test_windows_are_normalised_as_a_loop_does_it(given_rows: Any, how: str, features: list[str], *, future: bool):
+@pytest.mark.parametrize(("future", "rate"), [(False, 1), (True, 1), (True, 2)])
+def test_windows_are_normalised_as_a_loop_does_it(
+    given_rows: Any, how: str, features: list[str], rate: int, *, future: bool
+):
     """The same bits by number, in order, and shuffled."""
     sequences, store = given_rows
     normalize, scaler = normalizations(store)[how]
     options: dict[str, Any] = {"features": features, "future": ["high"] if future else None, "horizon": 3, "lead": 1}
-    windows = store.windows(5, normalize=normalize, **options)
-    wanted = oracle(sequences, how, scaler, features, future=future)
+    windows = store.windows(5, normalize=normalize, sampling_rate=rate, **options)
+    wanted = oracle(sequences, how, scaler, features, rate, future=future)
     found = list(windows)
     assert all_same(found, wanted)
     assert all_same(unbatched(list(windows.batches(7, memory="40kB"))), wanted)

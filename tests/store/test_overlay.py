@@ -37,7 +37,7 @@ def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dic
         real = int(windows.index.real_rows(at, start))
         last = start + (real - 1) * shape.sampling_rate
         if shape.target == "future":
-            steps = [last + 1 + shape.lead + k for k in range(shape.horizon)]
+            steps = [last + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]
         elif shape.target == "aligned":
             steps = [start + k * shape.sampling_rate for k in range(real)]
         else:

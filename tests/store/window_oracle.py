@@ -66,7 +66,7 @@ def _of_one(x: NDArray[Any], y: NDArray[Any], shape: WindowShape) -> list[Sample
 
 def _last_needed(start: int, real: int, shape: WindowShape) -> int:
     last = start + (real - 1) * shape.sampling_rate
-    return last + shape.lead + shape.horizon if shape.target == "future" else last
+    return last + (shape.lead + shape.horizon) * shape.sampling_rate if shape.target == "future" else last
 
 
 def _sample(x: NDArray[Any], y: NDArray[Any], start: int, real: int, shape: WindowShape) -> Sample:
@@ -74,7 +74,7 @@ def _sample(x: NDArray[Any], y: NDArray[Any], start: int, real: int, shape: Wind
     inputs = np.zeros((shape.window, *x.shape[1:]), x.dtype)
     inputs[:real] = x[rows]
     if shape.target == "future":
-        labels = y[rows[-1] + 1 + shape.lead :][: shape.horizon]
+        labels = y[[rows[-1] + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]]
     elif shape.target == "aligned":
         labels = np.zeros((shape.window, *y.shape[1:]), y.dtype)
         labels[:real] = y[rows]
@@ -115,7 +115,7 @@ def shapes(targets: tuple[Target, ...] = STEP_TARGETS, shorts: tuple[Short, ...]
         window=st.integers(1, 9),
         stride=st.integers(1, 12),
         horizon=st.integers(1, 3),
-        lead=st.integers(0, 2),
+        lead=st.integers(-1, 2),
         sampling_rate=st.integers(1, 3),
         target=st.sampled_from(targets),
         short=st.sampled_from(shorts),
