@@ -244,6 +244,7 @@ class Store(Selection):
         target: Target | None = None,
         targets: Targets | None = None,
         short: Short = "drop",
+        pad_end: bool = False,
         steps: tuple[float, float] | None = None,
         phase: Phase = "first",
         normalize: Normalize | None = None,
@@ -275,7 +276,7 @@ class Store(Selection):
         arguments["target"] = target or ("sequence" if axis == "sequence" else "future")
         windows = Windows(self, options_of(WindowShape, arguments), options_of(WindowOptions, arguments))
         if not len(windows):
-            span, most = windows.shape.span, int(self.lengths.max(initial=0))
+            span, most = windows.shape.least_span, int(self.lengths.max(initial=0))
             warnings.warn(
                 f"{self.path}: 0 windows: a window and its targets take {span:,} steps, and the longest of "
                 f"{len(self):,} sequences has {most:,}",

@@ -22,7 +22,7 @@ class Batch(tuple[NDArray[Any], ...]):
         labels: The targets.
         reset: For streams, bool: where a sequence starts.
         mask: Bool, True for real steps; the others are padding.
-        label_mask: For padded labels on the `own` axis, bool: True for real label steps.
+        label_mask: For padded labels on the `own` axis, and with `pad_end` of windows, bool: True for real label steps.
         value_mask: Bool, True for real values of inputs.
         future: Input columns that are known in advance.
         cu_seqlens: Int32, for packed rows: where each piece starts, and the end.

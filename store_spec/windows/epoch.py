@@ -259,12 +259,11 @@ def _costs(windows: Windows) -> Costs:
     row = sum(column.nbytes for name, column in windows.loaded.items() if name != "labels" or not of_sequence)
     arrays = {column.array for column in windows.columns.values()} - ({"labels"} if of_sequence else set())
     stored = sum(store.schema.rows(array).nbytes for array in arrays)
-    slack = shape.input_span if shape.short == "pad" else 0
     return Costs(
         row=row,
         window=8,  # its position takes 4, once for the pool in use and three times for the one that is being loaded
         piece=100 + (windows.columns["labels"].nbytes if of_sequence else 0) + windows.static_bytes,
-        pool=slack * row,
+        pool=shape.span_beyond * row,
         stored=stored,
         sample=_sample_bytes(windows),
     )
@@ -298,4 +297,5 @@ def _sample_bytes(windows: Windows) -> int:
     future = shape.horizon * windows.row_bytes("future") if "future" in windows.columns else 0
     masks = int(windows.has_mask) + (windows.columns[windows.masks[0]].nbytes if windows.masks else 0)
     inputs = shape.window * (windows.row_bytes("inputs") + masks)
-    return inputs + (shape.label_steps or 1) * windows.row_bytes("labels") + future + windows.static_bytes
+    labels = (shape.label_steps or 1) * windows.row_bytes("labels") + shape.pads_labels * shape.horizon
+    return inputs + labels + future + windows.static_bytes

@@ -13,7 +13,7 @@ A third window would start at step 6 and need steps up to 14, so there is none.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -32,7 +32,7 @@ class WindowIndex:
     """Where each window starts. The index takes 16 bytes per sequence, regardless of the number of windows.
 
     Windows are numbered sequence by sequence, and by their position within a sequence. They are at the steps `start`,
-    `start + stride`, ..., as long as the window's `span` steps end at or before `stop`, without those whose windows
+    `start + stride`, ..., as long as `least_span` steps from there end at or before `stop`, without those whose windows
     use a gap. Gaps take about 100 bytes each; with a `sampling_rate` that does not divide the stride, gaps that are
     shorter than it may take as much for each row of a window.
 
@@ -48,7 +48,7 @@ class WindowIndex:
 
     Raises:
         WindowError: `start` and `stop` are not as above, there are more than 2**62 windows, or `shape.short`
-            is `"error"` and a sequence has fewer than `shape.span` usable steps.
+            is `"error"` and a sequence has fewer than `shape.least_span` usable steps.
 
     >>> shape = WindowShape(window=3, sampling_rate=2, horizon=2, stride=3)
     >>> index = WindowIndex.from_lengths([12, 0, 9], shape)
@@ -78,7 +78,8 @@ class WindowIndex:
         object.__setattr__(self, "_every", first)
         runs = Stretches(sequence=None, start=start, first=first, number=first[:-1])
         if any(map(len, self.gaps)):
-            runs = stretches(self.shape, start, first, self.real_rows(np.arange(len(start)), start), self.gaps)
+            gaps = [replace(each, stop=np.minimum(each.stop, stop[each.sequence])) for each in self.gaps]
+            runs = stretches(self.shape, start, first, self.real_rows(np.arange(len(start)), start), gaps)
             assert runs.sequence is not None
             first = runs.first[np.searchsorted(runs.sequence, np.arange(len(start) + 1))]
             first.setflags(write=False)
@@ -144,10 +145,10 @@ class WindowIndex:
 
     def _no_such(self, number: int) -> SequenceIndexError:
         why, most = no_such("window", number, len(self)), int((self.stop - self.start).max(initial=0))
-        if not len(self) and most < self.shape.span:
+        if not len(self) and most < self.shape.least_span:
             why += (
-                f", as a window and its label need {self.shape.span:,} steps, and of {self.start.size:,} sequences the "
-                f"longest has {most:,} usable ones"
+                f", as a window and its label need {self.shape.least_span:,} steps, and the longest of "
+                f"{self.start.size:,} sequences has {most:,} usable ones"
             )
         return SequenceIndexError(why)
 
@@ -185,8 +186,8 @@ class WindowIndex:
     def real_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return how many input rows of each window are real; the rows after them are padding.
 
-        All `window` rows are real, unless `short="pad"` and the sequence has fewer than `span` usable steps. Then as
-        many are real as fit before a whole label: `start + k * sampling_rate < stop - label_span`. The label follows
+        All `window` rows are real, unless `shape.pads_inputs` and the sequence ends before them. Then as many are real
+        as fit before the label: `start + k * sampling_rate < stop - least_label_span`. The label follows
         the last real row: `"future"` starts `label_offset` steps after it, `"last"` is its label row, and `"aligned"`
         has as many real rows as the input.
 
@@ -202,10 +203,9 @@ class WindowIndex:
         [6, 6, 3]
         """
         where, at = np.broadcast_arrays(self._sequences(sequences), int64("starts", starts))
-        if self.shape.short != "pad":
+        if not self.shape.pads_inputs:
             return np.full(where.shape, self.shape.window, np.int64)
-        fitting = -((at - self.stop[where] + self.shape.label_span) // self.shape.sampling_rate)
-        return np.asarray(np.minimum(fitting, self.shape.window), np.int64)
+        return self.shape.real_rows(self.stop[where] - at)
 
     def last_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return the step of each window's last real input row, counted from its sequence's step 0.
@@ -215,6 +215,17 @@ class WindowIndex:
         """
         past_start = (self.real_rows(sequences, starts) - 1) * self.shape.sampling_rate
         return np.asarray(int64("starts", starts) + past_start, np.int64)
+
+    def stops(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
+        """Return the step after the last that each window or an earlier one of its sequence uses, with their labels.
+
+        The arguments are those of `real_rows`.
+        """
+        if (
+            self.shape.pad_end
+        ):  # an earlier window may use a later step, if the sampling rate does not divide the stride
+            return np.minimum(int64("starts", starts) + self.shape.span, self.stop[self._sequences(sequences)])
+        return self.last_rows(sequences, starts) + 1 + self.shape.label_span
 
     def _sequences(self, sequences: ArrayLike) -> NDArray[np.int64]:
         """Check positions of sequences, and return them as int64; negative ones are refused."""
@@ -227,20 +238,20 @@ class WindowIndex:
 
 def _first_numbers(usable: NDArray[np.int64], shape: WindowShape) -> NDArray[np.int64]:
     """Return the number of each sequence's first window, then the number of all windows."""
-    short = usable < shape.span
+    short = usable < shape.least_span
     if shape.short == "error" and short.any():
         at = int(np.argmax(short))
         raise WindowError(
             f"sequence {at:,} has {usable[at]:,} usable steps, but a window and its label need"
-            f" {shape.span:,}; {np.count_nonzero(short):,} of {usable.size:,} sequences are too short;"
+            f" {shape.least_span:,}; {np.count_nonzero(short):,} of {usable.size:,} sequences are too short;"
             ' use short="drop" or short="pad", or a smaller window'
         )
-    counts = usable - shape.span  # changed in place below, as there may be millions
+    counts = usable - shape.least_span  # changed in place below, as there may be millions
     counts //= shape.stride
     counts += 1
     counts[short] = 0
     if shape.short == "pad":
-        counts[short & (usable > shape.label_span)] = 1
+        counts[short & (usable > shape.least_label_span)] = 1
     # Summed in two halves, as the sum itself may not fit int64.
     total = (int((counts >> 32).sum()) << 32) + int((counts & 0xFFFFFFFF).sum())
     if total > _MOST_WINDOWS:

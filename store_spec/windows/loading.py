@@ -109,7 +109,7 @@ class Loader:
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
-        position, real = self._positions(number, share, ranges)
+        position, end = self._positions(number, share, ranges)
         if shape.target == "sequence":
             rows_of_labels = read_labels(windows.store, pieces.sequence)
             labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *rows_of_labels]))
@@ -126,7 +126,7 @@ class Loader:
             masks=tuple(space[name] for name in windows.masks),
             static=None if windows.static is None else windows.static[pieces.sequence],
             position=position,
-            real=real,
+            end=end,
             index=self._index,
             mask=windows.has_mask,
             of_windows=windows.of_windows,
@@ -135,13 +135,13 @@ class Loader:
     def _positions(
         self, number: int, share: Share, ranges: Ranges
     ) -> tuple[NDArray[np.signedinteger] | Slots, Ints | None]:
-        """Return where each window of a pool starts, in the order of the epoch, and how many of its rows are real."""
-        windows, shape, pieces, real = self._windows, self._windows.shape, share.pieces, None
-        if shape.short == "pad":
-            real = windows.index.real_rows(pieces.sequence, pieces.row - windows.store.starts[pieces.sequence])
+        """Return where each window of a pool starts, in the order of the epoch, and where each run's sequence ends."""
+        windows, shape, pieces, end = self._windows, self._windows.shape, share.pieces, None
         place = ranges.places(pieces.row)
+        if shape.span_beyond:
+            end = place + windows.store.starts[pieces.sequence] + windows.index.stop[pieces.sequence] - pieces.row
         small = np.dtype(np.int32 if ranges.rows < 2**31 else np.int64)
-        if shape.short == "pad" or shape.target == "sequence" or windows.static is not None or self._index:
+        if end is not None or shape.target == "sequence" or windows.static is not None or self._index:
             total = int(pieces.count.sum())
             slots = Slots(
                 order=self._order.arrange(number, share, np.arange(total, dtype=small)),
@@ -150,13 +150,13 @@ class Loader:
                 number=pieces.number,
                 stride=shape.stride,
             )
-            return slots, real
+            return slots, end
         positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
-        return self._order.arrange(number, share, positions), real
+        return self._order.arrange(number, share, positions), end
 
     def _space(self, name: str, column: Column, rows: int, most: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Return space for `rows` rows, and for a padded window that reaches beyond the last of them."""
-        beyond = self._windows.shape.input_span if self._windows.shape.short == "pad" else 0
+        beyond = self._windows.shape.span_beyond
         if name not in buffers:
             buffers[name] = np.empty((most + beyond, *column.shape), column.dtype)
         return buffers[name][: rows + beyond]

@@ -241,13 +241,12 @@ class EpochOrder:
         """Return the first row of each stretch with windows, and the row after its last, counting only used rows."""
         index, shape, sequences = self._index, self._index.shape, self._sequences
         start = index.stretches.start[self._stretches]
-        if shape.short != "pad":
+        if not shape.span_beyond:
             row_counts = counts - 1  # in place from here on, as there may be millions
             row_counts *= shape.stride
             row_counts += shape.span
         else:
-            last = index.last_rows(sequences, start + (counts - 1) * shape.stride)
-            row_counts = np.asarray(last + 1 + shape.label_span - start, np.int64)
+            row_counts = index.stops(sequences, start + (counts - 1) * shape.stride) - start
         if index.stretches.sequence is None:
             rows = _before(row_counts)
             return rows[:-1], rows[1:]
@@ -262,7 +261,7 @@ class EpochOrder:
         """Halve units until each fits the budget; return the result of `_unit_costs`, and the bytes of the largest."""
         shape, least = self._index.shape, least_unit(len(self._index))
         # If a single window does not fit, return at once instead of planning an epoch of single windows.
-        one = shape.span * costs.row + costs.window + costs.piece if len(self._index) and shape.short != "pad" else 0
+        one = shape.span * costs.row + costs.window + costs.piece if len(self._index) and not shape.span_beyond else 0
         while True:
             unit_rows, between, cost = self._unit_costs(rows, until, skipped, costs)
             most = int(cost.max(initial=0))
@@ -293,7 +292,7 @@ class EpochOrder:
         count = np.minimum(high[run], self._before[which + 1]) - at
         sequence, stretch = self._sequences[which], self._stretches[which]
         start = index.stretches.start[stretch] + (at - self._before[which]) * stride
-        stop = index.last_rows(sequence, start + (count - 1) * stride) + 1 + index.shape.label_span
+        stop = index.stops(sequence, start + (count - 1) * stride)
         return WindowRuns(
             sequence=sequence,
             number=index.stretches.first[stretch] + at - self._before[which],

@@ -149,9 +149,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     sequences, row, count = _steps(windows, numbers)
     if steps is None:
         values = values[:, None]
-    if shape.target == "aligned":  # without padding
-        values = values[np.arange(shape.window) < count[:, None]]
-    values = values.reshape(int(count.sum()), *values.shape[1 if shape.target == "aligned" else 2 :])
+    values = values[np.arange(values.shape[1]) < count[:, None]]  # without padding
     # By their number in the store, so that a sequence that is selected twice occurs once.
     distinct, which = np.unique(store.selection[sequences], return_inverse=True)
     first = np.full(len(distinct), len(store), np.int64)
@@ -186,7 +184,8 @@ def _steps(windows: Windows, numbers: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
     sequences, start = windows.index.locate_many(numbers)
     last = windows.index.last_rows(sequences, start)
     if shape.target == "future":
-        return sequences, last + shape.label_offset, np.full_like(start, shape.horizon)
+        first = last + shape.label_offset
+        return sequences, first, shape.real_labels(windows.index.stop[sequences] - first)
     if shape.target == "aligned":
         return sequences, start, windows.index.real_rows(sequences, start)
     return sequences, last if shape.target == "last" else np.zeros_like(start), np.ones_like(start)

@@ -58,7 +58,7 @@ class Pool:
         static: (runs, columns), the static columns of each run's sequence; None if there are none.
         position: (windows,), where in `inputs` each window starts; or slots, if the run of each window is needed: for
             padding, labels of sequences, static columns, and the index.
-        real: (runs,), how many input rows are real, the same for all windows of a run; None if all are.
+        end: (runs,), where in `inputs` the usable steps of each run's sequence end; None if no rows are padding.
         index: Whether a batch has the numbers of its windows.
         of_windows: How each window is normalised by its own inputs; None if it is not.
     """
@@ -69,7 +69,7 @@ class Pool:
     future: NDArray[Any] | None
     static: NDArray[Any] | None
     position: NDArray[np.signedinteger] | Slots
-    real: NDArray[np.int64] | None
+    end: NDArray[np.int64] | None
     index: bool
     mask: bool
     of_windows: WindowScales | None = None
@@ -83,7 +83,9 @@ class Pool:
         else:
             at = self.position[start:stop].astype(np.intp)
             piece, number = at, at  # unused
-        real = shape.window if self.real is None else self.real[piece]
+        real: Any = shape.window
+        if self.end is not None and shape.pads_inputs:
+            real = shape.real_rows(self.end[piece] - at)
         inputs = _gathered(self.inputs, at, shape.window, shape.sampling_rate)
         after = at + ((real - 1) * shape.sampling_rate + shape.label_offset)
         if shape.target == "future":
@@ -96,12 +98,16 @@ class Pool:
             labels = self.labels[piece]
         future = None if self.future is None else _gathered(self.future, after, shape.horizon, shape.sampling_rate)
         mask = np.broadcast_to(np.arange(shape.window) < np.reshape(real, (-1, 1)), (stop - start, shape.window))
-        padding = None if self.real is None or mask.all() else ~mask
-        _blank(padding, inputs, labels, shape)
+        padding = None if isinstance(real, int) or mask.all() else ~mask
+        label_mask = None
+        if self.end is not None and shape.pads_labels:
+            label_mask = np.arange(shape.horizon) < shape.real_labels(self.end[piece] - after)[:, None]
+        beyond = padding if shape.target == "aligned" else None if label_mask is None else ~label_mask
+        _blank((padding, inputs), (beyond, labels), (beyond, future))
         if self.of_windows is not None:
-            real_rows = None if self.real is None else self.real[piece]
+            real_rows = None if isinstance(real, int) else real
             inputs, labels, future = self.of_windows(inputs, labels, future, real_rows)
-            _blank(padding, inputs, labels, shape)
+            _blank((padding, inputs), (beyond, labels), (beyond, future))
         value_mask = None
         for real_values in self.masks:
             each = _gathered(real_values, at, shape.window, shape.sampling_rate)
@@ -113,6 +119,7 @@ class Pool:
                 "inputs": inputs,
                 "labels": labels,
                 "mask": mask.copy() if self.mask else None,
+                "label_mask": label_mask,
                 "value_mask": value_mask,
                 "future": future,
                 "static": None if self.static is None else self.static[piece],
@@ -128,12 +135,11 @@ def join(parts: list[Batch]) -> Batch:
     return type(parts[0])(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _blank(padding: NDArray[np.bool_] | None, inputs: NDArray[Any], labels: NDArray[Any], shape: WindowShape) -> None:
-    """Put zeros where rows are not real."""
-    if padding is not None:
-        inputs[padding] = 0
-        if shape.target == "aligned":
-            labels[padding] = 0
+def _blank(*arrays: tuple[NDArray[np.bool_] | None, NDArray[Any] | None]) -> None:
+    """Put zeros where rows are padding."""
+    for padding, rows in arrays:
+        if padding is not None and rows is not None:
+            rows[padding] = 0
 
 
 def _parts(windows: int, values: int, itemsize: int) -> int:

@@ -27,17 +27,20 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
     start = windows.store.starts[sequences] + first
     last = start + (real - 1) * shape.sampling_rate
     after = last + shape.label_offset
+    high = after + shape.horizon_span
+    if shape.pads_labels:
+        high = np.minimum(high, windows.store.starts[sequences] + windows.index.stop[sequences])
     rows = {"inputs": (start, read("inputs", start, last + 1))}
     if shape.target == "sequence":
         rows["labels"] = (windows.store.label_starts[sequences], read_labels(windows.store, sequences))
     else:
-        low, high = _label_rows(windows, start, last)
-        rows["labels"] = (low, read(windows.targets.array, low, high))
+        bounds = (after, high) if shape.target == "future" else (last if shape.target == "last" else start, last + 1)
+        rows["labels"] = (bounds[0], read(windows.targets.array, *bounds))
     for name in windows.masks:
         array = windows.columns[name].array
         rows[name] = (start, rows["inputs"][1] if array == "inputs" else read(array, start, last + 1))
     if "future" in windows.columns:
-        rows["future"] = (after, read("inputs", after, after + shape.horizon_span))
+        rows["future"] = (after, read("inputs", after, high))
     samples = []
     for number, count in enumerate(real.tolist()):
         of_window = {name: (int(starts[number]), arrays[number]) for name, (starts, arrays) in rows.items()}
@@ -61,19 +64,9 @@ def read_labels(store: Store, sequences: NDArray[np.int64]) -> list[NDArray[Any]
     return labels
 
 
-def _label_rows(
-    windows: Windows, start: NDArray[np.int64], last: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the range of rows of `labels` for each window, if labels are not those of whole sequences."""
-    if windows.shape.target == "future":
-        start = last + windows.shape.label_offset
-        return start, start + windows.shape.horizon_span
-    return (last if windows.shape.target == "last" else start), last + 1
-
-
 def _sample(windows: Windows, stored: dict[str, tuple[int, NDArray[Any]]], real: int) -> dict[str, NDArray[Any]]:
     """Make the arrays of a sample; `stored` has the first row in the store, and the rows, of each column."""
-    shape, columns = windows.shape, windows.columns
+    shape, columns, real_labels = windows.shape, windows.columns, 0
     start, rows = stored["inputs"]
     inputs = _pad(columns["inputs"](rows[:: shape.sampling_rate], start), shape.window)
     start, rows = stored["labels"]
@@ -81,23 +74,29 @@ def _sample(windows: Windows, stored: dict[str, tuple[int, NDArray[Any]]], real:
     if shape.target == "aligned":
         labels = _pad(labels[:: shape.sampling_rate], shape.window)
     elif shape.target == "future":
-        labels = np.ascontiguousarray(labels[:: shape.sampling_rate])
+        labels = labels[:: shape.sampling_rate]
+        real_labels = len(labels)
+        labels = _pad(labels, shape.horizon)
     elif shape.label_steps is None:
         labels = labels[0]
-    future = None
+    future, beyond = None, real if shape.target == "aligned" else real_labels
     if "future" in stored:
         start, rows = stored["future"]
-        future = np.ascontiguousarray(columns["future"](rows, start)[:: shape.sampling_rate])
+        future = _pad(columns["future"](rows, start)[:: shape.sampling_rate], shape.horizon)
     if windows.of_windows is not None:
         futures = None if future is None else future[None]
         xs, ys, futures = windows.of_windows(inputs[None], labels[None], futures, np.array([real]))
         inputs, labels, future = xs[0], ys[0], None if futures is None else futures[0]
         inputs[real:] = 0
-        if shape.target == "aligned":
-            labels[real:] = 0
+        if shape.label_steps is not None:
+            labels[beyond:] = 0
+        if future is not None:
+            future[beyond:] = 0
     sample = {"inputs": inputs, "labels": labels}
     if windows.has_mask:
         sample["mask"] = np.arange(shape.window) < real
+    if shape.pads_labels:
+        sample["label_mask"] = np.arange(shape.horizon) < real_labels
     if windows.masks:
         each = [columns[name](stored[name][1][:: shape.sampling_rate]) for name in windows.masks]
         sample["value_mask"] = _pad(np.logical_and.reduce(each), shape.window)

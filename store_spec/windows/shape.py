@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from store_spec.errors import WindowError
 from store_spec.reading.ranks import whole_number
 from store_spec.reading.row_options import RowOptions
@@ -42,7 +45,10 @@ class WindowShape:
         short: What to do with a sequence of fewer than `span` usable steps. `"drop"`: it has no windows; if all
             sequences are shorter, there are no windows at all, and no batches. `"error"`: raise a `WindowError`.
             `"pad"`: it has one window, at its first usable step, if there is room for one input row and a whole label;
-            see `WindowIndex.real_rows`.
+            see `WindowIndex.real_rows`. With `pad_end`, read `least_span` for `span`, and "the first row of a label".
+        pad_end: Windows may extend beyond the last usable step. A `"future"` label needs its first row only, and the
+            others are padded; for `"aligned"` and `"sequence"`, a window needs its first input row only. Not for
+            `"last"`.
         steps: `(low, high)`, with 0 <= low < high <= 1: of a sequence of n steps, only those from `floor(n * low)` to
             `floor(n * high)`, the latter excluded, are usable for windows and their labels. The products are first
             rounded to six decimals, so 0.29 of 100 steps is 29. None: all steps are usable.
@@ -65,6 +71,7 @@ class WindowShape:
     sampling_rate: int = 1
     target: Target = "future"
     short: Short = "drop"
+    pad_end: bool = False
     steps: tuple[float, float] | None = None
     phase: Phase = "first"
 
@@ -75,6 +82,9 @@ class WindowShape:
             if getattr(self, name) not in allowed:
                 choices = ", ".join(f'"{choice}"' for choice in allowed)
                 raise WindowError(f"{name} is {getattr(self, name)!r}; it must be one of {choices}")
+        object.__setattr__(self, "pad_end", bool(self.pad_end))
+        if self.pad_end and self.target == "last":
+            raise WindowError('pad_end=True with target="last"; use "future", "aligned" or "sequence"')
         if self.steps is not None:
             object.__setattr__(self, "steps", checked_fractions(self.steps))
         if self.span > INT64_MAX:
@@ -107,6 +117,43 @@ class WindowShape:
     def horizon_span(self) -> int:
         """Steps from the first row of a `"future"` label to its last, both included."""
         return (self.horizon - 1) * self.sampling_rate + 1
+
+    def real_rows(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many input rows are real, of windows that may be padded and start so many steps before the end."""
+        return np.asarray(np.minimum(-((self.least_label_span - steps) // self.sampling_rate), self.window), np.int64)
+
+    def real_labels(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many rows of a `"future"` label are real, if its first is so many steps before the end."""
+        return np.asarray(np.minimum(-(-steps // self.sampling_rate), self.horizon), np.int64)
+
+    @property
+    def least_label_span(self) -> int:
+        """Steps from a window's last input row to the last row of its label that may not be padding."""
+        if self.pad_end:
+            return self.label_offset if self.target == "future" else 0
+        return self.label_span
+
+    @property
+    def least_span(self) -> int:
+        """Steps that a sequence needs for a window, if `short` is not `"pad"`."""
+        return 1 if self.pad_end and self.target != "future" else self.input_span + self.least_label_span
+
+    @property
+    def pads_inputs(self) -> bool:
+        """Whether input rows, and those of an `"aligned"` label, may be padding."""
+        return self.short == "pad" or (self.pad_end and self.target != "future")
+
+    @property
+    def pads_labels(self) -> bool:
+        """Whether rows of a `"future"` label may be padding."""
+        return self.pad_end and self.target == "future"
+
+    @property
+    def span_beyond(self) -> int:
+        """The largest number of steps that a window may reach beyond its sequence."""
+        if self.pad_end:
+            return self.span
+        return self.input_span if self.short == "pad" else 0
 
     @property
     def context_span(self) -> int:

@@ -36,7 +36,7 @@ def stats_of_windows(windows: Windows) -> Statistics:
     start, count = windows.index.stretches.start[some], count[some]
     stride = shape.stride
     if shape.phase == "random":  # in some epoch a window starts at each step
-        count, stride = windows.index.stop[sequence] - start - shape.span + 1, 1
+        count, stride = windows.index.stop[sequence] - start - shape.least_span + 1, 1
     real = windows.index.real_rows(sequence, start)
     last = start + (real - 1) * shape.sampling_rate
     inputs = _rows(start, count, stride, real, shape.sampling_rate)
@@ -47,6 +47,8 @@ def stats_of_windows(windows: Windows) -> Statistics:
         rows = np.full_like(start, shape.horizon if shape.target == "future" else 1)
         labels = _rows(last + offset, count, stride, rows, shape.sampling_rate)
     ranges = {}
+    end = windows.index.stop[sequence]
+    inputs, labels = (_before(end, *each) for each in (inputs, labels))
     for name, (run, low, high) in (("inputs", inputs), ("labels", labels)):
         first = store.starts[sequence[run]]
         ranges[name] = merged(first + low, first + high)
@@ -67,6 +69,13 @@ def stats_of_windows(windows: Windows) -> Statistics:
 
 def _of(windows: Windows, store: Store) -> Statistics:
     return stats_of_windows(windows.of(store, None))
+
+
+def _before(end: Ints, run: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return the parts of ranges of steps before the end of each run; windows may be padded beyond it."""
+    high = np.minimum(high, end[run])
+    some = low < high
+    return run[some], low[some], high[some]
 
 
 def _rows(start: Ints, count: Ints, stride: int, rows: Ints, rate: int) -> tuple[Ints, Ints, Ints]:

@@ -60,8 +60,10 @@ class Windows(RowSelection[WindowOptions]):
     * inputs (window, *feature shape), of the selected features,
     * labels, the targets: (horizon, *target shape) for `target="future"`, (*target shape) for `"last"` and
       `"sequence"`, (window, *target shape) for `"aligned"`,
-    * mask, with `short="pad"` or `mask=True`: bool (window,), True for real steps; padded rows are zero, also in
-      `"aligned"` labels,
+    * mask, with `mask=True`, `short="pad"`, or `pad_end=True` and another target than `"future"`: bool (window,), True
+      for real steps; padded rows are zero, also in `"aligned"` labels,
+    * label_mask, with `pad_end=True` and `target="future"`: bool (horizon,), True for real steps; padded rows of labels
+      and `future` are zero,
     * value_mask, bool (window, *feature shape), True for real values,
     * future (horizon, *feature shape), input columns that are known in advance, at the steps of a `"future"` label,
     * static (columns,), columns of `store.sequences`, the same for all windows of a sequence.
@@ -156,7 +158,7 @@ class Windows(RowSelection[WindowOptions]):
         """
         if self.shape.phase == "first":
             return self
-        room = np.minimum(self.shape.stride, self.index.stop - self.index.start - self.shape.span + 1)
+        room = np.minimum(self.shape.stride, self.index.stop - self.index.start - self.shape.least_span + 1)
         random = np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(2,)))
         starts = self.index.start + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
         windows = object.__new__(Windows)
@@ -184,7 +186,7 @@ class Windows(RowSelection[WindowOptions]):
     @property
     def has_mask(self) -> bool:
         """Whether samples have a mask of steps."""
-        return self.options.mask or self.shape.short == "pad"
+        return self.options.mask or self.shape.pads_inputs
 
     @property
     def loaded(self) -> dict[str, Column]:

@@ -335,7 +335,8 @@ def test_a_mask_is_false_where_a_value_is_nan_and_where_there_is_padding(
     assert len(samples) == len(plain)
     for number, (sample, (x, y, *_)) in enumerate(zip(samples, plain, strict=True)):
         mask = reals(by_step, windows, number)
-        masks = [] if shape.short == "drop" else [sample.mask]
+        masks = [sample.mask] if shape.pads_inputs else []
+        masks += [sample.label_mask] if shape.pads_labels else []
         assert same(sample, (x, y, *masks, np.ascontiguousarray(mask if take is None else mask[:, take])))
     assert all_same(unbatched(list(windows.batches(7, memory="80kB"))), samples)
     shuffled = unbatched(list(windows.batches(7, memory="80kB", shuffle=True, index=True)))

@@ -81,6 +81,7 @@ def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, worl
                 row, at = int(starts[sequence]) + start, place + turn * index.shape.stride
                 real = int(index.real_rows(sequence, start))
                 needed = (real - 1) * index.shape.sampling_rate + 1 + index.shape.label_span
+                needed = min(needed, int(index.stop[sequence]) - start)
                 assert np.array_equal(rows[at : at + needed], np.arange(row, row + needed))
                 read.update(range(row, row + needed))
         between = np.array(sorted(set(rows.tolist()) - read), np.int64)

@@ -38,6 +38,7 @@ def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dic
         last = start + (real - 1) * shape.sampling_rate
         if shape.target == "future":
             steps = [last + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]
+            steps = [step for step in steps if step < windows.index.stop[at]]
         elif shape.target == "aligned":
             steps = [start + k * shape.sampling_rate for k in range(real)]
         else:

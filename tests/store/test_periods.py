@@ -101,6 +101,7 @@ def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
         label = rows if shape.target == "aligned" else rows[-1:]
         if shape.target == "future":
             label = [rows[-1] + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]
+            label = [row for row in label if row < windows.index.stop[sequence]]
         used[0] |= {(sequence, row) for row in rows}
         used[1] |= {(sequence, row) for row in label}
     if targets == "inputs":

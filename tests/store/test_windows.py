@@ -249,3 +249,19 @@ def test_a_torch_loader_takes_windows_as_a_dataset(by_step: Numbered, workers: i
     found = [(x, y) for xs, ys in shuffled for x, y in zip(xs.numpy(), ys.numpy(), strict=True)]
     assert keys(found) != keys(wanted)
     assert sorted(keys(found)) == sorted(keys(wanted))
+
+
+def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_end(by_step: Numbered):
+    store = by_step.store
+    found = list(store.select([5]).windows(2, horizon=4, lead=-1, pad_end=True, future=[0]))
+    x, y = by_step.sequences[5]
+    for start, (inputs, labels, label_mask, future) in zip(range(len(x) - 1), found, strict=True):
+        real = min(4, len(x) - start - 1)
+        assert np.array_equal(inputs, x[start : start + 2])
+        assert np.array_equal(labels[:real], y[start + 1 : start + 5])
+        assert np.array_equal(future[:real, 0], x[start + 1 : start + 5, 0])
+        assert label_mask.tolist() == [True] * real + [False] * (4 - real)
+        assert not labels[real:].any()
+        assert not future[real:].any()
+    with pytest.raises(WindowError, match='pad_end=True with target="last"'):
+        store.windows(4, target="last", pad_end=True)

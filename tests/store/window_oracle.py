@@ -56,17 +56,21 @@ def listed(sequences: Sequences, shape: WindowShape) -> list[Sample]:
 def _of_one(x: NDArray[Any], y: NDArray[Any], shape: WindowShape) -> list[Sample]:
     low, high = shape.steps or (0, 1)
     begin, end = (math.floor(round(len(x) * share, 6)) for share in (low, high))
-    starts = [start for start in range(begin, end, shape.stride) if _last_needed(start, shape.window, shape) < end]
-    samples = [_sample(x, y, start, shape.window, shape) for start in starts]
-    if not starts and shape.short == "pad":
-        fitting = [real for real in range(1, shape.window) if _last_needed(begin, real, shape) < end]
-        samples = [_sample(x, y, begin, fitting[-1], shape)] if fitting else []
-    return samples
+    fits = {
+        start: [real for real in range(1, shape.window + 1) if _last_needed(start, real, shape) < end]
+        for start in range(begin, end, shape.stride)
+    }
+    least = 1 if shape.pad_end and shape.target != "future" else shape.window
+    chosen = {start: reals[-1] for start, reals in fits.items() if reals and reals[-1] >= least}
+    if not chosen and shape.short == "pad" and begin < end and fits[begin]:
+        chosen = {begin: fits[begin][-1]}
+    return [_sample(x[:end], y[:end] if len(y) == len(x) else y, *each, shape) for each in chosen.items()]
 
 
 def _last_needed(start: int, real: int, shape: WindowShape) -> int:
     last = start + (real - 1) * shape.sampling_rate
-    return last + (shape.lead + shape.horizon) * shape.sampling_rate if shape.target == "future" else last
+    rows = shape.lead + (1 if shape.pad_end else shape.horizon)
+    return last + rows * shape.sampling_rate if shape.target == "future" else last
 
 
 def _sample(x: NDArray[Any], y: NDArray[Any], start: int, real: int, shape: WindowShape) -> Sample:
@@ -74,14 +78,22 @@ def _sample(x: NDArray[Any], y: NDArray[Any], start: int, real: int, shape: Wind
     inputs = np.zeros((shape.window, *x.shape[1:]), x.dtype)
     inputs[:real] = x[rows]
     if shape.target == "future":
-        labels = y[[rows[-1] + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]]
+        after = [rows[-1] + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]
+        after = [row for row in after if row < len(y)]
+        labels = np.zeros((shape.horizon, *y.shape[1:]), y.dtype)
+        labels[: len(after)] = y[after]
     elif shape.target == "aligned":
         labels = np.zeros((shape.window, *y.shape[1:]), y.dtype)
         labels[:real] = y[rows]
     else:
         labels = y if shape.target == "sequence" else y[rows[-1]]
     mask = np.array([k < real for k in range(shape.window)])
-    return (inputs, labels, mask) if shape.short == "pad" else (inputs, labels)
+    sample: Sample = (inputs, labels)
+    if shape.short == "pad" or (shape.pad_end and shape.target != "future"):
+        sample = (*sample, mask)
+    if shape.pad_end and shape.target == "future":
+        sample = (*sample, np.array([k < len(after) for k in range(shape.horizon)]))
+    return sample
 
 
 def same(found: Sample, wanted: Sample) -> bool:
@@ -111,7 +123,7 @@ def shapes(targets: tuple[Target, ...] = STEP_TARGETS, shorts: tuple[Short, ...]
     """Return a strategy of window shapes that fit LENGTHS."""
     fractions = st.tuples(st.integers(0, 9), st.integers(1, 10)).map(lambda pair: (pair[0] / 10, sum(pair) / 10))
     return st.builds(
-        WindowShape,
+        _shape,
         window=st.integers(1, 9),
         stride=st.integers(1, 12),
         horizon=st.integers(1, 3),
@@ -119,8 +131,13 @@ def shapes(targets: tuple[Target, ...] = STEP_TARGETS, shorts: tuple[Short, ...]
         sampling_rate=st.integers(1, 3),
         target=st.sampled_from(targets),
         short=st.sampled_from(shorts),
+        pad_end=st.booleans(),
         steps=st.none() | fractions.filter(lambda pair: pair[1] <= 1),
     )
+
+
+def _shape(*, target: Target, pad_end: bool, **more: Any) -> WindowShape:
+    return WindowShape(target=target, pad_end=pad_end and target != "last", **more)
 
 
 def selections() -> Any:
