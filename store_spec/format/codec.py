@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import google_crc32c
+import crc32c as checksum
 import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ LARGEST_CHUNK_BYTES = 2**31 - 1 - 16  # Blosc 1 counts in signed 32 bits and add
 
 def crc32c(data: Buffer | NDArray[Any], before: int = 0) -> int:
     """Return the crc32c (Castagnoli) of a contiguous buffer; `before` is that of the preceding bytes."""
-    return int(google_crc32c.extend(before, flat_bytes(data)))
+    return checksum.crc32c(flat_bytes(data).data, before)
 
 
 def flat_bytes(data: Buffer | NDArray[Any]) -> NDArray[np.uint8]:
@@ -157,7 +157,7 @@ class Codec:
         if end < 0:
             raise ChecksumError(f"{where}: {len(data)} bytes, too few for a checksum; restore or rebuild that file")
         body = data[:end]
-        actual, (expected,) = google_crc32c.extend(0, body), _CRC.unpack_from(data.data, end)
+        actual, (expected,) = checksum.crc32c(body.data), _CRC.unpack_from(data.data, end)
         if actual != expected:
             raise ChecksumError(
                 f"{where}: its bytes have crc32c {actual:08x}, not {expected:08x} as stored; "
