@@ -235,7 +235,7 @@ class Store(Selection):
 
     def windows(
         self,
-        window: int,
+        window: int | tuple[int, int],
         *,
         stride: int = 1,
         horizon: int = 1,
@@ -262,7 +262,8 @@ class Store(Selection):
     ) -> Windows:
         """Return all windows of these sequences, without reading rows; see `WindowShape` and `Windows` for arguments.
 
-        `target` is by default `"sequence"` if targets are labels of whole sequences, and otherwise `"future"`.
+        `target` is by default `"sequence"` if targets are labels of whole sequences, and otherwise `"future"`. With
+        `window=(16, 64)`, windows have in each epoch other random lengths from 16 to 64, and a mask.
 
         A sequence that is too short for a window has none, unless `short` says otherwise. If there are no windows at
         all, a warning says so.
@@ -273,6 +274,7 @@ class Store(Selection):
 
         arguments = locals()
         axis = target_columns(self, targets).axis
+        arguments["least_window"], arguments["window"] = window if isinstance(window, tuple) else (None, window)
         arguments["target"] = target or ("sequence" if axis == "sequence" else "future")
         windows = Windows(self, options_of(WindowShape, arguments), options_of(WindowOptions, arguments))
         if not len(windows):

@@ -41,6 +41,7 @@ class WindowIndex:
         stop: (sequences,) int64, the step after its last usable one; at most 2**53.
         shape: The shape of a window.
         gaps: Steps that no window may use.
+        random: (seed, epoch), which determine how many rows windows of random length have; None: all have `window`.
 
     Attributes:
         first: (sequences + 1,) int64, the number of each sequence's first window, then the number of windows.
@@ -60,6 +61,7 @@ class WindowIndex:
     stop: NDArray[np.int64]
     shape: WindowShape
     gaps: tuple[Gaps, ...] = ()
+    random: tuple[int, int] | None = None
     first: NDArray[np.int64] = field(init=False)
     stretches: Stretches = field(init=False)
     _every: NDArray[np.int64] = field(init=False, repr=False)  # `first`, if no window were left out
@@ -79,7 +81,7 @@ class WindowIndex:
         runs = Stretches(sequence=None, start=start, first=first, number=first[:-1])
         if any(map(len, self.gaps)):
             gaps = [replace(each, stop=np.minimum(each.stop, stop[each.sequence])) for each in self.gaps]
-            runs = stretches(self.shape, start, first, self.real_rows(np.arange(len(start)), start), gaps)
+            runs = stretches(self.shape, start, first, self.most_rows(np.arange(len(start)), start), gaps)
             assert runs.sequence is not None
             first = runs.first[np.searchsorted(runs.sequence, np.arange(len(start) + 1))]
             first.setflags(write=False)
@@ -186,10 +188,10 @@ class WindowIndex:
     def real_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return how many input rows of each window are real; the rows after them are padding.
 
-        All `window` rows are real, unless `shape.pads_inputs` and the sequence ends before them. Then as many are real
-        as fit before the label: `start + k * sampling_rate < stop - least_label_span`. The label follows
-        the last real row: `"future"` starts `label_offset` steps after it, `"last"` is its label row, and `"aligned"`
-        has as many real rows as the input.
+        All `window` rows are real, unless lengths are random, or rows may be padded and the sequence ends before them.
+        Then as many are real as fit before the label: `start + k * sampling_rate < stop - least_label_span`. The label
+        follows the last real row: `"future"` starts `label_offset` steps after it, `"last"` is its label row, and
+        `"aligned"` has as many real rows as the input.
 
         Args:
             sequences: Integers, the windows' sequences.
@@ -202,10 +204,31 @@ class WindowIndex:
         >>> index.real_rows(*index.locate_many([0, 1, 2])).tolist()
         [6, 6, 3]
         """
+        most = self.most_rows(sequences, starts)
+        least, window = self.shape.least_window, self.shape.window
+        if self.random is None or least is None:
+            return most
+        random = np.random.SeedSequence(self.random, spawn_key=(3,)).generate_state(2, np.uint64)
+        # The mixing function of splitmix64 (Steele, Lea and Flood, 2014).
+        with np.errstate(over="ignore"):
+            mixed = np.asarray(sequences, np.uint64) * random[0] + np.asarray(starts, np.uint64) * random[1]
+            for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+                mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+            mixed ^= mixed >> np.uint64(31)
+        return np.asarray(np.minimum(most, least + (mixed % np.uint64(window - least + 1)).astype(np.int64)), np.int64)
+
+    def most_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
+        """Return the largest number of real input rows that each window has in any epoch; see `real_rows`."""
         where, at = np.broadcast_arrays(self._sequences(sequences), int64("starts", starts))
-        if not self.shape.pads_inputs:
+        if self.shape.short != "pad" and not self.shape.pad_end:
             return np.full(where.shape, self.shape.window, np.int64)
-        return self.shape.real_rows(self.stop[where] - at)
+        fitting = -((at - self.stop[where] + self.shape.least_label_span) // self.shape.sampling_rate)
+        return np.asarray(np.minimum(fitting, self.shape.window), np.int64)
+
+    def real_labels(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
+        """Return how many rows of the `"future"` label of each window are real; arguments are those of `real_rows`."""
+        left = self.stop[self._sequences(sequences)] - self.last_rows(sequences, starts) - self.shape.label_offset
+        return np.asarray(np.minimum(-(-left // self.shape.sampling_rate), self.shape.horizon), np.int64)
 
     def last_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return the step of each window's last real input row, counted from its sequence's step 0.
@@ -225,7 +248,8 @@ class WindowIndex:
             self.shape.pad_end
         ):  # an earlier window may use a later step, if the sampling rate does not divide the stride
             return np.minimum(int64("starts", starts) + self.shape.span, self.stop[self._sequences(sequences)])
-        return self.last_rows(sequences, starts) + 1 + self.shape.label_span
+        last = int64("starts", starts) + (self.most_rows(sequences, starts) - 1) * self.shape.sampling_rate
+        return last + 1 + self.shape.label_span
 
     def _sequences(self, sequences: ArrayLike) -> NDArray[np.int64]:
         """Check positions of sequences, and return them as int64; negative ones are refused."""

@@ -19,7 +19,7 @@ from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
 from store_spec.windows.order import EpochOrder, Share
-from store_spec.windows.pools import Pool, Slots
+from store_spec.windows.pools import Pool, Slots, Starts
 from store_spec.windows.ranges import Ints, Ranges
 from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.samples import read_labels
@@ -109,7 +109,7 @@ class Loader:
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
-        position, end = self._positions(number, share, ranges)
+        position, starts = self._positions(number, share, ranges)
         if shape.target == "sequence":
             rows_of_labels = read_labels(windows.store, pieces.sequence)
             labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *rows_of_labels]))
@@ -126,7 +126,7 @@ class Loader:
             masks=tuple(space[name] for name in windows.masks),
             static=None if windows.static is None else windows.static[pieces.sequence],
             position=position,
-            end=end,
+            starts=starts,
             index=self._index,
             mask=windows.has_mask,
             of_windows=windows.of_windows,
@@ -134,14 +134,15 @@ class Loader:
 
     def _positions(
         self, number: int, share: Share, ranges: Ranges
-    ) -> tuple[NDArray[np.signedinteger] | Slots, Ints | None]:
-        """Return where each window of a pool starts, in the order of the epoch, and where each run's sequence ends."""
-        windows, shape, pieces, end = self._windows, self._windows.shape, share.pieces, None
+    ) -> tuple[NDArray[np.signedinteger] | Slots, Starts | None]:
+        """Return where each window of a pool starts, in the order of the epoch: in its rows, and in its sequence."""
+        windows, shape, pieces, starts = self._windows, self._windows.shape, share.pieces, None
         place = ranges.places(pieces.row)
-        if shape.span_beyond:
-            end = place + windows.store.starts[pieces.sequence] + windows.index.stop[pieces.sequence] - pieces.row
+        if shape.pads_inputs or shape.pads_labels:
+            offset = pieces.row - windows.store.starts[pieces.sequence] - place
+            starts = Starts(index=windows.index, sequence=pieces.sequence, offset=offset)
         small = np.dtype(np.int32 if ranges.rows < 2**31 else np.int64)
-        if end is not None or shape.target == "sequence" or windows.static is not None or self._index:
+        if starts is not None or shape.target == "sequence" or windows.static is not None or self._index:
             total = int(pieces.count.sum())
             slots = Slots(
                 order=self._order.arrange(number, share, np.arange(total, dtype=small)),
@@ -150,9 +151,9 @@ class Loader:
                 number=pieces.number,
                 stride=shape.stride,
             )
-            return slots, end
+            return slots, starts
         positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
-        return self._order.arrange(number, share, positions), end
+        return self._order.arrange(number, share, positions), starts
 
     def _space(self, name: str, column: Column, rows: int, most: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Return space for `rows` rows, and for a padded window that reaches beyond the last of them."""

@@ -184,8 +184,7 @@ def _steps(windows: Windows, numbers: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
     sequences, start = windows.index.locate_many(numbers)
     last = windows.index.last_rows(sequences, start)
     if shape.target == "future":
-        first = last + shape.label_offset
-        return sequences, first, shape.real_labels(windows.index.stop[sequences] - first)
+        return sequences, last + shape.label_offset, windows.index.real_labels(sequences, start)
     if shape.target == "aligned":
         return sequences, start, windows.index.real_rows(sequences, start)
     return sequences, last if shape.target == "last" else np.zeros_like(start), np.ones_like(start)

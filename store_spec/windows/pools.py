@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import WindowScales
+from store_spec.windows.index import WindowIndex
 from store_spec.windows.shape import WindowShape
 
 UNLOCKED = 501  # from so many values on, NumPy gathers without the interpreter's lock
@@ -45,6 +46,21 @@ class Slots:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Starts:
+    """Where windows start in their sequences.
+
+    Args:
+        index: The windows.
+        sequence: (runs,), the position of each run's sequence in the index.
+        offset: (runs,), the step at which a window starts, less its place in the pool's rows.
+    """
+
+    index: WindowIndex
+    sequence: NDArray[np.int64]
+    offset: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pool:
     """Windows in memory, in the order of the epoch.
 
@@ -58,7 +74,7 @@ class Pool:
         static: (runs, columns), the static columns of each run's sequence; None if there are none.
         position: (windows,), where in `inputs` each window starts; or slots, if the run of each window is needed: for
             padding, labels of sequences, static columns, and the index.
-        end: (runs,), where in `inputs` the usable steps of each run's sequence end; None if no rows are padding.
+        starts: Where windows start in their sequences, to know which rows are padding; None if none are.
         index: Whether a batch has the numbers of its windows.
         of_windows: How each window is normalised by its own inputs; None if it is not.
     """
@@ -69,7 +85,7 @@ class Pool:
     future: NDArray[Any] | None
     static: NDArray[Any] | None
     position: NDArray[np.signedinteger] | Slots
-    end: NDArray[np.int64] | None
+    starts: Starts | None
     index: bool
     mask: bool
     of_windows: WindowScales | None = None
@@ -84,8 +100,9 @@ class Pool:
             at = self.position[start:stop].astype(np.intp)
             piece, number = at, at  # unused
         real: Any = shape.window
-        if self.end is not None and shape.pads_inputs:
-            real = shape.real_rows(self.end[piece] - at)
+        if self.starts is not None:
+            places = self.starts.sequence[piece], at + self.starts.offset[piece]
+            real = self.starts.index.real_rows(*places)
         inputs = _gathered(self.inputs, at, shape.window, shape.sampling_rate)
         after = at + ((real - 1) * shape.sampling_rate + shape.label_offset)
         if shape.target == "future":
@@ -100,8 +117,8 @@ class Pool:
         mask = np.broadcast_to(np.arange(shape.window) < np.reshape(real, (-1, 1)), (stop - start, shape.window))
         padding = None if isinstance(real, int) or mask.all() else ~mask
         label_mask = None
-        if self.end is not None and shape.pads_labels:
-            label_mask = np.arange(shape.horizon) < shape.real_labels(self.end[piece] - after)[:, None]
+        if self.starts is not None and shape.pads_labels:
+            label_mask = np.arange(shape.horizon) < self.starts.index.real_labels(*places)[:, None]
         beyond = padding if shape.target == "aligned" else None if label_mask is None else ~label_mask
         _blank((padding, inputs), (beyond, labels), (beyond, future))
         if self.of_windows is not None:

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from store_spec.errors import WindowError
 from store_spec.reading.ranks import whole_number
 from store_spec.reading.row_options import RowOptions
@@ -52,6 +49,9 @@ class WindowShape:
         steps: `(low, high)`, with 0 <= low < high <= 1: of a sequence of n steps, only those from `floor(n * low)` to
             `floor(n * high)`, the latter excluded, are usable for windows and their labels. The products are first
             rounded to six decimals, so 0.29 of 100 steps is 29. None: all steps are usable.
+        least_window: For windows of random length: in batches, each window has at least as many real input rows, and at
+            most `window`; how many depends on the seed and the epoch. The rows after them are padding, and the label
+            follows the last real row. None: windows have `window` rows.
         phase: Where the first window of a sequence starts. `"first"`: at its first usable step. `"random"`: in
             batches at another of the first `stride` steps in each epoch, so that with a stride above 1 all steps are
             used in time.
@@ -73,11 +73,14 @@ class WindowShape:
     short: Short = "drop"
     pad_end: bool = False
     steps: tuple[float, float] | None = None
+    least_window: int | None = None
     phase: Phase = "first"
 
     def __post_init__(self) -> None:
         for name, least in (("window", 1), ("stride", 1), ("horizon", 1), ("lead", -1), ("sampling_rate", 1)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least, INT64_MAX))
+        if self.least_window is not None:
+            object.__setattr__(self, "least_window", whole_number("least_window", self.least_window, 1, self.window))
         for name, allowed in (("target", get_args(Target)), ("short", get_args(Short)), ("phase", get_args(Phase))):
             if getattr(self, name) not in allowed:
                 choices = ", ".join(f'"{choice}"' for choice in allowed)
@@ -118,14 +121,6 @@ class WindowShape:
         """Steps from the first row of a `"future"` label to its last, both included."""
         return (self.horizon - 1) * self.sampling_rate + 1
 
-    def real_rows(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many input rows are real, of windows that may be padded and start so many steps before the end."""
-        return np.asarray(np.minimum(-((self.least_label_span - steps) // self.sampling_rate), self.window), np.int64)
-
-    def real_labels(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many rows of a `"future"` label are real, if its first is so many steps before the end."""
-        return np.asarray(np.minimum(-(-steps // self.sampling_rate), self.horizon), np.int64)
-
     @property
     def least_label_span(self) -> int:
         """Steps from a window's last input row to the last row of its label that may not be padding."""
@@ -141,7 +136,7 @@ class WindowShape:
     @property
     def pads_inputs(self) -> bool:
         """Whether input rows, and those of an `"aligned"` label, may be padding."""
-        return self.short == "pad" or (self.pad_end and self.target != "future")
+        return self.short == "pad" or self.least_window is not None or (self.pad_end and self.target != "future")
 
     @property
     def pads_labels(self) -> bool:
@@ -157,10 +152,11 @@ class WindowShape:
 
     @property
     def context_span(self) -> int:
-        """Steps from a window's first input row to its first label row."""
+        """Steps from a window's first input row to its first label row, of the shortest windows."""
+        least_span = ((self.least_window or self.window) - 1) * self.sampling_rate
         if self.target == "future":
-            return self.input_span - 1 + self.label_offset
-        return self.input_span - 1 if self.target == "last" else 0
+            return least_span + self.label_offset
+        return least_span if self.target == "last" else 0
 
     @property
     def label_steps(self) -> int | None:

@@ -117,7 +117,7 @@ def _skipped(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gap
         at = 0
         while at < len(each):
             # With a sampling rate, a short gap may rule out a range of starts for each row of a window.
-            some = max(1, TOGETHER // (max(shape.window, shape.horizon) if shape.sampling_rate > 1 else 1))
+            some = max(1, TOGETHER // (shape.window + shape.horizon if shape.sampling_rate > 1 else 1))
             ranges.append(merged(*_windows_with(shape, first_start, first, real, each[at : at + some])))
             at += some
     low, high = (np.concatenate(bounds) for bounds in zip(*ranges, strict=True))
@@ -133,9 +133,9 @@ def _windows_with(shape: WindowShape, first_start: Ints, first: Ints, real: Ints
     # A window that starts at s uses the rows s + offset + k * step for k from 0 to rows - 1.
     step, rows, offset = shape.sampling_rate, real[sequence], np.zeros_like(start)
     if gaps.use != "window":
-        horizon = gaps.use == "horizon"
-        offset = (rows - 1) * step + (shape.label_offset if horizon else 0)
-        rows = np.full_like(rows, shape.horizon if horizon else 1)
+        horizon, least = gaps.use == "horizon", np.minimum(rows, shape.least_window or shape.window)
+        offset = (least - 1) * step + (shape.label_offset if horizon else 0)
+        rows = rows - least + (shape.horizon if horizon else 1)
     if step > 1 and shape.stride % step == 0:
         # All windows of a sequence use the same rows, `step` apart; only these rows of a gap count.
         start = start + (first_start[sequence] + offset - start) % step

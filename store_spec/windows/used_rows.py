@@ -37,14 +37,15 @@ def stats_of_windows(windows: Windows) -> Statistics:
     stride = shape.stride
     if shape.phase == "random":  # in some epoch a window starts at each step
         count, stride = windows.index.stop[sequence] - start - shape.least_span + 1, 1
-    real = windows.index.real_rows(sequence, start)
-    last = start + (real - 1) * shape.sampling_rate
+    real = windows.index.most_rows(sequence, start)
+    least = np.minimum(real, shape.least_window or shape.window)
+    last = start + (least - 1) * shape.sampling_rate
     inputs = _rows(start, count, stride, real, shape.sampling_rate)
     offset = {"future": shape.label_offset, "last": 0}.get(shape.target)
     if offset is None:
         labels = inputs
     else:
-        rows = np.full_like(start, shape.horizon if shape.target == "future" else 1)
+        rows = real - least + (shape.horizon if shape.target == "future" else 1)
         labels = _rows(last + offset, count, stride, rows, shape.sampling_rate)
     ranges = {}
     end = windows.index.stop[sequence]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,10 +15,10 @@ from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Own, WindowScales, check_no_later_steps
 from store_spec.reading.periods import usable_steps
-from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.row_options import RowSelection, brief, features_of_targets
 from store_spec.reading.scaling import Scaler
 from store_spec.windows.index import WindowIndex
+from store_spec.windows.place import Place, place_of
 from store_spec.windows.row_cache import RowCache
 from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
 from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
@@ -32,24 +32,6 @@ if TYPE_CHECKING:
     from store_spec.windows.batches import Batches
     from store_spec.windows.mixing import Mixing
     from store_spec.windows.overlay import Overlay
-
-
-class Place(NamedTuple):
-    """The place of a window in its source, or of several windows.
-
-    Args:
-        source: The name of the source, or an array of names.
-        part: Int64, the part of the source.
-        sequence: Int64, the number of the sequence in `windows.store`.
-        step: Int64, the step of the sequence at which the window starts.
-        time: The time of this step, datetime64 or timedelta64; None if the store has no times.
-    """
-
-    source: Any
-    part: Any
-    sequence: Any
-    step: Any
-    time: Any
 
 
 class Windows(RowSelection[WindowOptions]):
@@ -152,24 +134,34 @@ class Windows(RowSelection[WindowOptions]):
         return Windows(store, self.shape, replace(self.options, normalize=normalize))
 
     def of_epoch(self, seed: int, epoch: int) -> Windows:
-        """Return the windows of one epoch: these, or with `phase="random"` windows that start elsewhere.
+        """Return the windows of one epoch: these, or windows of random lengths, or with other starts.
 
-        Each sequence has its own offset, which is less than the stride, and leaves at least one window if it had any.
+        With `phase="random"`, each sequence has its own offset, which is less than the stride, and leaves at least one
+        window if it had any.
         """
-        if self.shape.phase == "first":
+        if not self._varies:
             return self
-        room = np.minimum(self.shape.stride, self.index.stop - self.index.start - self.shape.least_span + 1)
-        random = np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(2,)))
-        starts = self.index.start + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
         windows = object.__new__(Windows)
         windows.__dict__ |= self.__dict__  # nothing is read again
         windows._epoch = seed, epoch
-        windows.index = replace(self.index, start=starts)
+        index = replace(self.index, random=(seed, epoch)) if self.shape.least_window else self.index
+        windows.index = index
+        if self.shape.phase == "first":
+            return windows
+        room = np.minimum(self.shape.stride, self.index.stop - self.index.start - self.shape.least_span + 1)
+        random = np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(2,)))
+        starts = self.index.start + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
+        windows.index = replace(index, start=starts)
         # Between gaps there may be room for windows without an offset only.
         none = (np.diff(windows.index.first) == 0) & (np.diff(self.index.first) > 0)
         if none.any():
-            windows.index = replace(self.index, start=np.where(none, self.index.start, starts))
+            windows.index = replace(index, start=np.where(none, index.start, starts))
         return windows
+
+    @property
+    def _varies(self) -> bool:
+        """Whether windows are others in each epoch."""
+        return self.shape.phase == "random" or self.shape.least_window is not None
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of these windows, for a state, in types of JSON."""
@@ -268,11 +260,12 @@ class Windows(RowSelection[WindowOptions]):
         """Refuse numbers of windows if these depend on the epoch, and no epoch is known.
 
         Raises:
-            WindowError: With `phase="random"` these are not the windows of an epoch.
+            WindowError: With `phase="random"` or random lengths these are not the windows of an epoch.
         """
-        if self.shape.phase == "random" and self._epoch is None:
+        if self._varies and self._epoch is None:
+            what = 'phase="random"' if self.shape.phase == "random" else "random lengths"
             raise WindowError(
-                f'{self.store.path}: with phase="random" the numbers of windows are those of one epoch; take '
+                f"{self.store.path}: with {what} the numbers of windows are those of one epoch; take "
                 "batches.windows, of the batches that gave them, or windows.of_epoch(seed, epoch)"
             )
 
@@ -286,16 +279,7 @@ class Windows(RowSelection[WindowOptions]):
             WindowError: With `phase="random"` these are not the windows of an epoch.
         """
         self.check_epoch()
-        (sequences, steps), times = self.index.locate_many(numbers), None
-        parts = self.store.parts[sequences]
-        if (time := self.store.schema.time) is not None:
-            rows = (self.store.starts[sequences] + steps).reshape(-1)
-            read = read_ranges(self.store.snapshot, "time", rows, rows + 1, recent=True)
-            times = np.concatenate([np.zeros(0, np.int64), *read]).view(time.dtype).reshape(sequences.shape)[()]
-        if not sequences.ndim:
-            return Place(self.store.sources[int(sequences)], int(parts), int(sequences), int(steps), times)
-        names = np.array([self.store.sources[number] for number in sequences.ravel().tolist()], object)
-        return Place(names.reshape(sequences.shape), parts, sequences, steps, times)
+        return place_of(self, numbers)
 
     def __repr__(self) -> str:
         every = [(one.name, getattr(self.options, one.name), one.default) for one in fields(WindowOptions)]
