@@ -162,6 +162,7 @@ def test_every_dependency_is_imported():
     assert packages_of(PROJECT["dependencies"]) - third_party(*modules_of(*OURS)) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_what_an_extra_installs_is_imported_here_or_by_the_tests_of_frameworks(extra):
     assert packages_of(EXTRAS[extra]) - third_party(*modules_of(*OURS, "tests/frameworks")) == set()

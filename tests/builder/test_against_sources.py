@@ -35,6 +35,7 @@ def problems(place: Path, workers: int = 0) -> list[str]:
     return [problem.what for problem in found]
 
 
+@pytest.mark.slow
 def test_a_store_is_what_its_sources_are(place):
     assert problems(place) == []
     assert problems(place, workers=1) == []

@@ -51,6 +51,7 @@ def test_all_else_is_text(text):
     assert parse_arguments([f"k={text}"]) == {"k": text}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_function_is_given_its_arguments_and_the_store_records_them(src, tmp_path, workers):
     store = tmp_path / "t.zarr"

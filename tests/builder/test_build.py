@@ -271,6 +271,7 @@ def die_in_workers(path: Path) -> Any:
     return read_made(path)
 
 
+@pytest.mark.slow
 def test_workers_that_die_of_what_no_source_does_alone_are_an_error_that_names_them(tmp_path):
     write_made(tmp_path / "src", {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)})
     with pytest.raises(BuildError, match=r"died again and again on one of these \d+ sources: .*05.made.*--workers 0"):
@@ -330,6 +331,7 @@ def numbers(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_functions_of_a_script_without_a_main_guard_work_on_worker_processes_and_nothing_else_is_printed(numbers):
     (numbers / "script.py").write_text(SCRIPT)
     done = python("script.py", numbers, folder=numbers)
@@ -341,6 +343,7 @@ def test_functions_of_a_script_without_a_main_guard_work_on_worker_processes_and
         ]
 
 
+@pytest.mark.slow
 def test_a_function_is_named_by_its_module_in_the_working_folder(numbers):
     (numbers / "my_numbers.py").write_text(
         "import numpy as np\n\n"
@@ -357,6 +360,7 @@ def test_a_function_is_named_by_its_module_in_the_working_folder(numbers):
     assert store_spec.open_store(numbers / "store").lengths.tolist() == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_a_function_that_workers_cannot_import_is_told_before_anything_is_made(numbers):
     (numbers / "hidden").mkdir()
     (numbers / "hidden" / "unseen.py").write_text("def read(path): ...\n")

@@ -56,6 +56,7 @@ def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mark", ["-", "?", "--", "n.a.", "**", "#DIV/0!", "-,-", "$"])
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("label", [False, True])
@@ -136,6 +137,7 @@ def test_kept_gaps_are_nan_in_a_store_that_says_so(src, tmp_path):
     assert "4 found, 4 to process" in dry.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2])
 def test_the_store_is_the_same_for_any_number_of_workers(src, tmp_path, workers):
     process = tabular(missing=["split", "b=interpolate+split"], transforms=["diff a", "scale b=2"], na_values="5")
@@ -332,6 +334,7 @@ def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
     assert opened.sequences["run"].tolist() == ["A", "A", "B", "5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_sources_are_held_against_a_store_that_was_cleaned(src, tmp_path, workers):
     (src / "only.csv").unlink()
@@ -360,6 +363,7 @@ def test_times_are_stored_and_a_source_without_rows_fits_any(tmp_path):
     assert "c.csv: time without a zone, where this store has time in UTC; give the zone of all" in result.stderr
 
 
+@pytest.mark.slow
 def test_elapsed_times_and_groups_are_stored_by_any_number_of_workers(tmp_path):
     folder = tmp_path / "src"
     folder.mkdir()

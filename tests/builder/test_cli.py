@@ -32,6 +32,7 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--sequence", "黄河.csv"]])
 def test_names_that_the_encoding_of_stdout_has_not_are_escaped(tmp_path, more):
     """A traceback at its end would tell of a build that failed, which went well."""
@@ -173,6 +174,7 @@ def test_quiet_prints_nothing_but_failures(tables, tmp_path):
     assert result.stderr.startswith("bad.csv: ")
 
 
+@pytest.mark.slow
 def test_a_process_function_is_found_in_the_working_folder_by_the_workers_and_does_not_print_into_the_json(tmp_path):
     (tmp_path / "printing_source.py").write_text(PRINTING_SOURCE)
     (tmp_path / "raw").mkdir()

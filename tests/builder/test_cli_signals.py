@@ -106,6 +106,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "to_all"),
     [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGKILL, False)],
@@ -185,6 +186,7 @@ assert threading.enumerate() == [threading.main_thread()]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(
     "lose",
@@ -222,6 +224,7 @@ main({command!r})
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["builder.planning.options", "numpy.lib", "numpy.matrixlib", "builder.planning.plan"]
 )
@@ -251,6 +254,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=root)
 
 
+@pytest.mark.slow
 def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(folder):
     before = sorted(folder.iterdir())
     started = start()

@@ -39,6 +39,7 @@ def built(place, sources, **options):
     return build(place / "src", place / "store", process=read_made, workers=0, retire_missing=True, yes=True, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_is_left_is_byte_for_byte_what_a_build_of_it_alone_gives(tmp_path, axis, workers):
@@ -95,6 +96,7 @@ def test_another_codec_and_other_chunks_hold_the_same_rows_and_checksums(tmp_pat
     assert store_spec.open_store(tmp_path / "codec").schema == replace(old.schema, codec=type(new.schema.codec)("none"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 def test_sequences_longer_than_a_batch_are_copied_in_parts_and_held_against_their_checksums(
     tmp_path, monkeypatch, axis

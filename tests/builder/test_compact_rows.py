@@ -77,6 +77,7 @@ def several(recipe, lengths, seed):
     return make(recipe, lengths, seed=seed, sources=names[: len(lengths)])
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 20), min_size=1, max_size=12), order=st.sampled_from(ORDERS))
 def test_another_order_is_bit_for_bit_what_appending_in_that_order_gives(tmp_path_factory, recipe, lengths, order):
@@ -124,6 +125,7 @@ def test_another_dtype_is_bit_for_bit_what_appending_converted_rows_gives(
     assert files(place / "new") == files(place / "expected")
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(kills=st.lists(st.integers(1, 60), min_size=1, max_size=4))
 def test_cut_off_and_started_again_it_ends_with_the_same_bytes(tmp_path_factory, kills):
@@ -157,6 +159,7 @@ def begun(place, **options):
         append(writer, sequences[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "now", "words"),
     [
@@ -287,6 +290,7 @@ def test_a_later_build_of_the_copy_names_a_source_that_does_not_fit_the_dtype(tm
     assert "row 1, column 0 is 70000.0, which does not fit into float16" in failure.reason
 
 
+@pytest.mark.slow
 def test_process_functions_give_the_dtype_of_the_copy_and_each_sequence_keeps_its_code(tmp_path):
     made = {f"{letter}.made": Made(lengths=(3, number), seed=number) for number, letter in enumerate("abcd")}
     write_made(tmp_path / "src", made)

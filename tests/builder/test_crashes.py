@@ -38,6 +38,7 @@ def end_some(batch: SourceBatch, how: dict[str, int]) -> None:
         os._exit(status)
 
 
+@pytest.mark.slow
 def test_each_source_that_ends_its_process_is_told_with_how(tmp_path):
     how = {"a": -signal.SIGSEGV, "b": -signal.SIGKILL, "d": 0, "e": 3}
     found = find_crashes(batch_of(tmp_path), MEMORY, end_some, how)
@@ -82,6 +83,7 @@ def wait(_: SourceBatch, folder: Path) -> None:
     time.sleep(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, number):
     program = (

@@ -130,6 +130,7 @@ def test_a_table_with_commas_gives_the_bits_of_the_same_table_with_points(tmp_pa
     assert read(commas, **options, decimal=",") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_that_is_not_read_at_once_gives_the_same(tmp_path, suffix):
     values = np.random.default_rng(5).normal(size=(60_000, 2))

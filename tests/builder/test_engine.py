@@ -75,6 +75,7 @@ def is_worker(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "0")  # which dask changes
     me = psutil.Process()
@@ -107,6 +108,7 @@ def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_
     assert dict(os.environ) == environment
 
 
+@pytest.mark.slow
 def test_tasks_run_in_the_order_in_which_they_were_submitted(tmp_path):
     """They are registered in that order: one that comes late holds back the others, and what memory they take."""
     with start_engine(1) as engine:
@@ -202,6 +204,7 @@ def unused_port():
         yield one.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_even_when_two_engines_run_and_a_worker_dies(tmp_path):
     code = (
         "import sys\n"

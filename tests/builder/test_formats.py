@@ -151,6 +151,7 @@ def test_only_lines_that_begin_with_the_mark_are_dropped_however_text_is_cut(pie
     assert b"".join(map(drop, pieces)).splitlines() == b"".join(lines).splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
 @pytest.mark.parametrize("gap", [0, 1, 3_000_000])
 def test_a_blank_line_between_rows_of_one_column_is_a_missing_value(tmp_path, suffix, gap):
@@ -161,6 +162,7 @@ def test_a_blank_line_between_rows_of_one_column_is_a_missing_value(tmp_path, su
     assert same_bits(values, np.array([1.5] * 300_000 + [np.nan] * gap + [2.5]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zst", ".txt", ".txt.gz"])
 def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
     """Larger than what is read at first, and than what is parsed at once; one line is all but blanks."""
@@ -584,6 +586,7 @@ def test_a_broken_npz_file_is_one_source_error(tmp_path, fault):
         read_npz(tmp_path / "x.npz", source="x.npz", keys=["inputs"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".txt", ".csv.gz", ".parquet", ".arrow", ".ipc", ".npy"])
 def test_cut_or_flipped_anywhere_a_file_gives_numbers_or_a_source_error(tmp_path, suffix):
     whole = {

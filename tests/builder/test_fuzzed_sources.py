@@ -14,6 +14,7 @@ from tests.builder.fuzzed_sources import ENDS, FORMATS, check, fuzz, read, valid
 EXAMPLES = int(os.environ.get("SEQZARR_FUZZ_EXAMPLES", "150"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_damaged_sources_are_refused_or_read_as_others_read_them(format):  # noqa: A002
     outcomes = fuzz(format, EXAMPLES, seed=0)
@@ -31,6 +32,7 @@ def test_undamaged_they_are_read(tmp_path, format):  # noqa: A002
         check(format, whole, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", sorted(ENDS))
 def test_cut_anywhere_a_source_is_refused_where_the_format_tells_its_end(tmp_path, format):  # noqa: A002
     path = tmp_path / f"x.{format}"

@@ -47,6 +47,7 @@ def test_sources_that_kill_workers_are_all_quarantined_and_no_other_is(tmp_path)
     assert all((store[at][0] == int(name[:2])).all() for at, name in enumerate(store.sources))
 
 
+@pytest.mark.slow
 def test_what_takes_more_memory_than_a_worker_may_have_is_quarantined(tmp_path, monkeypatch):
     """It holds zeros, packed, and no metadata say how many."""
     monkeypatch.setattr("builder.workers.local_cluster.worker_memory", lambda _: MEMORY)

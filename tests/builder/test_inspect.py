@@ -379,6 +379,7 @@ def halves(tmp_path):
     return built
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hours", "options", "note"),
     [

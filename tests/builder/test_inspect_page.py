@@ -195,6 +195,7 @@ def test_the_store_of_very_many_sequences_is_what_a_writer_makes(tmp_path: Path)
     assert [path for path in files if (made / path).read_bytes() != (written / path).read_bytes()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 @pytest.mark.parametrize("dtype", ["float64", "complex64", "bool", "uint64"])
 def test_every_kind_of_store_has_a_page(tmp_path: Path, axis: LabelAxis, dtype: str):

@@ -45,6 +45,7 @@ def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), ch
     return open_store(path)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_sampled_rows_are_rows_of_the_store_with_their_sequences(tmp_path_factory, data: st.DataObject):

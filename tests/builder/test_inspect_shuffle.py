@@ -45,6 +45,7 @@ def test_without_it_nothing_is_said_of_a_shuffle(store: Path):
     assert json.loads(run(store, "--json").stdout)["shuffle"] is None
 
 
+@pytest.mark.slow
 def test_it_is_what_the_reader_measures_for_these_arguments(store: Path):
     result = run(store, "--shuffle", 8, "--stride", 2, "--batch", 32, "--memory", "64kB", "--seed", 5, "--json")
     assert (result.exit_code, result.stderr) == (0, "")

@@ -167,6 +167,7 @@ def test_json_is_what_the_function_returns(store: Path):
     assert json.loads(result.stdout) == json.loads(json.dumps(inspect_source(store, "a/0.made").to_json()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [

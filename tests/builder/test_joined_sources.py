@@ -98,6 +98,7 @@ def read_frame(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     return frame[None], np.array([frame.sum()], np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_function_is_called_for_each_file_and_what_it_gives_is_joined(tmp_path, workers):
     rng = np.random.default_rng(0)
@@ -154,6 +155,7 @@ def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
         pq.write_table(pa.table({name: pa.array(values, types[name]) for name, values in columns.items()}), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_tables_are_cleaned_across_their_files_as_one_table_would_be(tmp_path, suffix):
     """The oracle: the same rows in one file."""

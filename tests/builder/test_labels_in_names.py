@@ -109,6 +109,7 @@ def test_a_store_is_what_a_manifest_of_the_same_labels_gives(made, targets, proc
             assert store[store.sources.index(names[at])][1].tolist() == expected
 
 
+@pytest.mark.slow
 def test_whatever_the_workers_and_in_parts_the_bytes_are_the_same(tmp_path):
     names = [f"{number}_{KINDS[number * 2 % 3]}.json" for number in range(7)]
     write(tmp_path / "src", *names)

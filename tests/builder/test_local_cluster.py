@@ -19,6 +19,7 @@ SECONDS = 40  # for two processes to start, and for those that were killed to be
 OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, as far as the machine lets it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen",
     [

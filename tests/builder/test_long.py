@@ -55,6 +55,7 @@ def pieces_of(inputs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], size: 
         yield Sequence(buffer[: len(part)], own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence"])
 @pytest.mark.parametrize("batch", [1, "1GB"])
 def test_a_sequence_in_pieces_is_stored_verified_and_repaired_as_if_it_came_at_once(tmp_path, axis, batch):
@@ -111,6 +112,7 @@ def with_times_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
         yield Sequence(part, 1, time=time if number else time.astype("M8[s]"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pieces", "missing"),
     [
@@ -216,6 +218,7 @@ def test_pieces_may_be_plain_pairs_and_what_is_neither_is_named_by_its_number(tm
             raise AssertionError(report.failures[0].reason)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.integers(1, 200),
@@ -260,6 +263,7 @@ def test_a_value_that_is_missing_in_a_long_file_is_named_by_its_row(tmp_path, mo
     assert report.failures[0].reason.startswith("column a holds 1 values in row 96, but 2 in row 1")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_while_rows_wait_beside_the_store_leaves_it_as_it_was(tmp_path, monkeypatch):
     sources = {f"{number}.made": Made(lengths=(50, 20), seed=number) for number in range(6)}
     write_made(tmp_path / "some", dict(list(sources.items())[:3]))
@@ -346,6 +350,7 @@ def hold(path: Path, *, one: bool) -> None:
 BOUNDED: dict[str, Any] = {"batch": "2MB", "shard": "4MB"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["groups", "one sequence", "npy", "function"])
 def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_it(tmp_path, monkeypatch, kind):
     """In this process, where every array is counted: 200 MB of rows, with inputs as labels."""
@@ -380,6 +385,7 @@ def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_
     hold(tmp_path / "store", one=one)
 
 
+@pytest.mark.slow
 def test_a_worker_keeps_to_memory_that_does_not_grow_with_a_source_and_gives_its_rows_away_by_name(tmp_path):
     """The peak of a worker process, of a function whose rows lie in no file: 200 MB of them."""
     (tmp_path / "small").mkdir()

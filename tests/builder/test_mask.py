@@ -47,6 +47,7 @@ ROWS: dict[str, dict[str, Any]] = {
 POLICIES = ["ffill+keep", "interpolate+drop", "ffill+interpolate+split"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("rows", ROWS)
 def test_what_was_filled_in_is_what_a_build_that_keeps_gaps_misses(tmp_path, rows, policy):

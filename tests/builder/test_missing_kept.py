@@ -120,6 +120,7 @@ def test_runs_that_are_damaged_are_named_and_a_new_store_is_needed(store, tmp_pa
     assert files(store) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_shards_of_rows_that_miss_values_are_restored(store, tmp_path, workers):
     before = files(store)

@@ -29,6 +29,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_inputs_and_forecasts_are_those_of_a_store_whose_labels_are_the_inputs(tmp_path, options, workers):

@@ -236,6 +236,7 @@ print(json.dumps({name: fingerprint(defined(edit.code, source=SOURCE)) for name,
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["<cell>", None])
 def test_it_is_the_same_in_every_process_whatever_the_hash_seed(source):
     found = {name: fingerprint(defined(edit.code, source=source)) for name, edit in EDITS.items()}
@@ -397,6 +398,7 @@ def as_cell_with_text(factor: float) -> Any:
     return defined(CELL.format(factor), source=f"<cell {factor}>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [make, lambda k: functools.partial(scaled, factor=k), Scaled, as_cell, as_cell_with_text]
 )
@@ -462,6 +464,7 @@ def test_a_build_with_a_closure_that_was_killed_goes_on_in_another_process(place
     assert len(store_spec.open_store(place / "store").provenance["build"]["code"]) == 1
 
 
+@pytest.mark.slow
 def test_every_build_warns_of_what_cannot_be_compared(place):
     with Path("/dev/null").open() as stream:
 

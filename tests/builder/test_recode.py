@@ -137,6 +137,7 @@ class InOrder(Shuffled):
 some_texts = st.lists(st.sampled_from(WORDS), max_size=9)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(
     axis=st.sampled_from(AXES),
@@ -172,6 +173,7 @@ def test_batches_whose_codes_differ_are_recoded_and_others_are_not(tmp_path, mon
     assert recoded == [(made.names[1],), (made.names[3],)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", AXES)
 def test_classes_are_committed_with_the_sequences_that_have_them(tmp_path, axis, monkeypatch):
     """A build that dies at its second commit leaves a store that the next build completes to the same bytes."""

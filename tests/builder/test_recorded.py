@@ -139,6 +139,7 @@ def test_a_later_build_of_tables_needs_no_options_and_makes_what_one_build_of_al
     assert (report.added, report.unchanged, report.outdated) == (0, 3, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -175,6 +176,7 @@ def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_va
         assert files(store) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "alone", "other", "message"),
     [
@@ -501,6 +503,7 @@ def by_another_name(reader: Reader) -> None:
     (reader.place / "my_reader.py").write_text(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "name", "same"),
     [
@@ -627,6 +630,7 @@ def test_code_that_adds_no_sequence_leaves_no_trace(reader):
     assert recorded(reader.place / "store")["code"] == [[0, code(1)]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commits", [0, 1, 2, 5])
 def test_a_build_with_new_code_that_was_cut_off_after_some_commits_ends_with_the_same_bytes(
     reader, monkeypatch, commits
@@ -755,6 +759,7 @@ ODD: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 def test_a_store_that_records_nonsense_of_its_build_is_refused_with_a_message(tmp_path, odd):
     (tmp_path / "src").mkdir()

@@ -102,6 +102,7 @@ def wrong_after_repair(specimen: Specimen, case: Case) -> str:
         shutil.rmtree(path)
 
 
+@pytest.mark.slow
 def test_shards_are_restored_as_they_were_and_of_all_other_damage_it_says_to_build_again(specimen):
     every = [*losses(specimen), *swaps(specimen), *older_copies(specimen)]
     cases = [case for case in every if not case.harmless and ROOT not in case.files]
@@ -274,6 +275,7 @@ def test_an_older_root_is_not_taken_for_the_store(damaged):
     assert files(store) == whole | {ROOT: old}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [ROOT, "sequences/source/c.0", "offsets/c.0", "stats/inputs_mean/c.0.0"])
 def test_what_no_source_restores_is_built_again_into_a_new_store_of_the_same_bytes(tmp_path, lost):
     write_made(tmp_path / "src", SOURCES)
@@ -298,6 +300,7 @@ def test_what_no_source_restores_is_built_again_into_a_new_store_of_the_same_byt
     assert files(tmp_path / "new") == whole
 
 
+@pytest.mark.slow
 def test_paths_may_be_relative_and_many_files_lost(tmp_path, monkeypatch):
     made = {f"{name}.made": Made(lengths=(20, 0, 30), seed=ord(name)) for name in "abcdefghij"}
     write_made(tmp_path / "src", made)
@@ -354,6 +357,7 @@ def in_pieces(_):
     return LongSequence((np.stack([rows + number] * 8, axis=1), rows) for number in range(PIECES))
 
 
+@pytest.mark.slow
 def test_a_sequence_in_pieces_is_never_whole_in_memory(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.made").write_text("")

@@ -236,6 +236,7 @@ def panicking(path: Path) -> Any:
     return np.ones((3, 1)), np.ones(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_whatever_a_process_function_raises_is_a_failure_of_that_source(tmp_path, workers):
     write_tables(tmp_path / "src", {f"{number}.csv": "v\n1\n" for number in range(4)})
@@ -270,6 +271,7 @@ class Locked:
         return np.loadtxt(path, skiprows=1, ndmin=2), np.ones(1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the process function uses values that cannot be compared")  # the lock
 def test_a_process_function_that_cannot_be_sent_is_refused_in_words(tmp_path):
     write_tables(tmp_path / "src", {"1.csv": "v\n1\n"})

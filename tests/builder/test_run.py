@@ -153,6 +153,7 @@ class Counting(InProcessEngine):
         return super().submit(function, *arguments, watch=watch, urgent=urgent)
 
 
+@pytest.mark.slow
 def test_no_more_batches_are_read_than_the_memory_allows(tmp_path):
     sources = {f"{number:03}.made": Made(lengths=(10,), seed=number) for number in range(100)}
     write_made(tmp_path / "src", sources)
@@ -218,6 +219,7 @@ def test_workers_wait_for_a_slow_source_once_a_minute_of_work_behind_it_is_finis
     assert_store(tmp_path / "store", sources)
 
 
+@pytest.mark.slow
 def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
     sources = {f"{number:02}.made": Made() for number in range(30)}
     write_made(tmp_path / "src", sources)
@@ -245,6 +247,7 @@ def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", range(1, 40, 5))
 def test_a_disk_that_is_full_leaves_the_old_state_and_the_next_run_ends_with_the_same_bytes(
     tmp_path, monkeypatch, refused
@@ -282,6 +285,7 @@ def test_a_disk_that_is_full_leaves_the_old_state_and_the_next_run_ends_with_the
     assert assert_store(store, sources) == assert_store(whole, sources)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_commits_on_the_way_and_the_first_that_moves_the_store_leave_no_trace(tmp_path, monkeypatch, seed):
     """A commit whenever one adds something: the store gets its name while other shards wait to be put."""

@@ -63,6 +63,7 @@ some_rows = st.lists(st.tuples(words, words.filter(lambda word: "," not in word)
 some_sources = st.lists(some_rows, min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @given(sources=some_sources, suffix=st.sampled_from([".csv", ".parquet"]), split=st.integers(0, 5))
 def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp_path, sources, suffix, split):
     shutil.rmtree(tmp_path / "src", ignore_errors=True)
@@ -86,6 +87,7 @@ def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp
     assert files_of(tmp_path / "all.zarr") == files_of(tmp_path / "parts.zarr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["column", "pattern", "manifest"])
 def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
     source = tmp_path / "src"

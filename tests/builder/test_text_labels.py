@@ -77,6 +77,7 @@ def test_what_is_no_class_is_an_error_of_that_source(labels, classes, message):
         encode_labels(labels, parse_classes(classes), "s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("process", [as_lists, as_array, as_objects])
 def test_text_of_each_step_is_stored_as_codes_with_their_names_whatever_the_workers(tmp_path, workers, process):

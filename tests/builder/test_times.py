@@ -79,6 +79,7 @@ def test_times_are_stored_with_their_rows(root, tmp_path, axis):
     assert len(assert_times(tmp_path / "store")) == 7
 
 
+@pytest.mark.slow
 def test_the_store_is_the_same_with_workers_and_when_it_grew(root, tmp_path):
     built(root, tmp_path / "one")
     built(root, tmp_path / "two", workers=2, batch=1)
@@ -89,6 +90,7 @@ def test_the_store_is_the_same_with_workers_and_when_it_grew(root, tmp_path):
     assert files(tmp_path / "one") == files(tmp_path / "two") == files(tmp_path / "three")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"codec": "zstd"}, {"chunk": "256", "shard": "1024"}])
 @pytest.mark.parametrize("axis", AXES)
 def test_compact_takes_times_along(root, tmp_path, axis, options):
@@ -101,6 +103,7 @@ def test_compact_takes_times_along(root, tmp_path, axis, options):
     assert compact(store, tmp_path / "new", workers=0, **options).copied == 0
 
 
+@pytest.mark.slow
 def test_damaged_shards_of_times_are_restored(root, tmp_path):
     store = tmp_path / "store"
     built(root, store)

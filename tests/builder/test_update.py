@@ -193,6 +193,7 @@ def killed_after(place: Path, commits: int) -> None:
     os.waitpid(child, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commits", [1, 2, 3])
 def test_an_update_that_was_killed_goes_on_to_the_same_bytes(place, monkeypatch, commits):
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
@@ -264,6 +265,7 @@ def test_what_is_no_limit_is_refused(limit):
         parse_limit(limit)
 
 
+@pytest.mark.slow
 def test_a_build_gives_up_when_too_many_fail_and_keeps_what_is_committed(tmp_path, monkeypatch):
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     good = {f"a{number}.made": Made(lengths=(40,), seed=number) for number in range(8)}
@@ -400,6 +402,7 @@ def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_many_sequences_are_committed_on_the_way_whatever_the_time(tmp_path, monkeypatch):
     """Their table rows are in memory until then."""
     monkeypatch.setattr("builder.execution.run.COMMIT_SEQUENCES", 3)

@@ -37,6 +37,7 @@ def damaged(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 def test_threads_find_what_one_finds(damaged):
     alone = store_spec.verify(damaged)
     with ThreadPoolExecutor(4) as pool:
@@ -61,6 +62,7 @@ def test_each_part_is_in_one_bundle_and_the_last_are_small(sizes, workers):
     assert workers or len(got) == len(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_find_what_one_process_finds_in_the_same_order(damaged, workers):
     alone = store_spec.verify(damaged)

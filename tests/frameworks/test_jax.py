@@ -105,6 +105,7 @@ def test_batches_are_put_on_the_device_by_the_thread_that_reads_ahead(windows):
     alone(check_that_batches_are_put_on_the_device_by_the_thread_that_reads_ahead, windows)
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_batches(windows):
     alone(check_that_a_network_learns_from_batches, windows)
 
@@ -126,6 +127,7 @@ def test_grain_takes_windows_as_a_source(windows):
     alone(check_that_grain_takes_windows_as_a_source, windows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_of_grain_gives_each_window_once_with_workers_too(windows, workers):
     alone(check_that_a_loader_of_grain_gives_each_window_once_with_workers_too, windows, workers)

@@ -67,6 +67,7 @@ def test_static_columns_are_a_tensor_of_the_batch(store):
     assert same(whole.as_numpy_iterator(), store.padded(3, static=["length"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tensors_have_the_dtype_of_the_store(tmp_path, dtype):
     from store_spec.tensorflow import dataset
@@ -234,6 +235,7 @@ def test_a_keras_lstm_fits_and_sees_each_epoch_in_an_order_of_its_own(windows):
     assert seen == each
 
 
+@pytest.mark.slow
 def test_a_keras_lstm_with_the_mask_sees_no_padding(store):
     import keras
     import tensorflow as tf

@@ -334,6 +334,7 @@ def test_a_loader_that_would_batch_batches_is_refused(windows, workers):
         next(iter(loader))
 
 
+@pytest.mark.slow
 def test_nested_tensors_have_the_steps_of_each_piece_and_no_padding(store):
     import torch
 

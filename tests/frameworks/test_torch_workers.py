@@ -26,6 +26,7 @@ pytestmark = [
 STARTS = ["fork", "spawn", "forkserver"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "persistent"), [(0, False), *((workers, flag) for workers in (1, 2, 3, 4) for flag in (False, True))]
 )
@@ -42,6 +43,7 @@ def test_batches_come_in_the_same_order_whatever_the_number_of_workers(windows, 
         assert same(loader, windows.batches(5, shuffle=True, seed=1, epoch=epoch, rank=1, world_size=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 def test_an_epoch_that_is_set_reaches_workers_that_persist_however_they_are_started(windows, start):
     from torch.utils.data import DataLoader
@@ -69,6 +71,7 @@ def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows):
     assert same(loader, windows.batches(2, shuffle=True, epoch=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("persistent", [False, True])
 def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent):
@@ -106,6 +109,7 @@ def test_workers_of_one_pass_have_the_same_epoch_although_another_is_set_before_
     assert found == [3, 3, 8, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_batches_that_are_kept_stay_as_they_were(windows, start):
     """All batches of an epoch are held while the same workers make those of another."""
@@ -156,6 +160,7 @@ def test_a_transform_may_return_a_dictionary(windows, workers):
     assert found[0]["names"] == ["a", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(windows, workers):
     from torchdata.stateful_dataloader import StatefulDataLoader
@@ -218,6 +223,7 @@ def die_at_the_third(batch):
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread(windows, start):
     from torch.utils.data import DataLoader

@@ -534,6 +534,7 @@ def test_normalised_batches_are_the_normalised_windows(tmp_path: Path, dtype: st
     assert all_same(unbatched(list(windows.batches(7, memory="20kB"))), list(windows))
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_tensorflow_takes_batches_from_a_generator(in_chunks: Numbered):
     import tensorflow as tf

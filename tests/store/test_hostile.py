@@ -67,6 +67,7 @@ def test_the_limit_of_memory_is_one(tmp_path):
     assert "MemoryError" in child("bounded", [str(tmp_path / "real")])["real"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "text"),
     [

@@ -120,6 +120,7 @@ def test_a_recovery_that_dies_at_any_moment_is_recovered_from(tmp_path, expected
         check_recovery(folder, expected, committed=(2, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", [3, 40, 90])
 def test_a_process_that_is_gone_at_once_frees_the_lock_and_loses_no_commit(tmp_path, expected, death):
     """The same with a real process: nothing of it is left but what lies on the disk."""
@@ -140,6 +141,7 @@ test_ledger.go_on(test_ledger.Path(sys.argv[1]), test_ledger.SEQUENCES, commits=
     check_recovery(tmp_path, expected, committed=(0, 2, 4, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_refuses_any_operation_gives_an_error_with_file_and_step_and_the_store_stays(
     tmp_path, expected, number

@@ -42,6 +42,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["2MB", "5MB"])
 @pytest.mark.parametrize(
     ("store", "windows", "batches"),
@@ -84,6 +85,7 @@ def test_an_epoch_keeps_to_the_memory_it_was_given(
     assert peak < allowed + BESIDE + 200 * len(view.store)
 
 
+@pytest.mark.slow
 def test_a_sequence_that_waits_for_its_commit_takes_little_memory(tmp_path: Path):
     rows, label = np.zeros((3, 4), "float32"), np.zeros((3, 1), "float32")
     with store_spec.create_store(

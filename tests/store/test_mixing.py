@@ -223,6 +223,7 @@ def test_a_batch_may_be_larger_than_a_pool(monkeypatch: pytest.MonkeyPatch):
     assert found.ours.sequences == pytest.approx(wanted[0], rel=0.05)
 
 
+@pytest.mark.slow
 def test_an_epoch_of_a_thousand_million_windows_is_looked_at_in_part():
     """No more than some lanes of it are worked out, and their numbers are never in memory together."""
 

@@ -442,6 +442,7 @@ def test_a_state_goes_on_with_other_ranks_that_share_the_same_batches(by_step: N
     assert sorted(keys(found)) == sorted(keys(by_step.sequences))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("bucket", [False, True])
 @pytest.mark.parametrize("drop_last", [False, True])

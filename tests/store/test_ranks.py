@@ -82,6 +82,7 @@ def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[i
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [1, 2, 3, 4, 6, 12])
 def test_other_ranks_go_on_after_each_batch(together: int):
     """And others after these; each sample comes once."""

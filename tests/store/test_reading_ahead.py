@@ -164,6 +164,7 @@ def test_what_was_read_ahead_goes_with_the_iterator_at_once(tmp_path: Path, kind
         gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["lost", "damaged"])
 @pytest.mark.parametrize("kind", ["windows", "padded", "streams"])
 def test_what_an_error_ended_goes_with_the_iterator_at_once(tmp_path: Path, kind: str, wrong: str):
@@ -193,6 +194,7 @@ def test_what_an_error_ended_goes_with_the_iterator_at_once(tmp_path: Path, kind
         gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["windows(4).batches(4)", "padded(2)", "streams(2, 3)"])
 def test_python_ends_without_a_word_though_an_iterator_is_left(tmp_path: Path, kind: str):
     """One that is found after the names of our modules are gone, as JAX has it."""

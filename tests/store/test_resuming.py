@@ -338,6 +338,7 @@ def in_each_way(store: store_spec.Store, normalize: Any) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "found",
     [

@@ -224,6 +224,7 @@ def test_verify_sees_a_root_that_is_older_than_the_last_commit_that_only_retired
     assert not problem.leftover
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [0, 1, 4])
 def test_a_lost_shard_is_no_loss_where_all_that_lay_in_it_is_retired(tmp_path, recipe, gone):
     recipe = replace(recipe, chunk=24, shard=48)

@@ -182,6 +182,7 @@ def test_two_epochs_at_a_time_have_rows_of_their_own(store: store_spec.Store):
         empty_shards(store)
 
 
+@pytest.mark.slow
 def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: store_spec.Store):
     windows, rows = store.windows(4), sum(LENGTHS)
     needed = rows * windows.columns["inputs"].nbytes + rows * windows.columns["labels"].nbytes
@@ -223,6 +224,7 @@ def fits(windows: Windows, memory: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"stride": 3}, {"short": "pad"}])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rows_and_what_pools_take_beside_them_fit(store: store_spec.Store, options: dict[str, Any], weighted: Any):

@@ -135,6 +135,7 @@ def test_complex_numbers_are_not_normalised():
         of(rows, rows).normalize(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [1, 2, 5, 6, 12, 100])
 @pytest.mark.parametrize("chosen", [slice(None), slice(0, 0), slice(3, 4), slice(1, None, 3), slice(None, None, -1)])
 def test_statistics_have_the_same_bits_however_many_are_in_memory(

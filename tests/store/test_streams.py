@@ -216,6 +216,7 @@ def long_and_short(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least", "most"), [("long", 1.0, 1.3), ("short", 1.0, 4.0)])
 def test_a_chunk_is_decompressed_about_once_for_each_sequence_that_it_has_a_part_of(
     long_and_short: dict[str, store_spec.Store],
@@ -236,6 +237,7 @@ def test_a_chunk_is_decompressed_about_once_for_each_sequence_that_it_has_a_part
     assert len(read) > 3 * together
 
 
+@pytest.mark.slow
 def test_memory_is_what_was_asked_for(tmp_path: Path):
     """Beside the last shard, which an open store keeps, and three batches that were taken or go out."""
     recipe = Recipe(inputs=("float32", (8,)), labels=("float32", ()), chunk=2**16, shard=2**20)

@@ -315,6 +315,7 @@ def test_it_counts_in_the_memory_of_streams(all_known: dict[tuple[str, str], Kno
                 all_known[kind, "step"].store.streams(2, 5, memory=1, value_mask=given_mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", ["padded", "streams"])
 def test_memory_is_what_was_asked_for(tmp_path: Path, kind: str, reader: str):

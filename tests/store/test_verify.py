@@ -207,6 +207,7 @@ def write_files(recipe, path, count):
 OWN = [fact.name for fact in SCHEMA.arrays() if not SCHEMA.is_sharded(fact.name)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_two_chunks_of_a_table_that_changed_places_are_found(tmp_path, name, monkeypatch):
     monkeypatch.setattr("store_spec.schema.TABLE_CHUNK_BYTES", 128)
@@ -217,6 +218,7 @@ def test_two_chunks_of_a_table_that_changed_places_are_found(tmp_path, name, mon
     assert found(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inputs", "labels", *OWN])
 def test_an_older_copy_of_any_file_is_found(path, name):
     old = files(path)
@@ -328,6 +330,7 @@ def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, mo
     assert waiting == [1] * 3 * len(LENGTHS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())

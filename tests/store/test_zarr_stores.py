@@ -94,6 +94,7 @@ def test_each_kind_of_store_gives_the_bits_of_the_folder(kind, folder):
     assert read(KINDS[kind](folder)) == read(folder)
 
 
+@pytest.mark.slow
 @every_kind
 def test_inspect_and_verify_say_the_same_of_each_kind_as_of_the_folder(kind, folder):
     store = KINDS[kind](folder)
@@ -104,6 +105,7 @@ def test_inspect_and_verify_say_the_same_of_each_kind_as_of_the_folder(kind, fol
     assert store_spec.verify(store) == builder.verify(store, workers=0) == []
 
 
+@pytest.mark.slow
 @every_kind
 def test_each_kind_can_be_read_in_threads_and_pickled(kind, rivers):
     store, due = store_spec.open_store(KINDS[kind](rivers)), read(rivers)
