@@ -40,6 +40,7 @@ from store_spec.format.moments import Moments
 from store_spec.format.sequence_columns import ColumnType, SequenceColumn, as_columns
 from store_spec.format.times import Time
 from store_spec.reading.disk_usage import ArraySize
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.sizes import parse_bytes
 from store_spec.reading.splits import DEFAULT_SPLITS
 from store_spec.schema import VERSION, Chunking, LabelAxis, Missing, Rows, Schema, sizes_for
@@ -55,6 +56,7 @@ __all__ = [
     "DEFAULT_SPLITS",
     "VERSION",
     "ArraySize",
+    "Batch",
     "ChecksumError",
     "Chunking",
     "Classes",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions, OneEpoch
 from store_spec.reading.ranks import Turns, whole_number
 from store_spec.reading.weights import digest_of, weights_of_sequences
@@ -174,7 +175,7 @@ def _ids(slices: Slices, *, with_index: bool) -> dict[str, Arrays]:
     return columns | ({"index": index} if with_index else {})
 
 
-class PackedBatches(OneEpoch[Any, PackedPlan]):
+class PackedBatches(OneEpoch[Batch, PackedPlan]):
     """An iterator over batches of packed rows, each step once per epoch. Get one from `store.packed`.
 
     Several sequences share a row, so that there is little padding: the longest first, each in the row with the least

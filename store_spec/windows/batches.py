@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from store_spec.errors import WindowError
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import OneEpoch
 from store_spec.reading.weights import checked_weights
 from store_spec.windows.epoch import BatchOptions, Epoch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
 
-class Batches(OneEpoch[Any, Epoch]):
+class Batches(OneEpoch[Batch, Epoch]):
     """An iterator over the batches of one epoch. Get one from `windows.batches`.
 
     A `Batch` is a tuple of new arrays with names, which stack the arrays of samples (see `Windows`): inputs (size,
@@ -57,7 +58,7 @@ class Batches(OneEpoch[Any, Epoch]):
             `windows.sequence_weights()` all classes are drawn equally often. To draw equally often from each sequence,
             whatever its length, use `weights / np.diff(windows.index.first)`. None: each window occurs once.
         transform: A function that is called with each batch, in a thread that reads ahead or in a worker process; its
-            result is returned instead of the batch.
+            result is returned instead of the batch, though type checkers still take it for a `Batch`.
 
     Raises:
         WindowError: An argument is not as above, windows cannot be distributed over so many ranks without leaving some
@@ -102,7 +103,7 @@ class Batches(OneEpoch[Any, Epoch]):
         """Whether all epochs with these arguments have the same number of batches."""
         return self.windows.shape.phase == "first"
 
-    def _open(self) -> Generator[Any, None, None]:
+    def _open(self) -> Generator[Batch, None, None]:
         numbers = range(self._next, len(self), self._every)
         return self._plan.batches(numbers, gathered_ahead=not self._of_worker)  # a DataLoader makes batches in advance
 

@@ -79,7 +79,7 @@ def test_a_transform_is_called_with_each_batch_in_the_background(in_chunks: Numb
         return {"x": x * 2, "y": y}
 
     plain = list(windows.batches(16, shuffle=True))
-    found = list(windows.batches(16, shuffle=True, transform=transform))
+    found: Any = list(windows.batches(16, shuffle=True, transform=transform))
     assert all_same([(batch["x"], batch["y"]) for batch in found], [(x * 2, y) for x, y in plain])
     assert where == {"seqzarr batches"}
 

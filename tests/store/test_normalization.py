@@ -542,7 +542,7 @@ def test_whole_numbers_that_are_labels_and_inputs_are_values_and_others_are_clas
         places = [windows.locate(number) for number in range(len(windows))]
         wanted = [walks[int(place.source[1:])][place.step + 4] for place in places]
         for x, y in windows.batches(len(windows)):
-            assert (x.dtype, y.dtype) == (np.float64, np.float64)
+            assert x.dtype == y.dtype == np.float64
             np.testing.assert_allclose(windows.scaler(range(len(windows))).inverse(y)[:, 0], wanted)
             if normalize is stats:
                 np.testing.assert_allclose(y[:, 0], (np.array(wanted) - every.mean()) / every.std())
