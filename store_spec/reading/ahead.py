@@ -1,15 +1,16 @@
-"""The prefetcher of all batches: run a generator in a thread, ahead of its consumer."""
+"""The prefetcher of all batches: run generators in threads, ahead of their consumer."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from store_spec.errors import StoreError
 
@@ -17,7 +18,18 @@ GROWTH = 8  # with 2, the first reads of an epoch of 600 batches took longer tha
 BEFORE_THE_END, AT_THE_END = 0.2, 10  # seconds to wait for threads that take batches, and for each maker
 
 Item = TypeVar("Item")
+Made_co = TypeVar("Made_co", covariant=True)
 _ENDING = threading.Event()
+
+
+class Closable(Protocol[Made_co]):
+    """An iterator that is closed at the end, such as a generator."""
+
+    def __next__(self) -> Made_co:
+        """Return the next item."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 def ahead(
@@ -37,12 +49,42 @@ def ahead(
         BaseException: Whatever `make` raised, in place of its next item.
     """
     try:
-        thread = _Maker(make, slots, name, cancelled)
-    except RuntimeError:  # there are too many threads, or Python is about to exit
+        threads = start([make], slots, name, cancelled)
+    except NoThreadError:
         yield from make()
-        return
+    else:
+        yield from in_turn(threads)
+
+
+class NoThreadError(Exception):
+    """No thread can be started: there are too many, or Python is about to exit."""
+
+
+def start(
+    makes: Sequence[Callable[[], Closable[Item]]], slots: int, name: str, cancelled: threading.Event
+) -> list[Maker[Item]]:
+    """Start a thread for each of some generators; the other arguments are those of `ahead`.
+
+    Raises:
+        NoThreadError: Not all threads could be started; those that were have ended.
+    """
+    threads: list[Maker[Item]] = []
     try:
-        while True:
+        for make in makes:
+            threads.append(Maker(make, name, cancelled))  # noqa: PERF401  # those that were started must be known
+    except RuntimeError as error:
+        _end_all(threads)
+        raise NoThreadError from error
+    for thread in threads:  # none makes an item before all have been started, as they may wait for each other
+        for _ in range(slots):
+            thread.free.put(None)
+    return threads
+
+
+def in_turn(threads: Sequence[Maker[Item]]) -> Generator[Item, None, None]:
+    """Yield the items of threads in turn, until one has no more; then end the threads."""
+    try:
+        for thread in itertools.cycle(threads):
             more, item = thread.ready.get()
             if not more:
                 try:
@@ -55,7 +97,13 @@ def ahead(
             del item
             thread.free.put(None)
     finally:
+        _end_all(threads)
+
+
+def _end_all(threads: Sequence[Maker[Any]]) -> None:
+    for thread in threads:
         thread.cancel()
+    for thread in threads:
         thread.wait()
 
 
@@ -106,17 +154,13 @@ def _groups(
         del group
 
 
-class _Maker(threading.Thread):
+class Maker(threading.Thread, Generic[Item]):
     """Puts `(True, item)` for each item, then `(False, error or None)`."""
 
-    def __init__(
-        self, make: Callable[[], Generator[Any, None, None]], slots: int, name: str, cancelled: threading.Event
-    ) -> None:
+    def __init__(self, make: Callable[[], Closable[Item]], name: str, cancelled: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
         self.ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
         self.free: SimpleQueue[None] = SimpleQueue()  # used as a semaphore, because it is written in C
-        for _ in range(slots):
-            self.free.put(None)
         self._make, self._cancelled = make, cancelled
         if _ENDING.is_set():
             raise RuntimeError("Python is about to end, and starts no threads any more")
@@ -137,8 +181,10 @@ class _Maker(threading.Thread):
         # The garbage collector may close a generator in any thread, even in this one; at exit no thread runs.
         if not ending() and self is not current():
             self.join()
+            self.ready = SimpleQueue()  # nobody takes what is left; an error may be that of another thread too
 
     def run(self) -> None:
+        """Make items until there are no more, or the thread is cancelled."""
         error: BaseException | None = None
         try:
             with contextlib.closing(self._make()) as results:
@@ -159,7 +205,7 @@ class _Maker(threading.Thread):
 @atexit.register
 def _end() -> None:
     """End all threads before Python exits: it would kill them in the middle of a call, and then JAX aborts."""
-    makers = [thread for thread in threading.enumerate() if isinstance(thread, _Maker)]
+    makers = [thread for thread in threading.enumerate() if isinstance(thread, Maker)]
     if makers:  # TensorFlow's threads take some batches in advance, and Python cannot exit until they have them
         time.sleep(BEFORE_THE_END)
     _ENDING.set()

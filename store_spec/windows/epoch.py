@@ -1,10 +1,11 @@
-"""One epoch of windows: one thread reads pools, another gathers batches from them."""
+"""One epoch of windows: threads read pools, and gather batches from them."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,14 +16,16 @@ from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
+from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Own
-from store_spec.reading.one_epoch import EpochOptions
+from store_spec.reading.one_epoch import EpochOptions, Transform
 from store_spec.reading.ranks import Turns, whole_number
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.weights import digest_of, weights_then
-from store_spec.windows.loading import Loader
+from store_spec.windows.gathering import gather
+from store_spec.windows.loading import Loader, threads
 from store_spec.windows.order import VERSION, EpochOrder
-from store_spec.windows.pools import Pool, join
+from store_spec.windows.pools import Pool
 from store_spec.windows.ranges import Ranges, join_ranges
 from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.units import Costs
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
 # made. None of this depends on the size of a batch, because the order of windows does not.
 EIGHTHS = 8
 POOL, BATCH = 3, 1
-MOST_BATCHES = 4
+# Batches in memory at a time: more than a few only for the threads that gather, and if they take half of their share.
+# With 16 on 2 cores they do not stay in the processor's cache, and windows in order are read half as fast.
+FEW_BATCHES, BATCHES_OF_THREAD = 4, 4
 READ_BYTES = 2**21  # reading more at once is not faster
 READ_SHARE = 64  # each thread uses this share of the memory, in addition to the pools
 
@@ -112,7 +117,8 @@ class Epoch:
                 f"{order.largest:,} and may take {POOL} eighths, a batch takes {batch:,} and may take one, a chunk "
                 f"{chunk:,}; give memory={least_memory}"
             )
-        slots = max(2, min(MOST_BATCHES, 2 * memory * BATCH // EIGHTHS // max(1, batch)))
+        fitting = memory * BATCH // EIGHTHS // max(1, batch)
+        slots = max(2, min(FEW_BATCHES, 2 * fitting), min(BATCHES_OF_THREAD * threads(), fitting))
         return cls(
             windows=windows,
             options=options,
@@ -188,36 +194,28 @@ class Epoch:
         """Yield the batches of these ascending numbers; threads read and gather ahead until the generator is closed.
 
         Without `gathered_ahead`, rows are read ahead, but a batch is gathered when it is needed. This is for worker
-        processes, which make batches in advance anyway.
+        processes, which make batches in advance anyway. A `transform` is called in one thread, with batches in order.
         """
-        if numbers:
-            cancelled = threading.Event()
-            if gathered_ahead:
-                yield from ahead(lambda: self._gather(numbers, cancelled), self.slots, "seqzarr batches", cancelled)
-            else:
-                yield from self._gather(numbers, cancelled)
-
-    def _gather(self, numbers: range, cancelled: threading.Event) -> Generator[Any, None, None]:
-        """Yield the batches, each gathered from one or several pools."""
-        at, transform = self._pool_of(numbers[0]), self.options.transform
-        pools = ahead(lambda: self._pools(at, cancelled), 2, "seqzarr pools", cancelled)
-        try:
-            pool = next(pools)
-            first = [self.turns.share(int(windows)) for windows in self.order.first]
-            for start, stop in map(self.turns.__getitem__, numbers):
-                parts, low = [], start
-                while low < stop:
-                    while low >= first[at + 1]:
-                        del pool  # its buffer is reused
-                        pool = next(pools)
-                        at += 1
-                    high = min(stop, first[at + 1])
-                    parts.append(pool.cut(low - first[at], high - first[at]))
-                    low = high
-                batch = join(parts)
-                yield batch if transform is None else transform(batch)
-        finally:
-            pools.close()
+        if not numbers:
+            return
+        first, cancelled, transform = self._pool_of(numbers[0]), threading.Event(), self.options.transform
+        slots = self.slots if transform is None else self.slots - 1
+        batches = gather(
+            ahead(lambda: self._pools(first, cancelled), 2, "seqzarr pools", cancelled),
+            [self.turns.share(int(windows)) for windows in self.order.first[first:]],
+            self.turns,
+            numbers,
+            threads=threads() if gathered_ahead else 0,
+            slots=slots,
+            cancelled=cancelled,
+        )
+        if transform is None:
+            yield from batches
+        elif gathered_ahead:
+            # With an event of its own, as the other is set once all batches have been gathered.
+            yield from ahead(lambda: _transformed(batches, transform), 2, "seqzarr transform", threading.Event())
+        else:
+            yield from _transformed(batches, transform)
 
     def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
         """Yield the pools from `number` on."""
@@ -251,6 +249,12 @@ class Epoch:
         """Return the pool of the first window of a batch."""
         window = self.turns.rank + self.turns[number][0] * self.turns.world_size
         return int(np.searchsorted(self.order.first, window, side="right")) - 1
+
+
+def _transformed(batches: Generator[Batch, None, None], transform: Transform) -> Generator[Any, None, None]:
+    with closing(batches):
+        for batch in batches:
+            yield transform(batch)
 
 
 def _costs(windows: Windows) -> Costs:

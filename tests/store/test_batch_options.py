@@ -81,7 +81,7 @@ def test_a_transform_is_called_with_each_batch_in_the_background(in_chunks: Numb
     plain = list(windows.batches(16, shuffle=True))
     found: Any = list(windows.batches(16, shuffle=True, transform=transform))
     assert all_same([(batch["x"], batch["y"]) for batch in found], [(x * 2, y) for x, y in plain])
-    assert where == {"seqzarr batches"}
+    assert where == {"seqzarr transform"}
 
 
 def test_an_error_of_a_transform_is_raised_by_next(in_chunks: Numbered):
