@@ -1,7 +1,7 @@
 """The built-in process function, which takes columns of a table as inputs and labels."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,21 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats import format_for
-from builder.formats.column_choice import in_order_of_store, select
+from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
-from builder.formats.convert import parse_dtype, require_values, stack
+from builder.formats.convert import parse_dtype
+from builder.formats.digits import DigitNotes
 from builder.formats.joined import open_files
 from builder.formats.table import Array, DType, OpenTable
-from builder.frames.class_columns import encode_labels, read_numbers, read_texts, stack_labels
+from builder.frames.chosen_columns import select_inputs_and_labels
+from builder.frames.class_columns import encode_labels, read_texts
 from builder.frames.groups import Group, columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
+from builder.frames.noted_table import NotedTable, has_text_numbers
 from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, select_arrays
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns
 from builder.frames.transforms import in_other_units
+from builder.frames.whole_rows import read_arrays, read_pieces
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
 from builder.options.declaration import with_options, without_defaults
@@ -52,6 +56,8 @@ class Tabular:
     store_columns: tuple[tuple[str, str], ...] = ()  # columns of sequences: names and types
     store_classes: Classes | None = None  # the classes of each target
     files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
+    text_dtype: str | None = None  # of numbers in text if the option dtype is not given; None: float64
+    digits: DigitNotes | None = field(default=None, compare=False)  # where to note numbers that float32 does not keep
     # The options that the caller gave; only these are compared with those of an existing store. None: all.
     explicit: tuple[str, ...] | None = None
 
@@ -81,6 +87,11 @@ class Tabular:
     def label_source(self) -> LabelSource:
         """Where the labels come from."""
         return self.options.label_source
+
+    @property
+    def has_labels_in_table(self) -> bool:
+        """Whether labels are columns of tables."""
+        return self.label_source in {"columns", "inputs"}
 
     @property
     def label_axis(self) -> LabelAxis | None:
@@ -163,6 +174,7 @@ class Tabular:
         else:
             opened, inputs, labels = self._open(path, source)
             other = None if labels else self._labels_by_name(source, dtype)
+            dtype = self._dtype_of(opened)
             table, classes = encode_labels(
                 opened,
                 inputs,
@@ -174,15 +186,17 @@ class Tabular:
             )
             opened = table if isinstance(table, LabelledTable) else opened
             if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-                other, labels, classes = opened.own_labels(labels, CODES if classes else dtype), (), ()
+                noted = opened.with_table(self._noted(opened.labels, opened, source))
+                other, labels, classes = noted.own_labels(labels, CODES if classes else dtype), (), ()
+            table = self._noted(table, opened, source)
             time = select(self.options.time, opened.groups, source)
             own = self.label_source == "inputs"
             selection = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=time, classes=classes)
             if self._takes_all_rows:
                 pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
                 if len(pieces) <= 1:
-                    return self._read_arrays(table, selection, source)
-                return LongSequence(self._read_pieces(pieces, selection, source))
+                    return read_arrays(table, selection, dtype, source)
+                return LongSequence(read_pieces(pieces, selection, dtype, source))
             by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
             groups, resident = read_groups(table, selection.columns, dtype, source, by=by, as_text=as_text, raw=time)
         types = dict(self.store_columns)
@@ -192,30 +206,6 @@ class Tabular:
             return Parts(pipeline.sequences(groups), resident)
         sequences = replace(pipeline, why=opened.why_missing).sequences(groups)
         return Parts(opened.count_dropped(sequences) if self.options.on else sequences, resident)
-
-    def _read_arrays(
-        self, table: OpenTable, selection: SelectedColumns, source: str, before: int = 0
-    ) -> tuple[Array, Array | None]:
-        """Read inputs and labels of all rows; `before` rows of the file come before them."""
-        dtype = parse_dtype(self.options.dtype)
-        rows = read_numbers(table, selection.columns, dtype)
-        if before:
-            rows = replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows))
-        require_values(rows, source)
-        x = stack(rows, selection.inputs, dtype=dtype, source=source)
-        if not selection.labels:
-            return x, x if selection.own else selection.other
-        return x, stack_labels(rows, selection.labels, selection.classes, dtype=dtype, source=source)
-
-    def _read_pieces(
-        self, pieces: Sequence[OpenTable], selection: SelectedColumns, source: str
-    ) -> Iterator[SourceSequence]:
-        """Read a file piece by piece."""
-        before = 0
-        for piece in pieces:
-            x, y = self._read_arrays(piece, selection, source, before)
-            before += len(x)
-            yield SourceSequence(x, y)
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the features and the targets of a source: their names, and units and descriptions that the file has.
@@ -320,38 +310,19 @@ class Tabular:
         label_file = self.label_file(source if self.root is not None else path.name)
         if label_file is not None:
             table = open_with_labels(table, path, source, root, label_file, self.options)
-        return table, *self._select_columns(table, source)
+        chosen = select_inputs_and_labels(table, self.options, source, self.store_inputs, self.store_labels)
+        return table, *chosen
 
-    def _select_columns(self, table: OpenTable, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the input and label columns, in order."""
-        options, labelled = self.options, table if isinstance(table, LabelledTable) else None
-        groups: Mapping[str, tuple[str, ...]] = table.groups if labelled is None else labelled.inputs.groups
-        exclude, on = tuple(options.exclude), tuple[str, ...]()
-        if labelled is not None:
-            exclude, on = labelled.source_columns(exclude), labelled.on
-        # A list column without elements cannot be selected, but can be excluded.
-        excluded = set(select([part for part in exclude if groups.get(part) != ()], groups, source))
-        labels = []
-        named = options.labels if self.label_source == "columns" else ()
-        if labelled is None:
-            labels = [name for name in select(named, groups, source) if name not in excluded]
-        if options.inputs:
-            inputs = [name for name in select(options.inputs, groups, source) if name not in excluded]
-        else:
-            others = [name for name in groups if name not in exclude]
-            by, _ = columns_to_group_by(options.group_by, groups, source)
-            without = excluded.union(labels, by, on, select(options.time, groups, source))
-            inputs = [name for name in select(others, groups, source) if name not in without]
-        for option, names in (("inputs", inputs), ("labels", labels)):
-            if not names and (option == "inputs" or (named and labelled is None)):
-                raise SourceError(source, f"no column is left for the {option}, after labels and exclude")
-        x, y = tuple(inputs), tuple(labels)
-        if table.named:
-            x = in_order_of_store(x, self.store_inputs, "inputs", source)
-            y = in_order_of_store(y, self.store_labels, "labels", source) if labelled is None else y
-        if labelled is None:
-            return x, y
-        return x, labelled.targets(tuple(options.labels) or None, self.store_labels, tuple(options.exclude))
+    def _dtype_of(self, table: OpenTable) -> DType | None:
+        """Return the dtype of the numbers of a table; None: the one that they are read as."""
+        given = self.options.dtype is not None or self.text_dtype is None or not has_text_numbers(table)
+        return parse_dtype(self.options.dtype if given else self.text_dtype)
+
+    def _noted(self, table: OpenTable, opened: OpenTable, source: str) -> OpenTable:
+        """Return a table that notes numbers with many digits, if the source is text and no dtype is given."""
+        if self.digits is None or self.options.dtype is not None or not has_text_numbers(opened):
+            return table
+        return NotedTable(table, source, self.digits)
 
     @property
     def _takes_all_rows(self) -> bool:

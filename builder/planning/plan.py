@@ -64,6 +64,10 @@ class Plan:
         there = comparison.stored - len(comparison.vanished) + len(comparison.skipped)
         return len(comparison.new) + there + len(self.sources.misnamed)
 
+    def with_text_dtype(self, text_dtype: str | None) -> Plan:
+        """Return the plan for a new store whose numbers in text have this dtype; None: float64."""
+        return self if text_dtype is None else replace(self, sources=self.sources.with_text_dtype(text_dtype))
+
     def for_schema(self, schema: Schema) -> Plan:
         """Return the plan for a store with this schema; names of features select columns in every source."""
         return replace(self, sources=self.sources.for_schema(schema))

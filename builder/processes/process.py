@@ -55,6 +55,14 @@ class Process(Protocol):
         """The pattern of the label files beside the sources; None: labels are elsewhere."""
 
     @property
+    def has_labels_in_table(self) -> bool:
+        """Whether labels are columns of tables."""
+
+    @property
+    def text_dtype(self) -> str | None:
+        """The dtype of numbers in text, if no other is given; None: float64."""
+
+    @property
     def label_axis(self) -> LabelAxis | None:
         """The label axis, if the options determine it."""
 
