@@ -124,7 +124,6 @@ def run_build(options: BuildOptions) -> Report:
                 plan = plan.with_text_dtype(first.text_dtype)
                 many_digits = first.many_digits
             if first is not None:
-                plan.check_text(first.texts)
                 if packing.measure and not plan.exists:
                     choice = _choose_codec(engine, plan, schema_of(plan, first, packing))
                     packing = replace(packing, codec=choice.codec)

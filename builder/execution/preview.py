@@ -200,8 +200,6 @@ def _plan_and_schema(
     store.
     """
     if plan.old_store is not None:
-        if not plan.old_store.snapshot.offsets[-1] and (first := _first_usable(plan, numbers, [])) is not None:
-            plan.check_text(first.texts)
         return plan, plan.old_store.schema, NO_DIGITS
     first = _first_usable(plan, numbers, failures)
     if first is None:

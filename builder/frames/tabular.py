@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from builder.build_errors import SourceError
+from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats import format_for
 from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
@@ -156,18 +156,23 @@ class Tabular:
             Parquet file whose rows are not changed, a `builder.LongSequence`.
 
         Raises:
+            EmptySourceError: The source has no rows, or all are dropped.
             SourceError: The source cannot be read or lacks a column, or a value is missing, infinite, not a number, or
                 does not fit into the dtype.
         """
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
         if self._is_npz(path, source):
             if self.files and self._takes_all_rows:
-                alone = replace(self, files=())
-                return join_results((file, alone((self.root or Path()) / file)) for file in self.files)
-            arrays = self._read_npz(path, source)
+                root = self.root or Path()
+                return join_results((file, self._read_whole_npz(root / file, file, dtype)) for file in self.files)
             if self._takes_all_rows:
-                x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
-                return x, self._labels_by_name(source, dtype) if y is None else y
+                x, y = self._read_whole_npz(path, source, dtype)
+                if not len(x):
+                    raise EmptySourceError(source, NO_ROWS)
+                return x, y
+            if self.files:
+                raise SourceError(source, "rows of NPZ files that form one source can only be taken as they are")
+            arrays = self._read_npz(path, source)
             selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source, dtype))
             groups: Iterator[Group] = iter([({}, arrays.steps)])
             resident, opened = None, None
@@ -341,10 +346,14 @@ class Tabular:
         """Whether the source is an NPZ file, or consists of such files."""
         return format_for(Path(self.files[0]) if self.files else path, source, self.options) == "npz"
 
+    def _read_whole_npz(self, path: Path, source: str, dtype: DType | None) -> tuple[Array, Array | None]:
+        """Read the inputs and labels of an NPZ file as they are."""
+        arrays = self._read_npz(path, source)
+        x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
+        return x, self._labels_by_name(source, dtype) if y is None else y
+
     def _read_npz(self, path: Path, source: str) -> WholeArrays:
         """Read the arrays of an NPZ file."""
-        if self.files:
-            raise SourceError(source, "rows of NPZ files that form one source can only be taken as they are")
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
         if any(getattr(self.options, name) for name in columns):
             advice = "name the arrays with --input-key and --label-key"

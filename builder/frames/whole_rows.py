@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from builder.build_errors import NO_ROWS, EmptySourceError
 from builder.formats.convert import require_values, stack
 from builder.formats.table import Array, DType, OpenTable
 from builder.frames.class_columns import read_numbers, stack_labels
@@ -20,9 +21,12 @@ def read_arrays(
     """Read inputs and labels of all rows; `before` rows of the file come before them.
 
     Raises:
+        EmptySourceError: There are no rows.
         SourceError: A value is missing, infinite, not a number, or does not fit into the dtype.
     """
     rows = read_numbers(table, selection.columns, dtype)
+    if not rows.rows:
+        raise EmptySourceError(source, NO_ROWS)
     if before:
         rows = replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows))
     require_values(rows, source)

@@ -53,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Skipped(Failure):
-    """An empty source, the reason, and its fingerprint: all rows were dropped, or the process function gave nothing."""
+    """An empty source, the reason, and its fingerprint."""
 
     read: Fingerprint
 

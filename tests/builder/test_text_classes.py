@@ -393,23 +393,14 @@ def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
     assert all("column y holds classes, and --missing keep" in failure.reason for failure in report.failures)
 
 
-def test_text_in_a_store_of_sources_without_rows_says_to_build_again(tmp_path):
-    """What labels hold is told by no header, and the store has them as numbers."""
-    source, store = tmp_path / "src", tmp_path / "store"
+def test_a_source_without_rows_does_not_tell_that_labels_are_numbers(tmp_path):
+    source = tmp_path / "src"
     source.mkdir()
     (source / "a.csv").write_text("x,l\n")
-    build(source, store, process=tabular(labels="l"), workers=0)
     (source / "b.csv").write_text("x,l\n1,cat\n")
-    for again in (build, preview):
-        with pytest.raises(
-            UsageError, match=r"none of its sources had rows, so that labels l .* hold text, as 'cat'; build"
-        ):
-            again(source, store)
-    assert build(source, tmp_path / "other", process=tabular(labels="l"), workers=0).added == 2
-    (source / "b.csv").write_text("x,l\n1,2\n")
-    assert build(source, store, workers=0).added == 1
-    (source / "c.csv").write_text("x,l\n1,cat\n")
-    assert "where labels are numbers" in build(source, store, workers=0).failures[0].reason
+    report = build(source, tmp_path / "store", process=tabular(labels="l"), workers=0)
+    assert (report.added, [str(one) for one in report.skipped]) == (1, ["a.csv: has no rows"])
+    assert store_spec.open_store(tmp_path / "store").schema.labels.classes == (("cat",),)
 
 
 @pytest.mark.parametrize(

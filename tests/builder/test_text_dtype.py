@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from store_spec import open_store
 from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
+Axis = Literal["step", "own"]
 FEW = np.array([[0.1, 1234.567], [-2.5e-7, 101325], [3, 0.33333334]])
 MANY = np.array([[0.1, 116.318417], [0.2, 39.984702]])
 
@@ -130,7 +132,7 @@ def test_labels_of_text_are_float32_too_but_classes_and_labels_elsewhere_stay(tm
     (tmp_path / "raw" / "a_3.csv").write_text("x,target,kind\n0.1,0.7,cat\n0.2,1.5,dog\n")
     (tmp_path / "labels.csv").write_text("source,y\na_3.csv,116.318417\n")
 
-    def label_dtype(name: str, **options: object) -> object:
+    def label_dtype(name: str, **options: Any) -> Any:
         build(tmp_path / "raw", tmp_path / f"{name}.zarr", workers=0, **options)
         store = open_store(tmp_path / f"{name}.zarr")
         assert store.schema.inputs.dtype == np.float32
@@ -148,14 +150,14 @@ def test_labels_of_text_are_float32_too_but_classes_and_labels_elsewhere_stay(tm
 def test_labels_in_files_beside_the_sources_decide_too(tmp_path):
     write(tmp_path / "raw" / "a.csv", FEW)
     (tmp_path / "raw" / "a_labels.csv").write_text("label\n1\n16777217\n0\n")
-    for axis in ("step", "own"):
+    for axis in get_args(Axis):
         process = tabular(labels_from="{stem}_labels.csv", label_axis=axis)
         report = build(tmp_path / "raw", tmp_path / f"{axis}.zarr", process=process, workers=0)
         assert report.dtype is not None
         assert "16777217 in column label of a" in report.dtype
         assert open_store(tmp_path / f"{axis}.zarr").schema.labels.dtype == np.float64
     (tmp_path / "raw" / "a_labels.csv").write_text("label\n1\n0\n0\n")
-    for axis in ("step", "own"):
+    for axis in get_args(Axis):
         process = tabular(labels_from="{stem}_labels.csv", label_axis=axis)
         build(tmp_path / "raw", tmp_path / f"few-{axis}.zarr", process=process, workers=0)
         assert open_store(tmp_path / f"few-{axis}.zarr").schema.labels.dtype == np.float32
