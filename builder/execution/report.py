@@ -50,7 +50,7 @@ class Report:
     seconds: float
     codec: str | None = None  # what `auto` chose, and why
     dtype: str | None = None  # why numbers in text are stored as float64
-    rounded: ManyDigits = NO_DIGITS  # numbers in text that have more digits than the float32 stored
+    rounded: ManyDigits = NO_DIGITS  # numbers that have more digits than the float32 stored
     uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ class Tally:
     bytes_decoded: int = 0
     bytes_written: int = 0
     cleaning: StoreCleaning = field(default_factory=StoreCleaning)  # of the sequences of this build
-    rounded: ManyDigits = NO_DIGITS  # numbers in text that float32 does not keep
+    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
     committed: int = 0  # sequences that readers see, with those of earlier builds
     started: float = field(default_factory=time.monotonic)
     failures: list[Failure] = field(default_factory=list)

@@ -105,12 +105,12 @@ class DigitNotes:
         """Note the values of the columns of a source, before they are rounded."""
         self.found = self.found or NO_DIGITS
         table = Table.of(frame)
-        if table.block is not None and not needs_more_digits(table.block).any():
+        if table.block is not None and table.block.dtype == np.float64 and not needs_more_digits(table.block).any():
             return
         for name, column in table.columns.items():
-            if column.dtype != np.float64 or not (lost := needs_more_digits(column)).any():
+            if column.dtype.kind not in "iuf" or not (lost := needs_more_digits(column.astype(np.float64))).any():
                 continue
-            value = repr(float(column.reshape(-1)[lost.reshape(-1).argmax()])).removesuffix(".0")
+            value = str(column.reshape(-1)[lost.reshape(-1).argmax()].item()).removesuffix(".0")
             self.found += ManyDigits(
                 int(lost.sum()), int(not self.found.values), f"{value} in column {name} of {source}"
             )

@@ -19,6 +19,7 @@ from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
 from builder.frames.groups import Group, columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
+from builder.frames.narrowing import narrow_result
 from builder.frames.noted_table import NotedTable, has_text_numbers
 from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, select_arrays
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns
@@ -56,7 +57,7 @@ class Tabular:
     store_columns: tuple[tuple[str, str], ...] = ()  # columns of sequences: names and types
     store_classes: Classes | None = None  # the classes of each target
     files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
-    text_dtype: str | None = None  # of numbers in text if the option dtype is not given; None: float64
+    text_dtype: str | None = None  # of a store whose first source is text, if the option dtype is not given
     digits: DigitNotes | None = field(default=None, compare=False)  # where to note numbers that float32 does not keep
     # The options that the caller gave; only these are compared with those of an existing store. None: all.
     explicit: tuple[str, ...] | None = None
@@ -160,6 +161,13 @@ class Tabular:
             SourceError: The source cannot be read or lacks a column, or a value is missing, infinite, not a number, or
                 does not fit into the dtype.
         """
+        result = self._read(path)
+        if self.text_dtype is None or self.options.dtype is not None:
+            return result
+        return narrow_result(result, self.text_dtype, self._name(path), labels=self.has_labels_in_table)
+
+    def _read(self, path: Path) -> Any:
+        """Read one source, in the dtypes that it has."""
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
         if self._is_npz(path, source):
             if self.files and self._takes_all_rows:
@@ -173,13 +181,12 @@ class Tabular:
             if self.files:
                 raise SourceError(source, "rows of NPZ files that form one source can only be taken as they are")
             arrays = self._read_npz(path, source)
-            selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source, dtype))
+            selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source))
             groups: Iterator[Group] = iter([({}, arrays.steps)])
             resident, opened = None, None
         else:
             opened, inputs, labels = self._open(path, source)
-            other = None if labels else self._labels_by_name(source, dtype)
-            dtype = self._dtype_of(opened)
+            other = None if labels else self._labels_by_name(source)
             table, classes = encode_labels(
                 opened,
                 inputs,
@@ -318,28 +325,24 @@ class Tabular:
         chosen = select_inputs_and_labels(table, self.options, source, self.store_inputs, self.store_labels)
         return table, *chosen
 
-    def _dtype_of(self, table: OpenTable) -> DType | None:
-        """Return the dtype of the numbers of a table; None: the one that they are read as."""
-        given = self.options.dtype is not None or self.text_dtype is None or not has_text_numbers(table)
-        return parse_dtype(self.options.dtype if given else self.text_dtype)
-
     def _noted(self, table: OpenTable, opened: OpenTable, source: str) -> OpenTable:
-        """Return a table that notes numbers with many digits, if the source is text and no dtype is given."""
-        if self.digits is None or self.options.dtype is not None or not has_text_numbers(opened):
+        """Return a table that notes numbers with many digits; before there is a store, only those of text."""
+        if self.digits is None or self.options.dtype is not None:
             return table
-        return NotedTable(table, source, self.digits)
+        return NotedTable(table, source, self.digits) if self.text_dtype or has_text_numbers(opened) else table
 
     @property
     def _takes_all_rows(self) -> bool:
         """Whether all rows are used unchanged, so that no value may be missing."""
         return not self.options.changes_rows
 
-    def _labels_by_name(self, source: str, dtype: DType | None) -> Array | None:
+    def _labels_by_name(self, source: str) -> Array | None:
         """Return the labels in the name of the source if `label_pattern` is given, or no rows of labels at all."""
         if self.label_source == "none":
             return np.zeros(0, np.int8)
         if self.label_pattern is None:
             return None
+        dtype = parse_dtype(self.options.dtype)
         return parse_name_labels(source, self.label_pattern, dtype, self.store_classes, from_user=bool(self.classes))
 
     def _is_npz(self, path: Path, source: str) -> bool:
@@ -350,7 +353,7 @@ class Tabular:
         """Read the inputs and labels of an NPZ file as they are."""
         arrays = self._read_npz(path, source)
         x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
-        return x, self._labels_by_name(source, dtype) if y is None else y
+        return x, self._labels_by_name(source) if y is None else y
 
     def _read_npz(self, path: Path, source: str) -> WholeArrays:
         """Read the arrays of an NPZ file."""
@@ -358,9 +361,11 @@ class Tabular:
         if any(getattr(self.options, name) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
             raise SourceError(source, f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
-        return read_whole_arrays(
-            path, source, self.options.input_key, self.options.label_key if self.label_source == "inputs" else None
-        )
+        label_key = self.options.label_key if self.label_source == "inputs" else None
+        arrays = read_whole_arrays(path, source, self.options.input_key, label_key)
+        if self.digits is not None and self.text_dtype is not None:
+            self.digits.add(arrays.steps, source)
+        return arrays
 
 
 @with_options(TableOptions)

@@ -64,7 +64,7 @@ class Plan:
         return len(comparison.new) + there + len(self.sources.misnamed)
 
     def with_text_dtype(self, text_dtype: str | None) -> Plan:
-        """Return the plan for a new store whose numbers in text have this dtype; None: float64."""
+        """Return the plan for a new store whose tables get this dtype; None: that of each."""
         return self if text_dtype is None else replace(self, sources=self.sources.with_text_dtype(text_dtype))
 
     def for_schema(self, schema: Schema) -> Plan:

@@ -4,8 +4,8 @@
 `arguments`, `missing`, `classes` and `label_pattern` if given; `label_axis`, null if it was not given; `manifest`, null
 or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and the fingerprint
 of the process function that made the sequences from that number on (see `process_code`); and `sequence_from`, if that
-option was given; and `text_dtype`, if numbers in text are float32 by default. If `compact` changed a dtype, it also
-contains `converted`, pairs of `inputs` or `labels` and a dtype, to which rows are converted in that order.
+option was given; and `text_dtype`, if tables are float32 because the first is text. If `compact` changed a dtype, it
+also contains `converted`, pairs of `inputs` or `labels` and a dtype, to which rows are converted in that order.
 
 `provenance["failures"]` has the sources that the last build could not use (see `recorded_failures`), and
 `provenance["skipped"]`, if there are any, the empty ones (see `recorded_skips`).
@@ -101,7 +101,7 @@ class RecordedBuild:
     code: Code
     converted: Conversions = ()
     sequence_from: str | None = None
-    text_dtype: str | None = None  # of numbers in text; None: float64
+    text_dtype: str | None = None  # of tables, if the first source is text; None: that of each
     amount: str = ""  # what the store has and lacks, if most sources failed in its last build
 
     @property
@@ -273,7 +273,7 @@ def options_given(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in build.items():
         if isinstance(value, dict):
             yield from options_given(value)
-        elif value not in (None, defaults.get(name)):
+        elif name != "text_dtype" and value not in (None, defaults.get(name)):
             yield name, _code(value) if name == "code" else _option(value)
 
 

@@ -102,7 +102,7 @@ class ResolvedSources:
         return sum(file_bytes(os.path.join(self.listing.root, file)) for file in files)
 
     def with_text_dtype(self, text_dtype: str) -> ResolvedSources:
-        """Return the same sources for a new store whose numbers in text have this dtype."""
+        """Return the same sources for a new store whose tables get this dtype."""
         process = self.process
         assert isinstance(process, Tabular)
         described = self.described | {"text_dtype": text_dtype}

@@ -60,7 +60,7 @@ class Process(Protocol):
 
     @property
     def text_dtype(self) -> str | None:
-        """The dtype of numbers in text, if no other is given; None: float64."""
+        """The dtype of tables in a store whose first source is text, if no other is given; None: that of each."""
 
     @property
     def label_axis(self) -> LabelAxis | None:

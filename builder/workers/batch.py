@@ -41,7 +41,7 @@ class ProcessedBatch:
     interrupt: KeyboardInterrupt | None = None  # ended the batch early
     source_memory: SourceMemory = field(default_factory=SourceMemory)
     skipped: list[Skipped] = field(default_factory=list)
-    rounded: ManyDigits = NO_DIGITS  # numbers in text that float32 does not keep
+    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
 
     @property
     def cleaning(self) -> StoreCleaning:
@@ -80,7 +80,7 @@ class ProbeResult:
 
     inputs: Rows
     labels: Rows
-    text_dtype: str | None  # the dtype of numbers in text; None: the source has none, or float64
+    text_dtype: str | None  # the dtype of all tables if it is text; None: that of each
     many_digits: ManyDigits  # numbers in text that float32 does not keep
     texts: Mapping[str, Texts]  # of each target
     label_axis: LabelAxis

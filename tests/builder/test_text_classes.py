@@ -386,7 +386,7 @@ def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
     store = store_spec.open_store(tmp_path / "t.zarr")
     assert not report.failures
-    assert (store.schema.labels.dtype.name, store.schema.labels.classes) == ("float64", None)
+    assert (store.schema.labels.dtype.name, store.schema.labels.classes) == ("float32", None)
     assert all(np.isnan(y).all() for _, y in store)
     given = tabular(inputs="x", labels="y", missing="y=keep", classes="a,b")
     report = build(tmp_path / "src", tmp_path / "u.zarr", process=given, workers=0, max_failures=99)
@@ -495,7 +495,7 @@ def test_numbers_as_labels_cost_a_look_at_the_first_source_alone(tmp_path, monke
     monkeypatch.setattr(class_columns, "distinct_texts", lambda *given, **_: looked.append(given[2]))
     assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
     assert looked == ["000.csv"]
-    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.dtype == np.float64
+    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.dtype == np.float32
 
 
 def test_a_source_of_other_labels_adds_no_class_in_its_other_columns(tmp_path):

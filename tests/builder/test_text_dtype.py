@@ -185,6 +185,22 @@ def test_a_converted_copy_goes_on_from_float32(tmp_path):
     assert seqzarr("verify", "t.zarr", "--sources", "raw").exit_code == 0
 
 
+def test_other_formats_are_rounded_and_counted_after_text(tmp_path):
+    write(tmp_path / "raw" / "a.csv", FEW)
+    pq.write_table(pa.table({"y": [116, 16777217, None], "x": [0.1, 1 / 3, None]}), tmp_path / "raw" / "b.parquet")
+    pq.write_table(pa.table({"y": [116, 16777217], "x": [0.1, 1 / 3]}), tmp_path / "raw" / "c.parquet")
+    np.save(tmp_path / "raw" / "d.npy", MANY)
+    np.savez(tmp_path / "raw" / "e.npz", inputs=MANY, labels=np.zeros((2, 2)))
+    process = tabular(missing="drop")
+    report = build(tmp_path / "raw", tmp_path / "s.zarr", process=process, workers=0)
+    assert report.failures == ()
+    assert (report.rounded.values, report.rounded.sources) == (2 + 2 + 2 + 2, 4)
+    store = open_store(tmp_path / "s.zarr")
+    typed = np.array([[0.1, 116], [1 / 3, 16777217]])
+    expected = [FEW, typed, typed, MANY, MANY]
+    assert [inputs.tolist() for inputs, _ in store] == [rows.astype(np.float32).tolist() for rows in expected]
+
+
 def test_other_formats_keep_their_dtype(tmp_path):
     (tmp_path / "raw").mkdir()
     pq.write_table(pa.table({"x": [0.1, 0.2]}), tmp_path / "raw" / "a.parquet")
