@@ -136,7 +136,7 @@ def test_the_sources_are_held_against_the_times(root, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.times_of", lambda name, part: real(name, part) + (name == "b"))
     (problem,) = verify_sources(store, root, process=on_steps, workers=0)
     assert problem.what == (
-        "b.txt: sequence 2: time: row 0 is 1577836800001, where the store has 1577836800000 (30 values differ)"
+        "b.txt: sequence 2: time: row 1 is 1577836800001, where the store has 1577836800000 (30 values differ)"
     )
 
 
