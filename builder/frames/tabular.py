@@ -1,6 +1,7 @@
 """The built-in process function, which takes columns of a table as inputs and labels."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
 from builder.formats.convert import parse_dtype
 from builder.formats.digits import DigitNotes
-from builder.formats.joined import open_files
+from builder.formats.joined import join_files, naming_file, open_files
 from builder.formats.table import Array, DType, OpenTable
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
@@ -161,10 +162,24 @@ class Tabular:
             SourceError: The source cannot be read or lacks a column, or a value is missing, infinite, not a number, or
                 does not fit into the dtype.
         """
-        result = self._read(path)
+        if not self.files:
+            result = self._read(path)
+        else:
+            with self._naming_file(path):
+                result = self._read(path)
+            if isinstance(result, Parts):
+                result = Parts(self._name_files(path, result), result.resident)
         if self.text_dtype is None or self.options.dtype is not None:
             return result
         return narrow_result(result, self.text_dtype, self._name(path), labels=self.has_labels_in_table)
+
+    def _naming_file(self, path: Path) -> AbstractContextManager[None]:
+        """Return a context in which errors about a row of several files name the file."""
+        return naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options))
+
+    def _name_files(self, path: Path, sequences: Parts) -> Iterator[SourceSequence | LongSequence]:
+        with self._naming_file(path):
+            yield from sequences
 
     def _read(self, path: Path) -> Any:
         """Read one source, in the dtypes that it has."""
