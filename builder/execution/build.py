@@ -16,7 +16,7 @@ from builder.build_errors import BuildError, UsageError
 from builder.execution.report import Report, report_of
 from builder.execution.run import Run, RunSteps
 from builder.execution.tally import Tally, parse_limit
-from builder.formats.digits import NO_DIGITS
+from builder.frames.digits import NO_DIGITS
 from builder.labels.class_codes import first_classes
 from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions

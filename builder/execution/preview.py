@@ -13,8 +13,8 @@ from builder.execution.build import (
     worker_count,
 )
 from builder.execution.report import float64_text
-from builder.formats.digits import NO_DIGITS, ManyDigits
 from builder.frames.counts import StoreCleaning
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.inspection.document import labels_json
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from builder.amounts import count_text, printable
 from builder.execution.tally import Tally
-from builder.formats.digits import NO_DIGITS, ManyDigits
 from builder.frames.counts import CleanedSource
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import Choice
 from builder.planning.plan import Plan

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from builder.build_errors import BuildError, UsageError
-from builder.formats.digits import NO_DIGITS, ManyDigits
 from builder.frames.counts import StoreCleaning
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.workers.process_source import Failure, Skipped
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from builder.formats.digits import DigitNotes
 from builder.formats.joined import JoinedTable
 from builder.formats.json_lines import JsonTable
 from builder.formats.table import DType, Frame, OpenTable
 from builder.frames.class_columns import CategoricalTable
+from builder.frames.digits import DigitNotes
 from builder.frames.label_join import LabelledTable
 
 

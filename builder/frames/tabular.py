@@ -13,11 +13,11 @@ from builder.formats import format_for
 from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
 from builder.formats.convert import parse_dtype
-from builder.formats.digits import DigitNotes
 from builder.formats.joined import join_files, naming_file, open_files
 from builder.formats.table import Array, DType, OpenTable
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
+from builder.frames.digits import DigitNotes
 from builder.frames.groups import Group, columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
 from builder.frames.narrowing import narrow_result
@@ -185,10 +185,10 @@ class Tabular:
         """Read one source, in the dtypes that it has."""
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
         if self._is_npz(path, source):
-            if self.files and self._takes_all_rows:
+            if self.files and self.takes_all_rows:
                 root = self.root or Path()
                 return join_results((file, self._read_whole_npz(root / file, file, dtype)) for file in self.files)
-            if self._takes_all_rows:
+            if self.takes_all_rows:
                 x, y = self._read_whole_npz(path, source, dtype)
                 if not len(x):
                     raise EmptySourceError(source, NO_ROWS)
@@ -219,7 +219,7 @@ class Tabular:
             time = select(self.options.time, opened.groups, source)
             own = self.label_source == "inputs"
             selection = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=time, classes=classes)
-            if self._takes_all_rows:
+            if self.takes_all_rows:
                 pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
                 if len(pieces) <= 1:
                     return read_arrays(table, selection, dtype, source)
@@ -347,7 +347,7 @@ class Tabular:
         return NotedTable(table, source, self.digits) if self.text_dtype or has_text_numbers(opened) else table
 
     @property
-    def _takes_all_rows(self) -> bool:
+    def takes_all_rows(self) -> bool:
         """Whether all rows are used unchanged, so that no value may be missing."""
         return not self.options.changes_rows
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.execution.build import open_with_sources, worker_count
-from builder.frames.tabular import Tabular
 from builder.maintenance.verification import Checking
 from builder.planning.build_options import BATCH_BYTES
 from builder.planning.comparison import StoredSources
@@ -134,7 +133,7 @@ def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | L
 
 def _name_of_row(process: Process) -> str:
     """Return what a row of a sequence is called: it is a row of the file only if no rows are left out or moved."""
-    return "step" if isinstance(process, Tabular) and process.options.changes_rows else "row"
+    return "row" if process.takes_all_rows else "step"
 
 
 def _differences(

@@ -51,6 +51,7 @@ class FunctionProcess:
 
     is_custom = True
     has_labels_in_table = False
+    takes_all_rows = True
     format = labels_from = label_axis = text_dtype = None
 
     @property

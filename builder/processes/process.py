@@ -59,6 +59,10 @@ class Process(Protocol):
         """Whether labels are columns of tables."""
 
     @property
+    def takes_all_rows(self) -> bool:
+        """Whether the rows of a sequence are those of its file, as far as is known."""
+
+    @property
     def text_dtype(self) -> str | None:
         """The dtype of tables in a store whose first source is text, if no other is given; None: that of each."""
 

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from builder.formats.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.frames.counts import StoreCleaning, cleaning_of
+from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.class_codes import ClassCodes
 from builder.labels.text_classes import Texts
 from builder.processes.process import searching

@@ -20,8 +20,8 @@ import builder
 import store_spec
 from builder.build_errors import EmptySourceError, SourceError, UsageError
 from builder.formats.data_frames import is_data_frame
-from builder.formats.digits import DigitNotes
 from builder.formats.files import unreadable_file
+from builder.frames.digits import DigitNotes
 from builder.frames.tabular import Tabular
 from builder.labels.class_codes import ClassCodes
 from builder.labels.name_labels import classes_in_name

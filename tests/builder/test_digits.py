@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.formats.digits import needs_more_digits
+from builder.frames.digits import needs_more_digits
 
 
 def is_lost(text: str) -> bool:

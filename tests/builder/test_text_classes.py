@@ -288,9 +288,9 @@ def test_a_column_of_labels_that_holds_nothing_is_one_of_missing_values(tmp_path
     process = tabular(inputs="x", labels="y,z", missing="y=drop")
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
     reasons = [one.reason.partition("; leave")[0] for one in report.skipped]
-    assert reasons == ["none of its 2 rows is left; column y is missing in 2 of them"][:rows]
+    assert reasons == ["none of its 2 rows is left; column y is missing in 2 of them" if rows else "has no rows"]
     store = store_spec.open_store(tmp_path / "t.zarr")
-    assert sorted(store.lengths.tolist()) == [0, 2][rows // 2 :]
+    assert store.lengths.tolist() == [2]
     assert store.class_names("y") == ("u", "v")
     assert store.class_names("z") == ("p", "q")  # a source that is skipped adds no class
 
