@@ -9,6 +9,10 @@
 A class exists only where a caller acts differently. All of them survive pickling, since workers raise them.
 """
 
+from typing import Final
+
+NO_ROWS: Final = "has no rows"  # such as a table with nothing but a header
+
 
 class BuildError(Exception):
     """The root of what the builder raises; the message says what, where, the two numbers, and what to do."""
@@ -44,4 +48,4 @@ class SourceError(BuildError):
 
 
 class EmptySourceError(SourceError):
-    """Nothing is left of a source: all of its rows were dropped, or its process function gave no sequence."""
+    """Nothing is left of a source: it has no rows, all were dropped, or its process function gave no sequence."""

@@ -63,6 +63,13 @@ def attention(report: Report) -> Iterator[str]:
             f"{count_text(len(names), 'source')} {are}: {first_of(names)} ({printable(reason)}); --empty error counts "
             f"{them} as failed"
         )
+    if report.rounded.values:
+        rounded = f"{count_text(report.rounded.values, 'number')} of {count_text(report.rounded.sources, 'source')}"
+        were = "was" if report.rounded.values == 1 else "were"
+        yield (
+            f"{rounded} {were} rounded to float32, such as {printable(report.rounded.example)}: the first "
+            "source has fewer digits; to keep them, build to another path with --dtype float64"
+        )
     if report.uncompared is not None:
         yield report.uncompared
     failed = len(report.failures)

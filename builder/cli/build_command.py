@@ -163,6 +163,8 @@ def build(context: click.Context, /, **_: object) -> None:
             click.echo(summary(report))
             if report.codec is not None:
                 click.echo(report.codec)
+            if report.dtype is not None:
+                click.echo(report.dtype)
         for line in () if quiet else attention(report):
             click.echo(line, err=True)
         is_made = report.total_sequences > 0 or os.path.lexists(store)

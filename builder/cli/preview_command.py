@@ -72,6 +72,7 @@ def _result(preview: Preview, result: StorePreview) -> RenderableType:
     for name, text in (
         ("holds", f"{about}{count_text(result.sequences, 'sequence')}, {count_text(result.steps, 'step')}"),
         ("inputs", rows_text(result.inputs, "step")),
+        *((("dtype", result.dtype_why),) if result.dtype_why is not None else ()),
         ("labels", rows_text(result.labels, {"own": "label step"}.get(result.label_axis, result.label_axis))),
         # Other sources may have classes before these, so the codes are not known yet.
         *((f"{name} seen", text) for name, text in classes_text(result.labels, codes=not about)),

@@ -16,6 +16,7 @@ from builder.build_errors import BuildError, UsageError
 from builder.execution.report import Report, report_of
 from builder.execution.run import Run, RunSteps
 from builder.execution.tally import Tally, parse_limit
+from builder.frames.digits import NO_DIGITS
 from builder.labels.class_codes import first_classes
 from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
@@ -114,12 +115,15 @@ def run_build(options: BuildOptions) -> Report:
     options.on_progress(tally)
     ledger: Ledger | None = None
     choice: Choice | None = None
+    many_digits = NO_DIGITS  # of the first source of a new store
     with ExitStack() as stack:
         if plan.new:
             engine = stack.enter_context(start_engine(count, scheduler))
             first = _first_usable(engine, plan, tally)
+            if first is not None and not plan.exists:
+                plan = plan.with_text_dtype(first.text_dtype)
+                many_digits = first.many_digits
             if first is not None:
-                plan.check_text(first.texts)
                 if packing.measure and not plan.exists:
                     choice = _choose_codec(engine, plan, schema_of(plan, first, packing))
                     packing = replace(packing, codec=choice.codec)
@@ -134,7 +138,7 @@ def run_build(options: BuildOptions) -> Report:
             _retire_skipped(ledger, plan, tally.skipped)
             note_build(ledger, tally, plan)
             tally.committed = ledger.commit()
-    return report_of(options, plan, tally, untried=len(untried), choice=choice)
+    return report_of(options, plan, tally, untried=len(untried), choice=choice, many_digits=many_digits)
 
 
 def _process_sources(

@@ -12,7 +12,9 @@ from builder.execution.build import (
     schema_of,
     worker_count,
 )
+from builder.execution.report import float64_text
 from builder.frames.counts import StoreCleaning
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.inspection.document import labels_json
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
@@ -42,6 +44,7 @@ class StorePreview:
     label_axis: str
     codec: str
     codec_why: str | None  # what `auto` chose, and why
+    dtype_why: str | None = field(default=None, kw_only=True)  # why numbers in text are stored as float64
     decoded_bytes: int  # of the new rows
     chunk_steps: int
     chunk_bytes: int  # decoded, of inputs
@@ -129,7 +132,7 @@ def preview(options: BuildOptions) -> Preview:
         packing.check(plan.old_store.schema, plan.store)
     numbers = spread(len(plan.new), SAMPLES)
     failures: list[Failure] = []  # of sampled sources, with those that are skipped
-    schema = _schema(plan, numbers, packing, failures)
+    plan, schema, many_digits = _plan_and_schema(plan, numbers, packing, failures)
     choice = None
     if schema is not None and packing.measure and plan.old_store is None:
         choice = choose_by_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
@@ -141,6 +144,7 @@ def preview(options: BuildOptions) -> Preview:
         if totals.sequences:
             flight = memory_in_flight(schema, batch_bytes, count)
             result = _estimate(plan, schema, totals, choice, flight=flight, workers=count)
+            result = replace(result, dtype_why=float64_text(many_digits))
     return Preview(
         store=plan.store,
         exists=plan.exists,
@@ -187,14 +191,21 @@ def spread(count: int, most: int) -> list[int]:
     return [number * (count - 1) // max(1, chosen - 1) for number in range(chosen)]
 
 
-def _schema(plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]) -> Schema | None:
-    """Return the schema of the old store, or of a new one by the first usable source; None: no source is usable."""
+def _plan_and_schema(
+    plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]
+) -> tuple[Plan, Schema | None, ManyDigits]:
+    """Return the plan, and the schema of the old store, or of a new one by the first usable source.
+
+    The schema is None if no source is usable. The numbers with many digits are those of the first source of a new
+    store.
+    """
     if plan.old_store is not None:
-        if not plan.old_store.snapshot.offsets[-1] and (first := _first_usable(plan, numbers, [])) is not None:
-            plan.check_text(first.texts)
-        return plan.old_store.schema
+        return plan, plan.old_store.schema, NO_DIGITS
     first = _first_usable(plan, numbers, failures)
-    return None if first is None else schema_of(plan, first, packing)
+    if first is None:
+        return plan, None, NO_DIGITS
+    plan = plan.with_text_dtype(first.text_dtype)
+    return plan, schema_of(plan, first, packing), first.many_digits
 
 
 def _first_usable(plan: Plan, numbers: list[int], failures: list[Failure]) -> ProbeResult | None:

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from builder.amounts import count_text
+from builder.amounts import count_text, printable
 from builder.execution.tally import Tally
 from builder.frames.counts import CleanedSource
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import Choice
 from builder.planning.plan import Plan
@@ -48,6 +49,8 @@ class Report:
     total_sequences: int  # in the store now
     seconds: float
     codec: str | None = None  # what `auto` chose, and why
+    dtype: str | None = None  # why numbers in text are stored as float64
+    rounded: ManyDigits = NO_DIGITS  # numbers that have more digits than the float32 stored
     uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
 
     def __repr__(self) -> str:
@@ -56,6 +59,8 @@ class Report:
         other = f", {len(self.outdated):,} made by other code" if self.outdated else ""
         if skipped := len(self.skipped) + self.skipped_before:
             other += f", {skipped:,} skipped as empty"
+        if self.rounded.values:
+            other += f", {count_text(self.rounded.values, 'number')} rounded to float32"
         text = f"<build of {self.store.name}: {done}{other}, {rest}; {self.total_sequences:,} sequences in the store>"
         return "\n  ".join([text, *self._first_failures()])
 
@@ -78,11 +83,28 @@ class Report:
         """Return the report as JSON values."""
         lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("cleaned", "failures", "skipped")}
         others = {name: getattr(self, name) for name in self.__slots__ if name not in lists}
-        return {**others, "store": str(self.store), **lists}
+        return {**others, "store": str(self.store), "rounded": asdict(self.rounded), **lists}
 
 
-def report_of(options: BuildOptions, plan: Plan, tally: Tally, *, untried: int, choice: Choice | None) -> Report:
-    """Return what a build did; the first `untried` failures are of sources that no worker had."""
+def report_of(
+    options: BuildOptions,
+    plan: Plan,
+    tally: Tally,
+    *,
+    untried: int,
+    choice: Choice | None,
+    many_digits: ManyDigits,
+) -> Report:
+    """Return what a build did.
+
+    Args:
+        options: What it was asked to do.
+        plan: The sources.
+        tally: The counts.
+        untried: How many of the first failures are of sources that no worker had.
+        choice: What `codec="auto"` chose.
+        many_digits: Numbers in the first source of a new store that float32 does not keep.
+    """
     failed = {failure.source for failure in (*tally.failures[untried:], *tally.skipped)}
     updated = sum(name not in failed for name in plan.replaced)
     comparison = plan.comparison
@@ -114,5 +136,21 @@ def report_of(options: BuildOptions, plan: Plan, tally: Tally, *, untried: int, 
         total_sequences=tally.committed,
         seconds=tally.seconds,
         codec=None if choice is None else str(choice),
+        dtype=float64_text(many_digits),
+        rounded=tally.rounded,
         uncompared=plan.sources.code.uncompared,
+    )
+
+
+def float64_text(many_digits: ManyDigits) -> str | None:
+    """Say why numbers in text are stored as float64; None: they are not, or the user chose so.
+
+    >>> float64_text(ManyDigits(2, 1, "116.318417 in column lon of a.csv"))
+    'numbers are stored as float64: float32 does not keep 116.318417 in column lon of a.csv; --dtype float32 rounds it'
+    """
+    if not many_digits.values:
+        return None
+    return (
+        f"numbers are stored as float64: float32 does not keep {printable(many_digits.example)}; "
+        "--dtype float32 rounds it"
     )

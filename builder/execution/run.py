@@ -310,6 +310,7 @@ class Run:
         tally.sequences += len(records)
         tally.steps += int(records.lengths.sum())
         tally.cleaning += summary.cleaning
+        tally.rounded += summary.rounded
         tally.bytes_read += summary.bytes_read
         tally.bytes_decoded += summary.nbytes
         tally.failures += summary.failures

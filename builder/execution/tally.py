@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from builder.build_errors import BuildError, UsageError
 from builder.frames.counts import StoreCleaning
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.workers.process_source import Failure, Skipped
 
 
@@ -25,6 +26,7 @@ class Tally:
     bytes_decoded: int = 0
     bytes_written: int = 0
     cleaning: StoreCleaning = field(default_factory=StoreCleaning)  # of the sequences of this build
+    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
     committed: int = 0  # sequences that readers see, with those of earlier builds
     started: float = field(default_factory=time.monotonic)
     failures: list[Failure] = field(default_factory=list)

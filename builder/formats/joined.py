@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from builder.build_errors import SourceError
 from builder.formats import open_table
 from builder.formats.column_choice import list_names
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, reading
 from builder.options.table_options import TableOptions
+
+_OF_ROW: Final = re.compile(r"row ([0-9,]*[0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,23 @@ class JoinedTable:
         with reading(self.source, advice="are its files alike?"):
             return pa.concat_tables(shown, promote_options="permissive")
 
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the file that holds a row, from 1, of the source, and its number there, from 1.
+
+        Text is read again for this, as its number of rows is not known.
+
+        Raises:
+            SourceError: A file cannot be read, or there are fewer rows.
+        """
+        for name, table in self.tables:
+            rows = table.rows
+            if rows is None:
+                rows = len(table.read((), None, next(iter(table.groups.values()))[:1]))
+            if row <= rows:
+                return name, row
+            row -= rows
+        raise SourceError(self.source, f"has no row {row:,} more")
+
     @property
     def _first(self) -> OpenTable:
         return self.tables[0][1]
@@ -99,5 +121,33 @@ def open_files(path: Path, source: str, root: Path | None, files: Sequence[str],
     """
     if not files:
         return open_table(path, source=source, options=options)
+    return join_files(source, root, files, options)
+
+
+def join_files(source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> JoinedTable:
+    """Open several files as one table; see `open_files`."""
     tables = [(file, open_table((root or Path()) / file, source=file, options=options)) for file in files]
     return JoinedTable(tables, source)
+
+
+@contextmanager
+def naming_file(open_source: Callable[[], JoinedTable]) -> Iterator[None]:
+    """Name the file, and the row in it, in errors about a row of a source of several files.
+
+    Args:
+        open_source: Opens the source; called if there is such an error.
+    """
+    try:
+        yield
+    except SourceError as error:
+        match = _OF_ROW.match(error.reason)
+        if match is None:
+            raise
+        try:
+            table = open_source()
+            file, row = table.place(int(match[1].replace(",", "")))
+        except SourceError:  # the files change, or rows of lists cannot be counted
+            raise error from None
+        if error.source != table.source:  # it is about one file already
+            raise
+        raise SourceError(error.source, f"row {row:,} of {file}{error.reason[match.end() :]}") from error

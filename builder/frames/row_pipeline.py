@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.build_errors import EmptySourceError, SourceError
+from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats.column_choice import list_names, select
 from builder.formats.convert import stack
 from builder.formats.table import Array, DType, Table
@@ -92,7 +92,7 @@ class RowPipeline:
         refuse_transforms(transforms, names, self.options.duplicates, self.selection.classes, self.source)
         # The last sequence is held back: steps that are dropped after it count with it.
         last: SourceSequence | None = None
-        dropped, empty_table = 0, None
+        dropped, rows, empty_table = 0, 0, None
         for values, stretch in chain.from_iterable(self._stretches(group, policies) for group in groups):
             table, first = apply_transforms(Table.of(stretch.frame), transforms, names, self.source)
             cleaned = clean(
@@ -105,7 +105,8 @@ class RowPipeline:
                 why=self.why,
             )
             dropped += stretch.dropped
-            if table.rows + stretch.dropped and not len(cleaned.lengths):
+            rows += len(stretch.frame) + stretch.dropped
+            if not table.rows or not len(cleaned.lengths):
                 dropped += table.rows
                 empty_table = table
                 continue
@@ -115,10 +116,10 @@ class RowPipeline:
                 last, dropped = _add_dropped(sequence, dropped), 0
         if last is not None:
             yield _add_dropped(last, dropped)
-        elif empty_table is not None:
-            raise no_rows_left(empty_table, dropped, self.source)
+        elif empty_table is not None and rows:
+            raise no_rows_left(empty_table, rows, self.source)
         else:
-            raise EmptySourceError(self.source, "has no rows, and so no group of them")
+            raise EmptySourceError(self.source, NO_ROWS)
 
     def _stretches(self, group: Group, policies: Mapping[str, Policy]) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
         """Yield the stretches of a group, each with the values of the columns that the group is formed by."""
@@ -151,9 +152,8 @@ class RowPipeline:
         time = None if stamps is None else stamps.array[cleaned.rows]
         if time is not None and not len(time) and not self.options.elapsed:
             time = time.view(np.int64)  # without rows the unit and the zone are unknown; int64 fits any store
-        stops = list(accumulate(cleaned.lengths.tolist())) or [0]  # a file without rows is a sequence without steps
         start = 0
-        for number, stop in enumerate(stops):
+        for number, stop in enumerate(accumulate(cleaned.lengths.tolist())):
             columns = dict(values)
             if self.options.counts:
                 for name, counts in zip(COUNTS, (cleaned.dropped, cleaned.filled), strict=True):

@@ -1,25 +1,31 @@
 """The built-in process function, which takes columns of a table as inputs and labels."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from builder.build_errors import SourceError
+from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats import format_for
-from builder.formats.column_choice import in_order_of_store, select
+from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
-from builder.formats.convert import parse_dtype, require_values, stack
-from builder.formats.joined import open_files
+from builder.formats.convert import parse_dtype
+from builder.formats.joined import join_files, naming_file, open_files
 from builder.formats.table import Array, DType, OpenTable
-from builder.frames.class_columns import encode_labels, read_numbers, read_texts, stack_labels
+from builder.frames.chosen_columns import select_inputs_and_labels
+from builder.frames.class_columns import encode_labels, read_texts
+from builder.frames.digits import DigitNotes
 from builder.frames.groups import Group, columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
+from builder.frames.narrowing import narrow_result
+from builder.frames.noted_table import NotedTable, has_text_numbers
 from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, select_arrays
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns
 from builder.frames.transforms import in_other_units
+from builder.frames.whole_rows import read_arrays, read_pieces
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
 from builder.options.declaration import with_options, without_defaults
@@ -52,6 +58,8 @@ class Tabular:
     store_columns: tuple[tuple[str, str], ...] = ()  # columns of sequences: names and types
     store_classes: Classes | None = None  # the classes of each target
     files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
+    text_dtype: str | None = None  # of a store whose first source is text, if the option dtype is not given
+    digits: DigitNotes | None = field(default=None, compare=False)  # where to note numbers that float32 does not keep
     # The options that the caller gave; only these are compared with those of an existing store. None: all.
     explicit: tuple[str, ...] | None = None
 
@@ -81,6 +89,11 @@ class Tabular:
     def label_source(self) -> LabelSource:
         """Where the labels come from."""
         return self.options.label_source
+
+    @property
+    def has_labels_in_table(self) -> bool:
+        """Whether labels are columns of tables."""
+        return self.label_source in {"columns", "inputs"}
 
     @property
     def label_axis(self) -> LabelAxis | None:
@@ -145,24 +158,50 @@ class Tabular:
             Parquet file whose rows are not changed, a `builder.LongSequence`.
 
         Raises:
+            EmptySourceError: The source has no rows, or all are dropped.
             SourceError: The source cannot be read or lacks a column, or a value is missing, infinite, not a number, or
                 does not fit into the dtype.
         """
+        if not self.files:
+            result = self._read(path)
+        else:
+            with self._naming_file(path):
+                result = self._read(path)
+            if isinstance(result, Parts):
+                result = Parts(self._name_files(path, result), result.resident)
+        if self.text_dtype is None or self.options.dtype is not None:
+            return result
+        return narrow_result(result, self.text_dtype, self._name(path), labels=self.has_labels_in_table)
+
+    def _naming_file(self, path: Path) -> AbstractContextManager[None]:
+        """Return a context in which errors about a row of several files name the file."""
+        return naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options))
+
+    def _name_files(self, path: Path, sequences: Parts) -> Iterator[SourceSequence | LongSequence]:
+        with self._naming_file(path):
+            yield from sequences
+
+    def _read(self, path: Path) -> Any:
+        """Read one source, in the dtypes that it has."""
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
         if self._is_npz(path, source):
-            if self.files and self._takes_all_rows:
-                alone = replace(self, files=())
-                return join_results((file, alone((self.root or Path()) / file)) for file in self.files)
+            if self.files and self.takes_all_rows:
+                root = self.root or Path()
+                return join_results((file, self._read_whole_npz(root / file, file, dtype)) for file in self.files)
+            if self.takes_all_rows:
+                x, y = self._read_whole_npz(path, source, dtype)
+                if not len(x):
+                    raise EmptySourceError(source, NO_ROWS)
+                return x, y
+            if self.files:
+                raise SourceError(source, "rows of NPZ files that form one source can only be taken as they are")
             arrays = self._read_npz(path, source)
-            if self._takes_all_rows:
-                x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
-                return x, self._labels_by_name(source, dtype) if y is None else y
-            selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source, dtype))
+            selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source))
             groups: Iterator[Group] = iter([({}, arrays.steps)])
             resident, opened = None, None
         else:
             opened, inputs, labels = self._open(path, source)
-            other = None if labels else self._labels_by_name(source, dtype)
+            other = None if labels else self._labels_by_name(source)
             table, classes = encode_labels(
                 opened,
                 inputs,
@@ -174,15 +213,17 @@ class Tabular:
             )
             opened = table if isinstance(table, LabelledTable) else opened
             if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-                other, labels, classes = opened.own_labels(labels, CODES if classes else dtype), (), ()
+                noted = opened.with_table(self._noted(opened.labels, opened, source))
+                other, labels, classes = noted.own_labels(labels, CODES if classes else dtype), (), ()
+            table = self._noted(table, opened, source)
             time = select(self.options.time, opened.groups, source)
             own = self.label_source == "inputs"
             selection = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=time, classes=classes)
-            if self._takes_all_rows:
+            if self.takes_all_rows:
                 pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
                 if len(pieces) <= 1:
-                    return self._read_arrays(table, selection, source)
-                return LongSequence(self._read_pieces(pieces, selection, source))
+                    return read_arrays(table, selection, dtype, source)
+                return LongSequence(read_pieces(pieces, selection, dtype, source))
             by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
             groups, resident = read_groups(table, selection.columns, dtype, source, by=by, as_text=as_text, raw=time)
         types = dict(self.store_columns)
@@ -192,30 +233,6 @@ class Tabular:
             return Parts(pipeline.sequences(groups), resident)
         sequences = replace(pipeline, why=opened.why_missing).sequences(groups)
         return Parts(opened.count_dropped(sequences) if self.options.on else sequences, resident)
-
-    def _read_arrays(
-        self, table: OpenTable, selection: SelectedColumns, source: str, before: int = 0
-    ) -> tuple[Array, Array | None]:
-        """Read inputs and labels of all rows; `before` rows of the file come before them."""
-        dtype = parse_dtype(self.options.dtype)
-        rows = read_numbers(table, selection.columns, dtype)
-        if before:
-            rows = replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows))
-        require_values(rows, source)
-        x = stack(rows, selection.inputs, dtype=dtype, source=source)
-        if not selection.labels:
-            return x, x if selection.own else selection.other
-        return x, stack_labels(rows, selection.labels, selection.classes, dtype=dtype, source=source)
-
-    def _read_pieces(
-        self, pieces: Sequence[OpenTable], selection: SelectedColumns, source: str
-    ) -> Iterator[SourceSequence]:
-        """Read a file piece by piece."""
-        before = 0
-        for piece in pieces:
-            x, y = self._read_arrays(piece, selection, source, before)
-            before += len(x)
-            yield SourceSequence(x, y)
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the features and the targets of a source: their names, and units and descriptions that the file has.
@@ -320,67 +337,50 @@ class Tabular:
         label_file = self.label_file(source if self.root is not None else path.name)
         if label_file is not None:
             table = open_with_labels(table, path, source, root, label_file, self.options)
-        return table, *self._select_columns(table, source)
+        chosen = select_inputs_and_labels(table, self.options, source, self.store_inputs, self.store_labels)
+        return table, *chosen
 
-    def _select_columns(self, table: OpenTable, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the input and label columns, in order."""
-        options, labelled = self.options, table if isinstance(table, LabelledTable) else None
-        groups: Mapping[str, tuple[str, ...]] = table.groups if labelled is None else labelled.inputs.groups
-        exclude, on = tuple(options.exclude), tuple[str, ...]()
-        if labelled is not None:
-            exclude, on = labelled.source_columns(exclude), labelled.on
-        # A list column without elements cannot be selected, but can be excluded.
-        excluded = set(select([part for part in exclude if groups.get(part) != ()], groups, source))
-        labels = []
-        named = options.labels if self.label_source == "columns" else ()
-        if labelled is None:
-            labels = [name for name in select(named, groups, source) if name not in excluded]
-        if options.inputs:
-            inputs = [name for name in select(options.inputs, groups, source) if name not in excluded]
-        else:
-            others = [name for name in groups if name not in exclude]
-            by, _ = columns_to_group_by(options.group_by, groups, source)
-            without = excluded.union(labels, by, on, select(options.time, groups, source))
-            inputs = [name for name in select(others, groups, source) if name not in without]
-        for option, names in (("inputs", inputs), ("labels", labels)):
-            if not names and (option == "inputs" or (named and labelled is None)):
-                raise SourceError(source, f"no column is left for the {option}, after labels and exclude")
-        x, y = tuple(inputs), tuple(labels)
-        if table.named:
-            x = in_order_of_store(x, self.store_inputs, "inputs", source)
-            y = in_order_of_store(y, self.store_labels, "labels", source) if labelled is None else y
-        if labelled is None:
-            return x, y
-        return x, labelled.targets(tuple(options.labels) or None, self.store_labels, tuple(options.exclude))
+    def _noted(self, table: OpenTable, opened: OpenTable, source: str) -> OpenTable:
+        """Return a table that notes numbers with many digits; before there is a store, only those of text."""
+        if self.digits is None or self.options.dtype is not None:
+            return table
+        return NotedTable(table, source, self.digits) if self.text_dtype or has_text_numbers(opened) else table
 
     @property
-    def _takes_all_rows(self) -> bool:
+    def takes_all_rows(self) -> bool:
         """Whether all rows are used unchanged, so that no value may be missing."""
         return not self.options.changes_rows
 
-    def _labels_by_name(self, source: str, dtype: DType | None) -> Array | None:
+    def _labels_by_name(self, source: str) -> Array | None:
         """Return the labels in the name of the source if `label_pattern` is given, or no rows of labels at all."""
         if self.label_source == "none":
             return np.zeros(0, np.int8)
         if self.label_pattern is None:
             return None
+        dtype = parse_dtype(self.options.dtype)
         return parse_name_labels(source, self.label_pattern, dtype, self.store_classes, from_user=bool(self.classes))
 
     def _is_npz(self, path: Path, source: str) -> bool:
         """Whether the source is an NPZ file, or consists of such files."""
         return format_for(Path(self.files[0]) if self.files else path, source, self.options) == "npz"
 
+    def _read_whole_npz(self, path: Path, source: str, dtype: DType | None) -> tuple[Array, Array | None]:
+        """Read the inputs and labels of an NPZ file as they are."""
+        arrays = self._read_npz(path, source)
+        x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
+        return x, self._labels_by_name(source) if y is None else y
+
     def _read_npz(self, path: Path, source: str) -> WholeArrays:
         """Read the arrays of an NPZ file."""
-        if self.files:
-            raise SourceError(source, "rows of NPZ files that form one source can only be taken as they are")
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
         if any(getattr(self.options, name) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
             raise SourceError(source, f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
-        return read_whole_arrays(
-            path, source, self.options.input_key, self.options.label_key if self.label_source == "inputs" else None
-        )
+        label_key = self.options.label_key if self.label_source == "inputs" else None
+        arrays = read_whole_arrays(path, source, self.options.input_key, label_key)
+        if self.digits is not None and self.text_dtype is not None:
+            self.digits.add(arrays.steps, source)
+        return arrays
 
 
 @with_options(TableOptions)

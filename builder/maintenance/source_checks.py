@@ -20,14 +20,14 @@ from builder.planning.plan import check_root
 from builder.planning.recorded_failures import failures_in
 from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import split_into_batches
-from builder.processes.process import ProcessFunction, searching
+from builder.processes.process import Process, ProcessFunction, searching
 from builder.sequence import LongSequence, Sequence
 from builder.sources.fingerprints import BUFFER_BYTES
 from builder.workers.conform import conform_sequence
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
 from builder.workers.process_source import Skipped, SourceBatch, UnusableError, read_source
-from store_spec import DAMAGE, Problem, SequenceError
+from store_spec import DAMAGE, Problem, Schema, SequenceError
 from store_spec.building import CheckedSequence, SourceId
 
 
@@ -111,7 +111,7 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
         for number, name in enumerate(batch.names):
             try:
                 sequences, _ = read_source(batch, number, buffer, partial(_as_stored, store))
-                what = next(_differences(store, numbers[number], sequences), None)
+                what = next(_differences(store, numbers[number], sequences, _name_of_row(batch.process)), None)
             except UnusableError as error:
                 is_skipped = isinstance(error.failure, Skipped) and not numbers[number]
                 what = None if is_skipped else f"cannot be compared: {error.failure.reason}"
@@ -131,7 +131,14 @@ def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | L
     return CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
 
 
-def _differences(store: store_spec.Store, numbers: list[int], sequences: list[CheckedSequence | str]) -> Iterator[str]:
+def _name_of_row(process: Process) -> str:
+    """Return what a row of a sequence is called: it is a row of the file only if no rows are left out or moved."""
+    return "row" if process.takes_all_rows else "step"
+
+
+def _differences(
+    store: store_spec.Store, numbers: list[int], sequences: list[CheckedSequence | str], row: str
+) -> Iterator[str]:
     if len(sequences) != len(numbers):
         yield f"number of sequences: {len(sequences):,}, where the store has {len(numbers):,}"
         return
@@ -146,7 +153,8 @@ def _differences(store: store_spec.Store, numbers: list[int], sequences: list[Ch
             if len(stored) != len(now):
                 yield f"sequence {number:,}: {array}: {len(now):,} rows, where the store has {len(stored):,}"
             elif stored.tobytes() != now.tobytes():
-                yield f"sequence {number:,}: {array}: {_first_difference(stored, now)}"
+                where = _first_difference(stored, now, _names(store.schema, array), row)
+                yield f"sequence {number:,}: {array}: {where}"
         for array, value in checked.columns.items():
             stored = snapshot.table(array, number, number + 1)
             (was,), (is_now,) = stored.tolist(), value.tolist()
@@ -154,13 +162,22 @@ def _differences(store: store_spec.Store, numbers: list[int], sequences: list[Ch
                 yield f"sequence {number:,}: {array} is {is_now!r:.80}, where the store has {was!r:.80}"
 
 
-def _first_difference(stored: NDArray[Any], now: NDArray[Any]) -> str:
+def _names(schema: Schema, array: str) -> tuple[str, ...] | None:
+    """Return the names of the columns of an array; None: they have none."""
+    return schema.rows(array).names if array in {"inputs", "labels"} else None
+
+
+def _first_difference(stored: NDArray[Any], now: NDArray[Any], names: tuple[str, ...] | None, what: str) -> str:
+    """Say where two arrays differ first. Rows count from 1, and columns are named, as in errors of a build."""
     size = stored.dtype.itemsize
     bits = [np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8) for rows in (stored, now)]
     row, byte = (int(axis[0]) for axis in np.nonzero(bits[0] != bits[1]))
     values = int((bits[0] != bits[1]).reshape(len(stored), -1, size).any(axis=2).sum())
     place = np.unravel_index(byte // size, stored.shape[1:]) if stored.shape[1:] else ()
-    where = f"row {row:,}" + (f", column {','.join(map(str, map(int, place)))}" if place else "")
+    column = [str(int(axis)) for axis in place]
+    if names is not None and column:
+        column = [names[int(place[0])], *column[1:]]
+    where = f"{what} {row + 1:,}" + (f", column {','.join(column)}" if column else "")
     count = "1 value differs" if values == 1 else f"{values:,} values differ"
     return f"{where} is {now[(row, *place)]}, where the store has {stored[(row, *place)]} ({count})"
 

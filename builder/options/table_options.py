@@ -122,8 +122,8 @@ class TableOptions:
         help="Columns to leave out of both.", section=_COLUMNS, kind="columns", metavar="COLS",
     ))
     dtype: DTypeLike | None = field(default=None, metadata=option(
-        help="The dtype of inputs and labels, such as float32. By default that of the files, and float64 for text and "
-        "decimals.",
+        help="The dtype of inputs and labels, such as float32. By default that of the files; of text float32, or "
+        "float64 if float32 does not keep all digits of the first source; of decimals float64.",
         section=_COLUMNS, metavar="DTYPE", parse=_dtype,
     ))
     format: str | None = field(default=None, metadata=option(

@@ -139,8 +139,8 @@ class BuildOptions:
         help="Retire them even then.", section=_OLD_STORE, kind="switch",
     ))
     empty: Literal["skip", "error"] = field(default="skip", metadata=option(
-        help="What to do with an empty source: all its rows are dropped, or `--process` yields nothing. skip, the "
-        "default: it is counted, and not tried again until it changes. error: it fails.",
+        help="What to do with an empty source: it has no rows, all are dropped, or `--process` yields nothing. skip, "
+        "the default: it is counted, and not tried again until it changes. error: it fails.",
         section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
     ))
     max_failures: int | str | None = field(default=None, metadata=option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,7 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
         if "tabular" in recorded.process:
             described = tabular_from_json(recorded.process["tabular"])
             return Options(
-                process=described,
+                process=replace(described, text_dtype=recorded.text_dtype),
                 named=recorded.process,
                 manifest=table,
                 label_axis=recorded.label_axis,

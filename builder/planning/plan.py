@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import store_spec
 from builder.build_errors import UsageError
-from builder.labels.text_classes import Texts
 from builder.manifest.label_classes import check_classes
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, StoredSources, compare
@@ -64,6 +63,10 @@ class Plan:
         there = comparison.stored - len(comparison.vanished) + len(comparison.skipped)
         return len(comparison.new) + there + len(self.sources.misnamed)
 
+    def with_text_dtype(self, text_dtype: str | None) -> Plan:
+        """Return the plan for a new store whose tables get this dtype; None: that of each."""
+        return self if text_dtype is None else replace(self, sources=self.sources.with_text_dtype(text_dtype))
+
     def for_schema(self, schema: Schema) -> Plan:
         """Return the plan for a store with this schema; names of features select columns in every source."""
         return replace(self, sources=self.sources.for_schema(schema))
@@ -80,26 +83,6 @@ class Plan:
         """
         for part, size in split_into_batches(self.new_bytes, batch_bytes, ratio, workers=workers):
             yield self.batch(part), size
-
-    def check_text(self, texts: Mapping[str, Texts]) -> None:
-        """Refuse text labels if labels of the store are numbers only because no source had rows.
-
-        Args:
-            texts: The classes of each target in the first usable source.
-
-        Raises:
-            UsageError: A target has text.
-        """
-        old_store = self.old_store
-        if old_store is None or old_store.schema.labels.classes or self.sources.process.label_source != "columns":
-            return
-        for target, values in texts.items():
-            if values and not old_store.snapshot.offsets[-1]:
-                raise UsageError(
-                    f"{old_store.path}: none of its sources had rows, so that labels {target} were taken for numbers, "
-                    f"and now they hold text, as {values[0]!r:.80}; build all sources to another path, or remove this "
-                    "store first"
-                )
 
     def bytes_to_read(self) -> int:
         """Return the bytes of the files of the sources to process."""

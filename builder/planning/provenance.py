@@ -4,8 +4,8 @@
 `arguments`, `missing`, `classes` and `label_pattern` if given; `label_axis`, null if it was not given; `manifest`, null
 or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and the fingerprint
 of the process function that made the sequences from that number on (see `process_code`); and `sequence_from`, if that
-option was given. If `compact` changed a dtype, it also contains `converted`, pairs of `inputs` or `labels` and a dtype,
-to which rows are converted in that order.
+option was given; and `text_dtype`, if tables are float32 because the first is text. If `compact` changed a dtype, it
+also contains `converted`, pairs of `inputs` or `labels` and a dtype, to which rows are converted in that order.
 
 `provenance["failures"]` has the sources that the last build could not use (see `recorded_failures`), and
 `provenance["skipped"]`, if there are any, the empty ones (see `recorded_skips`).
@@ -101,6 +101,7 @@ class RecordedBuild:
     code: Code
     converted: Conversions = ()
     sequence_from: str | None = None
+    text_dtype: str | None = None  # of tables, if the first source is text; None: that of each
     amount: str = ""  # what the store has and lacks, if most sources failed in its last build
 
     @property
@@ -126,9 +127,10 @@ class RecordedBuild:
             "code": _is_code,
             "converted": _is_converted,
             "sequence_from": _is_pattern,
+            "text_dtype": _is_text_dtype,
         }
         for name, fits in fitting.items():
-            if name not in build and name not in ("converted", "sequence_from"):
+            if name not in build and name not in ("converted", "sequence_from", "text_dtype"):
                 raise UsageError(
                     f"{old_store.path}: records no {name} of its build, so none can bring it up to date; {ELSEWHERE}"
                 )
@@ -145,6 +147,7 @@ class RecordedBuild:
             code=tuple((first, code) for first, code in build["code"]),
             converted=parse_conversions(build.get("converted")) or (),
             sequence_from=build.get("sequence_from"),
+            text_dtype=build.get("text_dtype"),
             amount=_amount(old_store),
         )
 
@@ -240,6 +243,10 @@ def _is_pattern(value: Any) -> bool:
         return False
 
 
+def _is_text_dtype(value: Any) -> bool:
+    return value in (None, "float32")
+
+
 def _is_converted(value: Any) -> bool:
     return value is None or parse_conversions(value) is not None
 
@@ -266,7 +273,7 @@ def options_given(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in build.items():
         if isinstance(value, dict):
             yield from options_given(value)
-        elif value not in (None, defaults.get(name)):
+        elif name != "text_dtype" and value not in (None, defaults.get(name)):
             yield name, _code(value) if name == "code" else _option(value)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import store_spec
 from builder.build_errors import SourceError, UsageError
 from builder.formats.column_notes import Columns
+from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
 from builder.manifest.kept_columns import KeptColumn
 from builder.manifest.label_classes import (
@@ -99,6 +100,13 @@ class ResolvedSources:
         except SourceError:  # reading the source reports it
             files = self.listing.files_of(name)
         return sum(file_bytes(os.path.join(self.listing.root, file)) for file in files)
+
+    def with_text_dtype(self, text_dtype: str) -> ResolvedSources:
+        """Return the same sources for a new store whose tables get this dtype."""
+        process = self.process
+        assert isinstance(process, Tabular)
+        described = self.described | {"text_dtype": text_dtype}
+        return replace(self, process=replace(process, text_dtype=text_dtype), described=described)
 
     def for_schema(self, schema: Schema) -> ResolvedSources:
         """Return the same sources for a store; names of features select columns in every source."""

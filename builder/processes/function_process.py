@@ -50,7 +50,9 @@ class FunctionProcess:
     files: tuple[str, ...] = ()
 
     is_custom = True
-    format = labels_from = label_axis = None
+    has_labels_in_table = False
+    takes_all_rows = True
+    format = labels_from = label_axis = text_dtype = None
 
     @property
     def label_source(self) -> Literal["pattern", "manifest", "function"]:

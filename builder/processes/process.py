@@ -55,6 +55,18 @@ class Process(Protocol):
         """The pattern of the label files beside the sources; None: labels are elsewhere."""
 
     @property
+    def has_labels_in_table(self) -> bool:
+        """Whether labels are columns of tables."""
+
+    @property
+    def takes_all_rows(self) -> bool:
+        """Whether the rows of a sequence are those of its file, as far as is known."""
+
+    @property
+    def text_dtype(self) -> str | None:
+        """The dtype of tables in a store whose first source is text, if no other is given; None: that of each."""
+
+    @property
     def label_axis(self) -> LabelAxis | None:
         """The label axis, if the options determine it."""
 

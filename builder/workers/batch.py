@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
+
 from builder.frames.counts import StoreCleaning, cleaning_of
+from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.class_codes import ClassCodes
 from builder.labels.text_classes import Texts
 from builder.processes.process import searching
@@ -19,6 +22,7 @@ from builder.workers.row_blocks import BatchRows, RowBlocks, Space, bytes_in_mem
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
 from store_spec.building import EncodedRows, Records, compress_rows, no_records
 
+TEXT_DTYPE = "float32"  # of numbers in text, unless those of the first source need more digits
 BATCH_SECONDS = 2.0  # after which a batch ends, however many of its sources are left
 
 
@@ -37,6 +41,7 @@ class ProcessedBatch:
     interrupt: KeyboardInterrupt | None = None  # ended the batch early
     source_memory: SourceMemory = field(default_factory=SourceMemory)
     skipped: list[Skipped] = field(default_factory=list)
+    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
 
     @property
     def cleaning(self) -> StoreCleaning:
@@ -66,6 +71,7 @@ class BatchSummary:
     in_memory: int  # bytes of rows in memory; the others are in files
     spilled: bool  # whether there are files
     cleaning: StoreCleaning
+    rounded: ManyDigits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,8 @@ class ProbeResult:
 
     inputs: Rows
     labels: Rows
+    text_dtype: str | None  # the dtype of all tables if it is text; None: that of each
+    many_digits: ManyDigits  # numbers in text that float32 does not keep
     texts: Mapping[str, Texts]  # of each target
     label_axis: LabelAxis
     columns: tuple[SequenceColumn, ...]  # from the process function and from the manifest
@@ -112,6 +120,8 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     started, interrupt = time.monotonic(), None
     limit = math.inf if whole else BATCH_SECONDS
     new_codes = codes if batch.may_add_classes else None
+    notes, rounded = DigitNotes(), NO_DIGITS
+    batch = batch.noting(notes) if batch.process.text_dtype is not None else batch
     with searching(batch.search):
         for number in range(len(batch)):
             try:
@@ -125,7 +135,9 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                     result = error.failure
                     rows.cut(marks[-1][0])
                     codes.truncate(marks[-1][1])
+                    notes.take()
                 finished.append(result)
+                rounded += notes.take() or NO_DIGITS
             except KeyboardInterrupt as error:
                 interrupt = error
                 break
@@ -148,6 +160,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         interrupt=interrupt,
         source_memory=memory,
         skipped=[one for one in finished if isinstance(one, Skipped)],
+        rounded=rounded,
     )
 
 
@@ -189,6 +202,7 @@ def summarise(processed: ProcessedBatch) -> BatchSummary:
         in_memory=bytes_in_memory(processed.rows),
         spilled=any(rows.spilled for rows in processed.rows.values()),
         cleaning=processed.cleaning,
+        rounded=processed.rounded,
     )
 
 
@@ -230,8 +244,11 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     """
     failures, without_rows = [], list[ProbeResult]()
     buffer = memoryview(bytearray(BUFFER_BYTES))
+    notes = DigitNotes()
+    batch = batch.noting(notes)
     for number in range(len(batch)):
         try:
+            notes.take()
             codes = ClassCodes(batch.process.store_classes, batch.process.classes)
             with searching(batch.search):
                 kept = {one.column.name: one.column for one in batch.kept}
@@ -240,10 +257,14 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
         except UnusableError as error:
             failures.append(error.failure)
             continue
-        first = sequences[0]
+        first, many_digits = sequences[0], notes.take()
+        # None: no number of the source is text.
+        is_narrow = many_digits is not None and not many_digits.values
         result = ProbeResult(
-            inputs=first.inputs,
-            labels=first.labels,
+            inputs=_narrow(first.inputs) if is_narrow else first.inputs,
+            labels=_narrow(first.labels) if is_narrow and batch.process.has_labels_in_table else first.labels,
+            text_dtype=TEXT_DTYPE if is_narrow else None,
+            many_digits=many_digits or NO_DIGITS,
             texts=codes.last_texts,
             label_axis=first.label_axis,
             columns=first.columns,
@@ -259,3 +280,8 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
             return result
         without_rows.append(result)
     return without_rows[0] if without_rows else failures
+
+
+def _narrow(rows: Rows) -> Rows:
+    """Return what a row is if numbers in text are float32; class codes and whole numbers stay."""
+    return replace(rows, dtype=np.dtype(TEXT_DTYPE)) if rows.dtype == np.float64 else rows

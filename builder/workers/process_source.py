@@ -21,6 +21,8 @@ import store_spec
 from builder.build_errors import EmptySourceError, SourceError, UsageError
 from builder.formats.data_frames import is_data_frame
 from builder.formats.files import unreadable_file
+from builder.frames.digits import DigitNotes
+from builder.frames.tabular import Tabular
 from builder.labels.class_codes import ClassCodes
 from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import Texts
@@ -51,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Skipped(Failure):
-    """An empty source, the reason, and its fingerprint: all rows were dropped, or the process function gave nothing."""
+    """An empty source, the reason, and its fingerprint."""
 
     read: Fingerprint
 
@@ -86,6 +88,11 @@ class SourceBatch:
     def with_classes(self, classes: Classes | None) -> SourceBatch:
         """Return the same sources for labels with these classes."""
         return replace(self, process=self.process.with_classes(classes))
+
+    def noting(self, digits: DigitNotes) -> SourceBatch:
+        """Return the same sources; numbers in text that float32 does not keep are noted."""
+        process = self.process
+        return replace(self, process=replace(process, digits=digits)) if isinstance(process, Tabular) else self
 
     @property
     def may_add_classes(self) -> bool:

@@ -1,4 +1,4 @@
-"""Count the classes of labels that are whole numbers, and compute weights that balance them."""
+"""Count the classes of labels, and compute weights that balance them. Classes are whole numbers, of any dtype."""
 
 from __future__ import annotations
 
@@ -64,12 +64,13 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
     """Count the classes in the labels of these sequences. The labels are read once, in bounded memory.
 
     Args:
-        store: The sequences. Their labels are whole numbers or bool, on any axis. A sequence that is selected twice
-            counts twice.
+        store: The sequences. Their labels are whole numbers, in any dtype and on any axis; NaN, which stands for a
+            missing label, is not counted. A sequence that is selected twice counts twice.
         target: The target's name or number, if there are several.
 
     Raises:
-        WindowError: Labels have another dtype or more than 65,536 different values; or there is no such target.
+        WindowError: A label is not a whole number, or there are more than 65,536 different ones; or there is no such
+            target.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -89,6 +90,9 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
         values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
         pairs = np.unique(which[:, None] * len(values) + code.reshape(labels.shape))
         sequence, of = np.divmod(pairs, len(values))
+        _check_whole(values, store)
+        if values.dtype.kind == "f" and np.isnan(values[-1]):  # the last one, if it is among them
+            values, count, sequence, of = values[:-1], count[:-1], *(a[of < len(values) - 1] for a in (sequence, of))
         for counts, more in ((rows, count), (sequences, np.bincount(of, minlength=len(values)))):
             counts.update(dict(zip(values.tolist(), more.tolist(), strict=True)))
         ends = np.flatnonzero(store.label_starts == store.label_starts[which[-1]])  # several if selected twice
@@ -125,7 +129,7 @@ def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | 
         Float64 (sequences,).
 
     Raises:
-        WindowError: Labels are on another axis or are not classes, or a class has no weight.
+        WindowError: Labels are on another axis or are not classes, or a label is missing, or a class has no weight.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -151,6 +155,12 @@ def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | 
     if callable(classes):
         return np.asarray(classes(labels), np.float64)
     values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
+    _check_whole(values, store)
+    if values.dtype.kind == "f" and values.size and np.isnan(values[-1]):
+        raise WindowError(
+            f"{store.path}: the label of {count[-1]:,} of {len(labels):,} sequences is missing (NaN), so these have no "
+            "class; select the others, or give weights of your own"
+        )
     if isinstance(classes, Mapping):
         missing = [value for value in values.tolist() if value not in classes]
         if missing:
@@ -169,8 +179,8 @@ def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | 
 def _place(store: Store, target: str | int | None) -> int:
     """Return the position of a target on the last axis of a label row."""
     labels = store.schema.labels
-    if labels.dtype.kind not in "biu":
-        raise WindowError(f"{store.path}: labels are {labels.dtype}; classes are whole numbers or bool")
+    if labels.dtype.kind == "c":
+        raise WindowError(f"{store.path}: labels are {labels.dtype}; classes are whole numbers")
     names = labels.names or ()
     if target is None and labels.features == 1:
         return 0
@@ -180,3 +190,16 @@ def _place(store: Store, target: str | int | None) -> int:
         return target % labels.features
     there = ", ".join(names[:20]) if names else f"0 to {labels.features - 1:,}"
     raise WindowError(f"{store.path}: target={target!r:.80} of {labels.features:,} targets; give one of {there}")
+
+
+def _check_whole(values: NDArray[Any], store: Store) -> None:
+    """Raise a WindowError if a label is neither a whole number nor NaN."""
+    if values.dtype.kind != "f":
+        return
+    wrong = values[(values != np.trunc(values)) & ~np.isnan(values)]
+    if len(wrong):
+        raise WindowError(
+            f"{store.path}: labels are {values.dtype}, and hold {wrong[0].item()!r}, which is no class; classes are "
+            "whole numbers: name those in text when the store is built (--classes 0,1), or for numbers use stats or "
+            "quantiles"
+        )

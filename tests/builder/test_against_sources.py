@@ -6,13 +6,16 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import store_spec
-from builder import build
+from builder import build, tabular
 from builder.build_errors import UsageError
 from builder.maintenance.source_checks import verify_sources
 from store_spec.errors import StorageError
@@ -51,7 +54,7 @@ def test_each_source_that_says_something_else_is_named(place):
     }
     write_made(place / "src", other)
     a, b, c, d = problems(place)
-    assert a.startswith("a.made: sequence 0: inputs: row 0, column 0 is ")
+    assert a.startswith("a.made: sequence 0: inputs: row 1, column 0 is ")
     assert a.endswith(" (9 values differ)")
     assert b == "b.made: number of sequences: 1, where the store has 2"
     assert c == "c.made: sequence 4: inputs: 4 rows, where the store has 3"
@@ -80,7 +83,7 @@ def test_one_bit_is_enough(place):
     assert store_spec.verify(place / "store") == []
     (found,) = problems(place)
     rows = len(other)
-    assert found.startswith(f"{name}: sequence 3: inputs: row {rows - 1}, column 2 is ")
+    assert found.startswith(f"{name}: sequence 3: inputs: row {rows}, column 2 is ")
     assert found.endswith(" (1 value differs)")
 
 
@@ -143,6 +146,42 @@ def test_where_there_is_no_store_or_none_that_a_build_made_a_mistake_is_told(tmp
         verify_sources(tmp_path / "store", tmp_path / "src", process=read_made)
 
 
+def write_rows(path: Path, values: Sequence[object]) -> None:
+    """Write a table whose column y has these values; in text comments and blank lines are between its rows."""
+    if path.suffix == ".csv":
+        rows = "".join(f"{number},{value}\n# a comment\n\n" for number, value in enumerate(values))
+        path.write_text(f"# made by hand\nx,y\n{rows}")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(f'{{"x": {number}, "y": {value}}}\n\n' for number, value in enumerate(values)))
+    else:
+        numbers = [None if value == "null" else value for value in values]
+        pq.write_table(pa.table({"x": range(len(values)), "y": numbers}), path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_have_the_numbers_and_columns_the_names_that_a_build_gives_them(tmp_path, suffix):
+    (tmp_path / "src").mkdir()
+    source, good = tmp_path / "src" / f"b{suffix}", [10, 20, 30, 40, 50]
+    process = tabular(comment="#") if suffix == ".csv" else tabular()
+    write_rows(source, [*good[:3], "null", 50])
+    write_rows(tmp_path / "src" / f"a{suffix}", good)
+    (failure,) = build(tmp_path / "src", tmp_path / "bad", process=process, workers=0).failures
+    assert failure.reason.startswith("row 4, column y: missing value")
+    write_rows(source, good)
+    build(tmp_path / "src", tmp_path / "store", process=process, workers=0)
+    write_rows(source, [*good[:3], 41, 50])
+    (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", workers=0)
+    assert "inputs: row 4, column y is 41" in problem.what
+
+
+def test_where_rows_are_left_out_the_steps_of_a_sequence_are_counted(tmp_path):
+    (tmp_path / "a.csv").write_text("x\n1\n\n3\n4\n")
+    build(tmp_path / "a.csv", tmp_path / "store", process=tabular(missing="drop"), workers=0)
+    (tmp_path / "a.csv").write_text("x\n1\n\n3\n5\n")
+    (problem,) = verify_sources(tmp_path / "store", tmp_path / "a.csv", workers=0)
+    assert "inputs: step 3, column x is 5.0" in problem.what
+
+
 def test_the_command_compares_too(tmp_path):
     (tmp_path / "src").mkdir()
     for name in "ab":
@@ -155,7 +194,7 @@ def test_the_command_compares_too(tmp_path):
     assert result.stdout == f"all well: 2 sequences, 4 steps checked, and compared with {tmp_path / 'src'}\n"
     (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n3,5\n")
     result = seqzarr(*arguments)
-    line = "s.zarr: b.csv: sequence 1: inputs: row 1, column 1 is 5.0, where the store has 4.0 (1 value differs)\n"
+    line = "s.zarr: b.csv: sequence 1: inputs: row 2, column y is 5.0, where the store has 4.0 (1 value differs)\n"
     assert (result.exit_code, result.stdout) == (1, line)
     found = json.loads(seqzarr(*arguments, "--json").stdout)
     assert [problem["what"] for problem in found["problems"]] == [line.removeprefix("s.zarr: ").rstrip()]

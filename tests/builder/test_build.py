@@ -394,18 +394,18 @@ def test_the_settings_are_known_to_dask():
 
 @pytest.mark.parametrize("together", [2, 64])
 def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, monkeypatch, together):
-    """Unless none has any. They come first here, as tables of nothing but a header."""
+    """They come first here, as tables of nothing but a header."""
     monkeypatch.setattr(import_module("builder.execution.build"), "PROBED", together)  # by its name it is the function
     folder, store = tmp_path / "src", tmp_path / "some.zarr"
     folder.mkdir()
     for number in range(9):
         (folder / f"{number}.csv").write_text("time,a\n")
-    none = builder.build(folder, tmp_path / "none.zarr", workers=0)
-    assert (none.added, none.steps, none.failures) == (9, 0, ())
+    with pytest.raises(BuildError, match="no store was made: of 9 sources 9 skipped as empty, none could be used"):
+        builder.build(folder, store, workers=0)
     (folder / "9.csv").write_text("a\n1\n2\n")
     (folder / "99.csv").write_text("a\n")
     report = builder.build(folder, store, workers=0)
-    assert (report.added, report.steps) == (2, 2)
+    assert (report.added, report.steps, [one.source for one in report.skipped]) == (1, 2, ["99.csv"])
     assert [failure.source for failure in report.failures] == [f"{number}.csv" for number in range(9)]
     assert all("it has besides time" in failure.reason for failure in report.failures)
     for number in range(1, 9):

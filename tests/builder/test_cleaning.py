@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.build_errors import SourceError, UsageError
+from builder.build_errors import EmptySourceError, SourceError, UsageError
 from builder.formats.table import Table, column_of
 from builder.frames.cleaning import clean, mark_missing
 from builder.frames.tabular import tabular
@@ -193,10 +193,17 @@ def test_every_part_has_the_label_in_the_name_and_labels_that_are_the_inputs(tmp
     assert second.labels.tolist() == second.inputs.tolist() == [[5, 6]]
 
 
-def test_a_file_without_rows_is_a_sequence_without_steps(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"missing": "split"}, {"group_by": "a"}, {"time": "a", "missing": "drop"}])
+def test_a_file_without_rows_is_empty(tmp_path, options):
     (tmp_path / "x.csv").write_text("a,b\n")
-    (only,) = tabular(missing="split", transforms="diff a")(tmp_path / "x.csv")
-    assert (only.inputs.shape, only.columns) == ((0, 2), {"dropped": 0, "filled": 0})
+    with pytest.raises(EmptySourceError, match=r"x.csv: has no rows$"):
+        list(tabular(**options).sequences(tmp_path / "x.csv"))
+
+
+def test_a_file_whose_only_row_has_no_difference_is_empty(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(EmptySourceError, match=r"x.csv: none of its 1 rows is left; "):
+        list(tabular(transforms="diff a")(tmp_path / "x.csv"))
 
 
 numbers = st.one_of(st.none(), st.integers(-50, 50), st.floats(-1e3, 1e3, width=32))

@@ -271,3 +271,38 @@ def test_files_of_a_source_with_different_columns_are_a_failure_that_names_both(
     write(src, "north/p7_20240103.csv", [["x", 2]], "b,a")
     result = seqzarr("build", src, src.parent / "t.zarr", "--workers", "0")
     assert "7: north/p7_20240103.csv: column b holds text, not numbers ('x' in row 1)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "reason"),
+    [
+        ("", {}, "row 2 of north/p7_20240102.csv, column b: missing value (1 in all)"),
+        ("", {"missing": "split", "labels": "a"}, None),
+        (
+            "",
+            {"missing": "a=drop", "labels": "a"},
+            "row 2 of north/p7_20240102.csv, column b: missing value (1 in all)",
+        ),
+        ("inf", {}, "row 2 of north/p7_20240102.csv, column b: infinite value (1 in all)"),
+        ("300", {"dtype": "int8"}, "row 2 of north/p7_20240102.csv, column b: 300.0 does not fit into int8 (1 in all)"),
+        ("noon", {"time": "b", "time_unit": "s"}, "row 2 of north/p7_20240102.csv, column b: "),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_errors_about_a_value_name_the_file_and_its_row_there(src, value, options, reason, suffix):
+    if value == "noon" and suffix == "parquet":
+        pytest.skip("text is no time there")
+    write(src, "north/p7_20240102.csv", [[3, 30], [4, value]])
+    if suffix == "parquet":
+        for path in [*src.rglob("*.csv")]:
+            header, *rows = [line.split(",") for line in path.read_text().split()]
+            columns = zip(*[[float(one) if one else None for one in row] for row in rows], strict=True)
+            pq.write_table(pa.table(dict(zip(header, columns, strict=True))), path.with_suffix(".parquet"))
+            path.unlink()
+    pattern = BY_DEVICE.replace("csv", suffix)
+    report = build(src, sequence_from=pattern, process=tabular(**options), max_failures=9)
+    reasons = {failure.source: failure.reason for failure in report.failures}
+    if reason is None:
+        assert not reasons
+    else:
+        assert reasons["7"].startswith(reason.replace("csv", suffix))

@@ -140,7 +140,19 @@ def damaged(tmp_path):
     for name in ("a", "b", "c"):
         rows = "".join(f"{number},{number * ord(name)}\n" for number in range(100))
         (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n{rows}")
-    seqzarr("build", tmp_path / "src", tmp_path / "s.zarr", "--chunk", "160", "--codec", "none", "--workers", "0")
+    seqzarr(
+        "build",
+        tmp_path / "src",
+        tmp_path / "s.zarr",
+        "--chunk",
+        "160",
+        "--codec",
+        "none",
+        "--dtype",
+        "float64",
+        "--workers",
+        "0",
+    )
     flip(tmp_path / "s.zarr", 150)
     return tmp_path
 

@@ -18,7 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from builder import LongSequence, Sequence, build
-from builder.build_errors import SourceError, UsageError
+from builder.build_errors import EmptySourceError, SourceError, UsageError
 from builder.formats.column_choice import as_option, parse_columns, select
 from builder.frames.tabular import tabular
 from builder.sequence import sequences_of
@@ -45,7 +45,9 @@ def test_chosen_columns_are_those_of_a_loop_over_the_rows(tmp_path, data):
     """Whatever the order of the columns in the file, and whatever the format."""
     names = data.draw(st.permutations(["a", "b", "c", "d", "e"]))
     rows = data.draw(
-        st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=5, max_size=5), max_size=5)
+        st.lists(
+            st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=5, max_size=5), min_size=1, max_size=5
+        )
     )
     inputs = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
     labels = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
@@ -125,7 +127,8 @@ def test_a_list_column_without_rows_has_no_features(tmp_path):
     )
     with pytest.raises(SourceError, match="the list column emb has no elements in the first row"):
         tabular()(tmp_path / "x.pq")
-    assert tabular(exclude="emb")(tmp_path / "x.pq")[0].shape == (0, 1)
+    with pytest.raises(EmptySourceError, match="has no rows"):
+        tabular(exclude="emb")(tmp_path / "x.pq")
 
 
 @pytest.mark.parametrize(
@@ -429,17 +432,18 @@ def test_steps_of_any_shape_are_kept(tmp_path):
     np.testing.assert_array_equal(labels, array[:, 3:])
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.parquet"])
-def test_no_rows_are_a_sequence_of_length_zero(tmp_path, name):
+@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz", "x.parquet"])
+def test_a_file_without_rows_is_empty(tmp_path, name):
     if name == "x.csv":
         write(tmp_path / name, "a,b\n")
     elif name == "x.npy":
         np.save(tmp_path / name, np.zeros((0, 2)))
+    elif name == "x.npz":
+        np.savez(tmp_path / name, inputs=np.zeros((0, 2)), labels=np.zeros((0, 2)))
     else:
         pq.write_table(pa.table({"a": pa.array([], pa.float64()), "b": pa.array([], pa.float64())}), tmp_path / name)
-    inputs, labels = run(tabular(), tmp_path / name)
-    assert inputs.shape == labels.shape == (0, 2)
-    assert inputs.dtype == np.float64
+    with pytest.raises(EmptySourceError, match="has no rows"):
+        run(tabular(), tmp_path / name)
 
 
 def test_npz_files_hold_whole_inputs_and_labels(tmp_path):

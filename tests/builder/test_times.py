@@ -139,7 +139,7 @@ def test_the_sources_are_held_against_the_times(root, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.times_of", lambda name, part: real(name, part) + (name == "b"))
     (problem,) = verify_sources(store, root, process=on_steps, workers=0)
     assert problem.what == (
-        "b.txt: sequence 2: time: row 0 is 1577836800001, where the store has 1577836800000 (30 values differ)"
+        "b.txt: sequence 2: time: row 1 is 1577836800001, where the store has 1577836800000 (30 values differ)"
     )
 
 
@@ -181,19 +181,12 @@ def test_a_first_source_that_tells_no_unit_fails(root, tmp_path):
     assert "time is int64, which tells no unit of s, ms, us, ns" in report.failures[0].reason
 
 
-def test_a_header_alone_tells_elapsed_times_and_no_others(tmp_path):
+@pytest.mark.parametrize("elapsed", [False, True])
+def test_a_header_alone_tells_no_unit_and_is_skipped(tmp_path, elapsed):
     folder = tmp_path / "src"
     folder.mkdir()
     (folder / "a.csv").write_text("t,x\n")
-    of_dates = tabular(time="t", time_unit="s", missing="drop")
-    elapsed = tabular(time="t", time_unit="s", missing="drop", elapsed=True)
-    report = build(folder, tmp_path / "dates", process=of_dates, workers=0, max_failures=99)
-    assert [failure.reason for failure in report.failures] == [
-        "has no rows, so nothing tells the unit and the zone of its times; build with files that have rows"
-    ]
-    assert build(folder, tmp_path / "grown", process=elapsed, workers=0, max_failures=99).added == 1
     (folder / "b.csv").write_text("t,x\n1,2\n3,4\n")
-    assert build(folder, tmp_path / "grown", workers=0, max_failures=99).added == 1
-    assert build(folder, tmp_path / "one", process=elapsed, workers=0, max_failures=99).added == 2
-    assert files(tmp_path / "grown") == files(tmp_path / "one")
-    assert build(folder, tmp_path / "dates", process=of_dates, workers=0, max_failures=99).added == 2  # as is advised
+    process = tabular(time="t", time_unit="s", missing="drop", elapsed=elapsed)
+    report = build(folder, tmp_path / "store", process=process, workers=0)
+    assert (report.added, [str(one) for one in report.skipped]) == (1, ["a.csv: has no rows"])

@@ -39,8 +39,8 @@ def basin(folder: Path, name: str, path: Path, *, every_day: bool) -> Plain:
     return Plain(
         source=name,
         file=path,
-        inputs=floats(row[4:11] for row in kept),
-        labels=np.array([[flow.get(as_date(row[:3]), math.nan)] for row in kept]),
+        inputs=floats(row[4:11] for row in kept).astype(np.float32),
+        labels=np.array([[flow.get(as_date(row[:3]), math.nan)] for row in kept], np.float32),
         time=np.array(seconds, np.int64) if every_day else None,
         columns=columns,
     )

@@ -19,7 +19,7 @@ def expected(folder: Path) -> dict[str, Expected]:
     for name, path in files_below(folder / "split", ".txt"):
         data_set, _, file = name.partition("/")
         rows = blank_separated(path.read_text(encoding="ascii").splitlines())
-        values = floats(row[2:] for row in rows)
+        values = floats(row[2:] for row in rows).astype(np.float32)
         engine = Plain(source=name, file=path, inputs=values, labels=values)
         split.append(engine)
         unit = int(file.removeprefix("unit_").removesuffix(".txt"))

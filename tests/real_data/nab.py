@@ -102,7 +102,7 @@ def busy_roads(name: str, path: Path, rows: Rows) -> Plain:
         fills = value == 0 and number > 0 and kept[number - 1][1] != 0
         inputs.append(value if value != 0 else kept[number - 1][1] if fills else math.nan)
         filled.append(fills)
-    values = np.array(inputs)[:, None]
+    values = np.array(inputs, np.float32)[:, None]  # few digits, where other files of this set have up to 17
     return Plain(
         source=name,
         file=path,

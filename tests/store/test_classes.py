@@ -45,7 +45,7 @@ def counted(labels: list[NDArray[Any]]) -> tuple[list[int], list[int], list[int]
 @settings(max_examples=30, deadline=None)
 @given(
     axis=st.sampled_from(["step", "sequence", "own"]),
-    dtype=st.sampled_from(["int8", "uint64", "bool", "int64"]),
+    dtype=st.sampled_from(["int8", "uint64", "bool", "int64", "float16", "float32", "float64"]),
     shape=st.sampled_from([(), (1,), (2, 1)]),
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6),
     block=st.sampled_from([1, 64, 10**6]),
@@ -130,6 +130,28 @@ def test_weights_of_classes_that_are_none_are_refused(tmp_path: Path):
         patch.setattr(classes_module, "MOST_CLASSES", 8)
         with pytest.raises(WindowError, match="more than 8 different values; they are not classes"):
             by_step.class_counts()
-    floats = written(tmp_path / "c.zarr", [np.zeros(3)], "step")
-    with pytest.raises(WindowError, match="labels are float64; classes are whole numbers or bool"):
+    floats = written(tmp_path / "c.zarr", [np.array([0, 1, 0.5])], "step")
+    message = r"labels are float64, and hold 0.5, which is no class; .* when the store is built \(--classes 0,1\)"
+    with pytest.raises(WindowError, match=message):
         floats.class_counts()
+    with pytest.raises(WindowError, match=message):
+        written(tmp_path / "e.zarr", [np.asarray(0.5)], "sequence").sequence_weights()
+    waves = written(tmp_path / "f.zarr", [np.zeros(3, "complex64")], "step")
+    with pytest.raises(WindowError, match="labels are complex64; classes are whole numbers"):
+        waves.class_counts()
+
+
+def test_missing_labels_are_not_counted_and_have_no_weight(tmp_path: Path):
+    """NaN is in two sequences, one of which has no other label."""
+    labels = [np.array([[0, 1], [np.nan, 1]]), np.array([[np.nan, 2]]), np.array([[3, np.nan]])]
+    store = written(tmp_path / "s.zarr", labels, "step", missing="keep")
+    counts = store.class_counts(0)
+    assert (counts.values.tolist(), counts.rows.tolist(), counts.sequences.tolist()) == ([0, 3], [1, 1], [1, 1])
+    assert store.class_counts(1).rows.tolist() == [2, 1]
+    by_sequence = written(
+        tmp_path / "t.zarr", [np.asarray(each, np.float32) for each in (1, 1, 2, np.nan)], "sequence", missing="keep"
+    )
+    with pytest.raises(WindowError, match=r"the label of 1 of 4 sequences is missing \(NaN\)"):
+        by_sequence.sequence_weights()
+    assert by_sequence.select([0, 1, 2]).sequence_weights().tolist() == [0.75, 0.75, 1.5]
+    assert by_sequence.select([0, 2]).sequence_weights({1: 2, 2: 5}).tolist() == [2.0, 5.0]

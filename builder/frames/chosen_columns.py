@@ -1,0 +1,59 @@
+"""Choose the columns of a table that are inputs and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from builder.build_errors import SourceError
+from builder.formats.column_choice import in_order_of_store, select
+from builder.formats.table import OpenTable
+from builder.frames.groups import columns_to_group_by
+from builder.frames.label_join import LabelledTable
+from builder.options.table_options import TableOptions
+
+Names = tuple[str, ...]
+
+
+def select_inputs_and_labels(
+    table: OpenTable, options: TableOptions, source: str, store_inputs: Names | None, store_labels: Names | None
+) -> tuple[Names, Names]:
+    """Return the input and label columns, in order.
+
+    Args:
+        table: The source, with its label file if it has one.
+        options: Which columns to choose.
+        source: For errors.
+        store_inputs: The features of the store, if there is one and they have names.
+        store_labels: Its targets.
+
+    Raises:
+        SourceError: A column does not exist, none is left, or they are not those of the store.
+    """
+    labelled = table if isinstance(table, LabelledTable) else None
+    groups: Mapping[str, tuple[str, ...]] = table.groups if labelled is None else labelled.inputs.groups
+    exclude, on = tuple(options.exclude), tuple[str, ...]()
+    if labelled is not None:
+        exclude, on = labelled.source_columns(exclude), labelled.on
+    # A list column without elements cannot be selected, but can be excluded.
+    excluded = set(select([part for part in exclude if groups.get(part) != ()], groups, source))
+    labels = []
+    named = options.labels if options.label_source == "columns" else ()
+    if labelled is None:
+        labels = [name for name in select(named, groups, source) if name not in excluded]
+    if options.inputs:
+        inputs = [name for name in select(options.inputs, groups, source) if name not in excluded]
+    else:
+        others = [name for name in groups if name not in exclude]
+        by, _ = columns_to_group_by(options.group_by, groups, source)
+        without = excluded.union(labels, by, on, select(options.time, groups, source))
+        inputs = [name for name in select(others, groups, source) if name not in without]
+    for option, names in (("inputs", inputs), ("labels", labels)):
+        if not names and (option == "inputs" or (named and labelled is None)):
+            raise SourceError(source, f"no column is left for the {option}, after labels and exclude")
+    x, y = tuple(inputs), tuple(labels)
+    if table.named:
+        x = in_order_of_store(x, store_inputs, "inputs", source)
+        y = in_order_of_store(y, store_labels, "labels", source) if labelled is None else y
+    if labelled is None:
+        return x, y
+    return x, labelled.targets(tuple(options.labels) or None, store_labels, tuple(options.exclude))

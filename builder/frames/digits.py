@@ -1,0 +1,116 @@
+"""Find numbers in text that need more digits than float32 keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.formats.table import Array, Frame, Table
+
+_EXACT_POWER: Final = 22  # float64 holds the powers of ten up to this one
+_POWERS: Final = 10.0 ** np.arange(_EXACT_POWER + 1)
+_MOST_DIGITS: Final = 9  # float32 keeps hardly any value with more, by chance
+_NEARLY: Final = 1e-6  # of half a unit of the last digit, within which a difference is computed anew
+_ALL_KEPT: Final = 2**23  # float32 keeps all decimal numbers of a column whose digits, as whole numbers, are below this
+
+
+def needs_more_digits(values: Array) -> NDArray[np.bool_]:
+    """Return a mask of the float64 values that float32 does not keep; NaN and infinities are kept.
+
+    A value is kept if the nearest float32, written with as many digits as the value has, is the same number.
+
+    >>> needs_more_digits(np.array([0.1, 1234.567, 116.318417, 2**24, 2**24 + 1])).tolist()
+    [False, False, True, False, True]
+    """
+    lost = np.zeros(values.size, np.bool_)
+    rest, places = values.reshape(-1), np.arange(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Most columns have few digits, and few decimals. Half a unit of their last digit is more than float32 is off.
+        for number, decimals in enumerate((3, 6, 0)):
+            digits = np.rint(rest * 10.0**decimals)
+            others = np.flatnonzero(~((digits / 10.0**decimals == rest) & (np.abs(digits) < _ALL_KEPT)))
+            rest, places = rest[others], others if not number else places[others]
+            if not len(rest):
+                return lost.reshape(values.shape)
+        nearest = rest.astype(np.float32).astype(np.float64)
+        others = np.flatnonzero(np.isfinite(rest) & (nearest != rest))
+        lost[places[others]] = _differ(rest[others], nearest[others])
+    return lost.reshape(values.shape)
+
+
+def _differ(values: Array, nearest: Array) -> NDArray[np.bool_]:
+    """Return whether the nearest float32 of each value, which is neither 0 nor exact, differs in the value's digits."""
+    exponents = np.floor(np.log10(np.abs(values))).astype(np.int64)
+    decimals = np.clip(_MOST_DIGITS - 1 - exponents, -_EXACT_POWER, _EXACT_POWER)
+    up, down = _POWERS[np.maximum(decimals, 0)], _POWERS[np.maximum(-decimals, 0)]
+    scaled, off = values * up / down, np.abs(nearest - values) * up / down
+    digits = np.rint(scaled)
+    is_short = digits * down / up == values  # at most _MOST_DIGITS digits
+    # Half a unit of the last digit of a short value, whose last digits can be 0; at most that of another value.
+    whole = np.where(is_short, digits, 1).astype(np.int64)
+    half = np.where(is_short, 0.5, 0.05)
+    for power in (10, 100, 1000):
+        half[whole % power == 0] *= 10
+    lost: NDArray[np.bool_] = off > half
+    # Left are very large and small values, ties, and values with more digits whose float32 is close by chance.
+    unknown = np.abs(decimals) == _EXACT_POWER
+    unknown |= ~(is_short | lost) | (np.abs(off / half - 1) < _NEARLY)
+    for place in np.flatnonzero(unknown).tolist():
+        lost[place] = _differs(float(values[place]), float(nearest[place]))
+    return lost
+
+
+def _differs(value: float, nearest: float) -> bool:
+    digits = len(Decimal(repr(value)).normalize().as_tuple().digits)
+    return float(f"{nearest:.{digits - 1}e}") != value
+
+
+@dataclass(frozen=True, slots=True)
+class ManyDigits:
+    """Numbers in text with more digits than float32 keeps.
+
+    Args:
+        values: How many there are.
+        sources: How many sources have some.
+        example: One of them, with its column and its source; empty: there are none.
+    """
+
+    values: int = 0
+    sources: int = 0
+    example: str = ""
+
+    def __add__(self, other: ManyDigits) -> ManyDigits:
+        return ManyDigits(self.values + other.values, self.sources + other.sources, self.example or other.example)
+
+
+NO_DIGITS: Final = ManyDigits()
+
+
+@dataclass(slots=True)
+class DigitNotes:
+    """Notes the numbers with many digits while the text of a source is read."""
+
+    found: ManyDigits | None = None  # None: no text was read
+
+    def take(self) -> ManyDigits | None:
+        """Return what was noted, and start again."""
+        found, self.found = self.found, None
+        return found
+
+    def add(self, frame: Frame, source: str) -> None:
+        """Note the values of the columns of a source, before they are rounded."""
+        self.found = self.found or NO_DIGITS
+        table = Table.of(frame)
+        if table.block is not None and table.block.dtype == np.float64 and not needs_more_digits(table.block).any():
+            return
+        for name, column in table.columns.items():
+            if column.dtype.kind not in "iuf" or not (lost := needs_more_digits(column.astype(np.float64))).any():
+                continue
+            value = str(column.reshape(-1)[lost.reshape(-1).argmax()].item()).removesuffix(".0")
+            self.found += ManyDigits(
+                int(lost.sum()), int(not self.found.values), f"{value} in column {name} of {source}"
+            )

@@ -1,0 +1,69 @@
+"""Tables whose numbers are text: which they are, and a wrapper that notes numbers with many digits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from builder.formats.joined import JoinedTable
+from builder.formats.json_lines import JsonTable
+from builder.formats.table import DType, Frame, OpenTable
+from builder.frames.class_columns import CategoricalTable
+from builder.frames.digits import DigitNotes
+from builder.frames.label_join import LabelledTable
+
+
+def has_text_numbers(table: OpenTable) -> bool:
+    """Whether all numbers of a source, and of its label file, are written as text."""
+    if isinstance(table, LabelledTable):
+        return has_text_numbers(table.inputs) and has_text_numbers(table.labels)
+    if isinstance(table, CategoricalTable):
+        return has_text_numbers(table.inner)
+    if isinstance(table, JoinedTable):
+        return all(has_text_numbers(one) for _, one in table.tables)
+    return table.is_text or isinstance(table, JsonTable)
+
+
+@dataclass(frozen=True, slots=True)
+class NotedTable:
+    """An `OpenTable` that notes numbers with many digits when they are read."""
+
+    inner: OpenTable
+    source: str
+    notes: DigitNotes
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The groups of the table."""
+        return self.inner.groups
+
+    @property
+    def named(self) -> bool:
+        """Whether the columns have names."""
+        return self.inner.named
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the table is text."""
+        return self.inner.is_text
+
+    @property
+    def decimal(self) -> str:
+        """The decimal mark of the table."""
+        return self.inner.decimal
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows, if it is known."""
+        return self.inner.rows
+
+    def pieces(self) -> Sequence[OpenTable]:
+        """Return the pieces of the table."""
+        return tuple(replace(self, inner=piece) for piece in self.inner.pieces())
+
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+        """Read columns, and note their numbers."""
+        frame = self.inner.read(names, dtype, raw)
+        if names:
+            self.notes.add(frame.select(list(names)), self.source)
+        return frame

@@ -1,0 +1,47 @@
+"""Read all rows of a table as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from builder.build_errors import NO_ROWS, EmptySourceError
+from builder.formats.convert import require_values, stack
+from builder.formats.table import Array, DType, OpenTable
+from builder.frames.class_columns import read_numbers, stack_labels
+from builder.frames.row_pipeline import SelectedColumns
+from builder.sequence import Sequence as SourceSequence
+
+
+def read_arrays(
+    table: OpenTable, selection: SelectedColumns, dtype: DType | None, source: str, before: int = 0
+) -> tuple[Array, Array | None]:
+    """Read inputs and labels of all rows; `before` rows of the file come before them.
+
+    Raises:
+        EmptySourceError: There are no rows.
+        SourceError: A value is missing, infinite, not a number, or does not fit into the dtype.
+    """
+    rows = read_numbers(table, selection.columns, dtype)
+    if not rows.rows:
+        raise EmptySourceError(source, NO_ROWS)
+    if before:
+        rows = replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows))
+    require_values(rows, source)
+    x = stack(rows, selection.inputs, dtype=dtype, source=source)
+    if not selection.labels:
+        return x, x if selection.own else selection.other
+    return x, stack_labels(rows, selection.labels, selection.classes, dtype=dtype, source=source)
+
+
+def read_pieces(
+    pieces: Sequence[OpenTable], selection: SelectedColumns, dtype: DType | None, source: str
+) -> Iterator[SourceSequence]:
+    """Read a file piece by piece."""
+    before = 0
+    for piece in pieces:
+        x, y = read_arrays(piece, selection, dtype, source, before)
+        before += len(x)
+        yield SourceSequence(x, y)
