@@ -291,8 +291,8 @@ def test_a_column_that_the_first_source_lacks_may_be_in_others(tables, tmp_path)
     ("option", "values"),
     [
         ("--inputs", "inputs not given, and now inputs a"),
-        ("--chunk", "chunks of 16,384 steps, and the option now gives chunks of 512 steps"),
-        ("--shard", "shards of 4,194,304 steps, and the option now gives shards of 65,536 steps"),
+        ("--chunk", "chunks of 32,768 steps, and the option now gives chunks of 1,024 steps"),
+        ("--shard", "shards of 8,388,608 steps, and the option now gives shards of 131,072 steps"),
         ("--codec", "codec lz4:9, and the option now gives codec zstd:3"),
     ],
 )
