@@ -378,8 +378,8 @@ def test_no_sequences_and_empty_ones_give_no_windows(lengths: Any, short: Short)
     assert [part.tolist() for part in index.locate_many([])] == [[], []]
     assert index.real_rows([], []).tolist() == index.last_rows([], []).tolist() == []
     for number in (0, -1):
-        said = f"^window {number} asked for, but there are none, as a window and its label need 7 steps, and of "
-        with pytest.raises(SequenceIndexError, match=said + f"{len(lengths)} sequences the longest has "):
+        said = f"^window {number} asked for, but there are none, as a window and its label need 7 steps, and the "
+        with pytest.raises(SequenceIndexError, match=said + f"longest of {len(lengths)} sequences has "):
             index.locate(number)
 
 

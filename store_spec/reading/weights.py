@@ -51,6 +51,8 @@ def checked_weights(weights: ArrayLike | None, counts: Ints, where: object) -> F
 
 def weights_of_sequences(weights: ArrayLike | None, store: Store) -> Floats | None:
     """Return weights like `checked_weights`, where each sequence is one sample."""
+    if weights is None:  # a root may claim more sequences than an array can have
+        return None
     return checked_weights(weights, np.broadcast_to(np.int64(1), len(store)), store.path)  # takes no memory
 
 

@@ -6,14 +6,16 @@ import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Self
 
+from store_spec.errors import StoreError
 from store_spec.reading.ahead import Maker, NoThreadError, in_turn, start
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.ranks import Turns
 from store_spec.windows.pools import Pool, join
 
+Block = tuple[list[Batch], StoreError | None]  # an error came after these batches
 MOST_IN_BLOCK = 2  # batches: each block wakes the consumer once
 LEAST_SLOTS = 2  # blocks of a thread: one in use, and one that is being gathered
 
@@ -82,13 +84,20 @@ class _Blocks:
 
     def __init__(self, pools: SharedPools, bounds: list[int], turns: Turns, blocks: Iterator[range]) -> None:
         self._pools, self._bounds, self._turns, self._blocks = pools, bounds, turns, blocks
-        self._at, self._pool = -1, None  # type: int, Pool | None
+        self._at = -1
+        self._pool: Pool | None = None
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> list[Batch]:
-        return [self._batch(*self._turns[number]) for number in next(self._blocks)]
+    def __next__(self) -> Block:
+        batches: list[Batch] = []
+        for number in next(self._blocks):
+            try:
+                batches.append(self._batch(*self._turns[number]))
+            except StoreError as error:
+                return batches, error
+        return batches, None
 
     def _batch(self, start: int, stop: int) -> Batch:
         parts = []
@@ -130,21 +139,32 @@ def gather(
         cancelled: Set when the generator is closed.
     """
     threads = min(threads, slots // LEAST_SLOTS, len(numbers))
-    makers: list[Maker[list[Batch]]] = []
+    makers: list[Maker[Block]] = []
     if threads:
         shared, size = SharedPools(pools, threads), min(MOST_IN_BLOCK, slots // (LEAST_SLOTS * threads))
-        blocks = (islice(_blocks(numbers, threads, size), first, None, threads) for first in range(threads))
-        makes = [partial(_Blocks, shared, bounds, turns, each) for each in blocks]
+        each = (islice(_blocks(numbers, threads, size), first, None, threads) for first in range(threads))
+        makes = [partial(_Blocks, shared, bounds, turns, some) for some in each]
         with suppress(NoThreadError):
             makers = start(makes, slots // (threads * size), "seqzarr batches", cancelled)
     if makers:
-        for block in in_turn(makers):
-            block.reverse()
-            while block:
-                yield block.pop()
-        return
-    with closing(_Blocks(SharedPools(pools, 1), bounds, turns, _blocks(numbers, len(numbers), 1))) as alone:
-        yield from chain.from_iterable(alone)
+        blocks = in_turn(makers)
+    else:
+        blocks = _closed(_Blocks(SharedPools(pools, 1), bounds, turns, _blocks(numbers, len(numbers), 1)))
+    with closing(blocks):
+        for batches, error in blocks:
+            batches.reverse()
+            while batches:
+                yield batches.pop()
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    del error  # an error in its own traceback would keep the caller's objects alive
+
+
+def _closed(blocks: _Blocks) -> Generator[Block, None, None]:
+    with closing(blocks):
+        yield from blocks
 
 
 def _blocks(numbers: range, singles: int, size: int) -> Iterator[range]:

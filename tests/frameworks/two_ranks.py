@@ -69,7 +69,9 @@ def main(path: str, init: str, rank: int) -> None:
     finally:
         distributed.destroy_process_group()
     # A worker that is not forked has no process group; its copy of the dataset knows the rank all the same.
-    last = [number for _, _, index in pickle.loads(sent) for number in index.tolist()]
+    copy = pickle.loads(sent)
+    copy.set_epoch(EPOCHS - 1)
+    last = [number for _, _, index in copy for number in index.tolist()]
     print(json.dumps(found | {"last": last}))
 
 

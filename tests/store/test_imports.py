@@ -47,12 +47,12 @@ def packages_of(*distributions: str) -> set[str]:
     return {package for package, owners in names if found & {canonicalize_name(owner) for owner in owners}}
 
 
-# Hides everything but the standard library, and numpy, zarr and numcodecs with what they need themselves.
+# Hides everything but the standard library, and numpy, zarr, numcodecs and crc32c with what they need themselves.
 ONLY = f"""
 import sys
 allowed = {{
     "store_spec",
-    *{sorted(packages_of("numpy", "zarr", "numcodecs"))!r},
+    *{sorted(packages_of("numpy", "zarr", "numcodecs", "crc32c"))!r},
     *sys.stdlib_module_names,
 }}
 class Gate:
@@ -106,7 +106,7 @@ assert store_spec.verify({str(golden)!r}) == []
     assert "zarr" not in loaded(work)
 
 
-def test_numpy_zarr_and_numcodecs_are_enough():
+def test_numpy_zarr_numcodecs_and_crc32c_are_enough():
     run(ONLY + WORK)
 
 
