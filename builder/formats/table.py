@@ -206,6 +206,42 @@ class OpenTable(Protocol):
         """The number of rows according to the header; None if that is unknown."""
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedTable:
+    """What an `OpenTable` that reads another one has of it.
+
+    Args:
+        inner: The other table.
+    """
+
+    inner: OpenTable
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The groups of the table."""
+        return self.inner.groups
+
+    @property
+    def named(self) -> bool:
+        """Whether the columns have names."""
+        return self.inner.named
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the table is text."""
+        return self.inner.is_text
+
+    @property
+    def decimal(self) -> str:
+        """The decimal mark of the table."""
+        return self.inner.decimal
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows, if it is known."""
+        return self.inner.rows
+
+
 def read_raw(table: OpenTable, names: Sequence[str]) -> Frame:
     """Read columns of a table unconverted, under their own names."""
     return hidden_columns(table.read((), None, names), names)

@@ -11,7 +11,7 @@ from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, describe_type, is_all_null, is_numeric, is_text
 from builder.formats.column_choice import as_option
 from builder.formats.convert import stack
-from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, read_raw
+from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, WrappedTable, read_raw
 from builder.formats.text_numbers import is_nearly_number, strip_blanks
 from builder.frames.label_join import LabelledTable
 from builder.labels.text_classes import (
@@ -29,7 +29,7 @@ from store_spec import Classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CategoricalTable:
+class CategoricalTable(WrappedTable):
     """A table whose columns of classes are read as codes, int64.
 
     Args:
@@ -42,7 +42,6 @@ class CategoricalTable:
         previous: The pieces of the same file that come before this one.
     """
 
-    inner: OpenTable
     classes: Mapping[str, tuple[str, ...]]
     labels: tuple[str, ...]
     source: str
@@ -50,35 +49,10 @@ class CategoricalTable:
     from_user: bool
     previous: tuple[OpenTable, ...] = ()
 
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The groups of the table."""
-        return self.inner.groups
-
-    @property
-    def named(self) -> bool:
-        """Whether the columns have names."""
-        return self.inner.named
-
-    @property
-    def decimal(self) -> str:
-        """The decimal mark of the table."""
-        return self.inner.decimal
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the table is text."""
-        return self.inner.is_text
-
     def pieces(self) -> Sequence[CategoricalTable]:
         """Return the pieces of the table, each with the same classes."""
         parts = self.inner.pieces()
         return tuple(replace(self, inner=part, previous=tuple(parts[:number])) for number, part in enumerate(parts))
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows, if it is known."""
-        return self.inner.rows
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns; classes become codes."""

@@ -76,7 +76,7 @@ class ManyDigits:
     Args:
         values: How many there are.
         sources: How many sources have some.
-        example: One of them, with its column and its source; empty: there are none.
+        example: One of them, with its column and its source; empty if `values` is 0.
     """
 
     values: int = 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from builder.formats.joined import JoinedTable
 from builder.formats.json_lines import JsonTable
-from builder.formats.table import DType, Frame, OpenTable
+from builder.formats.table import DType, Frame, OpenTable, WrappedTable
 from builder.frames.class_columns import CategoricalTable
 from builder.frames.digits import DigitNotes
 from builder.frames.label_join import LabelledTable
@@ -25,37 +25,11 @@ def has_text_numbers(table: OpenTable) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class NotedTable:
+class NotedTable(WrappedTable):
     """An `OpenTable` that notes numbers with many digits when they are read."""
 
-    inner: OpenTable
     source: str
     notes: DigitNotes
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The groups of the table."""
-        return self.inner.groups
-
-    @property
-    def named(self) -> bool:
-        """Whether the columns have names."""
-        return self.inner.named
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the table is text."""
-        return self.inner.is_text
-
-    @property
-    def decimal(self) -> str:
-        """The decimal mark of the table."""
-        return self.inner.decimal
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows, if it is known."""
-        return self.inner.rows
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the pieces of the table."""

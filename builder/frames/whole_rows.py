@@ -21,7 +21,7 @@ def read_arrays(
     """Read inputs and labels of all rows; `before` rows of the file come before them.
 
     Raises:
-        EmptySourceError: There are no rows.
+        EmptySourceError: The table has no rows.
         SourceError: A value is missing, infinite, not a number, or does not fit into the dtype.
     """
     rows = read_numbers(table, selection.columns, dtype)

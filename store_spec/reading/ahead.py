@@ -82,7 +82,7 @@ def start(
 
 
 def in_turn(threads: Sequence[Maker[Item]]) -> Generator[Item, None, None]:
-    """Yield the items of threads in turn, until one has no more; then end the threads."""
+    """Yield the items of threads in turn until one of them ends; then end the others."""
     try:
         for thread in itertools.cycle(threads):
             more, item = thread.ready.get()
@@ -181,10 +181,10 @@ class Maker(threading.Thread, Generic[Item]):
         # The garbage collector may close a generator in any thread, even in this one; at exit no thread runs.
         if not ending() and self is not current():
             self.join()
-            self.ready = SimpleQueue()  # nobody takes what is left; an error may be that of another thread too
+            self.ready = SimpleQueue()  # drop the items that are left; another thread may have the same error
 
     def run(self) -> None:
-        """Make items until there are no more, or the thread is cancelled."""
+        """Make all items, unless the thread is cancelled."""
         error: BaseException | None = None
         try:
             with contextlib.closing(self._make()) as results:

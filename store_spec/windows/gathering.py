@@ -135,7 +135,7 @@ def gather(
         turns: Which windows are in which batch.
         numbers: The ascending numbers of the batches.
         threads: The largest number of threads. With 0, or if none can be started, batches are gathered when needed.
-        slots: How many batches may be in memory, one of which is in use.
+        slots: How many batches may be in memory, with the one in use.
         cancelled: Set when the generator is closed.
     """
     threads = min(threads, slots // LEAST_SLOTS, len(numbers))

@@ -119,7 +119,9 @@ class Pool:
         label_mask = None
         if self.starts is not None and shape.pads_labels:
             label_mask = np.arange(shape.horizon) < self.starts.index.real_labels(*places)[:, None]
-        beyond = padding if shape.target == "aligned" else None if label_mask is None else ~label_mask
+        beyond = None if label_mask is None else ~label_mask
+        if shape.target == "aligned":
+            beyond = padding
         _blank((padding, inputs), (beyond, labels), (beyond, future))
         if self.of_windows is not None:
             real_rows = None if isinstance(real, int) else real
