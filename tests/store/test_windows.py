@@ -19,7 +19,18 @@ from store_spec.format.layout import Root
 from store_spec.reading import read_ranges
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
-from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, listed, numbered, same, selections, shapes
+from tests.store.window_oracle import (
+    LENGTHS,
+    Numbered,
+    all_same,
+    keys,
+    listed,
+    numbered,
+    same,
+    selections,
+    shapes,
+    unbatched,
+)
 
 
 @pytest.fixture(scope="module", params=[1, 8, 64])
@@ -263,5 +274,7 @@ def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_
         assert label_mask.tolist() == [True] * real + [False] * (4 - real)
         assert not labels[real:].any()
         assert not future[real:].any()
+    windows = store.windows(2, horizon=4, lead=-1, pad_end=True, future=[0])
+    assert all_same(unbatched(list(windows.batches(7))), list(windows))  # padding is next to rows of other sequences
     with pytest.raises(WindowError, match='pad_end=True with target="last"'):
         store.windows(4, target="last", pad_end=True)
