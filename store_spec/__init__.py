@@ -181,14 +181,16 @@ def open_store(path: StoreLocation, mode: Literal["r", "a"] = "r") -> Store | Wr
     until the store object is deleted.
 
     Args:
-        path: The path of the store; or, to read, a zarr store: a `MemoryStore`, `ZipStore`, `FsspecStore`,
-            `ObjectStore` or any other one. A `LocalStore` is read like its path.
+        path: The path of the store; or, to read, its URL as a str (`s3://`, `gs://`, `az://`, `https://`, `file://`) or
+            a zarr store: a `MemoryStore`, `ZipStore`, `FsspecStore`, `ObjectStore` or any other one. A `LocalStore` is
+            read like its path.
         mode: `r` or `a`.
 
     Raises:
         MissingStoreError: There is no store at that path.
         FormatError: What is there is not a store that this version can read.
-        SchemaError: The path is a URL, or there is no such mode.
+        SchemaError: The URL is not one of a store, or there is no such mode.
+        StorageError: A server or a disk reported an error.
         LockedError: Another writer has the store open (mode `a`).
     """
     if mode == "r":

@@ -11,14 +11,14 @@ from click.core import ParameterSource
 
 from builder.amounts import printable
 from builder.cli.exit_status import exit_with_status
-from builder.cli.paths import GivenPath
+from builder.cli.paths import GivenPath, GivenStore
 
 if TYPE_CHECKING:
     from builder.inspection import Inspection, SourceInspection
 
 
 @click.command(short_help="Say what STORE holds.", context_settings={"show_default": True})
-@click.argument("store", type=GivenPath(path_type=Path))
+@click.argument("store", type=GivenStore())
 @click.option("--sequence", "source", metavar="NAME", help="Say what it has of one source alone, and show some rows.")
 @click.option("--shuffle", metavar="WINDOW", type=int, help="Say how well shuffled windows of so many steps mix.")
 @click.option("--stride", metavar="N", default=1, help="With --shuffle: steps between their starts.")
@@ -50,7 +50,7 @@ def inspect(
     context: click.Context,
     /,
     *,
-    store: Path,
+    store: Path | str,
     source: str | None,
     shuffle: int | None,
     split_by: str | None,
@@ -59,6 +59,8 @@ def inspect(
     **shuffle_options: Any,
 ) -> None:
     """Say what STORE holds: schema, lengths, sizes, splits, statistics, failures. No row is read.
+
+    STORE is a path, or a URL such as s3://bucket/store.zarr.
 
     --html FILE writes it as one page that needs no network, with histograms, some sequences as lines, and the splits
     compared. Some rows are read for it, always the same ones, and --json then has what they say too.

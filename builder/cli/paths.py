@@ -1,7 +1,8 @@
-"""The type of paths on the command line."""
+"""The types of paths, and of stores, on the command line."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,3 +18,19 @@ class GivenPath(click.Path):
         if value == "":
             self.fail(EMPTY, param, ctx)
         return super().convert(value, param, ctx)
+
+
+class GivenStore(GivenPath):
+    """A store to read: a Path, or a URL as a str."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Leave a URL as it is, of which a Path would drop a slash."""
+        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
+
+
+def store_name(store: Path | str) -> str:
+    """Return the last part of the path or the URL of a store."""
+    return str(store).rstrip("/").rpartition("/")[2] or str(store)

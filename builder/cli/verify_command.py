@@ -11,7 +11,7 @@ import click
 
 from builder.amounts import count_text, printable
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
-from builder.cli.paths import GivenPath
+from builder.cli.paths import GivenPath, GivenStore, store_name
 
 if TYPE_CHECKING:
     from builder.maintenance.repair import Repair
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Check every checksum and invariant of STORE.")
-@click.argument("store", type=GivenPath(path_type=Path))
+@click.argument("store", type=GivenStore())
 @click.option(
     "--sources",
     metavar="SOURCES",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Print nothing but problems.")
 def verify(
     *,
-    store: Path,
+    store: Path | str,
     sources: str | None,
     repair: bool,
     process: str | None,
@@ -59,6 +59,8 @@ def verify(
     **engine: Any,
 ) -> None:
     """Check every checksum and invariant of STORE: a line for each problem, exit status 1 if there is one.
+
+    STORE is a path, or a URL such as s3://bucket/store.zarr.
 
     A problem that concerns only retired sequences is listed, but is not a failure: readers skip these, and compact does
     not copy them.
@@ -77,6 +79,8 @@ def verify(
     flag = next(filter(with_sources.get, with_sources), None)
     if sources is None and flag is not None:
         raise click.UsageError(f"{flag} goes with --sources")
+    if sources is not None and not isinstance(store, Path):
+        raise click.UsageError("--sources: for a store on a local disk")
     if process is not None and labels_from is not None:
         raise click.UsageError("--labels-from: for tables, which --process replaces; leave out one or the other")
     with exit_with_status():
@@ -87,9 +91,9 @@ def verify(
         from builder.maintenance.verification import verify as verify_store
         from store_spec import open_store
 
-        name = store.name or str(store)
-        function = process if labels_from is None else _tabular(labels_from, store)
-        if repair and sources is not None:
+        name = store_name(store)
+        function = process if labels_from is None else _tabular(labels_from, Path(store))
+        if repair and sources is not None and isinstance(store, Path):
             from builder.maintenance.repair import repair as repair_store
 
             shown = show_progress(name, of_check, begin="reading the tables", visible=not quiet)
@@ -100,7 +104,7 @@ def verify(
         with stdout_to_stderr():
             with show_progress(name, of_check, begin="reading the tables", visible=not quiet) as show:
                 problems = verify_store(store, **engine, on_progress=show)
-            if sources is not None:
+            if sources is not None and isinstance(store, Path):
                 with show_progress(name, of_check, begin="listing the sources", visible=not quiet) as show:
                     options = {"process": function, "manifest": manifest, **engine, "on_progress": show}
                     problems += _compare(store, sources, options)

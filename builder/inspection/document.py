@@ -103,7 +103,7 @@ def inspect(
     """Say what a store is: schema, lengths, sizes, splits, statistics, how it was built, and what failed.
 
     Args:
-        store: Its path, or a store of zarr.
+        store: Its path, its URL as a str, or a zarr store.
         shuffle: Windows and batches, to measure how well an epoch of them mixes. None: nothing is measured, or with
             `rows` windows that most sequences have.
         split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.

@@ -48,7 +48,7 @@ def verify(
     The result does not depend on the number of processes.
 
     Args:
-        store: Its path, or a zarr store, which is pickled for the workers.
+        store: Its path, its URL as a str, or a zarr store, which is pickled for the workers.
         workers: Processes on this machine; 0: work in this process. By default one per core, or none if starting
             them would take longer.
         scheduler: The address of a dask scheduler, or a dask client, to use instead; its workers read the store.

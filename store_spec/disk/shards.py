@@ -11,6 +11,7 @@ import resource
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,16 @@ def most_open_of_all() -> int:
     return 256 if limit == resource.RLIM_INFINITY else min(256, limit // 4)
 
 
+class _Fetched(threading.local):
+    """Stored bytes that this thread has fetched before it reads the chunks in them."""
+
+    shards: Shards | None = None
+    key = ""
+    start = 0
+    data: bytes | memoryview = b""
+
+
+_FETCHED = _Fetched()
 _RECENT = RecentChunks()
 _ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
@@ -55,7 +66,7 @@ class Shards:
         self._tables, self._compared = tables, compared
         self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
         self._last: dict[str, bytes | memoryview] = {}  # by array: the shard that a later commit may replace
-        self._fetching: dict[tuple[int, str], threading.RLock] = {}  # by process and array, for `_last`
+        self._fetching: dict[tuple[int, str, int], Any] = {}  # locks by process, array and shard: see `_lock`
         self._open: dict[str, OpenFile] = {}
         self._cache_id = object()  # identifies chunks of this object in the caches of threads
 
@@ -118,6 +129,30 @@ class Shards:
         for offset, length in ranges:
             yield data[offset - shift : offset - shift + length]
 
+    @contextmanager
+    def fetched(self, name: str, start: int, stop: int) -> Iterator[None]:
+        """Fetch the stored bytes of rows `start` to `stop` in one request, for reads of this thread in the meantime.
+
+        Nothing is fetched if the rows are in several shards, or their bytes are not together.
+        """
+        chunking = self._root.schema.chunking(name)
+        number, low = divmod(start, chunking.shard)
+        high = low + stop - start
+        if high <= chunking.shard and (number + 1) * chunking.shard <= self._root.committed(name):
+            key, where = self._file(name, number)
+            index, size, _ = self._index(name, number, chunking)
+            chunks = range(low // chunking.chunk, -(-high // chunking.chunk))
+            ranges = shard.chunk_ranges(index, chunks, size, where)
+            first = min((offset for offset, _ in ranges), default=0)
+            length = max((offset + length for offset, length in ranges), default=0) - first
+            if length == sum(length for _, length in ranges):
+                _FETCHED.data = self._get(key, first, length)
+                _FETCHED.shards, _FETCHED.key, _FETCHED.start = self, key, first
+        try:
+            yield
+        finally:
+            _FETCHED.shards, _FETCHED.data = None, b""
+
     def value(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
         """Return bytes of a shard as `Storage.get` does, after checking by its index that no chunk is missing."""
         chunking = self._root.schema.chunking(name)
@@ -152,14 +187,26 @@ class Shards:
                 raise wrong_size(f"{where}: chunk {chunk}", length, least, most, decoded)
 
     def check_files(self) -> None:
-        """Check that all shards with visible rows exist, before memory is allocated by their number."""
+        """Check that all shards with visible rows exist, before memory is allocated by their number.
+
+        A remote store is not listed: only the last shard of each array is looked for, and read.
+        """
         schema = self._root.schema
         for name in (name for names in schema.sharded().values() for name in names):
+            if self._storage.remote:
+                self._check_last(name)
+                continue
             due = self._visible_shards(name)
             present = sum(entry.name != ROOT for entry in self._storage.list(name))
             if present < due:
                 where = self._storage.path(name)
                 raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
+
+    def _check_last(self, name: str) -> None:
+        """Check that the last visible row of an array exists."""
+        _, stops = self._live(name)
+        if len(stops):
+            self.check_sizes(name, int(stops[-1]) - 1, int(stops[-1]))
 
     def _visible_shards(self, name: str) -> int:
         """Return how many shards have rows of sequences that are not retired; others may be missing."""
@@ -190,13 +237,19 @@ class Shards:
         data = self._last.get(name)
         if data is not None:
             return data
-        # The shard can be large, so one thread reads it and the others wait. There is a lock for each process, because
-        # a lock that is held at a fork stays held in the child. It is re-entrant for signal handlers that read too.
-        with self._fetching.setdefault((os.getpid(), name), threading.RLock()):
+        with self._lock(name, -1):  # the shard can be large
             data = self._last.get(name)
             if data is None:
                 data = self._last[name] = get_whole(self._storage, key, self._largest(name, chunking))
         return data
+
+    def _lock(self, name: str, number: int) -> Any:
+        """Return the lock that a thread has while it reads what the other threads wait for.
+
+        There is one for each process, because a lock that is held at a fork stays held in the child. It is re-entrant
+        for signal handlers that read too.
+        """
+        return self._fetching.setdefault((os.getpid(), name, number), threading.RLock())
 
     def _largest(self, name: str, chunking: Chunking) -> int:
         """Return the largest possible size of a shard."""
@@ -207,25 +260,28 @@ class Shards:
         """Return a shard's index, how many bytes its chunks take, and whether all of them have a possible size."""
         entry = self._indexes.get((name, number))
         if entry is None:
-            key, where = self._file(name, number)
-            whole = self._whole(name, number, key, chunking)
-            data = get_part(self._storage, key, -shard.tail_bytes(chunking), None) if whole is None else whole
-            index = shard.decode_index(data, chunking, where)
-            self._check_rows(
-                name, number, shard.stamped_rows(data, chunking, shard.ShardId(name, number), where), where
-            )
-            if whole is None:
-                present = index[:, 0] != shard.ABSENT
-                size = int(index[present].sum(axis=1).max(initial=0))
-            else:
-                size = len(whole) - shard.tail_bytes(chunking)
-            _, least, most = self._stored_bytes(name)
-            chunks = -(-(self._root.committed(name) - number * chunking.shard) // chunking.chunk)
-            all_right = not _outside(index[:chunks, 1], least, most).any()
+            with self._lock(name, number):
+                entry = self._indexes.get((name, number)) or self._read_index(name, number, chunking)
             if len(self._indexes) >= MOST_INDEXES:
                 self._indexes.clear()
-            entry = self._indexes[name, number] = index, size, all_right
+                self._fetching.clear()
+            self._indexes[name, number] = entry
         return entry
+
+    def _read_index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
+        key, where = self._file(name, number)
+        whole = self._whole(name, number, key, chunking)
+        data = get_part(self._storage, key, -shard.tail_bytes(chunking), None) if whole is None else whole
+        index = shard.decode_index(data, chunking, where)
+        self._check_rows(name, number, shard.stamped_rows(data, chunking, shard.ShardId(name, number), where), where)
+        if whole is None:
+            present = index[:, 0] != shard.ABSENT
+            size = int(index[present].sum(axis=1).max(initial=0))
+        else:
+            size = len(whole) - shard.tail_bytes(chunking)
+        _, least, most = self._stored_bytes(name)
+        chunks = -(-(self._root.committed(name) - number * chunking.shard) // chunking.chunk)
+        return index, size, not _outside(index[:chunks, 1], least, most).any()
 
     def _check_rows(self, name: str, number: int, rows: int, where: str) -> None:
         """Check that a shard has all visible rows; retired rows at its end may be missing."""
@@ -250,6 +306,10 @@ class Shards:
         return key, f"{self._storage.root}/{key}"
 
     def _get(self, key: str, start: int, length: int) -> bytes | memoryview:
+        if _FETCHED.shards is self and _FETCHED.key == key and start >= _FETCHED.start:
+            data = part_of(_FETCHED.data, start - _FETCHED.start, length)
+            if len(data) == length:
+                return data
         data = (self._open.get(key) or self._open_file(key)).read(start, length)
         if len(data) != length:
             raise FormatError(

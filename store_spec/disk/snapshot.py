@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.requests import in_order
 from store_spec.disk.shards import Shards
 from store_spec.disk.storage import Storage, StoreLocation, storage_of
 from store_spec.disk.tables import Tables, part_of, read_only
@@ -21,10 +23,12 @@ from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreEr
 from store_spec.format import shard
 from store_spec.format.codec import crc32c
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
-from store_spec.format.layout import ROOT, Root
+from store_spec.format.layout import ROOT, Root, chunk_key
 from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.text import shown
 from store_spec.schema import MISSING_RUNS
+
+MOST_MISSING = 100  # a malicious root may count any number of files
 
 
 class Snapshot:
@@ -193,6 +197,12 @@ class Snapshot:
             shards.check_sizes(name, start, start + len(out))
             shards.fill(name, start, out, recent=False)
 
+    @contextmanager
+    def fetched(self, name: str, start: int, stop: int) -> Iterator[None]:
+        """Fetch the stored bytes of rows in one request, if possible, for reads of this thread in the meantime."""
+        with self._reading() as shards, shards.fetched(name, start, stop):
+            yield
+
     def encoded_rows(self, name: str, start: int, stop: int) -> shard.EncodedRows:
         """Return the first rows of a shard, up to `stop`: whole chunks as they are stored, the rest decoded."""
         chunking, rows = self.root.schema.chunking(name), self.root.schema.rows(name)
@@ -213,6 +223,23 @@ class Snapshot:
             return part_of(self.tables.stored(self.root.schema.fact(name), number), start, length)
         with self._reading() as shards:
             return shards.value(name, number, start, length)
+
+    def file_names(self, name: str) -> list[str]:
+        """Return the names of an array's files.
+
+        A web server cannot list them, so it is asked for those that the root counts, until many are missing.
+        """
+        if self.storage.lists:
+            return [entry.name for entry in self.storage.list(name)]
+        dimensions = 1 + len(self.root.schema.shape(self.root.schema.fact(name)))
+        chunks = (chunk_key(name, number, dimensions) for number in range(self.root.files(name)))
+        keys, found, missing = chain([f"{name}/{ROOT}"], chunks), list[str](), 0
+        for key, size in in_order(self.storage, lambda key: (key, self.storage.size(key)), keys):
+            if size:
+                found.append(key.removeprefix(f"{name}/"))
+            elif (missing := missing + 1) > MOST_MISSING:
+                break
+        return found
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number."""

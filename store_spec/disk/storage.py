@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from store_spec.errors import (
     FormatError,
@@ -29,12 +29,17 @@ from store_spec.schema import CONVENTION
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
-StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, or a zarr store
+StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, a URL, or a zarr store
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that say nothing about the file
 PARTIAL = ".partial"  # the suffix of a file that is being written; keys never have it
 _UUID, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # the UUID is within the first bytes of a root document
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is a URL, such as `s3://bucket/store.zarr`."""
+    return bool(_SCHEME.fullmatch(text.partition("//")[0])) and "://" in text
 
 
 def check_local(path: Path) -> None:
@@ -45,8 +50,8 @@ def check_local(path: Path) -> None:
     """
     if path.parts and _SCHEME.fullmatch(path.parts[0]):
         raise SchemaError(
-            f"{path}: a store lies on a local disk, and {path.parts[0]}// is not one; give the path of a folder, and "
-            "copy the finished store"
+            f"{path}: stores are written on local disks, and {path.parts[0]}// is not one; give the path of a folder, "
+            "and copy the finished store. To read a store, give its URL as a str"
         )
 
 
@@ -115,7 +120,17 @@ class Entry(Protocol):
 
 
 class Storage(Protocol):
-    """Where a store is read from. `LocalStorage` documents the methods."""
+    """Where a store is read from. `LocalStorage` documents the methods.
+
+    Attributes:
+        remote: Whether each request takes long. Then many are made at once, and nothing is listed for reading.
+    """
+
+    remote: ClassVar[bool]
+
+    @property
+    def lists(self) -> bool:
+        """Whether keys can be listed; if not, `list` raises an error."""
 
     @property
     def root(self) -> Any:
@@ -130,12 +145,16 @@ class Storage(Protocol):
 
 
 def storage_of(store: StoreLocation) -> Storage:
-    """Return the storage of a store, from its path or from a zarr store.
+    """Return the storage of a store, from its path, its URL or a zarr store.
 
     Raises:
         MissingStoreError: There is no folder at that path.
-        SchemaError: The path is a URL.
+        SchemaError: It is none of these.
     """
+    if isinstance(store, str) and is_url(store):
+        from store_spec.disk.object_storage import storage_of_url
+
+        return storage_of_url(store)
     if isinstance(store, str | PathLike):
         return LocalStorage.of(Path(store))
     from store_spec.disk.zarr_storage import storage_of_zarr_store
@@ -191,6 +210,8 @@ class LocalStorage:
     """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads outside."""
 
     root: Path
+    remote: ClassVar[bool] = False
+    lists: ClassVar[bool] = True
 
     @classmethod
     def of(cls, path: Path) -> LocalStorage:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.requests import in_order
 from store_spec.disk.storage import ReadableFile, Storage
 from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO
@@ -53,18 +55,24 @@ class Tables:
         stop = self.root.committed(name) if stop is None else stop
         size = table_chunk(schema, fact)
         first, last = start // size, -(-stop // size)
-        present = sum(entry.name != ROOT for entry in self.storage.list(name))
-        if stop > start and present < last:
+        numbers = range(first, last if stop > start else first)
+
+        def checked(number: int) -> bytes | memoryview:
+            self.check_size(fact, number)
+            return self.stored(fact, number)
+
+        stored: Iterable[bytes | memoryview] = in_order(self.storage, checked, numbers)
+        # A malicious root may count more rows than there are, so memory is allocated only if there are enough chunks.
+        if self.storage.remote:
+            stored = list(stored)
+        elif numbers and (present := sum(entry.name != ROOT for entry in self.storage.list(name))) < last:
             raise FormatError(
                 f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
             )
-        chunks = max(0, last - first) if stop > start else 0
-        for number in range(first, first + chunks):
-            self.check_size(fact, number)
-        out = np.empty((chunks * size, *schema.shape(fact)), schema.dtype(fact))
-        for number in range(first, first + chunks):
-            self.fill_from_chunk(fact, number, out[(number - first) * size : (number - first + 1) * size])
-        return out[start - first * size : stop - first * size] if chunks else out
+        out = np.empty((len(numbers) * size, *schema.shape(fact)), schema.dtype(fact))
+        for number, data in zip(numbers, stored, strict=True):
+            self.decode_chunk(fact, number, data, out[(number - first) * size : (number - first + 1) * size])
+        return out[start - first * size : stop - first * size] if numbers else out
 
     def check_size(self, fact: ArrayFact, number: int) -> None:
         """Check the stored size of a chunk that is larger than usual."""
@@ -78,9 +86,13 @@ class Tables:
                 raise wrong_size(str(self.storage.path(key)), size, least, most, decoded)
 
     def fill_from_chunk(self, fact: ArrayFact, number: int, out: NDArray[Any]) -> None:
-        """Decode one chunk into `out`, which has the size of a whole chunk."""
+        """Read one chunk into `out`, which has the size of a whole chunk."""
+        self.decode_chunk(fact, number, self.stored(fact, number), out)
+
+    def decode_chunk(self, fact: ArrayFact, number: int, stored: bytes | memoryview, out: NDArray[Any]) -> None:
+        """Decode the stored bytes of one chunk into `out`."""
         where = str(self.storage.path(chunk_key(fact.name, number, out.ndim)))
-        text, stored = fact.dtype == "string", self.stored(fact, number)
+        text = fact.dtype == "string"
         codec = self.root.schema.codec_of(fact)
         if text:
             out[:] = decode_text(codec.decode_bytes(stored, LARGEST_TEXT_BYTES, where), len(out), where)

@@ -40,6 +40,8 @@ def storage_of_zarr_store(store: Store) -> Storage:
     if isinstance(store, MemoryStore):
         return MemoryStorage(store)
     if isinstance(store, ObjectStore):
+        from store_spec.disk.object_storage import ObjectStorage  # which has this module's class as its base
+
         return ObjectStorage(store)
     if isinstance(store, Store):
         return ZarrStorage(store)
@@ -67,6 +69,9 @@ class ZarrStorage:
     Stores differ in how they treat a range beyond the end of a value: some return the bytes there are, and some raise
     various errors. This class always returns the bytes there are.
     """
+
+    remote: ClassVar[bool] = False
+    _error: ClassVar[type[StorageError]] = UnreadableError
 
     def __init__(self, store: Store) -> None:
         self.root = Address(store)
@@ -154,11 +159,16 @@ class ZarrStorage:
             return []
         return [Key(name) for name in sorted(names)]
 
+    @property
+    def lists(self) -> bool:
+        """Whether keys can be listed."""
+        return True
+
     def check_folder(self, key: str) -> None:
         """Do nothing: there are no folders."""
 
     def _call(self, key: str, step: str, function: Callable[[], _T]) -> _T:
-        """Call a function of a store. Any error, unless the key is absent, becomes an UnreadableError."""
+        """Call a function of a store. Any error, unless the key is absent, becomes one of ours."""
         try:
             return function()
         except _ABSENT:
@@ -166,8 +176,9 @@ class ZarrStorage:
         except Exception as error:
             raise self._refused(key, step, error) from error
 
-    def _refused(self, key: str, step: str, error: Exception) -> UnreadableError:
-        return UnreadableError(errno.EIO, f"{self.path(key)}: {step} failed: {type(error).__name__}: {error!s:.200}")
+    def _refused(self, key: str, step: str, error: Exception) -> StorageError:
+        reason = str(error).partition("\n")[0]  # that of obstore has many lines of details
+        return self._error(errno.EIO, f"{self.path(key)}: {step} failed: {type(error).__name__}: {reason:.200}")
 
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
         if start < 0:
@@ -213,43 +224,3 @@ class MemoryStorage(ZarrStorage):
         if buffer is None:
             return None
         return part_of(buffer.as_numpy_array().data, start, length)
-
-
-class ObjectStorage(ZarrStorage):
-    """An `ObjectStore`: read through obstore's own functions, which need no event loop in Python.
-
-    The threads of obstore do not survive a fork: if the parent has used obstore before, for any store, every call in
-    the child hangs. So such a call is refused.
-    """
-
-    _process: ClassVar[int] = 0  # the first process that used obstore: this one or an ancestor
-
-    @property
-    def _store(self) -> Any:
-        ObjectStorage._process = ObjectStorage._process or os.getpid()
-        if ObjectStorage._process != os.getpid():
-            raise StorageError(
-                errno.EDEADLK,
-                f"{self.root}: obstore cannot be used in a forked process after its parent; start it by spawn",
-            )
-        return self._store_and_process[0]
-
-    def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
-        import obstore
-
-        if start >= 0 and length is not None:
-            return memoryview(obstore.get_range(store.store, key, start=start, length=length))
-        options: Any = {"range": {"suffix": -start} if start < 0 else {"offset": start}} if start else None
-        return memoryview(obstore.get(store.store, key, options=options).bytes())
-
-    def _size(self, store: Any, key: str) -> int:
-        import obstore
-
-        return int(obstore.head(store.store, key)["size"])
-
-    def _names(self, store: Any, key: str) -> Iterable[str]:
-        import obstore
-
-        listing = obstore.list_with_delimiter(store.store, key)
-        paths = [*listing["common_prefixes"], *(one["path"] for one in listing["objects"])]
-        return [path.rpartition("/")[2] for path in paths]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from store_spec.disk.requests import in_order
 from store_spec.disk.snapshot import Snapshot
 from store_spec.format.layout import ROOT, Counts, Root
 from store_spec.schema import GROUPS, ArrayFact, Schema
@@ -70,7 +71,7 @@ def _array_size(snapshot: Snapshot, fact: ArrayFact) -> ArraySize:
         decoded = sum(len(str(text).encode()) for text in snapshot.table(fact.name)) + TEXT_LENGTH_BYTES * rows
     else:
         decoded = math.prod(shape) * schema.dtype(fact).itemsize
-    files = _sizes(snapshot, [f"{fact.name}/{entry.name}" for entry in snapshot.storage.list(fact.name)])
+    files = _sizes(snapshot, [f"{fact.name}/{file}" for file in snapshot.file_names(fact.name)])
     return ArraySize(
         name=fact.name,
         dtype=fact.dtype or schema.dtype(fact).name,
@@ -85,4 +86,4 @@ def _array_size(snapshot: Snapshot, fact: ArrayFact) -> ArraySize:
 
 def _sizes(snapshot: Snapshot, keys: list[str]) -> list[int]:
     """Return the bytes of each file that exists; files of a commit in progress can disappear at any moment."""
-    return [size for key in keys if (size := snapshot.storage.size(key))]
+    return list(filter(None, in_order(snapshot.storage, snapshot.storage.size, keys)))

@@ -238,7 +238,7 @@ class PackedBatches(OneEpoch[Batch, PackedPlan]):
 
     def __init__(self, options: PackedOptions, store: Store, rows: SliceOptions) -> None:
         weights = weights_of_sequences(options.weights, store)
-        super().__init__(options, PackedPlan.make(options, SliceReader(store, rows), weights))
+        super().__init__(options, PackedPlan.make(options, SliceReader(store, rows, options.limit), weights))
 
     @property
     def padding(self) -> float:

@@ -141,7 +141,7 @@ class PaddedPlan(ReaderPlan):
     def _most(self, numbers: range) -> int:
         """Return how many of the first of these batches fit into half of the memory."""
         total = np.cumsum(self._bytes[numbers.start : numbers.stop : numbers.step][:MOST_TOGETHER])
-        return int(np.searchsorted(total, self.options.limit // 2, side="right"))
+        return int(np.searchsorted(total, (self.options.limit - self.reader.in_flight) // 2, side="right"))
 
     def _read(self, numbers: range) -> list[Batch]:
         """Read these batches, each chunk once for all of them."""
@@ -274,7 +274,7 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
 
     def __init__(self, options: PaddedOptions, store: Store, rows: SliceOptions) -> None:
         weights = weights_of_sequences(options.weights, store)
-        super().__init__(options, PaddedPlan.make(options, SliceReader(store, rows), weights))
+        super().__init__(options, PaddedPlan.make(options, SliceReader(store, rows, options.limit), weights))
 
     @property
     def varying_axes(self) -> int:

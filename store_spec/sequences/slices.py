@@ -27,6 +27,8 @@ from store_spec.reading.weights import weights_then
 if TYPE_CHECKING:
     from store_spec.store import Store
 
+MOST_IN_FLIGHT = 2**24
+
 Ints = NDArray[np.int64]
 Arrays = list[NDArray[Any]]  # one of each batch
 
@@ -87,7 +89,13 @@ class SliceOptions(RowOptions):
 class SliceReader(RowSelection[SliceOptions]):
     """Reads slices, each chunk once for all of them. Whole sequences are compared with their checksums.
 
+    Args:
+        store: The sequences.
+        options: Which of their rows.
+        memory: The bytes that may be used; an eighth of it, up to 16 MiB, is for requests of a remote store.
+
     Attributes:
+        in_flight: Bytes for requests of a remote store that are made at once; 0 for other stores.
         first: (sequences,), the first step of each sequence that may be used.
         lengths: (sequences,), how many steps of each may be used.
 
@@ -95,19 +103,21 @@ class SliceReader(RowSelection[SliceOptions]):
         WindowError: An argument does not fit the store.
     """
 
-    def __init__(self, store: Store, options: SliceOptions) -> None:
+    def __init__(self, store: Store, options: SliceOptions, memory: int) -> None:
         if options.normalize == "window":
             raise WindowError(
                 f'{store.path}: normalize="window", but these are not windows; use "sequence", or statistics'
             )
         super().__init__(store, options)
+        self._memory = memory
+        self.in_flight = min(MOST_IN_FLIGHT, memory // 8) if store.snapshot.storage.remote else 0
         self.first, stop = usable_steps(store, options.steps, **self.moments)
         self.lengths = stop - self.first
         check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
 
     def of(self, store: Store, normalize: Scaler | Own | None) -> SliceReader:
         """Return a reader of other sequences, with another normalisation."""
-        return SliceReader(store, replace(self.options, normalize=normalize))
+        return SliceReader(store, replace(self.options, normalize=normalize), self._memory)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of these rows, for a state, in types of JSON."""
@@ -164,7 +174,7 @@ class SliceReader(RowSelection[SliceOptions]):
         store, rows = self.store, self.store.schema.rows(name)
         starts, lengths = store.places(name)
         first = starts[slices.sequence] + slices.start
-        pieces = read_by_chunk(store.snapshot, name, first, first + slices.count)
+        pieces = read_by_chunk(store.snapshot, name, first, first + slices.count, self.in_flight)
         arrays = slices.zeros(rows.shape, rows.dtype)
         places = slices.places(arrays)
         for number, at, piece in pieces:
@@ -242,7 +252,7 @@ def batches_that_fit(
             f"{reader.store.path}: memory={limit:,} bytes is too little: {what} takes {batch:,}, and {PIECE_BYTES:,} "
             f"more a slice while it is read, a chunk {chunk:,}; give memory={least}"
         )
-    return (limit - chunk) // 2 // max(1, batch + slices[1] * PIECE_BYTES)
+    return (limit - chunk - reader.in_flight) // 2 // max(1, batch + slices[1] * PIECE_BYTES)
 
 
 def of_steps(slices: Slices, values: NDArray[Any]) -> Arrays:

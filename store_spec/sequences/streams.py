@@ -227,7 +227,7 @@ class Streams(OneEpoch[Batch, StreamPlan]):
 
     def __init__(self, options: StreamOptions, store: Store, rows: SliceOptions) -> None:
         weights = weights_of_sequences(options.weights, store)
-        super().__init__(options, StreamPlan.make(options, SliceReader(store, rows), weights))
+        super().__init__(options, StreamPlan.make(options, SliceReader(store, rows, options.limit), weights))
 
     @property
     def varying_axes(self) -> int:

@@ -47,7 +47,7 @@ def committed_files(
 def present_files(snapshot: Snapshot, name: str) -> set[int]:
     """Return the numbers of the files of an array that are there, of those that hold its committed rows."""
     due, dimensions = snapshot.root.files(name), _dimensions(snapshot, name)
-    numbers = (chunk_number(entry.name, dimensions) for entry in snapshot.storage.list(name))
+    numbers = (chunk_number(file, dimensions) for file in snapshot.file_names(name))
     return {number for number in numbers if number is not None and number < due}
 
 

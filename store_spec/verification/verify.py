@@ -48,7 +48,7 @@ def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
     for each sequence, and 16 for each run of steps that miss a value.
 
     Args:
-        path: Where the store lies; or a store of zarr.
+        path: The path or the URL of the store, or a zarr store. Files of no store are not found at an `https://` URL.
         mapper: Checks the parts of the rows, which is nearly all of the work: called as `map` is, once, with a
             function and parts that can be pickled. That of a pool of processes checks several at once.
 
@@ -322,7 +322,7 @@ def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
     schema = snapshot.root.schema
     facts = {fact.name: fact for fact in schema.arrays()}
     found = {}
-    for folder in ("", *schema.folders()):
+    for folder in ("", *schema.folders()) if snapshot.storage.lists else ():
         for entry in snapshot.storage.list(folder):
             key = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name == ROOT or key in GROUPS or key in facts:

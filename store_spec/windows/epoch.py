@@ -43,6 +43,7 @@ POOL, BATCH = 3, 1
 FEW_BATCHES, BATCHES_OF_THREAD = 4, 4
 READ_BYTES = 2**21  # reading more at once is not faster
 READ_SHARE = 64  # each thread uses this share of the memory, in addition to the pools
+REMOTE_READ_SHARE = 128  # there are more threads, which wait for requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,7 +128,7 @@ class Epoch:
             rows=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
             turns=turns,
             slots=slots,
-            together=min(READ_BYTES, memory // READ_SHARE),
+            together=min(READ_BYTES, memory // (REMOTE_READ_SHARE if store.snapshot.storage.remote else READ_SHARE)),
         )
 
     @property

@@ -7,13 +7,15 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.requests import REQUESTS
 from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8  # more would wait for the interpreter's lock
 GATHERED = 8  # a thread gathers about so many times as many bytes as one decompresses
+REQUEST_BYTES = 2**20  # of rows that are fetched together from a remote store, with others between them
 PARTS = 4  # parts of a pool for each thread, so that all threads end at about the same time
 
 
@@ -75,7 +78,8 @@ class Loader:
         self._index, self._together, self._cancelled = index, together, cancelled
         self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
         self._scratch = _Scratch()
-        self._parts = PARTS * (workers := threads(order.decompressed))
+        workers = max(threads(order.decompressed), REQUESTS if windows.store.snapshot.storage.remote else 1)
+        self._parts = PARTS * workers
         self._threads = ThreadPoolExecutor(workers, "seqzarr rows")
 
     def close(self) -> None:
@@ -182,8 +186,25 @@ class Loader:
     def _read_part(
         self, array: str, reads: list[tuple[int, int]], ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]
     ) -> None:
+        snapshot = self._windows.store.snapshot
+        for group in self._groups(array, reads):
+            one_request = snapshot.fetched(array, group[0][0], group[-1][1]) if len(group) > 1 else nullcontext()
+            with one_request:
+                for low, high in group:
+                    self._read(array, low, high, ranges, targets)
+
+    def _groups(self, array: str, reads: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+        """Yield groups of reads; those of a remote store are close together, and take one request."""
+        schema, group = self._windows.store.schema, list[tuple[int, int]]()
+        remote, row_bytes = self._windows.store.snapshot.storage.remote, schema.rows(array).nbytes
+        span = min(REQUEST_BYTES, self._together) // max(1, row_bytes) if remote and schema.is_sharded(array) else 0
         for low, high in reads:
-            self._read(array, low, high, ranges, targets)
+            if group and high - group[0][0] > span:
+                yield group
+                group = []
+            group.append((low, high))
+        if group:
+            yield group
 
     def _read(
         self, array: str, low: int, high: int, ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]

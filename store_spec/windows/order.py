@@ -35,7 +35,7 @@ from store_spec.windows.ranges import FEW_MORE, Ints, Ranges, join_ranges
 from store_spec.windows.units import Costs, least_unit, pools_of, unit_size
 from store_spec.windows.weighted import DRAWN_BYTES, draw_units, draw_windows, unit_masses
 
-VERSION = 6  # increased by each change of the order of an epoch, so that no state is resumed in another order
+VERSION = 7  # increased by each change of the order of an epoch, so that no state is resumed in another order
 LANES = 48  # a multiple of the usual world sizes: 1, 2, 3, 4, 6, 8, 12, 16, 24, 48
 LANE_STEP = 29  # from turn to turn: adjacent lanes may share a unit, and should not meet in a small batch
 ORDERED_POOL_BYTES = 2**24  # without shuffling, a pool that fits into the processor's cache is gathered faster

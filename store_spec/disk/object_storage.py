@@ -1,0 +1,115 @@
+"""`Storage` for buckets and other object stores, through obstore: by a URL, or by zarr's `ObjectStore`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
+
+from zarr.storage import ObjectStore
+
+from store_spec.disk.storage import Address, LocalStorage, Storage
+from store_spec.disk.zarr_storage import Data, ZarrStorage
+from store_spec.errors import SchemaError, StorageError
+
+SCHEMES = ("s3", "gs", "az", "https", "http", "file")
+
+
+def storage_of_url(url: str) -> Storage:
+    """Return the storage of a store at a URL; for `file://` that of its folder.
+
+    obstore takes credentials from the environment, such as `AWS_ACCESS_KEY_ID`, or from the role of the machine.
+
+    Raises:
+        SchemaError: obstore is not installed or refuses the URL, or the URL has a password or a query.
+        MissingStoreError: There is no folder at that `file://` URL.
+    """
+    parts = urlsplit(url)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    if parts.scheme not in SCHEMES:
+        raise SchemaError(f"{shown}: the URL of a store begins with {', '.join(f'{name}://' for name in SCHEMES)}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise SchemaError(
+            f"{shown}: the URL of a store has no user name and nothing after ? or #; obstore takes credentials from "
+            "the environment, or give zarr.storage.ObjectStore(store) with a store of obstore"
+        )
+    if parts.scheme == "file":
+        return LocalStorage.of(Path(unquote(parts.path)))
+    return ObjectStorage(_object_store(shown), url=shown)
+
+
+def _object_store(url: str) -> ObjectStore[Any]:
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise SchemaError(f"{url}: obstore is not installed: pip install 'seqzarr[remote]'") from error
+    options: Any = {"client_options": {"allow_http": True}} if url.startswith("http://") else {}
+    try:
+        return ObjectStore(from_url(url, **options), read_only=True)
+    except Exception as error:  # obstore has a class for each kind of error
+        reason = str(error).partition("\n")[0]
+        raise SchemaError(f"{url}: obstore does not take this URL: {reason:.200}") from error
+
+
+class ObjectStorage(ZarrStorage):
+    """An `ObjectStore`: read through obstore's own functions, which need no event loop in Python.
+
+    The threads of obstore do not survive a fork: if the parent has used obstore before, for any store, every call in
+    the child hangs. So such a call is refused.
+
+    Args:
+        store: The store.
+        url: Where it was made from, which other processes make it from again; None if it was given as an object.
+    """
+
+    remote: ClassVar[bool] = True
+    _error: ClassVar[type[StorageError]] = StorageError  # an object is not damaged because the network fails
+    _process: ClassVar[int] = 0  # the first process that used obstore: this one or an ancestor
+
+    def __init__(self, store: ObjectStore[Any], url: str | None = None) -> None:
+        super().__init__(store)
+        self._url = url
+        if url is not None:
+            self.root = Address(url)
+
+    def __reduce__(self) -> tuple[Callable[[Any], Storage], tuple[Any]]:  # type: ignore[override]
+        return super().__reduce__() if self._url is None else (storage_of_url, (self._url,))
+
+    @property
+    def _store(self) -> Any:
+        ObjectStorage._process = ObjectStorage._process or os.getpid()
+        if ObjectStorage._process != os.getpid():
+            raise StorageError(
+                errno.EDEADLK,
+                f"{self.root}: obstore cannot be used in a forked process after its parent; start it by spawn",
+            )
+        return self._store_and_process[0]
+
+    def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
+        import obstore
+
+        if start >= 0 and length is not None:
+            return memoryview(obstore.get_range(store.store, key, start=start, length=length))
+        options: Any = {"range": {"suffix": -start} if start < 0 else {"offset": start}} if start else None
+        return memoryview(obstore.get(store.store, key, options=options).bytes())
+
+    def _size(self, store: Any, key: str) -> int:
+        import obstore
+
+        return int(obstore.head(store.store, key)["size"])
+
+    @property
+    def lists(self) -> bool:
+        """Whether keys can be listed; a web server has no way that they all have."""
+        store: Any = self._store_and_process[0]
+        return type(store.store).__name__ != "HTTPStore"
+
+    def _names(self, store: Any, key: str) -> Iterable[str]:
+        import obstore
+
+        listing = obstore.list_with_delimiter(store.store, key)
+        paths = [*listing["common_prefixes"], *(one["path"] for one in listing["objects"])]
+        return [path.rpartition("/")[2] for path in paths]

@@ -1,0 +1,33 @@
+"""Make requests of a remote store many at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from store_spec.disk.storage import Storage
+
+REQUESTS = 16  # at once: with the 90 MB/s that S3 gives to each, they fill a link of 10 Gbit/s
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+def in_order(storage: Storage, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
+    """Yield `function(item)` for each item, in order; if the storage is remote, threads work ahead."""
+    if not storage.remote:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(REQUESTS, "seqzarr requests") as pool:
+        futures = deque[Future[Value]]()
+        try:
+            for item in items:
+                futures.append(pool.submit(function, item))
+                if len(futures) == REQUESTS:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

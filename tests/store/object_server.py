@@ -1,0 +1,139 @@
+"""A server of the files in a folder: with a delay, a limit of speed, and faults, as object stores have them."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote
+
+PIECE = 2**18
+
+
+class ObjectServer(ThreadingHTTPServer):
+    """Serves GET, with ranges, and HEAD; a folder cannot be listed.
+
+    Args:
+        folder: Its files.
+
+    Attributes:
+        delay: Seconds before each answer.
+        speed: Bytes per second of a connection.
+        faults: Faults by the number of a request, from 0: a status, or `"cut"` for half of the body.
+        requests: How often each method was used for each path.
+        body_bytes: How many bytes were sent.
+        most_at_once: The largest number of requests that were answered at the same time.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder = folder
+        self.delay, self.speed = 0.0, float("inf")
+        self.faults: Any = {}
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.body_bytes = self.most_at_once = self.at_once = self.count = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """The URL of the folder."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing: a client may close its connection."""
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[ObjectServer]:
+    """Serve a folder in a thread."""
+    with ObjectServer(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join(10)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ObjectServer
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        server = self.server
+        with server.lock:
+            number, server.count = server.count, server.count + 1
+            server.requests[self.command, self.path] += 1
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+        try:
+            self._answer_with(server.faults.get(number))
+        finally:
+            with server.lock:
+                server.at_once -= 1
+
+    def _answer_with(self, fault: str | None) -> None:
+        server = self.server
+        time.sleep(server.delay)
+        if fault in ("404", "503"):
+            self._status(int(fault), 0)
+            return
+        try:
+            file = (server.folder / unquote(self.path).lstrip("/")).open("rb")
+        except OSError:
+            self._status(404, 0)
+            return
+        with file:
+            self._send(file, os.fstat(file.fileno()).st_size, fault)
+
+    def _send(self, file: BinaryIO, size: int, fault: str | None) -> None:
+        server, start, stop = self.server, 0, size
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        if asked:
+            first, last = asked.groups()
+            start = int(first) if first else max(0, size - int(last))
+            stop = min(size, int(last) + 1) if first and last else size
+            if start >= size:
+                self._status(416, 0)
+                return
+        self._status(206 if asked else 200, stop - start, f"bytes {start}-{stop - 1}/{size}" if asked else None)
+        if self.command == "HEAD":
+            return
+        if fault == "cut":
+            stop, self.close_connection = start + (stop - start) // 2, True
+        began, at = time.perf_counter(), start
+        while at < stop:
+            at += os.sendfile(self.connection.fileno(), file.fileno(), at, min(PIECE, stop - at))
+            time.sleep(max(0.0, (at - start) / server.speed - (time.perf_counter() - began)))
+        with server.lock:
+            server.body_bytes += stop - start
+
+    def _status(self, status: int, length: int, content_range: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Last-Modified", "Sat, 28 Nov 2026 00:00:00 GMT")
+        self.send_header("ETag", '"1"')
+        if content_range:
+            self.send_header("Content-Range", content_range)
+        self.end_headers()

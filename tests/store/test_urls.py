@@ -1,0 +1,277 @@
+"""Stores at a URL: the bits of the folder, few requests and many at once, faults of servers, and S3."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import shutil
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import obstore
+import pytest
+from click.testing import CliRunner
+
+import builder
+import store_spec
+from builder.cli import main
+from store_spec import errors
+from store_spec.disk.object_storage import storage_of_url
+from store_spec.disk.requests import REQUESTS, in_order
+from store_spec.disk.storage import LocalStorage, storage_of
+from store_spec.format.layout import chunk_key
+from tests.store.make_golden import GOLDEN, STORES
+from tests.store.object_server import ObjectServer, serving
+from tests.store.test_zarr_stores import bits, read, read_elsewhere
+
+every_golden = pytest.mark.parametrize("name", [golden.name for golden in STORES])
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[ObjectServer]:
+    """A server of copies of the golden stores."""
+    shutil.copytree(GOLDEN, tmp_path / "served")
+    with serving(tmp_path / "served") as running:
+        yield running
+
+
+def walks(path: Path, *, sequences: int = 60, seed: int = 0, **options: Any) -> Path:
+    """Write a store of some megabytes."""
+    random = np.random.default_rng(seed)
+    with store_spec.create_store(path, inputs=("float32", (8,)), labels=("float32", (1,)), **options) as writer:
+        for number in range(sequences):
+            inputs = random.normal(size=(int(random.integers(500, 3000)), 8)).astype(np.float32).round(1)
+            writer.append(inputs, inputs[:, :1], source=f"walk-{number}")
+    return path
+
+
+@every_golden
+def test_each_kind_of_batch_has_the_bits_of_the_folder_and_no_key_is_listed(name, server):
+    url, folder = f"{server.url}/{name}.zarr", server.folder / f"{name}.zarr"
+    assert read(url) == read(folder)
+    assert {method for method, _ in server.requests} == {"GET"}
+    remote, local = store_spec.open_store(url), store_spec.open_store(folder)
+    assert str(remote.path) == url
+    if local.schema.label_axis != "own":
+        packed: dict[str, Any] = {"tokens": 64, "max_steps": 8, "shuffle": True}
+        assert [bits(batch) for batch in remote.packed(**packed)] == [bits(batch) for batch in local.packed(**packed)]
+
+
+@every_golden
+def test_inspect_and_verify_say_what_they_say_of_the_folder(name, server):
+    url, folder = f"{server.url}/{name}.zarr", server.folder / f"{name}.zarr"
+    assert replace(builder.inspect(url), store=folder) == builder.inspect(folder)
+    assert store_spec.verify(url) == builder.verify(url, workers=0) == []
+
+
+def test_lost_and_damaged_files_are_found_as_in_the_folder(server):
+    folder = server.folder / "rivers.zarr"
+    (folder / "inputs" / "c.1.0").unlink()
+    (folder / "sequences" / "part" / "c.0").unlink()
+    damaged = folder / "inputs" / "c.0.0"
+    damaged.write_bytes(damaged.read_bytes()[:-50] + bytes(50))
+    found = [(problem.where, problem.what) for problem in store_spec.verify(f"{server.url}/rivers.zarr")]
+    assert found == [(problem.where, problem.what) for problem in store_spec.verify(folder)]
+    assert {where for where, _ in found} >= {"inputs/c.1.0", "sequences/part/c.0", "inputs/c.0.0"}
+    with pytest.raises(errors.FormatError, match=r"/rivers\.zarr/inputs/c\.[01]\.0: "):
+        list(store_spec.open_store(f"{server.url}/rivers.zarr").windows(2, target="sequence").batches(3))
+
+
+def test_the_command_line_takes_urls(server):
+    url = f"{server.url}/rivers.zarr"
+    for command in (["inspect", url], ["inspect", url, "--sequence", "river-0"], ["verify", url]):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+    assert "all well: 4 sequences" in result.output
+    result = CliRunner().invoke(main, ["verify", f"{server.url}/other.zarr"])
+    assert (result.exit_code, f"{server.url}/other.zarr: " in result.output) == (2, True)
+    result = CliRunner().invoke(main, ["verify", url, "--sources", "somewhere"])
+    assert (result.exit_code, "for a store on a local disk" in result.output) == (2, True)
+
+
+def test_a_store_can_be_read_in_threads_and_pickled_and_the_last_shard_is_got_once(server):
+    url, due = f"{server.url}/rivers.zarr", read(server.folder / "rivers.zarr")
+    store = store_spec.open_store(url)
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(read_elsewhere, store, due) for _ in range(8)]:
+            done.result()
+    assert server.requests["GET", f"/rivers.zarr/{chunk_key('inputs', 2, 2)}"] == 1
+    read_elsewhere(pickle.loads(pickle.dumps(store)), due)
+
+
+def test_ranges_are_those_of_a_folder(server):
+    (server.folder / "few").write_bytes(b"0123456789")
+    (server.folder / "none").write_bytes(b"")
+    local, storage = LocalStorage(server.folder), storage_of(server.url)
+    for key in ("few", "none"):
+        assert storage.size(key) == local.size(key)
+        for start in (-20, -10, -3, 0, 4, 9, 10, 11):
+            assert bytes(storage.get(key, start)) == local.get(key, start), (key, start)
+        for start, length in itertools.product([0, 4, 9, 10, 11], [0, 1, 6, 10, 40]):
+            assert bytes(storage.get(key, start, length)) == local.get(key, start, length), (key, start, length)
+    assert storage.size("other") == 0
+    with pytest.raises(errors.MissingStoreError, match="/other: there is no such key"):
+        storage.get("other")
+
+
+def test_slow_answers_are_waited_for_together_and_small_reads_are_one_request(tmp_path):
+    walks(tmp_path / "walks.zarr", chunk="4kB", shard="1MB")
+    options: dict[str, Any] = {"batch_size": 64, "shuffle": True, "memory": "8MB"}
+    with serving(tmp_path) as server:
+        server.delay = 0.02
+        remote, local = map(store_spec.open_store, (f"{server.url}/walks.zarr", tmp_path / "walks.zarr"))
+        for epoch in range(2):
+            windows = [store.windows(32, stride=8).batches(epoch=epoch, **options) for store in (remote, local)]
+            assert [bits(batch) for batch in windows[0]] == [bits(batch) for batch in windows[1]]
+        assert REQUESTS // 2 < server.most_at_once <= REQUESTS
+        server.requests.clear()
+        server.most_at_once = 0
+        padded = [store.padded(8, shuffle=True, memory="8MB") for store in (remote, local)]
+        assert [bits(batch) for batch in padded[0]] == [bits(batch) for batch in padded[1]]
+        assert REQUESTS // 2 < server.most_at_once <= REQUESTS
+        chunks = local.counts.steps // local.schema.chunking("inputs").chunk
+        of_inputs = sum(count for (_, path), count in server.requests.items() if "/inputs/" in path)
+        assert of_inputs < chunks / 5
+
+
+@pytest.mark.slow
+def test_servers_that_fail_now_and_then_give_the_same_batches(tmp_path):
+    walks(tmp_path / "walks.zarr", sequences=20, chunk="4kB", shard="200kB")
+    due = read(tmp_path / "walks.zarr")
+    with serving(tmp_path) as server:
+        server.faults = SimpleNamespace(get=lambda number: {5: "503", 8: "cut"}.get(number % 20))
+        assert read(f"{server.url}/walks.zarr") == due
+        assert server.count > 100
+
+
+@pytest.mark.slow
+def test_a_server_that_is_gone_is_an_error_that_names_the_key(server):
+    store = store_spec.open_store(f"{server.url}/rivers.zarr")
+    server.faults = SimpleNamespace(get=lambda _: "404")
+    with pytest.raises(errors.FormatError, match=r"rivers\.zarr/offsets/c\.0: missing"):
+        store[0]
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(errors.StorageError, match=rf":{port}/a\.zarr/zarr\.json: reading failed: GenericError: "):
+        store_spec.open_store(f"http://127.0.0.1:{port}/a.zarr")
+
+
+@pytest.mark.parametrize("replaced", ["inputs/c.0.0", "inputs/c.1.0", "offsets/c.0", "sequences/inputs_crc32c/c.0"])
+def test_an_object_that_is_replaced_meanwhile_is_an_error(replaced, tmp_path):
+    path = walks(tmp_path / "walks.zarr", sequences=3, shard="100kB")
+    other = walks(tmp_path / "other.zarr", sequences=3, shard="100kB", seed=1)
+    with serving(tmp_path) as server:
+        store = store_spec.open_store(f"{server.url}/walks.zarr")
+        shutil.copy(other / replaced, path / replaced)
+        with pytest.raises(errors.FormatError, match=f"^{server.url}/walks.zarr/"):
+            list(store)
+
+
+def test_what_is_no_url_of_a_store_is_refused(monkeypatch, server):
+    for url, text in (
+        ("ftp://a/b", "ftp://a/b: the URL of a store begins with s3://, gs://, az://, https://, http://, file://"),
+        ("s3://", "s3://: obstore does not take this URL"),
+        ("https://name:secret@a/b", "https://a/b: the URL of a store has no user name"),
+        ("https://a/b?signature=secret", "https://a/b: the URL of a store has no user name"),
+    ):
+        with pytest.raises(errors.SchemaError) as caught:
+            store_spec.open_store(url)
+        assert str(caught.value).startswith(text)
+        assert "secret" not in str(caught.value)
+    with pytest.raises(errors.SchemaError, match="give its URL as a str"):
+        store_spec.open_store(Path("s3://bucket/store.zarr"))
+    with pytest.raises(errors.MissingStoreError, match=r"/none\.zarr: .*no store"):
+        store_spec.open_store(f"{server.url}/none.zarr")
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(errors.SchemaError, match=r"pip install 'seqzarr\[remote\]'"):
+        store_spec.open_store(server.url)
+
+
+def test_a_url_of_a_file_is_its_folder(server):
+    path = server.folder / "rivers.zarr"
+    assert store_spec.open_store(f"file://{path}").path == path
+    assert isinstance(storage_of_url(f"file://{path}"), LocalStorage)
+
+
+def test_results_come_in_order_an_error_ends_all_and_not_much_is_done_ahead():
+    remote: Any = SimpleNamespace(remote=True)
+    done: list[int] = []
+
+    def slow(number: int) -> int:
+        time.sleep(0.001 * (number % 3))
+        done.append(number)
+        if number == 40:
+            raise KeyError(number)
+        return number
+
+    assert list(in_order(remote, slow, range(39))) == list(range(39))
+    results = in_order(remote, slow, itertools.count())
+    assert [next(results) for _ in range(40)] == list(range(40))
+    with pytest.raises(KeyError):
+        next(results)
+    done.clear()
+    results = in_order(remote, slow, range(100, 200))
+    assert next(results) == 100
+    results.close()  # type: ignore[attr-defined]
+    assert max(done) <= 100 + REQUESTS
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("seqzarr requests")]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of a server of S3's protocol, with the golden stores."""
+    from moto.server import ThreadedMotoServer
+
+    environment = dict(os.environ)
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "name",
+        "AWS_SECRET_ACCESS_KEY": "very secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+    }
+    try:
+        urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT"), timeout=20).close()
+        store = obstore.store.S3Store("bucket")
+        for file in filter(Path.is_file, GOLDEN.rglob("*")):
+            obstore.put(store, f"golden/{file.relative_to(GOLDEN).as_posix()}", file.read_bytes())
+        yield "s3://bucket/golden"
+    finally:
+        moto.stop()
+        os.environ.clear()
+        os.environ |= environment
+
+
+@pytest.mark.slow
+@every_golden
+def test_a_store_in_a_bucket_has_the_bits_of_the_folder(name, bucket):
+    url, folder = f"{bucket}/{name}.zarr", GOLDEN / f"{name}.zarr"
+    assert read(url) == read(folder)
+    assert replace(builder.inspect(url), store=folder) == builder.inspect(folder)
+    assert store_spec.verify(url) == []
+
+
+@pytest.mark.slow
+def test_credentials_are_in_no_message(bucket, monkeypatch):
+    store = store_spec.open_store(f"{bucket}/rivers.zarr")
+    with pytest.raises(errors.MissingStoreError) as caught:
+        store_spec.open_store("s3://bucket/nothing.zarr")
+    texts = [str(caught.value), repr(store), repr(store.snapshot.storage), str(pickle.dumps(store))]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(errors.StorageError) as failed:
+        store_spec.open_store(f"{bucket}/rivers.zarr")
+    assert not any("secret" in text for text in (*texts, str(failed.value)))
