@@ -117,6 +117,7 @@ def shapes(draw: st.DrawFn, short: tuple[Short, ...] = ("drop", "pad")) -> Windo
 length_lists = st.lists(st.integers(0, 40), max_size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [None, (0.0, 0.8), (0.3, 1.0)])
 @pytest.mark.parametrize("short", ["drop", "pad"])
 @pytest.mark.parametrize("target", TARGETS)

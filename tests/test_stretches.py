@@ -115,6 +115,7 @@ def test_windows_left_are_those_that_a_look_at_every_row_leaves(
     assert np.diff(index.first).tolist() == counts
 
 
+@pytest.mark.slow
 def test_every_small_shape_leaves_what_a_look_at_every_row_leaves() -> None:
     missing = drawn([31, 0, 17, 3, 25, 8, 44], 0.06, 1)
     for window, stride, horizon, lead, rate in itertools.product((1, 2, 4), (1, 2, 3), (1, 2), (-1, 0, 2), (1, 2, 3)):

@@ -188,6 +188,7 @@ def test_options_of_a_manifest_without_one_are_refused(tmp_path):
         build(tmp_path, workers=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", [1, 20, 45, 70])
 def test_a_disk_that_is_full_is_told_and_the_next_build_ends_with_the_same_bytes(tmp_path, monkeypatch, refused):
     sources = {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(30)}
@@ -226,6 +227,7 @@ def die_always(path: Path) -> Any:
     return read_made(path)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_no_process_or_thread_is_left(tmp_path):
     sources = {f"{number:02}.made": Made(lengths=(50, 20), seed=number) for number in range(12)}
     write_made(tmp_path / "src", sources)

@@ -83,6 +83,7 @@ def test_what_does_not_look_like_a_missing_value_is_none(tmp_path, text):
     assert "--na-values" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -249,6 +249,7 @@ def csvs(place, names, rows=5):
         (place / f"{name}.csv").write_text("\n".join(["x,y", *lines]))
 
 
+@pytest.mark.slow
 def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtype(tmp_path):
     csvs(tmp_path / "src", "abc")
     process = tabular(inputs="x", labels="y", transforms="scale x=0.1")
@@ -268,6 +269,7 @@ def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtyp
     assert store_spec.verify(tmp_path / "new") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [("float16", "float64"), ("float16", "float32"), ("int8", "float32")])
 def test_rows_that_were_made_less_are_not_made_more_as_new_ones_would_be_rounded_on_the_way(tmp_path, first, then):
     (tmp_path / "src").mkdir()

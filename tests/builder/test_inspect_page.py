@@ -344,6 +344,7 @@ def test_notes_lead_to_the_section_that_says_more(tmp_path: Path):
         assert note in text, note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.glob("*.zarr")))
 def test_every_golden_store_has_a_page(name: str, tmp_path: Path):
     builder.write_report(GOLDEN / name, tmp_path / "p.html")

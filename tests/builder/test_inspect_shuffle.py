@@ -91,6 +91,7 @@ def test_the_defaults_are_those_of_the_reader(store: Path):
     assert found["mixing"] == asdict(measure(open_store(store).windows(8), 256))
 
 
+@pytest.mark.slow
 def test_the_text_fits_80_columns_and_says_it_in_words(store: Path):
     result = run(store, "--shuffle", 8, "--batch", 32, "--memory", "64kB")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -119,6 +120,7 @@ def test_a_store_with_one_label_for_a_sequence_is_shuffled_too(tmp_path: Path):
     assert found.mixing == measure(open_store(path).windows(8, target="sequence"), 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option", ["--stride", "--batch", "--memory", "--seed", "--sampling-rate", "--short", "--epoch"]
 )
@@ -128,6 +130,7 @@ def test_an_option_of_a_shuffle_without_one_is_wrong_usage(store: Path, option: 
     assert f"{option} goes with --shuffle" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

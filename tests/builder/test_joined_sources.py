@@ -287,6 +287,7 @@ WRONG: tuple[tuple[str, dict[str, str], str | None], ...] = (
 NO_TIME = ("noon", {"time": "b", "time_unit": "s"}, "row 2 of north/p7_20240102.csv, column b: ")  # of text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "value", "options", "reason"),
     [("csv", *NO_TIME), *((suffix, *case) for suffix in ("csv", "parquet") for case in WRONG)],

@@ -105,6 +105,7 @@ def test_a_later_build_needs_neither_the_option_nor_the_same_types_in_text(root,
     assert kept(store, "source", "site") == repr([["d.csv", "a.csv", "b.csv", "c.csv"], ["007", "1", "2", "3"]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "value"), [("site", "Z"), ("age", 41.25), ("age", None), ("visits", 4), ("left", False)]
 )
@@ -278,6 +279,7 @@ def test_rows_are_restored_whatever_the_manifest_says_now_of_kept_columns(root, 
     assert files(store) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"codec": "zstd"}, {"chunk": 64}])
 def test_compact_takes_the_columns_along(root, tmp_path, options):
     store = tmp_path / "store.zarr"
@@ -367,6 +369,7 @@ def test_a_value_that_tells_no_type_and_a_name_that_is_given_twice_are_errors(ro
     assert "'site' comes from the process function and from the manifest's keep" in report.failures[0].reason
 
 
+@pytest.mark.slow
 def test_with_workers_the_store_is_the_same(root, tmp_path):
     built(root, tmp_path / "one.zarr")
     built(root, tmp_path / "two.zarr", workers=2)

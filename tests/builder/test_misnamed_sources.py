@@ -138,6 +138,7 @@ def test_a_source_whose_name_is_what_is_shown_for_it_is_built_and_counted(place)
     assert (report.updated, report.unchanged, len(report.failures)) == (1, 2, 1)
 
 
+@pytest.mark.slow
 def test_workers_and_a_process_function_never_meet_it(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made(), os.fsdecode(b"b\xff.made"): Made(seed=1), "c.made": Made(seed=2)})
     ticks: list[tuple[int, int]] = []

@@ -172,6 +172,7 @@ def named_one_by_one(_: Path) -> Iterator[Sequence]:
     return (Sequence(np.zeros((5000, 1)), ["a"] * 5000) for number in range(100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("process", "pieces", "options"),
     [

@@ -126,6 +126,7 @@ def test_shards_are_restored_by_workers_too_and_all_of_an_array_may_be_gone(spec
     shutil.rmtree(path)
 
 
+@pytest.mark.slow
 def test_a_sound_store_is_left_alone(specimen):
     before = {name: (specimen.path / name).stat().st_mtime_ns for name in specimen.files}
     done = repair(specimen.path, specimen.path.with_name("src"), process=read_made, workers=0)

@@ -110,6 +110,7 @@ def test_a_failed_source_does_not_decide_nor_count(tmp_path):
     assert not report.rounded.values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [FEW, MANY], ids=["few", "many"])
 def test_the_bytes_do_not_depend_on_workers_or_interruptions(tmp_path, first):
     write(tmp_path / "raw" / "a.csv", first)

@@ -17,6 +17,7 @@ from tests.frameworks.walks import HORIZON, OPTIONS, WINDOW, make_gaps, make_wal
 pytestmark = pytest.mark.frameworks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_each_iteration_over_a_dataset_is_the_next_epoch(windows, options):
     from store_spec.tensorflow import dataset
@@ -115,6 +116,7 @@ def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows):
         dataset(store.select([]).padded, 4, epoch=3)
 
 
+@pytest.mark.slow
 def test_no_thread_is_left_where_an_epoch_is_given_up(store, windows):
     from store_spec.tensorflow import dataset
 
@@ -192,6 +194,7 @@ def test_epochs_need_not_have_equally_many_batches(store):
         assert same(found.as_numpy_iterator(), begin(epoch=epoch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["end", "start"])
 def test_ragged_tensors_have_the_steps_of_each_sequence_and_no_padding(store, side):
     import tensorflow as tf
@@ -248,6 +251,7 @@ def test_a_keras_lstm_with_the_mask_sees_no_padding(store):
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(alone), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # the number of batches is not known
 def test_a_stateful_keras_lstm_over_streams_gives_what_it_gives_for_whole_sequences_and_fits(store):
     """Lanes that begin a sequence forget their state; all others keep it from batch to batch."""

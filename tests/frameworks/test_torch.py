@@ -306,6 +306,7 @@ READERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_all_kinds_of_batches_come_from_a_loader_with_their_names(store, kind, workers):

@@ -57,6 +57,7 @@ def test_an_epoch_that_is_set_reaches_workers_that_persist_however_they_are_star
         assert same(loader, windows.batches(5, shuffle=True, index=True, epoch=epoch))
 
 
+@pytest.mark.slow
 def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows):
     from torch.utils.data import DataLoader
 

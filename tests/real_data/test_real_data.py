@@ -26,6 +26,7 @@ DATA = REPOSITORY / "tests" / "data"
 VOWELS = "japanese-vowels"
 
 
+@pytest.mark.slow
 def test_the_vowels_are_what_a_plain_script_makes_of_their_files():
     done = subprocess.run(
         [sys.executable, "-m", "tests.real_data", str(DATA), VOWELS],
@@ -209,6 +210,7 @@ WRONG: dict[str, tuple[str, Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
 def test_a_script_that_is_wrong_in_one_thing_is_told(stores, what):
     kind, change, message = WRONG[what]

@@ -228,6 +228,7 @@ def test_a_phase_needs_no_more_than_the_first_window():
     assert len(index) == 2
 
 
+@pytest.mark.slow
 def test_workers_have_the_batches_of_the_epoch_in_turn(in_chunks: Numbered):
     windows = in_chunks.store.windows(4)
     alone = list(windows.batches(10, shuffle=True, memory=MEMORY))

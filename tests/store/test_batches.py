@@ -105,6 +105,7 @@ def test_batches_hold_the_windows_that_loops_list(
     assert_batches(by_step, selection, shape, size, memory)
 
 
+@pytest.mark.slow
 @given(selection=selections(), shape=shapes(("sequence",)), size=sizes, memory=memories)
 def test_batches_of_labelled_sequences_hold_the_label_of_each_windows_sequence(
     by_sequence: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int

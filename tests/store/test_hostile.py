@@ -96,6 +96,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(path) for path in paths]
 
 
+@pytest.mark.slow
 def test_nothing_runs_and_nothing_outside_is_opened(hostile):
     seen = child("watched", hostile)
     assert len(seen) == len(hostile)
@@ -110,6 +111,7 @@ def test_the_watcher_sees_what_it_looks_for(tmp_path):
     assert {name for name, what in seen.items() if what} == set(TEMPTATIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["outside", "inside", "itself", "nowhere"])
 @pytest.mark.parametrize("name", LINKED)
 def test_a_link_anywhere_is_refused_wherever_it_leads(name, target, tmp_path):

@@ -5,6 +5,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -91,6 +92,7 @@ def test_importing_store_spec_loads_no_engine_and_no_framework():
     assert found & ours == {"store_spec"}
 
 
+@pytest.mark.slow
 def test_writing_and_reading_load_no_more():
     assert not loaded("import store_spec" + WORK) & NEVER
 

@@ -66,6 +66,7 @@ def read(group: zarr.Group, name: str) -> np.ndarray:
     return np.asarray(array[:])
 
 
+@pytest.mark.slow
 def test_zarr_reads_the_store_as_a_group(written):
     path, recipe, sequences = written
     group = zarr.open_group(path, mode="r")
@@ -154,6 +155,7 @@ def test_a_store_without_sequences_is_read_too(tmp_path, label_axis):
         check({name: np.asarray(array) for name, array in dataset.items()}, recipe, [])
 
 
+@pytest.mark.slow
 def test_a_reader_that_skips_the_root_sees_no_sequence_without_its_rows(tmp_path, monkeypatch):
     """The arrays' own metadata are put after the root, offsets last."""
     recipe = RECIPES["own"]

@@ -97,6 +97,7 @@ def expected(tmp_path_factory):
     return files(folder)
 
 
+@pytest.mark.slow
 def test_a_writer_that_dies_at_any_moment_leaves_a_commit_and_the_next_ends_with_the_same_bytes(tmp_path, expected):
     (tmp_path / "live").mkdir()
     left = deaths(tmp_path, lambda: go_on(tmp_path / "live/store", SEQUENCES, commits=(1, 3)), every=19)
@@ -447,6 +448,7 @@ def test_a_root_that_too_many_open_files_keep_from_being_compared_is_refused(tmp
     assert files(path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 @pytest.mark.parametrize("lost", ["inputs", "labels", "time"])
 def test_nothing_is_added_to_a_shard_that_is_lost_whatever_a_store_keeps(tmp_path, axis, lost):

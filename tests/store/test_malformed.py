@@ -68,6 +68,7 @@ def test_a_malformed_store_is_refused_with_its_own_error(fault, tmp_path):
     assert peak < LARGEST_MEMORY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.committed], ids=lambda fault: fault.name)
 def test_the_committed_malformed_store_is_the_one_that_its_script_makes(fault, tmp_path):
     made, kept = tmp_path / "made.zarr", tmp_path / "kept.zarr"

@@ -108,6 +108,7 @@ def test_sequences_whose_label_is_missing_have_no_windows(by_sequence: Gappy, se
     assert_left(by_sequence, selection, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 def test_the_runs_that_a_store_keeps_are_those_of_its_rows(tmp_path: Path, axis: LabelAxis):
     """Of inputs and of labels, whatever their axis, in a store that is appended to as in one that is written whole."""

@@ -96,6 +96,7 @@ def values(figures: Figures) -> list[float]:
     return [figures.sequences, figures.overlapping, figures.correlation, figures.apart, figures.near]
 
 
+@pytest.mark.slow
 @given(
     st.permutations(range(len(LENGTHS))),
     shapes(),
@@ -180,6 +181,7 @@ def test_a_shuffle_within_one_block_after_another_is_seen_to_be_bad(blocks: str)
     assert (found.ours.correlation > 0.99) == (blocks == "in order")
 
 
+@pytest.mark.slow
 def test_the_order_of_batches_is_far_better_than_that():
     """And the better, the more memory there is."""
     index, starts = indexed([500] * 400, WindowShape(window=8))
@@ -256,6 +258,7 @@ def store(tmp_path: Path) -> store_spec.Store:
     return store_spec.open_store(tmp_path / "s.zarr")
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_the_order_of_the_batches(store: store_spec.Store):
     """Of these very arguments, found by the numbers that the batches give."""
     windows = store.windows(5, stride=2, phase="random")

@@ -214,6 +214,7 @@ def test_units_are_halved_until_the_largest_fits_the_budget():
     assert 1 < order._unit < unit_size(index, 65_000, 100, costs, 20_000, shuffled=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[5] * 10, [30] * 60, [3_000]])
 def test_windows_of_a_small_store_come_anywhere_and_with_any_other(lengths: list[int]):
     """All rows fit one pool, and less than a chunk: over 300 epochs as with a permutation, up to a twentieth."""

@@ -46,6 +46,7 @@ def padded(rows: Any, count: int) -> Any:
     return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
+@pytest.mark.slow
 @given(shape=shapes(), least=st.integers(1, 9), seed=st.integers(0, 3), epoch=st.integers(0, 3))
 def test_windows_have_so_many_rows_and_the_label_that_follows_them(
     by_step: Numbered, shape: WindowShape, least: int, seed: int, epoch: int

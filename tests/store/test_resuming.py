@@ -206,6 +206,7 @@ def test_another_process_goes_on_with_the_same_batches(in_chunks: Numbered):
     assert found == [numbers.tolist() for *_, numbers in begun]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(8, 6), (6, 8), (1, 4), (5, 3), (2, 2)])
 def test_another_number_of_ranks_goes_on_without_a_window_lost_or_repeated(
     in_chunks: Numbered, before: int, after: int
@@ -252,6 +253,7 @@ def grown(path: Path) -> tuple[Any, Any]:
     return before, store_spec.open_store(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", [lambda store: store, lambda store: store.split("train", {"train": 0.5, "val": 0.5})])
 def test_an_epoch_goes_on_with_its_sequences_on_a_store_that_has_grown(tmp_path: Path, view: Any):
     """The next one has the new ones too."""
@@ -403,6 +405,7 @@ def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(tmp_path: P
         assert all_same(list(same), list(begun))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_state_that_is_refused_leaves_batches_where_they_are(tmp_path: Path, seed: int):
     """On a store that has grown the epoch of the state was planned before it could be refused."""

@@ -69,6 +69,7 @@ options = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(
     selection=selections(),
     shape=shapes(),

@@ -80,6 +80,7 @@ def assert_batch(batch: tuple[Any, ...], wanted: list[list[Any]]) -> None:
         assert reset[lane, step] == first
 
 
+@pytest.mark.slow
 @given(
     selection=selections(),
     lanes=st.integers(1, 4),
@@ -425,6 +426,7 @@ def test_no_steps_are_no_batches(given_store: Numbered):
         assert streams.padding == 0
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 @pytest.mark.parametrize("align", [False, True])
 def test_an_lstm_of_torch_that_keeps_its_state_gives_what_it_gives_for_whole_sequences(

@@ -55,6 +55,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
 CHOICES: dict[str, Any] = {"close": ["close"], "all": "inputs", "two": ["volume", "open"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [None, "stats", "sequence", "window"])
 @pytest.mark.parametrize("other", ["classes", "none"])
 @hypothesis.given(

@@ -144,6 +144,7 @@ def test_padded_batches_tell_which_values_are_real(
             assert np.array_equal(batch[place], wanted_values(one, batch[0], batch[2]))
 
 
+@pytest.mark.slow
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     axis=st.sampled_from(["step", "sequence"]),

@@ -588,6 +588,7 @@ FORGED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FORGED)
 @pytest.mark.parametrize("waiting", [1, 1024])
 def test_what_a_foreign_writer_got_wrong_is_found_though_every_checksum_is_right(path, case, waiting, monkeypatch):

@@ -25,7 +25,7 @@ from store_spec.format.layout import ROOT
 from tests.store.damage import index
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import ABSENT, FULL_SHARD, LAST_SHARD
-from tests.store.zarr_stores import KINDS
+from tests.store.zarr_stores import EACH_KIND, KINDS
 
 LENGTHS = [5, 0, 90, 7]
 
@@ -66,7 +66,7 @@ def all_of(store: store_spec.Store) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_arrays_of_zarr_have_the_bits_that_we_read(kind, folder):
     store = store_spec.open_store(KINDS[kind](folder))
     for name, rows in all_of(store).items():
@@ -90,6 +90,7 @@ def test_the_group_is_the_one_that_zarr_finds_in_the_folder(folder):
     assert keys == {name for name, _ in theirs.members(max_depth=None)}
 
 
+@pytest.mark.slow
 def test_dask_goes_on_from_an_array(steps):
     store = store_spec.open_store(steps)
     inputs = dask.array.from_zarr(store.array("inputs"))

@@ -30,9 +30,9 @@ from tests.store.hostile_stores import TOO_LARGE
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS
 from tests.store.test_malformed import read_and_compare
-from tests.store.zarr_stores import KINDS, in_memory
+from tests.store.zarr_stores import EACH_KIND, KINDS, in_memory
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", EACH_KIND)
 BY_NAME = {golden.name: golden for golden in STORES}
 
 
@@ -116,6 +116,7 @@ def test_each_kind_can_be_read_in_threads_and_pickled(kind, rivers):
         read_elsewhere(pickle.loads(pickle.dumps(store)), due)
 
 
+@pytest.mark.slow
 @every_kind
 def test_each_kind_can_be_read_after_a_fork_or_says_that_it_cannot(kind, rivers):
     due, store = read(rivers), store_spec.open_store(KINDS[kind](rivers))
@@ -247,6 +248,7 @@ OTHERWISE = {
 LEFT_OUT = {fault.name for fault in FAULTS if fault.name.endswith(("-link", "-huge"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [one for one in FAULTS if one.name not in LEFT_OUT], ids=lambda fault: fault.name)
 def test_a_malformed_store_in_memory_is_refused_as_on_disk(fault, tmp_path):
     path = tmp_path / "store.zarr"

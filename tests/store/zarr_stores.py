@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import obstore.store
+import pytest
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.buffer.cpu import Buffer as CpuBuffer
@@ -66,3 +67,9 @@ KINDS: dict[str, Callable[[Path], Store]] = {
     "ObjectStore of memory": in_memory_of_obstore,
     "a store of somebody else": lambda folder: WrapperStore(in_memory(folder)),
 }
+
+# Tests of all kinds take long, and each kind is a store that zarr tests itself.
+EACH_KIND = [
+    pytest.param(kind, marks=() if kind in ("MemoryStore", "ObjectStore of memory") else pytest.mark.slow)
+    for kind in KINDS
+]
