@@ -13,7 +13,7 @@ from zarr.storage import ObjectStore
 
 from store_spec.disk.storage import Address, LocalStorage, Storage
 from store_spec.disk.zarr_storage import Data, ZarrStorage
-from store_spec.errors import SchemaError, StorageError
+from store_spec.errors import FormatError, SchemaError, StorageError
 
 SCHEMES = ("s3", "gs", "az", "https", "http", "file")
 
@@ -72,6 +72,7 @@ class ObjectStorage(ZarrStorage):
     def __init__(self, store: ObjectStore[Any], url: str | None = None) -> None:
         super().__init__(store)
         self._url = url
+        self._e_tags: dict[str, str] = {}  # of shards when their index was read, by key
         if url is not None:
             self.root = Address(url)
 
@@ -90,11 +91,24 @@ class ObjectStorage(ZarrStorage):
 
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
         import obstore
+        from obstore.exceptions import PreconditionError
 
-        if start >= 0 and length is not None:
-            return memoryview(obstore.get_range(store.store, key, start=start, length=length))
-        options: Any = {"range": {"suffix": -start} if start < 0 else {"offset": start}} if start else None
-        return memoryview(obstore.get(store.store, key, options=options).bytes())
+        options: Any = {}
+        if start < 0:
+            options = {"range": {"suffix": -start}}
+        elif length is not None:
+            options = {"range": (start, start + length)}
+        elif start:
+            options = {"range": {"offset": start}}
+        if start >= 0 and key in self._e_tags:
+            options["if_match"] = self._e_tags[key]
+        try:
+            result = obstore.get(store.store, key, options=options)
+        except PreconditionError as error:
+            raise FormatError(f"{self.path(key)}: replaced since its index was read; open the store again") from error
+        if start < 0 and (e_tag := result.meta["e_tag"]):
+            self._e_tags[key] = e_tag
+        return memoryview(result.bytes())
 
     def _size(self, store: Any, key: str) -> int:
         import obstore

@@ -21,7 +21,7 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore, StorePath
 
 from store_spec.disk.storage import Address, LocalStorage, Storage
 from store_spec.disk.tables import get_part, part_of
-from store_spec.errors import MissingStoreError, SchemaError, StorageError, UnreadableError
+from store_spec.errors import MissingStoreError, SchemaError, StorageError, StoreError, UnreadableError
 
 Data = bytes | memoryview
 
@@ -118,6 +118,8 @@ class ZarrStorage:
             data = self._get(store, key, start, length)
         except _ABSENT:
             data = None
+        except StoreError:
+            raise
         except Exception as error:  # noqa: BLE001  # each kind of store raises other errors
             data = self._get_within(store, key, start, length, error)
         if data is None:

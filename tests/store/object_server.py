@@ -70,6 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: ObjectServer
     disable_nagle_algorithm = True
+    e_tag = ""
 
     def log_message(self, *_: Any) -> None: ...
 
@@ -116,6 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= size:
                 self._status(416, 0)
                 return
+        e_tag = f'"{os.fstat(file.fileno()).st_ino}"'
+        if self.headers.get("If-Match", e_tag) != e_tag:
+            self._status(412, 0)
+            return
+        self.e_tag = e_tag
         self._status(206 if asked else 200, stop - start, f"bytes {start}-{stop - 1}/{size}" if asked else None)
         if self.command == "HEAD":
             return
@@ -133,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(length))
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Last-Modified", "Sat, 28 Nov 2026 00:00:00 GMT")
-        self.send_header("ETag", '"1"')
+        if self.e_tag:
+            self.send_header("ETag", self.e_tag)
         if content_range:
             self.send_header("Content-Range", content_range)
         self.end_headers()

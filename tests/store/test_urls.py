@@ -178,6 +178,21 @@ def test_an_object_that_is_replaced_meanwhile_is_an_error(replaced, tmp_path):
             list(store)
 
 
+@pytest.mark.parametrize("batches", ["windows", "padded"])
+def test_a_shard_that_is_replaced_after_its_index_was_read_is_an_error(batches, tmp_path):
+    """The other shard has chunks of the same sizes and right checksums."""
+    path, other = (
+        walks(tmp_path / f"{seed}.zarr", sequences=6, shard="50kB", chunk="5kB", codec="none", seed=seed)
+        for seed in (0, 1)
+    )
+    with serving(tmp_path) as server:
+        store = store_spec.open_store(f"{server.url}/0.zarr")
+        store.snapshot.rows("inputs", 0, 1)
+        os.replace(shutil.copy(other / "inputs" / "c.0.0", tmp_path / "new"), path / "inputs" / "c.0.0")
+        with pytest.raises(errors.FormatError, match=r"inputs/c\.0\.0: replaced since its index was read"):
+            list(store.windows(8, stride=8).batches(4) if batches == "windows" else store.padded(2))
+
+
 def test_what_is_no_url_of_a_store_is_refused(monkeypatch, server):
     for url, text in (
         ("ftp://a/b", "ftp://a/b: the URL of a store begins with s3://, gs://, az://, https://, http://, file://"),
