@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from store_spec.errors import SequenceIndexError
-from store_spec.reading.selection import Selection
+from store_spec.reading.options_of import options_of
+from store_spec.reading.selection import Pair, Selection
 from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
 if TYPE_CHECKING:
     from store_spec.reading.classes import ByClass, ClassCounts
+    from store_spec.reading.group_statistics import GroupStatistics
     from store_spec.reading.normalization import Normalize
     from store_spec.reading.one_epoch import Transform
     from store_spec.reading.row_options import Targets
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from store_spec.sequences.streams import Streams
     from store_spec.windows.shape import MissingValues, Phase, Short, Target
     from store_spec.windows.windows import Windows
-
-Pair = tuple[NDArray[Any], NDArray[Any]]
-Options = TypeVar("Options")
 
 
 class Store(Selection):
@@ -207,13 +205,20 @@ class Store(Selection):
         Raises:
             WindowError: There are no steps in this period, or an argument is impossible.
         """
-        from store_spec.reading.statistics import Statistics, moments_of, stats_of_period
+        from store_spec.reading.statistics import stats_of
 
-        if steps is not None or before is not None or after is not None:
-            return stats_of_period(self, steps, before, after)
-        if not len(self):
-            warnings.warn(f"{self.path}: statistics of 0 sequences", stacklevel=2)
-        return Statistics(inputs=moments_of(self, "inputs"), labels=moments_of(self, "labels"), store=self)
+        return stats_of(self, steps, before, after)
+
+    def stats_by(self, by: str, **period: Any) -> GroupStatistics:
+        """Return the statistics of each group of these sequences, by name, for `normalize`.
+
+        Args:
+            by: The column of `sequences` whose values are the groups, such as `"patient"`; or `"source"`.
+            **period: `steps`, `before` and `after`, as for `stats`, with the same errors.
+        """
+        from store_spec.reading.group_statistics import GroupStatistics
+
+        return GroupStatistics(self, by, period)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles, such as `[0.25, 0.5, 0.75]`, by reading the rows several times: see `quantiles`."""
@@ -392,9 +397,3 @@ class Store(Selection):
 
         arguments = locals()
         return Streams(options_of(StreamOptions, arguments), self, options_of(SliceOptions, arguments))
-
-
-def options_of(options: type[Options], arguments: Mapping[str, Any]) -> Options:
-    """Make the options from the arguments of a method that have the names of their fields."""
-    names = [each.name for each in fields(options) if each.name in arguments]  # type: ignore[arg-type]  # a dataclass
-    return options(**{name: arguments[name] for name in names})

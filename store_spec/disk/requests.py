@@ -9,23 +9,21 @@ from typing import TypeVar
 
 from store_spec.disk.storage import Storage
 
-REQUESTS = 16  # at once: with the 90 MB/s that S3 gives to each, they fill a link of 10 Gbit/s
-
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
 def in_order(storage: Storage, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
     """Yield `function(item)` for each item, in order; if the storage is remote, threads work ahead."""
-    if not storage.remote:
+    if storage.requests == 1:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(REQUESTS, "seqzarr requests") as pool:
+    with ThreadPoolExecutor(storage.requests, "seqzarr requests") as pool:
         futures = deque[Future[Value]]()
         try:
             for item in items:
                 futures.append(pool.submit(function, item))
-                if len(futures) == REQUESTS:
+                if len(futures) == storage.requests:
                     yield futures.popleft().result()
             while futures:
                 yield futures.popleft().result()

@@ -193,7 +193,7 @@ class Shards:
         """
         schema = self._root.schema
         for name in (name for names in schema.sharded().values() for name in names):
-            if self._storage.remote:
+            if self._storage.requests > 1:
                 self._check_last(name)
                 continue
             due = self._visible_shards(name)

@@ -123,10 +123,11 @@ class Storage(Protocol):
     """Where a store is read from. `LocalStorage` documents the methods.
 
     Attributes:
-        remote: Whether each request takes long. Then many are made at once, and nothing is listed for reading.
+        requests: How many requests are made at once. More than 1 for a remote store, where each takes long; for reading
+            such a store, nothing is listed.
     """
 
-    remote: ClassVar[bool]
+    requests: ClassVar[int]
 
     @property
     def lists(self) -> bool:
@@ -210,7 +211,7 @@ class LocalStorage:
     """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads outside."""
 
     root: Path
-    remote: ClassVar[bool] = False
+    requests: ClassVar[int] = 1
     lists: ClassVar[bool] = True
 
     @classmethod

@@ -63,7 +63,7 @@ class Tables:
 
         stored: Iterable[bytes | memoryview] = in_order(self.storage, checked, numbers)
         # A malicious root may count more rows than there are, so memory is allocated only if there are enough chunks.
-        if self.storage.remote:
+        if self.storage.requests > 1:
             stored = list(stored)
         elif numbers and (present := sum(entry.name != ROOT for entry in self.storage.list(name))) < last:
             raise FormatError(

@@ -70,7 +70,7 @@ class ZarrStorage:
     various errors. This class always returns the bytes there are.
     """
 
-    remote: ClassVar[bool] = False
+    requests: ClassVar[int] = 1
     _error: ClassVar[type[StorageError]] = UnreadableError
 
     def __init__(self, store: Store) -> None:

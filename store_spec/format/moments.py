@@ -236,6 +236,12 @@ def merge(each: Moments) -> Moments:
     return _joined([each], lambda values: values[0][0])
 
 
+def over_features(each: Moments) -> Moments:
+    """Return the moments of the values of all features together, (features,), the same for each of them."""
+    together = merge(_joined([each], lambda values: values[0][:, np.newaxis]))
+    return _joined([together], lambda values: np.repeat(values[0], each.count.size))
+
+
 def stacked(several: Sequence[Moments]) -> Moments:
     """Stack moments of shape (features,) to (several, features)."""
     return _joined(several, np.stack)

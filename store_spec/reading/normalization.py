@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import moments_of_each
+from store_spec.reading.group_statistics import GroupScaler, GroupStatistics
 from store_spec.reading.scaling import Scale, Scaler, SequenceScales, normalized_dtype, standard, unchanged
 from store_spec.reading.statistics import Statistics
 from store_spec.schema import Rows
@@ -19,19 +20,20 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 Own = Literal["sequence", "window"]  # each one's own mean and standard deviation
-Normalize = Statistics | Scaler | Own
+Normalization = Scaler | GroupScaler | Own
+Normalize = Statistics | GroupStatistics | Normalization
 Scales = dict[str, Scale | SequenceScales | None]
 
 
-def resolve(normalize: Normalize | None, where: object) -> Scaler | Own | None:
+def resolve(normalize: Normalize | None, where: object) -> Normalization | None:
     """Check the argument, and replace statistics by their mean and standard deviation.
 
     Raises:
         WindowError: The argument is something else.
     """
-    if isinstance(normalize, Statistics):
+    if isinstance(normalize, Statistics | GroupStatistics):
         return normalize.standard()
-    if normalize is None or isinstance(normalize, Scaler):
+    if normalize is None or isinstance(normalize, Scaler | GroupScaler):
         return normalize
     value: object = normalize
     if isinstance(value, str) and value in get_args(Own):  # checked first, as an array cannot be compared like this
@@ -42,16 +44,16 @@ def resolve(normalize: Normalize | None, where: object) -> Scaler | Own | None:
     )
 
 
-def state_name(normalize: Scaler | Own | None) -> str | None:
+def state_name(normalize: Normalization | None) -> str | None:
     """Return the argument's value in a state."""
-    return normalize.digest() if isinstance(normalize, Scaler) else normalize
+    return normalize.digest() if isinstance(normalize, Scaler | GroupScaler) else normalize
 
 
-def scales_of(store: Store, normalize: Scaler | Own | None) -> Scales:
+def scales_of(store: Store, normalize: Normalization | None) -> Scales:
     """Return how stored rows of `inputs` and `labels` are normalised; None for rows that are not.
 
-    Labels that are neither floats nor the inputs are regarded as classes, and not normalised. With `"sequence"`,
-    labels of whole sequences are not normalised either: a single value has no deviation.
+    Labels that are neither floats nor the inputs are regarded as classes, and not normalised. With numbers for each
+    sequence or group, labels of whole sequences are not normalised either.
 
     Raises:
         WindowError: `normalize` is for other features, or inputs are complex.
@@ -59,19 +61,21 @@ def scales_of(store: Store, normalize: Scaler | Own | None) -> Scales:
     schema = store.schema
     if normalize is not None and schema.inputs.dtype.kind == "c":
         raise WindowError(f"{store.path}: inputs are {schema.inputs.dtype}; complex numbers cannot be normalised")
-    if isinstance(normalize, Scaler):
-        numbers = labels_are_numbers(store)
-        _check(store, "inputs", schema.inputs, normalize.inputs)
-        if numbers:
-            _check(store, "labels", schema.labels, normalize.labels)
-        return {"inputs": normalize.inputs, "labels": normalize.labels if numbers else None}
-    if normalize != "sequence":
+    if not isinstance(normalize, Scaler) and normalize in (None, "window"):
         return {"inputs": None, "labels": None}
-    of_labels = (
-        SequenceScales(store.snapshot, "labels")
-        if labels_are_numbers(store) and schema.label_axis != "sequence"
-        else None
-    )
+    numbers = labels_are_numbers(store)
+    if isinstance(normalize, Scaler):
+        _check(store, normalize, labels=numbers)
+        return {"inputs": normalize.inputs, "labels": normalize.labels if numbers else None}
+    numbers = numbers and schema.label_axis != "sequence"
+    if isinstance(normalize, GroupScaler):
+        for scaler in normalize.groups.values():
+            _check(store, scaler, labels=numbers)
+        return {
+            "inputs": normalize.scales(store, "inputs"),
+            "labels": normalize.scales(store, "labels") if numbers else None,
+        }
+    of_labels = SequenceScales(store.snapshot, "labels") if numbers else None
     return {"inputs": SequenceScales(store.snapshot, "inputs"), "labels": of_labels}
 
 
@@ -80,7 +84,9 @@ def labels_are_numbers(store: Store) -> bool:
     return store.schema.labels.dtype.kind == "f" or store.snapshot.labels_are_inputs()
 
 
-def check_no_later_steps(store: Store, normalize: Scaler | Own | None, stop: NDArray[np.int64], *, allow: bool) -> None:
+def check_no_later_steps(
+    store: Store, normalize: Normalization | None, stop: NDArray[np.int64], *, allow: bool
+) -> None:
     """Check that statistics for the normalisation include no later steps of a sequence than are used of it.
 
     Args:
@@ -100,6 +106,8 @@ def check_no_later_steps(store: Store, normalize: Scaler | Own | None, stop: NDA
         if normalize.statistics is None:
             return
         used = normalize.statistics.stop_of_each(store.counts.sequences)[store.selection]
+    elif isinstance(normalize, GroupScaler):
+        used = normalize.stop_of_each(store.counts.sequences)[store.selection]
     later = cut & (used > stop)
     if later.any():
         number = int(np.argmax(later))
@@ -174,7 +182,14 @@ class WindowScales:
         return dtype if name == "labels" and self.labels is None else normalized_dtype(dtype)
 
 
-def _check(store: Store, name: str, rows: Rows, scale: Scale) -> None:
+def _check(store: Store, scaler: Scaler, *, labels: bool) -> None:
+    """Check that a scaler is for the features of a store, and for its targets if `labels`."""
+    _check_rows(store, "inputs", store.schema.inputs, scaler.inputs)
+    if labels:
+        _check_rows(store, "labels", store.schema.labels, scaler.labels)
+
+
+def _check_rows(store: Store, name: str, rows: Rows, scale: Scale) -> None:
     if scale.center.ndim != 1 or scale.features != rows.features:
         samples = f" of each of {len(scale.center):,} samples" if scale.center.ndim > 1 else ""
         raise WindowError(

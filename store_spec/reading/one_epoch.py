@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike
 
 from store_spec.errors import StateError, WindowError
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Own, state_name
+from store_spec.reading.normalization import Normalization, state_name
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
-from store_spec.reading.scaling import Scaler
 from store_spec.reading.states import normalized_then, state_of, step_at, store_at
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class EpochPlan(Protocol):
         """The sequences."""
 
     @property
-    def normalize(self) -> Scaler | Own | None:
+    def normalize(self) -> Normalization | None:
         """How they are normalised."""
 
     def __len__(self) -> int:
@@ -103,7 +102,7 @@ class EpochPlan(Protocol):
     def state(self, step: int) -> dict[str, Any]:
         """Return what a state after `step` batches has in addition."""
 
-    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+    def of(self, store: Store, normalize: Normalization | None) -> Self:
         """Return the plan for other sequences, with another normalisation."""
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.requests import REQUESTS, in_order
+from store_spec.disk.requests import in_order
 from store_spec.disk.snapshot import Snapshot
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
@@ -71,8 +71,9 @@ def _pieces(
 ) -> Iterator[tuple[int, int, NDArray[Any]]]:
     size = chunk_rows(snapshot.root.schema, name)
     together = 1  # chunks that are read at once if they are adjacent; each takes its space twice, also as it is stored
-    if snapshot.storage.remote:
-        together = max(1, in_flight // REQUESTS // (2 * size * max(1, snapshot.root.schema.rows(name).nbytes)))
+    requests = snapshot.storage.requests
+    if requests > 1:
+        together = max(1, in_flight // requests // (2 * size * max(1, snapshot.root.schema.rows(name).nbytes)))
     first = starts // size
     counts = np.where(stops > starts, -(-stops // size) - first, 0)
     number = np.repeat(np.arange(len(starts)), counts)
@@ -107,8 +108,8 @@ def every_row(store: Store, name: str) -> Iterator[tuple[NDArray[Any], Ints]]:
     order = order[np.argsort(starts[order], kind="stable")]
     starts = starts[order]
     stops = starts + lengths[order]  # ascending too, because two sequences are the same or do not overlap
-    chunk, remote = chunk_rows(store.schema, name), store.snapshot.storage.remote
-    block_bytes = BLOCK_BYTES // (REQUESTS if remote else 1)
+    chunk = chunk_rows(store.schema, name)
+    block_bytes = BLOCK_BYTES // store.snapshot.storage.requests
     step = max(1, block_bytes // max(1, chunk * store.schema.rows(name).nbytes))
     low, high = merged(starts // chunk, -(-stops // chunk))
     blocks = [

@@ -12,9 +12,15 @@ from numpy.typing import DTypeLike
 
 from store_spec.errors import WindowError
 from store_spec.reading.columns import Column, feature_positions
-from store_spec.reading.normalization import Normalize, Own, labels_are_numbers, resolve, scales_of, state_name
+from store_spec.reading.normalization import (
+    Normalization,
+    Normalize,
+    labels_are_numbers,
+    resolve,
+    scales_of,
+    state_name,
+)
 from store_spec.reading.periods import moment_of
-from store_spec.reading.scaling import Scaler
 from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.reading.statistics import moments_of
 from store_spec.schema import LabelAxis
@@ -32,7 +38,9 @@ class RowOptions:
     """Arguments that mean the same for windows, padded sequences, packed sequences and streams.
 
     Args:
-        normalize: How to normalise inputs, and targets that are floats or come from the inputs.
+        normalize: How to normalise inputs, and targets that are floats or come from the inputs: statistics, such as
+            `train.stats()`; those of groups, `train.stats_by("patient")`; or `"sequence"` or `"window"` for the mean
+            and standard deviation of each. By sequence or group, labels of whole sequences are not normalised.
         features: The features of inputs, by name or number; None for all.
         targets: What a batch has as `labels`. `"labels"`: the labels of the store. `"inputs"`: the inputs, which are
             then read once for both. A list of names: targets of the labels if all are, otherwise features of the
@@ -126,7 +134,7 @@ class RowSelection(Generic[Options]):
 
     def __init__(self, store: Store, options: Options) -> None:
         self.store = store
-        self.normalize: Scaler | Own | None = resolve(options.normalize, store.path)
+        self.normalize: Normalization | None = resolve(options.normalize, store.path)
         self.options: Options = replace(
             options, normalize=self.normalize, mask=bool(options.mask), value_mask=bool(options.value_mask)
         )
@@ -190,7 +198,7 @@ def features_of_targets(store: Store, targets: TargetColumns) -> Sequence[int] |
 
 
 def columns_of(
-    store: Store, options: RowOptions, targets: TargetColumns, normalize: Scaler | Own | None
+    store: Store, options: RowOptions, targets: TargetColumns, normalize: Normalization | None
 ) -> dict[str, Column]:
     """Return the columns `inputs` and `labels`, and those that say which values of inputs are real.
 

@@ -247,25 +247,37 @@ def range_scale(center: Floats, low: Floats, high: Floats) -> Scale:
 
 
 class SequenceScales:
-    """The mean and standard deviation of each sequence, from its moments; they take 16 bytes per feature.
+    """A center and a scale for each sequence.
 
     Args:
         snapshot: Of the store.
         name: `inputs` or `labels`. Labels are on the step axis; for `of` they may also be on the own axis.
+        groups: The numbers of each group, (groups, features); None for each sequence's own mean and standard deviation,
+            from its moments, which take 16 bytes per feature.
+        group_of_each: The group of each sequence of the store, (sequences,); of those that are read.
     """
 
-    def __init__(self, snapshot: Snapshot, name: str) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        groups: Scale | None = None,
+        group_of_each: NDArray[np.int64] | None = None,
+    ) -> None:
         self._snapshot, self._name = snapshot, name
+        self._groups, self._group_of_each = groups, group_of_each
 
     @cached_property
     def _every(self) -> Scale:
-        tables = (self._snapshot.table(f"stats/{self._name}_{moment}") for moment in MOMENTS)
         dtype = normalized_dtype(self._snapshot.root.schema.rows(self._name).dtype)
+        if self._groups is not None:
+            return self._groups.astype(dtype)
+        tables = (self._snapshot.table(f"stats/{self._name}_{moment}") for moment in MOMENTS)
         return standard(Moments(*tables)).astype(dtype)
 
     def of(self, numbers: ArrayLike) -> Scale:
         """Return the numbers of sequences by their number in the whole store, (sequences, features)."""
-        return self._every.of(numbers)
+        return self._every.of(numbers if self._group_of_each is None else self._group_of_each[np.asarray(numbers)])
 
     def of_rows(self, first: int, count: int) -> Scale:
         """Return the numbers for `count` rows of the store from `first` on, (rows, features)."""
@@ -273,4 +285,4 @@ class SequenceScales:
         start = int(np.searchsorted(offsets, first, side="right")) - 1
         stop = int(np.searchsorted(offsets, first + count, side="left"))
         rows = np.diff(offsets[start : stop + 1].clip(first, first + count))
-        return self._every.of(np.repeat(np.arange(start, stop), rows))
+        return self.of(np.repeat(np.arange(start, stop), rows))

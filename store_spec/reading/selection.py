@@ -26,6 +26,8 @@ from store_spec.schema import Schema
 if TYPE_CHECKING:
     import zarr
 
+Pair = tuple[NDArray[Any], NDArray[Any]]
+
 
 class Selection:
     """Sequences of one committed state, by number, with their names, places and lengths.

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from store_spec.errors import StateError
-from store_spec.reading.normalization import Own
-from store_spec.reading.scaling import Scaler
+from store_spec.reading.normalization import Normalization
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -101,7 +100,7 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
     return step
 
 
-def normalized_then(normalize: Scaler | Own | None, state: Mapping[str, Any]) -> Scaler | Own | None:
+def normalized_then(normalize: Normalization | None, state: Mapping[str, Any]) -> Normalization | None:
     """Return the normalisation of a resumed epoch; the statistics may cover more sequences by now.
 
     Args:
@@ -110,7 +109,9 @@ def normalized_then(normalize: Scaler | Own | None, state: Mapping[str, Any]) ->
     """
     saved = state.get("parameters")
     digest = saved.get("normalize") if isinstance(saved, dict) else None  # `step_at` refuses a state without it
-    if isinstance(normalize, Scaler) and normalize.earlier is not None and normalize.digest() != digest:
+    if isinstance(normalize, str | None) or normalize.earlier is None:
+        return normalize
+    if normalize.digest() != digest:
         earlier = normalize.earlier(state["store"]["sequences"])
         if earlier.digest() == digest:
             return earlier

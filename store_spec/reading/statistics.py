@@ -9,6 +9,7 @@ values to whole numbers in the same order, and find the bits of each quantile's 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
-from store_spec.format.moments import Floats, Moments, merge, moments, stacked
+from store_spec.format.moments import Floats, Moments, merge, moments, over_features, stacked
 from store_spec.format.runs import spread
 from store_spec.reading.periods import moment_of, usable_steps
 from store_spec.reading.read_ranges import BLOCK_BYTES, every_row, read_ranges
@@ -46,6 +47,7 @@ class Statistics:
         labels: The statistics of the targets, as in `stats.labels.mean`.
         store: The sequences, for quantiles, which read rows; None if there are none.
         used: Which rows of these sequences; None for all.
+        together: Whether each feature has the statistics of all features: see `over_features`.
 
     >>> from store_spec.format.moments import moments
     >>> rows = np.array([[1.0, 7.0], [3.0, 7.0]])
@@ -58,6 +60,7 @@ class Statistics:
     labels: Moments
     store: Store | None = field(default=None, repr=False)
     used: UsedRows | None = field(default=None, repr=False)
+    together: bool = field(default=False, repr=False)
 
     @property
     def count(self) -> NDArray[np.int64]:
@@ -83,6 +86,13 @@ class Statistics:
     def max(self) -> Floats:
         """Float64 (features,), of the inputs."""
         return self.inputs.max
+
+    def over_features(self) -> Statistics:
+        """Return statistics of the values of all features together, and of all targets, for one scale of an image, say.
+
+        Each feature then has these same numbers. Quantiles of them are not supported.
+        """
+        return replace(self, inputs=over_features(self.inputs), labels=over_features(self.labels), together=True)
 
     def standard(self) -> Scaler:
         """Return the normalisation to mean 0 and standard deviation 1, which is also that of `normalize=stats`."""
@@ -113,6 +123,8 @@ class Statistics:
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles of the same sequences, as `store.quantiles` does."""
+        if self.together:
+            raise WindowError("quantiles and robust() are of single features, and these statistics are of all together")
         if self.store is None:
             raise WindowError("quantiles need the rows, and these statistics are of none: take those of store.stats()")
         return quantiles(self.store, q, self.used)
@@ -168,6 +180,7 @@ def _earlier(stats: Statistics, how: str, arguments: tuple[float, ...], count: i
     assert stats.store is not None
     first = stats.store.first(count)
     earlier = first.stats() if stats.used is None else stats.used.again(first)
+    earlier = earlier.over_features() if stats.together else earlier
     scaler: Scaler = getattr(earlier, how)(*arguments)
     return scaler
 
@@ -200,6 +213,15 @@ class UsedRows:
                 yield np.concatenate(read_ranges(store.snapshot, name, low[some], high[some]))
 
 
+def stats_of(store: Store, steps: tuple[float, float] | None, before: Any, after: Any) -> Statistics:
+    """Return the statistics of these sequences, or of a period of them, as `store.stats` does."""
+    if steps is not None or before is not None or after is not None:
+        return stats_of_period(store, steps, before, after)
+    if not len(store):
+        warnings.warn(f"{store.path}: statistics of 0 sequences", stacklevel=3)
+    return Statistics(inputs=moments_of(store, "inputs"), labels=moments_of(store, "labels"), store=store)
+
+
 def stats_of_period(
     store: Store, steps: tuple[float, float] | None = None, before: Any = None, after: Any = None
 ) -> Statistics:
@@ -225,7 +247,7 @@ def stats_of_period(
     else:
         parts["labels"] = [moments_of(store, "labels")]  # a label of a whole sequence belongs to no step
     found = {name: merge(stacked(each)) for name, each in parts.items()}
-    return Statistics(**found, store=store, used=used)
+    return Statistics(inputs=found["inputs"], labels=found["labels"], store=store, used=used)
 
 
 def moments_of(store: Store, name: str) -> Moments:

@@ -16,12 +16,12 @@ from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
 from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Own, check_no_later_steps
+from store_spec.reading.normalization import Normalization, check_no_later_steps
 from store_spec.reading.one_epoch import Transform
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
 from store_spec.reading.row_options import RowOptions, RowSelection
-from store_spec.reading.scaling import Scaler, SequenceScales, by_feature, normalized_dtype
+from store_spec.reading.scaling import SequenceScales, by_feature, normalized_dtype
 from store_spec.reading.weights import weights_then
 
 if TYPE_CHECKING:
@@ -110,12 +110,12 @@ class SliceReader(RowSelection[SliceOptions]):
             )
         super().__init__(store, options)
         self._memory = memory
-        self.in_flight = min(MOST_IN_FLIGHT, memory // 8) if store.snapshot.storage.remote else 0
+        self.in_flight = min(MOST_IN_FLIGHT, memory // 8) if store.snapshot.storage.requests > 1 else 0
         self.first, stop = usable_steps(store, options.steps, **self.moments)
         self.lengths = stop - self.first
         check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
 
-    def of(self, store: Store, normalize: Scaler | Own | None) -> SliceReader:
+    def of(self, store: Store, normalize: Normalization | None) -> SliceReader:
         """Return a reader of other sequences, with another normalisation."""
         return SliceReader(store, replace(self.options, normalize=normalize), self._memory)
 
@@ -283,7 +283,7 @@ class ReaderPlan:
         """Plan an epoch of the sequences of the reader."""
         raise NotImplementedError
 
-    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+    def of(self, store: Store, normalize: Normalization | None) -> Self:
         """Return the plan for other sequences, with another normalisation."""
         weights = weights_then(self.weights, self.store, store)
         return self.make(self.options, self.reader.of(store, normalize), weights)
@@ -294,7 +294,7 @@ class ReaderPlan:
         return self.reader.store
 
     @property
-    def normalize(self) -> Scaler | Own | None:
+    def normalize(self) -> Normalization | None:
         """How they are normalised."""
         return self.reader.normalize
 

@@ -17,10 +17,9 @@ from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Own
+from store_spec.reading.normalization import Normalization
 from store_spec.reading.one_epoch import EpochOptions, Transform
 from store_spec.reading.ranks import Turns, whole_number
-from store_spec.reading.scaling import Scaler
 from store_spec.reading.weights import digest_of, weights_then
 from store_spec.windows.gathering import gather
 from store_spec.windows.loading import Loader, threads
@@ -42,8 +41,8 @@ POOL, BATCH = 3, 1
 # With 16 on 2 cores they do not stay in the processor's cache, and windows in order are read half as fast.
 FEW_BATCHES, BATCHES_OF_THREAD = 4, 4
 READ_BYTES = 2**21  # reading more at once is not faster
-READ_SHARE = 64  # each thread uses this share of the memory, in addition to the pools
-REMOTE_READ_SHARE = 128  # there are more threads, which wait for requests
+# Each thread uses this share of the memory, in addition to the pools; half of it for a remote store, with 16 threads.
+READ_SHARE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,7 +127,7 @@ class Epoch:
             rows=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
             turns=turns,
             slots=slots,
-            together=min(READ_BYTES, memory // (REMOTE_READ_SHARE if store.snapshot.storage.remote else READ_SHARE)),
+            together=min(READ_BYTES, memory // READ_SHARE // (2 if store.snapshot.storage.requests > 1 else 1)),
         )
 
     @property
@@ -137,7 +136,7 @@ class Epoch:
         return self.windows.store
 
     @property
-    def normalize(self) -> Scaler | Own | None:
+    def normalize(self) -> Normalization | None:
         """How they are normalised."""
         return self.windows.normalize
 
@@ -175,7 +174,7 @@ class Epoch:
         """Return what a state has in addition: how many windows all ranks have taken."""
         return {"taken": self.turns.samples_before(step)}
 
-    def of(self, store: Store, normalize: Scaler | Own | None) -> Self:
+    def of(self, store: Store, normalize: Normalization | None) -> Self:
         """Return the plan for other sequences, with another normalisation."""
         weights = weights_then(self.weights, self.store, store)
         return self.plan(self.windows.of(store, normalize), self.options, weights)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.requests import REQUESTS
 from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
@@ -78,7 +77,7 @@ class Loader:
         self._index, self._together, self._cancelled = index, together, cancelled
         self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
         self._scratch = _Scratch()
-        workers = max(threads(order.decompressed), REQUESTS if windows.store.snapshot.storage.remote else 1)
+        workers = max(threads(order.decompressed), windows.store.snapshot.storage.requests)
         self._parts = PARTS * workers
         self._threads = ThreadPoolExecutor(workers, "seqzarr rows")
 
@@ -196,7 +195,7 @@ class Loader:
     def _groups(self, array: str, reads: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
         """Yield groups of reads; those of a remote store are close together, and take one request."""
         schema, group = self._windows.store.schema, list[tuple[int, int]]()
-        remote, row_bytes = self._windows.store.snapshot.storage.remote, schema.rows(array).nbytes
+        remote, row_bytes = self._windows.store.snapshot.storage.requests > 1, schema.rows(array).nbytes
         span = min(REQUEST_BYTES, self._together) // max(1, row_bytes) if remote and schema.is_sharded(array) else 0
         for low, high in reads:
             if group and high - group[0][0] > span:

@@ -65,7 +65,7 @@ def stats_of_windows(windows: Windows) -> Statistics:
         if store.schema.label_axis == "step"
         else moments_of(store.select(np.unique(sequence)), "labels")
     )
-    return Statistics(**found, store=store, used=used)
+    return Statistics(inputs=found["inputs"], labels=found["labels"], store=store, used=used)
 
 
 def _of(windows: Windows, store: Store) -> Statistics:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Own, WindowScales, check_no_later_steps
+from store_spec.reading.normalization import Normalization, WindowScales, check_no_later_steps
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.row_options import RowSelection, brief, features_of_targets
 from store_spec.reading.scaling import Scaler
@@ -129,7 +129,7 @@ class Windows(RowSelection[WindowOptions]):
     def __reduce__(self) -> tuple[Callable[..., Windows], tuple[Any, ...]]:
         return _unpickle, (self.store, self.shape, self.options, self._epoch)
 
-    def of(self, store: Store, normalize: Scaler | Own | None) -> Windows:
+    def of(self, store: Store, normalize: Normalization | None) -> Windows:
         """Return the same windows of other sequences, with another normalisation."""
         return Windows(store, self.shape, replace(self.options, normalize=normalize))
 

@@ -151,3 +151,29 @@ def test_statistics_have_the_same_bits_however_many_are_in_memory(
         for moment in ("count", "mean", "m2", "min", "max"):
             one, other = (getattr(getattr(stats, name), moment) for stats in (whole, store.stats()))
             assert one.tobytes() == other.tobytes(), (name, moment)
+
+
+def test_one_number_for_all_features_is_that_of_all_values(tmp_path: Path):
+    """Of images, say: rows of (H, W, C)."""
+    rng = np.random.default_rng(0)
+    x = [(rng.normal(size=(length, 4, 5, 3)) * [1, 5, 20] + 100).astype("float32") for length in (7, 30, 0, 11)]
+    x[1][2:9, ..., 1] = np.nan
+    y = [rng.normal(size=(len(rows), 2)) for rows in x]
+    store = write(tmp_path / "s.zarr", x, y, missing="keep")
+    every = np.concatenate(x).astype(float)
+    stats = store.stats().over_features()
+    assert stats.count.tolist() == [np.isfinite(every).sum()] * 3
+    assert stats.min.tolist() == [np.nanmin(every)] * 3
+    np.testing.assert_allclose(stats.mean, [np.nanmean(every)] * 3)
+    np.testing.assert_allclose(stats.std, [np.nanstd(every)] * 3)
+    np.testing.assert_allclose(stats.labels.std, [np.concatenate(y).std()] * 2)
+    found, _ = store.windows(3, normalize=stats)[0]
+    np.testing.assert_allclose(found, (x[0][:3] - np.nanmean(every)) / np.nanstd(every), rtol=1e-5, atol=1e-6)
+    low, _ = store.windows(3, normalize=stats.minmax())[0]
+    np.testing.assert_allclose(low, (x[0][:3] - np.nanmin(every)) / np.nanmax(every - np.nanmin(every)), rtol=1e-5)
+    earlier = stats.standard().earlier
+    assert earlier is not None
+    assert earlier(2).digest() == store.first(2).stats().over_features().standard().digest()
+    with pytest.raises(WindowError, match="of single features"):
+        stats.robust()
+    assert store.select([2]).stats().over_features().count.tolist() == [0, 0, 0]

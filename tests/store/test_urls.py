@@ -28,13 +28,14 @@ import store_spec
 from builder.cli import main
 from store_spec import errors
 from store_spec.disk.object_storage import storage_of_url
-from store_spec.disk.requests import REQUESTS, in_order
+from store_spec.disk.requests import in_order
 from store_spec.disk.storage import LocalStorage, storage_of
 from store_spec.format.layout import chunk_key
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.object_server import ObjectServer, serving
 from tests.store.test_zarr_stores import bits, read, read_elsewhere
 
+REQUESTS = 16
 every_golden = pytest.mark.parametrize("name", [golden.name for golden in STORES])
 
 
@@ -220,7 +221,7 @@ def test_a_url_of_a_file_is_its_folder(server):
 
 
 def test_results_come_in_order_an_error_ends_all_and_not_much_is_done_ahead():
-    remote: Any = SimpleNamespace(remote=True)
+    remote: Any = SimpleNamespace(requests=REQUESTS)
     done: list[int] = []
 
     def slow(number: int) -> int:
