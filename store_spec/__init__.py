@@ -171,10 +171,22 @@ def create_store(
 
 
 @overload
-def open_store(path: StoreLocation, mode: Literal["r"] = "r") -> Store: ...
+def open_store(
+    path: StoreLocation,
+    mode: Literal["r"] = "r",
+    *,
+    cache: str | PathLike[str] | None = None,
+    cache_size: int | str = "10GB",
+) -> Store: ...
 @overload
 def open_store(path: str | PathLike[str], mode: Literal["a"]) -> Writer: ...
-def open_store(path: StoreLocation, mode: Literal["r", "a"] = "r") -> Store | Writer:
+def open_store(
+    path: StoreLocation,
+    mode: Literal["r", "a"] = "r",
+    *,
+    cache: str | PathLike[str] | None = None,
+    cache_size: int | str = "10GB",
+) -> Store | Writer:
     """Open a store, to read its present state (`r`), or to append to it (`a`), which returns a writer.
 
     Opening reads one document and the lengths, but no rows. Up to 32 files of a store stay open after they were read,
@@ -185,6 +197,9 @@ def open_store(path: StoreLocation, mode: Literal["r", "a"] = "r") -> Store | Wr
             a zarr store: a `MemoryStore`, `ZipStore`, `FsspecStore`, `ObjectStore` or any other one. A `LocalStore` is
             read like its path.
         mode: `r` or `a`.
+        cache: A local folder for the bytes of shards that were read from a URL. The processes of a machine share it,
+            and it can serve several stores. `store.cache_use` says what was read through it.
+        cache_size: The most that it may contain, such as `"50GB"`.
 
     Raises:
         MissingStoreError: There is no store at that path.
@@ -194,7 +209,7 @@ def open_store(path: StoreLocation, mode: Literal["r", "a"] = "r") -> Store | Wr
         LockedError: Another writer has the store open (mode `a`).
     """
     if mode == "r":
-        return Store(Snapshot.open(path))
+        return Store(Snapshot.open(path, None if cache is None else (Path(cache), parse_bytes(cache_size))))
     if mode != "a":
         raise SchemaError(f"mode {mode!r} is not 'r' or 'a'")
     if not isinstance(path, str | PathLike):

@@ -27,7 +27,7 @@ class GivenStore(GivenPath):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Leave a URL as it is, of which a Path would drop a slash."""
+        """Return a URL unchanged; a Path would drop one of its slashes."""
         return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
 
 

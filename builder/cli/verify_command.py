@@ -77,12 +77,9 @@ def verify(
         "--repair": repair,
     }
     flag = next(filter(with_sources.get, with_sources), None)
-    if sources is None and flag is not None:
-        raise click.UsageError(f"{flag} goes with --sources")
-    if sources is not None and not isinstance(store, Path):
-        raise click.UsageError("--sources: for a store on a local disk")
     if process is not None and labels_from is not None:
         raise click.UsageError("--labels-from: for tables, which --process replaces; leave out one or the other")
+    _check_sources(sources, flag, store)
     with exit_with_status():
         from dataclasses import asdict
 
@@ -120,6 +117,13 @@ def verify(
             checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
             but = " but for what is retired" if problems else ""
             click.echo(f"all well{but}: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
+
+
+def _check_sources(sources: str | None, flag: str | None, store: Path | str) -> None:
+    if sources is None and flag is not None:
+        raise click.UsageError(f"{flag} goes with --sources")
+    if sources is not None and not isinstance(store, Path):
+        raise click.UsageError("--sources: for a store on a local disk")
 
 
 def _tabular(labels_from: str, store: Path) -> ProcessFunction:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
@@ -90,19 +90,23 @@ def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
     Raises:
         BuildError: It takes too long.
     """
+    from distributed import Status
+
     deadline = time.monotonic() + START_SECONDS
     while True:
-        try:
+        with suppress(TimeoutError):
             client.wait_for_workers(workers, timeout=LOOK_SECONDS)
-        except TimeoutError as error:
-            started = len(client.ncores())
-            if time.monotonic() > deadline:
-                raise BuildError(
-                    f"of {workers} worker processes {started} started in {START_SECONDS} s; "
-                    "try fewer, or workers=0 (--workers 0)"
-                ) from error
-        else:
-            return
+            # A worker has tasks before dask notes that it runs; if it died in between, dask would not replace it.
+            nannies = list(cluster.workers.values())
+            if len(nannies) >= workers and all(nanny.status is Status.running for nanny in nannies):
+                return
+            time.sleep(0.01)
+        started = len(client.ncores())
+        if time.monotonic() > deadline:
+            raise BuildError(
+                f"of {workers} worker processes {started} started in {START_SECONDS} s; "
+                "try fewer, or workers=0 (--workers 0)"
+            )
         # First remove dead workers, then add new ones: in one step dask would give a new worker the name of a dead one,
         # and count that as started.
         died = any(nanny.pid is None for nanny in list(cluster.workers.values()))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,15 +56,15 @@ class Snapshot:
         self._missing: dict[str, Runs] = {}
 
     @classmethod
-    def open(cls, store: StoreLocation) -> Snapshot:
-        """Read the root; everything else is read when it is needed.
+    def open(cls, store: StoreLocation, cached: tuple[Path, int] | None = None) -> Snapshot:
+        """Read the root; everything else is read when it is needed. The arguments are those of `storage_of`.
 
         Raises:
             MissingStoreError: There is no store at that path.
             FormatError: What is there is not a store that this version can read.
             SchemaError: The path is a URL.
         """
-        return cls.of(storage_of(store))
+        return cls.of(storage_of(store, cached))
 
     @classmethod
     def of(cls, storage: Storage) -> Snapshot:

@@ -145,8 +145,12 @@ class Storage(Protocol):
     def check_folder(self, key: str) -> None: ...  # noqa: D102
 
 
-def storage_of(store: StoreLocation) -> Storage:
+def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> Storage:
     """Return the storage of a store, from its path, its URL or a zarr store.
+
+    Args:
+        store: The store.
+        cached: The folder and the size of a cache; for a URL only.
 
     Raises:
         MissingStoreError: There is no folder at that path.
@@ -155,7 +159,9 @@ def storage_of(store: StoreLocation) -> Storage:
     if isinstance(store, str) and is_url(store):
         from store_spec.disk.object_storage import storage_of_url
 
-        return storage_of_url(store)
+        return storage_of_url(store, cached)
+    if cached is not None:
+        raise SchemaError(f"{store}: cache={str(cached[0])!r} is for a store at a URL")
     if isinstance(store, str | PathLike):
         return LocalStorage.of(Path(store))
     from store_spec.disk.zarr_storage import storage_of_zarr_store

@@ -77,7 +77,7 @@ class ZarrStorage:
         self.root = Address(store)
         self._store_and_process = self._open(store), os.getpid()
 
-    def __reduce__(self) -> tuple[Callable[[Store], ZarrStorage], tuple[Store]]:
+    def __reduce__(self) -> Any:
         return type(self), (self._store_and_process[0],)
 
     @property

@@ -26,6 +26,8 @@ from store_spec.schema import Schema
 if TYPE_CHECKING:
     import zarr
 
+    from store_spec.disk.cache import CacheUse
+
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
@@ -181,6 +183,12 @@ class Selection:
         if found is None:
             raise SchemaError(f"{self.path}: target {target!r:.80} has no classes")
         return found
+
+    @property
+    def cache_use(self) -> CacheUse | None:
+        """What this process has read through the cache of `open_store(..., cache=...)`; None without a cache."""
+        cache = getattr(self._snapshot.storage, "cache", None)
+        return None if cache is None else cache.use
 
     def grouped(self, by: str | ArrayLike | None) -> Sequence[str]:
         """Return the group of each sequence for `split` and `folds`, as text: its source, or the value of `by`.

@@ -33,7 +33,7 @@ def test_what_was_written_from_float32_is_kept(numbers):
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
-@example([2.0**-24])  # written with 16 digits of 17, of which the last is a 5, and exact in float32
+@example([2.0**-24])  # exact in float32; Python writes it with 16 of its 17 digits, the last of which is 5
 def test_floats_of_many_digits_are_not_kept_unless_they_are_short(numbers):
     values = np.array(numbers, np.float64)
     with np.errstate(over="ignore"):

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,12 @@ def killed(folder: Path, job: Callable[[], object], at: int) -> None:
                 raise Killed
             count += 1
 
-    with suppress(Killed), Watch(folder, before).watching():
-        job()
+    try:
+        with Watch(folder, before).watching():
+            job()
+    except BaseException:  # a build may handle what ends it as Ctrl-C, and fail: Ctrl-C is never raised there
+        if left is None:
+            raise
     if left is not None:  # else the job came to its end
         write_tree(left, folder)
 

@@ -20,7 +20,7 @@ LENGTHS = (30, 12, 0, 25, 9, 17)
 
 
 def add(path: Path, numbers: range, mode: Any = None) -> Sequences:
-    """Append sequences, a third of which are far from the others, with labels on the step axis."""
+    """Append sequences with labels on the step axis; each has values far from those of the others."""
     sequences: Sequences = []
     columns: Any = {"site": "string", "patient": "int64"}
     with (
