@@ -29,6 +29,7 @@ from store_spec.errors import StorageError
 from store_spec.format.codec import crc32c
 
 PAGE = 2**14  # bytes; more would be fetched in vain at both ends of a range, fewer take longer to check
+FULL = 0.9  # of its size, from which a cache removes pages of other stores; the last request need not fit in
 UNUSED_SECONDS = 3600  # after which the pages of another store may be removed
 
 Data = bytes | memoryview
@@ -113,7 +114,7 @@ class Cache:
         low, high = (int(at) for at in np.flatnonzero(missing)[[0, -1]] + (0, 1))
         fetched = bytes(fetch((first + low) * PAGE, (high - low) * PAGE))
         self._fetched += len(fetched)
-        added = int(missing.sum()) * PAGE
+        added = int(missing[low : low - (-len(fetched) // PAGE)].sum()) * PAGE  # the shard may end before
         if self._reserve(added):
             try:
                 _write_pages(path, first + low, fetched)
@@ -138,7 +139,7 @@ class Cache:
         }
         unused = [folder for folder in sizes if folder.stat().st_mtime < time.time() - UNUSED_SECONDS]
         for folder in sorted(unused, key=lambda folder: folder.stat().st_mtime):
-            if sum(sizes.values()) < self.limit:
+            if sum(sizes.values()) < self.limit * FULL:
                 break
             if folder != self._of_store:
                 remove_tree(folder)

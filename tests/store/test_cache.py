@@ -96,14 +96,14 @@ def test_a_full_disk_is_no_error(tmp_path, monkeypatch):
 def test_pages_of_stores_that_are_not_read_any_more_make_room(tmp_path):
     server = Server()
     for number in range(3):
-        Cache(tmp_path, 6 * PAGE, f"store {number}").get("a shard", 0, 2 * PAGE, server.fetch)
-    new = Cache(tmp_path, 6 * PAGE, "store 3")
+        Cache(tmp_path, 6 * PAGE + 100, f"store {number}").get("a shard", 0, 2 * PAGE, server.fetch)
+    new = Cache(tmp_path, 6 * PAGE + 100, "store 3")
     new.get("a shard", 0, PAGE, server.fetch)
     assert new.use.cached_bytes == 6 * PAGE  # all are in use, so there is no room
     for age, number in enumerate((1, 0), 1):
         folder = tmp_path / cache._hash(f"store {number}")
         os.utime(folder, (0, time.time() - 5000 - age))
-    new = Cache(tmp_path, 6 * PAGE, "store 3")
+    new = Cache(tmp_path, 6 * PAGE + 100, "store 3")
     new.get("a shard", 0, PAGE, server.fetch)
     assert new.use.cached_bytes == 5 * PAGE  # only the oldest was removed
     before = server.fetched
