@@ -14,7 +14,10 @@ Ints = NDArray[np.int64]
 
 GATHERING = 12  # about so many times as many bytes are gathered as are decompressed in the same time
 LEAST_WASTE = 16  # one byte in so many may be decompressed twice, whatever that costs
-MOST_WASTE = 4  # at most one byte in so many, even if that costs little: disks and networks have to read it twice too
+# Bytes that may be decompressed in vain for each one that is used: a disk or a network has to deliver them too. With
+# less, units are so large that a batch of 256 dense windows comes from fewer than 0.9 of the sequences that it would
+# come from if the whole epoch were shuffled.
+MOST_WASTE = 4
 LEAST_UNITS = 64  # in a pool, if memory allows: with 16, losses differed from those of a global shuffle
 UNITS_OF_ONE_POOL = 2**12  # if there is one pool, which has all rows, small units cost nothing and mix better
 MOST_UNITS = 2**18  # each takes up to 400 bytes while an epoch is planned
@@ -50,7 +53,7 @@ def unit_size(index: WindowIndex, rows: int, chunk: int, costs: Costs, budget: i
     # chunk, of which it uses only a part.
     again = chunk + max(0, shape.span - shape.stride)
     waste = costs.sample / (GATHERING * each * costs.stored) - 1
-    waste = min(max(waste, 1 / LEAST_WASTE), 1 / MOST_WASTE)
+    waste = min(max(waste, 1 / LEAST_WASTE), MOST_WASTE)
     best = max(again / (each * waste), shape.span / each)
     cost = each * costs.row + costs.window + costs.piece  # if each window were a unit
     most = budget / LEAST_UNITS / cost
