@@ -134,7 +134,7 @@ def test_a_url_for_a_store_is_refused(tmp_path, monkeypatch, more):
     before = names_below(tmp_path)
     refused = seqzarr("build", sources, "s3://bucket/s.zarr", *more)
     assert refused.exit_code == 2
-    assert refused.stderr.startswith("Error: s3:/bucket/s.zarr: a store lies on a local disk, and s3:// is not one; ")
+    assert refused.stderr.startswith("Error: s3:/bucket/s.zarr: stores are written on local disks, and s3:// is not")
     assert names_below(tmp_path) == before
 
 
