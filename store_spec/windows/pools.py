@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from store_spec.reading.named_batch import Batch
@@ -187,4 +186,5 @@ def _gathered(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int) -
     starts = max(0, len(rows) - (count - 1) * step)
     each = values * rows.itemsize
     strides = (each, each * step, *rows.strides[1:])
-    return as_strided(rows, (starts, count, *rows.shape[1:]), strides, writeable=False)[at]
+    each_start: NDArray[Any] = np.ndarray((starts, count, *rows.shape[1:]), rows.dtype, rows, strides=strides)
+    return each_start[at]

@@ -13,7 +13,9 @@ import store_spec
 from store_spec.disk.ledger import JOIN_RECORDS
 from store_spec.windows import loading
 
-BESIDE = 700_000  # chunks on their way, threads, the last shard and indexes, which an open store keeps
+# Chunks on their way, threads, the last shard and indexes, which an open store keeps, and the parts of a batch that is
+# joined from two pools.
+BESIDE = 950_000
 
 
 def written(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
