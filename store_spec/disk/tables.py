@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -57,18 +57,18 @@ class Tables:
         first, last = start // size, -(-stop // size)
         numbers = range(first, last if stop > start else first)
 
-        def checked(number: int) -> bytes | memoryview:
-            self.check_size(fact, number)
-            return self.stored(fact, number)
-
-        stored: Iterable[bytes | memoryview] = in_order(self.storage, checked, numbers)
-        # A malicious root may count more rows than there are, so memory is allocated only if there are enough chunks.
+        # A malicious root may count more rows than there are, or larger ones: allocate memory for existing chunks only.
+        if self.storage.requests == 1 and numbers:
+            present = sum(entry.name != ROOT for entry in self.storage.list(name))
+            if present < last:
+                raise FormatError(
+                    f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
+                )
+        for _ in in_order(self.storage, partial(self.check_size, fact), numbers):
+            pass
+        stored: Iterable[bytes | memoryview] = in_order(self.storage, partial(self.stored, fact), numbers)
         if self.storage.requests > 1:
             stored = list(stored)
-        elif numbers and (present := sum(entry.name != ROOT for entry in self.storage.list(name))) < last:
-            raise FormatError(
-                f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
-            )
         out = np.empty((len(numbers) * size, *schema.shape(fact)), schema.dtype(fact))
         for number, data in zip(numbers, stored, strict=True):
             self.decode_chunk(fact, number, data, out[(number - first) * size : (number - first + 1) * size])
