@@ -8,6 +8,7 @@ from tests.campaigns import workers
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # minutes on a busy machine
 def test_every_promise_holds_and_the_control_breaks():
     outcome = workers.campaign(quick=True)
     assert outcome.ok(), str(outcome)

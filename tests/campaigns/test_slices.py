@@ -9,6 +9,7 @@ from tests.campaigns.outcome import Outcome
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # minutes on a busy machine
 @pytest.mark.parametrize("module", [kills, power_cuts, failures], ids=lambda module: module.NAME)
 def test_every_promise_holds_and_the_control_breaks(module):
     outcome = module.campaign(quick=True)
