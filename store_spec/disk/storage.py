@@ -154,7 +154,7 @@ def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> 
 
     Raises:
         MissingStoreError: There is no folder at that path.
-        SchemaError: It is none of these.
+        SchemaError: `store` is something else, or `cached` is given without a URL.
     """
     if isinstance(store, str) and is_url(store):
         from store_spec.disk.object_storage import storage_of_url

@@ -56,7 +56,6 @@ class Tables:
         size = table_chunk(schema, fact)
         first, last = start // size, -(-stop // size)
         numbers = range(first, last if stop > start else first)
-
         # A malicious root may count more rows than there are, or larger ones: allocate memory for existing chunks only.
         if self.storage.requests == 1 and numbers:
             present = sum(entry.name != ROOT for entry in self.storage.list(name))

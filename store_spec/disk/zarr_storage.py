@@ -170,7 +170,7 @@ class ZarrStorage:
         """Do nothing: there are no folders."""
 
     def _call(self, key: str, step: str, function: Callable[[], _T]) -> _T:
-        """Call a function of a store. Any error, unless the key is absent, becomes one of ours."""
+        """Call a function of a store. Any error, unless the key is absent, becomes a StorageError."""
         try:
             return function()
         except _ABSENT:
