@@ -31,6 +31,7 @@ from store_spec.disk.object_storage import storage_of_url
 from store_spec.disk.requests import in_order
 from store_spec.disk.storage import LocalStorage, storage_of
 from store_spec.format.layout import chunk_key
+from store_spec.windows import loading
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.object_server import ObjectServer, serving
 from tests.store.test_zarr_stores import bits, read, read_elsewhere
@@ -291,3 +292,17 @@ def test_credentials_are_in_no_message(bucket, monkeypatch):
     with pytest.raises(errors.StorageError) as failed:
         store_spec.open_store(f"{bucket}/rivers.zarr")
     assert not any("secret" in text for text in (*texts, str(failed.value)))
+
+
+def test_pieces_of_a_pool_that_are_close_together_are_one_request(tmp_path, monkeypatch):
+    walks(tmp_path / "walks.zarr", sequences=30, chunk="2kB", shard="1MB")
+    with serving(tmp_path) as server:
+        windows = store_spec.open_store(f"{server.url}/walks.zarr").windows(16)
+        counts, batches = [], []
+        for most in (loading.REQUEST_BYTES, 0):
+            monkeypatch.setattr(loading, "REQUEST_BYTES", most)
+            before = server.count
+            batches.append([bits(batch) for batch in windows.batches(64, shuffle=True, memory="1MB")])
+            counts.append(server.count - before)
+    assert batches[0] == batches[1]
+    assert counts[0] < 0.8 * counts[1], counts
