@@ -29,7 +29,7 @@ class ObjectServer(ThreadingHTTPServer):
         faults: Faults by the number of a request, from 0: a status, or `"cut"` for half of the body.
         requests: How often each method was used for each path.
         body_bytes: How many bytes were sent.
-        most_at_once: The largest number of requests that were answered at the same time.
+        most_at_once: The largest number of requests that waited for their answer at the same time.
     """
 
     daemon_threads = True
@@ -87,15 +87,14 @@ class _Handler(BaseHTTPRequestHandler):
             server.requests[self.command, self.path] += 1
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
-        try:
-            self._answer_with(server.faults.get(number))
-        finally:
-            with server.lock:
-                server.at_once -= 1
+        time.sleep(server.delay)
+        # A client that has its answer may ask again before this thread goes on: count no longer than the delay.
+        with server.lock:
+            server.at_once -= 1
+        self._answer_with(server.faults.get(number))
 
     def _answer_with(self, fault: str | None) -> None:
         server = self.server
-        time.sleep(server.delay)
         if fault in ("404", "503"):
             self._status(int(fault), 0)
             return
