@@ -99,7 +99,7 @@ __all__ = [
 
 
 def create_store(
-    path: str | PathLike[str],
+    path: StoreLocation,
     *,
     inputs: Rows | tuple[DTypeLike, tuple[int, ...]],
     labels: Rows | tuple[DTypeLike, tuple[int, ...]],
@@ -114,10 +114,11 @@ def create_store(
     filled: bool = False,
     provenance: dict[str, Any] | None = None,
 ) -> Writer:
-    """Start a new store and return its writer. The store appears at `path` with the first commit.
+    """Start a new store and return its writer. In a folder the store appears with the first commit.
 
     Args:
-        path: A folder that does not exist yet.
+        path: A folder that does not exist yet; or the URL of an object store as a str (`s3://`, `gs://`, `az://`), or
+            an `ObjectStore` of zarr. There the store is there at once, and empty.
         inputs: What one row is: `("float32", (17,))`, or `Rows` with names for the features.
         labels: The same for one row of labels.
         label_axis: `step`: one label row for each input row. `sequence`: one label row for the whole sequence.
@@ -139,8 +140,9 @@ def create_store(
 
     Raises:
         StoreExistsError: Something is at that path already.
-        SchemaError: Such a store is impossible, or the path is a URL: stores are written to local disks.
+        SchemaError: Such a store is impossible, or none can be written at that URL.
         LockedError: Another writer is creating the store.
+        StorageError: A server or a disk reported an error, or the server ignores the conditions of puts.
 
     >>> import tempfile, numpy as np
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -166,7 +168,7 @@ def create_store(
         filled=filled,
     )
     with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger.create(Path(path), schema, provenance))
+        ledger = stack.enter_context(Ledger.create(path, schema, provenance))
         return Writer(ledger, stack.pop_all())
 
 
@@ -179,7 +181,7 @@ def open_store(
     cache_size: int | str = "10GB",
 ) -> Store: ...
 @overload
-def open_store(path: str | PathLike[str], mode: Literal["a"]) -> Writer: ...
+def open_store(path: StoreLocation, mode: Literal["a"]) -> Writer: ...
 def open_store(
     path: StoreLocation,
     mode: Literal["r", "a"] = "r",
@@ -193,9 +195,9 @@ def open_store(
     until the store object is deleted.
 
     Args:
-        path: The path of the store; or, to read, its URL as a str (`s3://`, `gs://`, `az://`, `https://`, `file://`) or
-            a zarr store: a `MemoryStore`, `ZipStore`, `FsspecStore`, `ObjectStore` or any other one. A `LocalStore` is
-            read like its path.
+        path: The path of the store; or its URL as a str (`s3://`, `gs://`, `az://`, `https://`, `file://`); or a zarr
+            store: a `MemoryStore`, `ZipStore`, `FsspecStore`, `ObjectStore` or any other one. A `LocalStore` is used
+            like its path. Stores at `https://`, and in zarr stores other than `ObjectStore`, can only be read.
         mode: `r` or `a`.
         cache: A local folder for the bytes of shards that were read from a URL. The processes of a machine share it,
             and it can serve several stores. `store.cache_use` says what was read through it.
@@ -206,16 +208,15 @@ def open_store(
         FormatError: What is there is not a store that this version can read.
         SchemaError: The URL is not one of a store, or there is no such mode.
         StorageError: A server or a disk reported an error.
-        LockedError: Another writer has the store open (mode `a`).
+        LockedError: Another writer has the store open (mode `a`, in a folder). On an object store the later writer
+            goes on, and the commit of the earlier one raises ConflictError.
     """
     if mode == "r":
         return Store(Snapshot.open(path, None if cache is None else (Path(cache), parse_bytes(cache_size))))
     if mode != "a":
         raise SchemaError(f"mode {mode!r} is not 'r' or 'a'")
-    if not isinstance(path, str | PathLike):
-        raise SchemaError(f"{path}: stores are written on local disks; give the path of a folder")
     with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger.open(Path(path)))
+        ledger = stack.enter_context(Ledger.open(path))
         return Writer(ledger, stack.pop_all())
 
 

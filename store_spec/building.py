@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from store_spec.disk.job import ShardJob, replace_shard
 from store_spec.disk.ledger import Ledger
+from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.lock import belongs_to_store, build_folder, locked
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import LocalStorage, check_path
+from store_spec.disk.storage import LocalStorage, StorePlace, check_path, store_place
 from store_spec.format.class_names import LARGEST_CLASS_NAME
 from store_spec.format.codec import crc32c
 from store_spec.format.layout import BLANK as EMPTY_IDENTITY
@@ -43,6 +44,7 @@ __all__ = [
     "DamagedShard",
     "EncodedRows",
     "Ledger",
+    "LocalLedger",
     "LocalStorage",
     "LostSequence",
     "Part",
@@ -52,6 +54,7 @@ __all__ = [
     "ShardJob",
     "Snapshot",
     "SourceId",
+    "StorePlace",
     "belongs_to_store",
     "between",
     "build_folder",
@@ -69,6 +72,7 @@ __all__ = [
     "read_ranges",
     "replace_shard",
     "sizes_for",
+    "store_place",
     "stored_records",
     "with_masks",
 ]

@@ -26,7 +26,7 @@ from builder.workers.process_source import Failure, SourceBatch, UnusableError, 
 from store_spec import DAMAGE, FormatError, Problem
 from store_spec.building import (
     DamagedShard,
-    Ledger,
+    LocalLedger,
     LocalStorage,
     LostSequence,
     Snapshot,
@@ -103,7 +103,7 @@ def repair(
         found = tuple(check())
         if not found:
             return Repair(found=(), files=(), failures=(), left=())
-        with Ledger.under_lock(place, folder) as ledger:  # restores the metadata of the arrays
+        with LocalLedger.under_lock(place, folder) as ledger:  # restores the metadata of the arrays
             files, failures = _restore(ledger.snapshot(), found, resolved, workers, scheduler)
         left = tuple(check())
     return Repair(found=found, files=tuple(sorted(files)), failures=tuple(failures) if left else (), left=left)

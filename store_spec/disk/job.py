@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import LocalStorage
+from store_spec.disk.storage import LocalStorage, WritableStorage
 from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError
 from store_spec.format import shard
 from store_spec.format.layout import ROOT, Root, chunk_key
@@ -26,7 +25,7 @@ ADD_NOTHING = (
 class ShardJob:
     """Write one shard: rows `start` to `stop` of an array, after the rows that are already committed in the shard."""
 
-    folder: Path
+    storage: WritableStorage
     root: Root
     name: str
     number: int
@@ -46,21 +45,22 @@ class ShardJob:
         count = sum(map(len, parts))
         if count != self.stop - self.start:
             raise ValueError(f"shard {self.number} of {self.name}: {count:,} rows for {self.stop - self.start:,}")
-        storage, first = LocalStorage(self.folder), self.number * chunking.shard
+        first = self.number * chunking.shard
         old = []
         if first < self.start:
             with advice_to_repair():
-                old = [Snapshot(storage, self.root).encoded_rows(self.name, first, self.start)]
+                old = [Snapshot(self.storage, self.root).encoded_rows(self.name, first, self.start)]
         shard_id = shard.ShardId(self.name, self.number)
         pieces = shard.encode([*old, *parts], shard_id, rows, chunking, schema.codec, threads=threads)
-        self._check_uncommitted(storage)
-        storage.put(chunk_key(self.name, self.number, 1 + len(rows.shape)), pieces)
+        key = chunk_key(self.name, self.number, 1 + len(rows.shape))
+        self.storage.put(key, pieces, check=self._check_uncommitted)
         return sum(map(len, pieces))
 
-    def _check_uncommitted(self, storage: LocalStorage) -> None:
+    def _check_uncommitted(self) -> None:
         """Refuse to replace rows that others committed. Our own ledger commits no row before its shard is written."""
+        storage = self.storage
         try:
-            root = Root.decode(storage.get(ROOT), str(storage.path(ROOT)))
+            root = Root.decode(bytes(storage.get(ROOT)), str(storage.path(ROOT)))
         except MissingStoreError:
             return  # the store has no commit yet
         committed = root.committed(self.name)

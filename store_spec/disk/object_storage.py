@@ -6,14 +6,13 @@ import errno
 import os
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from zarr.storage import ObjectStore
 
 from store_spec.disk.cache import Cache, Cached
-from store_spec.disk.storage import Address, LocalStorage, Storage
+from store_spec.disk.storage import Address, LocalStorage, Storage, local_folder
 from store_spec.disk.zarr_storage import Data, ZarrStorage
 from store_spec.errors import FormatError, SchemaError, StorageError
 
@@ -29,6 +28,19 @@ def storage_of_url(url: str, cached: Cached | None = None) -> Storage:
         SchemaError: obstore is not installed or refuses the URL, or the URL has a password or a query.
         MissingStoreError: There is no folder at that `file://` URL.
     """
+    folder = local_folder(url)
+    if folder is not None:
+        return LocalStorage.of(folder)
+    shown = checked_url(url)
+    return ObjectStorage(object_store(shown), shown, cached)
+
+
+def checked_url(url: str) -> str:
+    """Return the URL of a store without a slash at its end.
+
+    Raises:
+        SchemaError: The URL has a password or a query, or obstore does not know its scheme.
+    """
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
     if parts.scheme not in SCHEMES:
@@ -38,19 +50,22 @@ def storage_of_url(url: str, cached: Cached | None = None) -> Storage:
             f"{shown}: the URL of a store has no user name and nothing after ? or #; obstore takes credentials from "
             "the environment, or give zarr.storage.ObjectStore(store) with a store of obstore"
         )
-    if parts.scheme == "file":
-        return LocalStorage.of(Path(unquote(parts.path)))
-    return ObjectStorage(_object_store(shown), shown, cached)
+    return shown
 
 
-def _object_store(url: str) -> ObjectStore[Any]:
+def object_store(url: str) -> ObjectStore[Any]:
+    """Return the store of obstore at a URL, as one of zarr's.
+
+    Raises:
+        SchemaError: obstore is not installed, or refuses the URL.
+    """
     try:
         from obstore.store import from_url
     except ImportError as error:
         raise SchemaError(f"{url}: obstore is not installed: pip install 'seqzarr[remote]'") from error
     options: Any = {"client_options": {"allow_http": True}} if url.startswith("http://") else {}
     try:
-        return ObjectStore(from_url(url, **options), read_only=True)
+        return ObjectStore(from_url(url, **options))
     except Exception as error:  # obstore has a class for each kind of error
         reason = str(error).partition("\n")[0]
         raise SchemaError(f"{url}: obstore does not take this URL: {reason:.200}") from error

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from store_spec.errors import (
     FormatError,
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
 StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, a URL, or a zarr store
+Put: TypeAlias = "Callable[[str, Iterable[bytes | memoryview]], None]"  # writes the parts of a key's bytes
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that say nothing about the file
 PARTIAL = ".partial"  # the suffix of a file that is being written; keys never have it
+WRITABLE = ("s3://", "gs://", "az://")  # how the URLs begin to which stores are written
+PROBE = "probe-"  # how the keys begin that a writer puts to try out a server
 _UUID, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # the UUID is within the first bytes of a root document
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -42,6 +46,18 @@ def is_url(text: str) -> bool:
     return bool(_SCHEME.fullmatch(text.partition("//")[0])) and "://" in text
 
 
+def local_folder(store: StoreLocation) -> Path | None:
+    """Return the path of a store that is a folder: of a path, a `file://` URL, or a `LocalStore` of zarr."""
+    if isinstance(store, str) and is_url(store):
+        parts = urlsplit(store)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+    if isinstance(store, str | PathLike):
+        return Path(store)
+    from zarr.storage import LocalStore  # here, because zarr takes 0.1 s to import
+
+    return Path(store.root) if isinstance(store, LocalStore) else None
+
+
 def check_local(path: Path) -> None:
     """Refuse a URL: as a path it would create folders such as `s3:` in the working directory.
 
@@ -49,10 +65,7 @@ def check_local(path: Path) -> None:
         SchemaError: The path is a URL.
     """
     if path.parts and _SCHEME.fullmatch(path.parts[0]):
-        raise SchemaError(
-            f"{path}: stores are written on local disks, and {path.parts[0]}// is not one; give the path of a folder, "
-            "and copy the finished store. To read a store, give its URL as a str"
-        )
+        raise SchemaError(f"{path}: a URL was made into a Path, which drops one of its slashes; give it as a str")
 
 
 def check_outside(path: Path) -> None:
@@ -78,6 +91,33 @@ def check_path(path: Path) -> None:
         check_outside(path)
 
 
+def store_place(store: str | PathLike[str]) -> StorePlace:
+    """Return where a store is or will be: the path of a folder, or the URL of an object store.
+
+    Raises:
+        SchemaError: No store can be written at that URL, or the path is a URL that was made into a Path.
+        StoreExistsError: The path is inside another store.
+    """
+    folder = local_folder(store)
+    if folder is None:
+        check_writable(store)
+        return Address(str(store).rstrip("/"))
+    check_path(folder)
+    return folder
+
+
+def check_writable(store: object) -> None:
+    """Refuse what is not the URL of a store that can be written to.
+
+    Raises:
+        SchemaError: It is something else.
+    """
+    if not isinstance(store, str) or not store.startswith(WRITABLE):
+        raise SchemaError(
+            f"{store!s:.200}: stores are written to folders, to s3://, gs:// and az://, and to an ObjectStore of zarr"
+        )
+
+
 def is_store(folder: Path | str) -> bool:
     """Return whether a folder is a store, complete or not, by the UUID in its root document."""
     try:
@@ -96,6 +136,9 @@ class Address(str):
     def name(self) -> str:
         """The last part of the address."""
         return self.rstrip("/)>\"'").rpartition("/")[2]
+
+
+StorePlace: TypeAlias = Path | Address
 
 
 class ReadableFile(Protocol):
@@ -143,6 +186,14 @@ class Storage(Protocol):
     def size(self, key: str) -> int: ...  # noqa: D102
     def list(self, key: str = "") -> Sequence[Entry]: ...  # noqa: D102
     def check_folder(self, key: str) -> None: ...  # noqa: D102
+
+
+class WritableStorage(Storage, Protocol):
+    """Where a store is written to. `LocalStorage` documents the method."""
+
+    def put(  # noqa: D102
+        self, key: str, parts: Iterable[bytes | memoryview], check: Callable[[], None] | None = None
+    ) -> None: ...
 
 
 def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> Storage:
@@ -276,11 +327,18 @@ class LocalStorage:
             kind = "a link; a store holds plain files and folders only" if stat.S_ISLNK(mode) else "not a folder"
             raise FormatError(f"{path}: {kind}")
 
-    def put(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
+    def put(self, key: str, parts: Iterable[bytes | memoryview], check: Callable[[], None] | None = None) -> None:
         """Write a file in one step: to a temporary name in the same folder, synced, then renamed.
 
         The folder is not synced: `sync` does that once for many files.
+
+        Args:
+            key: The file.
+            parts: Its bytes.
+            check: Called before anything is written; it raises an error if the file may not be replaced.
         """
+        if check is not None:
+            check()
         self._put(key, parts, sync=True)
 
     def put_for_now(self, key: str, parts: Iterable[bytes | memoryview]) -> None:

@@ -13,7 +13,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.storage import MemoryStore, StorePath
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import LocalStorage
+from store_spec.disk.storage import Put
 from store_spec.disk.tables import part_of
 from store_spec.format.documents import encode_document, group_document, tables_document
 from store_spec.format.layout import ROOT, Root, array_document, chunk_key, chunk_number, table_chunk
@@ -139,7 +139,7 @@ class SnapshotStore(Store):
             yield from (chunk_key(fact.name, number, dimensions) for number in range(root.files(fact.name)))
 
 
-def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
+def put_rows(put: Put, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
     """Write the chunks of a table from row `first` on, the first row of a chunk; the last chunk may be partial.
 
     zarr encodes the chunks in memory, so that an exception while writing, or Ctrl-C, does not reach zarr's event loop.
@@ -157,7 +157,7 @@ def put_rows(storage: LocalStorage, schema: Schema, fact: ArrayFact, first: int,
         array[first + start : first + start + size] = rows[start : start + size]
         while chunks:
             key, chunk = chunks.popitem()
-            storage.put(key, [chunk.as_numpy_array().data])
+            put(key, [chunk.as_numpy_array().data])
 
 
 def _start_and_length(byte_range: ByteRequest | None) -> tuple[int, int | None]:

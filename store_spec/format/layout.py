@@ -58,13 +58,18 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """The content of the root document: everything that one commit makes visible."""
+    """The content of the root document: everything that one commit makes visible.
+
+    Attributes:
+        writer: A random text of the writer that has the store open, on an object store; otherwise empty.
+    """
 
     schema: Schema
     counts: Counts = field(default_factory=Counts)
     retired: retired.Ranges = ()
     identity: str = BLANK
     provenance: dict[str, Any] = field(default_factory=dict)
+    writer: str = ""
 
     def committed(self, name: str) -> int:
         """Return how many rows of an array are committed."""
@@ -92,6 +97,7 @@ class Root:
                 "zarr_conventions": [facts.CONVENTION],
                 facts.ATTRIBUTE: {
                     "version": ".".join(map(str, facts.VERSION)),
+                    **({"writer": self.writer} if self.writer else {}),
                     "counts": {name: getattr(self.counts, name) for name in _count_names(self.schema)},
                     "retired": [list(pair) for pair in self.retired],
                     "inputs": self.schema.inputs.to_json(),

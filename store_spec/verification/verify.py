@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL, StoreLocation, storage_of
+from store_spec.disk.storage import PARTIAL, PROBE, StoreLocation, storage_of
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format import retired
 from store_spec.format.documents import (
@@ -338,6 +338,8 @@ def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
                 found[key] = "a link; a store holds plain files and folders only: remove it", False
             elif plain and entry.name.endswith(PARTIAL):
                 found[key] = "half written by a writer that was cut off; open the store to append, and it goes", True
+            elif plain and key.startswith(PROBE):
+                found[key] = "put by a writer to try out the server, and not deleted; remove it", True
             else:
                 found[key] = "belongs to nothing in this store; remove it", False
     return found

@@ -18,12 +18,12 @@ def failing_puts(count: int) -> Iterator[None]:
     """Let so many puts succeed, and all after them fail; small batches, and a commit whenever one adds something."""
     put, left = LocalStorage.put, count
 
-    def failing(storage: LocalStorage, key: str, parts: Any) -> None:
+    def failing(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise StoreError(f"{key}: the disk is gone")
-        put(storage, key, parts)
+        put(storage, key, parts, check)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalStorage, "put", failing)

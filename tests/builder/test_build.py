@@ -196,12 +196,12 @@ def test_a_disk_that_is_full_is_told_and_the_next_build_ends_with_the_same_bytes
     build(tmp_path, "whole")
     puts, put = 0, LocalStorage.put
 
-    def put_until_full(storage: LocalStorage, key: str, parts: Any) -> None:
+    def put_until_full(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
         nonlocal puts
         puts += 1
         if puts >= refused:
             raise StorageError(28, f"{storage.path(key)}: writing failed: No space left on device")
-        put(storage, key, parts)
+        put(storage, key, parts, check)
 
     monkeypatch.setattr(LocalStorage, "put", put_until_full)
     with pytest.raises(StorageError, match="No space left"):

@@ -140,10 +140,10 @@ def test_a_killed_append_leaves_runs_that_no_reader_sees(store, tmp_path, monkey
 
     put_by = LocalStorage.put
 
-    def dying(self, key, parts):
+    def dying(self, key, parts, check=None):
         if key == "zarr.json":
             raise KilledError
-        put_by(self, key, parts)
+        put_by(self, key, parts, check)
 
     monkeypatch.setattr(LocalStorage, "put", dying)
     with pytest.raises(KilledError):

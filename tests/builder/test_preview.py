@@ -127,17 +127,6 @@ def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_f
     assert names_below(tmp_path) == before
 
 
-@pytest.mark.parametrize("more", [[], ["--dry-run"]])
-def test_a_url_for_a_store_is_refused(tmp_path, monkeypatch, more):
-    sources = make_arrays(tmp_path / "arrays", 1)
-    monkeypatch.chdir(tmp_path)
-    before = names_below(tmp_path)
-    refused = seqzarr("build", sources, "s3://bucket/s.zarr", *more)
-    assert refused.exit_code == 2
-    assert refused.stderr.startswith("Error: s3:/bucket/s.zarr: stores are written on local disks, and s3:// is not")
-    assert names_below(tmp_path) == before
-
-
 def test_a_dry_run_names_a_source_whose_columns_are_others_as_the_build_does(tmp_path):
     (tmp_path / "src").mkdir()
     for name, header in (("1.csv", "a,b"), ("2.csv", "b,a"), ("3.csv", "x,y")):

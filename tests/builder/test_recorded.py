@@ -660,11 +660,11 @@ def refuse_after(commits: int, patch: pytest.MonkeyPatch) -> None:
     """Let the disk refuse every put after so many commits."""
     done, put = 0, LocalStorage.put
 
-    def refusing(storage: LocalStorage, key: str, parts: Any) -> None:
+    def refusing(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
         nonlocal done
         if done == commits:
             raise StorageError(28, f"{key}: no space left")
-        put(storage, key, parts)
+        put(storage, key, parts, check)
         done += key == ROOT
 
     patch.setattr(LocalStorage, "put", refusing)

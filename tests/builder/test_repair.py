@@ -390,8 +390,8 @@ def test_a_sequence_in_pieces_is_never_whole_in_memory(tmp_path):
 def test_a_file_that_is_bad_whenever_it_was_put_ends_the_repair(damaged, monkeypatch):
     put = LocalStorage.put
 
-    def failing(storage, key, parts):
-        put(storage, key, parts)
+    def failing(storage, key, parts, check=None):
+        put(storage, key, parts, check)
         if key == "inputs/c.0.0":
             path = storage.path(key)
             path.write_bytes(path.read_bytes()[:-1] + b"\0")

@@ -217,7 +217,7 @@ def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_ends(tmp_pa
 
     def litter(jobs: Any, *parts: Any) -> int:
         for job in jobs:
-            (job.folder / job.name / f"c.{job.number}.0.dead.partial").write_bytes(b"half")
+            (job.storage.root / job.name / f"c.{job.number}.0.dead.partial").write_bytes(b"half")
         return put_shards(jobs, *parts)
 
     monkeypatch.setattr("builder.execution.run.put_shards", litter)

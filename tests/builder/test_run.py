@@ -266,12 +266,12 @@ def test_a_disk_that_is_full_leaves_the_old_state_and_the_next_run_ends_with_the
     puts = 0
     put = LocalStorage.put
 
-    def put_until_full(storage: LocalStorage, key: str, parts: Any) -> None:
+    def put_until_full(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
         nonlocal puts
         puts += 1
         if puts == refused:
             raise StorageError(28, f"{storage.path(key)}: writing failed: No space left on device")
-        put(storage, key, parts)
+        put(storage, key, parts, check)
 
     monkeypatch.setattr(LocalStorage, "put", put_until_full)
     with pytest.raises(StorageError, match="No space left"):

@@ -25,9 +25,9 @@ from unittest import mock
 import numpy as np
 
 import store_spec
-from store_spec import StoreError
+from store_spec import StoreError, StoreLocation
 from store_spec.disk.job import ShardJob
-from store_spec.disk.ledger import Ledger
+from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, LockedError, SequenceError
 from tests.campaigns.outcome import Outcome
@@ -122,13 +122,13 @@ def _round(path: Path, safeguards: Safeguards, rivals: int, commits: int, broken
         if safeguards == "all":
             broken += work.errors[:1]
     counts["acknowledged"] = len(acknowledged)
-    lost, wrong = _lost(path, acknowledged, tried)
+    lost, wrong = what_is_lost(path, acknowledged, tried)
     counts["lost"] = lost
     broken += [f"{SAFEGUARDS[safeguards]}: {what}" for what in wrong]
     return counts
 
 
-def _lost(path: Path, acknowledged: list[str], tried: set[str]) -> tuple[int, list[str]]:
+def what_is_lost(path: StoreLocation, acknowledged: list[str], tried: set[str]) -> tuple[int, list[str]]:
     """Return how many acknowledged sequences are not there, right and once, and what is wrong with the store."""
     wrong = []
     try:
@@ -201,9 +201,9 @@ def _without(safeguards: Safeguards, name: str) -> Iterator[None]:
         if safeguards == "no flock":
             stack.enter_context(mock.patch.object(fcntl, "flock", nothing))
         if safeguards in ("check", "none"):
-            stack.enter_context(mock.patch("store_spec.disk.ledger.locked", _not_locked))
+            stack.enter_context(mock.patch("store_spec.disk.local_ledger.locked", _not_locked))
         if safeguards == "none":
-            stack.enter_context(mock.patch.object(Ledger, "_check_root", nothing))
+            stack.enter_context(mock.patch.object(LocalLedger, "_check_root", nothing))
             stack.enter_context(mock.patch.object(ShardJob, "_check_uncommitted", nothing))
         yield
 

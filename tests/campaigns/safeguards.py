@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from store_spec.disk.ledger import Ledger
+from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from store_spec.format.layout import ROOT, Root
@@ -28,7 +28,9 @@ def taken_out(safeguard: Without) -> Iterator[None]:
 def without_rename(patch: pytest.MonkeyPatch) -> None:
     """Write files in place."""
 
-    def put(storage: LocalStorage, key: str, parts: Iterable[bytes]) -> None:
+    def put(storage: LocalStorage, key: str, parts: Iterable[bytes], check: Callable[[], None] | None = None) -> None:
+        if check is not None:
+            check()
         try:
             descriptor = os.open(storage.path(key), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
@@ -47,28 +49,30 @@ def without_rename(patch: pytest.MonkeyPatch) -> None:
 
 def without_order(patch: pytest.MonkeyPatch) -> None:
     """Put the root first, and then the tables that it counts."""
-    write = Ledger._write
+    write = LocalLedger._write
 
-    def root_first(ledger: Ledger, new: Records, root: Root, data: bytes) -> None:
+    def root_first(ledger: LocalLedger, new: Records, root: Root, data: bytes) -> None:
         ledger._storage.put(ROOT, [data])
-        with taken_out(lambda inner: inner.setattr(Ledger, "_check_root", lambda _: None)):
+        with taken_out(lambda inner: inner.setattr(LocalLedger, "_check_root", lambda _: None)):
             write(ledger, new, root, data)
 
-    patch.setattr(Ledger, "_write", root_first)
+    patch.setattr(LocalLedger, "_write", root_first)
 
 
 def without_recovery(patch: pytest.MonkeyPatch) -> None:
     """Open a store for writing as its last writer left it."""
-    patch.setattr(Ledger, "_recover", lambda _: None)
+    patch.setattr(LocalLedger, "_recover", lambda _: None)
 
 
 def without_errors(patch: pytest.MonkeyPatch) -> None:
     """Take it for done when a file could not be put."""
     put = LocalStorage.put
 
-    def careless(storage: LocalStorage, key: str, parts: Iterable[bytes]) -> None:
+    def careless(
+        storage: LocalStorage, key: str, parts: Iterable[bytes], check: Callable[[], None] | None = None
+    ) -> None:
         try:
-            put(storage, key, parts)
+            put(storage, key, parts, check)
         except OSError:
             return
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.campaigns import readers, rivals, rot, starts
+from tests.campaigns import buckets, readers, rivals, rot, starts
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # minutes on a busy machine
-@pytest.mark.parametrize("module", [rot, rivals, readers, starts], ids=lambda module: module.NAME)
+@pytest.mark.parametrize("module", [rot, rivals, readers, starts, buckets], ids=lambda module: module.NAME)
 def test_every_promise_holds_and_the_control_breaks(module):
     outcome = module.campaign(quick=True)
     assert outcome.ok(), str(outcome)

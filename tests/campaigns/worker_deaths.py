@@ -25,6 +25,7 @@ from builder.workers import batch
 from builder.workers.process_source import read_source
 from store_spec.disk.job import ShardJob
 from store_spec.disk.ledger import Ledger
+from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.storage import PARTIAL, LocalStorage
 from store_spec.format import shard
 from tests.campaigns.safeguards import Without, without_rename
@@ -78,7 +79,7 @@ def read(path: Path) -> Any:
 
 def without_tidying(patch: pytest.MonkeyPatch) -> None:
     """Leave what puts leave that were cut off."""
-    patch.setattr(Ledger, "tidy", lambda _: None)
+    patch.setattr(LocalLedger, "tidy", lambda _: None)
 
 
 def without_waiting(patch: pytest.MonkeyPatch) -> None:
@@ -151,7 +152,7 @@ def _watch(death: Death) -> None:
         case "before a put":
             LocalStorage.put = lambda *args: _before(pass_by, put, *args)  # type: ignore[method-assign]
         case "in a put":
-            LocalStorage.put = lambda self, key, parts: put(self, key, halved(parts))  # type: ignore[method-assign]
+            LocalStorage.put = lambda self, key, parts, check=None: put(self, key, halved(parts), check)  # type: ignore[method-assign]
         case "before the rename" | "after the rename":
 
             def renamed(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

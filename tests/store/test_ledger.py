@@ -371,7 +371,7 @@ def test_without_the_lock_the_slower_of_two_writers_replaces_nothing(tmp_path, m
     def unlocked(store: Path) -> Iterator[Path]:
         yield build_folder(store)
 
-    monkeypatch.setattr("store_spec.disk.ledger.locked", unlocked)
+    monkeypatch.setattr("store_spec.disk.local_ledger.locked", unlocked)
     slow, fast = store_spec.open_store(path, "a"), store_spec.open_store(path, "a")
     mine = make(RECIPE, [6])[0]
     fast.append(mine.inputs, mine.labels, source="fast")

@@ -427,9 +427,9 @@ def test_the_arrays_own_documents_are_refreshed_with_offsets_last(tmp_path, monk
     keys: list[str] = []
     put = LocalStorage.put
 
-    def noted(self: LocalStorage, key: str, parts: Any) -> None:
+    def noted(self: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
         keys.append(key)
-        put(self, key, parts)
+        put(self, key, parts, check)
 
     path = tmp_path / "order.zarr"
     with store_spec.create_store(path, inputs=("int8", ()), labels=("int8", ()), label_axis="own") as writer:

@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,6 +33,7 @@ from store_spec.format.layout import chunk_key
 from store_spec.windows import loading
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.object_server import ObjectServer, serving
+from tests.store.s3_server import s3_bucket
 from tests.store.test_zarr_stores import bits, read, read_elsewhere
 
 REQUESTS = 16
@@ -248,29 +248,11 @@ def test_results_come_in_order_an_error_ends_all_and_not_much_is_done_ahead():
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """A bucket of a server of S3's protocol, with the golden stores."""
-    from moto.server import ThreadedMotoServer
-
-    environment = dict(os.environ)
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "name",
-        "AWS_SECRET_ACCESS_KEY": "very secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-    }
-    try:
-        urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT"), timeout=20).close()
+    with s3_bucket() as url:
         store = obstore.store.S3Store("bucket")
         for file in filter(Path.is_file, GOLDEN.rglob("*")):
             obstore.put(store, f"golden/{file.relative_to(GOLDEN).as_posix()}", file.read_bytes())
-        yield "s3://bucket/golden"
-    finally:
-        moto.stop()
-        os.environ.clear()
-        os.environ |= environment
+        yield f"{url}/golden"
 
 
 @pytest.mark.slow

@@ -87,14 +87,22 @@ def test_tables_of_several_chunks_are_read_and_appended_to(tmp_path):
 def test_a_url_makes_no_folder_of_its_name(tmp_path, monkeypatch, url):
     monkeypatch.chdir(tmp_path)
     begins = (
-        lambda: store_spec.create_store(url, inputs=("float32", (2,)), labels=("int64", ())),
+        lambda: store_spec.create_store(Path(url), inputs=("float32", (2,)), labels=("int64", ())),
         lambda: store_spec.open_store(Path(url)),
-        lambda: store_spec.open_store(url, "a"),
+        lambda: store_spec.open_store(Path(url), "a"),
     )
     for begin in begins:
-        with pytest.raises(SchemaError, match=r"stores are written on local disks, and (s3|gs|file):// is not one"):
+        with pytest.raises(SchemaError, match=r"(s3|gs|file):/.*: a URL was made into a Path.*; give it as a str"):
             begin()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["https://site/s.zarr", "http://site/s.zarr"])
+def test_nothing_is_written_to_a_web_server(url):
+    with pytest.raises(SchemaError, match=r"stores are written to folders, to s3://, gs:// and az://"):
+        store_spec.create_store(url, inputs=("float32", (2,)), labels=("int64", ()))
+    with pytest.raises(SchemaError, match=r"stores are written to folders, to s3://, gs:// and az://"):
+        store_spec.open_store(url, "a")
 
 
 def nan_at(row, column):

@@ -199,9 +199,9 @@ def test_each_chunk_of_a_table_is_put_once_and_synced(tmp_path, monkeypatch):
     path, put, synced = tmp_path / "s.zarr", list[str](), list[str]()
     append(path, first=0)
 
-    def noted(storage: LocalStorage, key: str, parts: Any) -> None:
+    def noted(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
         put.append(key)
-        put_before(storage, key, parts)
+        put_before(storage, key, parts, check)
 
     put_before = LocalStorage.put
     monkeypatch.setattr(LocalStorage, "put", noted)
@@ -229,5 +229,5 @@ def test_an_exception_that_ends_a_put_comes_to_the_caller_and_the_next_put_works
     with monkeypatch.context() as patch:
         patch.setattr(LocalStorage, "put", refused)
         with pytest.raises(error):
-            put_rows(LocalStorage(path), schema, schema.fact("row_size"), 0, np.arange(4))
-    put_rows(LocalStorage(path), schema, schema.fact("row_size"), 0, np.arange(4))
+            put_rows(LocalStorage(path).put, schema, schema.fact("row_size"), 0, np.arange(4))
+    put_rows(LocalStorage(path).put, schema, schema.fact("row_size"), 0, np.arange(4))

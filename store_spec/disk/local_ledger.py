@@ -1,0 +1,163 @@
+"""The commit protocol in a folder (SPEC.md, "Commits"): a lock, files that are renamed into place, and fsync."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from store_spec.disk.ledger import SPILLED, Ledger
+from store_spec.disk.lock import folder_locked, locked
+from store_spec.disk.snapshot import Snapshot, check_root
+from store_spec.disk.storage import LocalStorage, check_local, check_outside, remove_tree, sync_folder
+from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
+from store_spec.format.documents import encode_document, group_document
+from store_spec.format.layout import ROOT, Root, chunk_number
+from store_spec.format.records import Records
+from store_spec.schema import GROUPS, Schema
+
+NEW = "new"  # the store in the build folder, until its first commit
+
+
+class LocalLedger(Ledger):
+    """A store in a folder that is open for writing, under its lock. Use it as a context manager."""
+
+    path: Path
+    _storage: LocalStorage
+
+    @classmethod
+    @contextlib.contextmanager
+    def create_at(cls, path: Path, schema: Schema, provenance: dict[str, Any] | None = None) -> Iterator[LocalLedger]:
+        """See `Ledger.create`."""
+        check_local(path)
+        check_outside(path)
+        path = path.absolute()  # the caller may change to another folder before the commit
+        root = Root(schema=schema, provenance={} if provenance is None else provenance)
+        root.encode()  # raises now what a commit would raise later
+        with locked(path) as folder:
+            if path.exists() or path.is_symlink():
+                raise StoreExistsError(f"{path}: something is there already; remove it, or open it with mode='a'")
+            new = folder / NEW
+            remove_tree(new)
+            remove_tree(folder / SPILLED)
+            storage = LocalStorage(new)
+            for key in ("", *schema.folders()):
+                storage.make_folder(key)
+            for name in GROUPS:
+                storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
+            try:
+                with folder_locked(new):  # the lock stays when the folder is renamed
+                    yield cls(path, storage, root, None, folder)
+            finally:
+                remove_tree(new)
+                remove_tree(folder / SPILLED)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open_at(cls, path: Path) -> Iterator[LocalLedger]:
+        """See `Ledger.open`."""
+        check_local(path)
+        path = path.absolute()
+        if not path.is_dir():
+            raise MissingStoreError(f"{path}: there is no store; create it first")
+        with locked(path) as folder, cls.under_lock(path, folder) as ledger:
+            yield ledger
+
+    @classmethod
+    @contextlib.contextmanager
+    def under_lock(cls, path: Path, folder: Path) -> Iterator[LocalLedger]:
+        """Open a store like `open_at`; the caller holds the lock, which is in `folder`.
+
+        Raises:
+            MissingStoreError: There is no store at that path.
+            FormatError: The store cannot be written to by this version, or its root is an older copy.
+        """
+        path = path.absolute()
+        remove_tree(folder / NEW)
+        remove_tree(folder / SPILLED)
+        storage = LocalStorage(path)
+        try:
+            data = storage.get(ROOT)
+        except MissingStoreError as error:
+            raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
+        # An earlier writer may have died before its commit was synced, and this writer builds on that commit.
+        storage.sync([""])
+        sync_folder(path.parent)
+        snapshot = Snapshot.open(path)
+        check_root(snapshot)
+        ledger = cls(path, storage, snapshot.root, data, folder)
+        ledger._recover()
+        try:
+            yield ledger
+        finally:
+            remove_tree(folder / SPILLED)
+
+    def tidy(self) -> None:
+        """Remove partial files that a dead worker left. No job may be running."""
+        for key in ("", *self.schema.folders()):
+            self._storage.delete_partial(key)
+
+    def _write(self, new: Records, root: Root, data: bytes) -> None:
+        self._check_root()  # before the last chunks of the tables are replaced
+        for fact in self.schema.arrays():
+            self._put_table(fact, new, self._storage.put)
+        folders = ["", *self.schema.folders()]
+        if self._committed is None:
+            self._put_documents(root)
+            self._storage.put(ROOT, [data])
+            self._storage.sync(folders)
+            self._appear()
+            return
+        self._storage.sync(folders)
+        self._check_root()
+        self._storage.put(ROOT, [data])
+        self._storage.sync([""])
+        self._put_documents(root)
+
+    def _check_root(self) -> None:
+        if self._committed is not None and self._storage.get(ROOT) != self._committed:
+            raise ConflictError(f"{self.path}: another writer, without the lock, committed meanwhile; open it again")
+
+    def _appear(self) -> None:
+        """Give the new store its name: the first commit."""
+        try:
+            if self.path.exists():
+                raise StoreExistsError(f"{self.path}: something appeared there meanwhile; nothing of it was touched")
+            self._storage.root.rename(self.path)
+        except OSError as error:
+            if isinstance(error, StoreExistsError):
+                raise
+            raise StorageError(error.errno, f"{self.path}: naming the new store failed: {error.strerror}") from error
+        sync_folder(self.path.parent)
+        self._storage = LocalStorage(self.path)
+
+    def _put_documents(self, root: Root) -> list[str]:
+        """Refresh the arrays' own metadata.
+
+        Returns:
+            The folders in which something changed; they are not synced yet.
+        """
+        folders = []
+        for key, data in self._documents(root).items():
+            try:
+                if self._storage.get(key) == data:
+                    continue
+            except MissingStoreError:
+                pass
+            self._storage.put(key, [data])
+            folders.append(key.removesuffix(f"/{ROOT}"))
+        return folders
+
+    def _recover(self) -> None:
+        """Remove files that belong to no commit, and bring the arrays' own metadata up to date with the root."""
+        for fact in self.schema.arrays():
+            dimensions = 1 + len(self.schema.shape(fact))
+            files = self.root.files(fact.name)
+            for entry in self._storage.list(fact.name):
+                number = chunk_number(entry.name, dimensions)
+                if number is not None and number >= files:
+                    self._storage.delete(f"{fact.name}/{entry.name}")
+        self.tidy()
+        # After this, a power cut leaves documents that are at worst behind the root.
+        self._storage.sync(self._put_documents(self.root))

@@ -1,0 +1,125 @@
+"""The commit protocol on an object store (SPEC.md, "Commits on an object store")."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.snapshot import Snapshot, check_root
+from store_spec.disk.storage import PROBE
+from store_spec.disk.writable_objects import Version, WritableObjects
+from store_spec.errors import FormatError, MissingStoreError, StoreError, StoreExistsError
+from store_spec.format.layout import ROOT, Root
+from store_spec.format.records import Records
+from store_spec.schema import Schema
+
+BOUNDS = ("offsets", "label_offsets")
+
+
+class ObjectLedger(Ledger):
+    """A store on an object store that is open for writing, and claimed by this writer."""
+
+    _storage: WritableObjects
+
+    def __init__(self, storage: WritableObjects, root: Root, beside: Path, *, is_new: bool) -> None:
+        super().__init__(storage.root, storage, root, None if is_new else root.encode(), beside)
+        self._there = root.encode()  # the last root that was put, but for `writer`; a commit may fail after it
+
+    @classmethod
+    @contextlib.contextmanager
+    def create_at(
+        cls, storage: WritableObjects, schema: Schema, provenance: dict[str, Any] | None = None
+    ) -> Iterator[ObjectLedger]:
+        """See `Ledger.create`."""
+        root = Root(schema=schema, provenance={} if provenance is None else provenance)
+        root.encode()  # raises now what a commit would raise later
+        of_empty_stores = {key.partition("/")[0] for key in schema.folders()}  # a writer may have died before its root
+        names = [entry.name for entry in storage.list()]
+        if any(name not in of_empty_stores and not name.startswith(PROBE) for name in names):
+            raise StoreExistsError(f"{storage.root}: something is there already; remove it, or open it with mode='a'")
+        storage.check_conditions()
+        with _claimed(storage, root, None) as ledger:
+            yield ledger
+
+    @classmethod
+    @contextlib.contextmanager
+    def open_at(cls, storage: WritableObjects) -> Iterator[ObjectLedger]:
+        """See `Ledger.open`."""
+        try:
+            data, seen = storage.get_root()
+        except MissingStoreError as error:
+            raise MissingStoreError(f"{storage.root}: there is no store; create it first") from error
+        root = Root.decode(data, str(storage.path(ROOT)))
+        storage.check_conditions()
+        with _claimed(storage, root, seen) as ledger:
+            yield ledger
+
+    def _write(self, new: Records, root: Root, data: bytes) -> None:
+        objects: dict[str, bytes] = {}
+        for fact in self.schema.arrays():
+            self._put_table(fact, new, lambda key, parts: objects.update({key: b"".join(parts)}))
+        if self._committed is None:
+            self._put_first(objects | self._documents(root))
+        else:
+            self._storage.put_all(objects)
+        self._storage.put_root(replace(root, writer=self._storage.writer).encode())
+        self._there = data
+        if self._committed is not None:
+            self.put_documents(root)
+
+    def _put_first(self, objects: dict[str, bytes]) -> None:
+        """Put all of an empty store but its root, before there is a root that could be claimed."""
+        for key, data in objects.items():
+            if not self._storage.put_new(key, data):
+                raise StoreExistsError(f"{self._storage.path(key)}: is there already, of another store; remove it")
+
+    def put_documents(self, root: Root) -> None:
+        """Refresh the arrays' own metadata."""
+        documents = self._documents(root)
+        last = {key: documents.pop(key) for name in BOUNDS if (key := f"{name}/{ROOT}") in documents}
+        self._storage.put_all(documents)
+        self._storage.put_all(last)
+
+    def release(self) -> None:
+        """Put the root without the name of this writer, as a folder has it. If that fails, the next writer does it."""
+        with contextlib.suppress(StoreError):
+            self._storage.put_root(self._there)
+
+
+@contextlib.contextmanager
+def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iterator[ObjectLedger]:
+    """Claim a store in the state that was seen, None for a new one, and release it at the end."""
+    storage.writer = secrets.token_hex(8)
+    with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as beside:
+        ledger = ObjectLedger(storage, root, Path(beside), is_new=seen is None)
+        if seen is not None:
+            storage.claim(replace(root, writer=storage.writer).encode(), seen)
+        try:
+            if seen is None:
+                ledger.commit()
+            else:
+                _check_root(ledger.snapshot(), storage)
+                ledger.put_documents(root)
+            yield ledger
+        finally:
+            ledger.release()
+
+
+def _check_root(snapshot: Snapshot, storage: WritableObjects) -> None:
+    """Refuse an older copy of a root, which is claimed by now, so that nobody writes newer documents.
+
+    Raises:
+        FormatError: The root is an older copy.
+        ConflictError: Another writer has claimed the store meanwhile.
+    """
+    try:
+        check_root(snapshot)
+    except FormatError:
+        storage.check_claim()
+        raise

@@ -1,0 +1,182 @@
+"""Writers on object stores: the bytes of a folder, one writer at a time, and servers that ignore conditions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import obstore
+import pytest
+from obstore.store import LocalStore, MemoryStore
+from zarr.storage import ObjectStore
+
+import store_spec
+from store_spec import errors
+from store_spec.disk.storage import PROBE
+from store_spec.disk.writable_objects import writable_objects
+from tests.campaigns.buckets import objects
+from tests.store.make_golden import GOLDEN, STORES
+from tests.store.test_zarr_stores import bits
+
+WALKS: dict[str, Any] = {"inputs": ("float32", (3,)), "labels": ("float32", ()), "chunk": "256B", "shard": "1kB"}
+
+
+@pytest.fixture
+def memory() -> ObjectStore[MemoryStore]:
+    """An object store in memory."""
+    return ObjectStore(MemoryStore())
+
+
+def append(writer: store_spec.Writer, start: int, stop: int) -> None:
+    """Append some sequences, which follow from their numbers."""
+    for number in range(start, stop):
+        rows = np.random.default_rng(number).normal(size=(20 + number, 3)).astype("float32")
+        writer.append(rows, rows[:, 0], source=f"walk-{number}")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files of a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_store_has_the_bytes_of_a_folder_after_each_writer(memory, tmp_path):
+    places: Any = (memory, tmp_path / "walks.zarr")
+    for number in range(4):
+        for place in places:
+            with contextlib.ExitStack() as stack:
+                if not number:
+                    writer = stack.enter_context(store_spec.create_store(place, **WALKS, provenance={"made": "here"}))
+                else:
+                    writer = stack.enter_context(store_spec.open_store(place, "a"))
+                if number == 2:
+                    writer.retire("walk-5")
+                append(writer, number * 5, number * 5 + 3)
+                writer.commit()
+                append(writer, number * 5 + 3, number * 5 + 5)
+        assert objects(memory) == files(tmp_path / "walks.zarr")
+        assert not [key for page in obstore.list(memory.store) for key in page if key["path"].startswith(PROBE)]
+    assert store_spec.verify(memory) == []
+    batches: Any = [store_spec.open_store(place).windows(8).batches(16, shuffle=True) for place in places]
+    assert [bits(batch) for batch in batches[0]] == [bits(batch) for batch in batches[1]]
+
+
+@pytest.mark.parametrize("name", [golden.name for golden in STORES])
+def test_a_writer_that_does_nothing_leaves_the_bytes_of_each_kind_of_store(name, memory):
+    there = files(GOLDEN / f"{name}.zarr")
+    for key, data in there.items():
+        obstore.put(memory.store, key, data)
+    with store_spec.open_store(memory, "a"):
+        assert objects(memory) != there  # claimed
+    assert objects(memory) == there
+
+
+def test_the_later_writer_goes_on_and_the_earlier_one_is_refused(memory):
+    with store_spec.create_store(memory, **WALKS) as writer:
+        append(writer, 0, 4)
+    earlier = store_spec.open_store(memory, "a")
+    append(earlier, 4, 6)
+    with store_spec.open_store(memory, "a") as later:
+        append(later, 6, 9)
+    with pytest.raises(errors.ConflictError, match="another writer opened the store meanwhile; open it again"):
+        earlier.commit()
+    earlier.close()
+    assert list(store_spec.open_store(memory).sources) == [f"walk-{number}" for number in (0, 1, 2, 3, 6, 7, 8)]
+    assert store_spec.verify(memory) == []
+
+
+def test_a_store_is_there_at_once_and_a_second_one_is_refused(memory):
+    writer = store_spec.create_store(memory, **WALKS)
+    assert len(store_spec.open_store(memory)) == 0
+    with pytest.raises(errors.StoreExistsError, match="something is there already"):
+        store_spec.create_store(memory, **WALKS)
+    append(writer, 0, 2)
+    writer.commit()
+    writer.close()
+    assert len(store_spec.open_store(memory)) == 2
+
+
+def test_what_else_is_there_is_not_written_to(memory):
+    obstore.put(memory.store, "notes.txt", b"mine")
+    with pytest.raises(errors.StoreExistsError, match="something is there already"):
+        store_spec.create_store(memory, **WALKS)
+    assert objects(memory) == {"notes.txt": b"mine"}
+    with pytest.raises(errors.MissingStoreError, match="there is no store; create it first"):
+        store_spec.open_store(memory, "a")
+
+
+def test_a_server_that_ignores_conditions_is_refused_before_anything_is_written(memory):
+    put = obstore.put
+
+    def over(store, key, data, mode):  # noqa: ARG001  # the signature of obstore.put
+        return put(store, key, data)
+
+    def creates(store, key, data, mode):
+        return put(store, key, data, mode="create" if mode == "create" else "overwrite")
+
+    for lies in (over, creates):
+        with (
+            mock.patch.object(obstore, "put", lies),
+            pytest.raises(errors.StorageError, match="ignores the conditions"),
+        ):
+            store_spec.create_store(memory, **WALKS)
+        assert objects(memory) == {}
+    with store_spec.create_store(memory, **WALKS) as writer:
+        append(writer, 0, 2)
+    before = objects(memory)
+    for lies in (over, creates):
+        with (
+            mock.patch.object(obstore, "put", lies),
+            pytest.raises(errors.StorageError, match="ignores the conditions"),
+        ):
+            store_spec.open_store(memory, "a")
+        assert objects(memory) == before
+
+
+def test_a_store_of_obstore_that_has_no_conditions_is_refused(tmp_path):
+    with pytest.raises(errors.StorageError, match="writing failed"):
+        store_spec.create_store(ObjectStore(LocalStore(tmp_path)), **WALKS)
+
+
+def test_an_older_copy_of_a_root_is_refused_and_not_changed(memory):
+    with store_spec.create_store(memory, **WALKS) as writer:
+        append(writer, 0, 4)
+    older = objects(memory)["zarr.json"]
+    with store_spec.open_store(memory, "a") as writer:
+        append(writer, 4, 8)
+    obstore.put(memory.store, "zarr.json", older)
+    before = objects(memory)
+    with pytest.raises(errors.FormatError, match="an older copy"):
+        store_spec.open_store(memory, "a")
+    assert objects(memory) == before
+
+
+def test_a_writer_elsewhere_belongs_to_the_same_claim(memory):
+    with store_spec.create_store(memory, **WALKS) as writer:
+        storage = writable_objects(memory, writer._ledger._storage.writer)  # type: ignore[attr-defined]
+        storage.put("inputs/c.9.0", [b"rows"])
+    with pytest.raises(errors.ConflictError):
+        storage.put("inputs/c.9.0", [b"others"])
+    assert objects(memory)["inputs/c.9.0"] == b"rows"
+
+
+def test_a_file_url_is_a_folder(tmp_path):
+    with store_spec.create_store(f"file://{tmp_path}/a%20b.zarr", **WALKS) as writer:
+        append(writer, 0, 2)
+    with store_spec.open_store(f"file://{tmp_path}/a%20b.zarr", "a") as writer:
+        append(writer, 2, 3)
+    assert len(store_spec.open_store(tmp_path / "a b.zarr")) == 3
+    assert os.listdir(tmp_path) == ["a b.zarr"]
+
+
+def test_a_job_can_be_done_in_another_process(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
+    storage = writable_objects("s3://bucket/walks.zarr", "0123")
+    data = pickle.dumps(storage)
+    assert b"secret" not in data
+    assert (str(pickle.loads(data).root), pickle.loads(data).writer) == ("s3://bucket/walks.zarr", "0123")
