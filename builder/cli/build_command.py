@@ -16,7 +16,7 @@ from builder.amounts import printable
 from builder.cli.attention import attention
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
 from builder.cli.option_flags import add_flags, flags_of, sections_of
-from builder.cli.paths import EMPTY
+from builder.cli.paths import EMPTY, is_url, store_name
 from builder.options.declaration import Option, options_of
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
@@ -121,14 +121,15 @@ def build(context: click.Context, /, **_: object) -> None:
     given = _given(context)
     _check_options(given, is_new=not os.path.lexists(store))
     as_json, quiet = params["as_json"], params["quiet"]
-    with exit_with_status(None if params["dry_run"] else Path(store)):
+    place = store if is_url(store) else Path(store)
+    with exit_with_status(None if params["dry_run"] else place):
         from builder.planning.options import process_and_options
         from builder.processes.arguments import parse_arguments
 
         of_tables = _of_tables(context, given)
         arguments = parse_arguments(params["arguments"])
         function, of_function = process_and_options(
-            params["process"], of_tables, [*options_of_tables(given)], Path(store), arguments
+            params["process"], of_tables, [*options_of_tables(given)], place, arguments
         )
         of_build = {name: params[name] for name in options_of(BuildOptions) if name in params} | {
             "process": function,
@@ -152,8 +153,7 @@ def build(context: click.Context, /, **_: object) -> None:
         from builder.execution.progress_bar import of_build as view_of_build
         from builder.execution.progress_bar import show_progress
 
-        name = Path(store).name or store
-        shown = show_progress(name, view_of_build, begin="listing the sources", visible=not quiet)
+        shown = show_progress(store_name(store), view_of_build, begin="listing the sources", visible=not quiet)
         with stdout_to_stderr(), shown as show, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the process function uses")  # a line after the build says it
             report = run_build(BuildOptions(sources, store, **of_build, on_progress=show))

@@ -35,7 +35,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def exit_with_status(store: Path | None = None) -> Iterator[None]:
+def exit_with_status(store: Path | str | None = None) -> Iterator[None]:
     """Turn errors and signals into a message on stderr and an exit status.
 
     Args:
@@ -59,7 +59,7 @@ def exit_with_status(store: Path | None = None) -> Iterator[None]:
             sys.exit(status)
 
 
-def _interrupted(number: int, store: Path | None) -> NoReturn:
+def _interrupted(number: int, store: Path | str | None) -> NoReturn:
     for one in (signal.SIGINT, signal.SIGTERM):  # a repetition would interrupt the end of this process
         signal.signal(one, signal.SIG_IGN)
     click.echo("interrupted" if store is None else f"interrupted: {_committed(store)}", err=True)
@@ -98,7 +98,7 @@ def _text(error: Exception) -> str:
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
-def _committed(store: Path) -> str:
+def _committed(store: Path | str) -> str:
     """Say how much an interrupted build has committed."""
     if not _is_imported():
         return "nothing was done yet; the same command starts again"

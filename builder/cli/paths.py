@@ -28,7 +28,12 @@ class GivenStore(GivenPath):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a URL unchanged; a Path would drop one of its slashes."""
-        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
+        return value if isinstance(value, str) and is_url(value) else super().convert(value, param, ctx)
+
+
+def is_url(text: str) -> bool:
+    """Return whether the name of a store is a URL."""
+    return "://" in text
 
 
 def store_name(store: Path | str) -> str:

@@ -7,6 +7,7 @@ from builder.cli.attention import ignored_text
 from builder.execution.progress_bar import View, pace_text
 from builder.execution.report import Report
 from builder.maintenance.verification import Checking
+from builder.planning.resolved_sources import open_if_exists
 
 
 def of_check(checking: Checking) -> View:
@@ -32,7 +33,7 @@ def summary(report: Report) -> str:
     skipped = len(report.skipped) + report.skipped_before
     left_out = f"{failed:,} failed" + (f", {skipped:,} skipped as empty" if skipped else "")
     # An old store still exists, even if all of its sequences are retired.
-    if not report.total_sequences and report.sources == failed + skipped and not report.store.exists():
+    if not report.total_sequences and report.sources == failed + skipped and open_if_exists(report.store) is None:
         why = [f"{count_text(failed, 'source')} failed"] * bool(failed)
         why += [f"{count_text(skipped, 'source')} skipped as empty"] * bool(skipped)
         return f"{name}: no store was made: {', '.join(why)}, none could be used"

@@ -34,7 +34,7 @@ from builder.workers.engine import Engine, InProcessEngine, start_engine
 from builder.workers.memory import worker_memory
 from builder.workers.process_source import Failure, Skipped, SourceBatch
 from store_spec import Schema, parse_bytes
-from store_spec.building import Ledger
+from store_spec.building import Ledger, StorePlace, store_place
 
 PROBED = 64  # sources that one task probes at first
 BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before its rows go to files
@@ -65,11 +65,11 @@ def build(options: BuildOptions) -> Report:
             have too many different texts for classes; what was committed stays.
         BuildError: The build cannot continue; what was committed stays, and the next build continues from there. Or no
             source could be used, so that no store was made, and `max_failures` is not given.
-        StoreError: `store` is not a store, another build is writing to it, or the disk refused.
+        StoreError: `store` is not a store, another build is writing to it, or the disk or the server refused.
     """
     with _progress_shown(options) as shown:
         report = run_build(shown)
-    if options.max_failures is None and not report.store.exists():
+    if options.max_failures is None and open_if_exists(report.store) is None:
         raise BuildError(report.failures_text)
     return report
 
@@ -80,7 +80,7 @@ def _progress_shown(options: BuildOptions) -> Iterator[BuildOptions]:
     from builder.execution.progress_bar import notebook_display, of_build, show_progress
 
     visible = notebook_display() is not None if options.progress is None else options.progress
-    with show_progress(Path(options.store).name, of_build, begin="listing the sources", visible=visible) as show:
+    with show_progress(store_place(options.store).name, of_build, begin="listing the sources", visible=visible) as show:
 
         def on_progress(tally: Tally) -> None:
             show(tally)
@@ -208,7 +208,7 @@ def plan_build(options: BuildOptions) -> tuple[Packing, Plan]:
 
 
 def open_with_sources(
-    store: Path,
+    store: StorePlace,
     sources: str | PathLike[str],
     process: ProcessFunction | str | None,
     manifest: str | PathLike[str] | None,
@@ -295,7 +295,7 @@ def _save_fingerprints(plan: Plan) -> Iterator[None]:
     try:
         yield
     finally:
-        if plan.store.exists():
+        if not isinstance(plan.store, Path) or plan.store.exists():
             plan.fingerprints.save(plan.store)
 
 

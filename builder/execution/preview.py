@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from builder.execution.build import (
@@ -27,7 +26,7 @@ from builder.workers.batch import ProbeResult, probe, process_batch
 from builder.workers.process_source import Failure, Skipped
 from builder.workers.row_blocks import Space
 from store_spec import Classes, Schema, parse_bytes
-from store_spec.building import count_files
+from store_spec.building import StorePlace, count_files
 
 SAMPLES = 5
 WORKER_BYTES = 130_000_000  # memory of a process with all its imports, without rows
@@ -60,7 +59,7 @@ class StorePreview:
 class Preview:
     """What a build would do."""
 
-    store: Path
+    store: StorePlace
     exists: bool
     sources: int  # in the folder
     to_process: int  # new sources, and those to build again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from builder.amounts import count_text, printable
@@ -14,6 +13,7 @@ from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import Choice
 from builder.planning.plan import Plan
 from builder.workers.process_source import Failure
+from store_spec.building import StorePlace
 
 SHOWN_FAILURES: Final = 5  # with their reasons, in the `repr`
 
@@ -22,7 +22,7 @@ SHOWN_FAILURES: Final = 5  # with their reasons, in the `repr`
 class Report:
     """What a build did."""
 
-    store: Path
+    store: StorePlace
     sources: int  # in the folder
     ignored: int  # files that are not sources
     ignored_listed: tuple[str, ...]  # the first ignored files

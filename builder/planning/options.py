@@ -68,7 +68,7 @@ def process_and_options(
     process: str | None,
     options: Mapping[str, Any],
     given: Collection[str],
-    store: Path,
+    store: Path | str,
     arguments: Mapping[str, Argument],
 ) -> tuple[ProcessFunction | str | None, FunctionOptions]:
     """Return the process function and its options; some options are valid for tables and for functions.
@@ -90,7 +90,7 @@ def process_and_options(
     return process, FunctionOptions.of(arguments, missing, options.get("classes"), options.get("label_pattern"))
 
 
-def tabular_from_flags(options: Mapping[str, Any], given: Collection[str], store: Path) -> Tabular:
+def tabular_from_flags(options: Mapping[str, Any], given: Collection[str], store: Path | str) -> Tabular:
     """Return a process function for tables, with the given options.
 
     Some options need others, such as `ffill_limit`, which needs `missing`. If a store exists, its recorded options
@@ -117,7 +117,7 @@ def tabular_from_flags(options: Mapping[str, Any], given: Collection[str], store
         raise
 
 
-def _options_recorded(store: Path) -> dict[str, Any] | None:
+def _options_recorded(store: Path | str) -> dict[str, Any] | None:
     """Return the arguments of `tabular` that a store records; None: there is no store, or no valid record."""
     described = _process_recorded(store).get("tabular")
     with suppress(UsageError):
@@ -125,7 +125,7 @@ def _options_recorded(store: Path) -> dict[str, Any] | None:
     return None
 
 
-def _process_recorded(store: Path) -> dict[str, Any]:
+def _process_recorded(store: Path | str) -> dict[str, Any]:
     """Return the record of the process function in a store; empty: there is no store, or no valid record."""
     with suppress(StoreError, UsageError):
         return RecordedBuild.of(open_store(store)).process

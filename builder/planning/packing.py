@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from builder.build_errors import UsageError
 from store_spec import Chunking, Codec, Schema, SchemaError, parse_bytes
-from store_spec.building import sizes_for
+from store_spec.building import StorePlace, sizes_for
 
 AUTO = "auto"
 
@@ -56,7 +55,7 @@ class Packing:
         """Decoded bytes of a shard of a new store."""
         return sizes_for(self.chunk, self.shard)[1]
 
-    def check(self, schema: Schema, store: Path) -> None:
+    def check(self, schema: Schema, store: StorePlace) -> None:
         """Refuse options that differ from those of a store.
 
         Raises:

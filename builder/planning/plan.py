@@ -6,7 +6,6 @@ import itertools
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import store_spec
 from builder.build_errors import UsageError
@@ -19,7 +18,7 @@ from builder.sources.fingerprints import FingerprintCache, read_fingerprint
 from builder.sources.source_list import SourceList
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import Schema
-from store_spec.building import check_path
+from store_spec.building import StorePlace, store_place
 
 MOST_COMPARED = 64  # files that are hashed to tell whether the root is another one
 LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes per byte of a file; the estimate is limited to this range
@@ -29,7 +28,7 @@ LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes per byte of a file; the
 class Plan:
     """The sources of a build, compared with what the store holds."""
 
-    store: Path
+    store: StorePlace
     sources: ResolvedSources
     numbers: Sequence[int]  # the sources to process, in order, by their place among the names
     new_bytes: Sequence[int]  # the sizes of their files and label files; 0 for a file that does not exist
@@ -100,8 +99,7 @@ def make_plan(options: BuildOptions) -> Plan:
             first build.
         StoreError: `store` is not a store, or is a URL.
     """
-    store = Path(options.store)
-    check_path(store)
+    store = store_place(options.store)
     old_store = open_if_exists(store)
     sources = find_sources(options, old_store, allow_none=options.retire_missing and options.yes)
     names, fingerprints = sources.names, FingerprintCache.load(store)

@@ -39,7 +39,7 @@ from builder.sources.label_files import LABELS_SHA256, check_below, label_file_p
 from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
-from store_spec.building import build_folder
+from store_spec.building import StorePlace, build_folder, store_place
 
 LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch takes as long as processing about 2 MB
 FILE_COST = 2**16  # bytes that take as long to read as opening a file
@@ -148,13 +148,17 @@ class ResolvedSources:
         return not self.process.is_custom and cost <= 2 * batch_bytes
 
 
-def open_if_exists(path: Path) -> store_spec.Store | None:
-    """Return the store at a path; None: the path does not exist.
+def open_if_exists(path: StorePlace) -> store_spec.Store | None:
+    """Return the store at a path or a URL; None: there is nothing.
 
     Raises:
         UsageError: The path exists, but is not a store.
         StoreError: The store cannot be read.
     """
+    if not isinstance(path, Path):
+        with suppress(MissingStoreError):
+            return store_spec.open_store(path)
+        return None
     if not path.exists() and not path.is_symlink():
         return None
     try:
@@ -269,8 +273,8 @@ def _rows_of_manifest(
 
 def _discover(options: BuildOptions, process: Process, sequence_from: str | None, *, allow_none: bool) -> SourceList:
     """List the files that can be sources: all but the store, its build folder and the manifest."""
-    store, manifest = Path(options.store), options.manifest_labels
-    exclude = [store, build_folder(store)]
+    store, manifest = store_place(options.store), options.manifest_labels
+    exclude = [store, build_folder(store)] if isinstance(store, Path) else []
     if manifest is not None and manifest.path is not None:
         exclude.append(manifest.path)
     listing = discover(

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec import StorageError
-from store_spec.building import LocalStorage, build_folder
+from store_spec.building import LocalStorage, StorePlace, build_folder
 
 CACHE = "seen.npz"
 BUFFER_BYTES = 2**18
@@ -156,9 +156,11 @@ class FingerprintCache:
             self._parts.append(replace(fingerprints, names=tuple(own.get(name, name) for name in fingerprints.names)))
 
     @classmethod
-    def load(cls, store: Path) -> FingerprintCache:
-        """Read the cache of a store; a missing or broken cache counts as empty."""
+    def load(cls, store: StorePlace) -> FingerprintCache:
+        """Read the cache of a store; a missing or broken cache counts as empty. A store at a URL has none."""
         before = Fingerprints.of({})
+        if not isinstance(store, Path):
+            return cls(before)
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             with (build_folder(store) / CACHE).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 names, states, hashes = (file[name] for name in ("names", "states", "hashes"))
@@ -168,9 +170,9 @@ class FingerprintCache:
                 before = Fingerprints(names=files, states=states, hashes=hashes)
         return cls(before)
 
-    def save(self, store: Path) -> None:
+    def save(self, store: StorePlace) -> None:
         """Write the cache of a store if it has new files; if that fails, the next build reads them again."""
-        if len(self._parts) == 1:
+        if len(self._parts) == 1 or not isinstance(store, Path):
             return
         # The last fingerprint of a file counts.
         rows = {name: row for row, name in enumerate(name for part in self._parts for name in part.names)}
