@@ -235,17 +235,24 @@ class Ledger:
         documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
         return {key: encode_document(document) for key, document in documents.items()}
 
-    def _put_table(self, fact: ArrayFact, new: Records, put: Put) -> None:
-        """Write the chunks of a table that have new rows; its last chunk so far is replaced as a whole."""
+    def _table(self, fact: ArrayFact, new: Records) -> tuple[ArrayFact, int, NDArray[Any]] | None:
+        """Return the rows of a table that `_put_table` writes, and the number of the first; None: there is none.
+
+        The last chunk so far is replaced as a whole, so its rows come first.
+        """
         rows = self._table_rows(fact, new)
         if rows is None or not len(rows):
-            return
+            return None
         size = table_chunk(self.schema, fact)
         before = 0 if self._committed is None else self.root.committed(fact.name)
         first = before - before % size
         if first < before:
             with advice_to_repair():
                 rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
+        return fact, first, rows
+
+    def _put_table(self, put: Put, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
+        """Write the chunks of a table from row `first` on."""
         from store_spec.disk.zarr_arrays import put_rows  # here, because zarr takes 0.1 s to import
 
         put_rows(put, self.schema, fact, first, rows)

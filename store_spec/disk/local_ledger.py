@@ -101,7 +101,8 @@ class LocalLedger(Ledger):
     def _write(self, new: Records, root: Root, data: bytes) -> None:
         self._check_root()  # before the last chunks of the tables are replaced
         for fact in self.schema.arrays():
-            self._put_table(fact, new, self._storage.put)
+            if (table := self._table(fact, new)) is not None:
+                self._put_table(self._storage.put, *table)
         folders = ["", *self.schema.folders()]
         if self._committed is None:
             self._put_documents(root)

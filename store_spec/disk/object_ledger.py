@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from store_spec.disk.ledger import Ledger
+from store_spec.disk.requests import in_order
 from store_spec.disk.snapshot import Snapshot, check_root
 from store_spec.disk.storage import PROBE
 from store_spec.disk.writable_objects import Version, WritableObjects
@@ -62,8 +63,9 @@ class ObjectLedger(Ledger):
 
     def _write(self, new: Records, root: Root, data: bytes) -> None:
         objects: dict[str, bytes] = {}
-        for fact in self.schema.arrays():
-            self._put_table(fact, new, lambda key, parts: objects.update({key: b"".join(parts)}))
+        tables = in_order(self._storage, lambda fact: self._table(fact, new), self.schema.arrays())
+        for table in filter(None, tables):
+            self._put_table(lambda key, parts: objects.update({key: b"".join(parts)}), *table)
         if self._committed is None:
             self._put_first(objects | self._documents(root))
         else:

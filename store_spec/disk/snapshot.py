@@ -27,7 +27,7 @@ from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
 from store_spec.format.layout import ROOT, Root, chunk_key
 from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.text import shown
-from store_spec.schema import MISSING_RUNS
+from store_spec.schema import MISSING_RUNS, ArrayFact
 
 MOST_MISSING = 100  # a malicious root may count any number of files
 
@@ -274,12 +274,18 @@ def check_root(snapshot: Snapshot) -> None:
         StorageError: The process has too many open files, or too little memory, to check.
     """
     root, read, more = snapshot.root, 0, []
-    for fact in root.schema.arrays():
+
+    def shape_of(fact: ArrayFact) -> Any:
         try:
             data = snapshot.storage.get(f"{fact.name}/{ROOT}", 0, LARGEST_DOCUMENT + 1)
-            shape = decode_document(bytes(data), fact.name).get("shape")
+            return decode_document(bytes(data), fact.name).get("shape")
         except DAMAGE:
-            continue  # a lost document proves nothing
+            return None  # a lost document proves nothing
+
+    facts = root.schema.arrays()
+    for fact, shape in zip(facts, in_order(snapshot.storage, shape_of, facts), strict=True):
+        if shape is None:
+            continue
         rows, counted = shape[0] if isinstance(shape, list) and shape else None, root.committed(fact.name)
         read += 1
         if type(rows) is int and rows > counted:
