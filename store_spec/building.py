@@ -5,12 +5,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from store_spec.disk.job import ShardJob, replace_shard
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.lock import belongs_to_store, build_folder, locked
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import LocalStorage, StorePlace, check_path, store_place
+from store_spec.disk.storage import (
+    Address,
+    LocalStorage,
+    StorePlace,
+    check_path,
+    is_root,
+    is_url,
+    local_folder,
+    store_place,
+)
 from store_spec.format.class_names import LARGEST_CLASS_NAME
 from store_spec.format.codec import crc32c
 from store_spec.format.layout import BLANK as EMPTY_IDENTITY
@@ -36,9 +47,22 @@ from store_spec.schema import sizes_for
 from store_spec.verification.damaged_shards import DamagedShard, LostSequence, damaged_shards
 from store_spec.verification.parts import Checked, Part
 
+
+def object_store(url: str) -> Any:
+    """Return zarr's `ObjectStore` at a URL; its attribute `store` is the store of obstore.
+
+    Raises:
+        SchemaError: obstore is not installed, or refuses the URL.
+    """
+    from store_spec.disk import object_storage  # here, because zarr takes 0.1 s to import
+
+    return object_storage.object_store(object_storage.checked_url(url))
+
+
 __all__ = [
     "EMPTY_IDENTITY",
     "LARGEST_CLASS_NAME",
+    "Address",
     "Checked",
     "CheckedSequence",
     "DamagedShard",
@@ -67,8 +91,12 @@ __all__ = [
     "crc32c",
     "damaged_shards",
     "describe",
+    "is_root",
+    "is_url",
+    "local_folder",
     "locked",
     "no_records",
+    "object_store",
     "read_ranges",
     "replace_shard",
     "sizes_for",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -149,6 +150,7 @@ def _process_sources(
     ratio = min(max(first.nbytes / max(first.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
     even = engine.workers if options.batch == BATCH_BYTES else 0  # smaller last batches only by default
     flight = memory_in_flight(ledger.schema, batch_bytes, engine.workers)
+    apart = options.scheduler is not None and not isinstance(plan.store, Path)
     run = Run(
         engine,
         ledger,
@@ -156,7 +158,8 @@ def _process_sources(
         tally,
         # In this process batches are processed one by one, each while it is in the CPU cache.
         memory=0 if isinstance(engine, InProcessEngine) else flight,
-        batch_memory=BATCHES_IN_MEMORY * batch_bytes,
+        # The workers of a cluster that build into a bucket may share no disk, so there rows stay in memory.
+        batch_memory=sys.maxsize if apart else BATCHES_IN_MEMORY * batch_bytes,
         on_progress=options.on_progress,
         steps=RunSteps(
             after_batch=partial(_after_batch, ledger, plan),

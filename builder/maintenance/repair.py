@@ -16,7 +16,7 @@ from builder.execution.build import open_with_sources, worker_count
 from builder.maintenance.verification import Checking, verify
 from builder.planning.build_options import BATCH_BYTES
 from builder.planning.resolved_sources import ResolvedSources
-from builder.processes.process import ProcessFunction, searching
+from builder.processes.process import ProcessFunction
 from builder.sequence import LongSequence, Sequence
 from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint
 from builder.workers.conform import checked_pieces
@@ -150,10 +150,10 @@ def restore_shard(batch: SourceBatch, snapshot: Snapshot, shard: DamagedShard) -
     failures, buffer = list[Failure](), memoryview(bytearray(BUFFER_BYTES))
     try:
         rows = ShardRows(snapshot, shard)
-        with searching(batch.search):
-            for place, source in enumerate(batch.names):
+        with batch.ready() as ready:
+            for place, source in enumerate(ready.names):
                 try:
-                    _, read = read_source(batch, place, buffer, rows.take)
+                    _, read = read_source(ready, place, buffer, rows.take)
                 except UnusableError as error:
                     failures.append(error.failure)
                     continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from builder.planning.plan import check_root
 from builder.planning.recorded_failures import failures_in
 from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import split_into_batches
-from builder.processes.process import Process, ProcessFunction, searching
+from builder.processes.process import Process, ProcessFunction
 from builder.sequence import LongSequence, Sequence
 from builder.sources.fingerprints import BUFFER_BYTES
 from builder.workers.conform import conform_sequence
@@ -28,7 +27,7 @@ from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
 from builder.workers.process_source import Skipped, SourceBatch, UnusableError, read_source
 from store_spec import DAMAGE, Problem, Schema, SequenceError
-from store_spec.building import CheckedSequence, SourceId
+from store_spec.building import CheckedSequence, SourceId, store_place
 
 
 def verify_sources(
@@ -57,7 +56,7 @@ def verify_sources(
         UsageError: The folder or the store does not exist, no build made the store, or options conflict.
         StoreError: The store cannot be read; or a process has too many open files, or too little memory.
     """
-    opened_store, resolved = open_with_sources(Path(store), sources, process, manifest)
+    opened_store, resolved = open_with_sources(store_place(store), sources, process, manifest)
     numbers, there = StoredSources(opened_store).numbers, set(resolved.names)
     skips = RecordedSkips.of(opened_store.provenance)
     new = [name for name in resolved.names if name not in numbers and name not in skips]
@@ -107,10 +106,10 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
     """
     problems = []
     buffer = memoryview(bytearray(BUFFER_BYTES))
-    with searching(batch.search):
-        for number, name in enumerate(batch.names):
+    with batch.ready() as ready:
+        for number, name in enumerate(ready.names):
             try:
-                sequences, _ = read_source(batch, number, buffer, partial(_as_stored, store))
+                sequences, _ = read_source(ready, number, buffer, partial(_as_stored, store))
                 what = next(_differences(store, numbers[number], sequences, _name_of_row(batch.process)), None)
             except UnusableError as error:
                 is_skipped = isinstance(error.failure, Skipped) and not numbers[number]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,15 +14,16 @@ from numpy.typing import NDArray
 import store_spec
 from builder.manifest.kept_columns import KeptColumn
 from builder.planning.recorded_skips import NO_SKIPS, RecordedSkips
+from builder.sources.bucket import Bucket
 from builder.sources.fingerprints import (
     Fingerprint,
     FingerprintCache,
     Fingerprints,
     State,
     joined_sha256,
-    read_fingerprint,
 )
 from builder.sources.label_files import LABELS_SHA256
+from builder.sources.source_list import fingerprint_of, state_of
 from store_spec import SequenceColumn
 
 READERS = 8  # files that are read at once; hashing releases Python's lock
@@ -158,7 +158,7 @@ class _Verdicts:
 
 
 def compare(
-    root: Path,
+    folder: Path | Bucket,
     names: Sequence[str],
     stored: StoredSources | None,
     fingerprints: FingerprintCache,
@@ -173,7 +173,7 @@ def compare(
     A file is read only if its size and times differ from those when it was last read.
 
     Args:
-        root: The folder of the sources.
+        folder: Where the sources are.
         names: The names of the sources.
         stored: The sources in the store; None: there is no store yet.
         fingerprints: The files that were read before; files that are read now are added.
@@ -193,7 +193,7 @@ def compare(
         file = name
         try:
             for file in files.every:
-                states[file] = State.of(os.stat(os.path.join(root, file)))
+                states[file] = state_of(folder, file)
         except OSError as error:
             verdicts.note_error(name, error, file, files)
             continue
@@ -208,7 +208,7 @@ def compare(
             verdicts.note_hashes(name, files.hashes(hashes))
         else:
             to_read.append((name, files))
-    fingerprints.add(Fingerprints.of(_read_all(root, to_read, verdicts)))
+    fingerprints.add(Fingerprints.of(_read_all(folder, to_read, verdicts)))
     there = set(names)
     return Comparison(
         new=tuple(name for name in names if name in verdicts.new),
@@ -220,11 +220,13 @@ def compare(
     )
 
 
-def _read_all(root: Path, sources: Sequence[tuple[str, SourceFiles]], verdicts: _Verdicts) -> dict[str, Fingerprint]:
+def _read_all(
+    folder: Path | Bucket, sources: Sequence[tuple[str, SourceFiles]], verdicts: _Verdicts
+) -> dict[str, Fingerprint]:
     """Read the files of some sources, and decide about each; return the fingerprints of all files."""
     read: dict[str, Fingerprint] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        reads = pool.map(lambda one: [_read(root, file) for file in one[1].every], sources)
+        reads = pool.map(lambda one: [_read(folder, file) for file in one[1].every], sources)
         for (name, files), results in zip(sources, reads, strict=True):
             hashes = []
             for file, result in zip(files.every, results, strict=True):
@@ -238,8 +240,8 @@ def _read_all(root: Path, sources: Sequence[tuple[str, SourceFiles]], verdicts: 
     return read
 
 
-def _read(root: Path, name: str) -> Fingerprint | OSError:
+def _read(folder: Path | Bucket, name: str) -> Fingerprint | OSError:
     try:
-        return read_fingerprint(os.path.join(root, name))
+        return fingerprint_of(folder, name)
     except OSError as error:
         return error

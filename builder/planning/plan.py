@@ -14,8 +14,8 @@ from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, StoredSources, compare
 from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
-from builder.sources.fingerprints import FingerprintCache, read_fingerprint
-from builder.sources.source_list import SourceList
+from builder.sources.fingerprints import FingerprintCache
+from builder.sources.source_list import SourceList, fingerprint_of, state_of
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import Schema
 from store_spec.building import StorePlace, store_place
@@ -104,13 +104,19 @@ def make_plan(options: BuildOptions) -> Plan:
     sources = find_sources(options, old_store, allow_none=options.retire_missing and options.yes)
     names, fingerprints = sources.names, FingerprintCache.load(store)
     stored = None if old_store is None else StoredSources(old_store)
-    root = sources.listing.root.absolute()
     # Text is compared by its code in the store; a new class differs from every label.
     labels = sources.labels if old_store is None else sources.labels_with(old_store.schema.labels.classes)
     provenance = {} if old_store is None or not sources.skips_empty else old_store.provenance
     skips = RecordedSkips.of(provenance, sources.code.sha256)
     comparison = compare(
-        root, names, stored, fingerprints, labels, kept=sources.kept, files_of=sources.files_of, skips=skips
+        sources.listing.folder,
+        names,
+        stored,
+        fingerprints,
+        labels,
+        kept=sources.kept,
+        files_of=sources.files_of,
+        skips=skips,
     )
     outdated: tuple[str, ...] = ()
     if old_store is not None:
@@ -156,11 +162,13 @@ def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[s
     sizes = old_store.snapshot.table("sequences/source_size")
 
     def is_same(name: str, number: int) -> bool:
-        path = listing.path(name)
-        if not path.is_file() or path.stat().st_size != sizes[number]:
+        try:
+            if state_of(listing.folder, name).size != sizes[number]:
+                return False
+            sha256 = old_store.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
+            return fingerprint_of(listing.folder, name).sha256 == sha256
+        except FileNotFoundError:
             return False
-        sha256 = old_store.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
-        return read_fingerprint(path).sha256 == sha256
 
     own = ((name, known[name]) for name in listing.names if name in known)
     if any(is_same(*one) for one in itertools.islice(own, MOST_COMPARED)):

@@ -158,7 +158,7 @@ class RecordedBuild:
             UsageError: The manifest is not there.
         """
         place = self.manifest["path"] if self.manifest is not None else None
-        path = table.path or (None if place is None else find_below(place, listing.root))
+        path = table.path or (None if place is None else find_below(place, listing.local_root))
         if path is None:
             what = (
                 "did not lie below the sources" if place is None else f"lay in {listing.root} as {place}, and is gone"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,9 +33,10 @@ from builder.planning.options import gives_option, options_of_new, options_of_ol
 from builder.planning.provenance import RecordedBuild, describe_build
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
+from builder.sources.bucket import Bucket
 from builder.sources.grouping import folder_of, group_files, source_of
 from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
-from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
+from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern, state_of
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
 from store_spec.building import StorePlace, build_folder, store_place
@@ -90,7 +90,8 @@ class ResolvedSources:
 
     def columns_of(self, name: str) -> tuple[Columns, Columns]:
         """Return the features and targets of a source."""
-        features, targets = self.process_of(name).columns(self.listing.root.absolute() / name)
+        with self.listing.local(self.files_of(name).every) as folder:
+            features, targets = self.process_of(name).under(folder).columns(folder / name)
         return features, targets if self.label_names is None else Columns(self.label_names)
 
     def file_bytes(self, name: str) -> int:
@@ -99,7 +100,7 @@ class ResolvedSources:
             files = self.files_of(name).every
         except SourceError:  # reading the source reports it
             files = self.listing.files_of(name)
-        return sum(file_bytes(os.path.join(self.listing.root, file)) for file in files)
+        return sum(file_bytes(self.listing.folder, file) for file in files)
 
     def with_text_dtype(self, text_dtype: str) -> ResolvedSources:
         """Return the same sources for a new store whose tables get this dtype."""
@@ -124,7 +125,8 @@ class ResolvedSources:
         """Return some sources, by their place among the names, as a batch."""
         names = tuple(self.names[number] for number in numbers)
         return SourceBatch(
-            root=self.listing.root.absolute(),
+            root=self.listing.local_root,
+            bucket=self._bucket_of(names),
             names=names,
             labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
             process=self.process,
@@ -138,6 +140,11 @@ class ResolvedSources:
             skips_empty=self.skips_empty,
             files={name: self.listing.files[name] for name in names if name in self.listing.files},
         )
+
+    def _bucket_of(self, names: Iterable[str]) -> Bucket | None:
+        """Return the bucket with the files of these sources alone."""
+        bucket = self.listing.bucket
+        return bucket and bucket.part(file for name in names for file in self.files_of(name).every)
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
         """Tell whether reading files of these sizes takes less time than starting processes.
@@ -186,7 +193,7 @@ def find_sources(
     options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
     function, table = options.process, options.manifest
     listing = _discover(build_options, function, options.sequence_from, allow_none=allow_none)
-    function = function.under(listing.root.absolute())
+    function = function.under(listing.local_root)
     if function.labels_from is not None:
         if recorded is not None and not gives_option(build_options.process, "labels_from"):
             check_below(listing, function.label_file, recorded.store, function.labels_from)
@@ -209,7 +216,7 @@ def find_sources(
         kept=(*rows.kept, *of_pattern),
         absent=rows.absent,
         process=function,
-        described=describe_build(options.named, options.label_axis, table, listing.root, options.sequence_from),
+        described=describe_build(options.named, options.label_axis, table, listing.local_root, options.sequence_from),
         label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
         code=options.code,
         recorded=recorded,
@@ -302,10 +309,10 @@ def _stored_names(old_store: store_spec.Store | None) -> Sequence[str]:
     return ()
 
 
-def file_bytes(path: str) -> int:
+def file_bytes(folder: Path | Bucket, file: str) -> int:
     """Return the size of a file; 0 if it does not exist."""
     try:
-        return os.stat(path).st_size
+        return state_of(folder, file).size
     except OSError:
         return 0
 

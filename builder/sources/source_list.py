@@ -3,7 +3,8 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import translate
 from itertools import islice, pairwise
@@ -12,7 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, check_format, format_of
-from store_spec.building import belongs_to_store
+from builder.sources.bucket import Bucket, list_bucket
+from builder.sources.fingerprints import Fingerprint, State, read_fingerprint
+from store_spec.building import Address, belongs_to_store, is_url, local_folder
 
 _WILDCARD = re.compile(r"[*?\[]")
 _MOST_COUNTED = 10_000  # files that an error counts to say what a folder contains
@@ -27,7 +30,7 @@ LISTED = 5  # ignored files
 class SourceList:
     """The sources of a build, by name: POSIX paths relative to `root`, sorted by code point."""
 
-    root: Path  # as the caller wrote it: relative stays relative
+    root: Path | Address  # as the caller wrote it: relative stays relative; the URL of a bucket
     names: tuple[str, ...]
     # Files of unknown formats, links to folders, which are not followed and end in "/", and other things such as pipes.
     ignored: tuple[str, ...] = ()
@@ -35,6 +38,7 @@ class SourceList:
     misnamed: tuple[str, ...] = ()
     # The files of each source that consists of several, in order; empty: each source is one file.
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bucket: Bucket | None = None  # where the sources are, if not in a folder
 
     def __post_init__(self) -> None:
         for before, after in pairwise(self.names):
@@ -53,9 +57,44 @@ class SourceList:
         """Return the files of a source."""
         return self.files.get(name, (name,))
 
-    def path(self, name: str) -> Path:
-        """Return the path of a source."""
-        return self.root / name
+    @property
+    def folder(self) -> Path | Bucket:
+        """Where the sources are."""
+        return self.bucket if self.bucket is not None else Path(self.root)
+
+    @property
+    def local_root(self) -> Path:
+        """The absolute path of the folder; an empty one for a bucket, whose files have a folder for each source."""
+        return Path(self.root).absolute() if self.bucket is None else Path()
+
+    @contextmanager
+    def local(self, files: Iterable[str]) -> Iterator[Path]:
+        """Yield a folder in which these files are."""
+        if self.bucket is None:
+            yield self.local_root
+            return
+        with self.bucket.fetched(files) as (folder, errors):
+            for error in errors.values():
+                raise error
+            yield folder
+
+
+def state_of(folder: Path | Bucket, file: str) -> State:
+    """Return the state of a file in a folder or a bucket.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    return folder.state(file) if isinstance(folder, Bucket) else State.of(os.stat(os.path.join(folder, file)))
+
+
+def fingerprint_of(folder: Path | Bucket, file: str) -> Fingerprint:
+    """Read a file of a folder or a bucket, and hash it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return folder.read(file) if isinstance(folder, Bucket) else read_fingerprint(os.path.join(folder, file))
 
 
 def discover(
@@ -89,6 +128,11 @@ def discover(
     text = os.fspath(sources)
     if not text:  # such as a shell variable that is not set; Path("") would be the working folder
         raise UsageError("the sources are an empty name; give a folder, a file or a pattern")
+    if is_url(text):
+        folder = local_folder(text)
+        if folder is None:
+            return _discover_objects(text, format=format, any_suffix=any_suffix, allow_none=allow_none)
+        text = f"{folder}/" if text.endswith("/") else str(folder)
     path = Path(text)
     # An existing file takes precedence over a pattern: run[1].csv can be a file.
     others: list[str] = []
@@ -118,6 +162,17 @@ def discover(
         ignored=tuple(map(readable_name, sorted(ignored))),
         misnamed=tuple(readable_name(name) for name in sorted(chosen) if not _is_utf8(name)),
     )
+
+
+def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_none: bool) -> SourceList:  # noqa: A002
+    bucket, pattern, names = list_bucket(url)
+    one = list(bucket.objects) == [url.rpartition("/")[2]]
+    every = format is not None or any_suffix or one or (pattern and not is_folder_pattern(url))
+    chosen = names if every else [name for name in names if format_of(name)]
+    if not chosen and not allow_none:
+        raise UsageError(f"{url}: {f'none of {len(names):,} objects is of a known format' if names else 'no objects'}")
+    ignored = sorted(set(names).difference(chosen))
+    return SourceList(root=Address(bucket.url), names=tuple(sorted(chosen)), ignored=tuple(ignored), bucket=bucket)
 
 
 def is_folder_pattern(sources: str | PathLike[str]) -> bool:

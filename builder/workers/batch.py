@@ -14,7 +14,6 @@ from builder.frames.counts import StoreCleaning, cleaning_of
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.class_codes import ClassCodes
 from builder.labels.text_classes import Texts
-from builder.processes.process import searching
 from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, append_checked, probe_sequence
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
@@ -122,7 +121,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     new_codes = codes if batch.may_add_classes else None
     notes, rounded = DigitNotes(), NO_DIGITS
     batch = batch.noting(notes) if batch.process.text_dtype is not None else batch
-    with searching(batch.search):
+    with batch.ready() as batch:
         for number in range(len(batch)):
             try:
                 if finished and time.monotonic() - started >= limit:
@@ -250,10 +249,10 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
         try:
             notes.take()
             codes = ClassCodes(batch.process.store_classes, batch.process.classes)
-            with searching(batch.search):
-                kept = {one.column.name: one.column for one in batch.kept}
+            with batch.only(number).ready() as one:
+                kept = {column.column.name: column.column for column in batch.kept}
                 each = partial(probe_sequence, label_axis, missing, kept)
-                sequences, read = read_source(batch, number, buffer, each, codes=codes)
+                sequences, read = read_source(one, 0, buffer, each, codes=codes)
         except UnusableError as error:
             failures.append(error.failure)
             continue

@@ -7,7 +7,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,10 @@ from builder.labels.class_codes import ClassCodes
 from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import Texts
 from builder.manifest.kept_columns import KeptColumn
-from builder.processes.process import Process
+from builder.processes.process import Process, searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
 from builder.sequence import LongSequence, Sequence, map_sequence, resident_bytes, sequences_of
+from builder.sources.bucket import Bucket
 from builder.sources.fingerprints import Fingerprint, read_fingerprint
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.row_blocks import SpillError
@@ -62,7 +63,7 @@ class Skipped(Failure):
 class SourceBatch:
     """Consecutive sources, and how to read them."""
 
-    root: Path
+    root: Path  # of a bucket: the folder to which its files are fetched, within `ready`
     names: tuple[str, ...]
     labels: NDArray[Any] | None  # (sources, targets) from the manifest, -1 for text; None: they are elsewhere
     process: Process
@@ -73,9 +74,27 @@ class SourceBatch:
     crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each source that consists of several
     skips_empty: bool = True  # whether empty sources are skipped; otherwise they fail
+    bucket: Bucket | None = None  # where the sources are, if not below `root`
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @contextmanager
+    def ready(self) -> Iterator[SourceBatch]:
+        """Search the folders of the process function, fetch files from a bucket, and yield the batch to read."""
+        with searching(self.search):
+            if self.bucket is None:
+                yield self
+                return
+            files = {file: name for name in self.names if name not in self.crashed for file in self._files(name)}
+            with self.bucket.fetched(files) as (folder, errors):
+                failed = {files[file]: str(unreadable_file(file, error)) for file, error in errors.items()}
+                yield replace(self, root=folder, process=self.process.under(folder), crashed={**self.crashed, **failed})
+
+    def _files(self, name: str) -> Iterator[str]:
+        """Yield the files of a source that are in the bucket; reading it reports the others."""
+        own = (*self.files.get(name, (name,)), *filter(None, [self.process.label_file(name)]))
+        yield from (file for file in own if self.bucket is not None and file in self.bucket.objects)
 
     def part(self, start: int, stop: int) -> SourceBatch:
         """Return the sources from `start` up to, not including, `stop`, as a batch."""
@@ -213,7 +232,7 @@ def read_source(
             del sequence  # frees its memory before the next one is made
         if not results:
             raise EmptySourceError(name, "it gave no sequence")
-        for file, one in read.files(name).items():
+        for file, one in read.files(name).items() if batch.bucket is None else ():
             if not one.is_of(os.stat(batch.root / file)):
                 what = "it" if file == name else file
                 raise SourceError(name, f"{what} changed while it was read; the next build tries it again")
@@ -243,22 +262,27 @@ def _read_files(batch: SourceBatch, name: str, buffer: memoryview) -> Fingerprin
     file = name
     try:
         if files is None:
-            read = read_fingerprint(batch.root / name, buffer)
+            read = _fingerprint(batch, name, buffer)
         else:
             parts = {}
             for file in files:
-                parts[file] = read_fingerprint(batch.root / file, buffer)
+                parts[file] = _fingerprint(batch, file, buffer)
             read = Fingerprint.join(parts)
     except OSError as error:
         raise unreadable_file(file, error) from error
     if (beside := batch.process.label_file(name)) is None:
         return read
     try:
-        return replace(read, beside=(beside, read_fingerprint(batch.root / beside, buffer)))
+        return replace(read, beside=(beside, _fingerprint(batch, beside, buffer)))
     except FileNotFoundError as error:
         raise SourceError(name, f"there is no {beside}, where its labels should be (--labels-from)") from error
     except OSError as error:
         raise SourceError(name, f"its labels are not to be read: {unreadable_file(beside, error)}") from error
+
+
+def _fingerprint(batch: SourceBatch, file: str, buffer: memoryview) -> Fingerprint:
+    read = read_fingerprint(batch.root / file, buffer)
+    return read if batch.bucket is None else replace(read, state=batch.bucket.state(file), settled=True)
 
 
 def _refuse_async(result: Any, name: str) -> None:

@@ -122,9 +122,14 @@ def is_store(folder: Path | str) -> bool:
     """Return whether a folder is a store, complete or not, by the UUID in its root document."""
     try:
         with open(f"{folder}/{ROOT}", "rb") as file:
-            return _UUID in file.read(_WITHIN)
+            return is_root(file.read(_WITHIN))
     except OSError:
         return False
+
+
+def is_root(data: bytes) -> bool:
+    """Return whether bytes are those of the root document of a store, complete or not."""
+    return _UUID in data[:_WITHIN]
 
 
 class Address(str):

@@ -338,7 +338,7 @@ def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeyp
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
     builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
     open_with_sources: list[str] = []
-    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", open_with_sources.append)
+    monkeypatch.setattr("builder.sources.source_list.read_fingerprint", open_with_sources.append)
     assert builder.build(src, tmp_path / "t.zarr", workers=0).unchanged == 2
     assert not open_with_sources
 

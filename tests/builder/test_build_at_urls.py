@@ -6,15 +6,21 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import obstore
 import pytest
 from click.testing import CliRunner
 
 import builder
 import store_spec
 from builder.cli import main
+from builder.maintenance.source_checks import verify_sources
+from builder.sources.bucket import Bucket, list_bucket
+from builder.sources.source_list import discover
 from store_spec import errors
+from store_spec.schema import CONVENTION
 from tests.store.s3_server import objects_at, s3_bucket
 from tests.store.test_zarr_stores import bits
 
@@ -93,3 +99,120 @@ def test_what_cannot_be_written_to_is_refused(bucket, tmp_path):
         builder.build(sources, Path(f"{bucket}/s.zarr"), workers=0)
     result = CliRunner().invoke(main, ["build", str(sources), "ftp://a/b.zarr"])
     assert (result.exit_code, "stores are written to folders" in result.output) == (2, True)
+
+
+def upload(folder: Path, url: str) -> None:
+    """Put all files of a folder below a URL, and delete the other objects there."""
+    store = obstore.store.from_url(url)
+    for key in objects_at(url):
+        obstore.delete(store, key)
+    for name, data in files(folder).items():
+        obstore.put(store, name, data)
+
+
+def make_tables(folder: Path) -> Path:
+    """Write tables below two folders, with a column of labels, and files that are no sources."""
+    for number in range(7):
+        path = folder / f"site-{number % 2}" / f"patient {number}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = "".join(f"{step},{step * number},{'yes' if step % 2 else 'no'}\n" for step in range(5 + number))
+        path.write_text(f"a,b,label\n{rows}")
+    (folder / "notes.md").write_text("none")
+    (folder / "_hidden.csv").write_text("a\n1\n")
+    (folder / "site-0" / "old.zarr").mkdir()
+    (folder / "site-0" / "old.zarr" / "zarr.json").write_text(CONVENTION["uuid"])
+    (folder / "site-0" / "old.zarr" / "c.csv").write_text("a\n1\n")
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.csv", "/site-1/*", "/*/patient [0-3].csv", "/site-0/patient 2.csv"])
+def test_sources_in_a_bucket_are_those_of_the_folder(bucket, tmp_path, pattern):
+    tables, url = make_tables(tmp_path / "tables"), f"{bucket}/listed"
+    upload(tables, url)
+    there, here = discover(f"{url}{pattern}"), discover(f"{tables}{pattern}")
+    assert (there.names, set(there.ignored)) == (here.names, {name for name in here.ignored if not name.endswith("/")})
+    assert str(there.root) == f"{bucket}/listed{str(here.root).removeprefix(str(tables))}"
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_build_from_a_bucket_has_the_bytes_of_one_from_a_folder(bucket, tmp_path, workers):
+    tables, url = make_tables(tmp_path / "tables"), f"{bucket}/sources-{workers}"
+    upload(tables, url)
+    options: dict[str, Any] = {"process": builder.tabular(labels="label"), "workers": workers, **PACKING}
+    made = f"{bucket}/stores/made-{workers}.zarr"
+    places: tuple[tuple[Any, Any], ...] = (
+        (url, made),
+        (url, tmp_path / "of-bucket.zarr"),
+        (tables, tmp_path / "s.zarr"),
+    )
+    for sources, store in places:
+        report = builder.build(sources, store, **options)
+        assert (report.added, report.failures) == (7, ())
+    assert objects_at(made) == files(tmp_path / "of-bucket.zarr") == files(tmp_path / "s.zarr")
+    (tables / "site-1" / "patient 3.csv").write_text("a,b,label\n1,2,yes\n")
+    (tables / "site-1" / "patient 9.csv").write_text("broken")
+    upload(tables, url)
+    for sources, store in places:
+        report = builder.build(sources, store, update=True, workers=workers)
+        assert (report.updated, report.unchanged) == (1, 6)
+        assert [one.source for one in report.failures] == ["site-1/patient 9.csv"]
+    assert objects_at(made) == files(tmp_path / "of-bucket.zarr") == files(tmp_path / "s.zarr")
+    (tables / "site-1" / "patient 5.csv").write_text("a,b,label\n1,2,yes\n")
+    upload(tables, url)
+    found = [[problem.what for problem in verify_sources(store, url, workers=0)] for _, store in places]
+    assert found[0] == found[1] == found[2]
+    assert any("site-1/patient 5.csv" in what for what in found[0])
+
+
+def test_objects_that_were_not_replaced_are_not_fetched_again(bucket, tmp_path):
+    sources, url = make_sources(tmp_path / "src", 0, 4), f"{bucket}/known"
+    upload(sources, url)
+    store = tmp_path / "s.zarr"
+    builder.build(url, store, workers=0)
+    with mock.patch.object(Bucket, "_fetch", side_effect=AssertionError("fetched")):
+        report = builder.build(url, store, workers=0)
+    assert (report.unchanged, report.added) == (4, 0)
+
+
+def test_a_process_function_gets_the_path_of_a_local_file(bucket, tmp_path):
+    sources, url = make_sources(tmp_path / "src", 0, 3), f"{bucket}/custom"
+    upload(sources, url)
+    for place, store in ((url, "a.zarr"), (sources, "b.zarr")):
+        builder.build(place, tmp_path / store, process=halves, workers=0)
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+
+
+def halves(path: Path) -> tuple[Any, Any]:
+    """Return the rows of an array, and half of them as labels."""
+    assert path.is_file()
+    rows = np.load(path)
+    return rows, rows / 2
+
+
+def test_an_object_that_is_replaced_or_deleted_after_the_listing_fails_alone(bucket, tmp_path):
+    sources, url = make_sources(tmp_path / "src", 0, 4), f"{bucket}/moving"
+    upload(sources, url)
+    listing, objects = list_bucket, obstore.store.from_url(url)
+
+    def late(place):
+        found = listing(place)
+        obstore.put(objects, "001.npy", b"other")
+        obstore.delete(objects, "002.npy")
+        return found
+
+    with mock.patch("builder.sources.source_list.list_bucket", late):
+        report = builder.build(url, tmp_path / "s.zarr", workers=0)
+    assert report.added == 2
+    reasons = {one.source: one.reason for one in report.failures}
+    assert "it was replaced since it was listed" in reasons["001.npy"]
+    assert "there is no such file" in reasons["002.npy"] or "does not exist" in reasons["002.npy"]
+
+
+def test_sources_that_cannot_be_listed_are_an_error(bucket, tmp_path):
+    for url, text in (
+        (f"{bucket}/nothing", "no objects"),
+        ("s3://no-such-bucket/a", "cannot be listed"),
+        ("ftp://a/b", "the URL of a store begins with"),
+    ):
+        with pytest.raises((builder.UsageError, errors.SchemaError), match=text):
+            builder.build(url, tmp_path / "s.zarr", workers=0)

@@ -72,7 +72,7 @@ def test_files_are_read_once_and_then_only_looked_at(folder, monkeypatch):
         read.append(path)
         return read_fingerprint(path)
 
-    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", counting)
+    monkeypatch.setattr("builder.sources.source_list.read_fingerprint", counting)
     seen = FingerprintCache.load(folder / "store")
     assert look(folder, seen).unchanged == ("a", "b", "c")
     assert len(read) == 3
@@ -93,7 +93,7 @@ def test_a_cache_of_another_store_is_not_believed(folder):
 
 
 def test_a_file_of_another_size_is_not_read_to_know_that_it_changed(folder, monkeypatch):
-    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("builder.sources.source_list.read_fingerprint", lambda path: pytest.fail(f"{path} was read"))
     for name in "abc":
         (folder / "src" / name).write_text(name * 2)
     assert look(folder).changed == ("a", "b", "c")
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read_is_neither_changed_nor_unchanged(folder, mon
             raise PermissionError(13, "Permission denied")
         return read_fingerprint(path)
 
-    monkeypatch.setattr("builder.planning.comparison.read_fingerprint", read)
+    monkeypatch.setattr("builder.sources.source_list.read_fingerprint", read)
     (folder / "src" / "a").unlink()
     (folder / "src" / "a").symlink_to("nowhere")
     found = look(folder)

@@ -112,8 +112,8 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 
 @contextmanager
-def cluster(place: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
-    """Start a scheduler and two workers, each a process of its own, and kill them in the end."""
+def cluster(place: Path, environment: Mapping[str, str], workers: int = 2) -> Iterator[Cluster]:
+    """Start a scheduler and some workers, each a process of its own, and kill them in the end."""
     told = place / "scheduler.json"
     several = {**os.environ, **environment}
 
@@ -131,7 +131,7 @@ def cluster(place: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
             if scheduler.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"a dask scheduler did not start: exit status {scheduler.poll()}")
             time.sleep(LOOK_SECONDS)
-        for _ in range(2):
+        for _ in range(workers):
             start("dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard")
         yield Cluster(address=address, scheduler=scheduler)
 

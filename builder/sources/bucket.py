@@ -1,0 +1,222 @@
+"""Sources in a bucket: listed by one walk, and each fetched to a temporary folder while it is processed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import translate
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from builder.build_errors import UsageError
+from builder.sources.fingerprints import Fingerprint, State
+from store_spec.building import Address, is_root, object_store
+
+_WILDCARD = re.compile(r"[*?\[]")
+_PIECE = 2**20
+REQUESTS = 16  # at once
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What a listing says of an object. The e-tag, if there is one, changes when the object is replaced."""
+
+    size: int
+    modified_ns: int
+    e_tag: str
+
+    @property
+    def state(self) -> State:
+        """The size, the time and a hash of the e-tag, in the place of what a file system knows of a file."""
+        e_tag = int.from_bytes(hashlib.sha256(self.e_tag.encode()).digest()[:8], "big", signed=True)
+        return State(size=self.size, modified_ns=self.modified_ns, changed_ns=e_tag)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A folder of a bucket.
+
+    Args:
+        url: The folder.
+        objects: The objects below it, by their name relative to it.
+    """
+
+    url: str
+    objects: Mapping[str, Object]
+
+    def content(self, name: str) -> bytes:
+        """Return an object.
+
+        Raises:
+            OSError: It cannot be fetched, or was replaced since it was listed.
+        """
+        data = bytearray()
+        self._fetch(name, data.extend)
+        return bytes(data)
+
+    def part(self, names: Iterable[str]) -> Self:
+        """Return the bucket with these objects alone, for another process."""
+        return replace(self, objects={name: self.objects[name] for name in names if name in self.objects})
+
+    def state(self, name: str) -> State:
+        """Return the state of an object when it was listed.
+
+        Raises:
+            FileNotFoundError: It was not there.
+        """
+        return self._object(name).state
+
+    def read(self, name: str) -> Fingerprint:
+        """Fetch an object and hash it.
+
+        Raises:
+            OSError: It cannot be fetched, or was replaced since it was listed.
+        """
+        digest = hashlib.sha256()
+        self._fetch(name, digest.update)
+        return Fingerprint(sha256=digest.digest(), state=self.state(name), settled=True)
+
+    @contextmanager
+    def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, dict[str, OSError]]]:
+        """Fetch objects into a temporary folder under their names; yield it, and the errors by name."""
+        with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as folder:
+            with ThreadPoolExecutor(REQUESTS) as pool:
+                errors = dict(
+                    one for one in pool.map(partial(self._fetch_into, Path(folder)), names) if one is not None
+                )
+            yield Path(folder), errors
+
+    def _fetch_into(self, folder: Path, name: str) -> tuple[str, OSError] | None:
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                self._fetch(name, file.write)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            return name, error
+        return None
+
+    def _object(self, name: str) -> Object:
+        if name not in self.objects:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return self.objects[name]
+
+    def _fetch(self, name: str, take: Callable[[Any], object]) -> None:
+        import obstore
+
+        e_tag = self._object(name).e_tag
+        options: Any = {"if_match": e_tag} if e_tag else {}
+        store = _store(self.url)
+        for piece in _called(lambda: obstore.get(store, name, options=options).stream(_PIECE)):
+            take(piece)
+
+
+def list_bucket(url: str) -> tuple[Bucket, tuple[str, ...], list[str]]:
+    """List a folder of a bucket, one object, or the objects that a pattern matches, by the rules for folders.
+
+    Args:
+        url: The URL of a folder or an object; or a pattern, whose folder is the part before its first wildcard.
+
+    Returns:
+        The folder, the components of the pattern (none if there is no pattern), and the names that match, unsorted.
+
+    Raises:
+        UsageError: The URL cannot be listed.
+    """
+    scheme, _, place = url.partition("://")
+    parts = place.rstrip("/").split("/")
+    first = next((number for number, part in enumerate(parts) if _WILDCARD.search(part)), len(parts))
+    pattern = (*parts[first:], *("*",) * (url.endswith("/") and first < len(parts)))
+    bucket = _listed(f"{scheme}://{'/'.join(parts[:first])}")
+    if not bucket.objects and not pattern:  # one object?
+        folder, _, name = bucket.url.rpartition("/")
+        bucket = _listed(folder, name) if not folder.endswith(":/") else bucket
+    stores = _stores(bucket)
+    names = [name for name in bucket.objects if not stores.intersection(_folders(name))]
+    if pattern:
+        return bucket, pattern, [name for name in names if _matches(name.split("/"), pattern)]
+    return bucket, (), [name for name in names if not any(part.startswith((".", "_")) for part in name.split("/"))]
+
+
+def _folders(name: str) -> Iterator[str]:
+    """Yield the names of the folders of an object, from the outermost inwards, each with a slash at its end."""
+    yield from (name[: end + 1] for end, letter in enumerate(name) if letter == "/")
+
+
+def _stores(bucket: Bucket) -> set[str]:
+    """Return the folders in a bucket that are stores."""
+    stores: set[str] = set()
+    for name in sorted(bucket.objects):
+        if name.endswith("/zarr.json") and not stores.intersection(_folders(name)):
+            try:
+                if is_root(bucket.content(name)):
+                    stores.add(name.removesuffix("zarr.json"))
+            except OSError as error:
+                raise UsageError(f"{bucket.url}/{name}: cannot be read: {error}") from error
+    return stores
+
+
+def _matches(name: list[str], pattern: tuple[str, ...]) -> bool:
+    """Tell whether the components of a name match those of a pattern, in which `**` stands for any folders."""
+    head, rest = pattern[0], pattern[1:]
+    if head == "**" and rest and _matches(name, rest):
+        return True
+    if name[0].startswith(".") and not head.startswith("."):
+        return False
+    if not _component(head)(name[0]):
+        return False
+    if len(name) == 1:
+        return not rest
+    return _matches(name[1:], pattern) if head == "**" else bool(rest) and _matches(name[1:], rest)
+
+
+@cache
+def _component(pattern: str) -> Callable[[str], Any]:
+    return re.compile(translate("*" if pattern == "**" else pattern)).match
+
+
+def _listed(url: str, name: str | None = None) -> Bucket:
+    import obstore
+
+    objects: dict[str, Object] = {}
+    try:
+        store = _store(url)
+        found = obstore.list(store) if name is None else [[obstore.head(store, name)]]
+        for one in (one for page in found for one in page):
+            modified = int(one["last_modified"].timestamp() * 1e9)
+            objects[one["path"]] = Object(int(one["size"]), modified, one.get("e_tag") or "")
+    except FileNotFoundError:
+        pass
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{url}: cannot be listed: {reason:.200}") from error
+    return Bucket(Address(url), objects)
+
+
+@cache
+def _store(url: str) -> Any:
+    return object_store(url).store
+
+
+def _called(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:
+    """Yield the pieces of an object; each error of obstore becomes an OSError."""
+    from obstore.exceptions import PreconditionError
+
+    try:
+        yield from pieces()
+    except PreconditionError as error:
+        raise OSError("it was replaced since it was listed; the next build tries it again") from error
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}") from error
