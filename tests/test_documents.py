@@ -9,11 +9,14 @@ import wave
 from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
 
+from tests.campaigns.disturbed import cluster
 from tests.document_section import needs_frameworks
 from tests.documents import DOCUMENTS, REPOSITORY, blocks, command, read_document, sections
 from tests.real_data.gallery import SECTION as GALLERY
+from tests.store.s3_server import s3_bucket
 
 SECTIONS = {
     (name, title): found
@@ -24,6 +27,8 @@ SECTIONS = {
 SETUP = "python3 -m venv .venv && .venv/bin/pip install . && "
 TRAINING = ("README.md", "Train an LSTM")
 FRAMEWORKS = ("store_spec/README.md", "Use it with torch, Keras and JAX")
+BUCKETS = ("README.md", "Buckets and clusters")
+APART = (TRAINING, FRAMEWORKS, BUCKETS)  # run by tests of their own
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +94,16 @@ def run_section(section: tuple[str, str], after_main_job: Path, environment: dic
     return done.stdout
 
 
-@pytest.mark.parametrize("section", [each for each in SECTIONS if each not in (TRAINING, FRAMEWORKS)], ids=": ".join)
+@pytest.mark.slow
+def test_buckets_and_clusters_do_what_they_show(after_main_job, environment, tmp_path):
+    with s3_bucket() as bucket, cluster(tmp_path, {}) as scheduler:
+        store, train = obstore.store.from_url(bucket), REPOSITORY / "tests" / "data" / "japanese-vowels" / "train"
+        for file in train.iterdir():
+            obstore.put(store, f"train/{file.name}", file)
+        run_section(BUCKETS, after_main_job, os.environ | environment | {"SCHEDULER": scheduler.address})
+
+
+@pytest.mark.parametrize("section", [each for each in SECTIONS if each not in APART], ids=": ".join)
 def test_blocks_of_a_section_do_what_they_show(section, after_main_job, environment):
     assert not needs_frameworks(SECTIONS[section])
     run_section(section, after_main_job, environment)
