@@ -20,6 +20,7 @@ from store_spec.disk.storage import (
     is_root,
     is_url,
     local_folder,
+    readable_place,
     store_place,
 )
 from store_spec.format.class_names import LARGEST_CLASS_NAME
@@ -98,6 +99,7 @@ __all__ = [
     "no_records",
     "object_store",
     "read_ranges",
+    "readable_place",
     "replace_shard",
     "sizes_for",
     "store_place",

@@ -10,12 +10,12 @@ import click
 
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.cli.exit_status import exit_with_status, stdout_to_stderr
-from builder.cli.paths import GivenPath
+from builder.cli.paths import GivenStore, store_name
 
 
 @click.command(short_help="Write STORE again, without what is retired, to NEW.")
-@click.argument("store", type=GivenPath(path_type=Path))
-@click.argument("new", type=GivenPath(path_type=Path))
+@click.argument("store", type=GivenStore())
+@click.argument("new", type=GivenStore())
 @click.option("--chunk", metavar="SIZE", help="Decoded bytes that are compressed together. By default as in STORE.")
 @click.option("--shard", metavar="SIZE", help="Decoded bytes in one file. By default as in STORE.")
 @click.option("--codec", metavar="CODEC", help="As in build. By default as in STORE.")
@@ -36,7 +36,7 @@ from builder.cli.paths import GivenPath
 @click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler to use instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def compact(*, store: Path, new: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+def compact(*, store: Path | str, new: Path | str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Write the sequences of STORE that are not retired to the new store NEW; STORE stays as it is.
 
     Rows and checksums are the same; chunks, shards, the codec, the order and the dtype can be others. Cut off, the same
@@ -46,7 +46,7 @@ def compact(*, store: Path, new: Path, as_json: bool, quiet: bool, **options: An
         from builder.execution.progress_bar import of_build, show_progress
         from builder.maintenance.compact import compact as compact_store
 
-        shown = show_progress(new.name or str(new), of_build, begin="reading the tables", visible=not quiet)
+        shown = show_progress(store_name(new), of_build, begin="reading the tables", visible=not quiet)
         with stdout_to_stderr(), shown as show:
             done = compact_store(store, new, **options, on_progress=show)
         if as_json:
@@ -56,7 +56,7 @@ def compact(*, store: Path, new: Path, as_json: bool, quiet: bool, **options: An
             behind = f"; {count_text(done.retired, 'retired one')} left behind" if done.retired else ""
             ratio = ratio_text(done.bytes_decoded, done.bytes_written)
             click.echo(
-                f"{new.name or new}: {count_text(done.sequences, 'sequence')}, {done.copied:,} of them copied now, "
+                f"{store_name(new)}: {count_text(done.sequences, 'sequence')}, {done.copied:,} of them copied now, "
                 f"{bytes_text(done.bytes_decoded)} decoded, {bytes_text(done.bytes_written)} written ({ratio}) in "
                 f"{seconds_text(done.seconds)}{behind}"
             )

@@ -79,7 +79,7 @@ def verify(
     flag = next(filter(with_sources.get, with_sources), None)
     if process is not None and labels_from is not None:
         raise click.UsageError("--labels-from: for tables, which --process replaces; leave out one or the other")
-    _check_sources(sources, flag, store)
+    _check_sources(sources, flag, is_local=not repair or isinstance(store, Path))
     with exit_with_status():
         from dataclasses import asdict
 
@@ -89,7 +89,7 @@ def verify(
         from store_spec import open_store
 
         name = store_name(store)
-        function = process if labels_from is None else _tabular(labels_from, Path(store))
+        function = process if labels_from is None else _tabular(labels_from, store)
         if repair and sources is not None and isinstance(store, Path):
             from builder.maintenance.repair import repair as repair_store
 
@@ -101,7 +101,7 @@ def verify(
         with stdout_to_stderr():
             with show_progress(name, of_check, begin="reading the tables", visible=not quiet) as show:
                 problems = verify_store(store, **engine, on_progress=show)
-            if sources is not None and isinstance(store, Path):
+            if sources is not None:
                 with show_progress(name, of_check, begin="listing the sources", visible=not quiet) as show:
                     options = {"process": function, "manifest": manifest, **engine, "on_progress": show}
                     problems += _compare(store, sources, options)
@@ -119,20 +119,20 @@ def verify(
             click.echo(f"all well{but}: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
 
 
-def _check_sources(sources: str | None, flag: str | None, store: Path | str) -> None:
+def _check_sources(sources: str | None, flag: str | None, *, is_local: bool) -> None:
     if sources is None and flag is not None:
         raise click.UsageError(f"{flag} goes with --sources")
-    if sources is not None and not isinstance(store, Path):
-        raise click.UsageError("--sources: for a store on a local disk")
+    if not is_local:
+        raise click.UsageError("--repair: for a store on a local disk")
 
 
-def _tabular(labels_from: str, store: Path) -> ProcessFunction:
+def _tabular(labels_from: str, store: Path | str) -> ProcessFunction:
     from builder.planning.options import tabular_from_flags
 
     return tabular_from_flags({"labels_from": labels_from}, ["labels_from"], store)
 
 
-def _compare(store: Path, sources: str, options: dict[str, Any]) -> list[Problem]:
+def _compare(store: Path | str, sources: str, options: dict[str, Any]) -> list[Problem]:
     """Compare a store with its sources; where its tables are damaged, return that as a problem."""
     from builder.maintenance.source_checks import verify_sources
     from store_spec import Problem, StoreError
@@ -141,7 +141,7 @@ def _compare(store: Path, sources: str, options: dict[str, Any]) -> list[Problem
         return verify_sources(store, sources, **options)
     except StoreError as error:
         what = f"not compared with the sources: {error}"
-        return [Problem(store=store.name or str(store), where="", what=what)]
+        return [Problem(store=store_name(store), where="", what=what)]
 
 
 def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> None:

@@ -31,7 +31,7 @@ from builder.planning.resolved_sources import open_if_exists
 from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversion_costs, conversions, target_dtypes
 from builder.workers.engine import start_engine
 from store_spec import Schema
-from store_spec.building import Ledger, Snapshot, SourceId
+from store_spec.building import Ledger, Snapshot, SourceId, StorePlace, readable_place, store_place
 
 SMALL_BYTES = 2**26  # decoded bytes that are copied in less time than worker processes take to start
 
@@ -40,7 +40,7 @@ SMALL_BYTES = 2**26  # decoded bytes that are copied in less time than worker pr
 class Compacted:
     """What a compaction did."""
 
-    store: Path  # the new store
+    store: StorePlace  # the new store
     sequences: int  # in the new store
     copied: int  # of these, by this call
     retired: int  # not copied
@@ -73,8 +73,8 @@ def compact(
     depends only on the old store and the options. After an interruption, the same call continues.
 
     Args:
-        store: The store.
-        new: The path of the new store, which can be an unfinished copy.
+        store: Its path, or its URL as a str.
+        new: The path or the URL of the new store, which can be an unfinished copy.
         chunk: Decoded bytes that are compressed together, such as `"1MB"`. Without it and `shard` both are as in the
             old store; without one of the two, that one is as in a store that `build` makes.
         shard: Decoded bytes in one file.
@@ -98,8 +98,8 @@ def compact(
         StoreError: The disk refused, or another process writes to the new store.
         BuildError: Worker processes died again and again.
     """
-    place = Path(new)
-    old, existing = _open_both(Path(store), place)
+    place = store_place(new)
+    old, existing = _open_both(readable_place(store), place)
     packing, dtypes = Packing.parse(chunk, shard, codec), target_dtypes(old.schema, dtype, label_dtype)
     asked_order = None if order is None else Order.parse(order)
     earlier = None if existing is None else PartialCopy.of(existing)
@@ -146,7 +146,7 @@ def compact(
     )
 
 
-def _open_both(store: Path, new: Path) -> tuple[store_spec.Store, store_spec.Store | None]:
+def _open_both(store: StorePlace, new: StorePlace) -> tuple[store_spec.Store, store_spec.Store | None]:
     """Return the store to copy, and the unfinished copy, if there is one.
 
     Raises:
@@ -155,7 +155,8 @@ def _open_both(store: Path, new: Path) -> tuple[store_spec.Store, store_spec.Sto
     old, existing = open_if_exists(store), open_if_exists(new)
     if old is None:
         raise UsageError(f"{store}: there is no store")
-    if existing is not None and os.path.samefile(store, new):
+    local = isinstance(store, Path) and isinstance(new, Path)
+    if existing is not None and (os.path.samefile(store, new) if local else store == new):
         raise UsageError(f"{new}: STORE and NEW are the same, as {store} is this folder too; give NEW another path")
     if not len(old):
         raise UsageError(f"{store}: has no sequence that is not retired, so there is nothing to copy")
@@ -244,7 +245,7 @@ def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int, ol
 
 @contextmanager
 def _open_or_create_ledger(
-    old: store_spec.Store, new: Path, schema: Schema, provenance: dict[str, Any] | None
+    old: store_spec.Store, new: StorePlace, schema: Schema, provenance: dict[str, Any] | None
 ) -> Iterator[Ledger]:
     """Create the copy with this provenance; None: open an unfinished copy."""
     if provenance is None:

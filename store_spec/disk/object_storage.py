@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from zarr.storage import ObjectStore
 
 from store_spec.disk.cache import Cache, Cached
-from store_spec.disk.storage import Address, LocalStorage, Storage, local_folder
+from store_spec.disk.storage import Address, LocalStorage, Storage, local_folder, without_secrets
 from store_spec.disk.zarr_storage import Data, ZarrStorage
 from store_spec.errors import FormatError, SchemaError, StorageError
 
@@ -41,8 +41,7 @@ def checked_url(url: str) -> str:
     Raises:
         SchemaError: The URL has a password or a query, or obstore does not know its scheme.
     """
-    parts = urlsplit(url)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    parts, shown = urlsplit(url), without_secrets(url)
     if parts.scheme not in SCHEMES:
         raise SchemaError(f"{shown}: the URL of a store begins with {', '.join(f'{name}://' for name in SCHEMES)}")
     if "@" in parts.netloc or parts.query or parts.fragment:

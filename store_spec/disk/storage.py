@@ -46,6 +46,12 @@ def is_url(text: str) -> bool:
     return bool(_SCHEME.fullmatch(text.partition("//")[0])) and "://" in text
 
 
+def without_secrets(url: str) -> str:
+    """Return a URL without user name, password and query, and without a slash at its end."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
 def local_folder(store: StoreLocation) -> Path | None:
     """Return the path of a store that is a folder: of a path, a `file://` URL, or a `LocalStore` of zarr."""
     if isinstance(store, str) and is_url(store):
@@ -106,6 +112,11 @@ def store_place(store: str | PathLike[str]) -> StorePlace:
     return folder
 
 
+def readable_place(store: str | PathLike[str]) -> StorePlace:
+    """Return where a store is that is only read: the path of a folder, or a URL."""
+    return local_folder(store) or Address(str(store).rstrip("/"))
+
+
 def check_writable(store: object) -> None:
     """Refuse what is not the URL of a store that can be written to.
 
@@ -113,8 +124,9 @@ def check_writable(store: object) -> None:
         SchemaError: It is something else.
     """
     if not isinstance(store, str) or not store.startswith(WRITABLE):
+        shown = without_secrets(store) if isinstance(store, str) and is_url(store) else store
         raise SchemaError(
-            f"{store!s:.200}: stores are written to folders, to s3://, gs:// and az://, and to an ObjectStore of zarr"
+            f"{shown!s:.200}: stores are written to folders, to s3://, gs:// and az://, and to an ObjectStore of zarr"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,8 @@ def test_a_build_from_a_bucket_has_the_bytes_of_one_from_a_folder(bucket, tmp_pa
     found = [[problem.what for problem in verify_sources(store, url, workers=0)] for _, store in places]
     assert found[0] == found[1] == found[2]
     assert any("site-1/patient 5.csv" in what for what in found[0])
+    result = CliRunner().invoke(main, ["verify", made, "--sources", url, "--workers", "0"])
+    assert (result.exit_code, "site-1/patient 5.csv" in result.output) == (1, True)
 
 
 def test_objects_that_were_not_replaced_are_not_fetched_again(bucket, tmp_path):
@@ -216,3 +219,42 @@ def test_sources_that_cannot_be_listed_are_an_error(bucket, tmp_path):
     ):
         with pytest.raises((builder.UsageError, errors.SchemaError), match=text):
             builder.build(url, tmp_path / "s.zarr", workers=0)
+
+
+def test_a_store_is_compacted_between_any_two_places(bucket, tmp_path):
+    sources = make_sources(tmp_path / "src", 0, 8)
+    places: list[Any] = [f"{bucket}/compact/from.zarr", tmp_path / "from.zarr"]
+    for place in places:
+        builder.build(sources, place, workers=0, **PACKING)
+    (sources / "003.npy").unlink()
+    for place in places:
+        builder.build(sources, place, retire_missing=True, workers=0)
+    due = None
+    for number, (old, new) in enumerate(itertools.product(places, (f"{bucket}/compact", str(tmp_path)))):
+        copy = f"{new}/{number}.zarr"
+        result = CliRunner().invoke(main, ["compact", str(old), copy, "--order", "length", "--workers", "0"])
+        assert (result.exit_code, f"{number}.zarr: 7 sequences, 7 of them copied now" in result.output) == (0, True)
+        made = objects_at(copy) if new.startswith("s3") else files(Path(copy))
+        assert made == (due := due or made)
+    with pytest.raises(builder.UsageError, match="STORE and NEW are the same"):
+        builder.compact(places[0], f"{places[0]}/")
+
+
+def test_a_copy_into_a_bucket_goes_on_after_a_refused_commit(bucket, tmp_path):
+    sources = make_sources(tmp_path / "src", 0, 8)
+    builder.build(sources, tmp_path / "from.zarr", workers=0, **PACKING)
+    builder.compact(tmp_path / "from.zarr", tmp_path / "copy.zarr", workers=0)
+    url, put, count = f"{bucket}/interrupted.zarr", obstore.put, 0
+
+    def refused(store, key, data, mode):
+        nonlocal count
+        count += key == "zarr.json"
+        if count == 2:
+            raise OSError("the network is gone")
+        return put(store, key, data, mode=mode)
+
+    with mock.patch.object(obstore, "put", refused), pytest.raises(errors.StorageError, match="the network is gone"):
+        builder.compact(tmp_path / "from.zarr", url, workers=0)
+    builder.compact(tmp_path / "from.zarr", url, workers=0)
+    store_spec.open_store(url, "a").close()
+    assert objects_at(url) == files(tmp_path / "copy.zarr")

@@ -98,7 +98,7 @@ def test_the_command_line_takes_urls(server):
     assert "all well: 4 sequences" in result.output
     result = CliRunner().invoke(main, ["verify", f"{server.url}/other.zarr"])
     assert (result.exit_code, f"{server.url}/other.zarr: " in result.output) == (2, True)
-    result = CliRunner().invoke(main, ["verify", url, "--sources", "somewhere"])
+    result = CliRunner().invoke(main, ["verify", url, "--sources", "somewhere", "--repair"])
     assert (result.exit_code, "for a store on a local disk" in result.output) == (2, True)
 
 
@@ -206,7 +206,7 @@ def test_what_is_no_url_of_a_store_is_refused(monkeypatch, server):
             store_spec.open_store(url)
         assert str(caught.value).startswith(text)
         assert "secret" not in str(caught.value)
-    with pytest.raises(errors.SchemaError, match="give its URL as a str"):
+    with pytest.raises(errors.SchemaError, match="give it as a str"):
         store_spec.open_store(Path("s3://bucket/store.zarr"))
     with pytest.raises(errors.MissingStoreError, match=r"/none\.zarr: .*no store"):
         store_spec.open_store(f"{server.url}/none.zarr")

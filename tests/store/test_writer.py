@@ -97,12 +97,15 @@ def test_a_url_makes_no_folder_of_its_name(tmp_path, monkeypatch, url):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["https://site/s.zarr", "http://site/s.zarr"])
+@pytest.mark.parametrize("url", ["https://site/s.zarr", "http://name:secret@site/s.zarr?key=secret"])
 def test_nothing_is_written_to_a_web_server(url):
     with pytest.raises(SchemaError, match=r"stores are written to folders, to s3://, gs:// and az://"):
         store_spec.create_store(url, inputs=("float32", (2,)), labels=("int64", ()))
     with pytest.raises(SchemaError, match=r"stores are written to folders, to s3://, gs:// and az://"):
         store_spec.open_store(url, "a")
+    with pytest.raises(SchemaError) as caught:
+        store_spec.open_store(url, "a")
+    assert "secret" not in str(caught.value)
 
 
 def nan_at(row, column):
