@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from store_spec.disk.ledger import Ledger
+from store_spec.disk.places import StoreLocation
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import StoreLocation
 from store_spec.disk.writer import Writer
 from store_spec.errors import (
     DAMAGE,

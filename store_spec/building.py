@@ -11,10 +11,8 @@ from store_spec.disk.job import ShardJob, replace_shard
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.lock import belongs_to_store, build_folder, locked
-from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import (
+from store_spec.disk.places import (
     Address,
-    LocalStorage,
     StorePlace,
     check_path,
     is_root,
@@ -23,6 +21,8 @@ from store_spec.disk.storage import (
     readable_place,
     store_place,
 )
+from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import LocalStorage
 from store_spec.format.class_names import LARGEST_CLASS_NAME
 from store_spec.format.codec import crc32c
 from store_spec.format.layout import BLANK as EMPTY_IDENTITY

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.job import ShardJob, advice_to_repair
+from store_spec.disk.places import StoreLocation, local_folder
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import Put, StoreLocation, WritableStorage, local_folder
+from store_spec.disk.storage import Put, WritableStorage
 from store_spec.format import retired
 from store_spec.format.class_names import Classes, check_extended
 from store_spec.format.documents import encode_document, group_document, tables_document

@@ -9,8 +9,9 @@ from typing import Any
 
 from store_spec.disk.ledger import SPILLED, Ledger
 from store_spec.disk.lock import folder_locked, locked
+from store_spec.disk.places import check_local, check_outside
 from store_spec.disk.snapshot import Snapshot, check_root
-from store_spec.disk.storage import LocalStorage, check_local, check_outside, remove_tree, sync_folder
+from store_spec.disk.storage import LocalStorage, remove_tree, sync_folder
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.format.documents import encode_document, group_document
 from store_spec.format.layout import ROOT, Root, chunk_number

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from store_spec.disk.storage import is_store
+from store_spec.disk.places import is_store
 from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from zarr.storage import ObjectStore
 
 from store_spec.disk.cache import Cache, Cached
-from store_spec.disk.storage import Address, LocalStorage, Storage, local_folder, without_secrets
+from store_spec.disk.places import Address, local_folder, without_secrets
+from store_spec.disk.storage import LocalStorage, Storage
 from store_spec.disk.zarr_storage import Data, ZarrStorage
 from store_spec.errors import FormatError, SchemaError, StorageError
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.places import StoreLocation
 from store_spec.disk.requests import in_order
 from store_spec.disk.shards import Shards
-from store_spec.disk.storage import Storage, StoreLocation, storage_of
+from store_spec.disk.storage import Storage, storage_of
 from store_spec.disk.tables import Tables, part_of, read_only
 from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import secrets
 import shutil
 import stat
@@ -14,148 +13,24 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
-from urllib.parse import unquote, urlsplit
 
+from store_spec.disk.places import StoreLocation, check_local, is_url
 from store_spec.errors import (
     FormatError,
     MissingStoreError,
     SchemaError,
     StorageError,
-    StoreExistsError,
     UnreadableError,
 )
-from store_spec.format.layout import ROOT
-from store_spec.schema import CONVENTION
 
 if TYPE_CHECKING:
-    from zarr.abc.store import Store as ZarrStore
+    pass
 
-StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, a URL, or a zarr store
 Put: TypeAlias = "Callable[[str, Iterable[bytes | memoryview]], None]"  # writes the parts of a key's bytes
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that say nothing about the file
 PARTIAL = ".partial"  # the suffix of a file that is being written; keys never have it
-WRITABLE = ("s3://", "gs://", "az://")  # how the URLs begin to which stores are written
 PROBE = "probe-"  # how the keys begin that a writer puts to try out a server
-_UUID, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # the UUID is within the first bytes of a root document
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-
-
-def is_url(text: str) -> bool:
-    """Return whether a text is a URL, such as `s3://bucket/store.zarr`."""
-    return bool(_SCHEME.fullmatch(text.partition("//")[0])) and "://" in text
-
-
-def without_secrets(url: str) -> str:
-    """Return a URL without user name, password and query, and without a slash at its end."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-
-
-def local_folder(store: StoreLocation) -> Path | None:
-    """Return the path of a store that is a folder: of a path, a `file://` URL, or a `LocalStore` of zarr."""
-    if isinstance(store, str) and is_url(store):
-        parts = urlsplit(store)
-        return Path(unquote(parts.path)) if parts.scheme == "file" else None
-    if isinstance(store, str | PathLike):
-        return Path(store)
-    from zarr.storage import LocalStore  # here, because zarr takes 0.1 s to import
-
-    return Path(store.root) if isinstance(store, LocalStore) else None
-
-
-def check_local(path: Path) -> None:
-    """Refuse a URL: as a path it would create folders such as `s3:` in the working directory.
-
-    Raises:
-        SchemaError: The path is a URL.
-    """
-    if path.parts and _SCHEME.fullmatch(path.parts[0]):
-        raise SchemaError(f"{path}: a URL was made into a Path, which drops one of its slashes; give it as a str")
-
-
-def check_outside(path: Path) -> None:
-    """Refuse a path for a new store inside another store.
-
-    Raises:
-        StoreExistsError: The path is inside another store.
-    """
-    for folder in path.resolve().parents:  # resolved, as the path may have `..` and links
-        if is_store(folder):
-            raise StoreExistsError(f"{path}: lies inside of the store {folder}; give a path that does not")
-
-
-def check_path(path: Path) -> None:
-    """Refuse a path at which no store can be.
-
-    Raises:
-        SchemaError: The path is a URL.
-        StoreExistsError: The path is inside another store.
-    """
-    check_local(path)
-    if not is_store(path):
-        check_outside(path)
-
-
-def store_place(store: str | PathLike[str]) -> StorePlace:
-    """Return where a store is or will be: the path of a folder, or the URL of an object store.
-
-    Raises:
-        SchemaError: No store can be written at that URL, or the path is a URL that was made into a Path.
-        StoreExistsError: The path is inside another store.
-    """
-    folder = local_folder(store)
-    if folder is None:
-        check_writable(store)
-        return Address(str(store).rstrip("/"))
-    check_path(folder)
-    return folder
-
-
-def readable_place(store: str | PathLike[str]) -> StorePlace:
-    """Return where a store is that is only read: the path of a folder, or a URL."""
-    return local_folder(store) or Address(str(store).rstrip("/"))
-
-
-def check_writable(store: object) -> None:
-    """Refuse what is not the URL of a store that can be written to.
-
-    Raises:
-        SchemaError: It is something else.
-    """
-    if not isinstance(store, str) or not store.startswith(WRITABLE):
-        shown = without_secrets(store) if isinstance(store, str) and is_url(store) else store
-        raise SchemaError(
-            f"{shown!s:.200}: stores are written to folders, to s3://, gs:// and az://, and to an ObjectStore of zarr"
-        )
-
-
-def is_store(folder: Path | str) -> bool:
-    """Return whether a folder is a store, complete or not, by the UUID in its root document."""
-    try:
-        with open(f"{folder}/{ROOT}", "rb") as file:
-            return is_root(file.read(_WITHIN))
-    except OSError:
-        return False
-
-
-def is_root(data: bytes) -> bool:
-    """Return whether bytes are those of the root document of a store, complete or not."""
-    return _UUID in data[:_WITHIN]
-
-
-class Address(str):
-    """The name in messages of a store that is not a folder, or of one of its keys."""
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        """The last part of the address."""
-        return self.rstrip("/)>\"'").rpartition("/")[2]
-
-
-StorePlace: TypeAlias = Path | Address
 
 
 class ReadableFile(Protocol):

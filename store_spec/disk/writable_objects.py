@@ -11,8 +11,9 @@ from typing import Any
 from zarr.storage import ObjectStore
 
 from store_spec.disk.object_storage import ObjectStorage, checked_url, object_store
+from store_spec.disk.places import StoreLocation, check_writable
 from store_spec.disk.requests import in_order
-from store_spec.disk.storage import PROBE, StoreLocation, check_writable
+from store_spec.disk.storage import PROBE
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreError
 from store_spec.format.layout import ROOT
 

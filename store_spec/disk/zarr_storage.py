@@ -19,7 +19,8 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync  # has no public name; icechunk imports it from here too
 from zarr.storage import LocalStore, MemoryStore, ObjectStore, StorePath
 
-from store_spec.disk.storage import Address, LocalStorage, Storage
+from store_spec.disk.places import Address
+from store_spec.disk.storage import LocalStorage, Storage
 from store_spec.disk.tables import get_part, part_of
 from store_spec.errors import MissingStoreError, SchemaError, StorageError, StoreError, UnreadableError
 

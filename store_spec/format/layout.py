@@ -58,18 +58,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """The content of the root document: everything that one commit makes visible.
-
-    Attributes:
-        writer: A random text of the writer that has the store open, on an object store; otherwise empty.
-    """
+    """The content of the root document: everything that one commit makes visible."""
 
     schema: Schema
     counts: Counts = field(default_factory=Counts)
     retired: retired.Ranges = ()
     identity: str = BLANK
     provenance: dict[str, Any] = field(default_factory=dict)
-    writer: str = ""
+    writer: str = ""  # a random text of the writer that has claimed the store; in a folder it is empty
 
     def committed(self, name: str) -> int:
         """Return how many rows of an array are committed."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from store_spec.disk.storage import Address
+from store_spec.disk.places import Address
 from store_spec.errors import StoreError
 from store_spec.format.retired import Ranges
 from store_spec.format.text import shown

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.places import StoreLocation
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL, PROBE, StoreLocation, storage_of
+from store_spec.disk.storage import PARTIAL, PROBE, storage_of
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format import retired
 from store_spec.format.documents import (
