@@ -15,6 +15,7 @@ from store_spec.disk.places import (
     Address,
     StorePlace,
     check_path,
+    checked_url,
     is_root,
     is_url,
     local_folder,
@@ -57,7 +58,7 @@ def object_store(url: str) -> Any:
     """
     from store_spec.disk import object_storage  # here, because zarr takes 0.1 s to import
 
-    return object_storage.object_store(object_storage.checked_url(url))
+    return object_storage.object_store(checked_url(url))
 
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "check_path",
     "check_sequence",
     "checked_times",
+    "checked_url",
     "column_type",
     "compress_rows",
     "count_files",

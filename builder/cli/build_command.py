@@ -119,7 +119,7 @@ def build(context: click.Context, /, **_: object) -> None:
     params = context.params
     sources, store = _two(params["places"])
     given = _given(context)
-    _check_options(given, is_new=not os.path.lexists(store))
+    _check_options(given, is_new=not is_url(store) and not os.path.lexists(store))
     as_json, quiet = params["as_json"], params["quiet"]
     place = store if is_url(store) else Path(store)
     with exit_with_status(None if params["dry_run"] else place):

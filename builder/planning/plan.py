@@ -97,7 +97,7 @@ def make_plan(options: BuildOptions) -> Plan:
     Raises:
         UsageError: A folder, file, column or function does not exist, or options conflict, or differ from those of the
             first build.
-        StoreError: `store` is not a store, or is a URL.
+        StoreError: `store` is not a store, or none can be written there.
     """
     store = store_place(options.store)
     old_store = open_if_exists(store)

@@ -42,7 +42,7 @@ def describe_build(
     process: dict[str, Any],
     label_axis: LabelAxis | None,
     manifest: ManifestLabels | None,
-    root: Path,
+    listing: SourceList,
     sequence_from: str | None = None,
 ) -> dict[str, Any]:
     """Return the record of a build for a new store."""
@@ -53,7 +53,7 @@ def describe_build(
             "columns": None if manifest.parts is None else list(manifest.parts),
             "keep": None if manifest.kept is None else list(manifest.kept),
             "only_listed": bool(manifest.only_listed),
-            "path": place_below(manifest.path, root),
+            "path": None if listing.bucket is not None else place_below(manifest.path, listing.local_root),
         }
     given = {} if sequence_from is None else {"sequence_from": sequence_from}
     return {"process": process, "label_axis": label_axis, "manifest": table, "code": []} | given
@@ -158,6 +158,8 @@ class RecordedBuild:
             UsageError: The manifest is not there.
         """
         place = self.manifest["path"] if self.manifest is not None else None
+        if listing.bucket is not None:  # a manifest is never there
+            place = None
         path = table.path or (None if place is None else find_below(place, listing.local_root))
         if path is None:
             what = (

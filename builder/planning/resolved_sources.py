@@ -96,11 +96,13 @@ class ResolvedSources:
 
     def file_bytes(self, name: str) -> int:
         """Return the size of a source with its label file; files that do not exist count 0."""
+        return sum(file_bytes(self.listing.folder, file) for file in self._every_file(name))
+
+    def _every_file(self, name: str) -> tuple[str, ...]:
         try:
-            files = self.files_of(name).every
+            return self.files_of(name).every
         except SourceError:  # reading the source reports it
-            files = self.listing.files_of(name)
-        return sum(file_bytes(self.listing.folder, file) for file in files)
+            return self.listing.files_of(name)
 
     def with_text_dtype(self, text_dtype: str) -> ResolvedSources:
         """Return the same sources for a new store whose tables get this dtype."""
@@ -144,7 +146,7 @@ class ResolvedSources:
     def _bucket_of(self, names: Iterable[str]) -> Bucket | None:
         """Return the bucket with the files of these sources alone."""
         bucket = self.listing.bucket
-        return bucket and bucket.part(file for name in names for file in self.files_of(name).every)
+        return bucket and bucket.part(file for name in names for file in self._every_file(name))
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
         """Tell whether reading files of these sizes takes less time than starting processes.
@@ -216,7 +218,7 @@ def find_sources(
         kept=(*rows.kept, *of_pattern),
         absent=rows.absent,
         process=function,
-        described=describe_build(options.named, options.label_axis, table, listing.local_root, options.sequence_from),
+        described=describe_build(options.named, options.label_axis, table, listing, options.sequence_from),
         label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
         code=options.code,
         recorded=recorded,

@@ -18,11 +18,12 @@ from typing import Any, Self, TypeVar
 
 from builder.build_errors import UsageError
 from builder.sources.fingerprints import Fingerprint, State
-from store_spec.building import Address, is_root, object_store
+from store_spec.building import Address, checked_url, is_root, object_store
 
 _WILDCARD = re.compile(r"[*?\[]")
 _PIECE = 2**20
 REQUESTS = 16  # at once
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS})
 _Value = TypeVar("_Value")
 
 
@@ -87,7 +88,11 @@ class Bucket:
 
     @contextmanager
     def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, dict[str, OSError]]]:
-        """Fetch objects into a temporary folder under their names; yield it, and the errors by name."""
+        """Fetch objects into a temporary folder under their names; yield it, and the errors by name.
+
+        Raises:
+            OSError: The folder has no room, which is no fault of an object.
+        """
         with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as folder:
             with ThreadPoolExecutor(REQUESTS) as pool:
                 errors = dict(
@@ -96,13 +101,15 @@ class Bucket:
             yield Path(folder), errors
 
     def _fetch_into(self, folder: Path, name: str) -> tuple[str, OSError] | None:
-        path = folder / name
         try:
+            self._object(name)  # no other name is made into a path
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
+            with path.open("xb") as file:
                 self._fetch(name, file.write)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            if error.errno in NO_ROOM:
+                raise
             return name, error
         return None
 
@@ -188,6 +195,7 @@ def _component(pattern: str) -> Callable[[str], Any]:
 def _listed(url: str, name: str | None = None) -> Bucket:
     import obstore
 
+    url = checked_url(url)
     objects: dict[str, Object] = {}
     try:
         store = _store(url)
@@ -200,7 +208,9 @@ def _listed(url: str, name: str | None = None) -> Bucket:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{url}: cannot be listed: {reason:.200}") from error
-    return Bucket(Address(url), objects)
+    folders = {folder.rstrip("/") for name in objects for folder in _folders(name)}
+    # Consoles mark a folder by an empty object.
+    return Bucket(Address(url), {name: one for name, one in objects.items() if one.size or name not in folders})
 
 
 @cache
@@ -216,7 +226,7 @@ def _called(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:
         yield from pieces()
     except PreconditionError as error:
         raise OSError("it was replaced since it was listed; the next build tries it again") from error
-    except OSError:
-        raise
+    except FileNotFoundError as error:
+        raise OSError("it was deleted since it was listed") from error
     except Exception as error:
         raise OSError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}") from error

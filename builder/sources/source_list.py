@@ -30,7 +30,7 @@ LISTED = 5  # ignored files
 class SourceList:
     """The sources of a build, by name: POSIX paths relative to `root`, sorted by code point."""
 
-    root: Path | Address  # as the caller wrote it: relative stays relative; the URL of a bucket
+    root: Path | Address  # a folder as the caller wrote it: relative stays relative; or the URL of one in a bucket
     names: tuple[str, ...]
     # Files of unknown formats, links to folders, which are not followed and end in "/", and other things such as pipes.
     ignored: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class SourceList:
 
     @property
     def local_root(self) -> Path:
-        """The absolute path of the folder; an empty one for a bucket, whose files have a folder for each source."""
+        """The absolute path of the folder; that of a bucket is known when files are fetched."""
         return Path(self.root).absolute() if self.bucket is None else Path()
 
     @contextmanager
@@ -170,7 +170,8 @@ def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_n
     every = format is not None or any_suffix or one or (pattern and not is_folder_pattern(url))
     chosen = names if every else [name for name in names if format_of(name)]
     if not chosen and not allow_none:
-        raise UsageError(f"{url}: {f'none of {len(names):,} objects is of a known format' if names else 'no objects'}")
+        what = f"none of {len(names):,} objects is of a known format" if names else "no objects"
+        raise UsageError(f"{bucket.url}: {what}")
     ignored = sorted(set(names).difference(chosen))
     return SourceList(root=Address(bucket.url), names=tuple(sorted(chosen)), ignored=tuple(ignored), bucket=bucket)
 

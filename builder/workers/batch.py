@@ -116,12 +116,13 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     marks: list[tuple[Mapping[str, tuple[int, int]], list[int]]] = []  # where rows and classes ended before each source
     append = partial(append_checked, schema, rows, memory, owned=not batch.process.is_custom)
     buffer = memoryview(bytearray(BUFFER_BYTES))
-    started, interrupt = time.monotonic(), None
+    began, interrupt = time.monotonic(), None
     limit = math.inf if whole else BATCH_SECONDS
     new_codes = codes if batch.may_add_classes else None
     notes, rounded = DigitNotes(), NO_DIGITS
     batch = batch.noting(notes) if batch.process.text_dtype is not None else batch
     with batch.ready() as batch:
+        started = time.monotonic()
         for number in range(len(batch)):
             try:
                 if finished and time.monotonic() - started >= limit:
@@ -155,7 +156,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         bytes_read=sum(read.state.size for read in files.values()),
         done=len(finished),
         classes=codes.classes,
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - began,
         interrupt=interrupt,
         source_memory=memory,
         skipped=[one for one in finished if isinstance(one, Skipped)],

@@ -6,8 +6,8 @@ import inspect
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -87,13 +87,25 @@ class SourceBatch:
                 yield self
                 return
             files = {file: name for name in self.names if name not in self.crashed for file in self._files(name)}
-            with self.bucket.fetched(files) as (folder, errors):
-                failed = {files[file]: str(unreadable_file(file, error)) for file, error in errors.items()}
+            with self._fetched(files) as (folder, errors):
+                failed = {files[file]: f"cannot be fetched: {error}" for file, error in errors.items()}
                 yield replace(self, root=folder, process=self.process.under(folder), crashed={**self.crashed, **failed})
+
+    @contextmanager
+    def _fetched(self, files: Iterable[str]) -> Iterator[tuple[Path, dict[str, OSError]]]:
+        assert self.bucket is not None
+        with ExitStack() as stack:
+            try:
+                fetched = stack.enter_context(self.bucket.fetched(files))
+            except OSError as error:
+                raise SpillError(error.errno, f"{error}; files of a bucket were to wait there") from error
+            yield fetched
 
     def _files(self, name: str) -> Iterator[str]:
         """Yield the files of a source that are in the bucket; reading it reports the others."""
-        own = (*self.files.get(name, (name,)), *filter(None, [self.process.label_file(name)]))
+        own = list(self.files.get(name, (name,)))
+        with suppress(SourceError):
+            own += filter(None, [self.process.label_file(name)])
         yield from (file for file in own if self.bucket is not None and file in self.bucket.objects)
 
     def part(self, start: int, stop: int) -> SourceBatch:

@@ -19,6 +19,7 @@ from store_spec.disk.job import ShardJob, advice_to_repair
 from store_spec.disk.places import StoreLocation, local_folder
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import Put, WritableStorage
+from store_spec.errors import SchemaError
 from store_spec.format import retired
 from store_spec.format.class_names import Classes, check_extended
 from store_spec.format.documents import encode_document, group_document, tables_document
@@ -294,6 +295,8 @@ class Ledger:
 
 def _kind_and_place(store: StoreLocation) -> tuple[Any, Any]:
     """Return the class of the ledger for a store, and what it is given as the place."""
+    if getattr(store, "read_only", False):
+        raise SchemaError(f"{store}: was opened for reading only")
     folder = local_folder(store)
     if folder is not None:
         from store_spec.disk.local_ledger import LocalLedger

@@ -100,12 +100,12 @@ def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iter
     storage.writer = secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as beside:
         ledger = ObjectLedger(storage, root, Path(beside), is_new=seen is None)
-        if seen is not None:
+        if seen is None:
+            ledger.commit()
+        else:
             storage.claim(replace(root, writer=storage.writer).encode(), seen)
-        try:
-            if seen is None:
-                ledger.commit()
-            else:
+        try:  # from here on, the root is this writer's
+            if seen is not None:
                 _check_root(ledger.snapshot(), storage)
                 ledger.put_documents(root)
             yield ledger

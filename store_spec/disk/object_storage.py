@@ -7,17 +7,14 @@ import os
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from zarr.storage import ObjectStore
 
 from store_spec.disk.cache import Cache, Cached
-from store_spec.disk.places import Address, local_folder, without_secrets
+from store_spec.disk.places import Address, checked_url, local_folder
 from store_spec.disk.storage import LocalStorage, Storage
 from store_spec.disk.zarr_storage import Data, ZarrStorage
 from store_spec.errors import FormatError, SchemaError, StorageError
-
-SCHEMES = ("s3", "gs", "az", "https", "http", "file")
 
 
 def storage_of_url(url: str, cached: Cached | None = None) -> Storage:
@@ -34,23 +31,6 @@ def storage_of_url(url: str, cached: Cached | None = None) -> Storage:
         return LocalStorage.of(folder)
     shown = checked_url(url)
     return ObjectStorage(object_store(shown), shown, cached)
-
-
-def checked_url(url: str) -> str:
-    """Return the URL of a store without a slash at its end.
-
-    Raises:
-        SchemaError: The URL has a password or a query, or obstore does not know its scheme.
-    """
-    parts, shown = urlsplit(url), without_secrets(url)
-    if parts.scheme not in SCHEMES:
-        raise SchemaError(f"{shown}: the URL of a store begins with {', '.join(f'{name}://' for name in SCHEMES)}")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise SchemaError(
-            f"{shown}: the URL of a store has no user name and nothing after ? or #; obstore takes credentials from "
-            "the environment, or give zarr.storage.ObjectStore(store) with a store of obstore"
-        )
-    return shown
 
 
 def object_store(url: str) -> ObjectStore[Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, a URL, or a zarr store
 
+SCHEMES = ("s3", "gs", "az", "https", "http", "file")
 WRITABLE = ("s3://", "gs://", "az://")  # how the URLs begin to which stores are written
 _UUID, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # the UUID is within the first bytes of a root document
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -33,11 +34,33 @@ def without_secrets(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
+def checked_url(url: str) -> str:
+    """Return the URL of a store without a slash at its end.
+
+    Raises:
+        SchemaError: The URL has a password or a query, obstore does not know its scheme, or it is that of a file of
+            another machine.
+    """
+    parts, shown = urlsplit(url), without_secrets(url)
+    if parts.scheme not in SCHEMES:
+        raise SchemaError(f"{shown}: the URL of a store begins with {', '.join(f'{name}://' for name in SCHEMES)}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise SchemaError(
+            f"{shown}: the URL of a store has no user name and nothing after ? or #; obstore takes credentials from "
+            "the environment, or give zarr.storage.ObjectStore(store) with a store of obstore"
+        )
+    if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
+        raise SchemaError(f"{shown}: a file of another machine; file:// URLs have three slashes")
+    return shown
+
+
 def local_folder(store: StoreLocation) -> Path | None:
     """Return the path of a store that is a folder: of a path, a `file://` URL, or a `LocalStore` of zarr."""
     if isinstance(store, str) and is_url(store):
-        parts = urlsplit(store)
-        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+        if not store.startswith("file:"):
+            return None
+        checked_url(store)
+        return Path(unquote(urlsplit(store).path))
     if isinstance(store, str | PathLike):
         return Path(store)
     from zarr.storage import LocalStore  # here, because zarr takes 0.1 s to import
@@ -88,14 +111,14 @@ def store_place(store: str | PathLike[str]) -> StorePlace:
     folder = local_folder(store)
     if folder is None:
         check_writable(store)
-        return Address(str(store).rstrip("/"))
+        return Address(checked_url(str(store)))
     check_path(folder)
     return folder
 
 
 def readable_place(store: str | PathLike[str]) -> StorePlace:
     """Return where a store is that is only read: the path of a folder, or a URL."""
-    return local_folder(store) or Address(str(store).rstrip("/"))
+    return local_folder(store) or Address(checked_url(str(store)))
 
 
 def check_writable(store: object) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from store_spec.disk.places import StoreLocation, check_local, is_url
 from store_spec.errors import (
@@ -22,9 +22,6 @@ from store_spec.errors import (
     StorageError,
     UnreadableError,
 )
-
-if TYPE_CHECKING:
-    pass
 
 Put: TypeAlias = "Callable[[str, Iterable[bytes | memoryview]], None]"  # writes the parts of a key's bytes
 

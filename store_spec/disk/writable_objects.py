@@ -10,8 +10,8 @@ from typing import Any
 
 from zarr.storage import ObjectStore
 
-from store_spec.disk.object_storage import ObjectStorage, checked_url, object_store
-from store_spec.disk.places import StoreLocation, check_writable
+from store_spec.disk.object_storage import ObjectStorage, object_store
+from store_spec.disk.places import StoreLocation, check_writable, checked_url
 from store_spec.disk.requests import in_order
 from store_spec.disk.storage import PROBE
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreError
@@ -40,7 +40,7 @@ class WritableObjects(ObjectStorage):
 
     A writer claims the store by a random text in the root; whoever had claimed it before can commit no more. A put
     first looks at what is there, then checks that the claim holds, and then replaces only what it saw. So a slower
-    writer never destroys what a later one has put. Nothing is deleted: no delete depends on what is there.
+    writer never destroys what a later one has put. Only its own probe is deleted: no delete depends on what is there.
 
     Args:
         store: The store.

@@ -20,6 +20,7 @@ from builder.cli import main
 from builder.maintenance.source_checks import verify_sources
 from builder.sources.bucket import Bucket, list_bucket
 from builder.sources.source_list import discover
+from builder.workers.row_blocks import SpillError
 from store_spec import errors
 from store_spec.schema import CONVENTION
 from tests.store.s3_server import objects_at, s3_bucket
@@ -208,7 +209,7 @@ def test_an_object_that_is_replaced_or_deleted_after_the_listing_fails_alone(buc
     assert report.added == 2
     reasons = {one.source: one.reason for one in report.failures}
     assert "it was replaced since it was listed" in reasons["001.npy"]
-    assert "there is no such file" in reasons["002.npy"] or "does not exist" in reasons["002.npy"]
+    assert "it was deleted since it was listed" in reasons["002.npy"]
 
 
 def test_sources_that_cannot_be_listed_are_an_error(bucket, tmp_path):
@@ -258,3 +259,70 @@ def test_a_copy_into_a_bucket_goes_on_after_a_refused_commit(bucket, tmp_path):
     builder.compact(tmp_path / "from.zarr", url, workers=0)
     store_spec.open_store(url, "a").close()
     assert objects_at(url) == files(tmp_path / "copy.zarr")
+
+
+def test_names_that_no_folder_can_have_fail_alone_and_marks_of_folders_are_no_sources(bucket, tmp_path):
+    objects = obstore.store.from_url(f"{bucket}/odd")
+    rows = (make_sources(tmp_path / "src", 0, 1) / "000.npy").read_bytes()
+    for name in ("a.npy", "d.npy", "d.npy/p.npy", f"{'n' * 300}.npy"):
+        obstore.put(objects, name, rows)
+    obstore.put(objects, "marked", b"")
+    obstore.put(objects, "marked/e.npy", rows)
+    report = builder.build(f"{bucket}/odd", tmp_path / "s.zarr", process=halves, workers=0)
+    failed = {one.source for one in report.failures}
+    assert f"{'n' * 300}.npy" in failed
+    assert len(failed & {"d.npy", "d.npy/p.npy"}) == 1
+    assert (report.added, report.sources) == (3, 5)
+
+
+def test_a_source_whose_name_has_no_label_file_fails_alone(bucket, tmp_path):
+    for number in range(3):
+        for folder, text in (("in", f"a,b\n1,{number}\n"), ("out", "y\n1\n")):
+            (tmp_path / "src" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "src" / folder / f"x_{number}.csv").write_text(text)
+    (tmp_path / "src" / "in" / "zzz.csv").write_text("a,b\n1,2\n")
+    upload(tmp_path / "src", f"{bucket}/labelled")
+    process = builder.tabular(labels="y", labels_from=r"in/x_(\d+) -> out/x_{1}.csv")
+    reports = [
+        builder.build(sources, tmp_path / store, process=process, workers=0)
+        for sources, store in ((f"{bucket}/labelled", "a.zarr"), (tmp_path / "src", "b.zarr"))
+    ]
+    assert [report.added for report in reports] == [3, 3]
+    assert reports[0].failures == reports[1].failures
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+
+
+def test_a_manifest_in_the_working_folder_is_not_recorded_as_one_of_the_bucket(bucket, tmp_path, monkeypatch):
+    sources = make_sources(tmp_path / "src", 0, 3)
+    upload(sources, f"{bucket}/listed-in")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    Path("labels.csv").write_text("file,y\n000.npy,1\n001.npy,2\n002.npy,3\n")
+    options: dict[str, Any] = {"manifest": "labels.csv", "key": "file", "label_column": "y", "workers": 0}
+    builder.build(f"{bucket}/listed-in", tmp_path / "a.zarr", **options)
+    builder.build(sources, tmp_path / "b.zarr", **options)
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+    with pytest.raises(builder.UsageError, match="give it again with manifest"):
+        builder.build(f"{bucket}/listed-in", tmp_path / "a.zarr", workers=0)
+
+
+def test_no_message_shows_a_password(bucket, tmp_path):
+    sources = make_sources(tmp_path / "src", 0, 1)
+    for given, store in (
+        ("s3://name:secret@bucket/x", tmp_path / "s.zarr"),
+        ("s3://name:secret@bucket/*.csv", tmp_path / "s.zarr"),
+        (f"{bucket}/x?signature=secret", tmp_path / "s.zarr"),
+        (sources, "s3://name:secret@bucket/s.zarr"),
+        (sources, "https://name:secret@bucket/s.zarr"),
+    ):
+        with pytest.raises((builder.UsageError, errors.StoreError)) as caught:
+            builder.build(given, store, workers=0)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_full_temporary_folder_stops_the_build(bucket, tmp_path):
+    upload(make_sources(tmp_path / "src", 0, 3), f"{bucket}/full")
+
+    full = OSError(28, "No space left on device")
+    with mock.patch.object(Bucket, "_fetch", side_effect=full), pytest.raises(SpillError, match="No space left"):
+        builder.build(f"{bucket}/full", tmp_path / "s.zarr", workers=0)

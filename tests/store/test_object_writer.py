@@ -13,6 +13,7 @@ import numpy as np
 import obstore
 import pytest
 from obstore.store import LocalStore, MemoryStore
+from zarr.storage import LocalStore as LocalZarrStore
 from zarr.storage import ObjectStore
 
 import store_spec
@@ -180,3 +181,39 @@ def test_a_job_can_be_done_in_another_process(monkeypatch):
     data = pickle.dumps(storage)
     assert b"secret" not in data
     assert (str(pickle.loads(data).root), pickle.loads(data).writer) == ("s3://bucket/walks.zarr", "0123")
+
+
+def test_a_creation_that_fails_leaves_no_root(memory):
+    obstore.put(memory.store, "inputs/zarr.json", b"of another store")
+    with pytest.raises(errors.StoreExistsError, match="is there already, of another store"):
+        store_spec.create_store(memory, **WALKS)
+    assert "zarr.json" not in objects(memory)
+    empty, put = ObjectStore(MemoryStore()), obstore.put
+
+    def refused(store, key, data, mode):
+        if key == "offsets/c.0":
+            raise OSError("the network is gone")
+        return put(store, key, data, mode=mode)
+
+    with mock.patch.object(obstore, "put", refused), pytest.raises(errors.StorageError, match="the network is gone"):
+        store_spec.create_store(empty, **WALKS)
+    with pytest.raises(errors.MissingStoreError):
+        store_spec.open_store(empty)
+    store_spec.create_store(empty, **WALKS).close()
+    assert len(store_spec.open_store(empty)) == 0
+
+
+def test_a_store_that_was_opened_for_reading_is_not_written_to(memory, tmp_path):
+    stores: Any = (ObjectStore(memory.store, read_only=True), LocalZarrStore(tmp_path / "s.zarr", read_only=True))
+    for store in stores:
+        with pytest.raises(errors.SchemaError, match="was opened for reading only"):
+            store_spec.create_store(store, **WALKS)
+    assert objects(memory) == {}
+
+
+@pytest.mark.parametrize("url", ["file:///data/run#2.zarr", "file:///data/run?2", "file://data/run.zarr"])
+def test_a_file_url_that_means_something_else_is_refused(url):
+    with pytest.raises(errors.SchemaError):
+        store_spec.open_store(url)
+    with pytest.raises(errors.SchemaError):
+        store_spec.create_store(url, **WALKS)
