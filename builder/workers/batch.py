@@ -116,7 +116,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     marks: list[tuple[Mapping[str, tuple[int, int]], list[int]]] = []  # where rows and classes ended before each source
     append = partial(append_checked, schema, rows, memory, owned=not batch.process.is_custom)
     buffer = memoryview(bytearray(BUFFER_BYTES))
-    began, interrupt = time.monotonic(), None
+    interrupt: KeyboardInterrupt | None = None
     limit = math.inf if whole else BATCH_SECONDS
     new_codes = codes if batch.may_add_classes else None
     notes, rounded = DigitNotes(), NO_DIGITS
@@ -156,7 +156,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         bytes_read=sum(read.state.size for read in files.values()),
         done=len(finished),
         classes=codes.classes,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - started,
         interrupt=interrupt,
         source_memory=memory,
         skipped=[one for one in finished if isinstance(one, Skipped)],

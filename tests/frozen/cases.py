@@ -142,7 +142,9 @@ def of_repository() -> list[Case]:
 
 
 def of_documents(texts: Mapping[str, str]) -> list[Case]:
-    """Return a case for each section that builds stores, but the gallery; commands of an earlier one are not repeated.
+    """Return a case for each section that builds stores in folders, but the gallery.
+
+    Commands of an earlier section are not repeated.
 
     Args:
         texts: The texts of the documents by their names.
@@ -163,7 +165,7 @@ def of_documents(texts: Mapping[str, str]) -> list[Case]:
             if block.mark == "ci" and "seqzarr build" in block.text:
                 new.append(_without_setup(command(block.name, texts[block.document])))
             elif block.mark != "ci" and block.language in {"console", "sh"} and "seqzarr build" in block.text:
-                new += [each for each in _texts(block) if each not in known]
+                new += [each for each in _texts(block) if each not in known and "s3://" not in each]
             elif block.language == "python" and ("build(" in block.text or "create_store(" in block.text):
                 session += "".join(example.source for example in doctest.DocTestParser().get_examples(block.text))
         if session:
