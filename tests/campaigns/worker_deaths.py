@@ -150,7 +150,7 @@ def _watch(death: Death) -> None:
         case "compressing":
             batch.compress_rows = partial(_before, pass_by, shard.compress)  # type: ignore[attr-defined]
         case "before a put":
-            LocalStorage.put = lambda *args: _before(pass_by, put, *args)  # type: ignore[method-assign]
+            LocalStorage.put = lambda *args, **check: _before(pass_by, put, *args, **check)  # type: ignore[method-assign]
         case "in a put":
             LocalStorage.put = lambda self, key, parts, check=None: put(self, key, halved(parts), check)  # type: ignore[method-assign]
         case "before the rename" | "after the rename":
