@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -167,9 +166,7 @@ def create_store(
         time=None if time is None else Time.of(time),
         filled=filled,
     )
-    with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger.create(path, schema, provenance))
-        return Writer(ledger, stack.pop_all())
+    return Writer.of(Ledger.create(path, schema, provenance))
 
 
 @overload
@@ -215,9 +212,7 @@ def open_store(
         return Store(Snapshot.open(path, None if cache is None else (Path(cache), parse_bytes(cache_size))))
     if mode != "a":
         raise SchemaError(f"mode {mode!r} is not 'r' or 'a'")
-    with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger.open(path))
-        return Writer(ledger, stack.pop_all())
+    return Writer.of(Ledger.open(path))
 
 
 def _rows(name: str, rows: Rows | tuple[DTypeLike, tuple[int, ...]]) -> Rows:

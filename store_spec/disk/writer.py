@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -50,6 +50,14 @@ class Writer:
         self._closed = False
         self._lock = threading.RLock()
         self._at_work = False
+
+    @classmethod
+    def of(cls, opening: AbstractContextManager[Ledger]) -> Self:
+        """Open a ledger, and return a writer that closes it; if that fails, it is closed at once."""
+        with ExitStack() as stack:
+            writer = cls(stack.enter_context(opening), stack)
+            writer._resources = stack.pop_all()
+            return writer
 
     def __repr__(self) -> str:
         fresh = self._ledger.sequences - self._ledger.root.counts.sequences
