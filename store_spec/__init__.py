@@ -117,7 +117,7 @@ def create_store(
 
     Args:
         path: A folder that does not exist yet; or the URL of an object store as a str (`s3://`, `gs://`, `az://`), or
-            an `ObjectStore` of zarr. There the store is there at once, and empty.
+            an `ObjectStore` of zarr. There an empty store appears at once.
         inputs: What one row is: `("float32", (17,))`, or `Rows` with names for the features.
         labels: The same for one row of labels.
         label_axis: `step`: one label row for each input row. `sequence`: one label row for the whole sequence.

@@ -14,7 +14,6 @@ from store_spec.disk.lock import belongs_to_store, build_folder, locked
 from store_spec.disk.places import (
     Address,
     StorePlace,
-    check_path,
     checked_url,
     is_root,
     is_url,
@@ -84,7 +83,6 @@ __all__ = [
     "belongs_to_store",
     "between",
     "build_folder",
-    "check_path",
     "check_sequence",
     "checked_times",
     "checked_url",

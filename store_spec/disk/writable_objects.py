@@ -38,7 +38,7 @@ def writable_objects(store: StoreLocation, writer: str = "") -> WritableObjects:
 class WritableObjects(ObjectStorage):
     """An object store that one writer writes to.
 
-    A writer claims the store by a random text in the root; whoever had claimed it before can commit no more. A put
+    A writer claims the store by a random text in the root; after that, an earlier writer cannot commit. A put
     first looks at what is there, then checks that the claim holds, and then replaces only what it saw. So a slower
     writer never destroys what a later one has put. Only its own probe is deleted: no delete depends on what is there.
 
@@ -84,7 +84,7 @@ class WritableObjects(ObjectStorage):
             due = [key for key, is_done in zip(due, list(done), strict=True) if not is_done]
             if not due:
                 return
-        raise ConflictError(f"{self.path(due[0])}: another process goes on writing it; open the store again")
+        raise ConflictError(f"{self.path(due[0])}: another process keeps replacing it; open the store again")
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Put an object if there is none, or one with the same bytes; return whether it is there now."""
