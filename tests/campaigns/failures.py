@@ -64,7 +64,7 @@ def campaign(*, quick: bool) -> Outcome:
     distinct = 0
     with tempfile.TemporaryDirectory() as temporary, taken_out(without_syncing):
         place = Path(temporary).resolve()
-        for scenario in scenarios(place, small=True):
+        for scenario in scenarios(place, small=True, third=2 if quick else None):
             checker = Checker(scenario, place / scenario.name)
             for refusal, problem in failures(scenario, checker, place / scenario.name, every=199 if quick else 1):
                 refused[refusal.reason] += 1

@@ -50,7 +50,7 @@ def campaign(*, quick: bool) -> Outcome:
     count, again = Count(), Count()
     controls = {"syncing files": 0, "syncing folders": 0}
     with tempfile.TemporaryDirectory() as temporary, taken_out(without_syncing):
-        for scenario in scenarios(Path(temporary).resolve(), small=True):
+        for scenario in scenarios(Path(temporary).resolve(), small=True, third=1 if quick else None):
             folder = Path(temporary).resolve() / scenario.name
             recording, checker = recorded(scenario, folder, every=effort.every)
             cut(recording, checker, effort, count, "")

@@ -39,7 +39,7 @@ class Victim:
 
     place: Path  # for its own source files
     small: bool
-    number: int  # of the scenario
+    name: str  # of the scenario
     folder: Path
     at: int | None  # the operation at which it kills itself; None: it is killed, or comes to its end
 
@@ -64,11 +64,10 @@ def kill_processes(place: Path, *, quick: bool) -> RealKills:
     broken: list[str] = []
     at_operations = at_any_moment = 0
     each = 3 if quick else 60
-    some = scenarios(place / "ours", small=quick)
-    for number, scenario in enumerate(some):
+    for number, scenario in enumerate(scenarios(place / "ours", small=quick, third=2 if quick else None)):
         folder = place / scenario.name
         recording, checker = recorded(scenario, folder, every=29 if quick else 1)
-        victim = Victim(place=place / "theirs", small=quick, number=number, folder=folder / "live", at=None)
+        victim = Victim(place=place / "theirs", small=quick, name=scenario.name, folder=folder / "live", at=None)
         rng = random.Random(number)
         moments = recording.moments[:-1]
         for moment in rng.sample(moments, min(each, len(moments))):
@@ -116,7 +115,7 @@ def _at_any_moment(
 
 def _die(victim: Victim) -> None:
     """Do the job, up to one operation that changes the disk."""
-    scenario = scenarios(victim.place, small=victim.small)[victim.number]
+    scenario = next(one for one in scenarios(victim.place, small=victim.small) if one.name == victim.name)
     count = 0
 
     def before(operation: Operation) -> None:

@@ -13,10 +13,15 @@ from tests.campaigns.scenario import STORE, Scenario, State, steady_builds
 from tests.store.oracle import Recipe, append, make
 
 
-def scenarios(place: Path, *, small: bool) -> list[Scenario]:
-    """Return all of them, whose source files are written below `place`; small ones make few commits.
+def scenarios(place: Path, *, small: bool, third: int | None = None) -> list[Scenario]:
+    """Return all of them, whose source files are written below `place`.
 
     Another one is another entry here: every campaign about file operations takes this list.
+
+    Args:
+        place: A folder for source files.
+        small: Whether they make few commits.
+        third: Return every third one, from this one on; the quick forms of the campaigns take one third each.
     """
     made = {
         f"{number}.made": Made(lengths=(7 + 3 * number, 5)[: 1 + number % 2], seed=number)
@@ -27,7 +32,7 @@ def scenarios(place: Path, *, small: bool) -> list[Scenario]:
     # Two sources changed, one vanished, one is new.
     other = {**made, "0.made": Made(lengths=(4, 6), seed=9), "1.made": Made(lengths=(11,), seed=8)}
     other["9.made"] = other.pop("2.made")
-    return [
+    jobs = [
         _written("create", [9, 0, 14] if small else [7, 30, 0, 12, 25, 3], before=0, commits=(0,) if small else (1, 3)),
         _written("append", [9, 3, 14] if small else [7, 30, 0, 12, 25, 3], before=1 if small else 2, commits=(3,)),
         _built("build", place / "build", before={}, now=made),
@@ -35,6 +40,7 @@ def scenarios(place: Path, *, small: bool) -> list[Scenario]:
         _built("update", place / "update", before=made, now=other),
         *repairs(place),
     ]
+    return jobs if third is None else jobs[third::3]
 
 
 def _written(name: str, lengths: list[int], *, before: int, commits: tuple[int, ...]) -> Scenario:
