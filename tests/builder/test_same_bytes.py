@@ -63,7 +63,7 @@ def test_any_number_of_workers_and_any_size_of_batches_give_the_same_bytes_and_t
     assert (report.sources, report.added, report.unchanged) == (28, 24, 0)
     assert report.sequences == report.total_sequences == len(expected(sources))
     assert report.bytes_written == sum(len(whole[name]) for name in shards)
-    for workers, batch in [(0, 1), (0, "3kB"), (1, "300kB"), (2, "150kB"), (4, "50kB"), (8, 1)]:
+    for workers, batch in [(0, 1), (2, "150kB"), (4, 1)]:
         store = tmp_path / f"{workers} workers, {batch}"
         other = build(tmp_path / "src", store, workers=workers, batch=batch)
         assert assert_store(store, sources) == whole
@@ -99,7 +99,7 @@ def killed(folder: Path, job: Callable[[], object], at: int) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=15, deadline=None, phases=[Phase.reuse, Phase.generate]
+    max_examples=6, deadline=None, phases=[Phase.reuse, Phase.generate]
 )  # a shorter history takes minutes to find
 @given(data=st.data(), axis=st.sampled_from(["step", "sequence", "own"]))
 def test_any_order_of_tasks_any_kills_and_any_appends_in_order_give_the_bytes_of_one_build(data, axis):
