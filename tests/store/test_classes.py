@@ -42,7 +42,7 @@ def counted(labels: list[NDArray[Any]]) -> tuple[list[int], list[int], list[int]
     return values, [rows[value] for value in values], [sequences[value] for value in values]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     axis=st.sampled_from(["step", "sequence", "own"]),
     dtype=st.sampled_from(["int8", "uint64", "bool", "int64", "float16", "float32", "float64"]),

@@ -100,8 +100,8 @@ def expected(tmp_path_factory):
 @pytest.mark.slow
 def test_a_writer_that_dies_at_any_moment_leaves_a_commit_and_the_next_ends_with_the_same_bytes(tmp_path, expected):
     (tmp_path / "live").mkdir()
-    left = deaths(tmp_path, lambda: go_on(tmp_path / "live/store", SEQUENCES, commits=(1, 3)), every=19)
-    assert len(left) > 30
+    left = deaths(tmp_path, lambda: go_on(tmp_path / "live/store", SEQUENCES, commits=(1, 3)), every=53)
+    assert len(left) > 10
     for folder in left:
         check_recovery(folder, expected, committed=(0, 2, 4, 6))
 

@@ -19,7 +19,7 @@ BESIDE = 950_000
 
 
 def written(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
-    """Write about 12 MB decoded, in chunks of 8 kB."""
+    """Write up to 7 MB decoded, in chunks of 8 kB."""
     rng = np.random.default_rng(0)
     with store_spec.create_store(
         path, inputs=("float32", (5,)), labels=("float32", (1,)), label_axis=axis, chunk="8kB", shard="160kB"
@@ -37,29 +37,28 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
     warm = written(folder / "warm.zarr", [5_000], "step").windows(9)  # what is loaded once and for all is there
     assert len(list(warm.batches(100, shuffle=True))) == 50
     return {
-        "one": written(folder / "one.zarr", [500_000], "step"),
-        "many": written(folder / "many.zarr", rng.integers(1, 4_000, 250).tolist(), "step"),
+        "one": written(folder / "one.zarr", [300_000], "step"),
+        "many": written(folder / "many.zarr", rng.integers(1, 4_000, 150).tolist(), "step"),
         "tiny": written(folder / "tiny.zarr", rng.integers(5, 30, 6_000).tolist(), "step"),
         "labelled": written(folder / "labelled.zarr", rng.integers(1, 4_000, 100).tolist(), "sequence"),
     }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("memory", ["2MB", "5MB"])
 @pytest.mark.parametrize(
-    ("store", "windows", "batches"),
+    ("store", "windows", "batches", "memory"),
     [
-        ("one", {"window": 64}, {}),
-        ("one", {"window": 64}, {"shuffle": False}),
-        ("one", {"window": 64, "stride": 64}, {}),
-        ("one", {"window": 200, "stride": 7, "sampling_rate": 3, "target": "aligned"}, {"batch_size": 50}),
-        ("one", {"window": 64}, {"world_size": 4, "rank": 1}),
-        ("many", {"window": 64, "short": "pad"}, {}),
-        ("many", {"window": 32, "stride": 16, "features": [0, 1], "future": [4], "horizon": 8}, {"index": True}),
-        ("many", {"window": 8}, {"index": True}),
-        ("tiny", {"window": 5, "target": "last"}, {}),
-        ("tiny", {"window": 5, "target": "last", "short": "pad"}, {"index": True}),
-        ("labelled", {"window": 20, "target": "sequence"}, {}),
+        ("one", {"window": 64}, {}, "2MB"),
+        ("one", {"window": 64}, {"shuffle": False}, "2MB"),
+        ("one", {"window": 64, "stride": 64}, {}, "5MB"),
+        ("one", {"window": 200, "stride": 7, "sampling_rate": 3, "target": "aligned"}, {"batch_size": 50}, "2MB"),
+        ("one", {"window": 64}, {"world_size": 4, "rank": 1}, "5MB"),
+        ("many", {"window": 64, "stride": 5, "short": "pad"}, {}, "5MB"),
+        ("many", {"window": 32, "stride": 16, "features": [0, 1], "future": [4], "horizon": 8}, {"index": True}, "2MB"),
+        ("many", {"window": 8}, {"index": True}, "2MB"),
+        ("tiny", {"window": 5, "target": "last"}, {}, "2MB"),
+        ("tiny", {"window": 5, "target": "last", "short": "pad"}, {"index": True}, "2MB"),
+        ("labelled", {"window": 20, "target": "sequence"}, {}, "2MB"),
     ],
 )
 def test_an_epoch_keeps_to_the_memory_it_was_given(

@@ -453,7 +453,7 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
     shuffle: bool,
     drop_last: bool,
 ):
-    """Twelve sequences at a time, of all numbers up to 27; two ranks share what one would have alone, and so on."""
+    """Twelve sequences at a time, of some numbers up to 27; two ranks share what one would have alone, and so on."""
     recipe = Recipe()
     write(recipe, tmp_path / "s.zarr", make(recipe, [1 + n * 7 % 11 for n in range(27)]))
     store = store_spec.open_store(tmp_path / "s.zarr")
@@ -464,7 +464,7 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
         return sorted(of_plan.order[: of_plan.first[step * ranks]].tolist())
 
     refused = 0
-    for count, ranks, others in itertools.product(range(6, 28), (1, 2, 3, 4, 6), (1, 2, 3, 4, 6)):
+    for count, ranks, others in itertools.product(range(6, 28, 5), (1, 2, 3, 4, 6), (1, 2, 3, 4, 6)):
         some = store[:count]
         begun = some.padded(12 // ranks, world_size=ranks, **asked)
         for step in range(len(begun) + 1):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store_spec.errors import WindowError
@@ -47,6 +47,7 @@ def padded(rows: Any, count: int) -> Any:
 
 
 @pytest.mark.slow
+@settings(max_examples=4, deadline=None)
 @given(shape=shapes(), least=st.integers(1, 9), seed=st.integers(0, 3), epoch=st.integers(0, 3))
 def test_windows_have_so_many_rows_and_the_label_that_follows_them(
     by_step: Numbered, shape: WindowShape, least: int, seed: int, epoch: int

@@ -88,7 +88,8 @@ def test_other_ranks_go_on_after_each_batch(together: int):
     """And others after these; each sample comes once."""
     worlds = [ranks for ranks in range(1, together + 1) if together % ranks == 0]
     refused = 0
-    for samples, drop_last in itertools.product(range(3 * together + 2), (False, True)):
+    several = range(0, 3 * together + 2, 5 if together == 12 else 1)
+    for samples, drop_last in itertools.product(several, (False, True)):
         wanted = samples - samples % together if drop_last else samples
         numbers = range(-(-wanted // together) + 1)
         for chain in itertools.product(worlds, worlds, worlds):

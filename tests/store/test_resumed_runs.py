@@ -21,7 +21,7 @@ from store_spec.errors import StateError
 
 TOGETHER = 12  # samples that all ranks take at a time
 WORLDS = (1, 2, 3, 4, 6)
-EXAMPLES = int(os.environ.get("SEQZARR_RUNS", "4"))  # more for whoever looks for rare ones
+EXAMPLES = int(os.environ.get("SEQZARR_RUNS", "2"))  # more for whoever looks for rare ones
 Samples = list[tuple[Any, ...]]  # of one batch, each as bytes of all that it has
 
 
@@ -98,7 +98,7 @@ def test_a_run_that_is_stopped_again_and_again_gives_each_sample_once(
 ):
     path = tmp_path_factory.mktemp("run") / "s.zarr"
     rng = np.random.default_rng(seed)
-    create(path, rng.integers(1, 30, rng.integers(20, 60)).tolist())
+    create(path, rng.integers(1, 30, rng.integers(10, 25)).tolist())
     batches_of, samples_of = KINDS[kind]
     normalized = rng.random() < 0.5
 
@@ -118,7 +118,7 @@ def test_a_run_that_is_stopped_again_and_again_gives_each_sample_once(
         states = [json.loads(json.dumps(rank.state_dict())) for rank in ranks]
         assert all(state == states[0] for state in states)
         if rng.random() < 0.5:
-            append(path, rng.integers(1, 30, rng.integers(1, 12)).tolist())
+            append(path, rng.integers(1, 30, rng.integers(1, 4)).tolist())
         others = begin(rng.choice(WORLDS))
         left = sum(map(len, wanted)) - sum(map(len, taken))
         try:

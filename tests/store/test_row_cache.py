@@ -188,7 +188,7 @@ def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: 
     windows, rows = store.windows(4), sum(LENGTHS)
     needed = rows * windows.columns["inputs"].nbytes + rows * windows.columns["labels"].nbytes
     sizes = {}
-    for memory in range(4000, 100_000, 500):
+    for memory in range(4000, 100_000, 1500):
         try:
             list(windows.batches(2, shuffle=True, memory=memory))
         except WindowError:

@@ -303,8 +303,8 @@ def test_steps_before_a_moment_are_counted_as_a_loop_does(tmp_path_factory, time
 
 @pytest.mark.slow
 def test_a_moment_is_searched_for_and_not_scanned_for(tmp_path, monkeypatch):
-    steps = 4_000
-    store = write(tmp_path / "store", [np.arange(steps) + number for number in (0, 10**6, 1000, 2 * 10**6)])
+    steps = 1_000
+    store = write(tmp_path / "store", [np.arange(steps) + number for number in (0, 10**6, 250, 2 * 10**6)])
     read: list[int] = []
     rows_of = Snapshot.rows
 
@@ -316,8 +316,8 @@ def test_a_moment_is_searched_for_and_not_scanned_for(tmp_path, monkeypatch):
     monkeypatch.setattr(Snapshot, "rows", counted)
     assert steps_before(store, 10**6).tolist() == [steps, 0, steps, 0]
     assert read == []
-    assert steps_before(store, 2345).tolist() == [2345, 0, 1345, 0]
-    assert sum(read) <= 2 * 4 * 12  # chunks of 4 steps, of 1,000 in each of two sequences
+    assert steps_before(store, 586).tolist() == [586, 0, 336, 0]
+    assert sum(read) <= 2 * 4 * 10  # chunks of 4 steps, of 250 in each of two sequences
 
 
 def test_many_sequences_in_one_chunk_are_searched_together(tmp_path, monkeypatch):

@@ -121,11 +121,11 @@ def test_a_problem_is_one_line_with_the_file_first(path):
 
 @pytest.mark.slow
 def test_every_flipped_byte_is_found_or_changes_nothing(path):
-    """Each byte of the store in turn, one of its bits: readers of any kind see the same, or verify sees it."""
+    """Some bytes of each file in turn, one bit of each: readers of any kind see the same, or verify sees it."""
     original, rng = files(path), random.Random(0)
     seen = {}
     for name, data in original.items():
-        for place in rng.sample(range(len(data)), 8):
+        for place in rng.sample(range(len(data)), 2):
             damaged = bytearray(data)
             damaged[place] ^= 1 << rng.randrange(8)
             (path / name).write_bytes(damaged)
@@ -138,21 +138,21 @@ def test_every_flipped_byte_is_found_or_changes_nothing(path):
         assert original[name][place] in b" \n"
     for (name, _), problems in seen.items():
         assert not problems or name in problems, f"{name} was damaged, but {problems} found"
-    assert len(seen) > 400
+    assert len(seen) > 100
     assert found(path) == {}
 
 
 @pytest.mark.slow
 def test_every_file_that_is_deleted_emptied_halved_or_doubled_is_found(path):
-    for name, data in files(path).items():
+    for number, (name, data) in enumerate(files(path).items()):
         if name == ROOT:
             continue
-        for damaged in (b"", data[: len(data) // 2], data[1:], data + data, data + b"\0"):
-            (path / name).write_bytes(damaged)
-            # The index of a shard is at its end, and its chunks are where they were.
-            harmless = damaged == data + data and name.startswith(("inputs/c.", "labels/c.", "time/c."))
-            named = list(found(path))
-            assert named == [name] or (harmless and not named), f"{name}: {len(damaged)} bytes of {len(data)}"
+        damaged = (b"", data[: len(data) // 2], data[1:], data + data, data + b"\0")[number % 5]
+        (path / name).write_bytes(damaged)
+        # The index of a shard is at its end, and its chunks are where they were.
+        harmless = damaged == data + data and name.startswith(("inputs/c.", "labels/c.", "time/c."))
+        named = list(found(path))
+        assert named == [name] or (harmless and not named), f"{name}: {len(damaged)} bytes of {len(data)}"
         (path / name).unlink()
         assert list(found(path)) == [name]
         (path / name).write_bytes(data)
@@ -208,29 +208,30 @@ OWN = [fact.name for fact in SCHEMA.arrays() if not SCHEMA.is_sharded(fact.name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OWN)
-def test_two_chunks_of_a_table_that_changed_places_are_found(tmp_path, name, monkeypatch):
+def test_two_chunks_of_a_table_that_changed_places_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr("store_spec.schema.TABLE_CHUNK_BYTES", 128)
     path = write_files(RECIPE, tmp_path / "store", 140)
     assert found(path) == {}
-    dimensions = 1 + len(Snapshot.open(path).root.schema.shape(SCHEMA.fact(name)))
-    swap(path, chunk_key(name, 0, dimensions), chunk_key(name, 1, dimensions))
-    assert found(path)
+    for name in OWN:
+        dimensions = 1 + len(Snapshot.open(path).root.schema.shape(SCHEMA.fact(name)))
+        swap(path, chunk_key(name, 0, dimensions), chunk_key(name, 1, dimensions))
+        assert found(path), name
+        swap(path, chunk_key(name, 0, dimensions), chunk_key(name, 1, dimensions))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["inputs", "labels", *OWN])
-def test_an_older_copy_of_any_file_is_found(path, name):
+def test_an_older_copy_of_any_file_is_found(path):
     old = files(path)
     with store_spec.open_store(path, "a") as writer:
         append(writer, make(RECIPE, [4, 9], seed=1))
     new = files(path)
-    changed = {key for key in new if key.startswith(f"{name}/") and key in old and old[key] != new[key]}
-    assert changed
-    for key in changed:
-        (path / key).write_bytes(old[key])
-        assert found(path), key
-        (path / key).write_bytes(new[key])
+    for name in ("inputs", "labels", *OWN):
+        changed = {key for key in new if key.startswith(f"{name}/") and key in old and old[key] != new[key]}
+        assert changed, name
+        for key in changed:
+            (path / key).write_bytes(old[key])
+            assert found(path), key
+            (path / key).write_bytes(new[key])
     assert found(path) == {}
 
 
@@ -332,7 +333,7 @@ def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, mo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_the_same_is_found_however_the_rows_are_cut_and_wherever_they_are_checked(tmp_path_factory, label_axis, data):
     """Parts of any size, each through a pickle and back: problems, sequences and sources are the same."""
@@ -589,8 +590,7 @@ FORGED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", FORGED)
-@pytest.mark.parametrize("waiting", [1, 1024])
+@pytest.mark.parametrize(("case", "waiting"), [(case, (1, 1024)[at % 2]) for at, case in enumerate(FORGED)])
 def test_what_a_foreign_writer_got_wrong_is_found_though_every_checksum_is_right(path, case, waiting, monkeypatch):
     monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", waiting)
     changes, expected = FORGED[case]

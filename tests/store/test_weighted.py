@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -112,6 +112,7 @@ def planned(
 some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e6]), min_size=len(LENGTHS), max_size=len(LENGTHS))
 
 
+@settings(max_examples=4, deadline=None)
 @given(shapes(), some_weights.map(np.array), st.integers(2000, 20_000), st.integers(1, 50))
 def test_ranks_take_turns_in_what_is_drawn_and_a_share_holds_its_rows(
     shape: WindowShape, weights: NDArray[Any], budget: int, world_size: int

@@ -37,7 +37,7 @@ LENGTHS = st.lists(st.integers(0, 30), max_size=6)
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(recipe=recipes(), lengths=LENGTHS, seed=st.integers(0, 2**32), data=st.data())
 def test_a_store_is_the_list_of_its_sequences_however_often_it_was_committed_and_reopened(recipe, lengths, seed, data):
     sequences = make(recipe, lengths, seed=seed)
@@ -537,9 +537,12 @@ def test_a_writer_is_not_called_while_it_is_at_work(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as a file is closed
 def test_a_writer_that_is_interrupted_at_any_line_commits_no_row_of_another_sequence(tmp_path):
-    """Ctrl-C in an append, and the caller goes on: the sequence is there or not, or the writer says that it cannot."""
+    """Ctrl-C in an append, and the caller goes on: the sequence is there or not, or the writer says that it cannot.
+
+    At every third line.
+    """
     ended = {"refused": 0, "went on": 0}
-    for line in itertools.count():
+    for line in itertools.count(step=3):
         path, lines = tmp_path / f"s{line}", itertools.count()
         interrupted: list[str] = []
 
