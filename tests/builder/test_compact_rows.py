@@ -78,7 +78,7 @@ def several(recipe, lengths, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 20), min_size=1, max_size=12), order=st.sampled_from(ORDERS))
 def test_another_order_is_bit_for_bit_what_appending_in_that_order_gives(tmp_path_factory, recipe, lengths, order):
     place = tmp_path_factory.mktemp("order")
@@ -93,7 +93,7 @@ def test_another_order_is_bit_for_bit_what_appending_in_that_order_gives(tmp_pat
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     recipe=recipes(),
     dtypes=st.tuples(st.sampled_from(["float16", "float32", None]), st.sampled_from(["float32", None])),
@@ -126,7 +126,7 @@ def test_another_dtype_is_bit_for_bit_what_appending_converted_rows_gives(
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(kills=st.lists(st.integers(1, 60), min_size=1, max_size=4))
 def test_cut_off_and_started_again_it_ends_with_the_same_bytes(tmp_path_factory, kills):
     place = tmp_path_factory.mktemp("cut")

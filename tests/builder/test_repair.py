@@ -106,8 +106,8 @@ def wrong_after_repair(specimen: Specimen, case: Case) -> str:
 def test_shards_are_restored_as_they_were_and_of_all_other_damage_it_says_to_build_again(specimen):
     every = [*losses(specimen), *swaps(specimen), *older_copies(specimen)]
     cases = [case for case in every if not case.harmless and ROOT not in case.files]
-    cases = random.Random(0).sample(cases, 45)
-    assert 15 < sum(is_restorable(specimen, case) for case in cases) < 40
+    cases = random.Random(0).sample(cases, 15)
+    assert 5 < sum(is_restorable(specimen, case) for case in cases) < 14
     wrong = {str(case): what for case in cases if (what := wrong_after_repair(specimen, case))}
     assert not wrong, "\n".join(f"{case}: {what}" for case, what in wrong.items())
 

@@ -213,7 +213,7 @@ kinds = st.sampled_from(["keep", "change", "remove", "add", "break"])
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(rounds=st.lists(st.dictionaries(st.sampled_from("abcdef"), kinds, max_size=4), max_size=4))
 def test_after_any_history_a_store_holds_what_the_sources_hold(tmp_path_factory, rounds):
     place = tmp_path_factory.mktemp("history")
