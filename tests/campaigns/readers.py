@@ -62,9 +62,9 @@ class Reads:
 
 def campaign(*, quick: bool) -> Outcome:
     """Let readers make their reads while a writer commits without a pause."""
-    reads, sequences = (2_000, 80) if quick else (100_000, 2_000)
+    reads, sequences = (600, 40) if quick else (100_000, 2_000)
     found = _race(reads, sequences, control=False)
-    control = _race(2_000, 80, control=True)
+    control = _race(300, 30, control=True)
     return Outcome(
         name=NAME,
         figures={"wrong or failed": 0, **found.counts},

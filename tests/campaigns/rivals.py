@@ -64,7 +64,7 @@ class Work:
 
 def campaign(*, quick: bool) -> Outcome:
     """Let rivals write until enough commits are acknowledged, with all safeguards and with fewer."""
-    commits, each = (60, 30) if quick else (5_000, 500)
+    commits, each = (18, 18) if quick else (5_000, 500)
     figures: dict[str, int | float | str] = {}
     broken: list[str] = []
     for safeguards in PROMISED:
