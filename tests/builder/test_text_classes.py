@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
@@ -64,6 +64,7 @@ some_sources = st.lists(some_rows, min_size=1, max_size=5)
 
 
 @pytest.mark.slow
+@settings(max_examples=4)
 @given(sources=some_sources, suffix=st.sampled_from([".csv", ".parquet"]), split=st.integers(0, 5))
 def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp_path, sources, suffix, split):
     shutil.rmtree(tmp_path / "src", ignore_errors=True)

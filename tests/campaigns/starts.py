@@ -51,7 +51,7 @@ MEMORY = "6.5MB"  # so little that an epoch is read in several goes
 THREADS = 4
 CONTROLS = 5
 SECONDS = 60.0  # by which a process has to answer; after that it hangs
-CONTROL_SECONDS = 20.0  # that of the control, which hangs each time
+CONTROL_SECONDS = 10.0  # that of the control, which hangs each time
 ROOT = Path(__file__).resolve().parents[2]
 
 RIGHT, CLEAR = "right rows", "a clear error"
@@ -60,8 +60,9 @@ Said = dict[str, str]  # what came of each: RIGHT, CLEAR, or what was wrong
 
 
 def campaign(*, quick: bool) -> Outcome:
-    """Try each way in each state, once or several times, two at a time."""
-    cases = list(itertools.product(WAYS, STATES)) * (1 if quick else 10)
+    """Try each way in each state several times, or each way and a fork in each state once; two at a time."""
+    every = itertools.product(WAYS, STATES)
+    cases = [case for case in every if not quick or case[0] == "fork" or case[1] == STATES[-1]] * (1 if quick else 10)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         path = write(RECIPE, Path(folder, "store.zarr"), make(RECIPE, LENGTHS))
         found = list(pool.map(lambda case: _case(path, case[0], case[1], "promised"), cases))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -106,6 +106,7 @@ def test_batches_hold_the_windows_that_loops_list(
 
 
 @pytest.mark.slow
+@settings(max_examples=4, deadline=None)
 @given(selection=selections(), shape=shapes(("sequence",)), size=sizes, memory=memories)
 def test_batches_of_labelled_sequences_hold_the_label_of_each_windows_sequence(
     by_sequence: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int

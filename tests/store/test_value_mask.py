@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -145,6 +145,7 @@ def test_padded_batches_tell_which_values_are_real(
 
 
 @pytest.mark.slow
+@settings(max_examples=4, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     axis=st.sampled_from(["step", "sequence"]),
