@@ -134,6 +134,11 @@ class Fingerprints:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __getitem__(self, rows: list[int]) -> Fingerprints:
+        return Fingerprints(
+            names=tuple(self.names[row] for row in rows), states=self.states[rows], hashes=self.hashes[rows]
+        )
+
 
 class FingerprintCache:
     """The fingerprints of all files that the builds of a store have read."""
@@ -174,16 +179,25 @@ class FingerprintCache:
         """Write the cache of a store if it has new files; if that fails, the next build reads them again."""
         if len(self._parts) == 1 or not isinstance(store, Path):
             return
-        # The last fingerprint of a file counts.
-        rows = {name: row for row, name in enumerate(name for part in self._parts for name in part.names)}
-        last = np.fromiter(rows.values(), np.int64)
-        states = np.concatenate([part.states for part in self._parts])[last]
-        hashes = np.concatenate([part.hashes for part in self._parts])[last]
-        text = np.frombuffer("\0".join(rows).encode(), np.uint8)
+        parts = _last_of_each(self._parts)
+        text = np.frombuffer("\0".join(name for part in parts for name in part.names).encode(), np.uint8)
+        states = np.concatenate([part.states for part in parts])
+        hashes = np.concatenate([part.hashes for part in parts])
         data = io.BytesIO()
         np.savez(data, names=text, states=states, hashes=hashes)
         storage = LocalStorage(build_folder(store))
         with contextlib.suppress(StorageError):
             storage.make_folder()
             storage.delete_partial()  # from a build that was stopped at this point
-            storage.put(CACHE, [data.getvalue()])
+            storage.put(CACHE, [data.getbuffer()])
+
+
+def _last_of_each(parts: list[Fingerprints]) -> list[Fingerprints]:
+    """Leave out all but the last fingerprint of a file."""
+    seen: set[str] = set()
+    kept = []
+    for part in reversed(parts):
+        rows = [row for row, name in enumerate(part.names) if name not in seen]
+        seen.update(part.names)
+        kept.append(part if len(rows) == len(part) else part[rows])
+    return kept[::-1]
