@@ -323,7 +323,7 @@ def check_vanished(plan: Plan) -> None:
     gone, stored = len(plan.comparison.vanished), plan.comparison.stored
     if 2 * gone >= stored:
         raise UsageError(
-            f"{plan.store}: {gone:,} of its {stored:,} sources are not in {plan.sources.listing.root}, such as "
+            f"{plan.store}: {gone:,} of its {stored:,} sources are not in {plan.sources.listing.folder}, such as "
             f"{plan.comparison.vanished[0]}; is that the right folder, and is it mounted? Nothing was changed; with "
             "yes=True (--yes) they are retired"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 import store_spec
 from builder.manifest.kept_columns import KeptColumn
 from builder.planning.recorded_skips import NO_SKIPS, RecordedSkips
-from builder.sources.bucket import Bucket
 from builder.sources.fingerprints import (
     Fingerprint,
     FingerprintCache,
@@ -22,8 +20,8 @@ from builder.sources.fingerprints import (
     State,
     joined_sha256,
 )
+from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
-from builder.sources.source_list import fingerprint_of, state_of
 from store_spec import SequenceColumn
 
 READERS = 8  # files that are read at once; hashing releases Python's lock
@@ -158,7 +156,7 @@ class _Verdicts:
 
 
 def compare(
-    folder: Path | Bucket,
+    folder: Folder,
     names: Sequence[str],
     stored: StoredSources | None,
     fingerprints: FingerprintCache,
@@ -193,7 +191,7 @@ def compare(
         file = name
         try:
             for file in files.every:
-                states[file] = state_of(folder, file)
+                states[file] = folder.state(file)
         except OSError as error:
             verdicts.note_error(name, error, file, files)
             continue
@@ -221,7 +219,7 @@ def compare(
 
 
 def _read_all(
-    folder: Path | Bucket, sources: Sequence[tuple[str, SourceFiles]], verdicts: _Verdicts
+    folder: Folder, sources: Sequence[tuple[str, SourceFiles]], verdicts: _Verdicts
 ) -> dict[str, Fingerprint]:
     """Read the files of some sources, and decide about each; return the fingerprints of all files."""
     read: dict[str, Fingerprint] = {}
@@ -240,8 +238,8 @@ def _read_all(
     return read
 
 
-def _read(folder: Path | Bucket, name: str) -> Fingerprint | OSError:
+def _read(folder: Folder, name: str) -> Fingerprint | OSError:
     try:
-        return fingerprint_of(folder, name)
+        return folder.read(name)
     except OSError as error:
         return error

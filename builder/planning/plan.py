@@ -15,7 +15,7 @@ from builder.planning.comparison import Comparison, StoredSources, compare
 from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
 from builder.sources.fingerprints import FingerprintCache
-from builder.sources.source_list import SourceList, fingerprint_of, state_of
+from builder.sources.source_list import SourceList
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import Schema
 from store_spec.building import StorePlace, store_place
@@ -163,10 +163,10 @@ def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[s
 
     def is_same(name: str, number: int) -> bool:
         try:
-            if state_of(listing.folder, name).size != sizes[number]:
+            if listing.folder.state(name).size != sizes[number]:
                 return False
             sha256 = old_store.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
-            return fingerprint_of(listing.folder, name).sha256 == sha256
+            return listing.folder.read(name).sha256 == sha256
         except FileNotFoundError:
             return False
 
@@ -183,8 +183,8 @@ def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[s
             if is_same(name, known[source]):
                 raise UsageError(
                     f"{old_store.path}: {name} is in the store already, as {source}, and nothing lies where that did: "
-                    f"names are relative to the folder or to the fixed part of the glob, here {listing.root}; give the "
-                    "sources as in the first build (where the files themselves were moved: build another store)"
+                    f"names are relative to the folder or to the fixed part of the glob, here {listing.folder}; give "
+                    "the sources as in the first build (where the files themselves were moved: build another store)"
                 )
 
 

@@ -53,7 +53,7 @@ def describe_build(
             "columns": None if manifest.parts is None else list(manifest.parts),
             "keep": None if manifest.kept is None else list(manifest.kept),
             "only_listed": bool(manifest.only_listed),
-            "path": None if listing.bucket is not None else place_below(manifest.path, listing.local_root),
+            "path": listing.folder.place_of(manifest.path),
         }
     given = {} if sequence_from is None else {"sequence_from": sequence_from}
     return {"process": process, "label_axis": label_axis, "manifest": table, "code": []} | given
@@ -158,12 +158,10 @@ class RecordedBuild:
             UsageError: The manifest is not there.
         """
         place = self.manifest["path"] if self.manifest is not None else None
-        if listing.bucket is not None:  # a manifest is never there
-            place = None
-        path = table.path or (None if place is None else find_below(place, listing.local_root))
+        path = table.path or (None if place is None else listing.folder.find(place))
         if path is None:
             what = (
-                "did not lie below the sources" if place is None else f"lay in {listing.root} as {place}, and is gone"
+                "did not lie below the sources" if place is None else f"lay in {listing.folder} as {place}, and is gone"
             )
             raise UsageError(
                 f"{self.store}: was built with a manifest that {what}; give it again with manifest (--manifest)"
@@ -179,27 +177,6 @@ class RecordedBuild:
         codes = np.array(["", *(sha256 for _, sha256 in self.code)], object)  # "": before the first recorded code
         other = codes[np.searchsorted(firsts, old_store.selection, "right")] != code
         return tuple(dict.fromkeys(old_store.sources[position] for position in np.flatnonzero(other)))
-
-
-def place_below(path: Path, root: Path) -> str | None:
-    """Return the POSIX path of a manifest relative to the root; None: it is outside the root."""
-    try:
-        place = path.resolve().relative_to(root.resolve()).as_posix()
-        place.encode()
-    except ValueError:  # outside, or not UTF-8, so that a store cannot record it
-        return None
-    return place
-
-
-def find_below(place: str, root: Path) -> Path | None:
-    """Return the file with a path from `place_below`, if it exists; never one outside the root."""
-    if Path(place).is_absolute() or ".." in Path(place).parts:
-        return None
-    try:
-        path = (root / place).resolve()
-        return path if path.is_relative_to(root.resolve()) and path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # a name that no file can have, or a cycle of links
-        return None
 
 
 def _amount(store: store_spec.Store) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,10 +33,10 @@ from builder.planning.options import gives_option, options_of_new, options_of_ol
 from builder.planning.provenance import RecordedBuild, describe_build
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
-from builder.sources.bucket import Bucket
+from builder.sources.folder import Folder
 from builder.sources.grouping import folder_of, group_files, source_of
 from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
-from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern, state_of
+from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
 from store_spec.building import StorePlace, build_folder, local_folder
@@ -90,8 +90,10 @@ class ResolvedSources:
 
     def columns_of(self, name: str) -> tuple[Columns, Columns]:
         """Return the features and targets of a source."""
-        with self.listing.local(self.files_of(name).every) as folder:
-            features, targets = self.process_of(name).under(folder).columns(folder / name)
+        with self.listing.folder.fetched(self.files_of(name).every) as (root, errors):
+            for error in errors.values():
+                raise error
+            features, targets = self.process_of(name).under(root).columns(root / name)
         return features, targets if self.label_names is None else Columns(self.label_names)
 
     def file_bytes(self, name: str) -> int:
@@ -127,8 +129,7 @@ class ResolvedSources:
         """Return some sources, by their place among the names, as a batch."""
         names = tuple(self.names[number] for number in numbers)
         return SourceBatch(
-            root=self.listing.local_root,
-            bucket=self._bucket_of(names),
+            folder=self.listing.folder.part(file for name in names for file in self._every_file(name)),
             names=names,
             labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
             process=self.process,
@@ -142,11 +143,6 @@ class ResolvedSources:
             skips_empty=self.skips_empty,
             files={name: self.listing.files[name] for name in names if name in self.listing.files},
         )
-
-    def _bucket_of(self, names: Iterable[str]) -> Bucket | None:
-        """Return the bucket with the files of these sources alone."""
-        bucket = self.listing.bucket
-        return bucket and bucket.part(file for name in names for file in self._every_file(name))
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
         """Tell whether reading files of these sizes takes less time than starting processes.
@@ -195,7 +191,6 @@ def find_sources(
     options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
     function, table = options.process, options.manifest
     listing = _discover(build_options, function, options.sequence_from, allow_none=allow_none)
-    function = function.under(listing.local_root)
     if function.labels_from is not None:
         if recorded is not None and not gives_option(build_options.process, "labels_from"):
             check_below(listing, function.label_file, recorded.store, function.labels_from)
@@ -311,10 +306,10 @@ def _stored_names(old_store: store_spec.Store | None) -> Sequence[str]:
     return ()
 
 
-def file_bytes(folder: Path | Bucket, file: str) -> int:
+def file_bytes(folder: Folder, file: str) -> int:
     """Return the size of a file; 0 if it does not exist."""
     try:
-        return state_of(folder, file).size
+        return folder.state(file).size
     except OSError:
         return 0
 

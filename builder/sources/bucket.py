@@ -54,6 +54,9 @@ class Bucket:
     url: str
     objects: Mapping[str, Object]
 
+    def __str__(self) -> str:
+        return self.url
+
     def content(self, name: str) -> bytes:
         """Return an object.
 
@@ -65,7 +68,7 @@ class Bucket:
         return bytes(data)
 
     def part(self, names: Iterable[str]) -> Self:
-        """Return the bucket with these objects alone, for another process."""
+        """Return the bucket with these objects alone, for another process; names of no object are left out."""
         return replace(self, objects={name: self.objects[name] for name in names if name in self.objects})
 
     def state(self, name: str) -> State:
@@ -86,23 +89,37 @@ class Bucket:
         self._fetch(name, digest.update)
         return Fingerprint(sha256=digest.digest(), state=self.state(name), settled=True)
 
+    def listed(self, read: Fingerprint, name: str) -> Fingerprint:
+        """Return the fingerprint of a file that `fetched` has made ready, with the state of the object."""
+        return replace(read, state=self.state(name), settled=True)
+
+    def place_of(self, path: Path) -> str | None:  # noqa: ARG002
+        """Return None: a manifest is never in a bucket."""
+        return None
+
+    def find(self, place: str) -> Path | None:  # noqa: ARG002
+        """Return None: a manifest is never in a bucket."""
+        return None
+
     @contextmanager
-    def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, dict[str, OSError]]]:
+    def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, Mapping[str, OSError]]]:
         """Fetch objects into a temporary folder under their names; yield it, and the errors by name.
+
+        Names of no object are left out: there will be no such file.
 
         Raises:
             OSError: The folder has no room, which is no fault of an object.
         """
         with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as folder:
             with ThreadPoolExecutor(REQUESTS) as pool:
+                there = [name for name in names if name in self.objects]  # no other name is made into a path
                 errors = dict(
-                    one for one in pool.map(partial(self._fetch_into, Path(folder)), names) if one is not None
+                    one for one in pool.map(partial(self._fetch_into, Path(folder)), there) if one is not None
                 )
             yield Path(folder), errors
 
     def _fetch_into(self, folder: Path, name: str) -> tuple[str, OSError] | None:
         try:
-            self._object(name)  # no other name is made into a path
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:

@@ -59,7 +59,8 @@ def group_files(listing: SourceList, source_of_file: Callable[[str], str | None]
         (ignored if source is None else files.setdefault(source, [])).append(path)
     if listing.names and not files:
         raise UsageError(
-            f"{listing.root}: {what} fits none of the files ({len(listing.names):,} in all), such as {listing.names[0]}"
+            f"{listing.folder}: {what} fits none of the files ({len(listing.names):,} in all), such as "
+            f"{listing.names[0]}"
         )
     return replace(
         listing,

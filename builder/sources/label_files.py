@@ -143,8 +143,8 @@ def check_below(listing: SourceList, label_file: Callable[[str], str | None], st
             if labels.startswith("/") or labels.split("/")[0] == "..":
                 raise UsageError(
                     f"{store}: was built with labels_from={labels_from!r:.200}, by which the labels of {name} are in "
-                    f"{labels:.200}, outside of {listing.root}; nothing is opened there because a store says so: give "
-                    "it again with labels_from (--labels-from)"
+                    f"{labels:.200}, outside of {listing.folder}; nothing is opened there because a store says so: "
+                    "give it again with labels_from (--labels-from)"
                 )
 
 
@@ -163,7 +163,7 @@ def without_label_files(listing: SourceList, label_file: Callable[[str], str | N
     names = tuple(name for name in listing.names if not pattern.is_label_file(name, partners))
     if listing.names and not names:
         raise UsageError(
-            f"{listing.root}: by labels_from={labels_from!r:.200} every file ({len(listing.names):,} in all) is a "
+            f"{listing.folder}: by labels_from={labels_from!r:.200} every file ({len(listing.names):,} in all) is a "
             f"label file, such as {listing.names[0]}, and none is a source; rename the label files, or move them "
             "elsewhere"
         )
@@ -174,7 +174,7 @@ def without_label_files(listing: SourceList, label_file: Callable[[str], str | N
             continue
         if labels in owners:
             raise UsageError(
-                f"{listing.root}: labels_from={labels_from!r:.200} pairs both {owners[labels]} and {name} with "
+                f"{listing.folder}: labels_from={labels_from!r:.200} pairs both {owners[labels]} and {name} with "
                 f"{labels}; each source needs a file of its own: tell folders apart with {{parent}} or {{path}}"
             )
         owners[labels] = name

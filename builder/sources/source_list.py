@@ -3,8 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
 from itertools import islice, pairwise
@@ -13,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, check_format, format_of
-from builder.sources.bucket import Bucket, list_bucket
-from builder.sources.fingerprints import Fingerprint, State, read_fingerprint
-from store_spec.building import Address, belongs_to_store, is_url, local_folder
+from builder.sources.bucket import list_bucket
+from builder.sources.folder import Folder, LocalFolder
+from store_spec.building import belongs_to_store, is_url, local_folder
 
 _WILDCARD = re.compile(r"[*?\[]")
 _MOST_COUNTED = 10_000  # files that an error counts to say what a folder contains
@@ -28,9 +27,9 @@ LISTED = 5  # ignored files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceList:
-    """The sources of a build, by name: POSIX paths relative to `root`, sorted by code point."""
+    """The sources of a build, by name: POSIX paths relative to a folder, sorted by code point."""
 
-    root: Path | Address  # a folder as the caller wrote it: relative stays relative; or the URL of one in a bucket
+    folder: Folder
     names: tuple[str, ...]
     # Files of unknown formats, links to folders, which are not followed and end in "/", and other things such as pipes.
     ignored: tuple[str, ...] = ()
@@ -38,7 +37,6 @@ class SourceList:
     misnamed: tuple[str, ...] = ()
     # The files of each source that consists of several, in order; empty: each source is one file.
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    bucket: Bucket | None = None  # where the sources are, if not in a folder
 
     def __post_init__(self) -> None:
         for before, after in pairwise(self.names):
@@ -56,45 +54,6 @@ class SourceList:
     def files_of(self, name: str) -> tuple[str, ...]:
         """Return the files of a source."""
         return self.files.get(name, (name,))
-
-    @property
-    def folder(self) -> Path | Bucket:
-        """Where the sources are."""
-        return self.bucket if self.bucket is not None else Path(self.root)
-
-    @property
-    def local_root(self) -> Path:
-        """The absolute path of the folder; that of a bucket is known when files are fetched."""
-        return Path(self.root).absolute() if self.bucket is None else Path()
-
-    @contextmanager
-    def local(self, files: Iterable[str]) -> Iterator[Path]:
-        """Yield a folder in which these files are."""
-        if self.bucket is None:
-            yield self.local_root
-            return
-        with self.bucket.fetched(files) as (folder, errors):
-            for error in errors.values():
-                raise error
-            yield folder
-
-
-def state_of(folder: Path | Bucket, file: str) -> State:
-    """Return the state of a file in a folder or a bucket.
-
-    Raises:
-        OSError: There is no such file.
-    """
-    return folder.state(file) if isinstance(folder, Bucket) else State.of(os.stat(os.path.join(folder, file)))
-
-
-def fingerprint_of(folder: Path | Bucket, file: str) -> Fingerprint:
-    """Read a file of a folder or a bucket, and hash it.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    return folder.read(file) if isinstance(folder, Bucket) else read_fingerprint(os.path.join(folder, file))
 
 
 def discover(
@@ -157,7 +116,7 @@ def discover(
         raise UsageError(f"{text}: {_nothing(root, is_folder=path.is_dir())}")
     ignored = set(files).difference(chosen).union(others)
     return SourceList(
-        root=root,
+        folder=LocalFolder(root),
         names=tuple(sorted(filter(_is_utf8, chosen))),
         ignored=tuple(map(readable_name, sorted(ignored))),
         misnamed=tuple(readable_name(name) for name in sorted(chosen) if not _is_utf8(name)),
@@ -173,7 +132,7 @@ def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_n
         what = f"none of {len(names):,} objects is of a known format" if names else "no objects"
         raise UsageError(f"{bucket.url}: {what}")
     ignored = sorted(set(names).difference(chosen))
-    return SourceList(root=Address(bucket.url), names=tuple(sorted(chosen)), ignored=tuple(ignored), bucket=bucket)
+    return SourceList(folder=bucket, names=tuple(sorted(chosen)), ignored=tuple(ignored))
 
 
 def is_folder_pattern(sources: str | PathLike[str]) -> bool:

@@ -147,7 +147,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         rows.cut(marks[-1][0])
         codes.truncate(marks[-1][1])
     records = [no_records(schema), *(record for one in finished if isinstance(one, tuple) for record in one[0])]
-    files = _files_read(batch.names, finished)
+    files = {file: batch.folder.listed(read, file) for file, read in _files_read(batch.names, finished).items()}
     return ProcessedBatch(
         records=Records.concatenate(records),
         rows=rows.close(),

@@ -6,7 +6,7 @@ import inspect
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,8 +30,8 @@ from builder.manifest.kept_columns import KeptColumn
 from builder.processes.process import Process, searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
 from builder.sequence import LongSequence, Sequence, map_sequence, resident_bytes, sequences_of
-from builder.sources.bucket import Bucket
 from builder.sources.fingerprints import Fingerprint, read_fingerprint
+from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.row_blocks import SpillError
 from store_spec import Classes, SequenceError
@@ -63,7 +63,7 @@ class Skipped(Failure):
 class SourceBatch:
     """Consecutive sources, and how to read them."""
 
-    root: Path  # of a bucket: the folder to which its files are fetched, within `ready`
+    folder: Folder
     names: tuple[str, ...]
     labels: NDArray[Any] | None  # (sources, targets) from the manifest, -1 for text; None: they are elsewhere
     process: Process
@@ -74,7 +74,7 @@ class SourceBatch:
     crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each source that consists of several
     skips_empty: bool = True  # whether empty sources are skipped; otherwise they fail
-    bucket: Bucket | None = None  # where the sources are, if not below `root`
+    root: Path = Path()  # where the files are, within `ready`
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,31 +82,20 @@ class SourceBatch:
     @contextmanager
     def ready(self) -> Iterator[SourceBatch]:
         """Search the folders of the process function, fetch files from a bucket, and yield the batch to read."""
-        with searching(self.search):
-            if self.bucket is None:
-                yield self
-                return
-            files = {file: name for name in self.names if name not in self.crashed for file in self._files(name)}
-            with self._fetched(files) as (folder, errors):
-                failed = {files[file]: f"cannot be fetched: {error}" for file, error in errors.items()}
-                yield replace(self, root=folder, process=self.process.under(folder), crashed={**self.crashed, **failed})
-
-    @contextmanager
-    def _fetched(self, files: Iterable[str]) -> Iterator[tuple[Path, dict[str, OSError]]]:
-        assert self.bucket is not None
-        with ExitStack() as stack:
+        files = {file: name for name in self.names if name not in self.crashed for file in self._files(name)}
+        with searching(self.search), ExitStack() as stack:
             try:
-                fetched = stack.enter_context(self.bucket.fetched(files))
+                root, errors = stack.enter_context(self.folder.fetched(files))
             except OSError as error:
                 raise SpillError(error.errno, f"{error}; files of a bucket were to wait there") from error
-            yield fetched
+            failed = {files[file]: f"cannot be fetched: {error}" for file, error in errors.items()}
+            yield replace(self, root=root, process=self.process.under(root), crashed={**self.crashed, **failed})
 
     def _files(self, name: str) -> Iterator[str]:
-        """Yield the files of a source that are in the bucket; reading it reports the others."""
-        own = list(self.files.get(name, (name,)))
-        with suppress(SourceError):
-            own += filter(None, [self.process.label_file(name)])
-        yield from (file for file in own if self.bucket is not None and file in self.bucket.objects)
+        """Yield the files of a source."""
+        yield from self.files.get(name, (name,))
+        with suppress(SourceError):  # reading the source reports it
+            yield from filter(None, [self.process.label_file(name)])
 
     def part(self, start: int, stop: int) -> SourceBatch:
         """Return the sources from `start` up to, not including, `stop`, as a batch."""
@@ -244,7 +233,7 @@ def read_source(
             del sequence  # frees its memory before the next one is made
         if not results:
             raise EmptySourceError(name, "it gave no sequence")
-        for file, one in read.files(name).items() if batch.bucket is None else ():
+        for file, one in read.files(name).items():
             if not one.is_of(os.stat(batch.root / file)):
                 what = "it" if file == name else file
                 raise SourceError(name, f"{what} changed while it was read; the next build tries it again")
@@ -274,27 +263,22 @@ def _read_files(batch: SourceBatch, name: str, buffer: memoryview) -> Fingerprin
     file = name
     try:
         if files is None:
-            read = _fingerprint(batch, name, buffer)
+            read = read_fingerprint(batch.root / name, buffer)
         else:
             parts = {}
             for file in files:
-                parts[file] = _fingerprint(batch, file, buffer)
+                parts[file] = read_fingerprint(batch.root / file, buffer)
             read = Fingerprint.join(parts)
     except OSError as error:
         raise unreadable_file(file, error) from error
     if (beside := batch.process.label_file(name)) is None:
         return read
     try:
-        return replace(read, beside=(beside, _fingerprint(batch, beside, buffer)))
+        return replace(read, beside=(beside, read_fingerprint(batch.root / beside, buffer)))
     except FileNotFoundError as error:
         raise SourceError(name, f"there is no {beside}, where its labels should be (--labels-from)") from error
     except OSError as error:
         raise SourceError(name, f"its labels are not to be read: {unreadable_file(beside, error)}") from error
-
-
-def _fingerprint(batch: SourceBatch, file: str, buffer: memoryview) -> Fingerprint:
-    read = read_fingerprint(batch.root / file, buffer)
-    return read if batch.bucket is None else replace(read, state=batch.bucket.state(file), settled=True)
 
 
 def _refuse_async(result: Any, name: str) -> None:

@@ -19,6 +19,7 @@ from builder.build_errors import UsageError
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.sequence import LongSequence, Sequence
 from builder.sources.fingerprints import Fingerprints
+from builder.sources.folder import LocalFolder
 from builder.workers.batch import BatchPart, ProbeResult, ProcessedBatch, compress, probe, summarise
 from builder.workers.batch import process_batch as process_batch_in
 from builder.workers.process_source import Failure, SourceBatch
@@ -49,7 +50,7 @@ def process_batch(batch: SourceBatch, schema: Schema) -> ProcessedBatch:
 
 def batch_of(folder: Path, *names: str, process: Any = read_made, labels: Any = None) -> SourceBatch:
     process = process if hasattr(process, "is_custom") else FunctionProcess(function=process)
-    return SourceBatch(root=folder, names=names, labels=labels, process=process)
+    return SourceBatch(folder=LocalFolder(folder), names=names, labels=labels, process=process)
 
 
 def rows_of(processed: ProcessedBatch, name: str) -> np.ndarray[Any, Any]:

@@ -20,6 +20,7 @@ from builder.build_errors import SourceError, UsageError
 from builder.execution.preview import preview
 from builder.frames.join_keys import match_label_rows
 from builder.maintenance.source_checks import verify_sources
+from builder.sources.folder import LocalFolder
 from builder.sources.label_files import LabelFilePattern, check_below, without_label_files
 from builder.sources.source_list import SourceList
 from store_spec.verification.verify import verify
@@ -77,7 +78,7 @@ def test_a_name_that_does_not_match_is_an_error_of_that_source():
 
 
 def test_two_sources_of_one_file_are_refused_by_name(tmp_path):
-    found = SourceList(root=tmp_path, names=("d/a.csv", "e/a.csv", "labels/a.csv", "labels/z.csv"))
+    found = SourceList(folder=LocalFolder(tmp_path), names=("d/a.csv", "e/a.csv", "labels/a.csv", "labels/z.csv"))
     with pytest.raises(UsageError, match=r"pairs both d/a\.csv and e/a\.csv with labels/a\.csv"):
         without_label_files(found, LabelFilePattern.parse("labels/{stem}.csv").label_file, "labels/{stem}.csv")
     for text, names, sources in (
@@ -85,7 +86,7 @@ def test_two_sources_of_one_file_are_refused_by_name(tmp_path):
         (r"(\d+)_.* -> y/{1}_y.csv", ("x/1_x.csv", "y/1_y.csv", "y/2_y.csv"), ("x/1_x.csv",)),
         (r"x/(\d+).* -> y/{1}.csv", ("q.csv", "x/1.csv", "y/1.csv", "y/2.csv"), ("q.csv", "x/1.csv")),
     ):
-        given = SourceList(root=tmp_path, names=names)
+        given = SourceList(folder=LocalFolder(tmp_path), names=names)
         assert without_label_files(given, LabelFilePattern.parse(text).label_file, text).names == sources
     text = "labels/{path}"
     left = without_label_files(found, LabelFilePattern.parse(text).label_file, text)
@@ -338,7 +339,7 @@ def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeyp
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
     builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
     open_with_sources: list[str] = []
-    monkeypatch.setattr("builder.sources.source_list.read_fingerprint", open_with_sources.append)
+    monkeypatch.setattr("builder.sources.folder.read_fingerprint", open_with_sources.append)
     assert builder.build(src, tmp_path / "t.zarr", workers=0).unchanged == 2
     assert not open_with_sources
 
@@ -516,7 +517,7 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
 
 @pytest.mark.parametrize("text", ["../y/{stem}.csv", "{parent}/../../y/{stem}.csv", r"(.)csv -> {1}{1}/{stem}.csv"])
 def test_whatever_leads_out_of_the_sources_is_refused(text):
-    found = SourceList(root=Path("src"), names=("in/a.csv",))
+    found = SourceList(folder=LocalFolder(Path("src")), names=("in/a.csv",))
     with pytest.raises(UsageError, match="outside of src; nothing is opened there because a store says so"):
         check_below(found, LabelFilePattern.parse(text).label_file, "s.zarr", text)
     for below in ("y/{stem}.csv", "in/../y/{stem}", "..y/{stem}", "{parent}/../{stem}.y"):

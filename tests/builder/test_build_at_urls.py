@@ -133,7 +133,7 @@ def test_sources_in_a_bucket_are_those_of_the_folder(bucket, tmp_path, pattern):
     upload(tables, url)
     there, here = discover(f"{url}{pattern}"), discover(f"{tables}{pattern}")
     assert (there.names, set(there.ignored)) == (here.names, {name for name in here.ignored if not name.endswith("/")})
-    assert str(there.root) == f"{bucket}/listed{str(here.root).removeprefix(str(tables))}"
+    assert str(there.folder) == f"{bucket}/listed{str(here.folder).removeprefix(str(tables))}"
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])

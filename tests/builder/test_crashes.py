@@ -16,6 +16,7 @@ import pytest
 
 from builder.manifest.kept_columns import KeptColumn
 from builder.processes.function_process import FunctionProcess
+from builder.sources.folder import LocalFolder
 from builder.workers.crashes import find_crashes
 from builder.workers.process_source import SourceBatch
 from store_spec.format.sequence_columns import SequenceColumn
@@ -25,7 +26,9 @@ NAMES = ("a", "b", "c", "d", "e")
 
 
 def batch_of(folder: Path, *, labels: Any = None, kept: tuple[KeptColumn, ...] = ()) -> SourceBatch:
-    return SourceBatch(root=folder, names=NAMES, labels=labels, process=FunctionProcess(function=print), kept=kept)
+    return SourceBatch(
+        folder=LocalFolder(folder), names=NAMES, labels=labels, process=FunctionProcess(function=print), kept=kept
+    )
 
 
 def end_some(batch: SourceBatch, how: dict[str, int]) -> None:

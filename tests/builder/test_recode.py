@@ -19,6 +19,7 @@ from builder.execution import run as run_module
 from builder.execution.run import Run, RunSteps
 from builder.execution.tally import Tally
 from builder.frames.tabular import Tabular, tabular
+from builder.sources.folder import LocalFolder
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.engine import InProcessEngine
 from builder.workers.process_source import SourceBatch
@@ -103,7 +104,10 @@ class Sources:
             batches = (
                 (
                     SourceBatch(
-                        root=self.folder, names=tuple(names[start : start + size]), labels=None, process=process
+                        folder=LocalFolder(self.folder),
+                        names=tuple(names[start : start + size]),
+                        labels=None,
+                        process=process,
                     ),
                     100,
                 )

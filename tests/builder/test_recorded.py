@@ -30,10 +30,10 @@ from builder.cli.build_command import build as build_command
 from builder.execution.preview import preview
 from builder.frames.from_json import tabular_from_json
 from builder.frames.tabular import Tabular, tabular
-from builder.planning.provenance import find_below, place_below
 from builder.processes.function_options import FunctionOptions, is_valid_record
 from builder.processes.process import load_process
 from builder.processes.process_code import code_of
+from builder.sources.folder import LocalFolder
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
@@ -401,15 +401,15 @@ def test_no_manifest_is_opened_outside_of_the_sources_whatever_a_store_says(tmp_
     (root / "loop.csv").symlink_to("loop.csv")
     (root / "up").symlink_to(tmp_path)
     inside = root / "in" / "m.csv"
-    assert find_below("in/m.csv", root) == inside.resolve()
-    assert find_below("inner.csv", root) == inside.resolve()
+    assert LocalFolder(root).find("in/m.csv") == inside.resolve()
+    assert LocalFolder(root).find("inner.csv") == inside.resolve()
     bad = ["../out.csv", "in/../../out.csv", "in/../in/m.csv", str(inside), "/etc/passwd", "link.csv", "up/out.csv"]
     for place in [*bad, "loop.csv", "in", "", ".", "a\0b", "x" * 5_000, "none.csv"]:
-        assert find_below(place, root) is None, place
-    assert place_below(inside, root / "in" / "..") == "in/m.csv"
-    assert place_below(root / "link.csv", root) is None
-    assert place_below(tmp_path / "out.csv", root) is None
-    assert place_below(root / "in" / "\udc80.csv", root) is None
+        assert LocalFolder(root).find(place) is None, place
+    assert LocalFolder(root / "in" / "..").place_of(inside) == "in/m.csv"
+    assert LocalFolder(root).place_of(root / "link.csv") is None
+    assert LocalFolder(root).place_of(tmp_path / "out.csv") is None
+    assert LocalFolder(root).place_of(root / "in" / "\udc80.csv") is None
 
 
 def test_the_label_axis_may_be_given_again_and_is_as_the_store_has_it(tmp_path):

@@ -19,6 +19,7 @@ from builder.build_errors import BuildError
 from builder.execution.run import Run
 from builder.execution.tally import Tally
 from builder.processes.function_process import FunctionProcess
+from builder.sources.folder import LocalFolder
 from builder.workers.batch import process_batch, summarise
 from builder.workers.engine import TASKS_PER_WORKER, InProcessEngine
 from builder.workers.process_source import SourceBatch
@@ -56,7 +57,10 @@ def batches_of(folder: Path, names: list[str], cuts: list[int]) -> Iterator[tupl
     for start, stop in pairwise(bounds):
         if start < stop:
             process = FunctionProcess(function=read_made)
-            yield SourceBatch(root=folder, names=tuple(names[start:stop]), labels=None, process=process), 100
+            yield (
+                SourceBatch(folder=LocalFolder(folder), names=tuple(names[start:stop]), labels=None, process=process),
+                100,
+            )
 
 
 def run(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder.build_errors import BuildError, SourceError, UsageError
+from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
 
 
@@ -27,7 +28,7 @@ def test_a_folder_gives_known_files_at_any_depth_by_code_point(tmp_path):
     found = discover(tmp_path)
     assert found.names == tuple(sorted(["b.csv", "a/z.csv", "a.csv", "a/b/c.TSV", "Z.parquet", "é.npy", "x.txt.gz"]))
     assert found.ignored == ("noise", "readme.md")
-    assert found.root == tmp_path
+    assert found.folder == LocalFolder(tmp_path)
 
 
 def test_hidden_and_underscored_names_are_no_sources_with_all_below(tmp_path):
@@ -80,7 +81,7 @@ def test_a_glob_takes_what_it_matches_below_its_fixed_part(tmp_path, pattern, ex
     make(tmp_path, "a.csv", "b.wav", "_u.csv", ".h.csv", "d/a.csv", "d/e/a.csv", "d/e/f.csv", ".hid/a.csv")
     found = discover(str(tmp_path / pattern))
     assert found.names == tuple(expected)
-    assert found.root == (tmp_path / "d" if pattern.startswith("d/") else tmp_path)
+    assert found.folder == LocalFolder(tmp_path / "d" if pattern.startswith("d/") else tmp_path)
     assert found.ignored == ()
 
 
@@ -92,14 +93,14 @@ def test_an_empty_name_is_not_the_working_folder():
 def test_a_single_file_is_a_source_whatever_its_name(tmp_path):
     make(tmp_path, "run[1].csv", "run1.csv", "x.unknown")
     assert discover(tmp_path / "run[1].csv").names == ("run[1].csv",)
-    assert discover(tmp_path / "x.unknown") == SourceList(root=tmp_path, names=("x.unknown",))
+    assert discover(tmp_path / "x.unknown") == SourceList(folder=LocalFolder(tmp_path), names=("x.unknown",))
 
 
 def test_relative_roots_stay_relative(tmp_path, monkeypatch):
     make(tmp_path, "d/a.csv")
     monkeypatch.chdir(tmp_path)
-    assert discover("*/a.csv") == SourceList(root=Path(), names=("d/a.csv",))
-    assert discover("d") == SourceList(root=Path("d"), names=("a.csv",))
+    assert discover("*/a.csv") == SourceList(folder=LocalFolder(Path()), names=("d/a.csv",))
+    assert discover("d") == SourceList(folder=LocalFolder(Path("d")), names=("a.csv",))
 
 
 def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
@@ -177,15 +178,15 @@ def test_files_that_are_no_sources_have_names_that_can_be_shown_too(tmp_path):
 
 def test_a_folder_of_misnamed_files_alone_and_one_such_file_give_no_sources(tmp_path):
     make(tmp_path, os.fsdecode(b"b\xff.csv"))
-    expected = SourceList(root=tmp_path, names=(), misnamed=(r"b\xff.csv",))
+    expected = SourceList(folder=LocalFolder(tmp_path), names=(), misnamed=(r"b\xff.csv",))
     assert discover(tmp_path) == discover(tmp_path / os.fsdecode(b"b\xff.csv")) == expected
 
 
 def test_a_source_list_is_sorted_and_without_repeats():
     with pytest.raises(UsageError, match="'a' follows 'b'"):
-        SourceList(root=Path(), names=("b", "a"))
+        SourceList(folder=LocalFolder(Path()), names=("b", "a"))
     with pytest.raises(UsageError, match="'a' follows 'a'"):
-        SourceList(root=Path(), names=("a", "a"))
+        SourceList(folder=LocalFolder(Path()), names=("a", "a"))
 
 
 def test_five_thousand_files_in_fifty_folders_are_listed(tmp_path):

@@ -1,0 +1,82 @@
+"""The folder in which sources are: on a local disk, or in a bucket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.sources.bucket import Bucket
+from builder.sources.fingerprints import Fingerprint, State, read_fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    """A folder on a disk, with the methods of a `Bucket`.
+
+    Args:
+        path: The folder as the caller wrote it: relative stays relative.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def root(self) -> Path:
+        """The absolute path of the folder."""
+        return self.path.absolute()
+
+    def part(self, names: Iterable[str]) -> LocalFolder:  # noqa: ARG002
+        """Return the folder for another process, whose working folder may be another one."""
+        return LocalFolder(self.root)
+
+    def state(self, name: str) -> State:
+        """Return the state of a file.
+
+        Raises:
+            OSError: There is no such file.
+        """
+        return State.of(os.stat(os.path.join(self.path, name)))
+
+    def read(self, name: str) -> Fingerprint:
+        """Read a file and hash it.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        return read_fingerprint(os.path.join(self.path, name))
+
+    def listed(self, read: Fingerprint, name: str) -> Fingerprint:  # noqa: ARG002
+        """Return the fingerprint of a file that `fetched` has made ready."""
+        return read
+
+    def place_of(self, path: Path) -> str | None:
+        """Return the POSIX path of a manifest relative to the folder; None: it is outside, or its name is not UTF-8."""
+        try:
+            place = path.resolve().relative_to(self.path.resolve()).as_posix()
+            place.encode()
+        except ValueError:
+            return None
+        return place
+
+    def find(self, place: str) -> Path | None:
+        """Return the file with a path from `place_of`, if it exists; never one outside the folder."""
+        if Path(place).is_absolute() or ".." in Path(place).parts:
+            return None
+        try:
+            path = (self.root / place).resolve()
+            return path if path.is_relative_to(self.root.resolve()) and path.is_file() else None
+        except (OSError, RuntimeError, ValueError):  # a name that no file can have, or a cycle of links
+            return None
+
+    @contextmanager
+    def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, Mapping[str, OSError]]]:  # noqa: ARG002
+        """Yield the absolute path of the folder, and no errors: all files are there."""
+        yield self.root, {}
+
+
+Folder = LocalFolder | Bucket
