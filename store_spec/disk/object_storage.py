@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from zarr.storage import ObjectStore
 
 from store_spec.disk.cache import Cache, Cached
-from store_spec.disk.places import Address, checked_url, local_folder
+from store_spec.disk.places import checked_url, local_folder
 from store_spec.disk.storage import LocalStorage, Storage
 from store_spec.disk.zarr_storage import Data, ZarrStorage
 from store_spec.errors import FormatError, SchemaError, StorageError
@@ -68,11 +68,9 @@ class ObjectStorage(ZarrStorage):
     _process: ClassVar[int] = 0  # the first process that used obstore: this one or an ancestor
 
     def __init__(self, store: ObjectStore[Any], url: str | None = None, cached: Cached | None = None) -> None:
-        super().__init__(store)
+        super().__init__(store, url)  # not all stores of obstore can print themselves
         self._url, self._cached = url, cached
         self._e_tags: dict[str, str] = {}  # of shards when their index was read, by key
-        if url is not None:
-            self.root = Address(url)
         self.cache = None if cached is None else Cache(*cached, store=self.root)
 
     def __reduce__(self) -> Any:

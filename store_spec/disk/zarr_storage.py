@@ -69,13 +69,17 @@ class ZarrStorage:
 
     Stores differ in how they treat a range beyond the end of a value: some return the bytes there are, and some raise
     various errors. This class always returns the bytes there are.
+
+    Args:
+        store: The store.
+        name: Its name in messages; None: as it prints itself.
     """
 
     requests: ClassVar[int] = 1
     _error: ClassVar[type[StorageError]] = UnreadableError
 
-    def __init__(self, store: Store) -> None:
-        self.root = Address(store)
+    def __init__(self, store: Store, name: str | None = None) -> None:
+        self.root = Address(store if name is None else name)
         self._store_and_process = self._open(store), os.getpid()
 
     def __reduce__(self) -> Any:

@@ -23,16 +23,32 @@ from builder.sources.source_list import discover
 from builder.workers.row_blocks import SpillError
 from store_spec import errors
 from store_spec.schema import CONVENTION
+from tests.store.azure_server import azure_container
 from tests.store.s3_server import objects_at, s3_bucket
 from tests.store.test_zarr_stores import bits
 
 PACKING: dict[str, Any] = {"chunk": "1kB", "shard": "8kB"}
+SERVERS = pytest.mark.parametrize(
+    ("server", "workers"),
+    [
+        ("bucket", 0),
+        pytest.param("bucket", 2, marks=pytest.mark.slow),
+        pytest.param("container", 0, marks=pytest.mark.slow),
+    ],
+)
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """An empty bucket."""
     with s3_bucket() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[str]:
+    """An empty container of Azure."""
+    with azure_container() as url:
         yield url
 
 
@@ -49,9 +65,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_store_in_a_bucket_has_the_bytes_of_the_folder_after_each_build(bucket, tmp_path, workers):
-    url, folder = f"{bucket}/with-{workers}.zarr", tmp_path / "s.zarr"
+@SERVERS
+def test_a_store_in_a_bucket_has_the_bytes_of_the_folder_after_each_build(request, server, tmp_path, workers):
+    url, folder = f"{request.getfixturevalue(server)}/with-{workers}.zarr", tmp_path / "s.zarr"
     for start, stop in ((0, 6), (6, 9), (9, 9)):
         sources = make_sources(tmp_path / "src", start, stop)
         reports = [builder.build(sources, place, workers=workers, **PACKING) for place in (url, folder)]
@@ -67,6 +83,12 @@ def test_a_store_in_a_bucket_has_the_bytes_of_the_folder_after_each_build(bucket
     assert builder.verify(url, workers=0) == []
     batches = [store_spec.open_store(place).windows(8).batches(64, shuffle=True) for place in (url, folder)]
     assert [bits(batch) for batch in batches[0]] == [bits(batch) for batch in batches[1]]
+    writer = store_spec.open_store(url, "a")
+    store_spec.open_store(url, "a").close()
+    writer.append(np.ones((9, 4), "f4"), np.ones((9, 4), "f4"), source="late")
+    with pytest.raises(errors.ConflictError):
+        writer.commit()
+    writer.close()
 
 
 def test_the_command_line_takes_the_url_of_a_store(bucket, tmp_path, monkeypatch):
@@ -136,8 +158,9 @@ def test_sources_in_a_bucket_are_those_of_the_folder(bucket, tmp_path, pattern):
     assert str(there.folder) == f"{bucket}/listed{str(here.folder).removeprefix(str(tables))}"
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_build_from_a_bucket_has_the_bytes_of_one_from_a_folder(bucket, tmp_path, workers):
+@SERVERS
+def test_a_build_from_a_bucket_has_the_bytes_of_one_from_a_folder(request, server, tmp_path, workers):
+    bucket = request.getfixturevalue(server)
     tables, url = make_tables(tmp_path / "tables"), f"{bucket}/sources-{workers}"
     upload(tables, url)
     options: dict[str, Any] = {"process": builder.tabular(labels="label"), "workers": workers, **PACKING}
