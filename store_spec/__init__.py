@@ -116,8 +116,8 @@ def create_store(
     """Start a new store and return its writer. In a folder the store appears with the first commit.
 
     Args:
-        path: A folder that does not exist yet; or the URL of an object store as a str (`s3://`, `gs://`, `az://`), or
-            an `ObjectStore` of zarr. There an empty store appears at once.
+        path: A folder that does not exist yet; or the URL of an object store as a str (`s3://`, `gs://`, `az://`,
+            `memory://`), or an `ObjectStore` of zarr. There an empty store appears at once.
         inputs: What one row is: `("float32", (17,))`, or `Rows` with names for the features.
         labels: The same for one row of labels.
         label_axis: `step`: one label row for each input row. `sequence`: one label row for the whole sequence.
@@ -192,9 +192,10 @@ def open_store(
     until the store object is deleted.
 
     Args:
-        path: The path of the store; or its URL as a str (`s3://`, `gs://`, `az://`, `https://`, `file://`); or a zarr
-            store: a `MemoryStore`, `ZipStore`, `FsspecStore`, `ObjectStore` or any other one. A `LocalStore` is used
-            like its path. Stores at `https://`, and in zarr stores other than `ObjectStore`, can only be read.
+        path: The path of the store; or its URL as a str (`s3://`, `gs://`, `az://`, `https://`, `file://`, or
+            `memory://` for objects of this process); or a zarr store: a `MemoryStore`, `ZipStore`, `FsspecStore`,
+            `ObjectStore` or any other one. A `LocalStore` is used like its path. Stores at `https://`, and in zarr
+            stores other than `ObjectStore`, can only be read.
         mode: `r` or `a`.
         cache: A local folder for the bytes of shards that were read from a URL. The processes of a machine share it,
             and it can serve several stores. `store.cache_use` says what was read through it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar
 
 from zarr.storage import ObjectStore
@@ -43,12 +43,22 @@ def object_store(url: str) -> ObjectStore[Any]:
         from obstore.store import from_url
     except ImportError as error:
         raise SchemaError(f"{url}: obstore is not installed: pip install 'seqzarr[remote]'") from error
+    if url.startswith("memory://"):
+        return ObjectStore(_in_memory(url))
     options: Any = {"client_options": {"allow_http": True}} if url.startswith("http://") else {}
     try:
         return ObjectStore(from_url(url, **options))
     except Exception as error:  # obstore has a class for each kind of error
         reason = str(error).partition("\n")[0]
         raise SchemaError(f"{url}: obstore does not take this URL: {reason:.200}") from error
+
+
+@cache
+def _in_memory(url: str) -> Any:  # noqa: ARG001 - the key of the cache
+    """Return the objects at a `memory://` URL, which are in the memory of this process."""
+    from obstore.store import MemoryStore
+
+    return MemoryStore()
 
 
 class ObjectStorage(ZarrStorage):

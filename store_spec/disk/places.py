@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, a URL, or a zarr store
 
-SCHEMES = ("s3", "gs", "az", "https", "http", "file")
-WRITABLE = ("s3://", "gs://", "az://")  # how the URLs begin to which stores are written
+SCHEMES = ("s3", "gs", "az", "https", "http", "file", "memory")
+WRITABLE = ("s3://", "gs://", "az://", "memory://")  # how the URLs begin to which stores are written
 _UUID, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # the UUID is within the first bytes of a root document
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -130,7 +130,8 @@ def check_writable(store: object) -> None:
     if not isinstance(store, str) or not store.startswith(WRITABLE):
         shown = without_secrets(store) if isinstance(store, str) and is_url(store) else store
         raise SchemaError(
-            f"{shown!s:.200}: stores are written to folders, to s3://, gs:// and az://, and to an ObjectStore of zarr"
+            f"{shown!s:.200}: stores are written to folders, to s3://, gs://, az:// and memory://, and to an "
+            "ObjectStore of zarr"
         )
 
 

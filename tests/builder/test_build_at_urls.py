@@ -117,7 +117,7 @@ def test_a_build_without_a_usable_source_makes_no_store(bucket, tmp_path):
 
 def test_what_cannot_be_written_to_is_refused(bucket, tmp_path):
     sources = make_sources(tmp_path / "src", 0, 2)
-    with pytest.raises(errors.SchemaError, match="stores are written to folders, to s3://, gs:// and az://"):
+    with pytest.raises(errors.SchemaError, match="stores are written to folders, to s3://, gs://, az:// and memory://"):
         builder.build(sources, "https://127.0.0.1:9/s.zarr", workers=0)
     with pytest.raises(errors.SchemaError, match="give it as a str"):
         builder.build(sources, Path(f"{bucket}/s.zarr"), workers=0)

@@ -1,5 +1,7 @@
 """`--labels none`: the store has the inputs alone, and windows take their targets from them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorstore
@@ -21,7 +23,7 @@ def write_sources(folder):
     return folder
 
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "filled": {"missing": "ffill+drop"},
     "cut": {"missing": "split"},
     "kept": {"missing": "keep", "dtype": "float32"},

@@ -211,6 +211,17 @@ def test_a_store_that_was_opened_for_reading_is_not_written_to(memory, tmp_path)
     assert objects(memory) == {}
 
 
+def test_a_memory_url_names_objects_of_this_process():
+    rows = np.arange(18, dtype=np.float32).reshape(6, 3)
+    with store_spec.create_store("memory://walks/s.zarr", **WALKS) as writer:
+        writer.append(rows, np.arange(6), source="a")
+    inputs, labels = store_spec.open_store("memory://walks/s.zarr")[0]
+    assert (inputs.tolist(), labels.tolist()) == (rows.tolist(), list(range(6)))
+    assert store_spec.verify("memory://walks/s.zarr") == []
+    with pytest.raises(errors.MissingStoreError):
+        store_spec.open_store("memory://walks/t.zarr")
+
+
 @pytest.mark.parametrize("url", ["file:///data/run#2.zarr", "file:///data/run?2", "file://data/run.zarr"])
 def test_a_file_url_that_means_something_else_is_refused(url):
     with pytest.raises(errors.SchemaError):

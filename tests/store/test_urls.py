@@ -197,7 +197,10 @@ def test_a_shard_that_is_replaced_after_its_index_was_read_is_an_error(batches, 
 
 def test_what_is_no_url_of_a_store_is_refused(monkeypatch, server):
     for url, text in (
-        ("ftp://a/b", "ftp://a/b: the URL of a store begins with s3://, gs://, az://, https://, http://, file://"),
+        (
+            "ftp://a/b",
+            "ftp://a/b: the URL of a store begins with s3://, gs://, az://, https://, http://, file://, memory://",
+        ),
         ("s3://", "s3://: obstore does not take this URL"),
         ("https://name:secret@a/b", "https://a/b: the URL of a store has no user name"),
         ("https://a/b?signature=secret", "https://a/b: the URL of a store has no user name"),

@@ -99,9 +99,9 @@ def test_a_url_makes_no_folder_of_its_name(tmp_path, monkeypatch, url):
 
 @pytest.mark.parametrize("url", ["https://site/s.zarr", "http://name:secret@site/s.zarr?key=secret"])
 def test_nothing_is_written_to_a_web_server(url):
-    with pytest.raises(SchemaError, match=r"stores are written to folders, to s3://, gs:// and az://"):
+    with pytest.raises(SchemaError, match=r"stores are written to folders, to s3://, gs://, az:// and memory://"):
         store_spec.create_store(url, inputs=("float32", (2,)), labels=("int64", ()))
-    with pytest.raises(SchemaError, match=r"stores are written to folders, to s3://, gs:// and az://"):
+    with pytest.raises(SchemaError, match=r"stores are written to folders, to s3://, gs://, az:// and memory://"):
         store_spec.open_store(url, "a")
     with pytest.raises(SchemaError) as caught:
         store_spec.open_store(url, "a")
