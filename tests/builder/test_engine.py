@@ -126,7 +126,7 @@ def test_code_of_others_keeps_its_dask_scheduler():
         assert dask.config.get("scheduler", None) is None
         assert delayed(process_id)().compute() == os.getpid()
 
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         for scheduler in (None, cluster.scheduler_address):
             with start_engine(1, scheduler) as engine:
                 assert engine.submit(add, 1, 2).result() == 3
@@ -151,7 +151,7 @@ def test_no_client_is_made_for_what_is_no_address(address, monkeypatch):
 
 def test_a_cluster_of_others_has_as_many_workers_as_it_has_threads_or_as_are_wanted():
     with (
-        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         for given in (client, cluster.scheduler_address):
@@ -163,7 +163,7 @@ def test_a_cluster_of_others_has_as_many_workers_as_it_has_threads_or_as_are_wan
 
 
 def test_a_client_whose_cluster_is_gone_is_told(monkeypatch):
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         closed = Client(cluster, set_as_default=False)
         closed.close()
         with pytest.raises(BuildError, match="the given client went away"), start_engine(1, closed) as engine:

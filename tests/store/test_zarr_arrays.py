@@ -25,7 +25,7 @@ from store_spec.format.layout import ROOT
 from tests.store.damage import index
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import ABSENT, FULL_SHARD, LAST_SHARD
-from tests.store.zarr_stores import EACH_KIND, KINDS
+from tests.store.zarr_stores import KINDS, KINDS_OF_GOLDEN
 
 LENGTHS = [5, 0, 90, 7]
 
@@ -66,7 +66,7 @@ def all_of(store: store_spec.Store) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("kind", EACH_KIND)
+@pytest.mark.parametrize(("kind", "folder"), KINDS_OF_GOLDEN, indirect=["folder"])
 def test_arrays_of_zarr_have_the_bits_that_we_read(kind, folder):
     store = store_spec.open_store(KINDS[kind](folder))
     for name, rows in all_of(store).items():

@@ -17,6 +17,8 @@ from zarr.abc.store import Store
 from zarr.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, WrapperStore, ZipStore
 
+from tests.store.make_golden import STORES
+
 _NUMBERS = itertools.count()
 
 
@@ -69,7 +71,12 @@ KINDS: dict[str, Callable[[Path], Store]] = {
 }
 
 # Tests of all kinds take long, and each kind is a store that zarr tests itself.
-EACH_KIND = [
-    pytest.param(kind, marks=() if kind in ("MemoryStore", "ObjectStore of memory") else pytest.mark.slow)
-    for kind in KINDS
+QUICK = ("MemoryStore", "ObjectStore of memory")
+EACH_KIND = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+# Each golden store in the quick kinds, and the others in turn; the first golden store in all of them.
+KINDS_OF_GOLDEN = [
+    pytest.param(kind, golden, marks=() if kind in QUICK else pytest.mark.slow, id=f"{golden.name}-{kind}")
+    for number, golden in enumerate(STORES)
+    for place, kind in enumerate(KINDS)
+    if kind in QUICK or number == 0 or number % len(KINDS) == place
 ]
