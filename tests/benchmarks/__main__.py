@@ -52,7 +52,7 @@ SECTIONS: dict[str, tuple[Run, Run | None]] = {
         lambda folder, _: benchmark_verify(folder, megabytes=60, rounds=1, workers=(1,)),
     ),
     "tiny": (
-        lambda folder, _: benchmark_tiny(folder, counts=(10_000, 100_000), workers=2, rounds=1),
+        lambda folder, _: benchmark_tiny(folder, counts=(10_000, 100_000, 1_000_000), workers=2, rounds=1),
         lambda folder, _: benchmark_tiny(folder, counts=(200, 2_000), workers=1, rounds=1),
     ),
     "training": (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import builder
+import store_spec
 from tests.benchmarks.building import process_for
 from tests.benchmarks.children import measure
 from tests.benchmarks.sources import write_tiny_sources
@@ -24,7 +26,11 @@ def build_tiny(folder: str, store: str, workers: int) -> dict[str, Any]:
         folder, store, process=process_for("npy"), workers=workers, chunk="256kB", shard="2MB", batch="8MB"
     )
     assert not report.failures
-    return {"seconds": time.perf_counter() - start, "coordinator": time.process_time() - cpu}
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    start = time.perf_counter()
+    assert len(store_spec.open_store(store)) == report.added
+    return {"seconds": seconds, "coordinator": cpu, "memory": memory, "open": time.perf_counter() - start}
 
 
 def benchmark_tiny(folder: Path, *, counts: tuple[int, ...], workers: int, rounds: int) -> None:
@@ -41,7 +47,14 @@ def benchmark_tiny(folder: Path, *, counts: tuple[int, ...], workers: int, round
         run = sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
         each.append(run["seconds"] / count)
         cells = [f"{each[-1] * 1e6:,.0f}", f"{each[-1] / each[0]:.2f}", f"{run['coordinator'] / count * 1e6:,.0f}"]
-        rows.append([f"{count:,}", *cells, f"{run['peak'] / 1e6:,.0f}"])
+        memory = f"{run['memory'] / 1e6:,.0f}", f"{run['peak'] / 1e6:,.0f}"
+        rows.append([f"{count:,}", *cells, *memory, f"{run['open']:.3f}"])
     print(f"\nTiny sources: 20 steps each, {workers} workers, their start included\n")
-    print_table(["sources", "µs each", "of the first", "µs of the coordinator", "peak MB"], rows)
+    print_table(
+        [
+            *("sources", "µs each", "of the first", "µs of the coordinator", "its peak MB", "peak MB of all"),
+            "s to open the store",
+        ],
+        rows,
+    )
     print(f"\nGoal: {GOAL} times the time of each at ten times the number.")
