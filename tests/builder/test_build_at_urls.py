@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import hypothesis
 import numpy as np
 import obstore
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import builder
 import store_spec
@@ -22,6 +28,7 @@ from builder.sources.bucket import Bucket, list_bucket
 from builder.sources.source_list import discover
 from builder.workers.row_blocks import SpillError
 from store_spec import errors
+from store_spec.disk.object_storage import object_store
 from store_spec.schema import CONVENTION
 from tests.store.azure_server import azure_container
 from tests.store.s3_server import objects_at, s3_bucket
@@ -156,6 +163,31 @@ def test_sources_in_a_bucket_are_those_of_the_folder(bucket, tmp_path, pattern):
     there, here = discover(f"{url}{pattern}"), discover(f"{tables}{pattern}")
     assert (there.names, set(there.ignored)) == (here.names, {name for name in here.ignored if not name.endswith("/")})
     assert str(there.folder) == f"{bucket}/listed{str(here.folder).removeprefix(str(tables))}"
+
+
+WORDS = ["a", "b.csv", ".h", "_u", "ab", "[1]", "c.npy", "é"]
+GLOBS = ["*", "**", "?", "[ab]*", ".*", "*.csv", "_*", "[[]*", "a", "*b"]
+
+
+@settings(max_examples=100)
+@given(
+    paths=st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), min_size=1, max_size=12),
+    pattern=st.lists(st.sampled_from(GLOBS), min_size=1, max_size=4),
+    end=st.sampled_from(["", "/"]),
+)
+def test_a_pattern_matches_the_same_objects_as_files(paths, pattern, end):
+    hypothesis.assume("*" in pattern[0] or "?" in pattern[0])
+    url = f"memory://{uuid.uuid4().hex}"
+    store = object_store(url).store
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths:
+            with contextlib.suppress(OSError):  # a file has the name of a folder
+                Path(folder, *path[:-1]).mkdir(parents=True, exist_ok=True)
+                Path(folder, *path).write_text("x")
+                obstore.put(store, "/".join(path), b"x")
+        text = "/".join(pattern) + end
+        here, there = (discover(f"{root}/{text}", allow_none=True) for root in (folder, url))
+    assert here.names == there.names
 
 
 @SERVERS
@@ -331,7 +363,7 @@ def test_a_manifest_in_the_working_folder_is_not_recorded_as_one_of_the_bucket(b
 
 def test_no_message_shows_a_password(bucket, tmp_path):
     sources = make_sources(tmp_path / "src", 0, 1)
-    for given, store in (
+    for url, store in (
         ("s3://name:secret@bucket/x", tmp_path / "s.zarr"),
         ("s3://name:secret@bucket/*.csv", tmp_path / "s.zarr"),
         (f"{bucket}/x?signature=secret", tmp_path / "s.zarr"),
@@ -339,7 +371,7 @@ def test_no_message_shows_a_password(bucket, tmp_path):
         (sources, "https://name:secret@bucket/s.zarr"),
     ):
         with pytest.raises((builder.UsageError, errors.StoreError)) as caught:
-            builder.build(given, store, workers=0)
+            builder.build(url, store, workers=0)
         assert "secret" not in str(caught.value)
 
 
