@@ -165,14 +165,14 @@ def test_sources_in_a_bucket_are_those_of_the_folder(bucket, tmp_path, pattern):
     assert str(there.folder) == f"{bucket}/listed{str(here.folder).removeprefix(str(tables))}"
 
 
-WORDS = ["a", "b.csv", ".h", "_u", "ab", "[1]", "c.npy", "é"]
-GLOBS = ["*", "**", "?", "[ab]*", ".*", "*.csv", "_*", "[[]*", "a", "*b"]
+WORDS = ["a", "b.csv", ".h", "_u", "ab", "[1]", "é"]
+GLOBS = ["*", "**", "**", "?", "[ab]*", ".*", "*.csv", "_*", "[[]*", "a"]
 
 
 @settings(max_examples=100)
 @given(
-    paths=st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), min_size=1, max_size=12),
-    pattern=st.lists(st.sampled_from(GLOBS), min_size=1, max_size=4),
+    paths=st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3), min_size=1, max_size=12),
+    pattern=st.lists(st.sampled_from(GLOBS), min_size=1, max_size=3),
     end=st.sampled_from(["", "/"]),
 )
 def test_a_pattern_matches_the_same_objects_as_files(paths, pattern, end):
