@@ -207,7 +207,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder or ".") as entries:
             return list(entries)
     except OSError as error:
-        raise UsageError(f"{folder}: the folder cannot be listed: {error.strerror}") from error
+        raise UsageError(f"{folder}: listing this folder failed: {error.strerror}") from error
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

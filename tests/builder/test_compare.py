@@ -11,6 +11,7 @@ import pytest
 import store_spec
 from builder.planning.comparison import Comparison, StoredSources, compare
 from builder.sources.fingerprints import SETTLED_NS, FingerprintCache, read_fingerprint
+from builder.sources.folder import LocalFolder
 from store_spec.disk.ledger import Ledger
 from store_spec.format.records import SourceId, check_sequence, describe
 from store_spec.schema import Schema, rows_of
@@ -45,13 +46,12 @@ def folder(tmp_path, monkeypatch):
 def look(folder, seen=None, labels=None):
     names = sorted(path.name for path in (folder / "src").iterdir())
     held = StoredSources(store_spec.open_store(folder / "store"))
-    return compare(
-        folder / "src", names, held, FingerprintCache.load(folder / "store") if seen is None else seen, labels
-    )
+    seen = FingerprintCache.load(folder / "store") if seen is None else seen
+    return compare(LocalFolder(folder / "src"), names, held, seen, labels)
 
 
 def test_without_a_store_all_are_new(tmp_path):
-    found = compare(tmp_path, ["a", "b"], None, FingerprintCache.load(tmp_path / "store"), None)
+    found = compare(LocalFolder(tmp_path), ["a", "b"], None, FingerprintCache.load(tmp_path / "store"), None)
     assert found == Comparison(new=("a", "b"), changed=(), unchanged=(), vanished=(), unreadable={})
     assert found.stored == 0
 
@@ -72,7 +72,7 @@ def test_files_are_read_once_and_then_only_looked_at(folder, monkeypatch):
         read.append(path)
         return read_fingerprint(path)
 
-    monkeypatch.setattr("builder.sources.source_list.read_fingerprint", counting)
+    monkeypatch.setattr("builder.sources.folder.read_fingerprint", counting)
     seen = FingerprintCache.load(folder / "store")
     assert look(folder, seen).unchanged == ("a", "b", "c")
     assert len(read) == 3
@@ -93,7 +93,7 @@ def test_a_cache_of_another_store_is_not_believed(folder):
 
 
 def test_a_file_of_another_size_is_not_read_to_know_that_it_changed(folder, monkeypatch):
-    monkeypatch.setattr("builder.sources.source_list.read_fingerprint", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("builder.sources.folder.read_fingerprint", lambda path: pytest.fail(f"{path} was read"))
     for name in "abc":
         (folder / "src" / name).write_text(name * 2)
     assert look(folder).changed == ("a", "b", "c")
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read_is_neither_changed_nor_unchanged(folder, mon
             raise PermissionError(13, "Permission denied")
         return read_fingerprint(path)
 
-    monkeypatch.setattr("builder.sources.source_list.read_fingerprint", read)
+    monkeypatch.setattr("builder.sources.folder.read_fingerprint", read)
     (folder / "src" / "a").unlink()
     (folder / "src" / "a").symlink_to("nowhere")
     found = look(folder)
