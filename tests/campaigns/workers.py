@@ -93,7 +93,7 @@ class Bench:
         if not ended.kills:
             return "nothing was killed"
         if ended.code and case.finishes:
-            return f"it stopped: {ended.error!r:.300}"
+            return f"it stopped: {ended.error[-300:]!r}"
         try:
             if ended.code:
                 problem = unclear(ended.error) or self._unlike_a_commit(folder / STORE, BEGUN if case.appends else 0)
