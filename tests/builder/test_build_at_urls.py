@@ -363,7 +363,7 @@ def test_a_manifest_in_the_working_folder_is_not_recorded_as_one_of_the_bucket(b
 
 def test_no_message_shows_a_password(bucket, tmp_path):
     sources = make_sources(tmp_path / "src", 0, 1)
-    for url, store in (
+    for source, store in (
         ("s3://name:secret@bucket/x", tmp_path / "s.zarr"),
         ("s3://name:secret@bucket/*.csv", tmp_path / "s.zarr"),
         (f"{bucket}/x?signature=secret", tmp_path / "s.zarr"),
@@ -371,7 +371,7 @@ def test_no_message_shows_a_password(bucket, tmp_path):
         (sources, "https://name:secret@bucket/s.zarr"),
     ):
         with pytest.raises((builder.UsageError, errors.StoreError)) as caught:
-            builder.build(url, store, workers=0)
+            builder.build(source, store, workers=0)
         assert "secret" not in str(caught.value)
 
 

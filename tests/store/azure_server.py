@@ -25,7 +25,15 @@ def azure_container() -> Iterator[str]:
     program = shutil.which("azurite-blob")
     if program is None:
         pytest.skip("azurite-blob is not on the PATH: npm install --global azurite")
-    command = [program, "--inMemoryPersistence", "--skipApiVersionCheck", "--silent", "--blobPort", "0"]
+    command = [
+        program,
+        "--inMemoryPersistence",
+        "--skipApiVersionCheck",
+        "--silent",
+        "--disableTelemetry",
+        "--blobPort",
+        "0",
+    ]
     environment = dict(os.environ)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as azurite:
         try:
