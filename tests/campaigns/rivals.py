@@ -7,7 +7,6 @@ right and once, and `verify` has to find nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import random
 import re
@@ -41,15 +40,14 @@ STUCK = 50  # errors on end, none of them a lock: a writer gives up
 GAVE_UP = "writers that gave up"
 SECONDS = 900
 
-Safeguards = Literal["all", "locks apart", "no flock", "check", "none"]
+Safeguards = Literal["all", "locks apart", "check", "none"]
 SAFEGUARDS: dict[Safeguards, str] = {
     "all": "with the lock",
     "locks apart": "lock files apart",  # as where one was removed, or a store has two paths
-    "no flock": "flock that does nothing",  # as on a file system without it
     "check": "check at the commit alone",
     "none": "no lock, no check",
 }
-PROMISED: tuple[Safeguards, ...] = ("all", "locks apart", "no flock")
+PROMISED: tuple[Safeguards, ...] = ("all", "locks apart")
 
 
 @dataclass(slots=True)
@@ -198,8 +196,6 @@ def _without(safeguards: Safeguards, name: str) -> Iterator[None]:
         if safeguards == "locks apart":
             folder = lambda store: store.with_name(f"{store.name}.build-{name}")  # noqa: E731
             stack.enter_context(mock.patch("store_spec.disk.lock.build_folder", folder))
-        if safeguards == "no flock":
-            stack.enter_context(mock.patch.object(fcntl, "flock", nothing))
         if safeguards in ("check", "none"):
             stack.enter_context(mock.patch("store_spec.disk.local_ledger.locked", _not_locked))
         if safeguards == "none":
