@@ -1,4 +1,4 @@
-"""Which shards of rows are damaged, and which sequences have rows in them, as a repair needs it."""
+"""Find the damaged shards of rows and the sequences that have rows in them, for a repair."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from store_spec.verification.parts import overlapping
 from store_spec.verification.problems import Problem
 from store_spec.verification.table_reader import present_files
 
-MOST_MISSING = 10**6  # missing shards that are returned; a root may count more of them than there are atoms
+MOST_MISSING = 10**6  # missing shards that are returned; a damaged root may count any number of them
 
 
 @dataclass(frozen=True, slots=True)
 class LostSequence:
-    """A sequence that lost rows, as the tables describe it: its rows in the array, and their checksum."""
+    """A sequence with lost rows, as the tables describe it: its rows in the array, and their checksum."""
 
     number: int
     start: int
@@ -74,7 +74,7 @@ def damaged_shards(snapshot: Snapshot, problems: Iterable[Problem]) -> list[Dama
                 lost[array, shard] = set(retired.members(every).tolist())
             continue
         for one in retired.members(problem.sequences).tolist():
-            # Where every chunk is sound, any shard of the sequence may be another store's.
+            # Every chunk is intact, so any shard of this sequence may come from another store.
             some = range(int(bounds[one]) // size, -(-int(bounds[one + 1]) // size))
             for shard in some if problem.kind == "crc32c" else [number]:
                 lost.setdefault((array, shard), set()).add(one)

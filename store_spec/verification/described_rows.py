@@ -18,15 +18,15 @@ from store_spec.format.times import NOT_A_TIME
 from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, TABLES
 from store_spec.verification.parts import Bounds, Checked, Part, PartRows
 
-COMPARED_TOGETHER = 1024  # sequences: what their rows give, and what the tables record of them
-COMPARED_VALUES = 2**16  # or fewer, where they have so many features together
+COMPARED_TOGETHER = 1024  # sequences that are compared with the tables in one step
+COMPARED_VALUES = 2**16  # the same in features: wide sequences are compared in smaller groups
 MOMENT_BYTES = 8
 
 
 def check_part(snapshot: Snapshot, part: Part) -> Checked:
     """Read the rows of a part once, in memory for two chunks or 2 MiB of them, and compare them with the tables."""
     if not snapshot.storage.size(ROOT):
-        raise StoreError(f"{snapshot.storage.root}: a process that was to check it does not see it there")
+        raise StoreError(f"{snapshot.storage.root}: a process that checks a part of it cannot see it")
     rows = PartRows(snapshot, part)
     RowCheck(rows).run()
     return Checked(rows.report, {name: table.seen for name, table in rows.tables.items()})
@@ -37,9 +37,9 @@ class RowCheck:
 
     def __init__(self, rows: PartRows) -> None:
         self._rows, self._part = rows, rows.part
-        self._at = 0  # the sequence of the part that comes next, or goes on
-        self._running: RunningRows | None = None  # describes the one that goes on; None: some of its rows are lost
-        self._time: int | None = None  # the last one of the row before
+        self._at = 0  # the sequence of the part that is read next, or in part already
+        self._running: RunningRows | None = None  # describes that sequence; None if rows of it are lost
+        self._time: int | None = None  # of the previous row
         self._runs: list[Runs] = [no_runs()]  # of rows that miss a value
         self._right: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]  # sequences that have their checksum
 
@@ -59,7 +59,7 @@ class RowCheck:
             self._compare_runs(bounds, self._part.missing)
 
     def _check_values(self, start: int, rows: NDArray[Any]) -> None:
-        """ProblemList values that no writer stores, and take note of rows that miss some."""
+        """Report values that are not allowed, and remember rows with missing values."""
         if not self._rows.check_finite(start, rows) and self._part.missing is not None:
             self._runs.append(missing_runs(rows) + start)
         if self._part.bounds is None:
@@ -72,13 +72,13 @@ class RowCheck:
             self._check_times(start, rows)
 
     def _check_times(self, start: int, times: NDArray[np.int64]) -> None:
-        """ProblemList times that fall within a sequence, and steps that have none."""
+        """Report times that decrease within a sequence, and steps without a time."""
         assert self._part.bounds is not None
         before = np.concatenate([times[:1] if self._time is None else [self._time], times[:-1]])
         odd = np.flatnonzero((times < before) | (times == NOT_A_TIME))
         numbers = self._rows.sequences(start + odd)
         steps = start + odd - self._part.bounds[numbers - self._part.first]
-        # Where a sequence begins, its time may be before the last one's.
+        # The first time of a sequence may be before the last time of the previous one.
         some = (steps > 0) | (times[odd] == NOT_A_TIME)
         numbers, places = np.unique(numbers[some], return_index=True)
         for number, at, step in zip(numbers.tolist(), odd[some][places], steps[some][places].tolist(), strict=True):
@@ -91,7 +91,7 @@ class RowCheck:
     def _describe(self, bounds: Bounds, start: int, stop: int, rows: NDArray[Any] | None) -> None:
         """Describe the sequences of a piece, and compare those that end in it."""
         at = start
-        if bounds[self._at] < start:  # one goes on
+        if bounds[self._at] < start:  # a sequence that began in an earlier piece
             at = min(int(bounds[self._at + 1]), stop)
             if rows is None:
                 self._running = None
@@ -103,7 +103,7 @@ class RowCheck:
                 self._compare(self._running.result())
             self._at += 1
         last = int(np.searchsorted(bounds, stop, "right")) - 1
-        # Of rows that cannot be read, sequences without any are compared one by one.
+        # If rows cannot be read, only sequences without rows are compared, one by one.
         most = 1 if rows is None else max(1, min(COMPARED_TOGETHER, COMPARED_VALUES // self._rows.of.features))
         while self._at < last:
             until = min(self._at + most, last)
@@ -112,14 +112,14 @@ class RowCheck:
             if len(mine) == high - low and self._has_room():
                 self._compare(describe_rows(self._part.array, mine, bounds[self._at : until + 1] - low))
             self._at = until
-        if self._at < len(bounds) - 1 and bounds[self._at] < stop:  # one begins
+        if self._at < len(bounds) - 1 and bounds[self._at] < stop:  # a sequence that ends in a later piece
             self._running = None
             if rows is not None and self._has_room():
                 self._running = RunningRows(self._part.array, self._rows.of)
                 self._running.add(rows[int(bounds[self._at]) - start :])
 
     def _has_room(self) -> bool:
-        """Tell whether the tables can have what follows from the rows of a sequence: of very wide ones it is large."""
+        """Return whether the stored chunks can contain this sequence's moments, which are large for wide rows."""
         if self._rows.of.features * MOMENT_BYTES <= TABLE_CHUNK_BYTES:
             return True
         number = self._part.first + self._at
@@ -133,7 +133,7 @@ class RowCheck:
         return True
 
     def _compare(self, facts: RowFacts) -> None:
-        """Compare the next sequences with the tables; of those with other rows than they had, the checksum alone."""
+        """Compare the next sequences with the tables; if a checksum differs, nothing else of that sequence."""
         start, array = self._part.first + self._at, self._part.array
         columns = facts.columns(array)
         name = f"{TABLES}/{array}_crc32c"
@@ -163,7 +163,7 @@ class RowCheck:
                 self._rows.wrong_table(name, start + at, what, "moments" if of else "times")
 
     def _check_classes(self, start: int, moments: Moments) -> None:
-        """Check that every label is the code of a class: the least and the greatest of each sequence tell."""
+        """Check that every label is the code of a class, by the least and the greatest label of each sequence."""
         classes, low, high = self._rows.of.classes, moments.min, moments.max
         if classes is None or wrong_code(classes, np.fmin.reduce(low), np.fmax.reduce(high)) is None:
             return
@@ -173,7 +173,7 @@ class RowCheck:
                 self._rows.wrong_sequence(start + at, what, "classes")
 
     def _compare_runs(self, bounds: Bounds, said: Runs) -> None:
-        """ProblemList sequences of which the table of runs says something else than their rows do."""
+        """Report sequences whose recorded runs of missing values differ from those of their rows."""
         found = cut_at(np.concatenate(self._runs), bounds)
         if np.array_equal(found, said):
             return
@@ -182,7 +182,7 @@ class RowCheck:
         of = self._rows.sequences(np.array([start for start, _ in differ], np.int64))
         wrong = np.flatnonzero(np.isin(of, np.concatenate(self._right)))
         if not len(wrong):
-            return  # they are of rows that are damaged themselves
+            return  # the rows themselves are damaged, which was reported
         run = differ[int(wrong[0])]
         is_there = "lacks a run that its rows have" if run in ours else "has a run that its rows have not"
         what = f"{is_there}: {run[0]:,} to {run[1]:,} of {self._part.array} that miss a value; restore or rebuild it"
@@ -191,7 +191,7 @@ class RowCheck:
 
 
 def rounding(table: str, moments: Moments) -> Floats | float:
-    """Return by how much a moment may differ: means and m2 are sums, and other processors add in another order."""
+    """Return how far a moment may differ: means and m2 are sums, which processors add in different orders."""
     largest = np.fmax(np.abs(moments.min), np.abs(moments.max))
     if table.endswith("_mean"):
         return np.asarray(1e-9 * largest)

@@ -19,9 +19,9 @@ from store_spec.format.value_checks import allowed, surely_finite
 from store_spec.verification.problems import ProblemList
 from store_spec.verification.table_reader import TableReader
 
-PART_BYTES = 2**26  # decoded: so much that the chunks at both ends, which two parts decode, hardly count
+PART_BYTES = 2**26  # decoded; large, because two parts each decode the chunk between them
 PART_SEQUENCES = 2**14
-PIECE_BYTES = 2**21  # decoded, but two chunks at least: few sequences lie in two pieces, and each takes some calls
+PIECE_BYTES = 2**21  # decoded, and at least two chunks; a sequence in several pieces takes longer to check
 
 Bounds = NDArray[np.int64]  # offsets or label offsets that can be used
 Piece = tuple[int, int, NDArray[Any] | None]  # start, stop and rows; no rows where none can be read
@@ -29,18 +29,17 @@ Piece = tuple[int, int, NDArray[Any] | None]  # start, stop and rows; no rows wh
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """Some rows of `inputs`, `labels` or `time`, and the whole sequences that they are.
+    """Some rows of `inputs`, `labels` or `time`: whole sequences, if their bounds are known.
 
     Args:
-        array: Whose rows these are.
+        array: The array of these rows.
         start: The first row.
         stop: The one after the last.
-        files: Numbers of the files (shards, or chunks of a table) that hold them and are there, rising.
+        files: The numbers of the existing files (shards, or chunks of a table) with these rows, ascending.
         first: Number of the first sequence.
-        bounds: Int64 (sequences + 1,): where each begins, and the last one ends; None if unknown.
+        bounds: Int64 (sequences + 1,): the first row of each sequence, and the end of the last; None if unknown.
         nbytes: Decoded bytes of the rows.
-        missing: Int64 (runs, 2): which of them miss a value, as the store says; None where it does not say, or nobody
-            knows.
+        missing: Int64 (runs, 2): the recorded runs of missing values; None if they are not recorded or unreadable.
     """
 
     array: str
@@ -55,7 +54,7 @@ class Part:
 
 @dataclass(slots=True)
 class Checked:
-    """What a part gave: its problems, and the chunks of tables that were read for it."""
+    """The problems of a part, and the chunks of tables that were read to find them."""
 
     report: ProblemList
     seen: dict[str, set[int]] = field(default_factory=dict)
@@ -64,7 +63,7 @@ class Checked:
 def cut(
     snapshot: Snapshot, array: str, bounds: Bounds | None, present: set[int], missing: Runs | None = None
 ) -> Iterator[Part]:
-    """Cut an array into parts that can be checked each on its own; they depend on the store alone.
+    """Divide an array into parts, each of which can be checked on its own.
 
     Args:
         snapshot: The store.
@@ -79,7 +78,7 @@ def cut(
     files = np.array(sorted(present), np.int64)
     most = max(1, PART_BYTES // max(1, nbytes))
     if bounds is None:
-        # A root may count more rows than there are: only those in files are looked at.
+        # A wrong root may count more rows than exist, so only rows in existing files are read.
         together = max(1, most // size)
         for at in range(0, len(files), together):
             some = files[at : at + together]
@@ -106,7 +105,7 @@ def cut(
 
 
 def overlapping(bounds: Bounds | None, start: int, stop: int) -> Ranges:
-    """Return which sequences have some of these rows; no ranges if their bounds are unknown."""
+    """Return the sequences that have some of these rows; no ranges if their bounds are unknown."""
     if bounds is None:
         return ()
     first = int(np.searchsorted(bounds, start, "right")) - 1
@@ -116,7 +115,7 @@ def overlapping(bounds: Bounds | None, start: int, stop: int) -> Ranges:
 
 
 class PartRows:
-    """The rows of a part, the tables beside them, and what is wrong with either.
+    """The rows of a part, the tables that describe them, and the problems of both.
 
     Args:
         snapshot: The store.
@@ -130,10 +129,10 @@ class PartRows:
         schema, array = snapshot.root.schema, part.array
         self.of, self._in_shards = schema.rows(array), schema.is_sharded(array)
         self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
-        self._buffer: NDArray[Any] | None = None  # for the rows of each piece in turn: new memory is dear
+        self._buffer: NDArray[Any] | None = None  # reused for each piece, because allocating memory is slow
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield all rows once, in their order; those of a piece stay as they are until the next one."""
+        """Yield all rows once, in order; the rows of a piece are overwritten by the next one."""
         at, stop = self.part.start, self.part.stop
         for number in self.part.files:
             first, last = max(at, number * self._size), min(stop, (number + 1) * self._size)
@@ -145,7 +144,7 @@ class PartRows:
             yield at, stop, None
 
     def bounds(self, number: int) -> tuple[int, int]:
-        """Return where a sequence begins and ends."""
+        """Return the first row of a sequence, and its end."""
         assert self.part.bounds is not None
         at = number - self.part.first
         return int(self.part.bounds[at]), int(self.part.bounds[at + 1])
@@ -157,14 +156,14 @@ class PartRows:
         return self.part.first + np.searchsorted(self.part.bounds, rows, "right") - 1
 
     def table(self, name: str) -> TableReader:
-        """Return a table. The list of its files was checked before."""
+        """Return a table, without listing its files again."""
         if name not in self.tables:
             fact = self.snapshot.root.schema.fact(name)
             self.tables[name] = TableReader(self.snapshot, self.report, fact, listed=False)
         return self.tables[name]
 
     def check_finite(self, start: int, rows: NDArray[Any]) -> bool:
-        """ProblemList values that the store may not hold: infinite ones, and NaN unless values may be missing.
+        """Report infinite values, and NaN unless the store allows missing values.
 
         Returns:
             Whether every value is a finite number.
@@ -184,13 +183,13 @@ class PartRows:
         return False
 
     def wrong_sequence(self, number: int, what: str, kind: str) -> None:
-        """ProblemList what is wrong with the rows of a sequence, under the file in which it begins."""
+        """Report a problem with the rows of a sequence, for the file in which it begins."""
         count = self.snapshot.root.committed(self.part.array)
-        start = min(self.bounds(number)[0], max(0, count - 1))  # a last one without rows begins behind all files
+        start = min(self.bounds(number)[0], max(0, count - 1))  # an empty last sequence begins after all files
         self.report.add(self._key(start), what, kind=kind, sequences=((number, number + 1),))
 
     def wrong_table(self, name: str, number: int, what: str, kind: str) -> None:
-        """ProblemList that a table says of a sequence what its rows do not."""
+        """Report that a table differs from the rows of a sequence."""
         where = self.table(name).key(number)
         self.report.add(where, f"{what}; restore or rebuild that file", kind=kind, sequences=((number, number + 1),))
 
@@ -202,11 +201,11 @@ class PartRows:
                 yield start, stop, self._piece(start, stop)
             except DAMAGE as error:
                 if together > self._chunk:
-                    together = self._chunk  # from here on, so that no more is lost than the chunk that is damaged
+                    together = self._chunk  # read chunk by chunk, so that only the damaged one is lost
                     continue
                 new = self.report.error(error, self._overlapping(start, stop))
                 if not new and not isinstance(error, UnreadableError):
-                    # The same again: it is the shard that cannot be read.
+                    # The same error again: the whole shard is unreadable.
                     self.report.error(error, self._overlapping(start, last))
                     yield start, last, None
                     return

@@ -1,4 +1,4 @@
-"""What `verify` found to be wrong with a store: one line each."""
+"""The problems that `verify` finds in a store, one line for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store_spec.errors import StoreError
 from store_spec.format.retired import Ranges
 from store_spec.format.text import shown
 
-RETIRED = "; readers skip what is retired, and so all of this: it is no failure, and `seqzarr compact` leaves it behind"
+RETIRED = "; all of these are retired, so readers skip them: this is no failure, and `seqzarr compact` removes them"
 NAMED_SEQUENCES = 3  # that the text of a problem names
 
 
@@ -25,10 +25,10 @@ class Problem:
         where: The file or folder, relative to the store; empty for the store itself.
         what: What is wrong with it, what to do, and which sequences it concerns.
         sequences: Ranges of the numbers of those sequences: the first, and the one after the last.
-        sources: The names of their sources, each once, where they can be read.
-        kind: What sort of problem it is, where several sequences can have the same one.
+        sources: The names of their sources, each once, if they can be read.
+        kind: What several sequences with the same problem have in common; else empty.
         retired: All of these are retired, so readers skip them; those that opened the store before do not.
-        leftover: Nothing committed is wrong: a writer was cut off, and the next one puts this right when it opens
+        leftover: Committed data are right: a writer was interrupted, and the next one repairs this when it opens
             the store.
     """
 
@@ -46,7 +46,7 @@ class Problem:
 
 
 class ProblemList:
-    """Collects problems: each once, and one line for all sequences that have the same with the same file.
+    """Collects problems, with one entry for all sequences that have the same problem in the same file.
 
     It can be pickled, so that several processes collect.
     """
@@ -56,7 +56,7 @@ class ProblemList:
         self._found: dict[tuple[str, str], _Found] = {}
 
     def add(self, where: str, what: str, *, kind: str = "", sequences: Ranges = (), leftover: bool = False) -> bool:
-        """Take note of a problem; further ones of the same `kind` with the same file are only counted.
+        """Add a problem; further ones of the same `kind` in the same file are only counted.
 
         Args:
             where: The file.
@@ -79,14 +79,14 @@ class ProblemList:
         return new
 
     def error(self, error: StoreError, sequences: Ranges = ()) -> bool:
-        """Take note of an error, whose text begins with the path of a file; tell whether it is the first like it."""
+        """Add an error, whose text begins with the path of a file; return whether it is new."""
         text = getattr(error, "strerror", None) or str(error)
         inside = text.startswith(f"{self._root}/")
         where, _, what = text.removeprefix(f"{self._root}/" if inside else str(self._root)).partition(": ")
         return self.add(where, what, sequences=sequences)
 
     def take(self, other: ProblemList) -> None:
-        """Take note of all that another one found, behind what is here."""
+        """Add the problems of another list."""
         for key, found in other._found.items():
             mine = self._found.setdefault(key, _Found(found.problem))
             mine.times += found.times
@@ -94,14 +94,14 @@ class ProblemList:
 
     @property
     def count(self) -> int:
-        """How many problems there are."""
+        """The number of problems."""
         return len(self._found)
 
     def problems(self, names: Sequence[str] | None = None, no_more: Ranges = ()) -> list[Problem]:
-        """Return all problems in the order in which they were found.
+        """Return all problems in the order in which they were added.
 
         Args:
-            names: Of each sequence's source; None where they cannot be read.
+            names: The source of each sequence; None if they cannot be read.
             no_more: The sequences that are retired.
         """
         return [_told(found, () if names is None else names, no_more) for found in self._found.values()]
@@ -115,7 +115,7 @@ class _Found:
 
 
 def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
-    """Say how often a problem was found, or which sequences it concerns."""
+    """Complete the text of a problem: how often it was found, or which sequences it concerns."""
     problem, sequences = found.problem, _joined(found.sequences)
     if not sequences:
         more = f" ({found.times - 1:,} more like this)" if found.times > 1 else ""
@@ -141,7 +141,7 @@ def _first(ranges: Ranges, most: int) -> list[int]:
 
 
 def _within(ranges: Ranges, others: Ranges) -> bool:
-    """Tell whether all of these lie in others, both rising with gaps between them."""
+    """Return whether all of these ranges are within the others; both ascend with gaps between them."""
     starts = [start for start, _ in others]
     places = [(bisect_right(starts, start) - 1, stop) for start, stop in ranges]
     return all(place >= 0 and stop <= others[place][1] for place, stop in places)

@@ -1,4 +1,4 @@
-"""Read the tables of a store chunk by chunk, as `verify` does: what is lost or damaged is reported."""
+"""Read the tables of a store chunk by chunk, and report lost and damaged files, for `verify`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from store_spec.format.retired import Ranges
 from store_spec.schema import MISSING_RUNS, ArrayFact
 from store_spec.verification.problems import ProblemList
 
-NAMED = 20  # files of an array that are named when they are lost; a root may count more than there are atoms
+NAMED = 20  # lost files of an array that are named; a damaged root may count any number of them
 
 
 def committed_files(
     snapshot: Snapshot, report: ProblemList, name: str, concerned: Callable[[int, int], Ranges]
 ) -> tuple[set[int], bool]:
-    """Return the numbers of the files that hold an array's committed rows, and whether any is lost: that is reported.
+    """Return which files with an array's committed rows exist, and whether any is missing; report the missing ones.
 
     Args:
         snapshot: The store.
         report: Takes the files that are lost.
         name: The array.
-        concerned: Tells which sequences some rows concern.
+        concerned: Returns the sequences that some rows concern.
     """
     root = snapshot.root
     count, size, dimensions = root.committed(name), rows_in_file(root.schema, name), _dimensions(snapshot, name)
@@ -45,7 +45,7 @@ def committed_files(
 
 
 def present_files(snapshot: Snapshot, name: str) -> set[int]:
-    """Return the numbers of the files of an array that are there, of those that hold its committed rows."""
+    """Return the numbers of the existing files with committed rows of an array."""
     due, dimensions = snapshot.root.files(name), _dimensions(snapshot, name)
     numbers = (chunk_number(file, dimensions) for file in snapshot.file_names(name))
     return {number for number in numbers if number is not None and number < due}
@@ -57,13 +57,13 @@ def _dimensions(snapshot: Snapshot, name: str) -> int:
 
 
 class TableReader:
-    """The committed rows of one table, chunk by chunk; a chunk that is lost or cannot be read is reported once.
+    """The committed rows of one table, read chunk by chunk; a chunk that cannot be read is reported once.
 
     Args:
         snapshot: The store.
-        report: Takes what is wrong.
+        report: Receives the problems.
         fact: The table.
-        listed: Look which of its files are there; otherwise each is missed when it is read.
+        listed: List its files now; otherwise a missing file is reported when it is read.
     """
 
     def __init__(self, snapshot: Snapshot, report: ProblemList, fact: ArrayFact, *, listed: bool = True) -> None:
@@ -87,7 +87,7 @@ class TableReader:
 
     @property
     def present(self) -> set[int]:
-        """The numbers of the files that are there."""
+        """The numbers of the existing files."""
         assert self._present is not None, "it was not listed"
         return self._present
 
@@ -106,14 +106,14 @@ class TableReader:
         return values, known
 
     def whole(self) -> NDArray[Any] | None:
-        """Return all rows, and keep them; None where some could not be read."""
+        """Return all rows, and keep them; None if some cannot be read."""
         if self._whole is None and not self.lost:
             values, known = self.rows(0, self.count)
             self._whole = values if known.all() else None
         return self._whole
 
     def finish(self) -> None:
-        """Read the chunks that nobody asked for."""
+        """Read the chunks that no check has read yet, to find damage in them."""
         for number in sorted(self.present - self.seen):
             self._chunk(number)
 
@@ -135,7 +135,7 @@ class TableReader:
         return out
 
     def _concerned(self, start: int, stop: int) -> Ranges:
-        """Return which sequences some rows are of; those of the offsets are where one ends and the next begins."""
+        """Return the sequences that some rows belong to; an offset belongs to the sequences on both sides of it."""
         if self.fact.name in MISSING_RUNS.values():
             return ()  # runs are of rows
         first = max(0, start - 1) if self.fact.name in ("offsets", "label_offsets") else start

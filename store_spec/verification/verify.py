@@ -1,4 +1,4 @@
-"""Check every checksum and every invariant of a store, and collect all that is wrong with it."""
+"""Check every checksum and every invariant of a store, and collect the problems."""
 
 from __future__ import annotations
 
@@ -39,24 +39,23 @@ Mapper = Callable[[Check, Sequence[Part]], Iterable[Checked]]
 
 
 def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
-    """Read everything that is committed in a store, and return what is wrong with it: nothing, where all is well.
+    """Read all committed data of a store, and return the problems; an empty list if there are none.
 
-    Every chunk of every array is held against its checksum, each sequence's rows against the checksums and moments
-    in the tables, the tables against one another, the arrays' own metadata against the root, and the files against
-    what the store has. Rows that a writer put and did not commit are no problem; a file that it left half written is.
+    Compares every chunk with its checksum, the rows of each sequence with the checksums and moments in the tables,
+    the tables with one another, the arrays' own metadata with the root, and the files with those that the store has.
+    Uncommitted rows are not reported, but half-written files are.
 
-    Memory holds two chunks of rows at a time (or 2 MiB, if that is more), the names of all sources, about 100 bytes
-    for each sequence, and 16 for each run of steps that miss a value.
+    It needs memory for two chunks of rows (or 2 MiB, if that is more), the names of all sources, about 100 bytes for
+    each sequence, and 16 for each run of steps with a missing value.
 
     Args:
         path: The path or the URL of the store, or a zarr store. Files of no store are not found at an `https://` URL.
-        mapper: Checks the parts of the rows, which is nearly all of the work: called as `map` is, once, with a
-            function and parts that can be pickled. That of a pool of processes checks several at once.
+        mapper: Checks the parts of the rows, which is nearly all of the work. It is called once, like `map`, with a
+            function and parts that can be pickled: pass the `imap` of a process pool to check several parts at once.
 
     Raises:
         MissingStoreError: There is no store at that path.
-        StorageError: The process has too many open files, or too little memory; or the disk does not give the root,
-            or what lies in a folder.
+        StorageError: The process has too many open files, or too little memory, or the root or a folder cannot be read.
 
     >>> import tempfile, numpy as np, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -78,7 +77,7 @@ def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
 
 
 def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence[str] | None:
-    """Collect all problems; return the name of each sequence's source, if they can be read."""
+    """Collect all problems; return the source of each sequence, or None if they cannot be read."""
     schema = snapshot.root.schema
     before = _strays(snapshot)
     facts = [fact for fact in schema.arrays() if not schema.is_sharded(fact.name)]
@@ -92,7 +91,7 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
     every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
     parts = list(_parts(snapshot, report, tables, every))
     results = iter(mapper(partial(check_part, snapshot.slim(compared=False)), parts))
-    first = list(islice(results, 1))  # from here on, the other processes of a mapper check further parts meanwhile
+    first = list(islice(results, 1))  # the processes of a mapper check further parts from here on
     columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
     _check_sources(report, tables, columns, snapshot.root.retired)
     _check_columns(snapshot, report, tables, columns)
@@ -104,7 +103,7 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
     for table in tables.values():
         table.finish()
     _check_documents(snapshot, report, {"step": offsets, "label_step": label_offsets})
-    # A living writer's files come and go meanwhile: what counts is what lies there at the beginning and at the end.
+    # A running writer creates and deletes files, so only files that exist before and after are reported.
     after = _strays(snapshot)
     for where, (what, leftover) in before.items():
         if where in after:
@@ -116,7 +115,7 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
 def _parts(
     snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], every: dict[str, Bounds | None]
 ) -> Iterator[Part]:
-    """Cut both arrays into parts, after a look at which of their files are there."""
+    """List the files of each array with rows, and divide it into parts."""
     for array, bounds in every.items():
         if array in tables:
             present = tables[array].present
@@ -126,7 +125,7 @@ def _parts(
 
 
 def _missing(report: ProblemList, tables: dict[str, TableReader], array: str, bounds: Bounds | None) -> Runs | None:
-    """Return the runs of rows of an array that miss a value; None where it has no such table, or one that is wrong."""
+    """Return the recorded runs of missing values of an array; None if there is no such table, or it is invalid."""
     name = MISSING_RUNS.get(array, "")
     runs = tables[name].whole() if name in tables and bounds is not None else None
     if runs is None or bounds is None:
@@ -140,7 +139,7 @@ def _missing(report: ProblemList, tables: dict[str, TableReader], array: str, bo
 def _bounds(
     snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], name: str, sizes_name: str
 ) -> Bounds | None:
-    """Return where sequences begin and end, from the lengths if the offsets are wrong; None if neither can be used."""
+    """Return the bounds of the sequences, from the lengths if the offsets are wrong; None if neither can be used."""
     if name not in tables:
         return None
     offsets, sizes = tables[name].whole(), tables[sizes_name].whole()
@@ -158,14 +157,14 @@ def _bounds(
 
 
 def _one_each(labels: TableReader | None) -> Bounds | None:
-    """Return the bounds of sequences that have one row of labels each; None where rows are lost."""
+    """Return the bounds of sequences that have one row of labels each; None if rows are lost."""
     return None if labels is None or labels.lost else np.arange(labels.count + 1)
 
 
 def _check_sources(
     report: ProblemList, tables: dict[str, TableReader], columns: Columns, no_more: retired.Ranges
 ) -> None:
-    """Check that a source's parts are 0, 1, ... next to one another, of one file, and retired together."""
+    """Check that the parts of a source are 0, 1, ... and adjacent, have one fingerprint, and are retired together."""
     names, parts, sizes, hashes = (
         columns[f"sequences/{name}"] for name in ("source", "part", "source_size", "source_sha256")
     )
@@ -182,7 +181,7 @@ def _check_sources(
     live: set[str] = set()
     for number, name in enumerate(names.tolist()):
         where, this = tables["sequences/source"].key(number), ((number, number + 1),)
-        # A retired source may be followed by itself, as it is now.
+        # A retired source may be followed by its newer version.
         again = parts is not None and parts[number] == 0 and gone[number - 1]
         same = number > 0 and names[number - 1] == name and not again
         if not name:
@@ -229,10 +228,10 @@ def _check_identity(
     offsets: Bounds | None,
     label_offsets: Bounds | None,
 ) -> None:
-    """Follow the chain of hashes from the first sequence to the last, if all that goes into it can be read."""
+    """Compute the hash over all sequences, and compare it with the root's, if all of its parts can be read."""
     readable = {name: column for name, column in columns.items() if column is not None}
     if offsets is None or label_offsets is None or len(readable) < len(columns):
-        return  # what cannot be read was reported
+        return  # the unreadable part was reported
     own = snapshot.root.schema.label_axis == "own"
     lengths = np.diff(offsets)
     label_lengths = np.diff(label_offsets) if own else np.zeros_like(lengths)
@@ -242,12 +241,12 @@ def _check_identity(
         report.add(
             "sequences",
             f"its sequences have the identity {found[:16]}, not {snapshot.root.identity[:16]} as {ROOT} has; a file in "
-            "it is another's, or an older copy: restore or rebuild it",
+            "it comes from another store or is an older copy: restore or rebuild it",
         )
 
 
 def _check_documents(snapshot: Snapshot, report: ProblemList, bounds: dict[str, Bounds | None]) -> None:
-    """Hold the metadata that each array and group has of its own against the root."""
+    """Compare the own metadata of each array and group with the root."""
     schema, counts = snapshot.root.schema, snapshot.root.counts
     _check_groups(snapshot, report)
     for fact in schema.arrays():
@@ -275,8 +274,8 @@ def _check_documents(snapshot: Snapshot, report: ProblemList, bounds: dict[str, 
         else:
             report.add(
                 key,
-                f"has the {rows:,} rows of an earlier commit, where {count:,} are committed: a writer was cut off, and "
-                "readers that skip the root see no more; open the store to append, and it is put right",
+                f"has the {rows:,} rows of an earlier commit, where {count:,} are committed: a writer was "
+                "interrupted, and readers that skip the root see only these; opening the store to append repairs it",
                 leftover=True,
             )
 
@@ -295,8 +294,8 @@ def _check_groups(snapshot: Snapshot, report: ProblemList) -> None:
         elif said < count:
             report.add(
                 key,
-                f"has {said:,} retired sequences, as an earlier commit, where {count:,} are: a writer was cut off; "
-                "open the store to append, and it is put right",
+                f"has {said:,} retired sequences, as an earlier commit, where {count:,} are: a writer was interrupted; "
+                "opening the store to append repairs it",
                 leftover=True,
             )
         elif retired.count(Snapshot.of(snapshot.storage).root.retired) == count:  # otherwise a later commit's
@@ -312,14 +311,14 @@ def _document(snapshot: Snapshot, report: ProblemList, key: str) -> dict[str, An
         data = snapshot.storage.get(key, 0, LARGEST_DOCUMENT + 1)
         return decode_document(bytes(data), str(snapshot.storage.path(key)))
     except MissingStoreError:
-        report.add(key, "missing; readers that skip the root need it: open the store to append, and it is put right")
+        report.add(key, "missing; readers that skip the root need it: opening the store to append repairs it")
     except DAMAGE as error:
         report.error(error)
     return None
 
 
 def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
-    """Return what lies in the store and is none of its files: by name, what it is, and whether a writer left it."""
+    """Return files that do not belong to the store, by name: what each is, and whether a writer left it."""
     schema = snapshot.root.schema
     facts = {fact.name: fact for fact in schema.arrays()}
     found = {}
@@ -327,20 +326,20 @@ def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
         for entry in snapshot.storage.list(folder):
             key = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name == ROOT or key in GROUPS or key in facts:
-                continue  # read, or looked at when the store was opened
+                continue  # read here, or when the store was opened
             plain = entry.is_file(follow_symlinks=False)
             fact = facts.get(folder)
             if fact is not None:
                 number = chunk_number(entry.name, 1 + len(schema.shape(fact)))
                 first = 0 if number is None else number * rows_in_file(schema, folder)
                 if number is not None and (plain or first < snapshot.root.committed(folder)):
-                    continue  # committed, so it was read; or put, and not committed
+                    continue  # committed, so it is read; or not committed yet
             if entry.is_symlink():
                 found[key] = "a link; a store holds plain files and folders only: remove it", False
             elif plain and entry.name.endswith(PARTIAL):
-                found[key] = "half written by a writer that was cut off; open the store to append, and it goes", True
+                found[key] = "half written by an interrupted writer; opening the store to append removes it", True
             elif plain and key.startswith(PROBE):
-                found[key] = "put by a writer to try out the server, and not deleted; remove it", True
+                found[key] = "left by a writer that tested the server; remove it", True
             else:
                 found[key] = "belongs to nothing in this store; remove it", False
     return found

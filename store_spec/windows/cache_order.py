@@ -34,7 +34,7 @@ class CacheOrder:
     Args:
         run: Windows in a run.
         phases: How many visits a run has: visit i takes its windows i, i + phases, ...
-        together: CacheOrder in a group.
+        together: Visits in a group.
     """
 
     run: int

@@ -688,7 +688,7 @@ def test_leftovers_are_reported_as_such_and_uncommitted_chunks_are_none(path):
         "zarr.json.0f.partial",
     ]
     assert all(problem.leftover for problem in problems)
-    assert all("half written by a writer that was cut off; open the store" in problem.what for problem in problems)
+    assert all("half written by an interrupted writer; opening the store" in problem.what for problem in problems)
     store_spec.open_store(path, "a").close()
     assert store_spec.verify(path) == []
 
