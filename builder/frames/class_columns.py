@@ -59,6 +59,8 @@ class CategoricalTable(WrappedTable):
         import pyarrow as pa
 
         class_columns = [name for name in names if name in self.classes]
+        if not class_columns:
+            return self._read_inner(names, dtype, raw)
         numbers = [name for name in names if name not in self.classes]
         frame = self._read_inner(numbers, dtype, [*class_columns, *(name for name in raw if name not in class_columns)])
         columns = {

@@ -38,7 +38,7 @@ class Moments:
 
     def as_row(self) -> Moments:
         """Return the same with a first axis of 1."""
-        return stacked([self])
+        return _joined([self], lambda values: values[0][None])
 
     @property
     def std(self) -> Floats:
