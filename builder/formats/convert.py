@@ -36,6 +36,24 @@ def is_number(dtype: DType) -> bool:
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
+def check_all(source: str, *checks: Callable[[], object]) -> None:
+    """Call each function, and raise one error for all that refuse the source.
+
+    Raises:
+        SourceError: At least one function does.
+    """
+    reasons = []
+    for check in checks:
+        try:
+            check()
+        except SourceError as error:
+            reasons.append(error.reason)
+    if len({reason.partition("; ")[2] for reason in reasons}) == 1:  # the same advice is given once
+        reasons[:-1] = [reason.partition("; ")[0] for reason in reasons[:-1]]
+    if reasons:
+        raise SourceError(source, "; also ".join(reasons))
+
+
 def require_values(table: Table, source: str) -> None:
     """Refuse missing and infinite values.
 
@@ -45,8 +63,11 @@ def require_values(table: Table, source: str) -> None:
     if table.is_full:
         return
     absent = {name: per_row(mask) for name, mask in table.gaps().items()}
-    refuse_any(absent, table, source, "missing value", FILL_IN)
-    require_finite(table, source)
+    check_all(
+        source,
+        lambda: refuse_any(absent, table, source, "missing value", FILL_IN),
+        lambda: require_finite(table, source),
+    )
 
 
 def require_finite(table: Table, source: str, absent: Mapping[str, NDArray[np.bool_]] | None = None) -> None:

@@ -295,7 +295,7 @@ def for_each_column(names: Sequence[str], read: Callable[[str], Result], source:
             results[name] = read(name)
         except SourceError as error:
             errors[name] = error
-    if len(errors) > 1:
+    if len({error.reason for error in errors.values()}) > 1:  # else it concerns the file, not its columns
         raise SourceError(
             source, _together({name: error.reason.partition("; ")[::2] for name, error in errors.items()})
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from builder.build_errors import SourceError
 from builder.formats.column_choice import in_order_of_store, select
+from builder.formats.convert import check_all
 from builder.formats.table import OpenTable
 from builder.frames.groups import columns_to_group_by
 from builder.frames.label_join import LabelledTable
@@ -35,9 +37,16 @@ def select_inputs_and_labels(
     if labelled is not None:
         exclude, on = labelled.source_columns(exclude), labelled.on
     # A list column without elements cannot be selected, but can be excluded.
-    excluded = set(select([part for part in exclude if groups.get(part) != ()], groups, source))
+    can_be_selected = tuple(part for part in exclude if groups.get(part) != ())
     labels = []
     named = options.labels if options.label_source == "columns" else ()
+    each_option = (can_be_selected, () if labelled else named, options.inputs, options.time)
+    check_all(
+        source,
+        *(partial(select, names, groups, source) for names in each_option),
+        partial(columns_to_group_by, options.group_by, groups, source),
+    )
+    excluded = set(select(can_be_selected, groups, source))
     if labelled is None:
         labels = [name for name in select(named, groups, source) if name not in excluded]
     if options.inputs:

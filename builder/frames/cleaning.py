@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import EmptySourceError
 from builder.formats.column_choice import parse_number
-from builder.formats.convert import FILL_IN, per_row, refuse_any, require_finite
+from builder.formats.convert import FILL_IN, check_all, per_row, refuse_any, require_finite
 from builder.formats.table import HIDDEN, Array, Frame, Table, array_of, column_of
 from builder.frames.transforms import as_floats
 from builder.options.policies import Fill, Policy
@@ -100,7 +100,6 @@ def clean(
         table = Table(columns=table.columns, block=table.block, numbers=table.numbers)
         return CleanRows(table, np.arange(table.rows), zeros + table.rows, zeros, zeros)
     absent = table.gaps()
-    require_finite(table, source, absent)
     columns = dict(table.columns)
     filled = np.zeros(table.rows, np.int64)
     still_missing: dict[str, NDArray[np.bool_]] = {}
@@ -115,7 +114,13 @@ def clean(
         if policies[name].end == "keep":
             column = np.where(remaining, np.array(np.nan, column.dtype), column)
         columns[name], still_missing[name] = column, remaining
-    dropped_rows, ends = _rows_to_drop(table, still_missing, policies, first or {}, source, why)
+    without = first or {}
+    check_all(
+        source,
+        lambda: require_finite(table, source, absent),
+        lambda: _refuse_missing(table, still_missing, policies, without, source, why),
+    )
+    dropped_rows, ends = _rows_to_drop(table, still_missing, policies, without)
     cleaned = Table(columns=columns, numbers=table.numbers)
     parts = _split_rows(cleaned, np.flatnonzero(~dropped_rows), np.cumsum(ends), filled)
     return replace(parts, fills={name: mask[parts.rows] for name, mask in fills.items()})
@@ -132,35 +137,39 @@ def _convert_to_floats(table: Table, policies: Mapping[str, Policy], source: str
     return Table(columns=columns, missing=table.missing, numbers=table.numbers)
 
 
-def _rows_to_drop(  # noqa: PLR0917
+def _rows_to_drop(
+    table: Table, absent: Mapping[str, NDArray[np.bool_]], policies: Mapping[str, Policy], first: Mapping[str, int]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return masks of the rows to drop, and of those among them that end a part."""
+    dropped_rows, ends = np.zeros(table.rows, np.bool_), np.zeros(table.rows, np.bool_)
+    for name, mask in absent.items():
+        end = policies[name].end
+        if end == "keep":
+            continue
+        rows = per_row(mask)
+        dropped_rows |= rows
+        if end == "split":
+            rows[: first.get(name, 0)] = False
+            ends |= rows
+    return dropped_rows, ends
+
+
+def _refuse_missing(  # noqa: PLR0917
     table: Table,
     absent: Mapping[str, NDArray[np.bool_]],
     policies: Mapping[str, Policy],
     first: Mapping[str, int],
     source: str,
     why: Callable[[str, int], str],
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return masks of the rows to drop, and of those among them that end a part."""
-    dropped_rows, ends = np.zeros(table.rows, np.bool_), np.zeros(table.rows, np.bool_)
-    refused: dict[str, NDArray[np.bool_]] = {}
-    for name, mask in absent.items():
-        end = policies[name].end
-        if end == "keep":
-            continue
-        rows, begin = per_row(mask), first.get(name, 0)
-        dropped_rows[:begin] |= rows[:begin]
-        rows[:begin] = False
-        if end == "error":
-            refused[name] = rows
-            continue
-        dropped_rows |= rows
-        if end == "split":
-            ends |= rows
+) -> None:
+    """Refuse values that are missing where the policy is `error`."""
+    refused = {name: per_row(mask) for name, mask in absent.items() if policies[name].end == "error"}
+    for name, rows in refused.items():
+        rows[: first.get(name, 0)] = False
     advice = FILL_IN
     if any(policies[name].fills for name, rows in refused.items() if rows.any()):
         advice = "ffill and interpolate leave what they cannot fill; say what becomes of it, as --missing ffill+drop"
     refuse_any(refused, table, source, "missing value", advice, why)
-    return dropped_rows, ends
 
 
 def _split_rows(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> CleanRows:
@@ -212,8 +221,8 @@ def _interpolate(first: Array, last: Array, share: NDArray[np.float64]) -> Array
     """Interpolate linearly: `share` of the way from `first` to `last`."""
     with np.errstate(over="ignore", invalid="ignore"):
         line: Array = first + (last - first) * share
-    # last - first can overflow.
-    return np.where(np.isfinite(line), line, first * (1 - share) + last * share)
+        # last - first can overflow.
+        return np.where(np.isfinite(line), line, first * (1 - share) + last * share)
 
 
 def no_rows_left(table: Table, rows: int, source: str) -> EmptySourceError:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from builder.build_errors import NO_ROWS, EmptySourceError
+from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats.convert import require_values, stack
-from builder.formats.table import Array, DType, OpenTable
+from builder.formats.table import Array, DType, OpenTable, Table, for_each_column
 from builder.frames.class_columns import read_numbers, stack_labels
 from builder.frames.row_pipeline import SelectedColumns
 from builder.sequence import Sequence as SourceSequence
@@ -24,11 +24,21 @@ def read_arrays(
         EmptySourceError: The table has no rows.
         SourceError: A value is missing, infinite, not a number, or does not fit into the dtype.
     """
-    rows = read_numbers(table, selection.columns, dtype)
-    if not rows.rows:
-        raise EmptySourceError(source, NO_ROWS)
-    if before:
-        rows = replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows))
+
+    def read(names: Sequence[str]) -> Table:
+        rows = read_numbers(table, names, dtype)
+        if not rows.rows:
+            raise EmptySourceError(source, NO_ROWS)
+        return replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows)) if before else rows
+
+    try:
+        rows = read(selection.columns)
+    except EmptySourceError:
+        raise
+    except SourceError:
+        # Columns that can be read may have missing values, which are reported at the same time.
+        for_each_column(selection.columns, lambda name: require_values(read([name]), source), source)
+        raise
     require_values(rows, source)
     x = stack(rows, selection.inputs, dtype=dtype, source=source)
     if not selection.labels:

@@ -1,0 +1,57 @@
+"""One error reports all problems of a file, of whatever kinds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.build_errors import SourceError
+from builder.frames.tabular import tabular
+
+VALUES = {
+    "right": "1",
+    "text": "walk",
+    "one wrong number": "4x",
+    "time": "2024-01-01",
+    "infinite": "inf",
+    "missing": "",
+}
+
+
+def message(path: Path, **options: object) -> str:
+    with pytest.raises(SourceError) as caught:
+        list(tabular(**options)(path))  # type: ignore[arg-type]
+    return caught.value.reason
+
+
+@given(kinds=st.lists(st.sampled_from([*VALUES]), min_size=2, max_size=5).filter(lambda kinds: {*kinds} != {"right"}))
+def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kinds):
+    path = tmp_path_factory.mktemp("sources") / "a.csv"
+    names = [f"c{number}" for number in range(len(kinds))]
+    rows = [names, ["1"] * len(kinds), [VALUES[kind] for kind in kinds]]
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    wrong = {name for name, kind in zip(names, kinds, strict=True) if kind != "right"}
+    assert set(re.findall(r"\bc\d\b", message(path))) == wrong
+
+
+def test_a_policy_hides_no_infinite_value_and_the_reverse(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n1,,1\ninf,1,\n")
+    assert message(path, missing=["b=drop"]) == (
+        "row 2, column a: infinite value (1 in all); correct it, or leave the column out with --exclude; also row 2, "
+        "column c: missing value (1 in all); fill it in, or leave the column out with --exclude, or say what becomes "
+        "of such steps with --missing"
+    )
+
+
+def test_columns_that_do_not_exist_are_named_for_all_options_at_once(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n")
+    assert message(path, labels=["y"], exclude=["x"], time=["t"], group_by=["g"]) == (
+        "there is no column 'x'; also there is no column 'y'; also there is no column 't'; "
+        "also there is no column 'g'; there are 2: a, b"
+    )
