@@ -204,25 +204,6 @@ def test_what_differs_from_the_first_build_is_refused_with_both_values(src, tmp_
     assert result.exit_code == (2 if message else 0)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--missing", "fill"], "missing='fill': 'fill' is none of ffill, interpolate, error, drop, keep, split"),
-        (["--scale", "a"], "scale 'a' is not of the form COL=FACTOR, as flow=0.001"),
-        (["--missing", "keep", "--dtype", "int8"], "missing=keep needs a dtype of floats"),
-        (
-            ["--process", "a:b", "--log", "a", "--missing", "drop"],
-            "--log: for tables, which --process re",
-        ),
-    ],
-)
-def test_wrong_usage_is_one_line(src, tmp_path, options, message):
-    result = build(src, tmp_path / "t.zarr", *options)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert not (tmp_path / "t.zarr").exists()
-
-
 def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
     (src / "only.csv").unlink()
     store = tmp_path / "t.zarr"

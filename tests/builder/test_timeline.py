@@ -195,24 +195,9 @@ def test_every_group_has_a_time_of_its_own(tmp_path):
     ("rows", "options", "message"),
     [
         (
-            ("2020-01-01,1,0", "2020-01-03,1,0", "2020-01-02,1,0"),
-            {},
-            r"row 3, column t: 2020-01-02 comes before 2020-01-03 in row 2 \(1 in all\); --sort-time sorts the rows",
-        ),
-        (
-            ("2020-01-01,1,0", "2020-01-01T00:00,1,0"),
-            {},
-            r"row 2, column t: 2020-01-01 is the time of 2020-01-01 in row 1 \(1 in all\); --duplicates first, last or",
-        ),
-        (
             ("2020-01-01T00:00:00Z,1,0", "2020-01-01T00:00:10Z,1,0", "2020-01-01T00:00:25.5Z,1,0"),
             {"every": "10s"},
             r"row 3, column t: 2020-01-01T00:00:25.500Z is 15.5 s after 2020-01-01T00:00:10Z in row 2 \(1 in all\); ea",
-        ),
-        (
-            ("2020-01-01,1,0", ",1,0"),
-            {},
-            r"row 2, column t: missing value \(1 in all\); fill it in, or leave such rows",
         ),
         (("2020-01-01,1,0", ",1,0"), {"missing": "ffill"}, "row 2, column t: missing value"),
         ((",1,0", ",1,0"), {"missing": "drop"}, "none of its 2 rows is left"),
