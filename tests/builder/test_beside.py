@@ -344,18 +344,6 @@ def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeyp
     assert not open_with_sources
 
 
-def test_the_axis_is_an_option_like_the_others(src, tmp_path):
-    beside = ["--labels-from", "labels/{stem}.csv"]
-    command = ["build", str(src), str(tmp_path / "t.zarr"), "--workers", "0"]
-    assert seqzarr(*command, *beside, "--label-axis", "own").exit_code == 0
-    for again in (["--label-axis", "own"], beside, [*beside, "--label-axis", "own"]):
-        assert seqzarr(*command, *again).exit_code == 0
-    for other in (["--label-axis", "step"], [*beside, "--label-axis", "step"]):
-        result = seqzarr(*command, *other)
-        assert result.exit_code == 2
-        assert "was built with label_axis own, and now label_axis step is asked for" in result.stderr
-
-
 def test_a_source_without_labels_fails_alone(src, tmp_path):
     make(src, "c.csv", "t,x\n1,1\n")
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
@@ -446,18 +434,6 @@ def test_an_error_of_a_left_join_names_the_row_and_the_key(src, tmp_path):
     assert failure.reason.startswith("row 2, column y: missing value (1 in all); fill it in")
     make(src, "labels/b.csv", "t,y\n2,1\n1,5\n3,5\n")
     assert builder.build(src, tmp_path / "t.zarr", workers=0).failures == ()
-
-
-def test_the_join_is_an_option_like_the_others(src, tmp_path):
-    command = ["build", str(src), str(tmp_path / "t.zarr"), "--workers", "0"]
-    left = ["--labels-from", "labels/{stem}.csv", "--on", "t", "--join", "left", "--missing", "y,z=ffill+drop"]
-    result = seqzarr(*command, *left)
-    assert result.exit_code == 0, result.output
-    assert "2 values filled in" in seqzarr("inspect", tmp_path / "t.zarr").stdout
-    assert seqzarr(*command, *left).exit_code == 0
-    result = seqzarr(*command, *left[:4], "--join", "inner")
-    assert result.exit_code == 2
-    assert "was built with join left, and now join inner is asked for" in result.stderr
 
 
 def test_what_is_to_be_read_counts_the_files_of_labels_in_a_dry_run_and_in_a_build(src, tmp_path):

@@ -168,42 +168,6 @@ def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path)
     assert rows(tmp_path / "1.zarr")["none.csv", 0] == [[0.0]]
 
 
-@pytest.mark.parametrize(
-    ("first", "then", "message"),
-    [
-        (
-            ["--missing", "drop"],
-            ["--missing", "split"],
-            "was built with missing drop, and now missing split is asked for",
-        ),
-        (["--missing", "drop"], ["--missing", " drop "], ""),
-        (["--missing", "drop"], ["--missing", "error"], "missing drop, and now missing not given"),
-        (["--missing", "drop"], ["--na-values", "5"], "na_values not given, and now na_values 5"),
-        (
-            ["--missing", "drop", "--log", "a", "--scale", "a=2"],
-            ["--scale", "a=2", "--log", "a"],
-            "transforms log a,scale a=2, and now transforms scale a=2,log a",
-        ),
-        (
-            ["--missing", "ffill+drop", "--ffill-limit", "2"],
-            ["--ffill-limit", "3"],
-            "ffill_limit 2, and now ffill_limit 3",
-        ),
-        (
-            ["--missing", "ffill+drop", "--ffill-limit", "2"],
-            ["--missing", "ffill+drop", "--ffill-limit", "3"],
-            "ffill_limit 2, and now ffill_limit 3",
-        ),
-    ],
-)
-def test_what_differs_from_the_first_build_is_refused_with_both_values(src, tmp_path, first, then, message):
-    (src / "only.csv").unlink()
-    assert build(src, tmp_path / "t.zarr", *first, "--workers", 0).exit_code == 0
-    result = build(src, tmp_path / "t.zarr", *then, "--workers", 0)
-    assert message in result.stderr
-    assert result.exit_code == (2 if message else 0)
-
-
 def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
     (src / "only.csv").unlink()
     store = tmp_path / "t.zarr"

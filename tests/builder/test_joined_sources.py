@@ -256,12 +256,6 @@ def test_a_pattern_that_cannot_be_meant_is_refused(src, options, message):
         build(src, **options)
 
 
-def test_another_pattern_than_in_the_first_build_is_refused(src):
-    build(src, sequence_from=BY_DEVICE)
-    with pytest.raises(UsageError, match=r"was built with sequence_from p.*, and now sequence_from .* is asked for"):
-        build(src, sequence_from="(p)")
-
-
 def test_files_of_a_source_with_different_columns_are_a_failure_that_names_both(src):
     write(src, "north/p7_20240103.csv", [[1, 2]], "a,c")
     result = seqzarr("build", src, src.parent / "t.zarr", "--sequence-from", BY_DEVICE, "--workers", "0")

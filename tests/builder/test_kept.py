@@ -219,17 +219,6 @@ def test_lists_and_numbers_beyond_int64_are_refused(root, tmp_path):
             built(root, tmp_path / "store.zarr", keep="odd")
 
 
-def test_an_option_that_differs_from_the_store_is_refused_with_both_values(root, tmp_path):
-    store = tmp_path / "store.zarr"
-    built(root, store, keep="site,age")
-    with pytest.raises(UsageError, match="was built with keep site,age, and now keep age,site is asked for"):
-        built(root, store, keep="age,site")
-    assert built(root, store, keep="site,age").unchanged == 3
-    built(root, tmp_path / "none.zarr", keep=None)
-    with pytest.raises(UsageError, match="was built with keep not given, and now keep site is asked for"):
-        built(root, tmp_path / "none.zarr", keep="site")
-
-
 def test_a_type_that_is_another_now_is_refused(root, tmp_path):
     store = tmp_path / "store.zarr"
     built(root, store)
