@@ -21,6 +21,7 @@ from builder.frames.tabular import tabular
 from builder.maintenance.source_checks import verify_sources
 from store_spec.verification.verify import verify
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 
@@ -76,8 +77,7 @@ def test_what_looks_like_a_missing_value_is_one_as_the_error_advises(tmp_path, m
 
 @pytest.mark.parametrize("text", ["W", "x1", "1;2", "remarks", "*********"])
 def test_what_does_not_look_like_a_missing_value_is_none(tmp_path, text):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text(f"a,b\n1,7\n2,{text}\n")
+    write_files(tmp_path / "src", {"a.csv": f"a,b\n1,7\n2,{text}\n"})
     done = build(tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
     assert "is not a number; " in done.stderr
     assert "--na-values" not in done.stderr
@@ -229,8 +229,7 @@ def test_the_sources_that_lost_most_are_those_of_all_batches(tmp_path):
     def write(names):
         for name in names:
             gaps, rows = lost[name]
-            (tmp_path / "src").mkdir(exist_ok=True)
-            (tmp_path / "src" / name).write_text("a,b\n" + ",1\n" * gaps + "1,1\n" * rows)
+            write_files(tmp_path / "src", {name: "a,b\n" + ",1\n" * gaps + "1,1\n" * rows})
 
     for names in (list(lost)[:30], list(lost)[30:]):
         write(names)
@@ -259,8 +258,7 @@ def test_a_dry_run_says_what_would_be_done_to_the_sources_that_it_reads(src, tmp
 
 def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
     folder = tmp_path / "src"
-    folder.mkdir()
-    (folder / "a.csv").write_text("unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n")
+    write_files(folder, {"a.csv": "unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n"})
     assert build(folder, tmp_path / "t.zarr", "--group-by", "unit,run", "--workers", 0).exit_code == 0
     opened = store_spec.open_store(tmp_path / "t.zarr")
     assert opened.sequences["unit"].tolist() == [7, 8, 7]

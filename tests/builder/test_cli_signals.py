@@ -15,6 +15,7 @@ from builder.sources.fingerprints import CACHE
 from store_spec import open_store
 from store_spec.disk.lock import build_folder, locked
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.documents import PROGRESS
 
 SOURCES = 40
@@ -97,9 +98,7 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
 def folder(tmp_path, monkeypatch):
     """The working folder, with sources whose reading is slow, and their process function."""
     (tmp_path / "slow_source.py").write_text(SLOW_SOURCE)
-    (tmp_path / "raw").mkdir()
-    for number in range(SOURCES):
-        (tmp_path / "raw" / f"{number:02}.raw").write_text("-")
+    write_files(tmp_path / "raw", {f"{number:02}.raw": "-" for number in range(SOURCES)})
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "slow_source", raising=False)
@@ -233,8 +232,7 @@ main({command!r})
     ("name", "then"), [("SIGINT", "raise"), ("SIGTERM", "raise"), ("SIGTERM", "raise ImportError('of C') from None")]
 )
 def test_a_signal_while_modules_are_imported_prints_no_traceback(tmp_path, module, command, name, then):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text("x\n1\n")
+    write_files(tmp_path / "src", {"a.csv": "x\n1\n"})
     places = [str(tmp_path / "src"), str(tmp_path / "s.zarr"), "--workers", "0"]
     done = run(IMPORTING.format(module=module, name=name, then=then, command=[command, *places]))
     assert (done.returncode, done.stdout) == (128 + signal.Signals[name], "")

@@ -22,6 +22,7 @@ from builder.frames.tabular import tabular
 from builder.maintenance.source_checks import verify_sources
 from builder.sequence import LongSequence, Sequence
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 DAYS = {
@@ -34,9 +35,7 @@ BY_DEVICE = r"p(?P<device>\d+)_\d{8}\.csv"
 
 
 def write(folder: Path, name: str, rows: Any, header: str = "a,b") -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(header + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    write_files(folder, {name: header + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)})
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from store_spec.format.layout import ROOT
 from store_spec.schema import Rows, Schema
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 OF_TEXT = ["--inputs", "a,b", "--labels", "c", "--dtype", "float32", "--delimiter", ";"]
@@ -89,9 +90,7 @@ def recorded(store: Path) -> Any:
 @pytest.fixture
 def tables(tmp_path):
     """Three text files, one of which sorts after the others and comes later."""
-    (tmp_path / "src").mkdir()
-    for number in range(2):
-        (tmp_path / "src" / f"{number}.txt").write_text(f"a;b;c\n{number};2;3\n4;5;6\n")
+    write_files(tmp_path / "src", {f"{number}.txt": f"a;b;c\n{number};2;3\n4;5;6\n" for number in range(2)})
     return tmp_path
 
 
