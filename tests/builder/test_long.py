@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -32,12 +31,6 @@ from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 SMALL: dict[str, Any] = {"chunk": 600, "shard": 1200, "workers": 0}
-
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do without fsync: much of the time would go there, and no power cut is tested here."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def cut_lately(path: Path) -> Any:
