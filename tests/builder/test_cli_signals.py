@@ -17,6 +17,7 @@ from store_spec.disk.lock import build_folder, locked
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
 from tests.documents import PROGRESS
+from tests.store.oracle import files
 
 SOURCES = 40
 OPTIONS = ("--process", "slow_source:read", "--chunk", "1kB", "--shard", "8kB", "--batch", "64kB")  # a source a batch
@@ -59,10 +60,6 @@ builder.execution.run.COMMIT_SECONDS = 0
 from builder.cli import main
 main()
 """
-
-
-def files_of(store: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 def start() -> subprocess.Popen[str]:
@@ -138,7 +135,7 @@ def test_a_build_that_is_ended_by_a_signal_leaves_no_process_and_can_be_finished
     )
     report = json.loads(finished.stdout)
     assert (report["unchanged"], report["added"], whole.exit_code) == (count, SOURCES - count, 0)
-    assert files_of(Path("s.zarr")) == files_of(Path("whole.zarr"))
+    assert files(Path("s.zarr")) == files(Path("whole.zarr"))
     assert {path.name for path in build_folder(Path("s.zarr")).glob("*")} <= {CACHE}
 
 

@@ -20,13 +20,9 @@ from builder.frames import class_columns
 from builder.labels.text_classes import classes_by_target, format_classes, parse_classes
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
+from tests.store.oracle import files
 
 Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
-
-
-def files_of(store: Path) -> dict[str, bytes]:
-    """Return all that a store is on disk."""
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 def by_loop(sources: Sources) -> tuple[list[str], list[str], list[list[list[int]]]]:
@@ -86,7 +82,7 @@ def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp
     for number, codes in enumerate(labels):
         x, y = store[number]
         assert (x.dtype.name, y.dtype.name, y.tolist()) == ("float32", "int64", codes)
-    assert files_of(tmp_path / "all.zarr") == files_of(tmp_path / "parts.zarr")
+    assert files(tmp_path / "all.zarr") == files(tmp_path / "parts.zarr")
 
 
 @pytest.mark.slow
@@ -120,7 +116,7 @@ def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
             batch=1,
         )
         assert not report.failures
-    assert files_of(stores[0]) == files_of(stores[1])
+    assert files(stores[0]) == files(stores[1])
     store = store_spec.open_store(stores[0])
     if labels == "column":
         texts = [kinds[(kind + row) % 4] for number, kind in enumerate(order) for row in range(number % 3 + 1)]
@@ -139,7 +135,7 @@ def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
 def test_damaged_labels_are_restored_with_the_codes_of_the_store(tmp_path):
     write(tmp_path / "src", [[("cat", "u"), ("dog", "v")], [("eel", "u")]], ".csv")
     build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="a,b"), workers=0)
-    before = files_of(tmp_path / "t.zarr")
+    before = files(tmp_path / "t.zarr")
     (path,) = (path for path in (tmp_path / "t.zarr" / "labels").iterdir() if path.name != "zarr.json")
     damaged = bytearray(path.read_bytes())
     damaged[5] ^= 255
@@ -147,7 +143,7 @@ def test_damaged_labels_are_restored_with_the_codes_of_the_store(tmp_path):
     place = [str(tmp_path / "t.zarr"), "--sources", str(tmp_path / "src"), "--workers", "0"]
     assert seqzarr("verify", *place).exit_code == 1
     assert seqzarr("verify", "--repair", *place).exit_code == 0
-    assert files_of(tmp_path / "t.zarr") == before
+    assert files(tmp_path / "t.zarr") == before
 
 
 def test_given_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
