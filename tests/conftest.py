@@ -1,6 +1,7 @@
 """What all tests share: how many examples hypothesis makes; and no test prints how far it is, however slow it is."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.function_sco
 settings.register_profile("quick", SHARED, max_examples=10)
 settings.register_profile("thorough", SHARED, max_examples=30)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Skip fsync in this process, where most of the time would go: tests that are about it record its calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import pickle
 import re
 import struct
+import sys
 import tempfile
 import unicodedata
 import zipfile
@@ -42,6 +44,13 @@ class Source:
     name: str
     content: bytes | Callable[[Path], object]
     rows: list[list[float]] | None = None
+
+
+class Harmful:
+    """Unpickling it changes the message."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return (sys.exit, ("a pickle was loaded",))
 
 
 def processes() -> dict[str, Process]:
@@ -134,6 +143,9 @@ def lines_of_text() -> Iterator[Source]:
     yield Source("units below the header.csv", b"a,b\nm,s\n1,2\n")
     yield Source("end mark of dos.csv", b"a,b\n1,2\n\x1a")
     yield Source("field that never ends.csv", b"a,b\n1," + b"5" * (1 << 22) + b"\n")
+    yield Source("line too short far down.csv", b"a,b\n" + b"1.5,2.5\n" * 400_000 + b"1\n")
+    yield Source("line too long far down.csv", b"a,b\n" + b"1.5,2.5\n" * 200_000 + b"1," + b"5" * (1 << 22) + b"\n")
+    yield Source("header again far down.csv", (b"a,b\n" + b"1.5,2.5\n" * 5000) * 80)
     yield Source("line that never ends.csv", b"7" * (1 << 17) + b"," + b"7" * (1 << 17))
     yield Source("in capitals.CSV", b"a,b\n1,2\n3,4\n", GOOD)
 
@@ -141,8 +153,12 @@ def lines_of_text() -> Iterator[Source]:
 def values_in_text() -> Iterator[Source]:
     """Yield text whose values are odd."""
     yield Source("text.csv", b"a,b\n1,x\n2,y\n")
+    yield Source("text below a missing value.csv", b"a,b\n1,\n2,x\n")
+    yield Source("bools and numbers.csv", b"a,b\n1,true\n3,4\n")
     yield Source("slip of the pen.csv", b"a,b\n1,2\n3,4..5\n")
     yield Source("time stamps.csv", b"a,b\n1,2024-01-31 12:00\n")
+    yield Source("time stamps of iso 8601.csv", b"a,b\n1,2024-01-31T12:00\n")
+    yield Source("time stamps without dashes.csv", b"a,b\n1,20240131T1200\n")
     yield Source("missing value.csv", b"a,b\n1,2\n3,\n")
     yield Source("missing word.csv", b"a,b\n1,2\nNA,4\n")
     yield Source("dash for missing.csv", b"a,b\n1,2\n3,-\n")
@@ -222,6 +238,7 @@ def blank() -> Iterator[Source]:
     yield Source("words.txt", b"1 2\n3 four\n")
     yield Source("binary.dat", np.arange(1.0, 99).tobytes())
     yield Source("commas.txt", b"1,2\n3,4\n")
+    yield Source("line that never ends.txt", b"x" * (1 << 25))
 
 
 def json_lines() -> Iterator[Source]:
@@ -305,6 +322,7 @@ def arrow() -> Iterator[Source]:
     yield Source("promises long metadata.ipc", stream[:4] + struct.pack("<i", 2**31 - 1) + stream[8:])
     yield Source("rubbish.arrow", b"ARROW1\0\0 rubbish")
     yield Source("first version.feather", b"FEA1" + bytes(40) + b"FEA1")
+    yield Source("column twice.arrow", arrow_bytes(pa.Table.from_arrays(good.columns, names=["a", "a"])))
     yield Source("no columns.arrow", arrow_bytes(pa.table({})))
     yield Source("views.arrow", arrow_bytes(pa.table({"a": [1.0], "b": pa.array([[1]], pa.list_view(pa.int64()))})))
     runs = pa.RunEndEncodedArray.from_arrays([2], [1.0])
@@ -324,6 +342,7 @@ def npy() -> Iterator[Source]:
     yield Source("too long.npy", whole + whole)
     yield Source("text after all.npy", b"a,b\n1,2\n")
     yield Source("archive.npy", npz_bytes({"inputs": whole}))
+    yield Source("harmful pickle.npy", npy_file(described("(1,)", "|O"), pickle.dumps(Harmful())))
     yield Source("objects.npy", npy_bytes(np.array([1, None], object)))
     yield Source("letters.npy", npy_bytes(np.array(["x"])))
     yield Source("complex.npy", npy_bytes(np.ones((2, 2), complex)))

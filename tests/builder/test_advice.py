@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -12,17 +10,11 @@ import pytest
 
 import store_spec
 from tests.builder.command import seqzarr
-
-
-def write(folder: Path, **texts: str) -> None:
-    for name, text in texts.items():
-        path = folder / name.replace("__", "/").replace("_", ".")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+from tests.builder.source_files import write_files
 
 
 def test_a_format_that_is_given_is_also_that_of_label_files_whose_suffix_says_nothing(tmp_path):
-    write(tmp_path / "src", a_csv="x\n1\n2\n", y__a_lab="k\n5\n6\n")
+    write_files(tmp_path / "src", {"a.csv": "x\n1\n2\n", "y/a.lab": "k\n5\n6\n"})
     options = ["--labels-from", "y/{stem}.lab", "--inputs", "x", "--labels", "k", "--workers", "0"]
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options)
     assert "a.lab: no format has the suffix '.lab' of this label file; --format names one" in refused.stderr
@@ -41,7 +33,7 @@ def test_a_format_that_is_given_is_also_that_of_label_files_whose_suffix_says_no
     ],
 )
 def test_commas_in_a_file_whose_suffix_says_blanks(tmp_path, text, advice, rows):
-    write(tmp_path / "src", a_txt=text)
+    write_files(tmp_path / "src", {"a.txt": text})
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
     flag, _, value = advice.partition("=")
     assert f"{flag} {value!r}" in refused.stderr
@@ -52,13 +44,13 @@ def test_commas_in_a_file_whose_suffix_says_blanks(tmp_path, text, advice, rows)
 
 
 def test_text_with_commas_between_blanks_is_read_as_before(tmp_path):
-    write(tmp_path / "src", a_txt="1 a,b 2\n3 c,d 4\n", b_txt="5 6 7\n8 9 1\n")
+    write_files(tmp_path / "src", {"a.txt": "1 a,b 2\n3 c,d 4\n", "b.txt": "5 6 7\n8 9 1\n"})
     assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--exclude", "1", "--workers", "0").exit_code == 0
     assert store_spec.open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]
 
 
 def test_other_options_after_a_build_in_which_most_files_failed(tmp_path):
-    write(tmp_path / "src", a_csv="x,y\n1,2\n", b_csv="x,y\n1,u\n", c_csv="x,y\n1,v\n")
+    write_files(tmp_path / "src", {"a.csv": "x,y\n1,2\n", "b.csv": "x,y\n1,u\n", "c.csv": "x,y\n1,v\n"})
     first = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
     assert "remove t.zarr first" in first.stderr
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--exclude", "y")
@@ -84,7 +76,7 @@ def test_all_columns_that_cannot_be_used_are_named_at_once(tmp_path, suffix):
 
 
 def test_all_columns_with_missing_values_and_all_that_do_not_exist_are_named_at_once(tmp_path):
-    write(tmp_path / "src", a_csv="x,y,z\n1,,3\n4,5,\n")
+    write_files(tmp_path / "src", {"a.csv": "x,y,z\n1,,3\n4,5,\n"})
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0").stderr
     assert "row 1, column y: missing value (2 in all, also in z); " in refused
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--inputs", "x,p,q", "--workers", "0").stderr

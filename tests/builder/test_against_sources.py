@@ -21,6 +21,7 @@ from builder.maintenance.source_checks import verify_sources
 from store_spec.errors import StorageError
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, read_made, write_made
+from tests.builder.source_files import write_files
 
 SOURCES = {f"{letter}.made": Made(lengths=(3, number + 1), seed=number) for number, letter in enumerate("abcd")}
 
@@ -183,9 +184,7 @@ def test_where_rows_are_left_out_the_steps_of_a_sequence_are_counted(tmp_path):
 
 
 def test_the_command_compares_too(tmp_path):
-    (tmp_path / "src").mkdir()
-    for name in "ab":
-        (tmp_path / "src" / f"{name}.csv").write_text("x,y\n1,2\n3,4\n")
+    write_files(tmp_path / "src", {f"{name}.csv": "x,y\n1,2\n3,4\n" for name in "ab"})
     store = str(tmp_path / "s.zarr")
     seqzarr("build", tmp_path / "src", store)
     arguments = ["verify", store, "--sources", str(tmp_path / "src")]

@@ -13,6 +13,7 @@ import store_spec
 from builder.build_errors import UsageError
 from builder.processes.arguments import parse_arguments
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 
 
 def scaled(path: Path, *, factor, shift=0, name=""):
@@ -26,9 +27,7 @@ ME = f"{__name__}:scaled"
 @pytest.fixture
 def src(tmp_path):
     root = tmp_path / "src"
-    root.mkdir()
-    for number in range(3):
-        (root / f"{number}.raw").write_text(str(number))
+    write_files(root, {f"{number}.raw": str(number) for number in range(3)})
     return root
 
 

@@ -25,24 +25,20 @@ from builder.sources.label_files import LabelFilePattern, check_below, without_l
 from builder.sources.source_list import SourceList
 from store_spec.verification.verify import verify
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files, same
-
-
-def make(folder, name, text):
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 @pytest.fixture
 def src(tmp_path):
     """Two recordings; of the second, a row without labels and labels without a row, in another order."""
-    root = tmp_path / "src"
-    make(root, "a.csv", "t,x\n1,10\n2,20\n")
-    make(root, "b.csv", "t,x\n1,11\n2,21\n3,31\n")
-    make(root, "labels/a.csv", "t,y,z\n1,0.5,7\n2,1.5,8\n")
-    make(root, "labels/b.csv", "t,y,z\n3,3.5,9\n4,4.5,9\n1,2.5,9\n")
-    return root
+    texts = {
+        "a.csv": "t,x\n1,10\n2,20\n",
+        "b.csv": "t,x\n1,11\n2,21\n3,31\n",
+        "labels/a.csv": "t,y,z\n1,0.5,7\n2,1.5,8\n",
+        "labels/b.csv": "t,y,z\n3,3.5,9\n4,4.5,9\n1,2.5,9\n",
+    }
+    return write_files(tmp_path / "src", texts)
 
 
 def read(store):
@@ -202,7 +198,7 @@ def test_rows_meet_by_number(src, tmp_path):
 
 
 def test_rows_are_joined_counted_and_cleaned(src, tmp_path):
-    make(src, "labels/a.csv", "t,y,z\n2,,8\n1,0.5,7\n")
+    write_files(src, {"labels/a.csv": "t,y,z\n2,,8\n1,0.5,7\n"})
     process = tabular(labels_from="labels/{stem}.csv", on="t", missing="y=drop")
     builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
     assert read(tmp_path / "t.zarr") == {
@@ -218,8 +214,9 @@ def test_rows_are_joined_counted_and_cleaned(src, tmp_path):
 
 def test_columns_are_left_out_of_either_file(tmp_path):
     root = tmp_path / "src"
-    make(root, "a.csv", "t,x,note,both\n1,10,hi,1\n2,20,ho,2\n")
-    make(root, "y/a.csv", "t,y,flag,both\n2,5,A:e,7\n1,6,A,8\n")
+    write_files(
+        root, {"a.csv": "t,x,note,both\n1,10,hi,1\n2,20,ho,2\n", "y/a.csv": "t,y,flag,both\n2,5,A:e,7\n1,6,A,8\n"}
+    )
     process = tabular(exclude="note,flag,both", labels_from="y/{name}", on="t")
     builder.build(root, tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
     assert read(tmp_path / "t.zarr") == {("a.csv", 0): ([[10], [20]], [[6], [5]])}
@@ -240,9 +237,9 @@ def test_rivers_are_joined_by_the_parts_of_a_date_as_a_loop_joins_them(tmp_path)
         pairs = [*zip(days, forcing, strict=True)]
         lines = [f"{str(day).replace('-', ' ')} 12\t{' '.join(map(str, row))}" for day, row in pairs]
         lines = [" 44.82", "587675987", "Year Mnth Day Hr\tprcp(mm/day) a b", *lines]
-        make(tmp_path, f"src/forcing/{river}_lump.txt", "\n".join(lines))
+        write_files(tmp_path, {f"src/forcing/{river}_lump.txt": "\n".join(lines)})
         lines = [f"{river} {str(day).replace('-', ' ')}   {value} A:e" for day, value in flow.items()]
-        make(tmp_path, f"src/streamflow/{river}_qc.txt", "\n".join(reversed(lines)))
+        write_files(tmp_path, {f"src/streamflow/{river}_qc.txt": "\n".join(reversed(lines))})
         rows = [(row.tolist(), [int(flow[day])]) for day, row in zip(days, forcing, strict=False) if day in flow]
         expected[f"forcing/{river}_lump.txt", 0] = tuple(map(list, zip(*rows, strict=False)))
     options = ["--labels-from", r"forcing/(\d+)_.* -> streamflow/{1}_qc.txt", "--on", "0=1,1=2,2=3"]
@@ -272,8 +269,13 @@ def test_labels_beside_that_are_text_are_classes(tmp_path, options):
     """Their column has the name of one of the source's, and none of these is taken for it."""
     words = {"a": ["sil", "ah", "sil"], "b": ["oh", "sil", "ah"]}
     for stem, ours in words.items():
-        make(tmp_path, f"src/{stem}.csv", "t,x\n1,10\n2,20\n3,30\n")
-        make(tmp_path, f"src/y/{stem}.csv", "t,x\n" + "".join(f"{t},{word}\n" for t, word in enumerate(ours, 1)))
+        write_files(
+            tmp_path,
+            {
+                f"src/{stem}.csv": "t,x\n1,10\n2,20\n3,30\n",
+                f"src/y/{stem}.csv": "t,x\n" + "".join(f"{t},{word}\n" for t, word in enumerate(ours, 1)),
+            },
+        )
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--workers", "0"]
     beside = ["--inputs", "x", "--labels-from", "y/{stem}.csv", "--labels", "x", *options]
     result = seqzarr(*command, *beside, "--dry-run")
@@ -287,8 +289,7 @@ def test_labels_beside_that_are_text_are_classes(tmp_path, options):
     )
     again = seqzarr(*command)
     assert "2 unchanged; 0 failed" in again.stdout
-    make(tmp_path, "src/c.csv", "t,x\n1,10\n")
-    make(tmp_path, "src/y/c.csv", "t,x\n1,eh\n")
+    write_files(tmp_path, {"src/c.csv": "t,x\n1,10\n", "src/y/c.csv": "t,x\n1,eh\n"})
     assert seqzarr(*command).exit_code == 0
     assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("sil", "ah", "oh", "eh")
     checked = seqzarr("verify", command[2], "--sources", tmp_path / "src", "--workers", "0")
@@ -301,8 +302,7 @@ def test_labels_beside_that_are_text_are_classes(tmp_path, options):
 
 def test_a_column_of_the_same_name_in_both_files_and_groups(tmp_path):
     root = tmp_path / "src"
-    make(root, "a.csv", "g,t,x\n5,1,10\n6,2,20\n5,3,30\n6,9,90\n")
-    make(root, "y/a.csv", "d,x\n3,-30\n2,-20\n1,-10\n")
+    write_files(root, {"a.csv": "g,t,x\n5,1,10\n6,2,20\n5,3,30\n6,9,90\n", "y/a.csv": "d,x\n3,-30\n2,-20\n1,-10\n"})
     process = tabular(labels="x", labels_from="y/{name}", on="t=d", group_by="g")
     builder.build(root, tmp_path / "t.zarr", process=process, workers=0)
     assert read(tmp_path / "t.zarr") == {
@@ -320,7 +320,7 @@ def test_other_labels_are_another_source(src, tmp_path):
     store = tmp_path / "t.zarr"
     builder.build(src, store, process=process, workers=0)
     assert builder.build(src, store, workers=0).unchanged == 2
-    make(src, "labels/b.csv", "t,y,z\n1,1,1\n2,2,2\n3,3,3\n")
+    write_files(src, {"labels/b.csv": "t,y,z\n1,1,1\n2,2,2\n3,3,3\n"})
     assert builder.build(src, store, workers=0).changed == ("b.csv",)
     report = builder.build(src, store, workers=0, update=True)
     assert (report.updated, report.unchanged) == (1, 1)
@@ -344,20 +344,8 @@ def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeyp
     assert not open_with_sources
 
 
-def test_the_axis_is_an_option_like_the_others(src, tmp_path):
-    beside = ["--labels-from", "labels/{stem}.csv"]
-    command = ["build", str(src), str(tmp_path / "t.zarr"), "--workers", "0"]
-    assert seqzarr(*command, *beside, "--label-axis", "own").exit_code == 0
-    for again in (["--label-axis", "own"], beside, [*beside, "--label-axis", "own"]):
-        assert seqzarr(*command, *again).exit_code == 0
-    for other in (["--label-axis", "step"], [*beside, "--label-axis", "step"]):
-        result = seqzarr(*command, *other)
-        assert result.exit_code == 2
-        assert "was built with label_axis own, and now label_axis step is asked for" in result.stderr
-
-
 def test_a_source_without_labels_fails_alone(src, tmp_path):
-    make(src, "c.csv", "t,x\n1,1\n")
+    write_files(src, {"c.csv": "t,x\n1,1\n"})
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
     report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
     assert [str(failure) for failure in report.failures] == [
@@ -441,28 +429,16 @@ def test_an_error_of_a_left_join_names_the_row_and_the_key(src, tmp_path):
     assert str(failure).startswith(
         "b.csv: row 2, column y: missing value, since no row of its labels labels/b.csv has t 2 (1 in all); fill it in"
     )
-    make(src, "labels/b.csv", "t,y\n2,\n1,5\n3,5\n")
+    write_files(src, {"labels/b.csv": "t,y\n2,\n1,5\n3,5\n"})
     (failure,) = builder.build(src, tmp_path / "t.zarr", workers=0).failures
     assert failure.reason.startswith("row 2, column y: missing value (1 in all); fill it in")
-    make(src, "labels/b.csv", "t,y\n2,1\n1,5\n3,5\n")
+    write_files(src, {"labels/b.csv": "t,y\n2,1\n1,5\n3,5\n"})
     assert builder.build(src, tmp_path / "t.zarr", workers=0).failures == ()
-
-
-def test_the_join_is_an_option_like_the_others(src, tmp_path):
-    command = ["build", str(src), str(tmp_path / "t.zarr"), "--workers", "0"]
-    left = ["--labels-from", "labels/{stem}.csv", "--on", "t", "--join", "left", "--missing", "y,z=ffill+drop"]
-    result = seqzarr(*command, *left)
-    assert result.exit_code == 0, result.output
-    assert "2 values filled in" in seqzarr("inspect", tmp_path / "t.zarr").stdout
-    assert seqzarr(*command, *left).exit_code == 0
-    result = seqzarr(*command, *left[:4], "--join", "inner")
-    assert result.exit_code == 2
-    assert "was built with join left, and now join inner is asked for" in result.stderr
 
 
 def test_what_is_to_be_read_counts_the_files_of_labels_in_a_dry_run_and_in_a_build(src, tmp_path):
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
-    make(src, "c.csv", "t,x\n1,1\n")  # its labels are not there
+    write_files(src, {"c.csv": "t,x\n1,1\n"})  # its labels are not there
     every = [path for path in src.rglob("*.csv") if path.name != "c.csv"]
     size = sum(path.stat().st_size for path in every)
     found = preview(src, tmp_path / "t.zarr", process=process)

@@ -27,6 +27,7 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.leftovers import threads_left
 from tests.builder.made_sources import RAISED, Made, assert_store, expected, read_made, sources_in, write_made
+from tests.builder.source_files import write_files
 from tests.store.oracle import Sequence, assert_holds, files
 
 ROOT = Path(__file__).parents[2]
@@ -364,8 +365,7 @@ def test_a_function_is_named_by_its_module_in_the_working_folder(numbers):
 
 @pytest.mark.slow
 def test_a_function_that_workers_cannot_import_is_told_before_anything_is_made(numbers):
-    (numbers / "hidden").mkdir()
-    (numbers / "hidden" / "unseen.py").write_text("def read(path): ...\n")
+    write_files(numbers / "hidden", {"unseen.py": "def read(path): ...\n"})
     (numbers / "script.py").write_text(
         "import sys\nsys.path.insert(0, 'hidden')\nimport unseen\nsys.path.remove('hidden')\n"
         "import builder\n"
@@ -399,9 +399,7 @@ def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, m
     """They come first here, as tables of nothing but a header."""
     monkeypatch.setattr(import_module("builder.execution.build"), "PROBED", together)  # by its name it is the function
     folder, store = tmp_path / "src", tmp_path / "some.zarr"
-    folder.mkdir()
-    for number in range(9):
-        (folder / f"{number}.csv").write_text("time,a\n")
+    write_files(folder, {f"{number}.csv": "time,a\n" for number in range(9)})
     with pytest.raises(BuildError, match="no store was made: of 9 sources 9 skipped as empty, none could be used"):
         builder.build(folder, store, workers=0)
     (folder / "9.csv").write_text("a\n1\n2\n")

@@ -31,6 +31,7 @@ from store_spec import errors
 from store_spec.disk.object_storage import object_store
 from store_spec.schema import CONVENTION
 from tests.store.azure_server import azure_container
+from tests.store.oracle import files
 from tests.store.s3_server import objects_at, s3_bucket
 from tests.store.test_zarr_stores import bits
 
@@ -65,11 +66,6 @@ def make_sources(folder: Path, start: int, stop: int) -> Path:
     for number in range(start, stop):
         np.save(folder / f"{number:03}.npy", np.random.default_rng(number).normal(size=(150 + number, 4)).astype("f4"))
     return folder
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all files of a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @SERVERS

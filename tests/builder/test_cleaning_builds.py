@@ -21,6 +21,7 @@ from builder.frames.tabular import tabular
 from builder.maintenance.source_checks import verify_sources
 from store_spec.verification.verify import verify
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 
@@ -76,8 +77,7 @@ def test_what_looks_like_a_missing_value_is_one_as_the_error_advises(tmp_path, m
 
 @pytest.mark.parametrize("text", ["W", "x1", "1;2", "remarks", "*********"])
 def test_what_does_not_look_like_a_missing_value_is_none(tmp_path, text):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text(f"a,b\n1,7\n2,{text}\n")
+    write_files(tmp_path / "src", {"a.csv": f"a,b\n1,7\n2,{text}\n"})
     done = build(tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
     assert "is not a number; " in done.stderr
     assert "--na-values" not in done.stderr
@@ -168,61 +168,6 @@ def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path)
     assert rows(tmp_path / "1.zarr")["none.csv", 0] == [[0.0]]
 
 
-@pytest.mark.parametrize(
-    ("first", "then", "message"),
-    [
-        (
-            ["--missing", "drop"],
-            ["--missing", "split"],
-            "was built with missing drop, and now missing split is asked for",
-        ),
-        (["--missing", "drop"], ["--missing", " drop "], ""),
-        (["--missing", "drop"], ["--missing", "error"], "missing drop, and now missing not given"),
-        (["--missing", "drop"], ["--na-values", "5"], "na_values not given, and now na_values 5"),
-        (
-            ["--missing", "drop", "--log", "a", "--scale", "a=2"],
-            ["--scale", "a=2", "--log", "a"],
-            "transforms log a,scale a=2, and now transforms scale a=2,log a",
-        ),
-        (
-            ["--missing", "ffill+drop", "--ffill-limit", "2"],
-            ["--ffill-limit", "3"],
-            "ffill_limit 2, and now ffill_limit 3",
-        ),
-        (
-            ["--missing", "ffill+drop", "--ffill-limit", "2"],
-            ["--missing", "ffill+drop", "--ffill-limit", "3"],
-            "ffill_limit 2, and now ffill_limit 3",
-        ),
-    ],
-)
-def test_what_differs_from_the_first_build_is_refused_with_both_values(src, tmp_path, first, then, message):
-    (src / "only.csv").unlink()
-    assert build(src, tmp_path / "t.zarr", *first, "--workers", 0).exit_code == 0
-    result = build(src, tmp_path / "t.zarr", *then, "--workers", 0)
-    assert message in result.stderr
-    assert result.exit_code == (2 if message else 0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--missing", "fill"], "missing='fill': 'fill' is none of ffill, interpolate, error, drop, keep, split"),
-        (["--scale", "a"], "scale 'a' is not of the form COL=FACTOR, as flow=0.001"),
-        (["--missing", "keep", "--dtype", "int8"], "missing=keep needs a dtype of floats"),
-        (
-            ["--process", "a:b", "--log", "a", "--missing", "drop"],
-            "--log: for tables, which --process re",
-        ),
-    ],
-)
-def test_wrong_usage_is_one_line(src, tmp_path, options, message):
-    result = build(src, tmp_path / "t.zarr", *options)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert not (tmp_path / "t.zarr").exists()
-
-
 def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
     (src / "only.csv").unlink()
     store = tmp_path / "t.zarr"
@@ -284,8 +229,7 @@ def test_the_sources_that_lost_most_are_those_of_all_batches(tmp_path):
     def write(names):
         for name in names:
             gaps, rows = lost[name]
-            (tmp_path / "src").mkdir(exist_ok=True)
-            (tmp_path / "src" / name).write_text("a,b\n" + ",1\n" * gaps + "1,1\n" * rows)
+            write_files(tmp_path / "src", {name: "a,b\n" + ",1\n" * gaps + "1,1\n" * rows})
 
     for names in (list(lost)[:30], list(lost)[30:]):
         write(names)
@@ -314,8 +258,7 @@ def test_a_dry_run_says_what_would_be_done_to_the_sources_that_it_reads(src, tmp
 
 def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
     folder = tmp_path / "src"
-    folder.mkdir()
-    (folder / "a.csv").write_text("unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n")
+    write_files(folder, {"a.csv": "unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n"})
     assert build(folder, tmp_path / "t.zarr", "--group-by", "unit,run", "--workers", 0).exit_code == 0
     opened = store_spec.open_store(tmp_path / "t.zarr")
     assert opened.sequences["unit"].tolist() == [7, 8, 7]

@@ -15,7 +15,9 @@ from builder.sources.fingerprints import CACHE
 from store_spec import open_store
 from store_spec.disk.lock import build_folder, locked
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.documents import PROGRESS
+from tests.store.oracle import files
 
 SOURCES = 40
 OPTIONS = ("--process", "slow_source:read", "--chunk", "1kB", "--shard", "8kB", "--batch", "64kB")  # a source a batch
@@ -60,10 +62,6 @@ main()
 """
 
 
-def files_of(store: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
-
-
 def start() -> subprocess.Popen[str]:
     """Start a slow build with two workers, in a session of its own, as from a terminal of its own."""
     code = COMMAND.format(here=str(Path(__file__).parents[2]))
@@ -97,9 +95,7 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
 def folder(tmp_path, monkeypatch):
     """The working folder, with sources whose reading is slow, and their process function."""
     (tmp_path / "slow_source.py").write_text(SLOW_SOURCE)
-    (tmp_path / "raw").mkdir()
-    for number in range(SOURCES):
-        (tmp_path / "raw" / f"{number:02}.raw").write_text("-")
+    write_files(tmp_path / "raw", {f"{number:02}.raw": "-" for number in range(SOURCES)})
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "slow_source", raising=False)
@@ -139,7 +135,7 @@ def test_a_build_that_is_ended_by_a_signal_leaves_no_process_and_can_be_finished
     )
     report = json.loads(finished.stdout)
     assert (report["unchanged"], report["added"], whole.exit_code) == (count, SOURCES - count, 0)
-    assert files_of(Path("s.zarr")) == files_of(Path("whole.zarr"))
+    assert files(Path("s.zarr")) == files(Path("whole.zarr"))
     assert {path.name for path in build_folder(Path("s.zarr")).glob("*")} <= {CACHE}
 
 
@@ -233,8 +229,7 @@ main({command!r})
     ("name", "then"), [("SIGINT", "raise"), ("SIGTERM", "raise"), ("SIGTERM", "raise ImportError('of C') from None")]
 )
 def test_a_signal_while_modules_are_imported_prints_no_traceback(tmp_path, module, command, name, then):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text("x\n1\n")
+    write_files(tmp_path / "src", {"a.csv": "x\n1\n"})
     places = [str(tmp_path / "src"), str(tmp_path / "s.zarr"), "--workers", "0"]
     done = run(IMPORTING.format(module=module, name=name, then=then, command=[command, *places]))
     assert (done.returncode, done.stdout) == (128 + signal.Signals[name], "")

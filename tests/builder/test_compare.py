@@ -15,6 +15,7 @@ from builder.sources.folder import LocalFolder
 from store_spec.disk.ledger import Ledger
 from store_spec.format.records import SourceId, check_sequence, describe
 from store_spec.schema import Schema, rows_of
+from tests.builder.source_files import write_files
 
 SCHEMA = Schema.plan(rows_of("float32", (1,)), rows_of("int8", (2,)), label_axis="sequence")
 
@@ -24,9 +25,7 @@ def folder(tmp_path, monkeypatch):
     """A folder of three files, a store that holds them as a build would, and files that count as written long ago."""
     now = time.time_ns
     monkeypatch.setattr("builder.sources.fingerprints.time.time_ns", lambda: now() + 2 * SETTLED_NS)
-    (tmp_path / "src").mkdir()
-    for name in "abc":
-        (tmp_path / "src" / name).write_text(name)
+    write_files(tmp_path / "src", {name: name for name in "abc"})
     with Ledger.create(tmp_path / "store", SCHEMA) as ledger:
         rows = []
         for number, name in enumerate("abc"):

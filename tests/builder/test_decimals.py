@@ -16,6 +16,7 @@ from builder import build, tabular
 from builder.build_errors import SourceError
 from builder.formats import decimals, open_table
 from builder.formats.table import Table
+from tests.builder.source_files import write_files
 
 TYPES = [
     getattr(pa, name)(digits, scale)
@@ -173,9 +174,7 @@ def test_decimals_group_rows_and_count_a_calendar_whatever_their_size(tmp_path, 
 
 
 def test_decimals_in_a_manifest_are_labels_and_kept(tmp_path):
-    (tmp_path / "src").mkdir()
-    for name in "ab":
-        (tmp_path / f"src/{name}.csv").write_text("x\n1\n2\n")
+    write_files(tmp_path / "src", {f"{name}.csv": "x\n1\n2\n" for name in "ab"})
     table = pa.table(
         {
             "source": ["a", "b"],

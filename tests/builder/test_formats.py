@@ -2,11 +2,8 @@
 
 import bz2
 import gzip
-import io
 import json
 import lzma
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from builder.formats.arrays import NpyTable, read_npz
 from builder.formats.table import OpenTable, Table, read_raw
 from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines
 from builder.options.table_options import TableOptions
+from tests.builder.broken_sources import npy_bytes
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -431,195 +429,15 @@ def test_a_format_or_delimiter_overrides_the_suffix(tmp_path):
         assert {name: column.tolist() for name, column in read.columns.items()} == {"a": [1.0], "b": [2.0]}
 
 
-def npy_bytes(array) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.asarray(array))
-    return stream.getvalue()
-
-
-def arrow_bytes(table, *, stream=False):
-    sink = pa.BufferOutputStream()
-    with (ipc.new_stream if stream else ipc.new_file)(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
-
-
-def npz_bytes(**members: bytes) -> bytes:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(f"{name}.npy", data)
-    return sink.getvalue()
-
-
-class Harmful:
-    """Unpickling it would be noticed."""
-
-    def __reduce__(self):
-        return (pytest.fail, ("a pickle was loaded",))
-
-
-PLAIN = pa.table({"a": [1.0, 2.0], "b": [3, 4]})
-TEXT = b"a,b\n" + b"1.5,2.5\n" * 5000
-RAGGED = pa.table({"e": [[1, 2], [3, 4], [5]]})
-NPY = npy_bytes(np.arange(6.0).reshape(3, 2))
-BROKEN = {
-    "zero bytes.csv": (b"", "is empty: 0 bytes"),
-    "only line ends.csv": (b"\n\r\n\n", "holds no header and no rows"),
-    "nothing packed.csv.gz": (gzip.compress(b""), "holds no header and no rows"),
-    "cut.csv.gz": (gzip.compress(TEXT)[:60], "cannot be read: .*; is it whole"),
-    "cut.csv.zst": (pa.compress(TEXT, codec="zstd", asbytes=True)[:20], "cannot be read: .*; is it whole"),
-    "not gzip.csv.gz": (b"a,b\n1,2\n", "cannot be read"),
-    "checksum.csv.gz": (gzip.compress(TEXT)[:-8] + b"\0" * 8, "cannot be read"),
-    "too few.csv": (b"a,b,c\n1,2,3\n4,5\n", r"row 2 has 2 fields, but the first line has 3 \('4,5'\)"),
-    "too many.csv": (b"a,b\n1,2\n3,4,5\n", "row 2 has 3 fields, but the first line has 2"),
-    "far down.csv": (TEXT * 80, "row 5,001, column a: 'a' is not a number: correct it; row 5,001, column b"),
-    "cut far down.csv": (
-        b"a,b\n" + b"1.5,2.5\n" * 400_000 + b"1\n",
-        "row 400,001 has 1 fields, but the first line has 2",
-    ),
-    "cut line.csv": (TEXT[:-6], "row 5,000 has 1 fields, but the first line has 2"),
-    "text.csv": (
-        b"a,t\n1,\n2,x\n",
-        r"column t holds text, not numbers \('x' in row 2\); leave it out with --exclude t",
-    ),
-    "slip.csv": (b"a\n1\n2\n3..5\n4\nx\n", "row 3, column a: '3..5' is not a number"),
-    "time.csv": (b"t\n2020-01-02 03:04\n", r"column t holds time stamps, not numbers \('2020-01-02 03:04' in row 1\)"),
-    "iso.csv": (b"t\n2020-01-02T03:04\n", r"t holds time stamps, not numbers .*; say --time t if it tells when each"),
-    "basic.csv": (
-        b"t\n20200102T0304\n",
-        r"holds time stamps, not numbers .* say --time t if it tells when each row was, ",
-    ),
-    "mixed bool.csv": (b"a\ntrue\n1\n", r"column a holds text, not numbers \('true' in row 1\)"),
-    "large whole.csv": (
-        f"a\n1\n{2**53 + 1}\n".encode(),
-        r"row 2, column a: 9007199254740993 is beyond 2\*\*53 .*int64",
-    ),
-    "twice.csv": (b"a,b,a\n1,2,3\n", "columns 1 and 3 are both named 'a'"),
-    "no header.csv": (b"1.5,2.5\n3,4\n", r"the first line holds only numbers \(1.5, 2.5\); say --no-header"),
-    "latin.csv": (b"a,\xe9\n1,2\n", "the header is not valid UTF-8"),
-    "utf16.csv": ("a,b\n1,2\n".encode("utf-16"), "is UTF-16 text; write it as UTF-8"),
-    "garbage.csv": (bytes(range(256)) * 20, "the header holds NUL bytes"),
-    "one line.csv": (b"x" * (1 << 25), "field larger than field limit .*; is it text with this delimiter"),
-    "long line.csv": (
-        b"a,b\n" + b"1.5,2.5\n" * 200_000 + b"1," + b"5" * (1 << 22) + b"\n",
-        "a line is longer than 1,048,576 bytes; is it text, and whole",
-    ),
-    "one line.txt": (b"x" * (1 << 25), "no two lines end within the first 16,777,216 bytes; is it text"),
-    "words.txt": (b"1 2\n3 x\n", "row 2, column 1: 'x' is not a number"),
-    "ragged.txt": (b" 1  2 \n 3 \n", "row 2 has 1 fields, but the first line has 2"),
-    "garbage.parquet": (b"nonsense" * 9, "cannot be read: .*; is it a whole Parquet file"),
-    "cut.parquet": (parquet_bytes(PLAIN)[:-9], "is it a whole Parquet file"),
-    "hole.parquet": (b"PAR1" + b"\0" * 60 + parquet_bytes(PLAIN)[64:], "cannot be read"),
-    "text.parquet": (parquet_bytes(pa.table({"t": ["x"]})), r"column t holds text, not numbers \('x' in row 1\)"),
-    "time.parquet": (
-        parquet_bytes(pa.table({"t": pa.array([0], pa.timestamp("ns", "UTC"))})),
-        "column t holds time stamps, not numbers",
-    ),
-    "ragged.parquet": (parquet_bytes(RAGGED), "column e holds 1 values in row 3, but 2 in row 1; lists must have one"),
-    "nested.parquet": (parquet_bytes(pa.table({"e": [[[1, 2]], [[3]]]})), "column e holds values of type list"),
-    "struct.parquet": (parquet_bytes(pa.table({"s": [{"x": 1}]})), "column s holds values of type struct.* in row 1"),
-    "garbage.arrow": (b"ARROW1\0\0 nonsense", "cannot be read: .*; is it a whole Arrow file"),
-    "cut.arrow": (arrow_bytes(PLAIN)[:-40], "cannot be read"),
-    "cut.ipc": (arrow_bytes(PLAIN, stream=True)[:-60], "cannot be read"),
-    "feather1.feather": (b"FEA1" + b"\0" * 40 + b"FEA1", "Feather file of version 1"),
-    "twice.arrow": (
-        arrow_bytes(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])),
-        "columns 1 and 2 are both named 'a'",
-    ),
-    "none.arrow": (arrow_bytes(pa.table({})), "has no columns"),
-    "garbage.npy": (b"nonsense", "cannot be read: .*; is it a whole NPY file"),
-    "cut.npy": (NPY[:-8], r"the header, shape \(3, 2\) of float64, makes 176 bytes, but there are 168"),
-    "more.npy": (NPY + NPY, "makes 176 bytes, but there are 352; write it again, one array a file"),
-    "huge.npy": (NPY.replace(b"(3, 2), }   ", b"(3, 9999), }"), "bytes, but there are"),
-    "pickle.npy": (
-        NPY[:10]
-        + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117)
-        + b"\n"
-        + pickle.dumps(Harmful()),
-        "holds Python objects .a pickle., which are never loaded",
-    ),
-    "text.npy": (npy_bytes(np.array(["x"])), "holds <U1, which is not stored; save bool, whole numbers, or floats"),
-    "time.npy": (npy_bytes(np.array(["2020"], "M8[s]")), "holds datetime64"),
-    "complex.npy": (npy_bytes(np.ones((2, 2), complex)), "holds complex128, which is not stored"),
-    "records.npy": (npy_bytes(np.zeros(2, [("a", "f4"), ("b", "i4")])), "which is not stored"),
-    "scalar.npy": (npy_bytes(np.array(3.0)), "holds a single value; an array of steps is needed"),
-    "no columns.npy": (npy_bytes(np.zeros((3, 0))), r"an array of shape \(3, 0\) has no columns"),
-    "code.npy": (NPY.replace(b"False", b"exit("), "cannot be read"),
-    "x.unknown": (b"1,2\n", "no format has the suffix '.unknown'; known are "),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_one_source_error_that_says_what_is_wrong(tmp_path, name):
-    data, message = BROKEN[name]
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(SourceError, match=message) as caught:
-        read_all(tmp_path / name)
-    assert str(caught.value).startswith(f"{name}: ")
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 600
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-
-
-BROKEN_NPZ = {
-    "garbage": (b"nonsense", "is it a whole NPZ file"),
-    "cut": (npz_bytes(inputs=NPY)[:-30], "is it a whole NPZ file"),
-    "no key": (npz_bytes(x=NPY, y=NPY), "has no array 'inputs'; it has: x, y; name them with --input-key"),
-    "cut inside": (npz_bytes(inputs=NPY[:-8]), "array 'inputs': the header, shape .3, 2. of float64, makes 176 bytes"),
-    "flipped": (npz_bytes(inputs=NPY).replace(NPY[-8:], b"\1" * 8), "cannot be read: .*CRC"),
-    "text": (npz_bytes(inputs=npy_bytes(np.array(["x"]))), "array 'inputs': holds <U1"),
-}
-
-
-@pytest.mark.parametrize("fault", BROKEN_NPZ)
-def test_a_broken_npz_file_is_one_source_error(tmp_path, fault):
-    data, message = BROKEN_NPZ[fault]
-    (tmp_path / "x.npz").write_bytes(data)
-    with pytest.raises(SourceError, match=message):
-        read_npz(tmp_path / "x.npz", source="x.npz", keys=["inputs"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".csv", ".txt", ".csv.gz", ".parquet", ".arrow", ".ipc", ".npy"])
-def test_cut_or_flipped_anywhere_a_file_gives_numbers_or_a_source_error(tmp_path, suffix):
-    whole = {
-        ".csv": TEXT[:200],
-        ".txt": TEXT[4:200].replace(b",", b"  "),
-        ".csv.gz": gzip.compress(TEXT[:200]),
-        ".parquet": parquet_bytes(PLAIN),
-        ".arrow": arrow_bytes(PLAIN),
-        ".ipc": arrow_bytes(PLAIN, stream=True),
-        ".npy": NPY,
-    }[suffix]
-    rng = np.random.default_rng(0)
-    path = tmp_path / f"x{suffix}"
-    for trial in range(150):
-        data = bytearray(whole)
-        place = int(rng.integers(len(data)))
-        if trial % 2:
-            data[place] ^= 1 << int(rng.integers(8))
-        else:
-            del data[place:]
-        path.write_bytes(data)
-        try:
-            read = read_all(path)
-        except SourceError as error:
-            assert str(error).startswith(f"x{suffix}: ")  # noqa: PT017 - it may also not be raised
-        else:
-            assert all(column.dtype.kind in "biuf" for column in read.columns.values())
-
-
-def test_what_is_no_file_is_a_source_error(tmp_path):
+def test_what_is_no_file_or_of_no_format_is_a_source_error(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
-    for name, message in [("folder.csv", "is not a file"), ("gone.csv", "No such file")]:
+    (tmp_path / "x.unknown").write_text("1,2\n")
+    for name, message in [
+        ("folder.csv", "is not a file"),
+        ("gone.csv", "No such file"),
+        ("x.unknown", "^x.unknown: no format has the suffix '.unknown'; known are "),
+    ]:
         with pytest.raises(SourceError, match=message):
             read_all(tmp_path / name)
 
@@ -653,7 +471,7 @@ def test_options_that_cannot_be_are_usage_errors(options, message):
 @pytest.mark.parametrize("suffix", [".csv", ".npy"])
 def test_as_many_column_names_are_needed_as_there_are_columns(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
-    path.write_bytes(b"1,2\n" if suffix == ".csv" else NPY)
+    path.write_bytes(b"1,2\n" if suffix == ".csv" else npy_bytes(np.ones((3, 2))))
     with pytest.raises(SourceError, match="has 2 columns, but 3 column names were given"):
         read_all(path, column_names=("a", "b", "c"))
 

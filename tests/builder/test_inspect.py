@@ -21,6 +21,7 @@ from builder.inspection.values import TimeRange, length_bins
 from store_spec import Rows, create_store, open_store
 from store_spec.format.times import Time
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 
 
 def shown(*arguments):
@@ -354,8 +355,7 @@ def test_a_ratio_is_written_out_however_large_it_is(tmp_path):
 
 
 def test_options_of_the_build_are_shown_where_any_was_given(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text("x,y\n1,2\n")
+    write_files(tmp_path / "src", {"a.csv": "x,y\n1,2\n"})
     build(tmp_path / "src", tmp_path / "plain.zarr", workers=0)
     build(tmp_path / "src", tmp_path / "chosen.zarr", process=tabular(labels="y"), workers=0)
     assert "Build" not in shown(tmp_path / "plain.zarr").splitlines()
@@ -365,8 +365,7 @@ def test_options_of_the_build_are_shown_where_any_was_given(tmp_path):
 @pytest.fixture
 def halves(tmp_path):
     """A source of six steps, of which labels in another file miss some."""
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/a.csv").write_text("t,x\n" + "".join(f"2024-01-01T0{hour}:00,{hour}\n" for hour in range(6)))
+    write_files(tmp_path / "src", {"a.csv": "t,x\n" + "".join(f"2024-01-01T0{hour}:00,{hour}\n" for hour in range(6))})
 
     def built(hours, **options):
         labels = "".join(f"2024-01-01T0{hour}:00,{hour}\n" for hour in hours)

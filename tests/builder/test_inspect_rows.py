@@ -28,6 +28,7 @@ from store_spec import Rows, Store, create_store, open_store
 from store_spec.reading.splits import DEFAULT_SPLITS, position
 from tests.builder.command import seqzarr
 from tests.builder.inspected_stores import HOSTILE, hostile_store
+from tests.builder.source_files import write_files
 
 
 def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), chunk: int = 64) -> Store:
@@ -293,9 +294,7 @@ def test_numbers_are_no_classes():
 
 def test_classes_that_no_row_has_are_worth_a_look(tmp_path: Path):
     source, store = tmp_path / "src", tmp_path / "s.zarr"
-    source.mkdir()
-    for name, row in (("a", "1,cat"), ("c", "1,dog")):
-        (source / f"{name}.csv").write_text(f"x,l\n{row}\n")
+    write_files(source, {f"{name}.csv": f"x,l\n{row}\n" for name, row in (("a", "1,cat"), ("c", "1,dog"))})
     build(source, store, process=tabular(labels="l", classes=["cat,typo,dog"]), workers=0)
     document = inspect(store, rows=True)
     assert ("labels", "1 class of l is the label of no row: typo.") in list(notes_on(document))

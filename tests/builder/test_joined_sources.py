@@ -22,6 +22,7 @@ from builder.frames.tabular import tabular
 from builder.maintenance.source_checks import verify_sources
 from builder.sequence import LongSequence, Sequence
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 DAYS = {
@@ -34,9 +35,7 @@ BY_DEVICE = r"p(?P<device>\d+)_\d{8}\.csv"
 
 
 def write(folder: Path, name: str, rows: Any, header: str = "a,b") -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(header + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    write_files(folder, {name: header + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)})
 
 
 @pytest.fixture
@@ -254,12 +253,6 @@ def test_npz_files_are_joined_as_they_are(tmp_path):
 def test_a_pattern_that_cannot_be_meant_is_refused(src, options, message):
     with pytest.raises(UsageError, match=message):
         build(src, **options)
-
-
-def test_another_pattern_than_in_the_first_build_is_refused(src):
-    build(src, sequence_from=BY_DEVICE)
-    with pytest.raises(UsageError, match=r"was built with sequence_from p.*, and now sequence_from .* is asked for"):
-        build(src, sequence_from="(p)")
 
 
 def test_files_of_a_source_with_different_columns_are_a_failure_that_names_both(src):

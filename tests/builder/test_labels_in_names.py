@@ -21,6 +21,7 @@ from builder.maintenance.source_checks import verify_sources
 from builder.processes.function_options import is_valid_record
 from builder.sequence import LongSequence
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 ME = f"{__name__}:read"
@@ -45,10 +46,8 @@ def in_pieces(path: Path):
 
 
 def write(folder: Path, *names: str) -> Path:
-    for number, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps([number + step for step in range(len(name) % 5 + 1)]))
-    return folder
+    texts = (json.dumps([number + step for step in range(len(name) % 5 + 1)]) for number, name in enumerate(names))
+    return write_files(folder, dict(zip(names, texts, strict=True)))
 
 
 def run(*arguments):

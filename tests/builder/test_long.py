@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -28,15 +27,10 @@ from builder.sequence import LongSequence, Sequence
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.made_sources import Made, assert_store, read_made, sources_in, write_made
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 SMALL: dict[str, Any] = {"chunk": 600, "shard": 1200, "workers": 0}
-
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do without fsync: much of the time would go there, and no power cut is tested here."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def cut_lately(path: Path) -> Any:
@@ -163,8 +157,7 @@ def test_times_that_fall_between_two_pieces_are_told_as_the_build_tells_them(tmp
 
 
 def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a").write_text("a")
+    write_files(tmp_path / "src", {"a": "a"})
     good = np.zeros((3, 2), np.float32)
 
     def read(bad: Any) -> Any:
@@ -184,8 +177,7 @@ def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path)
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_pieces_may_be_plain_pairs_and_what_is_neither_is_named_by_its_number(tmp_path, elsewhere):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a").write_text("a")
+    write_files(tmp_path / "src", {"a": "a"})
     (tmp_path / "labels.csv").write_text("source,y\na,7\n")
     x = np.arange(20.0).reshape(10, 2)
     options = SMALL | ({"manifest": tmp_path / "labels.csv", "label_column": "y"} if elsewhere else {})
@@ -389,10 +381,8 @@ def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_
 @pytest.mark.slow
 def test_a_worker_keeps_to_memory_that_does_not_grow_with_a_source_and_gives_its_rows_away_by_name(tmp_path):
     """The peak of a worker process, of a function whose rows lie in no file: 200 MB of them."""
-    (tmp_path / "small").mkdir()
-    (tmp_path / "small" / "x.json").write_text("10")
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "x.json").write_text(str(GROUPS))
+    write_files(tmp_path / "small", {"x.json": "10"})
+    write_files(tmp_path / "src", {"x.json": str(GROUPS)})
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0

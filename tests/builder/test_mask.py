@@ -13,7 +13,6 @@ from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
 from builder.maintenance.compact import compact
 from builder.maintenance.repair import repair
-from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
 MOMENTS = 24  # of each file
@@ -147,22 +146,6 @@ def test_it_takes_next_to_nothing(tmp_path):
             writer.append(rows, np.zeros(len(rows), "int8"), source="a", filled=filled)
         sizes = {name: sum(file.stat().st_size for file in (path / name).glob("c.*")) for name in ("inputs", "filled")}
         assert sizes["filled"] * 100 < sizes["inputs"]
-
-
-def test_the_command_records_the_option_and_refuses_another(tmp_path):
-    write_sources(tmp_path / "src")
-    src, store = tmp_path / "src" / "*.csv", tmp_path / "store"
-    options = ["--inputs", "a,b", "--missing", "ffill+drop", "--workers", "0", "--quiet"]
-    assert seqzarr("build", src, store, *options, "--mask").exit_code == 0
-    assert store_spec.open_store(store).schema.filled
-    assert seqzarr("build", src, store, *options, "--mask").exit_code == 0
-    assert seqzarr("build", src, store).exit_code == 0
-    plain = tmp_path / "plain"
-    assert seqzarr("build", src, plain, *options).exit_code == 0
-    assert not store_spec.open_store(plain).schema.filled
-    result = seqzarr("build", src, plain, "--mask", *options)
-    assert result.exit_code == 2
-    assert "mask" in result.stderr
 
 
 @pytest.mark.parametrize("missing", [None, "drop", "keep", ["a=split"]])

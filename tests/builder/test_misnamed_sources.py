@@ -14,6 +14,7 @@ import store_spec
 from builder import build
 from builder.cli import main
 from tests.builder.made_sources import Made, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 BYTES, SHOWN = b"b\xff.csv", r"b\xff.csv"
@@ -27,9 +28,10 @@ LINE = (
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, and in it a folder of three tables, one of them misnamed."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "src").mkdir()
-    for number, name in enumerate([b"a.csv", BYTES, b"c.csv"]):
-        (tmp_path / "src" / os.fsdecode(name)).write_text(f"x,y\n{number},1\n")
+    write_files(
+        tmp_path / "src",
+        {os.fsdecode(name): f"x,y\n{number},1\n" for number, name in enumerate([b"a.csv", BYTES, b"c.csv"])},
+    )
     return tmp_path
 
 

@@ -17,6 +17,7 @@ from builder.build_errors import BuildError
 from builder.maintenance.source_checks import verify_sources
 from builder.sequence import LongSequence, Sequence
 from store_spec import Store
+from tests.builder.source_files import write_files
 
 NAMES = ["x", "y", "z"]
 
@@ -42,9 +43,7 @@ FRAMES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def build(tmp_path: Path, process: Any, names: str = "ab", **options: Any) -> Store:
     """Build sources that have a number each, and return the store."""
-    (tmp_path / "src").mkdir(exist_ok=True)
-    for number, name in enumerate(names):
-        (tmp_path / f"src/{name}").write_text(str(number))
+    write_files(tmp_path / "src", {f"{name}": str(number) for number, name in enumerate(names)})
     report = builder.build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, **options)
     if report.failures:
         raise BuildError(str(report.failures[0]))

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder.build_errors import UsageError
-from builder.frames.tabular import tabular
 from builder.planning.build_options import BuildOptions
 from builder.planning.plan import make_plan
 from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, split_into_batches
@@ -83,25 +82,6 @@ def test_a_manifest_gives_each_new_source_its_labels_and_leaves_out_what_it_does
     assert plan.sources.labels.tolist() == [[1, 10], [3, 30]]
     assert plan.sources.label_names == ("speaker", "age")
     assert plan.batch(slice(1, 2)).labels.tolist() == [[3, 30]]  # type: ignore[union-attr]
-
-
-def test_another_option_than_that_of_the_first_build_is_refused_with_both_values(tmp_path):
-    (tmp_path / "src").mkdir()
-    for number in range(2):
-        np.save(tmp_path / "src" / f"{number}.npy", np.ones((4, 3), np.float32))
-    first = tabular(inputs="0:1", labels="2")
-    builder.build(tmp_path / "src", tmp_path / "store", process=first, workers=0)
-    before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*"))
-    other = tabular(inputs="0", labels="2")
-    with pytest.raises(UsageError, match="built with inputs 0:1, and now inputs 0 is asked for"):
-        make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=other))
-    with pytest.raises(UsageError, match=r"built with label_axis .*, and now label_axis .*own.* is asked for"):
-        make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=first, label_axis="own"))
-    with pytest.raises(UsageError, match=r"now function tests\.builder\.made_sources:read_made is asked for"):
-        make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=read_made))
-    same = tabular(inputs=["0:1"], labels=["2"])
-    assert make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=same)).new == ()
-    assert before == sorted(path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*"))
 
 
 def test_a_store_that_no_build_made_is_not_built_to(tmp_path):

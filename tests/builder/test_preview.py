@@ -19,6 +19,7 @@ from builder.execution.build import build
 from builder.execution.preview import WORKER_BYTES, preview, spread
 from store_spec import open_store
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 
 
 def make_arrays(folder, count, rows=lambda _: 10):
@@ -128,9 +129,10 @@ def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_f
 
 
 def test_a_dry_run_names_a_source_whose_columns_are_others_as_the_build_does(tmp_path):
-    (tmp_path / "src").mkdir()
-    for name, header in (("1.csv", "a,b"), ("2.csv", "b,a"), ("3.csv", "x,y")):
-        (tmp_path / "src" / name).write_text(f"{header}\n1,2\n")
+    write_files(
+        tmp_path / "src",
+        {name: f"{header}\n1,2\n" for name, header in (("1.csv", "a,b"), ("2.csv", "b,a"), ("3.csv", "x,y"))},
+    )
     seen = preview(tmp_path / "src", tmp_path / "t.zarr")
     assert seen.failures == build(tmp_path / "src", tmp_path / "t.zarr").failures
     assert [failure.source for failure in seen.failures] == ["3.csv"]

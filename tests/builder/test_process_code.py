@@ -22,6 +22,7 @@ import store_spec
 from builder.processes import process_code
 from builder.processes.process_code import UNKNOWN_CODE, code_of
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 ROOT = Path(__file__).parents[2]
@@ -361,9 +362,7 @@ def test_what_is_nested_too_deeply_is_unknown():
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    (tmp_path / "src").mkdir()
-    for number in range(4):
-        (tmp_path / "src" / f"{number}.numbers").write_text(f"{number}")
+    write_files(tmp_path / "src", {f"{number}.numbers": f"{number}" for number in range(4)})
     return tmp_path
 
 

@@ -21,6 +21,7 @@ from builder.planning.resolved_sources import FILE_COST
 from builder.workers.process_source import Failure
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, read_made, write_made
+from tests.builder.source_files import write_files
 
 PRINTED = Path()
 FAILURES = (Failure("a.csv", "is empty"), Failure("b.csv", "is empty"))
@@ -146,9 +147,7 @@ def test_a_check_shows_how_far_it_is(monkeypatch):
 
 
 def test_a_build_tells_how_far_it_is_from_the_beginning_to_the_end(tmp_path):
-    (tmp_path / "tables").mkdir()
-    for number in range(4):
-        (tmp_path / "tables" / f"{number}.csv").write_text("a\n1\n2\n")
+    write_files(tmp_path / "tables", {f"{number}.csv": "a\n1\n2\n" for number in range(4)})
     seen: list[tuple[int, int, int]] = []
     build(
         tmp_path / "tables",

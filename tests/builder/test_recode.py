@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,14 +31,6 @@ from tests.store.oracle import files
 Axis = Literal["step", "sequence", "own"]
 AXES: list[Axis] = ["step", "sequence", "own"]
 WORDS = ["cat", "dog", "eel", "Ä 1", "fox"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_syncing() -> Iterator[None]:
-    """Do without fsync: most of the time would go there, and no power cut is tested here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
 
 
 def write(folder: Path, axis: Axis, sources: list[list[str]]) -> list[str]:

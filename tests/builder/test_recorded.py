@@ -41,6 +41,7 @@ from store_spec.format.layout import ROOT
 from store_spec.schema import Rows, Schema
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 OF_TEXT = ["--inputs", "a,b", "--labels", "c", "--dtype", "float32", "--delimiter", ";"]
@@ -89,9 +90,7 @@ def recorded(store: Path) -> Any:
 @pytest.fixture
 def tables(tmp_path):
     """Three text files, one of which sorts after the others and comes later."""
-    (tmp_path / "src").mkdir()
-    for number in range(2):
-        (tmp_path / "src" / f"{number}.txt").write_text(f"a;b;c\n{number};2;3\n4;5;6\n")
+    write_files(tmp_path / "src", {f"{number}.txt": f"a;b;c\n{number};2;3\n4;5;6\n" for number in range(2)})
     return tmp_path
 
 
@@ -217,6 +216,35 @@ def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_va
             "on t, and now on x",
         ),
         (["--labels-from", "y/{stem}.csv", "--on", "t"], ["--on", "t"], ["--join", "left"], "inner, and now join left"),
+        (
+            ["--labels-from", "y/{stem}.csv", "--on", "t", "--join", "left"],
+            ["--labels-from", "y/{stem}.csv", "--on", "t", "--join", "left"],
+            ["--labels-from", "y/{stem}.csv", "--on", "t", "--join", "inner"],
+            "join left, and now join inner",
+        ),
+        (
+            ["--labels-from", "y/{stem}.csv", "--label-axis", "own"],
+            ["--labels-from", "y/{stem}.csv"],
+            ["--label-axis", "step"],
+            "label_axis own, and now label_axis step",
+        ),
+        (["--missing", "drop"], ["--missing", " drop "], ["--missing", "split"], "missing drop, and now missing split"),
+        (["--missing", "drop"], [], ["--missing", "error"], "missing drop, and now missing not given"),
+        ([], [], ["--na-values", "5"], "na_values not given, and now na_values 5"),
+        (
+            ["--log", "x", "--scale", "x=2"],
+            ["--log", "x", "--scale", "x=2"],
+            ["--scale", "x=2", "--log", "x"],
+            "transforms log x,scale x=2, and now transforms scale x=2,log x",
+        ),
+        (
+            ["--missing", "ffill", "--mask"],
+            ["--mask"],
+            ["--missing", "ffill+drop"],
+            "missing ffill, and now missing ffill+dr",
+        ),
+        (["--missing", "ffill"], [], ["--mask"], "mask False, and now mask True"),
+        (["--sequence-from", "(a)"], ["--sequence-from", "(a)"], ["--sequence-from", "(.)"], "(a), and now sequence_f"),
     ],
 )
 def test_an_option_that_goes_with_others_may_be_given_alone_where_the_store_records_those(
@@ -341,8 +369,8 @@ OF_LIST = ["--key", "file", "--label-column", "y,z", "--manifest-only"]
 def test_a_manifest_below_the_sources_is_found_again_and_is_never_a_source(listed, monkeypatch):
     src, store = listed / "src", listed / "t.zarr"
     monkeypatch.chdir(src)
-    assert build(".", store, "--manifest", "labels.csv", *OF_LIST).exit_code == 0
-    manifest = {"key": "file", "columns": ["y", "z"], "keep": None, "only_listed": True, "path": "labels.csv"}
+    assert build(".", store, "--manifest", "labels.csv", *OF_LIST, "--keep", "z,y").exit_code == 0
+    manifest = {"key": "file", "columns": ["y", "z"], "keep": ["z", "y"], "only_listed": True, "path": "labels.csv"}
     assert recorded(store)["manifest"] == manifest
     monkeypatch.chdir(listed)
     (src / "labels.csv").write_text("file,y,z\n0,5,6\n1,7,8\n2,9,10\n")
@@ -358,6 +386,7 @@ def test_a_manifest_below_the_sources_is_found_again_and_is_never_a_source(liste
     for asked, message in (
         (["--key", "y"], "was built with key file, and now key y is asked for"),
         (["--label-column", "y"], "was built with label_column y,z, and now label_column y is asked for"),
+        (["--keep", "y,z"], "was built with keep z,y, and now keep y,z is asked for"),
         (["--inputs", "0"], "was built with inputs not given, and now inputs 0 is asked for"),
     ):
         assert message in build("src", store, *asked).stderr
@@ -389,6 +418,8 @@ def test_a_manifest_that_lies_elsewhere_has_to_be_given_again(listed):
     assert build(src, store, "--manifest", manifest).exit_code == 0
     result = build(src, store, "--manifest", manifest, "--label-column", "y")
     assert "label_column not given, and now label_column y" in result.stderr
+    result = build(src, store, "--manifest", manifest, "--keep", "y")
+    assert "keep not given, and now keep y" in result.stderr
 
 
 def test_no_manifest_is_opened_outside_of_the_sources_whatever_a_store_says(tmp_path):

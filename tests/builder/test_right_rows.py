@@ -18,14 +18,8 @@ from builder.build_errors import UsageError
 from builder.execution.run import put_shards
 from store_spec.disk.ledger import Ledger
 from tests.builder.made_sources import Made, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
-
-
-def write_tables(folder: Path, tables: dict[str, str]) -> Path:
-    for name, text in tables.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
 
 
 def test_columns_are_found_by_name_whatever_their_order_in_a_file(tmp_path):
@@ -35,7 +29,7 @@ def test_columns_are_found_by_name_whatever_their_order_in_a_file(tmp_path):
         "3.csv": "x,y,z\n7,8,9\n",
         "4.csv": "a,b\n1,2\n",
     }
-    report = build(write_tables(tmp_path / "src", tables), tmp_path / "store")
+    report = build(write_files(tmp_path / "src", tables), tmp_path / "store")
     store = store_spec.open_store(tmp_path / "store")
     assert store.schema.inputs.names == ("a", "b", "c")
     assert [inputs.tolist() for inputs, _ in store] == [[[1, 2, 3]], [[100, 200, 300]]]
@@ -49,14 +43,14 @@ def test_columns_are_found_by_name_whatever_their_order_in_a_file(tmp_path):
             "name the columns to take with --inputs, or leave some out with --exclude"
         ),
     ]
-    write_tables(tmp_path / "src", {"5.csv": "b,c,a\n20,30,10\n"})  # the names come from the store now
+    write_files(tmp_path / "src", {"5.csv": "b,c,a\n20,30,10\n"})  # the names come from the store now
     build(tmp_path / "src", tmp_path / "store")
     assert store_spec.open_store(tmp_path / "store")[2][0].tolist() == [[10, 20, 30]]
 
 
 def test_a_range_of_columns_takes_the_same_ones_from_every_file(tmp_path):
     tables = {"1.csv": "a,b,c,y\n1,2,3,0\n", "2.csv": "b,a,c,y\n2,1,3,0\n", "3.csv": "a,q,c,y\n1,9,3,0\n"}
-    write_tables(tmp_path / "src", tables)
+    write_files(tmp_path / "src", tables)
     report = build(tmp_path / "src", tmp_path / "store", process=tabular(inputs="a:c", labels="y"))
     # In 2.csv the range is a and c alone: that file must say which columns it means.
     assert [failure.source for failure in report.failures] == ["2.csv", "3.csv"]
@@ -64,7 +58,7 @@ def test_a_range_of_columns_takes_the_same_ones_from_every_file(tmp_path):
 
 
 def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(tmp_path):
-    write_tables(tmp_path / "src", {"a/1.csv": "v\n1\n", "a/2.csv": "v\n2\n", "b/1.csv": "v\n3\n"})
+    write_files(tmp_path / "src", {"a/1.csv": "v\n1\n", "a/2.csv": "v\n2\n", "b/1.csv": "v\n3\n"})
     build(tmp_path / "src", tmp_path / "store")
     before = files(tmp_path / "store")
     with pytest.raises(UsageError, match=r"1\.csv is in the store already, as a/1\.csv"):
@@ -73,20 +67,20 @@ def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(t
         build(tmp_path, tmp_path / "store", process=tabular())
     assert files(tmp_path / "store") == before
     # Not even where another one of the store's has the name of the first.
-    write_tables(tmp_path / "src", {"1.csv": "v\n5\n"})
+    write_files(tmp_path / "src", {"1.csv": "v\n5\n"})
     assert build(tmp_path / "src", tmp_path / "store").added == 1
     with pytest.raises(UsageError, match=r"2\.csv is in the store already, as a/2\.csv"):
         build(tmp_path / "src/a", tmp_path / "store", process=tabular())
     # Other bytes under such a name are another file.
-    write_tables(tmp_path / "more", {"2.csv": "v\n9\n"})
+    write_files(tmp_path / "more", {"2.csv": "v\n9\n"})
     assert build(tmp_path / "more", tmp_path / "store").added == 1
 
 
 def test_a_copy_of_a_source_in_another_folder_and_one_that_was_moved_are_sources_of_their_own(tmp_path):
     """As in one build of them all; the other new files are added too."""
-    write_tables(tmp_path / "src", {"pump.csv": "v\n0\n0\n", "n1.csv": "v\n1\n", "stays.csv": "v\n2\n"})
+    write_files(tmp_path / "src", {"pump.csv": "v\n0\n0\n", "n1.csv": "v\n1\n", "stays.csv": "v\n2\n"})
     build(tmp_path / "src", tmp_path / "store")
-    write_tables(tmp_path / "src", {"day2/pump.csv": "v\n0\n0\n", "other.csv": "v\n5\n"})
+    write_files(tmp_path / "src", {"day2/pump.csv": "v\n0\n0\n", "other.csv": "v\n5\n"})
     (tmp_path / "src/n1.csv").rename(tmp_path / "src/day2/n1.csv")
     report = build(tmp_path / "src", tmp_path / "store")
     assert (report.added, report.vanished) == (3, ("n1.csv",))
@@ -123,7 +117,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path):
 
 
 def test_labels_of_two_kinds_are_refused(tmp_path):
-    write_tables(tmp_path, {"src/1.csv": "a,b\n1,2\n", "labels.csv": "source,lab\n1.csv,5\n"})
+    write_files(tmp_path, {"src/1.csv": "a,b\n1,2\n", "labels.csv": "source,lab\n1.csv,5\n"})
     with pytest.raises(UsageError, match="choose one"):
         build(
             tmp_path / "src",
@@ -138,7 +132,7 @@ def test_labels_of_two_kinds_are_refused(tmp_path):
 
 @pytest.mark.parametrize("axis", ["step", "own"])
 def test_labels_of_a_sequence_are_on_no_other_axis(tmp_path, axis):
-    write_tables(tmp_path, {"src/1.csv": "a\n1\n", "labels.csv": "source,lab\n1.csv,5\n"})
+    write_files(tmp_path, {"src/1.csv": "a\n1\n", "labels.csv": "source,lab\n1.csv,5\n"})
     for options, where in (
         ({"manifest": tmp_path / "labels.csv", "label_column": "lab"}, "a manifest (label_column)"),
         ({"process": tabular(label_pattern=r"(\d)")}, "names (label_pattern)"),
@@ -239,7 +233,7 @@ def panicking(path: Path) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_whatever_a_process_function_raises_is_a_failure_of_that_source(tmp_path, workers):
-    write_tables(tmp_path / "src", {f"{number}.csv": "v\n1\n" for number in range(4)})
+    write_files(tmp_path / "src", {f"{number}.csv": "v\n1\n" for number in range(4)})
     report = build(tmp_path / "src", tmp_path / "store", process=panicking, workers=workers)
     assert report.added == 3
     (failure,) = report.failures
@@ -247,7 +241,7 @@ def test_whatever_a_process_function_raises_is_a_failure_of_that_source(tmp_path
 
 
 def test_a_process_function_that_goes_to_another_folder_does_not_take_the_store_along(tmp_path, monkeypatch):
-    write_tables(tmp_path / "src", {"1.csv": "v\n1\n", "2.csv": "v\n2\n"})
+    write_files(tmp_path / "src", {"1.csv": "v\n1\n", "2.csv": "v\n2\n"})
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
 
@@ -274,7 +268,7 @@ class Locked:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the process function uses values that cannot be compared")  # the lock
 def test_a_process_function_that_cannot_be_sent_is_refused_in_words(tmp_path):
-    write_tables(tmp_path / "src", {"1.csv": "v\n1\n"})
+    write_files(tmp_path / "src", {"1.csv": "v\n1\n"})
     with pytest.raises(UsageError, match=r"cannot be sent to workers: TypeError: .*lock.*: workers=0"):
         build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=1)
     assert build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=0).added == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -41,14 +40,6 @@ from tests.builder.made_sources import (
 from tests.store.oracle import assert_holds
 
 AXES: list[Literal["step", "sequence", "own"]] = ["step", "sequence", "own"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_syncing() -> Iterator[None]:
-    """Do without fsync: most of the time would go there, and no power cut is tested here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
 
 
 def batches_of(folder: Path, names: list[str], cuts: list[int]) -> Iterator[tuple[SourceBatch, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -36,14 +35,6 @@ BAD = {
     "b/15.made": Made(fault="wrong shape"),
     "z.made": Made(fault="not finite"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_syncing() -> Iterator[None]:
-    """Do without fsync: much of the time would go there, and no power cut is tested here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
 
 
 def build(sources: Path, store: Path, **options: Any) -> builder.Report:

@@ -19,6 +19,7 @@ from builder.planning.recorded_skips import RecordedSkips
 from builder.sources.fingerprints import read_fingerprint
 from builder.workers.process_source import Skipped
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 WITH_ROWS = {"a.csv": "x,y\n1,2\n,4\n", "c.csv": "x,y\n5,6\n7,8\n"}
@@ -28,9 +29,7 @@ EMPTY = {"b.csv": "x,y\n,1\n,2\n", "d.csv": "x,y\n,3\n"}
 @pytest.fixture
 def src(tmp_path: Path) -> Path:
     folder = tmp_path / "src"
-    folder.mkdir()
-    for name, text in (WITH_ROWS | EMPTY).items():
-        (folder / name).write_text(text)
+    write_files(folder, WITH_ROWS | EMPTY)
     return folder
 
 

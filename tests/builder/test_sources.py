@@ -15,12 +15,11 @@ import store_spec
 from builder.build_errors import BuildError, SourceError, UsageError
 from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
+from tests.builder.source_files import write_files
 
 
 def make(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text("a\n1\n")
+    write_files(root, dict.fromkeys(names, "a\n1\n"))
 
 
 def test_a_folder_gives_known_files_at_any_depth_by_code_point(tmp_path):

@@ -19,13 +19,10 @@ from builder.build_errors import UsageError
 from builder.frames import class_columns
 from builder.labels.text_classes import classes_by_target, format_classes, parse_classes
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+from tests.store.oracle import files
 
 Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
-
-
-def files_of(store: Path) -> dict[str, bytes]:
-    """Return all that a store is on disk."""
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 def by_loop(sources: Sources) -> tuple[list[str], list[str], list[list[list[int]]]]:
@@ -85,7 +82,7 @@ def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp
     for number, codes in enumerate(labels):
         x, y = store[number]
         assert (x.dtype.name, y.dtype.name, y.tolist()) == ("float32", "int64", codes)
-    assert files_of(tmp_path / "all.zarr") == files_of(tmp_path / "parts.zarr")
+    assert files(tmp_path / "all.zarr") == files(tmp_path / "parts.zarr")
 
 
 @pytest.mark.slow
@@ -119,7 +116,7 @@ def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
             batch=1,
         )
         assert not report.failures
-    assert files_of(stores[0]) == files_of(stores[1])
+    assert files(stores[0]) == files(stores[1])
     store = store_spec.open_store(stores[0])
     if labels == "column":
         texts = [kinds[(kind + row) % 4] for number, kind in enumerate(order) for row in range(number % 3 + 1)]
@@ -138,7 +135,7 @@ def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
 def test_damaged_labels_are_restored_with_the_codes_of_the_store(tmp_path):
     write(tmp_path / "src", [[("cat", "u"), ("dog", "v")], [("eel", "u")]], ".csv")
     build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="a,b"), workers=0)
-    before = files_of(tmp_path / "t.zarr")
+    before = files(tmp_path / "t.zarr")
     (path,) = (path for path in (tmp_path / "t.zarr" / "labels").iterdir() if path.name != "zarr.json")
     damaged = bytearray(path.read_bytes())
     damaged[5] ^= 255
@@ -146,7 +143,7 @@ def test_damaged_labels_are_restored_with_the_codes_of_the_store(tmp_path):
     place = [str(tmp_path / "t.zarr"), "--sources", str(tmp_path / "src"), "--workers", "0"]
     assert seqzarr("verify", *place).exit_code == 1
     assert seqzarr("verify", "--repair", *place).exit_code == 0
-    assert files_of(tmp_path / "t.zarr") == before
+    assert files(tmp_path / "t.zarr") == before
 
 
 def test_given_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
@@ -168,9 +165,7 @@ def test_given_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
 
 
 def test_some_targets_have_given_classes_others_are_found_and_numbers_stay(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text("x,n,a,b\n1,7,p,s\n2,-8,q,t\n")
-    (tmp_path / "src" / "b.csv").write_text("x,b,a,n\n1,r,q,9\n")
+    write_files(tmp_path / "src", {"a.csv": "x,n,a,b\n1,7,p,s\n2,-8,q,t\n", "b.csv": "x,b,a,n\n1,r,q,9\n"})
     process = tabular(labels="a,n,b", dtype="float32", classes=["a=q,p"])
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
     assert not report.failures
@@ -181,9 +176,7 @@ def test_some_targets_have_given_classes_others_are_found_and_numbers_stay(tmp_p
 
 
 def test_texts_that_are_numbers_are_classes_where_they_are_named(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text("x,y\n1,1\n2,2b\n")
-    (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n2,1\n")
+    write_files(tmp_path / "src", {"a.csv": "x,y\n1,1\n2,2b\n", "b.csv": "x,y\n1,2\n2,1\n"})
     build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", classes="1,2,2b"), workers=0)
     assert [y.ravel().tolist() for _, y in store_spec.open_store(tmp_path / "t.zarr")] == [[0, 2], [1, 0]]
 
@@ -232,9 +225,8 @@ def test_grouped_rows_of_many_row_groups_name_the_row_of_the_file(tmp_path):
 
 
 def test_numbers_and_text_do_not_mix_whichever_comes_first(tmp_path):
-    (tmp_path / "src").mkdir()
-    for name, rows in {"a": "1,cat\n", "b": "1,7\n", "c": "1,dog\n2,8\n", "d": "1,eel\n"}.items():
-        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n{rows}")
+    texts = {"a.csv": "1,cat\n", "b.csv": "1,7\n", "c.csv": "1,dog\n2,8\n", "d.csv": "1,eel\n"}
+    write_files(tmp_path / "src", {name: f"x,y\n{rows}" for name, rows in texts.items()})
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0)
     assert [failure.source for failure in report.failures] == ["b.csv", "c.csv"]
     assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "eel")
@@ -247,8 +239,7 @@ def test_numbers_and_text_do_not_mix_whichever_comes_first(tmp_path):
 
 @pytest.mark.parametrize("stages", ["W12R", "1W2R"])
 def test_classes_of_which_some_are_numbers_in_one_file_are_to_be_named(tmp_path, stages):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text("x,y\n" + "".join(f"0,{stage}\n" for stage in stages))
+    write_files(tmp_path / "src", {"a.csv": "x,y\n" + "".join(f"0,{stage}\n" for stage in stages)})
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0, max_failures=99)
     assert report.failures[0].reason == (
         f"row {stages.index('W') + 1}, column y: 'W' is not a number, and '1' in row {stages.index('1') + 1} is one; "
@@ -274,8 +265,7 @@ def test_classes_of_which_some_are_numbers_in_one_file_are_to_be_named(tmp_path,
     ],
 )
 def test_a_slip_among_numbers_is_no_class(tmp_path, slip, message):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text(f"x,y\n1,1\n2,{slip}\n")
+    write_files(tmp_path / "src", {"a.csv": f"x,y\n1,1\n2,{slip}\n"})
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0, max_failures=99)
     assert message in report.failures[0].reason
 
@@ -308,9 +298,10 @@ def test_a_column_of_labels_that_holds_nothing_is_one_of_missing_values(tmp_path
     ],
 )
 def test_the_first_source_that_can_be_used_decides_whether_labels_are_text(tmp_path, labels, text):
-    (tmp_path / "src").mkdir()
-    for name, label in zip("abcdefgh", labels, strict=False):
-        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n1,{label}\n2,{label}\n")
+    write_files(
+        tmp_path / "src",
+        {f"{name}.csv": f"x,y\n1,{label}\n2,{label}\n" for name, label in zip("abcdefgh", labels, strict=False)},
+    )
     process = tabular(inputs="x", labels="y", missing="y=drop")
     found = preview(tmp_path / "src", tmp_path / "s", process=process, workers=0)
     report = build(tmp_path / "src", tmp_path / "s", process=process, workers=0)
@@ -382,9 +373,7 @@ def test_sources_are_unchanged_where_the_manifest_names_the_same_classes(tmp_pat
 
 
 def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
-    (tmp_path / "src").mkdir()
-    for number in range(2):
-        (tmp_path / "src" / f"{number}.csv").write_text("x,y\n1,\n2,\n")
+    write_files(tmp_path / "src", {f"{number}.csv": "x,y\n1,\n2,\n" for number in range(2)})
     process = tabular(inputs="x", labels="y", missing="y=keep")
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
     store = store_spec.open_store(tmp_path / "t.zarr")
@@ -398,9 +387,7 @@ def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
 
 def test_a_source_without_rows_does_not_tell_that_labels_are_numbers(tmp_path):
     source = tmp_path / "src"
-    source.mkdir()
-    (source / "a.csv").write_text("x,l\n")
-    (source / "b.csv").write_text("x,l\n1,cat\n")
+    write_files(source, {"a.csv": "x,l\n", "b.csv": "x,l\n1,cat\n"})
     report = build(source, tmp_path / "store", process=tabular(labels="l"), workers=0)
     assert (report.added, [str(one) for one in report.skipped]) == (1, ["a.csv: has no rows"])
     assert store_spec.open_store(tmp_path / "store").schema.labels.classes == (("cat",),)
@@ -509,9 +496,7 @@ def test_a_source_of_other_labels_adds_no_class_in_its_other_columns(tmp_path):
 
 
 def test_names_that_given_classes_miss_add_none(tmp_path):
-    (tmp_path / "src").mkdir()
-    for name in ("sun", "fog", "rain"):
-        (tmp_path / "src" / f"{name}.csv").write_text("x\n1\n")
+    write_files(tmp_path / "src", {f"{name}.csv": "x\n1\n" for name in ("sun", "fog", "rain")})
     process = tabular(label_pattern=r"([a-z]+)\.csv", classes="sun,rain")
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
     assert [failure.source for failure in report.failures] == ["fog.csv"]

@@ -14,6 +14,7 @@ import pytest
 from builder import build, tabular
 from store_spec import open_store
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 Axis = Literal["step", "own"]
@@ -69,8 +70,7 @@ def test_numbers_of_many_digits_become_float64_and_the_build_says_so(tmp_path, s
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_a_dtype_that_is_given_is_stored_without_a_word(tmp_path, dtype):
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a.csv").write_text("x\n0.123456789\n")
+    write_files(tmp_path / "raw", {"a.csv": "x\n0.123456789\n"})
     done = seqzarr("build", "raw", "s.zarr", "--dtype", dtype)
     assert "does not keep" not in done.stdout + done.stderr
     inputs, _ = open_store(tmp_path / "s.zarr")[0]
@@ -100,8 +100,7 @@ def test_later_numbers_of_more_digits_are_rounded_and_counted(tmp_path):
 
 
 def test_a_failed_source_does_not_decide_nor_count(tmp_path):
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a.csv").write_text("x,y\n116.318417,1\n1,broken\n")
+    write_files(tmp_path / "raw", {"a.csv": "x,y\n116.318417,1\n1,broken\n"})
     write(tmp_path / "raw" / "b.csv", FEW)
     (tmp_path / "raw" / "c.csv").write_text("x,y\n116.318417,1\n1,inf\n")
     report = build(tmp_path / "raw", tmp_path / "s.zarr", workers=0)
@@ -129,8 +128,7 @@ def test_the_bytes_do_not_depend_on_workers_or_interruptions(tmp_path, first):
 
 
 def test_labels_of_text_are_float32_too_but_classes_and_labels_elsewhere_stay(tmp_path):
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a_3.csv").write_text("x,target,kind\n0.1,0.7,cat\n0.2,1.5,dog\n")
+    write_files(tmp_path / "raw", {"a_3.csv": "x,target,kind\n0.1,0.7,cat\n0.2,1.5,dog\n"})
     (tmp_path / "labels.csv").write_text("source,y\na_3.csv,116.318417\n")
 
     def label_dtype(name: str, **options: Any) -> Any:
@@ -165,8 +163,7 @@ def test_labels_in_files_beside_the_sources_decide_too(tmp_path):
 
 
 def test_what_is_computed_from_numbers_of_few_digits_is_float32(tmp_path):
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a.csv").write_text("x\n0.1\n\n0.7\n0.8\n")
+    write_files(tmp_path / "raw", {"a.csv": "x\n0.1\n\n0.7\n0.8\n"})
     done = seqzarr("build", "raw", "s.zarr", "--scale", "x=0.3", "--diff", "x", "--missing", "drop")
     assert "does not keep" not in done.stdout
     assert open_store(tmp_path / "s.zarr").schema.inputs.dtype == np.float32

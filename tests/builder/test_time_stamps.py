@@ -260,17 +260,10 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
 @pytest.mark.parametrize(
     ("values", "how", "message"),
     [
-        (
-            ["01/02/2020"],
-            {},
-            "'01/02/2020' may begin with a day or with a month; say which with --time-format, as '%d/",
-        ),
         (["1.2.20 10:00"], {}, r"may begin with a day or with a month; say which with --time-format, as '%d\.%m\.%y'"),
-        (["2020-02-30"], {}, "'2020-02-30' is no moment of any calendar"),
         (["2020-01-01T24:00"], {}, "is no moment of any calendar"),
         (["2016-12-31T23:59:60Z"], {}, "is no moment of any calendar"),
         (["now"], {}, "'now' is no time stamp of ISO 8601, as 2020-01-31T12:00:00Z; say how it is written with --tim"),
-        (["1577836800"], {}, "'1577836800' is a number; say what it counts with --time-unit, as s"),
         (["1577836800", "x"], {"time_unit": "s"}, "row 2, column t: 'x' is no number of s, as others are"),
         (["1e30"], {"time_unit": "s"}, "1e30 s is beyond what int64 holds in nanoseconds"),
         ([1577836800], {}, "column t holds numbers; say what they count with --time-unit, as s"),
@@ -278,16 +271,10 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
         ([1e300], {"time_unit": "s"}, r"1e\+300 s is beyond what int64 holds in nanoseconds"),
         ([[1]], {}, "column t holds values of type list"),
         (
-            ["2020-01-01T00:00", "2020-01-01T00:00Z"],
-            {},
-            "row 2, .*has a zone, but '2020-01-01T00:00' before it has none",
-        ),
-        (
             ["2020-01-01T00:00Z", "2020-01-01"],
             {},
             "row 2, .*'2020-01-01' has no zone, but '2020-01-01T00:00Z' before it",
         ),
-        (["5:00"], {"time_format": ("%Y %H",)}, "'5:00' is not of the format '%Y %H'; correct it, or --time-format"),
     ],
 )
 def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
@@ -298,10 +285,8 @@ def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ((2021, 2, 29), "column y,m,d: month 2 of 2021 has no day 29"),
         ((2021, 13, 1), "month 13 is not within 1 to 12"),
         ((21, 1, 0), "day 0 is not within 1 to 31"),
-        ((2021, 1, 1.5), "column d holds no whole numbers; of several columns of --time, each is one of year"),
     ],
 )
 def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
@@ -314,24 +299,13 @@ def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
     ("options", "message"),
     [
         ({"time": "t", "time_unit": "min"}, "time_unit='min' is none of s, ms, us, ns"),
-        ({"time": "t", "elapsed": True}, r"say what they count with time_unit \(--time-unit\)"),
         ({"time": "t,u", "elapsed": True, "time_unit": "s"}, "elapsed is for one column of numbers"),
-        ({"time": "t", "time_format": "%H:%M"}, "time_format='%H:%M' has no year, as %Y; see Python's strptime"),
         ({"time": list("abcdefg")}, "time=a,b,c,d,e,f,g has 7 columns; it is one, or a date and a time"),
         ({"time_unit": "s"}, r"time_unit \(--time-unit\) goes with time: name the column of the times with --time"),
         ({"sort_time": True}, r"sort_time \(--sort-time\) goes with time"),
-        ({"max_gap": "2h"}, r"max_gap \(--max-gap\) goes with time"),
         ({"time": "t", "duplicates": "median"}, "duplicates='median' is none of error, first, last, mean"),
-        (
-            {"time": "t", "max_gap": "2 moons"},
-            "max_gap='2 moons' is not a length of time; write a number and one of ns, us",
-        ),
         ({"time": "t", "every": "0s"}, "every='0s' is not a length of time"),
         ({"time": "t", "every": "0.5ns"}, "every='0.5ns' is not a length of time"),
-        (
-            {"time": "t", "every": "1h", "max_gap": "10s"},
-            "max_gap=10s is less than every=1h, so that each step is a gap",
-        ),
     ],
 )
 def test_options_that_cannot_be_say_why(options, message):

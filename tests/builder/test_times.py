@@ -16,6 +16,7 @@ from builder.maintenance.repair import repair
 from builder.maintenance.source_checks import verify_sources
 from builder.sequence import Sequence
 from store_spec.format.times import Time
+from tests.builder.source_files import write_files
 from tests.store.oracle import files, same
 
 LENGTHS = {"a": (7, 0), "b": (30,), "c": (1, 12, 5), "d": (40,)}
@@ -52,9 +53,7 @@ PROCESSES = {"step": on_steps, "sequence": on_sequences, "own": on_own}
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "sources"
-    folder.mkdir()
-    for name in LENGTHS:
-        (folder / f"{name}.txt").write_text(name)
+    write_files(folder, {f"{name}.txt": name for name in LENGTHS})
     return folder
 
 
@@ -184,9 +183,7 @@ def test_a_first_source_that_tells_no_unit_fails(root, tmp_path):
 @pytest.mark.parametrize("elapsed", [False, True])
 def test_a_header_alone_tells_no_unit_and_is_skipped(tmp_path, elapsed):
     folder = tmp_path / "src"
-    folder.mkdir()
-    (folder / "a.csv").write_text("t,x\n")
-    (folder / "b.csv").write_text("t,x\n1,2\n3,4\n")
+    write_files(folder, {"a.csv": "t,x\n", "b.csv": "t,x\n1,2\n3,4\n"})
     process = tabular(time="t", time_unit="s", missing="drop", elapsed=elapsed)
     report = build(folder, tmp_path / "store", process=process, workers=0)
     assert (report.added, [str(one) for one in report.skipped]) == (1, ["a.csv: has no rows"])

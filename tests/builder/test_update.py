@@ -23,6 +23,7 @@ from builder.execution.tally import parse_limit
 from store_spec.disk.ledger import Ledger
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.store.oracle import assert_holds, files
 
 SOURCES = {f"{letter}.made": Made(lengths=(3, number), seed=number) for number, letter in enumerate("abcdef")}
@@ -292,9 +293,7 @@ def cli(*arguments: object) -> Any:
 
 @pytest.fixture
 def tables(tmp_path):
-    (tmp_path / "src").mkdir()
-    for name in "abcd":
-        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n1,{ord(name)}\n2,3\n")
+    write_files(tmp_path / "src", {f"{name}.csv": f"x,y\n1,{ord(name)}\n2,3\n" for name in "abcd"})
     assert cli("build", tmp_path / "src", tmp_path / "s.zarr").exit_code == 0
     (tmp_path / "src" / "b.csv").write_text("x,y\n5,6\n")
     (tmp_path / "src" / "c.csv").unlink()

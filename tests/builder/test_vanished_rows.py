@@ -12,6 +12,7 @@ from builder import build, compact, preview
 from builder.build_errors import UsageError
 from builder.maintenance.source_checks import verify_sources
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 NAMES = "abcdef"
@@ -24,9 +25,7 @@ def listed(place: Path, names: str = NAMES) -> None:
 
 @pytest.fixture
 def place(tmp_path):
-    (tmp_path / "src").mkdir()
-    for number, name in enumerate(NAMES):
-        (tmp_path / f"src/{name}.csv").write_text(f"x\n{number}\n{number + 1}\n")
+    write_files(tmp_path / "src", {f"{name}.csv": f"x\n{number}\n{number + 1}\n" for number, name in enumerate(NAMES)})
     listed(tmp_path)
     asked: dict[str, Any] = {"manifest": tmp_path / "src/m.csv", "label_column": "y", "keep": "age", "workers": 0}
     build(tmp_path / "src", tmp_path / "store", **asked)

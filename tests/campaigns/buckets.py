@@ -31,7 +31,7 @@ from store_spec.errors import ConflictError, MissingStoreError
 from store_spec.format.layout import ROOT
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rivals import RECIPE, sequence, what_is_lost
-from tests.store.oracle import same
+from tests.store.oracle import files, same
 
 NAME = "buckets"
 COMMITS = ((0, 3), (3, 7), (7, 12))  # the sequences of each commit; before the last one the store is opened again
@@ -133,9 +133,9 @@ def undisturbed() -> tuple[dict[str, bytes], int]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "store.zarr")
         write(folder, [])
-        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert objects(store) == files
-    return files, requests.count
+        found = files(folder)
+    assert objects(store) == found
+    return found, requests.count
 
 
 def write(store: Any, acknowledged: list[int]) -> None:

@@ -1,16 +1,16 @@
-"""A slice of each campaign about file operations; in each, the control has to break."""
-
-from __future__ import annotations
+"""A slice of each campaign: the same cases in small numbers, each with the control that must fail."""
 
 import pytest
 
-from tests.campaigns import failures, kills, power_cuts
+from tests.campaigns import buckets, failures, fuzz, kills, power_cuts, readers, rivals, rot, starts, stateful, workers
 from tests.campaigns.outcome import Outcome
+
+CAMPAIGNS = [kills, power_cuts, failures, rot, rivals, readers, starts, buckets, fuzz, stateful, workers]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # minutes on a busy machine
-@pytest.mark.parametrize("module", [kills, power_cuts, failures], ids=lambda module: module.NAME)
+@pytest.mark.parametrize("module", CAMPAIGNS, ids=lambda module: module.NAME)
 def test_every_promise_holds_and_the_control_breaks(module):
     outcome = module.campaign(quick=True)
     assert outcome.ok(), str(outcome)

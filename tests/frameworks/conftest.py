@@ -1,22 +1,14 @@
 """What the tests of all frameworks share."""
 
-import os
-from collections.abc import Iterator
+import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import store_spec
 from store_spec.windows.windows import Windows
 from tests.frameworks.walks import HORIZON, WINDOW, make_walks
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _no_waiting_for_the_disk() -> Iterator[None]:
-    """Skip fsync, as no test here cuts the power."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
 
 
 @pytest.fixture
@@ -27,3 +19,22 @@ def store(tmp_path: Path) -> store_spec.Store:
 @pytest.fixture
 def windows(store: store_spec.Store) -> Windows:
     return store.windows(WINDOW, horizon=HORIZON)
+
+
+def imported(module: str, name: str = "") -> Any:
+    """Return a fixture that imports a module, or a name of it: only where a test runs that asks for it."""
+
+    @pytest.fixture(scope="session")
+    def found() -> Any:
+        loaded = importlib.import_module(module)
+        return getattr(loaded, name) if name else loaded
+
+    return found
+
+
+torch, tf, keras = map(imported, ("torch", "tensorflow", "keras"))
+data_loader = imported("torch.utils.data", "DataLoader")
+stateful_loader = imported("torchdata.stateful_dataloader", "StatefulDataLoader")
+batch_dataset = imported("store_spec.torch", "BatchDataset")
+nested, packed = (imported("store_spec.torch", name) for name in ("nested", "packed"))
+dataset, ragged = (imported("store_spec.tensorflow", name) for name in ("dataset", "ragged"))

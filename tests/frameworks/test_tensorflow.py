@@ -19,9 +19,7 @@ pytestmark = pytest.mark.frameworks
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
-def test_each_iteration_over_a_dataset_is_the_next_epoch(windows, options):
-    from store_spec.tensorflow import dataset
-
+def test_each_iteration_over_a_dataset_is_the_next_epoch(windows, options, dataset):
     found = dataset(windows.batches, 5, **options)
     first = options.get("epoch", 0)
     for epoch in range(first, first + 3):
@@ -32,11 +30,7 @@ def test_each_iteration_over_a_dataset_is_the_next_epoch(windows, options):
     assert same(found.repeat(2).as_numpy_iterator(), itertools.chain(*repeated))
 
 
-def test_shapes_and_dtypes_are_known_beforehand(store):
-    import tensorflow as tf
-
-    from store_spec.tensorflow import dataset
-
+def test_shapes_and_dtypes_are_known_beforehand(store, tf, dataset):
     spec = tf.TensorSpec
     windows = store.windows(WINDOW, horizon=HORIZON, short="pad", future=[1])
     wanted = [spec((None, 4, 3), "float32"), spec((None, 2, 3), "float32"), spec((None, 4), "bool")]
@@ -47,20 +41,14 @@ def test_shapes_and_dtypes_are_known_beforehand(store):
     assert whole == (spec((5, 4, 3), "float32"), spec((5, 3), "float32"))
 
 
-def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path):
-    from store_spec.tensorflow import dataset
-
+def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, dataset):
     store = make_gaps(tmp_path / "gaps.zarr")
     windows = store.windows(WINDOW, missing="skip", value_mask=True)
     assert 0 < len(windows) < len(store.windows(WINDOW))
     assert same(dataset(windows.batches, 5), windows.batches(5))
 
 
-def test_static_columns_are_a_tensor_of_the_batch(store):
-    import tensorflow as tf
-
-    from store_spec.tensorflow import dataset
-
+def test_static_columns_are_a_tensor_of_the_batch(store, tf, dataset):
     windows = store.windows(WINDOW, static=["length"])
     assert dataset(windows.batches, 5).element_spec[2] == tf.TensorSpec((None, 1), "int64")
     assert same(dataset(windows.batches, 5).as_numpy_iterator(), windows.batches(5))
@@ -70,18 +58,12 @@ def test_static_columns_are_a_tensor_of_the_batch(store):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_tensors_have_the_dtype_of_the_store(tmp_path, dtype):
-    from store_spec.tensorflow import dataset
-
+def test_tensors_have_the_dtype_of_the_store(tmp_path, dtype, dataset):
     windows = make_walks(tmp_path / "dtype.zarr", dtype=dtype).windows(WINDOW)
     assert same(dataset(windows.batches, 8).as_numpy_iterator(), windows.batches(8))
 
 
-def test_a_transform_may_return_another_structure(windows):
-    import tensorflow as tf
-
-    from store_spec.tensorflow import dataset
-
+def test_a_transform_may_return_another_structure(windows, tf, dataset):
     def halved(batch):
         return {"x": batch[0].astype("float64") / 2}, batch[1].mean(axis=(1, 2))
 
@@ -93,11 +75,7 @@ def test_a_transform_may_return_another_structure(windows):
         assert np.array_equal(labels, y.mean(axis=(1, 2)))
 
 
-def test_with_a_random_phase_the_number_of_batches_is_not_said(store):
-    import tensorflow as tf
-
-    from store_spec.tensorflow import dataset
-
+def test_with_a_random_phase_the_number_of_batches_is_not_said(store, tf, dataset):
     windows = store.windows(WINDOW, stride=3, phase="random")
     found = dataset(windows.batches, 1)
     assert found.cardinality() == tf.data.UNKNOWN_CARDINALITY
@@ -105,9 +83,7 @@ def test_with_a_random_phase_the_number_of_batches_is_not_said(store):
         assert same(found.as_numpy_iterator(), windows.batches(1, epoch=epoch))
 
 
-def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows):
-    from store_spec.tensorflow import dataset
-
+def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows, dataset):
     with pytest.raises(WindowError, match="batch_size is 0"):
         dataset(windows.batches, 0)
     with pytest.raises(WindowError, match="epoch 0 has 0 batches"), pytest.warns(UserWarning, match="0 windows"):
@@ -117,9 +93,7 @@ def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows):
 
 
 @pytest.mark.slow
-def test_no_thread_is_left_where_an_epoch_is_given_up(store, windows):
-    from store_spec.tensorflow import dataset
-
+def test_no_thread_is_left_where_an_epoch_is_given_up(store, windows, dataset):
     def ours():
         return {each for each in threading.enumerate() if each.name.startswith("seqzarr")}
 
@@ -138,11 +112,7 @@ def test_no_thread_is_left_where_an_epoch_is_given_up(store, windows):
         assert not ours()
 
 
-def test_padded_batches_and_streams_are_datasets_too(store):
-    import tensorflow as tf
-
-    from store_spec.tensorflow import dataset
-
+def test_padded_batches_and_streams_are_datasets_too(store, tf, dataset):
     spec = tf.TensorSpec
     steps = spec((None, None, 3), "float32")
     padded = partial(store.padded, 3, shuffle=True)
@@ -163,11 +133,7 @@ def test_padded_batches_and_streams_are_datasets_too(store):
 
 
 @pytest.mark.parametrize("side", ["end", "start"])
-def test_masks_of_values_are_tensors_and_ragged_ones_lie_as_inputs_do(tmp_path, side):
-    import tensorflow as tf
-
-    from store_spec.tensorflow import dataset, ragged
-
+def test_masks_of_values_are_tensors_and_ragged_ones_lie_as_inputs_do(tmp_path, side, tf, dataset, ragged):
     store = make_gaps(tmp_path / "gaps.zarr")
     padded = partial(store.padded, 3, side=side, shuffle=True, value_mask=True, static=["length"])
     streams = partial(store.streams, 3, 4, shuffle=True, value_mask=True)
@@ -181,11 +147,7 @@ def test_masks_of_values_are_tensors_and_ragged_ones_lie_as_inputs_do(tmp_path, 
         assert np.array_equal(real.flat_values.numpy(), values[mask])
 
 
-def test_epochs_need_not_have_equally_many_batches(store):
-    import tensorflow as tf
-
-    from store_spec.tensorflow import dataset
-
+def test_epochs_need_not_have_equally_many_batches(store, tf, dataset):
     begin = partial(store.padded, max_steps=45, shuffle=True)
     assert len({len(begin(epoch=epoch)) for epoch in range(8)}) > 1
     found = dataset(begin)
@@ -196,11 +158,7 @@ def test_epochs_need_not_have_equally_many_batches(store):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["end", "start"])
-def test_ragged_tensors_have_the_steps_of_each_sequence_and_no_padding(store, side):
-    import tensorflow as tf
-
-    from store_spec.tensorflow import dataset, ragged
-
+def test_ragged_tensors_have_the_steps_of_each_sequence_and_no_padding(store, side, tf, dataset, ragged):
     found = dataset(store.padded, 3, side=side).map(lambda x, y, mask: (ragged(x, mask), ragged(y, mask)))
     spec = tf.RaggedTensorSpec((None, None, 3), tf.float32, ragged_rank=1, row_splits_dtype=tf.int64)
     assert found.element_spec == (spec, spec)
@@ -210,11 +168,7 @@ def test_ragged_tensors_have_the_steps_of_each_sequence_and_no_padding(store, si
         assert ragged(x, mask).row_lengths().numpy().tolist() == mask.sum(axis=1).tolist()
 
 
-def test_a_keras_lstm_fits_and_sees_each_epoch_in_an_order_of_its_own(windows):
-    import keras
-
-    from store_spec.tensorflow import dataset
-
+def test_a_keras_lstm_fits_and_sees_each_epoch_in_an_order_of_its_own(windows, keras, dataset):
     keras.utils.set_random_seed(0)
     seen = []
 
@@ -239,10 +193,7 @@ def test_a_keras_lstm_fits_and_sees_each_epoch_in_an_order_of_its_own(windows):
 
 
 @pytest.mark.slow
-def test_a_keras_lstm_with_the_mask_sees_no_padding(store):
-    import keras
-    import tensorflow as tf
-
+def test_a_keras_lstm_with_the_mask_sees_no_padding(store, keras, tf):
     keras.utils.set_random_seed(0)
     lstm = keras.layers.LSTM(8)
     real = store.select(store.lengths > 0)
@@ -253,17 +204,13 @@ def test_a_keras_lstm_with_the_mask_sees_no_padding(store):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # the number of batches is not known
-def test_a_stateful_keras_lstm_over_streams_gives_what_it_gives_for_whole_sequences_and_fits(store):
+def test_a_stateful_keras_lstm_over_streams_gives_what_it_gives_for_whole_sequences_and_fits(store, keras, dataset):
     """Lanes that begin a sequence forget their state; all others keep it from batch to batch."""
-    import keras
-
-    from store_spec.tensorflow import dataset
-
     lanes, steps = 3, 4
     keras.utils.set_random_seed(0)
     lstm = keras.layers.LSTM(8, stateful=True, return_sequences=True)
 
-    class Lanes(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    class Lanes(keras.layers.Layer):  # type: ignore[misc, name-defined]  # Keras has no types
         """Forgets where a sequence begins, which is at the first step of a batch, as the streams are aligned."""
 
         def __init__(self):

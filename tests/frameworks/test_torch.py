@@ -16,108 +16,84 @@ pytestmark = pytest.mark.frameworks
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_tensors_are_the_batches_of_windows(windows, options):
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 5, **options)
+def test_tensors_are_the_batches_of_windows(windows, options, batch_dataset):
+    dataset = batch_dataset(windows.batches, 5, **options)
     first = options.get("epoch", 0)
     for epoch in range(first, first + 3):
         assert len(dataset) == len(windows.batches(5, **options | {"epoch": epoch}))
         assert same(dataset, windows.batches(5, **options | {"epoch": epoch}))
 
 
-def test_static_columns_are_a_tensor_of_the_batch(store):
-    from store_spec.torch import BatchDataset
-
+def test_static_columns_are_a_tensor_of_the_batch(store, batch_dataset):
     windows = store.windows(WINDOW, static=["length", "part"])
     assert same(
-        BatchDataset(windows.batches, 5, shuffle=True, index=True), windows.batches(5, shuffle=True, index=True)
+        batch_dataset(windows.batches, 5, shuffle=True, index=True), windows.batches(5, shuffle=True, index=True)
     )
-    assert next(iter(BatchDataset(windows.batches, 5)))[2].tolist() == [[7, 0]] * 3 + [[12, 0]] * 2
+    assert next(iter(batch_dataset(windows.batches, 5)))[2].tolist() == [[7, 0]] * 3 + [[12, 0]] * 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, workers):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
+def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, workers, data_loader, batch_dataset):
     store = make_gaps(tmp_path / "gaps.zarr")
     windows = store.windows(WINDOW, missing="skip", value_mask=True)
     assert 0 < len(windows) < len(store.windows(WINDOW))
-    dataset = BatchDataset(windows.batches, 5, shuffle=True)
-    found = list(DataLoader(dataset, batch_size=None, num_workers=workers))
+    dataset = batch_dataset(windows.batches, 5, shuffle=True)
+    found = list(data_loader(dataset, batch_size=None, num_workers=workers))
     assert same(found, windows.batches(5, shuffle=True))
     assert not any(x.isnan().any() for x, _, _ in found)
     assert not all(mask.all() for _, _, mask in found)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_tensors_have_the_dtype_of_the_store(tmp_path, dtype):
-    from store_spec.torch import BatchDataset
-
+def test_tensors_have_the_dtype_of_the_store(tmp_path, dtype, batch_dataset):
     windows = make_walks(tmp_path / "dtype.zarr", dtype=dtype).windows(WINDOW)
-    assert same(BatchDataset(windows.batches, 8), windows.batches(8))
+    assert same(batch_dataset(windows.batches, 8), windows.batches(8))
 
 
-def test_tensors_have_the_memory_of_the_arrays(windows):
-    from store_spec.torch import BatchDataset
-
+def test_tensors_have_the_memory_of_the_arrays(windows, batch_dataset):
     given = []
 
     def keep(batch):
         given.append(batch)
         return batch
 
-    tensors = list(BatchDataset(windows.batches, 5, shuffle=True, transform=keep))
+    tensors = list(batch_dataset(windows.batches, 5, shuffle=True, transform=keep))
     assert [[each.data_ptr() for each in batch] for batch in tensors] == [
         [each.ctypes.data for each in batch] for batch in given
     ]
     for x, y in tensors:
         x.zero_()
         y.zero_()
-    assert same(BatchDataset(windows.batches, 5, shuffle=True), windows.batches(5, shuffle=True))
+    assert same(batch_dataset(windows.batches, 5, shuffle=True), windows.batches(5, shuffle=True))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("window", [1, WINDOW])  # NumPy calls a reversed view of one step contiguous
-def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(store, window, workers):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
+def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(store, window, workers, data_loader, batch_dataset):
     windows = store.windows(window, horizon=1)
-    dataset = BatchDataset(windows.batches, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
-    found = DataLoader(dataset, batch_size=None, num_workers=workers)
+    dataset = batch_dataset(windows.batches, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
+    found = data_loader(dataset, batch_size=None, num_workers=workers)
     assert same(found, [(x[:, ::-1], y) for x, y in windows.batches(8)])
 
 
-def test_what_a_transform_returns_becomes_tensors_wherever_it_has_arrays(windows):
-    import torch
-
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 5, transform=lambda batch: {"x": batch[0] + 1, "name": "walks"})
+def test_what_a_transform_returns_becomes_tensors_wherever_it_has_arrays(windows, torch, batch_dataset):
+    dataset = batch_dataset(windows.batches, 5, transform=lambda batch: {"x": batch[0] + 1, "name": "walks"})
     for batch, (x, _) in zip(dataset, windows.batches(5), strict=True):
         assert batch["name"] == "walks"
         assert torch.equal(batch["x"], torch.from_numpy(x + 1))
 
 
-def test_an_epoch_is_that_which_was_set(windows):
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 5, shuffle=True, epoch=1)
+def test_an_epoch_is_that_which_was_set(windows, batch_dataset):
+    dataset = batch_dataset(windows.batches, 5, shuffle=True, epoch=1)
     for epoch in (1, 4, 0):
         dataset.set_epoch(epoch)
         assert same(pickle.loads(pickle.dumps(dataset)), windows.batches(5, shuffle=True, epoch=epoch))
         assert same(dataset, windows.batches(5, shuffle=True, epoch=epoch))
 
 
-def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store):
-    from store_spec.torch import BatchDataset
-
+def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store, batch_dataset):
     windows = store.windows(WINDOW, stride=3, phase="random")
-    dataset = BatchDataset(windows.batches, 1)
+    dataset = batch_dataset(windows.batches, 1)
     found = []
     for epoch in range(8):
         dataset.set_epoch(epoch)
@@ -137,32 +113,26 @@ def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store):
         (5, {"memory": 10}, "memory=10 bytes is too little"),
     ],
 )
-def test_what_is_wrong_is_said_when_the_dataset_is_made(windows, size, options, message):
-    from store_spec.torch import BatchDataset
-
+def test_what_is_wrong_is_said_when_the_dataset_is_made(windows, size, options, message, batch_dataset):
     with pytest.raises(WindowError, match=message):
-        BatchDataset(windows.batches, size, **options)
+        batch_dataset(windows.batches, size, **options)
 
 
-def test_an_epoch_that_is_none_is_refused_and_the_one_before_stays(windows):
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 5, shuffle=True, epoch=3)
+def test_an_epoch_that_is_none_is_refused_and_the_one_before_stays(windows, batch_dataset):
+    dataset = batch_dataset(windows.batches, 5, shuffle=True, epoch=3)
     with pytest.raises(WindowError, match=r"epoch is 1\.5"):
-        dataset.set_epoch(1.5)  # type: ignore[arg-type]
+        dataset.set_epoch(1.5)
     assert same(dataset, windows.batches(5, shuffle=True, epoch=3))
 
 
-def test_an_epoch_goes_on_from_a_state_in_another_dataset_that_is_at_another_epoch(windows):
-    from store_spec.torch import BatchDataset
-
+def test_an_epoch_goes_on_from_a_state_in_another_dataset_that_is_at_another_epoch(windows, batch_dataset):
     wanted = list(windows.batches(5, shuffle=True, epoch=3))
     for taken in range(len(wanted) + 1):
-        batches = iter(BatchDataset(windows.batches, 5, shuffle=True, epoch=3))
+        batches = iter(batch_dataset(windows.batches, 5, shuffle=True, epoch=3))
         for _ in range(taken):
             next(batches)
         state = json.loads(json.dumps(batches.state_dict()))
-        dataset = BatchDataset(windows.batches, 5, shuffle=True)
+        dataset = batch_dataset(windows.batches, 5, shuffle=True)
         resumed = iter(dataset)
         resumed.load_state_dict(state)
         assert resumed.state_dict() == state
@@ -170,22 +140,18 @@ def test_an_epoch_goes_on_from_a_state_in_another_dataset_that_is_at_another_epo
         assert same(dataset, windows.batches(5, shuffle=True, epoch=4))
 
 
-def test_a_state_that_is_none_or_of_another_seed_is_refused_and_changes_nothing(windows):
-    from store_spec.torch import BatchDataset
-
-    batches = iter(BatchDataset(windows.batches, 5, shuffle=True))
-    good = iter(BatchDataset(windows.batches, 5, shuffle=True, seed=1)).state_dict()
+def test_a_state_that_is_none_or_of_another_seed_is_refused_and_changes_nothing(windows, batch_dataset):
+    batches = iter(batch_dataset(windows.batches, 5, shuffle=True))
+    good = iter(batch_dataset(windows.batches, 5, shuffle=True, seed=1)).state_dict()
     for state in ({}, {"parameters": {"epoch": -1}}, {"parameters": {"epoch": "a"}}, {"parameters": 1}, good):
         with pytest.raises(StateError):
             batches.load_state_dict(state)
     assert same(batches, windows.batches(5, shuffle=True))
 
 
-def test_no_thread_is_left_where_an_epoch_is_given_up(windows):
-    from store_spec.torch import BatchDataset
-
+def test_no_thread_is_left_where_an_epoch_is_given_up(windows, batch_dataset):
     before = threading.active_count()
-    for _ in BatchDataset(windows.batches, 5, shuffle=True):
+    for _ in batch_dataset(windows.batches, 5, shuffle=True):
         assert threading.active_count() > before
         break
     assert threading.active_count() == before
@@ -234,12 +200,9 @@ def test_a_loader_with_a_sampler_fetches_windows_a_batch_at_a_time(windows, monk
         assert len(asked) == -(-len(sampler) // 5)
 
 
-def test_a_shuffling_data_loader_gives_every_window_once(windows):
-    import torch
-    from torch.utils.data import DataLoader
-
+def test_a_shuffling_data_loader_gives_every_window_once(windows, torch, data_loader):
     generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(windows, batch_size=5, shuffle=True, generator=generator)
+    loader = data_loader(windows, batch_size=5, shuffle=True, generator=generator)
     found = [(x.numpy().tobytes(), y.numpy().tobytes()) for xs, ys in loader for x, y in zip(xs, ys, strict=True)]
     expected = [(x.tobytes(), y.tobytes()) for x, y in listed(windows)]
     assert found != expected
@@ -247,11 +210,7 @@ def test_a_shuffling_data_loader_gives_every_window_once(windows):
 
 
 @pytest.mark.parametrize("side", ["end", "start"])
-def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone(store, side):
-    import torch
-
-    from store_spec.torch import packed
-
+def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone(store, side, torch, packed):
     torch.manual_seed(0)
     lstm = torch.nn.LSTM(3, 8, batch_first=True)
     real = store.select(store.lengths > 0)
@@ -273,12 +232,8 @@ def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone
 
 
 @pytest.mark.parametrize("side", ["end", "start"])
-def test_masks_of_values_are_packed_as_inputs_are(tmp_path, side):
+def test_masks_of_values_are_packed_as_inputs_are(tmp_path, side, torch, packed):
     """So a network is told what was missing, step by step."""
-    import torch
-
-    from store_spec.torch import packed
-
     store = make_gaps(tmp_path / "gaps.zarr")
     for x, _, mask, values in store.select(store.lengths > 0).padded(4, side=side, value_mask=True):
         rows, real = packed(np.where(values, x, np.float32(0)), mask), packed(values, mask)
@@ -287,9 +242,7 @@ def test_masks_of_values_are_packed_as_inputs_are(tmp_path, side):
         assert torch.equal(rows.data != 0, real.data)
 
 
-def test_packing_names_sequences_of_no_steps_and_labels_that_are_not_of_steps(store):
-    from store_spec.torch import packed
-
+def test_packing_names_sequences_of_no_steps_and_labels_that_are_not_of_steps(store, packed):
     x, y, mask = next(store.padded(4))
     with pytest.raises(WindowError, match=r"1 of 4 sequences have no steps.*store.select\(store.lengths > 0\)"):
         packed(x, mask)
@@ -309,13 +262,9 @@ READERS: dict[str, Any] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_all_kinds_of_batches_come_from_a_loader_with_their_names(store, kind, workers):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
+def test_all_kinds_of_batches_come_from_a_loader_with_their_names(store, kind, workers, data_loader, batch_dataset):
     method, *arguments = READERS[kind](store)
-    loader = DataLoader(BatchDataset(method, *arguments, shuffle=True), batch_size=None, num_workers=workers)
+    loader = data_loader(batch_dataset(method, *arguments, shuffle=True), batch_size=None, num_workers=workers)
     for epoch in (0, 1):
         wanted = list(method(*arguments, shuffle=True, epoch=epoch))
         found = list(loader)
@@ -325,24 +274,16 @@ def test_all_kinds_of_batches_come_from_a_loader_with_their_names(store, kind, w
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_that_would_batch_batches_is_refused(windows, workers):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
-    loader = DataLoader(BatchDataset(windows.batches, 5), batch_size=4, num_workers=workers)
+def test_a_loader_that_would_batch_batches_is_refused(windows, workers, data_loader, batch_dataset):
+    loader = data_loader(batch_dataset(windows.batches, 5), batch_size=4, num_workers=workers)
     with pytest.raises(WindowError, match="would put these batches into batches; give it batch_size=None"):
         next(iter(loader))
 
 
 @pytest.mark.slow
-def test_nested_tensors_have_the_steps_of_each_piece_and_no_padding(store):
-    import torch
-
-    from store_spec.torch import BatchDataset, nested
-
+def test_nested_tensors_have_the_steps_of_each_piece_and_no_padding(store, torch, batch_dataset, nested):
     found: list[Any] = []
-    for batch in BatchDataset(store.packed, 40, index=True):
+    for batch in batch_dataset(store.packed, 40, index=True):
         labels: Any = nested(batch.labels, batch)
         assert labels.offsets().diff().sum() == batch.mask.sum()
         pieces = nested(batch.inputs, batch).unbind()

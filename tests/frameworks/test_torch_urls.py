@@ -22,18 +22,14 @@ def folder(tmp_path_factory):
     return walks(tmp_path_factory.mktemp("walks") / "walks.zarr", sequences=20, shard="200kB")
 
 
-def test_workers_that_are_spawned_read_it_and_forked_ones_say_that_they_cannot(folder):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
+def test_workers_that_are_spawned_read_it_and_forked_ones_say_that_they_cannot(folder, data_loader, batch_dataset):
     due = store_spec.open_store(folder).windows(16, stride=4).batches(32, shuffle=True, seed=1)
     with serving(folder.parent) as server:
         windows = store_spec.open_store(f"{server.url}/walks.zarr").windows(16, stride=4)
-        dataset = BatchDataset(windows.batches, 32, shuffle=True, seed=1)
-        loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+        dataset = batch_dataset(windows.batches, 32, shuffle=True, seed=1)
+        loader = data_loader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn")
         assert same(loader, due)
-        forked = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="fork")
+        forked = data_loader(dataset, batch_size=None, num_workers=1, multiprocessing_context="fork")
         begin = time.monotonic()
         with pytest.raises(
             Exception, match="obstore cannot be used in a forked process after its parent; start it by spawn"

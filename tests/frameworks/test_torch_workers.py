@@ -30,13 +30,11 @@ STARTS = ["fork", "spawn", "forkserver"]
 @pytest.mark.parametrize(
     ("workers", "persistent"), [(0, False), *((workers, flag) for workers in (1, 2, 3, 4) for flag in (False, True))]
 )
-def test_batches_come_in_the_same_order_whatever_the_number_of_workers(windows, workers, persistent):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 5, shuffle=True, seed=1, rank=1, world_size=2)
-    loader = DataLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=persistent)
+def test_batches_come_in_the_same_order_whatever_the_number_of_workers(
+    windows, workers, persistent, data_loader, batch_dataset
+):
+    dataset = batch_dataset(windows.batches, 5, shuffle=True, seed=1, rank=1, world_size=2)
+    loader = data_loader(dataset, batch_size=None, num_workers=workers, persistent_workers=persistent)
     assert len(loader) == len(windows.batches(5, rank=1, world_size=2))
     for epoch in (0, 0, 5, 2):
         dataset.set_epoch(epoch)
@@ -45,26 +43,22 @@ def test_batches_come_in_the_same_order_whatever_the_number_of_workers(windows, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
-def test_an_epoch_that_is_set_reaches_workers_that_persist_however_they_are_started(windows, start):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 5, shuffle=True, index=True)
-    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start)
+def test_an_epoch_that_is_set_reaches_workers_that_persist_however_they_are_started(
+    windows, start, data_loader, batch_dataset
+):
+    dataset = batch_dataset(windows.batches, 5, shuffle=True, index=True)
+    loader = data_loader(
+        dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start
+    )
     for epoch in (3, 4):
         dataset.set_epoch(epoch)
         assert same(loader, windows.batches(5, shuffle=True, index=True, epoch=epoch))
 
 
 @pytest.mark.slow
-def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 2, shuffle=True)
-    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows, data_loader, batch_dataset):
+    dataset = batch_dataset(windows.batches, 2, shuffle=True)
+    loader = data_loader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
     batches = iter(loader)
     found = [next(batches)]
     dataset.set_epoch(1)
@@ -75,14 +69,10 @@ def test_an_epoch_that_is_set_while_another_is_read_is_the_next(windows):
 @pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("persistent", [False, True])
-def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 5, shuffle=True, epoch=2)
+def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent, data_loader, batch_dataset):
+    dataset = batch_dataset(windows.batches, 5, shuffle=True, epoch=2)
     loaders = [
-        DataLoader(
+        data_loader(
             dataset,
             batch_size=None,
             num_workers=workers,
@@ -112,14 +102,12 @@ def test_workers_of_one_pass_have_the_same_epoch_although_another_is_set_before_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_batches_that_are_kept_stay_as_they_were(windows, start):
+def test_batches_that_are_kept_stay_as_they_were(windows, start, data_loader, batch_dataset):
     """All batches of an epoch are held while the same workers make those of another."""
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 3, shuffle=True)
-    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start)
+    dataset = batch_dataset(windows.batches, 3, shuffle=True)
+    loader = data_loader(
+        dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start
+    )
     kept = list(loader)
     dataset.set_epoch(1)
     assert same(loader, windows.batches(3, shuffle=True, epoch=1))
@@ -133,13 +121,9 @@ def doubled(batch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_collate_function_gets_the_tensors_of_a_batch(windows, workers):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 3)
-    loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=doubled)
+def test_a_collate_function_gets_the_tensors_of_a_batch(windows, workers, data_loader, batch_dataset):
+    dataset = batch_dataset(windows.batches, 3)
+    loader = data_loader(dataset, batch_size=None, num_workers=workers, collate_fn=doubled)
     assert same(loader, [tuple(2 * one for one in batch) for batch in windows.batches(3)])
 
 
@@ -148,13 +132,9 @@ def in_a_dictionary(batch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_transform_may_return_a_dictionary(windows, workers):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
-    dataset = BatchDataset(windows.batches, 3, transform=in_a_dictionary)
-    found = list(DataLoader(dataset, batch_size=None, num_workers=workers))
+def test_a_transform_may_return_a_dictionary(windows, workers, data_loader, batch_dataset):
+    dataset = batch_dataset(windows.batches, 3, transform=in_a_dictionary)
+    found = list(data_loader(dataset, batch_size=None, num_workers=workers))
     wanted = [in_a_dictionary(batch) for batch in windows.batches(3)]
     assert [list(one) for one in found] == [["inputs", "names"]] * len(wanted)
     assert same([[one["inputs"]] for one in found], [[one["inputs"]] for one in wanted])
@@ -163,22 +143,20 @@ def test_a_transform_may_return_a_dictionary(windows, workers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(windows, workers):
-    from torchdata.stateful_dataloader import StatefulDataLoader
-
-    from store_spec.torch import BatchDataset
-
+def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(
+    windows, workers, stateful_loader, batch_dataset
+):
     def loader_of(dataset):
-        return StatefulDataLoader(dataset, batch_size=None, num_workers=workers)
+        return stateful_loader(dataset, batch_size=None, num_workers=workers)
 
     wanted = list(windows.batches(9, shuffle=True, epoch=3))
     assert len(wanted) == 8
     for taken in (0, 1, 4, 7) if workers else range(8):
-        batches = iter(loader := loader_of(BatchDataset(windows.batches, 9, shuffle=True, epoch=3)))
+        batches = iter(loader := loader_of(batch_dataset(windows.batches, 9, shuffle=True, epoch=3)))
         for _ in range(taken):
             next(batches)
         state = json.loads(json.dumps(loader.state_dict()))
-        dataset = BatchDataset(windows.batches, 9, shuffle=True)  # at another epoch: that of the state counts
+        dataset = batch_dataset(windows.batches, 9, shuffle=True)  # at another epoch: that of the state counts
         resumed = loader_of(dataset)
         resumed.load_state_dict(state)
         assert same(resumed, wanted[taken:])
@@ -187,31 +165,25 @@ def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(wi
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stateful_loader_saved_after_an_epoch_begins_the_one_that_is_set(windows, workers):
-    from torchdata.stateful_dataloader import StatefulDataLoader
-
-    from store_spec.torch import BatchDataset
-
-    loader = StatefulDataLoader(
-        BatchDataset(windows.batches, 9, shuffle=True, epoch=3), batch_size=None, num_workers=workers
+def test_a_stateful_loader_saved_after_an_epoch_begins_the_one_that_is_set(
+    windows, workers, stateful_loader, batch_dataset
+):
+    loader = stateful_loader(
+        batch_dataset(windows.batches, 9, shuffle=True, epoch=3), batch_size=None, num_workers=workers
     )
     list(loader)
     state = json.loads(json.dumps(loader.state_dict()))
-    dataset = BatchDataset(windows.batches, 9, shuffle=True)
-    resumed = StatefulDataLoader(dataset, batch_size=None, num_workers=workers)
+    dataset = batch_dataset(windows.batches, 9, shuffle=True)
+    resumed = stateful_loader(dataset, batch_size=None, num_workers=workers)
     resumed.load_state_dict(state)
     dataset.set_epoch(4)
     assert same(resumed, windows.batches(9, shuffle=True, epoch=4))
 
 
-def test_a_stateful_loader_refuses_the_state_of_another_seed(windows):
-    from torchdata.stateful_dataloader import StatefulDataLoader
-
-    from store_spec.torch import BatchDataset
-
-    loader = StatefulDataLoader(BatchDataset(windows.batches, 9, shuffle=True), batch_size=None)
+def test_a_stateful_loader_refuses_the_state_of_another_seed(windows, stateful_loader, batch_dataset):
+    loader = stateful_loader(batch_dataset(windows.batches, 9, shuffle=True), batch_size=None)
     next(iter(loader))
-    other = StatefulDataLoader(BatchDataset(windows.batches, 9, shuffle=True, seed=1), batch_size=None)
+    other = stateful_loader(batch_dataset(windows.batches, 9, shuffle=True, seed=1), batch_size=None)
     other.load_state_dict(loader.state_dict())
     with pytest.raises(StateError, match="seed=0"):
         list(other)
@@ -226,16 +198,14 @@ def die_at_the_third(batch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread(windows, start):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
+def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread(
+    windows, start, data_loader, batch_dataset
+):
     processes = set(multiprocessing.active_children())
-    dataset = BatchDataset(windows.batches, 9, index=True, transform=die_at_the_third)
-    loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=start)
+    dataset = batch_dataset(windows.batches, 9, index=True, transform=die_at_the_third)
+    loader = data_loader(dataset, batch_size=None, num_workers=2, multiprocessing_context=start)
     batches = iter(loader)
-    with pytest.raises(RuntimeError, match="DataLoader worker"):
+    with pytest.raises(RuntimeError, match="data_loader worker"):
         list(batches)
     del batches
     gc.collect()
@@ -244,26 +214,19 @@ def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("seqzarr")]
 
 
-def test_an_error_in_a_worker_is_raised_as_what_it_was(windows):
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
-
+def test_an_error_in_a_worker_is_raised_as_what_it_was(windows, data_loader, batch_dataset):
     def fail(_):
         raise ZeroDivisionError("by a user")
 
-    loader = DataLoader(BatchDataset(windows.batches, 9, transform=fail), batch_size=None, num_workers=2)
+    loader = data_loader(batch_dataset(windows.batches, 9, transform=fail), batch_size=None, num_workers=2)
     batches: Any = iter(loader)
     with pytest.raises(ZeroDivisionError, match="by a user"):
         next(batches)
     batches._shutdown_workers()  # torch waits for 10 seconds where the garbage collector finds this
 
 
-def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows):
+def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows, data_loader, batch_dataset):
     """torch drops it, and waits for ever for that batch."""
-    from torch.utils.data import DataLoader
-
-    from store_spec.torch import BatchDataset
 
     def fail(batch):
         class LocalError(Exception):
@@ -273,7 +236,7 @@ def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows
             raise LocalError("by a user")
         return batch
 
-    loader = DataLoader(BatchDataset(windows.batches, 9, index=True, transform=fail), batch_size=None, num_workers=2)
+    loader = data_loader(batch_dataset(windows.batches, 9, index=True, transform=fail), batch_size=None, num_workers=2)
     batches: Any = iter(loader)
     with pytest.raises(WindowError, match="LocalError in a worker: by a user"):
         list(batches)
@@ -283,12 +246,10 @@ def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows
 
 
 @pytest.mark.parametrize(("workers", "start"), [(0, None), (2, "fork"), (2, "spawn")])
-def test_a_loader_of_windows_gives_every_window_once_in_order(store, workers, start):
-    from torch.utils.data import DataLoader
-
+def test_a_loader_of_windows_gives_every_window_once_in_order(store, workers, start, data_loader):
     windows = store.windows(WINDOW, horizon=HORIZON)
     windows[0]  # caches are filled before the workers start
-    loader = DataLoader(windows, batch_size=5, num_workers=workers, multiprocessing_context=start)
+    loader = data_loader(windows, batch_size=5, num_workers=workers, multiprocessing_context=start)
     batches, wanted = list(loader), listed(windows)
     assert [len(x) for x, _ in batches[:-1]] == [5] * (len(wanted) // 5)
     np.testing.assert_array_equal(np.concatenate([x.numpy() for x, _ in batches]), [x for x, _ in wanted])

@@ -15,6 +15,7 @@ import store_spec
 from store_spec.format.moments import moments
 from store_spec.schema import MOMENTS
 from tests.store.make_golden import GOLDEN, STORES, Golden
+from tests.store.oracle import files
 
 every_store = pytest.mark.parametrize("golden", STORES, ids=lambda golden: golden.name)
 
@@ -24,11 +25,7 @@ def path_of(golden: Golden) -> Path:
 
 
 def files_below(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files(folder).items()}
 
 
 def assert_same(found, expected):

@@ -376,7 +376,7 @@ def test_without_the_lock_the_slower_of_two_writers_replaces_nothing(tmp_path, m
     mine = make(RECIPE, [6])[0]
     fast.append(mine.inputs, mine.labels, source="fast")
     fast.commit()
-    committed = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    committed = files(path)
     other = make(RECIPE, [rows])[0]
 
     def lose() -> None:
@@ -385,7 +385,7 @@ def test_without_the_lock_the_slower_of_two_writers_replaces_nothing(tmp_path, m
 
     with pytest.raises(ConflictError, match="without the lock"):
         lose()
-    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == committed
+    assert files(path) == committed
     assert store_spec.verify(path) == []
 
 
@@ -393,7 +393,7 @@ def test_a_store_stays_where_it_is_when_the_working_folder_changes(tmp_path, mon
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         write(RECIPE, tmp_path / name / "store", SEQUENCES[:3])
-    there = {file: file.read_bytes() for file in (tmp_path / "there").rglob("*") if file.is_file()}
+    there = files(tmp_path / "there")
     monkeypatch.chdir(tmp_path / "here")
     store, writer, new = store_spec.open_store("store"), store_spec.open_store("store", "a"), RECIPE.create(Path("new"))
     monkeypatch.chdir(tmp_path / "there")
@@ -404,7 +404,7 @@ def test_a_store_stays_where_it_is_when_the_working_folder_changes(tmp_path, mon
         one.close()
     assert np.array_equal(store[2][0], SEQUENCES[2].inputs)
     assert len(store_spec.open_store(tmp_path / "here/store")) == len(store_spec.open_store(tmp_path / "here/new")) == 6
-    assert {file: file.read_bytes() for file in (tmp_path / "there").rglob("*") if file.is_file()} == there
+    assert files(tmp_path / "there") == there
 
 
 def test_leftovers_of_a_worker_that_died_can_be_removed_before_the_last_commit(tmp_path):

@@ -21,6 +21,7 @@ from store_spec.schema import LabelAxis
 from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.damage import values
+from tests.store.oracle import files
 from tests.store.window_oracle import (
     LENGTHS,
     Sample,
@@ -135,9 +136,7 @@ def test_the_runs_that_a_store_keeps_are_those_of_its_rows(tmp_path: Path, axis:
             writer.append(x, y, source=f"s{number:02}", time=np.arange(len(x)))
             if number % 4 == 1:
                 writer.commit()
-    files = {name.relative_to(path): name.read_bytes() for name in path.rglob("*") if name.is_file()}
-    once = given.store.path
-    assert files == {name.relative_to(once): name.read_bytes() for name in once.rglob("*") if name.is_file()}
+    assert files(path) == files(given.store.path)
 
 
 def test_no_rows_are_read_to_know_which_windows_there_are(by_step: Gappy, monkeypatch: pytest.MonkeyPatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -22,6 +21,7 @@ from store_spec.disk.storage import PROBE
 from store_spec.disk.writable_objects import writable_objects
 from tests.campaigns.buckets import objects
 from tests.store.make_golden import GOLDEN, STORES
+from tests.store.oracle import files
 from tests.store.test_zarr_stores import bits
 
 WALKS: dict[str, Any] = {"inputs": ("float32", (3,)), "labels": ("float32", ()), "chunk": "256B", "shard": "1kB"}
@@ -38,11 +38,6 @@ def append(writer: store_spec.Writer, start: int, stop: int) -> None:
     for number in range(start, stop):
         rows = np.random.default_rng(number).normal(size=(20 + number, 3)).astype("float32")
         writer.append(rows, rows[:, 0], source=f"walk-{number}")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all files of a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_store_has_the_bytes_of_a_folder_after_each_writer(memory, tmp_path):

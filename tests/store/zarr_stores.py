@@ -18,18 +18,14 @@ from zarr.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, WrapperStore, ZipStore
 
 from tests.store.make_golden import STORES
+from tests.store.oracle import files
 
 _NUMBERS = itertools.count()
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
-    """Return all files below a folder by their keys."""
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
 def in_memory(folder: Path) -> MemoryStore:
     """Return a store in memory."""
-    values = {key: np.frombuffer(data, np.uint8) for key, data in files_below(folder).items()}
+    values = {key: np.frombuffer(data, np.uint8) for key, data in files(folder).items()}
     buffers: dict[str, Buffer] = {key: CpuBuffer.from_array_like(value) for key, value in values.items()}
     return MemoryStore(buffers)
 
@@ -38,7 +34,7 @@ def in_zip_file(folder: Path) -> ZipStore:
     """Return a store in a zip file beside the folder."""
     path = folder.with_name(f"{folder.name}-{next(_NUMBERS)}.zip")
     with zipfile.ZipFile(path, "w") as file:
-        for key, data in files_below(folder).items():
+        for key, data in files(folder).items():
             file.writestr(key, data)
     return ZipStore(path, read_only=True)
 
@@ -46,7 +42,7 @@ def in_zip_file(folder: Path) -> ZipStore:
 def in_memory_of_fsspec(folder: Path) -> FsspecStore:
     """Return a store in fsspec's memory, which a process has one of."""
     system, place = fsspec.filesystem("memory"), f"/{folder.name}-{next(_NUMBERS)}"
-    for key, data in files_below(folder).items():
+    for key, data in files(folder).items():
         system.pipe(f"{place}/{key}", data)
     return FsspecStore.from_url(f"memory:/{place}", read_only=True)
 
@@ -54,7 +50,7 @@ def in_memory_of_fsspec(folder: Path) -> FsspecStore:
 def in_memory_of_obstore(folder: Path) -> ObjectStore[Any]:
     """Return a store in obstore's memory."""
     store = obstore.store.MemoryStore()
-    for key, data in files_below(folder).items():
+    for key, data in files(folder).items():
         obstore.put(store, key, data)
     return ObjectStore(store, read_only=True)
 

@@ -24,22 +24,22 @@ from builder.cli import main
 SNAPSHOT: Final = Path(__file__).with_suffix(".txt")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Mistake:
     """One mistake.
 
     Args:
         what: It, in words.
-        options: Of `seqzarr build src t.zarr`.
+        options: Of `seqzarr build src t.zarr`, as in a shell.
         files: What lies in the folder `src`, or beside it where the name begins with `../`: text, the columns of a
             Parquet file, or the arrays of an NPZ file, each by name.
         before: Options of a build that made the store already; None: there is none.
     """
 
     what: str
-    options: Sequence[str]
+    options: str
     files: Mapping[str, str | Mapping[str, object]] = field(default_factory=lambda: {"a.csv": "x,y\n1,2\n3,4\n"})
-    before: Sequence[str] | None = None
+    before: str | None = None
 
 
 def sections() -> dict[str, Sequence[Mistake]]:
@@ -71,7 +71,7 @@ def snapshot() -> str:
     for title, mistakes in sections().items():
         lines += ["", f"== {title}"]
         for mistake in mistakes:
-            command = shlex.join(["seqzarr", "build", "src", "t.zarr", *mistake.options])
+            command = shlex.join(["seqzarr", "build", "src", "t.zarr", *shlex.split(mistake.options)])
             lines += ["", f"{mistake.what}:", f"    $ {command}", *(f"    {line}" for line in said(mistake))]
     return "\n".join(lines) + "\n"
 
@@ -81,9 +81,9 @@ def said(mistake: Mistake) -> list[str]:
     with tempfile.TemporaryDirectory() as folder, _working_in(Path(folder)):
         write(mistake.files)
         if mistake.before is not None:
-            first = CliRunner().invoke(main, ["build", "src", "t.zarr", "--workers", "0", *mistake.before])
+            first = CliRunner().invoke(main, ["build", "src", "t.zarr", "--workers", "0", *shlex.split(mistake.before)])
             assert first.exit_code == 0, first.output
-        arguments = ["build", "src", "t.zarr", "--workers", "0", *mistake.options]
+        arguments = ["build", "src", "t.zarr", "--workers", "0", *shlex.split(mistake.options)]
         result = CliRunner().invoke(main, arguments, prog_name="seqzarr")
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         lines = result.stderr.replace(str(Path(folder).resolve()), "FOLDER").splitlines()

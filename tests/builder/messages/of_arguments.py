@@ -6,51 +6,44 @@ from typing import Final
 
 from tests.builder.messages.mistakes import Mistake
 
-_MADE: Final = ("--process", "tests.builder.test_arguments:scaled")
+_MADE: Final = "--process tests.builder.test_arguments:scaled"
 _FILES: Final = {"1.raw": "1"}
 
 MISTAKES: Final = (
-    Mistake(what="a codec that is none", options=("--codec", "gzip:5")),
+    Mistake("a codec that is none", "--codec gzip:5"),
+    Mistake("a pattern that no file fits", r"--sequence-from '(\w+)_\d{8}'", {"p7-20240101.csv": "x\n1\n"}),
     Mistake(
-        what="a pattern that no file fits",
-        options=("--sequence-from", r"(\w+)_\d{8}"),
-        files={"p7-20240101.csv": "x\n1\n"},
+        "files of one sequence that differ",
+        r"--sequence-from '(\w+)_'",
+        {"p7_1.csv": "x\n1\n", "p7_2.csv": "y\n1\n", "p8_1.csv": "x\n1\n"},
+    ),
+    Mistake("an argument without a value", _MADE + " --arg factor", _FILES),
+    Mistake("an argument twice", _MADE + " --arg factor=1 --arg factor=2", _FILES),
+    Mistake("an argument that the function has not", _MADE + " --arg rate=1", _FILES),
+    Mistake("an argument that the function needs", _MADE + " --arg shift=1", _FILES),
+    Mistake("an argument that is no name", _MADE + " --arg 'my rate=1'", _FILES),
+    Mistake(
+        "text as labels of a function",
+        "--process tests.builder.text_sources:given",
+        {"a.json": '{"x": [1], "y": ["cat"]}'},
     ),
     Mistake(
-        what="files of one sequence that differ",
-        options=("--sequence-from", r"(\w+)_"),
-        files={"p7_1.csv": "x\n1\n", "p7_2.csv": "y\n1\n", "p8_1.csv": "x\n1\n"},
-    ),
-    Mistake(what="an argument without a value", options=(*_MADE, "--arg", "factor"), files=_FILES),
-    Mistake(what="an argument twice", options=(*_MADE, "--arg", "factor=1", "--arg", "factor=2"), files=_FILES),
-    Mistake(what="an argument that the function has not", options=(*_MADE, "--arg", "rate=1"), files=_FILES),
-    Mistake(what="an argument that the function needs", options=(*_MADE, "--arg", "shift=1"), files=_FILES),
-    Mistake(what="an argument that is no name", options=(*_MADE, "--arg", "my rate=1"), files=_FILES),
-    Mistake(
-        what="text as labels of a function",
-        options=("--process", "tests.builder.text_sources:given"),
-        files={"a.json": '{"x": [1], "y": ["cat"]}'},
+        "classes of labels of a function that are numbers",
+        "--process tests.builder.text_sources:given --classes cat,dog",
+        {"a.json": '{"x": [1], "y": [3]}'},
     ),
     Mistake(
-        what="classes of labels of a function that are numbers",
-        options=("--process", "tests.builder.text_sources:given", "--classes", "cat,dog"),
-        files={"a.json": '{"x": [1], "y": [3]}'},
+        "text of a function that the list misses",
+        "--process tests.builder.text_sources:given --classes cat,dog",
+        {"a.json": '{"x": [1], "y": ["eel"]}'},
+    ),
+    Mistake("an argument without a function", "--arg factor=1"),
+    Mistake(
+        "another argument than the store was built with", "--arg factor=3", _FILES, before=_MADE + " --arg factor=2"
     ),
     Mistake(
-        what="text of a function that the list misses",
-        options=("--process", "tests.builder.text_sources:given", "--classes", "cat,dog"),
-        files={"a.json": '{"x": [1], "y": ["eel"]}'},
-    ),
-    Mistake(what="an argument without a function", options=("--arg", "factor=1")),
-    Mistake(
-        what="another argument than the store was built with",
-        options=("--arg", "factor=3"),
-        files=_FILES,
-        before=(*_MADE, "--arg", "factor=2"),
-    ),
-    Mistake(
-        what="commas in a file whose suffix says blanks",
-        options=(),
-        files={"a.txt": "1,2,3\n4,5,6\n", "b.txt": "1, 2\n3, 4\n", "c.txt": "1,5\n2,5\n"},
+        "commas in a file whose suffix says blanks",
+        "",
+        {"a.txt": "1,2,3\n4,5,6\n", "b.txt": "1, 2\n3, 4\n", "c.txt": "1,5\n2,5\n"},
     ),
 )

@@ -7,27 +7,15 @@ from typing import Final
 from tests.builder.messages.mistakes import Mistake
 
 MISTAKES: Final = (
-    Mistake(what="a column to group by that is not there", options=("--group-by", "unit")),
-    Mistake(what="a column to group by, twice", options=("--group-by", "x,x")),
-    Mistake(what="a row of no group", options=("--group-by", "k"), files={"a.csv": "k,y\nA,1\n,2\n"}),
+    Mistake("a column to group by that is not there", "--group-by unit"),
+    Mistake("a column to group by, twice", "--group-by x,x"),
+    Mistake("a row of no group", "--group-by k", {"a.csv": "k,y\nA,1\n,2\n"}),
+    Mistake("groups of fractions", "--group-by k", {"a.parquet": {"k": [1.0, 1.5], "y": [1.0, 2.0]}}),
+    Mistake("groups by a list", "--group-by k", {"a.parquet": {"k": [[1], [2]], "y": [1.0, 2.0]}}),
+    Mistake("groups of whole arrays", "--group-by k", {"a.npz": {"inputs": [1.0], "labels": 1}}),
+    Mistake("a file without rows", "--group-by k --empty error", {"a.csv": "k,y\n", "b.csv": "k,y\n1,2\n"}),
+    Mistake("nothing but what is grouped by", "--group-by x,y"),
     Mistake(
-        what="groups of fractions", options=("--group-by", "k"), files={"a.parquet": {"k": [1.0, 1.5], "y": [1.0, 2.0]}}
-    ),
-    Mistake(
-        what="groups by a list", options=("--group-by", "k"), files={"a.parquet": {"k": [[1], [2]], "y": [1.0, 2.0]}}
-    ),
-    Mistake(
-        what="groups of whole arrays", options=("--group-by", "k"), files={"a.npz": {"inputs": [1.0], "labels": 1}}
-    ),
-    Mistake(
-        what="a file without rows",
-        options=("--group-by", "k", "--empty", "error"),
-        files={"a.csv": "k,y\n", "b.csv": "k,y\n1,2\n"},
-    ),
-    Mistake(what="nothing but what is grouped by", options=("--group-by", "x,y")),
-    Mistake(
-        what="a group's column that counts what is done",
-        options=("--group-by", "dropped", "--missing", "drop"),
-        files={"a.csv": "dropped,y\n1,2\n"},
+        "a group's column that counts what is done", "--group-by dropped --missing drop", {"a.csv": "dropped,y\n1,2\n"}
     ),
 )

@@ -1,0 +1,13 @@
+"""Write small source files of text."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_files(folder: Path, texts: Mapping[str, str]) -> Path:
+    """Write these texts in UTF-8, each under its path below the folder, which is returned."""
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
