@@ -68,12 +68,7 @@ class LocalLedger(Ledger):
     @classmethod
     @contextlib.contextmanager
     def under_lock(cls, path: Path, folder: Path) -> Iterator[LocalLedger]:
-        """Open a store like `open_at`; the caller holds the lock, which is in `folder`.
-
-        Raises:
-            MissingStoreError: There is no store at that path.
-            FormatError: The store cannot be written to by this version, or its root is an older copy.
-        """
+        """Open a store like `open_at`; the caller holds the lock, which is in `folder`."""
         path = path.absolute()
         remove_tree(folder / NEW)
         remove_tree(folder / SPILLED)
@@ -122,7 +117,7 @@ class LocalLedger(Ledger):
             raise ConflictError(f"{self.path}: another writer, without the lock, committed meanwhile; open it again")
 
     def _appear(self) -> None:
-        """Give the new store its name: the first commit."""
+        """Move the new store to its path: this is the first commit."""
         try:
             if self.path.exists():
                 raise StoreExistsError(f"{self.path}: something appeared there meanwhile; nothing of it was touched")
@@ -135,11 +130,7 @@ class LocalLedger(Ledger):
         self._storage = LocalStorage(self.path)
 
     def _put_documents(self, root: Root) -> list[str]:
-        """Refresh the arrays' own metadata.
-
-        Returns:
-            The folders in which something changed; they are not synced yet.
-        """
+        """Refresh the arrays' own metadata; return the folders in which it changed, which are not synced yet."""
         folders = []
         for key, data in self._documents(root).items():
             try:

@@ -30,7 +30,7 @@ class ObjectLedger(Ledger):
 
     def __init__(self, storage: WritableObjects, root: Root, beside: Path, *, is_new: bool) -> None:
         super().__init__(storage.root, storage, root, None if is_new else root.encode(), beside)
-        self._there = root.encode()  # the last root that was put, but for `writer`; a commit may fail after it
+        self._there = root.encode()  # the last root that was put, without `writer`; its commit may still fail
 
     @classmethod
     @contextlib.contextmanager
@@ -76,7 +76,7 @@ class ObjectLedger(Ledger):
             self.put_documents(root)
 
     def _put_first(self, objects: dict[str, bytes]) -> None:
-        """Put all of an empty store but its root, before there is a root that could be claimed."""
+        """Put the files of an empty store before its root. There is no claim without a root, so none may exist yet."""
         for key, data in objects.items():
             if not self._storage.put_new(key, data):
                 raise StoreExistsError(f"{self._storage.path(key)}: is there already, of another store; remove it")
@@ -114,12 +114,7 @@ def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iter
 
 
 def _check_root(snapshot: Snapshot, storage: WritableObjects) -> None:
-    """Refuse an older copy of a root, which is claimed by now, so that nobody writes newer documents.
-
-    Raises:
-        FormatError: The root is an older copy.
-        ConflictError: Another writer has claimed the store meanwhile.
-    """
+    """Refuse a root that is an older copy. It is claimed already, so no other writer puts newer documents meanwhile."""
     try:
         check_root(snapshot)
     except FormatError:

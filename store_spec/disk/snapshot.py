@@ -36,15 +36,9 @@ MOST_MISSING = 100  # a malicious root may count any number of files
 class Snapshot:
     """A committed state of a store. It can be pickled, without its caches.
 
-    Args:
-        storage: Where the store is.
-        root: The root document of the state.
-        compared: Whether the caller compares each sequence with its checksum: see `Shards`.
-        once: Whether the caller reads everything only once. Such callers may meet many errors, and the last shard,
-            which is read in one piece, may be large; so after an error only open files are forgotten, not the caches.
-
-    Attributes:
-        tables: The arrays that are not in shards.
+    With `compared`, the caller compares each sequence with its checksum: see `Shards`. With `once`, it reads everything
+    only once. Such callers may meet many errors, and the last shard, which is read in one piece, may be large; so after
+    an error only open files are forgotten, not the caches.
     """
 
     def __init__(self, storage: Storage, root: Root, *, compared: bool = False, once: bool = False) -> None:
@@ -138,19 +132,11 @@ class Snapshot:
         return runs
 
     def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
-        """Compare all rows of a sequence with its checksum, which shows misplaced chunks too.
-
-        Raises:
-            ChecksumError: A file was swapped, or replaced by an older copy.
-        """
+        """Compare all rows of a sequence with its checksum: this also shows swapped files and older copies."""
         self.check_crc(name, number, crc32c(rows))
 
     def check_crc(self, name: str, number: int, actual: int) -> None:
-        """Compare the crc32c of all rows of a sequence with the recorded one.
-
-        Raises:
-            ChecksumError: They differ.
-        """
+        """Compare the crc32c of all rows of a sequence with the recorded one."""
         expected = int(self._checksums()[name][number])
         if actual != expected:
             self._forget(self._shards)
@@ -216,11 +202,7 @@ class Snapshot:
         return shard.EncodedRows(rows.empty(0), stored, tail, stop - start)
 
     def stored(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
-        """Return stored bytes of a chunk or shard with committed rows; `start` and `length` are as in `Storage.get`.
-
-        Raises:
-            FormatError: The chunk or shard is missing, or the shard lacks a chunk or is an older copy.
-        """
+        """Return stored bytes of a chunk or shard with committed rows; `start` and `length` are as in `Storage.get`."""
         if not self.root.schema.is_sharded(name):
             return part_of(self.tables.stored(self.root.schema.fact(name), number), start, length)
         with self._reading() as shards:

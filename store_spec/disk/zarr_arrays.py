@@ -25,9 +25,6 @@ class SnapshotStore(Store):
     """The documents and the chunks of a committed state, regardless of later commits.
 
     A missing chunk is an error; with other zarr stores, zarr takes fill values for it.
-
-    Args:
-        snapshot: The state.
     """
 
     supports_writes = False

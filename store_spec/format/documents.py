@@ -29,11 +29,7 @@ def tables_document(retired_sequences: int) -> dict[str, Any]:
 
 
 def decode_document(data: bytes, where: str) -> dict[str, Any]:
-    """Read the bytes of a metadata document.
-
-    Raises:
-        FormatError: They are not one JSON object that every reader would read alike.
-    """
+    """Return the JSON object in the bytes of a metadata document; refuse what JSON libraries read differently."""
     if len(data) > LARGEST_DOCUMENT:
         raise FormatError(f"{where}: a document of {len(data):,} bytes; at most {LARGEST_DOCUMENT:,} are read")
     try:

@@ -28,11 +28,7 @@ Transform = Callable[[Batch], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EpochOptions:
-    """The arguments that all kinds of batches have; `PaddedBatches`, `Streams` and `Batches` explain them.
-
-    Raises:
-        WindowError: An argument is impossible.
-    """
+    """The arguments that all kinds of batches have; `PaddedBatches`, `Streams` and `Batches` explain them."""
 
     shuffle: bool = False
     seed: int = 0
@@ -91,7 +87,7 @@ class EpochPlan(Protocol):
         """Describe a batch, for the `repr` of the iterator."""
 
     def __repr__(self) -> str:
-        """Describe what the batches are of."""
+        """Describe the windows or the store, for the `repr` of the iterator."""
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         """Yield the batches of these ascending numbers; threads read ahead until the generator is closed."""
@@ -100,17 +96,13 @@ class EpochPlan(Protocol):
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return what a state after `step` batches has in addition."""
+        """Return the further entries of a state after `step` batches."""
 
     def of(self, store: Store, normalize: Normalization | None) -> Self:
         """Return the plan for other sequences, with another normalisation."""
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks.
-
-        Raises:
-            WindowError: The rest cannot be distributed like this.
-        """
+        """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks."""
 
 
 Item = TypeVar("Item")
@@ -123,10 +115,6 @@ class OneEpoch(Generic[Item, Plan]):
     Threads that share an iterator are not refused if other threads have taken all batches. After a fork, parent and
     child both continue with all remaining batches, and after an error the next call tries the same batch again; a
     subclass may refuse both.
-
-    Args:
-        options: The arguments of these batches.
-        plan: The plan for all sequences.
     """
 
     _of: ClassVar[str]  # the method that returns batches of another epoch, for errors
@@ -146,9 +134,9 @@ class OneEpoch(Generic[Item, Plan]):
         # The thread that got the StopIteration. Not its number, which another thread may get later.
         self._exhausted_in: weakref.ref[threading.Thread] | None = None
         self._plan, self._first = plan, step
-        self._next = step + (self._worker - step) % self._every  # the first one that belongs to this worker
+        self._next = step + (self._worker - step) % self._every  # the first batch of this worker
         self._batches: Generator[Item, None, None] | None = None
-        self._process = 0  # that has made `_batches`
+        self._process = 0  # the process that made `_batches`
         self._ended_by: str | None = None
 
     @property
@@ -189,7 +177,7 @@ class OneEpoch(Generic[Item, Plan]):
             if self._ended_by is not None:
                 raise WindowError(
                     f"{self._plan.store.path}: these batches ended with an error, {self._ended_by:.200}; call "
-                    f"{self._of} anew, and load a state to go on after the batches that came before"
+                    f"{self._of} anew, and load a state to continue after the batches that were taken"
                 )
             try:
                 if self._batches is None:
@@ -288,7 +276,7 @@ class OneEpoch(Generic[Item, Plan]):
             step = step_at(state, plan.parameters(), len(plan), store)
             plan = plan.resumed(step, state)
         except WindowError as error:
-            raise StateError(f"{store.path}: the epoch of the state cannot go on here: {error}") from error
+            raise StateError(f"{store.path}: the epoch of the state cannot continue here: {error}") from error
         self.close()
         self._sequences = state["store"]["sequences"]
         self._start(plan, step)

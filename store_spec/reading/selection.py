@@ -34,10 +34,8 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 class Selection:
     """Sequences of one committed state, by number, with their names, places and lengths.
 
-    Args:
-        snapshot: The committed state.
-        selection: (sequences,), numbers of sequences of the state, counting retired ones; None for all that are not
-            retired.
+    `selection` is (sequences,), numbers of sequences of the state, counting retired ones; None for all that are not
+    retired.
     """
 
     def __init__(self, snapshot: Snapshot, selection: NDArray[np.int64] | None = None) -> None:
@@ -193,10 +191,7 @@ class Selection:
     def grouped(self, by: str | ArrayLike | None) -> Sequence[str]:
         """Return the group of each sequence for `split` and `folds`, as text: its source, or the value of `by`.
 
-        With `by="sequence"`, each sequence is a group; with `by="source"`, those of a source are.
-
-        Raises:
-            WindowError: There is no such column, or its values are not text or whole numbers.
+        With `by="sequence"`, each sequence is a group; with `by="source"`, the sequences of a source are one.
         """
         if not isinstance(by, str):
             return self.sources if by is None else groups(by, len(self))

@@ -49,31 +49,18 @@ class PackedOptions(EpochOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PackedPlan(ReaderPlan):
-    """The batches of one rank in an epoch of packed rows. Make one with `make`.
-
-    Args:
-        options: The arguments of the batches.
-        reader: Reads the rows.
-        packing: The pieces of all rows.
-        weights: (sequences,), the weights of the sequences; None if each occurs once.
-        turns: Which rows are in which batch.
-        fitting: How many batches fit into half of the memory.
-    """
+    """The batches of one rank in an epoch of packed rows. Make one with `make`."""
 
     options: PackedOptions
     reader: SliceReader
-    packing: PackedRows
-    weights: NDArray[np.float64] | None
-    turns: Turns
-    fitting: int
+    packing: PackedRows  # the pieces of all rows
+    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
+    turns: Turns  # which rows are in which batch
+    fitting: int  # how many batches fit into half of the memory
 
     @classmethod
     def make(cls, options: PackedOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of the reader.
-
-        Raises:
-            WindowError: An argument does not fit the store, or a batch does not fit into the memory.
-        """
+        """Plan an epoch of the sequences of the reader."""
         check_labels_of_steps(reader, "packed")
         reader.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         random = np.random.default_rng(np.random.SeedSequence(options.random, spawn_key=(4,)))
@@ -122,15 +109,11 @@ class PackedPlan(ReaderPlan):
         }
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return what a state has in addition: how many rows all ranks have taken."""
+        """Return how many rows all ranks have taken."""
         return {"taken": self.turns.samples_before(step)}
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch; another number of ranks distributed its last rows differently.
-
-        Raises:
-            WindowError: The rest cannot be distributed over this number of ranks.
-        """
+        """Return the plan of the rest of an epoch; another number of ranks distributed its end differently."""
         return replace(self, turns=self.turns.after(step, state.get("taken")))
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:

@@ -47,21 +47,13 @@ class PaddedOptions(Batching):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PaddedPlan(ReaderPlan):
-    """The batches of one rank in an epoch of whole sequences. Make one with `make`.
-
-    Args:
-        options: The arguments of the batches.
-        reader: Reads the rows.
-        lengths: (sequences,), how many steps of each sequence are used.
-        weights: (sequences,), the weights of the sequences; None if each occurs once.
-        order: Which sequences are in which batch.
-    """
+    """The batches of one rank in an epoch of whole sequences. Make one with `make`."""
 
     options: PaddedOptions
     reader: SliceReader
-    lengths: NDArray[np.int64]
-    weights: NDArray[np.float64] | None
-    order: BatchPlan
+    lengths: NDArray[np.int64]  # (sequences,), how many steps of each sequence are used
+    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
+    order: BatchPlan  # which sequences are in which batch
     _bytes: NDArray[np.int64] = field(init=False)  # of each of the rank's batches
 
     def __post_init__(self) -> None:
@@ -74,11 +66,7 @@ class PaddedPlan(ReaderPlan):
 
     @classmethod
     def make(cls, options: PaddedOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of the reader.
-
-        Raises:
-            WindowError: An argument does not fit the store, or a sequence is longer than `max_steps`.
-        """
+        """Plan an epoch of the sequences of the reader."""
         store = reader.store
         store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         lengths = reader.lengths if options.truncate is None else np.minimum(reader.lengths, options.truncate)
@@ -120,15 +108,11 @@ class PaddedPlan(ReaderPlan):
         )
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return what a state has in addition: how many sequences all ranks have taken."""
+        """Return how many sequences all ranks have taken."""
         return {"taken": int(self.order.first[step * self.options.world_size])}
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch; another number of ranks distributed its last sequences differently.
-
-        Raises:
-            WindowError: The rest cannot be distributed over this number of ranks.
-        """
+        """Return the plan of the rest of an epoch; another number of ranks distributed its end differently."""
         taken = state.get("taken")
         if self.state(step)["taken"] == taken:
             return self

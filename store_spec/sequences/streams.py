@@ -47,29 +47,17 @@ class StreamOptions(EpochOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class StreamPlan(ReaderPlan):
-    """The batches of one rank in an epoch of streams. Make one with `make`.
-
-    Args:
-        options: The arguments of the batches.
-        reader: Reads the rows.
-        places: The places of sequences in the lanes of all ranks.
-        weights: (sequences,), the weights of the sequences; None if each occurs once.
-        fitting: How many batches fit into half of the memory.
-    """
+    """The batches of one rank in an epoch of streams. Make one with `make`."""
 
     options: StreamOptions
     reader: SliceReader
-    places: LanePlan
-    weights: NDArray[np.float64] | None
-    fitting: int
+    places: LanePlan  # the places of sequences in the lanes of all ranks
+    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
+    fitting: int  # how many batches fit into half of the memory
 
     @classmethod
     def make(cls, options: StreamOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of the reader.
-
-        Raises:
-            WindowError: An argument does not fit the store, or a batch does not fit into the memory.
-        """
+        """Plan an epoch of the sequences of the reader."""
         check_labels_of_steps(reader, "streams")
         lanes, steps = options.batch_size, options.window
         fit = partial(
@@ -116,7 +104,7 @@ class StreamPlan(ReaderPlan):
         )
 
     def state(self, step: int) -> dict[str, Any]:  # noqa: ARG002
-        """Return what a state has in addition: nothing."""
+        """Return nothing: a state has no further entries."""
         return {}
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002

@@ -41,7 +41,7 @@ POOL, BATCH = 3, 1
 # With 16 on 2 cores they do not stay in the processor's cache, and windows in order are read half as fast.
 FEW_BATCHES, BATCHES_OF_THREAD = 4, 4
 READ_BYTES = 2**21  # reading more at once is not faster
-# Each thread uses this share of the memory, in addition to the pools; half of it for a remote store, with 16 threads.
+# A thread may use 1/64 of the memory, in addition to the pools; for a remote store, with 16 threads, half of that.
 READ_SHARE = 64
 
 
@@ -58,35 +58,21 @@ class BatchOptions(EpochOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Epoch:
-    """The batches of windows of one rank, by number. Make one with `plan`.
+    """The batches of windows of one rank, by number. Make one with `plan`."""
 
-    Args:
-        windows: The windows of the epoch.
-        options: The arguments of the batches.
-        weights: (sequences,), the weights of these windows; None if each occurs once.
-        order: Their order.
-        rows: All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
-        turns: Which windows are in which batch.
-        slots: How many batches are in memory at a time.
-        together: Bytes of rows that a thread reads at once.
-    """
-
-    windows: Windows
+    windows: Windows  # the windows of the epoch
     options: BatchOptions
-    weights: NDArray[np.float64] | None
+    weights: NDArray[np.float64] | None  # (sequences,), the weights of these windows; None if each occurs once
     order: EpochOrder
+    # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
     rows: Ranges | None
-    turns: Turns
-    slots: int
-    together: int
+    turns: Turns  # which windows are in which batch
+    slots: int  # how many batches are in memory at a time
+    together: int  # bytes of rows that a thread reads at once
 
     @classmethod
     def plan(cls, windows: Windows, options: BatchOptions, weights: NDArray[np.float64] | None = None) -> Self:
-        """Plan an epoch.
-
-        Raises:
-            WindowError: A unit or a batch does not fit the memory, or windows cannot be distributed over the ranks.
-        """
+        """Plan an epoch; refuse less memory than a unit, a batch and a chunk need."""
         windows, memory = windows.of_epoch(*options.random), options.limit
         turns = Turns(
             samples=len(windows),
@@ -171,7 +157,7 @@ class Epoch:
         }
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return what a state has in addition: how many windows all ranks have taken."""
+        """Return how many windows all ranks have taken."""
         return {"taken": self.turns.samples_before(step)}
 
     def of(self, store: Store, normalize: Normalization | None) -> Self:
@@ -180,11 +166,7 @@ class Epoch:
         return self.plan(self.windows.of(store, normalize), self.options, weights)
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch; another number of ranks distributed its last windows differently.
-
-        Raises:
-            WindowError: The rest cannot be distributed over this number of ranks.
-        """
+        """Return the plan of the rest of an epoch; another number of ranks distributed its end differently."""
         turns = self.turns
         if "last" in state:
             turns = turns.after(turns.last[0], state["last"])
@@ -212,7 +194,7 @@ class Epoch:
         if transform is None:
             yield from batches
         elif gathered_ahead:
-            # With an event of its own, as the other is set once all batches have been gathered.
+            # It has its own event, because the other one is set once all batches have been gathered.
             yield from ahead(lambda: _transformed(batches, transform), 2, "seqzarr transform", threading.Event())
         else:
             yield from _transformed(batches, transform)

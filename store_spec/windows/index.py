@@ -36,33 +36,21 @@ class WindowIndex:
     use a gap. Gaps take about 100 bytes each; with a `sampling_rate` that does not divide the stride, gaps that are
     shorter than it may take as much for each row of a window.
 
-    Args:
-        start: (sequences,) int64, each sequence's first usable step, counted from its step 0.
-        stop: (sequences,) int64, the step after its last usable one; at most 2**53.
-        shape: The shape of a window.
-        gaps: Steps that no window may use.
-        random: (seed, epoch), which determine how many rows windows of random length have; None: all have `window`.
-
-    Attributes:
-        first: (sequences + 1,) int64, the number of each sequence's first window, then the number of windows.
-        stretches: The same windows in runs without any left out; without gaps each sequence is one run.
-
-    Raises:
-        WindowError: `start` and `stop` are not as above, there are more than 2**62 windows, or `shape.short`
-            is `"error"` and a sequence has fewer than `shape.least_span` usable steps.
-
     >>> shape = WindowShape(window=3, sampling_rate=2, horizon=2, stride=3)
     >>> index = WindowIndex.from_lengths([12, 0, 9], shape)
     >>> len(index), [index.locate(number) for number in range(3)]
     (3, [(0, 0), (0, 3), (2, 0)])
     """
 
-    start: NDArray[np.int64]
-    stop: NDArray[np.int64]
+    start: NDArray[np.int64]  # (sequences,), each sequence's first usable step, counted from its step 0
+    stop: NDArray[np.int64]  # (sequences,), the step after its last usable one; at most 2**53
     shape: WindowShape
-    gaps: tuple[Gaps, ...] = ()
+    gaps: tuple[Gaps, ...] = ()  # steps that no window may use
+    # (seed, epoch), which determine how many rows windows of random length have; None: all have `window`.
     random: tuple[int, int] | None = None
+    # (sequences + 1,), the number of each sequence's first window, then the number of windows.
     first: NDArray[np.int64] = field(init=False)
+    # The same windows in runs without any left out; without gaps each sequence is one run.
     stretches: Stretches = field(init=False)
     _every: NDArray[np.int64] = field(init=False, repr=False)  # `first`, if no window were left out
 
@@ -98,9 +86,6 @@ class WindowIndex:
         Args:
             lengths: (sequences,) integers, the steps of each sequence, 0 to 2**53.
             shape: The shape of a window; its `steps` say which steps are usable.
-
-        Raises:
-            WindowError: As the class says, or a length is not as above.
         """
         steps = step_counts("lengths", lengths)
         if shape.steps is None:
@@ -120,9 +105,6 @@ class WindowIndex:
 
         Returns:
             The sequence's position, and the window's first step, counted from the sequence's step 0.
-
-        Raises:
-            SequenceIndexError: There is no such window.
         """
         position = operator.index(number)
         if not -len(self) <= position < len(self):
@@ -132,12 +114,7 @@ class WindowIndex:
         return int(sequences), int(starts)
 
     def locate_many(self, numbers: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (sequences, starts) of many windows, in arrays of the shape of `numbers`; see `locate`.
-
-        Raises:
-            SequenceIndexError: There is no window of one of these numbers.
-            WindowError: `numbers` are not integers.
-        """
+        """Return (sequences, starts) of many windows, in arrays of the shape of `numbers`; see `locate`."""
         positions = int64("numbers", numbers)
         absent = (positions < -len(self)) | (positions >= len(self))
         if absent.any():
@@ -164,9 +141,6 @@ class WindowIndex:
 
         Steps count from the sequence's step 0 and may be outside the sequence. A range without windows is empty, at the
         place where they would be. Arrays are broadcast, and the result then has arrays.
-
-        Raises:
-            SequenceIndexError: There is no such sequence.
 
         >>> index = WindowIndex.from_lengths([12, 20], WindowShape(window=4, stride=3))
         >>> index.windows_in(1, 4, 10)  # windows 3, 4, ... of sequence 1 start at its steps 0, 3, 6, 9, ...
@@ -196,9 +170,6 @@ class WindowIndex:
         Args:
             sequences: Integers, the windows' sequences.
             starts: Integers, their starts, as `locate` or `locate_many` return them.
-
-        Raises:
-            SequenceIndexError: There is no such sequence.
 
         >>> index = WindowIndex.from_lengths([9, 5], WindowShape(window=6, horizon=2, short="pad"))
         >>> index.real_rows(*index.locate_many([0, 1, 2])).tolist()

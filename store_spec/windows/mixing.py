@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 BATCHES = 64  # batches to measure
 POOLS = 8  # the least number of pools they come from; a pool is computed as a whole
-FEW = 10**7  # windows: as many pools are computed as have so many, at most one per batch
+FEW = 10**7  # windows: as many pools are computed as have this many together, at most one per batch
 PAIRS = 2048  # pairs of neighbours to measure; each needs one or two lanes
 NEAR = 0.05  # the quantile of distances that shows neighbours close to each other
 MARKS = 20  # bits of a window's number for a first, fast selection
@@ -130,13 +130,9 @@ def measure(windows: Windows, batch_size: int, *, seed: int = 0, epoch: int = 0,
 
 
 def measure_order(order: EpochOrder, index: WindowIndex, starts: Ints, size: int) -> Mixing:
-    """Measure an order of at least two windows.
+    """Measure an order of at least two windows, in batches of `size`.
 
-    Args:
-        order: The order.
-        index: Its windows.
-        starts: (sequences,), the row of the store at which each sequence starts.
-        size: Windows in a batch.
+    `starts` is (sequences,), the row of the store at which each sequence starts.
     """
     rows = _Rows(index, starts)
     total, size = len(index), min(size, len(index))

@@ -380,7 +380,7 @@ def _unpickle(store: Store, shape: WindowShape, options: WindowOptions, epoch: t
 
 
 def _shown(value: object) -> str:
-    """Return an option as text: the first items of a list, only the type of statistics and the like."""
+    """Return an option as text: the first items of a list, and only the type of objects such as statistics."""
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
         return f"{list(value)!r:.200}"
     return f"{value!r:.80}" if isinstance(value, str | bool | int | float | np.generic) else type(value).__name__

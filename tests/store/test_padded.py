@@ -117,7 +117,7 @@ def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
         impossible = {
             "neither batch_size nor max_steps": size is None and max_steps is None,
             "and a whole batch max_steps=": max_steps and max((len(x) for x, _ in wanted), default=0) > max_steps,
-            "cannot be dealt to world_size=": ranks > 1,
+            "cannot be distributed to world_size=": ranks > 1,
         }
         assert [held for text, held in impossible.items() if text in str(error)] == [True]  # noqa: PT017
         return
@@ -473,7 +473,7 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
             state, left = begun.state_dict(), len(begun._plan.order.order) - begun.state_dict()["taken"]
             if 0 < left < others:
                 refused += 1
-                with pytest.raises(StateError, match=f"{left} samples that are left of the epoch cannot be dealt to"):
+                with pytest.raises(StateError, match=f"{left} samples that are left of the epoch cannot be distrib"):
                     going.load_state_dict(state)
                 continue
             going.load_state_dict(state)
@@ -535,7 +535,7 @@ def test_a_state_of_anything_else_is_refused_and_changes_nothing(by_step: Number
     for other in others:
         batches = by_step.store.padded(**{**asked, **other})
         next(batches)
-        with pytest.raises(StateError, match="goes on with the parameters that it was begun with"):
+        with pytest.raises(StateError, match="continues with the parameters that it was started with"):
             batches.load_state_dict(state)
         assert batches.state_dict()["step"] == 1
     with pytest.raises(StateError, match="selected here"):
@@ -574,8 +574,11 @@ def test_padded_batches_can_be_pickled_in_the_middle(by_step: Numbered):
         ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
         ({"max_steps": 99}, r"sequence 6 \(s06\) has 100 steps, .* max_steps=99; give truncate=99 or max_steps=100"),
         ({"max_steps": 100, "drop_last": True}, "drop_last=True with max_steps=100"),
-        ({"world_size": 19}, "18 samples cannot be dealt to world_size=19 .* use drop_last=True, which leaves out 18"),
-        ({"batch_size": 1, "world_size": 4}, "18 samples cannot be dealt to world_size=4 .* leaves out 2"),
+        (
+            {"world_size": 19},
+            "18 samples cannot be distributed to world_size=19 .* drop_last=True, which leaves out 18",
+        ),
+        ({"batch_size": 1, "world_size": 4}, "18 samples cannot be distributed to world_size=4 .* leaves out 2"),
     ],
 )
 def test_what_is_impossible_is_refused(by_step: Numbered, asked: Any, message: str):

@@ -399,7 +399,7 @@ def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(tmp_path: P
     for begun, longer, same in zip(*map(batches, (before, after, after.first(20))), strict=True):
         next(begun)
         state = saved(begun)
-        with pytest.raises(StateError, match=r"20 sequences in the store, which has 30, .* be of store.first\(20\)"):
+        with pytest.raises(StateError, match=r"had 20 sequences then and has 30 now: .* from store.first\(20\)"):
             longer.load_state_dict(state)
         same.load_state_dict(state)
         assert all_same(list(same), list(begun))
@@ -432,7 +432,7 @@ def test_a_state_of_too_few_windows_for_the_ranks_is_refused_each_time(tmp_path:
     batches = after.select([0, 20, 21]).windows(19, target="last").batches(1, world_size=4, memory=MEMORY)
     kept = saved(batches)
     for _ in range(2):
-        with pytest.raises(StateError, match="cannot go on here: 2 samples cannot be dealt to world_size=4 ranks"):
+        with pytest.raises(StateError, match="continue here: 2 samples cannot be distributed to world_size=4 ranks"):
             batches.load_state_dict(state)
         assert saved(batches) == kept
     assert len(list(batches)) == len(batches)
