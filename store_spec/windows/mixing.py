@@ -13,7 +13,7 @@ in memory at a time, so memory does not grow with the store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -208,11 +208,23 @@ class _Rows:
         """Return the expected share of such windows that have steps in common with another one."""
         total = int(self._first[-1])
         windows = np.unique(np.linspace(0, total - 1, min(total, EXPECTED)).astype(np.int64))
-        sequences, starts = self._index.locate_many(self._numbers(windows))
-        span = self._index.shape.input_span
-        low, high = self._index.windows_in(sequences, starts - span + 1, starts + span)
-        close, often = np.unique(high - low - 1, return_counts=True)
+        close, often = np.unique(overlapping_each(self._index, self._numbers(windows)), return_counts=True)
         return float(((1 - _none_of(close, total - 1, size - 1)) * often).sum() / len(windows))
+
+
+def overlapping_each(index: WindowIndex, numbers: Ints) -> Ints:
+    """Return how many other windows have steps in common with each of some windows."""
+    stride, runs, first = index.shape.stride, index.stretches, replace(index, gaps=()).first
+    # Windows as if none were left out: `first` has their numbers by sequence, and `slot` is the first of each stretch.
+    sequences = runs.sequences(np.arange(len(runs.start)))
+    slot = first[sequences] + (runs.start - index.start[sequences]) // stride
+    sequences, starts = index.locate_many(numbers)
+    at, reach = first[sequences] + (starts - index.start[sequences]) // stride, (index.shape.input_span - 1) // stride
+    reach = min(reach, int(first[-1]) - 1)  # so that no sum overflows
+    bounds = np.stack([np.maximum(at - reach, first[sequences]), np.minimum(at + reach + 1, first[sequences + 1])])
+    which = np.maximum(np.searchsorted(slot, bounds, side="right") - 1, 0)
+    before = runs.first[which] + np.clip(bounds - slot[which], 0, np.diff(runs.first)[which])
+    return np.asarray(before[1] - before[0] - 1, np.int64)
 
 
 class _Positions:

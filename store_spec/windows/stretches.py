@@ -53,21 +53,10 @@ class Stretches:
     sequence: Ints | None
     start: Ints  # (stretches,), the start of its first window, counted from the first step of the sequence
     first: Ints  # (stretches + 1,), the number of its first window, then the number of windows
-    number: Ints  # (stretches,), the number that its first window would have if none were left out
 
     def sequences(self, which: Ints) -> Ints:
         """Return the sequence of each of some stretches."""
         return which if self.sequence is None else self.sequence[which]
-
-    def renumbered(self, numbers: Ints) -> Ints:
-        """Return how many windows are left before those that would have these numbers if none were left out."""
-        if self.sequence is None:
-            return numbers
-        if not len(self.sequence):
-            return np.zeros_like(numbers)
-        which = np.searchsorted(self.number, numbers, side="right") - 1
-        inside = np.clip(numbers - self.number[which], 0, np.diff(self.first)[which])
-        return np.asarray(np.where(which < 0, 0, self.first[which] + inside), np.int64)
 
 
 def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> Stretches:
@@ -94,7 +83,6 @@ def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, ga
         sequence=sequence,
         start=first_start[sequence] + (number - first[sequence]) * shape.stride,
         first=np.append(np.zeros(1, np.int64), np.cumsum(count[some])),
-        number=number,
     )
 
 
