@@ -22,7 +22,7 @@ from store_spec.disk.storage import Put, WritableStorage
 from store_spec.errors import SchemaError
 from store_spec.format import retired
 from store_spec.format.class_names import Classes, check_extended
-from store_spec.format.documents import encode_document, group_document, tables_document
+from store_spec.format.documents import encode_document, group_document
 from store_spec.format.layout import ROOT, Counts, Root, array_document, table_chunk
 from store_spec.format.records import SOURCES, Records, no_records
 from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
@@ -219,7 +219,7 @@ class Ledger:
         last = ("label_offsets", "offsets")
         facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
         documents = {f"{name}/{ROOT}": group_document() for name in GROUPS}
-        documents[f"{TABLES}/{ROOT}"] = tables_document(retired.count(root.retired))
+        documents[f"{TABLES}/{ROOT}"] = group_document(retired.count(root.retired))
         documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
         return {key: encode_document(document) for key, document in documents.items()}
 

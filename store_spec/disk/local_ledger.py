@@ -10,7 +10,7 @@ from typing import Any
 from store_spec.disk.ledger import SPILLED, Ledger
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.places import check_local, check_outside
-from store_spec.disk.snapshot import Snapshot, check_root
+from store_spec.disk.snapshot import Snapshot, check_root, read_root
 from store_spec.disk.storage import LocalStorage, remove_tree, sync_folder
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.format.documents import encode_document, group_document
@@ -73,14 +73,11 @@ class LocalLedger(Ledger):
         remove_tree(folder / NEW)
         remove_tree(folder / SPILLED)
         storage = LocalStorage(path)
-        try:
-            data = storage.get(ROOT)
-        except MissingStoreError as error:
-            raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
+        data = read_root(storage)
         # An earlier writer may have died before its commit was synced, and this writer builds on that commit.
         storage.sync([""])
         sync_folder(path.parent)
-        snapshot = Snapshot.open(path)
+        snapshot = Snapshot.of(storage, data)
         check_root(snapshot)
         ledger = cls(path, storage, snapshot.root, data, folder)
         ledger._recover()

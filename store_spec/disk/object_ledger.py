@@ -20,8 +20,6 @@ from store_spec.format.layout import ROOT, Root
 from store_spec.format.records import Records
 from store_spec.schema import Schema
 
-BOUNDS = ("offsets", "label_offsets")
-
 
 class ObjectLedger(Ledger):
     """A store on an object store that is open for writing, and claimed by this writer."""
@@ -53,7 +51,7 @@ class ObjectLedger(Ledger):
     def open_at(cls, storage: WritableObjects) -> Iterator[ObjectLedger]:
         """See `Ledger.open`."""
         try:
-            data, seen = storage.get_root()
+            data, seen = storage.get_with_version(ROOT)
         except MissingStoreError as error:
             raise MissingStoreError(f"{storage.root}: there is no store; create it first") from error
         root = Root.decode(data, str(storage.path(ROOT)))
@@ -84,7 +82,8 @@ class ObjectLedger(Ledger):
     def put_documents(self, root: Root) -> None:
         """Refresh the arrays' own metadata."""
         documents = self._documents(root)
-        last = {key: documents.pop(key) for name in BOUNDS if (key := f"{name}/{ROOT}") in documents}
+        keys = (f"{name}/{ROOT}" for name in ("offsets", "label_offsets"))
+        last = {key: documents.pop(key) for key in keys if key in documents}
         self._storage.put_all(documents)
         self._storage.put_all(last)
 
@@ -103,7 +102,8 @@ def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iter
         if seen is None:
             ledger.commit()
         else:
-            storage.claim(replace(root, writer=storage.writer).encode(), seen)
+            storage.root_version = seen
+            storage.put_root(replace(root, writer=storage.writer).encode())
         try:  # from here on, the root is this writer's
             if seen is not None:
                 _check_root(ledger.snapshot(), storage)

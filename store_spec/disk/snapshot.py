@@ -62,13 +62,9 @@ class Snapshot:
         return cls.of(storage_of(store, cached))
 
     @classmethod
-    def of(cls, storage: Storage) -> Snapshot:
-        """Read the root of the store in a storage, like `open`."""
-        try:
-            data = storage.get(ROOT, 0, LARGEST_DOCUMENT + 1)
-        except MissingStoreError as error:
-            raise MissingStoreError(f"{storage.root}: a folder without {ROOT}: no store") from error
-        root = Root.decode(bytes(data), str(storage.path(ROOT)))
+    def of(cls, storage: Storage, data: bytes | None = None) -> Snapshot:
+        """Read the root of the store in a storage, like `open`; `data` is its bytes, if they have been read."""
+        root = Root.decode(read_root(storage) if data is None else data, str(storage.path(ROOT)))
         for folder in root.schema.folders():
             storage.check_folder(folder)
         return cls(storage, root)
@@ -176,15 +172,6 @@ class Snapshot:
             shards.fill(name, start, buffer[:count], recent=recent)
         return buffer[:count]
 
-    def fill(self, name: str, start: int, out: NDArray[Any]) -> None:
-        """Fill the contiguous array `out` with committed rows of `inputs` or `labels` from `start` on."""
-        if not self.root.schema.is_sharded(name):
-            out[:] = self.table(name, start, start + len(out))
-            return
-        with self._reading() as shards:
-            shards.check_sizes(name, start, start + len(out))
-            shards.fill(name, start, out, recent=False)
-
     @contextmanager
     def fetched(self, name: str, start: int, stop: int) -> Iterator[None]:
         """Fetch the stored bytes of rows in one request, if possible, for reads of this thread in the meantime."""
@@ -245,6 +232,14 @@ class Snapshot:
             self._shards = Shards(self.tables, compared=self._compared)
             self._crcs = None
             self._missing.clear()
+
+
+def read_root(storage: Storage) -> bytes:
+    """Return the bytes of the root document, or some more than a root may have."""
+    try:
+        return bytes(storage.get(ROOT, 0, LARGEST_DOCUMENT + 1))
+    except MissingStoreError as error:
+        raise MissingStoreError(f"{storage.root}: a folder without {ROOT}: no store") from error
 
 
 def check_root(snapshot: Snapshot) -> None:

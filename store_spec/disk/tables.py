@@ -79,10 +79,6 @@ class Tables:
             if not least <= size <= most:
                 raise wrong_size(str(self.storage.path(key)), size, least, most, decoded)
 
-    def fill_from_chunk(self, fact: ArrayFact, number: int, out: NDArray[Any]) -> None:
-        """Read one chunk into `out`, which has the size of a whole chunk."""
-        self.decode_chunk(fact, number, self.stored(fact, number), out)
-
     def decode_chunk(self, fact: ArrayFact, number: int, stored: bytes | memoryview, out: NDArray[Any]) -> None:
         """Decode the stored bytes of one chunk into `out`."""
         where = str(self.storage.path(chunk_key(fact.name, number, out.ndim)))

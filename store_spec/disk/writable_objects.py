@@ -43,7 +43,7 @@ class WritableObjects(ObjectStorage):
     def __init__(self, store: ObjectStore[Any], url: str | None = None, *, writer: str = "") -> None:
         super().__init__(store, url)
         self.writer = writer
-        self._root: Version | None = None  # of the root that this process put last
+        self.root_version: Version | None = None  # of the root that this process put last, or claims
 
     def __reduce__(self) -> Any:
         return writable_objects, (self._url or self._store_and_process[0], self.writer)
@@ -70,10 +70,9 @@ class WritableObjects(ObjectStorage):
             self.check_claim()
             if check is not None:
                 check()
-            done = in_order(
-                self, self._put_seen, [(key, objects[key], seen) for key, seen in zip(due, there, strict=True)]
-            )
-            due = [key for key, is_done in zip(due, list(done), strict=True) if not is_done]
+            puts = [(key, objects[key], seen) for key, seen in zip(due, there, strict=True)]
+            versions = list(in_order(self, lambda item: self._put(*item), puts))
+            due = [key for key, version in zip(due, versions, strict=True) if version is None]
             if not due:
                 return
         raise ConflictError(f"{self.path(due[0])}: another process keeps replacing it; open the store again")
@@ -82,26 +81,17 @@ class WritableObjects(ObjectStorage):
         """Put an object if there is none, or one with the same bytes; return whether it is there now."""
         return self._put(key, data, None) is not None
 
-    def claim(self, root: bytes, seen: Version) -> None:
-        """Put a root that names this writer in the place of the one that was seen."""
-        self._root = seen
-        self.put_root(root)
-
     def put_root(self, data: bytes) -> None:
-        """Replace the last root of this writer.
+        """Replace the last root of this writer, or the one that it claims.
 
         Raises:
             ConflictError: Another writer has claimed the store.
             StorageError: The server reported an error, and the root is not there, or cannot be read.
         """
-        version = self._put(ROOT, data, self._root)
+        version = self._put(ROOT, data, self.root_version)
         if version is None:
             raise ConflictError(f"{self.root}: another writer opened the store meanwhile; open it again")
-        self._root = version
-
-    def get_root(self) -> tuple[bytes, Version]:
-        """Return the root and its version."""
-        return self._get_with_version(ROOT)
+        self.root_version = version
 
     def check_conditions(self) -> None:
         """Check with a temporary object that the server obeys the conditions of puts; some servers ignore them."""
@@ -136,7 +126,8 @@ class WritableObjects(ObjectStorage):
         except FileNotFoundError:
             return None
 
-    def _get_with_version(self, key: str) -> tuple[bytes, Version]:
+    def get_with_version(self, key: str) -> tuple[bytes, Version]:
+        """Return an object and its version."""
         import obstore
 
         store = self._store
@@ -145,9 +136,6 @@ class WritableObjects(ObjectStorage):
             return self._call(key, "reading", lambda: bytes(result.bytes())), _version_of(result.meta)
         except FileNotFoundError as error:
             raise MissingStoreError(f"{self.path(key)}: there is no such key") from error
-
-    def _put_seen(self, item: tuple[str, bytes, Version | None]) -> bool:
-        return self._put(*item) is not None
 
     def _put(self, key: str, data: bytes, seen: Version | None) -> Version | None:
         """Put an object if the present one has the version `seen`, or if there is none; return its version, or None.
@@ -163,11 +151,11 @@ class WritableObjects(ObjectStorage):
         try:
             return _version_of(obstore.put(store.store, key, data, mode=mode))
         except (AlreadyExistsError, PreconditionError):
-            there, version = self._get_with_version(key)
+            there, version = self.get_with_version(key)
             return version if there == data else None
         except Exception as error:
             with contextlib.suppress(StoreError):
-                there, version = self._get_with_version(key)
+                there, version = self.get_with_version(key)
                 if there == data:
                     return version
             raise self._refused(key, "writing", error) from error

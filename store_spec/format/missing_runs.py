@@ -34,12 +34,6 @@ class SequenceRuns:
         return SequenceRuns(self.counts[start:stop], self.runs[ends[start] : ends[max(start, stop)]])
 
     @staticmethod
-    def join(several: Sequence[Runs]) -> SequenceRuns:
-        """Join the runs of single sequences."""
-        counts = np.array([len(runs) for runs in several], np.int64)
-        return SequenceRuns(counts, np.concatenate([no_runs(), *several]))
-
-    @staticmethod
     def concatenate(several: Sequence[SequenceRuns]) -> SequenceRuns:
         """Join the runs of consecutive sequences; `several` has at least one item."""
         return SequenceRuns(

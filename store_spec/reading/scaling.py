@@ -44,13 +44,6 @@ class Scale:
     names: tuple[str, ...] | None = None  # of the features; None if they have no names, or these are unknown
 
     def __post_init__(self) -> None:
-        if self.center.shape != self.scale.shape or self.center.ndim not in (1, 2):
-            raise WindowError(
-                f"a center of shape {self.center.shape} and a scale of {self.scale.shape}; both are (features,), "
-                "or (samples, features)"
-            )
-        if not self.scale.all():
-            raise WindowError(f"{int((self.scale == 0).sum()):,} scales are 0; nothing can be divided by that: give 1")
         for what, numbers in (("center", self.center), ("scale", self.scale)):
             if np.isinf(numbers).any():
                 feature = int(np.nonzero(np.isinf(numbers))[-1][0])

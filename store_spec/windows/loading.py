@@ -215,7 +215,7 @@ class Loader:
         if len(targets) == 1 and targets[0][0].plain:
             if len(pieces) == 1:
                 ((start, stop, place),) = pieces
-                snapshot.fill(array, start, targets[0][1][place : place + stop - start])
+                snapshot.rows_in(targets[0][1][place : place + stop - start], array, start, stop)
                 return
             cuts = _cuts(pieces, chunk_rows(self._windows.store.schema, array), low, high)
             if len(cuts) > 2:

@@ -173,13 +173,13 @@ def test_a_state_is_loaded_without_reading_what_comes_before(in_chunks: Numbered
     state = saved(begun)
     begun.close()  # it reads ahead
     read: list[int] = []
-    fill = Snapshot.fill
+    rows_in = Snapshot.rows_in
 
-    def noted(self: Snapshot, name: str, start: int, out: Any) -> None:
+    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
         read.append(start)
-        fill(self, name, start, out)
+        return rows_in(self, buffer, name, start, stop, **more)
 
-    monkeypatch.setattr(Snapshot, "fill", noted)
+    monkeypatch.setattr(Snapshot, "rows_in", noted)
     resumed = windows.batches(10, memory=6000)
     resumed.load_state_dict(state)
     assert not read

@@ -275,13 +275,13 @@ def test_an_epoch_goes_on_where_the_store_has_grown_with_the_weights_of_then(tmp
 
 def test_sequences_of_weight_0_are_not_read(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
     read: set[int] = set()  # numbers of chunks
-    fill = Snapshot.fill
+    rows_in = Snapshot.rows_in
 
-    def noted(self: Snapshot, name: str, start: int, out: NDArray[Any]) -> None:
-        read.update(row // 8 for row in range(start, start + len(out)))
-        fill(self, name, start, out)
+    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
+        read.update(row // 8 for row in range(start, stop))
+        return rows_in(self, buffer, name, start, stop, **more)
 
-    monkeypatch.setattr(Snapshot, "fill", noted)
+    monkeypatch.setattr(Snapshot, "rows_in", noted)
     weights = np.zeros(len(LENGTHS))
     weights[[6, 12]] = 1, 2
     found = unbatched(list(in_chunks.store.windows(4).batches(8, shuffle=True, weights=weights)))
