@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from store_spec.reading.one_epoch import Transform
     from store_spec.reading.row_options import Targets
     from store_spec.reading.statistics import Quantiles, Statistics
+    from store_spec.sequences.buckets import Side
     from store_spec.sequences.packed import PackedBatches
-    from store_spec.sequences.padded import PaddedBatches, Side
+    from store_spec.sequences.padded import PaddedBatches
     from store_spec.sequences.streams import Streams
     from store_spec.windows.shape import MissingValues, Phase, Short, Target
     from store_spec.windows.windows import Windows
@@ -323,7 +324,8 @@ class Store(Selection):
         value_mask: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each batch: see `PaddedBatches`."""
-        from store_spec.sequences.padded import PaddedBatches, PaddedOptions
+        from store_spec.sequences.buckets import PaddedOptions
+        from store_spec.sequences.padded import PaddedBatches
         from store_spec.sequences.slices import SliceOptions
 
         arguments = locals()

@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 from numpy.typing import ArrayLike
 
 from store_spec.errors import StateError, WindowError
+from store_spec.format.moments import Floats
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, state_name
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.reading.states import normalized_then, state_of, step_at, store_at
+from store_spec.reading.weights import weights_then
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -28,7 +31,24 @@ Transform = Callable[[Batch], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EpochOptions:
-    """The arguments that all kinds of batches have; `PaddedBatches`, `Streams` and `Batches` explain them."""
+    """The arguments that all kinds of batches have; the classes of the batches say more about some of them.
+
+    Args:
+        shuffle: Take windows or sequences in random order.
+        seed: Determines the order; at least 0.
+        epoch: Another epoch has another order with the same seed; at least 0.
+        rank: The number of this rank, from 0.
+        world_size: How many ranks there are. All get the same number of batches, and together each window or sequence
+            once.
+        drop_last: Leave out what does not fill a batch of every rank.
+        memory: The bytes that may be used, such as `"256MB"`, in addition to batches in use, and the last shard, which
+            an open store may have in memory.
+        index: Add the numbers of the windows or sequences.
+        weights: (sequences,), numbers of at least 0, to draw as many windows or sequences as there are with
+            replacement; only with `shuffle`. None: each occurs once.
+        transform: A function that is called with each batch, in a thread that reads ahead or in a worker process; its
+            result is returned instead of the batch, though type checkers still take it for a `Batch`.
+    """
 
     shuffle: bool = False
     seed: int = 0
@@ -69,40 +89,88 @@ class EpochOptions:
         return int(self.memory)
 
 
-class EpochPlan(Protocol):
+class EpochPlan(ABC):
     """The batches of one rank in an epoch. It has no reference to their iterator, so that can be deleted."""
+
+    __slots__ = ()
+    options: Any
+    weights: Floats | None  # (sequences,); None if each window or sequence occurs once
+
+    @classmethod
+    @abstractmethod
+    def make(cls, options: Any, rows: Any, weights: Floats | None) -> Self:
+        """Plan an epoch of some rows."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> Any:
+        """The windows, or the reader of slices: a `RowSelection`."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of batches."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Describe a batch, for the `repr` of the iterator."""
+
+    @abstractmethod
+    def __repr__(self) -> str:
+        """Describe the windows or the store, for the `repr` of the iterator."""
+
+    @abstractmethod
+    def batches(self, numbers: range) -> Generator[Any, None, None]:
+        """Yield the batches of these ascending numbers; threads read ahead until the generator is closed."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+
+    def state(self, step: int) -> dict[str, Any]:  # noqa: ARG002
+        """Return the further entries of a state after `step` batches."""
+        return {}
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002
+        """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks."""
+        return self
 
     @property
     def store(self) -> Store:
         """The sequences."""
+        store: Store = self.rows.store
+        return store
 
     @property
     def normalize(self) -> Normalization | None:
         """How they are normalised."""
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-
-    def __str__(self) -> str:
-        """Describe a batch, for the `repr` of the iterator."""
-
-    def __repr__(self) -> str:
-        """Describe the windows or the store, for the `repr` of the iterator."""
-
-    def batches(self, numbers: range) -> Generator[Any, None, None]:
-        """Yield the batches of these ascending numbers; threads read ahead until the generator is closed."""
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
-
-    def state(self, step: int) -> dict[str, Any]:
-        """Return the further entries of a state after `step` batches."""
+        normalize: Normalization | None = self.rows.normalize
+        return normalize
 
     def of(self, store: Store, normalize: Normalization | None) -> Self:
         """Return the plan for other sequences, with another normalisation."""
+        weights = weights_then(self.weights, self.store, store)
+        return self.make(self.options, self.rows.of(store, normalize), weights)
+
+
+class TurnsPlan(EpochPlan):
+    """Batches of windows or rows that ranks take in turn: another number of ranks may resume them."""
+
+    __slots__ = ()
+    turns: Turns
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return how many windows or rows all ranks have taken."""
+        return {"taken": self.turns.samples_before(step)}
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks."""
+        """Return the plan of the rest of an epoch; another number of ranks distributed its end differently."""
+        turns = self.turns
+        if "last" in state:
+            turns = turns.after(turns.last[0], state["last"])
+        return replace(self, turns=turns.after(step, state.get("taken")))  # type: ignore[type-var]  # a dataclass
 
 
 Item = TypeVar("Item")

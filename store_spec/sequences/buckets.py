@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from store_spec.reading.one_epoch import EpochOptions
 from store_spec.reading.ranks import Turns, whole_number
 
 Ints = NDArray[np.int64]
+Side = Literal["start", "end"]
 
 MANY = 2**31  # more than the sequences or steps of any batch, small enough that products stay exact
 
@@ -47,12 +49,12 @@ class BatchPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batching(EpochOptions):
-    """How whole sequences are put into batches.
+class PaddedOptions(EpochOptions):
+    """The arguments of `PaddedBatches`, apart from the rows, and which sequences are in a batch.
 
     The order is a pure function of seed, epoch, all lengths and these arguments.
 
-    >>> plan = Batching(batch_size=2, bucket=True).plan(np.array([9, 1, 8, 2]))
+    >>> plan = PaddedOptions(batch_size=2, bucket=True).plan(np.array([9, 1, 8, 2]))
     >>> plan.order.tolist(), plan.first.tolist(), plan.padding(np.array([9, 1, 8, 2]))
     ([0, 2, 3, 1], [0, 2, 4], 0.09090909090909094)
     """
@@ -60,15 +62,22 @@ class Batching(EpochOptions):
     batch_size: int | None = None  # the largest number of sequences in a batch; None for no such limit
     max_steps: int | None = None  # the largest number of steps in a batch, including padding; None for no such limit
     bucket: bool = False  # put sequences of similar lengths together
+    side: Side = "end"
+    truncate: int | None = None
+    truncate_side: Side = "end"
+    lengths: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size is None and self.max_steps is None:
             raise WindowError(
                 "neither batch_size nor max_steps is given; a batch needs one of them, or both, as its limit"
             )
-        for name in ("batch_size", "max_steps"):
+        for name in ("batch_size", "max_steps", "truncate"):
             if getattr(self, name) is not None:
                 self._set(name, whole_number(name, getattr(self, name), 1))
+        for name, value in (("side", self.side), ("truncate_side", self.truncate_side)):
+            if value not in {"start", "end"}:
+                raise WindowError(f"{name} is {value!r}; it must be 'start' or 'end'")
         EpochOptions.__post_init__(self)
         if self.drop_last and self.max_steps is not None:
             raise WindowError(

@@ -6,8 +6,9 @@ inputs of a batch   | a a a . |       a batch of 2 lanes and 4 steps; slices of 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,12 +18,12 @@ from store_spec.format.layout import chunk_rows
 from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, check_no_later_steps
-from store_spec.reading.one_epoch import Transform
+from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch, Transform
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
 from store_spec.reading.row_options import RowOptions, RowSelection
 from store_spec.reading.scaling import SequenceScales, by_feature, normalized_dtype
-from store_spec.reading.weights import weights_then
+from store_spec.reading.weights import weights_of_sequences
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -237,33 +238,39 @@ def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[
     return batches if transform is None else list(map(transform, batches))
 
 
-class ReaderPlan:
+class ReaderPlan(EpochPlan):
     """What the plans of batches of whole sequences and of slices have in common."""
 
     __slots__ = ()
-    options: Any
     reader: SliceReader
-    weights: NDArray[np.float64] | None
-
-    @classmethod
-    def make(cls, options: Any, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of the reader."""
-        raise NotImplementedError
-
-    def of(self, store: Store, normalize: Normalization | None) -> Self:
-        """Return the plan for other sequences, with another normalisation."""
-        weights = weights_then(self.weights, self.store, store)
-        return self.make(self.options, self.reader.of(store, normalize), weights)
 
     @property
-    def store(self) -> Store:
-        """The sequences."""
-        return self.reader.store
+    def rows(self) -> SliceReader:
+        """The reader of slices."""
+        return self.reader
 
     @property
-    def normalize(self) -> Normalization | None:
-        """How they are normalised."""
-        return self.reader.normalize
+    @abstractmethod
+    def padding(self) -> float:
+        """The share of padding in the steps of all batches of all ranks."""
 
     def __repr__(self) -> str:
         return repr(self.store)
+
+
+Plan = TypeVar("Plan", bound=ReaderPlan)
+
+
+class SliceBatches(OneEpoch[Batch, Plan]):
+    """Batches of whole sequences or of slices."""
+
+    _plan_class: ClassVar[Any]
+
+    def __init__(self, options: EpochOptions, store: Store, rows: SliceOptions) -> None:
+        weights = weights_of_sequences(options.weights, store)
+        super().__init__(options, self._plan_class.make(options, SliceReader(store, rows, options.limit), weights))
+
+    @property
+    def padding(self) -> float:
+        """The share of padding in the steps of all batches of all ranks, such as 0.25."""
+        return self._plan.padding

@@ -154,7 +154,8 @@ class WindowIndex:
         """Return the step after the last that each window or an earlier one of its sequence uses, with their labels."""
         # An earlier window may use a later step, if the sampling rate does not divide the stride.
         if self.shape.pad_end:
-            return np.minimum(np.asarray(starts, np.int64) + self.shape.span, self.stop[np.asarray(sequences)])
+            ends = np.asarray(starts, np.int64) + self.shape.span
+            return np.asarray(np.minimum(ends, self.stop[np.asarray(sequences)]), np.int64)
         last = np.asarray(starts, np.int64) + (self.most_rows(sequences, starts) - 1) * self.shape.sampling_rate
         return last + 1 + self.shape.label_span
 

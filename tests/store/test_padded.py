@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
-from store_spec.sequences.buckets import Batching
+from store_spec.sequences.buckets import PaddedOptions
 from store_spec.sequences.slices import Arrays, SliceReader, Slices
 from tests.store.oracle import Recipe, append, make, write
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, numbered, selections
@@ -204,9 +204,9 @@ def test_buckets_pad_little_and_mix_anew_each_epoch():
     lengths = np.random.default_rng(0).permutation(np.arange(1, 1001))
     meetings: list[Counter[int]] = []
     for epoch in range(20):
-        plan = Batching(batch_size=10, bucket=True, shuffle=True, epoch=epoch).plan(lengths)
+        plan = PaddedOptions(batch_size=10, bucket=True, shuffle=True, epoch=epoch).plan(lengths)
         assert plan.padding(lengths) < 0.05
-        assert Batching(batch_size=10, shuffle=True).plan(lengths).padding(lengths) > 0.4
+        assert PaddedOptions(batch_size=10, shuffle=True).plan(lengths).padding(lengths) > 0.4
         batches = [lengths[plan.order[a:b]] for a, b in itertools.pairwise(plan.first)]
         assert {len(batch) for batch in batches} == {10}
         (mine,) = [batch for batch in batches if 500 in batch]
@@ -219,7 +219,7 @@ def test_buckets_pad_little_and_mix_anew_each_epoch():
 
 def test_a_budget_is_filled_where_lengths_are_alike():
     lengths = np.full(1000, 33)
-    plan = Batching(max_steps=4096, bucket=True, shuffle=True).plan(lengths)
+    plan = PaddedOptions(max_steps=4096, bucket=True, shuffle=True).plan(lengths)
     assert np.diff(plan.first).max() == 4096 // 33 == 124
     assert len(plan.first) - 1 == -(-1000 // 124)
 
@@ -242,7 +242,7 @@ def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: in
         else:
             rounds.append(more)
     try:
-        plan = Batching(batch_size=size, max_steps=budget, world_size=ranks).plan(np.array(lengths, np.int64))
+        plan = PaddedOptions(batch_size=size, max_steps=budget, world_size=ranks).plan(np.array(lengths, np.int64))
     except WindowError:
         assert len(rounds[-1]) < ranks
         assert all(len(each) < 2 * ranks for each in rounds[:-1])
@@ -260,7 +260,7 @@ def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bu
     for ranks in (1, 2, 3):
         if 0 < count < ranks:
             continue
-        asked = Batching(batch_size=12 // ranks, world_size=ranks, bucket=bucket, shuffle=shuffle, drop_last=True)
+        asked = PaddedOptions(batch_size=12 // ranks, world_size=ranks, bucket=bucket, shuffle=shuffle, drop_last=True)
         plan = asked.plan(lengths)
         rounds.append([plan.order[a:b].tolist() for a, b in itertools.pairwise(plan.first[::ranks].tolist())])
     assert all(each == rounds[0] for each in rounds)
@@ -273,7 +273,7 @@ def test_drop_last_leaves_out_others_in_each_epoch():
     lengths = np.arange(1, 12)
     left = set()
     for epoch in range(10):
-        plan = Batching(batch_size=4, bucket=True, shuffle=True, drop_last=True, epoch=epoch).plan(lengths)
+        plan = PaddedOptions(batch_size=4, bucket=True, shuffle=True, drop_last=True, epoch=epoch).plan(lengths)
         assert np.diff(plan.first).tolist() == [4, 4]
         left |= set(range(11)) - set(plan.order.tolist())
     assert len(left) > 8

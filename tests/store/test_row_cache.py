@@ -220,7 +220,7 @@ def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_need
 
 def fits(windows: Windows, memory: int) -> bool:
     try:
-        return windows.batches(5, memory=memory)._plan.rows is not None
+        return windows.batches(5, memory=memory)._plan.kept is not None
     except WindowError:
         return False
 
