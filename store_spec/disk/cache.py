@@ -56,13 +56,8 @@ class CacheUse:
 class Cache:
     """The pages of one store in a cache. A damaged page is fetched again; without room, nothing is added.
 
-    Args:
-        folder: The folder, which is created.
-        limit: The largest number of bytes of pages in it. Processes that are killed may leave some MiB more.
-        store: Identifies the store.
-
-    Raises:
-        StorageError: The folder cannot be created or written.
+    The folder is created. `limit` is the largest number of bytes of pages in it; processes that are killed may leave
+    some MiB more. `store` identifies the store.
     """
 
     def __init__(self, folder: Path, limit: int, store: str) -> None:
@@ -88,11 +83,7 @@ class Cache:
     def get(self, shard: str, start: int, length: int, fetch: Callable[[int, int], Data]) -> Data:
         """Return `length` bytes of a shard from `start` on, or as many as there are.
 
-        Args:
-            shard: Identifies the shard; another one for other bytes.
-            start: The first byte.
-            length: The number of bytes.
-            fetch: Called with a start and a length to fetch pages that are missing.
+        `shard` identifies the shard and its content; `fetch(start, length)` is called for pages that are missing.
         """
         self._touch()
         first, after = start // PAGE, -(-(start + length) // PAGE)
@@ -118,12 +109,12 @@ class Cache:
         if self._reserve(added):
             try:
                 _write_pages(path, first + low, fetched)
-            except OSError:  # the disk is full, say
+            except OSError:  # for example, the disk is full
                 self._reserve(-added)
         return data[: low * PAGE] + fetched + data[high * PAGE :]
 
     def _reserve(self, count: int) -> bool:
-        """Count so many bytes more; return whether there is room for them."""
+        """Add to the bytes that are counted; return False if there is no room for so many more."""
         with self._locked("usage") as usage:
             bytes_after = _read_usage(usage) + count
             if count > 0 and bytes_after > self.limit:
@@ -181,7 +172,7 @@ def _page_bytes(folder: Path) -> int:
 
 
 def _read_pages(path: Path, first: int, count: int) -> tuple[bytes, NDArray[np.bool_]]:
-    """Return some pages, and which of them are missing or damaged: these have any bytes."""
+    """Return some pages, and which of them are missing or damaged; the bytes of these are arbitrary."""
     try:
         data = _read(path.with_suffix(".data"), first * PAGE, count * PAGE)
         crcs = np.frombuffer(_read(path.with_suffix(".crc"), 4 * first, 4 * count), "<u4")

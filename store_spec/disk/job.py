@@ -1,4 +1,4 @@
-"""Jobs of writing one shard, which the ledger creates and any process may do."""
+"""Jobs of writing one shard, which the ledger creates and any process may run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ShardJob:
     def write(self, parts: Sequence[NDArray[Any] | shard.EncodedRows], threads: int = 1) -> int:
         """Encode and write the shard; `parts` are its new rows. Return the number of bytes written.
 
-        It may be done twice, even by two processes at once: each writes the same bytes in one step.
+        Two processes may write the same shard, even at the same time: each puts the same bytes in one step.
 
         Raises:
             ConflictError: Another writer, without the lock, committed rows that this would replace.

@@ -1,6 +1,6 @@
 """The commit protocol (SPEC.md, "Commits"): which sequences are registered, written to shards, and visible.
 
-Sequences are registered in order. Rows that fill a shard become a job, which any process may do. A commit makes all
+Sequences are registered in order. Rows that fill a shard become a job, which any process may run. A commit makes all
 sequences visible whose rows are completely in shards that were written.
 """
 
@@ -22,39 +22,32 @@ from store_spec.disk.storage import Put, WritableStorage
 from store_spec.errors import SchemaError
 from store_spec.format import retired
 from store_spec.format.class_names import Classes, check_extended
-from store_spec.format.documents import encode_document, group_document, tables_document
+from store_spec.format.documents import encode_document, group_document
 from store_spec.format.layout import ROOT, Counts, Root, array_document, table_chunk
 from store_spec.format.records import SOURCES, Records, no_records
 from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 
-JOIN_RECORDS = 1024  # so many records are joined: kept one by one they take six times the memory
+JOIN_RECORDS = 1024  # records are joined in groups of so many: separately they take six times the memory
 SPILLED = "spilled"  # the folder of rows that do not fit into memory, until they are in shards
 
 
 class Ledger:
     """A store that is open for writing by one writer. `create` and `open` return context managers.
 
-    Args:
-        path: The name of the store in messages: a Path, or an Address.
-        storage: Where rows and tables are written.
-        root: The last commit.
-        committed: Its bytes; None if there is no commit yet.
-        beside: A local folder for what is not part of the store.
-
-    Attributes:
-        spilled: The folder for rows that do not fit into memory. It is removed when a ledger is opened or closed.
+    `committed` is the bytes of the last commit, None if there is none yet. `beside` is a local folder for files that
+    are not part of the store.
     """
 
     def __init__(self, path: Any, storage: WritableStorage, root: Root, committed: bytes | None, beside: Path) -> None:
-        self.path = path
-        self.spilled = beside / SPILLED
-        self.root = root
+        self.path = path  # the name of the store in messages: a Path, or an Address
+        self.spilled = beside / SPILLED  # for rows that do not fit into memory; removed when a ledger opens or closes
+        self.root = root  # the last commit
         self.provenance = dict(root.provenance)
         self._schema = root.schema  # of the next commit
         self._storage = storage
         self._committed = committed
         self._pending = [no_records(root.schema)]  # registered and not committed
-        self._latest: list[Records] = []  # the last of these, not joined yet
+        self._latest: list[Records] = []  # the last of these, which are not joined yet
         self.waiting = 0  # sequences registered and not committed
         arrays = [name for names in root.schema.sharded().values() for name in names]
         # Rows by array: registered, part of a job, and written without a gap; `ahead`: jobs done before earlier ones.
@@ -124,14 +117,7 @@ class Ledger:
             self._registered[name] += int(lengths.sum())
 
     def extend_classes(self, classes: Classes | None) -> None:
-        """Add classes in the next commit; existing classes keep their numbers.
-
-        Args:
-            classes: For each target all of its classes: the existing ones, then the new ones.
-
-        Raises:
-            SchemaError: An existing class is missing or has another number.
-        """
+        """Replace the classes in the next commit: for each target the existing ones in their order, then new ones."""
         labels = replace(self._schema.labels, classes=classes)
         check_extended(self._schema.labels.classes, labels.classes)
         schema = replace(self._schema, labels=labels)
@@ -233,12 +219,12 @@ class Ledger:
         last = ("label_offsets", "offsets")
         facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
         documents = {f"{name}/{ROOT}": group_document() for name in GROUPS}
-        documents[f"{TABLES}/{ROOT}"] = tables_document(retired.count(root.retired))
+        documents[f"{TABLES}/{ROOT}"] = group_document(retired.count(root.retired))
         documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
         return {key: encode_document(document) for key, document in documents.items()}
 
     def _table(self, fact: ArrayFact, new: Records) -> tuple[ArrayFact, int, NDArray[Any]] | None:
-        """Return the rows of a table that `_put_table` writes, and the number of the first; None: there is none.
+        """Return the rows of a table that `_put_table` writes, and the number of the first; None if there are none.
 
         The last chunk so far is replaced as a whole, so its rows come first.
         """
@@ -294,7 +280,7 @@ class Ledger:
 
 
 def _kind_and_place(store: StoreLocation) -> tuple[Any, Any]:
-    """Return the class of the ledger for a store, and what it is given as the place."""
+    """Return the class of the ledger for a store, and the first argument of its `create_at` and `open_at`."""
     if getattr(store, "read_only", False):
         raise SchemaError(f"{store}: was opened for reading only")
     folder = local_folder(store)

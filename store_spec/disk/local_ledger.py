@@ -10,7 +10,7 @@ from typing import Any
 from store_spec.disk.ledger import SPILLED, Ledger
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.places import check_local, check_outside
-from store_spec.disk.snapshot import Snapshot, check_root
+from store_spec.disk.snapshot import Snapshot, check_root, read_root
 from store_spec.disk.storage import LocalStorage, remove_tree, sync_folder
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.format.documents import encode_document, group_document
@@ -68,24 +68,16 @@ class LocalLedger(Ledger):
     @classmethod
     @contextlib.contextmanager
     def under_lock(cls, path: Path, folder: Path) -> Iterator[LocalLedger]:
-        """Open a store like `open_at`; the caller holds the lock, which is in `folder`.
-
-        Raises:
-            MissingStoreError: There is no store at that path.
-            FormatError: The store cannot be written to by this version, or its root is an older copy.
-        """
+        """Open a store like `open_at`; the caller holds the lock, which is in `folder`."""
         path = path.absolute()
         remove_tree(folder / NEW)
         remove_tree(folder / SPILLED)
         storage = LocalStorage(path)
-        try:
-            data = storage.get(ROOT)
-        except MissingStoreError as error:
-            raise MissingStoreError(f"{path}: a folder without {ROOT}: no store") from error
+        data = read_root(storage)
         # An earlier writer may have died before its commit was synced, and this writer builds on that commit.
         storage.sync([""])
         sync_folder(path.parent)
-        snapshot = Snapshot.open(path)
+        snapshot = Snapshot.of(storage, data)
         check_root(snapshot)
         ledger = cls(path, storage, snapshot.root, data, folder)
         ledger._recover()
@@ -122,7 +114,7 @@ class LocalLedger(Ledger):
             raise ConflictError(f"{self.path}: another writer, without the lock, committed meanwhile; open it again")
 
     def _appear(self) -> None:
-        """Give the new store its name: the first commit."""
+        """Move the new store to its path: this is the first commit."""
         try:
             if self.path.exists():
                 raise StoreExistsError(f"{self.path}: something appeared there meanwhile; nothing of it was touched")
@@ -135,11 +127,7 @@ class LocalLedger(Ledger):
         self._storage = LocalStorage(self.path)
 
     def _put_documents(self, root: Root) -> list[str]:
-        """Refresh the arrays' own metadata.
-
-        Returns:
-            The folders in which something changed; they are not synced yet.
-        """
+        """Refresh the arrays' own metadata; return the folders in which it changed, which are not synced yet."""
         folders = []
         for key, data in self._documents(root).items():
             try:

@@ -16,7 +16,7 @@ from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
 HOLDER_TRIES = 50
-BESIDE = ".build"  # appended to the name of a store, gives the folder beside it
+BESIDE = ".build"  # appended to the name of a store for the folder beside it
 
 
 def build_folder(store: Path) -> Path:
@@ -33,11 +33,7 @@ def belongs_to_store(folder: str) -> bool:
 
 @contextlib.contextmanager
 def locked(store: Path) -> Iterator[Path]:
-    """Hold the store's lock, and yield the build folder, which is removed at the end if it is otherwise empty.
-
-    Raises:
-        LockedError: Another writer holds the lock; the message says which process on which host.
-    """
+    """Hold the store's lock, and yield the build folder, which is removed at the end if it is otherwise empty."""
     folder = build_folder(store)
     descriptor = _acquire(folder, store)
     try:
@@ -56,9 +52,6 @@ def folder_locked(store: Path) -> Iterator[None]:
     """Hold a lock on the store's folder itself, if it exists, against writers that do not use the same lock file.
 
     They may have removed that file, or reach the store by another path.
-
-    Raises:
-        LockedError: Another writer holds the lock.
     """
     try:
         descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -118,11 +111,7 @@ def _acquire(folder: Path, store: Path) -> int:
 
 
 def _check_that_locks_work(path: Path) -> None:
-    """Try to take the lock a second time: on some file systems every attempt succeeds.
-
-    Raises:
-        StorageError: The second attempt succeeded.
-    """
+    """Try to take the lock a second time, which must fail: on some file systems every attempt succeeds."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +124,7 @@ def _check_that_locks_work(path: Path) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Return who holds the lock. The holder writes that into the file a moment after it took the lock."""
+    """Return the holder of the lock, which writes its name into the file a moment after it took the lock."""
     for _ in range(HOLDER_TRIES):
         if holder := os.pread(descriptor, 200, 0).decode(errors="replace"):
             return holder
@@ -144,6 +133,6 @@ def _holder(descriptor: int) -> str:
 
 
 def _close(descriptor: int) -> None:
-    """Close a file, which releases its lock. Errors do not matter, because nothing in the file does."""
+    """Close a file, which releases its lock. Errors are ignored: the content of the file does not matter."""
     with contextlib.suppress(OSError):
         os.close(descriptor)

@@ -20,8 +20,6 @@ from store_spec.format.layout import ROOT, Root
 from store_spec.format.records import Records
 from store_spec.schema import Schema
 
-BOUNDS = ("offsets", "label_offsets")
-
 
 class ObjectLedger(Ledger):
     """A store on an object store that is open for writing, and claimed by this writer."""
@@ -30,7 +28,7 @@ class ObjectLedger(Ledger):
 
     def __init__(self, storage: WritableObjects, root: Root, beside: Path, *, is_new: bool) -> None:
         super().__init__(storage.root, storage, root, None if is_new else root.encode(), beside)
-        self._there = root.encode()  # the last root that was put, but for `writer`; a commit may fail after it
+        self._there = root.encode()  # the last root that was put, without `writer`; its commit may still fail
 
     @classmethod
     @contextlib.contextmanager
@@ -53,7 +51,7 @@ class ObjectLedger(Ledger):
     def open_at(cls, storage: WritableObjects) -> Iterator[ObjectLedger]:
         """See `Ledger.open`."""
         try:
-            data, seen = storage.get_root()
+            data, seen = storage.get_with_version(ROOT)
         except MissingStoreError as error:
             raise MissingStoreError(f"{storage.root}: there is no store; create it first") from error
         root = Root.decode(data, str(storage.path(ROOT)))
@@ -76,7 +74,7 @@ class ObjectLedger(Ledger):
             self.put_documents(root)
 
     def _put_first(self, objects: dict[str, bytes]) -> None:
-        """Put all of an empty store but its root, before there is a root that could be claimed."""
+        """Put the files of an empty store before its root. There is no claim without a root, so none may exist yet."""
         for key, data in objects.items():
             if not self._storage.put_new(key, data):
                 raise StoreExistsError(f"{self._storage.path(key)}: is there already, of another store; remove it")
@@ -84,7 +82,8 @@ class ObjectLedger(Ledger):
     def put_documents(self, root: Root) -> None:
         """Refresh the arrays' own metadata."""
         documents = self._documents(root)
-        last = {key: documents.pop(key) for name in BOUNDS if (key := f"{name}/{ROOT}") in documents}
+        keys = (f"{name}/{ROOT}" for name in ("offsets", "label_offsets"))
+        last = {key: documents.pop(key) for key in keys if key in documents}
         self._storage.put_all(documents)
         self._storage.put_all(last)
 
@@ -103,7 +102,8 @@ def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iter
         if seen is None:
             ledger.commit()
         else:
-            storage.claim(replace(root, writer=storage.writer).encode(), seen)
+            storage.root_version = seen
+            storage.put_root(replace(root, writer=storage.writer).encode())
         try:  # from here on, the root is this writer's
             if seen is not None:
                 _check_root(ledger.snapshot(), storage)
@@ -114,12 +114,7 @@ def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iter
 
 
 def _check_root(snapshot: Snapshot, storage: WritableObjects) -> None:
-    """Refuse an older copy of a root, which is claimed by now, so that nobody writes newer documents.
-
-    Raises:
-        FormatError: The root is an older copy.
-        ConflictError: Another writer has claimed the store meanwhile.
-    """
+    """Refuse a root that is an older copy. It is claimed already, so no other writer puts newer documents meanwhile."""
     try:
         check_root(snapshot)
     except FormatError:

@@ -18,13 +18,9 @@ from store_spec.errors import FormatError, SchemaError, StorageError
 
 
 def storage_of_url(url: str, cached: Cached | None = None) -> Storage:
-    """Return the storage of a store at a URL; for `file://` that of its folder, without a cache.
+    """Return the storage of a store at a URL; for `file://` the storage of its folder, without a cache.
 
     obstore takes credentials from the environment, such as `AWS_ACCESS_KEY_ID`, or from the role of the machine.
-
-    Raises:
-        SchemaError: obstore is not installed or refuses the URL, or the URL has a password or a query.
-        MissingStoreError: There is no folder at that `file://` URL.
     """
     folder = local_folder(url)
     if folder is not None:
@@ -34,11 +30,7 @@ def storage_of_url(url: str, cached: Cached | None = None) -> Storage:
 
 
 def object_store(url: str) -> ObjectStore[Any]:
-    """Return the store of obstore at a URL, as one of zarr's.
-
-    Raises:
-        SchemaError: obstore is not installed, or refuses the URL.
-    """
+    """Return the store of obstore at a URL, as one of zarr's."""
     try:
         from obstore.store import from_url
     except ImportError as error:
@@ -65,12 +57,8 @@ class ObjectStorage(ZarrStorage):
     """An `ObjectStore`: read through obstore's own functions, which need no event loop in Python.
 
     The threads of obstore do not survive a fork: if the parent has used obstore before, for any store, every call in
-    the child hangs. So such a call is refused.
-
-    Args:
-        store: The store.
-        url: Where it was made from, which other processes make it from again; None if it was given as an object.
-        cached: The folder and the size of a cache for the bytes of shards.
+    the child hangs. So such a call is refused. `url` is None if the store was given as an object; otherwise other
+    processes open the store by it. `cached` is the folder and the size of a cache for the bytes of shards.
     """
 
     requests: ClassVar[int] = 16  # with the 90 MB/s that S3 gives to each, they fill a link of 10 Gbit/s
@@ -132,7 +120,7 @@ class ObjectStorage(ZarrStorage):
 
     @property
     def lists(self) -> bool:
-        """Whether keys can be listed; a web server has no way that they all have."""
+        """Whether keys can be listed; web servers have no common way to do that."""
         store: Any = self._store_and_process[0]
         return type(store.store).__name__ != "HTTPStore"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 StoreLocation: TypeAlias = "str | PathLike[str] | ZarrStore"  # the path of a folder, a URL, or a zarr store
 
 SCHEMES = ("s3", "gs", "az", "https", "http", "file", "memory")
-WRITABLE = ("s3://", "gs://", "az://", "memory://")  # how the URLs begin to which stores are written
+WRITABLE = ("s3://", "gs://", "az://", "memory://")  # prefixes of the URLs that stores can be written to
 _UUID, _WITHIN = CONVENTION["uuid"].encode(), 1_000  # the UUID is within the first bytes of a root document
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -35,12 +35,7 @@ def without_secrets(url: str) -> str:
 
 
 def checked_url(url: str) -> str:
-    """Return the URL of a store without a slash at its end.
-
-    Raises:
-        SchemaError: The URL has a password or a query, obstore does not know its scheme, or it is that of a file of
-            another machine.
-    """
+    """Check the URL of a store, which has no password or query, and return it without a slash at its end."""
     parts, shown = urlsplit(url), without_secrets(url)
     if parts.scheme not in SCHEMES:
         raise SchemaError(f"{shown}: the URL of a store begins with {', '.join(f'{name}://' for name in SCHEMES)}")
@@ -69,50 +64,27 @@ def local_folder(store: StoreLocation) -> Path | None:
 
 
 def check_local(path: Path) -> None:
-    """Refuse a URL: as a path it would create folders such as `s3:` in the working directory.
-
-    Raises:
-        SchemaError: The path is a URL.
-    """
+    """Refuse a URL: as a path it would create folders such as `s3:` in the working directory."""
     if path.parts and _SCHEME.fullmatch(path.parts[0]):
         raise SchemaError(f"{path}: a URL was made into a Path, which drops one of its slashes; give it as a str")
 
 
 def check_outside(path: Path) -> None:
-    """Refuse a path for a new store inside another store.
-
-    Raises:
-        StoreExistsError: The path is inside another store.
-    """
+    """Refuse a path for a new store inside another store."""
     for folder in path.resolve().parents:  # resolved, as the path may have `..` and links
         if is_store(folder):
             raise StoreExistsError(f"{path}: lies inside of the store {folder}; give a path that does not")
 
 
-def check_path(path: Path) -> None:
-    """Refuse a path at which no store can be.
-
-    Raises:
-        SchemaError: The path is a URL.
-        StoreExistsError: The path is inside another store.
-    """
-    check_local(path)
-    if not is_store(path):
-        check_outside(path)
-
-
 def store_place(store: str | PathLike[str]) -> StorePlace:
-    """Return where a store is or will be: the path of a folder, or the URL of an object store.
-
-    Raises:
-        SchemaError: No store can be written at that URL, or the path is a URL that was made into a Path.
-        StoreExistsError: The path is inside another store.
-    """
+    """Return where a store is or will be: a path that is not inside another store, or the URL of an object store."""
     folder = local_folder(store)
     if folder is None:
         check_writable(store)
         return Address(checked_url(str(store)))
-    check_path(folder)
+    check_local(folder)
+    if not is_store(folder):
+        check_outside(folder)
     return folder
 
 
@@ -122,11 +94,7 @@ def readable_place(store: str | PathLike[str]) -> StorePlace:
 
 
 def check_writable(store: object) -> None:
-    """Refuse what is not the URL of a store that can be written to.
-
-    Raises:
-        SchemaError: It is something else.
-    """
+    """Refuse everything but the URL of a store that can be written to."""
     if not isinstance(store, str) or not store.startswith(WRITABLE):
         shown = without_secrets(store) if isinstance(store, str) and is_url(store) else store
         raise SchemaError(

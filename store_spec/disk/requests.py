@@ -1,4 +1,4 @@
-"""Make requests of a remote store many at once."""
+"""Make many requests of a remote store at the same time."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Shards:
     After an error the next read uses a new object, because a repair may have replaced the files.
 
     Args:
-        tables: Of the same state.
+        tables: The tables of the same state.
         compared: Whether the caller compares each sequence with its checksum. Then a shard with fewer rows than are
             committed is not an error yet: the missing rows may all be of retired sequences.
     """
@@ -167,11 +167,7 @@ class Shards:
         return get_part(self._storage, key, start, length)
 
     def check_sizes(self, name: str, start: int, stop: int) -> None:
-        """Check that the chunks of some rows have stored sizes that are possible by the schema.
-
-        Raises:
-            FormatError: A size is not, a shard has fewer rows than are committed, or a shard is missing.
-        """
+        """Check that the chunks of some rows exist, and have stored sizes that are possible by the schema."""
         chunking = self._root.schema.chunking(name)
         for number, low, high in _in_shards(start, stop, chunking.shard):
             index, size, all_right = self._index(name, number, chunking)
@@ -244,7 +240,7 @@ class Shards:
         return data
 
     def _lock(self, name: str, number: int) -> Any:
-        """Return the lock that a thread has while it reads what the other threads wait for.
+        """Return the lock that a thread holds while it reads something that other threads wait for.
 
         There is one for each process, because a lock that is held at a fork stays held in the child. It is re-entrant
         for signal handlers that read too.

@@ -36,15 +36,9 @@ MOST_MISSING = 100  # a malicious root may count any number of files
 class Snapshot:
     """A committed state of a store. It can be pickled, without its caches.
 
-    Args:
-        storage: Where the store is.
-        root: The root document of the state.
-        compared: Whether the caller compares each sequence with its checksum: see `Shards`.
-        once: Whether the caller reads everything only once. Such callers may meet many errors, and the last shard,
-            which is read in one piece, may be large; so after an error only open files are forgotten, not the caches.
-
-    Attributes:
-        tables: The arrays that are not in shards.
+    With `compared`, the caller compares each sequence with its checksum: see `Shards`. With `once`, it reads everything
+    only once. Such callers may meet many errors, and the last shard, which is read in one piece, may be large; so after
+    an error only open files are forgotten, not the caches.
     """
 
     def __init__(self, storage: Storage, root: Root, *, compared: bool = False, once: bool = False) -> None:
@@ -68,13 +62,9 @@ class Snapshot:
         return cls.of(storage_of(store, cached))
 
     @classmethod
-    def of(cls, storage: Storage) -> Snapshot:
-        """Read the root of the store in a storage, like `open`."""
-        try:
-            data = storage.get(ROOT, 0, LARGEST_DOCUMENT + 1)
-        except MissingStoreError as error:
-            raise MissingStoreError(f"{storage.root}: a folder without {ROOT}: no store") from error
-        root = Root.decode(bytes(data), str(storage.path(ROOT)))
+    def of(cls, storage: Storage, data: bytes | None = None) -> Snapshot:
+        """Read the root of the store in a storage, like `open`; `data` is its bytes, if they have been read."""
+        root = Root.decode(read_root(storage) if data is None else data, str(storage.path(ROOT)))
         for folder in root.schema.folders():
             storage.check_folder(folder)
         return cls(storage, root)
@@ -138,19 +128,11 @@ class Snapshot:
         return runs
 
     def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
-        """Compare all rows of a sequence with its checksum, which shows misplaced chunks too.
-
-        Raises:
-            ChecksumError: A file was swapped, or replaced by an older copy.
-        """
+        """Compare all rows of a sequence with its checksum: this also shows swapped files and older copies."""
         self.check_crc(name, number, crc32c(rows))
 
     def check_crc(self, name: str, number: int, actual: int) -> None:
-        """Compare the crc32c of all rows of a sequence with the recorded one.
-
-        Raises:
-            ChecksumError: They differ.
-        """
+        """Compare the crc32c of all rows of a sequence with the recorded one."""
         expected = int(self._checksums()[name][number])
         if actual != expected:
             self._forget(self._shards)
@@ -190,15 +172,6 @@ class Snapshot:
             shards.fill(name, start, buffer[:count], recent=recent)
         return buffer[:count]
 
-    def fill(self, name: str, start: int, out: NDArray[Any]) -> None:
-        """Fill the contiguous array `out` with committed rows of `inputs` or `labels` from `start` on."""
-        if not self.root.schema.is_sharded(name):
-            out[:] = self.table(name, start, start + len(out))
-            return
-        with self._reading() as shards:
-            shards.check_sizes(name, start, start + len(out))
-            shards.fill(name, start, out, recent=False)
-
     @contextmanager
     def fetched(self, name: str, start: int, stop: int) -> Iterator[None]:
         """Fetch the stored bytes of rows in one request, if possible, for reads of this thread in the meantime."""
@@ -216,11 +189,7 @@ class Snapshot:
         return shard.EncodedRows(rows.empty(0), stored, tail, stop - start)
 
     def stored(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
-        """Return stored bytes of a chunk or shard with committed rows; `start` and `length` are as in `Storage.get`.
-
-        Raises:
-            FormatError: The chunk or shard is missing, or the shard lacks a chunk or is an older copy.
-        """
+        """Return stored bytes of a chunk or shard with committed rows; `start` and `length` are as in `Storage.get`."""
         if not self.root.schema.is_sharded(name):
             return part_of(self.tables.stored(self.root.schema.fact(name), number), start, length)
         with self._reading() as shards:
@@ -263,6 +232,14 @@ class Snapshot:
             self._shards = Shards(self.tables, compared=self._compared)
             self._crcs = None
             self._missing.clear()
+
+
+def read_root(storage: Storage) -> bytes:
+    """Return the bytes of the root document, or some more than a root may have."""
+    try:
+        return bytes(storage.get(ROOT, 0, LARGEST_DOCUMENT + 1))
+    except MissingStoreError as error:
+        raise MissingStoreError(f"{storage.root}: a folder without {ROOT}: no store") from error
 
 
 def check_root(snapshot: Snapshot) -> None:

@@ -27,7 +27,7 @@ Put: TypeAlias = "Callable[[str, Iterable[bytes | memoryview]], None]"  # writes
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that say nothing about the file
 PARTIAL = ".partial"  # the suffix of a file that is being written; keys never have it
-PROBE = "probe-"  # how the keys begin that a writer puts to try out a server
+PROBE = "probe-"  # prefix of the keys with which a writer tests a server
 
 
 class ReadableFile(Protocol):
@@ -86,16 +86,7 @@ class WritableStorage(Storage, Protocol):
 
 
 def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> Storage:
-    """Return the storage of a store, from its path, its URL or a zarr store.
-
-    Args:
-        store: The store.
-        cached: The folder and the size of a cache; for a URL only.
-
-    Raises:
-        MissingStoreError: There is no folder at that path.
-        SchemaError: `store` is something else, or `cached` is given without a URL.
-    """
+    """Return the storage of a store; `cached` is the folder and the size of a cache, for a URL only."""
     if isinstance(store, str) and is_url(store):
         from store_spec.disk.object_storage import storage_of_url
 
@@ -162,12 +153,7 @@ class LocalStorage:
 
     @classmethod
     def of(cls, path: Path) -> LocalStorage:
-        """Return the storage of an existing folder.
-
-        Raises:
-            MissingStoreError: There is no folder at that path.
-            SchemaError: The path is a URL.
-        """
+        """Return the storage of an existing folder."""
         check_local(path)
         path = path.absolute()  # the caller may change to another folder
         if not path.is_dir():
@@ -179,11 +165,7 @@ class LocalStorage:
         return self.root / key
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Return the bytes of a file, or `length` of them from `start` (negative: counted from its end).
-
-        Raises:
-            StoreError: As `OpenFile` says.
-        """
+        """Return the bytes of a file, or `length` of them from `start` (negative: counted from its end)."""
         file = self.open(key)
         first = start if start >= 0 else max(0, file.size + start)
         return file.read(first, file.size if length is None else length)
@@ -202,11 +184,7 @@ class LocalStorage:
             raise _unreadable(self.path(key), "looking at", error) from error
 
     def check_folder(self, key: str) -> None:
-        """Check that a folder exists and is not a link.
-
-        Raises:
-            FormatError: The folder is missing, a link, or not a folder.
-        """
+        """Check that a folder exists and is not a link."""
         path = self.path(key)
         try:
             mode = path.lstat().st_mode
@@ -219,12 +197,8 @@ class LocalStorage:
     def put(self, key: str, parts: Iterable[bytes | memoryview], check: Callable[[], None] | None = None) -> None:
         """Write a file in one step: to a temporary name in the same folder, synced, then renamed.
 
-        The folder is not synced: `sync` does that once for many files.
-
-        Args:
-            key: The file.
-            parts: Its bytes.
-            check: Called before anything is written; it raises an error if the file may not be replaced.
+        The folder is not synced: `sync` does that once for many files. `check` is called before anything is written; it
+        raises an error if the file may not be replaced.
         """
         if check is not None:
             check()

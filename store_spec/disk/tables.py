@@ -20,12 +20,7 @@ from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact
 
 
 class Tables:
-    """The tables of one committed state: rows beyond its counts are ignored.
-
-    Args:
-        storage: Where the store is.
-        root: The root document of the state.
-    """
+    """The tables of one committed state: rows beyond its counts are ignored."""
 
     def __init__(self, storage: Storage, root: Root) -> None:
         self.storage, self.root = storage, root
@@ -84,10 +79,6 @@ class Tables:
             if not least <= size <= most:
                 raise wrong_size(str(self.storage.path(key)), size, least, most, decoded)
 
-    def fill_from_chunk(self, fact: ArrayFact, number: int, out: NDArray[Any]) -> None:
-        """Read one chunk into `out`, which has the size of a whole chunk."""
-        self.decode_chunk(fact, number, self.stored(fact, number), out)
-
     def decode_chunk(self, fact: ArrayFact, number: int, stored: bytes | memoryview, out: NDArray[Any]) -> None:
         """Decode the stored bytes of one chunk into `out`."""
         where = str(self.storage.path(chunk_key(fact.name, number, out.ndim)))
@@ -112,11 +103,7 @@ class Tables:
     def check_offsets(
         self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int
     ) -> NDArray[np.int64]:
-        """Check offsets, and return them: they begin with 0, never decrease, end with `last`, and agree with `sizes`.
-
-        Raises:
-            FormatError: One of these is not so.
-        """
+        """Check that offsets begin with 0, never decrease, end with `last`, and agree with `sizes`; return them."""
         where = self.storage.path(name)
         if offsets[0] != 0:
             raise FormatError(f"{where}: begins with {offsets[0]:,}, not with 0")
@@ -148,11 +135,7 @@ def read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def get_whole(storage: Storage, key: str, limit: int) -> bytes | memoryview:
-    """Return all bytes of a file of at most `limit` bytes.
-
-    Raises:
-        FormatError: The file is larger, or missing.
-    """
+    """Return all bytes of a file that must have at most `limit` bytes; a missing file is a FormatError."""
     data = get_part(storage, key, 0, limit + 1)
     if len(data) > limit:
         raise FormatError(f"{storage.path(key)}: larger than the {limit:,} bytes that it can need")
@@ -160,11 +143,7 @@ def get_whole(storage: Storage, key: str, limit: int) -> bytes | memoryview:
 
 
 def get_part(storage: Storage, key: str, start: int, length: int | None) -> bytes | memoryview:
-    """Return bytes of a file, as `LocalStorage.get` does.
-
-    Raises:
-        FormatError: The file is missing.
-    """
+    """Return bytes of a file, as `LocalStorage.get` does; a missing file is a FormatError."""
     try:
         return storage.get(key, start, length)
     except MissingStoreError as error:
@@ -172,11 +151,7 @@ def get_part(storage: Storage, key: str, start: int, length: int | None) -> byte
 
 
 def open_file(storage: Storage, key: str) -> ReadableFile:
-    """Open a file for many reads.
-
-    Raises:
-        FormatError: The file is missing.
-    """
+    """Open a file for many reads."""
     try:
         return storage.open(key)
     except MissingStoreError as error:

@@ -17,17 +17,13 @@ from store_spec.disk.storage import PROBE
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreError
 from store_spec.format.layout import ROOT
 
-TRIES = 8  # of a put whose object changes again and again
+TRIES = 8  # attempts to replace an object that another process keeps replacing
 
-Version = dict[str, Any]  # what tells the object that is there from those before it, as obstore names it
+Version = dict[str, Any]  # identifies the present content of an object, as obstore names it
 
 
 def writable_objects(store: StoreLocation, writer: str = "") -> WritableObjects:
-    """Return the storage for writing to a URL, or to an `ObjectStore` of zarr.
-
-    Raises:
-        SchemaError: The URL is not that of an object store, or the zarr store is of another kind.
-    """
+    """Return the storage for writing to a URL, or to an `ObjectStore` of zarr."""
     if isinstance(store, ObjectStore):
         return WritableObjects(store, writer=writer)
     check_writable(store)
@@ -38,20 +34,16 @@ def writable_objects(store: StoreLocation, writer: str = "") -> WritableObjects:
 class WritableObjects(ObjectStorage):
     """An object store that one writer writes to.
 
-    A writer claims the store by a random text in the root; after that, an earlier writer cannot commit. A put
-    first looks at what is there, then checks that the claim holds, and then replaces only what it saw. So a slower
-    writer never destroys what a later one has put. Only its own probe is deleted: no delete depends on what is there.
-
-    Args:
-        store: The store.
-        url: Where it was made from; None if it was given as an object.
-        writer: The text by which the store was claimed.
+    A writer claims the store by a random text in the root, `writer`; after that, an earlier writer cannot commit. A put
+    first reads the version of the object, then checks the claim, and then replaces only that version. So a slower
+    writer never overwrites an object that a later one has put. A writer deletes only its own probe, because deletes
+    cannot be conditional.
     """
 
     def __init__(self, store: ObjectStore[Any], url: str | None = None, *, writer: str = "") -> None:
         super().__init__(store, url)
         self.writer = writer
-        self._root: Version | None = None  # of the root that this process put last
+        self.root_version: Version | None = None  # of the root that this process put last, or claims
 
     def __reduce__(self) -> Any:
         return writable_objects, (self._url or self._store_and_process[0], self.writer)
@@ -61,11 +53,11 @@ class WritableObjects(ObjectStorage):
         self.put_all({key: b"".join(parts)}, check)
 
     def put_all(self, objects: Mapping[str, bytes], check: Callable[[], None] | None = None) -> None:
-        """Put objects, each whole, in the place of those that were there while the store was claimed.
+        """Put objects; each put is conditional on the version that was there while this writer still had the claim.
 
         Args:
             objects: Their bytes by key.
-            check: Called after the look at what is there; it raises an error if that may not be replaced.
+            check: Called after the versions were read; it raises an error if the objects may not be replaced.
 
         Raises:
             ConflictError: Another writer has claimed the store.
@@ -74,14 +66,13 @@ class WritableObjects(ObjectStorage):
         due = list(objects)
         for _ in range(TRIES):
             there = list(in_order(self, self._version, due))
-            # After the look: what a later writer puts now is not what was seen, so it is not replaced.
+            # After reading the versions: what a later writer puts from now on has another version, and is not replaced.
             self.check_claim()
             if check is not None:
                 check()
-            done = in_order(
-                self, self._put_seen, [(key, objects[key], seen) for key, seen in zip(due, there, strict=True)]
-            )
-            due = [key for key, is_done in zip(due, list(done), strict=True) if not is_done]
+            puts = [(key, objects[key], seen) for key, seen in zip(due, there, strict=True)]
+            versions = list(in_order(self, lambda item: self._put(*item), puts))
+            due = [key for key, version in zip(due, versions, strict=True) if version is None]
             if not due:
                 return
         raise ConflictError(f"{self.path(due[0])}: another process keeps replacing it; open the store again")
@@ -90,43 +81,20 @@ class WritableObjects(ObjectStorage):
         """Put an object if there is none, or one with the same bytes; return whether it is there now."""
         return self._put(key, data, None) is not None
 
-    def claim(self, root: bytes, seen: Version) -> None:
-        """Put a root that names this writer in the place of the one that was seen.
-
-        Raises:
-            ConflictError: Another root is there.
-            StorageError: The server reported an error.
-        """
-        self._root = seen
-        self.put_root(root)
-
     def put_root(self, data: bytes) -> None:
-        """Put the root in the place of the last one of this writer.
+        """Replace the last root of this writer, or the one that it claims.
 
         Raises:
             ConflictError: Another writer has claimed the store.
             StorageError: The server reported an error, and the root is not there, or cannot be read.
         """
-        version = self._put(ROOT, data, self._root)
+        version = self._put(ROOT, data, self.root_version)
         if version is None:
             raise ConflictError(f"{self.root}: another writer opened the store meanwhile; open it again")
-        self._root = version
-
-    def get_root(self) -> tuple[bytes, Version]:
-        """Return the root and its version.
-
-        Raises:
-            MissingStoreError: There is none.
-            StorageError: The server reported an error.
-        """
-        return self._get_with_version(ROOT)
+        self.root_version = version
 
     def check_conditions(self) -> None:
-        """Check with an object of its own that puts depend on what is there: some servers ignore the conditions.
-
-        Raises:
-            StorageError: They do not, or the server takes no objects.
-        """
+        """Check with a temporary object that the server obeys the conditions of puts; some servers ignore them."""
         key = PROBE + secrets.token_hex(8)
         first = self._put(key, b"1", None)
         try:
@@ -144,11 +112,7 @@ class WritableObjects(ObjectStorage):
                 obstore.delete(self._store.store, key)
 
     def check_claim(self) -> None:
-        """Check that no other writer has claimed the store.
-
-        Raises:
-            ConflictError: One has.
-        """
+        """Check that no other writer has claimed the store."""
         if f'"writer": "{self.writer}"'.encode() not in bytes(self.get(ROOT)):
             raise ConflictError(f"{self.root}: another writer opened the store meanwhile; open it again")
 
@@ -162,7 +126,8 @@ class WritableObjects(ObjectStorage):
         except FileNotFoundError:
             return None
 
-    def _get_with_version(self, key: str) -> tuple[bytes, Version]:
+    def get_with_version(self, key: str) -> tuple[bytes, Version]:
+        """Return an object and its version."""
         import obstore
 
         store = self._store
@@ -172,16 +137,11 @@ class WritableObjects(ObjectStorage):
         except FileNotFoundError as error:
             raise MissingStoreError(f"{self.path(key)}: there is no such key") from error
 
-    def _put_seen(self, item: tuple[str, bytes, Version | None]) -> bool:
-        return self._put(*item) is not None
-
     def _put(self, key: str, data: bytes, seen: Version | None) -> Version | None:
-        """Put an object in the place of the one that was seen, or of none.
+        """Put an object if the present one has the version `seen`, or if there is none; return its version, or None.
 
-        If the answer is lost, the client asks again, and its own object is in the way; so the object is read then.
-
-        Returns:
-            The version of the object; None if another one is there.
+        If a response is lost, the client repeats the request, which then fails because of its own object. So after a
+        failure the object is read, and compared.
         """
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -191,11 +151,11 @@ class WritableObjects(ObjectStorage):
         try:
             return _version_of(obstore.put(store.store, key, data, mode=mode))
         except (AlreadyExistsError, PreconditionError):
-            there, version = self._get_with_version(key)
+            there, version = self.get_with_version(key)
             return version if there == data else None
         except Exception as error:
             with contextlib.suppress(StoreError):
-                there, version = self._get_with_version(key)
+                there, version = self.get_with_version(key)
                 if there == data:
                     return version
             raise self._refused(key, "writing", error) from error

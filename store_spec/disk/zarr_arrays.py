@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore, StorePath
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import Put
 from store_spec.disk.tables import part_of
-from store_spec.format.documents import encode_document, group_document, tables_document
+from store_spec.format.documents import encode_document, group_document
 from store_spec.format.layout import ROOT, Root, array_document, chunk_key, chunk_number, table_chunk
 from store_spec.format.retired import count
 from store_spec.schema import GROUPS, TABLES, ArrayFact, Schema
@@ -25,9 +25,6 @@ class SnapshotStore(Store):
     """The documents and the chunks of a committed state, regardless of later commits.
 
     A missing chunk is an error; with other zarr stores, zarr takes fill values for it.
-
-    Args:
-        snapshot: The state.
     """
 
     supports_writes = False
@@ -111,7 +108,7 @@ class SnapshotStore(Store):
             return root.encode()
         name = key.removesuffix(f"/{ROOT}")
         if name in GROUPS:
-            return encode_document(tables_document(count(root.retired)) if name == TABLES else group_document())
+            return encode_document(group_document(count(root.retired) if name == TABLES else 0))
         if name == key or name not in self._facts:
             return None
         return encode_document(array_document(root.schema, self._facts[name], root.counts))
@@ -145,8 +142,6 @@ def put_rows(put: Put, schema: Schema, fact: ArrayFact, first: int, rows: NDArra
     zarr encodes the chunks in memory, so that an exception while writing, or Ctrl-C, does not reach zarr's event loop.
     """
     size = table_chunk(schema, fact)
-    if first % size:
-        raise ValueError(f"{fact.name}: row {first:,} does not begin a chunk of {size:,}")
     document: Any = array_document(schema, fact, Root(schema=schema).counts)
     document["shape"][0] = first + len(rows)
     chunks = dict[str, Buffer]()

@@ -31,11 +31,7 @@ _T = TypeVar("_T")
 
 
 def storage_of_zarr_store(store: Store) -> Storage:
-    """Return the storage of a zarr store; for a `LocalStore` that of its folder.
-
-    Raises:
-        SchemaError: The object is not a zarr store.
-    """
+    """Return the storage of a zarr store; for a `LocalStore` the storage of its folder."""
     if isinstance(store, LocalStore):
         return LocalStorage.of(Path(store.root))
     if isinstance(store, MemoryStore):
@@ -68,11 +64,8 @@ class ZarrStorage:
     """The keys of any zarr store. It can be pickled if the store can be.
 
     Stores differ in how they treat a range beyond the end of a value: some return the bytes there are, and some raise
-    various errors. This class always returns the bytes there are.
-
-    Args:
-        store: The store.
-        name: Its name in messages; None: as it prints itself.
+    various errors. This class always returns the bytes there are. `name` is the store's name in messages, by default
+    its `str`.
     """
 
     requests: ClassVar[int] = 1
@@ -141,8 +134,8 @@ class ZarrStorage:
                 return b""
             if (first, within) != (start, length):
                 return self._get(store, key, first, within)
-        except Exception as again:
-            raise self._refused(key, "reading", error) from again
+        except Exception as second:
+            raise self._refused(key, "reading", error) from second
         raise self._refused(key, "reading", error) from error
 
     def open(self, key: str) -> ZarrValue:
@@ -184,7 +177,7 @@ class ZarrStorage:
             raise self._refused(key, step, error) from error
 
     def _refused(self, key: str, step: str, error: Exception) -> StorageError:
-        reason = str(error).partition("\n")[0]  # that of obstore has many lines of details
+        reason = str(error).partition("\n")[0]  # obstore adds many lines of details
         return self._error(errno.EIO, f"{self.path(key)}: {step} failed: {type(error).__name__}: {reason:.200}")
 
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:

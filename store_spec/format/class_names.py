@@ -16,12 +16,7 @@ LARGEST_CLASS_NAME = 2**12  # bytes of UTF-8
 
 
 def checked_classes(names_by_target: Any, dtype: np.dtype[Any], targets: int) -> Classes | None:
-    """Return classes as tuples; None if no target has any.
-
-    Raises:
-        SchemaError: There is not one list for each target, the labels are not integers, a name is not text or occurs
-            twice, or there are more names than the dtype has numbers from 0 on.
-    """
+    """Check the names of classes, and return them as tuples; None if no target has any."""
     if names_by_target is None:
         return None
     if isinstance(names_by_target, str):
@@ -57,11 +52,7 @@ def _checked_names(value: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
 
 
 def check_extended(old: Classes | None, new: Classes | None) -> None:
-    """Check that the new classes are the old ones, with others after them.
-
-    Raises:
-        SchemaError: A class would change its number, or a target would gain its first classes or lose all of them.
-    """
+    """Check that each target has its old classes, with the same numbers, and perhaps others after them."""
     if old is None or new is None:
         if old is not new:
             raise SchemaError("labels have classes from the first commit on, or never; make another store")
@@ -83,10 +74,7 @@ def check_extended(old: Classes | None, new: Classes | None) -> None:
 def wrong_code(classes: Classes, least: NDArray[Any], greatest: NDArray[Any]) -> tuple[int, Any, int] | None:
     """Find the first target that has a code without a class; return it, the code, and how many classes it has.
 
-    Args:
-        classes: The names.
-        least: (targets,) the smallest code of each target; NaN if it has no labels.
-        greatest: (targets,) the largest code.
+    `least` and `greatest` are the smallest and the largest code of each target, (targets,); NaN if it has no labels.
     """
     for target, names in enumerate(classes):
         for code in () if names is None else (least[target], greatest[target]):

@@ -29,7 +29,7 @@ LARGEST_CHUNK_BYTES = 2**31 - 1 - 16  # Blosc 1 counts in signed 32 bits and add
 
 
 def crc32c(data: Buffer | NDArray[Any], before: int = 0) -> int:
-    """Return the crc32c (Castagnoli) of a contiguous buffer; `before` is that of the preceding bytes."""
+    """Return the crc32c (Castagnoli) of a contiguous buffer; `before` is the crc32c of the preceding bytes."""
     return checksum.crc32c(flat_bytes(data).data, before)
 
 
@@ -98,11 +98,7 @@ class Codec:
 
     @classmethod
     def from_metadata(cls, codecs: Any, itemsize: int, where: str) -> Codec:
-        """Read codecs that `metadata` returned.
-
-        Raises:
-            FormatError: They are other codecs.
-        """
+        """Read codecs that `metadata` returned."""
         if codecs == cls("none").metadata(itemsize):
             return cls("none")
         try:
@@ -129,12 +125,7 @@ class Codec:
         return body + crc32c(body).to_bytes(CRC_BYTES, "little")
 
     def decode(self, stored: Buffer, out: NDArray[Any], where: str) -> None:
-        """Fill the contiguous array `out` with a chunk's rows.
-
-        Raises:
-            ChecksumError: The bytes are not those that were written.
-            FormatError: The chunk does not have the size of `out`; this is checked before decompressing.
-        """
+        """Fill the contiguous array `out` with a chunk's rows; checksum and size are checked before decompressing."""
         body, size = self._body(stored, where)
         if size != out.nbytes:
             raise FormatError(f"{where}: a chunk of {size:,} bytes where the schema gives {out.nbytes:,}")

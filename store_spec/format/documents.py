@@ -15,25 +15,17 @@ def encode_document(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def group_document() -> dict[str, Any]:
-    """Return the metadata of a group."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": {}}
-
-
-def tables_document(retired_sequences: int) -> dict[str, Any]:
-    """Return the own metadata of the group of tables: the number of retired sequences, if there are any.
+def group_document(retired_sequences: int = 0) -> dict[str, Any]:
+    """Return the metadata of a group; the group of tables has the number of retired sequences, if there are any.
 
     A commit may do nothing but retire sequences. Then only this document shows that a root is an older copy.
     """
-    return group_document() | {"attributes": {"retired": retired_sequences} if retired_sequences else {}}
+    attributes = {"retired": retired_sequences} if retired_sequences else {}
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
 def decode_document(data: bytes, where: str) -> dict[str, Any]:
-    """Read the bytes of a metadata document.
-
-    Raises:
-        FormatError: They are not one JSON object that every reader would read alike.
-    """
+    """Return the JSON object in the bytes of a metadata document; refuse what JSON libraries read differently."""
     if len(data) > LARGEST_DOCUMENT:
         raise FormatError(f"{where}: a document of {len(data):,} bytes; at most {LARGEST_DOCUMENT:,} are read")
     try:

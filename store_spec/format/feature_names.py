@@ -13,11 +13,7 @@ LARGEST_NOTE = 2**12  # bytes of UTF-8 of a unit or a description
 
 
 def checked_names(names: Any, features: int) -> tuple[str, ...] | None:
-    """Return names as a tuple; None if there are none.
-
-    Raises:
-        SchemaError: There is not one for each feature, one is not text, or one occurs twice.
-    """
+    """Check the names of features, and return them as a tuple; None if there are none."""
     if names is None:
         return None
     if isinstance(names, str):
@@ -35,11 +31,7 @@ def checked_names(names: Any, features: int) -> tuple[str, ...] | None:
 
 
 def checked_notes(notes: Iterable[str] | None, features: int, what: str) -> tuple[str, ...] | None:
-    """Return units or descriptions as a tuple; None if all are empty.
-
-    Raises:
-        SchemaError: There is not one for each feature, or one is not text, or too long.
-    """
+    """Check units or descriptions, and return them as a tuple; None if all are empty."""
     texts = (notes,) if isinstance(notes, str) else tuple(notes or ())
     for text in texts:
         if not isinstance(text, str):

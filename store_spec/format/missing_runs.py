@@ -23,26 +23,15 @@ Runs = NDArray[np.int64]  # (runs, 2): the first row of each run, and the row af
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceRuns:
-    """Runs of consecutive sequences.
+    """Runs of consecutive sequences."""
 
-    Args:
-        counts: Int64 (sequences,), the number of runs of each sequence.
-        runs: Int64 (runs, 2), counted from the first row of the sequence.
-    """
-
-    counts: NDArray[np.int64]
-    runs: Runs
+    counts: NDArray[np.int64]  # (sequences,), the number of runs of each sequence
+    runs: Runs  # rows are counted from the first row of the sequence
 
     def __getitem__(self, sequences: slice) -> SequenceRuns:
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
         start, stop, _ = sequences.indices(len(self.counts))
         return SequenceRuns(self.counts[start:stop], self.runs[ends[start] : ends[max(start, stop)]])
-
-    @staticmethod
-    def join(several: Sequence[Runs]) -> SequenceRuns:
-        """Join the runs of single sequences."""
-        counts = np.array([len(runs) for runs in several], np.int64)
-        return SequenceRuns(counts, np.concatenate([no_runs(), *several]))
 
     @staticmethod
     def concatenate(several: Sequence[SequenceRuns]) -> SequenceRuns:
@@ -85,13 +74,7 @@ def no_runs() -> Runs:
 
 
 def missing_runs(rows: NDArray[Any]) -> Runs:
-    """Return the runs of rows that have a NaN.
-
-    Args:
-        rows: (rows, ...).
-
-    Returns:
-        Int64 (runs, 2), ascending, with at least one row between two runs.
+    """Return the runs of rows (rows, ...) that have a NaN, ascending, with at least one row between two runs.
 
     >>> missing_runs(np.array([[1.0, 2.0], [np.nan, 0.0], [np.nan, np.nan], [3.0, 4.0]])).tolist()
     [[1, 3]]
@@ -104,11 +87,7 @@ def missing_runs(rows: NDArray[Any]) -> Runs:
 
 
 def cut_at(runs: Runs, bounds: NDArray[np.int64]) -> Runs:
-    """Return runs of the same rows, each in one sequence and as long as possible.
-
-    Args:
-        runs: (runs, 2), rows of an array.
-        bounds: (sequences + 1,), where the sequences of that array start and stop.
+    """Return runs of the same rows, each in one sequence and as long as possible; `bounds` are of the sequences.
 
     >>> cut_at(np.array([[1, 3], [3, 7]]), np.array([0, 5, 5, 9])).tolist()
     [[1, 5], [5, 7]]
@@ -121,12 +100,7 @@ def cut_at(runs: Runs, bounds: NDArray[np.int64]) -> Runs:
 
 
 def wrong_run(runs: Runs, bounds: NDArray[np.int64]) -> tuple[int, str] | None:
-    """Return the number of the first invalid run, and what is wrong with it; None if all are valid.
-
-    Args:
-        runs: (runs, 2), rows of an array.
-        bounds: (sequences + 1,), where the sequences of that array start and stop.
-    """
+    """Return the number of the first invalid run, and what is wrong with it; None if all are valid."""
     start, stop = runs[:, 0], runs[:, 1]
     before = np.concatenate([np.zeros(1, np.int64), stop[:-1]])
     last = int(bounds[-1])
@@ -148,16 +122,10 @@ def wrong_run(runs: Runs, bounds: NDArray[np.int64]) -> tuple[int, str] | None:
 def runs_of_sequences(
     runs: Runs, starts: NDArray[np.int64], stops: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the runs of some sequences of a store.
+    """Return the runs of sequences with the rows `starts` to `stops`, (sequences,) each, in any order.
 
-    Args:
-        runs: (runs, 2), of the store.
-        starts: (sequences,), the first row of each sequence, in any order.
-        stops: (sequences,), the row after its last.
-
-    Returns:
-        For each run of these sequences, its sequence as a position in `starts`, ascending; and its rows as (runs, 2),
-        counted from the first row of the sequence.
+    For each run it returns the sequence as a position in `starts`, ascending; and the rows as (runs, 2), counted from
+    the first row of the sequence.
     """
     first, after = (np.searchsorted(runs[:, 0], rows, side="left") for rows in (starts, stops))
     counts = np.maximum(after - first, 0)

@@ -50,9 +50,7 @@ class Moments:
 class RunningMoments:
     """Computes the moments of rows from pieces of them; the bits do not depend on where the pieces are cut.
 
-    Args:
-        shape: Shape of one row; its last axis is the features.
-        dtype: Of the rows. For complex numbers, which have no order, only the count is computed.
+    The last axis of a row is the features. For complex numbers, which have no order, only the count is computed.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -107,7 +105,7 @@ def moments(rows: NDArray[Any]) -> Moments:
 
 
 def _array_text(values: NDArray[Any]) -> str:
-    """Write an array on one line: a few of its values, in a few digits."""
+    """Return an array as text on one line: a few of its values, in a few digits."""
     text = np.array2string(values, threshold=8, edgeitems=3, separator=", ", formatter={"float_kind": "{:.5g}".format})
     return " ".join(text.split())
 
@@ -131,11 +129,9 @@ def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
 def moments_of_each(windows: NDArray[Any], real: NDArray[np.int64] | None = None) -> Moments:
     """Return the moments of each of many windows of shape (windows, steps, ..., features).
 
-    The bits for a window do not depend on which other windows are passed with it.
-
-    Args:
-        windows: With at least one step; without a third axis there is one feature.
-        real: (windows,), how many steps of each window are real, counted from its first; None if all are.
+    The bits for a window do not depend on which other windows are passed with it. Windows have at least one step;
+    without a third axis there is one feature. `real` is (windows,), how many of the first steps of each window are
+    real; None if all are.
 
     >>> moments_of_each(np.array([[[1.0], [3.0]], [[5.0], [0.0]]]), np.array([2, 1])).mean.tolist()
     [[2.0], [5.0]]
@@ -156,11 +152,9 @@ def moments_of_each(windows: NDArray[Any], real: NDArray[np.int64] | None = None
 
 
 def moments_of_sequences(rows: NDArray[Any], bounds: NDArray[np.int64]) -> Moments:
-    """Return the moments of sequences that follow one another, (sequences, features): the bits of each one's `moments`.
+    """Return the moments of consecutive sequences, (sequences, features), with the same bits as `moments` of each.
 
-    Args:
-        rows: (rows, ..., features).
-        bounds: (sequences + 1,), where each begins in these rows, and the last one ends.
+    `bounds` is (sequences + 1,): where each sequence begins in the rows, and the last one ends.
     """
     if len(bounds) == 2:
         return moments(rows).as_row()
@@ -252,5 +246,5 @@ def _rows(each: Moments, rows: slice | NDArray[np.int64]) -> Moments:
 
 
 def _joined(several: Sequence[Moments], join: Callable[[list[Any]], Any]) -> Moments:
-    """Return moments whose arrays are made by `join` from those of some others."""
+    """Return moments whose arrays are made by `join` from the arrays of several others."""
     return Moments(*(join([getattr(one, name) for one in several]) for name in Moments.__slots__))

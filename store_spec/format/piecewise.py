@@ -40,11 +40,7 @@ class Piecewise:
         self._columns: dict[str, NDArray[Any]] | None = None  # of the first piece
 
     def add(self, piece: CheckedSequence) -> None:
-        """Add the next piece, of all arrays or of some; no reference to them is kept.
-
-        Raises:
-            SequenceError: Its times are before those of the previous piece.
-        """
+        """Add the next piece, of all arrays or of some; no reference to them is kept."""
         if self._columns is None:
             self._columns = dict(piece.columns)
         if "labels" in piece.rows:
@@ -61,11 +57,7 @@ class Piecewise:
                 self._missing[name].add(rows)
 
     def record(self) -> Records:
-        """Return the table rows of the sequence; no piece can be added afterwards.
-
-        Raises:
-            SequenceError: There was no piece.
-        """
+        """Return the table rows of the sequence, which has at least one piece; none can be added afterwards."""
         if self._columns is None or self._labels is None:
             raise SequenceError(f"{self._source}: a sequence that comes in pieces has at least one; give an empty one")
         facts = (running.result().columns(name) for name, running in self._rows.items())

@@ -38,19 +38,12 @@ def proved(schema: Schema) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceId:
-    """Where a sequence comes from.
+    """Where a sequence comes from."""
 
-    Args:
-        name: The source's POSIX path relative to the root, or any name that the user chose.
-        part: 0, 1, ... for the sequences of one source, in order.
-        size: Bytes of the source file; -1 if there is no file.
-        sha256: SHA-256 of its bytes; 32 zero bytes if there is no file.
-    """
-
-    name: str
-    part: int = 0
-    size: int = NO_FILE
-    sha256: bytes = bytes(32)
+    name: str  # the source's POSIX path relative to the root, or any name that the user chose
+    part: int = 0  # 0, 1, ... for the sequences of one source, in order
+    size: int = NO_FILE  # bytes of the source file
+    sha256: bytes = bytes(32)  # of these bytes; zeros if there is no file
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -111,16 +104,12 @@ class Records:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedSequence:
-    """One sequence as it will be stored.
+    """One sequence as it will be stored."""
 
-    Args:
-        rows: `inputs` (steps, *feature shape), `labels` (rows, *target shape), and, if the store has them, `time`
-            (steps,) and `filled` (steps, *feature shape); contiguous, of the schema's dtypes.
-        columns: The further columns by the names of their arrays, (1,) each.
-    """
-
+    # `inputs` (steps, *feature shape), `labels` (rows, *target shape), and, if the store has them, `time` (steps,) and
+    # `filled` (steps, *feature shape); contiguous, of the schema's dtypes.
     rows: dict[str, NDArray[Any]]
-    columns: dict[str, NDArray[Any]]
+    columns: dict[str, NDArray[Any]]  # the further columns by the names of their arrays, (1,) each
 
 
 def check_sequence(
@@ -136,9 +125,6 @@ def check_sequence(
     """Check a sequence against the schema, and return it as it will be stored.
 
     Labels of the `sequence` axis may have the shape (*target shape); they then get a first axis of 1.
-
-    Raises:
-        SequenceError: A shape, a dtype or a value does not fit.
     """
     x = checked_rows("inputs", inputs, schema.inputs, schema.missing, source)
     if labels is inputs and schema.labels_like_inputs:
@@ -178,16 +164,16 @@ def check_sequence(
 
 
 def describe(schema: Schema, checked: CheckedSequence, source: SourceId) -> Records:
-    """Return the table rows of one sequence that `check_sequence` has passed."""
+    """Return the table rows of one sequence that `check_sequence` has returned."""
     columns: dict[str, NDArray[Any]] = {}
     missing: dict[str, Runs] = {}
     facts: RowFacts | None = None
-    for name, rows in checked.rows.items():  # of these `inputs` come first
-        if facts is None or name != "labels" or rows is not checked.rows["inputs"]:  # as for forecasting
+    for name, rows in checked.rows.items():  # `inputs` come first
+        if facts is None or name != "labels" or rows is not checked.rows["inputs"]:  # the same array is described once
             facts = describe_rows(name, rows, np.array([0, len(rows)]))
         columns |= facts.columns(name)
         if schema.missing == "keep" and facts.moments is not None:
-            whole = int(facts.moments.count.sum()) == rows.size  # as most are, then nobody need look again
+            whole = int(facts.moments.count.sum()) == rows.size  # the usual case: no value is NaN, so there are no runs
             missing[name] = no_runs() if whole else missing_runs(rows)
     lengths = {name: len(rows) for name, rows in checked.rows.items()}
     return recorded_row(schema, source, lengths=lengths, columns=columns, missing=missing, first=checked)
@@ -204,13 +190,9 @@ def recorded_row(
 ) -> Records:
     """Return the table rows of one sequence.
 
-    Args:
-        schema: Of the store.
-        source: Where it comes from.
-        lengths: Rows of each array.
-        columns: What follows from these rows, (1, ...) each, by the tables' names.
-        missing: The runs of rows of inputs and labels that miss a value, where the store keeps such; otherwise empty.
-        first: Its further columns, and the first row of its labels.
+    `lengths` are the rows of each array, `columns` the facts about these rows, (1, ...) each, by table, and `missing`
+    the runs of rows with a missing value, in a store that allows these. `first` has the further columns, and the first
+    row of the labels.
     """
     columns = {
         "sequences/part": np.array([source.part], np.int64),

@@ -52,12 +52,7 @@ def others(ranges: Ranges, sequences: int) -> NDArray[np.int64]:
 
 
 def decode(value: Any, sequences: int, where: str) -> Ranges:
-    """Read ranges of sequence numbers from JSON.
-
-    Raises:
-        FormatError: The value is not a list of pairs, or these are not in ascending order, not apart, or reach beyond
-            the last sequence.
-    """
+    """Read ranges of sequence numbers from JSON: a list of pairs, ascending, with gaps, up to the last sequence."""
     if not isinstance(value, list):
         raise FormatError(f"{where}: retired is {value!r:.80}, not a list of ranges")
     before = -1

@@ -1,4 +1,4 @@
-"""What the tables keep of the rows of an array: described when they are written, and again when they are verified."""
+"""Facts about the rows of sequences that the tables record: checksums, moments, and first and last times."""
 
 from __future__ import annotations
 
@@ -19,26 +19,20 @@ _DERIVED["time"] = f"{TABLES}/time_first", f"{TABLES}/time_last"
 
 
 def derived(array: str) -> tuple[str, ...]:
-    """Return the tables whose rows follow from the rows of an array, beside its checksums."""
+    """Return the tables that are computed from the rows of an array, besides its checksums."""
     return _DERIVED.get(array, ())
 
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """What follows from the rows of some sequences.
+    """Facts about the rows of some sequences in one array."""
 
-    Args:
-        crcs: (sequences,) the crc32c of each one's rows.
-        moments: (sequences, features), of inputs and labels.
-        ends: (2, sequences), of times: the first and the last, 0 where there is none.
-    """
-
-    crcs: NDArray[np.uint32]
-    moments: Moments | None = None
-    ends: NDArray[np.int64] | None = None
+    crcs: NDArray[np.uint32]  # (sequences,), the crc32c of the rows of each
+    moments: Moments | None = None  # (sequences, features), of inputs and labels
+    ends: NDArray[np.int64] | None = None  # (2, sequences), the first and the last time; 0 for an empty sequence
 
     def columns(self, array: str) -> dict[str, NDArray[Any]]:
-        """Return the rows of the tables, one a sequence, by the tables' names."""
+        """Return one row for each sequence, by the names of the tables."""
         values: tuple[NDArray[Any], ...] = () if self.ends is None else tuple(self.ends)
         if (found := self.moments) is not None:
             values = found.count, found.mean, found.m2, found.min, found.max
@@ -46,12 +40,9 @@ class RowFacts:
 
 
 def describe_rows(array: str, rows: NDArray[Any], bounds: NDArray[np.int64]) -> RowFacts:
-    """Describe sequences that follow one another.
+    """Return the facts of consecutive sequences of an array.
 
-    Args:
-        array: Whose rows they are.
-        rows: (rows, ...), contiguous.
-        bounds: (sequences + 1,), where each begins in these rows, and the last one ends.
+    `rows` are contiguous, and `bounds` is (sequences + 1,): where each sequence begins in them, and the last one ends.
     """
     if len(bounds) == 2:
         crcs = np.array([crc32c(rows)], np.uint32)
@@ -70,12 +61,7 @@ def describe_rows(array: str, rows: NDArray[Any], bounds: NDArray[np.int64]) -> 
 
 
 class RunningRows:
-    """Describes one sequence whose rows come piece by piece: the same bits, however they are cut.
-
-    Args:
-        array: Whose rows they are.
-        of: One of them.
-    """
+    """Describes one sequence of an array from pieces of its rows; the bits do not depend on where these are cut."""
 
     def __init__(self, array: str, of: Rows) -> None:
         self.length, self.first, self.last = 0, 0, 0  # first and last are of times
@@ -83,7 +69,7 @@ class RunningRows:
         self._moments = RunningMoments(of.shape, of.dtype) if array in WITH_MOMENTS else None
 
     def add(self, rows: NDArray[Any]) -> None:
-        """Take the next rows; they stay the caller's."""
+        """Add the next rows; no reference to them is kept."""
         self._crc = crc32c(rows, self._crc)
         if self._moments is not None:
             self._moments.add(rows)
@@ -93,7 +79,7 @@ class RunningRows:
         self.length += len(rows)
 
     def result(self) -> RowFacts:
-        """Return what follows from all rows so far; no more can be added."""
+        """Return the facts of all rows; none can be added afterwards."""
         crcs = np.array([self._crc], np.uint32)
         if self._moments is not None:
             return RowFacts(crcs, self._moments.result().as_row())

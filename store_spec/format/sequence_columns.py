@@ -77,10 +77,7 @@ def folded(name: str) -> str:
 
 
 def as_columns(columns: Mapping[str, ColumnType] | Iterable[SequenceColumn]) -> tuple[SequenceColumn, ...]:
-    """Return columns as a tuple, in their order, from a mapping of names to types or from columns.
-
-    Raises:
-        SchemaError: A name or a type is not allowed, or two names differ in case only.
+    """Return columns as a tuple, from a mapping of names to types or from columns; two names never differ only in case.
 
     >>> as_columns({"site": "string", "age": "float64"})[1]
     SequenceColumn(name='age', dtype='float64')
@@ -120,9 +117,6 @@ def checked_columns(
     """Return the values of one sequence as they will be stored, (1,) each, by the names of their arrays.
 
     A value that is left out, or None, is stored as `""` or NaN; columns of whole numbers and bools need a value.
-
-    Raises:
-        SequenceError: The store has no such column, or a value cannot be stored in it.
     """
     rest = {} if values is None else dict(values)
     arrays = {}
@@ -199,5 +193,5 @@ def wrong_value(column: SequenceColumn, values: NDArray[Any]) -> tuple[int, str]
         wrong = np.fromiter((len(value.encode()) > LARGEST_TEXT for value in values), bool, len(values))
         what = f"text of more than {LARGEST_TEXT:,} bytes"
     else:
-        wrong, what = np.isinf(values), "an infinite value"  # which whole numbers and bools never are
+        wrong, what = np.isinf(values), "an infinite value"  # int64 and bool have none
     return (int(np.argmax(wrong)), what) if wrong.any() else None

@@ -20,7 +20,7 @@ from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import CRC_BYTES, Codec, crc32c
 from store_spec.schema import Chunking, Rows
 
-BESIDE = 2**14  # bytes from which on a chunk is sent outside the pickle; for smaller ones dask takes longer that way
+BESIDE = 2**14  # bytes: larger chunks are pickled out of band, which takes dask longer for smaller ones
 Stored = bytes | memoryview  # a compressed chunk
 GROUPS = 8  # groups of chunks for each thread; a thread compresses a group at a time
 ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
@@ -75,10 +75,7 @@ class EncodedRows:
 
 
 def compress(parts: Sequence[Any], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> EncodedRows:
-    """Compress consecutive parts, the first of whose rows is row `first` of the whole array.
-
-    Parts that are not arrays are converted chunk by chunk.
-    """
+    """Compress consecutive parts, which begin at row `first` of the array; parts that are no arrays are converted."""
     total = sum(map(len, parts))
     head = min(-first % chunking.chunk, total)
     tail = (total - head) % chunking.chunk
@@ -104,17 +101,9 @@ def encode(
     *,
     threads: int = 1,
 ) -> list[Stored]:
-    """Return the bytes of a shard file, in pieces.
+    """Return the bytes of a shard file, in pieces. `parts` are all rows of the shard, in order.
 
     The last chunk is padded with zeros; chunks without any row are left out.
-
-    Args:
-        parts: All rows of the shard, in consecutive parts.
-        shard: Which shard it is.
-        rows: What one row is.
-        chunking: The sizes of chunks and shards.
-        codec: Compresses the chunks.
-        threads: How many threads compress.
     """
     index = np.full((chunking.shard // chunking.chunk, 2), ABSENT, "<u8")
     chunks = list(_chunks(_flat(parts), rows, chunking.chunk))
@@ -187,12 +176,7 @@ def _chunks(parts: Iterable[Any], rows: Rows, size: int) -> Iterator[NDArray[Any
 
 
 def decode_index(data: bytes | memoryview, chunking: Chunking, where: str) -> NDArray[np.uint64]:
-    """Return offset and size of each chunk from the last bytes of a shard.
-
-    Raises:
-        ChecksumError: The bytes are not those that were written.
-        FormatError: There are too few bytes.
-    """
+    """Return offset and size of each chunk, (chunks, 2), from the last bytes of a shard; check their checksum."""
     expected = tail_bytes(chunking)
     if len(data) < expected:
         raise FormatError(
@@ -208,12 +192,7 @@ def decode_index(data: bytes | memoryview, chunking: Chunking, where: str) -> ND
 
 
 def stamped_rows(data: bytes | memoryview, chunking: Chunking, shard: ShardId, where: str) -> int:
-    """Return how many rows a shard has according to the stamp in its last bytes.
-
-    Raises:
-        ChecksumError: The bytes of the stamp are not those that were written.
-        FormatError: The file is another shard's, or another array's.
-    """
+    """Return how many rows a shard has by the stamp in its last bytes; check that the stamp is of this shard."""
     start = len(data) - tail_bytes(chunking)
     stamp = data[start : start + STAMP.size]
     actual, expected = crc32c(stamp), int.from_bytes(data[start + STAMP.size : start + STAMP_BYTES], "little")
@@ -229,11 +208,7 @@ def stamped_rows(data: bytes | memoryview, chunking: Chunking, shard: ShardId, w
 
 
 def chunk_ranges(index: NDArray[np.uint64], chunks: range, size: int, where: str) -> list[tuple[int, int]]:
-    """Return offsets and sizes of consecutive chunks in a shard file whose chunks take `size` bytes.
-
-    Raises:
-        FormatError: A chunk is missing, or would be outside the file.
-    """
+    """Return offsets and sizes of consecutive chunks; check that all are in the first `size` bytes of the file."""
     ranges: list[tuple[int, int]] = list(map(tuple, index[chunks.start : chunks.stop].tolist()))
     if any(offset + length > size for offset, length in ranges):  # also true for a missing chunk
         return [chunk_range(index, chunk, size, where) for chunk in chunks]
@@ -241,11 +216,7 @@ def chunk_ranges(index: NDArray[np.uint64], chunks: range, size: int, where: str
 
 
 def chunk_range(index: NDArray[np.uint64], number: int, size: int, where: str) -> tuple[int, int]:
-    """Return offset and size of chunk `number` in a shard file whose chunks take `size` bytes.
-
-    Raises:
-        FormatError: The chunk is missing, or would be outside the file.
-    """
+    """Return offset and size of a chunk, as `chunk_ranges` does for several."""
     offset, length = (int(value) for value in index[number])
     if offset == length == ABSENT:
         raise FormatError(f"{where}: chunk {number} is missing; every committed chunk is written, so it was lost")

@@ -14,11 +14,7 @@ _CODEC = VLenUTF8()
 
 
 def decode_text(data: bytes, chunk: int, where: str) -> NDArray[Any]:
-    """Return the strings of a chunk, (chunk,) object.
-
-    Raises:
-        FormatError: There are not `chunk` strings, they do not end where the data end, or one is not UTF-8.
-    """
+    """Return the strings of a chunk, (chunk,) object; check their number and that they end where the data end."""
     count = int.from_bytes(data[:4], "little")
     if count != chunk:  # checked first: the codec allocates as many as the data claim
         raise FormatError(f"{where}: a chunk of {count:,} strings where the schema gives {chunk:,}")
@@ -35,11 +31,7 @@ def decode_text(data: bytes, chunk: int, where: str) -> NDArray[Any]:
 
 
 def check_text(text: str, what: str, most: int, error: type[StoreError]) -> None:
-    """Check that a text is valid Unicode, and has at most so many bytes of UTF-8; `what` begins the error.
-
-    Raises:
-        StoreError: It is not; the class of the error is the argument `error`.
-    """
+    """Raise `error`, which begins with `what`, unless a text is valid Unicode of at most `most` bytes of UTF-8."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as cause:

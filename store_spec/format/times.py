@@ -18,7 +18,7 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 EPOCH = "1970-01-01"
 ZONES = ("UTC", None)
-CALENDAR = "proleptic_gregorian"  # that of datetime64
+CALENDAR = "proleptic_gregorian"  # as datetime64
 NOT_A_TIME = -(2**63)  # NaT of datetime64
 _CF = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _SECONDS = {
@@ -74,18 +74,14 @@ class Time:
             dtype = np.dtype(object)
         if dtype.kind not in "mM":
             raise SchemaError(f"time={value!r:.80} is not a time; give a unit as 'ns', or a dtype as 'timedelta64[ms]'")
-        unit, count = np.datetime_data(dtype)  # type: ignore[arg-type]  # its kind was looked at
+        unit, count = np.datetime_data(dtype)  # type: ignore[arg-type]  # its kind is checked above
         if unit not in UNITS or count != 1:
             raise SchemaError(f"time={value!r:.80}: take one of the units {', '.join(UNITS)}")
         return cls(unit, EPOCH if dtype.kind == "M" else None)  # type: ignore[arg-type]
 
     @classmethod
     def like(cls, times: Any, zone: Literal["UTC"] | None, source: object) -> Self:
-        """Return what a new store has whose first sequence has these times: their own unit, or seconds.
-
-        Raises:
-            SequenceError: The times have no unit, or one that stores do not have.
-        """
+        """Return the time of a new store whose first sequence has these times: in their unit; seconds for long ones."""
         array = np.asarray(times)
         unit = np.datetime_data(array.dtype)[0] if array.dtype.kind in "mM" else ""
         if unit in ("W", "D", "h", "m"):
@@ -113,7 +109,7 @@ class Time:
         return {"units": f"{_CF[self.unit]} since {self.since} 00:00:00", "calendar": CALENDAR}
 
     def shown(self, value: int) -> str:
-        """Return one of the numbers as text for people."""
+        """Return a number of the array as text, for messages."""
         if self.since is None:
             return f"{value:,} {self.unit}"
         whole, dot, part = str(np.datetime64(value, self.unit)).partition(".")
@@ -124,9 +120,7 @@ class Time:
 def checked_times(time: Time | None, times: ArrayLike | None, steps: int, source: object) -> NDArray[np.int64] | None:
     """Return the times of one sequence (steps,) as they will be stored; None if the store has no times.
 
-    Raises:
-        SequenceError: The store has no times but some are given, or the reverse; there is not one time per step; they
-            have another dtype; one is NaT or not a whole number of the store's unit; or they decrease.
+    Times never decrease, none is NaT, and each is a whole number of the store's unit; anything else is refused.
     """
     if time is None:
         if times is not None:
@@ -200,15 +194,8 @@ def _in_unit(time: Time, array: NDArray[Any], source: object) -> NDArray[np.int6
 def moment(time: Time, name: str, value: Any, where: object) -> int:
     """Return the smallest number of the store's unit that is not before a moment.
 
-    Args:
-        time: The store's.
-        name: The argument's name, for errors.
-        value: For dates, text, a datetime (also a pandas Timestamp) or a datetime64; for elapsed time, a number of the
-            unit, a timedelta or a timedelta64.
-        where: The store, for errors.
-
-    Raises:
-        WindowError: The moment is of another type, or cannot be read.
+    For dates, `value` is text, a datetime (also a pandas Timestamp) or a datetime64; for elapsed time, a number of the
+    unit, a timedelta or a timedelta64. `name` is the argument's name, for errors, and `where` the store.
     """
     if time.since is None:
         return _elapsed(time, name, value, where)

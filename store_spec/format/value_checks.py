@@ -13,7 +13,7 @@ from store_spec.errors import SequenceError
 from store_spec.format.class_names import wrong_code
 from store_spec.schema import Missing, Rows
 
-CHECKED_VALUES = 2**20  # values that are looked at together
+CHECKED_VALUES = 2**20  # values that are checked at a time
 MOST_AXES = 32  # of arrays that come as lists in lists
 
 

@@ -23,13 +23,13 @@ _ENDING = threading.Event()
 
 
 class Closable(Protocol[Made_co]):
-    """An iterator that is closed at the end, such as a generator."""
+    """An iterator with `close`, such as a generator."""
 
     def __next__(self) -> Made_co:
         """Return the next item."""
 
     def close(self) -> None:
-        """End it."""
+        """End the iterator."""
 
 
 def ahead(
@@ -37,16 +37,14 @@ def ahead(
 ) -> Generator[Item, None, None]:
     """Yield what `make()` yields; a thread makes the next items while earlier ones are in use.
 
-    If no thread can be started, items are made when they are needed.
+    The first `next` starts the thread; if no thread can be started, items are made when they are needed. What `make`
+    raises is raised in place of its next item.
 
     Args:
         make: Returns a generator, which runs in the thread and is closed there.
         slots: The largest number of items at a time: one in use, those that wait, and one that is being made.
-        name: The name of the thread, which is started by the first `next`.
+        name: The name of the thread.
         cancelled: Set when the generator is closed. Closing waits for the thread, so `make` should check this.
-
-    Raises:
-        BaseException: Whatever `make` raised, in place of its next item.
     """
     try:
         threads = start([make], slots, name, cancelled)
@@ -112,7 +110,7 @@ def in_groups(
 ) -> Generator[Item, None, None]:
     """Yield batches that are read in groups of 1, 8, 64, ..., as many as memory allows.
 
-    So the first batch comes soon, and later each chunk is decompressed once for all batches of a group. A thread reads
+    The first batch is ready soon, and later each chunk is decompressed once for all batches of a group. A thread reads
     the next group while the current one is in use. If a group cannot be read, its batches are read one by one, so that
     those before the damaged one are still returned.
 
@@ -121,9 +119,6 @@ def in_groups(
         most: Called with the numbers that are left; returns how many of the first of them may be read while as many
             others are in memory. 0: a single batch, and only when there are no others.
         numbers: The ascending numbers of the batches.
-
-    Raises:
-        StoreError: A batch cannot be read.
     """
     cancelled = threading.Event()
     for group in ahead(lambda: _groups(read, most, numbers, cancelled), 2, "seqzarr batches", cancelled):
@@ -155,7 +150,7 @@ def _groups(
 
 
 class Maker(threading.Thread, Generic[Item]):
-    """Puts `(True, item)` for each item, then `(False, error or None)`."""
+    """A thread that puts `(True, item)` into `ready` for each item, then `(False, error or None)`."""
 
     def __init__(self, make: Callable[[], Closable[Item]], name: str, cancelled: threading.Event) -> None:
         super().__init__(name=name, daemon=True)

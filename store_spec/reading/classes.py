@@ -84,14 +84,14 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
     """
     place = _place(store, target)
     rows, sequences = Counter[int](), Counter[int]()
-    last: set[tuple[int, int]] = set()  # the classes of sequences that may go on in the next block
+    last: set[tuple[int, int]] = set()  # the classes of sequences that may continue in the next block
     for block, which in every_row(store, "labels"):
         labels = block.reshape(len(block), -1, store.schema.labels.features)[:, :, place]
         values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
         pairs = np.unique(which[:, None] * len(values) + code.reshape(labels.shape))
         sequence, of = np.divmod(pairs, len(values))
         _check_whole(values, store)
-        if values.dtype.kind == "f" and np.isnan(values[-1]):  # the last one, if it is among them
+        if values.dtype.kind == "f" and np.isnan(values[-1]):  # NaN is the last value, if there is any
             values, count, sequence, of = values[:-1], count[:-1], *(a[of < len(values) - 1] for a in (sequence, of))
         for counts, more in ((rows, count), (sequences, np.bincount(of, minlength=len(values)))):
             counts.update(dict(zip(values.tolist(), more.tolist(), strict=True)))

@@ -17,23 +17,15 @@ from store_spec.schema import Rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """How stored rows of an array are converted for users.
+    """How stored rows of an array are converted for users."""
 
-    Args:
-        array: `inputs`, `labels` or `filled`.
-        rows: What a stored row is.
-        take: Which positions of the last axis, in this order; None for all.
-        scale: How values are normalised; None to leave them as they are stored.
-        real: Return a mask of real values instead: those of `inputs` that are not NaN, or of `filled` that are False.
-        cast: The dtype of converted values; None for the stored or normalised one.
-    """
-
-    array: str
-    rows: Rows
-    take: tuple[int, ...] | None = None
-    scale: Scale | SequenceScales | None = None
+    array: str  # `inputs`, `labels` or `filled`
+    rows: Rows  # what a stored row is
+    take: tuple[int, ...] | None = None  # which positions of the last axis, in this order; None for all
+    scale: Scale | SequenceScales | None = None  # how values are normalised; None to leave them as they are stored
+    # Return a mask of real values instead: those of `inputs` that are not NaN, or of `filled` that are False.
     real: bool = False
-    cast: np.dtype[Any] | None = None
+    cast: np.dtype[Any] | None = None  # the dtype of converted values; None for the stored or normalised one
 
     @property
     def plain(self) -> bool:
@@ -74,16 +66,9 @@ class Column:
 
 
 def feature_positions(name: str, features: Any, rows: Rows, where: object) -> tuple[int, ...] | None:
-    """Return the positions of features from their names or numbers (negative ones count from the end).
+    """Return the positions of features from a list of names or numbers (negative ones count from the end).
 
-    Args:
-        name: The name of the argument, for errors.
-        features: A list of names and numbers; None for all features.
-        rows: What a row of the array is.
-        where: The store, for errors.
-
-    Raises:
-        WindowError: There is no such feature, the list is empty or has a feature twice, or rows are single numbers.
+    None stands for all features. `name` is the name of the argument, for errors, and `where` the store.
     """
     if features is None:
         return None

@@ -40,7 +40,7 @@ class ArraySize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskUsage:
-    """The files of a store: those of its arrays, and those of the root and the groups."""
+    """The files of a store: of its arrays, of the root and of the groups."""
 
     arrays: tuple[ArraySize, ...]
     files: int

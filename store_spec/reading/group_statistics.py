@@ -79,15 +79,11 @@ class GroupScaler:
     """Normalisation of each sequence by the numbers of its group. From `GroupStatistics`.
 
     `windows.scaler(index)` returns the numbers of windows, to undo it.
-
-    Args:
-        by: The column of `sequences` whose values are the groups; or `"source"`.
-        groups: The normalisation of each group, by its name.
-        earlier: Returns the normalisation that follows from only the first so many sequences of its store.
     """
 
-    by: str
-    groups: Mapping[str, Scaler]
+    by: str  # the column of `sequences` whose values are the groups; or `"source"`
+    groups: Mapping[str, Scaler]  # the normalisation of each group, by its name
+    # Returns the normalisation that follows from only the first so many sequences of its store.
     earlier: Callable[[int], GroupScaler] = field(repr=False)
 
     def digest(self) -> str:
@@ -106,11 +102,7 @@ class GroupScaler:
         return stop
 
     def scales(self, store: Store, name: str) -> SequenceScales:
-        """Return the numbers of each sequence for `inputs` or `labels`.
-
-        Raises:
-            WindowError: A sequence is in a group that has no statistics.
-        """
+        """Return the numbers of each sequence for `inputs` or `labels`."""
         number_of = {group: number for number, group in enumerate(self.groups)}
         groups = [number_of.get(group, -1) for group in store.grouped(self.by)]
         if -1 in groups:

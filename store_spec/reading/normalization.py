@@ -26,11 +26,7 @@ Scales = dict[str, Scale | SequenceScales | None]
 
 
 def resolve(normalize: Normalize | None, where: object) -> Normalization | None:
-    """Check the argument, and replace statistics by their mean and standard deviation.
-
-    Raises:
-        WindowError: The argument is something else.
-    """
+    """Check the argument, and replace statistics by their mean and standard deviation."""
     if isinstance(normalize, Statistics | GroupStatistics):
         return normalize.standard()
     if normalize is None or isinstance(normalize, Scaler | GroupScaler):
@@ -54,9 +50,6 @@ def scales_of(store: Store, normalize: Normalization | None) -> Scales:
 
     Labels that are neither floats nor the inputs are regarded as classes, and not normalised. With numbers for each
     sequence or group, labels of whole sequences are not normalised either.
-
-    Raises:
-        WindowError: `normalize` is for other features, or inputs are complex.
     """
     schema = store.schema
     if normalize is not None and schema.inputs.dtype.kind == "c":
@@ -87,16 +80,9 @@ def labels_are_numbers(store: Store) -> bool:
 def check_no_later_steps(
     store: Store, normalize: Normalization | None, stop: NDArray[np.int64], *, allow: bool
 ) -> None:
-    """Check that statistics for the normalisation include no later steps of a sequence than are used of it.
+    """Refuse statistics of later steps of a sequence than are used of it, unless `allow`.
 
-    Args:
-        store: The sequences.
-        normalize: The normalisation.
-        stop: (sequences,), the step after the last one that is used.
-        allow: Skip the check.
-
-    Raises:
-        WindowError: They do.
+    `stop` is (sequences,), the step after the last one that is used.
     """
     cut = stop < store.lengths
     if allow or not cut.any() or normalize is None or normalize == "window":
@@ -124,14 +110,11 @@ class WindowScales:
 
     A target or a future column that is also a feature is normalised by the numbers of that feature, so that predictions
     and inputs stay comparable. Other targets and columns are not normalised.
-
-    Args:
-        labels: For each target the feature that it equals, -1 if there is none; None to leave labels unchanged.
-        future: The same for future columns.
     """
 
+    # For each target the feature that it equals, -1 if there is none; None to leave labels unchanged.
     labels: tuple[int, ...] | None
-    future: tuple[int, ...] | None
+    future: tuple[int, ...] | None  # the same for future columns
 
     @classmethod
     def plan(
@@ -142,10 +125,7 @@ class WindowScales:
     ) -> WindowScales:
         """Find the targets and future columns that are features of the windows.
 
-        Args:
-            features: The features of windows.
-            targets: For each target the feature of the store that it equals, or -1; None if targets are classes.
-            future: The features that are future columns; None if there are none.
+        `targets` has for each target the feature of the store that it equals, or -1; it is None if targets are classes.
         """
         position = {feature: at for at, feature in enumerate(features)}
         labels = tuple(position.get(feature, -1) for feature in targets or ())

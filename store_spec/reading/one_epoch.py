@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 from numpy.typing import ArrayLike
 
 from store_spec.errors import StateError, WindowError
+from store_spec.format.moments import Floats
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, state_name
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.reading.states import normalized_then, state_of, step_at, store_at
+from store_spec.reading.weights import weights_then
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -28,10 +31,23 @@ Transform = Callable[[Batch], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EpochOptions:
-    """The arguments that all kinds of batches have; `PaddedBatches`, `Streams` and `Batches` explain them.
+    """The arguments that all kinds of batches have; the classes of the batches say more about some of them.
 
-    Raises:
-        WindowError: An argument is impossible.
+    Args:
+        shuffle: Take windows or sequences in random order.
+        seed: Determines the order; at least 0.
+        epoch: Another epoch has another order with the same seed; at least 0.
+        rank: The number of this rank, from 0.
+        world_size: How many ranks there are. All get the same number of batches, and together each window or sequence
+            once.
+        drop_last: Leave out what does not fill a batch of every rank.
+        memory: The bytes that may be used, such as `"256MB"`, in addition to batches in use, and the last shard, which
+            an open store may have in memory.
+        index: Add the numbers of the windows or sequences.
+        weights: (sequences,), numbers of at least 0, to draw as many windows or sequences as there are with
+            replacement; only with `shuffle`. None: each occurs once.
+        transform: A function that is called with each batch, in a thread that reads ahead or in a worker process; its
+            result is returned instead of the batch, though type checkers still take it for a `Batch`.
     """
 
     shuffle: bool = False
@@ -73,44 +89,88 @@ class EpochOptions:
         return int(self.memory)
 
 
-class EpochPlan(Protocol):
+class EpochPlan(ABC):
     """The batches of one rank in an epoch. It has no reference to their iterator, so that can be deleted."""
+
+    __slots__ = ()
+    options: Any
+    weights: Floats | None  # (sequences,); None if each window or sequence occurs once
+
+    @classmethod
+    @abstractmethod
+    def make(cls, options: Any, rows: Any, weights: Floats | None) -> Self:
+        """Plan an epoch of some rows."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> Any:
+        """The windows, or the reader of slices: a `RowSelection`."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of batches."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Describe a batch, for the `repr` of the iterator."""
+
+    @abstractmethod
+    def __repr__(self) -> str:
+        """Describe the windows or the store, for the `repr` of the iterator."""
+
+    @abstractmethod
+    def batches(self, numbers: range) -> Generator[Any, None, None]:
+        """Yield the batches of these ascending numbers; threads read ahead until the generator is closed."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+
+    def state(self, step: int) -> dict[str, Any]:  # noqa: ARG002
+        """Return the further entries of a state after `step` batches."""
+        return {}
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002
+        """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks."""
+        return self
 
     @property
     def store(self) -> Store:
         """The sequences."""
+        store: Store = self.rows.store
+        return store
 
     @property
     def normalize(self) -> Normalization | None:
         """How they are normalised."""
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-
-    def __str__(self) -> str:
-        """Describe a batch, for the `repr` of the iterator."""
-
-    def __repr__(self) -> str:
-        """Describe what the batches are of."""
-
-    def batches(self, numbers: range) -> Generator[Any, None, None]:
-        """Yield the batches of these ascending numbers; threads read ahead until the generator is closed."""
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
-
-    def state(self, step: int) -> dict[str, Any]:
-        """Return what a state after `step` batches has in addition."""
+        normalize: Normalization | None = self.rows.normalize
+        return normalize
 
     def of(self, store: Store, normalize: Normalization | None) -> Self:
         """Return the plan for other sequences, with another normalisation."""
+        weights = weights_then(self.weights, self.store, store)
+        return self.make(self.options, self.rows.of(store, normalize), weights)
+
+
+class TurnsPlan(EpochPlan):
+    """Batches of windows or rows that ranks take in turn: another number of ranks may resume them."""
+
+    __slots__ = ()
+    turns: Turns
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return how many windows or rows all ranks have taken."""
+        return {"taken": self.turns.samples_before(step)}
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks.
-
-        Raises:
-            WindowError: The rest cannot be distributed like this.
-        """
+        """Return the plan of the rest of an epoch; another number of ranks distributed its end differently."""
+        turns = self.turns
+        if "last" in state:
+            turns = turns.after(turns.last[0], state["last"])
+        return replace(self, turns=turns.after(step, state.get("taken")))  # type: ignore[type-var]  # a dataclass
 
 
 Item = TypeVar("Item")
@@ -123,10 +183,6 @@ class OneEpoch(Generic[Item, Plan]):
     Threads that share an iterator are not refused if other threads have taken all batches. After a fork, parent and
     child both continue with all remaining batches, and after an error the next call tries the same batch again; a
     subclass may refuse both.
-
-    Args:
-        options: The arguments of these batches.
-        plan: The plan for all sequences.
     """
 
     _of: ClassVar[str]  # the method that returns batches of another epoch, for errors
@@ -146,9 +202,9 @@ class OneEpoch(Generic[Item, Plan]):
         # The thread that got the StopIteration. Not its number, which another thread may get later.
         self._exhausted_in: weakref.ref[threading.Thread] | None = None
         self._plan, self._first = plan, step
-        self._next = step + (self._worker - step) % self._every  # the first one that belongs to this worker
+        self._next = step + (self._worker - step) % self._every  # the first batch of this worker
         self._batches: Generator[Item, None, None] | None = None
-        self._process = 0  # that has made `_batches`
+        self._process = 0  # the process that made `_batches`
         self._ended_by: str | None = None
 
     @property
@@ -189,7 +245,7 @@ class OneEpoch(Generic[Item, Plan]):
             if self._ended_by is not None:
                 raise WindowError(
                     f"{self._plan.store.path}: these batches ended with an error, {self._ended_by:.200}; call "
-                    f"{self._of} anew, and load a state to go on after the batches that came before"
+                    f"{self._of} anew, and load a state to continue after the batches that were taken"
                 )
             try:
                 if self._batches is None:
@@ -288,7 +344,7 @@ class OneEpoch(Generic[Item, Plan]):
             step = step_at(state, plan.parameters(), len(plan), store)
             plan = plan.resumed(step, state)
         except WindowError as error:
-            raise StateError(f"{store.path}: the epoch of the state cannot go on here: {error}") from error
+            raise StateError(f"{store.path}: the epoch of the state cannot continue here: {error}") from error
         self.close()
         self._sequences = state["store"]["sequences"]
         self._start(plan, step)

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def moment_of(store: Store, name: str, value: Any) -> int | None:
-    """Return the argument `before` or `after` as a number of the store's unit of time.
-
-    Raises:
-        WindowError: The store has no times, or the value is not a moment.
-    """
+    """Return the argument `before` or `after` as a number of the store's unit of time."""
     if value is None:
         return None
     if store.schema.time is None:
@@ -76,11 +72,8 @@ def usable_steps(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the first usable step of each sequence, and the step after its last, (sequences,) each.
 
-    Args:
-        store: The sequences.
-        steps: The share of each sequence to use, as `(low, high)`; None for all.
-        before: Steps from this moment on are not usable, in the store's unit of time; None for no such moment.
-        after: Steps before this moment are not usable.
+    `steps` is the share of each sequence to use; steps at or after the moment `before`, or before the moment `after`,
+    both in the store's unit of time, are not usable. None: no limit.
     """
     lengths = store.lengths
     low, high = (0.0, 1.0) if steps is None else checked_fractions(steps)

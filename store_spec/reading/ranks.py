@@ -12,11 +12,7 @@ from store_spec.reading.sizes import parse_bytes
 
 
 def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
-    """Return an argument as an int, so that NumPy's narrow integers cannot overflow later.
-
-    Raises:
-        WindowError: The argument is not a whole number of at least `least` and at most `most`.
-    """
+    """Check an argument, and return it as an int, so that NumPy's narrow integers cannot overflow later."""
     within = isinstance(value, int | np.integer) and least <= value and (most is None or value <= most)
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and within:
         return int(value)
@@ -25,11 +21,7 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
 
 
 def memory_bytes(memory: int | str) -> int:
-    """Return the argument `memory`, a number of bytes or a text such as `"256MB"`, as an int of at least 1.
-
-    Raises:
-        WindowError: It is something else.
-    """
+    """Return the argument `memory`, a number of bytes or a text such as `"256MB"`, as an int of at least 1."""
     return whole_number("memory", parse_bytes(memory, WindowError) if isinstance(memory, str) else memory, 1)
 
 
@@ -47,29 +39,19 @@ class Turns:
     The order of samples does not depend on the number of ranks: each round takes `size * world_size` samples together,
     except for the last two batches. An epoch can be resumed by another number of ranks: see `after`.
 
-    Args:
-        samples: How many samples there are.
-        size: Samples in a batch.
-        rank: The number of this rank, from 0.
-        world_size: How many ranks there are.
-        drop_last: Leave out the samples after the last whole round, so that every batch has `size` samples.
-        resumed: How many batches each rank had taken, and how many samples all ranks together, when the epoch was
-            resumed.
-
-    Raises:
-        WindowError: An argument is impossible; or `drop_last` is False and some samples cannot be distributed, because
-            there are fewer of them than ranks, or batches have one sample and their number is uneven.
+    Without `drop_last`, samples that cannot be distributed are a WindowError: there are fewer of them than ranks, or
+    batches have one sample and their number is not a multiple of the ranks.
 
     >>> [Turns(samples=19, size=4, rank=rank, world_size=2)[2] for rank in (0, 1)]
     [(8, 10), (8, 9)]
     """
 
     samples: int
-    size: int
+    size: int  # samples in a batch
     rank: int = 0
     world_size: int = 1
-    drop_last: bool = False
-    resumed: tuple[int, int] = (0, 0)
+    drop_last: bool = False  # leave out the samples after the last whole round, so that every batch has `size` samples
+    resumed: tuple[int, int] = (0, 0)  # batches that each rank had taken, and samples of all ranks, before resuming
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("world_size", 1), ("rank", 0)):
@@ -83,8 +65,8 @@ class Turns:
             if self.resumed[0]:
                 which, instead = " that are left of the epoch", "fewer ranks"
             raise WindowError(
-                f"{self._samples:,} samples{which} cannot be dealt to world_size={self.world_size:,} ranks in equally "
-                f"many batches of at most {self.size:,}; use {instead}"
+                f"{self._samples:,} samples{which} cannot be distributed to world_size={self.world_size:,} ranks with "
+                f"the same number of batches of at most {self.size:,} each; use {instead}"
             )
 
     @property
@@ -130,15 +112,9 @@ class Turns:
         return samples + (number - batches) * self.size * self.world_size
 
     def after(self, number: int, samples: object) -> Self:
-        """Return the turns of a resumed epoch; the number of ranks may have been another one before.
+        """Return the turns of a resumed epoch, of which perhaps another number of ranks has taken the first batches.
 
-        Args:
-            number: How many batches each rank has taken, at most `len`.
-            samples: How many samples were in these batches of all ranks.
-
-        Raises:
-            WindowError: These numbers are impossible with batches of `size * world_size` samples of all ranks, or fewer
-                samples than ranks are left.
+        `number` is how many batches each rank has taken, and `samples` how many samples all ranks have taken together.
         """
         if samples == self.samples_before(number):
             return self

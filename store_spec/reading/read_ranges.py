@@ -17,7 +17,7 @@ from store_spec.format.runs import merged, spread
 if TYPE_CHECKING:
     from store_spec.store import Store
 
-PIECE_BYTES = 500  # at most, in memory for each range while it is read in pieces, apart from its rows
+PIECE_BYTES = 500  # the most memory for each range while it is read in pieces, apart from its rows
 BLOCK_BYTES = 2**23  # decompressed together by `every_row`; at least one chunk
 
 Ints = NDArray[np.int64]

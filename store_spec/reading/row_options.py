@@ -73,25 +73,15 @@ class RowOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TargetColumns:
-    """Where the targets of batches come from.
+    """Where the targets of batches come from."""
 
-    Args:
-        array: `labels` or `inputs`.
-        take: The positions on the last axis; None for all.
-        axis: The label axis of the targets: `step` if they come from the inputs.
-    """
-
-    array: str
-    take: tuple[int, ...] | None
-    axis: LabelAxis
+    array: str  # `labels` or `inputs`
+    take: tuple[int, ...] | None  # the positions on the last axis; None for all
+    axis: LabelAxis  # the label axis of the targets: `step` if they come from the inputs
 
 
 def target_columns(store: Store, targets: Targets | None) -> TargetColumns:
-    """Return where targets come from.
-
-    Raises:
-        WindowError: There is no such target, or the store has no labels.
-    """
+    """Return where targets come from."""
     schema, where = store.schema, store.path
     if targets is None:
         targets = "labels" if store.has_labels else "inputs"
@@ -113,24 +103,7 @@ Options = TypeVar("Options", bound=RowOptions)
 
 
 class RowSelection(Generic[Options]):
-    """What follows from `RowOptions` for the sequences of a store. `Windows` and the readers of sequences inherit it.
-
-    Args:
-        store: The sequences.
-        options: The arguments.
-
-    Attributes:
-        store: The sequences.
-        normalize: How rows are normalised.
-        options: The arguments, checked.
-        targets: Where targets come from.
-        columns: How stored rows are converted: the columns `inputs`, `labels`, and those with masks of values.
-        static: (sequences, columns), further columns of batches; None if there are none.
-        moments: `before` and `after` as numbers of the store's unit of time.
-
-    Raises:
-        WindowError: An argument does not fit the store.
-    """
+    """`RowOptions`, checked and applied to a store. `Windows` and the readers of sequences inherit from it."""
 
     def __init__(self, store: Store, options: Options) -> None:
         self.store = store
@@ -140,7 +113,8 @@ class RowSelection(Generic[Options]):
         )
         self.targets = target_columns(store, options.targets)
         self.columns = columns_of(store, self.options, self.targets, self.normalize)
-        self.static = static_columns(store, options.static)
+        self.static = static_columns(store, options.static)  # (sequences, columns); None if there are none
+        # `before` and `after` as numbers of the store's unit of time.
         self.moments = {name: moment_of(store, name, getattr(options, name)) for name in ("before", "after")}
 
     @property
@@ -200,11 +174,7 @@ def features_of_targets(store: Store, targets: TargetColumns) -> Sequence[int] |
 def columns_of(
     store: Store, options: RowOptions, targets: TargetColumns, normalize: Normalization | None
 ) -> dict[str, Column]:
-    """Return the columns `inputs` and `labels`, and those that say which values of inputs are real.
-
-    Raises:
-        WindowError: An argument does not fit the store.
-    """
+    """Return how stored rows are converted to `inputs` and `labels`, and to masks of real values of the inputs."""
     rows, scales = store.schema.inputs, scales_of(store, normalize)
     take = feature_positions("features", options.features, rows, store.path)
     cast = None if options.dtype is None else _checked_dtype(store, options.dtype, "inputs")
@@ -220,11 +190,7 @@ def columns_of(
 
 
 def _checked_dtype(store: Store, dtype: DTypeLike, array: str) -> np.dtype[Any]:
-    """Return the dtype if it can hold the values of an array.
-
-    Raises:
-        WindowError: It is not a float, values are complex, or some are beyond its range.
-    """
+    """Return the dtype, which is float32 or float64 and can hold the values of an array."""
     try:
         cast = np.dtype(dtype)
     except TypeError:
@@ -244,11 +210,7 @@ def _checked_dtype(store: Store, dtype: DTypeLike, array: str) -> np.dtype[Any]:
 
 
 def _masks_of(store: Store, take: tuple[int, ...] | None) -> dict[str, Column]:
-    """Return the columns that say which values of the features `take` are real; all of them must say so.
-
-    Raises:
-        WindowError: The store has no such information.
-    """
+    """Return masks of the features `take`; a value is real if all masks are True for it."""
     schema, masks = store.schema, {}
     if schema.filled:
         masks["filled"] = Column(array="filled", rows=schema.rows("filled"), take=take, real=True)

@@ -34,31 +34,16 @@ def normalized_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 class Scale:
     """A center to subtract from values and a scale to divide by, the same for all samples or one for each.
 
-    Args:
-        center: Float64 (features,), or (samples, features).
-        scale: The same shape; never 0.
-        names: Of the features; None if they have no names, or these are unknown.
-
-    Raises:
-        WindowError: An argument is not as above.
-
     >>> scale = Scale(center=np.array([1.0, 0.0]), scale=np.array([2.0, 1.0]))
     >>> scale.apply(np.array([[5.0, 5.0]])).tolist(), scale.undo(np.array([[2.0, 5.0]])).tolist()
     ([[2.0, 5.0]], [[5.0, 5.0]])
     """
 
-    center: NDArray[Any]
-    scale: NDArray[Any]
-    names: tuple[str, ...] | None = None
+    center: NDArray[Any]  # (features,), or (samples, features)
+    scale: NDArray[Any]  # the same shape; never 0
+    names: tuple[str, ...] | None = None  # of the features; None if they have no names, or these are unknown
 
     def __post_init__(self) -> None:
-        if self.center.shape != self.scale.shape or self.center.ndim not in (1, 2):
-            raise WindowError(
-                f"a center of shape {self.center.shape} and a scale of {self.scale.shape}; both are (features,), "
-                "or (samples, features)"
-            )
-        if not self.scale.all():
-            raise WindowError(f"{int((self.scale == 0).sum()):,} scales are 0; nothing can be divided by that: give 1")
         for what, numbers in (("center", self.center), ("scale", self.scale)):
             if np.isinf(numbers).any():
                 feature = int(np.nonzero(np.isinf(numbers))[-1][0])
@@ -94,13 +79,10 @@ class Scale:
         return Scale(center=center, scale=scale)
 
     def apply(self, values: NDArray[Any], name: str = "inputs", *, inplace: bool = False) -> NDArray[Any]:
-        """Return `(values - center) / scale`, of `normalized_dtype`.
+        """Return `(values - center) / scale`, of `normalized_dtype`; `inplace` overwrites values of that dtype.
 
-        Args:
-            values: (..., features), or any shape if there is one feature; (samples, ..., features) if there are numbers
-                for each sample.
-            name: `inputs` or `labels`, for errors.
-            inplace: Overwrite the values if they have the dtype of the result.
+        Values are (..., features), or of any shape if there is one feature; (samples, ..., features) if there are
+        numbers for each sample. `name` is `inputs` or `labels`, for errors.
         """
         center, scale = self._fitted(values, name)
         out = values if inplace and values.dtype == center.dtype and values.ndim else None
@@ -143,13 +125,6 @@ class Scale:
 class Scaler:
     """Normalisation of inputs and labels. From `stats.standard()`, `minmax()`, `robust()`, and `windows.scaler()`.
 
-    Args:
-        inputs: The numbers for inputs.
-        labels: The numbers for labels.
-        earlier: Returns the normalisation that follows from only the first so many sequences of its store; None if it
-            does not come from a store.
-        statistics: The statistics that it is made of; None if it does not come from a store.
-
     >>> from store_spec.format.moments import moments
     >>> both = standard(moments(np.array([[1.0], [3.0]])))
     >>> scaler = Scaler(inputs=both, labels=both)
@@ -159,7 +134,10 @@ class Scaler:
 
     inputs: Scale
     labels: Scale
+    # Returns the normalisation that follows from only the first so many sequences of its store; None if it does not
+    # come from a store.
     earlier: Callable[[int], Scaler] | None = field(default=None, repr=False)
+    # The statistics that it is made of; None if it does not come from a store.
     statistics: Statistics | None = field(default=None, repr=False)
 
     def normalize(self, x: ArrayLike) -> NDArray[Any]:
@@ -247,14 +225,11 @@ def range_scale(center: Floats, low: Floats, high: Floats) -> Scale:
 
 
 class SequenceScales:
-    """A center and a scale for each sequence.
+    """A center and a scale for each sequence, of `inputs` or `labels`.
 
-    Args:
-        snapshot: Of the store.
-        name: `inputs` or `labels`. Labels are on the step axis; for `of` they may also be on the own axis.
-        groups: The numbers of each group, (groups, features); None for each sequence's own mean and standard deviation,
-            from its moments, which take 16 bytes per feature.
-        group_of_each: The group of each sequence of the store, (sequences,); of those that are read.
+    Labels are on the step axis; for `of` they may also be on the own axis. `groups` are the numbers of each group,
+    (groups, features), and `group_of_each` is the group of each sequence of the store, (sequences,), for those that are
+    read. None: each sequence has its own mean and standard deviation, from its moments, 16 bytes per feature.
     """
 
     def __init__(

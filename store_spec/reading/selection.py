@@ -34,14 +34,12 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 class Selection:
     """Sequences of one committed state, by number, with their names, places and lengths.
 
-    Args:
-        snapshot: The committed state.
-        selection: (sequences,), numbers of sequences of the state, counting retired ones; None for all that are not
-            retired.
+    `selection` is (sequences,), numbers of sequences of the state, counting retired ones; None for all that are not
+    retired.
     """
 
     def __init__(self, snapshot: Snapshot, selection: NDArray[np.int64] | None = None) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._selection = None if selection is None else read_only(selection)  # None: all that are not retired
 
     def __repr__(self) -> str:
@@ -55,40 +53,35 @@ class Selection:
     @property
     def path(self) -> Any:
         """The Path of the store's folder; for a zarr store, a text that identifies it."""
-        return self._snapshot.storage.root
+        return self.snapshot.storage.root
 
     @property
     def schema(self) -> Schema:
         """The schema: dtypes, shapes, names, the label axis."""
-        return self._snapshot.root.schema
+        return self.snapshot.root.schema
 
     @property
     def counts(self) -> Counts:
         """The counts of the whole store, regardless of this selection, including retired sequences."""
-        return self._snapshot.root.counts
+        return self.snapshot.root.counts
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What the builder recorded about the build: options, process, failures."""
-        return self._snapshot.root.provenance
+        return self.snapshot.root.provenance
 
     @property
     def identity(self) -> str:
         """A hash of all sequences of the store that are not retired, as 64 hexadecimal digits."""
-        return self._snapshot.root.whole_identity
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The committed state."""
-        return self._snapshot
+        return self.snapshot.root.whole_identity
 
     @cached_property
     def selection(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the numbers of these sequences in the store, counting retired ones."""
         if self._selection is not None:
             return self._selection
-        every = len(self._snapshot.offsets) - 1  # checked against the files, unlike the count in the root
-        return read_only(retired.others(self._snapshot.root.retired, every))
+        every = len(self.snapshot.offsets) - 1  # checked against the files, unlike the count in the root
+        return read_only(retired.others(self.snapshot.root.retired, every))
 
     @property
     def has_labels(self) -> bool:
@@ -106,7 +99,7 @@ class Selection:
         for rows in (schema.inputs, schema.labels):
             digest.update(f" {rows.dtype.name} {rows.shape}".encode())
         for array in schema.row_arrays:
-            digest.update(self._snapshot.table(f"sequences/{array}_crc32c")[self.selection].astype("<u4").tobytes())
+            digest.update(self.snapshot.table(f"sequences/{array}_crc32c")[self.selection].astype("<u4").tobytes())
         for places in (self.starts, self.lengths, self.label_starts, self.label_lengths):
             digest.update(places.astype("<i8").tobytes())
         return digest.hexdigest()[:32]
@@ -114,22 +107,22 @@ class Selection:
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `inputs` at which each sequence starts."""
-        return read_only(self._snapshot.offsets[:-1][self.selection])
+        return read_only(self.snapshot.offsets[:-1][self.selection])
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the steps of each sequence."""
-        return read_only(np.diff(self._snapshot.offsets)[self.selection])
+        return read_only(np.diff(self.snapshot.offsets)[self.selection])
 
     @cached_property
     def label_starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `labels` at which each sequence's labels start."""
-        return read_only(self._snapshot.label_offsets[:-1][self.selection])
+        return read_only(self.snapshot.label_offsets[:-1][self.selection])
 
     @cached_property
     def label_lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the label rows of each sequence."""
-        return read_only(np.diff(self._snapshot.label_offsets)[self.selection])
+        return read_only(np.diff(self.snapshot.label_offsets)[self.selection])
 
     def places(self, array: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first row and the number of rows of each sequence in an array, (sequences,) each."""
@@ -138,15 +131,15 @@ class Selection:
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """The name of each sequence's source."""
-        names = self._snapshot.sources()
-        if self._selection is None and not self._snapshot.root.retired:
+        names = self.snapshot.sources()
+        if self._selection is None and not self.snapshot.root.retired:
             return tuple(names)
         return tuple(names[number] for number in self.selection)
 
     @cached_property
     def parts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the part of its source that each sequence is: 0, 1, ..."""
-        return read_only(self._snapshot.table("sequences/part")[self.selection])
+        return read_only(self.snapshot.table("sequences/part")[self.selection])
 
     @cached_property
     def sequences(self) -> SequenceTable:
@@ -162,7 +155,7 @@ class Selection:
 
     @property
     def _live(self) -> int:
-        return self.counts.sequences - retired.count(self._snapshot.root.retired)
+        return self.counts.sequences - retired.count(self.snapshot.root.retired)
 
     def class_names(self, target: int | str = 0) -> tuple[str, ...]:
         """Return the names of a target's classes: the code k in the labels stands for name k.
@@ -187,16 +180,13 @@ class Selection:
     @property
     def cache_use(self) -> CacheUse | None:
         """What this process has read through the cache of `open_store(..., cache=...)`; None without a cache."""
-        cache = getattr(self._snapshot.storage, "cache", None)
+        cache = getattr(self.snapshot.storage, "cache", None)
         return None if cache is None else cache.use
 
     def grouped(self, by: str | ArrayLike | None) -> Sequence[str]:
         """Return the group of each sequence for `split` and `folds`, as text: its source, or the value of `by`.
 
-        With `by="sequence"`, each sequence is a group; with `by="source"`, those of a source are.
-
-        Raises:
-            WindowError: There is no such column, or its values are not text or whole numbers.
+        With `by="sequence"`, each sequence is a group; with `by="source"`, the sequences of a source are one.
         """
         if not isinstance(by, str):
             return self.sources if by is None else groups(by, len(self))
@@ -231,7 +221,7 @@ class Selection:
         if self.schema.missing != "keep":
             return None
         starts, lengths = self.places(name)
-        _, runs = runs_of_sequences(self._snapshot.missing(name), starts, starts + lengths)
+        _, runs = runs_of_sequences(self.snapshot.missing(name), starts, starts + lengths)
         return int((runs[:, 1] - runs[:, 0]).sum())
 
     @property
@@ -244,7 +234,7 @@ class Selection:
 
         from store_spec.disk.zarr_arrays import SnapshotStore
 
-        return zarr.open_group(SnapshotStore(self._snapshot), mode="r")
+        return zarr.open_group(SnapshotStore(self.snapshot), mode="r")
 
     def array(self, name: str) -> zarr.Array[Any]:
         """Return an array of `group`, with the rows of all sequences: `inputs`, `offsets`, `stats/inputs_mean`, ...
@@ -270,7 +260,7 @@ class Selection:
 
     def disk_usage(self) -> DiskUsage:
         """Return the files and bytes of the whole store, by array."""
-        return disk_usage(self._snapshot)
+        return disk_usage(self.snapshot)
 
     def numbers(self, which: ArrayLike | str | Sequence[str]) -> NDArray[np.int64]:
         """Return the numbers of some of these sequences; see `store.select` for the argument and the errors."""

@@ -86,15 +86,9 @@ class SequenceTable(Mapping[str, NDArray[Any]]):
 
 
 def static_columns(store: Store, names: Sequence[str] | None) -> NDArray[Any] | None:
-    """Return numeric columns of the sequences as one array (sequences, columns), in their common dtype.
+    """Return numeric columns of `store.sequences` as one array (sequences, columns), in their common dtype.
 
-    Args:
-        store: The sequences.
-        names: Names of columns of `store.sequences`; None for no array.
-
-    Raises:
-        WindowError: There is no such column, the list is empty or has a column twice, a column is text, or whole
-            numbers would be rounded to become floats.
+    Whole numbers that would be rounded to become floats are refused.
     """
     if names is None:
         return None

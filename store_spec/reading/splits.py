@@ -13,7 +13,7 @@ from store_spec.errors import WindowError
 from store_spec.reading.ranks import whole_number
 
 DEFAULT_SPLITS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
-LISTED_VALUES = 20  # of each kind, in the error that only some values are names of splits
+LISTED_VALUES = 20  # values of each kind that are listed if only some are names of splits
 
 
 def position(source: str, seed: int | str) -> float:
@@ -25,11 +25,8 @@ def position(source: str, seed: int | str) -> float:
 def folds(sources: Sequence[str], count: int, seed: int) -> list[NDArray[np.bool_]]:
     """Return which sequences each of `count` folds holds out: (sequences,), each source in one fold.
 
-    A source stays in its fold when files are added. Its position is independent of that for `members`; otherwise the
-    folds of a split would differ in size, and some would be empty.
-
-    Raises:
-        WindowError: There are fewer than two folds, one of them is empty, or the seed is not a whole number.
+    A source stays in its fold when files are added. Its position is independent of its position for `members`;
+    otherwise the folds of a split would differ in size, and some would be empty.
     """
     count, seed = whole_number("count", count, 2), whole_number("seed", seed, 0)
     fold = {source: int(position(source, f"folds {seed}") * count) for source in dict.fromkeys(sources)}
@@ -44,16 +41,7 @@ def folds(sources: Sequence[str], count: int, seed: int) -> list[NDArray[np.bool
 
 
 def groups(by: ArrayLike, sequences: int, where: str = "by") -> list[str]:
-    """Return the name of each sequence's group.
-
-    Args:
-        by: (sequences,), text or whole numbers.
-        sequences: How many sequences there are.
-        where: The name of `by` in errors.
-
-    Raises:
-        WindowError: `by` is not as above.
-    """
+    """Return the name of each sequence's group; `by` is (sequences,), text or whole numbers."""
     values = np.asarray(by)
     if values.shape != (sequences,):
         raise WindowError(f"{where} has shape {values.shape}; give one value for each of {sequences:,} sequences")
@@ -73,11 +61,7 @@ def members(
     sources: Sequence[str] | None = None,
     allow_empty: bool = False,
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the numbers of the sequences in each of the splits `names`, some of `shares`: see `split_of_each`.
-
-    Raises:
-        WindowError: There is no such split, or it is empty without `allow_empty`; or as `split_of_each`.
-    """
+    """Return the numbers of the sequences in each of the splits `names`, some of `shares`: see `split_of_each`."""
     if not isinstance(shares, Mapping):
         raise WindowError(f"shares {shares!r:.80}; give each split's share, as {{'train': 0.8, 'val': 0.2}}")
     for name in names:
@@ -113,12 +97,8 @@ def split_of_each(
             groups are names of splits, each sequence is in the split that its group names. If a group is empty, the
             sequence is placed by the hash of its source.
         shares: Each split's share of the groups; positive, 1 together.
-        seed: Another seed gives other splits.
+        seed: Another seed gives other splits. A whole number, because its text is hashed.
         sources: Each sequence's source; None if the groups are the sources, which are never names of splits.
-
-    Raises:
-        WindowError: The shares are not positive or do not add up to 1; two of them have the same name; some groups are
-            names of splits and others are not; or the seed is not a whole number (as text, 1.0 differs from 1).
     """
     seed = whole_number("seed", seed, 0)
     if any(not share > 0 for share in shares.values()) or not math.isclose(sum(shares.values()), 1.0):

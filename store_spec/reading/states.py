@@ -21,25 +21,18 @@ FORMAT = 1
 
 
 def state_of(kind: str, store: Store, sequences: int, parameters: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """Return the state of an epoch after `step` batches.
+    """Return the state of an epoch after `step` batches of each rank.
 
-    Args:
-        kind: The kind of batches: such as `windows`.
-        store: The sequences; the state depends on their rows, places and order.
-        sequences: How many the whole store had when the epoch was started.
-        parameters: Everything that determines the order of the epoch, in types of JSON: lists, not tuples.
-        step: Batches that each rank has taken.
+    The state depends on the rows, the places and the order of the sequences. `sequences` is how many the whole store
+    had when the epoch was started. `parameters` is everything else that determines the order of the epoch, in types of
+    JSON: lists, not tuples.
     """
     contents = {"sequences": sequences, "selected": len(store), "contents": store.contents}
     return {"format": FORMAT, "kind": kind, "store": contents, "parameters": dict(parameters), "step": step}
 
 
 def store_at(state: object, kind: str, store: Store) -> Store:
-    """Return the sequences of a state: those of `store` without the ones that were appended since.
-
-    Raises:
-        StateError: The state has another kind or a later format, or its sequences are not those of `store`.
-    """
+    """Check a state, and return its sequences: all of `store` except those that were appended since."""
     where = store.path
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise StateError(f"{where}: {state!r:.80} is not a state: pass what state_dict returned")
@@ -62,7 +55,7 @@ def store_at(state: object, kind: str, store: Store) -> Store:
     if len(first) != contents["selected"]:
         raise StateError(
             f"{where}: the state is of {contents['selected']:,} of the first {then:,} sequences, and {len(first):,} "
-            "are selected here; take the selection of the run: sequences that were retired since cannot be had again"
+            "are selected here; take the selection of the run: retired sequences cannot be selected any more"
         )
     if first.contents != contents.get("contents"):
         raise StateError(
@@ -73,16 +66,9 @@ def store_at(state: object, kind: str, store: Store) -> Store:
 
 
 def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int, store: Store) -> int:
-    """Return after how many batches the epoch is resumed.
+    """Check that a state has the parameters of the batches here, and return after how many batches it was taken.
 
-    Args:
-        state: A state that `store_at` has accepted.
-        parameters: The parameters of the batches here.
-        steps: Batches in the epoch.
-        store: The sequences that `store_at` returned.
-
-    Raises:
-        StateError: The state has other parameters, or there is no such batch.
+    `steps` is the number of batches in the epoch, and `store` has the sequences that `store_at` returned.
     """
     where, saved = store.path, state.get("parameters")
     if not isinstance(saved, dict):
@@ -92,7 +78,7 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
         if here != there:
             raise StateError(
                 f"{where}: the state is of {name}={there!r:.80}, and these batches are of {here!r:.80}; "
-                "an epoch goes on with the parameters that it was begun with" + _of_before(name, state, store)
+                "an epoch continues with the parameters that it was started with" + _of_before(name, state, store)
             )
     step = state.get("step")
     if type(step) is not int or not 0 <= step <= steps:
@@ -101,12 +87,7 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
 
 
 def normalized_then(normalize: Normalization | None, state: Mapping[str, Any]) -> Normalization | None:
-    """Return the normalisation of a resumed epoch; the statistics may cover more sequences by now.
-
-    Args:
-        normalize: The argument of the batches here; it is returned if it has not changed, or is not from a store.
-        state: A state that `store_at` has accepted.
-    """
+    """Return the normalisation of a resumed epoch; the statistics `normalize` may cover more sequences by now."""
     saved = state.get("parameters")
     digest = saved.get("normalize") if isinstance(saved, dict) else None  # `step_at` refuses a state without it
     if isinstance(normalize, str | None) or normalize.earlier is None:
@@ -124,6 +105,6 @@ def _of_before(name: str, state: Mapping[str, Any], store: Store) -> str:
     if name not in ("normalize", "weights") or then == now:
         return ""
     return (
-        f": it was begun with {then:,} sequences in the store, which has {now:,}, so let all that it takes be of "
-        f"store.first({then}), statistics and weights too"
+        f"; the store had {then:,} sequences then and has {now:,} now: make the batches, their statistics and their "
+        f"weights from store.first({then})"
     )

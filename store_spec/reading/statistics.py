@@ -179,7 +179,7 @@ def _earlier(stats: Statistics, how: str, arguments: tuple[float, ...], count: i
     """Return the scaler of the selected sequences that are among the first `count` of the whole store."""
     assert stats.store is not None
     first = stats.store.first(count)
-    earlier = first.stats() if stats.used is None else stats.used.again(first)
+    earlier = first.stats() if stats.used is None else stats.used.recompute(first)
     earlier = earlier.over_features() if stats.together else earlier
     scaler: Scaler = getattr(earlier, how)(*arguments)
     return scaler
@@ -187,17 +187,12 @@ def _earlier(stats: Statistics, how: str, arguments: tuple[float, ...], count: i
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UsedRows:
-    """The rows of some statistics.
+    """The rows of some statistics."""
 
-    Args:
-        ranges: For `inputs` and `labels` the first rows and the rows after the last of ranges of rows.
-        stop: (sequences,), the step after the last one that is used of each sequence.
-        again: Returns the statistics of other sequences in the same way.
-    """
-
+    # For `inputs` and `labels` the first rows and the rows after the last of ranges of rows.
     ranges: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-    stop: NDArray[np.int64]
-    again: Callable[[Store], Statistics]
+    stop: NDArray[np.int64]  # (sequences,), the step after the last one that is used of each sequence
+    recompute: Callable[[Store], Statistics]  # returns the statistics of the same part of other sequences
 
     def blocks(self, store: Store, name: str) -> Iterable[NDArray[Any]]:
         """Yield the rows of an array, some MiB at a time."""
@@ -233,10 +228,10 @@ def stats_of_period(
     start, stop = usable_steps(store, steps, **bounds)
     if not (stop - start).any():
         raise WindowError(f"{store.path}: there are no steps in this period, of {int(store.lengths.sum()):,} in all")
-    again = partial(stats_of_period, steps=steps, before=before, after=after)
+    recompute = partial(stats_of_period, steps=steps, before=before, after=after)
     first = store.starts
     ranges = dict.fromkeys(("inputs", "labels"), (first + start, first + stop))
-    used = UsedRows(ranges=ranges, stop=stop, again=again)
+    used = UsedRows(ranges=ranges, stop=stop, recompute=recompute)
     is_whole = (start == 0) & (stop == store.lengths)
     whole, divided = np.flatnonzero(is_whole), ~is_whole & (stop > start)
     parts = {"inputs": [moments_of(store.select(whole), "inputs")]}

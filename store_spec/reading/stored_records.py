@@ -1,4 +1,4 @@
-"""The table rows of sequences that are in a store, as a copy of them needs these."""
+"""Read the table rows of stored sequences, to copy them to another store."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from store_spec.schema import MISSING_RUNS
 def stored_records(snapshot: Snapshot, numbers: NDArray[np.int64], *, statistics: bool = True) -> Records:
     """Return the table rows of some sequences, in this order.
 
-    Args:
-        snapshot: The store.
-        numbers: (sequences,).
-        statistics: False: only what identifies the sequences, without statistics and runs of missing values.
+    Without `statistics`, only the columns that identify the sequences, without moments and runs of missing values.
     """
     if not len(numbers):
         return no_records(snapshot.root.schema)

@@ -18,15 +18,9 @@ Ints = NDArray[np.int64]
 
 
 def checked_weights(weights: ArrayLike | None, counts: Ints, where: object) -> Floats | None:
-    """Return weights of sequences as float64; None if there are none.
+    """Check weights (sequences,) of at least 0, not all of them 0, and return them as float64; None if there are none.
 
-    Args:
-        weights: (sequences,), at least 0.
-        counts: (sequences,), how many samples each sequence has.
-        where: The store, for errors.
-
-    Raises:
-        WindowError: Weights are not as above, or those of all samples are 0.
+    `counts` is (sequences,), how many samples each sequence has.
     """
     if weights is None:
         return None

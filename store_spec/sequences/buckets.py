@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +24,17 @@ from store_spec.reading.one_epoch import EpochOptions
 from store_spec.reading.ranks import Turns, whole_number
 
 Ints = NDArray[np.int64]
+Side = Literal["start", "end"]
 
 MANY = 2**31  # more than the sequences or steps of any batch, small enough that products stay exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BatchPlan:
-    """The batches of an epoch: batch i has the sequences `order[first[i]:first[i + 1]]`.
+    """The batches of an epoch: batch i has the sequences `order[first[i]:first[i + 1]]`."""
 
-    Args:
-        order: (sequences,), each once, without those that are left out.
-        first: (batches + 1,). Batch `round * world_size + rank` belongs to rank `rank`. No batch is empty.
-    """
-
-    order: Ints
+    order: Ints  # (sequences,), each once, without those that are left out
+    # (batches + 1,). Batch `round * world_size + rank` belongs to rank `rank`. No batch is empty.
     first: Ints
 
     def longest(self, lengths: Ints) -> Ints:
@@ -51,36 +49,35 @@ class BatchPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batching(EpochOptions):
-    """How whole sequences are put into batches.
+class PaddedOptions(EpochOptions):
+    """The arguments of `PaddedBatches`, apart from the rows, and which sequences are in a batch.
 
     The order is a pure function of seed, epoch, all lengths and these arguments.
 
-    Args:
-        batch_size: The largest number of sequences in a batch; None for no such limit.
-        max_steps: The largest number of steps in a batch, including padding; None for no such limit.
-        bucket: Put sequences of similar lengths together.
-
-    Raises:
-        WindowError: An argument is impossible.
-
-    >>> plan = Batching(batch_size=2, bucket=True).plan(np.array([9, 1, 8, 2]))
+    >>> plan = PaddedOptions(batch_size=2, bucket=True).plan(np.array([9, 1, 8, 2]))
     >>> plan.order.tolist(), plan.first.tolist(), plan.padding(np.array([9, 1, 8, 2]))
     ([0, 2, 3, 1], [0, 2, 4], 0.09090909090909094)
     """
 
-    batch_size: int | None = None
-    max_steps: int | None = None
-    bucket: bool = False
+    batch_size: int | None = None  # the largest number of sequences in a batch; None for no such limit
+    max_steps: int | None = None  # the largest number of steps in a batch, including padding; None for no such limit
+    bucket: bool = False  # put sequences of similar lengths together
+    side: Side = "end"
+    truncate: int | None = None
+    truncate_side: Side = "end"
+    lengths: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size is None and self.max_steps is None:
             raise WindowError(
                 "neither batch_size nor max_steps is given; a batch needs one of them, or both, as its limit"
             )
-        for name in ("batch_size", "max_steps"):
+        for name in ("batch_size", "max_steps", "truncate"):
             if getattr(self, name) is not None:
                 self._set(name, whole_number(name, getattr(self, name), 1))
+        for name, value in (("side", self.side), ("truncate_side", self.truncate_side)):
+            if value not in {"start", "end"}:
+                raise WindowError(f"{name} is {value!r}; it must be 'start' or 'end'")
         EpochOptions.__post_init__(self)
         if self.drop_last and self.max_steps is not None:
             raise WindowError(
@@ -93,19 +90,12 @@ class Batching(EpochOptions):
     ) -> BatchPlan:
         """Return the batches of sequences of these lengths, each of which is at most `max_steps`.
 
-        Args:
-            lengths: (sequences,), the steps of each sequence.
-            resumed: For an epoch that is resumed, how many rounds were taken and the sequences in them; see
-                `Turns.after`.
-            weights: (sequences,), to draw as many sequences with replacement; None for each once.
-
-        Raises:
-            WindowError: The sequences cannot be distributed over so many ranks with the same number of batches each, or
-                `resumed` is impossible.
+        For an epoch that is resumed, `resumed` is how many rounds were taken and the sequences in them. With `weights`,
+        (sequences,), as many sequences are drawn with replacement.
         """
         random = np.random.default_rng(np.random.SeedSequence(self.random, spawn_key=(2,)))
         order = drawn(random, len(lengths), weights) if self.shuffle else np.arange(len(lengths))
-        if self.drop_last and self.shuffle and self.batch_size is not None:  # not only the shortest
+        if self.drop_last and self.shuffle and self.batch_size is not None:  # else the shortest would be left out
             order = order[: len(order) - len(order) % (self.batch_size * self.world_size)]
         if not len(order):
             return _check_resumed(BatchPlan(order=order, first=np.zeros(1, np.int64)), 0, resumed)
@@ -145,7 +135,7 @@ class Batching(EpochOptions):
             # padding, and a sequence may meet more other ones.
             rounds = max(2, math.isqrt(len(order) // int(sizes[len(order) // 2])) // 2)
         first, edges = [0], [0]
-        many = 1 + int(random.integers(rounds)) if self.shuffle else 1  # buckets start elsewhere in each epoch
+        many = 1 + int(random.integers(rounds)) if self.shuffle else 1  # buckets have other bounds in each epoch
         while edges[-1] < len(order):
             start = edges[-1]
             size = int(sizes[start])  # all others in the bucket are shorter, so as many fit
@@ -186,8 +176,8 @@ class Batching(EpochOptions):
                 first[spare[-1] + 1 : -1] -= least - rest
             elif rest < ranks:
                 raise WindowError(
-                    f"{first[-1]:,} sequences cannot be dealt to world_size={ranks:,} ranks in equally many batches: "
-                    f"{rest:,} are left over; "
+                    f"{first[-1]:,} sequences cannot be distributed to world_size={ranks:,} ranks with the same number "
+                    f"of batches each: {rest:,} are left over; "
                     + ("use drop_last=True or fewer ranks" if self.max_steps is None else "use fewer ranks")
                 )
         return first

@@ -28,23 +28,14 @@ ONE_BY_ONE = 2**16  # sequences that are assigned one by one; shorter ones are a
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LanePlan:
-    """The places of sequences in the steps of all lanes, one lane after another.
-
-    Args:
-        lanes: How many lanes there are.
-        steps: Steps of each lane in a batch.
-        batches: How many batches there are; a lane has `batches * steps` steps, including padding.
-        sequence: (sequences,), the sequences that have steps, lane by lane, in order.
-        start: (sequences,), the first step of each.
-        stop: (sequences,), the step after its last.
-    """
+    """The places of sequences in the steps of all lanes, one lane after another."""
 
     lanes: int
-    steps: int
-    batches: int
-    sequence: Ints
-    start: Ints
-    stop: Ints
+    steps: int  # steps of each lane in a batch
+    batches: int  # a lane has `batches * steps` steps, including padding
+    sequence: Ints  # (sequences,), the sequences that have steps, lane by lane, in order
+    start: Ints  # (sequences,), the first step of each
+    stop: Ints  # (sequences,), the step after its last
 
     @property
     def padding(self) -> float:
@@ -118,7 +109,7 @@ def plan(
     batches = int(in_lane.min()) // steps if drop_last else -(-int(in_lane.max()) // steps)
     start = ends - sizes - bounds[lane]
     stop = start + lengths[sequence]
-    if drop_last:  # what begins after the last batch is left out, and what reaches beyond it is cut
+    if drop_last:  # leave out sequences that begin after the last batch, and cut those that reach beyond it
         some = start < batches * steps
         sequence, start, stop, lane = sequence[some], start[some], stop[some].clip(max=batches * steps), lane[some]
     before = lane * (batches * steps)
@@ -135,7 +126,7 @@ def plan(
 def _assign(sizes: Ints, lanes: int) -> Ints:
     """Return the lane of each of some sequences, which are sorted by falling size."""
     singly = max(ONE_BY_ONE, 64 * lanes)
-    together = -(-max(0, len(sizes) - singly) // singly)  # in groups, so that 10^6 take no longer than the first ones
+    together = -(-max(0, len(sizes) - singly) // singly)  # in groups, so that 10^6 take no longer than the first
     edges = np.arange(min(len(sizes), singly))
     if together:
         edges = np.concatenate((edges, np.arange(singly, len(sizes), together)))

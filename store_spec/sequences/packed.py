@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
-from store_spec.reading.named_batch import Batch
-from store_spec.reading.one_epoch import EpochOptions, OneEpoch
+from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
 from store_spec.reading.ranks import Turns, whole_number
-from store_spec.reading.weights import digest_of, weights_of_sequences
+from store_spec.reading.weights import digest_of
 from store_spec.sequences.buckets import drawn
 from store_spec.sequences.packed_rows import PackedRows, pack
 from store_spec.sequences.slices import (
     Arrays,
     ReaderPlan,
-    SliceOptions,
+    SliceBatches,
     SliceReader,
     Slices,
     batches_of,
     batches_that_fit,
     check_labels_of_steps,
 )
-
-if TYPE_CHECKING:
-    from store_spec.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,39 +44,26 @@ class PackedOptions(EpochOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PackedPlan(ReaderPlan):
-    """The batches of one rank in an epoch of packed rows. Make one with `make`.
-
-    Args:
-        options: The arguments of the batches.
-        reader: Reads the rows.
-        packing: The pieces of all rows.
-        weights: (sequences,), the weights of the sequences; None if each occurs once.
-        turns: Which rows are in which batch.
-        fitting: How many batches fit into half of the memory.
-    """
+class PackedPlan(ReaderPlan, TurnsPlan):
+    """The batches of one rank in an epoch of packed rows. Make one with `make`."""
 
     options: PackedOptions
     reader: SliceReader
-    packing: PackedRows
-    weights: NDArray[np.float64] | None
-    turns: Turns
-    fitting: int
+    packing: PackedRows  # the pieces of all rows
+    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
+    turns: Turns  # which rows are in which batch
+    fitting: int  # how many batches fit into half of the memory
 
     @classmethod
-    def make(cls, options: PackedOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of the reader.
-
-        Raises:
-            WindowError: An argument does not fit the store, or a batch does not fit into the memory.
-        """
-        check_labels_of_steps(reader, "packed")
-        reader.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
+    def make(cls, options: PackedOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> Self:
+        """Plan an epoch of the sequences of a reader."""
+        check_labels_of_steps(rows, "packed")
+        rows.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         random = np.random.default_rng(np.random.SeedSequence(options.random, spawn_key=(4,)))
-        count, steps = len(reader.store), options.max_steps
+        count, steps = len(rows.store), options.max_steps
         assert steps is not None
         packing = pack(
-            reader.lengths,
+            rows.lengths,
             drawn(random, count, weights) if options.shuffle else np.arange(count),
             tokens=options.tokens,
             max_steps=steps,
@@ -93,22 +76,24 @@ class PackedPlan(ReaderPlan):
             world_size=options.world_size,
             drop_last=options.drop_last,
         )
-        rows, tokens = min(options.batch_size, len(packing)), options.tokens
+        size, tokens = min(options.batch_size, len(packing)), options.tokens
         fitting = batches_that_fit(
-            reader,
+            rows,
             options.limit,
-            steps=rows * tokens,
+            steps=size * tokens,
             extra=17,  # the ids of a step, its mask, and as much for a piece of one step
-            slices=(rows, rows * -(-len(packing.count) // max(1, len(packing)))),
-            what=f"a batch of {rows:,} rows of {tokens:,} steps",
+            slices=(size, size * -(-len(packing.count) // max(1, len(packing)))),
+            what=f"a batch of {size:,} rows of {tokens:,} steps",
         )
-        return cls(options=options, reader=reader, packing=packing, weights=weights, turns=turns, fitting=fitting)
+        return cls(options=options, reader=rows, packing=packing, weights=weights, turns=turns, fitting=fitting)
 
-    def __len__(self) -> int:
-        return len(self.turns)
+    @property
+    def padding(self) -> float:
+        """The share of padding in the steps of all batches of all ranks."""
+        return self.packing.padding
 
     def __str__(self) -> str:
-        options, padding = self.options, 100 * self.packing.padding
+        options, padding = self.options, 100 * self.padding
         return f"{options.batch_size:,} packed rows of {options.tokens:,} steps with {padding:.1f} % padding"
 
     def parameters(self) -> dict[str, Any]:
@@ -120,18 +105,6 @@ class PackedPlan(ReaderPlan):
             "batch_size * world_size": self.options.batch_size * self.options.world_size,
             "weights": digest_of(self.weights),
         }
-
-    def state(self, step: int) -> dict[str, Any]:
-        """Return what a state has in addition: how many rows all ranks have taken."""
-        return {"taken": self.turns.samples_before(step)}
-
-    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch; another number of ranks distributed its last rows differently.
-
-        Raises:
-            WindowError: The rest cannot be distributed over this number of ranks.
-        """
-        return replace(self, turns=self.turns.after(step, state.get("taken")))
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
@@ -175,7 +148,7 @@ def _ids(slices: Slices, *, with_index: bool) -> dict[str, Arrays]:
     return columns | ({"index": index} if with_index else {})
 
 
-class PackedBatches(OneEpoch[Batch, PackedPlan]):
+class PackedBatches(SliceBatches[PackedPlan]):
     """An iterator over batches of packed rows, each step once per epoch. Get one from `store.packed`.
 
     Several sequences share a row, so that there is little padding: the longest first, each in the row with the least
@@ -203,20 +176,13 @@ class PackedBatches(OneEpoch[Batch, PackedPlan]):
         batch_size: Rows in a batch. The last batch may have fewer; with several ranks, the last two.
         max_steps: The largest number of steps in a piece; longer sequences are cut. None: `tokens`.
         shuffle: Shuffle sequences, pieces and rows.
-        seed: Determines the order; at least 0.
-        epoch: Another epoch has another order with the same seed; at least 0.
         rank: The number of this rank: it has the rows `rank`, `rank + world_size`, ... of the epoch.
-        world_size: How many ranks there are. All get the same number of batches.
         drop_last: Leave out the rows after the last whole batch of every rank.
-        memory: The bytes that may be used, such as `"256MB"`, in addition to batches in use, and the last shard, which
-            an open store may have in memory.
         index: Add the sequence of each piece.
-        weights: (sequences,), numbers of at least 0, to draw as many sequences as there are with replacement; only with
-            `shuffle`. None: each sequence once.
-        transform: A function that is called with each batch, in the thread that reads ahead; its result is returned.
         steps: See `WindowShape`: use only this part of each sequence.
 
-    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`.
+    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`;
+    `seed`, `epoch`, `world_size`, `memory`, `weights` and `transform` are those of `EpochOptions`.
 
     Raises:
         WindowError: An argument is not as above, labels are on the `own` axis, the rows cannot be distributed over so
@@ -234,13 +200,4 @@ class PackedBatches(OneEpoch[Batch, PackedPlan]):
     (1, 8, 2) [0, 4, 6, 8] [[1, 1, 1, 1, 2, 2, 0, 0]]
     """
 
-    _of, _kind = "store.packed", "packed"
-
-    def __init__(self, options: PackedOptions, store: Store, rows: SliceOptions) -> None:
-        weights = weights_of_sequences(options.weights, store)
-        super().__init__(options, PackedPlan.make(options, SliceReader(store, rows, options.limit), weights))
-
-    @property
-    def padding(self) -> float:
-        """The share of padding in the steps of all batches of all ranks, such as 0.02."""
-        return self._plan.packing.padding
+    _of, _kind, _plan_class = "store.packed", "packed", PackedPlan

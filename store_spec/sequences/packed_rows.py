@@ -21,26 +21,18 @@ from store_spec.sequences.slices import Slices
 
 Ints = NDArray[np.int64]
 
-GROUP_ROWS = 256  # a group fills about so many rows: more rows have less padding, and fewer pieces to choose from
+GROUP_ROWS = 256  # a group fills about so many rows: with more rows there is less padding, and less mixing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PackedRows:
-    """The pieces in each row, one row after another.
+    """The pieces in each row, one row after another."""
 
-    Args:
-        tokens: Steps in a row, including padding.
-        first: (rows + 1,), the first piece of each row.
-        sequence: (pieces,), the sequence of each piece.
-        start: (pieces,), its first step there.
-        count: (pieces,), how many steps it has.
-    """
-
-    tokens: int
-    first: Ints
-    sequence: Ints
-    start: Ints
-    count: Ints
+    tokens: int  # steps in a row, including padding
+    first: Ints  # (rows + 1,), the first piece of each row
+    sequence: Ints  # (pieces,), the sequence of each piece
+    start: Ints  # (pieces,), its first step there
+    count: Ints  # (pieces,), how many steps it has
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,55 +13,23 @@ from store_spec.errors import WindowError
 from store_spec.format.runs import spread
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.one_epoch import OneEpoch
-from store_spec.reading.ranks import whole_number
 from store_spec.reading.read_ranges import PIECE_BYTES
-from store_spec.reading.weights import digest_of, weights_of_sequences
-from store_spec.sequences.buckets import Batching, BatchPlan
-from store_spec.sequences.slices import ReaderPlan, SliceOptions, SliceReader, Slices, batches_of
+from store_spec.reading.weights import digest_of
+from store_spec.sequences.buckets import BatchPlan, PaddedOptions, Side
+from store_spec.sequences.slices import ReaderPlan, SliceBatches, SliceReader, Slices, batches_of
 
-if TYPE_CHECKING:
-    from store_spec.store import Store
-
-Side = Literal["start", "end"]
 MOST_TOGETHER = 2**12  # batches that are read in one group
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PaddedOptions(Batching):
-    """The arguments of `PaddedBatches`, apart from the sequences and their rows."""
-
-    side: Side = "end"
-    truncate: int | None = None
-    truncate_side: Side = "end"
-    lengths: bool = False
-
-    def __post_init__(self) -> None:
-        Batching.__post_init__(self)
-        for name, value in (("side", self.side), ("truncate_side", self.truncate_side)):
-            if value not in {"start", "end"}:
-                raise WindowError(f"{name} is {value!r}; it must be 'start' or 'end'")
-        if self.truncate is not None:
-            self._set("truncate", whole_number("truncate", self.truncate, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PaddedPlan(ReaderPlan):
-    """The batches of one rank in an epoch of whole sequences. Make one with `make`.
-
-    Args:
-        options: The arguments of the batches.
-        reader: Reads the rows.
-        lengths: (sequences,), how many steps of each sequence are used.
-        weights: (sequences,), the weights of the sequences; None if each occurs once.
-        order: Which sequences are in which batch.
-    """
+    """The batches of one rank in an epoch of whole sequences. Make one with `make`."""
 
     options: PaddedOptions
     reader: SliceReader
-    lengths: NDArray[np.int64]
-    weights: NDArray[np.float64] | None
-    order: BatchPlan
+    lengths: NDArray[np.int64]  # (sequences,), how many steps of each sequence are used
+    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
+    order: BatchPlan  # which sequences are in which batch
     _bytes: NDArray[np.int64] = field(init=False)  # of each of the rank's batches
 
     def __post_init__(self) -> None:
@@ -73,15 +41,11 @@ class PaddedPlan(ReaderPlan):
         object.__setattr__(self, "_bytes", each[self.options.rank :: self.options.world_size])
 
     @classmethod
-    def make(cls, options: PaddedOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of the reader.
-
-        Raises:
-            WindowError: An argument does not fit the store, or a sequence is longer than `max_steps`.
-        """
-        store = reader.store
+    def make(cls, options: PaddedOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> Self:
+        """Plan an epoch of the sequences of a reader."""
+        store = rows.store
         store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
-        lengths = reader.lengths if options.truncate is None else np.minimum(reader.lengths, options.truncate)
+        lengths = rows.lengths if options.truncate is None else np.minimum(rows.lengths, options.truncate)
         most = options.max_steps
         if most is not None and lengths.max(initial=0) > most:
             number = int(np.argmax(lengths > most))
@@ -90,7 +54,7 @@ class PaddedPlan(ReaderPlan):
                 f"whole batch max_steps={most:,}; give truncate={most} or max_steps={lengths.max()}"
             )
         order = options.plan(lengths, weights=weights)
-        return cls(options=options, reader=reader, lengths=lengths, weights=weights, order=order)
+        return cls(options=options, reader=rows, lengths=lengths, weights=weights, order=order)
 
     @property
     def padding(self) -> float:
@@ -120,15 +84,11 @@ class PaddedPlan(ReaderPlan):
         )
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return what a state has in addition: how many sequences all ranks have taken."""
+        """Return how many sequences all ranks have taken."""
         return {"taken": int(self.order.first[step * self.options.world_size])}
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch; another number of ranks distributed its last sequences differently.
-
-        Raises:
-            WindowError: The rest cannot be distributed over this number of ranks.
-        """
+        """Return the plan of the rest of an epoch; another number of ranks distributed its end differently."""
         taken = state.get("taken")
         if self.state(step)["taken"] == taken:
             return self
@@ -188,7 +148,7 @@ class PaddedPlan(ReaderPlan):
         )
 
 
-class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
+class PaddedBatches(SliceBatches[PaddedPlan]):
     """An iterator over batches of whole sequences, each sequence once per epoch. Get one from `store.padded`.
 
     From the first batch on, a thread reads ahead. Threads may share an iterator. After a fork, parent and child both
@@ -229,8 +189,6 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
         bucket: Make batches of similar lengths.
         shuffle: Shuffle sequences. The order is a pure function of seed, epoch, the lengths and all arguments except
             `rank`, `memory` and `side`. The order of steps never changes.
-        seed: Determines the order; at least 0.
-        epoch: Another epoch has another order with the same seed; at least 0.
         side: Where padding is added: at the `end`, or at the `start`, so that all sequences end together.
         truncate: The largest number of steps to use of a sequence, and of its labels on the `step` axis; None for all.
             Truncated sequences are checked by the checksums of their chunks only, not by that of the sequence.
@@ -243,12 +201,10 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
             always use what it needs.
         lengths: Add the lengths, as losses such as `torch.nn.CTCLoss` need them.
         index: Add the number of each sequence.
-        weights: (sequences,), numbers of at least 0, to draw as many sequences as there are with replacement; only with
-            `shuffle`. None: each sequence once.
-        transform: A function that is called with each batch, in the thread that reads ahead; its result is returned.
         steps: See `WindowShape`: use only this part of each sequence.
 
-    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`.
+    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`;
+    `seed`, `epoch`, `weights` and `transform` are those of `EpochOptions`.
     Padding stays zero. Labels on the `own` axis are not affected by `steps`, `before` and `after`.
 
     Raises:
@@ -270,11 +226,7 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
     (0.154, 0.043)
     """
 
-    _of, _kind = "store.padded", "padded"
-
-    def __init__(self, options: PaddedOptions, store: Store, rows: SliceOptions) -> None:
-        weights = weights_of_sequences(options.weights, store)
-        super().__init__(options, PaddedPlan.make(options, SliceReader(store, rows, options.limit), weights))
+    _of, _kind, _plan_class = "store.padded", "padded", PaddedPlan
 
     @property
     def varying_axes(self) -> int:
@@ -285,8 +237,3 @@ class PaddedBatches(OneEpoch[Batch, PaddedPlan]):
     def same_length_in_all_epochs(self) -> bool:
         """Whether all epochs with these arguments have the same number of batches."""
         return not self._options.shuffle or self._plan.options.max_steps is None
-
-    @property
-    def padding(self) -> float:
-        """The share of padding in the steps of all batches of all ranks, such as 0.25."""
-        return self._plan.padding

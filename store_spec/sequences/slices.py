@@ -6,8 +6,9 @@ inputs of a batch   | a a a . |       a batch of 2 lanes and 4 steps; slices of 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,12 +18,12 @@ from store_spec.format.layout import chunk_rows
 from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, check_no_later_steps
-from store_spec.reading.one_epoch import Transform
+from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch, Transform
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
 from store_spec.reading.row_options import RowOptions, RowSelection
 from store_spec.reading.scaling import SequenceScales, by_feature, normalized_dtype
-from store_spec.reading.weights import weights_then
+from store_spec.reading.weights import weights_of_sequences
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -35,25 +36,15 @@ Arrays = list[NDArray[Any]]  # one of each batch
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slices:
-    """Slices of sequences, and their places in some batches.
+    """Slices of sequences, and their places in some batches."""
 
-    Args:
-        shapes: The lanes and steps of each batch.
-        batch: (slices,), counted from the first of these batches.
-        lane: (slices,), counted from the first of the batch.
-        column: (slices,), the first step of the slice in the batch.
-        sequence: (slices,), the sequence of the slice.
-        start: (slices,), the first step of the slice in its sequence.
-        count: (slices,), the number of steps.
-    """
-
-    shapes: list[tuple[int, int]]
-    batch: Ints
-    lane: Ints
-    column: Ints
-    sequence: Ints
-    start: Ints
-    count: Ints
+    shapes: list[tuple[int, int]]  # the lanes and steps of each batch
+    batch: Ints  # (slices,), counted from the first of these batches
+    lane: Ints  # (slices,), counted from the first of the batch
+    column: Ints  # (slices,), the first step of the slice in the batch
+    sequence: Ints  # (slices,), the sequence of the slice
+    start: Ints  # (slices,), the first step of the slice in its sequence
+    count: Ints  # (slices,), its steps
 
     def zeros(self, row: tuple[int, ...], dtype: DTypeLike) -> Arrays:
         """Return an array of zeros for each batch; separate ones, so that keeping one does not keep all in memory."""
@@ -77,31 +68,14 @@ class Slices:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SliceOptions(RowOptions):
-    """The arguments about rows of all readers of sequences.
+    """The arguments about rows of all readers of sequences."""
 
-    Args:
-        steps: `(low, high)`, with 0 <= low < high <= 1: use only a part of each sequence, as `WindowShape` does.
-    """
-
+    # `(low, high)`, with 0 <= low < high <= 1: use only a part of each sequence, as `WindowShape` does.
     steps: tuple[float, float] | None = None
 
 
 class SliceReader(RowSelection[SliceOptions]):
-    """Reads slices, each chunk once for all of them. Whole sequences are compared with their checksums.
-
-    Args:
-        store: The sequences.
-        options: Which of their rows.
-        memory: The bytes that may be used; an eighth of it, up to 16 MiB, is for requests of a remote store.
-
-    Attributes:
-        in_flight: Bytes for requests of a remote store that are made at once; 0 for other stores.
-        first: (sequences,), the first step of each sequence that may be used.
-        lengths: (sequences,), how many steps of each may be used.
-
-    Raises:
-        WindowError: An argument does not fit the store.
-    """
+    """Reads slices, each chunk once for all of them. Whole sequences are compared with their checksums."""
 
     def __init__(self, store: Store, options: SliceOptions, memory: int) -> None:
         if options.normalize == "window":
@@ -110,9 +84,10 @@ class SliceReader(RowSelection[SliceOptions]):
             )
         super().__init__(store, options)
         self._memory = memory
+        # Bytes for requests of a remote store that are made at once.
         self.in_flight = min(MOST_IN_FLIGHT, memory // 8) if store.snapshot.storage.requests > 1 else 0
         self.first, stop = usable_steps(store, options.steps, **self.moments)
-        self.lengths = stop - self.first
+        self.lengths = stop - self.first  # (sequences,), the steps of each that may be used, from `first` on
         check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
 
     def of(self, store: Store, normalize: Normalization | None) -> SliceReader:
@@ -150,7 +125,7 @@ class SliceReader(RowSelection[SliceOptions]):
         return self._converted(slices, self._rows("labels", slices), self.columns["labels"])
 
     def step_columns(self, slices: Slices) -> dict[str, Arrays]:
-        """Return all arrays that have a value for each step; labels and static columns are those of its sequence."""
+        """Return all arrays with a value for each step; labels and static columns of a sequence are repeated."""
         columns = self.inputs(slices)
         if self.targets.array == "labels":
             of_sequence = self.targets.axis == "sequence"
@@ -213,11 +188,7 @@ class SliceReader(RowSelection[SliceOptions]):
 
 
 def check_labels_of_steps(reader: SliceReader, name: str) -> None:
-    """Check that each step of a slice has a label.
-
-    Raises:
-        WindowError: Labels are on the `own` axis.
-    """
+    """Check that each step of a slice has a label, so labels are not on the `own` axis."""
     if reader.targets.axis == "own":
         raise WindowError(
             f"{reader.store.path}: labels on the own axis have steps of their own, so it is unknown which of them "
@@ -238,9 +209,6 @@ def batches_that_fit(
         extra: Further bytes for each step.
         slices: How many slices a batch has at least, and how many on average.
         what: A batch, for errors.
-
-    Raises:
-        WindowError: A single batch does not fit.
     """
     schema = reader.store.schema
     arrays = ("inputs", reader.targets.array)
@@ -270,33 +238,39 @@ def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[
     return batches if transform is None else list(map(transform, batches))
 
 
-class ReaderPlan:
+class ReaderPlan(EpochPlan):
     """What the plans of batches of whole sequences and of slices have in common."""
 
     __slots__ = ()
-    options: Any
     reader: SliceReader
-    weights: NDArray[np.float64] | None
-
-    @classmethod
-    def make(cls, options: Any, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of the reader."""
-        raise NotImplementedError
-
-    def of(self, store: Store, normalize: Normalization | None) -> Self:
-        """Return the plan for other sequences, with another normalisation."""
-        weights = weights_then(self.weights, self.store, store)
-        return self.make(self.options, self.reader.of(store, normalize), weights)
 
     @property
-    def store(self) -> Store:
-        """The sequences."""
-        return self.reader.store
+    def rows(self) -> SliceReader:
+        """The reader of slices."""
+        return self.reader
 
     @property
-    def normalize(self) -> Normalization | None:
-        """How they are normalised."""
-        return self.reader.normalize
+    @abstractmethod
+    def padding(self) -> float:
+        """The share of padding in the steps of all batches of all ranks."""
 
     def __repr__(self) -> str:
         return repr(self.store)
+
+
+Plan = TypeVar("Plan", bound=ReaderPlan)
+
+
+class SliceBatches(OneEpoch[Batch, Plan]):
+    """Batches of whole sequences or of slices."""
+
+    _plan_class: ClassVar[Any]
+
+    def __init__(self, options: EpochOptions, store: Store, rows: SliceOptions) -> None:
+        weights = weights_of_sequences(options.weights, store)
+        super().__init__(options, self._plan_class.make(options, SliceReader(store, rows, options.limit), weights))
+
+    @property
+    def padding(self) -> float:
+        """The share of padding in the steps of all batches of all ranks, such as 0.25."""
+        return self._plan.padding

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.one_epoch import EpochOptions, OneEpoch
+from store_spec.reading.one_epoch import EpochOptions
 from store_spec.reading.ranks import whole_number
-from store_spec.reading.weights import digest_of, weights_of_sequences
+from store_spec.reading.weights import digest_of
 from store_spec.sequences import lanes as lanes_module
 from store_spec.sequences.lanes import LanePlan
 from store_spec.sequences.slices import (
     ReaderPlan,
-    SliceOptions,
+    SliceBatches,
     SliceReader,
     batches_of,
     batches_that_fit,
     check_labels_of_steps,
     of_steps,
 )
-
-if TYPE_CHECKING:
-    from store_spec.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,44 +44,32 @@ class StreamOptions(EpochOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class StreamPlan(ReaderPlan):
-    """The batches of one rank in an epoch of streams. Make one with `make`.
-
-    Args:
-        options: The arguments of the batches.
-        reader: Reads the rows.
-        places: The places of sequences in the lanes of all ranks.
-        weights: (sequences,), the weights of the sequences; None if each occurs once.
-        fitting: How many batches fit into half of the memory.
-    """
+    """The batches of one rank in an epoch of streams. Make one with `make`."""
 
     options: StreamOptions
     reader: SliceReader
-    places: LanePlan
-    weights: NDArray[np.float64] | None
-    fitting: int
+    places: LanePlan  # the places of sequences in the lanes of all ranks
+    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
+    fitting: int  # how many batches fit into half of the memory
 
     @classmethod
-    def make(cls, options: StreamOptions, reader: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of the reader.
-
-        Raises:
-            WindowError: An argument does not fit the store, or a batch does not fit into the memory.
-        """
-        check_labels_of_steps(reader, "streams")
+    def make(cls, options: StreamOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> Self:
+        """Plan an epoch of the sequences of a reader."""
+        check_labels_of_steps(rows, "streams")
         lanes, steps = options.batch_size, options.window
         fit = partial(
             batches_that_fit,
-            reader,
+            rows,
             options.limit,
             steps=lanes * steps,
             extra=2 + 8 * options.index,
             what=f"a batch of {lanes:,} lanes of {steps:,} steps",
         )
         fit(slices=(lanes, lanes))  # before memory is allocated for so many lanes
-        reader.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
+        rows.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         sequence = np.random.SeedSequence(options.random, spawn_key=(3,))
         places = lanes_module.plan(
-            reader.lengths,
+            rows.lengths,
             lanes=lanes * options.world_size,
             steps=steps,
             align=options.align,
@@ -94,13 +79,18 @@ class StreamPlan(ReaderPlan):
         )
         slices = lanes + len(places.sequence) // max(1, places.batches * options.world_size)  # in a batch, on average
         fitting = fit(slices=(lanes, slices))
-        return cls(options=options, reader=reader, places=places, weights=weights, fitting=fitting)
+        return cls(options=options, reader=rows, places=places, weights=weights, fitting=fitting)
 
     def __len__(self) -> int:
         return self.places.batches
 
+    @property
+    def padding(self) -> float:
+        """The share of padding in the steps of all batches of all ranks."""
+        return self.places.padding
+
     def __str__(self) -> str:
-        options, padding = self.options, 100 * self.places.padding
+        options, padding = self.options, 100 * self.padding
         return f"{options.batch_size:,} lanes of {options.window:,} steps with {padding:.1f} % padding"
 
     def parameters(self) -> dict[str, Any]:
@@ -114,14 +104,6 @@ class StreamPlan(ReaderPlan):
                 "weights": digest_of(self.weights),
             }
         )
-
-    def state(self, step: int) -> dict[str, Any]:  # noqa: ARG002
-        """Return what a state has in addition: nothing."""
-        return {}
-
-    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """Return this plan: lanes do not depend on the number of ranks."""
-        return self
 
     def batches(self, numbers: range) -> Generator[Batch, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
@@ -146,7 +128,7 @@ class StreamPlan(ReaderPlan):
         return batches_of(columns, options.transform)
 
 
-class Streams(OneEpoch[Batch, StreamPlan]):
+class Streams(SliceBatches[StreamPlan]):
     """An iterator over batches that continue, lane by lane, where the previous one ended. Get one from `store.streams`.
 
     This is for truncated backpropagation through time: the state of the network is carried from batch to batch, but
@@ -187,22 +169,15 @@ class Streams(OneEpoch[Batch, StreamPlan]):
         align: Start sequences at the first step of a batch only.
         shuffle: Shuffle sequences. The order is a pure function of seed, epoch, the lengths, `batch_size * world_size`,
             `window` and `align`. Otherwise each lane has its sequences in the order of the store.
-        seed: Determines the order; at least 0.
-        epoch: Another epoch has another order with the same seed; at least 0.
         rank: The number of this rank: it has `batch_size` lanes of all, those from `rank * batch_size` on.
         world_size: How many ranks there are. All get the same number of batches, and together each step once. A state
             can be resumed with another number of ranks if `batch_size * world_size` is the same.
-        memory: The bytes that may be used, such as `"256MB"`, in addition to batches in use, and the last shard, which
-            an open store may have in memory.
         drop_last: Leave out the batches at the end in which a lane has no steps or too few.
         index: Add the number of the sequence of each step, -1 in padding.
-        weights: (sequences,), numbers of at least 0, to draw as many sequences as there are with replacement; only with
-            `shuffle`. None: each sequence once.
-        transform: A function that is called with each batch, in the thread that reads ahead; its result is returned.
         steps: See `WindowShape`: use only this part of each sequence.
 
     `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype`, `mask` and `value_mask` are those of
-    `RowOptions`. Padding stays zero.
+    `RowOptions`; `seed`, `epoch`, `memory`, `weights` and `transform` are those of `EpochOptions`. Padding stays zero.
 
     Raises:
         WindowError: An argument is not as above, labels are on the `own` axis, the store has no information for
@@ -223,18 +198,9 @@ class Streams(OneEpoch[Batch, StreamPlan]):
     (0.0, 0.333)
     """
 
-    _of, _kind = "store.streams", "streams"
-
-    def __init__(self, options: StreamOptions, store: Store, rows: SliceOptions) -> None:
-        weights = weights_of_sequences(options.weights, store)
-        super().__init__(options, StreamPlan.make(options, SliceReader(store, rows, options.limit), weights))
+    _of, _kind, _plan_class = "store.streams", "streams", StreamPlan
 
     @property
     def varying_axes(self) -> int:
         """How many of the first axes of arrays differ in size between batches."""
         return 0
-
-    @property
-    def padding(self) -> float:
-        """The share of padding in the steps of all batches of all ranks, such as 0.25."""
-        return self._plan.places.padding

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from store_spec.disk.places import Address
 from store_spec.errors import StoreError
 from store_spec.format.retired import Ranges
+from store_spec.format.runs import merged
 from store_spec.format.text import shown
 
 RETIRED = "; all of these are retired, so readers skip them: this is no failure, and `seqzarr compact` removes them"
@@ -116,7 +119,8 @@ class _Found:
 
 def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
     """Complete the text of a problem: how often it was found, or which sequences it concerns."""
-    problem, sequences = found.problem, _joined(found.sequences)
+    low, high = merged(*np.array(found.sequences, np.int64).reshape(-1, 2).T)
+    problem, sequences = found.problem, tuple(zip(low.tolist(), high.tolist(), strict=True))
     if not sequences:
         more = f" ({found.times - 1:,} more like this)" if found.times > 1 else ""
         return replace(problem, what=f"{problem.what}{more}")
@@ -145,14 +149,3 @@ def _within(ranges: Ranges, others: Ranges) -> bool:
     starts = [start for start, _ in others]
     places = [(bisect_right(starts, start) - 1, stop) for start, stop in ranges]
     return all(place >= 0 and stop <= others[place][1] for place, stop in places)
-
-
-def _joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Return the same numbers as rising ranges with gaps between them."""
-    found: list[tuple[int, int]] = []
-    for start, stop in sorted(ranges):
-        if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], max(stop, found[-1][1])
-        else:
-            found.append((start, stop))
-    return tuple(found)

@@ -124,9 +124,10 @@ class TableReader:
         if self._last is not None and self._last[0] == number:
             return self._last[1]
         try:
-            self._snapshot.tables.check_size(self.fact, number)
+            tables = self._snapshot.tables
+            tables.check_size(self.fact, number)
             out = np.empty((self.size, *self._shape), self._dtype)
-            self._snapshot.tables.fill_from_chunk(self.fact, number, out)
+            tables.decode_chunk(self.fact, number, tables.stored(self.fact, number), out)
         except DAMAGE as error:
             self._unreadable.add(number)
             self._report.error(error, self._concerned(number * self.size, (number + 1) * self.size))

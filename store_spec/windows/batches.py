@@ -41,7 +41,6 @@ class Batches(OneEpoch[Batch, Epoch]):
         windows: The windows.
         batch_size: Windows in a batch. The last batch may have fewer; with several ranks, the last two.
         shuffle: Draw windows at random.
-        seed: Determines the order; at least 0.
         epoch: Another epoch has another order with the same seed, and other starts with `phase="random"`; at least 0.
         rank: The number of this rank. It gets the windows `rank`, `rank + world_size`, ... of the epoch, and reads only
             their chunks if `world_size` divides 48.
@@ -52,13 +51,12 @@ class Batches(OneEpoch[Batch, Epoch]):
             have in memory. If all rows of the windows fit, they stay in memory for later epochs of the same windows,
             up to three quarters of this, until the windows are deleted, start an epoch with less memory, or four other
             windows have cached rows since.
-        index: Add the number of each window.
         weights: (sequences,), numbers of at least 0. The epoch draws as many windows as there are, with replacement, by
             the weight of their sequence, and shuffles them. No chunks are read for sequences of weight 0. With
             `windows.sequence_weights()` all classes are drawn equally often. To draw equally often from each sequence,
             whatever its length, use `weights / np.diff(windows.index.first)`. None: each window occurs once.
-        transform: A function that is called with each batch, in a thread that reads ahead or in a worker process; its
-            result is returned instead of the batch, though type checkers still take it for a `Batch`.
+
+    `seed`, `index` and `transform` are those of `EpochOptions`.
 
     Raises:
         WindowError: An argument is not as above, windows cannot be distributed over so many ranks without leaving some
@@ -86,7 +84,7 @@ class Batches(OneEpoch[Batch, Epoch]):
     def __init__(self, windows: Windows, options: BatchOptions) -> None:
         weights = checked_weights(options.weights, np.diff(windows.index.first), windows.store.path)
         self._of_worker = False
-        super().__init__(options, Epoch.plan(windows, options, weights))
+        super().__init__(options, Epoch.make(options, windows, weights))
 
     @property
     def windows(self) -> Windows:

@@ -24,22 +24,16 @@ from store_spec.windows.shape import WindowShape
 # well. The first choice is half of a processor's cache, because rows that are read and gathered pass through it too.
 GROUPS = ((2**23, 30), (2**24, 40))
 VISIT_WINDOWS = 16  # enough to gather a row several times while it is cached; not more, as these windows are alike
-LEAST_GAIN = 2  # a visit has to gather each row so often to be worth it
+LEAST_GAIN = 2  # how often a visit has to gather each row to be worth it
 
 
 @dataclass(frozen=True, slots=True)
 class CacheOrder:
-    """How a lane is divided into runs, visits and groups.
+    """How a lane is divided into runs, visits and groups."""
 
-    Args:
-        run: Windows in a run.
-        phases: How many visits a run has: visit i takes its windows i, i + phases, ...
-        together: Visits in a group.
-    """
-
-    run: int
-    phases: int
-    together: int
+    run: int  # windows in a run
+    phases: int  # how many visits a run has: visit i takes its windows i, i + phases, ...
+    together: int  # visits in a group
 
     @classmethod
     def plan(cls, shape: WindowShape, row: int, lanes: int) -> CacheOrder | None:

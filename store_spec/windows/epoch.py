@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
+from store_spec.format.moments import Floats
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Normalization
-from store_spec.reading.one_epoch import EpochOptions, Transform
+from store_spec.reading.one_epoch import EpochOptions, Transform, TurnsPlan
 from store_spec.reading.ranks import Turns, whole_number
-from store_spec.reading.weights import digest_of, weights_then
+from store_spec.reading.weights import digest_of
 from store_spec.windows.gathering import gather
 from store_spec.windows.loading import Loader, threads
 from store_spec.windows.order import VERSION, EpochOrder
@@ -30,7 +29,6 @@ from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.units import Costs
 
 if TYPE_CHECKING:
-    from store_spec.store import Store
     from store_spec.windows.windows import Windows
 
 # Eighths of the memory: two pools are in memory at a time, and at least two batches, one in use and one that is being
@@ -41,7 +39,7 @@ POOL, BATCH = 3, 1
 # With 16 on 2 cores they do not stay in the processor's cache, and windows in order are read half as fast.
 FEW_BATCHES, BATCHES_OF_THREAD = 4, 4
 READ_BYTES = 2**21  # reading more at once is not faster
-# Each thread uses this share of the memory, in addition to the pools; half of it for a remote store, with 16 threads.
+# A thread may use 1/64 of the memory, in addition to the pools; for a remote store, with 16 threads, half of that.
 READ_SHARE = 64
 
 
@@ -57,37 +55,23 @@ class BatchOptions(EpochOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Epoch:
-    """The batches of windows of one rank, by number. Make one with `plan`.
+class Epoch(TurnsPlan):
+    """The batches of windows of one rank, by number. Make one with `make`."""
 
-    Args:
-        windows: The windows of the epoch.
-        options: The arguments of the batches.
-        weights: (sequences,), the weights of these windows; None if each occurs once.
-        order: Their order.
-        rows: All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
-        turns: Which windows are in which batch.
-        slots: How many batches are in memory at a time.
-        together: Bytes of rows that a thread reads at once.
-    """
-
-    windows: Windows
+    windows: Windows  # the windows of the epoch
     options: BatchOptions
-    weights: NDArray[np.float64] | None
+    weights: Floats | None  # (sequences,), the weights of these windows; None if each occurs once
     order: EpochOrder
-    rows: Ranges | None
-    turns: Turns
-    slots: int
-    together: int
+    # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
+    kept: Ranges | None
+    turns: Turns  # which windows are in which batch
+    slots: int  # how many batches are in memory at a time
+    together: int  # bytes of rows that a thread reads at once
 
     @classmethod
-    def plan(cls, windows: Windows, options: BatchOptions, weights: NDArray[np.float64] | None = None) -> Self:
-        """Plan an epoch.
-
-        Raises:
-            WindowError: A unit or a batch does not fit the memory, or windows cannot be distributed over the ranks.
-        """
-        windows, memory = windows.of_epoch(*options.random), options.limit
+    def make(cls, options: BatchOptions, rows: Windows, weights: Floats | None) -> Self:
+        """Plan an epoch; refuse less memory than a unit, a batch and a chunk need."""
+        windows, memory = rows.of_epoch(*options.random), options.limit
         turns = Turns(
             samples=len(windows),
             size=options.batch_size,
@@ -124,24 +108,16 @@ class Epoch:
             options=options,
             weights=weights,
             order=order,
-            rows=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
+            kept=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
             turns=turns,
             slots=slots,
             together=min(READ_BYTES, memory // READ_SHARE // (2 if store.snapshot.storage.requests > 1 else 1)),
         )
 
     @property
-    def store(self) -> Store:
-        """The sequences."""
-        return self.windows.store
-
-    @property
-    def normalize(self) -> Normalization | None:
-        """How they are normalised."""
-        return self.windows.normalize
-
-    def __len__(self) -> int:
-        return len(self.turns)
+    def rows(self) -> Windows:
+        """The windows."""
+        return self.windows
 
     def __str__(self) -> str:
         return f"{self.options.batch_size:,} windows"
@@ -170,26 +146,6 @@ class Epoch:
             "generator": hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:8],
         }
 
-    def state(self, step: int) -> dict[str, Any]:
-        """Return what a state has in addition: how many windows all ranks have taken."""
-        return {"taken": self.turns.samples_before(step)}
-
-    def of(self, store: Store, normalize: Normalization | None) -> Self:
-        """Return the plan for other sequences, with another normalisation."""
-        weights = weights_then(self.weights, self.store, store)
-        return self.plan(self.windows.of(store, normalize), self.options, weights)
-
-    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        """Return the plan of the rest of an epoch; another number of ranks distributed its last windows differently.
-
-        Raises:
-            WindowError: The rest cannot be distributed over this number of ranks.
-        """
-        turns = self.turns
-        if "last" in state:
-            turns = turns.after(turns.last[0], state["last"])
-        return replace(self, turns=turns.after(step, state.get("taken")))
-
     def batches(self, numbers: range, *, gathered_ahead: bool = True) -> Generator[Any, None, None]:
         """Yield the batches of these ascending numbers; threads read and gather ahead until the generator is closed.
 
@@ -212,7 +168,7 @@ class Epoch:
         if transform is None:
             yield from batches
         elif gathered_ahead:
-            # With an event of its own, as the other is set once all batches have been gathered.
+            # It has its own event, because the other one is set once all batches have been gathered.
             yield from ahead(lambda: _transformed(batches, transform), 2, "seqzarr transform", threading.Event())
         else:
             yield from _transformed(batches, transform)
@@ -221,12 +177,12 @@ class Epoch:
         """Yield the pools from `number` on."""
         turns, row_cache = self.turns, self.windows.row_cache
         cached = None
-        if self.rows is None:
+        if self.kept is None:
             row_cache.drop()
         else:
             cached = row_cache.take()
-            if cached is None or cached.ranges.rows > self.rows.rows:  # an epoch with more memory had more rows
-                cached = CachedRows(ranges=self.rows)
+            if cached is None or cached.ranges.rows > self.kept.rows:  # an epoch with more memory had more rows
+                cached = CachedRows(ranges=self.kept)
         loader = Loader(
             self.windows,
             self.order,

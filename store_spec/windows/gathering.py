@@ -1,4 +1,4 @@
-"""Gather batches from pools in several threads; each thread has every n-th block of batches."""
+"""Gather batches from pools in several threads; each of n threads has every n-th block of batches."""
 
 from __future__ import annotations
 
@@ -34,11 +34,7 @@ class SharedPools:
         self._changed = threading.Condition()
 
     def take(self) -> Pool:
-        """Return the next pool of this thread, which must have dropped the one before.
-
-        Raises:
-            StoreError: It cannot be read; all threads get the same error.
-        """
+        """Return the next pool of this thread, which must have dropped the one before; all threads get its error."""
         with self._changed:
             taken = self._taken
             self._waiting += 1
@@ -73,13 +69,9 @@ class SharedPools:
 
 
 class _Blocks:
-    """An iterator over some blocks of batches, each batch gathered from one or several pools.
+    """An iterator over some blocks of batches, each batch gathered from one or several pools; see `gather`.
 
-    Args:
-        pools: The pools, from that of the first batch of all threads on.
-        bounds: (pools + 1,), how many windows of this rank come before each of these pools.
-        turns: Which windows are in which batch.
-        blocks: The ascending numbers of the batches in each block.
+    `pools` begins with the pool of the first batch of all threads.
     """
 
     def __init__(self, pools: SharedPools, bounds: list[int], turns: Turns, blocks: Iterator[range]) -> None:
@@ -130,7 +122,7 @@ def gather(
     """Yield batches in order, which threads gather ahead.
 
     Args:
-        pools: The pools, from that of the first batch on.
+        pools: The pools, beginning with the pool of the first batch.
         bounds: (pools + 1,), how many windows of this rank come before each of these pools.
         turns: Which windows are in which batch.
         numbers: The ascending numbers of the batches.

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.reading.validation import fraction_of, int64, no_such, step_counts
+from store_spec.reading.validation import int64, no_such, step_counts
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.stretches import Gaps, Stretches, stretches
 
@@ -36,49 +35,30 @@ class WindowIndex:
     use a gap. Gaps take about 100 bytes each; with a `sampling_rate` that does not divide the stride, gaps that are
     shorter than it may take as much for each row of a window.
 
-    Args:
-        start: (sequences,) int64, each sequence's first usable step, counted from its step 0.
-        stop: (sequences,) int64, the step after its last usable one; at most 2**53.
-        shape: The shape of a window.
-        gaps: Steps that no window may use.
-        random: (seed, epoch), which determine how many rows windows of random length have; None: all have `window`.
-
-    Attributes:
-        first: (sequences + 1,) int64, the number of each sequence's first window, then the number of windows.
-        stretches: The same windows in runs without any left out; without gaps each sequence is one run.
-
-    Raises:
-        WindowError: `start` and `stop` are not as above, there are more than 2**62 windows, or `shape.short`
-            is `"error"` and a sequence has fewer than `shape.least_span` usable steps.
-
     >>> shape = WindowShape(window=3, sampling_rate=2, horizon=2, stride=3)
-    >>> index = WindowIndex.from_lengths([12, 0, 9], shape)
+    >>> index = WindowIndex(start=np.zeros(3, int), stop=np.array([12, 0, 9]), shape=shape)
     >>> len(index), [index.locate(number) for number in range(3)]
     (3, [(0, 0), (0, 3), (2, 0)])
     """
 
-    start: NDArray[np.int64]
-    stop: NDArray[np.int64]
+    start: NDArray[np.int64]  # (sequences,), each sequence's first usable step, counted from its step 0
+    stop: NDArray[np.int64]  # (sequences,), the step after its last usable one; at most 2**53
     shape: WindowShape
-    gaps: tuple[Gaps, ...] = ()
+    gaps: tuple[Gaps, ...] = ()  # steps that no window may use
+    # (seed, epoch), which determine how many rows windows of random length have; None: all have `window`.
     random: tuple[int, int] | None = None
+    # (sequences + 1,), the number of each sequence's first window, then the number of windows.
     first: NDArray[np.int64] = field(init=False)
+    # The same windows in runs without any left out; without gaps each sequence is one run.
     stretches: Stretches = field(init=False)
-    _every: NDArray[np.int64] = field(init=False, repr=False)  # `first`, if no window were left out
 
     def __post_init__(self) -> None:
         start, stop = step_counts("start", self.start), step_counts("stop", self.stop)
-        if start.shape != stop.shape:
-            raise WindowError(f"start has {start.size:,} sequences but stop has {stop.size:,}; use one of each")
-        if (start > stop).any():
-            at = int(np.argmax(start > stop))
-            raise WindowError(f"sequence {at:,} begins at step {start[at]:,} but ends at {stop[at]:,}")
         first = _first_numbers(stop - start, self.shape)
         for name, array in (("start", start), ("stop", stop), ("first", first)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        object.__setattr__(self, "_every", first)
-        runs = Stretches(sequence=None, start=start, first=first, number=first[:-1])
+        runs = Stretches(sequence=None, start=start, first=first)
         if any(map(len, self.gaps)):
             gaps = [replace(each, stop=np.minimum(each.stop, stop[each.sequence])) for each in self.gaps]
             runs = stretches(self.shape, start, first, self.most_rows(np.arange(len(start)), start), gaps)
@@ -91,59 +71,26 @@ class WindowIndex:
     def __repr__(self) -> str:
         return f"<index of {len(self):,} windows of {len(self.start):,} sequences: {self.shape}>"
 
-    @classmethod
-    def from_lengths(cls, lengths: ArrayLike, shape: WindowShape) -> Self:
-        """Return the index of all windows of sequences of these lengths.
-
-        Args:
-            lengths: (sequences,) integers, the steps of each sequence, 0 to 2**53.
-            shape: The shape of a window; its `steps` say which steps are usable.
-
-        Raises:
-            WindowError: As the class says, or a length is not as above.
-        """
-        steps = step_counts("lengths", lengths)
-        if shape.steps is None:
-            zeros = np.broadcast_to(np.zeros(1, np.int64), steps.shape)  # takes no memory
-            return cls(start=zeros, stop=steps, shape=shape)
-        low, high = shape.steps
-        return cls(start=fraction_of(steps, low), stop=fraction_of(steps, high), shape=shape)
-
     def __len__(self) -> int:
         return int(self.first[-1])
 
     def locate(self, number: int) -> tuple[int, int]:
-        """Return (sequence, start) of window `number`, in O(log sequences).
-
-        Args:
-            number: The window's number; a negative one counts from the end, as in a list.
-
-        Returns:
-            The sequence's position, and the window's first step, counted from the sequence's step 0.
-
-        Raises:
-            SequenceIndexError: There is no such window.
-        """
-        position = operator.index(number)
-        if not -len(self) <= position < len(self):
-            raise self._no_such(position)
-        position %= len(self)
-        sequences, starts = self._place(np.int64(position))
-        return int(sequences), int(starts)
+        """Return (sequence, start) of one window; see `locate_many`."""
+        sequence, start = self.locate_many(operator.index(number))
+        return int(sequence), int(start)
 
     def locate_many(self, numbers: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (sequences, starts) of many windows, in arrays of the shape of `numbers`; see `locate`.
+        """Return (sequences, starts) of windows, in arrays of the shape of `numbers`, in O(log sequences) for each.
 
-        Raises:
-            SequenceIndexError: There is no window of one of these numbers.
-            WindowError: `numbers` are not integers.
+        A negative number counts from the end. Starts are counted from step 0 of the sequence.
         """
-        positions = int64("numbers", numbers)
+        positions, runs = int64("numbers", numbers), self.stretches
         absent = (positions < -len(self)) | (positions >= len(self))
         if absent.any():
             raise self._no_such(int(positions[absent][0]))
         positions = np.where(positions < 0, positions + len(self), positions)
-        return self._place(positions)
+        which = np.asarray(np.searchsorted(runs.first, positions, side="right") - 1, np.int64)
+        return runs.sequences(which), runs.start[which] + (positions - runs.first[which]) * self.shape.stride
 
     def _no_such(self, number: int) -> SequenceIndexError:
         why, most = no_such("window", number, len(self)), int((self.stop - self.start).max(initial=0))
@@ -154,37 +101,6 @@ class WindowIndex:
             )
         return SequenceIndexError(why)
 
-    def _place(self, numbers: NDArray[np.int64] | np.int64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        runs = self.stretches
-        which = np.asarray(np.searchsorted(runs.first, numbers, side="right") - 1, np.int64)
-        return runs.sequences(which), runs.start[which] + (numbers - runs.first[which]) * self.shape.stride
-
-    def windows_in(self, sequence: ArrayLike, low: ArrayLike, high: ArrayLike) -> tuple[Any, Any]:
-        """Return the half-open range of numbers of a sequence's windows that start in steps [low, high).
-
-        Steps count from the sequence's step 0 and may be outside the sequence. A range without windows is empty, at the
-        place where they would be. Arrays are broadcast, and the result then has arrays.
-
-        Raises:
-            SequenceIndexError: There is no such sequence.
-
-        >>> index = WindowIndex.from_lengths([12, 20], WindowShape(window=4, stride=3))
-        >>> index.windows_in(1, 4, 10)  # windows 3, 4, ... of sequence 1 start at its steps 0, 3, 6, 9, ...
-        (5, 7)
-        """
-        sequences = self._sequences(sequence)
-        start, stop, first = self.start[sequences], self.stop[sequences], self._every[sequences]
-        # Clipped first, so that no distance overflows, however far a bound is outside the sequence.
-        to_low = np.clip(int64("low", low), start, stop) - start
-        to_high = np.clip(int64("high", high), start, stop) - start
-        count, stride = self._every[sequences + 1] - first, self.shape.stride
-        number_low = first + np.minimum(-(-to_low // stride), count)
-        number_high = np.maximum(first + np.minimum(-(-to_high // stride), count), number_low)
-        number_low, number_high = (self.stretches.renumbered(number) for number in (number_low, number_high))
-        if number_high.ndim == 0:
-            return int(number_low), int(number_high)
-        return np.broadcast_to(number_low, number_high.shape), number_high
-
     def real_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return how many input rows of each window are real; the rows after them are padding.
 
@@ -193,14 +109,10 @@ class WindowIndex:
         follows the last real row: `"future"` starts `label_offset` steps after it, `"last"` is its label row, and
         `"aligned"` has as many real rows as the input.
 
-        Args:
-            sequences: Integers, the windows' sequences.
-            starts: Integers, their starts, as `locate` or `locate_many` return them.
+        `sequences` and `starts` are those that `locate_many` returns.
 
-        Raises:
-            SequenceIndexError: There is no such sequence.
-
-        >>> index = WindowIndex.from_lengths([9, 5], WindowShape(window=6, horizon=2, short="pad"))
+        >>> shape = WindowShape(window=6, horizon=2, short="pad")
+        >>> index = WindowIndex(start=np.zeros(2, int), stop=np.array([9, 5]), shape=shape)
         >>> index.real_rows(*index.locate_many([0, 1, 2])).tolist()
         [6, 6, 3]
         """
@@ -219,45 +131,33 @@ class WindowIndex:
 
     def most_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return the largest number of real input rows that each window has in any epoch; see `real_rows`."""
-        where, at = np.broadcast_arrays(self._sequences(sequences), int64("starts", starts))
+        where, at = np.broadcast_arrays(np.asarray(sequences, np.int64), np.asarray(starts, np.int64))
         if self.shape.short != "pad" and not self.shape.pad_end:
             return np.full(where.shape, self.shape.window, np.int64)
         fitting = -((at - self.stop[where] + self.shape.least_label_span) // self.shape.sampling_rate)
         return np.asarray(np.minimum(fitting, self.shape.window), np.int64)
 
     def real_labels(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
-        """Return how many rows of the `"future"` label of each window are real; arguments are those of `real_rows`."""
-        left = self.stop[self._sequences(sequences)] - self.last_rows(sequences, starts) - self.shape.label_offset
+        """Return how many rows of the `"future"` label of each window are real."""
+        left = self.stop[np.asarray(sequences)] - self.last_rows(sequences, starts) - self.shape.label_offset
         return np.asarray(np.minimum(-(-left // self.shape.sampling_rate), self.shape.horizon), np.int64)
 
     def last_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
-        """Return the step of each window's last real input row, counted from its sequence's step 0.
+        """Return the step of each window's last real input row, counted from step 0 of its sequence.
 
-        The arguments and errors are those of `real_rows`. A `"future"` label starts at
-        `last_rows(...) + shape.label_offset`, with or without padding.
+        A `"future"` label starts at `last_rows(...) + shape.label_offset`, with or without padding.
         """
         past_start = (self.real_rows(sequences, starts) - 1) * self.shape.sampling_rate
-        return np.asarray(int64("starts", starts) + past_start, np.int64)
+        return np.asarray(np.asarray(starts, np.int64) + past_start, np.int64)
 
     def stops(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
-        """Return the step after the last that each window or an earlier one of its sequence uses, with their labels.
-
-        The arguments are those of `real_rows`.
-        """
-        if (
-            self.shape.pad_end
-        ):  # an earlier window may use a later step, if the sampling rate does not divide the stride
-            return np.minimum(int64("starts", starts) + self.shape.span, self.stop[self._sequences(sequences)])
-        last = int64("starts", starts) + (self.most_rows(sequences, starts) - 1) * self.shape.sampling_rate
+        """Return the step after the last that each window or an earlier one of its sequence uses, with their labels."""
+        # An earlier window may use a later step, if the sampling rate does not divide the stride.
+        if self.shape.pad_end:
+            ends = np.asarray(starts, np.int64) + self.shape.span
+            return np.asarray(np.minimum(ends, self.stop[np.asarray(sequences)]), np.int64)
+        last = np.asarray(starts, np.int64) + (self.most_rows(sequences, starts) - 1) * self.shape.sampling_rate
         return last + 1 + self.shape.label_span
-
-    def _sequences(self, sequences: ArrayLike) -> NDArray[np.int64]:
-        """Check positions of sequences, and return them as int64; negative ones are refused."""
-        positions = int64("sequences", sequences)
-        absent = (positions < 0) | (positions >= self.start.size)
-        if absent.any():
-            raise SequenceIndexError(no_such("sequence", int(positions[absent][0]), self.start.size))
-        return positions
 
 
 def _first_numbers(usable: NDArray[np.int64], shape: WindowShape) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
 MOST_THREADS = 8  # more would wait for the interpreter's lock
-GATHERED = 8  # a thread gathers about so many times as many bytes as one decompresses
+GATHERED = 8  # a thread gathers about 8 times as many bytes as it would decompress in the same time
 REQUEST_BYTES = 2**20  # of rows that are fetched together from a remote store, with others between them
 PARTS = 4  # parts of a pool for each thread, so that all threads end at about the same time
 
@@ -37,9 +37,8 @@ PARTS = 4  # parts of a pool for each thread, so that all threads end at about t
 def threads(decompressed: float = np.inf) -> int:
     """Return how many threads decompress: at most 8, and at most the number of processors for this process.
 
-    Args:
-        decompressed: Bytes to decompress for each byte to gather. If one thread can do that while another gathers, one
-            is used, because several would only wait for each other.
+    `decompressed` is the bytes to decompress for each byte to gather. If one thread can do that while another gathers,
+    one is used, because several would only wait for each other.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, MOST_THREADS, math.ceil(min(decompressed * GATHERED, MOST_THREADS))))
@@ -216,7 +215,7 @@ class Loader:
         if len(targets) == 1 and targets[0][0].plain:
             if len(pieces) == 1:
                 ((start, stop, place),) = pieces
-                snapshot.fill(array, start, targets[0][1][place : place + stop - start])
+                snapshot.rows_in(targets[0][1][place : place + stop - start], array, start, stop)
                 return
             cuts = _cuts(pieces, chunk_rows(self._windows.store.schema, array), low, high)
             if len(cuts) > 2:

@@ -13,7 +13,7 @@ in memory at a time, so memory does not grow with the store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 BATCHES = 64  # batches to measure
 POOLS = 8  # the least number of pools they come from; a pool is computed as a whole
-FEW = 10**7  # windows: as many pools are computed as have so many, at most one per batch
+FEW = 10**7  # windows: as many pools are computed as have this many together, at most one per batch
 PAIRS = 2048  # pairs of neighbours to measure; each needs one or two lanes
 NEAR = 0.05  # the quantile of distances that shows neighbours close to each other
 MARKS = 20  # bits of a window's number for a first, fast selection
@@ -121,7 +121,7 @@ def measure(windows: Windows, batch_size: int, *, seed: int = 0, epoch: int = 0,
     (5.29, True)
     """
     options = BatchOptions(batch_size=batch_size, shuffle=True, seed=seed, epoch=epoch, memory=memory)
-    plan = Epoch.plan(windows, options)
+    plan = Epoch.make(options, windows, None)
     windows = plan.windows
     if len(windows) < 2:
         few = "1 window" if len(windows) else "0 windows"
@@ -130,13 +130,9 @@ def measure(windows: Windows, batch_size: int, *, seed: int = 0, epoch: int = 0,
 
 
 def measure_order(order: EpochOrder, index: WindowIndex, starts: Ints, size: int) -> Mixing:
-    """Measure an order of at least two windows.
+    """Measure an order of at least two windows, in batches of `size`.
 
-    Args:
-        order: The order.
-        index: Its windows.
-        starts: (sequences,), the row of the store at which each sequence starts.
-        size: Windows in a batch.
+    `starts` is (sequences,), the row of the store at which each sequence starts.
     """
     rows = _Rows(index, starts)
     total, size = len(index), min(size, len(index))
@@ -212,11 +208,23 @@ class _Rows:
         """Return the expected share of such windows that have steps in common with another one."""
         total = int(self._first[-1])
         windows = np.unique(np.linspace(0, total - 1, min(total, EXPECTED)).astype(np.int64))
-        sequences, starts = self._index.locate_many(self._numbers(windows))
-        span = self._index.shape.input_span
-        low, high = self._index.windows_in(sequences, starts - span + 1, starts + span)
-        close, often = np.unique(high - low - 1, return_counts=True)
+        close, often = np.unique(overlapping_each(self._index, self._numbers(windows)), return_counts=True)
         return float(((1 - _none_of(close, total - 1, size - 1)) * often).sum() / len(windows))
+
+
+def overlapping_each(index: WindowIndex, numbers: Ints) -> Ints:
+    """Return how many other windows have steps in common with each of some windows."""
+    stride, runs, first = index.shape.stride, index.stretches, replace(index, gaps=()).first
+    # Windows as if none were left out: `first` has their numbers by sequence, and `slot` is the first of each stretch.
+    sequences = runs.sequences(np.arange(len(runs.start)))
+    slot = first[sequences] + (runs.start - index.start[sequences]) // stride
+    sequences, starts = index.locate_many(numbers)
+    at, reach = first[sequences] + (starts - index.start[sequences]) // stride, (index.shape.input_span - 1) // stride
+    reach = min(reach, int(first[-1]) - 1)  # so that no sum overflows
+    bounds = np.stack([np.maximum(at - reach, first[sequences]), np.minimum(at + reach + 1, first[sequences + 1])])
+    which = np.maximum(np.searchsorted(slot, bounds, side="right") - 1, 0)
+    before = runs.first[which] + np.clip(bounds - slot[which], 0, np.diff(runs.first)[which])
+    return np.asarray(before[1] - before[0] - 1, np.int64)
 
 
 class _Positions:

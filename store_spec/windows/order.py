@@ -43,43 +43,26 @@ ORDERED_POOL_BYTES = 2**24  # without shuffling, a pool that fits into the proce
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowRuns:
-    """Runs of windows, each in one sequence.
+    """Runs of windows, each in one sequence."""
 
-    Args:
-        sequence: (runs,), the position of the sequence in the index.
-        number: (runs,), the number of the first window.
-        count: (runs,), how many windows the run has.
-        row: (runs,), the row of the store at which the first window starts.
-        stop: (runs,), the row after the last one that a window or its label needs.
-    """
-
-    sequence: Ints
-    number: Ints
-    count: Ints
-    row: Ints
-    stop: Ints
+    sequence: Ints  # (runs,), the position of the sequence in the index
+    number: Ints  # (runs,), the number of the first window
+    count: Ints  # (runs,), how many windows the run has
+    row: Ints  # (runs,), the row of the store at which the first window starts
+    stop: Ints  # (runs,), the row after the last one that a window or its label needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share(Ranges):
-    """The share of one rank of one pool: the ranges of rows to read, and the windows in them.
+    """The share of one rank of one pool: the ranges of rows to read, and the windows in them."""
 
-    Args:
-        pieces: Its windows, in the order of units and lanes.
-        lanes: (lanes,), the lanes in the order of their turns; a single lane if windows are not shuffled.
-        lane_start: (lanes,), the position of each lane's first window among these windows.
-        size: (lanes,), how many windows each lane has.
-        first: The first turn of this rank.
-        step: The number of turns to its next one.
-        draws: (windows,), the window of the pieces for each draw with replacement; None if each window occurs once.
-    """
-
-    pieces: WindowRuns
-    lanes: Ints
-    lane_start: Ints
-    size: Ints
-    first: int
-    step: int
+    pieces: WindowRuns  # its windows, in the order of units and lanes
+    lanes: Ints  # (lanes,), the lanes in the order of their turns; a single lane if windows are not shuffled
+    lane_start: Ints  # (lanes,), the position of each lane's first window among these windows
+    size: Ints  # (lanes,), how many windows each lane has
+    first: int  # the first turn of this rank
+    step: int  # the number of turns to its next one
+    # (windows,), the window of the pieces for each draw with replacement; None if each window occurs once.
     draws: Ints | None = None
 
 
@@ -133,7 +116,7 @@ class EpochOrder:
         skipped = starts[sequences] + index.stretches.start[stretches] - rows  # unused rows of the store before each
         if weights is not None:
             weights = weights[sequences]
-            costs = replace(costs, window=costs.window + DRAWN_BYTES)  # each draw of a unit has at most its windows
+            costs = replace(costs, window=costs.window + DRAWN_BYTES)  # a draw of a unit has no more windows than it
         self._weights = weights
         budget = max(0, budget - costs.pool)
         total = int(until.max(initial=0))
@@ -141,8 +124,8 @@ class EpochOrder:
         unit_rows, between, cost, most = self._divide(rows, until, skipped, costs, budget)
         self.largest = costs.pool + most
         self.beside = costs.pool + len(index) * costs.window + (len(cost) + len(stretches)) * costs.piece
-        again = len(cost) * (chunk + max(0, index.shape.span - index.shape.stride))
-        self.decompressed = (total + again) * costs.stored / (max(1, len(index)) * costs.sample)
+        reread = len(cost) * (chunk + max(0, index.shape.span - index.shape.stride))
+        self.decompressed = (total + reread) * costs.stored / (max(1, len(index)) * costs.sample)
         self._cache_order = CacheOrder.plan(index.shape, costs.row, LANES)
         # With room for unneeded rows between the others, so that few rows are copied: see `join_ranges`.
         with_room = np.minimum(cost + between * costs.row, np.maximum(cost, budget)) if join else cost

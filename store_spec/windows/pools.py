@@ -20,21 +20,14 @@ LEAST_PART = 512  # bytes: smaller parts of windows take longer to gather than r
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slots:
-    """The run that each window belongs to, without an array with an entry for each window.
+    """The run that each window belongs to, without an array with an entry for each window."""
 
-    Args:
-        order: (windows,), the slot of each window: runs have as many slots as windows, one run after another.
-        before: (runs,), how many slots come before each run.
-        place: (runs,), where in the pool's rows each run's first window starts.
-        number: (runs,), the number of each run's first window.
-        stride: Rows from one window of a run to the next.
-    """
-
+    # (windows,), the slot of each window: runs have as many slots as windows, one run after another.
     order: NDArray[np.signedinteger]
-    before: NDArray[np.signedinteger]
-    place: NDArray[np.int64]
-    number: NDArray[np.int64]
-    stride: int
+    before: NDArray[np.signedinteger]  # (runs,), how many slots come before each run
+    place: NDArray[np.int64]  # (runs,), where in the pool's rows each run's first window starts
+    number: NDArray[np.int64]  # (runs,), the number of each run's first window
+    stride: int  # rows from one window of a run to the next
 
     def find(self, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
         """Return where windows `start` to `stop` start in the pool's rows, the run of each, and its number."""
@@ -46,48 +39,31 @@ class Slots:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Starts:
-    """Where windows start in their sequences.
+    """Where windows start in their sequences."""
 
-    Args:
-        index: The windows.
-        sequence: (runs,), the position of each run's sequence in the index.
-        offset: (runs,), the step at which a window starts, less its place in the pool's rows.
-    """
-
-    index: WindowIndex
-    sequence: NDArray[np.int64]
-    offset: NDArray[np.int64]
+    index: WindowIndex  # the windows
+    sequence: NDArray[np.int64]  # (runs,), the position of each run's sequence in the index
+    offset: NDArray[np.int64]  # (runs,), the step at which a window starts, less its place in the pool's rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pool:
-    """Windows in memory, in the order of the epoch.
-
-    Args:
-        shape: The shape of a window.
-        inputs: (rows, *feature shape). A padded window may reach beyond its sequence, but not beyond these rows.
-        labels: (rows, *target shape), of the same rows; for `target="sequence"` one row per run.
-        future: (rows, *shape), the input columns that are known in advance; None if there are none.
-        masks: (rows, *feature shape) each; a value of `inputs` is real if all of them are True.
-        mask: Whether a batch has a mask of steps.
-        static: (runs, columns), the static columns of each run's sequence; None if there are none.
-        position: (windows,), where in `inputs` each window starts; or slots, if the run of each window is needed: for
-            padding, labels of sequences, static columns, and the index.
-        starts: Where windows start in their sequences, to know which rows are padding; None if none are.
-        index: Whether a batch has the numbers of its windows.
-        of_windows: How each window is normalised by its own inputs; None if it is not.
-    """
+    """Windows in memory, in the order of the epoch."""
 
     shape: WindowShape
+    # (rows, *feature shape). A padded window may reach beyond its sequence, but not beyond these rows.
     inputs: NDArray[Any]
-    labels: NDArray[Any]
-    future: NDArray[Any] | None
-    static: NDArray[Any] | None
+    labels: NDArray[Any]  # (rows, *target shape), of the same rows; for `target="sequence"` one row per run
+    future: NDArray[Any] | None  # (rows, *shape), the input columns that are known in advance; None if there are none
+    static: NDArray[Any] | None  # (runs, columns), the static columns of each run's sequence; None if there are none
+    # (windows,), where in `inputs` each window starts; or slots, if the run of each window is needed: for padding,
+    # labels of sequences, static columns, and the index.
     position: NDArray[np.signedinteger] | Slots
-    starts: Starts | None
-    index: bool
-    mask: bool
-    of_windows: WindowScales | None = None
+    starts: Starts | None  # where windows start in their sequences, to know which rows are padding; None if none are
+    index: bool  # whether a batch has the numbers of its windows
+    mask: bool  # whether a batch has a mask of steps
+    of_windows: WindowScales | None = None  # how each window is normalised by its own inputs; None if it is not
+    # (rows, *feature shape) each; a value of `inputs` is real if all of them are True.
     masks: tuple[NDArray[np.bool_], ...] = ()
 
     def cut(self, start: int, stop: int) -> Batch:

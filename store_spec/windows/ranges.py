@@ -9,22 +9,16 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-FEW_MORE = 8  # one row in so many may be unneeded
+FEW_MORE = 8  # one row in 8 may be unneeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """Ranges of rows, ascending and not overlapping.
+    """Ranges of rows, ascending and not overlapping."""
 
-    Args:
-        start: (ranges,), the first row of each range.
-        stop: (ranges,), the row after its last.
-        before: (ranges,), how many rows of other ranges come before it.
-    """
-
-    start: Ints
-    stop: Ints
-    before: Ints
+    start: Ints  # (ranges,), the first row of each range
+    stop: Ints  # (ranges,), the row after its last
+    before: Ints  # (ranges,), how many rows of other ranges come before it
 
     @property
     def rows(self) -> int:

@@ -16,16 +16,11 @@ MOST_IDLE = 4  # caches that are kept between epochs: for training, validation, 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class CachedRows:
-    """All rows that windows may use, as far as they have been read. Rows that have been read are never overwritten.
+    """All rows that windows may use, as far as they have been read. Rows that have been read are never overwritten."""
 
-    Args:
-        ranges: The rows of the store for which there is space.
-        space: The converted rows, by the names of columns.
-        loaded: (chunks,) for each array of the store, which of its chunks have been read.
-    """
-
-    ranges: Ranges
-    space: dict[str, NDArray[Any]] = field(default_factory=dict)
+    ranges: Ranges  # the rows of the store for which there is space
+    space: dict[str, NDArray[Any]] = field(default_factory=dict)  # the converted rows, by the names of columns
+    # (chunks,) for each array of the store, which of its chunks have been read.
     loaded: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property

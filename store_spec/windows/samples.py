@@ -52,11 +52,7 @@ def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[
 
 
 def read_labels(store: Store, sequences: NDArray[np.int64]) -> list[NDArray[Any]]:
-    """Return the labels (1, *target shape) of whole sequences.
-
-    Raises:
-        ChecksumError: A label is not the one that was written: a file was swapped, or replaced by an older copy.
-    """
+    """Return the labels (1, *target shape) of whole sequences, each compared with its checksum."""
     row = store.label_starts[sequences]
     labels = read_ranges(store.snapshot, "labels", row, row + 1, recent=True)
     for number, rows in zip(store.selection[sequences].tolist(), labels, strict=True):

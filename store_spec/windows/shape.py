@@ -54,7 +54,7 @@ class WindowShape:
             follows the last real row. None: windows have `window` rows.
         phase: Where the first window of a sequence starts. `"first"`: at its first usable step. `"random"`: in
             batches at another of the first `stride` steps in each epoch, so that with a stride above 1 all steps are
-            used in time.
+            used over time.
 
     Raises:
         WindowError: A field is not as above, or the span does not fit int64.

@@ -29,19 +29,13 @@ TOGETHER = 2**18  # ranges of starts that are computed at once, each of about 10
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Gaps:
-    """Steps that windows may not use.
+    """Steps that windows may not use."""
 
-    Args:
-        sequence: (gaps,), the position of each gap's sequence, ascending.
-        start: (gaps,), the first step of the gap, counted from the first step of the sequence.
-        stop: (gaps,), the step after its last.
-        use: What windows may not use them for: rows of the `window`, rows of its `horizon`, its `last` row; or, for
-            labels of whole sequences, anything (`sequence`).
-    """
-
-    sequence: Ints
-    start: Ints
-    stop: Ints
+    sequence: Ints  # (gaps,), the position of each gap's sequence, ascending
+    start: Ints  # (gaps,), the first step of the gap, counted from the first step of the sequence
+    stop: Ints  # (gaps,), the step after its last
+    # What windows may not use them for: rows of the `window`, rows of its `horizon`, its `last` row; or, for labels of
+    # whole sequences, anything (`sequence`).
     use: GapUse
 
     def __len__(self) -> int:
@@ -53,33 +47,16 @@ class Gaps:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stretches:
-    """Runs of windows without any left out between them.
+    """Runs of windows without any left out between them."""
 
-    Args:
-        sequence: (stretches,), the position of each stretch's sequence, ascending; None: one stretch per sequence.
-        start: (stretches,), the start of its first window, counted from the first step of the sequence.
-        first: (stretches + 1,), the number of its first window, then the number of windows.
-        number: (stretches,), the number that its first window would have if none were left out.
-    """
-
+    # (stretches,), the position of each stretch's sequence, ascending; None: one stretch per sequence.
     sequence: Ints | None
-    start: Ints
-    first: Ints
-    number: Ints
+    start: Ints  # (stretches,), the start of its first window, counted from the first step of the sequence
+    first: Ints  # (stretches + 1,), the number of its first window, then the number of windows
 
     def sequences(self, which: Ints) -> Ints:
         """Return the sequence of each of some stretches."""
         return which if self.sequence is None else self.sequence[which]
-
-    def renumbered(self, numbers: Ints) -> Ints:
-        """Return how many windows are left before those that would have these numbers if none were left out."""
-        if self.sequence is None:
-            return numbers
-        if not len(self.sequence):
-            return np.zeros_like(numbers)
-        which = np.searchsorted(self.number, numbers, side="right") - 1
-        inside = np.clip(numbers - self.number[which], 0, np.diff(self.first)[which])
-        return np.asarray(np.where(which < 0, 0, self.first[which] + inside), np.int64)
 
 
 def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> Stretches:
@@ -106,7 +83,6 @@ def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, ga
         sequence=sequence,
         start=first_start[sequence] + (number - first[sequence]) * shape.stride,
         first=np.append(np.zeros(1, np.int64), np.cumsum(count[some])),
-        number=number,
     )
 
 

@@ -1,4 +1,4 @@
-"""What windows use of a store: labels, steps between two moments, and values that are not missing."""
+"""Check that targets fit the labels of a store, and find the missing values that windows may not use."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_target(store: Store, axis: str, shape: WindowShape) -> None:
-    """Check that the label axis of the targets fits the target of windows.
-
-    Raises:
-        WindowError: It does not.
-    """
+    """Check that the label axis of the targets fits the target of windows."""
     if axis == "own":
         raise WindowError(
             f"{store.path}: labels on the 'own' axis belong to no step, so windows have none; "
@@ -37,11 +33,7 @@ def check_target(store: Store, axis: str, shape: WindowShape) -> None:
 def gaps_of(store: Store, shape: WindowShape, targets: str, *, future: bool) -> tuple[Gaps, ...]:
     """Return the steps of these sequences with a missing value, by what windows would use them for.
 
-    Args:
-        store: The sequences.
-        shape: The shape of a window.
-        targets: The array of the targets.
-        future: Whether windows also have input rows of the horizon.
+    `targets` is the array of the targets, and with `future` windows also have input rows of the horizon.
     """
     by_target: dict[Target, GapUse] = {
         "future": "horizon", "last": "last", "aligned": "window", "sequence": "sequence",

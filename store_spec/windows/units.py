@@ -12,11 +12,11 @@ from store_spec.windows.index import WindowIndex
 
 Ints = NDArray[np.int64]
 
-GATHERING = 12  # about so many times as many bytes are gathered as are decompressed in the same time
-LEAST_WASTE = 16  # one byte in so many may be decompressed twice, whatever that costs
-# Bytes that may be decompressed in vain for each one that is used: a disk or a network has to deliver them too. With
-# less, units are so large that a batch of 256 dense windows comes from fewer than 0.9 of the sequences that it would
-# come from if the whole epoch were shuffled.
+GATHERING = 12  # gathering is about 12 times as fast as decompressing, in bytes per second
+LEAST_WASTE = 16  # one byte in 16 may be decompressed twice, even if that takes longer than gathering
+# The most unused bytes that are decompressed for each used one: a disk or a network has to deliver them too. With a
+# lower limit, units are so large that a batch of 256 dense windows comes from fewer than 0.9 of the sequences that it
+# would come from if the whole epoch were shuffled.
 MOST_WASTE = 4
 LEAST_UNITS = 64  # in a pool, if memory allows: with 16, losses differed from those of a global shuffle
 UNITS_OF_ONE_POOL = 2**12  # if there is one pool, which has all rows, small units cost nothing and mix better
@@ -25,23 +25,14 @@ MOST_UNITS = 2**18  # each takes up to 400 bytes while an epoch is planned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Costs in bytes: memory of a pool, and bytes to decompress and to gather.
+    """Costs in bytes: memory of a pool, and bytes to decompress and to gather."""
 
-    Args:
-        row: Memory for each row.
-        window: Memory for each window.
-        piece: Memory for each run of windows.
-        pool: Memory for each pool, in addition.
-        stored: Bytes that are decompressed for each row.
-        sample: Bytes that are gathered for each window.
-    """
-
-    row: int
-    window: int
-    piece: int = 0
-    pool: int = 0
-    stored: int = 1
-    sample: int = 1
+    row: int  # memory for each row
+    window: int  # memory for each window
+    piece: int = 0  # memory for each run of windows
+    pool: int = 0  # memory for each pool, in addition
+    stored: int = 1  # bytes that are decompressed for each row
+    sample: int = 1  # bytes that are gathered for each window
 
 
 def unit_size(index: WindowIndex, rows: int, chunk: int, costs: Costs, budget: int, *, shuffled: bool) -> int:
@@ -51,10 +42,10 @@ def unit_size(index: WindowIndex, rows: int, chunk: int, costs: Costs, budget: i
     shape, each = index.shape, rows / len(index)  # rows per window, shared ones counted once
     # A unit of u windows decompresses u * each rows, the further rows of the last window, and on average one more
     # chunk, of which it uses only a part.
-    again = chunk + max(0, shape.span - shape.stride)
+    reread = chunk + max(0, shape.span - shape.stride)
     waste = costs.sample / (GATHERING * each * costs.stored) - 1
     waste = min(max(waste, 1 / LEAST_WASTE), MOST_WASTE)
-    best = max(again / (each * waste), shape.span / each)
+    best = max(reread / (each * waste), shape.span / each)
     cost = each * costs.row + costs.window + costs.piece  # if each window were a unit
     most = budget / LEAST_UNITS / cost
     if shuffled and cost * len(index) <= budget:

@@ -21,11 +21,7 @@ Ints = NDArray[np.int64]
 
 
 def stats_of_windows(windows: Windows) -> Statistics:
-    """Return the statistics of all rows that windows use, each once.
-
-    Raises:
-        WindowError: There are no windows.
-    """
+    """Return the statistics of all rows that windows use, each once."""
     store = windows.store
     if not len(windows):
         raise WindowError(f"{store.path}: statistics of 0 windows")
@@ -58,7 +54,7 @@ def stats_of_windows(windows: Windows) -> Statistics:
     stop = np.zeros(len(store), np.int64)
     for run, _, high in (inputs, labels):
         np.maximum.at(stop, sequence[run], high)
-    used = UsedRows(ranges=ranges, stop=stop, again=partial(_of, windows))
+    used = UsedRows(ranges=ranges, stop=stop, recompute=partial(_of, windows))
     found: dict[str, Moments] = {"inputs": merge(stacked([moments(rows) for rows in used.blocks(store, "inputs")]))}
     found["labels"] = (
         merge(stacked([moments(rows) for rows in used.blocks(store, "labels")]))
@@ -82,12 +78,8 @@ def _before(end: Ints, run: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, In
 def _rows(start: Ints, count: Ints, stride: int, rows: Ints, rate: int) -> tuple[Ints, Ints, Ints]:
     """Return ranges of steps (run, first step, step after the last) that runs of windows use.
 
-    Args:
-        start: (runs,), the first row of each run's first window.
-        count: (runs,), how many windows each run has.
-        stride: Steps from one window to the next.
-        rows: (runs,), how many rows a window has.
-        rate: Steps from one row of a window to the next.
+    A run has `count` windows, `stride` steps apart, and the first begins at the step `start`. Each has `rows` rows,
+    `rate` steps apart. All arrays are (runs,).
     """
     if rate == 1 and (stride == 1 or ((stride <= rows) | (count == 1)).all()):
         return np.arange(len(start)), start, start + (count - 1) * stride + rows

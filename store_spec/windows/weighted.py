@@ -29,7 +29,7 @@ def unit_masses(bounds: Ints, before: Ints, weights: Floats) -> Floats:
     Args:
         bounds: (units + 1,), the first window of each unit, then the number of windows.
         before: (sequences + 1,), how many windows come before each sequence, then the number of windows.
-        weights: (sequences,), the weight of each of the sequence's windows.
+        weights: (sequences,), the weight of each window of a sequence.
     """
     total = np.concatenate(([0.0], np.cumsum(np.diff(before) * weights)))
     sequence = np.searchsorted(before, bounds, side="right") - 1
@@ -38,14 +38,7 @@ def unit_masses(bounds: Ints, before: Ints, weights: Floats) -> Floats:
 
 
 def draw_units(masses: Floats, windows: int, most: int, random: np.random.Generator) -> tuple[Ints, Ints]:
-    """Return the unit of each take, and how many windows the take has: at least one, and at most `most`.
-
-    Args:
-        masses: (units,), see `unit_masses`.
-        windows: How many windows to draw in all.
-        most: Windows of a unit.
-        random: The random generator.
-    """
+    """Draw `windows` windows; return the unit of each take, and how many windows it has: at least 1, at most `most`."""
     # Units of mass 0 are left out: by rounding, the last one could be drawn.
     some = np.flatnonzero(masses)
     if not len(some):
@@ -62,12 +55,8 @@ def draw_windows(
 ) -> Ints:
     """Draw the windows of some takes; return them take by take, ascending within each.
 
-    Args:
-        units: (takes,), the first window of each take's unit, and (takes,), the one after its last.
-        counts: (takes,), how many windows to draw.
-        before: As for `unit_masses`.
-        weights: As for `unit_masses`.
-        random: The random generator.
+    `units` are (takes,) each: the first window of a take's unit, and the window after its last. `counts` is (takes,),
+    how many windows to draw. The other arguments are as for `unit_masses`.
     """
     low, high = units
     first, last = (np.searchsorted(before, at, side="right") - 1 for at in (low, high - 1))

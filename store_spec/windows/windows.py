@@ -14,6 +14,7 @@ from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, WindowScales, check_no_later_steps
+from store_spec.reading.options_of import options_of
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.row_options import RowSelection, brief, features_of_targets
 from store_spec.reading.scaling import Scaler
@@ -343,23 +344,11 @@ class Windows(RowSelection[WindowOptions]):
         transform: Transform | None = None,
     ) -> Batches:
         """Return an iterator over one epoch of these windows in batches; see `Batches` for the arguments."""
+        arguments = locals()
         from store_spec.windows.batches import Batches
         from store_spec.windows.epoch import BatchOptions
 
-        options = BatchOptions(
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
-            drop_last=drop_last,
-            memory=memory,
-            index=index,
-            weights=weights,
-            transform=transform,
-        )
-        return Batches(self, options)
+        return Batches(self, options_of(BatchOptions, arguments))
 
     def mixing(self, batch_size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
         """Measure how well an epoch of shuffled batches mixes, without reading rows: see `mixing.measure`."""
@@ -380,7 +369,7 @@ def _unpickle(store: Store, shape: WindowShape, options: WindowOptions, epoch: t
 
 
 def _shown(value: object) -> str:
-    """Return an option as text: the first items of a list, only the type of statistics and the like."""
+    """Return an option as text: the first items of a list, and only the type of objects such as statistics."""
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
         return f"{list(value)!r:.200}"
     return f"{value!r:.80}" if isinstance(value, str | bool | int | float | np.generic) else type(value).__name__

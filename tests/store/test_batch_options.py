@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.windows.index import WindowIndex
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
-from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, unbatched
+from tests.store.window_oracle import LENGTHS, Numbered, all_same, index_of_lengths, numbered, unbatched
 
 MEMORY = 20_000
 
@@ -224,7 +223,7 @@ def test_over_many_epochs_a_random_phase_reaches_every_start(in_chunks: Numbered
 
 def test_a_phase_needs_no_more_than_the_first_window():
     """Where a sequence has one window at one place only, it stays there."""
-    index = WindowIndex.from_lengths([5, 4], WindowShape(window=4, stride=100, target="last", phase="random"))
+    index = index_of_lengths([5, 4], WindowShape(window=4, stride=100, target="last", phase="random"))
     assert len(index) == 2
 
 

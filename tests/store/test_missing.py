@@ -146,7 +146,6 @@ def test_no_rows_are_read_to_know_which_windows_there_are(by_step: Gappy, monkey
         raise AssertionError("rows were read")
 
     monkeypatch.setattr(Snapshot, "rows_in", refused)
-    monkeypatch.setattr(Snapshot, "fill", refused)
     windows = store.windows(5, horizon=2, stride=2, missing="skip")
     assert 0 < len(windows) < len(store.windows(5, horizon=2, stride=2))
     assert [windows.index.locate(number) for number in (0, -1)]

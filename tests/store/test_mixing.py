@@ -21,7 +21,7 @@ from store_spec.windows.mixing import Figures, Mixing, measure, measure_order
 from store_spec.windows.order import EpochOrder, Share, WindowRuns
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
-from tests.store.window_oracle import LENGTHS, shapes
+from tests.store.window_oracle import LENGTHS, index_of_lengths, shapes
 
 COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
 
@@ -56,7 +56,7 @@ class Listed(EpochOrder):
 
 
 def indexed(lengths: Sequence[int], shape: WindowShape) -> tuple[WindowIndex, NDArray[np.int64]]:
-    return WindowIndex.from_lengths(lengths, shape), np.cumsum([0, *lengths])[:-1]
+    return index_of_lengths(lengths, shape), np.cumsum([0, *lengths])[:-1]
 
 
 def numbers_of(order: EpochOrder) -> list[int]:
@@ -109,7 +109,7 @@ def test_figures_are_those_of_loops_over_the_list_of_windows(
     selection: list[int], shape: WindowShape, budget: int, random: tuple[int, int] | None, size: int
 ):
     """Each exactly, as long as all batches are looked at; in any order in which sequences are selected."""
-    index = WindowIndex.from_lengths(np.array(LENGTHS)[selection], shape)
+    index = index_of_lengths(np.array(LENGTHS)[selection], shape)
     assume(len(index) >= 2)
     size = max(size, len(index) // mixing_module.BATCHES + 1)
     starts = (np.cumsum(LENGTHS) - LENGTHS)[selection].astype(np.int64)

@@ -443,10 +443,6 @@ def test_numbers_of_windows_are_asked_for_rightly(given_rows: Any):
     for make in (store.padded, store.streams):
         with pytest.raises(WindowError, match="but these are not windows"):
             make(2, **({} if make == store.padded else {"window": 2}), normalize="window")
-    with pytest.raises(WindowError, match=r"a center of shape \(2,\) and a scale of \(3,\)"):
-        Scale(center=np.zeros(2), scale=np.ones(3))
-    with pytest.raises(WindowError, match="1 scales are 0"):
-        Scale(center=np.zeros(2), scale=np.array([1.0, 0.0]))
 
 
 @given(

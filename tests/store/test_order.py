@@ -15,7 +15,7 @@ from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import LANES, VERSION, EpochOrder
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import MOST_UNITS, Costs, unit_size
-from tests.store.window_oracle import LENGTHS, epoch, numbers_of, shapes
+from tests.store.window_oracle import LENGTHS, epoch, index_of_lengths, numbers_of, shapes
 
 COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
 ENDS = np.cumsum(LENGTHS)
@@ -26,7 +26,7 @@ Arguments = tuple[list[int], WindowShape, int, int, tuple[int, int] | None]
 def planned(
     selection: list[int], shape: WindowShape, chunk: int, budget: int, random: tuple[int, int] | None
 ) -> tuple[WindowIndex, NDArray[np.int64], EpochOrder]:
-    index = WindowIndex.from_lengths(np.array(LENGTHS, np.int64)[selection], shape)
+    index = index_of_lengths(np.array(LENGTHS, np.int64)[selection], shape)
     starts = (ENDS - LENGTHS)[selection].astype(np.int64)
     order = EpochOrder(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, join=True)
     return index, starts, order
@@ -99,7 +99,7 @@ def runs_of(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     ("room", "chunk", "ranges"), [(12, 4, 6), (11, 4, 7), (7, 4, 8), (0, 4, 10), (12, 3, 10), (27, 4, 6)]
 )
 def test_ranges_are_joined_where_there_is_room_for_the_rows_between(room: int, chunk: int, ranges: int):
-    index = WindowIndex.from_lengths([13] * 10, WindowShape(window=5, target="last", stride=5))
+    index = index_of_lengths([13] * 10, WindowShape(window=5, target="last", stride=5))
     needed = COSTS.pool + 100 * COSTS.row + 20 * (COSTS.window + COSTS.piece)  # units are of one window
     budget = needed + room * COSTS.row
     order = EpochOrder(index, np.arange(0, 130, 13), chunk=chunk, costs=COSTS, budget=budget, random=(0, 0), join=True)
@@ -112,7 +112,7 @@ def test_ranges_are_joined_where_there_is_room_for_the_rows_between(room: int, c
 def test_pools_have_room_for_the_rows_between_those_of_their_units():
     """So that they are read in one piece; where the budget leaves none, pools are smaller."""
     lengths = np.random.default_rng(0).integers(100, 300, 2_000)
-    index = WindowIndex.from_lengths(lengths, WindowShape(window=10, target="last", stride=10))
+    index = index_of_lengths(lengths, WindowShape(window=10, target="last", stride=10))
     costs, starts = Costs(row=36, window=8, piece=30, stored=36, sample=360), np.cumsum(lengths) - lengths
     order = EpochOrder(index, starts, chunk=256, costs=costs, budget=10**6, random=(0, 0), join=True)
     assert len(order) > 10
@@ -145,7 +145,7 @@ def test_merged_ranges_cover_the_same_ascending_and_apart(spans: list[tuple[int,
 
 def long(windows: int, **options: Any) -> EpochOrder:
     """Return the order of one sequence, of a window of 5 steps at each of its steps."""
-    index = WindowIndex.from_lengths([windows + 4], WindowShape(window=5, target="last", **options))
+    index = index_of_lengths([windows + 4], WindowShape(window=5, target="last", **options))
     costs = Costs(row=8, window=4, stored=8, sample=40)
     return EpochOrder(index, np.zeros(1, np.int64), chunk=10, costs=costs, budget=4000, random=(0, 0))
 
@@ -178,7 +178,7 @@ def test_units_grow_as_windows_overlap_less():
     """Where nothing overlaps, units are many chunks, so that few chunks are decompressed twice."""
 
     def rows(stride: int) -> float:
-        index = WindowIndex.from_lengths([10**7], WindowShape(window=64, stride=stride))
+        index = index_of_lengths([10**7], WindowShape(window=64, stride=stride))
         costs = Costs(row=8, window=4, stored=8, sample=8 * 64)
         order = EpochOrder(index, np.zeros(1, np.int64), chunk=1000, costs=costs, budget=10**7, random=(0, 0))
         return order._unit * stride
@@ -206,7 +206,7 @@ def test_the_order_of_a_selection_does_not_change_which_windows_lie_together():
 
 def test_units_are_halved_until_the_largest_fits_the_budget():
     """They are chosen by the rows that a window needs on average; here one place needs far more."""
-    index = WindowIndex.from_lengths([300] * 50 + [50_000], WindowShape(window=300, target="last"))
+    index = index_of_lengths([300] * 50 + [50_000], WindowShape(window=300, target="last"))
     starts = np.cumsum([0] + [300] * 50)
     costs = Costs(row=10, window=0, stored=10, sample=300)
     order = EpochOrder(index, starts, chunk=100, costs=costs, budget=20_000, random=(0, 0))
@@ -218,7 +218,7 @@ def test_units_are_halved_until_the_largest_fits_the_budget():
 @pytest.mark.parametrize("lengths", [[5] * 10, [30] * 60, [3_000]])
 def test_windows_of_a_small_store_come_anywhere_and_with_any_other(lengths: list[int]):
     """All rows fit one pool, and less than a chunk: over 300 epochs as with a permutation, up to a twentieth."""
-    index = WindowIndex.from_lengths(lengths, WindowShape(window=2, target="last"))
+    index = index_of_lengths(lengths, WindowShape(window=2, target="last"))
     starts = (np.cumsum(lengths) - lengths).astype(np.int64)
     generator, found = np.random.default_rng(0), []
     for number in range(300):
@@ -259,7 +259,7 @@ class Counted(EpochOrder):
 def test_what_a_small_memory_cannot_hold_is_found_without_a_plan_of_each_window(windows: int, window: int, short: Any):
     """Else a store of 10^8 steps takes minutes and gigabytes to refuse a memory that is too little."""
     shape = WindowShape(window=window, target="last", short=short)
-    index = WindowIndex.from_lengths([windows + window - 1], shape)
+    index = index_of_lengths([windows + window - 1], shape)
     Counted.units.clear()
     order = Counted(index, np.zeros(1, np.int64), chunk=100, costs=COSTS, budget=COSTS.pool + 100, random=(0, 0))
     assert order.largest > COSTS.pool + 100
@@ -272,16 +272,16 @@ def test_what_a_small_memory_cannot_hold_is_found_without_a_plan_of_each_window(
 def test_units_of_the_benchmarks_are_what_they_were():
     """They are a part of the order: whoever changes them raises `VERSION`."""
     assert VERSION == 7
-    index = WindowIndex.from_lengths([5_000] * 6_000, WindowShape(window=128, target="last"))
+    index = index_of_lengths([5_000] * 6_000, WindowShape(window=128, target="last"))
     costs = Costs(row=36, window=8, piece=100, stored=36, sample=4_100)
     assert unit_size(index, 30_000_000, 8_192, costs, 96_000_000, shuffled=True) == 2_027
-    wide = WindowIndex.from_lengths([5_000] * 6_000, WindowShape(window=128, stride=128, target="last"))
+    wide = index_of_lengths([5_000] * 6_000, WindowShape(window=128, stride=128, target="last"))
     assert unit_size(wide, 30_000_000, 8_192, costs, 96_000_000, shuffled=True) == 318
 
 
 def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_leaps():
     """There the same chunk is needed again and again, so as many windows as fit are served by one reading of it."""
-    index = WindowIndex.from_lengths([10**6] * 2, WindowShape(window=5))
+    index = index_of_lengths([10**6] * 2, WindowShape(window=5))
     costs = Costs(row=64, window=0)
     for starts, small in (([0, 10**6], True), ([10**6, 0], False)):
         order = EpochOrder(index, np.array(starts), chunk=10**4, costs=costs, budget=10**9, random=None)
@@ -294,7 +294,7 @@ def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_l
     ids=["one of 10^8 steps", "5,000 of one step", "a giant among dwarfs", "20,000 hardly longer than a window"],
 )
 def test_whatever_the_lengths_each_window_comes_once(lengths: list[int], window: int, stride: int):
-    index = WindowIndex.from_lengths(lengths, WindowShape(window=window, stride=stride, target="last"))
+    index = index_of_lengths(lengths, WindowShape(window=window, stride=stride, target="last"))
     starts = np.cumsum(lengths) - np.array(lengths, np.int64)
     costs = Costs(row=36, window=8, piece=100, stored=36, sample=32 * window + 4)
     order = EpochOrder(index, starts, chunk=4096, costs=costs, budget=10**7, random=(0, 0))
@@ -309,7 +309,7 @@ def test_whatever_the_lengths_each_window_comes_once(lengths: list[int], window:
 
 def test_the_order_of_a_million_tiny_sequences_is_small_arithmetic():
     lengths = np.full(10**6, 20)
-    index = WindowIndex.from_lengths(lengths, WindowShape(window=5))
+    index = index_of_lengths(lengths, WindowShape(window=5))
     starts = np.cumsum(lengths) - lengths
     costs = Costs(row=8, window=8, stored=8, sample=40)
     order = EpochOrder(index, starts, chunk=10_000, costs=costs, budget=10**7, random=(0, 0))

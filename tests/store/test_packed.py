@@ -210,7 +210,7 @@ def test_a_row_may_be_longer_than_all_steps_and_a_store_may_have_none(by_step: N
         ({"batch_size": 0}, "batch_size is 0"),
         ({"max_steps": 11}, "max_steps is 11; it must be a whole number of at least 1 and at most 10"),
         ({"memory": 100}, "memory=100 bytes is too little: a batch of 1 rows of 10 steps takes"),
-        ({"world_size": 99}, "31 samples cannot be dealt to world_size=99 ranks"),
+        ({"world_size": 99}, "31 samples cannot be distributed to world_size=99 ranks"),
         ({"weights": np.ones(len(LENGTHS))}, "weights with shuffle=False, but they draw at random"),
     ],
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
-from store_spec.sequences.buckets import Batching
+from store_spec.sequences.buckets import PaddedOptions
 from store_spec.sequences.slices import Arrays, SliceReader, Slices
 from tests.store.oracle import Recipe, append, make, write
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, keys, numbered, selections
@@ -117,7 +117,7 @@ def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
         impossible = {
             "neither batch_size nor max_steps": size is None and max_steps is None,
             "and a whole batch max_steps=": max_steps and max((len(x) for x, _ in wanted), default=0) > max_steps,
-            "cannot be dealt to world_size=": ranks > 1,
+            "cannot be distributed to world_size=": ranks > 1,
         }
         assert [held for text, held in impossible.items() if text in str(error)] == [True]  # noqa: PT017
         return
@@ -204,9 +204,9 @@ def test_buckets_pad_little_and_mix_anew_each_epoch():
     lengths = np.random.default_rng(0).permutation(np.arange(1, 1001))
     meetings: list[Counter[int]] = []
     for epoch in range(20):
-        plan = Batching(batch_size=10, bucket=True, shuffle=True, epoch=epoch).plan(lengths)
+        plan = PaddedOptions(batch_size=10, bucket=True, shuffle=True, epoch=epoch).plan(lengths)
         assert plan.padding(lengths) < 0.05
-        assert Batching(batch_size=10, shuffle=True).plan(lengths).padding(lengths) > 0.4
+        assert PaddedOptions(batch_size=10, shuffle=True).plan(lengths).padding(lengths) > 0.4
         batches = [lengths[plan.order[a:b]] for a, b in itertools.pairwise(plan.first)]
         assert {len(batch) for batch in batches} == {10}
         (mine,) = [batch for batch in batches if 500 in batch]
@@ -219,7 +219,7 @@ def test_buckets_pad_little_and_mix_anew_each_epoch():
 
 def test_a_budget_is_filled_where_lengths_are_alike():
     lengths = np.full(1000, 33)
-    plan = Batching(max_steps=4096, bucket=True, shuffle=True).plan(lengths)
+    plan = PaddedOptions(max_steps=4096, bucket=True, shuffle=True).plan(lengths)
     assert np.diff(plan.first).max() == 4096 // 33 == 124
     assert len(plan.first) - 1 == -(-1000 // 124)
 
@@ -242,7 +242,7 @@ def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: in
         else:
             rounds.append(more)
     try:
-        plan = Batching(batch_size=size, max_steps=budget, world_size=ranks).plan(np.array(lengths, np.int64))
+        plan = PaddedOptions(batch_size=size, max_steps=budget, world_size=ranks).plan(np.array(lengths, np.int64))
     except WindowError:
         assert len(rounds[-1]) < ranks
         assert all(len(each) < 2 * ranks for each in rounds[:-1])
@@ -260,7 +260,7 @@ def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bu
     for ranks in (1, 2, 3):
         if 0 < count < ranks:
             continue
-        asked = Batching(batch_size=12 // ranks, world_size=ranks, bucket=bucket, shuffle=shuffle, drop_last=True)
+        asked = PaddedOptions(batch_size=12 // ranks, world_size=ranks, bucket=bucket, shuffle=shuffle, drop_last=True)
         plan = asked.plan(lengths)
         rounds.append([plan.order[a:b].tolist() for a, b in itertools.pairwise(plan.first[::ranks].tolist())])
     assert all(each == rounds[0] for each in rounds)
@@ -273,7 +273,7 @@ def test_drop_last_leaves_out_others_in_each_epoch():
     lengths = np.arange(1, 12)
     left = set()
     for epoch in range(10):
-        plan = Batching(batch_size=4, bucket=True, shuffle=True, drop_last=True, epoch=epoch).plan(lengths)
+        plan = PaddedOptions(batch_size=4, bucket=True, shuffle=True, drop_last=True, epoch=epoch).plan(lengths)
         assert np.diff(plan.first).tolist() == [4, 4]
         left |= set(range(11)) - set(plan.order.tolist())
     assert len(left) > 8
@@ -473,7 +473,7 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
             state, left = begun.state_dict(), len(begun._plan.order.order) - begun.state_dict()["taken"]
             if 0 < left < others:
                 refused += 1
-                with pytest.raises(StateError, match=f"{left} samples that are left of the epoch cannot be dealt to"):
+                with pytest.raises(StateError, match=f"{left} samples that are left of the epoch cannot be distrib"):
                     going.load_state_dict(state)
                 continue
             going.load_state_dict(state)
@@ -535,7 +535,7 @@ def test_a_state_of_anything_else_is_refused_and_changes_nothing(by_step: Number
     for other in others:
         batches = by_step.store.padded(**{**asked, **other})
         next(batches)
-        with pytest.raises(StateError, match="goes on with the parameters that it was begun with"):
+        with pytest.raises(StateError, match="continues with the parameters that it was started with"):
             batches.load_state_dict(state)
         assert batches.state_dict()["step"] == 1
     with pytest.raises(StateError, match="selected here"):
@@ -574,8 +574,11 @@ def test_padded_batches_can_be_pickled_in_the_middle(by_step: Numbered):
         ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
         ({"max_steps": 99}, r"sequence 6 \(s06\) has 100 steps, .* max_steps=99; give truncate=99 or max_steps=100"),
         ({"max_steps": 100, "drop_last": True}, "drop_last=True with max_steps=100"),
-        ({"world_size": 19}, "18 samples cannot be dealt to world_size=19 .* use drop_last=True, which leaves out 18"),
-        ({"batch_size": 1, "world_size": 4}, "18 samples cannot be dealt to world_size=4 .* leaves out 2"),
+        (
+            {"world_size": 19},
+            "18 samples cannot be distributed to world_size=19 .* drop_last=True, which leaves out 18",
+        ),
+        ({"batch_size": 1, "world_size": 4}, "18 samples cannot be distributed to world_size=4 .* leaves out 2"),
     ],
 )
 def test_what_is_impossible_is_refused(by_step: Numbered, asked: Any, message: str):

@@ -127,8 +127,11 @@ def test_one_rank_has_plain_batches():
         ({"world_size": 0}, "world_size is 0"),
         ({"rank": -1}, "rank is -1"),
         ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
-        ({"world_size": 20}, "10 samples cannot be dealt to world_size=20 .* drop_last=True, which leaves out 10"),
-        ({"size": 1, "world_size": 4}, "10 samples cannot be dealt to world_size=4 .* leaves out 2"),
+        (
+            {"world_size": 20},
+            "10 samples cannot be distributed to world_size=20 .* drop_last=True, which leaves out",
+        ),
+        ({"size": 1, "world_size": 4}, "10 samples cannot be distributed to world_size=4 .* leaves out 2"),
     ],
 )
 def test_what_is_impossible_is_refused_with_both_numbers(arguments, message: str):

@@ -125,7 +125,7 @@ def test_a_run_that_is_stopped_again_and_again_gives_each_sample_once(
             for rank in others:
                 rank.load_state_dict(states[0])
         except StateError as error:
-            assert re.search(rf"{left} samples that are left of the epoch cannot be dealt to", str(error))  # noqa: PT017
+            assert re.search(rf"{left} samples that are left of the epoch cannot be distributed to", str(error))  # noqa: PT017
             assert 0 < left < len(others)
             others = begin(len(ranks))
             for rank in others:

@@ -173,13 +173,13 @@ def test_a_state_is_loaded_without_reading_what_comes_before(in_chunks: Numbered
     state = saved(begun)
     begun.close()  # it reads ahead
     read: list[int] = []
-    fill = Snapshot.fill
+    rows_in = Snapshot.rows_in
 
-    def noted(self: Snapshot, name: str, start: int, out: Any) -> None:
+    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
         read.append(start)
-        fill(self, name, start, out)
+        return rows_in(self, buffer, name, start, stop, **more)
 
-    monkeypatch.setattr(Snapshot, "fill", noted)
+    monkeypatch.setattr(Snapshot, "rows_in", noted)
     resumed = windows.batches(10, memory=6000)
     resumed.load_state_dict(state)
     assert not read
@@ -399,7 +399,7 @@ def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(tmp_path: P
     for begun, longer, same in zip(*map(batches, (before, after, after.first(20))), strict=True):
         next(begun)
         state = saved(begun)
-        with pytest.raises(StateError, match=r"20 sequences in the store, which has 30, .* be of store.first\(20\)"):
+        with pytest.raises(StateError, match=r"had 20 sequences then and has 30 now: .* from store.first\(20\)"):
             longer.load_state_dict(state)
         same.load_state_dict(state)
         assert all_same(list(same), list(begun))
@@ -432,7 +432,7 @@ def test_a_state_of_too_few_windows_for_the_ranks_is_refused_each_time(tmp_path:
     batches = after.select([0, 20, 21]).windows(19, target="last").batches(1, world_size=4, memory=MEMORY)
     kept = saved(batches)
     for _ in range(2):
-        with pytest.raises(StateError, match="cannot go on here: 2 samples cannot be dealt to world_size=4 ranks"):
+        with pytest.raises(StateError, match="continue here: 2 samples cannot be distributed to world_size=4 ranks"):
             batches.load_state_dict(state)
         assert saved(batches) == kept
     assert len(list(batches)) == len(batches)

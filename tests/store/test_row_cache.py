@@ -141,14 +141,14 @@ def test_what_a_loop_that_was_left_has_read_is_kept_and_the_rest_read_later(
     store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
 ):
     windows, read = store.windows(4), []
-    fill = Snapshot.fill
+    rows_in = Snapshot.rows_in
 
-    def noted(self: Snapshot, name: str, start: int, out: Any) -> None:
+    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
         if name == "inputs":
-            read.append((start, start + len(out)))
-        fill(self, name, start, out)
+            read.append((start, stop))
+        return rows_in(self, buffer, name, start, stop, **more)
 
-    monkeypatch.setattr(Snapshot, "fill", noted)
+    monkeypatch.setattr(Snapshot, "rows_in", noted)
     monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)  # of many pools no more than two are read ahead
     monkeypatch.setattr(order, "unit_size", lambda *_, **__: 4)
     batches = windows.batches(1)
@@ -220,7 +220,7 @@ def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_need
 
 def fits(windows: Windows, memory: int) -> bool:
     try:
-        return windows.batches(5, memory=memory)._plan.rows is not None
+        return windows.batches(5, memory=memory)._plan.kept is not None
     except WindowError:
         return False
 
@@ -249,18 +249,18 @@ def test_rows_are_given_back_when_nothing_writes_them_any_more(
     store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
 ):
     windows, reading, go_on = store.windows(4), threading.Event(), threading.Event()
-    fill = Snapshot.fill
+    rows_in = Snapshot.rows_in
 
-    def slow(self: Snapshot, name: str, start: int, out: Any) -> None:
+    def slow(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
         if start >= 16:  # of the third pool or one after it
             if name == "inputs":
                 assert reading.wait(60)
                 raise ChecksumError("inputs")
             reading.set()
             assert go_on.wait(60)
-        fill(self, name, start, out)
+        return rows_in(self, buffer, name, start, stop, **more)
 
-    monkeypatch.setattr(Snapshot, "fill", slow)
+    monkeypatch.setattr(Snapshot, "rows_in", slow)
     monkeypatch.setattr(loading, "threads", lambda _: 2)
     monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)
     monkeypatch.setattr(order, "unit_size", lambda *_, **__: 4)

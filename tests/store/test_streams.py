@@ -368,7 +368,7 @@ def test_a_state_of_anything_else_is_refused_and_changes_nothing(by_step: Number
     for other in others:
         streams = by_step.store.streams(**{"batch_size": 2, "window": 5, **other})
         next(streams)
-        with pytest.raises(StateError, match="goes on with the parameters that it was begun with"):
+        with pytest.raises(StateError, match="continues with the parameters that it was started with"):
             streams.load_state_dict(state)
         assert streams.state_dict()["step"] == 1
     with pytest.raises(StateError, match="selected here"):

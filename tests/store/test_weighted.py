@@ -15,12 +15,22 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StateError, WindowError
-from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
 from store_spec.windows.weighted import DRAWN_BYTES, draw_units, draw_windows, unit_masses
-from tests.store.window_oracle import LENGTHS, Numbered, all_same, epoch, keys, numbered, numbers_of, shapes, unbatched
+from tests.store.window_oracle import (
+    LENGTHS,
+    Numbered,
+    all_same,
+    epoch,
+    index_of_lengths,
+    keys,
+    numbered,
+    numbers_of,
+    shapes,
+    unbatched,
+)
 
 MEMORY = 60_000
 COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
@@ -104,7 +114,7 @@ def test_windows_are_drawn_as_a_loop_draws_them(
 def planned(
     shape: WindowShape, weights: NDArray[Any], budget: int, random: tuple[int, int], chunk: int = 8
 ) -> EpochOrder:
-    index = WindowIndex.from_lengths(np.array(LENGTHS, np.int64), shape)
+    index = index_of_lengths(np.array(LENGTHS, np.int64), shape)
     starts = np.cumsum(LENGTHS) - np.array(LENGTHS)
     return EpochOrder(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, weights=weights)
 
@@ -149,7 +159,7 @@ def test_windows_come_as_often_as_they_weigh(budget: int):
     rng = np.random.default_rng(0)
     weights = rng.choice([0.0, 0.5, 1.0, 4.0, 20.0], len(LENGTHS))
     shape = WindowShape(window=3)
-    times = np.zeros(len(WindowIndex.from_lengths(LENGTHS, shape)), np.int64)
+    times = np.zeros(len(index_of_lengths(LENGTHS, shape)), np.int64)
     for number in range(200):
         order = planned(shape, weights, budget, (0, number))
         times += np.bincount(epoch(order), minlength=len(times))
@@ -265,13 +275,13 @@ def test_an_epoch_goes_on_where_the_store_has_grown_with_the_weights_of_then(tmp
 
 def test_sequences_of_weight_0_are_not_read(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
     read: set[int] = set()  # numbers of chunks
-    fill = Snapshot.fill
+    rows_in = Snapshot.rows_in
 
-    def noted(self: Snapshot, name: str, start: int, out: NDArray[Any]) -> None:
-        read.update(row // 8 for row in range(start, start + len(out)))
-        fill(self, name, start, out)
+    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
+        read.update(row // 8 for row in range(start, stop))
+        return rows_in(self, buffer, name, start, stop, **more)
 
-    monkeypatch.setattr(Snapshot, "fill", noted)
+    monkeypatch.setattr(Snapshot, "rows_in", noted)
     weights = np.zeros(len(LENGTHS))
     weights[[6, 12]] = 1, 2
     found = unbatched(list(in_chunks.store.windows(4).batches(8, shuffle=True, weights=weights)))

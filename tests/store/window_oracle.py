@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import store_spec
+from store_spec.reading.validation import fraction_of
+from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.shape import Short, Target, WindowShape
 
@@ -46,6 +48,16 @@ def numbered(path: Path, axis: Literal["step", "sequence", "own"], *, chunk: int
         for number, (x, y) in enumerate(sequences):
             writer.append(x, y, source=f"s{number:02}")
     return Numbered(sequences, store_spec.open_store(path))
+
+
+def index_of_lengths(lengths: ArrayLike, shape: WindowShape) -> WindowIndex:
+    """Return the index of all windows of sequences of these lengths."""
+    counts = np.asarray(lengths, None if np.size(lengths) else np.int64)
+    low, high = shape.steps or (0.0, 1.0)
+    start, stop = np.zeros_like(counts), counts
+    if shape.steps is not None:
+        start, stop = fraction_of(counts, low), fraction_of(counts, high)
+    return WindowIndex(start=start, stop=stop, shape=shape)
 
 
 def listed(sequences: Sequences, shape: WindowShape) -> list[Sample]:
