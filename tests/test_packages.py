@@ -94,7 +94,6 @@ def third_party(*modules: Path) -> set[str]:
 
 
 def modules_of(*folders: str) -> list[Path]:
-    """Return all modules below these folders."""
     return [module for folder in folders for module in sorted((ROOT / folder).rglob("*.py"))]
 
 

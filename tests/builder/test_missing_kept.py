@@ -38,7 +38,6 @@ def built(place, letters):
 
 
 def runs_of_rows(store, array):
-    """Return the runs, a row at a time."""
     snapshot = store.snapshot
     missing, begins = snapshot.missing(array), set(snapshot.offsets.tolist())
     rows = snapshot.rows(array, 0, store.counts.steps).reshape(store.counts.steps, -1)

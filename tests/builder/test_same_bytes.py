@@ -181,7 +181,6 @@ def test_wherever_the_sources_and_the_store_lie_the_bytes_are_the_same_and_do_no
 
 
 def only_inputs(path: Path) -> Any:
-    """Read the first sequence of a made source."""
     result = read_made(path)
     return next(iter(result))[0]
 
