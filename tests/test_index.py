@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import doctest
 import itertools
 import math
 import pickle
@@ -534,10 +533,3 @@ def test_the_module_imports_numpy_and_nothing_that_reads() -> None:
         "store_spec.windows.shape",
         "store_spec.windows.stretches",
     }
-
-
-def test_the_examples_in_the_docstrings_run() -> None:
-    """All of them."""
-    result = doctest.testmod(index_module)
-    assert result.attempted >= 4
-    assert result.failed == 0

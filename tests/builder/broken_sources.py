@@ -151,7 +151,6 @@ def lines_of_text() -> Iterator[Source]:
 
 
 def values_in_text() -> Iterator[Source]:
-    """Yield text whose values are odd."""
     yield Source("text.csv", b"a,b\n1,x\n2,y\n")
     yield Source("text below a missing value.csv", b"a,b\n1,\n2,x\n")
     yield Source("bools and numbers.csv", b"a,b\n1,true\n3,4\n")
@@ -196,7 +195,6 @@ def letters_of_text() -> Iterator[Source]:
 
 
 def no_text() -> Iterator[Source]:
-    """Yield what is no text at all."""
     yield Source("web page.csv", b"<!DOCTYPE html>\n<html><body>404</body></html>\n")
     yield Source("large file not fetched.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n")
     yield Source("spreadsheet.csv", b"PK\x03\x04" + bytes(60))
@@ -229,7 +227,6 @@ def packed() -> Iterator[Source]:
 
 
 def blank() -> Iterator[Source]:
-    """Yield blank-separated text."""
     yield Source("any blanks.txt", b"\xef\xbb\xbf  1 \t 2\r\n\n3\t4  ", GOOD)
     yield Source("lines of two lengths.txt", b"1 2\n3\n")
     yield Source("with names.txt", b"a b\n1 2\n")
@@ -242,7 +239,6 @@ def blank() -> Iterator[Source]:
 
 
 def json_lines() -> Iterator[Source]:
-    """Yield JSON lines."""
     yield Source("good.jsonl", b'{"a": 1, "b": 2.0}\n\n{"b": 4, "a": 3}\n', GOOD)
     yield Source("cut.jsonl", b'{"a": 1, "b": 2}\n{"a": 3, "b"')
     yield Source("an array.jsonl", b"[[1, 2], [3, 4]]\n")
@@ -255,7 +251,6 @@ def json_lines() -> Iterator[Source]:
 
 
 def parquet() -> Iterator[Source]:
-    """Yield Parquet files."""
     good = pa.table({"a": [1.0, 3.0], "b": [2.0, 4.0]})
     whole = parquet_bytes(good)
     yield Source("empty.parquet", b"")
@@ -312,7 +307,6 @@ def lists(values: list[Any]) -> bytes:
 
 
 def arrow() -> Iterator[Source]:
-    """Yield Arrow files and streams."""
     good = pa.table({"a": [1.0, 3.0], "b": [2.0, 4.0]})
     whole, stream = arrow_bytes(good), arrow_bytes(good, stream=True)
     yield Source("cut.arrow", whole[:-40])
@@ -335,7 +329,6 @@ def arrow() -> Iterator[Source]:
 
 
 def npy() -> Iterator[Source]:
-    """Yield NPY files."""
     whole = npy_bytes(np.array(GOOD))
     yield Source("cut.npy", whole[:-8])
     yield Source("cut in the header.npy", whole[:40])
@@ -376,7 +369,6 @@ def npy() -> Iterator[Source]:
 
 
 def npz() -> Iterator[Source]:
-    """Yield NPZ files."""
     whole = npy_bytes(np.array(GOOD))
     good = npz_bytes({"inputs": whole, "labels": whole})
     yield Source("good.npz", good, GOOD)

@@ -74,7 +74,6 @@ def _pairs(made: Made) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
 
 
 def made_sequences(name: str, made: Made) -> list[Sequence]:
-    """Return the sequences of one source."""
     rng = np.random.default_rng(made.seed)
     sequences = []
     for length in made.lengths:

@@ -48,14 +48,12 @@ SERVERS = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """An empty bucket."""
     with s3_bucket() as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[str]:
-    """An empty container of Azure."""
     with azure_container() as url:
         yield url
 

@@ -15,6 +15,7 @@ from builder.sources.fingerprints import CACHE
 from store_spec import open_store
 from store_spec.disk.lock import build_folder, locked
 from tests.builder.command import seqzarr
+from tests.builder.slow_builds import start_slow_build
 from tests.builder.source_files import write_files
 from tests.documents import PROGRESS
 from tests.store.oracle import files
@@ -48,31 +49,10 @@ def read(path):
     return np.random.default_rng(int(path.stem)).normal(size=(2000, 1)), 1
 """
 
-# Commits whenever it can: else a build this short would commit at its end only. And where the tests run in the
-# background, a shell has had them ignore a Ctrl-C.
-COMMAND = """
-import signal
-import sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path.append({here!r})
-import builder.execution.run
-builder.execution.run.COMMIT_SECONDS = 0
-from builder.cli import main
-main()
-"""
-
 
 def start() -> subprocess.Popen[str]:
-    """Start a slow build with two workers, in a session of its own, as from a terminal of its own."""
-    code = COMMAND.format(here=str(Path(__file__).parents[2]))
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "build", "raw", "s.zarr", "--workers", "2", *OPTIONS],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"SLOW": "1"},
-        start_new_session=True,
-    )
+    """Start a build that commits whenever it can: one this short would else commit at its end only."""
+    return start_slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0")
 
 
 def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:

@@ -15,8 +15,9 @@ import pytest
 
 import builder
 import store_spec
-from tests.builder.test_build_at_urls import files, upload
+from tests.builder.test_build_at_urls import upload
 from tests.campaigns.disturbed import ROOT, cluster
+from tests.store.oracle import files
 from tests.store.s3_server import objects_at, s3_bucket
 
 SOURCES = 40
@@ -43,7 +44,6 @@ def slow_rows(path: Path) -> tuple[Any, Any]:
 
 
 def make_sources(folder: Path) -> Path:
-    """Write arrays of some steps."""
     folder.mkdir()
     for number in range(SOURCES):
         rows = np.random.default_rng(number).normal(size=(100 + number, 3)).astype("f4")

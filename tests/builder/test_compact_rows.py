@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from builder.processes.row_dtypes import convert_like_store
 from store_spec import StoreError
 from tests.builder.command import seqzarr
 from tests.builder.failing_puts import failing_puts
+from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.store.oracle import Recipe, Sequence, append, files, make, recipes
 
@@ -75,6 +77,38 @@ def several(recipe, lengths, seed):
     rng = np.random.default_rng(seed)
     names = [f"s{number}" for number in rng.permutation(len(lengths)) for _ in range(int(rng.integers(1, 4)))]
     return make(recipe, lengths, seed=seed, sources=names[: len(lengths)])
+
+
+def everything_of(path):
+    """Return what a sound store has of each sequence: rows, times, which values were filled in, and columns."""
+    assert store_spec.verify(path) == []
+    store = store_spec.open_store(path)
+    found = []
+    for number, first in enumerate(store.starts.tolist()):
+        rows = [*store[number], store.sequences["source"][number]]
+        rows += [store.sequences[column.name][number] for column in store.schema.columns]
+        if store.schema.time:
+            rows.append(store.times(number))
+        if store.schema.filled:
+            rows.append(store.snapshot.rows("filled", first, first + int(store.lengths[number])))
+        found.append([repr(one) if isinstance(one, str) else (one.dtype, one.shape, one.tobytes()) for one in rows])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature", FEATURES)
+def test_whatever_a_store_holds_is_taken_along(tmp_path, feature):
+    options: dict[str, Any] = {"codec": "zstd", "chunk": 256, "shard": 1024}
+    source = write_feature(feature, tmp_path / "src")
+    store = build_feature(feature, source, tmp_path / "store")
+    compact(store, tmp_path / "same", workers=0)
+    assert files(tmp_path / "same") == files(store)
+    lost = sorted(path for path in source.iterdir() if path.name != "manifest.csv")[1]
+    lost.unlink()
+    build_feature(feature, source, store, retire_missing=True)
+    compact(store, tmp_path / "new", workers=0, **options)
+    assert everything_of(tmp_path / "new") == everything_of(store)
+    assert compact(store, tmp_path / "new", workers=0, **options).copied == 0
 
 
 @pytest.mark.slow

@@ -425,35 +425,30 @@ def test_it_is_recorded_where_it_is_a_comma_and_only_there():
             tabular_from_json(without.recorded() | {"decimal": wrong})
 
 
-def run_seqzarr(*arguments: object) -> tuple[int, str]:
-    result = seqzarr(*arguments)
-    return result.exit_code, result.output
-
-
 def test_a_store_goes_on_as_it_was_built(tmp_path):
     """Given again or not, it is as recorded; and another is refused with both."""
     src, store = tmp_path / "src", tmp_path / "t.zarr"
     options = ["--delimiter", ";", "--decimal", ",", "--na-values", '"-999,0"', "--missing", "drop", "--workers", 0]
     write(src / "a.csv", "x;y\n1,5;2\n-999,0;3\n")
-    assert run_seqzarr("build", src, store, *options)[0] == 0
+    assert seqzarr("build", src, store, *options).exit_code == 0
     write(src / "b.csv.gz", "x;y\n2,5;3,25\n")
     assert gzip.decompress((src / "b.csv.gz").read_bytes()).startswith(b"x;y")
-    assert run_seqzarr("build", src, store, "--workers", 0)[0] == 0
+    assert seqzarr("build", src, store, "--workers", 0).exit_code == 0
     opened = open_store(store)
     assert [opened.read(number)[0].tolist() for number in range(2)] == [[[1.5, 2]], [[2.5, 3.25]]]
     for given_again in (["--decimal", ","], ["--na-values", '"-999,0"'], options[:6]):
-        assert run_seqzarr("build", src, store, "--workers", 0, *given_again)[0] == 0, given_again
-    status, text = run_seqzarr("build", src, store, "--decimal", ".")
-    assert (status, "was built with decimal ,, and now decimal . is asked for" in text) == (2, True)
-    assert run_seqzarr("verify", "--sources", src, store)[0] == 0
-    assert "decimal    ," in run_seqzarr("inspect", store)[1]
+        assert seqzarr("build", src, store, "--workers", 0, *given_again).exit_code == 0, given_again
+    result = seqzarr("build", src, store, "--decimal", ".")
+    assert (result.exit_code, "was built with decimal ,, and now decimal . is asked for" in result.output) == (2, True)
+    assert seqzarr("verify", "--sources", src, store).exit_code == 0
+    assert "decimal    ," in seqzarr("inspect", store).output
 
 
 def test_a_store_of_points_has_the_same_bytes_with_the_option_and_without(tmp_path):
     src = tmp_path / "src"
     write(src / "a.csv", "x,y\n1.5,2\n")
     for store, options in (("one", []), ("other", ["--decimal", "."])):
-        assert run_seqzarr("build", src, tmp_path / store, "--workers", 0, *options)[0] == 0
+        assert seqzarr("build", src, tmp_path / store, "--workers", 0, *options).exit_code == 0
     assert files(tmp_path / "one") == files(tmp_path / "other")
     assert builder.build(src, tmp_path / "one", process=tabular(decimal="."), workers=0).added == 0
     opened = open_table(src / "a.csv", source="a.csv", options=TableOptions(decimal="."))

@@ -25,7 +25,6 @@ from tests.builder.source_files import write_files
 
 
 def shown(*arguments):
-    """Return what the command prints to stdout."""
     result = seqzarr("inspect", *arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout

@@ -89,7 +89,6 @@ def _asked(log: Path) -> frozenset[str]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pages by name."""
     folder = tmp_path_factory.mktemp("pages")
     stores = {"hostile": hostile_store(folder / "hostile.zarr"), "wide": wide_store(folder / "wide.zarr")}
     for name, store in stores.items():

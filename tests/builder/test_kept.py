@@ -18,7 +18,6 @@ import store_spec
 from builder import build
 from builder.build_errors import UsageError
 from builder.execution.preview import preview
-from builder.maintenance.compact import compact
 from builder.maintenance.repair import repair
 from builder.maintenance.source_checks import verify_sources
 from builder.sequence import Sequence
@@ -260,19 +259,6 @@ def test_rows_are_restored_whatever_the_manifest_says_now_of_kept_columns(root, 
     assert files(store) == before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"codec": "zstd"}, {"chunk": 64}])
-def test_compact_takes_the_columns_along(root, tmp_path, options):
-    store = tmp_path / "store.zarr"
-    built(root, store)
-    write_manifest(root, MANIFEST | {"age": [1.5, math.nan, 0.1]})
-    build(root, store, workers=0, update=True)
-    compact(store, tmp_path / "new.zarr", workers=0, **options)
-    assert kept(tmp_path / "new.zarr", "source", *KEEP.split(",")) == kept(store, "source", *KEEP.split(","))
-    assert store_spec.verify(tmp_path / "new.zarr") == []
-    assert compact(store, tmp_path / "new.zarr", workers=0, **options).copied == 0
-
-
 def test_the_command_keeps_columns_and_records_them(root, tmp_path):
     store = tmp_path / "store.zarr"
     arguments = ["--manifest", str(root / "manifest.csv"), "--key", "file", "--keep", "site,age"]
@@ -348,11 +334,3 @@ def test_a_value_that_tells_no_type_and_a_name_that_is_given_twice_are_errors(ro
     )
     report = built(root, tmp_path / "y", process=unknown, label_column=None, keep="site", max_failures=99)
     assert "'site' comes from the process function and from the manifest's keep" in report.failures[0].reason
-
-
-@pytest.mark.slow
-def test_with_workers_the_store_is_the_same(root, tmp_path):
-    built(root, tmp_path / "one.zarr")
-    built(root, tmp_path / "two.zarr", workers=2)
-    assert (tmp_path / "one.zarr/zarr.json").read_bytes() == (tmp_path / "two.zarr/zarr.json").read_bytes()
-    assert store_spec.verify(tmp_path / "two.zarr") == []

@@ -16,7 +16,6 @@ import store_spec
 from builder import Sequence, build, tabular
 from builder.build_errors import UsageError
 from builder.execution.preview import preview
-from builder.maintenance.repair import repair
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.function_options import is_valid_record
 from builder.sequence import LongSequence
@@ -108,29 +107,6 @@ def test_a_store_is_what_a_manifest_of_the_same_labels_gives(made, targets, proc
             assert store[store.sources.index(names[at])][1].tolist() == expected
 
 
-@pytest.mark.slow
-def test_whatever_the_workers_and_in_parts_the_bytes_are_the_same(tmp_path):
-    names = [f"{number}_{KINDS[number * 2 % 3]}.json" for number in range(7)]
-    write(tmp_path / "src", *names)
-    options: dict[str, Any] = {"process": read, "arguments": {"twice": True}, "label_pattern": r"_([a-z]+)"}
-    for workers in (0, 2):
-        assert not build(tmp_path / "src", tmp_path / f"{workers}", **options, workers=workers, batch=1).failures
-    for name in names[2:]:
-        (tmp_path / "src" / name).rename(tmp_path / name)
-    build(tmp_path / "src", tmp_path / "parts", **options, workers=0)
-    assert store_spec.open_store(tmp_path / "parts").class_names() == ("cat", "cow")
-    for name in names[2:]:
-        (tmp_path / name).rename(tmp_path / "src" / name)
-    build(tmp_path / "src", tmp_path / "parts", workers=0)
-    one = files(tmp_path / "0")
-    assert files(tmp_path / "2") == one
-    assert files(tmp_path / "parts") == one
-    store = store_spec.open_store(tmp_path / "0")
-    assert [store.class_names()[int(y.item())] for _, y in store] == [
-        KINDS[at * 2 % 3] for at in range(7) for _ in "ab"
-    ]
-
-
 def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more_and_refuses_another(tmp_path):
     src = write(tmp_path / "src", "a_1.json", "b_2.json")
     assert run(src, tmp_path / "t", "--process", ME, "--label-pattern", r"_(\d)").exit_code == 0
@@ -209,16 +185,6 @@ def test_kept_columns_of_a_manifest_go_with_labels_in_names_and_its_labels_do_no
     with pytest.raises(UsageError, match="has no group"):
         build(src, tmp_path / "u", process=read, label_pattern="_", workers=0)
     assert not (tmp_path / "u").exists()
-
-
-def test_damaged_inputs_are_restored(tmp_path):
-    src = write(tmp_path / "src", "a_cat.json", "b_dog.json", "c_cat.json")
-    build(src, tmp_path / "t", process=read, label_pattern="_([a-z]+)", workers=0)
-    before = files(tmp_path / "t")
-    name = next(name for name in before if name.startswith("inputs/c"))
-    (tmp_path / "t" / name).write_bytes(before[name][:-1] + b"?")
-    repair(tmp_path / "t", src, workers=0)
-    assert files(tmp_path / "t")[name] == before[name]
 
 
 def test_of_tables_the_pattern_belongs_to_tabular(tmp_path):

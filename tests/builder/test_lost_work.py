@@ -16,6 +16,8 @@ import pytest
 
 from builder import build
 from store_spec import open_store
+from tests.builder.slow_builds import start_slow_build
+from tests.builder.source_files import write_files
 from tests.documents import PROGRESS
 from tests.store.oracle import files
 
@@ -37,28 +39,14 @@ def read(path):
         Path("finished", path.name).touch()
     return rows, rows[:, :1]
 """
-# Where the tests run in the background, a shell has had them ignore a Ctrl-C. On a busy machine the workers take longer
-# than usual to finish what they have in hand.
-COMMAND = """
-import signal
-import sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path.append({here!r})
-import builder.execution.run
-builder.execution.run.STOP_SECONDS = 60
-from builder.cli import main
-main()
-"""
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """The working folder, with the sources and their process function."""
     (tmp_path / "slow_source.py").write_text(SLOW_SOURCE)
-    for name in ("raw", "finished"):
-        (tmp_path / name).mkdir()
-    for number in range(SOURCES):
-        (tmp_path / "raw" / f"{number:03}.raw").write_text("-")
+    (tmp_path / "finished").mkdir()
+    write_files(tmp_path / "raw", {f"{number:03}.raw": "-" for number in range(SOURCES)})
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "slow_source", raising=False)
     return tmp_path
@@ -66,15 +54,8 @@ def folder(tmp_path, monkeypatch):
 
 @contextmanager
 def slow_build(workers: int) -> Iterator[subprocess.Popen[str]]:
-    code = COMMAND.format(here=str(Path(__file__).parents[2]))
-    started = subprocess.Popen(
-        [sys.executable, "-c", code, "build", "raw", "s.zarr", "--workers", str(workers), *OPTIONS],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"SLOW": "1"},
-        start_new_session=True,
-    )
+    # On a busy machine the workers take longer than usual to finish what they have in hand.
+    started = start_slow_build(*OPTIONS, workers=workers, setting="STOP_SECONDS = 60")
     try:
         yield started
     finally:

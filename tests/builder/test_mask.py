@@ -11,9 +11,6 @@ import store_spec
 from builder import Sequence, build
 from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
-from builder.maintenance.compact import compact
-from builder.maintenance.repair import repair
-from tests.store.oracle import files
 
 MOMENTS = 24  # of each file
 
@@ -108,29 +105,6 @@ def test_windows_give_the_mask_of_what_was_filled_in(tmp_path, options):
     for batch in (windows.batches(5), windows.batches(5, shuffle=True, index=True)):
         for one in batch:
             assert one.value_mask.shape == one.inputs.shape
-
-
-def test_building_more_compacting_and_repairing_keep_it(tmp_path):
-    (tmp_path / "other").mkdir()
-    store = built(tmp_path)
-    built(tmp_path / "other", 2)
-    before = files(store)
-    for name in ("2.csv", "labels/2.csv"):
-        (tmp_path / "other" / "src" / name).write_bytes((tmp_path / "src" / name).read_bytes())
-    assert files(built(tmp_path / "other")) == before
-    compact(store, tmp_path / "new", workers=0)
-    assert files(tmp_path / "new") == before
-    compact(store, tmp_path / "packed", chunk=256, shard=512, workers=0)
-    packed = store_spec.open_store(tmp_path / "packed")
-    opened = store_spec.open_store(store)
-    assert packed.identity == opened.identity
-    assert packed.schema.filled
-    steps = opened.counts.steps
-    assert np.array_equal(packed.snapshot.rows("filled", 0, steps), opened.snapshot.rows("filled", 0, steps))
-    (store / "filled/c.0.0").unlink()
-    done = repair(store, tmp_path / "src" / "*.csv", workers=0)
-    assert (done.files, done.left) == (("filled/c.0.0",), ())
-    assert files(store) == before
 
 
 def test_it_takes_next_to_nothing(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 import store_spec
 from builder import build
 from builder.frames.tabular import tabular
-from builder.maintenance.compact import compact
 from builder.maintenance.repair import repair
 from store_spec import schema as facts
 from store_spec.disk.storage import LocalStorage
@@ -39,7 +38,6 @@ def built(place, letters):
 
 
 def runs_of_rows(store, array):
-    """Return the runs, a row at a time."""
     snapshot = store.snapshot
     missing, begins = snapshot.missing(array), set(snapshot.offsets.tolist())
     rows = snapshot.rows(array, 0, store.counts.steps).reshape(store.counts.steps, -1)
@@ -84,20 +82,6 @@ def test_many_runs_lie_in_many_chunks_and_the_last_is_replaced(tmp_path, monkeyp
     assert found == wanted
 
 
-def test_a_compacted_store_has_those_of_the_sequences_that_are_left(store, tmp_path):
-    for letter in "bcg":
-        (tmp_path / "src" / f"{letter}.csv").unlink()
-    build(tmp_path / "src", store, retire_missing=True, workers=0)
-    compact(store, tmp_path / "new", workers=0)
-    opened, new = store_spec.open_store(store), store_spec.open_store(tmp_path / "new")
-    assert runs_of_rows(new, "inputs")[0] == runs_of_rows(new, "inputs")[1]
-    assert new.counts.missing_inputs < opened.counts.missing_inputs
-    every, left = (one.windows(2, stride=2, missing="skip") for one in (opened, new))
-    for (x, y), (now_x, now_y) in zip(every, left, strict=True):
-        assert np.array_equal(x, now_x)
-        assert np.array_equal(y, now_y)
-
-
 def garbled(store):
     (store / RUNS).write_bytes(b"nonsense")
 
@@ -117,15 +101,6 @@ def test_runs_that_are_damaged_are_named_and_a_new_store_is_needed(store, tmp_pa
     done = repair(store, tmp_path / "src", workers=0)
     assert RUNS in {problem.where for problem in done.left}
     assert "build again into a new store" in str(done.failures)
-    assert files(store) == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1])
-def test_shards_of_rows_that_miss_values_are_restored(store, tmp_path, workers):
-    before = files(store)
-    (store / "inputs/c.1.0").unlink()
-    assert repair(store, tmp_path / "src", workers=workers).left == ()
     assert files(store) == before
 
 

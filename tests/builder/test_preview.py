@@ -144,17 +144,14 @@ def in_pieces(_: Path) -> LongSequence:
 
 
 def as_a_whole(_: Path) -> Sequence:
-    """Give the same rows."""
     return Sequence(np.zeros((500_000, 1)), np.zeros((500_000, 1)))
 
 
 def one_by_one(_: Path) -> Iterator[Sequence]:
-    """Yield the same rows as 100 sequences."""
     return (Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
 
 
 def as_a_list(path: Path) -> list[Sequence]:
-    """Return these at once."""
     return list(one_by_one(path))
 
 

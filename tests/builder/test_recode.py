@@ -51,7 +51,6 @@ def write(folder: Path, axis: Axis, sources: list[list[str]]) -> list[str]:
 
 
 def process_of(axis: Axis) -> Tabular:
-    """Return what reads such sources."""
     if axis == "step":
         return tabular(inputs="x", labels="y")
     if axis == "sequence":

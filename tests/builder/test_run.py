@@ -86,7 +86,6 @@ class JumpyClock:
         self.random, self.now = random.Random(seed), 0.0
 
     def monotonic(self) -> float:
-        """Return the time in seconds."""
         self.now += self.random.choice([0.0, 0.0, 0.001, 1.0, 9.0])
         return self.now
 

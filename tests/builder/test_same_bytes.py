@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import builder
 from tests.builder.any_order import Shuffled
+from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, assert_store, expected, read_made, write_made
 from tests.campaigns.operations import CHANGES, Operation, Watch
 from tests.campaigns.trees import difference, promised, read_tree, write_tree
@@ -60,6 +61,19 @@ def test_any_number_of_workers_and_any_size_of_batches_give_the_same_bytes_and_t
         assert assert_store(store, sources) == whole
         assert [failure.source for failure in other.failures] == sorted(BAD)
         assert {**other.to_json(), "store": "", "seconds": 0} == {**report.to_json(), "store": "", "seconds": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature", FEATURES)
+def test_workers_and_sources_that_come_later_give_the_bytes_of_one_build(tmp_path, feature):
+    source = write_feature(feature, tmp_path / "src")
+    whole = files(build_feature(feature, source, tmp_path / "whole"))
+    assert files(build_feature(feature, source, tmp_path / "workers", workers=2, batch=1)) == whole
+    assert files(build_feature(feature, source, tmp_path / "batches", batch=400)) == whole
+    for count in (1, 3, None):
+        growing = write_feature(feature, tmp_path / "growing", count)
+        build_feature(feature, growing, tmp_path / "grown")
+    assert files(tmp_path / "grown") == whole
 
 
 class Killed(KeyboardInterrupt):
@@ -167,7 +181,6 @@ def test_wherever_the_sources_and_the_store_lie_the_bytes_are_the_same_and_do_no
 
 
 def only_inputs(path: Path) -> Any:
-    """Read the first sequence of a made source."""
     result = read_made(path)
     return next(iter(result))[0]
 

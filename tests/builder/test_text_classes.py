@@ -19,6 +19,7 @@ from builder.build_errors import UsageError
 from builder.frames import class_columns
 from builder.labels.text_classes import classes_by_target, format_classes, parse_classes
 from tests.builder.command import seqzarr
+from tests.builder.features import FEATURES, KINDS, OF_KINDS, ORDER, build_feature, write_feature
 from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
@@ -85,65 +86,22 @@ def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp
     assert files(tmp_path / "all.zarr") == files(tmp_path / "parts.zarr")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("labels", ["column", "pattern", "manifest"])
-def test_the_bytes_are_the_same_whatever_the_workers(tmp_path, labels):
-    source = tmp_path / "src"
-    source.mkdir()
-    kinds = ["rain", "sun", "fog", "snow"]
-    order = [3, 1, 1, 0, 2, 3, 0, 1, 2, 2]
-    for number, kind in enumerate(order):
-        rows = "".join(f"{row},{kinds[(kind + row) % 4]}\n" for row in range(number % 3 + 1))
-        (source / f"{number}-{kinds[kind]}.csv").write_text(f"x,kind\n{rows}")
-    rows = "".join(f"{number}-{kinds[kind]}.csv,{kinds[kind]}\n" for number, kind in enumerate(order))
-    (tmp_path / "m.csv").write_text(f"source,kind\n{rows}")
-    stores = []
-    for workers in (0, 2):
-        stores.append(tmp_path / f"{workers}.zarr")
-        of_manifest = labels == "manifest"
-        process = {
-            "column": tabular(inputs="x", labels="kind"),
-            "pattern": tabular(inputs="x", label_pattern="-([a-z]+)"),
-            "manifest": tabular(inputs="x", labels_in_manifest=True),
-        }[labels]
-        report = build(
-            source,
-            stores[-1],
-            process=process,
-            manifest=tmp_path / "m.csv" if of_manifest else None,
-            label_column="kind" if of_manifest else None,
-            workers=workers,
-            batch=1,
-        )
-        assert not report.failures
-    assert files(stores[0]) == files(stores[1])
-    store = store_spec.open_store(stores[0])
-    if labels == "column":
-        texts = [kinds[(kind + row) % 4] for number, kind in enumerate(order) for row in range(number % 3 + 1)]
+@pytest.mark.parametrize("feature", [feature for feature in FEATURES if feature.startswith("classes")])
+def test_classes_have_codes_in_the_order_of_sources_and_rows(tmp_path, feature):
+    source = write_feature(feature, tmp_path / "src")
+    store = build_feature(feature, source, tmp_path / "t.zarr")
+    if feature == "classes of a column":
+        texts = [line.partition(",")[2] for text in OF_KINDS.values() for line in text.split()[1:]]
     else:
-        texts = [kinds[kind] for kind in order]
+        texts = [KINDS[kind] for kind in ORDER]
     known = list(dict.fromkeys(texts))
-    assert store.class_names() == tuple(known)
-    found = np.concatenate([np.atleast_2d(y)[:, 0] for _, y in store])
+    opened = store_spec.open_store(store)
+    assert opened.class_names() == tuple(known)
+    found = np.concatenate([np.atleast_2d(y)[:, 0] for _, y in opened])
     assert found.tolist() == [known.index(text) for text in texts]
     # Again, with the codes of the store, from the sources.
-    arguments = ["--manifest", str(tmp_path / "m.csv")] if labels == "manifest" else []
-    done = seqzarr("verify", stores[0], "--sources", source, "--workers", "0", *arguments)
+    done = seqzarr("verify", store, "--sources", source, "--workers", "0")
     assert done.exit_code == 0, done.output
-
-
-def test_damaged_labels_are_restored_with_the_codes_of_the_store(tmp_path):
-    write(tmp_path / "src", [[("cat", "u"), ("dog", "v")], [("eel", "u")]], ".csv")
-    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="a,b"), workers=0)
-    before = files(tmp_path / "t.zarr")
-    (path,) = (path for path in (tmp_path / "t.zarr" / "labels").iterdir() if path.name != "zarr.json")
-    damaged = bytearray(path.read_bytes())
-    damaged[5] ^= 255
-    path.write_bytes(bytes(damaged))
-    place = [str(tmp_path / "t.zarr"), "--sources", str(tmp_path / "src"), "--workers", "0"]
-    assert seqzarr("verify", *place).exit_code == 1
-    assert seqzarr("verify", "--repair", *place).exit_code == 0
-    assert files(tmp_path / "t.zarr") == before
 
 
 def test_given_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):

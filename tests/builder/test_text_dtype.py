@@ -15,7 +15,6 @@ from builder import build, tabular
 from store_spec import open_store
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
-from tests.store.oracle import files
 
 Axis = Literal["step", "own"]
 FEW = np.array([[0.1, 1234.567], [-2.5e-7, 101325], [3, 0.33333334]])
@@ -107,24 +106,6 @@ def test_a_failed_source_does_not_decide_nor_count(tmp_path):
     assert [one.source for one in report.failures] == ["a.csv", "c.csv"]
     assert open_store(tmp_path / "s.zarr").schema.inputs.dtype == np.float32
     assert not report.rounded.values
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("first", [FEW, MANY], ids=["few", "many"])
-def test_the_bytes_do_not_depend_on_workers_or_interruptions(tmp_path, first):
-    write(tmp_path / "raw" / "a.csv", first)
-    for number in range(6):
-        write(tmp_path / "raw" / f"b{number}.csv", MANY + number)
-    build(tmp_path / "raw", tmp_path / "whole.zarr", workers=0)
-    build(tmp_path / "raw", tmp_path / "workers.zarr", workers=2, batch=200)
-    growing = tmp_path / "growing"
-    for path in sorted((tmp_path / "raw").iterdir()):
-        growing.mkdir(exist_ok=True)
-        (growing / path.name).write_bytes(path.read_bytes())
-        build(growing, tmp_path / "grown.zarr", workers=0)
-    whole = files(tmp_path / "whole.zarr")
-    assert files(tmp_path / "workers.zarr") == whole
-    assert files(tmp_path / "grown.zarr") == whole
 
 
 def test_labels_of_text_are_float32_too_but_classes_and_labels_elsewhere_stay(tmp_path):

@@ -30,7 +30,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read(values: object, decimal: str = ".", **how: object) -> Stamps:
-    """Read one column `t`."""
     return stamps_of(pa.table({"t": values}), TableOptions(time=("t",), **how), decimal)  # type: ignore[arg-type]
 
 

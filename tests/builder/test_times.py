@@ -11,13 +11,11 @@ import pytest
 import store_spec
 from builder import build
 from builder.frames.tabular import tabular
-from builder.maintenance.compact import compact
-from builder.maintenance.repair import repair
 from builder.maintenance.source_checks import verify_sources
 from builder.sequence import Sequence
 from store_spec.format.times import Time
 from tests.builder.source_files import write_files
-from tests.store.oracle import files, same
+from tests.store.oracle import same
 
 LENGTHS = {"a": (7, 0), "b": (30,), "c": (1, 12, 5), "d": (40,)}
 AXES = ("step", "sequence", "own")
@@ -76,58 +74,6 @@ def test_times_are_stored_with_their_rows(root, tmp_path, axis):
     report = built(root, tmp_path / "store", axis)
     assert report.failures == ()
     assert len(assert_times(tmp_path / "store")) == 7
-
-
-@pytest.mark.slow
-def test_the_store_is_the_same_with_workers_and_when_it_grew(root, tmp_path):
-    built(root, tmp_path / "one")
-    built(root, tmp_path / "two", workers=2, batch=1)
-    (root / "d.txt").rename(tmp_path / "d.txt")
-    built(root, tmp_path / "three")
-    (tmp_path / "d.txt").rename(root / "d.txt")
-    built(root, tmp_path / "three")
-    assert files(tmp_path / "one") == files(tmp_path / "two") == files(tmp_path / "three")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"codec": "zstd"}, {"chunk": "256", "shard": "1024"}])
-@pytest.mark.parametrize("axis", AXES)
-def test_compact_takes_times_along(root, tmp_path, axis, options):
-    store = tmp_path / "store"
-    built(root, store, axis)
-    (root / "a.txt").unlink()
-    built(root, store, axis, retire_missing=True)
-    compact(store, tmp_path / "new", workers=0, **options)
-    assert len(assert_times(tmp_path / "new")) == 5
-    assert compact(store, tmp_path / "new", workers=0, **options).copied == 0
-
-
-@pytest.mark.slow
-def test_damaged_shards_of_times_are_restored(root, tmp_path):
-    store = tmp_path / "store"
-    built(root, store)
-    before = files(store)
-    names = [name for name in before if name.startswith("time/c.")]
-    assert len(names) > 2
-    for name in names:
-        for damaged in (b"", before[name][:-7], before[name][:9] + b"\0\1\2\3" + before[name][13:]):
-            (store / name).write_bytes(damaged)
-            done = repair(store, root, process=on_steps, workers=0)
-            assert done.left == ()
-            assert files(store) == before
-        (store / name).unlink()
-        assert repair(store, root, process=on_steps, workers=0).left == ()
-        assert files(store) == before
-
-
-def test_shards_of_times_that_changed_places_are_put_right(root, tmp_path):
-    store = tmp_path / "store"
-    built(root, store)
-    before = files(store)
-    (store / "time/c.0").write_bytes(before["time/c.1"])
-    (store / "time/c.1").write_bytes(before["time/c.0"])
-    done = repair(store, root, process=on_steps, workers=0)
-    assert (done.left, files(store)) == ((), before)
 
 
 def test_the_sources_are_held_against_the_times(root, tmp_path, monkeypatch):

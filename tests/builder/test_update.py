@@ -284,17 +284,10 @@ def test_a_build_gives_up_when_too_many_fail_and_keeps_what_is_committed(tmp_pat
         assert_holds(store_spec.open_store(place / "store"), sequences(good))
 
 
-def cli(*arguments: object) -> Any:
-    result = seqzarr(*arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
 @pytest.fixture
 def tables(tmp_path):
     write_files(tmp_path / "src", {f"{name}.csv": f"x,y\n1,{ord(name)}\n2,3\n" for name in "abcd"})
-    assert cli("build", tmp_path / "src", tmp_path / "s.zarr").exit_code == 0
+    assert seqzarr("build", tmp_path / "src", tmp_path / "s.zarr").exit_code == 0
     (tmp_path / "src" / "b.csv").write_text("x,y\n5,6\n")
     (tmp_path / "src" / "c.csv").unlink()
     (tmp_path / "src" / "e.csv").write_text("x,y\n7,8\n")
@@ -306,34 +299,34 @@ def test_a_first_build_that_mostly_fails_says_how_to_build_with_other_options(ta
     for name in "bcd":
         (tables / "src" / f"{name}.csv").write_text("x,y\n1,\n2,3\n")
     advice = "3 of 5 sources failed, and the store records the options of this build: to build with others, as these "
-    result = cli("build", tables / "src", tables / "new.zarr")
+    result = seqzarr("build", tables / "src", tables / "new.zarr")
     assert (result.exit_code, result.stderr.partition("lines")[0]) == (1, advice)
-    result = cli("build", tables / "src", tables / "new.zarr")  # not again: the others are there
+    result = seqzarr("build", tables / "src", tables / "new.zarr")  # not again: the others are there
     assert "other" not in result.stderr
     shutil.rmtree(tables / "new.zarr")
-    assert cli("build", tables / "src", tables / "new.zarr", "--missing", "drop").exit_code == 0
+    assert seqzarr("build", tables / "src", tables / "new.zarr", "--missing", "drop").exit_code == 0
 
 
 def test_the_command_names_what_it_left_and_says_how_to_go_on(tables):
-    result = cli("build", tables / "src", tables / "s.zarr")
+    result = seqzarr("build", tables / "src", tables / "s.zarr")
     assert result.exit_code == 1
     assert result.stdout.startswith("s.zarr: 1 source added, 2 unchanged, 1 step, ")
     assert result.stderr == (
         "1 source is not as the store has it: b.csv; --update builds it again\n"
         "1 source of the store no longer exists: c.csv; --retire-missing retires it\n"
     )
-    result = cli("build", tables / "src", tables / "s.zarr", "--update", "--retire-missing")
+    result = seqzarr("build", tables / "src", tables / "s.zarr", "--update", "--retire-missing")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("s.zarr: 1 source built again, 1 source retired, 3 unchanged, 1 step, ")
-    result = cli("build", tables / "src", tables / "s.zarr")
+    result = seqzarr("build", tables / "src", tables / "s.zarr")
     assert (result.exit_code, result.stdout) == (0, "s.zarr: nothing new, 4 unchanged; 0 failed\n")
-    found = json.loads(cli("inspect", tables / "s.zarr", "--json").stdout)
+    found = json.loads(seqzarr("inspect", tables / "s.zarr", "--json").stdout)
     assert (found["sequences"], found["retired"], found["sources"]) == (4, 2, 4)
-    assert "2 sequences, whose rows stay on disk" in cli("inspect", tables / "s.zarr").stdout
+    assert "2 sequences, whose rows stay on disk" in seqzarr("inspect", tables / "s.zarr").stdout
 
 
 def test_a_dry_run_shows_what_became_of_the_sources(tables):
-    result = cli("build", tables / "src", tables / "s.zarr", "--dry-run")
+    result = seqzarr("build", tables / "src", tables / "s.zarr", "--dry-run")
     lines = [line.split("  ") for line in result.stdout.splitlines()]
     rows = {cells[1].strip(): [cell.strip() for cell in cells[2:] if cell.strip()] for cells in lines if len(cells) > 3}
     assert rows["new"] == ["1", "adds them", "e.csv"]
@@ -341,7 +334,7 @@ def test_a_dry_run_shows_what_became_of_the_sources(tables):
     assert rows["unchanged"] == ["2", "leaves them as they are"]
     assert rows["vanished"][0::2] == ["1", "c.csv"]
     assert (result.exit_code, result.stderr) == (1, "")  # as the build would end
-    result = cli("build", tables / "src", tables / "s.zarr", "--dry-run", "--json", "--update")
+    result = seqzarr("build", tables / "src", tables / "s.zarr", "--dry-run", "--json", "--update")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert (found["new"], found["changed"], found["unchanged"], found["vanished"]) == (
@@ -358,7 +351,7 @@ def test_a_dry_run_refuses_what_the_build_would_refuse(tables):
         (tables / "src" / f"{name}.csv").unlink()
     command = ("build", tables / "src", tables / "s.zarr", "--retire-missing")
     for more in ((), ("--yes",)):
-        dry, done = cli(*command, *more, "--dry-run"), cli(*command, *more)
+        dry, done = seqzarr(*command, *more, "--dry-run"), seqzarr(*command, *more)
         assert (dry.exit_code, dry.stderr) == (done.exit_code, done.stderr)
     assert done.exit_code == 0
 
@@ -373,7 +366,7 @@ def test_a_dry_run_refuses_what_the_build_would_refuse(tables):
     ],
 )
 def test_flags_that_mean_nothing_are_refused(tables, flags, text):
-    result = cli("build", tables / "src", tables / "s.zarr", *flags)
+    result = seqzarr("build", tables / "src", tables / "s.zarr", *flags)
     assert result.exit_code == 2
     assert text in result.stderr
 
@@ -381,7 +374,7 @@ def test_flags_that_mean_nothing_are_refused(tables, flags, text):
 def test_fail_fast_stops_at_the_first(tables):
     for name in ("f", "g"):
         (tables / "src" / f"{name}.csv").write_text("x,y\nnothing,1\n")
-    result = cli("build", tables / "src", tables / "s.zarr", "--fail-fast")
+    result = seqzarr("build", tables / "src", tables / "s.zarr", "--fail-fast")
     assert result.exit_code == 1
     assert (
         "of 3 sources failed, and none may (max_failures=0, --fail-fast); the first: f.csv: column x" in result.stderr

@@ -23,7 +23,6 @@ def names() -> dict[str, str]:
 
 
 def run(name: str, *, quick: bool) -> Outcome:
-    """Run one campaign."""
     outcome: Outcome = importlib.import_module(names()[name]).campaign(quick=quick)
     return outcome
 

@@ -88,7 +88,6 @@ def _child(module: str, given: dict[str, Any]) -> Found:
 
 
 def main(given: dict[str, Any]) -> Found:
-    """Run examples of some formats."""
     counts: dict[str, int] = {}
     broken = []
     for format in given["formats"]:  # noqa: A001

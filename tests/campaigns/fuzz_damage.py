@@ -88,7 +88,6 @@ class Edit:
 
 
 def edits() -> st.SearchStrategy[list[Edit]]:
-    """Draw one edit, or several."""
     value = st.one_of(
         st.sampled_from(NUMBERS),
         st.sampled_from(TEXTS).map(json.dumps),
@@ -305,7 +304,6 @@ def damages() -> st.SearchStrategy[tuple[str, Change]]:
 
 
 def root_lies() -> st.SearchStrategy[tuple[str, Change]]:
-    """Draw a root document that lies."""
     return lies().map(lambda changes: (", ".join(text for text, _ in changes), lambda data: lied(data, changes)))
 
 

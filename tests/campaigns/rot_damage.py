@@ -128,5 +128,4 @@ def _swapped(kind: str, specimen: Specimen, one: str, other: str) -> Iterator[Ca
 
 
 def _number(name: str) -> int:
-    """Return the number of a chunk or shard."""
     return int(name.rsplit("/", maxsplit=1)[-1].split(".")[1])

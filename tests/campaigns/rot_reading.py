@@ -60,7 +60,6 @@ def crashes(found: Pieces) -> list[str]:
 
 
 def refused(found: Pieces) -> bool:
-    """Tell whether an error of ours came."""
     return any(isinstance(value, StoreError) for value in found.values())
 
 

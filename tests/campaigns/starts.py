@@ -88,7 +88,6 @@ def campaign(*, quick: bool) -> Outcome:
 
 
 def _case(path: Path, way: str, state: str, kind: str) -> Said:
-    """Run one case in a new process."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.campaigns.starts", str(path), way, state, kind]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3 * SECONDS, check=False)

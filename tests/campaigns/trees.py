@@ -16,7 +16,6 @@ _CACHE = re.compile(r"\.build(/seen\.[a-z]+(\.[0-9a-f]{16}\.partial)?)?$")
 
 
 def read_tree(folder: Path) -> Tree:
-    """Return what lies below a folder."""
     tree: Tree = {}
     folders = [""]
     while folders:
@@ -34,7 +33,6 @@ def read_tree(folder: Path) -> Tree:
 
 
 def write_tree(tree: Tree, folder: Path) -> None:
-    """Make a folder hold this, and nothing else."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     place = f"{folder}/"

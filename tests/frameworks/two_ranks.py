@@ -39,7 +39,6 @@ class Forecast(torch.nn.Module):
 
 
 def train(model: torch.nn.Module, batches: BatchDataset) -> dict[str, Any]:
-    """Train, and return what was seen."""
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     loader: Any = DataLoader(batches, batch_size=None)
     seen = []
@@ -57,7 +56,6 @@ def train(model: torch.nn.Module, batches: BatchDataset) -> dict[str, Any]:
 
 
 def main(path: str, init: str, rank: int) -> None:
-    """Train as one of two ranks."""
     torch.set_num_threads(1)
     windows = store_spec.open_store(path).windows(WINDOW)
     batches = BatchDataset(windows.batches, SIZE, shuffle=True, drop_last=True, index=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import gc
 import os
 import pickle
@@ -12,7 +11,6 @@ import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,12 +22,8 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.disk.shards import Shards
 from store_spec.errors import ChecksumError, StoreError, WindowError
-from store_spec.reading import statistics as statistics_module
 from store_spec.reading.ahead import ahead
 from store_spec.reading.named_batch import Batch
-from store_spec.sequences import padded as padded_module
-from store_spec.windows import batches as batches_module
-from store_spec.windows import windows as windows_module
 from store_spec.windows.batches import Batches
 from store_spec.windows.loading import Loader
 from store_spec.windows.order import EpochOrder
@@ -499,13 +493,6 @@ def test_pickled_windows_make_the_same_batches(in_chunks: Numbered):
     assert in_one(copy.batches(4, shuffle=True)) == in_one(windows.batches(4, shuffle=True))
 
 
-@pytest.mark.parametrize("module", [batches_module, padded_module, statistics_module, windows_module])
-def test_the_examples_run(module: ModuleType):
-    found = doctest.testmod(module)
-    assert found.attempted
-    assert not found.failed
-
-
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float16", "float32", "float64", "complex64"])
 @pytest.mark.parametrize("shape", [(), (3,), (4, 2, 3)])
 def test_rows_of_any_shape_and_dtype_are_batched(tmp_path: Path, dtype: str, shape: tuple[int, ...]):
@@ -534,30 +521,3 @@ def test_normalised_batches_are_the_normalised_windows(tmp_path: Path, dtype: st
     store = store_spec.open_store(tmp_path / "s.zarr")
     windows = store.windows(4, short="pad", normalize=store.select([0, 1]).stats())
     assert all_same(unbatched(list(windows.batches(7, memory="20kB"))), list(windows))
-
-
-@pytest.mark.slow
-@pytest.mark.frameworks
-def test_tensorflow_takes_batches_from_a_generator(in_chunks: Numbered):
-    import tensorflow as tf
-
-    windows = in_chunks.store.windows(4, horizon=2)
-    wanted = list(windows.batches(16, shuffle=True))
-    dataset = tf.data.Dataset.from_generator(
-        lambda: windows.batches(16, shuffle=True),
-        output_signature=(
-            tf.TensorSpec((None, 4, 2), tf.int64),
-            tf.TensorSpec((None, 2, 1), tf.int64),
-        ),
-    )
-    for _ in range(2):  # a second epoch begins anew
-        assert all_same([(x.numpy(), y.numpy()) for x, y in dataset], wanted)
-
-
-@pytest.mark.frameworks
-def test_torch_takes_the_arrays_without_a_copy(in_chunks: Numbered):
-    import torch
-
-    for x, _ in in_chunks.store.windows(4).batches(16):
-        tensor = torch.from_numpy(x)
-        assert tensor.data_ptr() == x.ctypes.data

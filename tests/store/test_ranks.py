@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import itertools
 from typing import Any
 
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.errors import WindowError
-from store_spec.reading import ranks
 from store_spec.reading.ranks import Turns
 
 
@@ -142,7 +140,3 @@ def test_what_is_impossible_is_refused_with_both_numbers(arguments, message: str
 def test_a_batch_beyond_the_last_is_an_index_error():
     with pytest.raises(IndexError, match="batch 3 of 3"):
         Turns(samples=10, size=4)[3]
-
-
-def test_the_examples_run():
-    assert doctest.testmod(ranks).failed == 0
