@@ -376,15 +376,11 @@ class Schema:
 
     def shape(self, fact: ArrayFact) -> tuple[int, ...]:
         """Return the shape of one row of an array."""
-        return {
-            "": (),
-            "inputs": self.inputs.shape,
-            "labels": self.labels.shape,
-            "features": (self.inputs.features,),
-            "targets": (self.labels.features,),
-            "hash": (HASH_BYTES,),
-            "run": (2,),
-        }[fact.tail]
+        if fact.tail in ("inputs", "labels"):
+            return self.inputs.shape if fact.tail == "inputs" else self.labels.shape
+        if fact.tail in ("features", "targets"):
+            return (self.inputs.features if fact.tail == "features" else self.labels.features,)
+        return {"": (), "hash": (HASH_BYTES,), "run": (2,)}[fact.tail]
 
     def dtype(self, fact: ArrayFact) -> np.dtype[Any]:
         """Return the dtype of an array; that of strings is object."""
