@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import SchemaError
-from store_spec.format.class_names import Classes, checked_classes
 from store_spec.format.codec import LARGEST_CHUNK_BYTES, Codec
-from store_spec.format.feature_names import checked_names, checked_notes
+from store_spec.format.names import Classes, checked_classes, checked_names, checked_notes
 from store_spec.format.sequence_columns import SequenceColumn, as_columns
 from store_spec.format.times import Time
 

@@ -11,7 +11,6 @@ from typing import Any
 from store_spec import schema as facts
 from store_spec.errors import ChecksumError, FormatError, SchemaError, VersionError
 from store_spec.format import retired
-from store_spec.format.class_names import Classes
 from store_spec.format.codec import Codec
 from store_spec.format.documents import (
     decode_document,
@@ -20,6 +19,7 @@ from store_spec.format.documents import (
     group_document,
     same,
 )
+from store_spec.format.names import Classes
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.format.times import Time
 from store_spec.schema import ArrayFact, Chunking, Rows, Schema
