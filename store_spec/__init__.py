@@ -33,9 +33,9 @@ from store_spec.errors import (
     VersionError,
     WindowError,
 )
-from store_spec.format.class_names import Classes, checked_classes
 from store_spec.format.codec import Codec
 from store_spec.format.moments import Moments
+from store_spec.format.names import Classes, checked_classes
 from store_spec.format.sequence_columns import ColumnType, SequenceColumn, as_columns
 from store_spec.format.times import Time
 from store_spec.reading.disk_usage import ArraySize

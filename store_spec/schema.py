@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import SchemaError
-from store_spec.format.class_names import Classes, checked_classes
 from store_spec.format.codec import LARGEST_CHUNK_BYTES, Codec
-from store_spec.format.feature_names import checked_names, checked_notes
+from store_spec.format.names import Classes, checked_classes, checked_names, checked_notes
 from store_spec.format.sequence_columns import SequenceColumn, as_columns
 from store_spec.format.times import Time
 
@@ -376,15 +375,11 @@ class Schema:
 
     def shape(self, fact: ArrayFact) -> tuple[int, ...]:
         """Return the shape of one row of an array."""
-        return {
-            "": (),
-            "inputs": self.inputs.shape,
-            "labels": self.labels.shape,
-            "features": (self.inputs.features,),
-            "targets": (self.labels.features,),
-            "hash": (HASH_BYTES,),
-            "run": (2,),
-        }[fact.tail]
+        if fact.tail in ("inputs", "labels"):
+            return self.inputs.shape if fact.tail == "inputs" else self.labels.shape
+        if fact.tail in ("features", "targets"):
+            return (self.inputs.features if fact.tail == "features" else self.labels.features,)
+        return {"": (), "hash": (HASH_BYTES,), "run": (2,)}[fact.tail]
 
     def dtype(self, fact: ArrayFact) -> np.dtype[Any]:
         """Return the dtype of an array; that of strings is object."""

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 class Store(Selection):
     """Sequences of one committed state of a store, or a selection of them. Get one from `open_store`.
 
-    It shows the state at the time when it was opened, regardless of later commits. It can be pickled, and used in other
-    threads and after a fork.
+    It shows the state when it was opened, regardless of later commits. It can be pickled, used in threads, and forked.
     """
 
     @overload

@@ -52,7 +52,7 @@ class ShardJob:
                 old = [Snapshot(self.storage, self.root).encoded_rows(self.name, first, self.start)]
         shard_id = shard.ShardId(self.name, self.number)
         pieces = shard.encode([*old, *parts], shard_id, rows, chunking, schema.codec, threads=threads)
-        key = chunk_key(self.name, self.number, 1 + len(rows.shape))
+        key = chunk_key(schema, self.name, self.number)
         self.storage.put(key, pieces, check=self._check_uncommitted)
         return sum(map(len, pieces))
 
@@ -79,7 +79,7 @@ def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]
             outlives the one that holds it.
     """
     schema, storage = snapshot.root.schema, LocalStorage(snapshot.storage.root)
-    shard_id, key = shard.ShardId(name, number), chunk_key(name, number, rows.ndim)
+    shard_id, key = shard.ShardId(name, number), chunk_key(schema, name, number)
     pieces = shard.encode([rows], shard_id, schema.rows(name), schema.chunking(name), schema.codec)
     with suppress(*DAMAGE):
         if storage.get(key) == b"".join(pieces):

@@ -21,9 +21,9 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import Put, WritableStorage
 from store_spec.errors import SchemaError
 from store_spec.format import retired
-from store_spec.format.class_names import Classes, check_extended
 from store_spec.format.documents import encode_document, group_document
 from store_spec.format.layout import ROOT, Counts, Root, array_document, table_chunk
+from store_spec.format.names import Classes, check_extended
 from store_spec.format.records import SOURCES, Records, no_records
 from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 

@@ -142,12 +142,11 @@ class LocalLedger(Ledger):
     def _recover(self) -> None:
         """Remove files that belong to no commit, and bring the arrays' own metadata up to date with the root."""
         for fact in self.schema.arrays():
-            dimensions = 1 + len(self.schema.shape(fact))
             files = self.root.files(fact.name)
-            for entry in self._storage.list(fact.name):
-                number = chunk_number(entry.name, dimensions)
+            for file in self._storage.list(fact.name):
+                number = chunk_number(self.schema, fact.name, file)
                 if number is not None and number >= files:
-                    self._storage.delete(f"{fact.name}/{entry.name}")
+                    self._storage.delete(f"{fact.name}/{file}")
         self.tidy()
         # After this, a power cut leaves documents that are at worst behind the root.
         self._storage.sync(self._put_documents(self.root))

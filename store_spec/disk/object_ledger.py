@@ -39,8 +39,7 @@ class ObjectLedger(Ledger):
         root = Root(schema=schema, provenance={} if provenance is None else provenance)
         root.encode()  # raises now what a commit would raise later
         of_empty_stores = {key.partition("/")[0] for key in schema.folders()}  # a writer may have died before its root
-        names = [entry.name for entry in storage.list()]
-        if any(name not in of_empty_stores and not name.startswith(PROBE) for name in names):
+        if any(name not in of_empty_stores and not name.startswith(PROBE) for name in storage.list()):
             raise StoreExistsError(f"{storage.root}: something is there already; remove it, or open it with mode='a'")
         storage.check_conditions()
         with _claimed(storage, root, None) as ledger:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.recent import ChunkKey, RecentChunks
-from store_spec.disk.storage import OpenFile, ReadableFile
-from store_spec.disk.tables import Tables, get_part, get_whole, open_file, part_of, wrong_size
-from store_spec.errors import FormatError
+from store_spec.disk.storage import LocalStorage, OpenFile
+from store_spec.disk.tables import Tables, get_part, get_whole, missing_file, part_of, wrong_size
+from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer
 from store_spec.format.layout import ROOT, chunk_key
@@ -193,7 +193,7 @@ class Shards:
                 self._check_last(name)
                 continue
             due = self._visible_shards(name)
-            present = sum(entry.name != ROOT for entry in self._storage.list(name))
+            present = sum(file != ROOT for file in self._storage.list(name))
             if present < due:
                 where = self._storage.path(name)
                 raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
@@ -298,7 +298,7 @@ class Shards:
 
     def _file(self, name: str, number: int) -> tuple[str, str]:
         """Return the key of a shard, and its name in errors."""
-        key = chunk_key(name, number, 1 + len(self._root.schema.rows(name).shape))
+        key = chunk_key(self._root.schema, name, number)
         return key, f"{self._storage.root}/{key}"
 
     def _get(self, key: str, start: int, length: int) -> bytes | memoryview:
@@ -306,18 +306,22 @@ class Shards:
             data = part_of(_FETCHED.data, start - _FETCHED.start, length)
             if len(data) == length:
                 return data
-        data = (self._open.get(key) or self._open_file(key)).read(start, length)
+        file = self._open.get(key)
+        if file is None and isinstance(self._storage, LocalStorage):
+            file = self._open_file(self._storage, key)
+        data = get_part(self._storage, key, start, length) if file is None else file.read(start, length)
         if len(data) != length:
             raise FormatError(
                 f"{self._storage.path(key)}: ends at byte {start + len(data):,}, where {start + length:,} are due"
             )
         return data
 
-    def _open_file(self, key: str) -> ReadableFile:
+    def _open_file(self, storage: LocalStorage, key: str) -> OpenFile:
         """Open a file and keep it open, because opening takes longer than reading a chunk."""
-        file = open_file(self._storage, key)
-        if not isinstance(file, OpenFile):
-            return file
+        try:
+            file = storage.open(key)
+        except MissingStoreError as error:
+            raise missing_file(storage, key) from error
         if len(self._open) >= MOST_OPEN:
             self._open.clear()
         if len(_ALL_OPEN) < most_open_of_all():

@@ -201,9 +201,8 @@ class Snapshot:
         A web server cannot list them, so it is asked for those that the root counts, until many are missing.
         """
         if self.storage.lists:
-            return [entry.name for entry in self.storage.list(name)]
-        dimensions = 1 + len(self.root.schema.shape(self.root.schema.fact(name)))
-        chunks = (chunk_key(name, number, dimensions) for number in range(self.root.files(name)))
+            return self.storage.list(name)
+        chunks = (chunk_key(self.root.schema, name, number) for number in range(self.root.files(name)))
         keys, found, missing = chain([f"{name}/{ROOT}"], chunks), list[str](), 0
         for key, size in in_order(self.storage, lambda key: (key, self.storage.size(key)), keys):
             if size:

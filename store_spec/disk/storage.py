@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -28,27 +28,6 @@ Put: TypeAlias = "Callable[[str, Iterable[bytes | memoryview]], None]"  # writes
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that say nothing about the file
 PARTIAL = ".partial"  # the suffix of a file that is being written; keys never have it
 PROBE = "probe-"  # prefix of the keys with which a writer tests a server
-
-
-class ReadableFile(Protocol):
-    """A file, or another kind of value of a key, that is read many times."""
-
-    def read(self, start: int, length: int) -> bytes | memoryview:
-        """Return `length` bytes from `start` on, or as many as there are."""
-
-
-class Entry(Protocol):
-    """A file, a folder or a link in a folder."""
-
-    @property
-    def name(self) -> str:
-        """The name in the folder."""
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Return whether the entry is a file."""
-
-    def is_symlink(self) -> bool:
-        """Return whether the entry is a link."""
 
 
 class Storage(Protocol):
@@ -71,9 +50,9 @@ class Storage(Protocol):
 
     def path(self, key: str) -> Any: ...  # noqa: D102
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | memoryview: ...  # noqa: D102
-    def open(self, key: str) -> ReadableFile: ...  # noqa: D102
     def size(self, key: str) -> int: ...  # noqa: D102
-    def list(self, key: str = "") -> Sequence[Entry]: ...  # noqa: D102
+    def list(self, key: str = "") -> list[str]: ...  # noqa: D102
+    def kind(self, key: str) -> str: ...  # noqa: D102
     def check_folder(self, key: str) -> None: ...  # noqa: D102
 
 
@@ -242,15 +221,22 @@ class LocalStorage:
         for key in keys:
             sync_folder(self.path(key))
 
-    def list(self, key: str = "") -> list[os.DirEntry[str]]:
-        """Return the entries of a folder, sorted by name; an empty list if the folder does not exist."""
+    def list(self, key: str = "") -> list[str]:
+        """Return the names in a folder, sorted; an empty list if the folder does not exist."""
         try:
-            with os.scandir(self.path(key)) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
+            return sorted(os.listdir(self.path(key)))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise _unreadable(self.path(key), "listing", error) from error
+
+    def kind(self, key: str) -> str:
+        """Return whether a key is a `file`, a `link` or something `else`; nothing that is gone is a file."""
+        try:
+            mode = self.path(key).lstat().st_mode
+        except OSError:
+            return "else"
+        return "file" if stat.S_ISREG(mode) else "link" if stat.S_ISLNK(mode) else "else"
 
     def delete(self, key: str) -> None:
         """Remove a file."""
@@ -261,9 +247,9 @@ class LocalStorage:
 
     def delete_partial(self, key: str = "") -> None:
         """Remove the files in a folder that a dead process left unfinished."""
-        for entry in self.list(key):
-            if entry.name.endswith(PARTIAL):
-                self.delete(f"{key}/{entry.name}" if key else entry.name)
+        for name in self.list(key):
+            if name.endswith(PARTIAL):
+                self.delete(f"{key}/{name}" if key else name)
 
 
 def sync_folder(path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.requests import in_order
-from store_spec.disk.storage import ReadableFile, Storage
+from store_spec.disk.storage import Storage
 from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO
 from store_spec.format.layout import ROOT, Root, chunk_key, table_chunk
@@ -53,7 +53,7 @@ class Tables:
         numbers = range(first, last if stop > start else first)
         # A malicious root may count more rows than there are, or larger ones: allocate memory for existing chunks only.
         if self.storage.requests == 1 and numbers:
-            present = sum(entry.name != ROOT for entry in self.storage.list(name))
+            present = sum(file != ROOT for file in self.storage.list(name))
             if present < last:
                 raise FormatError(
                     f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
@@ -73,7 +73,7 @@ class Tables:
         schema = self.root.schema
         decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
         if decoded > TABLE_CHUNK_BYTES:  # one wide row
-            key = chunk_key(fact.name, number, 1 + len(schema.shape(fact)))
+            key = chunk_key(schema, fact.name, number)
             least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
             size = self.storage.size(key)
             if not least <= size <= most:
@@ -81,7 +81,7 @@ class Tables:
 
     def decode_chunk(self, fact: ArrayFact, number: int, stored: bytes | memoryview, out: NDArray[Any]) -> None:
         """Decode the stored bytes of one chunk into `out`."""
-        where = str(self.storage.path(chunk_key(fact.name, number, out.ndim)))
+        where = str(self.storage.path(chunk_key(self.root.schema, fact.name, number)))
         text = fact.dtype == "string"
         codec = self.root.schema.codec_of(fact)
         if text:
@@ -95,7 +95,7 @@ class Tables:
 
     def stored(self, fact: ArrayFact, number: int) -> bytes | memoryview:
         """Return the bytes of one chunk as they are stored."""
-        schema, key = self.root.schema, chunk_key(fact.name, number, 1 + len(self.root.schema.shape(fact)))
+        schema, key = self.root.schema, chunk_key(self.root.schema, fact.name, number)
         decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
         limit = LARGEST_TEXT_BYTES if fact.dtype == "string" else decoded
         return get_whole(self.storage, key, limit + LARGEST_OVERHEAD)
@@ -147,15 +147,7 @@ def get_part(storage: Storage, key: str, start: int, length: int | None) -> byte
     try:
         return storage.get(key, start, length)
     except MissingStoreError as error:
-        raise _missing_file(storage, key) from error
-
-
-def open_file(storage: Storage, key: str) -> ReadableFile:
-    """Open a file for many reads."""
-    try:
-        return storage.open(key)
-    except MissingStoreError as error:
-        raise _missing_file(storage, key) from error
+        raise missing_file(storage, key) from error
 
 
 def part_of(data: bytes | memoryview, start: int, length: int | None) -> bytes | memoryview:
@@ -174,5 +166,6 @@ def wrong_size(where: str, size: int, least: int, most: int, decoded: int) -> Fo
     )
 
 
-def _missing_file(storage: Storage, key: str) -> FormatError:
+def missing_file(storage: Storage, key: str) -> FormatError:
+    """Return the error for a missing file with committed rows."""
     return FormatError(f"{storage.path(key)}: missing; every committed chunk and shard is written, so it was lost")

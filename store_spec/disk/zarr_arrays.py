@@ -119,7 +119,7 @@ class SnapshotStore(Store):
         if name not in self._facts:
             return None
         root = self._snapshot.root
-        number = chunk_number(file, 1 + len(root.schema.shape(self._facts[name])))
+        number = chunk_number(root.schema, name, file)
         return None if number is None or number >= root.files(name) else (name, number)
 
     @property
@@ -132,8 +132,7 @@ class SnapshotStore(Store):
         yield from (f"{name}/{ROOT}" for name in GROUPS)
         for fact in root.schema.arrays():
             yield f"{fact.name}/{ROOT}"
-            dimensions = 1 + len(root.schema.shape(fact))
-            yield from (chunk_key(fact.name, number, dimensions) for number in range(root.files(fact.name)))
+            yield from (chunk_key(root.schema, fact.name, number) for number in range(root.files(fact.name)))
 
 
 def put_rows(put: Put, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,7 +20,7 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore, StorePath
 
 from store_spec.disk.places import Address
 from store_spec.disk.storage import LocalStorage, Storage
-from store_spec.disk.tables import get_part, part_of
+from store_spec.disk.tables import part_of
 from store_spec.errors import MissingStoreError, SchemaError, StorageError, StoreError, UnreadableError
 
 Data = bytes | memoryview
@@ -43,21 +42,6 @@ def storage_of_zarr_store(store: Store) -> Storage:
     if isinstance(store, Store):
         return ZarrStorage(store)
     raise SchemaError(f"{store!r:.200} is neither a path nor a store of zarr")
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key in a listing. A zarr store has no links, or follows them."""
-
-    name: str
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:  # noqa: ARG002  # the signature of os.DirEntry
-        """Return whether the key is a file."""
-        return True
-
-    def is_symlink(self) -> bool:
-        """Return whether the key is a link."""
-        return False
 
 
 class ZarrStorage:
@@ -138,10 +122,6 @@ class ZarrStorage:
             raise self._refused(key, "reading", error) from second
         raise self._refused(key, "reading", error) from error
 
-    def open(self, key: str) -> ZarrValue:
-        """Return the value of a key for many reads; nothing is read yet."""
-        return ZarrValue(self, key)
-
     def size(self, key: str) -> int:
         """Return the size of a value; 0 if there is no such key."""
         store = self._store
@@ -150,14 +130,17 @@ class ZarrStorage:
         except _ABSENT:
             return 0
 
-    def list(self, key: str = "") -> Sequence[Key]:
-        """Return the keys below a key, sorted by name; an empty list if there are none."""
+    def kind(self, key: str) -> str:  # noqa: ARG002
+        """Return `file`: a zarr store has no links, or follows them."""
+        return "file"
+
+    def list(self, key: str = "") -> list[str]:
+        """Return the names below a key, sorted; an empty list if there are none."""
         store = self._store
         try:
-            names = self._call(key, "listing", lambda: self._names(store, key))
+            return sorted(self._call(key, "listing", lambda: self._names(store, key)))
         except _ABSENT:
             return []
-        return [Key(name) for name in sorted(names)]
 
     @property
     def lists(self) -> bool:
@@ -198,19 +181,6 @@ class ZarrStorage:
             return [name async for name in store.list_dir(key)]
 
         return sync(names())
-
-
-class ZarrValue:
-    """The value of a key with committed rows, for many reads."""
-
-    __slots__ = ("_key", "_storage")
-
-    def __init__(self, storage: ZarrStorage, key: str) -> None:
-        self._storage, self._key = storage, key
-
-    def read(self, start: int, length: int) -> Data:
-        """Return `length` bytes from `start` on, or as many as there are."""
-        return get_part(self._storage, self._key, start, length)
 
 
 class MemoryStorage(ZarrStorage):

@@ -11,7 +11,6 @@ from typing import Any
 from store_spec import schema as facts
 from store_spec.errors import ChecksumError, FormatError, SchemaError, VersionError
 from store_spec.format import retired
-from store_spec.format.class_names import Classes
 from store_spec.format.codec import Codec
 from store_spec.format.documents import (
     decode_document,
@@ -20,6 +19,7 @@ from store_spec.format.documents import (
     group_document,
     same,
 )
+from store_spec.format.names import Classes
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.format.times import Time
 from store_spec.schema import ArrayFact, Chunking, Rows, Schema
@@ -222,15 +222,15 @@ def rows_in_file(schema: Schema, name: str) -> int:
     return schema.chunking(name).shard if schema.is_sharded(name) else table_chunk(schema, schema.fact(name))
 
 
-def chunk_key(name: str, number: int, dimensions: int) -> str:
-    """Return the key of chunk (or shard) `number` along the first dimension: `inputs/c.3.0`."""
-    return f"{name}/c.{number}" + ".0" * (dimensions - 1)
+def chunk_key(schema: Schema, name: str, number: int) -> str:
+    """Return the key of chunk (or shard) `number` of an array: `inputs/c.3.0`."""
+    return f"{name}/c.{number}" + ".0" * len(schema.shape(schema.fact(name)))
 
 
-def chunk_number(file: str, dimensions: int) -> int | None:
-    """Return the number of a chunk (or shard) from the name of its file; None for any other name."""
-    match = re.fullmatch(r"c\.(0|[1-9][0-9]{0,18})" + r"\.0" * (dimensions - 1), file)
-    return None if match is None else int(match[1])
+def chunk_number(schema: Schema, name: str, file: str) -> int | None:
+    """Return the number of a chunk (or shard) of an array from the name of its file; None for any other name."""
+    match = re.fullmatch(r"c\.(0|[1-9][0-9]{0,18})((?:\.0)*)", file)
+    return None if match is None or len(match[2]) != 2 * len(schema.shape(schema.fact(name))) else int(match[1])
 
 
 def _array_attributes(schema: Schema, fact: ArrayFact) -> dict[str, Any]:

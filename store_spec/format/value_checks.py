@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceError
-from store_spec.format.class_names import wrong_code
+from store_spec.format.names import wrong_code
 from store_spec.schema import Missing, Rows
 
 CHECKED_VALUES = 2**20  # values that are checked at a time

@@ -57,12 +57,12 @@ def damaged_shards(snapshot: Snapshot, problems: Iterable[Problem]) -> list[Dama
         StoreError: A table cannot be read.
     """
     schema, lost = snapshot.root.schema, dict[tuple[str, int], set[int]]()
-    dimensions = {fact.name: 1 + len(schema.shape(fact)) for fact in schema.arrays()}
+    arrays = {fact.name for fact in schema.arrays()}
     for problem in problems:
         folder, _, file = problem.where.rpartition("/")
-        number = chunk_number(file, dimensions[folder]) if folder in dimensions else None
+        number = chunk_number(schema, folder, file) if folder in arrays else None
         array = problem.where if number is None else folder
-        if array not in dimensions and array not in (TABLES, ROOT):
+        if array not in arrays and array not in (TABLES, ROOT):
             continue  # an array's own metadata, or a file that belongs to nothing here
         if not schema.is_sharded(array):
             raise FormatError(f"{snapshot.storage.path(problem.where)}: damaged")

@@ -226,4 +226,4 @@ class PartRows:
         return tuple((first + low, first + high) for low, high in overlapping(self.part.bounds, start, stop))
 
     def _key(self, row: int) -> str:
-        return chunk_key(self.part.array, row // self._size, 1 + len(self.of.shape))
+        return chunk_key(self.snapshot.root.schema, self.part.array, row // self._size)

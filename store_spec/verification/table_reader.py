@@ -31,14 +31,14 @@ def committed_files(
         concerned: Returns the sequences that some rows concern.
     """
     root = snapshot.root
-    count, size, dimensions = root.committed(name), rows_in_file(root.schema, name), _dimensions(snapshot, name)
+    count, size = root.committed(name), rows_in_file(root.schema, name)
     due, present = root.files(name), present_files(snapshot, name)
     lost = due - len(present)
     missing = (number for number in itertools.count() if number not in present)
     for number in itertools.islice(missing, min(lost, NAMED)):
         what = "missing; every committed chunk and shard is written, so it was lost"
         sequences = concerned(number * size, min(count, (number + 1) * size))
-        report.add(chunk_key(name, number, dimensions), what, sequences=sequences)
+        report.add(chunk_key(root.schema, name, number), what, sequences=sequences)
     if lost > NAMED:
         report.add(name, f"{lost - NAMED:,} more of its {due:,} files are missing")
     return present, lost > 0
@@ -46,14 +46,9 @@ def committed_files(
 
 def present_files(snapshot: Snapshot, name: str) -> set[int]:
     """Return the numbers of the existing files with committed rows of an array."""
-    due, dimensions = snapshot.root.files(name), _dimensions(snapshot, name)
-    numbers = (chunk_number(file, dimensions) for file in snapshot.file_names(name))
+    due, schema = snapshot.root.files(name), snapshot.root.schema
+    numbers = (chunk_number(schema, name, file) for file in snapshot.file_names(name))
     return {number for number in numbers if number is not None and number < due}
-
-
-def _dimensions(snapshot: Snapshot, name: str) -> int:
-    schema = snapshot.root.schema
-    return 1 + len(schema.shape(schema.fact(name)))
 
 
 class TableReader:
@@ -83,7 +78,7 @@ class TableReader:
 
     def key(self, row: int) -> str:
         """Return the file that holds a row."""
-        return chunk_key(self.fact.name, row // self.size, 1 + len(self._shape))
+        return chunk_key(self._snapshot.root.schema, self.fact.name, row // self.size)
 
     @property
     def present(self) -> set[int]:

@@ -319,25 +319,24 @@ def _document(snapshot: Snapshot, report: ProblemList, key: str) -> dict[str, An
 def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
     """Return files that do not belong to the store, by name: what each is, and whether a writer left it."""
     schema = snapshot.root.schema
-    facts = {fact.name: fact for fact in schema.arrays()}
+    facts = {fact.name for fact in schema.arrays()}
     found = {}
     for folder in ("", *schema.folders()) if snapshot.storage.lists else ():
-        for entry in snapshot.storage.list(folder):
-            key = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name == ROOT or key in GROUPS or key in facts:
+        for name in snapshot.storage.list(folder):
+            key = f"{folder}/{name}" if folder else name
+            if name == ROOT or key in GROUPS or key in facts:
                 continue  # read here, or when the store was opened
-            plain = entry.is_file(follow_symlinks=False)
-            fact = facts.get(folder)
-            if fact is not None:
-                number = chunk_number(entry.name, 1 + len(schema.shape(fact)))
-                first = 0 if number is None else number * rows_in_file(schema, folder)
-                if number is not None and (plain or first < snapshot.root.committed(folder)):
-                    continue  # committed, so it is read; or not committed yet
-            if entry.is_symlink():
+            number = chunk_number(schema, folder, name) if folder in facts else None
+            if number is not None and number * rows_in_file(schema, folder) < snapshot.root.committed(folder):
+                continue  # committed, so it is read
+            kind = snapshot.storage.kind(key)
+            if number is not None and kind == "file":
+                continue  # not committed yet
+            if kind == "link":
                 found[key] = "a link; a store holds plain files and folders only: remove it", False
-            elif plain and entry.name.endswith(PARTIAL):
+            elif kind == "file" and name.endswith(PARTIAL):
                 found[key] = "half written by an interrupted writer; opening the store to append removes it", True
-            elif plain and key.startswith(PROBE):
+            elif kind == "file" and key.startswith(PROBE):
                 found[key] = "left by a writer that tested the server; remove it", True
             else:
                 found[key] = "belongs to nothing in this store; remove it", False

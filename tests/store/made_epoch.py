@@ -8,19 +8,32 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 from store_spec.reading.ahead import in_groups
-from store_spec.reading.one_epoch import EpochOptions, OneEpoch
+from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch
 
 
 @dataclass(frozen=True, repr=False)
-class MadePlan:
+class MadePlan(EpochPlan):
     read: Callable[[int, int], list[Any]]
     most: Callable[[int], int]
     steps: int
-    store: Any
-    normalize: Any = None
+    selected: Any
+
+    @classmethod
+    def make(cls, options: Any, rows: Any, weights: Any) -> Self:
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> Any:
+        return self.selected
 
     def __len__(self) -> int:
         return self.steps
+
+    def __str__(self) -> str:
+        return "something"
+
+    def __repr__(self) -> str:
+        return "made"
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         return in_groups(lambda some: self.read(some.start, some.stop), lambda left: self.most(left.start), numbers)
@@ -31,9 +44,6 @@ class MadePlan:
     def state(self, step: int) -> dict[str, Any]:
         return {"taken": step}
 
-    def of(self, store: Any, normalize: Any) -> Self:
-        raise NotImplementedError
-
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         raise NotImplementedError
 
@@ -43,4 +53,4 @@ class MadeEpoch(OneEpoch[Any, MadePlan]):
 
     def __init__(self, read: Callable[[int, int], list[Any]], most: Callable[[int], int], steps: int) -> None:
         store = SimpleNamespace(counts=SimpleNamespace(sequences=1))
-        super().__init__(EpochOptions(), MadePlan(read, most, steps, store))
+        super().__init__(EpochOptions(), MadePlan(read, most, steps, SimpleNamespace(store=store, normalize=None)))

@@ -10,7 +10,7 @@ import pytest
 
 import store_spec
 from store_spec.errors import SchemaError, SequenceError
-from store_spec.format.class_names import check_extended, wrong_code
+from store_spec.format.names import check_extended, wrong_code
 from store_spec.schema import Rows, Schema, rows_of
 from tests.store.damage import attribute
 from tests.store.oracle import files

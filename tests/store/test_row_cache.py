@@ -237,9 +237,9 @@ def test_rows_and_what_pools_take_beside_them_fit(store: store_spec.Store, optio
             planned = windows.batches(5, memory=memory, shuffle=True, weights=weights)._plan
         except WindowError:
             continue
-        if planned.rows is not None:
+        if planned.kept is not None:
             beside = planned.order.beside
-            rows = planned.rows.rows * (windows.columns["inputs"].nbytes + windows.columns["labels"].nbytes)
+            rows = planned.kept.rows * (windows.columns["inputs"].nbytes + windows.columns["labels"].nbytes)
             assert rows + 2 * beside <= memory * 6 // 8
             most = max(most, memory)
     assert most

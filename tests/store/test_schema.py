@@ -158,17 +158,18 @@ def test_a_row_says_how_large_it_is():
 
 
 def test_the_key_of_a_chunk_reads_back():
-    for number, dimensions in itertools.product((0, 7, 10**12), (1, 2, 4)):
-        key = chunk_key("a", number, dimensions).removeprefix("a/")
-        assert chunk_number(key, dimensions) == number
-        assert chunk_number(key, dimensions + 1) is None
+    schema = Schema.plan(rows_of("int8", (2, 3)), rows_of("int8", ()))
+    for number, (name, other) in itertools.product((0, 7, 10**12), itertools.permutations(("inputs", "labels"))):
+        key = chunk_key(schema, name, number).removeprefix(f"{name}/")
+        assert chunk_number(schema, name, key) == number
+        assert chunk_number(schema, other, key) is None
 
 
 @pytest.mark.parametrize(
     "name", ["zarr.json", "c", "c.", "c.01", "c.-1", "c.1.1", "c.x", "c.\u0663", "c.1.partial", "C.1"]
 )
 def test_other_names_are_no_keys(name):
-    assert chunk_number(name, 1) is None
+    assert chunk_number(Schema.plan(PLAIN, PLAIN), "offsets", name) is None
 
 
 @pytest.mark.parametrize(

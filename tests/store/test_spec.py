@@ -15,7 +15,7 @@ import pytest
 import store_spec
 from store_spec import schema
 from store_spec.disk.storage import LocalStorage
-from store_spec.format import class_names, codec, documents, layout, sequence_columns, shard, text
+from store_spec.format import codec, documents, layout, names, sequence_columns, shard, text
 from store_spec.format.codec import Codec
 from store_spec.format.times import CALENDAR, EPOCH, UNITS, Time
 from store_spec.schema import ARRAYS, Rows, Schema, rows_of
@@ -167,7 +167,7 @@ def test_the_limits_are_those_of_the_constants():
 
 
 def test_names_of_classes_are_as_long_as_the_text_says():
-    assert f"Each name has 1 to {class_names.LARGEST_CLASS_NAME:,} bytes" in prose("The root document")
+    assert f"Each name has 1 to {names.LARGEST_CLASS_NAME:,} bytes" in prose("The root document")
 
 
 def test_further_columns_are_those_of_the_constants():

@@ -108,7 +108,7 @@ def test_a_store_can_be_read_in_threads_and_pickled_and_the_last_shard_is_got_on
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(read_elsewhere, store, due) for _ in range(8)]:
             done.result()
-    assert server.requests["GET", f"/rivers.zarr/{chunk_key('inputs', 2, 2)}"] == 1
+    assert server.requests["GET", f"/rivers.zarr/{chunk_key(store.schema, 'inputs', 2)}"] == 1
     read_elsewhere(pickle.loads(pickle.dumps(store)), due)
 
 
