@@ -270,7 +270,7 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it cut off"),
+        ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it truncated"),
         ("[1, 2]\n", r"line 1 is no JSON object \('\[1, 2\]'\)"),
         (f'{{"a": 1}}\n{{"a": {2**53 + 1}}}\n', "row 2, column a: 9007199254740993 is beyond 2.*--dtype int64"),
         ('{"a": 0.5}\n\n{"a": 12345678901234567890}\n', "row 2, column a: 12345678901234567890 is beyond 2.*float64"),
@@ -491,10 +491,13 @@ BROKEN = {
     ),
     "slip.csv": (b"a\n1\n2\n3..5\n4\nx\n", "row 3, column a: '3..5' is not a number"),
     "time.csv": (b"t\n2020-01-02 03:04\n", r"column t holds time stamps, not numbers \('2020-01-02 03:04' in row 1\)"),
-    "iso.csv": (b"t\n2020-01-02T03:04\n", r"t holds time stamps, not numbers .*; say --time t if it tells when each"),
+    "iso.csv": (
+        b"t\n2020-01-02T03:04\n",
+        r"t holds time stamps, not numbers .*; say --time t if it is the time of each",
+    ),
     "basic.csv": (
         b"t\n20200102T0304\n",
-        r"holds time stamps, not numbers .* say --time t if it tells when each row was, ",
+        r"holds time stamps, not numbers .* say --time t if it is the time of each row, ",
     ),
     "mixed bool.csv": (b"a\ntrue\n1\n", r"column a holds text, not numbers \('true' in row 1\)"),
     "large whole.csv": (
@@ -536,7 +539,7 @@ BROKEN = {
     "none.arrow": (arrow_bytes(pa.table({})), "has no columns"),
     "garbage.npy": (b"nonsense", "cannot be read: .*; is it a whole NPY file"),
     "cut.npy": (NPY[:-8], r"the header, shape \(3, 2\) of float64, makes 176 bytes, but there are 168"),
-    "more.npy": (NPY + NPY, "makes 176 bytes, but there are 352; write it again, one array a file"),
+    "more.npy": (NPY + NPY, "makes 176 bytes, but there are 352; write it again, one array per file"),
     "huge.npy": (NPY.replace(b"(3, 2), }   ", b"(3, 9999), }"), "bytes, but there are"),
     "pickle.npy": (
         NPY[:10]
@@ -545,10 +548,10 @@ BROKEN = {
         + pickle.dumps(Harmful()),
         "holds Python objects .a pickle., which are never loaded",
     ),
-    "text.npy": (npy_bytes(np.array(["x"])), "holds <U1, which is not stored; save bool, whole numbers, or floats"),
+    "text.npy": (npy_bytes(np.array(["x"])), "holds <U1, which cannot be stored; save bool, integers, or floats"),
     "time.npy": (npy_bytes(np.array(["2020"], "M8[s]")), "holds datetime64"),
-    "complex.npy": (npy_bytes(np.ones((2, 2), complex)), "holds complex128, which is not stored"),
-    "records.npy": (npy_bytes(np.zeros(2, [("a", "f4"), ("b", "i4")])), "which is not stored"),
+    "complex.npy": (npy_bytes(np.ones((2, 2), complex)), "holds complex128, which cannot be stored"),
+    "records.npy": (npy_bytes(np.zeros(2, [("a", "f4"), ("b", "i4")])), "which cannot be stored"),
     "scalar.npy": (npy_bytes(np.array(3.0)), "holds a single value; an array of steps is needed"),
     "no columns.npy": (npy_bytes(np.zeros((3, 0))), r"an array of shape \(3, 0\) has no columns"),
     "code.npy": (NPY.replace(b"False", b"exit("), "cannot be read"),
@@ -699,9 +702,11 @@ def test_text_of_another_encoding_is_that_of_utf_8(tmp_path, encoding, size):
 
 def test_text_that_is_not_of_the_encoding_is_refused(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"a,b\n1,\x81\n")
-    with pytest.raises(SourceError, match=r"is not cp1252 text .* say --encoding with what it is"):
+    with pytest.raises(SourceError, match=r"is not cp1252 text .* name its encoding with --encoding"):
         read_all(tmp_path / "x.csv", encoding="cp1252")
-    with pytest.raises(SourceError, match=r"row 1, column b: b'\\x81' is not valid UTF-8; .* or say --encoding"):
+    with pytest.raises(
+        SourceError, match=r"row 1, column b: b'\\x81' is not valid UTF-8; .* or name its encoding, such as --encoding"
+    ):
         read_all(tmp_path / "x.csv")
     for encoding in ("klingon", "hex", "a\0b"):
         with pytest.raises(UsageError, match="is not known; latin-1, cp1252 and utf-16 are some"):
@@ -756,7 +761,7 @@ def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeyp
 def test_more_lines_to_skip_than_there_are(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(SourceError, match="holds nothing after the 2 lines that are left out"):
+    with pytest.raises(SourceError, match="holds nothing after the 2 skipped lines"):
         open_table(path, source=path.name, options=TableOptions(skip_lines=2))
     with pytest.raises(UsageError, match="skip_lines=-1; it is a number of lines"):
         TableOptions(skip_lines=-1)

@@ -162,7 +162,7 @@ def test_binary_columns_of_many_types_can_be_grouped_by(tmp_path, column, expect
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pa.array([1, 2, None]), r"row 3, column k: missing value, where rows are grouped by it"),
+        (pa.array([1, 2, None]), r"row 3, column k: missing value, but rows are grouped by this column"),
         (pa.array([1.0, 2.5, 3.0]), "row 2, column k: 2.5 is no whole number of 64 bits; rows are grouped by text, or"),
         (pa.array([1.0, 2.0, float("nan")]), "row 3, column k: nan is no whole number"),
         (pa.array([1, 2, 2**63], pa.uint64()), "row 3, column k: 9223372036854775808 is no whole number of 64 bits"),
@@ -230,7 +230,7 @@ def test_grouping_costs_no_more_than_the_columns_that_are_asked_for(tmp_path):
 
 
 def test_options_that_cannot_be_say_why(tmp_path):
-    with pytest.raises(UsageError, match="group_by=dropped: a column of that name counts what is done; rename"):
+    with pytest.raises(UsageError, match="group_by=dropped: the store has its own column"):
         tabular(group_by="dropped", missing="drop")
     with pytest.raises(UsageError, match="group_by names 'a' twice"):
         tabular(group_by="a,a")

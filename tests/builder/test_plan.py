@@ -93,9 +93,9 @@ def test_another_option_than_that_of_the_first_build_is_refused_with_both_values
     builder.build(tmp_path / "src", tmp_path / "store", process=first, workers=0)
     before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*"))
     other = tabular(inputs="0", labels="2")
-    with pytest.raises(UsageError, match="built with inputs 0:1, and now inputs 0 is asked for"):
+    with pytest.raises(UsageError, match="built with inputs 0:1, but the option is now inputs 0"):
         make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=other))
-    with pytest.raises(UsageError, match=r"built with label_axis .*, and now label_axis .*own.* is asked for"):
+    with pytest.raises(UsageError, match=r"built with label_axis .*, but the option is now label_axis .*own.*"):
         make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=first, label_axis="own"))
     with pytest.raises(UsageError, match=r"now function tests\.builder\.made_sources:read_made is asked for"):
         make_plan(BuildOptions(tmp_path / "src", tmp_path / "store", process=read_made))

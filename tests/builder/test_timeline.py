@@ -77,7 +77,7 @@ def stretches_by_loop(times, values, rules, without):
     if isinstance(found, str):
         return found
     if rules.duplicates == "error" and any(len(same) > 1 for _, same, _ in found):
-        return "is the time of"
+        return "is also the time of"
     longest = math.inf if rules.max_gap is None else int(rules.max_gap.removesuffix("s"))
     out: list[tuple[list[float], list[int]]] = []
     for number, (time, same, cut) in enumerate(found):
@@ -202,7 +202,7 @@ def test_every_group_has_a_time_of_its_own(tmp_path):
         (
             ("2020-01-01,1,0", "2020-01-01T00:00,1,0"),
             {},
-            r"row 2, column t: 2020-01-01 is the time of 2020-01-01 in row 1 \(1 in all\); --duplicates first, last or",
+            r"row 2, column t: 2020-01-01 is also the time of 2020-01-01 in row 1 \(1 in all\); choose one with --dup",
         ),
         (
             ("2020-01-01T00:00:00Z,1,0", "2020-01-01T00:00:10Z,1,0", "2020-01-01T00:00:25.5Z,1,0"),
@@ -212,7 +212,7 @@ def test_every_group_has_a_time_of_its_own(tmp_path):
         (
             ("2020-01-01,1,0", ",1,0"),
             {},
-            r"row 2, column t: missing value \(1 in all\); fill it in, or leave such rows",
+            r"row 2, column t: missing value \(1 in all\); fill it in, or drop such rows",
         ),
         (("2020-01-01,1,0", ",1,0"), {"missing": "ffill"}, "row 2, column t: missing value"),
         ((",1,0", ",1,0"), {"missing": "drop"}, "none of its 2 rows is left"),
@@ -260,9 +260,7 @@ def test_a_length_of_time_is_the_same_in_all_usual_spellings(written, usual):
 @pytest.mark.parametrize("written", ["15m", "1M", "1.5 M"])
 def test_a_month_or_a_minute_is_refused(written):
     number = written.rstrip("mM ")
-    with pytest.raises(
-        UsageError, match=f"every='{written}' is of months or of minutes, .* write {number}min for minu"
-    ):
+    with pytest.raises(UsageError, match=f"every='{written}' may mean months or minutes; write {number}min for minu"):
         tabular(time="t", every=written)
 
 
@@ -271,9 +269,7 @@ def test_a_month_or_a_minute_is_refused(written):
     ["1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1", "1B"],
 )
 def test_what_may_be_another_unit_or_is_of_no_one_length_is_no_length_of_time(written):
-    with pytest.raises(
-        UsageError, match="is not a length of time; write a number and one of ns, us, ms, s, min, h, d, w"
-    ):
+    with pytest.raises(UsageError, match="is not a duration; write a number and one of ns, us, ms, s, min, h, d, w"):
         tabular(time="t", max_gap=written)
 
 
